@@ -1,0 +1,1 @@
+"""The three encoders, their weights, and how they run."""

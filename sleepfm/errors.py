@@ -1,0 +1,25 @@
+"""What can go wrong between a recording and its vectors: one sentence each, for a person to read."""
+
+
+class SleepFMError(Exception):
+    """Base of every error of this project; its text says what happened and what to do."""
+
+
+class RecordingError(SleepFMError):
+    """The file cannot be read as a recording; retrying does not help."""
+
+
+class ChannelError(SleepFMError):
+    """The channels of a recording do not fit the contract; a channels file or a flag may help."""
+
+
+class AnnotationError(SleepFMError):
+    """A hypnogram or event file cannot be read as scoring; retrying does not help."""
+
+
+class WeightsError(SleepFMError):
+    """The weights are missing, damaged, or do not fit; retrying does not help."""
+
+
+class TrainingError(SleepFMError):
+    """Training cannot start or go on; the last checkpoint is intact."""

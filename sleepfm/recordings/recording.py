@@ -1,0 +1,71 @@
+"""A recording as every reader gives it: channels at their native rates, and what was scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.recordings.annotations import Scoring
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One signal of a recording, read only when asked for.
+
+    Parameters
+    ----------
+    label : str
+        As written in the file; a repeated label carries a stable suffix (``"EEG#2"``).
+    sample_rate : float
+        Native rate, in Hz.
+    unit : str
+        As written in the file, unchanged; ``""`` when the file does not say.
+    read : callable
+        Gives the whole signal in that unit, shape ``[samples]``, float32.
+    """
+
+    label: str
+    sample_rate: float
+    unit: str
+    read: Callable[[], NDArray[np.float32]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One night: one file, or a file and its annotation files.
+
+    Parameters
+    ----------
+    sources : tuple of Path
+        The files it was read from, signals first.
+    format : str
+        ``"EDF"``, ``"EDF+C"``, ``"BDF"``, ``"WFDB"``, or mne's name of the format.
+    duration_s : float
+        Length of the signals, in seconds.
+    start_clock_s : float or None
+        Time of day at which it starts, in seconds after midnight, when the file says so. The
+        calendar date is never kept.
+    channels : tuple of Channel
+        All signals, in file order.
+    scoring : Scoring
+        Stages and events; empty when nothing was scored.
+    warnings : tuple of str
+        What was odd but readable, one sentence each, with no patient field in it.
+    """
+
+    sources: tuple[Path, ...]
+    format: str
+    duration_s: float
+    start_clock_s: float | None
+    channels: tuple[Channel, ...]
+    scoring: Scoring
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def stem(self) -> str:
+        """The signal file's name without its ending: the default ``recording_id``."""
+        return self.sources[0].stem
