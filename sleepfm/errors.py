@@ -1,4 +1,4 @@
-"""What can go wrong between a recording and its vectors: one sentence each, for a person to read."""
+"""What can go wrong between a recording and its vectors: one sentence each."""
 
 
 class SleepFMError(Exception):

@@ -40,4 +40,4 @@ SLOT_UNITS: Final[dict[str, str]] = {
     "SaO2": "%",
     "ABD": "",
 }
-"""Unit of each slot; ``""`` for the belts, whose unit is the device's own and carries no meaning."""
+"""Unit of each slot; ``""`` for the belts, whose unit is the device's own."""

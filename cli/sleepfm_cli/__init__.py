@@ -1,0 +1,1 @@
+"""The command ``sleepfm-index``: it parses and renders, nothing else."""

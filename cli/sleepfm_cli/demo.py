@@ -1,0 +1,86 @@
+"""``sleepfm-index demo``: simulate, build, query, evaluate, in one go."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli import build as building
+from sleepfm_cli.evaluate import evaluate
+from sleepfm_cli.options import Exclusion, Modality, Target
+from sleepfm_cli.query import query
+from sleepfm_cli.render import answers, progress, say
+from sleepfm_cli.sql import sql
+
+_SQL = (
+    "SELECT stage, count(*) AS clips, round(avg(apnea_obstructive_s + hypopnea_s), 1) "
+    "AS obstructed_s FROM clips GROUP BY stage ORDER BY stage"
+)
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option(help="Where the simulated recordings and the store go.")
+    ] = Path("sleepfm-demo"),
+    subjects: Annotated[int, typer.Option(min=2, help="How many subjects to simulate.")] = 8,
+    hours: Annotated[float, typer.Option(min=0.1, help="Length of each recording.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 0,
+    weights: Annotated[str, typer.Option(help="Name or file of the weights.")] = "untrained",
+) -> None:
+    """Simulate a small cohort, build a store from its files, and ask it a few questions."""
+    from sleepfm.simulate import simulate_cohort
+
+    recordings, store = folder / "recordings", folder / "store"
+    say(f"Everything here is simulated: {subjects} subjects x {hours:g} h, seed {seed}.", "bold")
+    with progress("simulating nights", total=subjects) as bar:
+        simulate_cohort(
+            recordings,
+            subjects=subjects,
+            hours=hours,
+            seed=seed,
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+        )
+    csv = recordings / "subjects.csv"
+    _step("build", str(recordings), "--subjects", str(csv), "--weights", weights, store=store)
+    building.run([recordings], store, weights=weights, subjects=csv)
+    _step("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5", store=store)
+    query(modality=Modality.ecg, clip=17, to=Target.bas, k=5, store=store)
+    _step("query", "--modality", "resp", "--clip", "17", "-k", "5", store=store)
+    query(modality=Modality.resp, clip=17, k=5, store=store)
+    where = "stage = 'N2' AND nsrr_age >= 50"
+    _step(
+        *("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5"),
+        *("--where", where, "--exclude", "none"),
+        store=store,
+    )
+    query(
+        modality=Modality.ecg,
+        clip=17,
+        to=Target.bas,
+        k=5,
+        where=where,
+        exclude=Exclusion.none,
+        store=store,
+    )
+    _step("evaluate", store=store)
+    evaluate(store=store)
+    _step("sql", _SQL, store=store)
+    sql(_SQL, store=store)
+    answers().print("\nThe store is yours. Three commands to try next:", markup=False)
+    for words in (
+        ("query", "--modality", "bas", "--recording", "sim-0003", "--at", "+1200", "--to", "ecg"),
+        ("sql", "SELECT subject_id, nsrr_age, count(*) FROM clips GROUP BY ALL ORDER BY ALL"),
+        ("evaluate", "--where", "stage = 'N2'"),
+    ):
+        answers().print("  " + _command(words, store), markup=False, soft_wrap=True)
+
+
+def _step(*words: str, store: Path) -> None:
+    answers().print("\n$ " + _command(words, store), style="bold", markup=False, soft_wrap=True)
+
+
+def _command(words: tuple[str, ...], store: Path) -> str:
+    return shlex.join(["sleepfm-index", *words, "--store", str(store)])

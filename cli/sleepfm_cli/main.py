@@ -1,0 +1,72 @@
+"""The command and its verbs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from sleepfm.errors import SleepFMError
+from sleepfm_cli.build import build
+from sleepfm_cli.demo import demo
+from sleepfm_cli.evaluate import evaluate
+from sleepfm_cli.info import info
+from sleepfm_cli.query import query
+from sleepfm_cli.render import say
+from sleepfm_cli.sql import sql
+
+app = typer.Typer(
+    name="sleepfm-index",
+    help="An embedding store for polysomnography with search across modalities.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for verb in (demo, build, query, sql, evaluate, info):
+    app.command()(verb)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from sleepfm import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
+    ] = False,
+) -> None:
+    """Embed polysomnography, and search it across modalities."""
+
+
+def main() -> None:
+    """Run the command: exit 0, 1 (failed) or 2 (usage), with one sentence on stderr."""
+    try:
+        app()
+    except SleepFMError as error:
+        from sleepfm_index.errors import QueryError
+
+        say(f"error: {error}", "bold red")
+        sys.exit(2 if isinstance(error, QueryError) else 1)
+    except KeyboardInterrupt:
+        say("stopped; what was committed stays, and the same command goes on from there")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of the answer (head, less) has left; that is no failure.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        say(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), "bold red")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

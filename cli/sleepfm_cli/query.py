@@ -1,0 +1,88 @@
+"""``sleepfm-index query``: which clips go with this one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    Exclusion,
+    Format,
+    FormatOption,
+    Modality,
+    StoreOption,
+    Target,
+    WhereOption,
+)
+from sleepfm_cli.render import clock, say, show_arrow, show_table
+
+
+def query(
+    modality: Annotated[Modality, typer.Option(help="What to search with.")],
+    to: Annotated[
+        Target, typer.Option(help="What to search in; others = mean of the other modalities.")
+    ] = Target.others,
+    clip: Annotated[int | None, typer.Option(help="A clip of the store, by its id.")] = None,
+    recording: Annotated[str | None, typer.Option(help="A recording of the store.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="A recording file; it is read and encoded.")
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="Where in --recording or --file: HH:MM:SS, or +SECONDS from its start."),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many clips to give.")] = 10,
+    where: WhereOption = None,
+    exclude: Annotated[
+        Exclusion, typer.Option(help="Leave out the clips of the query's own ...")
+    ] = Exclusion.subject,
+    weights: Annotated[
+        str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
+    ] = None,
+    format: FormatOption = Format.table,  # noqa: A002
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Find the clips nearest to one clip, across modalities.
+
+    Example: sleepfm-index query --modality ecg --clip 17 --to bas
+    """
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        result = opened.query(
+            modality.value,
+            to=to.value,
+            clip=clip,
+            recording=recording,
+            file=file,
+            at=at,
+            k=k,
+            where=where,
+            exclude=exclude.value,
+            weights=weights,
+        )
+        trained = opened.manifest.weights.trained
+    if format is not Format.table:
+        show_arrow(result.table, format)
+        return
+    say(result.note)
+    if not trained:
+        say("untrained weights: these neighbours mean nothing", "bold yellow")
+    show_table(
+        [
+            (
+                hit["rank"],
+                f"{hit['score']:.4f}",
+                hit["clip_id"],
+                hit["recording_id"],
+                hit["subject_id"],
+                clock(hit["clock"], hit["start_s"]),
+                hit["stage"],
+            )
+            for hit in result.to_pylist()
+        ],
+        ("rank", "score", "clip_id", "recording", "subject", "time", "stage"),
+    )

@@ -1,0 +1,117 @@
+"""FAISS: the index of one target. A cache that can always be rebuilt from the vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index.disk import fingerprint, publish_file
+from sleepfm_index.errors import FormatError
+from sleepfm_index.manifest import IndexEntry
+from sleepfm_index.schema import target_parts
+from sleepfm_index.segment import check_size
+
+FOLDER: Final = "indexes"
+EXACT_FLOAT16: Final = "exact, float16"
+EXACT_FLOAT32: Final = "exact, float32"
+
+# Below this many queries FAISS >= 1.14.2 scans without BLAS, up to 20x slower at 512 dimensions.
+faiss.cvar.distance_compute_blas_threshold = 1
+
+
+def use_threads(threads: int) -> None:
+    """Set how many threads FAISS may use, in this process."""
+    faiss.omp_set_num_threads(threads)
+
+
+def exact_kind(target: str) -> str:
+    """Kind of the exact index of a target.
+
+    Stored unit vectors are float16, so a float16 index loses nothing; a mean of two is not.
+    """
+    return EXACT_FLOAT16 if len(target_parts(target)) == 1 else EXACT_FLOAT32
+
+
+def write_exact(
+    store: Path,
+    target: str,
+    segments: tuple[str, ...],
+    blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]],
+) -> IndexEntry:
+    """Build and publish the exact inner-product index of a target.
+
+    Parameters
+    ----------
+    blocks : iterable of (clip_ids, vectors)
+        int64 [m] and float32 [m, 512], one pair per segment; FAISS's ids are the clip ids.
+    """
+    kind = exact_kind(target)
+    if kind == EXACT_FLOAT16:
+        flat = faiss.IndexScalarQuantizer(
+            EMBEDDING_DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+    else:
+        flat = faiss.IndexFlatIP(EMBEDDING_DIM)
+    index = faiss.IndexIDMap(flat)
+    for clip_ids, vectors in blocks:
+        if len(clip_ids):
+            index.add_with_ids(vectors, clip_ids)
+    name = hashlib.sha256("\n".join([kind, *segments]).encode()).hexdigest()[:16]
+    file = f"{target}-{name}.faiss"
+    entry = publish_file(store / FOLDER / file, lambda path: faiss.write_index(index, str(path)))
+    return IndexEntry(target, file, kind, int(index.ntotal), segments, entry)
+
+
+def open_index(store: Path, entry: IndexEntry) -> Any:
+    """Memory-map an index file, after its size and hash agree with the manifest.
+
+    FAISS trusts what it reads, so nothing else may reach it.
+
+    Raises
+    ------
+    FormatError
+        If the file is not the one that the manifest names.
+    """
+    path = store / FOLDER / entry.file
+    check_size(path, entry.entry.bytes)
+    if fingerprint(path) != entry.entry:
+        raise FormatError(f"{path} was changed after it was published; rebuild it with reindex")
+    faiss.set_deserialization_vector_byte_limit(max(entry.entry.bytes, 1))
+    try:
+        index = faiss.read_index(str(path), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+        raise FormatError(f"FAISS cannot read {path}; rebuild it with reindex") from error
+    if index.d != EMBEDDING_DIM or index.ntotal != entry.rows:
+        raise FormatError(f"{path} does not hold the rows that the manifest states")
+    return index
+
+
+def search(
+    index: Any,
+    queries: NDArray[np.float32],
+    k: int,
+    allowed: NDArray[np.uint8] | None,
+) -> NDArray[np.int64]:
+    """Clip ids of the ``k`` nearest by inner product, int64 [q, k]; -1 where there are fewer.
+
+    Parameters
+    ----------
+    queries : ndarray of float32, shape [q, 512]
+    allowed : ndarray of uint8 or None
+        Bitmap over clip ids (:func:`numpy.packbits`, little-endian); None allows all.
+    """
+    parameters = None
+    if allowed is not None:
+        # The selector borrows the bitmap: it stays referenced until the search is over.
+        selector = faiss.IDSelectorBitmap(allowed)
+        parameters = faiss.SearchParameters(sel=selector)
+    _, found = index.search(queries, min(k, max(1, index.ntotal)), params=parameters)
+    ids: NDArray[np.int64] = found
+    return ids

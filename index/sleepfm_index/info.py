@@ -1,0 +1,73 @@
+"""What a store holds, said briefly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sleepfm.modality import Modality
+from sleepfm_index.manifest import WeightsIdentity
+
+if TYPE_CHECKING:
+    from sleepfm_index.store import Store
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a store holds.
+
+    Parameters
+    ----------
+    path : str
+        The store's folder.
+    clips, recordings, subjects : int
+    with_modality : dict of str to int
+        Clips that have each modality.
+    weights : WeightsIdentity
+    contract : str
+        Name of the contract.
+    contract_sha256 : str
+    snapshot, segments : int
+    bytes : int
+        Size of all published files.
+    indexes : dict of str to str
+        Target to the kind of its index and the clips it covers.
+    """
+
+    path: str
+    clips: int
+    recordings: int
+    subjects: int
+    with_modality: dict[str, int]
+    weights: WeightsIdentity
+    contract: str
+    contract_sha256: str
+    snapshot: int
+    segments: int
+    bytes: int
+    indexes: dict[str, str]
+
+
+def describe(store: Store) -> Info:
+    """Count what a store holds; only metadata is read."""
+    manifest = store.manifest
+    has = ", ".join(f"count(*) FILTER (has_{m}) AS {m}" for m in Modality)
+    counts = store.sql(
+        "SELECT count(*) AS clips, count(DISTINCT recording_id) AS recordings, "
+        f"count(DISTINCT subject_id) AS subjects, {has} FROM clips"
+    ).to_pylist()[0]
+    files = [e.bytes for s in manifest.segments for e in s.files.values()]
+    return Info(
+        path=str(store.path),
+        clips=counts["clips"],
+        recordings=counts["recordings"],
+        subjects=counts["subjects"],
+        with_modality={str(m): counts[str(m)] for m in Modality},
+        weights=manifest.weights,
+        contract=manifest.contract.name,
+        contract_sha256=manifest.contract.sha256,
+        snapshot=manifest.snapshot,
+        segments=len(manifest.segments),
+        bytes=sum(files) + sum(i.entry.bytes for i in manifest.indexes),
+        indexes={i.target: f"{i.kind}, {i.rows:,} clips" for i in manifest.indexes},
+    )

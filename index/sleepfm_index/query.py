@@ -1,0 +1,240 @@
+"""A question becomes an answer: which clips go with this one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sleepfm.modality import Modality
+from sleepfm_index.errors import QueryError
+from sleepfm_index.results import Result
+from sleepfm_index.schema import OTHERS, target_name
+
+if TYPE_CHECKING:
+    from sleepfm_index.store import Store
+
+EXCLUSIONS: Final = ("subject", "recording", "none")
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked.
+
+    The clip is named by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with
+    ``at``.
+
+    Parameters
+    ----------
+    modality : {"bas", "ecg", "resp"}
+        What to search with.
+    to : {"others", "bas", "ecg", "resp"}
+        What to search in.
+    clip : int, optional
+        A clip of the store.
+    recording : str, optional
+        A recording of the store, by its ``recording_id``.
+    file : Path, optional
+        A recording that need not be in the store; it is read and encoded.
+    at : str, optional
+        Where in the recording: ``HH:MM:SS``, a time of day if the recording knows one and it falls
+        within the night, else an offset from its start; or ``+SECONDS``, always an offset.
+    k : int
+        How many clips to give.
+    where : str, optional
+        SQL condition over the columns of ``clips``; only clips for which it holds are found.
+    exclude : {"subject", "recording", "none"}
+        Leave out the clips of the query's own subject, of its recording, or nothing.
+    weights : str, optional
+        For ``file``: the weights that made the store, if they cannot be found by name.
+    """
+
+    modality: str
+    to: str = OTHERS
+    clip: int | None = None
+    recording: str | None = None
+    file: Path | None = None
+    at: str | None = None
+    k: int = 10
+    where: str | None = None
+    exclude: str = "subject"
+    weights: str | None = None
+
+
+def answer(store: Store, asked: Question) -> Result:
+    """Answer a question by exact search.
+
+    Returns
+    -------
+    Result
+        Columns rank, score, clip_id and all metadata of the clips found. The score is the cosine
+        of two unit vectors, or for ``others`` the mean of the cosines to the other modalities.
+
+    Raises
+    ------
+    QueryError
+        If the question does not fit the store.
+    """
+    modality = check_question(asked)
+    vector, origin = _vector(store, asked, modality)
+    allowed = _allowed(store, asked, origin)
+    ((ids, scores),) = store.search(target_name(modality, asked.to), vector[None], asked.k, allowed)
+    rows = store.metadata.rows(ids)
+    table = rows.add_column(0, "score", pa.array(scores)).add_column(
+        0, "rank", pa.array(np.arange(1, len(ids) + 1))
+    )
+    return Result(table, _note(asked, origin, len(ids)))
+
+
+def check_question(asked: Question) -> Modality:
+    """Refuse a question that no store could answer; give its modality.
+
+    Raises
+    ------
+    QueryError
+        With one sentence that says what to change.
+    """
+    known = [m.value for m in Modality]
+    if asked.modality not in known:
+        raise QueryError(f"no modality {asked.modality!r}; choose from {', '.join(known)}")
+    if asked.to not in (*known, OTHERS):
+        raise QueryError(f"no target {asked.to!r}; choose from {', '.join(known)}, {OTHERS}")
+    if asked.exclude not in EXCLUSIONS:
+        raise QueryError(f"cannot exclude {asked.exclude!r}; choose from {', '.join(EXCLUSIONS)}")
+    if asked.k < 1:
+        raise QueryError(f"k is the number of clips to give, at least 1, not {asked.k}")
+    named = [asked.clip is not None, asked.recording is not None, asked.file is not None]
+    if sum(named) != 1:
+        raise QueryError("name one clip: by --clip, by --recording and --at, or by --file and --at")
+    if (asked.at is None) == (asked.clip is None):
+        raise QueryError("--at goes with --recording or --file, and they need it")
+    return Modality(asked.modality)
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """Where the query's vector comes from."""
+
+    text: str
+    recording_id: str
+    subject_id: str
+
+
+def _vector(
+    store: Store, asked: Question, modality: Modality
+) -> tuple[NDArray[np.float32], _Origin]:
+    if asked.file is not None:
+        return _encoded(store, asked, modality)
+    clip = asked.clip if asked.clip is not None else _clip_at(store, asked)
+    row = store.metadata.rows(np.array([clip]))
+    if not row.num_rows:
+        raise QueryError(f"no clip {clip} in this store; {_range(store)}")
+    vectors, present = store.vectors.of(np.array([clip]), str(modality))
+    recording, subject = row["recording_id"][0].as_py(), row["subject_id"][0].as_py()
+    if not present[0]:
+        raise QueryError(f"clip {clip} ({recording}) has no {modality} signal to search with")
+    return vectors[0], _Origin(f"clip {clip} of {recording}", recording, subject)
+
+
+def _range(store: Store) -> str:
+    if not len(store):
+        return "the store is empty"
+    return f"clip ids run from 0 to {store.manifest.next_clip_id - 1}"
+
+
+def _clip_at(store: Store, asked: Question) -> int:
+    assert asked.recording is not None and asked.at is not None
+    name = asked.recording.replace("'", "''")
+    clips = store.metadata.select(
+        f"SELECT clip_id, start_s, clock FROM clips WHERE recording_id = '{name}' ORDER BY start_s"
+    )
+    if not clips.num_rows:
+        raise QueryError(f"no recording {asked.recording!r} in this store")
+    starts = clips["start_s"].to_numpy()
+    clock = clips["clock"].to_numpy() if clips["clock"].null_count == 0 else None
+    at = clip_position(asked.at, starts, clock, store.manifest.contract.clip_seconds)
+    return int(clips["clip_id"][at].as_py())
+
+
+def clip_position(
+    at: str, start_s: NDArray[np.float64], clock_s: NDArray[np.float64] | None, clip_seconds: float
+) -> int:
+    """Which of a recording's clips covers a time.
+
+    Parameters
+    ----------
+    at : str
+        ``HH:MM:SS`` or ``HH:MM`` (time of day if it falls within the recording, else offset), or
+        ``+SECONDS`` from the start.
+    start_s : ndarray of float64, shape [n]
+        Offset of each clip, in seconds.
+    clock_s : ndarray of float64, shape [n], or None
+        Time of day of each clip, in seconds after midnight.
+    clip_seconds : float
+        Length of a clip, in seconds.
+
+    Returns
+    -------
+    int
+        Index into ``start_s``.
+
+    Raises
+    ------
+    QueryError
+        If the time cannot be read or no clip covers it.
+    """
+    plus = re.fullmatch(r"\+(\d+(?:\.\d+)?)", at)
+    clock = re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", at)
+    if plus:
+        wanted = [(start_s, float(plus[1]))]
+    elif clock:
+        seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3] or 0)
+        wanted = [(start_s, seconds)]
+        if clock_s is not None:
+            wanted.insert(0, (clock_s, seconds))
+    else:
+        raise QueryError(f"{at!r} is not a time; write HH:MM:SS, or +SECONDS from the start")
+    for starts, seconds in wanted:
+        since = np.mod(seconds - starts, 86400.0)
+        hits = np.flatnonzero(since < clip_seconds)
+        if len(hits):
+            return int(hits[0])
+    raise QueryError(f"no clip of the recording covers {at}")
+
+
+def _encoded(
+    store: Store, asked: Question, modality: Modality
+) -> tuple[NDArray[np.float32], _Origin]:
+    from sleepfm_index.ingest import encode_clip
+
+    assert asked.file is not None and asked.at is not None
+    vector = encode_clip(store, asked.file, asked.at, modality, asked.weights)
+    # A file may be a recording of the store: its stem tells whose clips to leave out.
+    stem = asked.file.stem
+    name = stem.replace("'", "''")
+    known = store.metadata.select(
+        f"SELECT any_value(subject_id) AS s FROM clips WHERE recording_id = '{name}'"
+    )["s"][0].as_py()
+    return vector, _Origin(f"{asked.file.name} at {asked.at}", stem, known or stem)
+
+
+def _allowed(store: Store, asked: Question, origin: _Origin) -> NDArray[np.int64] | None:
+    conditions = []
+    if asked.exclude != "none":
+        own = getattr(origin, f"{asked.exclude}_id").replace("'", "''")
+        conditions.append(f"{asked.exclude}_id IS DISTINCT FROM '{own}'")
+    return store.metadata.clip_ids(asked.where, *conditions) if asked.where or conditions else None
+
+
+def _note(asked: Question, origin: _Origin, found: int) -> str:
+    left_out = f", own {asked.exclude} left out" if asked.exclude != "none" else ""
+    where = f", where {asked.where}" if asked.where else ""
+    return (
+        f"{asked.modality} of {origin.text} -> {asked.to}: "
+        f"{found} nearest{where}{left_out}; exact search"
+    )

@@ -1,0 +1,218 @@
+"""An open store: what can be asked of it."""
+
+from __future__ import annotations
+
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm_index import ann
+from sleepfm_index.errors import QueryError
+from sleepfm_index.manifest import read_manifest
+from sleepfm_index.results import Result
+from sleepfm_index.schema import TARGETS
+from sleepfm_index.sql import Metadata
+from sleepfm_index.vectors import Vectors
+
+if TYPE_CHECKING:
+    from sleepfm_index.info import Info
+    from sleepfm_index.query import Question
+
+
+class Store:
+    """An open store, held at the snapshot it was opened at.
+
+    Make one with :func:`sleepfm_index.open` or :func:`sleepfm_index.build`. Nothing is read before
+    it is needed; vectors and indexes are memory-mapped.
+
+    Parameters
+    ----------
+    path : Path
+        The store's folder.
+    threads : int, optional
+        Threads of DuckDB and FAISS; by default all cores.
+
+    Raises
+    ------
+    FormatError
+        If there is no store, or not one that this version can read.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        self.path = Path(path)
+        self.manifest = read_manifest(self.path)
+        self._threads = threads
+        if threads:
+            ann.use_threads(threads)
+        self._index = cache(self._open_index)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection and the mapped files."""
+        if "metadata" in self.__dict__:
+            self.metadata.close()
+        for name in ("metadata", "vectors"):
+            self.__dict__.pop(name, None)
+        self._index.cache_clear()
+
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """Clips, events and recordings, for SQL."""
+        return Metadata(self.path, self.manifest, self._threads)
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The vectors, by clip id and modality."""
+        return Vectors(self.path, self.manifest)
+
+    # What can be asked
+
+    def sql(self, statement: str) -> Result:
+        """Answer a SELECT-like statement over ``clips``, ``events`` and ``recordings``.
+
+        Raises
+        ------
+        QueryError
+            If it is not one read-only statement, or is not valid.
+        """
+        return Result(self.metadata.select(statement), "")
+
+    def query(self, modality: str, to: str = "others", **question: Any) -> Result:
+        """Find the clips whose ``to`` vectors are nearest to one clip's ``modality`` vector.
+
+        Parameters
+        ----------
+        modality : {"bas", "ecg", "resp"}
+            What to search with.
+        to : {"others", "bas", "ecg", "resp"}
+            What to search in; ``others`` is the mean of a clip's other unit vectors.
+        **question
+            The other fields of :class:`sleepfm_index.query.Question`: ``clip`` or ``recording``
+            with ``at`` or ``file`` with ``at``; ``k``, ``where``, ``exclude``, ``weights``.
+
+        Returns
+        -------
+        Result
+            Columns rank, score (cosine, or mean of cosines), and the clip's metadata.
+
+        Raises
+        ------
+        QueryError
+            If the question does not fit the store.
+        """
+        from sleepfm_index.query import Question, answer
+
+        asked: Question = Question(modality=modality, to=to, **question)
+        return answer(self, asked)
+
+    def evaluate(
+        self, *, where: str | None = None, gallery: int | None = None, seed: int = 0
+    ) -> Result:
+        """Measure cross-modal retrieval for every pair of modalities and every ``others``.
+
+        See :func:`sleepfm_index.retrieval.evaluate`.
+        """
+        from sleepfm_index.retrieval import evaluate
+
+        return evaluate(self, where=where, gallery=gallery, seed=seed)
+
+    def info(self) -> Info:
+        """Say what the store holds and which weights made it."""
+        from sleepfm_index.info import describe
+
+        return describe(self)
+
+    def search(
+        self,
+        target: str,
+        queries: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.int64] | None = None,
+    ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """Exact nearest clips by inner product.
+
+        Parameters
+        ----------
+        target : str
+            One of :data:`sleepfm_index.schema.TARGETS`.
+        queries : ndarray of float32, shape [q, 512]
+        k : int
+            How many clips a query gets, if there are as many.
+        allowed : ndarray of int64, optional
+            Ids of the clips that may be found; by default all.
+
+        Returns
+        -------
+        list of (clip_ids, scores)
+            One pair a query, int64 [m] and float64 [m] with m <= k, best first; equal scores in
+            order of clip id. Scores are computed in float64 from the stored vectors.
+        """
+        index, covered = self._index(target)
+        bitmap = self._bitmap(allowed)
+        found = ann.search(index, queries, k, bitmap) if index is not None else None
+        beside = [s.id for s in self.manifest.segments if s.id not in covered]
+        answers = []
+        tail = [
+            (ids[keep], vectors[keep])
+            for ids, vectors in (self.vectors.segment(name, target) for name in beside)
+            for keep in [_allowed(ids, bitmap)]
+        ]
+        for at, query in enumerate(queries):
+            candidates = [] if found is None else [found[at][found[at] >= 0]]
+            for ids, vectors in tail:
+                candidates.append(ids[_largest(vectors @ query, k)])
+            answers.append(self._rank(target, query, np.concatenate([*candidates, _NONE]), k))
+        return answers
+
+    def _rank(
+        self, target: str, query: NDArray[np.float32], ids: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        if not len(ids):
+            return _NONE, np.empty(0)
+        vectors, _ = self.vectors.of(ids, target)
+        scores = vectors.astype(np.float64) @ query.astype(np.float64)
+        order = np.lexsort((ids, -scores))[:k]
+        return ids[order], scores[order]
+
+    def _bitmap(self, allowed: NDArray[np.int64] | None) -> NDArray[np.uint8] | None:
+        if allowed is None and not self.manifest.deleted:
+            return None
+        keep = np.zeros(self.manifest.next_clip_id, bool)
+        keep[slice(None) if allowed is None else allowed] = True
+        for first, last in self.manifest.deleted:
+            keep[first : last + 1] = False
+        return np.packbits(keep, bitorder="little")
+
+    def _open_index(self, target: str) -> tuple[Any, frozenset[str]]:
+        if target not in TARGETS:
+            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+        for entry in self.manifest.indexes:
+            if entry.target == target:
+                return ann.open_index(self.path, entry), frozenset(entry.segments)
+        return None, frozenset()
+
+
+_NONE = np.empty(0, np.int64)
+
+
+def _allowed(ids: NDArray[np.int64], bitmap: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
+    if bitmap is None:
+        return np.ones(len(ids), bool)
+    return np.asarray(bitmap[ids >> 3] >> (ids & 7) & 1, dtype=bool)
+
+
+def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    if len(scores) <= k:
+        return np.arange(len(scores))
+    return np.argpartition(-scores, k - 1)[:k]

@@ -1,0 +1,72 @@
+"""Stores of drawn vectors, for tests that need no encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sleepfm.clips import Clips
+from sleepfm.contract import ROBUST
+from sleepfm.modality import SLOTS, Modality
+from sleepfm.recordings.annotations import Event, Scoring
+from sleepfm.recordings.channels import ChannelMap, SlotMatch
+from sleepfm.recordings.recording import Recording
+from sleepfm_index.manifest import WeightsIdentity
+from sleepfm_index.rows import segment_rows
+from sleepfm_index.schema import SUBJECT_COLUMNS
+from sleepfm_index.segment import SegmentData
+from sleepfm_index.subjects import Subject, Subjects
+from sleepfm_index.writer import Writer
+
+WEIGHTS = WeightsIdentity("drawn", "0" * 64, False, "drawn at random for a test")
+STAGES = ("W", "N1", "N2", "N3", "R")
+
+
+def drawn_segment(
+    name: str, n: int, seed: int, *, lacking: float = 0.2, age: float | None = 40.0
+) -> SegmentData:
+    """A recording of n clips whose vectors share a latent, a fraction lacking each modality."""
+    rng = np.random.default_rng(seed)
+    latent = rng.standard_normal((n, 512))
+    vectors, filled = {}, {}
+    for modality in Modality:
+        x = latent + rng.standard_normal((n, 512))
+        vectors[modality] = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+        full = np.uint16((1 << len(SLOTS[modality])) - 1)
+        filled[modality] = np.where(rng.random(n) < lacking, 0, full).astype(np.uint16)
+    start = 30.0 * np.arange(n)
+    clips = Clips(
+        start_s=start,
+        clock_s=np.mod(82800.0 + start, 86400.0),
+        stage=tuple(STAGES[i] for i in rng.integers(0, 5, n)),
+        raw_stage=("",) * n,
+        signals={},
+        filled=filled,
+        quality={f"quality_{m}_flat": np.zeros(n, np.float32) for m in Modality},
+        event_seconds={"hypopnea_s": rng.uniform(0, 30, n).astype(np.float32)},
+        events=(Event(12.0, 20.0, "apnea", "obstructive"),),
+    )
+    recording = Recording((Path(f"{name}.edf"),), "EDF+C", 30.0 * n, 82800.0, (), Scoring())
+    channels = ChannelMap({"ECG": SlotMatch("ECG", ("EKG",), "alias")}, ("Snore",))
+    facts = {"nsrr_age": age, "nsrr_sex": "female"}
+    cohort = Subjects({name: Subject(f"subject-{name}", "lab", facts)}, SUBJECT_COLUMNS)
+    return segment_rows(f"{seed:064x}", name, recording, channels, clips, vectors, cohort)
+
+
+def drawn_store(
+    path: Path, sizes: dict[str, int], *, index: bool = True, lacking: float = 0.2
+) -> Path:
+    """A store with one drawn recording per entry of ``sizes``."""
+    with Writer(path, WEIGHTS, ROBUST) as writer:
+        for seed, (name, n) in enumerate(sizes.items()):
+            writer.append(drawn_segment(name, n, seed, lacking=lacking))
+        if index:
+            writer.reindex()
+    return path
+
+
+def columns(table: pa.Table, *names: str) -> list[tuple[object, ...]]:
+    """Some columns of a table as a list of tuples."""
+    return list(zip(*(table[n].to_pylist() for n in names), strict=True))

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stores import drawn_store
+
+import sleepfm_index
+from sleepfm_index.errors import QueryError
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = drawn_store(tmp_path_factory.mktemp("sql") / "store", {"a": 30, "b": 20})
+    (path / "private").mkdir()
+    (path / "private" / "secret.csv").write_text("name\nJane\n")
+    return path
+
+
+@pytest.fixture
+def store(path: Path) -> sleepfm_index.Store:
+    return sleepfm_index.open(path)
+
+
+def test_counts_by_stage_add_up(store: sleepfm_index.Store) -> None:
+    rows = store.sql("SELECT stage, count(*) AS n FROM clips GROUP BY stage").to_pylist()
+    assert sum(row["n"] for row in rows) == 50
+    assert {row["stage"] for row in rows} <= {"W", "N1", "N2", "N3", "R"}
+
+
+def test_events_and_recordings_are_there(store: sleepfm_index.Store) -> None:
+    (event, _) = store.sql("SELECT * FROM events ORDER BY recording_id").to_pylist()
+    assert (event["type"], event["subtype"], event["onset_s"]) == ("apnea", "obstructive", 12.0)
+    (recording, _) = store.sql("SELECT * FROM recordings ORDER BY recording_id").to_pylist()
+    assert recording["slots"] == [("ECG", "alias: EKG")]
+    assert recording["clips"] == 30
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM read_text('{store}/manifest.json')",
+        "SELECT * FROM read_csv('{store}/private/secret.csv')",
+        "SELECT * FROM glob('/**')",
+        "COPY clips TO '/tmp/stolen.csv'",
+        "COPY clips TO '{store}/segments/stolen.csv'",
+        "ATTACH '/tmp/other.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "PRAGMA database_list",
+        "SET enable_external_access = true",
+        "CREATE TABLE t (x INT)",
+        "DROP VIEW clips",
+        "DELETE FROM clips",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; DROP VIEW clips",
+        "",
+        "SELEC stage FROM clips",
+        "SELECT nope FROM clips",
+    ],
+)
+def test_everything_but_one_select_over_the_store_is_refused(
+    store: sleepfm_index.Store, path: Path, statement: str
+) -> None:
+    with pytest.raises(QueryError) as refused:
+        store.sql(statement.format(store=path))
+    assert "\n" not in str(refused.value)
+    assert not list(path.rglob("stolen*"))
+    assert store.sql("SELECT count(*) AS n FROM clips").to_pylist() == [{"n": 50}]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "true) OR (true",
+        "true) UNION ALL SELECT (1",
+        "true; DROP VIEW clips",
+        "stage = ",
+        "nope = 1",
+        "stage",
+        "true -- ) \n; SELECT 1",
+        "",
+        "clip_id IN (SELECT column0 FROM read_csv('/etc/passwd'))",
+    ],
+)
+def test_a_condition_is_one_expression(store: sleepfm_index.Store, where: str) -> None:
+    with pytest.raises(QueryError):
+        store.metadata.clip_ids(where)
+
+
+def test_a_condition_selects(store: sleepfm_index.Store) -> None:
+    ids = store.metadata.clip_ids("recording_id = 'b' AND start_s < 60")
+    assert ids.tolist() == [30, 31]
+
+
+def test_settings_do_not_leak_between_statements(store: sleepfm_index.Store) -> None:
+    with pytest.raises(QueryError):
+        store.sql("SELECT * FROM duckdb_secrets() WHERE getenv('HOME') = ''")
+
+
+def test_an_endless_statement_is_stopped(
+    store: sleepfm_index.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepfm_index.sql.TIME_LIMIT_S", 0.3)
+    with pytest.raises(QueryError, match="longer than"):
+        store.sql("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b")
+
+
+def test_an_empty_store_has_the_columns(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", {})
+    with sleepfm_index.open(path) as store:
+        assert len(store.sql("SELECT stage, has_ecg, clip_id FROM clips")) == 0
+        assert len(store.sql("SELECT slots FROM recordings, events")) == 0
+
+
+def test_columns_of_later_subjects_are_empty_for_earlier_ones(tmp_path: Path) -> None:
+    from stores import WEIGHTS, drawn_segment
+
+    from sleepfm.contract import ROBUST
+    from sleepfm_index.writer import Writer
+
+    path = drawn_store(tmp_path / "s", {"a": 3})
+    data = drawn_segment("b", 2, 9)
+    data = type(data)(**{**vars(data), "clips": data.clips.append_column("nsrr_race", [["x"] * 2])})
+    with Writer(path, WEIGHTS, ROBUST) as writer:
+        writer.append(data)
+    with sleepfm_index.open(path) as store:
+        rows = store.sql("SELECT nsrr_race FROM clips ORDER BY clip_id").to_pylist()
+    assert [row["nsrr_race"] for row in rows] == [None, None, None, "x", "x"]
