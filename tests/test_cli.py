@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from nights import write_night
+from stores import drawn_store
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "sleepfm_cli.main", *map(str, words)]
+    return subprocess.run(command, capture_output=True, cwd=cwd, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn_store(tmp_path_factory.mktemp("cli") / "store", {"a": 30, "b": 30}, lacking=0.0)
+
+
+def test_query_prints_ranked_rows(path: Path) -> None:
+    done = run("query", "--modality", "ecg", "--clip", "3", "--to", "bas", "--store", path)
+    assert done.returncode == 0
+    lines = done.stdout.decode().splitlines()
+    assert lines[0].split() == "rank score clip_id recording subject time stage".split()
+    assert len(lines) == 11
+    assert b"untrained weights" in done.stderr
+
+
+def test_json_is_for_machines(path: Path) -> None:
+    done = run("query", "--modality", "ecg", "--clip", "3", "--format", "json", "--store", path)
+    rows = json.loads(done.stdout)
+    assert [row["rank"] for row in rows] == list(range(1, 11))
+    assert {row["subject_id"] for row in rows} == {"subject-b"}
+
+
+def test_csv_and_parquet(path: Path, tmp_path: Path) -> None:
+    words = ("sql", "SELECT clip_id, stage FROM clips ORDER BY clip_id", "--store", path)
+    csv = run(*words, "--format", "csv").stdout.decode().splitlines()
+    assert csv[0] == '"clip_id","stage"' and len(csv) == 61
+    (tmp_path / "x.parquet").write_bytes(run(*words, "--format", "parquet").stdout)
+    assert pq.read_table(tmp_path / "x.parquet").num_rows == 60
+    nested = run("sql", "FROM recordings", "--store", path, "--format", "csv")
+    assert nested.returncode == 0
+
+
+def test_evaluate_and_info(path: Path) -> None:
+    table = run("evaluate", "--store", path).stdout.decode()
+    assert "ecg -> bas" in table and "resp -> others" in table
+    shown = json.loads(run("info", "--format", "json", "--store", path).stdout)
+    assert (shown["clips"], shown["weights"]["trained"]) == (60, False)
+
+
+def test_the_store_is_found_by_default(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "sleepfm-store").symlink_to(path)
+    done = run("query", "--modality", "ecg", "--clip", "3", cwd=tmp_path)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["query", "--modality", "eeg", "--clip", "1"], 2, "eeg"),
+        (["query", "--modality", "ecg", "--clip", "999"], 2, "no clip 999"),
+        (["query", "--modality", "ecg"], 2, "name one clip"),
+        (["query", "--modality", "ecg", "--clip", "1", "--where", "stage ="], 2, "Parser Error"),
+        (["query", "--modality", "ecg", "--clip", "1", "-k", "0"], 2, "-k"),
+        (["query", "--modality", "ecg", "--file", "none.edf", "--at", "+0"], 1, "none.edf"),
+        (["sql", "SELEC 1"], 2, "Parser Error"),
+        (["sql", "DROP VIEW clips"], 2, "only SELECT-like"),
+        (["evaluate", "--where", "stage = 'ART'"], 2, "nothing to evaluate"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_mistakes_get_one_sentence_on_stderr(
+    path: Path, words: list[str], code: int, sentence: str
+) -> None:
+    store = ["--store", str(path)] if words != ["nonsense"] else []
+    done = run(*words, *store)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == b""
+    assert sentence in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_no_store(tmp_path: Path) -> None:
+    done = run("info", "--store", tmp_path / "none")
+    assert done.returncode == 1
+    assert "no store at" in done.stderr.decode()
+
+
+def test_build_says_what_is_in_and_what_is_not(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    write_night(tmp_path / "in" / "good.edf", labels=("C3-M2", "ECG", "Snore"))
+    (tmp_path / "in" / "letter.edf").write_text("Dear Sir or Madam")
+    done = run("build", tmp_path / "in", "--weights", "untrained", "--store", tmp_path / "s")
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode()
+    assert "good" in text and "letter.edf" in text and "failed" in text
+    assert "UNTRAINED" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("make", ["empty folder", "nothing", "only bad files"])
+def test_build_of_nothing_fails_clearly(tmp_path: Path, make: str) -> None:
+    folder = tmp_path / "in"
+    if make != "nothing":
+        folder.mkdir()
+    if make == "only bad files":
+        (folder / "x.edf").write_text("no")
+    done = run("build", folder, "--weights", "untrained", "--store", tmp_path / "s")
+    assert done.returncode in (1, 2)
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.strip()
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    from sleepfm_cli.main import app
+
+    readme = (ROOT / "README.md").read_text()
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__
+        assert f"sleepfm-index {name}" in readme, name
+
+
+@pytest.mark.parametrize("width", ["40", "80"])
+def test_help_fits_a_narrow_terminal(width: str) -> None:
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-m", "sleepfm_cli.main", "query", "--help"],
+        capture_output=True,
+        env={**os.environ, "COLUMNS": width},
+    )
+    assert done.returncode == 0
+    assert b"--modality" in done.stdout
