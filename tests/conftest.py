@@ -1,0 +1,16 @@
+"""Where the real recordings lie, for tests that can use them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def recordings_dir() -> Path:
+    """Folder of real recordings: $SLEEPFM_TEST_RECORDINGS, else ../shared/recordings."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "recordings"
+    folder = Path(os.environ.get("SLEEPFM_TEST_RECORDINGS", beside))
+    if not folder.is_dir():
+        pytest.skip(f"no real recordings at {folder} (set SLEEPFM_TEST_RECORDINGS)")
+    return folder
