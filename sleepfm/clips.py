@@ -7,8 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
+from sleepfm.contract import Contract
+from sleepfm.errors import ChannelError, RecordingError
+from sleepfm.labels import clip_event_seconds, clip_stages
+from sleepfm.modality import SLOT_UNITS, Modality
+from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measure
 from sleepfm.recordings.annotations import Event
+from sleepfm.recordings.channels import ChannelMap, SlotMatch
+from sleepfm.recordings.recording import Recording
+from sleepfm.recordings.units import factor
+from sleepfm.resampling import resample
+
+_CLIP_AT = 20.0
 
 
 @dataclass(frozen=True)
@@ -28,12 +38,14 @@ class Clips:
     filled : dict of Modality to ndarray of uint16, shape [n]
         Bit ``i`` set where slot ``i`` carries signal in that clip; 0 means the modality is absent.
     quality : dict of str to ndarray of shape [n]
-        Per modality fractions in 0..1 of flat, clipped, NaN and out-of-range samples, keyed by the
-        column name, e.g. ``quality_bas_flat``.
+        Per modality fractions in 0..1 of flat, clipped, NaN and out-of-range samples, averaged over
+        the slots filled, keyed by the column name, e.g. ``quality_bas_flat``.
     event_seconds : dict of str to ndarray of float32, shape [n]
         Seconds of overlap per event type, keyed by the column name, e.g. ``hypopnea_s``.
     events : tuple of Event
         The events themselves.
+    warnings : tuple of str
+        What a person should check, one sentence each.
     """
 
     start_s: NDArray[np.float64]
@@ -45,6 +57,161 @@ class Clips:
     quality: dict[str, NDArray[np.float32]]
     event_seconds: dict[str, NDArray[np.float32]]
     events: tuple[Event, ...]
+    warnings: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.start_s)
+
+
+def cut_clips(
+    recording: Recording, channels: ChannelMap, contract: Contract, *, strict: bool = False
+) -> Clips:
+    """Cut a recording into clips as a contract asks; a last incomplete clip is dropped.
+
+    Each channel that fills a slot is read, checked, resampled once for the whole night, scaled and
+    cut. Samples that are missing (NaN, a gap) are zero in the result and counted in ``quality``.
+
+    Parameters
+    ----------
+    recording : Recording
+        The night.
+    channels : ChannelMap
+        Which channel fills which slot.
+    contract : Contract
+        Rate, resampling, scaling and units.
+    strict : bool
+        Whether values that contradict their unit are an error instead of a warning.
+
+    Raises
+    ------
+    RecordingError
+        If the recording is shorter than one clip.
+    ChannelError
+        Under ``strict``, if values contradict their unit.
+    """
+    clip_s = contract.clip_seconds
+    count = int(recording.duration_s / clip_s + 1e-6)
+    if count < 1:
+        raise RecordingError(
+            f"{recording.stem} lasts {recording.duration_s:.3g} s, less than one clip ({clip_s} s)."
+        )
+    warnings: list[str] = []
+    signals: dict[Modality, NDArray[np.float32]] = {}
+    filled: dict[Modality, NDArray[np.uint16]] = {}
+    quality: dict[str, NDArray[np.float32]] = {}
+    for modality in Modality:
+        slots = contract.slots_of(modality)
+        block = np.zeros((count, len(slots), contract.clip_samples), np.float32)
+        bits = np.zeros(count, np.uint16)
+        issues = np.zeros((len(ISSUES), count), np.float32)
+        used = 0
+        for i, slot in enumerate(slots):
+            match = channels.slots.get(slot)
+            done = None
+            if match is not None:
+                done = _fill(block[:, i], recording, match, contract, warnings, strict)
+            if done is not None:
+                used += 1
+                issues += done
+                bits |= np.where(done[ISSUES.index("nan")] < 1, 1 << i, 0).astype(np.uint16)
+        for name, row in zip(ISSUES, issues, strict=True):
+            quality[f"quality_{modality}_{name}"] = (row / max(used, 1)).astype(np.float32)
+        if used:
+            signals[modality], filled[modality] = block, bits
+    if not signals:
+        raise ChannelError(f"Every channel of {recording.stem} that fits a slot is dead.")
+    start_s = np.arange(count, dtype=np.float64) * clip_s
+    clock = recording.start_clock_s
+    stage, raw_stage = clip_stages(recording.scoring.stages, count, clip_s)
+    return Clips(
+        start_s=start_s,
+        clock_s=None if clock is None else (clock + start_s) % 86400,
+        stage=stage,
+        raw_stage=raw_stage,
+        signals=signals,
+        filled=filled,
+        quality=quality,
+        event_seconds=clip_event_seconds(recording.scoring.events, count, clip_s),
+        events=recording.scoring.events,
+        warnings=tuple(warnings),
+    )
+
+
+def _fill(
+    out: NDArray[np.float32],
+    recording: Recording,
+    match: SlotMatch,
+    contract: Contract,
+    warnings: list[str],
+    strict: bool,
+) -> NDArray[np.float32] | None:
+    """Fill one slot of all clips, ``out`` of shape [clips, samples]; give its quality.
+
+    None, with ``out`` left at zero, where the channel carries one value all night.
+    """
+    by_label = {c.label: c for c in recording.channels}
+    first = by_label[match.labels[0]]
+    rate = first.sample_rate
+    values = first.read()
+    if len(match.labels) == 2:
+        values = values - by_label[match.labels[1]].read()
+    found = level(values)
+    if found.constant and not _varies(values):
+        warnings.append(f"{match.slot}: {first.label} is constant and was left out")
+        return None
+    scale = factor(first.unit, SLOT_UNITS.get(match.slot, ""))
+    problem = implausible(match.slot, found, scale)
+    if problem and strict:
+        raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning.")
+    if problem:
+        warnings.append(problem)
+    if scale is None:
+        said = f"has the unit '{first.unit}'" if first.unit else "does not say its unit"
+        warnings.append(f"{match.slot}: {first.label} {said}; values are taken as they are")
+    issues = measure(
+        values,
+        rate,
+        len(out),
+        contract.clip_seconds,
+        bounds_of(match.slot, found, scale),
+        stands_still=match.slot == "SaO2",
+    )
+    gain = factor(first.unit, contract.units.get(match.slot, "")) or 1.0
+    if gain != 1.0:
+        values = values * np.float32(gain)
+        found = Level(found.median * gain, found.deviation * gain, found.constant)
+    out[:] = _prepared(values, rate, found, contract, out.size).reshape(out.shape)
+    return issues
+
+
+def _varies(values: NDArray[np.float32]) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(len(finite) and finite.min() < finite.max())
+
+
+def _prepared(
+    values: NDArray[np.float32], rate: float, found: Level, contract: Contract, size: int
+) -> NDArray[np.float32]:
+    """Resample and scale a channel to exactly ``size`` samples, zero where it is missing."""
+    bad = None
+    if not np.isfinite(np.sum(values, dtype=np.float64)):
+        bad = ~np.isfinite(values)
+        values = np.where(bad, np.float32(found.median), values)
+    robust = contract.scaling == "robust"
+    # centred first: resampling takes the signal as zero beyond its ends, and an offset would ring
+    shift = np.float32(found.median if robust or contract.resampling == "polyphase" else 0)
+    whole = resample(
+        values - shift if shift else values, rate, contract.sample_rate, contract.resampling
+    )
+    if len(whole) < size:
+        whole = np.pad(whole, (0, size - len(whole)), mode="edge")
+    whole = whole[:size]
+    if robust:
+        whole = whole * np.float32(1 / found.deviation if found.deviation else 0)
+        np.clip(whole, -_CLIP_AT, _CLIP_AT, out=whole)
+    elif shift:
+        whole = whole + shift
+    if bad is not None:
+        nearest = np.arange(size) * (rate / contract.sample_rate)
+        whole = np.where(bad[np.minimum(nearest.astype(np.int64), len(bad) - 1)], 0, whole)
+    return whole.astype(np.float32, copy=False)

@@ -31,8 +31,8 @@ class Contract:
         How the whole night is brought to ``sample_rate``, once per channel: band-limited polyphase
         (soxr, HQ), or one FFT over the whole record as in the authors' extraction.
     scaling : {"robust", "none"}
-        ``robust``: per recording and channel ``(x - median) / (IQR / 1.349)``, then clipped to
-        +-20; ``none``: values as they are.
+        ``robust``: per recording and channel ``(x - median) / (IQR / 1.349)``, both measured at
+        the native rate, then clipped to +-20; ``none``: values as they are.
     sample_rate : int
         Samples per second of every channel of a clip, in Hz.
     clip_seconds : int

@@ -1,18 +1,16 @@
-from __future__ import annotations
+"""Where the real recordings lie, for tests that can use them."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(scope="session")
 def recordings_dir() -> Path:
-    """The folder of real recordings, which are not part of this repository."""
-    named = os.environ.get("SLEEPFM_TEST_RECORDINGS")
-    folder = Path(named) if named else ROOT.parent / "shared" / "recordings"
+    """Folder of real recordings: $SLEEPFM_TEST_RECORDINGS, else ../shared/recordings."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "recordings"
+    folder = Path(os.environ.get("SLEEPFM_TEST_RECORDINGS", beside))
     if not folder.is_dir():
-        pytest.skip(f"no real recordings at {folder}; name them by SLEEPFM_TEST_RECORDINGS")
+        pytest.skip(f"no real recordings at {folder} (set SLEEPFM_TEST_RECORDINGS)")
     return folder

@@ -1,12 +1,17 @@
-"""What was scored: sleep stages and events, from whatever file they come in."""
+"""What was scored: sleep stages and events, and the words that real files use for them."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 STAGES: Final = ("W", "N1", "N2", "N3", "R", "UNS", "ART")
 """AASM stages, ``UNS`` for unscored or movement, ``ART`` for artefact; always strings."""
+
+EPOCH_S: Final = 30.0
+"""Length of a scored epoch where a file does not say (AASM manual), in seconds."""
 
 
 @dataclass(frozen=True)
@@ -35,3 +40,118 @@ class Scoring:
 
     stages: tuple[ScoredStage, ...] = ()
     events: tuple[Event, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.stages or self.events)
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A text with a time, as a file has it; ``duration_s`` is None where it gives none."""
+
+    onset_s: float
+    duration_s: float | None
+    text: str
+
+
+_STAGE_WORDS: Final = {
+    "W": "w wake awake wakefulness stagew stagewake wk stage0",
+    "N1": "n1 stage1 stagen1 nrem1 s1 stages1",
+    "N2": "n2 stage2 stagen2 nrem2 s2 stages2",
+    "N3": "n3 stage3 stagen3 nrem3 s3 stages3 n4 stage4 stagen4 nrem4 s4 stages4 sws",
+    "R": "r rem stager stagerem remsleep r1",
+    "UNS": "uns unscored unknown notscored undefined u mt movement movementtime stagemt stagem "
+    "stagemovement m stageunscored stageunknown stagenotscored stage9 stage6 stage",
+    "ART": "art artefact artifact stageartifact stageart",
+}
+_STAGE_OF: Final = {word: stage for stage, words in _STAGE_WORDS.items() for word in words.split()}
+_SLEEP_STAGE: Final = re.compile(r"^sleep[\s_-]*stage[\s_:-]*(.*)$", re.IGNORECASE | re.DOTALL)
+_STAGE_CODES: Final = {
+    "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS", "?": "UNS",
+    "9": "UNS", "": "UNS", "a": "ART",
+}  # fmt: skip
+
+
+def stage_of(text: str) -> str | None:
+    """AASM stage named by a label, None where the label names none.
+
+    Rechtschaffen and Kales S3 and S4 are N3, movement time is ``UNS``. Knows EDF+ (``Sleep stage
+    N2``), Sleep-EDF (``Sleep stage 4``, ``Movement time``), NSRR (``Stage 2 sleep|2``), Luna and
+    bare names. A bare number names no stage: what it means depends on the coding.
+    """
+    text = text.partition("|")[0].strip()
+    match = _SLEEP_STAGE.match(text)
+    if match:
+        code = re.sub(r"[\s_-]", "", match.group(1).lower())
+        return _STAGE_CODES.get(code) or _STAGE_OF.get(code)
+    word = re.sub(r"[^a-z0-9]", "", text.lower())
+    word = word.removesuffix("sleep") if word.startswith("stage") else word
+    return _STAGE_OF.get(word)
+
+
+_EVENT_RULES: Final = (
+    (r"central.*(hypopno?ea)|(hypopno?ea).*central", "hypopnea", "central"),
+    (r"obstructive.*hypopno?ea|hypopno?ea.*obstructive", "hypopnea", "obstructive"),
+    (r"hypopno?ea|^hyp$", "hypopnea", ""),
+    (r"obstructive|^osa$", "apnea", "obstructive"),
+    (r"central ?apno?ea|apno?ea ?central|centralapno?ea|^csa$", "apnea", "central"),
+    (r"mixed", "apnea", "mixed"),
+    (r"apno?ea", "apnea", ""),
+    (r"desat", "desaturation", ""),
+    (r"\brera\b|arousal rera|^resp.*arousal|respiratory effort related", "rera", ""),
+    (r"arousal", "arousal", ""),
+    (r"limb|plm|leg ?movement", "limb_movement", ""),
+)
+_EVENT_PATTERNS: Final = tuple((re.compile(p), t, s) for p, t, s in _EVENT_RULES)
+EVENT_TYPES: Final = ("apnea", "hypopnea", "desaturation", "rera", "arousal", "limb_movement")
+"""Types of event that are kept; any other annotation is free text and is dropped."""
+
+
+def event_of(text: str) -> tuple[str, str] | None:
+    """Type and subtype of the event that a label names, None where it names none.
+
+    Knows NSRR's ``Obstructive apnea|Obstructive Apnea``, Profusion's, Luna's, CinC 2018's
+    ``resp_obstructiveapnea`` and the usual spellings of EDF+ exports.
+    """
+    if len(text) > 80:
+        return None
+    words = re.sub(r"[\s_./()|-]+", " ", text.lower()).strip()
+    for pattern, kind, subtype in _EVENT_PATTERNS:
+        if pattern.search(words):
+            return kind, subtype
+    return None
+
+
+def scoring_from_texts(annotations: Sequence[Annotation], warnings: list[str]) -> Scoring:
+    """Stages and events among annotations; everything else is dropped and only counted.
+
+    A stage without a duration lasts until the next one, the last for one epoch.
+    """
+    stages: list[Annotation] = []
+    events: list[Event] = []
+    dropped = 0
+    for note in annotations:
+        stage = stage_of(note.text)
+        # a lone letter with no duration is as likely a marker (an R peak, a mark W) as a stage
+        if stage is not None and (note.duration_s or len(note.text) > 2):
+            stages.append(note)
+            continue
+        event = event_of(note.text)
+        if event is not None and note.duration_s is not None:
+            events.append(Event(note.onset_s, note.duration_s, *event))
+        else:
+            dropped += 1
+    if dropped:
+        warnings.append(f"{dropped} annotations name neither a stage nor an event with a duration")
+    return Scoring(tuple(_lasting(stages)), tuple(sorted(events, key=lambda e: e.onset_s)))
+
+
+def _lasting(notes: Sequence[Annotation]) -> Iterable[ScoredStage]:
+    ordered = sorted(notes, key=lambda n: n.onset_s)
+    for i, note in enumerate(ordered):
+        length = note.duration_s
+        if not length:
+            last = i + 1 == len(ordered)
+            length = EPOCH_S if last else ordered[i + 1].onset_s - note.onset_s
+        if length > 0:
+            yield ScoredStage(note.onset_s, length, stage_of(note.text) or "UNS", note.text)

@@ -1,11 +1,25 @@
-"""From channel names to slots."""
+"""From channel names to slots, by the table in channels.yaml."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
 
-Tier = Literal["alias", "derive", "substitute"]
+from sleepfm.contract import Contract
+from sleepfm.errors import ChannelError
+from sleepfm.modality import SLOT_UNITS, Modality
+from sleepfm.recordings.recording import Channel, Recording
+from sleepfm.recordings.units import factor, known_unit
+
+Tier = Literal["alias", "derive", "substitute", "override"]
+
+_NAMED: Final = 12
+_ELECTRODE: Final = r"(?:[fcopt]p?[z0-9]|[ma][12]|e[12]|loc|roc)"
 
 
 @dataclass(frozen=True)
@@ -19,7 +33,284 @@ class SlotMatch:
 
 @dataclass(frozen=True)
 class ChannelMap:
-    """Slots that a recording fills, by slot name, and the channel names that no slot took."""
+    """Slots that a recording fills, and what was left over.
+
+    Parameters
+    ----------
+    slots : dict of str to SlotMatch
+        By slot name.
+    unmatched : tuple of str
+        Channel names that no slot took, in file order.
+    warnings : tuple of str
+        What a person should check, one sentence each.
+    substitutes : dict of str to tuple of str
+        For each empty slot, the channels that could stand in for it.
+    """
 
     slots: dict[str, SlotMatch]
     unmatched: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    substitutes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Slot:
+    min_hz: float
+    alias: frozenset[str]
+    derive: tuple[tuple[str, str], ...]
+    substitute: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Convention:
+    cohort: str
+    when: frozenset[str]
+    unless: frozenset[str]
+    channels: dict[str, str]
+
+
+def normalise(label: str) -> str:
+    """Bare form of a channel name, equal for names that mean the same derivation.
+
+    >>> normalise("EEG (C4-A1)"), normalise("LOC-A2"), normalise("EKG")
+    ('c4m1', 'e1m2', 'ecg')
+    """
+    name = re.sub(r"(?<=\S)#\d+$", "", label.strip())
+    name = re.sub(r"[^a-z0-9%]", "", name.lower())
+    name = re.sub(rf"^(?:eeg|eog)(?={_ELECTRODE})", "", name)
+    name = name.replace("ekg", "ecg")
+    name = re.sub(r"^loc(?=[am][12]|fpz|ref|avg|$)", "e1", name)
+    name = re.sub(r"^roc(?=[am][12]|fpz|ref|avg|$)", "e2", name)
+    return re.sub(r"(^|(?<=[0-9z]))a(?=[12](?!\d))", "m", name)
+
+
+def match_channels(
+    recording: Recording,
+    contract: Contract,
+    *,
+    substitute: bool = False,
+    overrides: Path | None = None,
+) -> ChannelMap:
+    """Fill the slots of a contract from the channels of a recording.
+
+    Parameters
+    ----------
+    recording : Recording
+        Only names, units and rates are looked at; no signal is read.
+    contract : Contract
+        Gives the slots.
+    substitute : bool
+        Whether another derivation or sensor may stand in.
+    overrides : Path, optional
+        A YAML file ``slot: label``, ``slot: [plus, minus]`` or ``slot: null`` (leave empty), which
+        wins over the table where the recording has those labels.
+
+    Raises
+    ------
+    ChannelError
+        If two channels fit one slot in the same tier, if no slot can be filled, or if the overrides
+        cannot be read.
+    """
+    wanted = [slot for modality in Modality for slot in contract.slots_of(modality)]
+    chosen = read_overrides(overrides, wanted) if overrides else {}
+    table, conventions = _table()
+    found: dict[str, SlotMatch] = {}
+    stand_ins: dict[str, tuple[str, ...]] = {}
+    conflicts: list[str] = []
+    warnings: list[str] = []
+    by_label = {c.label: c for c in recording.channels}
+    for slot in wanted:
+        if slot in chosen and _override(slot, chosen[slot], by_label, found, warnings):
+            continue
+        rules = table.get(slot) or _Slot(0.0, frozenset({normalise(slot)}), (), frozenset())
+        usable = _usable(recording.channels, slot, rules, warnings)
+        options = _options(slot, rules, usable, conventions, recording, warnings)
+        subs: list[tuple[str, ...]] = [
+            (c.label,) for c in usable if normalise(c.label) in rules.substitute
+        ]
+        if substitute:
+            options.append(("substitute", subs))
+        tier, candidates = next(((t, c) for t, c in options if c), ("alias", []))
+        if len(candidates) > 1:
+            names = " and ".join(" minus ".join(labels) for labels in candidates)
+            conflicts.append(f"{slot} could be {names}")
+        elif candidates:
+            found[slot] = SlotMatch(slot, candidates[0], tier)
+        elif subs:
+            stand_ins[slot] = tuple(labels[0] for labels in subs)
+    if conflicts:
+        raise ChannelError(
+            f"Channels of {recording.stem} are ambiguous: {'; '.join(conflicts)}. "
+            "Choose with a channels file (--channels)."
+        )
+    if not found:
+        raise ChannelError(
+            f"{recording.stem} has no usable channel; it holds {_listed(by_label)}. "
+            "Name them in a channels file (--channels)."
+        )
+    used = {label for match in found.values() for label in match.labels}
+    return ChannelMap(
+        slots=found,
+        unmatched=tuple(label for label in by_label if label not in used),
+        warnings=tuple(dict.fromkeys(warnings)),
+        substitutes=stand_ins,
+    )
+
+
+def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read a channels file: for each slot one label, two (plus, minus), or none.
+
+    Raises
+    ------
+    ChannelError
+        If the file cannot be read, or names a slot that does not exist.
+    """
+    import yaml
+
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ChannelError(f"The channels file {path.name} cannot be read as YAML.") from error
+    if not isinstance(plain, dict):
+        raise ChannelError(f"The channels file {path.name} must hold lines like 'ECG: my label'.")
+    chosen: dict[str, tuple[str, ...]] = {}
+    for slot, value in plain.items():
+        if slot not in slots:
+            raise ChannelError(
+                f"The channels file {path.name} names a slot '{slot}'; "
+                f"slots are {', '.join(slots)}."
+            )
+        labels = [] if value is None else value if isinstance(value, list) else [value]
+        if len(labels) > 2 or not all(isinstance(x, str | int) for x in labels):
+            raise ChannelError(
+                f"The channels file {path.name} must give {slot} one label, or two to subtract."
+            )
+        chosen[slot] = tuple(map(str, labels))
+    return chosen
+
+
+def _override(
+    slot: str,
+    labels: tuple[str, ...],
+    by_label: Mapping[str, Channel],
+    found: dict[str, SlotMatch],
+    warnings: list[str],
+) -> bool:
+    """Apply one line of the channels file; False where this recording lacks those labels."""
+    missing = [label for label in labels if label not in by_label]
+    if missing:
+        warnings.append(
+            f"{slot}: the channels file names {_listed(missing)}, not in this recording"
+        )
+        return False
+    if len(labels) == 2 and not _same_kind(by_label[labels[0]], by_label[labels[1]]):
+        raise ChannelError(
+            f"{slot} cannot be {labels[0]} minus {labels[1]}: their units or rates differ."
+        )
+    if labels:
+        found[slot] = SlotMatch(slot, labels, "override")
+    return True
+
+
+def _options(
+    slot: str,
+    rules: _Slot,
+    usable: Sequence[Channel],
+    conventions: Sequence[_Convention],
+    recording: Recording,
+    warnings: list[str],
+) -> list[tuple[Tier, list[tuple[str, ...]]]]:
+    """Candidates tier by tier: names, names settled by a cohort, differences."""
+    options: list[tuple[Tier, list[tuple[str, ...]]]] = []
+    alias = [(c.label,) for c in usable if normalise(c.label) in rules.alias]
+    options.append(("alias", list(alias)))
+    pairs: list[tuple[str, ...]] = []
+    for plus, minus in rules.derive:
+        firsts = [c for c in usable if normalise(c.label) == plus]
+        seconds = [c for c in usable if normalise(c.label) == minus]
+        for first in firsts:
+            for second in seconds:
+                if _same_kind(first, second):
+                    pairs.append((first.label, second.label))
+                elif not alias:
+                    warnings.append(
+                        f"{slot}: {first.label} minus {second.label} is not taken, "
+                        "their units or rates differ"
+                    )
+    options.append(("derive", pairs[:1] if len({p[0] for p in pairs}) == 1 else pairs))
+    if not alias and not pairs:
+        present = {normalise(c.label) for c in recording.channels}
+        for convention in conventions:
+            if not convention.when <= present or convention.unless & present:
+                continue
+            hits = [c for c in usable if convention.channels.get(normalise(c.label)) == slot]
+            options.append(("alias", [(c.label,) for c in hits]))
+            warnings.extend(
+                f"{c.label} names no derivation; taken as {slot} as in {convention.cohort}"
+                for c in hits
+            )
+            if hits:
+                break
+    return options
+
+
+def _usable(
+    channels: Sequence[Channel], slot: str, rules: _Slot, warnings: list[str]
+) -> list[Channel]:
+    """Channels whose rate and unit do not rule them out for a slot."""
+    usable = []
+    for channel in channels:
+        unit = known_unit(channel.unit)
+        wanted = SLOT_UNITS.get(slot, "")
+        reason = ""
+        if channel.sample_rate < rules.min_hz:
+            reason = f"{channel.sample_rate:g} Hz is too slow"
+        elif unit is not None and factor(channel.unit, wanted) is None:
+            reason = f"its unit is {unit}"
+        if not reason:
+            usable.append(channel)
+        elif normalise(channel.label) in rules.alias:
+            warnings.append(f"{slot}: {channel.label} is not taken, {reason}")
+    return usable
+
+
+def _same_kind(first: Channel, second: Channel) -> bool:
+    same_unit = first.unit == second.unit or (
+        known_unit(first.unit) is not None and known_unit(first.unit) == known_unit(second.unit)
+    )
+    return same_unit and first.sample_rate == second.sample_rate
+
+
+def _listed(labels: Iterable[str]) -> str:
+    names = list(labels)
+    if not names:
+        return "no signal at all"
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+@functools.cache
+def _table() -> tuple[dict[str, _Slot], tuple[_Convention, ...]]:
+    import yaml
+
+    text = resources.files("sleepfm.recordings").joinpath("channels.yaml").read_text("utf-8")
+    plain: dict[str, Any] = yaml.safe_load(text)
+    slots = {
+        name: _Slot(
+            min_hz=float(rules["min_hz"]),
+            alias=frozenset(map(normalise, rules["alias"])),
+            derive=tuple((normalise(a), normalise(b)) for a, b in rules["derive"]),
+            substitute=frozenset(map(normalise, rules["substitute"])),
+        )
+        for name, rules in plain["slots"].items()
+    }
+    conventions = tuple(
+        _Convention(
+            cohort=c["cohort"],
+            when=frozenset(map(normalise, c.get("when", ()))),
+            unless=frozenset(map(normalise, c.get("unless", ()))),
+            channels={normalise(k): v for k, v in c["channels"].items()},
+        )
+        for c in plain["conventions"]
+    )
+    return slots, conventions

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.recordings.annotations import Scoring
+
+MAX_HOURS: Final = 72
+"""Longest recording that is read, in hours: a bound on memory against damaged headers."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Recording:
     sources : tuple of Path
         The files it was read from, signals first.
     format : str
-        ``"EDF"``, ``"EDF+C"``, ``"BDF"``, ``"WFDB"``, or mne's name of the format.
+        ``"EDF"``, ``"EDF+C"``, ``"EDF+D"``, ``"BDF"``, ``"WFDB"``, or mne's name of the format.
     duration_s : float
         Length of the signals, in seconds.
     start_clock_s : float or None
@@ -69,3 +74,18 @@ class Recording:
     def stem(self) -> str:
         """The signal file's name without its ending: the default ``recording_id``."""
         return self.sources[0].stem
+
+
+def unique_labels(labels: Iterable[str]) -> list[str]:
+    """Labels in order, the second and later of a name marked ``#2``, ``#3`` ..."""
+    repeats: Counter[str] = Counter()
+    taken: set[str] = set()
+    unique: list[str] = []
+    for label in labels:
+        name = label
+        while name in taken:
+            repeats[label] += 1
+            name = f"{label}#{repeats[label] + 1}"
+        taken.add(name)
+        unique.append(name)
+    return unique

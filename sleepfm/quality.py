@@ -1,0 +1,166 @@
+"""How good a channel is, clip by clip, measured at its native rate before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.modality import SLOT_UNITS
+
+ISSUES: Final = ("flat", "clipped", "nan", "range")
+"""What is measured, in the order of the quality columns."""
+
+_REACH_UV: Final = {"brain": 500.0, "ECG": 10_000.0}
+_SATURATION: Final = (40.0, 100.5)
+_TYPICAL_UV: Final = {"brain": (0.2, 500.0), "ECG": (0.5, 10_000.0)}
+
+
+_Test = Callable[[NDArray[np.float32]], int]
+
+
+@dataclass(frozen=True)
+class Level:
+    """Where a channel's values lie: median and robust deviation, ``IQR / 1.349``."""
+
+    median: float
+    deviation: float
+    constant: bool
+
+
+def level(values: NDArray[np.float32], most: int = 2**19) -> Level:
+    """Median and robust deviation over at most ``most`` evenly spaced finite samples.
+
+    A channel whose middle half is one value (a saturation that rarely moves) takes its standard
+    deviation instead, so that no division by zero follows; a constant one has deviation 0.
+    """
+    sample = values[:: max(1, -(-len(values) // most))]
+    sample = sample[np.isfinite(sample)]
+    if not len(sample):
+        return Level(0.0, 0.0, True)
+    low, median, high = np.quantile(sample, [0.25, 0.5, 0.75])
+    deviation = float(high - low) / 1.349
+    if deviation <= 0:
+        deviation = float(sample.std(dtype=np.float64))
+    if deviation <= 1e-6 * abs(float(median)):
+        deviation = 0.0
+    return Level(float(median), deviation, deviation == 0.0)
+
+
+def measure(
+    values: NDArray[np.float32],
+    rate: float,
+    clips: int,
+    clip_s: int,
+    bounds: tuple[float, float] | None,
+    *,
+    stands_still: bool = False,
+) -> NDArray[np.float32]:
+    """Fractions of flat, clipped, NaN and out-of-range signal per clip.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape [samples]
+        The channel at its native rate.
+    rate : float
+        In Hz.
+    clips, clip_s : int
+        How many clips, and their length in seconds.
+    bounds : tuple of float, or None
+        Lowest and highest value that is in range (:func:`bounds_of`); None where anything goes.
+    stands_still : bool
+        Whether the signal may keep one value for long in health, as a saturation does: then it is
+        neither flat nor clipped.
+
+    Returns
+    -------
+    ndarray of float32, shape [4, clips]
+        Rows as in :data:`ISSUES`, all in 0..1. Flat: whole seconds without any change. Clipped:
+        samples at the channel's own highest or lowest value of the night, where that value is
+        held by consecutive samples.
+    """
+    per_clip = clip_s if rate >= 4 else 1
+    edges = np.rint(np.arange(clips * per_clip + 1) * (clip_s / per_clip) * rate).astype(np.int64)
+    edges = np.minimum(edges, len(values))
+    starts, sizes = edges[:-1], np.diff(edges)
+    result = np.zeros((len(ISSUES), clips), np.float32)
+    if not clips or not len(values) or sizes.min() < 1:
+        return result
+    inside = values[: edges[-1]]
+    high = np.maximum.reduceat(inside, starts)
+    low = np.minimum.reduceat(inside, starts)
+
+    def share(count: NDArray[np.float64]) -> NDArray[np.float32]:
+        by_clip = count.reshape(clips, per_clip).sum(axis=1)
+        part: NDArray[np.float64] = by_clip / sizes.reshape(clips, per_clip).sum(axis=1)
+        return part.astype(np.float32)
+
+    def counted(windows: NDArray[np.bool_], test: _Test) -> NDArray[np.float32]:
+        count = np.zeros(len(starts))
+        for i in np.flatnonzero(windows):
+            count[i] = test(inside[starts[i] : starts[i] + sizes[i]])
+        return share(count)
+
+    broken = ~np.isfinite(high) | ~np.isfinite(low)
+    result[2] = counted(broken, lambda x: int((~np.isfinite(x)).sum()))
+    whole = ~broken
+    if not stands_still:
+        result[0] = share(np.where(whole & (high == low), sizes, 0).astype(np.float64))
+        if whole.any():
+            top, bottom = high[whole].max(), low[whole].min()
+            rails = whole & ((high == top) | (low == bottom)) & (high > low)
+            result[1] = counted(rails, lambda x: _held(x, top) + _held(x, bottom))
+    if bounds is None:
+        return result
+    beyond = whole & ((high > bounds[1]) | (low < bounds[0]))
+    result[3] = counted(beyond, lambda x: int(((x > bounds[1]) | (x < bounds[0])).sum()))
+    return result
+
+
+def bounds_of(slot: str, found: Level, scale: float | None) -> tuple[float, float] | None:
+    """Lowest and highest value in range for a slot, in the channel's own unit.
+
+    Brain signals within 500 uV and an ECG within 10 mV of the median, a saturation from 40 to
+    100 %; None for belts and where ``scale``, the factor to the slot's unit, is None: unknown.
+    """
+    unit = SLOT_UNITS.get(slot, "")
+    if scale is None or not unit:
+        return None
+    if unit == "%":
+        return _SATURATION[0] / scale, _SATURATION[1] / scale
+    reach = _REACH_UV["ECG" if slot == "ECG" else "brain"] / scale
+    return found.median - reach, found.median + reach
+
+
+def implausible(slot: str, found: Level, scale: float | None) -> str | None:
+    """Say how a channel's values contradict its unit, None where they do not."""
+    unit = SLOT_UNITS.get(slot, "")
+    if found.constant or scale is None or not unit:
+        return None
+    if unit == "%":
+        median = found.median * scale
+        if _SATURATION[0] <= median <= _SATURATION[1]:
+            return None
+        kind = "looks like a fraction" if 0 < median <= 1.5 else "contradicts its unit"
+        return f"{slot}: a median of {median:.3g} % {kind} (expected 40 to 100 %)"
+    low, high = _TYPICAL_UV["ECG" if slot == "ECG" else "brain"]
+    deviation = found.deviation * scale
+    if low <= deviation <= high:
+        return None
+    return (
+        f"{slot}: a typical deviation of {deviation:.3g} uV contradicts its unit "
+        f"(expected {low:g} to {high:g} uV)"
+    )
+
+
+def _held(values: NDArray[np.float32], rail: np.float32) -> int:
+    """Count samples at a rail that have a neighbour there too: one peak alone is not clipping."""
+    at = values == rail
+    pairs = at[1:] & at[:-1]
+    held = np.zeros(len(at), bool)
+    held[1:] |= pairs
+    held[:-1] |= pairs
+    return int(held.sum())

@@ -1,0 +1,45 @@
+"""Units as files write them, and factors between them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SPELLINGS: Final = {
+    "uV": "uv µv μv uvolt uvolts microv microvolt microvolts muv mkv",
+    "mV": "mv mvolt mvolts millivolt millivolts",
+    "V": "v volt volts",
+    "nV": "nv nanovolt nanovolts",
+    "%": "% percent pct perc %sat %spo2 sao2% spo2%",
+    "1": "ratio fraction",
+    "cmH2O": "cmh2o cmh20",
+    "mmHg": "mmhg",
+    "Ohm": "ohm ohms kohm ω",
+}
+_UNIT_OF: Final = {word: unit for unit, words in _SPELLINGS.items() for word in words.split()}
+_SCALES: Final = {
+    "voltage": {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6},
+    "saturation": {"%": 1.0, "1": 100.0},
+}
+
+
+def known_unit(written: str) -> str | None:
+    """Recognise a spelling: ``"uVolt"``, ``"µV"`` and ``"UV"`` are ``"uV"``; None if unknown.
+
+    A capital ``M`` before V is taken as milli: no biosignal is in megavolts.
+    """
+    return _UNIT_OF.get(re.sub(r"[\s.\[\]]", "", written.strip().lower()))
+
+
+def factor(written: str, wanted: str) -> float | None:
+    """Factor that brings values in unit ``written`` to ``wanted``; None if there is none.
+
+    A wanted unit of ``""`` takes values as they come: the factor is 1.
+    """
+    if not wanted:
+        return 1.0
+    unit = known_unit(written)
+    for scale in _SCALES.values():
+        if unit in scale and wanted in scale:
+            return scale[unit] / scale[wanted]
+    return None

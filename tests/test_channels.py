@@ -1,0 +1,228 @@
+"""Channel names to slots: cohorts, tiers, conflicts, overrides."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sleepfm.contract import ICML2024, ROBUST
+from sleepfm.errors import ChannelError
+from sleepfm.modality import SLOTS
+from sleepfm.recordings import read_recording
+from sleepfm.recordings.annotations import Scoring
+from sleepfm.recordings.channels import match_channels, normalise
+from sleepfm.recordings.recording import Channel, Recording
+
+BAS = SLOTS["bas"]
+
+
+def recording(*labels: str, units=None, rates=None) -> Recording:
+    """A recording with these channel names and no samples."""
+    return Recording(
+        sources=(Path("night.edf"),),
+        format="EDF",
+        duration_s=60,
+        start_clock_s=None,
+        channels=tuple(
+            Channel(x, (rates or {}).get(x, 100.0), (units or {}).get(x, ""), lambda: np.zeros(0))
+            for x in labels
+        ),
+        scoring=Scoring(),
+    )
+
+
+def filled(found):
+    return {slot: match.labels for slot, match in found.slots.items()}
+
+
+COHORTS = {
+    "CinC 2018": (
+        "F3-M2 F4-M1 C3-M2 C4-M1 O1-M2 O2-M1 E1-M2 Chin1-Chin2 ABD CHEST AIRFLOW SaO2 ECG",
+        "C3-M2 C4-M1 O1-M2 O2-M1 E1-M2 ECG CHEST SaO2 ABD",
+    ),
+    "SHHS": (
+        "SaO2|H.R.|EEG(sec)|ECG|EMG|EOG(L)|EOG(R)|EEG|THOR RES|ABDO RES|POSITION|LIGHT|NEW AIR",
+        "C3-M2 C4-M1 ECG CHEST SaO2 ABD",
+    ),
+    "MESA": (
+        "EKG|EOG-L|EOG-R|EMG|EEG1|EEG2|EEG3|Pres|Flow|Snore|Thor|Abdo|Leg|Therm|SpO2|HR",
+        "C4-M1 ECG CHEST SaO2 ABD",
+    ),
+    "MrOS": (
+        "C3|C4|A1|A2|LOC|ROC|ECG L|ECG R|L Chin|R Chin|Airflow|Thoracic|Abdominal|SaO2",
+        "C3-M2 C4-M1 E1-M2 ECG CHEST SaO2 ABD",
+    ),
+    "CFS": (
+        "C3|C4|M1|M2|LOC|ROC|ECG2|ECG1|EMG1|L LEG|AIRFLOW|THOR EFFORT|ABDO EFFORT|SpO2|PULSE",
+        "C3-M2 C4-M1 E1-M2 ECG CHEST SaO2 ABD",
+    ),
+    "WSC": (
+        "C3_M2|O1_M2|E1|E2|ECG|thorax|abdomen|spo2|nas_pres",
+        "C3-M2 O1-M2 ECG CHEST SaO2 ABD",
+    ),
+    "HMC": (
+        "EEG F4-M1|EEG C4-M1|EEG O2-M1|EEG C3-M2|EMG chin|EOG E1-M2|EOG E2-M2|ECG",
+        "C4-M1 O2-M1 C3-M2 E1-M2 ECG",
+    ),
+    "ISRUC": (
+        "LOC-A2|ROC-A1|F3-A2|C3-A2|O1-A2|F4-A1|C4-A1|O2-A1|X1|X2|X3|X4|X5|X6|DC3|X7|X8|SaO2|DC8",
+        "E1-M2 C3-M2 O1-M2 C4-M1 O2-M1 ECG ABD SaO2",
+    ),
+    "DOD-O": (
+        "C3_M2|C4_M1|F3_F4|F3_M2|F3_O1|F4_O2|O1_M2|O2_M1|ECG|EMG|EOG1|EOG2",
+        "C3-M2 C4-M1 O1-M2 O2-M1 ECG",
+    ),
+    "Alice": (
+        "EEG F3-A2|EEG C3-A2|EEG C4-A1|EEG O1-A2|EEG O2-A1|EOG LOC-A2|EOG ROC-A2|EMG Chin|ECG II"
+        "|Effort THO|Effort ABD|SpO2|PulseRate",
+        "C3-M2 C4-M1 O1-M2 O2-M1 E1-M2 ECG CHEST SaO2 ABD",
+    ),
+    "ucddb": (
+        "Lefteye|RightEye|EMG|C3A2|C4A1|ECG|SpO2|Sound|Flow|Sum|ribcage|abdo|BodyPos|Pulse",
+        "C3-M2 C4-M1 ECG SaO2 CHEST ABD",
+    ),
+    "slpdb": (
+        "ECG|BP|EEG (C3-O1)|Resp (chest)|Resp (abdominal)|EOG|EMG|SO2",
+        "ECG CHEST ABD SaO2",
+    ),
+}
+
+
+@pytest.mark.parametrize("cohort", COHORTS)
+def test_the_names_of_a_cohort_fill_the_slots_they_mean(cohort: str) -> None:
+    names, slots = COHORTS[cohort]
+    labels = names.split("|") if "|" in names else names.split()
+    found = match_channels(recording(*labels), ROBUST)
+    assert set(found.slots) == set(slots.split())
+    assert all(match.tier in ("alias", "derive") for match in found.slots.values())
+    used = {x for match in found.slots.values() for x in match.labels}
+    assert set(found.unmatched) == set(labels) - used
+
+
+def test_sleep_edf_needs_substitutes() -> None:
+    labels = ["EEG Fpz-Cz", "EEG Pz-Oz", "EOG horizontal", "Resp oro-nasal", "EMG submental"]
+    night = recording(*labels)
+    with pytest.raises(ChannelError, match="no usable channel; it holds EEG Fpz-Cz"):
+        match_channels(night, ROBUST)
+    found = match_channels(night, ROBUST, substitute=True)
+    assert filled(found) == {
+        "C3-M2": ("EEG Fpz-Cz",),
+        "O1-M2": ("EEG Pz-Oz",),
+        "E1-M2": ("EOG horizontal",),
+        "CHEST": ("Resp oro-nasal",),
+    }
+    assert {m.tier for m in found.slots.values()} == {"substitute"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("EEG (C4-A1)", "C4-M1"),
+        ("EOG LOC-A2", "E1_M2"),
+        ("EKG", "ecg"),
+        ("C3A2", "C3/M2"),
+        ("Abdomen#2", "ABDOMEN"),
+    ],
+)
+def test_spellings_of_one_derivation_are_one_name(one: str, other: str) -> None:
+    assert normalise(one) == normalise(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("C3-M2", "C3-M2 (Imp)"), ("C3-M2", "C3-O1"), ("EEG", "EEG2"), ("E1", "EEG1"), ("ABD", "AB")],
+)
+def test_different_derivations_stay_different(one: str, other: str) -> None:
+    assert normalise(one) != normalise(other)
+
+
+def test_two_candidates_in_one_tier_are_named() -> None:
+    with pytest.raises(ChannelError, match=r"SaO2 could be SaO2 and SpO2.*--channels"):
+        match_channels(recording("ECG", "SaO2", "SpO2"), ROBUST)
+
+
+def test_c3_o1_is_not_c3_m2() -> None:
+    found = match_channels(recording("EEG (C3-O1)", "ECG"), ROBUST)
+    assert filled(found) == {"ECG": ("ECG",)}
+
+
+def test_right_eye_and_nasal_flow_fill_nothing() -> None:
+    found = match_channels(recording("EOG (right)", "Resp (nasal)", "ECG"), ROBUST)
+    assert found.unmatched == ("EOG (right)", "Resp (nasal)")
+    assert found.substitutes == {"CHEST": ("Resp (nasal)",)}
+
+
+def test_a_bare_eeg_is_taken_as_in_shhs_and_said() -> None:
+    found = match_channels(recording("EEG"), ROBUST)
+    assert filled(found) == {"C4-M1": ("EEG",)}
+    assert found.slots["C4-M1"].tier == "alias"
+    assert found.warnings == ("EEG names no derivation; taken as C4-M1 as in SHHS",)
+
+
+def test_mesa_eeg2_is_not_the_eeg2_of_shhs() -> None:
+    assert "C3-M2" not in match_channels(recording("EEG1", "EEG2", "EEG3"), ROBUST).slots
+    assert "C3-M2" in match_channels(recording("EEG", "EEG2"), ROBUST).slots
+
+
+def test_a_difference_needs_one_unit_and_one_rate() -> None:
+    found = match_channels(recording("C3", "M2", units={"C3": "uV", "M2": "µV"}), ROBUST)
+    assert found.slots["C3-M2"].labels == ("C3", "M2")
+    assert found.slots["C3-M2"].tier == "derive"
+    for other in ({"units": {"C3": "uV", "M2": "mV"}}, {"rates": {"C3": 200.0}}):
+        found = match_channels(recording("C3", "M2", "ECG", **other), ROBUST)
+        assert "C3-M2" not in found.slots
+        assert "C3 minus M2 is not taken" in found.warnings[0]
+
+
+def test_a_channel_too_slow_or_in_another_unit_is_no_candidate() -> None:
+    found = match_channels(recording("ECG", "C3-M2", rates={"ECG": 1.0}), ROBUST)
+    assert filled(found) == {"C3-M2": ("C3-M2",)}
+    assert found.warnings == ("ECG: ECG is not taken, 1 Hz is too slow",)
+    found = match_channels(recording("ECG", "C3-M2", units={"C3-M2": "Ohm"}), ROBUST)
+    assert found.warnings == ("C3-M2: C3-M2 is not taken, its unit is Ohm",)
+
+
+def test_overrides_win_and_may_empty_a_slot(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("ECG: EKG 7\nSaO2: [a, b]\nABD: null\nCHEST: not here\n")
+    night = recording("EKG 7", "ECG", "a", "b", "ABD", "Thor")
+    found = match_channels(night, ROBUST, overrides=file)
+    assert filled(found) == {"ECG": ("EKG 7",), "SaO2": ("a", "b"), "CHEST": ("Thor",)}
+    assert found.slots["ECG"].tier == "override"
+    assert found.warnings == ("CHEST: the channels file names not here, not in this recording",)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- ECG\n", "must hold lines"),
+        ("EKG: a\n", "names a slot 'EKG'"),
+        ("ECG: [a, b, c]\n", "one label, or two"),
+        ("ECG: {a: b}\n", "one label, or two"),
+        ("ECG: [unclosed\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_bad_channels_file_is_explained(tmp_path: Path, text: str, says: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ChannelError, match=says):
+        match_channels(recording("ECG"), ROBUST, overrides=file)
+
+
+def test_no_usable_channel_names_what_is_there() -> None:
+    labels = [f"Z{i}" for i in range(20)]
+    with pytest.raises(ChannelError, match=r"holds Z0, Z1, .*Z11 and 8 more"):
+        match_channels(recording(*labels), ROBUST)
+
+
+def test_real_recordings(recordings_dir: Path) -> None:
+    nox = match_channels(read_recording(recordings_dir / "nox-a1-2min.edf"), ICML2024)
+    assert filled(nox) == {s: (s,) for s in (*BAS, "ECG")} | {
+        "CHEST": ("Chest",), "SaO2": ("Saturation",), "ABD": ("Abdomen",)
+    }  # fmt: skip
+    slp = match_channels(read_recording(recordings_dir / "slp41-60s.edf"), ICML2024)
+    assert filled(slp) == {
+        "C4-M1": ("EEG (C4-A1)",), "ECG": ("ECG",), "ABD": ("Resp (abdominal)",)
+    }  # fmt: skip
+    ucd = match_channels(read_recording(recordings_dir / "ucddb018-eeg-night.edf"), ICML2024)
+    assert filled(ucd) == {"C4-M1": ("EEG",)}

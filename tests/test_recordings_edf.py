@@ -1,0 +1,146 @@
+"""EDF, EDF+ and BDF as they come, against edfio as the oracle."""
+
+import os
+import warnings
+from datetime import time
+from pathlib import Path
+
+import edfio
+import numpy as np
+import pytest
+from recording_files import Signal, noise, psg, stages, write_edf
+
+from sleepfm.errors import RecordingError
+from sleepfm.recordings import read_recording
+from sleepfm.recordings.recording import unique_labels
+
+
+def channel(recording, label):
+    return next(c for c in recording.channels if c.label == label)
+
+
+@pytest.mark.parametrize("bdf", [False, True], ids=["edf", "bdf"])
+def test_values_rates_and_units_equal_edfio(tmp_path: Path, bdf: bool) -> None:
+    path = write_edf(tmp_path / "n.edf", psg(), annotations=stages("W12"), bdf=bdf)
+    recording = read_recording(path)
+    oracle = (edfio.read_bdf if bdf else edfio.read_edf)(path)
+    assert recording.format == ("BDF+C" if bdf else "EDF+C")
+    assert recording.duration_s == oracle.duration == 90
+    assert recording.start_clock_s == 22.5 * 3600
+    assert [c.label for c in recording.channels] == [s.label for s in oracle.signals]
+    for ours, theirs in zip(recording.channels, oracle.signals, strict=True):
+        assert ours.sample_rate == theirs.sampling_frequency
+        assert ours.unit == theirs.physical_dimension
+        values = ours.read()
+        assert values.dtype == np.float32
+        step = np.ptp(theirs.physical_range) / np.ptp(theirs.digital_range)
+        np.testing.assert_allclose(values, theirs.data, atol=step / 2, rtol=1e-6)
+
+
+def test_every_real_file_equals_edfio(recordings_dir: Path) -> None:
+    for path in sorted(recordings_dir.glob("*.edf")):
+        oracle = edfio.read_edf(path, header_encoding="latin-1")
+        recording = read_recording(path)
+        assert len(recording.channels) == len(oracle.signals)
+        for ours, theirs in zip(recording.channels, oracle.signals, strict=True):
+            assert ours.sample_rate == theirs.sampling_frequency
+            scale = np.abs(theirs.physical_range).max()
+            np.testing.assert_allclose(ours.read(), theirs.data, atol=1e-6 * scale)
+
+
+def test_labels_are_utf8_where_they_can_be_and_latin1_otherwise(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "n.edf", {"Abcdefgh": Signal(noise(30, 100), 100)})
+    raw = bytearray(path.read_bytes())
+    raw[256:272] = "Impédance".encode().ljust(16)
+    path.write_bytes(raw)
+    assert read_recording(path).channels[0].label == "Impédance"
+    raw[256:272] = "Impédance".encode("latin-1").ljust(16)
+    path.write_bytes(raw)
+    assert read_recording(path).channels[0].label == "Impédance"
+
+
+def test_repeated_labels_get_stable_suffixes(tmp_path: Path) -> None:
+    signals = {"ECG": Signal(noise(30, 100), 100), "ECG#x": Signal(noise(30, 100), 100)}
+    recording = read_recording(write_edf(tmp_path / "n.edf", signals))
+    assert [c.label for c in recording.channels] == ["ECG", "ECG#2"]
+    assert unique_labels(["a", "a#2", "a", "a"]) == ["a", "a#2", "a#3", "a#4"]
+
+
+def test_stages_of_edf_plus(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "n.edf", psg(180), annotations=stages("W123R?"))
+    scoring = read_recording(path).scoring
+    assert [s.stage for s in scoring.stages] == ["W", "N1", "N2", "N3", "R", "UNS"]
+    assert [s.onset_s for s in scoring.stages] == [0, 30, 60, 90, 120, 150]
+    assert scoring.stages[1].raw == "Sleep stage N1"
+
+
+def test_onsets_count_from_a_fractional_start(tmp_path: Path) -> None:
+    path = write_edf(
+        tmp_path / "n.edf", psg(60), annotations=stages("W1"), start=time(23, 0, 0, 250_000)
+    )
+    assert [s.onset_s for s in read_recording(path).scoring.stages] == [0, 30]
+
+
+def test_a_file_that_ends_early_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "n.edf", psg(90))
+    whole = read_recording(path).channels[0].read()
+    os.truncate(path, path.stat().st_size - 10)
+    cut = read_recording(path)
+    assert cut.duration_s == 89
+    assert "ends early: 89 of 90" in cut.warnings[0]
+    np.testing.assert_array_equal(cut.channels[0].read(), whole[:-200])
+
+
+def discontinuous(tmp_path: Path, onsets: list[float]) -> Path:
+    """A file of 1 s records that start at the given onsets."""
+    path = write_edf(tmp_path / "n.edf", {"ECG": Signal(noise(4, 100), 100)}, [(0, 1, "x" * 40)])
+    raw = path.read_bytes()
+    record = (len(raw) - 768) // 4
+    data = bytearray(raw)
+    data[192:197] = b"EDF+D"
+    for i, onset in enumerate(onsets):
+        at = 768 + i * record + 200
+        stamp = f"{onset:+g}\x14\x14\x00".encode()
+        data[at : 768 + (i + 1) * record] = stamp.ljust(record - 200, b"\x00")[: record - 200]
+    path.write_bytes(data)
+    return path
+
+
+def test_gaps_of_a_discontinuous_file_stay_gaps(tmp_path: Path) -> None:
+    recording = read_recording(discontinuous(tmp_path, [0, 1, 4, 5]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        joined = edfio.read_edf(recording.sources[0]).signals[0].data
+    values = recording.channels[0].read()
+    assert recording.format == "EDF+D"
+    assert recording.duration_s == 6
+    assert recording.warnings == ("the recording has 1 gap, 2.0 s in all, which hold no signal",)
+    assert np.isnan(values[200:400]).all()
+    np.testing.assert_allclose(values[:200], joined[:200], atol=0.06)
+    np.testing.assert_allclose(values[400:], joined[200:], atol=0.06)
+
+
+def test_a_discontinuous_file_without_gaps_is_whole(tmp_path: Path) -> None:
+    recording = read_recording(discontinuous(tmp_path, [0, 1, 2, 3]))
+    assert recording.duration_s == 4
+    assert recording.warnings == ()
+
+
+def test_records_that_overlap_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="overlap in time"):
+        read_recording(discontinuous(tmp_path, [0, 1, 1.5, 3]))
+
+
+def test_a_text_file_named_edf_is_an_error_of_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "notes.edf"
+    path.write_text("dear diary")
+    with pytest.raises(RecordingError, match=r"^notes.edf is not an EDF or BDF file"):
+        read_recording(path)
+
+
+def test_only_the_channels_asked_for_are_read(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "n.edf", psg())
+    recording = read_recording(path)
+    path.unlink()  # nothing is held open or in memory
+    with pytest.raises(RecordingError, match="can no longer be read"):
+        recording.channels[0].read()
