@@ -150,7 +150,9 @@ def test_hashed_ids_hide_the_stem(cohort: Path, tmp_path: Path) -> None:
     path = tmp_path / "s"
     sleepfm_index.build(path, [cohort], ids="hash")
     with sleepfm_index.open(path) as store:
-        names = [r["recording_id"] for r in store.sql("SELECT recording_id FROM recordings").to_pylist()]
+        names = [
+            r["recording_id"] for r in store.sql("SELECT recording_id FROM recordings").to_pylist()
+        ]
     public = [p for p in path.rglob("*") if p.is_file() and "private" not in p.parts]
     assert public and all(b"night-" not in p.read_bytes() for p in public)
     assert {private.files(path)[name].name for name in names} == {"night-a.edf", "night-b.edf"}

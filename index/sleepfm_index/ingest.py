@@ -235,7 +235,7 @@ class _Worker:
             clips=len(clips),
             slots={slot: " - ".join(m.labels) for slot, m in channels.slots.items()},
             unmatched=channels.unmatched,
-            warnings=recording.warnings,
+            warnings=(*recording.warnings, *channels.warnings, *clips.warnings),
         )
 
     def _name(self, stem: str) -> str:

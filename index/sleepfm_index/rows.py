@@ -59,8 +59,9 @@ def _clip_rows(recording_id: str, clips: Clips, subject: Subject, known: pa.Sche
         "raw_stage": clips.raw_stage,
     }
     for modality in Modality:
-        values[f"has_{modality}"] = clips.filled[modality] > 0
-        values[f"slots_{modality}"] = clips.filled[modality]
+        filled = clips.filled.get(modality, np.zeros(n, np.uint16))
+        values[f"has_{modality}"] = filled > 0
+        values[f"slots_{modality}"] = filled
     # The commit gives the ids.
     fields = [field for field in CLIP_COLUMNS if field.name != "clip_id"]
     for measured in (clips.event_seconds, clips.quality):
@@ -99,6 +100,6 @@ def _recording_row(
             for slot, match in channels.slots.items()
         ],
         "unmatched": list(channels.unmatched),
-        "warnings": list(recording.warnings),
+        "warnings": [*recording.warnings, *channels.warnings, *clips.warnings],
     }
     return pa.Table.from_pylist([row], schema=RECORDING_COLUMNS)
