@@ -42,7 +42,7 @@ def segment_rows(
         key=key,
         clips=_clip_rows(recording_id, clips, subject, subjects.columns),
         events=_event_rows(recording_id, clips, subject),
-        recordings=_recording_row(recording_id, recording, channels, len(clips), subject),
+        recordings=_recording_row(recording_id, recording, channels, clips, subject),
         vectors=stored,
     )
 
@@ -87,14 +87,14 @@ def _event_rows(recording_id: str, clips: Clips, subject: Subject) -> pa.Table:
 
 
 def _recording_row(
-    recording_id: str, recording: Recording, channels: ChannelMap, clips: int, subject: Subject
+    recording_id: str, recording: Recording, channels: ChannelMap, clips: Clips, subject: Subject
 ) -> pa.Table:
     row = {
         "recording_id": recording_id,
         "subject_id": subject.subject_id,
         "format": recording.format,
         "duration_s": recording.duration_s,
-        "clips": clips,
+        "clips": len(clips),
         "slots": [
             (slot, f"{match.tier}: {' - '.join(match.labels)}")
             for slot, match in channels.slots.items()
