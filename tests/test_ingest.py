@@ -150,9 +150,8 @@ def test_hashed_ids_hide_the_stem(cohort: Path, tmp_path: Path) -> None:
     path = tmp_path / "s"
     sleepfm_index.build(path, [cohort], ids="hash")
     with sleepfm_index.open(path) as store:
-        names = [
-            r["recording_id"] for r in store.sql("SELECT recording_id FROM recordings").to_pylist()
-        ]
+        listed = store.sql("SELECT recording_id FROM recordings").to_pylist()
+    names = [row["recording_id"] for row in listed]
     public = [p for p in path.rglob("*") if p.is_file() and "private" not in p.parts]
     assert public and all(b"night-" not in p.read_bytes() for p in public)
     assert {private.files(path)[name].name for name in names} == {"night-a.edf", "night-b.edf"}
@@ -177,7 +176,8 @@ def test_real_recordings(recordings_dir: Path, tmp_path: Path) -> None:
     with sleepfm_index.open(path) as store:
         clips = store.sql(
             "SELECT recording_id AS r, count(*) AS n, bool_and(has_bas) AS bas, "
-            "bool_and(has_ecg) AS ecg, bool_and(has_resp) AS resp, any_value(slots_bas) AS slots_bas, "
+            "bool_and(has_ecg) AS ecg, bool_and(has_resp) AS resp, "
+            "any_value(slots_bas) AS slots_bas, "
             "any_value(slots_resp) AS slots_resp FROM clips GROUP BY r ORDER BY r"
         ).to_pylist()
         stages = store.sql(
