@@ -10,12 +10,17 @@ import typer
 
 from sleepfm.errors import SleepFMError
 from sleepfm_cli.build import build
+from sleepfm_cli.compact import compact
+from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
 from sleepfm_cli.query import query
+from sleepfm_cli.reindex import reindex
 from sleepfm_cli.render import say
+from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
+from sleepfm_cli.verify import verify
 
 app = typer.Typer(
     name="sleepfm-index",
@@ -27,7 +32,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, build, query, sql, evaluate, info):
+VERBS = (
+    *(demo, build, query, sql, evaluate, info),
+    *(delete, compact, reindex, verify, snapshots, restore),
+)
+for verb in VERBS:
     app.command()(verb)
 
 

@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import SleepFMError
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import Modality
 from sleepfm_index import ann, history, private
-from sleepfm_index.disk import check_plain, fingerprint, make_folder, sync_folder
-from sleepfm_index.errors import FormatError
+from sleepfm_index.disk import check_plain, fingerprint, make_folder, remove, sync_folder
+from sleepfm_index.errors import CommitConflict, FormatError
 from sleepfm_index.manifest import FILE_NAME, IndexEntry, Manifest, SegmentEntry, read_manifest
-from sleepfm_index.schema import target_parts
 from sleepfm_index.segment import CLIPS, FOLDER, TABLES, check_table, map_vectors, read_table
 from sleepfm_index.vectors import Vectors
 from sleepfm_index.writer import LOCK, Writer
@@ -96,6 +95,8 @@ def verify(
     ------
     FormatError
         If the manifest itself cannot be read; the sentence names the last one that was kept.
+    CommitConflict
+        If another process compacted the store meanwhile.
     StoreLocked
         If something is to be repaired and another process is writing.
     """
@@ -103,7 +104,11 @@ def verify(
     if repair:
         with Writer(path) as writer:
             return _repair(writer, _check(path, writer.manifest, watch))
-    return _check(path, _read(path), watch)
+    manifest = _read(path)
+    found = _check(path, manifest, watch)
+    if not found.ok and read_manifest(path).snapshot != manifest.snapshot:
+        raise CommitConflict("the store changed while it was verified; verify it again")
+    return found
 
 
 def _read(store: Path) -> Manifest:
@@ -152,7 +157,7 @@ class _Check:
     def segment(self, segment: SegmentEntry) -> None:
         where = f"{FOLDER}/{segment.id}"
         with self._noting(where, "damaged"):
-            for name in {*TABLES, *segment.files}:
+            for name in sorted({*TABLES, *segment.files}):
                 if name not in segment.files:
                     raise FormatError(f"the manifest names no {name} in it")
                 self._content(segment.files[name].bytes, segment.files[name], *_at(segment, name))
@@ -190,6 +195,8 @@ class _Check:
         }
         inside = {f"{FOLDER}/{s.id}": set(s.files) for s in self._manifest.segments}
         for folder, names in {**known, **inside}.items():
+            if (self._store / folder).is_symlink():
+                continue  # noted in the folder above; what it leads to is not the store's
             for path in sorted((self._store / folder).glob("*")):
                 where = str(path.relative_to(self._store))
                 if path.is_symlink():
@@ -269,13 +276,10 @@ def _repair(writer: Writer, found: Verification) -> Verification:
     if after != before:
         writer.commit(after)
     targets = tuple(i.target for i in before.indexes)
-    done = []
-    for finding in found.findings:
-        moved = _quarantine(store, finding.where)
-        done.append(replace(finding, repaired=moved))
+    done = tuple(replace(f, repaired=_put_away(store, f)) for f in found.findings)
     if after != before:
         writer.commit(replace(writer.manifest, indexes=writer.write_indexes(after, targets)))
-    return replace(found, clips=writer.manifest.rows, findings=tuple(done))
+    return replace(found, clips=writer.manifest.rows, findings=done)
 
 
 def _still_deleted(
@@ -289,12 +293,15 @@ def _still_deleted(
     return tuple(sorted((a, b) for a, b in cut if a <= b))
 
 
-def _quarantine(store: Path, where: str) -> str:
-    source = store / where
+def _put_away(store: Path, finding: Finding) -> str:
+    source = store / finding.where
+    if finding.what == "cache":
+        remove(source)
+        return "made again from the vectors"
     if not source.exists() and not source.is_symlink():
         return "left out of the manifest"
     make_folder(store / QUARANTINE)
-    name = where.replace("/", "-")
+    name = finding.where.replace("/", "-")
     free = (name if not n else f"{name}.{n}" for n in itertools.count())
     place = next(store / QUARANTINE / n for n in free if not (store / QUARANTINE / n).exists())
     source.rename(place)
@@ -309,5 +316,3 @@ def _is_or_is_in(folder: str, wheres: set[str]) -> bool:
 
 def _at(segment: SegmentEntry, name: str) -> tuple[str, str, str]:
     return FOLDER, segment.id, name
-
-

@@ -71,6 +71,9 @@ class Writer:
             raise StoreError(
                 f"{self.path} holds other files and no store; name an empty or a new folder"
             )
+        for folder in (FOLDER, ann.FOLDER, history.FOLDER, LOCK):
+            if (self.path / folder).is_symlink():
+                raise FormatError(f"{self.path / folder} is a link; a store holds none")
         make_folder(self.path)
         try:
             self._lock.acquire()
@@ -163,6 +166,24 @@ class Writer:
         manifest = read_manifest(self.path)
         _refuse_mixture(manifest, self._weights, self._contract)
         return manifest
+
+
+def reindex(store: str | Path) -> Manifest:
+    """Write the index of every target that does not cover all clips.
+
+    Returns
+    -------
+    Manifest
+        What was published; the same as before if every index was there.
+
+    Raises
+    ------
+    StoreLocked
+        If another process is writing.
+    """
+    with Writer(Path(store)) as writer:
+        writer.reindex()
+        return writer.manifest
 
 
 def _signature(store: Path) -> tuple[int, int, int]:
