@@ -95,7 +95,7 @@ def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
     for segment in sorted(manifest.segments, key=lambda s: s.first_clip_id):
         left = segment.rows - deleted_in(manifest, segment)
         settled = left == segment.rows and 2 * left >= segment_clips
-        if settled or left > room:
+        if settled or not room or left > room:
             groups.append([])
             room = 0 if settled else segment_clips
         groups[-1].append(segment)

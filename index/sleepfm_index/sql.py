@@ -178,9 +178,9 @@ def _create_views(
                 f"NULL::{_duckdb_type(f.type)} AS {_quoted(f.name)}" for f in columns
             )
             select = f"SELECT {fields} WHERE false"
-        if clips and view == "clips":
+        if paths[view] and clips and view == "clips":
             select += " ANTI JOIN _deleted USING (clip_id)"
-        if others and view != "clips":
+        if paths[view] and others and view != "clips":
             select += " ANTI JOIN _withdrawn USING (source)"
         connection.execute(f"CREATE VIEW {view} AS {select}")
 

@@ -101,10 +101,10 @@ def verify(
         If something is to be repaired and another process is writing.
     """
     path = Path(store)
+    manifest = _read(path)
     if repair:
         with Writer(path) as writer:
             return _repair(writer, _check(path, writer.manifest, watch))
-    manifest = _read(path)
     found = _check(path, manifest, watch)
     if not found.ok and read_manifest(path).snapshot != manifest.snapshot:
         raise CommitConflict("the store changed while it was verified; verify it again")
