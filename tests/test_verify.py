@@ -121,10 +121,8 @@ def other_vectors(path: Path) -> faiss.Index:
 def other_ids(path: Path) -> faiss.Index:
     index = faiss.read_index(str(path / "indexes" / read_manifest(path).indexes[0].file))
     ids = faiss.vector_to_array(index.id_map)
-    other = faiss.IndexIDMap(faiss.clone_index(index.index))
-    faiss.copy_array_to_vector(ids[::-1].copy(), other.id_map)
-    other.ntotal = len(ids)
-    return other
+    faiss.copy_array_to_vector(ids[::-1].copy(), index.id_map)
+    return index
 
 
 CACHE: dict[str, Damage] = {
@@ -194,7 +192,7 @@ def test_clip_ids_are_those_of_the_manifest(path: Path) -> None:
     segments = list(manifest.segments)
     segments[1] = dataclasses.replace(segment, files=files)
     write_manifest(path, dataclasses.replace(manifest, segments=tuple(segments), indexes=()))
-    (finding,) = sleepfm_index.verify(path).findings
+    (finding,) = (f for f in sleepfm_index.verify(path).findings if f.what == "damaged")
     assert finding.why == "its clip ids do not ascend"
 
 

@@ -82,11 +82,9 @@ class Store:
         return self._here().index(target)
 
     def _here(self) -> _Opened:
-        # A forked child must not touch its parent's connection and thread pools.
+        # A forked child must not touch its parent's connection: its threads are not there.
         opened = self._opened.get(os.getpid())
         if opened is None:
-            if self._opened:
-                ann.use_threads(1)
             fresh = _Opened(self.path, self.manifest, self._threads)
             opened = self._opened.setdefault(os.getpid(), fresh)
         return opened
