@@ -82,3 +82,11 @@ print(json.dumps([written, sum(seen.values())]))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     written, there = json.loads(done.stdout)
     assert written == there > 10_000
+
+
+def test_readers_see_whole_snapshots_while_a_writer_writes() -> None:
+    trial = str(HARNESS.with_name("concurrency.py"))
+    done = subprocess.run(
+        [sys.executable, trial, "--seconds", "3", "--readers", "3"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "0 errors" in done.stdout, done.stdout + done.stderr
