@@ -15,7 +15,7 @@ from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measur
 from sleepfm.recordings.annotations import Event
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
 from sleepfm.recordings.recording import Recording
-from sleepfm.recordings.units import factor
+from sleepfm.recordings.units import conversion
 from sleepfm.resampling import resample
 
 _CLIP_AT = 20.0
@@ -159,13 +159,15 @@ def _fill(
     if found.constant and not _varies(values):
         warnings.append(f"{match.slot}: {first.label} is constant and was left out")
         return None
-    scale = factor(first.unit, SLOT_UNITS.get(match.slot, ""))
+    to_slot_unit = conversion(first.unit, SLOT_UNITS.get(match.slot, ""))
+    scale = to_slot_unit[0] if to_slot_unit else None
     problem = implausible(match.slot, found, scale)
     if problem and strict:
         raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning.")
     if problem:
         warnings.append(problem)
-    if scale is None:
+    to_contract_unit = conversion(first.unit, contract.units.get(match.slot, ""))
+    if to_contract_unit is None or scale is None:
         said = f"has the unit '{first.unit}'" if first.unit else "does not say its unit"
         warnings.append(f"{match.slot}: {first.label} {said}; values are taken as they are")
     issues = measure(
@@ -176,10 +178,10 @@ def _fill(
         bounds_of(match.slot, found, scale),
         stands_still=match.slot == "SaO2",
     )
-    gain = factor(first.unit, contract.units.get(match.slot, "")) or 1.0
-    if gain != 1.0:
-        values = values * np.float32(gain)
-        found = Level(found.median * gain, found.deviation * gain, found.constant)
+    gain, offset = to_contract_unit or (1.0, 0.0)
+    if (gain, offset) != (1.0, 0.0):
+        values = values * np.float32(gain) + np.float32(offset)
+        found = Level(found.median * gain + offset, found.deviation * gain, found.constant)
     out[:] = _prepared(values, rate, found, contract, out.size).reshape(out.shape)
     return issues
 

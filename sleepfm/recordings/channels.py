@@ -14,7 +14,7 @@ from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError
 from sleepfm.modality import SLOT_UNITS, Modality
 from sleepfm.recordings.recording import Channel, Recording
-from sleepfm.recordings.units import factor, known_unit
+from sleepfm.recordings.units import conversion, known_unit
 
 Tier = Literal["alias", "derive", "substitute", "override"]
 
@@ -265,7 +265,7 @@ def _usable(
         reason = ""
         if channel.sample_rate < rules.min_hz:
             reason = f"{channel.sample_rate:g} Hz is too slow"
-        elif unit is not None and factor(channel.unit, wanted) is None:
+        elif unit is not None and conversion(channel.unit, wanted) is None:
             reason = f"its unit is {unit}"
         if not reason:
             usable.append(channel)
