@@ -84,6 +84,17 @@ def normalise(label: str) -> str:
     return re.sub(r"(^|(?<=[0-9z]))a(?=[12](?!\d))", "m", name)
 
 
+def is_voltage(label: str) -> bool:
+    """Whether a name can be a voltage: False for names that only a belt or a saturation has."""
+    table, _ = _table()
+    name = normalise(label)
+    return not any(
+        name in rules.alias | rules.substitute
+        for slot, rules in table.items()
+        if SLOT_UNITS[slot] != "uV"
+    )
+
+
 def match_channels(
     recording: Recording,
     contract: Contract,
