@@ -1,0 +1,214 @@
+"""A cohort of simulated nights as files: one EDF+ per subject, and subjects.csv."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import edfio
+import numpy as np
+
+from sleepfm.errors import SimulationError
+from sleepfm.simulate.hypnogram import EPOCH_S, STAGES
+from sleepfm.simulate.night import Night, Signal, render_night, simulate_night
+
+MAX_SUBJECTS: Final = 9999
+MAX_HOURS: Final = 24.0
+
+COLUMNS: Final = (
+    "recording_id",
+    "subject_id",
+    "site",
+    "nsrr_age",
+    "nsrr_sex",
+    "nsrr_bmi",
+    "nsrr_ahi_hp3r_aasm15",
+)
+"""Columns of subjects.csv."""
+
+_EVENT_WORDS: Final = ("Hypopnea", "Obstructive apnea", "Central apnea", "Mixed apnea")
+# What the recorder can hold, per unit; belts are set by their own gain.
+_RANGE: Final = {"uV": 1000.0, "mV": 5.0}
+
+
+def simulate_cohort(
+    folder: Path,
+    *,
+    subjects: int = 8,
+    hours: float = 1.0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write a simulated cohort: ``sim-0001.edf`` and so on (EDF+), and ``subjects.csv``.
+
+    Each file holds C3-M2, C4-M1, O1-M2, O2-M1, E1-M2 (uV), ECG (mV), CHEST, ABD (V or no unit) and
+    SaO2 (%), at rates drawn per subject and sensor, with stages, respiratory events, desaturations
+    and arousals as annotations. Subject ``i`` is the same however many are asked for. Files appear
+    under their names only when complete.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write; made if absent. Files of an earlier run with the same seed are replaced.
+    subjects : int
+        How many subjects, 1 to 9999, one night each.
+    hours : float
+        Length of each night in hours, rounded to whole epochs of 30 s; up to 24.
+    seed : int
+        Seed of the cohort, >= 0; the same seed and hours give the same bytes.
+    progress : callable, optional
+        Called as ``progress(done, subjects)`` before the first and after each subject.
+
+    Returns
+    -------
+    list of Path
+        The EDF+ files, in the order of the subjects.
+
+    Raises
+    ------
+    SimulationError
+        If an argument is out of bounds, the folder cannot be written, or it holds a subjects.csv
+        that is not from a cohort of this seed.
+    """
+    epochs = _check(subjects, hours, seed)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        known = _known_rows(folder / "subjects.csv", seed)
+        paths = []
+        for number in range(1, subjects + 1):
+            if progress:
+                progress(number - 1, subjects)
+            night = simulate_night(seed, number, epochs)
+            paths.append(folder / f"sim-{number:04d}.edf")
+            with _replacing(paths[-1]) as temporary:
+                to_edf(night).write(temporary)
+            known[paths[-1].stem] = _row(night, paths[-1].stem)
+        with _replacing(folder / "subjects.csv") as temporary:
+            _write_rows(temporary, known)
+    except OSError as error:
+        reason = error.strerror or "it cannot be written"
+        raise SimulationError(
+            f"cannot write to the folder {folder.name!r}: {reason}; choose another one"
+        ) from error
+    if progress:
+        progress(subjects, subjects)
+    return paths
+
+
+def _check(subjects: int, hours: float, seed: int) -> int:
+    if not 1 <= subjects <= MAX_SUBJECTS:
+        raise SimulationError(f"subjects must be 1 to {MAX_SUBJECTS}, not {subjects}")
+    shortest = EPOCH_S / 3600
+    if not (math.isfinite(hours) and shortest <= hours <= MAX_HOURS):
+        raise SimulationError(f"hours must be {shortest:.4f} (one epoch) to 24, not {hours}")
+    if seed < 0:
+        raise SimulationError(f"the seed must be 0 or more, not {seed}")
+    return round(hours * 3600 / EPOCH_S)
+
+
+def _row(night: Night, stem: str) -> dict[str, str]:
+    subject = night.subject
+    ahi = "" if math.isnan(night.ahi) else f"{night.ahi:.2f}"
+    values = (
+        stem,
+        f"sim-seed{night.streams.seed}-{night.streams.subject:04d}",
+        subject.site,
+        f"{subject.age:.1f}",
+        subject.sex,
+        f"{subject.bmi:.1f}",
+        ahi,
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _known_rows(path: Path, seed: int) -> dict[str, dict[str, str]]:
+    """Rows of an earlier run, which a smaller cohort must not lose; nobody else's file is touched."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    ours = f"sim-seed{seed}-"
+    if any(set(row) != set(COLUMNS) or not str(row["subject_id"]).startswith(ours) for row in rows):
+        raise SimulationError(
+            "the folder holds a subjects.csv that is not of this seed; choose another folder"
+        )
+    return {row["recording_id"]: row for row in rows}
+
+
+def _write_rows(path: Path, rows: dict[str, dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[stem] for stem in sorted(rows))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; it takes the place of ``path`` when all went well."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def to_edf(night: Night) -> edfio.Edf:
+    """Render a night into an EDF+ file in memory: signals, hypnogram and events."""
+    subject = night.subject
+    signals = render_night(night)
+    hour, rest = divmod(subject.start_s, 3600)
+    return edfio.Edf(
+        [_edf_signal(name, signals.pop(name)) for name in list(signals)],
+        patient=edfio.Patient(),
+        recording=edfio.Recording(equipment_code="simulated"),
+        starttime=datetime.time(hour, rest // 60, rest % 60),
+        data_record_duration=1,
+        annotations=list(annotations(night)),
+    )
+
+
+def _edf_signal(name: str, signal: Signal) -> edfio.EdfSignal:
+    if signal.unit == "%":
+        low, high = 0.0, 102.3
+    else:
+        high = _RANGE.get(signal.unit) or float(f"{np.abs(signal.samples).max() * 1.01:.3g}")
+        low = -high
+    # edfio works in float64; a sensor at its limit clips
+    samples = np.clip(signal.samples, low, high, dtype=np.float64)
+    return edfio.EdfSignal(
+        samples,
+        signal.rate,
+        label=name,
+        transducer_type="simulated",
+        physical_dimension=signal.unit,
+        physical_range=(low, high),
+    )
+
+
+def annotations(night: Night) -> Iterator[edfio.EdfAnnotation]:
+    """Stages (one per epoch), then events, as EDF+ annotations with durations."""
+    for i, stage in enumerate(night.stages):
+        yield edfio.EdfAnnotation(i * EPOCH_S, EPOCH_S, f"Sleep stage {STAGES[stage]}")
+    scored = night.scored_events
+    for onset, duration, kind in zip(scored.onset_s, scored.duration_s, scored.kind, strict=True):
+        yield _event(onset, duration, _EVENT_WORDS[kind])
+    for spans, word in ((night.desaturations, "Desaturation"), (night.arousals, "Arousal")):
+        for onset, duration in zip(spans.onset_s, spans.duration_s, strict=True):
+            yield _event(onset, duration, word)
+
+
+def _event(onset: float, duration: float, word: str) -> edfio.EdfAnnotation:
+    return edfio.EdfAnnotation(round(float(onset), 2), round(float(duration), 2), word)
