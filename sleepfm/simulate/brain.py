@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfftfreq
 
-from sleepfm.simulate.events import Spans
 from sleepfm.simulate.grid import GRID_HZ, Floats, drift, happen, smooth, stamp, times
 from sleepfm.simulate.heart import Beats, add_qrs
 from sleepfm.simulate.respiration import Breathing
@@ -64,7 +63,7 @@ class BrainState:
     """What the brain is doing, on the grid: ``stage`` ``[samples, 5]``, the rest ``[samples]``."""
 
     stage: Floats
-    depth: Floats
+    sleep_depth: Floats
     infraslow: Floats
     arousal: Floats
     movement: Floats
@@ -86,7 +85,7 @@ def draw_transients(
     closed: Floats,
     breathing: Breathing,
 ) -> Transients:
-    """When spindles, K-complexes and eye movements happen; the first two prefer a breath's phase."""
+    """Draw when spindles, K-complexes (both prefer a breath's phase) and eye movements happen."""
     rng = streams("transients")
     peak = subject.inspiration
     spindles = happen(rng, (stage @ _SPINDLES_PER_HOUR) * np.exp(0.6 * infraslow - 0.18) * 1.5)
@@ -110,7 +109,7 @@ def _prefer(
 def render(
     streams: Streams, subject: Subject, state: BrainState, breathing: Breathing, beats: Beats
 ) -> dict[str, Signal]:
-    """The five EEG and EOG channels in uV at the EEG's rate, float32, by channel name."""
+    """Render the five EEG and EOG channels, in uV, float32, at the EEG's rate, by name."""
     channels = _background(streams, subject, state)
     _add_spindles(streams, subject, state, channels)
     _add_k_complexes(streams, subject, state, channels)
@@ -146,9 +145,9 @@ def _levels(subject: Subject, state: BrainState) -> Floats:
     awake_open = state.stage[:, 0] * (1 - state.eyes_closed)
     levels = np.stack([state.stage @ np.array(_LEVEL_UV[band]) for band in _BANDS], axis=1)
     levels[:, 4] *= subject.alpha_uv * (1 - 0.75 * awake_open)
-    levels[:, 1:3] *= (subject.slow_gain * np.exp(0.30 * state.depth))[:, None]
+    levels[:, 1:3] *= (subject.slow_gain * np.exp(0.30 * state.sleep_depth))[:, None]
     levels[:, 5] *= np.exp(0.35 * state.infraslow)
-    levels[:, 6:8] *= np.exp(-0.20 * state.depth)[:, None]
+    levels[:, 6:8] *= np.exp(-0.20 * state.sleep_depth)[:, None]
     # an arousal replaces slow waves by alpha, theta and beta (AASM manual)
     levels[:, 1] *= 1 - 0.7 * state.arousal
     levels = np.hypot(levels, state.arousal[:, None] * np.array(_AROUSED_UV))
@@ -270,7 +269,7 @@ def _add_body(
     name: str,
     signal: Signal,
 ) -> None:
-    """What the body adds to a mastoid-referenced channel: heart and breathing, and sensor noise.
+    """Add what the body brings into a mastoid-referenced channel, and the sensor's noise.
 
     The heart's field reaches M1 and M2 with opposite sign, each beat also pulses under the
     electrode, and breathing sways the electrode and its skin potential.
@@ -294,14 +293,3 @@ def _add_body(
     signal += np.interp(t, times(n, GRID_HZ), smooth(sway, 0.5)).astype(np.float32)
     # electrodes and amplifier
     signal += np.float32(0.6) * streams(f"sensor {name}").standard_normal(len(signal), np.float32)
-
-
-__all__ = [
-    "CHANNELS",
-    "BrainState",
-    "Spans",
-    "Transients",
-    "draw_transients",
-    "eyes_closed",
-    "render",
-]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import math
 import os
 import tempfile
@@ -12,12 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import edfio
-import numpy as np
-
 from sleepfm.errors import SimulationError
-from sleepfm.simulate.hypnogram import EPOCH_S, STAGES
-from sleepfm.simulate.night import Night, Signal, render_night, simulate_night
+from sleepfm.simulate.edf import to_edf
+from sleepfm.simulate.hypnogram import EPOCH_S
+from sleepfm.simulate.night import Night, simulate_night
 
 MAX_SUBJECTS: Final = 9999
 MAX_HOURS: Final = 24.0
@@ -32,10 +29,6 @@ COLUMNS: Final = (
     "nsrr_ahi_hp3r_aasm15",
 )
 """Columns of subjects.csv."""
-
-_EVENT_WORDS: Final = ("Hypopnea", "Obstructive apnea", "Central apnea", "Mixed apnea")
-# What the recorder can hold, per unit; belts are set by their own gain.
-_RANGE: Final = {"uV": 1000.0, "mV": 5.0}
 
 
 def simulate_cohort(
@@ -96,7 +89,7 @@ def simulate_cohort(
     except OSError as error:
         reason = error.strerror or "it cannot be written"
         raise SimulationError(
-            f"cannot write to the folder {folder.name!r}: {reason}; choose another one"
+            f"cannot write to the folder {folder}: {reason}; choose another folder"
         ) from error
     if progress:
         progress(subjects, subjects)
@@ -130,7 +123,7 @@ def _row(night: Night, stem: str) -> dict[str, str]:
 
 
 def _known_rows(path: Path, seed: int) -> dict[str, dict[str, str]]:
-    """Rows of an earlier run, which a smaller cohort must not lose; nobody else's file is touched."""
+    """Read the rows of an earlier run, to keep; a file that is somebody else's is refused."""
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
@@ -163,52 +156,3 @@ def _replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def to_edf(night: Night) -> edfio.Edf:
-    """Render a night into an EDF+ file in memory: signals, hypnogram and events."""
-    subject = night.subject
-    signals = render_night(night)
-    hour, rest = divmod(subject.start_s, 3600)
-    return edfio.Edf(
-        [_edf_signal(name, signals.pop(name)) for name in list(signals)],
-        patient=edfio.Patient(),
-        recording=edfio.Recording(equipment_code="simulated"),
-        starttime=datetime.time(hour, rest // 60, rest % 60),
-        data_record_duration=1,
-        annotations=list(annotations(night)),
-    )
-
-
-def _edf_signal(name: str, signal: Signal) -> edfio.EdfSignal:
-    if signal.unit == "%":
-        low, high = 0.0, 102.3
-    else:
-        high = _RANGE.get(signal.unit) or float(f"{np.abs(signal.samples).max() * 1.01:.3g}")
-        low = -high
-    # edfio works in float64; a sensor at its limit clips
-    samples = np.clip(signal.samples, low, high, dtype=np.float64)
-    return edfio.EdfSignal(
-        samples,
-        signal.rate,
-        label=name,
-        transducer_type="simulated",
-        physical_dimension=signal.unit,
-        physical_range=(low, high),
-    )
-
-
-def annotations(night: Night) -> Iterator[edfio.EdfAnnotation]:
-    """Stages (one per epoch), then events, as EDF+ annotations with durations."""
-    for i, stage in enumerate(night.stages):
-        yield edfio.EdfAnnotation(i * EPOCH_S, EPOCH_S, f"Sleep stage {STAGES[stage]}")
-    scored = night.scored_events
-    for onset, duration, kind in zip(scored.onset_s, scored.duration_s, scored.kind, strict=True):
-        yield _event(onset, duration, _EVENT_WORDS[kind])
-    for spans, word in ((night.desaturations, "Desaturation"), (night.arousals, "Arousal")):
-        for onset, duration in zip(spans.onset_s, spans.duration_s, strict=True):
-            yield _event(onset, duration, word)
-
-
-def _event(onset: float, duration: float, word: str) -> edfio.EdfAnnotation:
-    return edfio.EdfAnnotation(round(float(onset), 2), round(float(duration), 2), word)

@@ -46,7 +46,9 @@ class Spans:
 
     def keep(self, which: NDArray[np.bool_]) -> Spans:
         """Those marked True."""
-        return Spans(*(v[which] for v in (self.onset_s, self.duration_s, self.strength, self.kind)))
+        return Spans(
+            self.onset_s[which], self.duration_s[which], self.strength[which], self.kind[which]
+        )
 
     def envelope(self, samples: int, decay_s: float = 1.0) -> Floats:
         """Their strength over time on the grid."""

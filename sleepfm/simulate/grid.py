@@ -46,7 +46,7 @@ def lowpass(values: Floats, tau_s: float) -> Floats:
 
 
 def smooth(values: Floats, width_s: float) -> Floats:
-    """Moving average on the grid over ``width_s``, edges held, along the first axis."""
+    """Average over a moving ``width_s`` on the grid, along the first axis, edges held."""
     half = max(1, int(width_s * GRID_HZ / 2))
     padded = np.concatenate([values[:1].repeat(half, 0), values, values[-1:].repeat(half, 0)])
     total = np.cumsum(padded, axis=0)
@@ -56,12 +56,11 @@ def smooth(values: Floats, width_s: float) -> Floats:
 
 
 def happen(rng: np.random.Generator, per_hour: Floats) -> Floats:
-    """Times of a Poisson process whose rate per hour is given on the grid, sorted, in seconds."""
+    """Draw a Poisson process of the given rate per hour on the grid: sorted times in seconds."""
     expected = np.concatenate([[0.0], np.cumsum(per_hour) / (3600 * GRID_HZ)])
     count = rng.poisson(expected[-1])
-    return np.interp(
-        np.sort(rng.uniform(0, expected[-1], count)), expected, times(len(expected), GRID_HZ)
-    )
+    at = np.sort(rng.uniform(0, expected[-1], count))
+    return np.asarray(np.interp(at, expected, times(len(expected), GRID_HZ)))
 
 
 def spread_out(at_s: Floats, gap_s: float) -> NDArray[np.bool_]:
@@ -82,7 +81,7 @@ def envelope(
     height: Floats | Sequence[float],
     decay_s: float = 1.0,
 ) -> Floats:
-    """Bumps on the grid: each rises within a second, holds, and decays; overlaps take the higher."""
+    """Bumps on the grid: each rises in a second, holds, and decays; overlaps take the higher."""
     out = np.zeros(samples)
     for onset, duration, high in zip(onset_s, duration_s, height, strict=True):
         first = int(onset * GRID_HZ)

@@ -13,6 +13,7 @@ from sleepfm.simulate.events import CENTRAL, HYPOPNEA, Spans
 from sleepfm.simulate.grid import (
     GRID_HZ,
     Floats,
+    Shape,
     drift,
     envelope,
     response,
@@ -33,8 +34,10 @@ _MAYER: Final = np.array([1.6, 1.2, 0.9, 0.6, 1.4])
 
 @dataclass(frozen=True)
 class Beats:
-    """Heart beats: times of the R peaks in seconds, R-R intervals before each in seconds, the size
-    of each QRS relative to the mean, and which are ectopic (ventricular); shape ``[beats]``.
+    """Heart beats; every field has shape ``[beats]``.
+
+    Times of the R peaks and the R-R interval before each in seconds, the size of each QRS relative
+    to the mean, and which are ectopic (ventricular).
     """
 
     at_s: Floats
@@ -45,9 +48,9 @@ class Beats:
 
 @dataclass(frozen=True)
 class Drive:
-    """What moves the heart besides breathing, on the grid (``depth``, ``infraslow``: SD 1)."""
+    """What moves the heart besides breathing, on the grid (depth and infraslow: SD 1)."""
 
-    depth: Floats
+    sleep_depth: Floats
     infraslow: Floats
     phasic: Floats
     arousals: Spans
@@ -69,10 +72,10 @@ def beat(
     n = len(stage)
     log_rate = stage @ _LOG_RATE + 0.045 * drift(rng, n, 600.0) + 0.018 * drift(rng, n, 45.0)
     log_rate += 0.011 * (stage @ _MAYER) * rhythm(rng, n, 0.1, 0.03)
-    log_rate += -0.02 * drive.depth + 0.03 * drive.phasic
+    log_rate += -0.02 * drive.sleep_depth + 0.03 * drive.phasic
     # spindle power and heart rate swing against each other every 50 s (Lecci et al. 2017)
     log_rate -= 0.012 * drive.infraslow * (stage[:, 2] + stage[:, 3])
-    log_rate += _respiratory_sinus_arrhythmia(subject, stage, breathing, drive.depth)
+    log_rate += _respiratory_sinus_arrhythmia(subject, stage, breathing, drive.sleep_depth)
     log_rate += _reactions(rng, n, events, drive)
     rate = subject.heart_bpm / 60 * np.exp(log_rate)
     cycles = np.cumsum(rate) / GRID_HZ
@@ -86,11 +89,11 @@ def beat(
 
 
 def _respiratory_sinus_arrhythmia(
-    subject: Subject, stage: Floats, breathing: Breathing, depth: Floats
+    subject: Subject, stage: Floats, breathing: Breathing, sleep_depth: Floats
 ) -> Floats:
     """Log heart rate: up with each inspiration, less at fast breathing (Hirsch and Bishop 1981)."""
     pace = smooth(np.gradient(breathing.phase) * GRID_HZ, 10.0)
-    vagal = subject.rsa * (stage @ _RSA) * np.exp(0.2 * depth) * (0.25 / pace) ** 0.7
+    vagal = subject.rsa * (stage @ _RSA) * np.exp(0.2 * sleep_depth) * (0.25 / pace) ** 0.7
     # effort without flow still moves the heart, though less
     return np.asarray(vagal * breathing.chest * np.sqrt(np.clip(breathing.flow, 0.09, 1.0)))
 
@@ -123,13 +126,13 @@ def _qrs_size(
     posture = smooth(np.exp(rng.normal(0, 0.12, 4))[position], 4.0)
     size = posture * (1 - subject.qrs_respiration * breathing.chest * (0.3 + 0.7 * breathing.flow))
     size *= 1 + 0.04 * drift(rng, n, 300.0)
-    return np.interp(at, times(n, GRID_HZ), size)
+    return np.asarray(np.interp(at, times(n, GRID_HZ), size))
 
 
 def ecg(
     streams: Streams, subject: Subject, beats: Beats, breathing: Breathing, movement: Floats
 ) -> NDArray[np.float32]:
-    """Electrocardiogram in mV at the ECG's rate: P, Q, R, S, T as Gaussians (McSharry et al. 2003)."""
+    """Electrocardiogram in mV at the ECG's rate: waves as Gaussians (McSharry et al. 2003)."""
     rng = streams("noise ECG")
     rate = subject.ecg_rate
     n = len(movement)
@@ -148,24 +151,22 @@ def ecg(
 
 
 def add_qrs(signal: NDArray[np.float32], rate: float, beats: Beats, size: float) -> None:
-    """Add the QRS complexes, in place; ``size`` is the height of the R wave in the signal's unit."""
-    height = size * beats.size * np.where(beats.ectopic, 1.5, 1.0)
-    width = np.where(beats.ectopic, 3.2, 1.0)
+    """Add the QRS complexes, in place; ``size`` is the R wave's height in the signal's unit."""
+    height = size * beats.size
+    for which, factor, width in ((~beats.ectopic, 1.0, 1.0), (beats.ectopic, 1.5, 3.2)):
+        reach = 0.07 * width
+        stamp(signal, rate, beats.at_s[which], (reach, reach), _qrs(factor * height[which], width))
 
-    def wave(tau: Floats, which: NDArray[np.intp]) -> Floats:
-        tau = tau / width[which, None]
-        q = 0.10 * np.exp(-0.5 * ((tau + 0.026) / 0.009) ** 2)
-        r = np.exp(-0.5 * (tau / 0.011) ** 2)
-        s = 0.22 * np.exp(-0.5 * ((tau - 0.027) / 0.010) ** 2)
-        return np.asarray(height[which, None] * (r - q - s))
 
-    reach = 0.22 if beats.ectopic.any() else 0.07
-    normal = ~beats.ectopic
-    for which, near in ((normal, 0.07), (beats.ectopic, reach)):
-        index = np.flatnonzero(which)
-        stamp(
-            signal, rate, beats.at_s[index], (near, near), lambda tau, k, i=index: wave(tau, i[k])
-        )
+def _qrs(height: Floats, width: float) -> Shape:
+    def wave(tau: Floats, k: NDArray[np.intp]) -> Floats:
+        t = tau / width
+        q = 0.10 * np.exp(-0.5 * ((t + 0.026) / 0.009) ** 2)
+        r = np.exp(-0.5 * (t / 0.011) ** 2)
+        s = 0.22 * np.exp(-0.5 * ((t - 0.027) / 0.010) ** 2)
+        return np.asarray(height[k, None] * (r - q - s))
+
+    return wave
 
 
 def add_p_and_t(signal: NDArray[np.float32], rate: float, beats: Beats, subject: Subject) -> None:

@@ -18,7 +18,7 @@ from sleepfm.simulate.events import (
     draw_respiratory_events,
     phasic_rem,
 )
-from sleepfm.simulate.grid import GRID_HZ, drift, rhythm
+from sleepfm.simulate.grid import drift, rhythm
 from sleepfm.simulate.heart import Beats, Drive, beat, ecg
 from sleepfm.simulate.hypnogram import EPOCH_S, W, draw_hypnogram, stage_weights
 from sleepfm.simulate.respiration import Breathing, belt, breathe, find_desaturations, oximeter
@@ -40,8 +40,8 @@ class Night:
     """Everything that is true of a simulated night.
 
     ``stages`` holds one index into ``hypnogram.STAGES`` per 30 s epoch. ``respiratory_events`` are
-    all that happened; ``scored_events`` those that count (every apnea, and the hypopneas with a fall
-    of saturation of 3 % or an arousal; AASM manual 2.6, rule 1A).
+    all that happened; ``scored_events`` those that count (every apnea, and the hypopneas with a
+    fall of saturation of 3 % or an arousal; AASM manual 2.6, rule 1A).
     """
 
     streams: Streams
@@ -82,14 +82,14 @@ def simulate_night(seed: int, subject_number: int, epochs: int) -> Night:
     arousals = draw_arousals(streams, subject, stage, events, movements)
     arousal = arousals.envelope(n)
     phasic = phasic_rem(streams, stage)
-    depth = drift(streams("depth"), n, 240.0)
+    sleep_depth = drift(streams("sleep depth"), n, 240.0)
     infraslow = rhythm(streams("infraslow"), n, 0.02, 0.012)
-    breathing = breathe(streams, subject, stage, phasic, arousal, events)
+    breathing = breathe(streams, subject, stage, sleep_depth, phasic, arousal, events)
     closed = brain.eyes_closed(streams, n)
     transients = brain.draw_transients(
         streams, subject, stage, infraslow, phasic, closed, breathing
     )
-    drive = Drive(depth, infraslow, phasic, arousals, movements, transients.k_complexes_s)
+    drive = Drive(sleep_depth, infraslow, phasic, arousals, movements, transients.k_complexes_s)
     beats = beat(streams, subject, stage, position, breathing, events, drive)
     desaturations = find_desaturations(breathing, subject, events)
     return Night(
@@ -105,7 +105,7 @@ def simulate_night(seed: int, subject_number: int, epochs: int) -> Night:
         breathing=breathing,
         beats=beats,
         state=BrainState(
-            stage, depth, infraslow, arousal, movements.envelope(n), closed, transients
+            stage, sleep_depth, infraslow, arousal, movements.envelope(n), closed, transients
         ),
     )
 
@@ -153,6 +153,3 @@ def render_night(night: Night) -> dict[str, Signal]:
     shown = oximeter(streams, subject, night.breathing, movement)
     signals["SaO2"] = Signal(shown, subject.oxygen_rate, "%")
     return signals
-
-
-__all__ = ["GRID_HZ", "Night", "Signal", "render_night", "simulate_night"]

@@ -41,7 +41,7 @@ class Breathing:
     ``phase`` in breaths (an inspiration starts at each whole number), ``depth`` and ``effort``
     relative to quiet breathing, ``flow`` the share of effort that moves air (0 in apnea), ``lag``
     how far the abdomen trails the chest in radians (pi: paradoxical), ``chest`` the excursion that
-    effort brings about (about -1 to 1 in quiet breathing), ``oxygen`` the true saturation in percent.
+    effort brings about (-1 to 1 in quiet breathing), ``oxygen`` the true saturation in percent.
     """
 
     phase: Floats
@@ -57,14 +57,15 @@ def breathe(
     streams: Streams,
     subject: Subject,
     stage: Floats,
+    sleep_depth: Floats,
     phasic: Floats,
     arousal: Floats,
     events: Spans,
 ) -> Breathing:
-    """Simulate breathing over a night; ``stage`` has shape ``[samples, 5]``, the rest ``[samples]``."""
+    """Simulate breathing over a night, from states on the grid and the respiratory events."""
     rng = streams("breathing")
     n = len(stage)
-    wobble = (stage @ _RATE_SD) * (1 + phasic)
+    wobble = (stage @ _RATE_SD) * (1 + phasic) * np.exp(-0.35 * sleep_depth)
     log_rate = 0.05 * drift(rng, n, 300.0) + wobble * drift(rng, n, 4.0) + 0.12 * arousal
     rate = subject.breaths_per_min / 60 * (stage @ _RATE) * np.exp(log_rate)
     phase = rng.random() + np.cumsum(rate) / GRID_HZ
@@ -75,15 +76,15 @@ def breathe(
     recovery = 0.35 + 0.7 * events.strength
     depth *= 1 + envelope(n, events.end_s, np.full(len(events), 6.0), recovery, decay_s=4.0)
     effort, flow, lag = _obstruct(rng, n, events)
-    chest = depth * effort * breath_shape(phase, subject.inspiration)
+    chest = depth * effort * (2 * breath_shape(phase, subject) - 1)
     oxygen = _saturate(rng, subject, effort * flow)
     return Breathing(phase, depth, effort, flow, lag, chest, oxygen)
 
 
-def breath_shape(phase: Floats, inspiration: float) -> Floats:
-    """Volume over a breath, -1 to 1: a cosine that rises during the share ``inspiration``."""
-    angle = np.interp(phase % 1.0, [0.0, inspiration, 1.0], [0.0, np.pi, 2 * np.pi])
-    return np.asarray(-np.cos(angle))
+def breath_shape(phase: Floats, subject: Subject) -> Floats:
+    """Volume over a breath, 0 to 1: up during inspiration, down, and a rest before the next."""
+    turn = np.interp(phase % 1.0, [0.0, subject.inspiration, 1.0], [0.0, np.pi, 2 * np.pi])
+    return np.asarray((0.5 - 0.5 * np.cos(turn)) ** subject.expiratory_rest)
 
 
 def _obstruct(rng: np.random.Generator, n: int, events: Spans) -> tuple[Floats, Floats, Floats]:
@@ -164,8 +165,9 @@ def belt(
     # each posture loads the belts in its own way
     posture = np.exp(rng.normal(0, 0.25, 4))[position]
     size = smooth(posture, 4.0) * share * breathing.depth * breathing.effort
-    signal = np.interp(t, grid, size) * breath_shape(np.interp(t, grid, phase), subject.inspiration)
-    signal += np.interp(t, grid, 0.12 * drift(rng, n, 40.0))
+    signal = 2 * np.interp(t, grid, size) * breath_shape(np.interp(t, grid, phase), subject)
+    # the recorder takes the mean away; the end of expiration stays where it is
+    signal += np.interp(t, grid, 0.12 * drift(rng, n, 40.0) - 0.8 * smooth(size, 60.0))
     # the heart shakes the chest: cardiogenic oscillations, plain in central apnea
     shaken = np.zeros(samples, np.float32)
     size_heart = 0.03 * float(np.exp(rng.normal(0, 0.4)))
@@ -174,7 +176,7 @@ def belt(
     swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)
     signal += np.interp(t, grid, movement) * 1.2 * swing
     signal += subject.belt_noise * rng.standard_normal(samples)
-    return (subject.belt_sign * subject.belt_gain * signal).astype(np.float32)
+    return np.asarray(subject.belt_sign * subject.belt_gain * signal, np.float32)
 
 
 def _shake(tau: Floats) -> Floats:
@@ -194,4 +196,4 @@ def oximeter(
     shown -= smooth(np.clip(movement - 0.8, 0, None), 6.0) * 4.0
     values = np.interp(times(samples, subject.oxygen_rate), times(n, GRID_HZ), shown)
     step = subject.oxygen_step
-    return np.clip(np.round(values / step) * step, 50.0, 100.0).astype(np.float32)
+    return np.asarray(np.clip(np.round(values / step) * step, 50.0, 100.0), np.float32)

@@ -24,7 +24,7 @@ class Streams:
     subject: int
 
     def __call__(self, name: str) -> np.random.Generator:
-        """Generator for one named part, the same whenever and in whatever order it is asked for.
+        """Give the generator of one named part, the same whenever it is asked for.
 
         Two names give independent streams (numpy ``SeedSequence`` with a spawn key), so no two
         channels of a night share random numbers unless they share a named piece of physiology.

@@ -13,9 +13,9 @@ from sleepfm.simulate.streams import Streams
 class Subject:
     """One simulated person, and how the sensors sit on them.
 
-    Rates are per minute or Hz as named, amplitudes in the unit named, the rest are factors. What the
-    sensors add (``*_rate``, gains, noise) is drawn independently per sensor, so that a recorder's
-    settings never tell which ECG belongs to which EEG.
+    Rates are per minute, per hour or in Hz as named, amplitudes in the unit named, the rest are
+    factors. What the sensors add is drawn independently per sensor, so that a recorder's settings
+    never tell which ECG belongs to which EEG.
     """
 
     site: str
@@ -34,6 +34,7 @@ class Subject:
     # breathing
     breaths_per_min: float
     inspiration: float
+    expiratory_rest: float
     abdominal: float
     event_rate: float
     event_mix: tuple[float, float, float, float]
@@ -98,6 +99,7 @@ def draw_subject(streams: Streams) -> Subject:
         ectopic_per_hour=around(2.0, 1.2),
         breaths_per_min=about(15.0, 2.2),
         inspiration=about(0.40, 0.03),
+        expiratory_rest=about(1.5, 0.2),
         abdominal=about(0.0, 0.3),
         event_rate=around(6.0 if site == "sim-community" else 18.0, 0.9) * float(np.exp(risk)),
         event_mix=(float(mix[0]), float(mix[1]), float(mix[2]), float(mix[3])),
@@ -112,8 +114,8 @@ def draw_subject(streams: Streams) -> Subject:
         slow_gain=around(1.0, 0.15) * float(np.exp(-0.25 * older)),
         eeg_gain=around(1.0, 0.15),
         eye_uv=around(100.0, 0.3),
-        cardiac_uv=around(7.0, 0.5) * float(np.exp(0.03 * (bmi - 28))),
-        sway_uv=around(6.0, 0.5),
+        cardiac_uv=around(9.0, 0.45) * float(np.exp(0.03 * (bmi - 28))),
+        sway_uv=around(8.0, 0.5),
         start_s=int(sensors.integers(22 * 3600, 23 * 3600 + 1800)),
         belt_sign=-1 if sensors.random() < 0.25 else 1,
         belt_unit=("V", "")[int(sensors.random() < 0.5)],
