@@ -69,6 +69,7 @@ class _Convention:
     channels: dict[str, str]
 
 
+@functools.lru_cache(maxsize=16384)
 def normalise(label: str) -> str:
     """Bare form of a channel name, equal for names that mean the same derivation.
 

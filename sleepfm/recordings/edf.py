@@ -361,7 +361,9 @@ def _text(raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    return "".join(c for c in text if c.isprintable()).strip()
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isprintable())
+    return text.strip()
 
 
 def _number(path: Path, raw: bytes, name: str) -> float:
