@@ -15,6 +15,7 @@ from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
 from sleepfm_cli.query import query
 from sleepfm_cli.render import say
+from sleepfm_cli.scan import scan
 from sleepfm_cli.sql import sql
 
 app = typer.Typer(
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, build, query, sql, evaluate, info):
+for verb in (demo, scan, build, query, sql, evaluate, info):
     app.command()(verb)
 
 

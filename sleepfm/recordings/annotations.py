@@ -105,6 +105,7 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
     return CODINGS[coding][code]
 
 
+_LONGEST: Final = 80
 _STAGE_WORDS: Final = {
     "W": "w wake awake wakefulness stagew stagewake wk stage0",
     "N1": "n1 stage1 stagen1 nrem1 s1 stages1",
@@ -131,6 +132,8 @@ def stage_of(text: str) -> str | None:
     bare names. A bare number names no stage: what it means depends on the coding.
     """
     text = text.partition("|")[0].strip()
+    if len(text) > _LONGEST:
+        return None
     match = _SLEEP_STAGE.match(text)
     if match:
         code = re.sub(r"[\s_-]", "", match.group(1).lower())
@@ -164,7 +167,7 @@ def event_of(text: str) -> tuple[str, str] | None:
     Knows NSRR's ``Obstructive apnea|Obstructive Apnea``, Profusion's, Luna's, CinC 2018's
     ``resp_obstructiveapnea`` and the usual spellings of EDF+ exports.
     """
-    if len(text) > 80:
+    if len(text) > _LONGEST:
         return None
     words = re.sub(r"[\s_./()|-]+", " ", text.lower()).strip()
     for pattern, kind, subtype in _EVENT_PATTERNS:
@@ -261,4 +264,10 @@ def _lasting(notes: Sequence[tuple[Annotation, str]]) -> Iterable[ScoredStage]:
             last = i + 1 == len(ordered)
             length = EPOCH_S if last else ordered[i + 1][0].onset_s - note.onset_s
         if length > 0:
-            yield ScoredStage(note.onset_s, length, stage, note.text)
+            yield ScoredStage(note.onset_s, length, stage, _label(note.text))
+
+
+def _label(text: str) -> str:
+    """Drop what may stand behind a stage's name, save NSRR's code: ``Stage 2 sleep|2``."""
+    name, bar, code = text.partition("|")
+    return text if bar and re.fullmatch(r"\d{1,2}", code) else name

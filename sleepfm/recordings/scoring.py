@@ -38,6 +38,8 @@ def read_scoring(
         If the file cannot be read as scoring: a sentence that begins with its name.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise AnnotationError("is not a file")
         notes = _read(path, start_clock_s, coding)
         shift = 0.0
         if notes.start_clock_s is not None and start_clock_s is not None:
