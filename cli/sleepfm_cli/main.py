@@ -16,6 +16,7 @@ from sleepfm_cli.info import info
 from sleepfm_cli.query import query
 from sleepfm_cli.render import say
 from sleepfm_cli.scan import scan
+from sleepfm_cli.simulate import simulate
 from sleepfm_cli.sql import sql
 
 app = typer.Typer(
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, scan, build, query, sql, evaluate, info):
+for verb in (demo, scan, build, query, sql, evaluate, info, simulate):
     app.command()(verb)
 
 
