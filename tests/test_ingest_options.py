@@ -1,6 +1,5 @@
 """Options of a build that decide how recordings are read: two builds of the same two files."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
