@@ -17,7 +17,12 @@ from sleepfm.errors import SleepFMError
 from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings, read_recording
 from sleepfm.recordings.annotations import EPOCH_S, Coding
-from sleepfm.recordings.channels import ChannelMap, match_channels, normalise
+from sleepfm.recordings.channels import (
+    AmbiguousChannels,
+    ChannelMap,
+    match_channels,
+    normalise,
+)
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.telling import telling
 
@@ -183,7 +188,14 @@ def _scan_file(
         channels = match_channels(recording, contract, substitute=substitute, overrides=overrides)
     except SleepFMError as error:
         labels = tuple(c.label for c in recording.channels) if recording else ()
-        if recording:
+        if isinstance(error, AmbiguousChannels):
+            labels = tuple(
+                dict.fromkeys(x for o in error.options.values() for pair in o for x in pair)
+            )
+            for slot, options in error.options.items():
+                for name, *_rest in options:
+                    fixes[name] = f'--channels FILE with the line  {slot}: "{name}"'
+        elif recording:
             _suggest(recording, ChannelMap({}, labels), contract, fixes)
         return FileScan(
             item.path.name, item.stem, str(error), unmatched=labels, warnings=tuple(warnings)

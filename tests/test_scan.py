@@ -67,6 +67,15 @@ def test_names_that_no_slot_took_come_with_what_uses_them(cohort: Path) -> None:
     assert fixes["Z"] == (1, "")
 
 
+def test_an_ambiguity_names_the_lines_that_settle_it(tmp_path: Path) -> None:
+    signals = {"SpO2": psg(60)["SpO2"], "SaO2": psg(60)["SpO2"], "ECG": psg(60)["ECG"]}
+    found = scan([write_edf(tmp_path / "n.edf", signals)])
+    assert "SaO2 could be SpO2 and SaO2" in found.files[0].problem
+    assert [(u.name, u.fix) for u in found.unmatched] == [
+        (name, f'--channels FILE with the line  SaO2: "{name}"') for name in ("SaO2", "SpO2")
+    ]
+
+
 def test_the_fixes_work(cohort: Path) -> None:
     lines = cohort / "channels.yaml"
     lines.write_text('CHEST: "Brustgurt Thor X"\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -124,6 +125,7 @@ _STAGE_CODES: Final = {
 }  # fmt: skip
 
 
+@functools.lru_cache(maxsize=4096)
 def stage_of(text: str) -> str | None:
     """AASM stage named by a label, None where the label names none.
 
@@ -161,6 +163,7 @@ EVENT_TYPES: Final = ("apnea", "hypopnea", "desaturation", "rera", "arousal", "l
 """Types of event that are kept; any other annotation is free text and is dropped."""
 
 
+@functools.lru_cache(maxsize=4096)
 def event_of(text: str) -> tuple[str, str] | None:
     """Type and subtype of the event that a label names, None where it names none.
 
@@ -252,8 +255,12 @@ def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
 
 def _within(item: _Timed, duration_s: float) -> _Timed | None:
     start = max(item.onset_s, 0.0)
-    length = min(item.onset_s + item.duration_s, duration_s) - start
-    return replace(item, onset_s=start, duration_s=length) if length > 0 else None
+    end = min(item.onset_s + item.duration_s, duration_s)
+    if end <= start:
+        return None
+    if start == item.onset_s and end == item.onset_s + item.duration_s:
+        return item
+    return replace(item, onset_s=start, duration_s=end - start)
 
 
 def _lasting(notes: Sequence[tuple[Annotation, str]]) -> Iterable[ScoredStage]:
@@ -269,5 +276,5 @@ def _lasting(notes: Sequence[tuple[Annotation, str]]) -> Iterable[ScoredStage]:
 
 def _label(text: str) -> str:
     """Drop what may stand behind a stage's name, save NSRR's code: ``Stage 2 sleep|2``."""
-    name, bar, code = text.partition("|")
-    return text if bar and re.fullmatch(r"\d{1,2}", code) else name
+    name, _, code = text.partition("|")
+    return text if code.isdecimal() and len(code) <= 2 else name

@@ -99,7 +99,7 @@ class _Header:
 
 def is_edf(start: bytes) -> bool:
     """Whether a file's first eight bytes are those of EDF or BDF."""
-    return start[:8] == b"0       " or start[:8] == b"\xffBIOSEMI"
+    return start[:8].rstrip(b" \0") == b"0" or start[:8] == b"\xffBIOSEMI"
 
 
 def is_annotations_only(path: Path) -> bool:
@@ -268,7 +268,7 @@ def _calibration(
 ) -> tuple[float, float] | None:
     """Gain and offset from stored to physical values, None where the header gives none."""
     try:
-        p0, p1, d0, d1 = (float(field) for field in (low, high, digital_low, digital_high))
+        p0, p1, d0, d1 = map(_float, (low, high, digital_low, digital_high))
     except ValueError:
         return None
     if not all(abs(x) <= _LARGEST for x in (p0, p1, d0, d1)) or p0 == p1 or d0 == d1:
@@ -361,17 +361,24 @@ def _text(raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    return "".join(c for c in text if c.isprintable()).strip()
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isprintable())
+    return text.strip()
 
 
 def _number(path: Path, raw: bytes, name: str) -> float:
     try:
-        value = float(raw)
+        value = _float(raw)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise RecordingError(f"{path.name} has no number in its header field '{name}'.")
     return value
+
+
+def _float(raw: bytes) -> float:
+    """Parse a number, also where it is padded with NULs or has a decimal comma."""
+    return float(raw.strip(b" \0").replace(b",", b"."))
 
 
 def _integer(path: Path, raw: bytes, name: str) -> int:

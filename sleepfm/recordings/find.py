@@ -129,12 +129,14 @@ def find_annotations(path: Path) -> tuple[Path, ...]:
     bids = re.sub(r"_(eeg|ieeg|meg)$", "", stem)
     beside = []
     try:
-        names = sorted(entry.name for entry in path.parent.iterdir())
+        names = sorted(os.listdir(path.parent))  # noqa: PTH208, a cohort's folder is listed often
     except OSError:
         return ()
     for name in names:
-        other = path.parent / name
         lower = name.lower()
+        if not (name.startswith(bids) or (pair and _SLEEP_EDF.match(name.rpartition(".")[0]))):
+            continue
+        other = path.parent / name
         if other == path or not lower.endswith(ANNOTATION_ENDINGS):
             continue
         base = name.rpartition(".")[0]

@@ -46,7 +46,9 @@ def read_scoring(
             shift = offset_seconds(notes.start_clock_s, start_clock_s)
             if abs(shift) >= 1:
                 warnings.append(f"scoring starts {shift:+.0f} s from the signals, by their clocks")
-        moved = [replace(a, onset_s=a.onset_s + shift) for a in notes.annotations]
+        moved = notes.annotations
+        if shift:
+            moved = tuple(replace(a, onset_s=a.onset_s + shift) for a in moved)
         scoring = scoring_from_texts(moved, warnings, coding)
     except AnnotationError as error:
         raise AnnotationError(f"{path.name} {error}.") from error
