@@ -13,11 +13,13 @@ from sleepfm_cli.build import build
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
+from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.query import query
 from sleepfm_cli.render import say
 from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
 from sleepfm_cli.sql import sql
+from sleepfm_cli.weights import weights
 
 app = typer.Typer(
     name="sleepfm-index",
@@ -29,8 +31,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, scan, build, query, sql, evaluate, info, simulate):
+for verb in (demo, scan, build, query, sql, evaluate, info, simulate, pretrain):
     app.command()(verb)
+app.add_typer(weights, name="weights")
 
 
 def _version(asked: bool) -> None:
