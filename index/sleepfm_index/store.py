@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import ann
+from sleepfm_index import ann, private
 from sleepfm_index.errors import QueryError
 from sleepfm_index.manifest import read_manifest
 from sleepfm_index.results import Result
@@ -126,6 +126,10 @@ class Store:
         from sleepfm_index.retrieval import evaluate
 
         return evaluate(self, where=where, gallery=gallery, seed=seed)
+
+    def files(self) -> dict[str, Path]:
+        """Which file each recording came from; empty where ``private/`` was removed."""
+        return private.files(self.path)
 
     def info(self) -> Info:
         """Say what the store holds and which weights made it."""
