@@ -15,12 +15,16 @@ from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
+from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.query import query
 from sleepfm_cli.reindex import reindex
 from sleepfm_cli.render import say
+from sleepfm_cli.scan import scan
+from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
 from sleepfm_cli.verify import verify
+from sleepfm_cli.weights import weights
 
 app = typer.Typer(
     name="sleepfm-index",
@@ -33,11 +37,13 @@ app = typer.Typer(
 )
 
 VERBS = (
-    *(demo, build, query, sql, evaluate, info),
+    *(demo, scan, build, query, sql, evaluate, info),
     *(delete, compact, reindex, verify, snapshots, restore),
+    *(simulate, pretrain),
 )
 for verb in VERBS:
     app.command()(verb)
+app.add_typer(weights, name="weights")
 
 
 def _version(asked: bool) -> None:

@@ -60,3 +60,20 @@ class Ids(enum.StrEnum):
 
     stem = "stem"
     hash = "hash"
+
+
+class Coding(enum.StrEnum):
+    """What integer sleep stages mean."""
+
+    yasa = "yasa"
+    profusion = "profusion"
+    rk = "rk"
+    ucddb = "ucddb"
+
+
+CodingOption = Annotated[
+    Coding | None,
+    typer.Option(
+        "--coding", help="What integers mean in hypnograms that are nothing but integers."
+    ),
+]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import ann
+from sleepfm_index import ann, private
 from sleepfm_index.errors import QueryError
 from sleepfm_index.history import held
 from sleepfm_index.manifest import Manifest, read_manifest
@@ -139,6 +139,10 @@ class Store:
         from sleepfm_index.retrieval import evaluate
 
         return evaluate(self, where=where, gallery=gallery, seed=seed)
+
+    def files(self) -> dict[str, Path]:
+        """Which file each recording came from; empty where ``private/`` was removed."""
+        return private.files(self.path)
 
     def info(self) -> Info:
         """Say what the store holds and which weights made it."""
