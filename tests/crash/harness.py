@@ -183,7 +183,14 @@ def run(
                 seconds = rng.uniform(0, 1.2 * trial.seconds)
                 tally.note(name, "random times", trial.killed_after(seconds), f"{seconds:.4f} s")
             shutil.rmtree(folder / name)
+            print(row(tally, name), flush=True)
     return tally
+
+
+def row(tally: Tally, name: str) -> str:
+    """One line of the table: the points of a scenario by kind."""
+    counts = [tally.points.get((name, kind), 0) for kind in KINDS]
+    return f"{name:20s}" + "".join(f"{n:14d}" for n in counts)
 
 
 def _held(store: Path) -> dict[str, Any] | None:
@@ -246,12 +253,8 @@ def main() -> None:
     parser.add_argument("--kind", action="append", choices=KINDS)
     asked = parser.parse_args()
     start = time.monotonic()
+    print(f"{'points tried':20s}" + "".join(f"{kind:>14s}" for kind in KINDS), flush=True)
     tally = run(asked.every, asked.times, asked.seed, asked.only, asked.kind)
-    names = asked.only or list(SCENARIOS)
-    print(f"{'points tried':20s}" + "".join(f"{kind:>14s}" for kind in KINDS))
-    for name in names:
-        counts = [tally.points.get((name, kind), 0) for kind in KINDS]
-        print(f"{name:20s}" + "".join(f"{n:14d}" for n in counts))
     print(
         f"\n{sum(tally.points.values())} points tried in {time.monotonic() - start:.0f} s, "
         f"{len(tally.losses)} losses"
