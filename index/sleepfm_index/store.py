@@ -116,16 +116,25 @@ class Store:
         asked: Question = Question(modality=modality, to=to, **question)
         return answer(self, asked)
 
-    def evaluate(
-        self, *, where: str | None = None, gallery: int | None = None, seed: int = 0
-    ) -> Result:
+    def evaluate(self, *, against: Store | None = None, **asked: Any) -> Result:
         """Measure cross-modal retrieval for every pair of modalities and every ``others``.
 
-        See :func:`sleepfm_index.retrieval.evaluate`.
+        Parameters
+        ----------
+        against : Store, optional
+            Another store of the same recordings: paired differences, see
+            :func:`sleepfm_index.compare.compare`.
+        **asked
+            ``where``, ``gallery``, ``seed``, ``draws``, ``among``, ``by``, ``combinations``: see
+            :func:`sleepfm_index.retrieval.evaluate`.
         """
+        if against is not None:
+            from sleepfm_index.compare import compare
+
+            return compare(self, against, **asked)
         from sleepfm_index.retrieval import evaluate
 
-        return evaluate(self, where=where, gallery=gallery, seed=seed)
+        return evaluate(self, **asked)
 
     def info(self) -> Info:
         """Say what the store holds and which weights made it."""
