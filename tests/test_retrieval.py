@@ -177,7 +177,7 @@ def test_a_combination_needs_both_of_its_modalities(tmp_path: Path) -> None:
 
 
 def test_intervals_hold_the_estimate_and_need_two_subjects(tmp_path: Path) -> None:
-    path = drawn_store(tmp_path / "s", {c: 15 for c in "abcdefgh"})
+    path = drawn_store(tmp_path / "s", dict.fromkeys("abcdefgh", 15))
     with sleepfm_index.open(path) as store:
         for row in store.evaluate().to_pylist():
             for name in ("recall_at_1", "mrr", "median_rank"):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def clip_columns(store: Store, clip_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
-    """Some columns of the clips, in the order of ``clip_ids``.
+    """Give some columns of the clips, in the order of ``clip_ids``.
 
     Raises
     ------

@@ -305,7 +305,7 @@ def _rows(
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """What is averaged over queries: recall@k and reciprocal rank, float64 [n] each."""
+    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each."""
     return {
         **{f"recall_at_{k}": (ranks <= k).astype(np.float64) for k in RECALLS},
         "mrr": 1.0 / ranks,
