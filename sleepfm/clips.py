@@ -15,7 +15,7 @@ from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measur
 from sleepfm.recordings.annotations import Event
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
 from sleepfm.recordings.recording import Recording
-from sleepfm.recordings.units import factor
+from sleepfm.recordings.units import conversion
 from sleepfm.resampling import resample
 
 _CLIP_AT = 20.0
@@ -154,18 +154,20 @@ def _fill(
     rate = first.sample_rate
     values = first.read()
     if len(match.labels) == 2:
-        values = values - by_label[match.labels[1]].read()
+        values -= by_label[match.labels[1]].read()
     found = level(values)
     if found.constant and not _varies(values):
         warnings.append(f"{match.slot}: {first.label} is constant and was left out")
         return None
-    scale = factor(first.unit, SLOT_UNITS.get(match.slot, ""))
+    to_slot_unit = conversion(first.unit, SLOT_UNITS.get(match.slot, ""))
+    scale = to_slot_unit[0] if to_slot_unit else None
     problem = implausible(match.slot, found, scale)
     if problem and strict:
         raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning.")
     if problem:
         warnings.append(problem)
-    if scale is None:
+    to_contract_unit = conversion(first.unit, contract.units.get(match.slot, ""))
+    if to_contract_unit is None or scale is None:
         said = f"has the unit '{first.unit}'" if first.unit else "does not say its unit"
         warnings.append(f"{match.slot}: {first.label} {said}; values are taken as they are")
     issues = measure(
@@ -176,10 +178,11 @@ def _fill(
         bounds_of(match.slot, found, scale),
         stands_still=match.slot == "SaO2",
     )
-    gain = factor(first.unit, contract.units.get(match.slot, "")) or 1.0
-    if gain != 1.0:
-        values = values * np.float32(gain)
-        found = Level(found.median * gain, found.deviation * gain, found.constant)
+    gain, offset = to_contract_unit or (1.0, 0.0)
+    if (gain, offset) != (1.0, 0.0):
+        values *= np.float32(gain)
+        values += np.float32(offset)
+        found = Level(found.median * gain + offset, found.deviation * gain, found.constant)
     out[:] = _prepared(values, rate, found, contract, out.size).reshape(out.shape)
     return issues
 
@@ -192,26 +195,29 @@ def _varies(values: NDArray[np.float32]) -> bool:
 def _prepared(
     values: NDArray[np.float32], rate: float, found: Level, contract: Contract, size: int
 ) -> NDArray[np.float32]:
-    """Resample and scale a channel to exactly ``size`` samples, zero where it is missing."""
+    """Resample and scale a channel to exactly ``size`` samples, zero where it is missing.
+
+    Works in ``values`` itself.
+    """
     bad = None
     if not np.isfinite(np.sum(values, dtype=np.float64)):
         bad = ~np.isfinite(values)
-        values = np.where(bad, np.float32(found.median), values)
+        values[bad] = found.median
     robust = contract.scaling == "robust"
     # centred first: resampling takes the signal as zero beyond its ends, and an offset would ring
     shift = np.float32(found.median if robust or contract.resampling == "polyphase" else 0)
-    whole = resample(
-        values - shift if shift else values, rate, contract.sample_rate, contract.resampling
-    )
+    if shift:
+        values -= shift
+    whole = resample(values, rate, contract.sample_rate, contract.resampling)
     if len(whole) < size:
         whole = np.pad(whole, (0, size - len(whole)), mode="edge")
     whole = whole[:size]
     if robust:
-        whole = whole * np.float32(1 / found.deviation if found.deviation else 0)
+        whole *= np.float32(1 / found.deviation if found.deviation else 0)
         np.clip(whole, -_CLIP_AT, _CLIP_AT, out=whole)
     elif shift:
-        whole = whole + shift
+        whole += shift
     if bad is not None:
         nearest = np.arange(size) * (rate / contract.sample_rate)
-        whole = np.where(bad[np.minimum(nearest.astype(np.int64), len(bad) - 1)], 0, whole)
-    return whole.astype(np.float32, copy=False)
+        whole[bad[np.minimum(nearest.astype(np.int64), len(bad) - 1)]] = 0
+    return whole

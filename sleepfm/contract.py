@@ -40,7 +40,8 @@ class Contract:
     slots : mapping of str to tuple of str
         Per modality, the names of its input channels in order.
     units : mapping of str to str
-        Unit asked for per slot; ``""`` takes the values as they come.
+        Unit asked for per slot; ``""`` takes the values as they come, ``gain(baseline)/unit``, in
+        WFDB's notation, asks for stored counts.
     """
 
     name: str
@@ -104,9 +105,13 @@ ICML2024: Final = Contract(
     name="sleepfm-icml2024",
     resampling="fft",
     scaling="none",
-    units=dict.fromkeys(SLOT_UNITS, ""),
+    units=dict.fromkeys(SLOT_UNITS, "uV") | {"SaO2": "655.35(-32768)/%"},
 )
-"""The authors' extraction: whole-record FFT resampling, no filter, no scaling, values as stored."""
+"""The authors' extraction: whole-record FFT resampling, no filter, no scaling, values as stored.
+
+They took the stored counts of PhysioNet/CinC 2018, where a count is 1 uV, and 1/655.35 % of
+saturation above -32,768 (98 % is 31,456). Asked for by unit, other files come out in that scale.
+"""
 
 ROBUST: Final = Contract(name="sleepfm-index-robust", resampling="polyphase", scaling="robust")
 """This project's own: polyphase resampling, robust scaling per recording and channel."""

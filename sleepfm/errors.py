@@ -23,3 +23,7 @@ class WeightsError(SleepFMError):
 
 class TrainingError(SleepFMError):
     """Training cannot start or go on; the last checkpoint is intact."""
+
+
+class SimulationError(SleepFMError):
+    """A simulated cohort cannot be made or written as asked; the text says what to change."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,9 +16,6 @@ ISSUES: Final = ("flat", "clipped", "nan", "range")
 _REACH_UV: Final = {"brain": 500.0, "ECG": 10_000.0}
 _SATURATION: Final = (40.0, 100.5)
 _TYPICAL_UV: Final = {"brain": (0.2, 500.0), "ECG": (0.5, 10_000.0)}
-
-
-_Test = Callable[[NDArray[np.float32]], int]
 
 
 @dataclass(frozen=True)
@@ -93,30 +89,30 @@ def measure(
     high = np.maximum.reduceat(inside, starts)
     low = np.minimum.reduceat(inside, starts)
 
-    def share(count: NDArray[np.float64]) -> NDArray[np.float32]:
+    def share(count: NDArray[np.int64]) -> NDArray[np.float32]:
         by_clip = count.reshape(clips, per_clip).sum(axis=1)
         part: NDArray[np.float64] = by_clip / sizes.reshape(clips, per_clip).sum(axis=1)
         return part.astype(np.float32)
 
-    def counted(windows: NDArray[np.bool_], test: _Test) -> NDArray[np.float32]:
-        count = np.zeros(len(starts))
-        for i in np.flatnonzero(windows):
-            count[i] = test(inside[starts[i] : starts[i] + sizes[i]])
-        return share(count)
+    def counted(at: NDArray[np.int64]) -> NDArray[np.float32]:
+        return share(np.bincount(np.searchsorted(edges, at, "right") - 1, minlength=len(starts)))
 
     broken = ~np.isfinite(high) | ~np.isfinite(low)
-    result[2] = counted(broken, lambda x: int((~np.isfinite(x)).sum()))
+    if broken.any():
+        result[2] = counted(np.flatnonzero(~np.isfinite(inside)))
     whole = ~broken
-    if not stands_still:
-        result[0] = share(np.where(whole & (high == low), sizes, 0).astype(np.float64))
-        if whole.any():
-            top, bottom = high[whole].max(), low[whole].min()
-            rails = whole & ((high == top) | (low == bottom)) & (high > low)
-            result[1] = counted(rails, lambda x: _held(x, top) + _held(x, bottom))
-    if bounds is None:
+    if not whole.any():
         return result
-    beyond = whole & ((high > bounds[1]) | (low < bounds[0]))
-    result[3] = counted(beyond, lambda x: int(((x > bounds[1]) | (x < bounds[0])).sum()))
+    if not stands_still:
+        flat = whole & (high == low)
+        result[0] = share(np.where(flat, sizes, 0))
+        for rail in (high[whole].max(), low[whole].min()):
+            at = _held(inside, rail)
+            # a flat second is flat, not clipped
+            result[1] += counted(at[~flat[np.searchsorted(edges, at, "right") - 1]])
+    if bounds is not None and (whole & ((high > bounds[1]) | (low < bounds[0]))).any():
+        finite = np.isfinite(inside)
+        result[3] = counted(np.flatnonzero(finite & ((inside > bounds[1]) | (inside < bounds[0]))))
     return result
 
 
@@ -156,11 +152,9 @@ def implausible(slot: str, found: Level, scale: float | None) -> str | None:
     )
 
 
-def _held(values: NDArray[np.float32], rail: np.float32) -> int:
-    """Count samples at a rail that have a neighbour there too: one peak alone is not clipping."""
-    at = values == rail
-    pairs = at[1:] & at[:-1]
-    held = np.zeros(len(at), bool)
-    held[1:] |= pairs
-    held[:-1] |= pairs
-    return int(held.sum())
+def _held(values: NDArray[np.float32], rail: np.float32) -> NDArray[np.int64]:
+    """Find samples at a rail that have a neighbour there too: one peak alone is not clipping."""
+    at = np.flatnonzero(values == rail)
+    beside = np.diff(at) == 1
+    held: NDArray[np.int64] = at[np.append(beside, False) | np.append(False, beside)]
+    return held

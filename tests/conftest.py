@@ -14,3 +14,12 @@ def recordings_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings at {folder} (set SLEEPFM_TEST_RECORDINGS)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def parity_dir(recordings_dir: Path) -> Path:
+    """Folder of the authors' own numbers, beside the real recordings."""
+    folder = recordings_dir.parent / "parity"
+    if not folder.is_dir():
+        pytest.skip(f"no parity data at {folder}")
+    return folder

@@ -103,8 +103,12 @@ def test_an_offset_does_not_ring_at_the_ends() -> None:
 
 def test_values_are_as_stored_without_scaling() -> None:
     values = noise(60, 256)
-    got = clips_of(night(values, 256, unit="mV"), ICML2024).signals[ECG]
+    got = clips_of(night(values, 256), ICML2024).signals[ECG]
     np.testing.assert_array_equal(got.ravel(), values.astype(np.float32))
+    got = clips_of(night(values / 1000, 256, unit="mV"), ICML2024).signals[ECG]
+    np.testing.assert_allclose(got.ravel(), values, rtol=1e-5)
+    got = clips_of(night(97 + np.tile([0, 1], 7680), 256, "SaO2", "%"), ICML2024).signals[RESP]
+    np.testing.assert_allclose(got[0, 1, :2], [97 * 655.35 - 32768, 98 * 655.35 - 32768], rtol=1e-5)
 
 
 def test_missing_samples_are_zero_and_counted() -> None:
@@ -263,7 +267,10 @@ def test_ucddb018_stages_equal_the_published_hypnogram(recordings_dir: Path) -> 
 
 
 def test_nox_saturation_comes_out_in_percent(recordings_dir: Path) -> None:
-    """95 % at 3 Hz: kept by both contracts, no ringing at the ends."""
+    """95 % at 3 Hz, in the counts that the published weights take; V-labelled EEG in microvolts."""
     recording = read_recording(recordings_dir / "nox-a1-2min.edf")
-    block = clips_of(recording, ICML2024).signals[RESP][:, 1]
-    assert 92 < block.min() < np.median(block) < block.max() < 98
+    clips = clips_of(recording, ICML2024)
+    percent = (clips.signals[RESP][:, 1] + 32768) / 655.35
+    assert 92 < percent.min() < np.median(percent) < percent.max() < 98
+    native = next(c for c in recording.channels if c.label == "C3-M2").read()
+    np.testing.assert_allclose(clips.signals[BAS][:, 0].std(), native.std() * 1e6, rtol=1e-3)

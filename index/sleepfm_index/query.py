@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -85,10 +85,15 @@ def answer(store: Store, asked: Question) -> Result:
     allowed = _allowed(store, asked, origin)
     ((ids, scores),) = store.search(target_name(modality, asked.to), vector[None], asked.k, allowed)
     rows = store.metadata.rows(ids)
-    table = rows.add_column(0, "score", pa.array(scores)).add_column(
-        0, "rank", pa.array(np.arange(1, len(ids) + 1))
-    )
+    ranks = np.arange(1, len(ids) + 1)
+    table = rows.add_column(0, "score", _column(scores, pa.float64()))
+    table = table.add_column(0, "rank", _column(ranks, pa.int64()))
     return Result(table, _note(asked, origin, len(ids)))
+
+
+def _column(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    # pyarrow.array would import pandas, where there is one, to see whether this is a Series.
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def check_question(asked: Question) -> Modality:

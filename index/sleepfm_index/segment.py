@@ -112,13 +112,14 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArr
                 raise FormatError(f"{path} is not a vector file of this store")
             column = reader.get_batch(0).column(0)
             column.validate(full=True)
-            flat = column.flatten().to_numpy(zero_copy_only=True)
+            values = column.values
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
-    if flat.size != segment.rows * EMBEDDING_DIM:
+    if len(values) != segment.rows * EMBEDDING_DIM:
         raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
-    vectors: NDArray[np.float16] = flat.reshape(segment.rows, EMBEDDING_DIM)
-    return vectors
+    # From the buffer, because Array.to_numpy imports pandas where there is one.
+    flat = np.frombuffer(values.buffers()[1], np.float16, len(values), 2 * values.offset)
+    return flat.reshape(segment.rows, EMBEDDING_DIM)
 
 
 def check_size(path: Path, expected: int) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeVar
+
+from sleepfm.errors import AnnotationError
 
 STAGES: Final = ("W", "N1", "N2", "N3", "R", "UNS", "ART")
 """AASM stages, ``UNS`` for unscored or movement, ``ART`` for artefact; always strings."""
@@ -54,21 +56,70 @@ class Annotation:
     text: str
 
 
+@dataclass(frozen=True)
+class Notes:
+    """What a scoring file holds, with onsets counted from ``start_clock_s``, if it gives one.
+
+    ``start_clock_s`` is a time of day in seconds after midnight; without it onsets count from the
+    start of the signals.
+    """
+
+    annotations: tuple[Annotation, ...]
+    start_clock_s: float | None = None
+
+
+_Timed = TypeVar("_Timed", ScoredStage, Event)
+
+Coding = Literal["yasa", "profusion", "rk", "ucddb"]
+CODINGS: Final[dict[Coding, dict[str, str]]] = {
+    "yasa": {"-2": "UNS", "-1": "ART", "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "R"},
+    "profusion": {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS",
+                  "9": "UNS"},
+    "rk": {"-1": "UNS", "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS",
+           "7": "UNS", "9": "UNS"},
+    "ucddb": {"0": "W", "1": "R", "2": "N1", "3": "N2", "4": "N3", "5": "N3", "6": "ART",
+              "7": "UNS", "8": "UNS"},
+}  # fmt: skip
+"""What integer hypnograms mean. REM is 4 in YASA, 5 in Profusion and R&K, 1 in ucddb."""
+
+
+def stage_of_code(text: str, coding: Coding | None) -> str | None:
+    """Stage that an integer code means in a coding; None if the text is no integer.
+
+    Raises
+    ------
+    AnnotationError
+        If it is an integer and the coding is unknown, or has no such code.
+    """
+    number = re.fullmatch(r"\s*([+-]?\d{1,4})(?:\.0*)?\s*", text)
+    if not number:
+        return None
+    if coding is None:
+        raise AnnotationError(
+            "holds integer codes, which mean different stages in different codings; "
+            f"name one of {', '.join(CODINGS)}"
+        )
+    code = str(int(number.group(1)))
+    if code not in CODINGS[coding]:
+        raise AnnotationError(f"holds the code {code}, which the coding {coding} does not have")
+    return CODINGS[coding][code]
+
+
 _STAGE_WORDS: Final = {
     "W": "w wake awake wakefulness stagew stagewake wk stage0",
     "N1": "n1 stage1 stagen1 nrem1 s1 stages1",
     "N2": "n2 stage2 stagen2 nrem2 s2 stages2",
     "N3": "n3 stage3 stagen3 nrem3 s3 stages3 n4 stage4 stagen4 nrem4 s4 stages4 sws",
-    "R": "r rem stager stagerem remsleep r1",
+    "R": "r rem stager stagerem remsleep",
     "UNS": "uns unscored unknown notscored undefined u mt movement movementtime stagemt stagem "
-    "stagemovement m stageunscored stageunknown stagenotscored stage9 stage6 stage",
+    "stagemovement m stageunscored stageunknown stagenotscored stage9 stage6 nostage",
     "ART": "art artefact artifact stageartifact stageart",
 }
 _STAGE_OF: Final = {word: stage for stage, words in _STAGE_WORDS.items() for word in words.split()}
 _SLEEP_STAGE: Final = re.compile(r"^sleep[\s_-]*stage[\s_:-]*(.*)$", re.IGNORECASE | re.DOTALL)
 _STAGE_CODES: Final = {
     "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS", "?": "UNS",
-    "9": "UNS", "": "UNS", "a": "ART",
+    "9": "UNS", "a": "ART",
 }  # fmt: skip
 
 
@@ -93,12 +144,12 @@ _EVENT_RULES: Final = (
     (r"central.*(hypopno?ea)|(hypopno?ea).*central", "hypopnea", "central"),
     (r"obstructive.*hypopno?ea|hypopno?ea.*obstructive", "hypopnea", "obstructive"),
     (r"hypopno?ea|^hyp$", "hypopnea", ""),
-    (r"obstructive|^osa$", "apnea", "obstructive"),
-    (r"central ?apno?ea|apno?ea ?central|centralapno?ea|^csa$", "apnea", "central"),
-    (r"mixed", "apnea", "mixed"),
+    (r"obstructive.*apno?ea|apno?ea.*obstructive|^obstructive$|^osa$", "apnea", "obstructive"),
+    (r"central.*apno?ea|apno?ea.*central|^csa$", "apnea", "central"),
+    (r"mixed.*apno?ea|apno?ea.*mixed|^mixed$|^msa$", "apnea", "mixed"),
     (r"apno?ea", "apnea", ""),
     (r"desat", "desaturation", ""),
-    (r"\brera\b|arousal rera|^resp.*arousal|respiratory effort related", "rera", ""),
+    (r"\brera\b|respiratory effort related", "rera", ""),
     (r"arousal", "arousal", ""),
     (r"limb|plm|leg ?movement", "limb_movement", ""),
 )
@@ -122,19 +173,43 @@ def event_of(text: str) -> tuple[str, str] | None:
     return None
 
 
-def scoring_from_texts(annotations: Sequence[Annotation], warnings: list[str]) -> Scoring:
+def scoring_from_texts(
+    annotations: Sequence[Annotation],
+    warnings: list[str],
+    coding: Coding | None = None,
+    *,
+    markers: bool = False,
+) -> Scoring:
     """Stages and events among annotations; everything else is dropped and only counted.
 
     A stage without a duration lasts until the next one, the last for one epoch.
+
+    Parameters
+    ----------
+    annotations : sequence of Annotation
+        What the file holds.
+    warnings : list of str
+        Takes the count of what was dropped.
+    coding : str, optional
+        What integers mean; without it they are no stages.
+    markers : bool
+        Whether other marks stand among them, so that a lone letter without a duration is as likely
+        one of those (an R peak, a mark W) as a stage.
+
+    Raises
+    ------
+    AnnotationError
+        If an integer is not in ``coding``.
     """
-    stages: list[Annotation] = []
+    stages: list[tuple[Annotation, str]] = []
     events: list[Event] = []
     dropped = 0
     for note in annotations:
         stage = stage_of(note.text)
-        # a lone letter with no duration is as likely a marker (an R peak, a mark W) as a stage
-        if stage is not None and (note.duration_s or len(note.text) > 2):
-            stages.append(note)
+        if stage is None and coding is not None:
+            stage = stage_of_code(note.text, coding)
+        if stage is not None and (note.duration_s or not markers or len(note.text) > 2):
+            stages.append((note, stage))
             continue
         event = event_of(note.text)
         if event is not None and note.duration_s is not None:
@@ -146,12 +221,44 @@ def scoring_from_texts(annotations: Sequence[Annotation], warnings: list[str]) -
     return Scoring(tuple(_lasting(stages)), tuple(sorted(events, key=lambda e: e.onset_s)))
 
 
-def _lasting(notes: Sequence[Annotation]) -> Iterable[ScoredStage]:
-    ordered = sorted(notes, key=lambda n: n.onset_s)
-    for i, note in enumerate(ordered):
+def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
+    """Keep what lies within the signals, from 0 to ``duration_s`` seconds; report the rest."""
+    stages = [_within(s, duration_s) for s in scoring.stages]
+    events = [_within(e, duration_s) for e in scoring.events]
+    kept = Scoring(
+        tuple(s for s in stages if s is not None), tuple(e for e in events if e is not None)
+    )
+    if not scoring.stages:
+        return kept
+    before = -min(s.onset_s for s in scoring.stages)
+    end = max(s.onset_s + s.duration_s for s in scoring.stages)
+    if before > 1:
+        warnings.append(f"scoring starts {before:.0f} s before the signals; that part is left out")
+    if end - duration_s >= EPOCH_S:
+        warnings.append(
+            f"scoring goes on for {end - duration_s:.0f} s after the signals; that part is left out"
+        )
+    if duration_s - end >= EPOCH_S:
+        warnings.append(f"the last {duration_s - end:.0f} s of the signals are not scored")
+    sleep = {s.stage for s in kept.stages} - {"W", "UNS", "ART"}
+    asleep = sum(s.duration_s for s in kept.stages if s.stage in sleep)
+    if len(sleep) == 1 and asleep >= 3600:
+        warnings.append(f"only wake and {sleep.pop()} occur: this looks like sleep/wake scoring")
+    return kept
+
+
+def _within(item: _Timed, duration_s: float) -> _Timed | None:
+    start = max(item.onset_s, 0.0)
+    length = min(item.onset_s + item.duration_s, duration_s) - start
+    return replace(item, onset_s=start, duration_s=length) if length > 0 else None
+
+
+def _lasting(notes: Sequence[tuple[Annotation, str]]) -> Iterable[ScoredStage]:
+    ordered = sorted(notes, key=lambda n: n[0].onset_s)
+    for i, (note, stage) in enumerate(ordered):
         length = note.duration_s
         if not length:
             last = i + 1 == len(ordered)
-            length = EPOCH_S if last else ordered[i + 1].onset_s - note.onset_s
+            length = EPOCH_S if last else ordered[i + 1][0].onset_s - note.onset_s
         if length > 0:
-            yield ScoredStage(note.onset_s, length, stage_of(note.text) or "UNS", note.text)
+            yield ScoredStage(note.onset_s, length, stage, note.text)

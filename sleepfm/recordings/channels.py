@@ -14,7 +14,7 @@ from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError
 from sleepfm.modality import SLOT_UNITS, Modality
 from sleepfm.recordings.recording import Channel, Recording
-from sleepfm.recordings.units import factor, known_unit
+from sleepfm.recordings.units import conversion, known_unit
 
 Tier = Literal["alias", "derive", "substitute", "override"]
 
@@ -82,6 +82,17 @@ def normalise(label: str) -> str:
     name = re.sub(r"^loc(?=[am][12]|fpz|ref|avg|$)", "e1", name)
     name = re.sub(r"^roc(?=[am][12]|fpz|ref|avg|$)", "e2", name)
     return re.sub(r"(^|(?<=[0-9z]))a(?=[12](?!\d))", "m", name)
+
+
+def is_voltage(label: str) -> bool:
+    """Whether a name can be a voltage: False for names that only a belt or a saturation has."""
+    table, _ = _table()
+    name = normalise(label)
+    return not any(
+        name in rules.alias | rules.substitute
+        for slot, rules in table.items()
+        if SLOT_UNITS[slot] != "uV"
+    )
 
 
 def match_channels(
@@ -265,7 +276,7 @@ def _usable(
         reason = ""
         if channel.sample_rate < rules.min_hz:
             reason = f"{channel.sample_rate:g} Hz is too slow"
-        elif unit is not None and factor(channel.unit, wanted) is None:
+        elif unit is not None and conversion(channel.unit, wanted) is None:
             reason = f"its unit is {unit}"
         if not reason:
             usable.append(channel)

@@ -146,7 +146,9 @@ def read_edf(path: Path) -> Recording:
             _channel(header, signal, label, places, span_s)
             for signal, label in zip(wanted, unique_labels(s.label for s in wanted), strict=True)
         ),
-        scoring=scoring_from_texts(annotations, warnings) if annotations else Scoring(),
+        scoring=scoring_from_texts(annotations, warnings, markers=True)
+        if annotations
+        else Scoring(),
         warnings=tuple(warnings),
     )
 

@@ -20,12 +20,13 @@ SIGNAL_ENDINGS: Final = (
 """Endings of signal files, the preferred form of one recording first."""
 
 ANNOTATION_ENDINGS: Final = (
-    ".xml", ".annot", ".eannot", ".tsv", ".csv", ".txt", ".st", ".mat", ".edf",
+    ".xml", ".annot", ".eannot", ".tsv", ".csv", ".txt", ".stg", ".hyp", ".st", ".arousal", ".mat",
+    ".edf",
 )  # fmt: skip
 """Endings of scoring files, the preferred one first."""
 
 _SUFFIX: Final = re.compile(
-    r"^[._-]?(nsrr|profusion|hypnogram|hypno|hyp|stages?|staging|sleepscoring|scoring|scored"
+    r"^[._-]?(nsrr|profusion|stg|hypnogram|hypno|hyp|stages?|staging|sleepscoring|scoring|scored"
     r"|events?|annotations?|annot|arousal|psg|xml|)$",
     re.IGNORECASE,
 )

@@ -30,7 +30,8 @@ class Channel:
     unit : str
         As written in the file, unchanged; ``""`` when the file does not say.
     read : callable
-        Gives the whole signal in that unit, shape ``[samples]``, float32.
+        Gives the whole signal in that unit, shape ``[samples]``, float32, NaN where the file has a
+        gap; a fresh array at every call, which the caller may change.
     """
 
     label: str

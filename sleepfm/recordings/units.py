@@ -1,4 +1,4 @@
-"""Units as files write them, and factors between them."""
+"""Units as files write them, and how to get from one to another."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ _SPELLINGS: Final = {
     "Ohm": "ohm ohms kohm ω",
 }
 _UNIT_OF: Final = {word: unit for unit, words in _SPELLINGS.items() for word in words.split()}
+_COUNTS: Final = re.compile(r"(?P<gain>[\d.]+)\((?P<baseline>-?\d+)\)/(?P<unit>.+)")
 _SCALES: Final = {
     "voltage": {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6},
     "saturation": {"%": 1.0, "1": 100.0},
@@ -31,15 +32,21 @@ def known_unit(written: str) -> str | None:
     return _UNIT_OF.get(re.sub(r"[\s.\[\]]", "", written.strip().lower()))
 
 
-def factor(written: str, wanted: str) -> float | None:
-    """Factor that brings values in unit ``written`` to ``wanted``; None if there is none.
+def conversion(written: str, wanted: str) -> tuple[float, float] | None:
+    """Gain and offset that bring values in unit ``written`` to ``wanted``; None if there are none.
 
-    A wanted unit of ``""`` takes values as they come: the factor is 1.
+    A wanted unit of ``""`` takes values as they come. A wanted unit may be stored counts in WFDB's
+    notation, ``gain(baseline)/unit``: ``655.35(-32768)/%`` makes 98 % the count 31,456.
     """
     if not wanted:
-        return 1.0
+        return 1.0, 0.0
+    counts = _COUNTS.fullmatch(wanted)
+    if counts:
+        inner = conversion(written, counts["unit"])
+        gain = float(counts["gain"])
+        return inner and (inner[0] * gain, float(counts["baseline"]))
     unit = known_unit(written)
     for scale in _SCALES.values():
         if unit in scale and wanted in scale:
-            return scale[unit] / scale[wanted]
+            return scale[unit] / scale[wanted], 0.0
     return None

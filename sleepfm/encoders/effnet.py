@@ -1,0 +1,174 @@
+"""The SleepFM encoder: a one-dimensional EfficientNet from a 30 s clip to 512 numbers.
+
+Layer for layer, and key for key in its state dict, the encoder that Thapa et al. (ICML 2024,
+arXiv 2405.17766) published; its blocks are the inverted residuals of MobileNetV2 (Sandler et al.,
+2018) scaled as in EfficientNet (Tan and Le, 2019).
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from sleepfm.modality import EMBEDDING_DIM
+
+EXPANSION: Final = 6
+STEM: Final = 32
+WIDTHS: Final = (16, 24, 40, 80, 112, 192, 320)
+DEPTHS: Final = (1, 2, 2, 3, 3, 3, 3)
+HEAD: Final = 1280
+DROPOUT: Final = 0.5
+"""The authors' rate, both in the residual branches and before the last layer."""
+
+
+class Conv(nn.Conv1d):
+    """A 1-D convolution run as a 2-D one over a picture one pixel high.
+
+    Weights keep their 1-D shape; the 2-D channels-last kernels are the ones that CPUs and GPUs run
+    fastest, in bfloat16 above all.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve ``x`` of shape [n, channels, 1, time]."""
+        return F.conv2d(
+            x,
+            self.weight.unsqueeze(2),
+            self.bias,
+            stride=(1, self.stride[0]),
+            padding=(0, int(self.padding[0])),
+            groups=self.groups,
+        )
+
+
+class Bottleneck(nn.Module):
+    """Inverted residual: expand by a 1x1, filter each channel by itself, project by a 1x1.
+
+    Parameters
+    ----------
+    inside, outside : int
+        Channels that come in and go out.
+    stride : int
+        Of the depthwise convolution; at stride 1 the input is added to the result.
+    dropout : float
+        Rate on the branch before it is added.
+    """
+
+    def __init__(self, inside: int, outside: int, stride: int, dropout: float) -> None:
+        super().__init__()
+        wide = inside * EXPANSION
+        self.conv1 = Conv(inside, wide, 1)
+        self.b0: nn.Module = nn.BatchNorm2d(wide)
+        self.conv2 = Conv(wide, wide, 3, stride=stride, padding=1, groups=wide)
+        self.b1: nn.Module = nn.BatchNorm2d(wide)
+        self.conv3 = Conv(wide, outside, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.residual = stride == 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give [n, outside, 1, time / stride]."""
+        y = F.relu6(self.b0(self.conv1(x)))
+        z: Tensor = self.conv3(F.relu6(self.b1(self.conv2(y))))
+        if not self.residual:
+            return z
+        branch: Tensor = self.dropout(z)
+        return x + branch
+
+
+class MBConv(nn.Module):
+    """One stage: residual bottlenecks at the incoming width, then one that halves the time.
+
+    The published state dict numbers the blocks ``s0 .. s{depth-2}`` and ``s{depth+1}``.
+    """
+
+    def __init__(self, inside: int, outside: int, depth: int, dropout: float) -> None:
+        super().__init__()
+        self.stack = nn.Sequential()
+        for i in range(depth - 1):
+            self.stack.add_module(f"s{i}", Bottleneck(inside, inside, 1, dropout))
+        self.stack.add_module(f"s{depth + 1}", Bottleneck(inside, outside, 2, dropout))
+        self.bn: nn.Module = nn.BatchNorm2d(outside)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give [n, outside, 1, time / 2]."""
+        out: Tensor = self.bn(self.stack(x))
+        return out
+
+
+class EffNet(nn.Module):
+    """The encoder of one modality.
+
+    Parameters
+    ----------
+    channels : int
+        Input channels: the modality's slots.
+    dropout : float
+        The authors train with 0.5; it plays no part in evaluation.
+    outputs : int
+        Length of the result: 512 for an embedding, the number of classes for a classifier.
+    """
+
+    def __init__(
+        self, channels: int, dropout: float = DROPOUT, outputs: int = EMBEDDING_DIM
+    ) -> None:
+        super().__init__()
+        self.stage1 = Conv(channels, STEM, 3, stride=2, padding=1)
+        self.b0: nn.Module = nn.BatchNorm2d(STEM)
+        inside = STEM
+        for number, (width, depth) in enumerate(zip(WIDTHS, DEPTHS, strict=True), start=2):
+            setattr(self, f"stage{number}", MBConv(inside, width, depth, dropout))
+            inside = width
+        self.stage9 = Conv(inside, HEAD, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(HEAD, outputs)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Encode clips.
+
+        Parameters
+        ----------
+        clips : Tensor, shape [n, channels, samples]
+            As the contract of the weights asks.
+
+        Returns
+        -------
+        Tensor, shape [n, outputs]
+            Not normalised.
+        """
+        x = clips.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        x = self.b0(self.stage1(x))
+        for number in range(2, 9):
+            x = getattr(self, f"stage{number}")(x)
+            if number in (3, 6):
+                x = F.max_pool2d(x, (1, 3), stride=1, padding=(0, 1))
+        x = F.relu(self.stage9(x).mean(dim=(2, 3)))
+        out: Tensor = self.fc(self.dropout(x))
+        return out
+
+
+def folded(network: EffNet) -> EffNet:
+    """Give a copy for evaluation, with every batch norm folded into the convolution before it.
+
+    Parameters
+    ----------
+    network : EffNet
+        In evaluation mode, on any device.
+    """
+    net = copy.deepcopy(network).eval().requires_grad_(False)
+
+    def fold(convolution: nn.Module, norm: nn.Module) -> Conv:
+        assert isinstance(convolution, Conv) and isinstance(norm, nn.BatchNorm2d)
+        return fuse_conv_bn_eval(convolution, norm)
+
+    net.stage1, net.b0 = fold(net.stage1, net.b0), nn.Identity()
+    for stage in (m for m in net.modules() if isinstance(m, MBConv)):
+        blocks = [m for m in stage.stack if isinstance(m, Bottleneck)]
+        for block in blocks:
+            block.conv1, block.b0 = fold(block.conv1, block.b0), nn.Identity()
+            block.conv2, block.b1 = fold(block.conv2, block.b1), nn.Identity()
+        blocks[-1].conv3, stage.bn = fold(blocks[-1].conv3, stage.bn), nn.Identity()
+    return net

@@ -1,0 +1,62 @@
+"""Between tensors in memory and networks of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sleepfm.contract import Contract
+from sleepfm.encoders.effnet import DROPOUT, EffNet
+from sleepfm.encoders.weights import Weights
+from sleepfm.modality import Modality
+
+
+@cache
+def shapes(channels: int) -> dict[str, tuple[int, ...]]:
+    """Keys and shapes of the state dict of an encoder with ``channels`` inputs."""
+    with torch.device("meta"):
+        network = EffNet(channels)
+    return {k: tuple(v.shape) for k, v in network.state_dict().items()}
+
+
+def build(weights: Weights, modality: Modality, dropout: float = DROPOUT) -> EffNet:
+    """Give the network of one modality, float32, on the CPU, in evaluation mode."""
+    with torch.device("meta"):
+        network = EffNet(len(weights.contract.slots_of(modality)), dropout)
+    state = {}
+    for key, values in weights.tensors[modality].items():
+        kind = values.dtype if key.endswith("num_batches_tracked") else np.float32
+        state[key] = torch.from_numpy(np.array(values, dtype=kind))
+    network.load_state_dict(state, assign=True)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    return network.eval()
+
+
+def initialise(
+    contract: Contract, modalities: Iterable[Modality], seed: int, dropout: float = DROPOUT
+) -> dict[Modality, EffNet]:
+    """Give randomly initialised networks; each depends on the seed and its modality alone."""
+    networks = {}
+    with torch.random.fork_rng(devices=[]):
+        for modality in modalities:
+            torch.manual_seed(seed * len(Modality) + list(Modality).index(modality))
+            networks[modality] = EffNet(len(contract.slots_of(modality)), dropout)
+    return networks
+
+
+def initial_tensors(
+    contract: Contract, modalities: Iterable[Modality], seed: int
+) -> dict[Modality, dict[str, NDArray[Any]]]:
+    """Give the state dicts of :func:`initialise` as arrays."""
+    return {m: tensors_of(n) for m, n in initialise(contract, modalities, seed).items()}
+
+
+def tensors_of(network: EffNet) -> dict[str, NDArray[Any]]:
+    """Give the state dict of a network as arrays in memory of their own."""
+    return {k: v.detach().cpu().numpy().copy() for k, v in network.state_dict().items()}

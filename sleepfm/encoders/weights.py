@@ -1,0 +1,304 @@
+"""Weights: the encoders' tensors together with everything needed to use them rightly.
+
+One safetensors file holds the encoders of all modalities (tensors named ``<modality>.<key>``); its
+one metadata entry, ``sleepfm``, is JSON: format version, name, whether the weights were trained,
+temperature, contract and training record. The SHA-256 of the file is the weights' identity. Weights
+that are in memory only are identified by the bytes that :meth:`Weights.save` would write.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.contract import ROBUST, Contract
+from sleepfm.encoders import cache
+from sleepfm.errors import WeightsError
+from sleepfm.modality import Modality
+
+FORMAT_VERSION: Final = 1
+_METADATA_KEY: Final = "sleepfm"
+_HEADER_LIMIT: Final = 1 << 20
+_INITIAL_TEMPERATURE: Final = 0.0
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """What the header of a weights file says.
+
+    Parameters
+    ----------
+    name : str
+        How people call the weights.
+    trained : bool
+        False for a random initialisation, whose vectors mean nothing.
+    sha256 : str
+        Identity: SHA-256 of the file.
+    contract : Contract
+        What the encoders expect of their input.
+    record : dict
+        How they were trained: objective, data, epochs, metrics; JSON values.
+    temperature : float
+        The learned parameter t; similarities were multiplied by exp(t) in training.
+    modalities : tuple of Modality
+        Those that the file has an encoder for.
+    """
+
+    name: str
+    trained: bool
+    sha256: str
+    contract: Contract
+    record: dict[str, Any]
+    temperature: float
+    modalities: tuple[Modality, ...]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The encoders' tensors, and what :class:`WeightsInfo` says of them.
+
+    Parameters
+    ----------
+    name, trained, contract, record, temperature
+        As in :class:`WeightsInfo`.
+    tensors : mapping of Modality to mapping of str to ndarray
+        Per modality a state dict with the keys and shapes of the published encoder.
+    sha256 : str
+        Identity; worked out where it is not given.
+    """
+
+    name: str
+    trained: bool
+    contract: Contract
+    record: dict[str, Any]
+    temperature: float
+    tensors: Mapping[Modality, Tensors] = field(repr=False)
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.sha256:
+            object.__setattr__(self, "sha256", hashlib.sha256(self.to_bytes()).hexdigest())
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Those that there is an encoder for, in order."""
+        return tuple(m for m in Modality if m in self.tensors)
+
+    @property
+    def info(self) -> WeightsInfo:
+        """Everything but the tensors."""
+        return WeightsInfo(
+            self.name,
+            self.trained,
+            self.sha256,
+            self.contract,
+            self.record,
+            self.temperature,
+            self.modalities,
+        )
+
+    def to_bytes(self) -> bytes:
+        """Give the content of the safetensors file; equal weights give equal bytes."""
+        from safetensors.numpy import save
+
+        about = {
+            "format_version": FORMAT_VERSION,
+            "name": self.name,
+            "trained": self.trained,
+            "temperature": self.temperature,
+            "contract": self.contract.to_json(),
+            "record": self.record,
+        }
+        text = json.dumps(about, sort_keys=True, separators=(",", ":"))
+        flat = {
+            f"{m}.{k}": np.asarray(v, order="C")
+            for m in self.modalities
+            for k, v in self.tensors[m].items()
+        }
+        content: bytes = save(flat, metadata={_METADATA_KEY: text})
+        return content
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the weights to one safetensors file, which is whole or not there.
+
+        Raises
+        ------
+        WeightsError
+            If the file cannot be written.
+        """
+        return cache.write_atomically(Path(path), self.to_bytes())
+
+    def half(self) -> Weights:
+        """Give the same weights with matrices and kernels in float16, half as large.
+
+        Vectors of the batch norms stay float32: their variances can exceed float16.
+        """
+        halves = {
+            m: {k: v.astype(np.float16) if v.ndim > 1 else v for k, v in tensors.items()}
+            for m, tensors in self.tensors.items()
+        }
+        return replace(self, tensors=halves, sha256="")
+
+
+def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
+    """Load weights by name or from a file.
+
+    Parameters
+    ----------
+    name_or_path : str
+        ``untrained`` or ``untrained:SEED`` (a seeded random initialisation), the path of a
+        safetensors file of this project or of a checkpoint of the authors (``.pt``), or the name
+        of weights that ship with the package or lie in the user's cache.
+
+    Raises
+    ------
+    WeightsError
+        If there are no such weights, or the file is damaged or does not fit the encoders.
+    """
+    text = os.fspath(name_or_path)
+    seed = re.fullmatch(r"untrained(?::(\d+))?", text)
+    if seed:
+        return untrained(int(seed[1] or 0))
+    path = cache.locate(text)
+    if path.suffix in (".pt", ".pth"):
+        from sleepfm.encoders.published import read_checkpoint
+
+        return read_checkpoint(path)
+    return _read(path)
+
+
+def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
+    """Read the header of a weights file, and its hash, without torch and without its tensors.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not a weights file of a version that this program reads.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as stream:
+            (size,) = struct.unpack("<Q", stream.read(8))
+            if size > _HEADER_LIMIT:
+                raise WeightsError(f"{file.name} is not a safetensors file.")
+            header = json.loads(stream.read(size))
+            stream.seek(0)
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        names = [str(k) for k in header if k != "__metadata__"]
+        about = (header.get("__metadata__") or {}).get(_METADATA_KEY)
+    except OSError as error:
+        raise WeightsError(f"{file.name} cannot be read: {error.strerror}.") from error
+    except (struct.error, ValueError, AttributeError) as error:
+        raise WeightsError(f"{file.name} is not a safetensors file.") from error
+    if about is None:
+        raise WeightsError(
+            f"{file.name} is a safetensors file but does not hold weights of this project."
+        )
+    return _understand(file.name, about, names, sha256)
+
+
+def untrained(seed: int = 0) -> Weights:
+    """Give a seeded random initialisation of the three encoders, for trials only."""
+    from sleepfm.encoders.networks import initial_tensors
+
+    return Weights(
+        name=f"untrained:{seed}" if seed else "untrained",
+        trained=False,
+        contract=ROBUST,
+        record={"seed": seed},
+        temperature=_INITIAL_TEMPERATURE,
+        tensors=initial_tensors(ROBUST, tuple(Modality), seed),
+    )
+
+
+def _understand(file: str, about: str, names: list[str], sha256: str) -> WeightsInfo:
+    try:
+        plain = json.loads(about)
+        version = plain["format_version"]
+        if version != FORMAT_VERSION:
+            raise WeightsError(
+                f"{file} has format version {version}; this program reads {FORMAT_VERSION}: "
+                "use a newer one."
+            )
+        modalities = {Modality(n.partition(".")[0]) for n in names}
+        return WeightsInfo(
+            name=str(plain["name"]),
+            trained=bool(plain["trained"]),
+            sha256=sha256,
+            contract=Contract.from_json(plain["contract"]),
+            record=dict(plain["record"]),
+            temperature=float(plain["temperature"]),
+            modalities=tuple(m for m in Modality if m in modalities),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again.") from error
+
+
+def _read(path: Path) -> Weights:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    info = read_info(path)
+    try:
+        content = path.read_bytes()
+        flat = load(content)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path.name} is truncated or damaged; fetch it again.") from error
+    tensors: dict[Modality, dict[str, NDArray[Any]]] = {m: {} for m in info.modalities}
+    for name, values in flat.items():
+        modality, _, key = name.partition(".")
+        tensors[Modality(modality)][key] = values
+    check_tensors(path.name, info.contract, tensors)
+    return Weights(
+        info.name, info.trained, info.contract, info.record, info.temperature, tensors, info.sha256
+    )
+
+
+def check_tensors(file: str, contract: Contract, tensors: Mapping[Modality, Tensors]) -> None:
+    """Refuse tensors that are not exactly those of the encoders, or not finite.
+
+    Raises
+    ------
+    WeightsError
+        Naming the first thing that does not fit.
+    """
+    from sleepfm.encoders.networks import shapes
+
+    if not tensors:
+        raise WeightsError(f"{file} holds no encoder.")
+    for modality, own in tensors.items():
+        slots = contract.slots_of(modality)
+        expected = shapes(len(slots))
+        stem = own.get("stage1.weight")
+        if stem is not None and stem.ndim == 3 and stem.shape[1] != len(slots):
+            raise WeightsError(
+                f"{file}: the {modality} encoder takes {stem.shape[1]} channels, but its contract "
+                f"has {len(slots)} ({', '.join(slots)}); these are weights of another layout."
+            )
+        odd = sorted(expected.keys() ^ own.keys())
+        if odd:
+            kind = "lacks" if odd[0] in expected else "has the unknown"
+            raise WeightsError(
+                f"{file}: the {modality} encoder {kind} tensor {odd[0]} ({len(odd)} differ); "
+                "these are weights of another network."
+            )
+        for key, shape in expected.items():
+            if own[key].shape != shape:
+                raise WeightsError(
+                    f"{file}: {modality}.{key} has the shape {own[key].shape}, not {shape}; "
+                    "these are weights of another network."
+                )
+            if not np.isfinite(own[key]).all():
+                raise WeightsError(f"{file}: {modality}.{key} holds NaN or infinity.")

@@ -1,0 +1,84 @@
+"""Whatever else mne opens (.fif .set .vhdr .gdf .cnt ...), one channel at a time."""
+
+from __future__ import annotations
+
+import warnings as python_warnings
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.errors import RecordingError
+from sleepfm.recordings.annotations import Annotation, Scoring, scoring_from_texts
+from sleepfm.recordings.recording import MAX_HOURS, Channel, Recording, unique_labels
+
+_VOLT: Final = 107  # FIFF_UNIT_V
+
+
+def read_mne(path: Path) -> Recording:
+    """Read a file through mne, at the rate mne gives.
+
+    mne scales voltages to V. It takes a channel of unknown kind for an EEG in microvolts (a
+    saturation of 98 % becomes 9.8e-5 V); names that are no voltage are brought back to the number
+    that the file holds, in an unknown unit.
+
+    Raises
+    ------
+    RecordingError
+        If mne cannot open the file.
+    """
+    import mne
+
+    try:
+        with python_warnings.catch_warnings():
+            python_warnings.simplefilter("ignore")
+            raw: Any = mne.io.read_raw(path, preload=False, verbose="ERROR")
+    except Exception as error:  # mne raises whatever its readers run into
+        raise RecordingError(f"{path.name} is of no format that is read here.") from error
+    rate = float(raw.info["sfreq"])
+    duration = len(raw.times) / rate
+    if duration > MAX_HOURS * 3600:
+        raise RecordingError(
+            f"{path.name} claims to last {duration / 3600:.0f} h; "
+            f"recordings of at most {MAX_HOURS} h are read."
+        )
+    start = raw.info["meas_date"]
+    first = raw.first_time if raw.annotations.orig_time is not None else 0.0
+    notes = [
+        Annotation(float(a["onset"]) - first, float(a["duration"]) or None, str(a["description"]))
+        for a in raw.annotations
+    ]
+    warnings: list[str] = []
+    if any("boundary" in n.text.lower() for n in notes):
+        warnings.append("the file marks boundaries: pieces were joined before it was saved")
+    return Recording(
+        sources=(path,),
+        format=type(raw).__name__.removeprefix("Raw"),
+        duration_s=duration,
+        start_clock_s=None
+        if start is None
+        else float(start.hour * 3600 + start.minute * 60 + start.second),
+        channels=tuple(
+            _channel(path, raw, i, label, rate)
+            for i, label in enumerate(unique_labels(raw.ch_names))
+        ),
+        scoring=scoring_from_texts(notes, warnings, markers=True) if notes else Scoring(),
+        warnings=tuple(warnings),
+    )
+
+
+def _channel(path: Path, raw: Any, index: int, label: str, rate: float) -> Channel:
+    from sleepfm.recordings.channels import is_voltage
+
+    volts = raw.info["chs"][index]["unit"] == _VOLT
+    gain = 1.0 if not volts or is_voltage(label) else 1e6
+
+    def read() -> NDArray[np.float32]:
+        try:
+            values = raw.get_data(picks=[index], verbose="ERROR")[0]
+        except Exception as error:
+            raise RecordingError(f"The signals of {path.name} cannot be read.") from error
+        return np.asarray(values * gain, dtype=np.float32)
+
+    return Channel(label, rate, "V" if volts and gain == 1.0 else "", read)

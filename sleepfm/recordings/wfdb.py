@@ -1,0 +1,140 @@
+"""WFDB records (.hea with .dat or .mat), by the wfdb package."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.errors import RecordingError
+from sleepfm.recordings.annotations import Scoring
+from sleepfm.recordings.recording import MAX_HOURS, Channel, Recording, unique_labels
+
+_BYTES: Final = {"8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0,
+                 "212": 1.5, "310": 4 / 3, "311": 4 / 3}  # fmt: skip
+_MAX_SIGNALS: Final = 4096
+
+
+def read_wfdb(path: Path) -> Recording:
+    """Read a WFDB header; signals stay on disk until a channel is read.
+
+    Values are physical, by the header's gain and baseline. A signal file that ends early is read as
+    far as it goes.
+
+    Raises
+    ------
+    RecordingError
+        If the header or a signal file is missing, damaged or of a kind that is not read (several
+        segments, no length), or wfdb is not installed.
+    """
+    try:
+        import wfdb
+    except ImportError as error:
+        raise RecordingError(
+            f"{path.name} needs wfdb: pip install 'sleepfm-index[wfdb]'."
+        ) from error
+    record = str(path.with_suffix(""))
+    try:
+        header: Any = wfdb.rdheader(record)
+    except Exception as error:  # wfdb raises whatever its parsing runs into
+        raise RecordingError(f"{path.name} is not a WFDB header that can be read.") from error
+    warnings: list[str] = []
+    rate, frames = _checked(path, header, warnings)
+    labels = unique_labels(name or f"signal {i + 1}" for i, name in enumerate(header.sig_name))
+    return Recording(
+        sources=(path, *(path.with_name(n) for n in dict.fromkeys(header.file_name))),
+        format="WFDB",
+        duration_s=frames / rate,
+        start_clock_s=_clock(header.base_time),
+        channels=tuple(
+            _channel(path, record, i, label, header, rate, frames) for i, label in enumerate(labels)
+        ),
+        scoring=Scoring(),
+        warnings=tuple(warnings),
+    )
+
+
+def _channel(
+    path: Path, record: str, index: int, label: str, header: Any, rate: float, frames: int
+) -> Channel:
+    def read() -> NDArray[np.float32]:
+        import wfdb
+
+        try:
+            data: Any = wfdb.rdrecord(
+                record,
+                channels=[index],
+                sampto=frames,
+                physical=True,
+                smooth_frames=False,
+                ignore_skew=True,
+            )
+            values = np.asarray(data.e_p_signal[0], dtype=np.float32)
+        except Exception as error:
+            raise RecordingError(f"The signals of {path.name} cannot be read.") from error
+        return values
+
+    unit = str(header.units[index] or "")
+    return Channel(label, rate * int(header.samps_per_frame[index]), unit, read)
+
+
+def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
+    """Frame rate in Hz and frames that are really there."""
+    if not hasattr(header, "file_name") or not header.n_sig:
+        raise RecordingError(f"{path.name} holds several segments or no signal; not read here.")
+    if header.n_sig > _MAX_SIGNALS or len(header.sig_name or ()) != header.n_sig:
+        raise RecordingError(f"{path.name} does not describe each of its signals.")
+    rate = float(header.fs or 0)
+    if rate != _written_rate(path, rate):  # wfdb takes 250 Hz for what it cannot parse
+        rate = math.nan
+    if not math.isfinite(rate) or rate <= 0 or min(header.samps_per_frame) < 1:
+        raise RecordingError(f"{path.name} gives a sampling rate that is not positive.")
+    frames = int(header.sig_len or 0)
+    if frames <= 0:
+        raise RecordingError(f"{path.name} does not give the length of its signals.")
+    if frames / rate > MAX_HOURS * 3600:
+        raise RecordingError(
+            f"{path.name} claims to last {frames / rate / 3600:.0f} h; "
+            f"recordings of at most {MAX_HOURS} h are read."
+        )
+    present = min(_frames_in(path, name, header) for name in set(header.file_name))
+    if present < 1:
+        raise RecordingError(f"The signal file of {path.name} is empty.")
+    if present < frames:
+        warnings.append(f"the file ends early: {present / rate:.1f} of {frames / rate:.1f} s")
+    return rate, min(frames, present)
+
+
+def _written_rate(path: Path, default: float) -> float:
+    """Give the sampling rate on the record line, ``default`` where it has none."""
+    lines = path.read_text(encoding="latin-1").splitlines()
+    record = next(line.split() for line in lines if line.strip() and not line.startswith("#"))
+    try:
+        return float(re.split(r"[/(]", record[2])[0]) if len(record) > 2 else default
+    except ValueError:
+        return math.nan
+
+
+def _frames_in(path: Path, name: str, header: Any) -> int:
+    """Whole frames in one signal file."""
+    if not name or Path(name).name != name or ":" in name:
+        raise RecordingError(f"{path.name} names a signal file outside its own folder.")
+    file = path.with_name(name)
+    if not file.is_file():
+        raise RecordingError(f"The signal file {name} of {path.name} is not beside it.")
+    own = [i for i, other in enumerate(header.file_name) if other == name]
+    width = _BYTES.get(str(header.fmt[own[0]]))
+    if width is None:
+        return int(header.sig_len)
+    size = file.stat().st_size - int(header.byte_offset[own[0]] or 0)
+    return int(size // (width * sum(int(header.samps_per_frame[i]) for i in own)))
+
+
+def _clock(time: Any) -> float | None:
+    if time is None:
+        return None
+    return float(time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6)

@@ -1,0 +1,295 @@
+"""The brain and the eyes: EEG and EOG whose spectrum follows stage, arousal and breathing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfftfreq
+
+from sleepfm.simulate.grid import GRID_HZ, Floats, drift, happen, smooth, stamp, times
+from sleepfm.simulate.heart import Beats, add_qrs
+from sleepfm.simulate.respiration import Breathing
+from sleepfm.simulate.streams import Streams
+from sleepfm.simulate.subject import Subject
+
+Signal = NDArray[np.float32]
+
+CHANNELS: Final = ("C3-M2", "C4-M1", "O1-M2", "O2-M1", "E1-M2")
+
+_BANDS: Final = ("aperiodic", "slow", "delta", "theta", "alpha", "sigma", "beta", "muscle", "roll")
+# Root mean square in uV at C3 per stage W, N1, N2, N3, R; alpha in W is with the eyes closed.
+_LEVEL_UV: Final = {
+    "aperiodic": (7.0, 6.5, 7.5, 8.5, 6.0),
+    "slow": (4.0, 5.0, 12.0, 30.0, 5.0),
+    "delta": (4.0, 5.0, 9.0, 17.0, 5.0),
+    "theta": (3.5, 6.0, 5.5, 5.5, 6.0),
+    "alpha": (1.0, 0.30, 0.15, 0.10, 0.18),  # times the subject's alpha
+    "sigma": (1.2, 1.3, 2.2, 1.8, 1.1),
+    "beta": (3.5, 2.6, 1.8, 1.2, 2.2),
+    "muscle": (3.0, 1.4, 0.8, 0.7, 0.5),
+    "roll": (6.0, 35.0, 0.0, 0.0, 8.0),  # slow rolling eyes, at E1
+}
+# How strongly a channel of each region sees a band: central, occipital, eye.
+_SEEN: Final = {
+    "C": (1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 0.7, 0.08),
+    "O": (1.0, 0.6, 0.7, 0.8, 1.0, 0.5, 0.9, 1.0, 0.0),
+    "E": (0.9, 0.5, 0.6, 0.6, 0.3, 0.4, 0.9, 1.2, 1.0),
+}
+_AROUSED_UV: Final = (0.0, 0.0, 3.0, 4.0, 10.0, 2.0, 6.0, 6.0, 20.0)
+_MOVING_UV: Final = (40.0, 60.0, 30.0, 8.0, 6.0, 4.0, 15.0, 30.0, 30.0)
+_WINDOW_S: Final = 4
+_SPINDLES_PER_HOUR: Final = np.array([0.0, 15.0, 170.0, 70.0, 0.0])
+_K_COMPLEXES_PER_HOUR: Final = np.array([0.0, 8.0, 80.0, 30.0, 0.0])
+# Preferred phases in turns from the inhalation peak: Schreiner et al. 2023 (-21 and +14 degrees).
+_K_PHASE: Final = -21 / 360
+_SPINDLE_PHASE: Final = 14 / 360
+
+
+@dataclass(frozen=True)
+class Transients:
+    """Times in seconds of spindles, K-complexes, rapid eye movements and blinks."""
+
+    spindles_s: Floats
+    k_complexes_s: Floats
+    saccades_s: Floats
+    blinks_s: Floats
+
+
+@dataclass(frozen=True)
+class BrainState:
+    """What the brain is doing, on the grid: ``stage`` ``[samples, 5]``, the rest ``[samples]``."""
+
+    stage: Floats
+    sleep_depth: Floats
+    infraslow: Floats
+    arousal: Floats
+    movement: Floats
+    eyes_closed: Floats
+    transients: Transients
+
+
+def eyes_closed(streams: Streams, samples: int) -> Floats:
+    """Whether the eyes are closed when awake, 0 to 1 on the grid: most of the time in bed."""
+    return smooth((drift(streams("eyes"), samples, 60.0) > -0.6).astype(float), 2.0)
+
+
+def draw_transients(
+    streams: Streams,
+    subject: Subject,
+    stage: Floats,
+    infraslow: Floats,
+    phasic: Floats,
+    closed: Floats,
+    breathing: Breathing,
+) -> Transients:
+    """Draw when spindles, K-complexes (both prefer a breath's phase) and eye movements happen."""
+    rng = streams("transients")
+    peak = subject.inspiration
+    spindles = happen(rng, (stage @ _SPINDLES_PER_HOUR) * np.exp(0.6 * infraslow - 0.18) * 1.5)
+    spindles = spindles[_prefer(rng, spindles, breathing, peak + _SPINDLE_PHASE, 0.3)]
+    complexes = happen(rng, (stage @ _K_COMPLEXES_PER_HOUR) * 1.5)
+    complexes = complexes[_prefer(rng, complexes, breathing, peak + _K_PHASE, 0.4)]
+    saccades = happen(rng, 2400 * phasic + 40 * stage[:, 4] + 900 * stage[:, 0] * (1 - closed))
+    blinks = happen(rng, 700 * stage[:, 0] * (1 - closed))
+    return Transients(spindles, complexes, saccades, blinks)
+
+
+def _prefer(
+    rng: np.random.Generator, at: Floats, breathing: Breathing, phase: float, strength: float
+) -> NDArray[np.bool_]:
+    """Thin events so that they gather around one phase of the breath (two thirds remain)."""
+    here = np.interp(at, times(len(breathing.phase), GRID_HZ), breathing.phase)
+    chance = (1 + strength * np.cos(2 * np.pi * (here - phase))) / 1.5
+    return np.asarray(rng.random(len(at)) < chance)
+
+
+def render(
+    streams: Streams, subject: Subject, state: BrainState, breathing: Breathing, beats: Beats
+) -> dict[str, Signal]:
+    """Render the five EEG and EOG channels, in uV, float32, at the EEG's rate, by name."""
+    channels = _background(streams, subject, state)
+    _add_spindles(streams, subject, state, channels)
+    _add_k_complexes(streams, subject, state, channels)
+    _add_eye_movements(streams, subject, state.transients, channels)
+    for name, signal in channels.items():
+        signal *= np.float32(subject.eeg_gain)
+        _add_body(streams, subject, breathing, beats, name, signal)
+    return channels
+
+
+def _spectra(subject: Subject, rate: int) -> NDArray[np.float32]:
+    """Power density of each band at unit variance, shape ``[bands, frequencies]``, per Hz."""
+    f = rfftfreq(_WINDOW_S * rate, 1 / rate)
+    density = {
+        "aperiodic": (f + 0.3) ** -2.0,
+        "slow": np.exp(-0.5 * (np.log((f + 1e-9) / 0.8) / 0.35) ** 2),
+        "delta": np.exp(-0.5 * ((f - 1.8) / 0.9) ** 2),
+        "theta": np.exp(-0.5 * ((f - 5.5) / 1.1) ** 2),
+        "alpha": np.exp(-0.5 * ((f - subject.alpha_hz) / 0.55) ** 2),
+        "sigma": np.exp(-0.5 * ((f - subject.spindle_hz) / 1.0) ** 2),
+        "beta": np.exp(-0.5 * ((f - 21.0) / 4.5) ** 2),
+        "muscle": 1 / (1 + np.exp(-(f - 25.0) / 3.0)),
+        "roll": np.exp(-0.5 * ((f - 0.35) / 0.12) ** 2),
+    }
+    table = np.stack([density[band] for band in _BANDS])
+    table[:, f < 0.2] = 0.0
+    table /= table.sum(axis=1, keepdims=True) / _WINDOW_S
+    return table.astype(np.float32)
+
+
+def _levels(subject: Subject, state: BrainState) -> Floats:
+    """Amplitude of each band in uV in each window before a region sees it, ``[windows, bands]``."""
+    awake_open = state.stage[:, 0] * (1 - state.eyes_closed)
+    levels = np.stack([state.stage @ np.array(_LEVEL_UV[band]) for band in _BANDS], axis=1)
+    levels[:, 4] *= subject.alpha_uv * (1 - 0.75 * awake_open)
+    levels[:, 1:3] *= (subject.slow_gain * np.exp(0.30 * state.sleep_depth))[:, None]
+    levels[:, 5] *= np.exp(0.35 * state.infraslow)
+    levels[:, 6:8] *= np.exp(-0.20 * state.sleep_depth)[:, None]
+    # an arousal replaces slow waves by alpha, theta and beta (AASM manual)
+    levels[:, 1] *= 1 - 0.7 * state.arousal
+    levels = np.hypot(levels, state.arousal[:, None] * np.array(_AROUSED_UV))
+    levels = np.hypot(levels, state.movement[:, None] * np.array(_MOVING_UV))
+    hop = _WINDOW_S // 2 * GRID_HZ
+    # the window whose centre lies at each hop sees the mean of the two seconds around it
+    return smooth(levels, 2.0)[::hop]
+
+
+def _background(streams: Streams, subject: Subject, state: BrainState) -> dict[str, Signal]:
+    """Noise shaped window by window: half-overlapping 4 s windows, each with its own spectrum.
+
+    Half of the power below the beta band is common to all channels (volume conduction); the rest is
+    each channel's own.
+    """
+    rate = subject.eeg_rate
+    size, hop = _WINDOW_S * rate, _WINDOW_S * rate // 2
+    spectra = _spectra(subject, rate)
+    power = _levels(subject, state).astype(np.float32) ** 2
+    samples = len(state.stage) * rate // GRID_HZ
+    windows = samples // hop + 1
+    power = np.concatenate([power, power[-1:].repeat(max(0, windows - len(power)), 0)])
+    taper = np.sin(np.pi * (np.arange(size, dtype=np.float32) + np.float32(0.5)) / size)
+    taper *= np.float32(np.sqrt(rate * size / 4))
+    f = rfftfreq(size, 1 / rate)
+    shared = np.sqrt(0.55 / (1 + np.exp((f - 18) / 3))).astype(np.float32)
+    own = np.sqrt(1 - shared**2)
+    common = streams("EEG common")
+    sources = {name: streams(f"noise {name}") for name in CHANNELS}
+    out = {name: np.zeros((windows + 1) * hop, np.float32) for name in CHANNELS}
+    for first in range(0, windows, 512):
+        block = power[first : min(first + 512, windows)]
+        everywhere = shared * _white(common, len(block), len(f))
+        for name, rng in sources.items():
+            density = (block * np.square(_SEEN[name[0]], dtype=np.float32)) @ spectra
+            spectrum = np.sqrt(density) * (everywhere + own * _white(rng, len(block), len(f)))
+            pieces = irfft(spectrum, size, axis=1) * taper
+            end = first + len(block)
+            out[name][first * hop : end * hop] += pieces[:, :hop].ravel()
+            out[name][(first + 1) * hop : (end + 1) * hop] += pieces[:, hop:].ravel()
+    # the first window is centred on the start
+    return {name: signal[hop : hop + samples].copy() for name, signal in out.items()}
+
+
+def _white(rng: np.random.Generator, rows: int, columns: int) -> NDArray[np.complex64]:
+    return rng.standard_normal((rows, 2 * columns), dtype=np.float32).view(np.complex64)
+
+
+def _add_spindles(
+    streams: Streams, subject: Subject, state: BrainState, channels: dict[str, Signal]
+) -> None:
+    rng = streams("spindles")
+    at = state.transients.spindles_s
+    n = len(at)
+    height = subject.spindle_uv * np.exp(0.3 * rng.standard_normal(n))
+    width = rng.uniform(0.20, 0.38, n)
+    hz = subject.spindle_hz + 0.4 * rng.standard_normal(n)
+    phase = rng.uniform(0, 2 * np.pi, n)
+    for name, signal in channels.items():
+        seen = {"C": 1.0, "O": 0.35, "E": 0.3}[name[0]]
+        size = height * seen * np.exp(0.2 * streams(f"spindles {name}").standard_normal(n))
+
+        def wave(tau: Floats, k: NDArray[np.intp], size: Floats = size) -> Floats:
+            bell = np.exp(-0.5 * (tau / width[k, None]) ** 2)
+            turn = 2 * np.pi * hz[k, None] * tau + phase[k, None]
+            return np.asarray(size[k, None] * bell * np.cos(turn))
+
+        stamp(signal, subject.eeg_rate, at, (1.1, 1.1), wave)
+
+
+def _add_k_complexes(
+    streams: Streams, subject: Subject, state: BrainState, channels: dict[str, Signal]
+) -> None:
+    rng = streams("K-complexes")
+    at = state.transients.k_complexes_s
+    height = subject.slow_gain * rng.uniform(50, 110, len(at))
+    stretch = rng.uniform(0.85, 1.25, len(at))
+    for name, signal in channels.items():
+        seen = {"C": 1.0, "O": 0.45, "E": 0.6}[name[0]]
+
+        def wave(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
+            t = tau / stretch[k, None]
+            sharp = -np.exp(-0.5 * (t / 0.11) ** 2)
+            after = 0.6 * np.exp(-0.5 * ((t - 0.38) / 0.17) ** 2)
+            return np.asarray(seen * height[k, None] * (sharp + after))
+
+        stamp(signal, subject.eeg_rate, at, (0.5, 1.2), wave)
+
+
+def _add_eye_movements(
+    streams: Streams, subject: Subject, transients: Transients, channels: dict[str, Signal]
+) -> None:
+    """Saccades are steps that the recorder's 0.3 Hz high-pass lets decay; blinks are bumps."""
+    rng = streams("eye movements")
+    at, blinks = transients.saccades_s, transients.blinks_s
+    jump = subject.eye_uv * np.exp(0.4 * rng.standard_normal(len(at)))
+    jump *= np.where(rng.random(len(at)) < 0.5, -1, 1)
+    blink = -1.2 * subject.eye_uv * np.exp(0.2 * rng.standard_normal(len(blinks)))
+
+    for name, signal in channels.items():
+        seen = {"C": 0.10, "O": 0.02, "E": 1.0}[name[0]]
+
+        def saccade(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
+            step = np.clip(tau / 0.05, 0, 1) * np.exp(-np.clip(tau, 0, None) / 0.5)
+            return np.asarray(seen * jump[k, None] * step)
+
+        def closing(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
+            return np.asarray(seen * blink[k, None] * np.exp(-0.5 * (tau / 0.09) ** 2))
+
+        stamp(signal, subject.eeg_rate, at, (0.0, 2.0), saccade)
+        stamp(signal, subject.eeg_rate, blinks, (0.35, 0.35), closing)
+
+
+def _add_body(
+    streams: Streams,
+    subject: Subject,
+    breathing: Breathing,
+    beats: Beats,
+    name: str,
+    signal: Signal,
+) -> None:
+    """Add what the body brings into a mastoid-referenced channel, and the sensor's noise.
+
+    The heart's field reaches M1 and M2 with opposite sign, each beat also pulses under the
+    electrode, and breathing sways the electrode and its skin potential.
+    """
+    rng = streams(f"body {name}")
+    rate = subject.eeg_rate
+    n = len(breathing.phase)
+    side = 1.0 if name.endswith("M2") else -0.7
+    cardiac = subject.cardiac_uv * side * float(np.exp(rng.normal(0, 0.25)))
+    add_qrs(signal, rate, beats, cardiac)
+    pulse = 0.25 * subject.cardiac_uv * float(np.exp(rng.normal(0, 0.4)))
+    size = pulse * beats.size
+
+    def wave(tau: Floats, k: NDArray[np.intp]) -> Floats:
+        return np.asarray(size[k, None] * np.exp(-0.5 * (tau / 0.07) ** 2))
+
+    stamp(signal, rate, beats.at_s + 0.25, (0.25, 0.25), wave)
+    sway = subject.sway_uv * float(rng.normal(0.8, 0.3)) * breathing.chest
+    sway *= np.exp(0.4 * drift(rng, n, 900.0))
+    t = times(len(signal), rate)
+    signal += np.interp(t, times(n, GRID_HZ), smooth(sway, 0.5)).astype(np.float32)
+    # electrodes and amplifier
+    signal += np.float32(0.6) * streams(f"sensor {name}").standard_normal(len(signal), np.float32)

@@ -1,0 +1,158 @@
+"""A cohort of simulated nights as files: one EDF+ per subject, and subjects.csv."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sleepfm.errors import SimulationError
+from sleepfm.simulate.edf import to_edf
+from sleepfm.simulate.hypnogram import EPOCH_S
+from sleepfm.simulate.night import Night, simulate_night
+
+MAX_SUBJECTS: Final = 9999
+MAX_HOURS: Final = 24.0
+
+COLUMNS: Final = (
+    "recording_id",
+    "subject_id",
+    "site",
+    "nsrr_age",
+    "nsrr_sex",
+    "nsrr_bmi",
+    "nsrr_ahi_hp3r_aasm15",
+)
+"""Columns of subjects.csv."""
+
+
+def simulate_cohort(
+    folder: Path,
+    *,
+    subjects: int = 8,
+    hours: float = 1.0,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Write a simulated cohort: ``sim-0001.edf`` and so on (EDF+), and ``subjects.csv``.
+
+    Each file holds C3-M2, C4-M1, O1-M2, O2-M1, E1-M2 (uV), ECG (mV), CHEST, ABD (V or no unit) and
+    SaO2 (%), at rates drawn per subject and sensor, with stages, respiratory events, desaturations
+    and arousals as annotations. Subject ``i`` is the same however many are asked for. Files appear
+    under their names only when complete.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to write; made if absent. Files of an earlier run with the same seed are replaced.
+    subjects : int
+        How many subjects, 1 to 9999, one night each.
+    hours : float
+        Length of each night in hours, rounded to whole epochs of 30 s; up to 24.
+    seed : int
+        Seed of the cohort, >= 0; the same seed and hours give the same bytes.
+    progress : callable, optional
+        Called as ``progress(done, subjects)`` before the first and after each subject.
+
+    Returns
+    -------
+    list of Path
+        The EDF+ files, in the order of the subjects.
+
+    Raises
+    ------
+    SimulationError
+        If an argument is out of bounds, the folder cannot be written, or it holds a subjects.csv
+        that is not from a cohort of this seed.
+    """
+    epochs = _check(subjects, hours, seed)
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        known = _known_rows(folder / "subjects.csv", seed)
+        paths = []
+        for number in range(1, subjects + 1):
+            if progress:
+                progress(number - 1, subjects)
+            night = simulate_night(seed, number, epochs)
+            paths.append(folder / f"sim-{number:04d}.edf")
+            with _replacing(paths[-1]) as temporary:
+                to_edf(night).write(temporary)
+            known[paths[-1].stem] = _row(night, paths[-1].stem)
+        with _replacing(folder / "subjects.csv") as temporary:
+            _write_rows(temporary, known)
+    except OSError as error:
+        reason = error.strerror or "it cannot be written"
+        raise SimulationError(
+            f"cannot write to the folder {folder}: {reason}; choose another folder"
+        ) from error
+    if progress:
+        progress(subjects, subjects)
+    return paths
+
+
+def _check(subjects: int, hours: float, seed: int) -> int:
+    if not 1 <= subjects <= MAX_SUBJECTS:
+        raise SimulationError(f"subjects must be 1 to {MAX_SUBJECTS}, not {subjects}")
+    shortest = EPOCH_S / 3600
+    if not (math.isfinite(hours) and shortest <= hours <= MAX_HOURS):
+        raise SimulationError(f"hours must be {shortest:.4f} (one epoch) to 24, not {hours}")
+    if seed < 0:
+        raise SimulationError(f"the seed must be 0 or more, not {seed}")
+    return round(hours * 3600 / EPOCH_S)
+
+
+def _row(night: Night, stem: str) -> dict[str, str]:
+    subject = night.subject
+    ahi = "" if math.isnan(night.ahi) else f"{night.ahi:.2f}"
+    values = (
+        stem,
+        f"sim-seed{night.streams.seed}-{night.streams.subject:04d}",
+        subject.site,
+        f"{subject.age:.1f}",
+        subject.sex,
+        f"{subject.bmi:.1f}",
+        ahi,
+    )
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _known_rows(path: Path, seed: int) -> dict[str, dict[str, str]]:
+    """Read the rows of an earlier run, to keep; a file that is somebody else's is refused."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    ours = f"sim-seed{seed}-"
+    if any(set(row) != set(COLUMNS) or not str(row["subject_id"]).startswith(ours) for row in rows):
+        raise SimulationError(
+            "the folder holds a subjects.csv that is not of this seed; choose another folder"
+        )
+    return {row["recording_id"]: row for row in rows}
+
+
+def _write_rows(path: Path, rows: dict[str, dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows[stem] for stem in sorted(rows))
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path``; it takes the place of ``path`` when all went well."""
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

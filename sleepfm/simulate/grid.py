@@ -1,0 +1,141 @@
+"""Slow processes on one 4 Hz grid, and transients stamped onto signals of any rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+Floats = NDArray[np.float64]
+
+GRID_HZ: Final = 4
+"""Samples per second of everything slower than a heart beat: stage, breathing, heart rate."""
+
+
+def times(samples: int, rate: float) -> Floats:
+    """Time of each sample, in seconds."""
+    return np.arange(samples) / rate
+
+
+def drift(rng: np.random.Generator, samples: int, tau_s: float) -> Floats:
+    """Ornstein-Uhlenbeck process on the grid: mean 0, SD 1, correlation time ``tau_s``."""
+    keep = np.exp(-1.0 / (GRID_HZ * tau_s))
+    start = rng.standard_normal()
+    white = rng.standard_normal(samples) * np.sqrt(1 - keep**2)
+    return np.asarray(lfilter([1.0], [1.0, -keep], white, zi=[keep * start])[0])
+
+
+def rhythm(rng: np.random.Generator, samples: int, hz: float, bandwidth_hz: float) -> Floats:
+    """Noisy oscillation around ``hz`` on the grid: mean 0, SD about 1 (an AR(2) resonator)."""
+    radius = np.exp(-np.pi * bandwidth_hz / GRID_HZ)
+    poles = [1.0, -2 * radius * np.cos(2 * np.pi * hz / GRID_HZ), radius**2]
+    warm_up = int(4 * GRID_HZ / bandwidth_hz)
+    wave = lfilter([1.0], poles, rng.standard_normal(warm_up + samples))[warm_up:]
+    variance = (1 + radius**2) / ((1 - radius**2) * ((1 + radius**2) ** 2 - poles[1] ** 2))
+    return np.asarray(wave / np.sqrt(variance))
+
+
+def lowpass(values: Floats, tau_s: float) -> Floats:
+    """First-order low-pass on the grid, starting at rest on the first value."""
+    keep = np.exp(-1.0 / (GRID_HZ * tau_s))
+    state = [keep * values[0]]
+    return np.asarray(lfilter([1 - keep], [1.0, -keep], values, zi=state)[0])
+
+
+def smooth(values: Floats, width_s: float) -> Floats:
+    """Average over a moving ``width_s`` on the grid, along the first axis, edges held."""
+    half = max(1, int(width_s * GRID_HZ / 2))
+    padded = np.concatenate([values[:1].repeat(half, 0), values, values[-1:].repeat(half, 0)])
+    total = np.cumsum(padded, axis=0)
+    total = np.concatenate([np.zeros_like(total[:1]), total])
+    width = 2 * half + 1
+    return np.asarray((total[width:] - total[:-width]) / width)
+
+
+def happen(rng: np.random.Generator, per_hour: Floats) -> Floats:
+    """Draw a Poisson process of the given rate per hour on the grid: sorted times in seconds."""
+    expected = np.concatenate([[0.0], np.cumsum(per_hour) / (3600 * GRID_HZ)])
+    count = rng.poisson(expected[-1])
+    at = np.sort(rng.uniform(0, expected[-1], count))
+    return np.asarray(np.interp(at, expected, times(len(expected), GRID_HZ)))
+
+
+def spread_out(at_s: Floats, gap_s: float) -> NDArray[np.bool_]:
+    """Which of the sorted times to keep so that none follows a kept one within ``gap_s``."""
+    keep = np.zeros(len(at_s), bool)
+    last = -np.inf
+    for i, at in enumerate(at_s):
+        if at - last >= gap_s:
+            keep[i] = True
+            last = at
+    return keep
+
+
+def envelope(
+    samples: int,
+    onset_s: Floats | Sequence[float],
+    duration_s: Floats | Sequence[float],
+    height: Floats | Sequence[float],
+    decay_s: float = 1.0,
+) -> Floats:
+    """Bumps on the grid: each rises in a second, holds, and decays; overlaps take the higher."""
+    out = np.zeros(samples)
+    for onset, duration, high in zip(onset_s, duration_s, height, strict=True):
+        first = int(onset * GRID_HZ)
+        last = min(samples, int((onset + duration + 5 * decay_s) * GRID_HZ) + 1)
+        t = np.arange(first, last) / GRID_HZ - onset
+        bump = high * np.clip(t, 0, 1) * np.exp(-np.clip(t - duration, 0, None) / decay_s)
+        np.maximum(out[first:last], bump, out=out[first:last])
+    return out
+
+
+def response(samples: int, at_s: Floats, height: Floats, peak_s: float) -> Floats:
+    """Sum on the grid of gamma-shaped responses that peak at 1 ``peak_s`` after each time."""
+    impulses = np.zeros(samples)
+    index = (at_s * GRID_HZ).astype(int)
+    inside = index < samples
+    np.add.at(impulses, index[inside], height[inside])
+    keep = np.exp(-1.0 / (GRID_HZ * peak_s))
+    # (t / peak) exp(1 - t / peak), as two equal poles
+    gain = np.e * keep / (GRID_HZ * peak_s)
+    return np.asarray(lfilter([0.0, gain], [1.0, -2 * keep, keep**2], impulses))
+
+
+Shape = Callable[[Floats, NDArray[np.intp]], Floats]
+"""From time since each event, shape ``[m, k]`` in s, and the events' indices ``[m]`` to values."""
+
+
+def stamp(
+    signal: NDArray[np.float32],
+    rate: float,
+    at_s: Floats,
+    reach_s: tuple[float, float],
+    wave: Shape,
+) -> None:
+    """Add a transient at each time to ``signal``, in place, at true sub-sample positions.
+
+    Parameters
+    ----------
+    signal : ndarray of float32, shape [samples]
+        At ``rate`` samples per second.
+    at_s : ndarray of float64, shape [events]
+        Times of the events, in seconds.
+    reach_s : tuple of float
+        How long before and after its time an event reaches, in seconds.
+    wave : callable
+        Gives the values, see ``Shape``.
+    """
+    offsets = np.arange(-round(reach_s[0] * rate), round(reach_s[1] * rate) + 1)
+    for first in range(0, len(at_s), 2048):
+        which = np.arange(first, min(first + 2048, len(at_s)))
+        at = at_s[which]
+        index = np.round(at * rate).astype(np.intp)[:, None] + offsets
+        values = wave(index / rate - at[:, None], which)
+        inside = (index >= 0) & (index < len(signal))
+        if not inside.any():
+            continue
+        low, high = int(index[inside].min()), int(index[inside].max()) + 1
+        signal[low:high] += np.bincount(index[inside] - low, values[inside], high - low)

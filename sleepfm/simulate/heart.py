@@ -1,0 +1,186 @@
+"""The heart: when it beats, and the electrocardiogram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from sleepfm.simulate.events import CENTRAL, HYPOPNEA, Spans
+from sleepfm.simulate.grid import (
+    GRID_HZ,
+    Floats,
+    Shape,
+    drift,
+    envelope,
+    response,
+    rhythm,
+    smooth,
+    stamp,
+    times,
+)
+from sleepfm.simulate.respiration import Breathing
+from sleepfm.simulate.streams import Streams
+from sleepfm.simulate.subject import Subject
+
+# Log heart rate and strength of RSA relative to light sleep: Penzel et al. 2016, table 1.
+_LOG_RATE: Final = np.array([0.078, 0.02, 0.0, 0.01, 0.02])
+_RSA: Final = np.array([0.68, 1.0, 1.0, 1.03, 0.75])
+_MAYER: Final = np.array([1.6, 1.2, 0.9, 0.6, 1.4])
+
+
+@dataclass(frozen=True)
+class Beats:
+    """Heart beats; every field has shape ``[beats]``.
+
+    Times of the R peaks and the R-R interval before each in seconds, the size of each QRS relative
+    to the mean, and which are ectopic (ventricular).
+    """
+
+    at_s: Floats
+    rr_s: Floats
+    size: Floats
+    ectopic: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What moves the heart besides breathing, on the grid (depth and infraslow: SD 1)."""
+
+    sleep_depth: Floats
+    infraslow: Floats
+    phasic: Floats
+    arousals: Spans
+    movements: Spans
+    k_complexes_s: Floats
+
+
+def beat(
+    streams: Streams,
+    subject: Subject,
+    stage: Floats,
+    position: NDArray[np.intp],
+    breathing: Breathing,
+    events: Spans,
+    drive: Drive,
+) -> Beats:
+    """Beats of a night: the integral of a heart rate that stage, breathing and events modulate."""
+    rng = streams("heart")
+    n = len(stage)
+    log_rate = stage @ _LOG_RATE + 0.045 * drift(rng, n, 600.0) + 0.018 * drift(rng, n, 45.0)
+    log_rate += 0.011 * (stage @ _MAYER) * rhythm(rng, n, 0.1, 0.03)
+    log_rate += -0.02 * drive.sleep_depth + 0.03 * drive.phasic
+    # spindle power and heart rate swing against each other every 50 s (Lecci et al. 2017)
+    log_rate -= 0.012 * drive.infraslow * (stage[:, 2] + stage[:, 3])
+    log_rate += _respiratory_sinus_arrhythmia(subject, stage, breathing, drive.sleep_depth)
+    log_rate += _reactions(rng, n, events, drive)
+    rate = subject.heart_bpm / 60 * np.exp(log_rate)
+    cycles = np.cumsum(rate) / GRID_HZ
+    at = np.interp(np.arange(1, int(cycles[-1])), cycles, times(n, GRID_HZ))
+    at += rng.normal(0, 0.003, len(at))
+    ectopic = rng.random(len(at)) < subject.ectopic_per_hour / (3600 * rate.mean())
+    ectopic[:2] = False
+    at[ectopic] -= 0.32 / rate.mean()
+    rr = np.diff(at, prepend=at[0] - 1 / rate[0])
+    return Beats(at, rr, _qrs_size(rng, subject, position, breathing, at), ectopic)
+
+
+def _respiratory_sinus_arrhythmia(
+    subject: Subject, stage: Floats, breathing: Breathing, sleep_depth: Floats
+) -> Floats:
+    """Log heart rate: up with each inspiration, less at fast breathing (Hirsch and Bishop 1981)."""
+    pace = smooth(np.gradient(breathing.phase) * GRID_HZ, 10.0)
+    vagal = subject.rsa * (stage @ _RSA) * np.exp(0.2 * sleep_depth) * (0.25 / pace) ** 0.7
+    # effort without flow still moves the heart, though less
+    return np.asarray(vagal * breathing.chest * np.sqrt(np.clip(breathing.flow, 0.09, 1.0)))
+
+
+def _reactions(rng: np.random.Generator, n: int, events: Spans, drive: Drive) -> Floats:
+    """Log heart rate: slower while the airway is shut, faster after, with arousals and movements.
+
+    Cyclical variation of heart rate: Guilleminault et al. 1984; arousals: Azarbarzin et al. 2014;
+    K-complexes: de Zambotti et al. 2016.
+    """
+    shut = np.where(events.kind == CENTRAL, 0.03, np.where(events.kind == HYPOPNEA, 0.02, 0.07))
+    slowing = envelope(n, events.onset_s, events.duration_s, shut, decay_s=2.0)
+    rebound = rng.uniform(0.04, 0.14, len(events)) * np.clip(events.duration_s / 25, 0.5, 1.5)
+    fast = response(n, events.end_s, rebound, 5.0)
+    fast += response(n, drive.arousals.onset_s, 0.12 * drive.arousals.strength, 5.0)
+    fast += response(n, drive.movements.onset_s, 0.12 * drive.movements.strength, 6.0)
+    fast += response(n, drive.k_complexes_s, np.full(len(drive.k_complexes_s), 0.025), 3.0)
+    return np.asarray(np.minimum(fast, 0.45) - smooth(slowing, 8.0))
+
+
+def _qrs_size(
+    rng: np.random.Generator,
+    subject: Subject,
+    position: NDArray[np.intp],
+    breathing: Breathing,
+    at: Floats,
+) -> Floats:
+    """QRS relative to its mean: it follows the lung (Moody et al. 1985), posture and a drift."""
+    n = len(position)
+    posture = smooth(np.exp(rng.normal(0, 0.12, 4))[position], 4.0)
+    size = posture * (1 - subject.qrs_respiration * breathing.chest * (0.3 + 0.7 * breathing.flow))
+    size *= 1 + 0.04 * drift(rng, n, 300.0)
+    return np.asarray(np.interp(at, times(n, GRID_HZ), size))
+
+
+def ecg(
+    streams: Streams, subject: Subject, beats: Beats, breathing: Breathing, movement: Floats
+) -> NDArray[np.float32]:
+    """Electrocardiogram in mV at the ECG's rate: waves as Gaussians (McSharry et al. 2003)."""
+    rng = streams("noise ECG")
+    rate = subject.ecg_rate
+    n = len(movement)
+    samples = n * rate // GRID_HZ
+    signal = np.zeros(samples, np.float32)
+    add_qrs(signal, rate, beats, subject.ecg_mv)
+    add_p_and_t(signal, rate, beats, subject)
+    t, grid = times(samples, rate), times(n, GRID_HZ)
+    wander = 0.05 * breathing.chest + 0.06 * drift(rng, n, 8.0)
+    signal += np.interp(t, grid, wander).astype(np.float32)
+    noise = rng.standard_normal(samples, dtype=np.float32)
+    signal += np.float32(subject.ecg_noise_mv) * noise
+    swing = lfilter([0.02], [1, -0.98], rng.standard_normal(samples, dtype=np.float32)) * 7.0
+    signal += (np.interp(t, grid, movement) * (0.5 * swing + 0.12 * noise)).astype(np.float32)
+    return signal
+
+
+def add_qrs(signal: NDArray[np.float32], rate: float, beats: Beats, size: float) -> None:
+    """Add the QRS complexes, in place; ``size`` is the R wave's height in the signal's unit."""
+    height = size * beats.size
+    for which, factor, width in ((~beats.ectopic, 1.0, 1.0), (beats.ectopic, 1.5, 3.2)):
+        reach = 0.07 * width
+        stamp(signal, rate, beats.at_s[which], (reach, reach), _qrs(factor * height[which], width))
+
+
+def _qrs(height: Floats, width: float) -> Shape:
+    def wave(tau: Floats, k: NDArray[np.intp]) -> Floats:
+        t = tau / width
+        q = 0.10 * np.exp(-0.5 * ((t + 0.026) / 0.009) ** 2)
+        r = np.exp(-0.5 * (t / 0.011) ** 2)
+        s = 0.22 * np.exp(-0.5 * ((t - 0.027) / 0.010) ** 2)
+        return np.asarray(height[k, None] * (r - q - s))
+
+    return wave
+
+
+def add_p_and_t(signal: NDArray[np.float32], rate: float, beats: Beats, subject: Subject) -> None:
+    """Add P waves, the ST level and T waves, in place; the T wave follows the R-R (Bazett)."""
+    sign = np.sign(subject.ecg_mv)
+    stretch = np.sqrt(np.clip(beats.rr_s, 0.45, 1.6))
+    p = np.where(beats.ectopic, 0.0, sign * subject.p_mv)
+    t = np.where(beats.ectopic, -1.3, 1.0) * sign * subject.t_mv * beats.size
+
+    def wave(tau: Floats, which: NDArray[np.intp]) -> Floats:
+        s = stretch[which, None]
+        before = p[which, None] * np.exp(-0.5 * ((tau + 0.16) / 0.022) ** 2)
+        st = subject.st_mv * np.exp(-0.5 * ((tau - 0.14 * s) / 0.05) ** 2)
+        after = t[which, None] * np.exp(-0.5 * ((tau - 0.28 * s) / (0.048 * s)) ** 2)
+        return np.asarray(before + st + after)
+
+    stamp(signal, rate, beats.at_s, (0.24, 0.50), wave)

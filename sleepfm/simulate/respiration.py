@@ -1,0 +1,199 @@
+"""Breathing: rate, depth and phase, effort under each kind of event, the belts and the oximeter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from sleepfm.simulate.events import CENTRAL, HYPOPNEA, MIXED, OBSTRUCTIVE, Spans
+from sleepfm.simulate.grid import (
+    GRID_HZ,
+    Floats,
+    drift,
+    envelope,
+    happen,
+    lowpass,
+    smooth,
+    stamp,
+    times,
+)
+from sleepfm.simulate.streams import Streams
+from sleepfm.simulate.subject import Subject
+
+# Relative to light sleep: Penzel et al. 2016 (Front Physiol 7:460), table 1.
+_RATE: Final = np.array([1.07, 1.0, 1.0, 0.97, 1.05])
+# Regular in deep sleep, irregular in REM and wake (same source; Gutierrez et al. 2016).
+_RATE_SD: Final = np.array([0.12, 0.07, 0.045, 0.025, 0.09])
+_DEPTH: Final = np.array([1.1, 1.0, 1.0, 1.05, 0.85])
+_DEPTH_SD: Final = np.array([0.30, 0.15, 0.10, 0.06, 0.20])
+_SIGHS_PER_HOUR: Final = 6.0
+_RESTING_LAG: Final = 0.25
+
+
+@dataclass(frozen=True)
+class Breathing:
+    """Breathing on the 4 Hz grid; every field has shape ``[samples]``.
+
+    ``phase`` in breaths (an inspiration starts at each whole number), ``depth`` and ``effort``
+    relative to quiet breathing, ``flow`` the share of effort that moves air (0 in apnea), ``lag``
+    how far the abdomen trails the chest in radians (pi: paradoxical), ``chest`` the excursion that
+    effort brings about (-1 to 1 in quiet breathing), ``oxygen`` the true saturation in percent.
+    """
+
+    phase: Floats
+    depth: Floats
+    effort: Floats
+    flow: Floats
+    lag: Floats
+    chest: Floats
+    oxygen: Floats
+
+
+def breathe(
+    streams: Streams,
+    subject: Subject,
+    stage: Floats,
+    sleep_depth: Floats,
+    phasic: Floats,
+    arousal: Floats,
+    events: Spans,
+) -> Breathing:
+    """Simulate breathing over a night, from states on the grid and the respiratory events."""
+    rng = streams("breathing")
+    n = len(stage)
+    wobble = (stage @ _RATE_SD) * (1 + phasic) * np.exp(-0.35 * sleep_depth)
+    log_rate = 0.05 * drift(rng, n, 300.0) + wobble * drift(rng, n, 4.0) + 0.12 * arousal
+    rate = subject.breaths_per_min / 60 * (stage @ _RATE) * np.exp(log_rate)
+    phase = rng.random() + np.cumsum(rate) / GRID_HZ
+    log_depth = 0.18 * drift(rng, n, 200.0) + (stage @ _DEPTH_SD) * drift(rng, n, 5.0)
+    depth = (stage @ _DEPTH) * np.exp(log_depth) * (1 - 0.35 * phasic) * (1 + 0.4 * arousal)
+    sighs = happen(rng, np.full(n, _SIGHS_PER_HOUR))
+    depth += smooth(envelope(n, sighs, np.full(len(sighs), 3.0), np.full(len(sighs), 1.3)), 1.0)
+    recovery = 0.35 + 0.7 * events.strength
+    depth *= 1 + envelope(n, events.end_s, np.full(len(events), 6.0), recovery, decay_s=4.0)
+    effort, flow, lag = _obstruct(rng, n, events)
+    chest = depth * effort * (2 * breath_shape(phase, subject) - 1)
+    oxygen = _saturate(rng, subject, effort * flow)
+    return Breathing(phase, depth, effort, flow, lag, chest, oxygen)
+
+
+def breath_shape(phase: Floats, subject: Subject) -> Floats:
+    """Volume over a breath, 0 to 1: up during inspiration, down, and a rest before the next."""
+    turn = np.interp(phase % 1.0, [0.0, subject.inspiration, 1.0], [0.0, np.pi, 2 * np.pi])
+    return np.asarray((0.5 - 0.5 * np.cos(turn)) ** subject.expiratory_rest)
+
+
+def _obstruct(rng: np.random.Generator, n: int, events: Spans) -> tuple[Floats, Floats, Floats]:
+    """Effort, flow and lag on the grid: what each kind of event does (AASM manual).
+
+    Obstructive: effort goes on and grows, no flow, belts opposed. Central: no effort. Mixed: first
+    central, then obstructive. Hypopnea: less flow, less effort, belts partly out of step.
+    """
+    effort, flow, lag = np.ones(n), np.ones(n), np.full(n, _RESTING_LAG)
+    opposed = rng.uniform(2.3, np.pi, len(events))
+    for i in range(len(events)):
+        first, last = (np.array([events.onset_s[i], events.end_s[i]]) * GRID_HZ).astype(int)
+        middle = {CENTRAL: last, MIXED: (first + last) // 2}.get(int(events.kind[i]), first)
+        if events.kind[i] == HYPOPNEA:
+            effort[first:last] = 0.8 - 0.2 * events.strength[i]
+            flow[first:last] = 0.75 - 0.45 * events.strength[i]
+            lag[first:last] = 0.5 + 0.3 * opposed[i]
+            continue
+        flow[first:last] = 0.0
+        effort[first:middle] = 0.02
+        if events.kind[i] in (OBSTRUCTIVE, MIXED):
+            effort[middle:last] = np.linspace(0.4, 1.0, last - middle)
+            lag[middle:last] = opposed[i]
+    return smooth(effort, 1.5), smooth(flow, 1.5), smooth(lag, 1.5)
+
+
+def _saturate(rng: np.random.Generator, subject: Subject, ventilation: Floats) -> Floats:
+    """Saturation in percent: the lung empties with 15 s, the finger sees it a circulation later."""
+    deficit = lowpass(np.clip(1 - ventilation, 0, 1), 15.0)
+    late = round(subject.circulation_s * GRID_HZ)
+    seen = np.concatenate([np.full(late, deficit[0]), deficit])[: len(deficit)]
+    resting = subject.oxygen + 0.5 * drift(rng, len(deficit), 900.0)
+    return np.asarray(np.clip(resting - subject.oxygen_drop * seen, 50.0, 99.5))
+
+
+def find_desaturations(breathing: Breathing, subject: Subject, events: Spans) -> Spans:
+    """Falls of 3 % or more that a respiratory event brings about, from the fall to recovery."""
+    oxygen = breathing.oxygen
+    late = subject.circulation_s
+    onset, duration, drop = [], [], []
+    for i in range(len(events)):
+        start = int((events.onset_s[i] + late) * GRID_HZ)
+        stop = int((events.end_s[i] + late + 4) * GRID_HZ)
+        if stop >= len(oxygen):
+            break
+        nadir = start + int(np.argmin(oxygen[start:stop]))
+        fall = oxygen[start] - oxygen[nadir]
+        following = events.onset_s[i + 1] + late if i + 1 < len(events) else np.inf
+        limit = int(min(nadir / GRID_HZ + 60.0, following) * GRID_HZ)
+        rising = oxygen[nadir:limit] >= oxygen[nadir] + 2 / 3 * fall
+        back = nadir + (int(np.argmax(rising)) if rising.any() else len(rising))
+        if fall >= 3.0:
+            onset.append(start / GRID_HZ)
+            duration.append((back - start) / GRID_HZ)
+            drop.append(fall)
+    return Spans(np.array(onset), np.array(duration), np.array(drop), np.zeros(len(onset), np.int8))
+
+
+def belt(
+    streams: Streams,
+    subject: Subject,
+    breathing: Breathing,
+    position: NDArray[np.intp],
+    movement: Floats,
+    beats_s: Floats,
+    *,
+    abdomen: bool,
+) -> NDArray[np.float32]:
+    """Signal of one effort belt at the belts' rate, in the device's own unit, float32."""
+    rng = streams("noise ABD" if abdomen else "noise CHEST")
+    rate = subject.belt_rate
+    n = len(breathing.phase)
+    samples = n * rate // GRID_HZ
+    t, grid = times(samples, rate), times(n, GRID_HZ)
+    side = -0.5 if abdomen else 0.5
+    phase = breathing.phase + side * breathing.lag / (2 * np.pi)
+    share = np.exp((1 if abdomen else -1) * subject.abdominal / 2)
+    # each posture loads the belts in its own way
+    posture = np.exp(rng.normal(0, 0.25, 4))[position]
+    size = smooth(posture, 4.0) * share * breathing.depth * breathing.effort
+    signal = 2 * np.interp(t, grid, size) * breath_shape(np.interp(t, grid, phase), subject)
+    # the recorder takes the mean away; the end of expiration stays where it is
+    signal += np.interp(t, grid, 0.12 * drift(rng, n, 40.0) - 0.8 * smooth(size, 60.0))
+    # the heart shakes the chest: cardiogenic oscillations, plain in central apnea
+    shaken = np.zeros(samples, np.float32)
+    size_heart = 0.03 * float(np.exp(rng.normal(0, 0.4)))
+    stamp(shaken, rate, beats_s + 0.12, (0.25, 0.35), lambda tau, _: size_heart * _shake(tau))
+    signal += shaken
+    swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)
+    signal += np.interp(t, grid, movement) * 1.2 * swing
+    signal += subject.belt_noise * rng.standard_normal(samples)
+    return np.asarray(subject.belt_sign * subject.belt_gain * signal, np.float32)
+
+
+def _shake(tau: Floats) -> Floats:
+    return np.asarray(
+        np.exp(-0.5 * (tau / 0.06) ** 2) - 0.6 * np.exp(-0.5 * ((tau - 0.15) / 0.07) ** 2)
+    )
+
+
+def oximeter(
+    streams: Streams, subject: Subject, breathing: Breathing, movement: Floats
+) -> NDArray[np.float32]:
+    """Saturation as the oximeter shows it, in percent: averaged over 3 s, in steps, 50 to 100."""
+    rng = streams("noise SaO2")
+    n = len(breathing.oxygen)
+    samples = n * subject.oxygen_rate // GRID_HZ
+    shown = smooth(breathing.oxygen, 3.0) + 0.15 * drift(rng, n, 10.0)
+    shown -= smooth(np.clip(movement - 0.8, 0, None), 6.0) * 4.0
+    values = np.interp(times(samples, subject.oxygen_rate), times(n, GRID_HZ), shown)
+    step = subject.oxygen_step
+    return np.asarray(np.clip(np.round(values / step) * step, 50.0, 100.0), np.float32)

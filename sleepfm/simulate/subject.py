@@ -1,0 +1,130 @@
+"""Who is simulated: what differs between people, drawn once per subject."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sleepfm.simulate.streams import Streams
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One simulated person, and how the sensors sit on them.
+
+    Rates are per minute, per hour or in Hz as named, amplitudes in the unit named, the rest are
+    factors. What the sensors add is drawn independently per sensor, so that a recorder's settings
+    never tell which ECG belongs to which EEG.
+    """
+
+    site: str
+    age: float
+    sex: str
+    bmi: float
+    # heart
+    heart_bpm: float
+    rsa: float
+    ecg_mv: float
+    qrs_respiration: float
+    st_mv: float
+    t_mv: float
+    p_mv: float
+    ectopic_per_hour: float
+    # breathing
+    breaths_per_min: float
+    inspiration: float
+    expiratory_rest: float
+    abdominal: float
+    event_rate: float
+    event_mix: tuple[float, float, float, float]
+    arousability: float
+    oxygen: float
+    oxygen_drop: float
+    circulation_s: float
+    # brain
+    alpha_hz: float
+    alpha_uv: float
+    spindle_hz: float
+    spindle_uv: float
+    slow_gain: float
+    eeg_gain: float
+    eye_uv: float
+    cardiac_uv: float
+    sway_uv: float
+    # sensors
+    start_s: int
+    belt_sign: int
+    belt_unit: str
+    belt_gain: float
+    belt_noise: float
+    ecg_noise_mv: float
+    oxygen_step: float
+    eeg_rate: int
+    ecg_rate: int
+    belt_rate: int
+    oxygen_rate: int
+
+
+def draw_subject(streams: Streams) -> Subject:
+    """Draw one person and their sensors; sources of the ranges are in docs/simulation.md."""
+    rng = streams("subject")
+
+    def about(mean: float, sd: float) -> float:
+        return float(mean + sd * np.clip(rng.standard_normal(), -2.5, 2.5))
+
+    def around(median: float, log_sd: float) -> float:
+        return float(median * np.exp(log_sd * np.clip(rng.standard_normal(), -2.5, 2.5)))
+
+    site = ("sim-community", "sim-clinic")[int(rng.random() < 0.5)]
+    age = float(np.round(rng.uniform(20, 80), 1))
+    sex = ("female", "male")[int(rng.random() < 0.5)]
+    bmi = float(np.round(around(27 if site == "sim-community" else 31, 0.15), 1))
+    older = (age - 50) / 30
+    risk = 0.4 * older + 0.06 * (bmi - 28) + (0.25 if sex == "male" else -0.25)
+    mix = rng.dirichlet([11.0, 6.0, 2.0, 1.0])
+    sensors = streams("sensors")
+    return Subject(
+        site=site,
+        age=age,
+        sex=sex,
+        bmi=bmi,
+        heart_bpm=about(63 if sex == "female" else 60, 8),
+        rsa=around(0.045, 0.35) * float(np.exp(-0.5 * older)),
+        ecg_mv=around(1.0, 0.3) * (-1 if rng.random() < 0.06 else 1),
+        qrs_respiration=around(0.10, 0.4),
+        st_mv=about(0.0, 0.03),
+        t_mv=around(0.28, 0.35),
+        p_mv=around(0.12, 0.3),
+        ectopic_per_hour=around(2.0, 1.2),
+        breaths_per_min=about(15.0, 2.2),
+        inspiration=about(0.40, 0.03),
+        expiratory_rest=about(1.5, 0.2),
+        abdominal=about(0.0, 0.3),
+        event_rate=around(6.0 if site == "sim-community" else 18.0, 0.9) * float(np.exp(risk)),
+        event_mix=(float(mix[0]), float(mix[1]), float(mix[2]), float(mix[3])),
+        arousability=float(rng.uniform(0.45, 0.9)),
+        oxygen=about(96.0, 0.9) - 0.6 * max(older, 0.0),
+        oxygen_drop=around(8.0, 0.35),
+        circulation_s=float(rng.uniform(15, 30)),
+        alpha_hz=about(10.0, 0.8) - 0.4 * max(older, 0.0),
+        alpha_uv=around(11.0, 0.4),
+        spindle_hz=about(13.3, 0.5),
+        spindle_uv=around(17.0, 0.3),
+        slow_gain=around(1.0, 0.15) * float(np.exp(-0.25 * older)),
+        eeg_gain=around(1.0, 0.15),
+        eye_uv=around(100.0, 0.3),
+        cardiac_uv=around(9.0, 0.45) * float(np.exp(0.03 * (bmi - 28))),
+        sway_uv=around(8.0, 0.5),
+        start_s=int(sensors.integers(22 * 3600, 23 * 3600 + 1800)),
+        belt_sign=-1 if sensors.random() < 0.25 else 1,
+        belt_unit=("V", "")[int(sensors.random() < 0.5)],
+        belt_gain=float(np.exp(sensors.normal(0, 0.4))),
+        belt_noise=float(0.015 * np.exp(sensors.normal(0, 0.4))),
+        ecg_noise_mv=float(0.012 * np.exp(sensors.normal(0, 0.5))),
+        oxygen_step=float(sensors.choice([1.0, 0.1])),
+        eeg_rate=int(sensors.choice([256, 200, 128])),
+        ecg_rate=int(sensors.choice([256, 200, 128])),
+        belt_rate=int(sensors.choice([25, 32])),
+        oxygen_rate=int(sensors.choice([1, 2, 4])),
+    )

@@ -1,0 +1,227 @@
+"""Weights: saved and loaded whole, or refused with a reason."""
+
+import os
+import pickle
+import struct
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import parity
+import pytest
+import torch
+
+from sleepfm.contract import ICML2024, ROBUST
+from sleepfm.encoders.inference import Encoder
+from sleepfm.encoders.weights import Weights, load_weights, read_info, untrained
+from sleepfm.errors import WeightsError
+from sleepfm.modality import Modality
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return untrained(5)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SLEEPFM_CACHE", str(folder))
+    return folder
+
+
+def _edit(path: Path, modality: Modality, key: str, values: np.ndarray | None) -> Path:
+    """Write weights with one tensor replaced or left out."""
+    weights = untrained(5)
+    tensors = {m: dict(t) for m, t in weights.tensors.items()}
+    if values is None:
+        del tensors[modality][key]
+    else:
+        tensors[modality][key] = values
+    return replace(weights, tensors=tensors, sha256="").save(path)
+
+
+def test_untrained_weights_say_so_and_are_the_same_for_a_seed(weights: Weights) -> None:
+    again = load_weights("untrained:5")
+    assert not again.trained
+    assert again.name == "untrained:5"
+    assert again.sha256 == weights.sha256 != load_weights("untrained").sha256
+    assert load_weights("untrained").name == "untrained"
+
+
+def test_weights_come_back_as_they_were_saved(weights: Weights, tmp_path: Path) -> None:
+    named = replace(
+        weights, name="mine", trained=True, temperature=1.5, record={"epochs": 3}, sha256=""
+    )
+    loaded = load_weights(named.save(tmp_path / "w.safetensors"))
+    assert loaded.info == named.info
+    for modality, tensors in named.tensors.items():
+        assert loaded.tensors[modality].keys() == tensors.keys()
+        assert all(np.array_equal(loaded.tensors[modality][k], v) for k, v in tensors.items())
+
+
+def test_the_identity_is_the_hash_of_the_file(weights: Weights, tmp_path: Path) -> None:
+    import hashlib
+
+    path = weights.save(tmp_path / "w.safetensors")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest == weights.sha256 == read_info(path).sha256 == load_weights(path).sha256
+
+
+def test_half_precision_is_half_as_large_and_nearly_the_same(
+    weights: Weights, tmp_path: Path
+) -> None:
+    full = weights.save(tmp_path / "full.safetensors").stat().st_size
+    path = weights.half().save(tmp_path / "half.safetensors")
+    assert path.stat().st_size < 0.55 * full
+    clips = np.random.default_rng(0).standard_normal((2, 3, 7680)).astype(np.float32)
+    a, b = (Encoder(w, "cpu").encode(Modality.RESP, clips) for w in (weights, load_weights(path)))
+    assert (a * b).sum(1).min() > 0.9999
+
+
+def test_weights_in_the_cache_are_found_by_name(weights: Weights, own_cache: Path) -> None:
+    replace(weights, name="lab", sha256="").save(own_cache / "lab.safetensors")
+    assert load_weights("lab").name == "lab"
+    with pytest.raises(WeightsError, match=r"No weights are named lob \(at hand: untrained, lab"):
+        load_weights("lob")
+    with pytest.raises(WeightsError, match="no weights file"):
+        load_weights("nowhere/w.safetensors")
+
+
+def test_damaged_files_are_refused(weights: Weights, tmp_path: Path) -> None:
+    whole = weights.save(tmp_path / "w.safetensors").read_bytes()
+    damaged = tmp_path / "damaged.safetensors"
+    (header,) = struct.unpack("<Q", whole[:8])
+    cases = {
+        "empty": b"",
+        "text": b"these are not weights, but they are long enough to look at",
+        "short header": whole[: header // 2],
+        "truncated": whole[:-1000],
+        "too long": whole + b"x",
+        "huge header": struct.pack("<Q", 1 << 40) + whole[8:],
+    }
+    for name, content in cases.items():
+        damaged.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"damaged\.safetensors"):
+            load_weights(damaged)
+            pytest.fail(name)
+
+
+def test_a_header_of_a_newer_version_or_of_others_is_refused(
+    weights: Weights, tmp_path: Path
+) -> None:
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(weights.to_bytes().replace(rb"format_version\":1", rb"format_version\":9"))
+    with pytest.raises(WeightsError, match="format version 9"):
+        load_weights(path)
+    save_file({"a": np.zeros(3, np.float32)}, path)
+    with pytest.raises(WeightsError, match="does not hold weights of this project"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "reason"),
+    [
+        ("stage1.weight", np.zeros((32, 2, 3), np.float32), "takes 2 channels, but its contract"),
+        ("fc.weight", np.zeros((256, 1280), np.float32), "another network"),
+        ("fc.bias", None, "lacks tensor fc.bias"),
+        ("extra", np.zeros(1, np.float32), "unknown tensor extra"),
+        ("fc.bias", np.full(512, np.nan, np.float32), "NaN"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(
+    key: str, values: np.ndarray | None, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WeightsError, match=reason):
+        load_weights(_edit(tmp_path / "w.safetensors", Modality.ECG, key, values))
+
+
+def test_a_failed_save_leaves_the_older_file(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = weights.save(tmp_path / "w.safetensors")
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WeightsError, match="No space left"):
+        replace(weights, name="later", sha256="").save(path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.glob(".w*")) == []
+
+
+def test_the_authors_checkpoint_loads_and_gives_their_vectors(
+    tmp_path: Path, parity_dir: Path
+) -> None:
+    path = tmp_path / "best.pt"
+    torch.save(parity.checkpoint(parity_dir), path)
+    weights = load_weights(path)
+    assert (weights.trained, weights.temperature) == (True, 2.0)
+    assert weights.contract == ICML2024
+    assert weights.record["epoch"] == 20
+    encoder = Encoder(weights, "cpu")
+    for modality in Modality:
+        ours = encoder.encode(modality, parity.clips(modality))
+        assert np.abs(ours - parity.expected(parity_dir, "embedding", modality)).max() < 1e-5
+    converted = load_weights(weights.save(tmp_path / "w.safetensors"))
+    assert converted.sha256 == weights.sha256
+
+
+def test_a_checkpoint_of_another_layout_is_refused(tmp_path: Path, parity_dir: Path) -> None:
+    path = tmp_path / "best.pt"
+    plain = parity.checkpoint(parity_dir)
+    ekg = plain["ekg_state_dict"]
+    assert isinstance(ekg, dict)
+    torch.save(
+        {**plain, "ekg_state_dict": ekg | {"module.stage1.weight": torch.zeros(32, 2, 3)}}, path
+    )
+    with pytest.raises(WeightsError, match="the ecg encoder takes 2 channels"):
+        load_weights(path)
+    torch.save({k: v for k, v in plain.items() if k != "ekg_state_dict"}, path)
+    with pytest.raises(WeightsError, match="lacks one of"):
+        load_weights(path)
+    torch.save({k: v for k, v in plain.items() if k != "temperature"}, path)
+    with pytest.raises(WeightsError, match="temperature"):
+        load_weights(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_weights(path)
+
+
+class _RunsCode:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.trace,))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_runs_code_is_refused(zipped: bool, tmp_path: Path) -> None:
+    path, trace = tmp_path / "best.pt", tmp_path / "it-ran"
+    plain = {"epoch": 1, "loss": _RunsCode(trace)}
+    if zipped:
+        torch.save(plain, path)
+    else:
+        path.write_bytes(pickle.dumps(plain, protocol=4))
+    with pytest.raises(WeightsError, match="asks to run code"):
+        load_weights(path)
+    assert not trace.exists()
+
+
+def test_the_header_is_read_without_torch(weights: Weights, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    path = weights.save(tmp_path / "w.safetensors")
+    code = (
+        "import sys; from sleepfm.encoders.weights import read_info; "
+        f"info = read_info({str(path)!r}); print(info.sha256, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [weights.sha256, "False"]
+    assert read_info(path).contract == ROBUST
