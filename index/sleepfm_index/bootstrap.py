@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 REPLICATES: Final = 1000
 LEVEL: Final = 0.95
-_CELLS: Final = 1 << 24
+_CELLS: Final = 1 << 22
 
 
 def draw_subjects(subjects: int, replicates: int = REPLICATES, seed: int = 0) -> NDArray[np.int64]:
@@ -87,7 +87,7 @@ def subject_sums(values: NDArray[np.float64], subjects: NDArray[np.int64]) -> ND
     """
     size = int(subjects.max()) + 1 if len(subjects) else 0
     if values.ndim == 1:
-        return np.bincount(subjects, values, minlength=size)
+        return np.asarray(np.bincount(subjects, values, minlength=size), np.float64)
     columns = [np.bincount(subjects, column, minlength=size) for column in values.T]
     return np.stack(columns, axis=1) if columns else np.empty((size, 0))
 

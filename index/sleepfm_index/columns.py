@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm_index.schema import target_parts
+
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
 
@@ -25,6 +27,14 @@ def clip_columns(store: Store, clip_ids: NDArray[np.int64], names: Sequence[str]
     table = store.metadata.select(f"SELECT {quoted} FROM clips ORDER BY clip_id")
     at = np.searchsorted(numbers(table["clip_id"]), clip_ids)
     return table.take(pa.array(at))
+
+
+def has(store: Store, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
+    """Which clips have a modality, or for ``others_of_*`` at least one of the others; bool [n]."""
+    names = [f"has_{part}" for part in target_parts(target)]
+    table = clip_columns(store, clip_ids, names)
+    present = [table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in names]
+    return np.asarray(np.logical_or.reduce(present), bool)
 
 
 def quote(name: str) -> str:

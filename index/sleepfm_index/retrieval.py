@@ -18,7 +18,7 @@ from sleepfm_index.bootstrap import (
     resampled_means,
     resampled_medians,
 )
-from sleepfm_index.columns import clip_columns, codes, numbers
+from sleepfm_index.columns import clip_columns, codes, has, numbers
 from sleepfm_index.errors import QueryError
 from sleepfm_index.ranks import ranks_and_hits, true_ranks
 from sleepfm_index.results import Result
@@ -245,8 +245,8 @@ def sides_present(
 ) -> NDArray[np.bool_]:
     """Which clips have the query's modalities, all of them, and the target."""
     names = [*query.split("+"), target_name(Modality(query), to) if to == OTHERS else to]
-    present = [store.vectors.of(clip_ids, name)[1] for name in names]
-    return np.logical_and.reduce(present)
+    present = [has(store, clip_ids, name) for name in names]
+    return np.asarray(np.logical_and.reduce(present), bool)
 
 
 def sides(

@@ -18,6 +18,7 @@ from sleepfm_index.sql import Metadata
 from sleepfm_index.vectors import Vectors
 
 if TYPE_CHECKING:
+    from sleepfm_index.assess import Assessment
     from sleepfm_index.info import Info
     from sleepfm_index.query import Question
 
@@ -135,6 +136,15 @@ class Store:
         from sleepfm_index.retrieval import evaluate
 
         return evaluate(self, **asked)
+
+    def probe(self, label: str, **asked: Any) -> Assessment:
+        """Measure what a linear probe reads from the vectors, subjects kept apart.
+
+        See :func:`sleepfm_index.probe.probe`; needs scikit-learn.
+        """
+        from sleepfm_index.probe import probe
+
+        return probe(self, label, **asked)
 
     def info(self) -> Info:
         """Say what the store holds and which weights made it."""
