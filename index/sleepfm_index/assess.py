@@ -67,11 +67,10 @@ class Predictions:
         clips = np.bincount(code)
         mean = subject_sums(self.said, code)
         mean = mean / (clips if mean.ndim == 1 else clips[:, None])
-        truth = np.empty(len(present), self.truth.dtype)
-        truth[code] = self.truth
+        _, first = np.unique(code, return_index=True)
         return replace(
             self,
-            truth=truth,
+            truth=self.truth[first],
             said=mean,
             subjects=np.arange(len(present)),
             clip_ids=np.empty(0, np.int64),

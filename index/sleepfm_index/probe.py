@@ -183,11 +183,11 @@ class Plan:
         warnings: tuple[str, ...] = ()
         parts = []
         for train, test in self.sides(features):
-            read = reader(self.train_store, self.train, features)
+            read = reader(self.train_store, self.train.clip_ids, features)
             fitted = recipe.learn(read, self.train, train)
             if not fitted.converged:
                 warnings = (f"a probe on {features} did not converge",)
-            read = reader(self.test_store, self.test, features)
+            read = reader(self.test_store, self.test.clip_ids, features)
             parts.append((test, predict_rows(fitted, read, test)))
         rows = np.concatenate([test for test, _ in parts])
         said = np.concatenate([said for _, said in parts])
@@ -261,8 +261,8 @@ def default_features(store: Store, labels: Labels) -> list[str]:
     return there
 
 
-def reader(store: Store, labels: Labels, features: str) -> Read:
-    """Vectors of labelled clips by row, modalities side by side, float32 [m, 512 per modality]."""
+def reader(store: Store, clip_ids: NDArray[np.int64], features: str) -> Read:
+    """Read vectors by row of ``clip_ids``, float32 [m, 512 per modality], side by side."""
     parts = check_features(features)
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -271,7 +271,7 @@ def reader(store: Store, labels: Labels, features: str) -> Read:
             columns = slice(at * EMBEDDING_DIM, (at + 1) * EMBEDDING_DIM)
             for start in range(0, len(rows), _BLOCK):
                 block = slice(start, start + _BLOCK)
-                ids = labels.clip_ids[rows[block]]
+                ids = clip_ids[rows[block]]
                 x[block, columns] = store.vectors.of(ids, str(modality))[0]
         return x
 
@@ -321,7 +321,7 @@ def fit_probe(
     rows = np.flatnonzero(_having(store, labels, features))
     if not len(rows):
         raise QueryError(f"no labelled clip has {features}")
-    fitted = recipe.learn(reader(store, labels, features), labels, rows)
+    fitted = recipe.learn(reader(store, labels.clip_ids, features), labels, rows)
     about: dict[str, Any] = {
         "label": label,
         "rule": labels.rule,
@@ -343,7 +343,7 @@ def _having(store: Store, labels: Labels, features: str) -> NDArray[np.bool_]:
 
 
 def _in_terms_of(one: Labels, two: Labels) -> Labels:
-    """The second side's labels, coded by the classes of the first and then its own further ones."""
+    """Code the labels of the second side by the classes of the first."""
     if one.classes == two.classes:
         return two
     unknown = [c for c in two.classes if c not in one.classes]

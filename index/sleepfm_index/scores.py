@@ -83,7 +83,7 @@ def confusion_scores(matrix: Floats) -> dict[str, Floats]:
 
 
 def calibration_sums(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
-    """What the calibration error is made of, float64 [n, 3 x bins]: count, confidence, right."""
+    """Give count, confidence and rightness of each clip by bin, float64 [n, 3 x bins]."""
     at = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     sums = np.zeros((len(confidence), 3, BINS))
     rows = np.arange(len(confidence))
@@ -94,7 +94,7 @@ def calibration_sums(confidence: Floats, right: NDArray[np.bool_]) -> Floats:
 
 
 def calibration_error(sums: Floats) -> Floats:
-    """Expected calibration error from sums of shape [..., 3 x bins].
+    """Compute the expected calibration error from sums of shape [..., 3 x bins].
 
     Mean over clips of |mean confidence - share right| of their bin, ten equal-width bins of the
     probability of the predicted class (Guo et al., ICML 2017, arXiv 1706.04599, eq. 3).
@@ -105,7 +105,7 @@ def calibration_error(sums: Floats) -> Floats:
 
 
 def regression_sums(truth: Floats, predicted: Floats) -> Floats:
-    """What the regression scores are made of, float64 [n, 7]."""
+    """Give what the regression scores are made of, float64 [n, 7]."""
     one = np.ones_like(truth)
     error = np.abs(truth - predicted)
     return np.stack(

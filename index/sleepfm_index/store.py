@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -145,6 +146,37 @@ class Store:
         from sleepfm_index.probe import probe
 
         return probe(self, label, **asked)
+
+    def few_shot(self, label: str, shots: Sequence[int], **asked: Any) -> Result:
+        """Measure a probe that learns from few subjects.
+
+        See :func:`sleepfm_index.fewshot.few_shot`; needs scikit-learn.
+        """
+        from sleepfm_index.fewshot import few_shot
+
+        return few_shot(self, label, shots, **asked)
+
+    def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
+        """Predict the label of every clip by a saved probe.
+
+        See :func:`sleepfm_index.predict.predict`.
+        """
+        from sleepfm_index.linear import LinearProbe
+        from sleepfm_index.predict import predict
+
+        return predict(self, LinearProbe.load(probe), where=where)
+
+    def knn(self, label: str, **asked: Any) -> Assessment:
+        """Measure what the nearest labelled neighbours say; see :func:`sleepfm_index.knn.knn`."""
+        from sleepfm_index.knn import knn
+
+        return knn(self, label, **asked)
+
+    def neighbours(self, modality: str, to: str | None = None, **asked: Any) -> Result:
+        """Find the labelled neighbours of some clips; see :func:`sleepfm_index.knn.neighbours`."""
+        from sleepfm_index.knn import neighbours
+
+        return neighbours(self, modality, to, **asked)
 
     def info(self) -> Info:
         """Say what the store holds and which weights made it."""
