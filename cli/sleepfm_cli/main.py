@@ -13,8 +13,12 @@ from sleepfm_cli.build import build
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
+from sleepfm_cli.knn import knn
+from sleepfm_cli.predict import predict
+from sleepfm_cli.probe import probe
 from sleepfm_cli.query import query
 from sleepfm_cli.render import say
+from sleepfm_cli.report import report
 from sleepfm_cli.sql import sql
 
 app = typer.Typer(
@@ -27,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, build, query, sql, evaluate, info):
+for verb in (demo, build, query, sql, evaluate, probe, knn, predict, report, info):
     app.command()(verb)
 
 
