@@ -168,7 +168,7 @@ def _fill(
         warnings.append(problem)
     to_contract_unit = conversion(first.unit, contract.units.get(match.slot, ""))
     if to_contract_unit is None or scale is None:
-        said = f"has the unit '{first.unit}'" if first.unit else "does not say its unit"
+        said = "gives a unit that is not known" if first.unit else "does not say its unit"
         warnings.append(f"{match.slot}: {first.label} {said}; values are taken as they are")
     issues = measure(
         values,

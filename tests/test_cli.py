@@ -70,7 +70,7 @@ def test_the_store_is_found_by_default(path: Path, tmp_path: Path) -> None:
         (["query", "--modality", "ecg"], 2, "name one clip"),
         (["query", "--modality", "ecg", "--clip", "1", "--where", "stage ="], 2, "Parser Error"),
         (["query", "--modality", "ecg", "--clip", "1", "-k", "0"], 2, "-k"),
-        (["query", "--modality", "ecg", "--file", "none.edf", "--at", "+0"], 1, "none.edf"),
+        (["query", "--modality", "ecg", "--file", "none.edf", "--at", "+0"], 2, "none.edf"),
         (["sql", "SELEC 1"], 2, "Parser Error"),
         (["sql", "DROP VIEW clips"], 2, "only SELECT-like"),
         (["evaluate", "--where", "stage = 'ART'"], 2, "nothing to evaluate"),

@@ -110,9 +110,14 @@ def test_two_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
     for folder, seed in (("x", 1), ("y", 2)):
         (tmp_path / folder).mkdir()
         write_night(tmp_path / folder / "night.edf", seed=seed)
-    report = sleepfm_index.build(tmp_path / "s", [tmp_path / "x", tmp_path / "y"])
-    assert [o.status for o in report.outcomes] == ["added", "failed"]
-    assert "another recording named night" in report.outcomes[1].reason
+    at_once = sleepfm_index.build(tmp_path / "s", [tmp_path / "x", tmp_path / "y"])
+    assert [(o.file.parent.name, o.status) for o in at_once.outcomes] == [
+        ("x", "added"),
+        ("y", "failed"),
+    ]
+    (later,) = sleepfm_index.build(tmp_path / "s", [tmp_path / "y"]).outcomes
+    assert later.status == "failed"
+    assert "another recording named night" in later.reason
 
 
 def test_a_file_asks_as_its_clip_does(cohort: Path, path: Path) -> None:

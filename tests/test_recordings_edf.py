@@ -59,6 +59,17 @@ def test_labels_are_utf8_where_they_can_be_and_latin1_otherwise(tmp_path: Path) 
     assert read_recording(path).channels[0].label == "Impédance"
 
 
+def test_numbers_padded_with_nul_or_with_a_decimal_comma(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "n.edf", {"ECG": Signal(noise(30, 100), 100, "uV", (-500.5, 500))})
+    wanted = read_recording(path).channels[0].read()
+    raw = bytearray(path.read_bytes())
+    raw[1:8] = bytes(7)
+    raw[252:256] = b"1\0\0\0"
+    raw[360:368] = b"-500,5  "
+    path.write_bytes(raw)
+    np.testing.assert_array_equal(read_recording(path).channels[0].read(), wanted)
+
+
 def test_repeated_labels_get_stable_suffixes(tmp_path: Path) -> None:
     signals = {"ECG": Signal(noise(30, 100), 100), "ECG#x": Signal(noise(30, 100), 100)}
     recording = read_recording(write_edf(tmp_path / "n.edf", signals))

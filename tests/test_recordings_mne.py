@@ -47,6 +47,27 @@ def test_fif(fif: Path) -> None:
     assert 96.9 < saturation.min() < saturation.max() < 98.1  # not 9.7e-5 V
 
 
+def test_all_files_of_a_recording_are_its_sources(tmp_path: Path) -> None:
+    """BrainVision: header, data; written by hand, as mne writes it only with another package."""
+    (tmp_path / "n.eeg").write_bytes(noise(40, 100, 300).astype("<i2").tobytes())
+    (tmp_path / "n.vmrk").write_text(
+        "Brain Vision Data Exchange Marker File, Version 1.0\n[Common Infos]\nDataFile=n.eeg\n"
+        "[Marker Infos]\n"
+    )
+    (tmp_path / "n.vhdr").write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nDataFile=n.eeg\n"
+        "MarkerFile=n.vmrk\nDataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels=1\n"
+        "SamplingInterval=10000\n[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\n"
+        "Ch1=C3-M2,,0.1,uV\n"
+    )
+    recording = read_recording(tmp_path / "n.vhdr")
+    assert [p.name for p in recording.sources] == ["n.vhdr", "n.eeg"]
+    (channel,) = recording.channels
+    assert (channel.label, channel.unit, channel.sample_rate) == ("C3-M2", "V", 100)
+    stored = noise(40, 100, 300).astype("<i2")
+    np.testing.assert_allclose(channel.read(), stored * 0.1e-6, rtol=1e-5)
+
+
 def test_fif_to_clips(fif: Path) -> None:
     recording = read_recording(fif)
     channels = match_channels(recording, ROBUST)

@@ -83,4 +83,10 @@ def _step(*words: str, store: Path) -> None:
 
 
 def _command(words: tuple[str, ...], store: Path) -> str:
-    return shlex.join(["sleepfm-index", *words, "--store", str(store)])
+    return " ".join(map(_shell, ["sleepfm-index", *words, "--store", str(store)]))
+
+
+def _shell(word: str) -> str:
+    # As a person would write SQL in a shell: in double quotes, if nothing in it minds.
+    plain = shlex.quote(word)
+    return f'"{word}"' if plain != word and not set(word) & set('"$`\\!') else plain

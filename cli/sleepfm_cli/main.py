@@ -19,6 +19,8 @@ from sleepfm_cli.probe import probe
 from sleepfm_cli.query import query
 from sleepfm_cli.render import say
 from sleepfm_cli.report import report
+from sleepfm_cli.scan import scan
+from sleepfm_cli.simulate import simulate
 from sleepfm_cli.sql import sql
 
 app = typer.Typer(
@@ -31,7 +33,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, build, query, sql, evaluate, probe, knn, predict, report, info):
+for verb in (
+    *(demo, scan, build, query, sql),
+    *(evaluate, probe, knn, predict, report),
+    *(info, simulate),
+):
     app.command()(verb)
 
 

@@ -62,6 +62,23 @@ class Ids(enum.StrEnum):
     hash = "hash"
 
 
+class Coding(enum.StrEnum):
+    """What integer sleep stages mean."""
+
+    yasa = "yasa"
+    profusion = "profusion"
+    rk = "rk"
+    ucddb = "ucddb"
+
+
+CodingOption = Annotated[
+    Coding | None,
+    typer.Option(
+        "--coding", help="What integers mean in hypnograms that are nothing but integers."
+    ),
+]
+
+
 class Among(enum.StrEnum):
     """Which clips a query is ranked against."""
 

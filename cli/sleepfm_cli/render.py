@@ -50,7 +50,13 @@ def show_table(
 ) -> None:
     """Print rows as a table on stdout; columns of numbers are set flush right."""
     rows = list(rows)
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        show_header=any(columns),
+    )
     for at, name in enumerate(columns):
         numeric = all(isinstance(row[at], (int, float)) or row[at] is None for row in rows)
         table.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")

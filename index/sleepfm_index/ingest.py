@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sleepfm.clips import Clips, cut_clips
 from sleepfm.contract import Contract
-from sleepfm.errors import SleepFMError, WeightsError
+from sleepfm.errors import RecordingError, SleepFMError, WeightsError
 from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings, read_recording
 from sleepfm.recordings.channels import ChannelMap, match_channels
@@ -162,6 +162,8 @@ def build(
 
     Raises
     ------
+    RecordingError
+        If there is nothing to read.
     StoreError
         If the store cannot be written, or holds vectors of other weights.
     WeightsError
@@ -169,7 +171,13 @@ def build(
     """
     from sleepfm.encoders.weights import load_weights
 
-    found = find_recordings(paths)
+    named = [Path(path) for path in paths]
+    found = find_recordings(named)
+    if not found.recordings and not found.left_out:
+        raise RecordingError(
+            f"there is no recording in {', '.join(map(str, named))}; "
+            "`sleepfm-index scan` says what can be read"
+        )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
     loaded = load_weights(weights)
     identity = identity_of(loaded)
@@ -293,6 +301,8 @@ def encode_clip(
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.weights import load_weights
 
+    if not file.is_file():
+        raise QueryError(f"there is no file {file}")
     own = store.manifest.weights
     try:
         loaded = load_weights(weights or own.name)
@@ -312,5 +322,6 @@ def encode_clip(
     if not clips.filled[modality][at_clip]:
         raise QueryError(f"{file.name} has no {modality} signal at {at}")
     one = clips.signals[modality][at_clip : at_clip + 1]
-    vector = Encoder(loaded).encode(modality, one)[0]
-    return vector.astype(np.float16).astype(np.float32)
+    vectors = Encoder(loaded).encode(modality, one).astype(np.float16)
+    stored: NDArray[np.float32] = vectors[0].astype(np.float32)
+    return stored

@@ -102,17 +102,18 @@ def _scatter(
     ax: Axes, place: NDArray[np.float64], store: Store, ids: NDArray[np.int64], by: str
 ) -> None:
     column = clip_columns(store, ids, [by])[by]
+    x, y = place.T
     if column.type in ("float", "double"):
-        points = ax.scatter(*place.T, c=numbers(column), s=6, cmap="viridis", linewidths=0)
+        points = ax.scatter(x, y, c=numbers(column), s=6, cmap="viridis", linewidths=0)
         ax.figure.colorbar(points, ax=ax, label=by)
         return
     code, names = codes(column)
     if len(names) > 20:
-        ax.scatter(*place.T, c=code, s=6, cmap="hsv", linewidths=0)
+        ax.scatter(x, y, c=code, s=6, cmap="hsv", linewidths=0)
         ax.annotate(f"{len(names)} values of {by}", (0.02, 0.02), xycoords="axes fraction")
         return
     for at, name in enumerate(names):
         chosen = code == at
         colour = STAGE_COLOURS.get(str(name)) if by == "stage" else None
-        ax.scatter(*place[chosen].T, s=6, color=colour, label=str(name), linewidths=0)
+        ax.scatter(x[chosen], y[chosen], s=6, color=colour, label=str(name), linewidths=0)
     ax.legend(title=by, markerscale=2.5, fontsize="small")

@@ -173,7 +173,7 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
 
 
 def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = None) -> Axes:
-    """A measure over the subjects learned from; bands are 2.5 to 97.5 % of the draws."""
+    """Draw a measure over the subjects learned from; bands are 2.5 to 97.5 % of the draws."""
     ax = axes(ax)
     rows = [row for row in result.to_pylist() if row[measure] is not None]
     for features in dict.fromkeys(row["features"] for row in rows):
@@ -226,9 +226,7 @@ def hypnodensity(
     upto = np.zeros(len(start_s))
     for code, name in enumerate(classes):
         over = upto + probabilities[:, code]
-        ax.stairs(
-            over, hours, baseline=upto, fill=True, color=STAGE_COLOURS.get(name), label=name
-        )
+        ax.stairs(over, hours, baseline=upto, fill=True, color=STAGE_COLOURS.get(name), label=name)
         upto = over
     ax.set(xlabel="time since the recording's start (h)", ylabel="probability", ylim=(0, 1))
     ax.set_xlim(hours[0], hours[-1])
@@ -239,7 +237,7 @@ def hypnodensity(
 def _curves(
     made: Predictions,
 ) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64], float]]:
-    """True and false positives of every class that has both, by falling threshold."""
+    """Count true and false positives of every class that has both, by falling threshold."""
     curves = []
     for code, name in enumerate(made.classes):
         positive = made.truth == code

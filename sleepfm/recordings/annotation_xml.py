@@ -51,11 +51,12 @@ def read_xml(path: Path) -> Notes:
 
 
 def _event(event: Element) -> Annotation | None:
-    text = event.findtext("EventConcept") or event.findtext("Name") or ""
-    onset = _float(event.findtext("Start"))
-    if onset is None or not text.strip() or text.startswith("Recording Start"):
+    found = {child.tag: child.text or "" for child in event}
+    text = (found.get("EventConcept") or found.get("Name") or "").strip()
+    onset = _float(found.get("Start"))
+    if onset is None or not text or text.startswith("Recording Start"):
         return None
-    return Annotation(onset, _float(event.findtext("Duration")), text.strip())
+    return Annotation(onset, _float(found.get("Duration")), text)
 
 
 def _stages(stages: list[Element], epoch_s: float) -> list[Annotation]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -105,6 +106,7 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
     return CODINGS[coding][code]
 
 
+_LONGEST: Final = 80
 _STAGE_WORDS: Final = {
     "W": "w wake awake wakefulness stagew stagewake wk stage0",
     "N1": "n1 stage1 stagen1 nrem1 s1 stages1",
@@ -123,6 +125,7 @@ _STAGE_CODES: Final = {
 }  # fmt: skip
 
 
+@functools.lru_cache(maxsize=4096)
 def stage_of(text: str) -> str | None:
     """AASM stage named by a label, None where the label names none.
 
@@ -131,6 +134,8 @@ def stage_of(text: str) -> str | None:
     bare names. A bare number names no stage: what it means depends on the coding.
     """
     text = text.partition("|")[0].strip()
+    if len(text) > _LONGEST:
+        return None
     match = _SLEEP_STAGE.match(text)
     if match:
         code = re.sub(r"[\s_-]", "", match.group(1).lower())
@@ -158,13 +163,14 @@ EVENT_TYPES: Final = ("apnea", "hypopnea", "desaturation", "rera", "arousal", "l
 """Types of event that are kept; any other annotation is free text and is dropped."""
 
 
+@functools.lru_cache(maxsize=4096)
 def event_of(text: str) -> tuple[str, str] | None:
     """Type and subtype of the event that a label names, None where it names none.
 
     Knows NSRR's ``Obstructive apnea|Obstructive Apnea``, Profusion's, Luna's, CinC 2018's
     ``resp_obstructiveapnea`` and the usual spellings of EDF+ exports.
     """
-    if len(text) > 80:
+    if len(text) > _LONGEST:
         return None
     words = re.sub(r"[\s_./()|-]+", " ", text.lower()).strip()
     for pattern, kind, subtype in _EVENT_PATTERNS:
@@ -249,8 +255,12 @@ def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
 
 def _within(item: _Timed, duration_s: float) -> _Timed | None:
     start = max(item.onset_s, 0.0)
-    length = min(item.onset_s + item.duration_s, duration_s) - start
-    return replace(item, onset_s=start, duration_s=length) if length > 0 else None
+    end = min(item.onset_s + item.duration_s, duration_s)
+    if end <= start:
+        return None
+    if start == item.onset_s and end == item.onset_s + item.duration_s:
+        return item
+    return replace(item, onset_s=start, duration_s=end - start)
 
 
 def _lasting(notes: Sequence[tuple[Annotation, str]]) -> Iterable[ScoredStage]:
@@ -261,4 +271,10 @@ def _lasting(notes: Sequence[tuple[Annotation, str]]) -> Iterable[ScoredStage]:
             last = i + 1 == len(ordered)
             length = EPOCH_S if last else ordered[i + 1][0].onset_s - note.onset_s
         if length > 0:
-            yield ScoredStage(note.onset_s, length, stage, note.text)
+            yield ScoredStage(note.onset_s, length, stage, _label(note.text))
+
+
+def _label(text: str) -> str:
+    """Drop what may stand behind a stage's name, save NSRR's code: ``Stage 2 sleep|2``."""
+    name, _, code = text.partition("|")
+    return text if code.isdecimal() and len(code) <= 2 else name

@@ -22,6 +22,24 @@ _NAMED: Final = 12
 _ELECTRODE: Final = r"(?:[fcopt]p?[z0-9]|[ma][12]|e[12]|loc|roc)"
 
 
+class AmbiguousChannels(ChannelError):
+    """Two channels fit one slot in the same tier; a channels file settles it.
+
+    ``options`` has the candidates of each such slot.
+    """
+
+    def __init__(self, stem: str, options: dict[str, list[tuple[str, ...]]]) -> None:
+        self.options = options
+        said = (
+            f"{slot} could be {' and '.join(' minus '.join(labels) for labels in candidates)}"
+            for slot, candidates in options.items()
+        )
+        super().__init__(
+            f"Channels of {stem} are ambiguous: {'; '.join(said)}. "
+            "Choose with a channels file (--channels)."
+        )
+
+
 @dataclass(frozen=True)
 class SlotMatch:
     """How one slot is filled: by which channel (or difference of two), and by which rule."""
@@ -69,6 +87,7 @@ class _Convention:
     channels: dict[str, str]
 
 
+@functools.lru_cache(maxsize=16384)
 def normalise(label: str) -> str:
     """Bare form of a channel name, equal for names that mean the same derivation.
 
@@ -119,15 +138,15 @@ def match_channels(
     Raises
     ------
     ChannelError
-        If two channels fit one slot in the same tier, if no slot can be filled, or if the overrides
-        cannot be read.
+        If two channels fit one slot in the same tier (:class:`AmbiguousChannels`), if no slot can
+        be filled, or if the overrides cannot be read.
     """
     wanted = [slot for modality in Modality for slot in contract.slots_of(modality)]
     chosen = read_overrides(overrides, wanted) if overrides else {}
     table, conventions = _table()
     found: dict[str, SlotMatch] = {}
     stand_ins: dict[str, tuple[str, ...]] = {}
-    conflicts: list[str] = []
+    conflicts: dict[str, list[tuple[str, ...]]] = {}
     warnings: list[str] = []
     by_label = {c.label: c for c in recording.channels}
     for slot in wanted:
@@ -143,17 +162,13 @@ def match_channels(
             options.append(("substitute", subs))
         tier, candidates = next(((t, c) for t, c in options if c), ("alias", []))
         if len(candidates) > 1:
-            names = " and ".join(" minus ".join(labels) for labels in candidates)
-            conflicts.append(f"{slot} could be {names}")
+            conflicts[slot] = candidates
         elif candidates:
             found[slot] = SlotMatch(slot, candidates[0], tier)
         elif subs:
             stand_ins[slot] = tuple(labels[0] for labels in subs)
     if conflicts:
-        raise ChannelError(
-            f"Channels of {recording.stem} are ambiguous: {'; '.join(conflicts)}. "
-            "Choose with a channels file (--channels)."
-        )
+        raise AmbiguousChannels(recording.stem, conflicts)
     if not found:
         raise ChannelError(
             f"{recording.stem} has no usable channel; it holds {_listed(by_label)}. "

@@ -37,9 +37,10 @@ _SIGNAL_FIELDS: Final = (
 )
 _MAX_SIGNALS: Final = 4096
 _GAP_S: Final = 1e-3
+_LARGEST: Final = 1e12
 _ANNOTATION_LABELS: Final = ("EDF Annotations", "BDF Annotations")
 _TAL: Final = re.compile(
-    rb"([+-]\d{1,12}(?:\.\d{0,12})?)(?:\x15(\d{1,12}(?:\.\d{0,12})?))?\x14([^\x00]*)\x14\x00"
+    rb"([+-]\d{1,12}(?:\.\d{0,12})?)(?:\x15(\d{1,12}(?:\.\d{0,12})?))?\x14(.*)\x14", re.DOTALL
 )
 
 
@@ -98,7 +99,7 @@ class _Header:
 
 def is_edf(start: bytes) -> bool:
     """Whether a file's first eight bytes are those of EDF or BDF."""
-    return start[:8] == b"0       " or start[:8] == b"\xffBIOSEMI"
+    return start[:8].rstrip(b" \0") == b"0" or start[:8] == b"\xffBIOSEMI"
 
 
 def is_annotations_only(path: Path) -> bool:
@@ -127,11 +128,7 @@ def read_edf(path: Path) -> Recording:
     onsets, annotations = _read_annotations(header, warnings)
     places = _places(header, onsets, warnings)
     span_s = float(places[-1]) + header.record_s if len(places) else 0.0
-    if span_s > MAX_HOURS * 3600:
-        raise RecordingError(
-            f"{path.name} claims to last {span_s / 3600:.0f} h; "
-            f"recordings of at most {MAX_HOURS} h are read, so split it or check its header."
-        )
+    _refuse_length(path, span_s)
     wanted = [s for s in header.signals if not s.is_annotations and s.samples > 0]
     if not wanted and not annotations:
         raise RecordingError(f"{path.name} holds neither a signal nor an annotation.")
@@ -178,6 +175,8 @@ def _channel(
 
 def _read_header(path: Path, warnings: list[str]) -> _Header:
     try:
+        if path.exists() and not path.is_file():
+            raise RecordingError(f"{path.name} is not a file.")
         size = path.stat().st_size
         with path.open("rb") as file:
             main = file.read(256)
@@ -210,6 +209,7 @@ def _read_header(path: Path, warnings: list[str]) -> _Header:
         raise RecordingError(f"{path.name} gives a data record duration that is not positive.")
     claimed = _integer(path, main[236:244], "number of data records")
     present = (size - header_bytes) // total
+    _refuse_length(path, record_s * present)
     if present < 1 or claimed == 0:
         raise RecordingError(f"{path.name} holds no complete data record.")
     if claimed < -1:
@@ -268,10 +268,10 @@ def _calibration(
 ) -> tuple[float, float] | None:
     """Gain and offset from stored to physical values, None where the header gives none."""
     try:
-        p0, p1, d0, d1 = (float(field) for field in (low, high, digital_low, digital_high))
+        p0, p1, d0, d1 = map(_float, (low, high, digital_low, digital_high))
     except ValueError:
         return None
-    if not all(map(math.isfinite, (p0, p1, d0, d1))) or p0 == p1 or d0 == d1:
+    if not all(abs(x) <= _LARGEST for x in (p0, p1, d0, d1)) or p0 == p1 or d0 == d1:
         return None
     gain = (p1 - p0) / (d1 - d0)
     return gain, p0 - d0 * gain
@@ -285,17 +285,21 @@ def _read_annotations(
     found: list[Annotation] = []
     streams = [s for s in header.signals if s.is_annotations and s.samples > 0]
     for number, stream in enumerate(streams):
-        for record in header.raw(stream):
-            tals = _TAL.findall(record.tobytes())
+        width = stream.samples * header.sample_bytes
+        content = header.raw(stream).tobytes()
+        for start in range(0, len(content), width):
+            record = content[start : start + width].rstrip(b"\0").split(b"\0")
+            tals = [tal for piece in record if (tal := _TAL.fullmatch(piece))]
             if number == 0:
-                onsets.append(float(tals[0][0]) if tals else None)
-                if tals:
-                    tals[0] = (tals[0][0], b"", tals[0][2].partition(b"\x14")[2])
-            for onset, duration, texts in tals:
-                for text in texts.split(b"\x14"):
-                    if text.strip():
-                        length = float(duration) if duration else None
-                        found.append(Annotation(float(onset), length, _text(text)))
+                onsets.append(float(tals[0][1]) if tals else None)
+            for i, tal in enumerate(tals):
+                texts = tal[3].split(b"\x14")
+                if number == 0 and i == 0:
+                    texts = texts[1:]  # the first text of a data record is its own time, empty
+                length = float(tal[2]) if tal[2] else None
+                found += [
+                    Annotation(float(tal[1]), length, _text(text)) for text in texts if text.strip()
+                ]
     zero = next((o for o in onsets if o is not None), 0.0)
     if onsets and any(o is None for o in onsets):
         warnings.append("some data records carry no time of their own")
@@ -326,13 +330,29 @@ def _places(
     if np.abs(steps).max(initial=0.0) <= _GAP_S and drift <= header.record_s / 2:
         return regular
     if steps.min() < -max(_GAP_S, 1e-6 * header.record_s):
+        if header.reserved[3:5] == "+C":
+            warnings.append(
+                "some data records carry impossible times; they follow one another, as the header "
+                "says"
+            )
+            return regular
         raise RecordingError(f"{name} has data records that overlap in time.")
     gaps = steps[steps > _GAP_S]
+    if gaps.sum() > max(3600.0, 9 * header.records * header.record_s):
+        raise RecordingError(f"{name} is nearly all gaps; split it into its pieces.")
     warnings.append(
         f"the recording has {len(gaps)} gap{'s' if len(gaps) != 1 else ''}, "
         f"{gaps.sum():.1f} s in all, which hold no signal"
     )
     return places
+
+
+def _refuse_length(path: Path, seconds: float) -> None:
+    if seconds > MAX_HOURS * 3600:
+        raise RecordingError(
+            f"{path.name} claims to last {seconds / 3600:.3g} h; "
+            f"recordings of at most {MAX_HOURS} h are read, so split it or check its header."
+        )
 
 
 def _text(raw: bytes) -> str:
@@ -341,17 +361,24 @@ def _text(raw: bytes) -> str:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
-    return "".join(c for c in text if c.isprintable()).strip()
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isprintable())
+    return text.strip()
 
 
 def _number(path: Path, raw: bytes, name: str) -> float:
     try:
-        value = float(raw)
+        value = _float(raw)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
         raise RecordingError(f"{path.name} has no number in its header field '{name}'.")
     return value
+
+
+def _float(raw: bytes) -> float:
+    """Parse a number, also where it is padded with NULs or has a decimal comma."""
+    return float(raw.strip(b" \0").replace(b",", b"."))
 
 
 def _integer(path: Path, raw: bytes, name: str) -> int:

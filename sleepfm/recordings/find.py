@@ -89,34 +89,31 @@ def find_recordings(paths: Iterable[str | Path]) -> Found:
     Raises
     ------
     RecordingError
-        If a path does not exist, or a list cannot be read.
+        If a path does not exist, a list cannot be read, or there is no recording at all.
     """
+    paths = list(paths)
     files: dict[Path, RecordingFile] = {}
     left: list[LeftOut] = []
     for given in paths:
         for item in _expand(given):
             files.setdefault(item.path.resolve(), item)
     kept: list[RecordingFile] = []
-    by_form: dict[tuple[Path, str], RecordingFile] = {}
-    by_stem: dict[str, RecordingFile] = {}
+    forms: dict[tuple[Path, str], RecordingFile] = {}
     for item in sorted(files.values(), key=_preference):
         form = (item.path.parent, item.stem)
-        other = by_form.get(form) or by_stem.get(item.stem)
-        if form in by_form and other is not None:
-            left.append(LeftOut(item.path, f"another form of {other.path.name}, which is read"))
-        elif other is not None:
-            left.append(
-                LeftOut(
-                    item.path,
-                    f"a file in another folder is also called {item.stem}; "
-                    "give each an id in a cohort list",
-                )
-            )
+        if form in forms:
+            other = forms[form].path.name
+            left.append(LeftOut(item.path, f"another form of {other}, which is read"))
         elif item.id is None and _is_scoring(item.path):
             left.append(LeftOut(item.path, "holds annotations, not signals"))
         else:
-            by_form[form] = by_stem[item.stem] = item
+            forms[form] = item
             kept.append(item)
+    if not kept:
+        raise RecordingError(
+            f"There is no recording in {', '.join(str(p) for p in paths) or 'nothing'} "
+            f"(looked for {', '.join(SIGNAL_ENDINGS)})."
+        )
     order = {path: i for i, path in enumerate(files)}
     kept.sort(key=lambda item: order[item.path.resolve()])
     return Found(tuple(kept), tuple(left))
@@ -132,16 +129,20 @@ def find_annotations(path: Path) -> tuple[Path, ...]:
     bids = re.sub(r"_(eeg|ieeg|meg)$", "", stem)
     beside = []
     try:
-        names = sorted(entry.name for entry in path.parent.iterdir())
+        names = sorted(os.listdir(path.parent))  # noqa: PTH208, a cohort's folder is listed often
     except OSError:
         return ()
     for name in names:
-        other = path.parent / name
         lower = name.lower()
+        if not (name.startswith(bids) or (pair and _SLEEP_EDF.match(name.rpartition(".")[0]))):
+            continue
+        other = path.parent / name
         if other == path or not lower.endswith(ANNOTATION_ENDINGS):
             continue
         base = name.rpartition(".")[0]
         match = _SLEEP_EDF.match(base)
+        if not other.is_file():
+            continue
         if pair and match and match.group(1) == pair.group(1) and match.group(2) != pair.group(2):
             beside.append(other)
             continue
@@ -149,8 +150,7 @@ def find_annotations(path: Path) -> tuple[Path, ...]:
             if base.startswith(start) and _SUFFIX.match(base[len(start) :]):
                 if base == start and lower.endswith((".mat", ".edf")):
                     continue  # the signal itself, or its other form
-                if other.is_file():
-                    beside.append(other)
+                beside.append(other)
                 break
     return tuple(sorted(beside, key=lambda p: (_annotation_rank(p), p.name)))
 
@@ -218,12 +218,16 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _read_list(path: Path) -> Iterator[RecordingFile]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordingError(f"The cohort list {path.name} cannot be read as text.") from error
     delimiter = "\t" if path.suffix.lower() == ".lst" else ","
-    rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
+    try:
+        if not path.is_file():
+            raise OSError
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise OSError
+        rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecordingError(f"The cohort list {path.name} cannot be read as text.") from error
     if rows and _is_heading(rows[0]):
         rows = rows[1:]
     for number, row in enumerate(rows, 1):

@@ -53,7 +53,7 @@ def read_mne(path: Path) -> Recording:
     if any("boundary" in n.text.lower() for n in notes):
         warnings.append("the file marks boundaries: pieces were joined before it was saved")
     return Recording(
-        sources=(path,),
+        sources=(path, *dict.fromkeys(Path(f) for f in raw.filenames if f and Path(f) != path)),
         format=type(raw).__name__.removeprefix("Raw"),
         duration_s=duration,
         start_clock_s=None

@@ -57,7 +57,8 @@ def read_recording(
             try:
                 found = read_scoring(beside, recording.start_clock_s, notes, coding)
             except AnnotationError as error:
-                warnings.append(str(error).removesuffix("."))
+                reason = str(error).removeprefix(beside.name).removesuffix(".")
+                warnings.append(f"the scoring file beside it ({beside.suffix}){reason}")
                 continue
             if (found.stages and not scoring.stages) or (found.events and not scoring.events):
                 scoring = Scoring(scoring.stages or found.stages, scoring.events or found.events)
@@ -71,9 +72,9 @@ def read_recording(
 
 def _read_signals(path: Path) -> Recording:
     lower = path.name.lower()
-    if path.is_dir():
-        raise RecordingError(f"{path.name} is a folder, not a recording.")
     try:
+        if path.exists() and not path.is_file():  # a folder, a pipe, a device
+            raise RecordingError(f"{path.name} is not a file.")
         with path.open("rb") as file:
             start = file.read(256)
     except OSError as error:

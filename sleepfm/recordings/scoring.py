@@ -38,13 +38,17 @@ def read_scoring(
         If the file cannot be read as scoring: a sentence that begins with its name.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise AnnotationError("is not a file")
         notes = _read(path, start_clock_s, coding)
         shift = 0.0
         if notes.start_clock_s is not None and start_clock_s is not None:
             shift = offset_seconds(notes.start_clock_s, start_clock_s)
             if abs(shift) >= 1:
                 warnings.append(f"scoring starts {shift:+.0f} s from the signals, by their clocks")
-        moved = [replace(a, onset_s=a.onset_s + shift) for a in notes.annotations]
+        moved = notes.annotations
+        if shift:
+            moved = tuple(replace(a, onset_s=a.onset_s + shift) for a in moved)
         scoring = scoring_from_texts(moved, warnings, coding)
     except AnnotationError as error:
         raise AnnotationError(f"{path.name} {error}.") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -24,6 +25,7 @@ _SCALES: Final = {
 }
 
 
+@functools.lru_cache(maxsize=1024)
 def known_unit(written: str) -> str | None:
     """Recognise a spelling: ``"uVolt"``, ``"µV"`` and ``"UV"`` are ``"uV"``; None if unknown.
 

@@ -1,0 +1,94 @@
+"""``sleepfm-index scan``: a dry run over a cohort."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sleepfm_cli.options import CodingOption, Format, FormatOption
+from sleepfm_cli.render import progress, say, show_json, show_table
+
+if TYPE_CHECKING:
+    from sleepfm.scan import FileScan, Scan
+
+_SHOWN = 30
+
+
+def scan(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
+    ],
+    substitute: Annotated[
+        bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
+    ] = False,
+    channels: Annotated[
+        Path | None, typer.Option(help="Channel names of your cohort: a line 'slot: label' each.")
+    ] = None,
+    coding: CodingOption = None,
+    format: FormatOption = Format.table,  # noqa: A002
+) -> None:
+    """Say what each file maps to and what is wrong with it; nothing is written.
+
+    Reads headers and scoring only. What would fix a name that no slot took stands beside it.
+    """
+    from sleepfm.scan import scan as scan_files
+
+    if format not in (Format.table, Format.json):
+        raise typer.BadParameter("scan is written as a table or as json")
+    with progress("reading headers") as bar:
+        found = scan_files(
+            paths,
+            substitute=substitute,
+            overrides=channels,
+            coding=None if coding is None else coding.value,
+            watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+        )
+    if format is Format.json:
+        show_json(asdict(found))
+    else:
+        _show(found)
+    if all(file.problem for file in found.files):
+        raise typer.Exit(1)
+
+
+def _show(found: Scan) -> None:
+    show_table([_row(f) for f in found.files], ("file", "length", "slots", "scored", "events"))
+    for file in found.files:
+        if file.problem:
+            say(f"{file.file}: {file.problem}", "red")
+        for warning in file.warnings:
+            say(f"{file.file}: {warning}", "yellow")
+    for name, reason in found.left_out:
+        say(f"{name} is left out: {reason}")
+    readable = sum(not f.problem for f in found.files)
+    show_table(
+        [(slot, f"{n} of {readable}") for slot, n in found.slots_filled.items()],
+        ("slot", "filled in"),
+        title="\nslots",
+    )
+    if found.unmatched:
+        ordered = sorted(found.unmatched, key=lambda u: (not u.fix, -u.files, u.name))
+        show_table(
+            [(u.name, u.files, u.fix) for u in ordered[:_SHOWN]],
+            ("channel no slot took", "files", "to use it"),
+            title="\nchannels",
+        )
+        if len(ordered) > _SHOWN:
+            say(f"... and {len(ordered) - _SHOWN} more names; --format json lists them all")
+    say(f"{readable} of {len(found.files)} recordings can be built")
+
+
+def _row(file: FileScan) -> tuple[str, ...]:
+    if file.problem:
+        return file.file, "", "cannot be built", "", ""
+    slots = ", ".join(
+        f"{s.slot} = {' - '.join(s.channels)} ({s.tier}, {s.sample_rate:g} Hz, {s.unit or '?'})"
+        for s in file.slots
+    )
+    length = f"{int(file.duration_s // 3600)}:{int(file.duration_s % 3600 // 60):02d} h"
+    scored = ", ".join(f"{stage} {count:g}" for stage, count in file.scored_epochs.items())
+    events = ", ".join(f"{kind} {count}" for kind, count in file.events.items())
+    return file.file, length, slots, scored or "-", events or "-"

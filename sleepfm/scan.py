@@ -1,0 +1,244 @@
+"""A dry run over a cohort: what each file maps to, and what is wrong with it.
+
+Headers and scoring are read, no signal is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sleepfm.contract import ROBUST, Contract
+from sleepfm.errors import SleepFMError
+from sleepfm.modality import Modality
+from sleepfm.recordings import RecordingFile, find_recordings, read_recording
+from sleepfm.recordings.annotations import EPOCH_S, Coding
+from sleepfm.recordings.channels import (
+    AmbiguousChannels,
+    ChannelMap,
+    match_channels,
+    normalise,
+)
+from sleepfm.recordings.recording import Recording
+from sleepfm.recordings.telling import telling
+
+_HINTS: Final = (
+    ("CHEST", r"chest|thor|thx|rib|effort1"),
+    ("ABD", r"abd|bauch|stomach"),
+    ("SaO2", r"sao2|spo2|satur|oxi|o2sat|so2"),
+    ("ECG", r"ecg|cardio"),
+    ("E1-M2", r"^e1|eog.*l|l.*eog|lefteye"),
+    ("C3-M2", r"c3"),
+    ("C4-M1", r"c4"),
+    ("O1-M2", r"o1"),
+    ("O2-M1", r"^o2"),
+)
+_NOT_SIGNALS: Final = re.compile(r"imp|ref|status|stat|quality|rate|cal$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class FilledSlot:
+    """How one slot of one file is filled."""
+
+    slot: str
+    tier: str
+    channels: tuple[str, ...]
+    sample_rate: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class FileScan:
+    """What one file would give.
+
+    Parameters
+    ----------
+    file, id : str
+        Its name, and what it would be called in a store.
+    problem : str
+        Why it cannot be built; empty if it can.
+    format : str
+        As in :class:`~sleepfm.recordings.recording.Recording`.
+    duration_s : float
+        In seconds.
+    slots : tuple of FilledSlot
+        What fills the slots.
+    unmatched : tuple of str
+        Channels that no slot took.
+    scored_epochs : dict of str to float
+        30 s epochs scored, per stage.
+    events : dict of str to int
+        Events, per type.
+    warnings : tuple of str
+        What a person should check.
+    """
+
+    file: str
+    id: str
+    problem: str = ""
+    format: str = ""
+    duration_s: float = 0.0
+    slots: tuple[FilledSlot, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    scored_epochs: dict[str, float] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnmatchedName:
+    """A channel name that no slot took, in how many files, and what would use it, if anything."""
+
+    name: str
+    files: int
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The dry run: file by file, then in sum.
+
+    Parameters
+    ----------
+    files : tuple of FileScan
+        Every recording, in the order of a build.
+    left_out : tuple of (str, str)
+        Files that are no recording to be read, and why.
+    slots_filled : dict of str to int
+        In how many files each slot is filled.
+    unmatched : tuple of UnmatchedName
+        Channel names that no slot took, the most frequent first.
+    """
+
+    files: tuple[FileScan, ...]
+    left_out: tuple[tuple[str, str], ...]
+    slots_filled: dict[str, int]
+    unmatched: tuple[UnmatchedName, ...]
+
+
+def scan(
+    paths: Iterable[str | Path],
+    contract: Contract = ROBUST,
+    *,
+    substitute: bool = False,
+    overrides: Path | None = None,
+    coding: Coding | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> Scan:
+    """Look at every recording that a build of the same paths would read.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Folders, globs, files, cohort lists.
+    contract : Contract
+        Gives the slots.
+    substitute, overrides
+        As for :func:`~sleepfm.recordings.channels.match_channels`.
+    coding : str, optional
+        As for :func:`~sleepfm.recordings.read.read_recording`.
+    watch : callable, optional
+        Called after every file with the number done and the number of all.
+
+    Raises
+    ------
+    RecordingError
+        If a path does not exist or there is no recording at all. What is wrong with one file is in
+        its :class:`FileScan`.
+    """
+    found = find_recordings(paths)
+    files: list[FileScan] = []
+    fixes: dict[str, str] = {}
+    for item in found.recordings:
+        files.append(_scan_file(item, contract, substitute, overrides, coding, fixes))
+        if watch is not None:
+            watch(len(files), len(found.recordings))
+    filled = Counter(slot.slot for file in files for slot in file.slots)
+    names = Counter(name for file in files for name in file.unmatched)
+    return Scan(
+        files=tuple(files),
+        left_out=tuple((item.path.name, item.reason) for item in found.left_out),
+        slots_filled={s: filled[s] for m in Modality for s in contract.slots_of(m)},
+        unmatched=tuple(
+            UnmatchedName(name, count, fixes.get(name, ""))
+            for name, count in sorted(names.items(), key=lambda pair: (-pair[1], pair[0]))
+        ),
+    )
+
+
+def _scan_file(
+    item: RecordingFile,
+    contract: Contract,
+    substitute: bool,
+    overrides: Path | None,
+    coding: Coding | None,
+    fixes: dict[str, str],
+) -> FileScan:
+    identifying = telling(item.stem)
+    warnings = []
+    if identifying:
+        warnings.append(f"the name looks like {identifying}: consider --ids hash")
+    recording = None
+    try:
+        recording = read_recording(item.path, item.annotations, coding=coding)
+        channels = match_channels(recording, contract, substitute=substitute, overrides=overrides)
+    except SleepFMError as error:
+        labels = tuple(c.label for c in recording.channels) if recording else ()
+        if isinstance(error, AmbiguousChannels):
+            labels = tuple(
+                dict.fromkeys(x for o in error.options.values() for pair in o for x in pair)
+            )
+            for slot, options in error.options.items():
+                for name, *_rest in options:
+                    fixes[name] = f'--channels FILE with the line  {slot}: "{name}"'
+        elif recording:
+            _suggest(recording, ChannelMap({}, labels), contract, fixes)
+        return FileScan(
+            item.path.name, item.stem, str(error), unmatched=labels, warnings=tuple(warnings)
+        )
+    _suggest(recording, channels, contract, fixes)
+    by_label = {c.label: c for c in recording.channels}
+    epochs: Counter[str] = Counter()
+    for stage in recording.scoring.stages:
+        epochs[stage.stage] += stage.duration_s / EPOCH_S  # type: ignore[assignment]
+    return FileScan(
+        file=item.path.name,
+        id=item.stem,
+        format=recording.format,
+        duration_s=recording.duration_s,
+        slots=tuple(
+            FilledSlot(
+                slot=m.slot,
+                tier=m.tier,
+                channels=m.labels,
+                sample_rate=by_label[m.labels[0]].sample_rate,
+                unit=by_label[m.labels[0]].unit,
+            )
+            for m in channels.slots.values()
+        ),
+        unmatched=channels.unmatched,
+        scored_epochs={stage: round(count, 2) for stage, count in epochs.items()},
+        events=dict(Counter(e.type for e in recording.scoring.events)),
+        warnings=(*warnings, *recording.warnings, *channels.warnings),
+    )
+
+
+def _suggest(
+    recording: Recording, channels: ChannelMap, contract: Contract, fixes: dict[str, str]
+) -> None:
+    """Note, for channel names left over, the flag or the line of a channels file that uses them."""
+    slots = [slot for modality in Modality for slot in contract.slots_of(modality)]
+    for slot, names in channels.substitutes.items():
+        for name in names:
+            fixes[name] = f"--substitute (stands in for {slot})"
+    for name in channels.unmatched:
+        if name in fixes or _NOT_SIGNALS.search(name):
+            continue
+        for slot, hint in _HINTS:
+            if slot in slots and slot not in channels.slots and re.search(hint, normalise(name)):
+                fixes[name] = f'--channels FILE with the line  {slot}: "{name}"'
+                break

@@ -1,0 +1,165 @@
+"""From cached clips to batches of tensors, in an order that a seed fixes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sleepfm.modality import Modality
+from sleepfm.training.clipcache import CachedRecording
+
+_AHEAD: Final = 4
+
+Order = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips of all modalities side by side.
+
+    Parameters
+    ----------
+    signals : dict of Modality to Tensor, shape [n, slots, samples]
+        As cached; zero where a clip lacks the modality.
+    present : Tensor of bool, shape [modalities, n], or None
+        Which clips have which modality; None where all have all.
+    labels : Tensor of int64, shape [n]
+        The class of each clip, -1 for none.
+    """
+
+    signals: dict[Modality, Tensor]
+    present: Tensor | None
+    labels: Tensor
+
+
+class ClipSet:
+    """The clips of some recordings, numbered through.
+
+    Parameters
+    ----------
+    recordings : sequence of CachedRecording
+        Whose clips.
+    modalities : sequence of Modality
+        Which signals.
+    classes : mapping of str to int
+        Class of each stage; a stage that is not listed has none.
+    at_least : int
+        Clips with fewer modalities are left out.
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[CachedRecording],
+        modalities: Sequence[Modality],
+        classes: Mapping[str, int] | None = None,
+        at_least: int = 2,
+    ) -> None:
+        self.modalities = tuple(modalities)
+        self._recordings = tuple(recordings)
+        owner, row, present, labels = [], [], [], []
+        for number, recording in enumerate(recordings):
+            absent = np.zeros(recording.count, bool)
+            has = np.stack([recording.present.get(m, absent) for m in self.modalities])
+            kept = np.flatnonzero(has.sum(axis=0) >= at_least)
+            owner.append(np.full(len(kept), number))
+            row.append(kept)
+            present.append(has[:, kept])
+            stages = [(classes or {}).get(recording.stage[i], -1) for i in kept]
+            labels.append(np.array(stages, np.int64))
+        empty: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+        self.owner = np.concatenate(owner or empty)
+        self._row = np.concatenate(row or empty)
+        self.present = np.concatenate(
+            present or [np.zeros((len(self.modalities), 0), bool)], axis=1
+        )
+        self.labels = np.concatenate(labels or empty)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    def load(self, clips: Order) -> Batch:
+        """Read some clips, by number."""
+        has = self.present[:, clips]
+        signals = {}
+        for which, modality in enumerate(self.modalities):
+            signals[modality] = torch.from_numpy(self._signals(modality, clips, has[which]))
+        present = None if has.all() else torch.from_numpy(has)
+        return Batch(signals, present, torch.from_numpy(self.labels[clips]))
+
+    def _signals(
+        self, modality: Modality, clips: Order, has: NDArray[np.bool_]
+    ) -> NDArray[np.generic]:
+        sample = next(r.signals[modality] for r in self._recordings if modality in r.signals)
+        out = np.zeros((len(clips), *sample.shape[1:]), sample.dtype)
+        for at in np.flatnonzero(has):
+            clip = clips[at]
+            out[at] = self._recordings[self.owner[clip]].signals[modality][self._row[clip]]
+        return out
+
+
+def shuffled(clips: ClipSet, size: int, together: int, seed: int, epoch: int) -> list[Order]:
+    """Order an epoch: every clip once, in batches of ``size``; what is left over waits.
+
+    Parameters
+    ----------
+    clips : ClipSet
+        To choose from.
+    size : int
+        Clips a batch.
+    together : int
+        Clips of one recording that come into a batch together: 1 mixes all recordings (the
+        authors' way); more makes a clip compete with others of its own night.
+    seed, epoch : int
+        What the order depends on.
+    """
+    draw = np.random.default_rng((seed, epoch))
+    groups: list[Order] = []
+    for number in np.unique(clips.owner):
+        own = draw.permutation(np.flatnonzero(clips.owner == number))
+        groups += [own[i : i + together] for i in range(0, len(own), together)]
+    order = np.concatenate([groups[i] for i in draw.permutation(len(groups))])
+    return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
+
+
+def in_order(clips: ClipSet, size: int) -> list[Order]:
+    """All clips, none left over."""
+    numbers = np.arange(len(clips))
+    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+
+def stream(clips: ClipSet, orders: Sequence[Order], pin: bool = False) -> Iterator[Batch]:
+    """Load batches ahead of their use, in a thread of its own.
+
+    Parameters
+    ----------
+    clips : ClipSet
+        To read from.
+    orders : sequence of ndarray
+        The clips of each batch.
+    pin : bool
+        Whether to put them into page-locked memory, from where a GPU copies by itself.
+    """
+
+    def load(order: Order) -> Batch:
+        batch = clips.load(order)
+        if not pin:
+            return batch
+        signals = {m: x.pin_memory() for m, x in batch.signals.items()}
+        return Batch(signals, batch.present, batch.labels)
+
+    with ThreadPoolExecutor(max_workers=2 if pin else 1) as pool:
+        waiting: deque[Future[Batch]] = deque()
+        for order in orders:
+            waiting.append(pool.submit(load, order))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

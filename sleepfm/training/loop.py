@@ -1,0 +1,310 @@
+"""The training loop, for any task: steps, precision, checkpoints, resumption, log."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from sleepfm.encoders.cache import write_atomically
+from sleepfm.errors import TrainingError, WeightsError
+from sleepfm.training.batches import Batch, ClipSet, shuffled, stream
+from sleepfm.training.recipe import Optimizer, Precision, Recipe
+
+_VERSION: Final = 1
+_CLIP_NORM: Final = 1.0
+
+Metrics = dict[str, Any]
+
+
+class Task(nn.Module, ABC):
+    """What is trained: the networks, their loss, and how good they are."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the loss of a batch, and counts that are summed over an epoch."""
+
+    @abstractmethod
+    def train_metrics(self, counts: dict[str, float]) -> Metrics:
+        """Say what the summed counts of an epoch mean."""
+
+    @abstractmethod
+    def evaluate(self, run: Run) -> Metrics:
+        """Measure on the validation clips; ``loss`` chooses the best epoch."""
+
+    @abstractmethod
+    def export(self, path: Path, history: list[Metrics]) -> None:
+        """Write weights as they are."""
+
+    def constrain(self) -> None:
+        """Bring parameters back into their bounds after a step."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how tensors are worked on."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Give the context in which networks run."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def to_device(self, batch: Batch) -> Batch:
+        """Bring a batch to the device, in the working precision."""
+        signals = {
+            m: x.to(self.device, non_blocking=True).to(self.dtype) for m, x in batch.signals.items()
+        }
+        present = batch.present
+        return Batch(
+            signals,
+            None if present is None else present.to(self.device),
+            batch.labels.to(self.device),
+        )
+
+    def batches(self, clips: ClipSet, orders: list[Any]) -> Iterator[Batch]:
+        """Stream batches to the device."""
+        for batch in stream(clips, orders, pin=self.device.type == "cuda"):
+            yield self.to_device(batch)
+
+
+def choose_precision(device: torch.device, precision: Precision) -> torch.dtype:
+    """Resolve ``auto``: bfloat16 where the device multiplies it natively, else float32."""
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        native = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    else:
+        native = False
+    return torch.bfloat16 if native else torch.float32
+
+
+def fit(
+    task: Task,
+    clips: ClipSet,
+    recipe: Recipe,
+    run: Run,
+    out: Path,
+    *,
+    identity: str,
+    resume: bool = False,
+    progress: Callable[[int, int, int, float], None] | None = None,
+    report: Callable[[Metrics], None] | None = None,
+) -> list[Metrics]:
+    """Train a task and write what came of it.
+
+    Beside ``out`` lie, from the end of the first epoch on, ``<stem>.checkpoint.pt``, replaced
+    atomically every epoch, and ``<stem>.log.jsonl``, one line an epoch. ``out`` itself holds the
+    epoch with the lowest validation loss.
+
+    Parameters
+    ----------
+    task : Task
+        On the device already.
+    clips : ClipSet
+        To train on.
+    recipe, run
+        How, and where.
+    out : Path
+        The weights file.
+    identity : str
+        Hash of task and data; a checkpoint of another one is refused.
+    resume : bool
+        Go on from the checkpoint if there is one. On the CPU, and with the same number of threads,
+        the numbers are those of an unbroken run.
+    progress : callable, optional
+        Called with (epoch, batches done, batches, loss of the last one).
+    report : callable, optional
+        Called with the metrics of each epoch.
+
+    Returns
+    -------
+    list of dict
+        Metrics of every epoch.
+
+    Raises
+    ------
+    TrainingError
+        If there are too few clips for a batch, the loss is not finite, the checkpoint is of another
+        run, or a file cannot be written; the last good checkpoint is left as it was.
+    """
+    if len(clips) < recipe.batch_size:
+        raise TrainingError(
+            f"{len(clips)} clips are fewer than one batch of {recipe.batch_size}; "
+            "give more recordings or a smaller batch."
+        )
+    optimizer = _optimizer(task, recipe)
+    checkpoint = out.with_name(f"{out.stem}.checkpoint.pt")
+    history: list[Metrics] = []
+    torch.manual_seed(recipe.seed)
+    if resume and checkpoint.exists():
+        history = _restore(checkpoint, task, optimizer, recipe, run, identity)
+    elif checkpoint.exists() or out.exists():
+        taken = checkpoint if checkpoint.exists() else out
+        raise TrainingError(
+            f"{taken.name} is there already; go on with it by --resume, or name another --out."
+        )
+    for epoch in range(len(history), recipe.epochs):
+        metrics = {
+            "epoch": epoch + 1,
+            **_epoch(task, clips, recipe, run, optimizer, epoch, progress),
+        }
+        started = time.perf_counter()
+        task.eval()
+        with torch.no_grad():
+            metrics["valid"] = task.evaluate(run)
+        metrics["valid_seconds"] = round(time.perf_counter() - started, 3)
+        if not math.isfinite(metrics["valid"]["loss"]):
+            raise TrainingError("The validation loss is not finite; use a lower learning rate.")
+        history.append(metrics)
+        try:
+            if metrics["valid"]["loss"] <= min(h["valid"]["loss"] for h in history):
+                task.export(out, history)
+            log = "".join(json.dumps(h) + "\n" for h in history)
+            write_atomically(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
+            _save(checkpoint, task, optimizer, recipe, run, identity, history)
+        except WeightsError as error:
+            raise TrainingError(
+                f"Epoch {epoch + 1} cannot be saved ({error}) The last good checkpoint is intact; "
+                "make room and run the same command with --resume."
+            ) from error
+        if report is not None:
+            report(metrics)
+    return history
+
+
+def _epoch(
+    task: Task,
+    clips: ClipSet,
+    recipe: Recipe,
+    run: Run,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    progress: Callable[[int, int, int, float], None] | None,
+) -> Metrics:
+    task.train()
+    orders = shuffled(clips, recipe.batch_size, recipe.together, recipe.seed, epoch)
+    counts: dict[str, Tensor] = {}
+    total = torch.zeros((), device=run.device)
+    waited = 0.0
+    started = ready = time.perf_counter()
+    for done, batch in enumerate(run.batches(clips, orders)):
+        waited += time.perf_counter() - ready
+        rate = recipe.lr_at(epoch * len(orders) + done, recipe.epochs * len(orders))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        optimizer.zero_grad(set_to_none=True)
+        with run.autocast():
+            loss, own = task.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if recipe.optimizer == "adamw":
+            nn.utils.clip_grad_norm_(task.parameters(), _CLIP_NORM)
+        optimizer.step()
+        task.constrain()
+        total += loss.detach()
+        for name, value in own.items():
+            counts[name] = counts.get(name, 0) + value.detach()
+        if progress is not None and (run.device.type == "cpu" or done % 20 == 0):
+            progress(epoch + 1, done + 1, len(orders), float(loss.detach()))
+        ready = time.perf_counter()
+    mean = float(total) / len(orders)
+    seconds = time.perf_counter() - started
+    if not math.isfinite(mean):
+        raise TrainingError(
+            f"The loss of epoch {epoch + 1} is not finite; look at the clips' scaling, or use a "
+            "lower learning rate. The last good checkpoint is intact."
+        )
+    return {
+        "loss": mean,
+        **task.train_metrics({k: float(v) for k, v in counts.items()}),
+        "seconds": round(seconds, 3),
+        "clips_per_s": round(len(orders) * recipe.batch_size / seconds, 2),
+        "waiting_for_data": round(waited / seconds, 4),
+    }
+
+
+def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
+    trained = [p for p in task.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    kind: Optimizer = recipe.optimizer
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)
+
+
+def _save(
+    path: Path,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    run: Run,
+    identity: str,
+    history: list[Metrics],
+) -> None:
+    state = {
+        "version": _VERSION,
+        "identity": identity,
+        "recipe": recipe.to_json(),
+        "dtype": str(run.dtype),
+        "task": task.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
+        "history": json.dumps(history),
+    }
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _restore(
+    path: Path,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    recipe: Recipe,
+    run: Run,
+    identity: str,
+) -> list[Metrics]:
+    try:
+        state = torch.load(path, map_location=run.device, weights_only=True)
+        version = state["version"]
+    except Exception as error:  # torch raises many kinds over a damaged file
+        raise TrainingError(f"{path.name} is damaged; remove it to start anew.") from error
+    if version != _VERSION:
+        raise TrainingError(f"{path.name} is of another version of this program.")
+    differ = recipe.differences(state["recipe"])
+    if state["dtype"] != str(run.dtype):
+        differ.append("precision")
+    if differ:
+        raise TrainingError(
+            f"{path.name} is of a run with another {', '.join(differ)}; resume with the same "
+            "settings, or name another --out."
+        )
+    if state["identity"] != identity:
+        raise TrainingError(
+            f"{path.name} is of a run on other data, or of another kind; name another --out."
+        )
+    task.load_state_dict(state["task"])
+    optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"].cpu())
+    if state["random_cuda"] is not None and run.device.type == "cuda":
+        torch.cuda.set_rng_state(state["random_cuda"].cpu(), run.device)
+    history: list[Metrics] = json.loads(state["history"])
+    return history

@@ -1,0 +1,68 @@
+"""How well the vectors of one modality find their clips in another, over a whole gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+from sleepfm.modality import Modality
+
+_BLOCK = 1024
+
+
+def gallery_metrics(
+    vectors: Mapping[Modality, Tensor], present: Mapping[Modality, Tensor]
+) -> dict[str, dict[str, float]]:
+    """Give recall@1, recall@10 and median rank for each ordered pair and each modality to others.
+
+    Parameters
+    ----------
+    vectors : mapping of Modality to Tensor, shape [n, d]
+        Unit vectors of the gallery.
+    present : mapping of Modality to Tensor of bool, shape [n]
+        Which clips have the modality; a gallery holds those that have both sides.
+
+    Returns
+    -------
+    dict
+        Keys such as ``ecg->bas`` and ``resp->others``.
+    """
+    found = {}
+    for a, b in permutations(vectors, 2):
+        both = present[a] & present[b]
+        found[f"{a}->{b}"] = _summary(vectors[a][both], vectors[b][both])
+    for a in vectors:
+        others = [m for m in vectors if m is not a]
+        if len(others) > 1:
+            weight = torch.stack([present[m] for m in others]).to(vectors[a].dtype).unsqueeze(2)
+            count = weight.sum(0)
+            both = present[a] & (count[:, 0] > 0)
+            mean = (torch.stack([vectors[m] for m in others]) * weight).sum(0) / count.clamp(min=1)
+            found[f"{a}->others"] = _summary(vectors[a][both], mean[both])
+    return found
+
+
+def ranks(queries: Tensor, targets: Tensor) -> Tensor:
+    """Rank of each query's own target: how many targets score at least as high, itself included."""
+    out = []
+    for start in range(0, len(queries), _BLOCK):
+        scores = queries[start : start + _BLOCK] @ targets.T
+        rows = torch.arange(len(scores), device=scores.device)
+        true = scores[rows, start + rows]
+        out.append((scores >= true[:, None]).sum(1))
+    return torch.cat(out) if out else torch.zeros(0, dtype=torch.int64)
+
+
+def _summary(queries: Tensor, targets: Tensor) -> dict[str, float]:
+    if not len(queries):
+        return {"gallery": 0}
+    rank = ranks(queries, targets).double()
+    return {
+        "recall_at_1": float((rank <= 1).double().mean()),
+        "recall_at_10": float((rank <= 10).double().mean()),
+        "median_rank": float(rank.quantile(0.5)),
+        "gallery": len(queries),
+    }

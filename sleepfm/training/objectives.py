@@ -1,0 +1,137 @@
+"""The two contrastive objectives of SleepFM: pairwise, and leave-one-out.
+
+Clips of a batch are matched between modalities by symmetric InfoNCE (Thapa et al., ICML 2024, arXiv
+2405.17766, section 3.2): for each direction, the cross-entropy of picking a clip's own counterpart
+among those of the batch, similarities multiplied by exp(t) with a learned t. *Pairwise* contrasts
+every pair of modalities; *leave-one-out* contrasts each modality with the mean of the clip's other
+vectors, which is not normalised again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Objective = Literal["pairwise", "leave-one-out"]
+
+OTHERS = -1
+"""Stands for "the others" where a term would name a second modality."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One contrast, both ways.
+
+    Parameters
+    ----------
+    first, second : int
+        Positions of the modalities; ``second`` is :data:`OTHERS` in leave-one-out.
+    cross_entropy : Tensor, scalar
+        Sum over both directions and all clips that take part.
+    hits : Tensor, scalar
+        How often a clip's own counterpart scored highest, in both directions together.
+    clips : int
+        Clips that take part, each in both directions.
+    """
+
+    first: int
+    second: int
+    cross_entropy: Tensor
+    hits: Tensor
+    clips: int
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The loss of a batch, and the terms it is the mean of."""
+
+    loss: Tensor
+    terms: tuple[Term, ...]
+
+
+def contrast(
+    objective: Objective,
+    vectors: Sequence[Tensor],
+    temperature: Tensor,
+    present: Tensor | None = None,
+) -> Contrast:
+    """Measure how well the vectors of a batch find their counterparts.
+
+    Parameters
+    ----------
+    objective : {"pairwise", "leave-one-out"}
+        What is contrasted with what.
+    vectors : sequence of Tensor, shape [n, d], at least 2
+        Unit vectors, one tensor a modality; row ``i`` of all belongs to clip ``i``.
+    temperature : Tensor, scalar
+        The parameter t.
+    present : Tensor of bool, shape [modalities, n], optional
+        Which clips have which modality; by default all. A clip takes part with those it has.
+
+    Returns
+    -------
+    Contrast
+        ``loss`` is the mean over all cross-entropies of all directions; for complete batches that
+        is the authors' sum / number of directions / n.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two modalities, or no two clips that share a contrast.
+    """
+    if len(vectors) < 2:
+        raise ValueError("a contrast needs at least two modalities")
+    scale = temperature.exp()
+    terms = tuple(
+        _term(first, second, a, b, scale)
+        for first, second, a, b in _sides(objective, vectors, present)
+        if len(a) > 1
+    )
+    if not terms:
+        raise ValueError("a contrast needs at least two clips that have the modalities")
+    total = torch.stack([t.cross_entropy for t in terms]).sum()
+    return Contrast(total / (2 * sum(t.clips for t in terms)), terms)
+
+
+def _sides(
+    objective: Objective, vectors: Sequence[Tensor], present: Tensor | None
+) -> Iterator[tuple[int, int, Tensor, Tensor]]:
+    if objective == "pairwise":
+        for i, j in combinations(range(len(vectors)), 2):
+            both = None if present is None else present[i] & present[j]
+            yield i, j, _rows(vectors[i], both), _rows(vectors[j], both)
+        return
+    for i in range(len(vectors)):
+        others = [j for j in range(len(vectors)) if j != i]
+        stacked = torch.stack([vectors[j] for j in others])
+        if present is None:
+            yield i, OTHERS, vectors[i], stacked.mean(dim=0)
+            continue
+        weight = present[others].to(stacked.dtype).unsqueeze(2)
+        count = weight.sum(dim=0)
+        both = present[i] & (count[:, 0] > 0)
+        mean = (stacked * weight).sum(dim=0)[both] / count[both]
+        yield i, OTHERS, vectors[i][both], mean
+
+
+def _rows(vectors: Tensor, chosen: Tensor | None) -> Tensor:
+    return vectors if chosen is None else vectors[chosen]
+
+
+def _term(first: int, second: int, a: Tensor, b: Tensor, scale: Tensor) -> Term:
+    logits = a @ b.T * scale
+    own = torch.arange(len(a), device=a.device)
+    loss = F.cross_entropy(logits, own, reduction="sum")
+    loss = loss + F.cross_entropy(logits.T, own, reduction="sum")
+    with torch.no_grad():
+        true = logits.diagonal()
+        # a tie is no hit: vectors that are all alike find nothing
+        hits = ((logits >= true[:, None]).sum(1) == 1).sum()
+        hits = hits + ((logits >= true[None, :]).sum(0) == 1).sum()
+    return Term(first, second, loss, hits, len(a))

@@ -1,0 +1,114 @@
+"""How a network is trained: everything that decides the result, apart from the data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final, Literal
+
+from sleepfm.errors import TrainingError
+
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["step", "cosine"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_MOMENTUM: Final = 0.9
+_DECAY: Final = 0.1
+_WARM_UP: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a training run; the defaults are the authors'.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the clips.
+    batch_size : int
+        Clips a step; in contrastive training also the number of candidates.
+    optimizer : {"sgd", "adamw"}
+        SGD has momentum 0.9.
+    lr : float
+        Highest learning rate.
+    schedule : {"step", "cosine"}
+        ``step``: a tenth every ``step_epochs``. ``cosine``: up over the first 5 % of the steps,
+        then down to zero.
+    step_epochs : int
+        See ``schedule``.
+    weight_decay : float
+        On matrices and kernels; never on biases, norms and the temperature.
+    dropout : float
+        In residual branches and before the last layer. The authors' 0.5 is harsh for a short run.
+    together : int
+        Clips of one night that come into a batch together. 1 mixes all nights; more makes a clip
+        compete with others of its own night.
+    temperature : float
+        Where the temperature parameter starts; similarities are multiplied by its exponential.
+    seed : int
+        Of the initialisation, the order of clips and the dropout.
+    """
+
+    epochs: int = 20
+    batch_size: int = 32
+    optimizer: Optimizer = "sgd"
+    lr: float = 1e-3
+    schedule: Schedule = "step"
+    step_epochs: int = 5
+    weight_decay: float = 0.0
+    dropout: float = 0.5
+    together: int = 1
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole = {"epochs": 1, "batch_size": 2, "step_epochs": 1, "together": 1, "seed": 0}
+        for name, least in whole.items():
+            if getattr(self, name) < least:
+                raise TrainingError(f"{name} must be at least {least}.")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise TrainingError("The learning rate must be above 0.")
+        if not 0 <= self.dropout < 1:
+            raise TrainingError("The dropout must be at least 0 and below 1.")
+        if self.temperature < 0 or self.weight_decay < 0:
+            raise TrainingError("Temperature and weight decay must be at least 0.")
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """Learning rate of one step of ``steps`` in all, a function of nothing else."""
+        if self.schedule == "step":
+            epoch = step * self.epochs // steps
+            return float(self.lr * _DECAY ** (epoch // self.step_epochs))
+        warm = max(1, int(_WARM_UP * steps))
+        if step < warm:
+            return self.lr * (step + 1) / warm
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Names of the settings in which another recipe, as JSON, differs."""
+        own = self.to_json()
+        return [f.name for f in fields(self) if own[f.name] != other.get(f.name)]
+
+
+AUTHORS: Final = Recipe()
+"""SGD with momentum 0.9, learning rate 1e-3 with step decay, batch 32 (Thapa et al., 2024)."""
+
+SHORT: Final = Recipe(
+    epochs=4,
+    batch_size=64,
+    optimizer="adamw",
+    lr=2e-3,
+    schedule="cosine",
+    weight_decay=0.01,
+    dropout=0.0,
+    together=8,
+    temperature=2.0,
+)
+"""For a budget of CPU hours: AdamW, one warm-up and one cosine, no dropout, batches with several
+clips of each night."""
+
+RECIPES: Final = {"authors": AUTHORS, "short": SHORT}

@@ -1,0 +1,88 @@
+"""Which subjects are trained on, and which are kept apart."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from sleepfm.errors import TrainingError
+
+Split = Literal["pretrain", "train", "valid", "test"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+
+FRACTIONS: Final[dict[Split, float]] = {"pretrain": 0.7, "train": 0.1, "valid": 0.1, "test": 0.1}
+"""Share of the subjects in each split, unless asked otherwise."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The split of every subject."""
+
+    of_subject: Mapping[str, Split]
+
+    def subjects(self, split: Split) -> tuple[str, ...]:
+        """Subjects of one split, sorted."""
+        return tuple(sorted(s for s, own in self.of_subject.items() if own == split))
+
+    def to_json(self) -> str:
+        """Write as JSON: the sorted subjects of each split."""
+        return json.dumps({s: self.subjects(s) for s in SPLITS}, indent=1) + "\n"
+
+
+def split_subjects(
+    subjects: Iterable[str], fractions: Mapping[Split, float] = FRACTIONS, seed: int = 0
+) -> Splits:
+    """Assign subjects to splits; nobody is in two of them.
+
+    The order is that of SHA-256 over seed and subject, so that it depends on no file order and on
+    no random generator. Every split whose fraction is not zero gets at least one subject.
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer subjects than such splits.
+    """
+    wanted = [s for s in SPLITS if fractions.get(s, 0) > 0]
+    names = sorted(set(subjects), key=lambda s: hashlib.sha256(f"{seed}/{s}".encode()).hexdigest())
+    if len(names) < len(wanted):
+        raise TrainingError(
+            f"{len(names)} subject{'s' * (len(names) != 1)} cannot be split into "
+            f"{', '.join(wanted)} so that nobody is in two of them; give at least {len(wanted)}."
+        )
+    total = sum(fractions[s] for s in wanted)
+    # the splits kept apart are cut first, the largest one takes what is left
+    largest = max(wanted, key=lambda s: fractions[s])
+    of_subject: dict[str, Split] = {}
+    at = 0
+    for split in wanted:
+        if split != largest:
+            size = max(1, int(len(names) * fractions[split] / total))
+            of_subject.update(dict.fromkeys(names[at : at + size], split))
+            at += size
+    of_subject.update(dict.fromkeys(names[at:], largest))
+    if largest not in of_subject.values():
+        raise TrainingError(f"No subject is left for {largest}; give more subjects.")
+    return Splits(of_subject)
+
+
+def read_subjects(path: Path) -> dict[str, str]:
+    """Read subjects.csv: which subject each recording is of.
+
+    Raises
+    ------
+    TrainingError
+        If it cannot be read or has no ``recording_id``.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise TrainingError(f"{path.name} cannot be read as a table of subjects.") from error
+    if not rows or not rows[0].get("recording_id"):
+        raise TrainingError(f"{path.name} needs a column recording_id and at least one row.")
+    return {r["recording_id"]: r.get("subject_id") or r["recording_id"] for r in rows}

@@ -1,0 +1,136 @@
+"""The dry run: what each file maps to, and what would fix it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from recording_files import Signal, noise, psg, stages, write_edf
+
+from sleepfm.errors import RecordingError
+from sleepfm.recordings.telling import telling
+from sleepfm.scan import scan
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join(str(ROOT / p) for p in (".", "index", "cli"))
+    return subprocess.run(
+        [sys.executable, "-m", "sleepfm_cli.main", "scan", *words],
+        capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths}, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    write_edf(
+        tmp_path / "a.edf", psg(90),
+        annotations=[*stages("W12"), (35, 12, "Obstructive apnea"), (80, None, "John Smith")],
+    )  # fmt: skip
+    odd = {"ECG": Signal(noise(60, 100), 100), "Brustgurt Thor X": Signal(noise(60, 25), 25, "")}
+    odd["EEG Fpz-Cz"] = Signal(noise(60, 100), 100)
+    write_edf(tmp_path / "b.edf", odd)
+    (tmp_path / "c.edf").write_text("no recording")
+    write_edf(tmp_path / "Smith_John.edf", {"Z": Signal(noise(60, 100), 100)})
+    return tmp_path
+
+
+def test_what_each_file_maps_to(cohort: Path) -> None:
+    found = scan([cohort])
+    files = {f.file: f for f in found.files}
+    a = files["a.edf"]
+    assert (a.problem, a.format, a.duration_s) == ("", "EDF+C", 90)
+    assert {s.slot: (s.tier, s.channels, s.sample_rate, s.unit) for s in a.slots}["CHEST"] == (
+        "alias", ("Chest",), 25, "V"
+    )  # fmt: skip
+    assert a.scored_epochs == {"W": 1, "N1": 1, "N2": 1}
+    assert a.events == {"apnea": 1}
+    assert "not an EDF or BDF file" in files["c.edf"].problem
+    assert "no usable channel; it holds Z" in files["Smith_John.edf"].problem
+    assert files["Smith_John.edf"].warnings == (
+        "the name looks like a person's name: consider --ids hash",
+    )
+    assert found.slots_filled["ECG"] == 2
+    assert found.slots_filled["CHEST"] == 1
+
+
+def test_names_that_no_slot_took_come_with_what_uses_them(cohort: Path) -> None:
+    fixes = {u.name: (u.files, u.fix) for u in scan([cohort]).unmatched}
+    assert fixes["EEG Fpz-Cz"] == (1, "--substitute (stands in for C3-M2)")
+    assert fixes["Brustgurt Thor X"] == (
+        1, '--channels FILE with the line  CHEST: "Brustgurt Thor X"'
+    )  # fmt: skip
+    assert fixes["Z"] == (1, "")
+
+
+def test_an_ambiguity_names_the_lines_that_settle_it(tmp_path: Path) -> None:
+    signals = {"SpO2": psg(60)["SpO2"], "SaO2": psg(60)["SpO2"], "ECG": psg(60)["ECG"]}
+    found = scan([write_edf(tmp_path / "n.edf", signals)])
+    assert "SaO2 could be SpO2 and SaO2" in found.files[0].problem
+    assert [(u.name, u.fix) for u in found.unmatched] == [
+        (name, f'--channels FILE with the line  SaO2: "{name}"') for name in ("SaO2", "SpO2")
+    ]
+
+
+def test_the_fixes_work(cohort: Path) -> None:
+    lines = cohort / "channels.yaml"
+    lines.write_text('CHEST: "Brustgurt Thor X"\n')
+    found = scan([cohort / "b.edf"], substitute=True, overrides=lines)
+    assert {s.slot: s.tier for s in found.files[0].slots} == {
+        "ECG": "alias", "CHEST": "override", "C3-M2": "substitute"
+    }  # fmt: skip
+
+
+def test_the_command_prints_a_table_and_json(cohort: Path) -> None:
+    table = run(str(cohort))
+    assert table.returncode == 0
+    assert "a.edf" in table.stdout
+    assert "Brustgurt Thor X" in table.stdout
+    assert "not an EDF or BDF file" in table.stderr
+    assert "2 of 4 recordings can be built" in table.stderr
+    assert "John" not in table.stdout.replace("Smith_John", "")
+    machine = run(str(cohort), "--format", "json")
+    plain = json.loads(machine.stdout)
+    assert {f["file"] for f in plain["files"]} == {"a.edf", "b.edf", "c.edf", "Smith_John.edf"}
+    assert plain["slots_filled"]["ECG"] == 2
+
+
+def test_nothing_to_scan(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="There is no recording"):
+        scan([tmp_path])
+    (tmp_path / "c.edf").write_text("no recording")
+    assert run(str(tmp_path)).returncode == 1
+    assert run(str(tmp_path), "--format", "csv").returncode == 2
+
+
+def test_no_signal_is_read(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose data is a hole of 4 GB is scanned at once."""
+    path = write_edf(cohort / "big.edf", {"ECG": Signal(noise(30, 200), 200)})
+    raw = bytearray(path.read_bytes())
+    raw[236:244] = b"10000000"[:8]
+    raw[244:252] = b"0.01    "
+    path.write_bytes(raw)
+    os.truncate(path, 512 + 400 * 10_000_000)
+    start = time.perf_counter()
+    found = scan([path])
+    assert found.files[0].duration_s == 100_000
+    assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("stem", "looks"),
+    [
+        ("Smith_John", "a person's name"), ("Müller, Anna 2", "a person's name"),
+        ("psg 1961-05-03", "a date"), ("20110704_2", "a date"), ("03.05.61", "a date"),
+        ("12345678", "a hospital number"), ("MRN-004512", "a hospital number"),
+        ("shhs1-200001", None), ("mesa-sleep-0001", None), ("SC4001E0-PSG", None),
+        ("tr03-0005", None), ("nox-a1-2min", None), ("ucddb018-eeg-night", None),
+        ("Sleep_Study_7", None), ("sim-0003", None), ("SN001", None),
+    ],
+)  # fmt: skip
+def test_names_that_may_tell_who_slept(stem: str, looks: str | None) -> None:
+    assert telling(stem) == looks
