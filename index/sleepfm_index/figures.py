@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sleepfm_index import plots
 from sleepfm_index.assess import Assessment, Predictions
@@ -44,6 +46,37 @@ def assessment(made: list[Predictions]) -> Axes:
     return first
 
 
+def night(
+    start_s: NDArray[np.float64],
+    stages: Sequence[str],
+    said_s: NDArray[np.float64],
+    made: NDArray[np.float64],
+    classes: Sequence[str],
+    clip_seconds: float = 30.0,
+) -> Axes:
+    """Draw a night's scored hypnogram above the hypnodensity of what was predicted.
+
+    Parameters
+    ----------
+    start_s : ndarray of float64, shape [n]
+        Offset of each scored clip, in seconds; ``stages`` are theirs.
+    said_s : ndarray of float64, shape [m]
+        Offset of each predicted clip, in seconds.
+    made : ndarray of float64, shape [m, classes]
+        Probabilities.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.0, 4.2), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    plots.hypnogram(start_s, stages, above, clip_seconds=clip_seconds)
+    plots.hypnodensity(said_s, made, classes, below, clip_seconds=clip_seconds)
+    above.set(xlabel="", title="scored")
+    below.set(title="predicted")
+    first: Axes = above
+    return first
+
+
 def draw_few_shot(result: Result, path: str | Path) -> Path:
     """Write the learning curve of the first measure of a table."""
     measure = "auroc" if "auroc" in result.table.column_names else "mae"
@@ -53,7 +86,8 @@ def draw_few_shot(result: Result, path: str | Path) -> Path:
 
 
 def _said_over_truth(made: Predictions, ax: Axes) -> None:
-    ax.scatter(made.truth, made.said, s=6, alpha=0.4, linewidths=0)
+    size = 6 if len(made.truth) > 200 else 30
+    ax.scatter(made.truth, made.said, s=size, alpha=0.5, linewidths=0)
     ends = [float(np.min(made.truth)), float(np.max(made.truth))]
     ax.plot(ends, ends, ":", color="0.5")
     ax.set(xlabel="true", ylabel="predicted", title=f"{made.features}, {made.level}s")

@@ -147,7 +147,7 @@ def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
         )
         ax.axhline(share, linestyle=":", linewidth=0.8, color=line.get_color())
     ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02), title=made.features)
-    ax.legend(loc="lower left")
+    ax.legend(loc="upper right")
     return ax
 
 
@@ -258,7 +258,7 @@ def _numbers(
     shade = grid if shade is None else shade
     for (y, x), value in np.ndenumerate(grid):
         if np.isfinite(value):
-            text = f"{value:,}" if grid.dtype.kind in "iu" else f"{value:.3g}"
+            text = f"{value:,}" if grid.dtype.kind in "iu" else f"{value:.3f}"
             red, green, blue, _ = image.cmap(image.norm(np.nan_to_num(shade[y, x])))
             dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
             colour = "white" if dark else "black"

@@ -123,7 +123,7 @@ def write_report(
     page.heading("Votes of the nearest labelled neighbours: stage")
     page.attempt(lambda: _knn(page, store, seed, replicates))
     page.heading("One night: scored and predicted")
-    page.attempt(lambda: _night(page, store, seed))
+    page.attempt(lambda: _night(page, store))
     page.heading("How few subjects a probe needs")
     page.attempt(lambda: _few_shot(page, store))
     page.heading("Map of the embeddings")
@@ -224,7 +224,7 @@ def _assessment(page: _Page, result: Assessment) -> None:
     page.figure(figures.assessment(last), f"{last[0].features}")
 
 
-def _night(page: _Page, store: Store, seed: int) -> None:
+def _night(page: _Page, store: Store) -> None:
     result = store.probe("stage", folds=_folds(store), replicates=0)
     made = list(result.predictions.values())[-1]
     facts = store.metadata.rows(made.clip_ids)
@@ -240,8 +240,10 @@ def _night(page: _Page, store: Store, seed: int) -> None:
         f"'{longest.replace(chr(39), chr(39) * 2)}' ORDER BY start_s"
     ).to_pylist()
     every = np.array([row["start_s"] for row in whole])
-    page.figure(plots.hypnogram(every, [row["stage"] for row in whole]), "scored hypnogram")
-    page.figure(plots.hypnodensity(start, made.said[own], made.classes), "hypnodensity")
+    stages = [str(row["stage"]) for row in whole]
+    seconds = float(store.manifest.contract.clip_seconds)
+    drawn = figures.night(every, stages, start, made.said[own], made.classes, seconds)
+    page.figure(drawn, "scored hypnogram and predicted hypnodensity")
 
 
 def _few_shot(page: _Page, store: Store) -> None:

@@ -34,7 +34,7 @@ def signal_strips(
     """Draw clips one below the other: a row a clip, a column a modality, a line a slot.
 
     Signals are prepared as the store's contract asks, so this is what the encoders saw. Under
-    robust scaling a signal is in units of its own night's spread; values as stored otherwise.
+    robust scaling a signal is in units of its night's spread (IQR / 1.349); else values as stored.
 
     Parameters
     ----------
@@ -76,8 +76,9 @@ def signal_strips(
         )
     for column, modality in enumerate(modalities):
         panels[-1][column].set_xlabel(f"time in the clip (s), {modality}")
-    unit = "spreads of the night" if contract.scaling == "robust" else "as stored"
-    figure.suptitle(f"what the encoders saw: lines of each slot, {unit}", fontsize="small")
+    robust = contract.scaling == "robust"
+    unit = "1 SD = the channel's spread over its night" if robust else "values as stored"
+    figure.suptitle(f"what the encoders saw; {unit}", fontsize="small")
     first: Axes = panels[0][0]
     return first
 
@@ -127,18 +128,18 @@ def _strip(ax: Any, clips: Clips, at: int, modality: Modality, contract: Contrac
     time = np.arange(contract.clip_samples) / contract.sample_rate
     shown = [i for i in range(len(names)) if clips.filled[modality][at] >> i & 1]
     lines = [signal[at, i] - np.median(signal[at, i]) for i in shown]
-    step = 1.2 * max(float(np.ptp(np.percentile(x, [1, 99]))) for x in lines) or 1.0
+    step = 1.2 * max(float(np.ptp(np.percentile(x, [0.2, 99.8]))) for x in lines) or 1.0
     for row, line in enumerate(lines):
         ax.plot(time, np.clip(line, -0.8 * step, 0.8 * step) - row * step, "k", linewidth=0.4)
     ax.set_yticks([-row * step for row in range(len(shown))], [names[i] for i in shown])
     ax.tick_params(labelsize="x-small")
-    ax.set_xlim(0, contract.clip_seconds)
-    bar = _round_down(step / 2)
-    right = contract.clip_seconds * 0.985
+    bar, right = _round_down(step / 2), contract.clip_seconds * 1.015
+    ax.set_xlim(0, contract.clip_seconds * 1.06)
     ax.plot([right, right], [-bar / 2, bar / 2], color="#d55e00", linewidth=2)
-    ax.annotate(
-        f"{bar:g}", (right, bar / 2), (-2, 1), textcoords="offset points", fontsize="x-small",
-        ha="right", color="#d55e00",
+    unit = " SD" if contract.scaling == "robust" else ""
+    ax.text(
+        right * 1.008, 0, f"{bar:g}{unit}", rotation=90, va="center", fontsize="x-small",
+        color="#d55e00",
     )  # fmt: skip
 
 
