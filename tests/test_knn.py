@@ -38,10 +38,20 @@ def test_neighbours_are_those_of_brute_force(seed: int, n: int, q: int, k: int) 
     for i in range(q):
         allowed = np.flatnonzero(groups != own[i])
         expected = allowed[np.lexsort((allowed, -exact[i, allowed]))][:k]
-        # more equal scores than the spare places hold may leave out one for another
+        np.testing.assert_array_equal(rows[i, : len(expected)], expected)
         np.testing.assert_array_equal(scores[i, : len(expected)], exact[i, expected])
         assert (rows[i, len(expected) :] == -1).all()
         assert not set(groups[rows[i, : len(expected)]]) & {own[i]}
+
+
+def test_vectors_that_float32_cannot_tell_apart_are_ordered_in_float64() -> None:
+    rng = np.random.default_rng(0)
+    one = np.full(512, 1 / np.sqrt(512))
+    gallery = (one + 1e-6 * rng.standard_normal((300, 512))).astype(np.float32)
+    queries = gallery[:20] + np.float32(1e-7)
+    rows, _ = nearest(queries, np.full(20, -1), lambda r: gallery[r], np.arange(300), 5)
+    exact = queries.astype(np.float64) @ gallery.astype(np.float64).T
+    np.testing.assert_array_equal(rows, np.argsort(-exact, axis=1, kind="stable")[:, :5])
 
 
 def test_votes_are_sklearns_when_subjects_are_apart(path: Path) -> None:
