@@ -81,6 +81,14 @@ COHORTS = {
         "Lefteye|RightEye|EMG|C3A2|C4A1|ECG|SpO2|Sound|Flow|Sum|ribcage|abdo|BodyPos|Pulse",
         "C3-M2 C4-M1 ECG SaO2 CHEST ABD",
     ),
+    "Stanford, as SleepFM-clinical groups it": (
+        "C3:M2|C4:M1|O1:M2|O2:M1|E1:M2|E2:M2|Chin|EKG|RIP Thora|RIP Abdom|SpO2|SpO2 Masimo",
+        "C3-M2 C4-M1 O1-M2 O2-M1 E1-M2 ECG CHEST ABD SaO2",
+    ),
+    "Stanford against Cz": (
+        "C3-Cz|C4-Cz|O1-Cz|M1-Cz|M2-Cz|E1-Cz|EKG_L-Cz|EKG_R-Cz|Chest|Abd",
+        "C3-M2 C4-M1 O1-M2 E1-M2 ECG CHEST ABD",
+    ),
     "slpdb": (
         "ECG|BP|EEG (C3-O1)|Resp (chest)|Resp (abdominal)|EOG|EMG|SO2",
         "ECG CHEST ABD SaO2",

@@ -1,10 +1,15 @@
 """Weights: saved and loaded whole, or refused with a reason."""
 
+import hashlib
 import os
 import pickle
 import struct
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import parity
@@ -12,6 +17,7 @@ import pytest
 import torch
 
 from sleepfm.contract import ICML2024, ROBUST
+from sleepfm.encoders.fetch import fetch, git_blob_id, import_weights
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.weights import Weights, load_weights, read_info, untrained
 from sleepfm.errors import WeightsError
@@ -61,8 +67,6 @@ def test_weights_come_back_as_they_were_saved(weights: Weights, tmp_path: Path) 
 
 
 def test_the_identity_is_the_hash_of_the_file(weights: Weights, tmp_path: Path) -> None:
-    import hashlib
-
     path = weights.save(tmp_path / "w.safetensors")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert digest == weights.sha256 == read_info(path).sha256 == load_weights(path).sha256
@@ -225,3 +229,81 @@ def test_the_header_is_read_without_torch(weights: Weights, tmp_path: Path) -> N
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [weights.sha256, "False"]
     assert read_info(path).contract == ROBUST
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A file server on this machine: its address, and the folder it serves."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            if self.path == "/broken.pt":  # says more than it sends
+                self.send_response(200)
+                self.send_header("Content-Length", "1000")
+                self.end_headers()
+                self.wfile.write(b"short")
+                self.close_connection = True
+                return
+            super().do_GET()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as http:
+        thread = Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}", folder
+        http.shutdown()
+        thread.join()
+
+
+def test_published_weights_are_fetched_and_checked(
+    server: tuple[str, Path], own_cache: Path, parity_dir: Path
+) -> None:
+    address, folder = server
+    torch.save(parity.checkpoint(parity_dir), folder / "best.pt")
+    content = (folder / "best.pt").read_bytes()
+    header = b"blob %d\0" % len(content)
+    blob = hashlib.sha1(header + content).hexdigest()
+    assert git_blob_id(content) == blob
+    path = fetch("sleepfm-icml2024", url=f"{address}/best.pt", blob=blob)
+    assert path == own_cache / "sleepfm-icml2024.pt"
+    assert load_weights("sleepfm-icml2024").contract == ICML2024
+    (folder / "best.pt").unlink()
+    assert fetch("sleepfm-icml2024", url=f"{address}/best.pt", blob=blob) == path
+
+
+def test_a_download_that_is_wrong_is_not_kept(server: tuple[str, Path], own_cache: Path) -> None:
+    address, folder = server
+    (folder / "best.pt").write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="is not sleepfm-icml2024: its git blob id is"):
+        fetch("sleepfm-icml2024", url=f"{address}/best.pt")
+    for place in ("broken.pt", "missing.pt"):
+        with pytest.raises(WeightsError, match=r"best\.pt .*put it at .*sleepfm-icml2024\.pt"):
+            fetch("sleepfm-icml2024", url=f"{address}/{place}")
+    assert list(own_cache.iterdir()) == []
+    with pytest.raises(WeightsError, match="nothing to fetch"):
+        fetch("sleepfm-2030")
+
+
+def test_without_a_network_it_is_said_where_the_file_goes(own_cache: Path) -> None:
+    with pytest.raises(WeightsError, match=r"without a network.*sleepfm-icml2024\.pt"):
+        fetch("sleepfm-icml2024", url="http://127.0.0.1:9/best.pt")
+
+
+def test_weights_are_imported_under_a_name(
+    weights: Weights, tmp_path: Path, own_cache: Path
+) -> None:
+    path = weights.save(tmp_path / "w.safetensors")
+    import_weights(path, "lab")
+    import_weights(path, "lab")
+    assert load_weights("lab").sha256 == weights.sha256
+    assert (own_cache / "lab.safetensors").is_file()
+    other = untrained(6).save(tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="Other weights are called lab"):
+        import_weights(other, "lab")
+    for name in ("untrained", "../up", ""):
+        with pytest.raises(WeightsError, match="cannot be called"):
+            import_weights(path, name or "a/b")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sleepfm_cli.options import DEFAULT_STORE, Ids, StoreOption
+from sleepfm_cli.options import DEFAULT_STORE, CodingOption, Ids, StoreOption
 from sleepfm_cli.render import progress, say, show_table
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ def build(
     channels: Annotated[
         Path | None, typer.Option(help="Channel names of your cohort, as in channels.yaml.")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Leave out recordings whose values contradict units.")
+    ] = False,
+    coding: CodingOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     store: StoreOption = DEFAULT_STORE,
@@ -51,6 +55,8 @@ def build(
         ids=ids.value,
         substitute=substitute,
         channels=channels,
+        strict=strict,
+        coding=None if coding is None else coding.value,
         device=device,
         threads=threads,
     )

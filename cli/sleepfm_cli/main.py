@@ -15,6 +15,7 @@ from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
 from sleepfm_cli.predict import predict
+from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.probe import probe
 from sleepfm_cli.query import query
 from sleepfm_cli.render import say
@@ -22,6 +23,7 @@ from sleepfm_cli.report import report
 from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
 from sleepfm_cli.sql import sql
+from sleepfm_cli.weights import weights
 
 app = typer.Typer(
     name="sleepfm-index",
@@ -36,9 +38,10 @@ app = typer.Typer(
 for verb in (
     *(demo, scan, build, query, sql),
     *(evaluate, probe, knn, predict, report),
-    *(info, simulate),
+    *(info, simulate, pretrain),
 ):
     app.command()(verb)
+app.add_typer(weights, name="weights")
 
 
 def _version(asked: bool) -> None:

@@ -16,8 +16,10 @@ from sleepfm.contract import Contract
 from sleepfm.errors import RecordingError, SleepFMError, WeightsError
 from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings, read_recording
+from sleepfm.recordings.annotations import Coding
 from sleepfm.recordings.channels import ChannelMap, match_channels
 from sleepfm.recordings.recording import Recording
+from sleepfm.recordings.telling import telling
 from sleepfm_index import private
 from sleepfm_index.disk import fingerprint
 from sleepfm_index.errors import QueryError
@@ -92,10 +94,16 @@ class Preparation:
     contract: Contract
     substitute: bool = False
     channels: Path | None = None
+    strict: bool = False
+    coding: Coding | None = None
+
+    def read(self, path: Path, annotations: Path | None = None) -> Recording:
+        """Read a recording and its scoring."""
+        return read_recording(path, annotations, coding=self.coding)
 
     def prepare(self, path: Path) -> tuple[Recording, ChannelMap, Clips]:
         """Read a recording, find its channels and cut it into clips."""
-        recording = read_recording(path)
+        recording = self.read(path)
         return recording, *self.cut(recording)
 
     def cut(self, recording: Recording) -> tuple[ChannelMap, Clips]:
@@ -103,7 +111,7 @@ class Preparation:
         channels = match_channels(
             recording, self.contract, substitute=self.substitute, overrides=self.channels
         )
-        return channels, cut_clips(recording, channels, self.contract)
+        return channels, cut_clips(recording, channels, self.contract, strict=self.strict)
 
     def key(self, recording: Recording, weights: WeightsIdentity) -> str:
         """Content key: SHA-256 over (sources, contract, weights, choice of channels)."""
@@ -111,6 +119,8 @@ class Preparation:
         parts += [self.contract.sha256, weights.sha256, f"substitute={self.substitute}"]
         if self.channels is not None:
             parts.append(fingerprint(self.channels).sha256)
+        if self.coding is not None:
+            parts.append(f"coding={self.coding}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -123,6 +133,8 @@ def build(
     ids: Literal["stem", "hash"] = "stem",
     substitute: bool = False,
     channels: str | Path | None = None,
+    strict: bool = False,
+    coding: Coding | None = None,
     device: str = "auto",
     threads: int | None = None,
     watch: Callable[[Outcome, int, int], None] | None = None,
@@ -149,6 +161,10 @@ def build(
         Fill slots from other derivations or sensors where their own are missing.
     channels : path, optional
         A table of channel names that goes before the package's own.
+    strict : bool
+        Leave out a recording whose values contradict their unit, instead of warning.
+    coding : {"yasa", "profusion", "rk", "ucddb"}, optional
+        What integer stages mean; without it they are not taken.
     device : str
         Where the encoders run: ``auto``, ``cpu``, ``cuda``, ``mps``.
     threads : int, optional
@@ -182,7 +198,7 @@ def build(
     loaded = load_weights(weights)
     identity = identity_of(loaded)
     preparation = Preparation(
-        loaded.contract, substitute, None if channels is None else Path(channels)
+        loaded.contract, substitute, None if channels is None else Path(channels), strict, coding
     )
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
     with Writer(Path(store), identity, loaded.contract) as writer:
@@ -221,7 +237,7 @@ class _Worker:
     def add(self, file: RecordingFile) -> Outcome:
         """Read, cut, encode and commit one recording; a bad one changes nothing."""
         try:
-            recording = read_recording(file.path, file.annotations)
+            recording = self._preparation.read(file.path, file.annotations)
             key = self._preparation.key(recording, self._identity)
             if key in self._writer.manifest.sources:
                 return Outcome(file.path, "already there")
@@ -243,8 +259,17 @@ class _Worker:
             clips=len(clips),
             slots={slot: " - ".join(m.labels) for slot, m in channels.slots.items()},
             unmatched=channels.unmatched,
-            warnings=(*recording.warnings, *channels.warnings, *clips.warnings),
+            warnings=(
+                *self._telling(file.stem),
+                *recording.warnings,
+                *channels.warnings,
+                *clips.warnings,
+            ),
         )
+
+    def _telling(self, stem: str) -> tuple[str, ...]:
+        looks = telling(stem) if self._ids == "stem" else None
+        return (f"the name looks like {looks}: consider --ids hash",) if looks else ()
 
     def _name(self, stem: str) -> str:
         name = private.hashed_id(self._writer.path, stem) if self._ids == "hash" else stem

@@ -71,8 +71,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give [n, outside, 1, time / stride]."""
-        y = F.relu6(self.b0(self.conv1(x)))
-        z: Tensor = self.conv3(F.relu6(self.b1(self.conv2(y))))
+        y = F.relu6(self.b0(self.conv1(x)), inplace=True)
+        z: Tensor = self.conv3(F.relu6(self.b1(self.conv2(y)), inplace=True))
         if not self.residual:
             return z
         branch: Tensor = self.dropout(z)

@@ -17,8 +17,9 @@ HYPOPNEA, OBSTRUCTIVE, CENTRAL, MIXED = range(4)
 """Kinds of respiratory event, in the order of ``Subject.event_mix``."""
 
 SUPINE: Final = 0
-_POSITION_SHARE: Final = (0.40, 0.28, 0.28, 0.04)  # supine, left, right, prone
-_TURNS_PER_HOUR: Final = 2.0
+# Supine, left, right, prone, and turns: Skarpsno et al. 2017 (Nat Sci Sleep 9:267).
+_POSITION_SHARE: Final = (0.38, 0.275, 0.275, 0.07)
+_TURNS_PER_HOUR: Final = 1.6
 _MOVES_PER_HOUR: Final = np.array([24.0, 10.0, 4.0, 1.5, 6.0])
 _AROUSALS_PER_HOUR: Final = np.array([0.0, 14.0, 10.0, 3.0, 9.0])
 _EVENT_HAZARD: Final = np.array([0.0, 1.2, 1.0, 0.3, 1.4])

@@ -101,8 +101,8 @@ def _respiratory_sinus_arrhythmia(
 def _reactions(rng: np.random.Generator, n: int, events: Spans, drive: Drive) -> Floats:
     """Log heart rate: slower while the airway is shut, faster after, with arousals and movements.
 
-    Cyclical variation of heart rate: Guilleminault et al. 1984; arousals: Azarbarzin et al. 2014;
-    K-complexes: de Zambotti et al. 2016.
+    Cyclical variation of heart rate: Guilleminault et al. 1984; arousals and K-complexes:
+    de Zambotti et al. 2018.
     """
     shut = np.where(events.kind == CENTRAL, 0.03, np.where(events.kind == HYPOPNEA, 0.02, 0.07))
     slowing = envelope(n, events.onset_s, events.duration_s, shut, decay_s=2.0)

@@ -26,7 +26,7 @@ from sleepfm.simulate.subject import Subject
 
 # Relative to light sleep: Penzel et al. 2016 (Front Physiol 7:460), table 1.
 _RATE: Final = np.array([1.07, 1.0, 1.0, 0.97, 1.05])
-# Regular in deep sleep, irregular in REM and wake (same source; Gutierrez et al. 2016).
+# Regular in deep sleep, irregular in REM and wake (Cabiddu et al. 2012, Front Physiol 3:45).
 _RATE_SD: Final = np.array([0.12, 0.07, 0.045, 0.025, 0.09])
 _DEPTH: Final = np.array([1.1, 1.0, 1.0, 1.05, 0.85])
 _DEPTH_SD: Final = np.array([0.30, 0.15, 0.10, 0.06, 0.20])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sleepfm.encoders.cache import write_atomically
 from sleepfm.errors import TrainingError, WeightsError
 from sleepfm.training.batches import Batch, ClipSet, shuffled, stream
+from sleepfm.training.memory import keep_freed_memory
 from sleepfm.training.recipe import Optimizer, Precision, Recipe
 
 _VERSION: Final = 1
@@ -147,6 +148,8 @@ def fit(
             f"{len(clips)} clips are fewer than one batch of {recipe.batch_size}; "
             "give more recordings or a smaller batch."
         )
+    if run.device.type == "cpu":
+        keep_freed_memory()
     optimizer = _optimizer(task, recipe)
     checkpoint = out.with_name(f"{out.stem}.checkpoint.pt")
     history: list[Metrics] = []

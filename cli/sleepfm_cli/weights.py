@@ -1,0 +1,134 @@
+"""``sleepfm-index weights``: what weights there are, and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sleepfm_cli.options import Format, FormatOption
+from sleepfm_cli.render import say, show_json, show_table
+
+if TYPE_CHECKING:
+    from sleepfm.encoders.weights import WeightsInfo
+
+weights = typer.Typer(
+    help="List, show, fetch, convert and import weights of the encoders.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+NameOrPath = Annotated[str, typer.Argument(help="Name of weights, or a file.")]
+
+
+@weights.command("list")
+def list_weights(format: FormatOption = Format.table) -> None:  # noqa: A002
+    """List the weights at hand, and those that can be fetched."""
+    from sleepfm.encoders import cache
+    from sleepfm.encoders.fetch import PUBLISHED
+
+    known = cache.known()
+    rows = [("untrained", "built in", "seeded random initialisation, for trials")]
+    for name, path in known.items():
+        where = "shipped" if path.parent == cache.SHIPPED else "in the cache"
+        rows.append((name, where, _origin(path)))
+    for name, source in PUBLISHED.items():
+        if name not in known:
+            rows.append((name, "to fetch", f"{source.page} ({source.licence})"))
+    if format is Format.json:
+        show_json([dict(zip(("name", "where", "what"), row, strict=True)) for row in rows])
+    else:
+        show_table(rows, ("name", "where", "what"))
+
+
+@weights.command()
+def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa: A002
+    """Show identity, contract and training record of weights."""
+    info = _info(name)
+    about = {
+        "name": info.name,
+        "trained": info.trained,
+        "sha256": info.sha256,
+        "modalities": [str(m) for m in info.modalities],
+        "temperature": info.temperature,
+        "contract": info.contract.to_json(),
+        "record": info.record,
+    }
+    if format is Format.json:
+        show_json(about)
+        return
+    rows = [(k, v) for k, v in about.items() if not isinstance(v, dict)]
+    rows += [(f"contract {k}", v) for k, v in info.contract.to_json().items()]
+    rows += [(f"record {k}", v) for k, v in info.record.items() if k != "metrics"]
+    show_table(rows, ("", ""))
+
+
+@weights.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Name of published weights.")] = "sleepfm-icml2024",
+) -> None:
+    """Download published weights into the cache, checked against their published hash."""
+    from sleepfm.encoders.fetch import fetch as download
+    from sleepfm.encoders.weights import load_weights
+
+    path = download(name)
+    loaded = load_weights(path)
+    say(f"{name} is in the cache (identity {loaded.sha256[:12]}); use it by --weights {name}")
+
+
+@weights.command()
+def convert(
+    source: NameOrPath,
+    out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Store kernels in float16: half as large.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="How the weights are called.")] = None,
+) -> None:
+    """Write weights (the authors' checkpoint too) as one safetensors file."""
+    from sleepfm.encoders.weights import load_weights
+
+    loaded = load_weights(source)
+    if half:
+        loaded = loaded.half()
+    if name is not None:
+        loaded = replace(loaded, name=name, sha256="")
+    loaded.save(out)
+    say(f"{out}: {loaded.name}, identity {loaded.sha256[:12]}")
+
+
+@weights.command("import")
+def import_file(
+    source: Annotated[Path, typer.Argument(help="A safetensors file or the authors' checkpoint.")],
+    name: Annotated[str | None, typer.Option(help="How to call them.")] = None,
+) -> None:
+    """Copy weights into the cache, so that --weights finds them by name."""
+    from sleepfm.encoders.fetch import import_weights
+
+    loaded = import_weights(source, name)
+    say(f"use them by --weights {name or loaded.name}")
+
+
+def _info(name: str) -> WeightsInfo:
+    from sleepfm.encoders import cache
+    from sleepfm.encoders.weights import load_weights, read_info
+
+    if not name.startswith("untrained"):
+        path = cache.locate(name)
+        if path.suffix == ".safetensors":
+            return read_info(path)
+    return load_weights(name).info
+
+
+def _origin(path: Path) -> str:
+    from sleepfm.errors import WeightsError
+
+    if path.suffix != ".safetensors":
+        return "a checkpoint of the authors"
+    try:
+        record = _info(str(path)).record
+    except WeightsError as error:
+        return f"unusable: {error}"
+    return str(record.get("data") or record.get("source") or "")

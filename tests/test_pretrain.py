@@ -1,0 +1,236 @@
+"""Pretraining: from recordings to weights, with nothing lost on the way."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nights import write_night
+
+from sleepfm.contract import ROBUST
+from sleepfm.encoders.inference import Encoder
+from sleepfm.encoders.weights import load_weights
+from sleepfm.errors import TrainingError
+from sleepfm.modality import Modality
+from sleepfm.training import loop
+from sleepfm.training.batches import ClipSet, in_order, shuffled, stream
+from sleepfm.training.clipcache import prepare_clips
+from sleepfm.training.metrics import gallery_metrics, ranks
+from sleepfm.training.pretrain import Data, Watch, pretrain
+from sleepfm.training.recipe import AUTHORS, SHORT, Recipe
+from sleepfm.training.splits import read_subjects, split_subjects
+
+HALVES = {"pretrain": 0.5, "valid": 0.5}
+TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four nights of four clips; one has no respiration."""
+    folder = tmp_path_factory.mktemp("cohort")
+    for i in range(3):
+        write_night(folder / f"n{i}.edf", seed=i)
+    write_night(folder / "n3.edf", seed=3, labels=("C3-M2", "ECG"))
+    return folder
+
+
+def _train(cohort: Path, out: Path, recipe: Recipe = TINY, **options: object) -> list[loop.Metrics]:
+    data = Data([cohort], fractions=HALVES, cache=cohort / "cache")  # type: ignore[arg-type]
+    return pretrain(
+        data, out, "leave-one-out", recipe, device="cpu", precision="float32", threads=1, **options
+    )  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def unbroken(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("unbroken") / "w.safetensors"
+    _train(cohort, out)
+    return out
+
+
+def test_a_run_writes_weights_log_splits_and_checkpoint(unbroken: Path) -> None:
+    weights = load_weights(unbroken)
+    assert weights.trained
+    assert weights.contract == ROBUST
+    assert weights.record["objective"] == "leave-one-out"
+    assert weights.record["recipe"]["batch_size"] == 4
+    log = [json.loads(x) for x in unbroken.with_name("w.log.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in log] == [1, 2]
+    assert log[0]["valid"]["gallery"].keys() >= {"bas->ecg", "resp->bas", "ecg->others"}
+    assert {"loss", "top1_in_batch", "temperature", "clips_per_s"} <= log[0].keys()
+    splits = json.loads(unbroken.with_name("w.splits.json").read_text())
+    assert sorted(name for own in splits.values() for name in own) == ["n0", "n1", "n2", "n3"]
+    assert weights.temperature >= 0
+    vectors = Encoder(weights, "cpu").encode(Modality.ECG, np.ones((1, 1, 7680), np.float32))
+    assert np.isfinite(vectors).all()
+
+
+def test_a_killed_run_resumes_to_the_same_numbers(
+    cohort: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "w.safetensors"
+
+    def kill(epoch: int, done: int, total: int, loss: float) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _train(cohort, out, watch=Watch(training=kill))
+    torch.rand(3)  # whatever happened in between
+    _train(cohort, out, resume=True)
+    ends = [torch.load(p.with_name("w.checkpoint.pt"), weights_only=True) for p in (unbroken, out)]
+    for key, value in ends[0]["task"].items():
+        assert torch.equal(value, ends[1]["task"][key]), key
+    assert load_weights(out).sha256 == load_weights(unbroken).sha256
+
+
+def test_a_run_is_not_overwritten_nor_mixed_with_another(cohort: Path, unbroken: Path) -> None:
+    before = unbroken.with_name("w.checkpoint.pt").read_bytes()
+    with pytest.raises(TrainingError, match="go on with it by --resume"):
+        _train(cohort, unbroken)
+    with pytest.raises(TrainingError, match="another lr"):
+        _train(cohort, unbroken, replace(TINY, lr=0.5), resume=True)
+    with pytest.raises(TrainingError, match="other data"):
+        pretrain(
+            Data([cohort], fractions=HALVES, cache=cohort / "cache"),  # type: ignore[arg-type]
+            unbroken,
+            "pairwise",
+            TINY,
+            device="cpu",
+            precision="float32",
+            resume=True,
+        )
+    assert unbroken.with_name("w.checkpoint.pt").read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "w.safetensors"
+    kept = b""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def after_first(metrics: loop.Metrics) -> None:
+        nonlocal kept
+        kept = out.with_name("w.checkpoint.pt").read_bytes()
+        monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(TrainingError, match=r"Epoch 2 cannot be saved .*No space left.*--resume"):
+        _train(cohort, out, watch=Watch(epoch=after_first))
+    assert kept
+    assert out.with_name("w.checkpoint.pt").read_bytes() == kept
+    assert load_weights(out).record["epoch"] == 1
+
+
+def test_a_damaged_checkpoint_is_refused(cohort: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="damaged; remove it"):
+        _train(cohort, tmp_path / "w.safetensors", resume=True)
+
+
+def test_too_few_clips_or_subjects_are_refused(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "w.safetensors"
+    with pytest.raises(TrainingError, match="fewer than one batch of 64"):
+        _train(cohort, out, replace(TINY, batch_size=64))
+    one = Data([cohort / "n0.edf"], cache=cohort / "cache")
+    with pytest.raises(TrainingError, match="1 subject cannot be split into pretrain, train"):
+        pretrain(one, out, device="cpu")
+    with pytest.raises(TrainingError, match="at least 2"):
+        replace(TINY, batch_size=1)
+    write_night(tmp_path / "brain.edf", labels=("C3-M2",))
+    write_night(tmp_path / "brain2.edf", labels=("C3-M2",))
+    with pytest.raises(TrainingError, match="only bas"):
+        pretrain(Data([tmp_path], fractions=HALVES), out, device="cpu")  # type: ignore[arg-type]
+    assert not out.exists()
+
+
+def test_nothing_to_read_is_said_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "bad.edf").write_text("no recording")
+    with pytest.raises(TrainingError, match=r"No recording gives clips.*bad\.edf"):
+        prepare_clips([tmp_path], tmp_path / "cache", ROBUST)
+
+
+def test_clips_are_prepared_once(
+    cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = prepare_clips([cohort], tmp_path, ROBUST)
+    monkeypatch.setattr("sleepfm.training.clipcache.cut_clips", None)
+    again = prepare_clips([cohort], tmp_path, ROBUST)
+    assert [r.count for r in again.recordings] == [r.count for r in first.recordings] == [4] * 4
+    ecg = again.recordings[0].signals[Modality.ECG]
+    assert ecg.shape == (4, 1, 7680)
+    assert isinstance(ecg, np.memmap)
+    assert again.recordings[0].stage == ("W", "N1", "N2", "R")
+
+
+def test_batches_hold_every_clip_once_and_know_what_is_absent(cohort: Path) -> None:
+    recordings = prepare_clips([cohort], cohort / "cache", ROBUST).recordings
+    clips = ClipSet(recordings, tuple(Modality), {"W": 0, "R": 1})
+    assert len(clips) == 16
+    epoch = shuffled(clips, 4, together=2, seed=1, epoch=0)
+    assert sorted(np.concatenate(epoch)) == list(range(16))
+    assert all((a == b).all() for a, b in zip(epoch, shuffled(clips, 4, 2, 1, 0), strict=True))
+    assert not np.array_equal(epoch, shuffled(clips, 4, 2, 1, 1))
+    batches = list(stream(clips, in_order(clips, 6)))
+    assert batches[0].present is None
+    last = batches[2].present
+    assert last is not None
+    assert last.tolist() == [[True] * 4, [True] * 4, [False] * 4]
+    assert batches[0].labels[:4].tolist() == [0, -1, -1, 1]
+    assert torch.equal(
+        batches[0].signals[Modality.ECG][5],
+        torch.from_numpy(np.array(recordings[1].signals[Modality.ECG][1])),
+    )
+
+
+def test_no_subject_is_in_two_splits() -> None:
+    names = [f"s{i}" for i in range(23)]
+    splits = split_subjects(names * 2, seed=4)
+    parts = [splits.subjects(s) for s in ("pretrain", "train", "valid", "test")]
+    assert sorted(name for own in parts for name in own) == sorted(names)
+    assert [len(p) for p in parts] == [17, 2, 2, 2]
+    assert split_subjects(reversed(names), seed=4) == splits
+    assert split_subjects(names, seed=5) != splits
+
+
+def test_subjects_are_read_from_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "subjects.csv"
+    path.write_text("recording_id,subject_id\na,x\nb,x\nc,\n")
+    assert read_subjects(path) == {"a": "x", "b": "x", "c": "c"}
+    path.write_text("id\n1\n")
+    with pytest.raises(TrainingError, match="recording_id"):
+        read_subjects(path)
+
+
+def test_ranks_count_ties_against() -> None:
+    alike = torch.ones(5, 3)
+    assert ranks(alike, alike).tolist() == [5] * 5
+    eye = torch.eye(4)
+    assert ranks(eye, eye).tolist() == [1] * 4
+    assert ranks(eye, eye.roll(1, 0)).tolist() == [4] * 4
+    everyone = torch.ones(4, dtype=torch.bool)
+    some = torch.tensor([True, True, False, True])
+    found = gallery_metrics(
+        {Modality.BAS: eye, Modality.ECG: eye, Modality.RESP: eye},
+        {Modality.BAS: everyone, Modality.ECG: everyone, Modality.RESP: some},
+    )
+    assert found["bas->resp"]["gallery"] == 3
+    assert found["bas->others"] == {
+        "recall_at_1": 1.0,
+        "recall_at_10": 1.0,
+        "median_rank": 1.0,
+        "gallery": 4,
+    }
+
+
+def test_learning_rates_follow_their_schedule() -> None:
+    assert [AUTHORS.lr_at(s, 20) for s in (0, 4, 5, 10)] == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5])
+    rates = [SHORT.lr_at(s, 100) for s in range(100)]
+    assert max(rates) == rates[4] == rates[5] == pytest.approx(SHORT.lr)
+    assert rates[0] < rates[2] < rates[4]
+    assert rates[-1] < 0.01 * SHORT.lr
