@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests clean
+.PHONY: install demo test lint types tests experiments clean
 
 install: $(STAMP)
 
@@ -31,6 +31,12 @@ types: install
 
 tests: install
 	$(BIN)/python -m pytest
+
+# Real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
+UCDDB ?= ../shared/ucddb
+WEIGHTS ?= untrained
+experiments: install
+	$(BIN)/python experiments/real_eeg.py $(UCDDB) --weights $(WEIGHTS)
 
 clean:
 	rm -rf $(VENV) sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Real EEG: do an encoder's vectors hold sleep stages that band power does not?
+"""Real EEG: what stages an encoder holds that band power does not.
 
     python experiments/real_eeg.py FOLDER [--weights NAME ...]
 
@@ -147,6 +147,7 @@ def between(row: dict[str, object], name: str) -> str:
 
 
 def main() -> None:
+    """Read the nights, make the arms, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", nargs="*", default=["untrained"])

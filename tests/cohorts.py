@@ -79,10 +79,12 @@ def cohort_store(
     noise: float = 1.0,
     signal: float = 1.0,
     unscored: int = 0,
+    index: bool = True,
 ) -> Path:
     """A store with one night of ``n`` clips per name, each its own subject."""
     with Writer(path, weights, ROBUST) as writer:
         for name in names:
             writer.append(night(name, n, noise=noise, signal=signal, unscored=unscored))
-        writer.reindex()
+        if index:
+            writer.reindex()
     return path
