@@ -2,8 +2,8 @@
 
     python benchmarks/evaluate.py [--clips 1000000] [--folder FOLDER]
 
-A store of drawn vectors that carry a stage is written (some 3.2 GB for a million clips) unless FOLDER
-holds one; each measurement runs in a process of its own, so that its peak memory is its own.
+A store of drawn vectors that carry a stage is written (some 3.2 GB for a million clips) unless
+FOLDER holds one; each measurement runs in a process of its own, so that its peak memory is its own.
 """
 
 from __future__ import annotations

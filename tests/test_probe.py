@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cohorts import cohort_store
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -216,3 +217,26 @@ def test_probe_is_a_table(path: Path) -> None:
         result = probe(store, "stage", on=["bas"], replicates=0)
         assert isinstance(result.to_arrow(), pa.Table)
         assert result.to_pylist()[0]["auroc_low"] is None
+
+
+def test_another_model_stands_in_the_same_table(path: Path, tmp_path: Path) -> None:
+    with sleepfm_index.open(path) as store:
+        plain = store.probe("stage", on=["bas"], replicates=5)
+        made = plain.predictions["bas", "clip"]
+        half = made.clip_ids[::2]
+        perfect = np.eye(5)[made.truth[::2].astype(int)]
+        columns = {f"p_{c}": perfect[:, i] for i, c in enumerate(made.classes)}
+        pq.write_table(
+            pa.table({"clip_id": half[::-1], **{k: v[::-1] for k, v in columns.items()}}),
+            tmp_path / "cnn.parquet",
+        )
+        both = store.probe("stage", on=["bas"], replicates=5, beside=tmp_path / "cnn.parquet")
+        rows = [row for row in both.to_pylist() if row["class"] == "macro"]
+        assert [row["features"] for row in rows] == ["cnn", "bas"]
+        assert [row["clips"] for row in rows] == [len(half)] * 2
+        assert rows[0]["auroc"] == rows[0]["kappa"] == 1.0
+        pq.write_table(pa.table({"clip_id": half, "p_W": perfect[:, 0]}), tmp_path / "w.parquet")
+        with pytest.raises(QueryError, match="p_N1"):
+            store.probe("stage", on=["bas"], beside=tmp_path / "w.parquet")
+        with pytest.raises(QueryError, match=r"none\.parquet"):
+            store.probe("stage", on=["bas"], beside=tmp_path / "none.parquet")

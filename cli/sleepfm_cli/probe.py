@@ -56,6 +56,10 @@ def probe(
     ] = 200_000,
     seed: SeedOption = 0,
     replicates: ReplicatesOption = 1000,
+    beside: Annotated[
+        Path | None,
+        typer.Option(help="Another model's predictions (clip_id, p_<class>): one table with them."),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Also fit one probe to all labelled clips and write it to this file."),
@@ -93,7 +97,13 @@ def probe(
                 )  # fmt: skip
             else:
                 result = opened.probe(
-                    label, on=features, recipe=recipe, replicates=replicates, **picked, **split
+                    label,
+                    on=features,
+                    recipe=recipe,
+                    replicates=replicates,
+                    beside=beside,
+                    **picked,
+                    **split,
                 )
             if save is not None and features:
                 fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)

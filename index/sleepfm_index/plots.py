@@ -147,7 +147,7 @@ def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
         )
         ax.axhline(share, linestyle=":", linewidth=0.8, color=line.get_color())
     ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02), title=made.features)
-    ax.legend(loc="upper right")
+    ax.legend(loc="best", fontsize="small")
     return ax
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index.assess import Assessment, Predictions, assess
+from sleepfm_index.beside import beside as read_beside
 from sleepfm_index.bootstrap import REPLICATES
 from sleepfm_index.columns import has
 from sleepfm_index.errors import QueryError
@@ -86,6 +88,7 @@ def probe(
     test_store: Store | None = None,
     recipe: Recipe | None = None,
     replicates: int = REPLICATES,
+    beside: str | Path | None = None,
 ) -> Assessment:
     """Measure what a linear probe reads from frozen vectors.
 
@@ -113,6 +116,9 @@ def probe(
         How to learn.
     replicates : int
         Resamples of the subjects behind the 95 % intervals.
+    beside : path, optional
+        Another model's predictions of the same clips, scored in the same table; see
+        :func:`sleepfm_index.beside.beside`.
 
     Returns
     -------
@@ -141,6 +147,9 @@ def probe(
     made = []
     for features in on or default_features(store, plan.train):
         predictions = plan.predict(features, recipe)
+        if beside is not None:
+            other, predictions = read_beside(beside, predictions)
+            made += [other] if not made else []
         made.append(predictions)
         if plan.train.per_subject and plan.test.per_subject:
             made.append(predictions.per_subject())
