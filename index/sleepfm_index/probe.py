@@ -144,7 +144,7 @@ def probe(
         test_where=test_where,
         test_store=test_store,
     )
-    made = []
+    made: list[Predictions] = []
     for features in on or default_features(store, plan.train):
         predictions = plan.predict(features, recipe)
         if beside is not None:
