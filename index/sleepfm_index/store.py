@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import ann
+from sleepfm_index import ann, private
 from sleepfm_index.errors import QueryError
 from sleepfm_index.manifest import read_manifest
 from sleepfm_index.results import Result
@@ -177,6 +177,10 @@ class Store:
         from sleepfm_index.knn import neighbours
 
         return neighbours(self, modality, to, **asked)
+
+    def files(self) -> dict[str, Path]:
+        """Which file each recording came from; empty where ``private/`` was removed."""
+        return private.files(self.path)
 
     def info(self) -> Info:
         """Say what the store holds and which weights made it."""
