@@ -186,7 +186,7 @@ def standardised(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
-    """Encode all clips of all nights by the bas encoder of some weights."""
+    """Encode all clips of all nights by the bas encoder of some weights, as a store keeps them."""
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.weights import load_weights
 
@@ -195,7 +195,8 @@ def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
     for night in nights:
         print(f"encoding {night.name} with {name}", file=sys.stderr)
         parts.append(encoder.encode(Modality.BAS, clips_256(night)))
-    return np.concatenate(parts)
+    # a store keeps float16; what lies below its resolution is rounding, not knowledge
+    return np.concatenate(parts).astype(np.float16).astype(np.float32)
 
 
 if __name__ == "__main__":
