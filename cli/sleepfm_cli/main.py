@@ -10,6 +10,8 @@ import typer
 
 from sleepfm.errors import SleepFMError
 from sleepfm_cli.build import build
+from sleepfm_cli.compact import compact
+from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
@@ -18,11 +20,14 @@ from sleepfm_cli.predict import predict
 from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.probe import probe
 from sleepfm_cli.query import query
+from sleepfm_cli.reindex import reindex
 from sleepfm_cli.render import say
 from sleepfm_cli.report import report
 from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
+from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
+from sleepfm_cli.verify import verify
 from sleepfm_cli.weights import weights
 
 app = typer.Typer(
@@ -35,11 +40,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (
-    *(demo, scan, build, query, sql),
+VERBS = (
+    *(demo, scan, build, query, sql, info),
     *(evaluate, probe, knn, predict, report),
-    *(info, simulate, pretrain),
-):
+    *(delete, compact, reindex, verify, snapshots, restore),
+    *(simulate, pretrain),
+)
+for verb in VERBS:
     app.command()(verb)
 app.add_typer(weights, name="weights")
 
