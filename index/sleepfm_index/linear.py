@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.disk import publish_file
 from sleepfm_index.errors import FormatError
+from sleepfm_index.output import write_whole
 
 FORMAT_VERSION: Final = 1
 _KEY: Final = "sleepfm_probe"
@@ -75,7 +75,7 @@ class LinearProbe:
         def write(aside: Path) -> None:
             aside.write_bytes(content)
 
-        publish_file(path, write)
+        write_whole(path, write)
         return path
 
     @classmethod

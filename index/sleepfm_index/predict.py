@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sleepfm_index.columns import clip_columns, has
-from sleepfm_index.disk import publish_file
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.labelled import STAGES
 from sleepfm_index.linear import LinearProbe
+from sleepfm_index.output import write_whole
 from sleepfm_index.probe import check_features, predict_rows, reader
 from sleepfm_index.results import Result
 
@@ -118,7 +118,7 @@ def write_predictions(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     whole = folder / "predictions.parquet"
-    publish_file(whole, lambda path: pq.write_table(result.table, path, compression="zstd"))
+    write_whole(whole, lambda path: pq.write_table(result.table, path, compression="zstd"))
     written = [whole]
     if not probe.classes or not set(probe.classes) <= set(STAGES):
         return written
@@ -147,7 +147,7 @@ def write_hypnogram_csv(path: Path, stages: list[tuple[float, str]], clip_second
             lines.writerow(("onset_s", "duration_s", "stage"))
             lines.writerows((f"{onset:g}", f"{clip_seconds:g}", stage) for onset, stage in stages)
 
-    publish_file(path, write)
+    write_whole(path, write)
 
 
 def write_hypnogram_edf(
@@ -170,4 +170,4 @@ def write_hypnogram_edf(
     seconds = int(start_clock_s or 0)
     start = time(seconds // 3600 % 24, seconds // 60 % 60, seconds % 60)
     made = edfio.Edf([], annotations=notes, starttime=start)
-    publish_file(path, lambda aside: made.write(aside))
+    write_whole(path, lambda aside: made.write(aside))

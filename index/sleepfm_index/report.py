@@ -16,9 +16,9 @@ import numpy as np
 
 from sleepfm_index import figures, plots
 from sleepfm_index.assess import Assessment
-from sleepfm_index.disk import publish_file
 from sleepfm_index.errors import QueryError
 from sleepfm_index.maps import embedding_map
+from sleepfm_index.output import write_whole
 from sleepfm_index.results import Result
 from sleepfm_index.strips import signal_strips
 
@@ -138,7 +138,7 @@ def write_report(
     def write(aside: Path) -> None:
         aside.write_text(text, encoding="utf-8")
 
-    publish_file(path, write)
+    write_whole(path, write)
     return path
 
 
