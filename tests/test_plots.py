@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from nights import write_night
 
 import sleepfm_index
-from sleepfm_index import figures, plots
-from sleepfm_index.assess import Predictions
 from sleepfm_index.errors import QueryError
-from sleepfm_index.maps import embedding_map, project
-from sleepfm_index.strips import signal_strips
+from sleepfm_index.evaluation import figures, plots
+from sleepfm_index.evaluation.assess import Predictions
+from sleepfm_index.evaluation.maps import embedding_map, project
+from sleepfm_index.evaluation.strips import signal_strips
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def evaluate(
             result = opened.evaluate(by=by, combinations=combinations, **asked)
         trained = opened.manifest.weights.trained
     if plot is not None:
-        from sleepfm_index import plots
+        from sleepfm_index.evaluation import plots
 
         plots.save(plots.recall_curves(result.ranked), plot)  # type: ignore[attr-defined]
     if format is not Format.table:

@@ -68,7 +68,7 @@ def knn(
     Example: sleepfm-index knn --label stage --modality ecg --to bas
     """
     import sleepfm_index
-    from sleepfm_index.knn import Vote
+    from sleepfm_index.evaluation.knn import Vote
 
     vote = Vote(k=k, weighted=not equal, exclude=exclude.value, margin=margin)
     with ExitStack() as stack:
@@ -92,7 +92,7 @@ def knn(
         )
         trained = opened.manifest.weights.trained
     if plot is not None:
-        from sleepfm_index import figures
+        from sleepfm_index.evaluation import figures
 
         figures.draw_assessment(result, plot)
     if format is not Format.table:

@@ -22,7 +22,7 @@ from sleepfm_index.sql import Metadata
 from sleepfm_index.vectors import Vectors
 
 if TYPE_CHECKING:
-    from sleepfm_index.assess import Assessment
+    from sleepfm_index.evaluation.assess import Assessment
     from sleepfm_index.info import Info
     from sleepfm_index.query import Question
 
@@ -138,56 +138,56 @@ class Store:
         ----------
         against : Store, optional
             Another store of the same recordings: paired differences, see
-            :func:`sleepfm_index.compare.compare`.
+            :func:`sleepfm_index.evaluation.compare.compare`.
         **asked
             ``where``, ``gallery``, ``seed``, ``draws``, ``among``, ``by``, ``combinations``: see
-            :func:`sleepfm_index.retrieval.evaluate`.
+            :func:`sleepfm_index.evaluation.retrieval.evaluate`.
         """
         if against is not None:
-            from sleepfm_index.compare import compare
+            from sleepfm_index.evaluation.compare import compare
 
             return compare(self, against, **asked)
-        from sleepfm_index.retrieval import evaluate
+        from sleepfm_index.evaluation.retrieval import evaluate
 
         return evaluate(self, **asked)
 
     def probe(self, label: str, **asked: Any) -> Assessment:
         """Measure what a linear probe reads from the vectors, subjects kept apart.
 
-        See :func:`sleepfm_index.probe.probe`; needs scikit-learn.
+        See :func:`sleepfm_index.evaluation.probe.probe`; needs scikit-learn.
         """
-        from sleepfm_index.probe import probe
+        from sleepfm_index.evaluation.probe import probe
 
         return probe(self, label, **asked)
 
     def few_shot(self, label: str, shots: Sequence[int], **asked: Any) -> Result:
         """Measure a probe that learns from few subjects.
 
-        See :func:`sleepfm_index.fewshot.few_shot`; needs scikit-learn.
+        See :func:`sleepfm_index.evaluation.fewshot.few_shot`; needs scikit-learn.
         """
-        from sleepfm_index.fewshot import few_shot
+        from sleepfm_index.evaluation.fewshot import few_shot
 
         return few_shot(self, label, shots, **asked)
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
         """Predict the label of every clip by a saved probe.
 
-        See :func:`sleepfm_index.predict.predict`.
+        See :func:`sleepfm_index.evaluation.predict.predict`.
         """
-        from sleepfm_index.linear import LinearProbe
-        from sleepfm_index.predict import predict
+        from sleepfm_index.evaluation.linear import LinearProbe
+        from sleepfm_index.evaluation.predict import predict
 
         return predict(self, LinearProbe.load(probe), where=where)
 
     def knn(self, label: str, **asked: Any) -> Assessment:
-        """Measure what the nearest labelled neighbours say; see :func:`sleepfm_index.knn.knn`."""
-        from sleepfm_index.knn import knn
+        """Measure what the nearest labelled neighbours say; see :mod:`.evaluation.knn`."""
+        from sleepfm_index.evaluation.knn import knn
 
         return knn(self, label, **asked)
 
     def neighbours(self, modality: str, to: str | None = None, **asked: Any) -> Result:
-        """Find the labelled neighbours of some clips; see :func:`sleepfm_index.knn.neighbours`."""
-        from sleepfm_index.knn import neighbours
+        """Find the labelled neighbours of some clips; see :mod:`.evaluation.knn`."""
+        from sleepfm_index.evaluation.knn import neighbours
 
         return neighbours(self, modality, to, **asked)
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.ranks import exact_scores
+from sleepfm_index.evaluation.ranks import exact_scores
 
 _ROWS: Final = 2048
 _COLUMNS: Final = 16_384

@@ -14,7 +14,7 @@ from sleepfm.contract import Contract
 from sleepfm.modality import Modality
 from sleepfm_index import private
 from sleepfm_index.errors import QueryError
-from sleepfm_index.plots import STAGE_COLOURS
+from sleepfm_index.evaluation.plots import STAGE_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

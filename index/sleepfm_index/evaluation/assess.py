@@ -10,9 +10,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.bootstrap import REPLICATES, draw_subjects, interval, subject_sums, weight_blocks
-from sleepfm_index.results import Result
-from sleepfm_index.scores import (
+from sleepfm_index.evaluation.bootstrap import (
+    REPLICATES,
+    draw_subjects,
+    interval,
+    subject_sums,
+    weight_blocks,
+)
+from sleepfm_index.evaluation.scores import (
     calibration_error,
     calibration_sums,
     confusion,
@@ -21,6 +26,7 @@ from sleepfm_index.scores import (
     regression_scores,
     regression_sums,
 )
+from sleepfm_index.results import Result
 
 MACRO: Final = "macro"
 """The row of a table that holds the mean over the classes with a test example."""

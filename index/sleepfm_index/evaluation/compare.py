@@ -9,17 +9,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.bootstrap import (
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.bootstrap import (
     REPLICATES,
     draw_subjects,
     interval,
     resampled_means,
     resampled_medians,
 )
-from sleepfm_index.columns import clip_columns, numbers
-from sleepfm_index.errors import QueryError
-from sleepfm_index.results import Result
-from sleepfm_index.retrieval import (
+from sleepfm_index.evaluation.columns import clip_columns, numbers
+from sleepfm_index.evaluation.retrieval import (
     DIRECTIONS,
     Facts,
     Gallery,
@@ -28,6 +27,7 @@ from sleepfm_index.retrieval import (
     rank_direction,
     sides_present,
 )
+from sleepfm_index.results import Result
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
@@ -55,7 +55,7 @@ def compare(
     other : Store
         What to compare with.
     where, gallery, seed, draws, among
-        Fields of :class:`sleepfm_index.retrieval.Gallery`; ``where`` is asked of ``store``.
+        Fields of :class:`~.retrieval.Gallery`; ``where`` is asked of ``store``.
     replicates : int
         Resamples of the subjects behind the 95 % intervals of the differences.
 

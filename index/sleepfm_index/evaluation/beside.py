@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sleepfm_index.assess import Predictions
-from sleepfm_index.columns import numbers
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.assess import Predictions
+from sleepfm_index.evaluation.columns import numbers
 
 
 def beside(path: str | Path, made: Predictions) -> tuple[Predictions, Predictions]:

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sleepfm_index.columns import clip_columns, has
 from sleepfm_index.errors import QueryError, StoreError
-from sleepfm_index.labelled import STAGES
-from sleepfm_index.linear import LinearProbe
-from sleepfm_index.output import write_whole
-from sleepfm_index.probe import check_features, predict_rows, reader
+from sleepfm_index.evaluation.columns import clip_columns, has
+from sleepfm_index.evaluation.labelled import STAGES
+from sleepfm_index.evaluation.linear import LinearProbe
+from sleepfm_index.evaluation.output import write_whole
+from sleepfm_index.evaluation.probe import check_features, predict_rows, reader
 from sleepfm_index.results import Result
 
 if TYPE_CHECKING:

@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from sleepfm_index.assess import MACRO, Predictions, class_rows, number_row
 from sleepfm_index.errors import QueryError
-from sleepfm_index.probe import Plan, Recipe, default_features, make_plan, predict_rows, reader
+from sleepfm_index.evaluation.assess import MACRO, Predictions, class_rows, number_row
+from sleepfm_index.evaluation.probe import (
+    Plan,
+    Recipe,
+    default_features,
+    make_plan,
+    predict_rows,
+    reader,
+)
 from sleepfm_index.results import Result
 
 if TYPE_CHECKING:
@@ -35,13 +42,13 @@ def few_shot(
     Parameters
     ----------
     label, on, recipe
-        As in :func:`sleepfm_index.probe.probe`.
+        As in :func:`sleepfm_index.evaluation.probe.probe`.
     shots : sequence of int
         How many subjects to learn from.
     repeats : int
         How often they are drawn.
     **asked
-        Further arguments of :func:`sleepfm_index.probe.make_plan`.
+        Further arguments of :func:`sleepfm_index.evaluation.probe.make_plan`.
 
     Returns
     -------

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
-from sleepfm_index.output import write_whole
+from sleepfm_index.evaluation.output import write_whole
 
 FORMAT_VERSION: Final = 1
 _KEY: Final = "sleepfm_probe"

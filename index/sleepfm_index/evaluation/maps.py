@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
-from sleepfm_index.columns import clip_columns, codes, has, numbers
 from sleepfm_index.errors import QueryError
-from sleepfm_index.plots import STAGE_COLOURS, axes
+from sleepfm_index.evaluation.columns import clip_columns, codes, has, numbers
+from sleepfm_index.evaluation.plots import STAGE_COLOURS, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

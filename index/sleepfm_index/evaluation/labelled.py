@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.columns import clip_columns, codes, numbers
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.columns import clip_columns, codes, numbers
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store

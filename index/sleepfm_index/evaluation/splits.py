@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
-from sleepfm_index.labelled import Labels
+from sleepfm_index.evaluation.labelled import Labels
 
 
 def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:

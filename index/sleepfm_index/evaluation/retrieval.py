@@ -11,16 +11,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
-from sleepfm_index.bootstrap import (
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.bootstrap import (
     REPLICATES,
     draw_subjects,
     interval,
     resampled_means,
     resampled_medians,
 )
-from sleepfm_index.columns import clip_columns, codes, has, numbers
-from sleepfm_index.errors import QueryError
-from sleepfm_index.ranks import ranks_and_hits, true_ranks
+from sleepfm_index.evaluation.columns import clip_columns, codes, has, numbers
+from sleepfm_index.evaluation.ranks import ranks_and_hits, true_ranks
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
 

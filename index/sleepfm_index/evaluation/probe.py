@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
-from sleepfm_index.assess import Assessment, Predictions, assess
-from sleepfm_index.beside import beside as read_beside
-from sleepfm_index.bootstrap import REPLICATES
-from sleepfm_index.columns import has
 from sleepfm_index.errors import QueryError
-from sleepfm_index.labelled import Labels, read_labels
-from sleepfm_index.linear import LinearProbe, fit_classes, fit_number
-from sleepfm_index.splits import check_apart, check_classes, deal_folds, subjects_of
+from sleepfm_index.evaluation.assess import Assessment, Predictions, assess
+from sleepfm_index.evaluation.beside import beside as read_beside
+from sleepfm_index.evaluation.bootstrap import REPLICATES
+from sleepfm_index.evaluation.columns import has
+from sleepfm_index.evaluation.labelled import Labels, read_labels
+from sleepfm_index.evaluation.linear import LinearProbe, fit_classes, fit_number
+from sleepfm_index.evaluation.splits import check_apart, check_classes, deal_folds, subjects_of
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
@@ -100,7 +100,7 @@ def probe(
     Parameters
     ----------
     label, kind, classes
-        As in :func:`sleepfm_index.labelled.read_labels`.
+        As in :func:`sleepfm_index.evaluation.labelled.read_labels`.
     on : sequence of str, optional
         Modalities, joined by ``+`` for concatenated vectors; by default each one that clips have,
         and all together.
@@ -118,12 +118,12 @@ def probe(
         Resamples of the subjects behind the 95 % intervals.
     beside : path, optional
         Another model's predictions of the same clips, scored in the same table; see
-        :func:`sleepfm_index.beside.beside`.
+        :func:`sleepfm_index.evaluation.beside.beside`.
 
     Returns
     -------
     Assessment
-        As from :func:`sleepfm_index.assess.assess`.
+        As from :func:`sleepfm_index.evaluation.assess.assess`.
 
     Raises
     ------

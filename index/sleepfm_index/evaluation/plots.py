@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.assess import Predictions
 from sleepfm_index.errors import QueryError
-from sleepfm_index.scores import BINS
+from sleepfm_index.evaluation.assess import Predictions
+from sleepfm_index.evaluation.scores import BINS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from sleepfm_index.evaluation.retrieval import Ranked
     from sleepfm_index.results import Result
-    from sleepfm_index.retrieval import Ranked
 
 STAGE_COLOURS: Final = {
     "W": "#e69f00",

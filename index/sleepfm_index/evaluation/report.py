@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sleepfm_index import figures, plots
-from sleepfm_index.assess import Assessment
 from sleepfm_index.errors import QueryError
-from sleepfm_index.maps import embedding_map
-from sleepfm_index.output import write_whole
+from sleepfm_index.evaluation import figures, plots
+from sleepfm_index.evaluation.assess import Assessment
+from sleepfm_index.evaluation.maps import embedding_map
+from sleepfm_index.evaluation.output import write_whole
+from sleepfm_index.evaluation.strips import signal_strips
 from sleepfm_index.results import Result
-from sleepfm_index.strips import signal_strips
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -275,7 +275,7 @@ def neighbour_strips(store: Store, query: int, found: Result, *, substitute: boo
     Parameters
     ----------
     found : Result
-        As from :func:`sleepfm_index.knn.neighbours`.
+        As from :func:`sleepfm_index.evaluation.knn.neighbours`.
     """
     rows = found.to_pylist()
     own = store.metadata.rows(np.array([query])).to_pylist()[0]

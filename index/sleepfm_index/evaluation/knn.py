@@ -11,16 +11,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
-from sleepfm_index.assess import Assessment, Predictions, assess
-from sleepfm_index.bootstrap import REPLICATES
-from sleepfm_index.columns import clip_columns, codes, has
 from sleepfm_index.errors import QueryError
-from sleepfm_index.labelled import Labels, read_labels
-from sleepfm_index.nearest import nearest
+from sleepfm_index.evaluation.assess import Assessment, Predictions, assess
+from sleepfm_index.evaluation.bootstrap import REPLICATES
+from sleepfm_index.evaluation.columns import clip_columns, codes, has
+from sleepfm_index.evaluation.labelled import Labels, read_labels
+from sleepfm_index.evaluation.nearest import nearest
+from sleepfm_index.evaluation.splits import check_apart, check_classes, subjects_of
 from sleepfm_index.query import EXCLUSIONS
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
-from sleepfm_index.splits import check_apart, check_classes, subjects_of
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
@@ -85,7 +85,7 @@ def knn(
     Parameters
     ----------
     label, kind, classes
-        As in :func:`sleepfm_index.labelled.read_labels`.
+        As in :func:`sleepfm_index.evaluation.labelled.read_labels`.
     modality : {"bas", "ecg", "resp"}
         What to search with.
     to : {"bas", "ecg", "resp", "others"}, optional
@@ -106,7 +106,7 @@ def knn(
     Returns
     -------
     Assessment
-        As from :func:`sleepfm_index.assess.assess`; ``answered`` is the share not abstained from.
+        As from :func:`~.assess.assess`; ``answered`` is the share not abstained from.
 
     Raises
     ------

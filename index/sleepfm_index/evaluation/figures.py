@@ -1,4 +1,4 @@
-"""Pages of figures: several axes of :mod:`sleepfm_index.plots` in one file."""
+"""Pages of figures: several axes of :mod:`sleepfm_index.evaluation.plots` in one file."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import plots
-from sleepfm_index.assess import Assessment, Predictions
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation import plots
+from sleepfm_index.evaluation.assess import Assessment, Predictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
