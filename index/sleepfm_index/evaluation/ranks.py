@@ -12,6 +12,9 @@ _COLUMNS: Final = 8192
 # Rounding of a float32 inner product of 512 terms of unit vectors is at most 512 x 2^-24; scores
 # closer than twice that are compared again in float64.
 _CLOSE: Final = 2 * 512 * 2.0**-24
+_EQUAL: Final = 1e-12
+"""Scores closer than this are equal: far below what float16 vectors can tell, above the rounding
+of a float64 product in any order of its terms."""
 
 
 def true_ranks(queries: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -96,8 +99,13 @@ def _at_least(
     low = (own - _CLOSE).astype(np.float32)[:, None]
     count = (scores > high).sum(axis=1)
     rows, columns = np.nonzero((scores >= low) & (scores <= high))
+    if 8 * len(rows) > scores.size:
+        # Nearly constant vectors: one product is cheaper than one by one.
+        exact = block.astype(np.float64) @ targets.T.astype(np.float64)
+        close = (scores >= low) & (scores <= high)
+        return np.asarray(count + (close & (exact >= own[:, None] - _EQUAL)).sum(axis=1), np.int64)
     for at in range(0, len(rows), 65536):
         r, c = rows[at : at + 65536], columns[at : at + 65536]
         exact = exact_scores(block[r], targets[c])
-        count += np.bincount(r, exact >= own[r], minlength=len(block)).astype(np.int64)
+        count += np.bincount(r, exact >= own[r] - _EQUAL, minlength=len(block)).astype(np.int64)
     return np.asarray(count, np.int64)
