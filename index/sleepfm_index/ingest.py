@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,15 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.clips import Clips, cut_clips
-from sleepfm.contract import Contract
-from sleepfm.errors import RecordingError, SleepFMError, WeightsError
+from sleepfm.errors import RecordingError, SleepFMError
 from sleepfm.modality import Modality
-from sleepfm.recordings import RecordingFile, find_recordings, read_recording
+from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.annotations import Coding
-from sleepfm.recordings.channels import ChannelMap, match_channels
-from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.telling import telling
 from sleepfm_index import private
-from sleepfm_index.disk import fingerprint
 from sleepfm_index.errors import QueryError
 from sleepfm_index.manifest import WeightsIdentity
-from sleepfm_index.query import clip_position
+from sleepfm_index.preparation import Preparation
 from sleepfm_index.rows import segment_rows
 from sleepfm_index.store import Store
 from sleepfm_index.subjects import Subjects, no_subjects, read_subjects
@@ -85,43 +79,6 @@ class BuildReport:
     def clips_added(self) -> int:
         """Clips that this build added."""
         return sum(o.clips for o in self.outcomes)
-
-
-@dataclass(frozen=True)
-class Preparation:
-    """How a file is to be prepared; with the file's content it decides the vectors."""
-
-    contract: Contract
-    substitute: bool = False
-    channels: Path | None = None
-    strict: bool = False
-    coding: Coding | None = None
-
-    def read(self, path: Path, annotations: Path | None = None) -> Recording:
-        """Read a recording and its scoring."""
-        return read_recording(path, annotations, coding=self.coding)
-
-    def prepare(self, path: Path) -> tuple[Recording, ChannelMap, Clips]:
-        """Read a recording, find its channels and cut it into clips."""
-        recording = self.read(path)
-        return recording, *self.cut(recording)
-
-    def cut(self, recording: Recording) -> tuple[ChannelMap, Clips]:
-        """Find a recording's channels and cut it into clips."""
-        channels = match_channels(
-            recording, self.contract, substitute=self.substitute, overrides=self.channels
-        )
-        return channels, cut_clips(recording, channels, self.contract, strict=self.strict)
-
-    def key(self, recording: Recording, weights: WeightsIdentity) -> str:
-        """Content key: SHA-256 over (sources, contract, weights, choice of channels)."""
-        parts = [fingerprint(source).sha256 for source in recording.sources]
-        parts += [self.contract.sha256, weights.sha256, f"substitute={self.substitute}"]
-        if self.channels is not None:
-            parts.append(fingerprint(self.channels).sha256)
-        if self.coding is not None:
-            parts.append(f"coding={self.coding}")
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def build(
@@ -301,54 +258,3 @@ def identity_of(weights: Weights) -> WeightsIdentity:
     """Give what a manifest keeps of weights."""
     note = "" if weights.trained else "UNTRAINED: a seeded random initialisation"
     return WeightsIdentity(weights.name, weights.sha256, weights.trained, note)
-
-
-def encode_clip(
-    store: Store, file: Path, at: str, modality: Modality, weights: str | None = None
-) -> NDArray[np.float32]:
-    """Encode one clip of a recording as the store's own clips were.
-
-    Parameters
-    ----------
-    at : str
-        As in :class:`sleepfm_index.query.Question`.
-    weights : str, optional
-        Name or path of the store's weights; by default the name that the manifest states.
-
-    Returns
-    -------
-    ndarray of float32, shape [512]
-        A unit vector, rounded to float16 as in the store.
-
-    Raises
-    ------
-    QueryError
-        If the weights are not the store's, no clip covers ``at``, or it lacks the modality.
-    """
-    from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.weights import load_weights
-
-    if not file.is_file():
-        raise QueryError(f"there is no file {file}")
-    own = store.manifest.weights
-    try:
-        loaded = load_weights(weights or own.name)
-    except WeightsError as error:
-        raise QueryError(
-            f"the store was built with the weights {own.name}, which cannot be loaded ({error}); "
-            "name their file by --weights"
-        ) from error
-    if loaded.sha256 != own.sha256:
-        raise QueryError(
-            f"{loaded.name} ({loaded.sha256[:12]}) are not the store's weights {own.name} "
-            f"({own.sha256[:12]}); name those by --weights"
-        )
-    _, _, clips = Preparation(store.manifest.contract).prepare(file)
-    seconds = store.manifest.contract.clip_seconds
-    at_clip = clip_position(at, clips.start_s, clips.clock_s, seconds)
-    if not clips.filled[modality][at_clip]:
-        raise QueryError(f"{file.name} has no {modality} signal at {at}")
-    one = clips.signals[modality][at_clip : at_clip + 1]
-    vectors = Encoder(loaded).encode(modality, one).astype(np.float16)
-    stored: NDArray[np.float32] = vectors[0].astype(np.float32)
-    return stored

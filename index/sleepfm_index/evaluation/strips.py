@@ -104,7 +104,7 @@ def recording_file(store: Store, recording_id: str) -> Path:
 
 @lru_cache(maxsize=2)
 def _cached(path: Path, key: str, substitute: bool, channels: Path | None) -> Clips:
-    from sleepfm_index.ingest import Preparation
+    from sleepfm_index.preparation import Preparation
 
     return Preparation(_CONTRACTS[key], substitute, channels).prepare(path)[2]
 
