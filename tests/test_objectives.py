@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import parity
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-import parity
 from sleepfm.training.objectives import Objective, contrast
 
 OBJECTIVES: list[Objective] = ["pairwise", "leave-one-out"]
