@@ -97,6 +97,29 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def refuse_taken(out: Path, resume: bool) -> None:
+    """Refuse to write where a run has written, unless it is to go on.
+
+    Raises
+    ------
+    TrainingError
+        If its checkpoint or, without one, its weights are there.
+    """
+    checkpoint = _checkpoint_of(out)
+    if checkpoint.exists() and not resume:
+        raise TrainingError(
+            f"{checkpoint.name} is there already; go on with it by --resume, or name another --out."
+        )
+    if out.exists() and not checkpoint.exists():
+        raise TrainingError(
+            f"{out.name} is there already, without a checkpoint to go on from; name another --out."
+        )
+
+
+def _checkpoint_of(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.checkpoint.pt")
+
+
 def record_at_end(record: Metrics, history: list[Metrics]) -> Metrics:
     """Give a training record with the last epoch's metrics; timings are left out."""
     last = {k: v for k, v in history[-1].items() if k not in _TIMINGS}
@@ -160,17 +183,13 @@ def fit(
         )
     if run.device.type == "cpu":
         keep_freed_memory()
+    refuse_taken(out, resume)
     optimizer = _optimizer(task, recipe)
-    checkpoint = out.with_name(f"{out.stem}.checkpoint.pt")
+    checkpoint = _checkpoint_of(out)
     history: list[Metrics] = []
     torch.manual_seed(recipe.seed)
     if resume and checkpoint.exists():
         history = _restore(checkpoint, task, optimizer, recipe, run, identity)
-    elif checkpoint.exists() or out.exists():
-        taken = checkpoint if checkpoint.exists() else out
-        raise TrainingError(
-            f"{taken.name} is there already; go on with it by --resume, or name another --out."
-        )
     for epoch in range(len(history), recipe.epochs):
         metrics = {
             "epoch": epoch + 1,

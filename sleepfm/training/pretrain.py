@@ -19,7 +19,15 @@ from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
-from sleepfm.training.loop import Metrics, Run, Task, choose_precision, fit, record_at_end
+from sleepfm.training.loop import (
+    Metrics,
+    Run,
+    Task,
+    choose_precision,
+    fit,
+    record_at_end,
+    refuse_taken,
+)
 from sleepfm.training.metrics import gallery_metrics
 from sleepfm.training.objectives import OTHERS, Objective, contrast
 from sleepfm.training.recipe import AUTHORS, Precision, Recipe
@@ -77,6 +85,7 @@ def pretrain(
         torch.set_num_threads(threads)
     place = choose_device(device)
     run = Run(place, choose_precision(place, precision))
+    refuse_taken(out, resume)
     cohort = gather(data, out, recipe.seed, watch)
     chosen = {s: cohort.recordings(s) for s in ("pretrain", "valid")}
     modalities = _modalities(chosen["pretrain"])

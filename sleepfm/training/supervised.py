@@ -26,7 +26,15 @@ from sleepfm.modality import Modality
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
-from sleepfm.training.loop import Metrics, Run, Task, choose_precision, fit, record_at_end
+from sleepfm.training.loop import (
+    Metrics,
+    Run,
+    Task,
+    choose_precision,
+    fit,
+    record_at_end,
+    refuse_taken,
+)
 from sleepfm.training.metrics import class_metrics
 from sleepfm.training.recipe import AUTHORS, Precision, Recipe
 from sleepfm.training.splits import Split
@@ -96,6 +104,7 @@ def supervise(
         torch.set_num_threads(threads)
     place = choose_device(device)
     run = Run(place, choose_precision(place, precision))
+    refuse_taken(out, resume)
     cohort = gather(data, out, recipe.seed, watch)
     chosen = {"train": cohort.recordings(*labels.train), "valid": cohort.recordings("valid")}
     numbers = {stage: i for i, stage in enumerate(labels.classes)}
