@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests clean
+.PHONY: install demo test lint types tests crash trial-concurrency clean
 
 install: $(STAMP)
 
@@ -31,6 +31,13 @@ types: install
 
 tests: install
 	$(BIN)/python -m pytest
+
+# Every point at which a writer can die, and every fault of a disk: some 20 minutes.
+crash: install
+	$(BIN)/python tests/crash/harness.py
+
+trial-concurrency: install
+	$(BIN)/python tests/crash/concurrency.py --seconds 60
 
 clean:
 	rm -rf $(VENV) sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

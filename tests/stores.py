@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from sleepfm_index.manifest import WeightsIdentity
 from sleepfm_index.rows import segment_rows
 from sleepfm_index.schema import SUBJECT_COLUMNS
 from sleepfm_index.segment import SegmentData
+from sleepfm_index.store import Store
 from sleepfm_index.subjects import Subject, Subjects
 from sleepfm_index.writer import Writer
 
@@ -52,7 +54,8 @@ def drawn_segment(
     channels = ChannelMap({"ECG": SlotMatch("ECG", ("EKG",), "alias")}, ("Snore",))
     facts = {"nsrr_age": age, "nsrr_sex": "female"}
     cohort = Subjects({name: Subject(f"subject-{name}", "lab", facts)}, SUBJECT_COLUMNS)
-    return segment_rows(f"{seed:064x}", name, recording, channels, clips, vectors, cohort)
+    key = hashlib.sha256(f"{name} {seed}".encode()).hexdigest()
+    return segment_rows(key, name, recording, channels, clips, vectors, cohort)
 
 
 def drawn_store(
@@ -70,3 +73,14 @@ def drawn_store(
 def columns(table: pa.Table, *names: str) -> list[tuple[object, ...]]:
     """Some columns of a table as a list of tuples."""
     return list(zip(*(table[n].to_pylist() for n in names), strict=True))
+
+
+def content(store: Store) -> dict[int, tuple[object, ...]]:
+    """All that a store holds of each clip: its row and the bytes of its three vectors."""
+    rows = store.sql("SELECT * FROM clips ORDER BY clip_id").to_pylist()
+    ids = np.array([row["clip_id"] for row in rows], np.int64)
+    vectors = [store.vectors.of(ids, m)[0].astype(np.float16) for m in Modality]
+    return {
+        row["clip_id"]: (*row.items(), *(v[at].tobytes() for v in vectors))
+        for at, row in enumerate(rows)
+    }

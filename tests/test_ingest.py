@@ -65,6 +65,21 @@ def test_a_second_build_adds_nothing(cohort: Path, path: Path) -> None:
         assert store.manifest == before
 
 
+def test_a_withdrawn_recording_is_not_brought_back(cohort: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    sleepfm_index.build(path, [cohort], weights="untrained")
+    sleepfm_index.delete(path, recording="night-a")
+    for _ in range(2):
+        report = sleepfm_index.build(path, [cohort], weights="untrained")
+        assert [(o.status, o.reason) for o in report.outcomes] == [
+            ("left out", "it was deleted from this store"),
+            ("already there", ""),
+        ]
+        sleepfm_index.compact(path)
+    with sleepfm_index.open(path) as store:
+        assert len(store) == 4
+
+
 def test_a_build_in_two_parts_equals_one(cohort: Path, path: Path, tmp_path: Path) -> None:
     for name in ("night-a.edf", "night-b.edf"):
         sleepfm_index.build(tmp_path / "s", [cohort / name], weights="untrained")

@@ -10,15 +10,20 @@ import typer
 
 from sleepfm.errors import SleepFMError
 from sleepfm_cli.build import build
+from sleepfm_cli.compact import compact
+from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
 from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.query import query
+from sleepfm_cli.reindex import reindex
 from sleepfm_cli.render import say
 from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
+from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
+from sleepfm_cli.verify import verify
 from sleepfm_cli.weights import weights
 
 app = typer.Typer(
@@ -31,7 +36,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (demo, scan, build, query, sql, evaluate, info, simulate, pretrain):
+VERBS = (
+    *(demo, scan, build, query, sql, evaluate, info),
+    *(delete, compact, reindex, verify, snapshots, restore),
+    *(simulate, pretrain),
+)
+for verb in VERBS:
     app.command()(verb)
 app.add_typer(weights, name="weights")
 

@@ -65,24 +65,30 @@ def query(
             weights=weights,
         )
         trained = opened.manifest.weights.trained
+        files = opened.files()
     if format is not Format.table:
         show_arrow(result.table, format)
         return
     say(result.note)
     if not trained:
         say("untrained weights: these neighbours mean nothing", "bold yellow")
-    show_table(
+    rows = [
         [
-            (
-                hit["rank"],
-                f"{hit['score']:.4f}",
-                hit["clip_id"],
-                hit["recording_id"],
-                hit["subject_id"],
-                clock(hit["clock"], hit["start_s"]),
-                hit["stage"],
-            )
-            for hit in result.to_pylist()
-        ],
-        ("rank", "score", "clip_id", "recording", "subject", "time", "stage"),
-    )
+            hit["rank"],
+            f"{hit['score']:.4f}",
+            hit["clip_id"],
+            hit["recording_id"],
+            hit["subject_id"],
+            clock(hit["clock"], hit["start_s"]),
+            hit["stage"],
+        ]
+        for hit in result.to_pylist()
+    ]
+    columns = ["rank", "score", "clip_id", "recording", "subject", "time", "stage"]
+    named = [files.get(row[3]) for row in rows]
+    if any(file and file.stem != row[3] for file, row in zip(named, rows, strict=True)):
+        # Hashed ids tell a person nothing; who holds private/ may see the files behind them.
+        columns.append("file")
+        for file, row in zip(named, rows, strict=True):
+            row.append(file.name if file else None)
+    show_table(rows, columns)

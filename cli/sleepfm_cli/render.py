@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _WIDE = 200
+_NUMBER = re.compile(r"-?[\d,.]+(e[+-]?\d+)?( \([\d.]+\))?|-|nan")
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
 """Where progress, warnings and errors go."""
@@ -49,7 +51,7 @@ def show_table(
     rows: Iterable[Sequence[object]], columns: Sequence[str], *, title: str = ""
 ) -> None:
     """Print rows as a table on stdout; columns of numbers are set flush right."""
-    rows = list(rows)
+    texts = [[cell(value) for value in row] for row in rows]
     table = Table(
         title=title or None,
         title_justify="left",
@@ -58,10 +60,10 @@ def show_table(
         show_header=any(columns),
     )
     for at, name in enumerate(columns):
-        numeric = all(isinstance(row[at], (int, float)) or row[at] is None for row in rows)
-        table.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
+        numeric = texts and all(_NUMBER.fullmatch(row[at]) for row in texts)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in texts:
+        table.add_row(*map(Text, row))
     answers().print(table)
 
 

@@ -10,6 +10,7 @@
 Opening and searching a store does not import torch; building one does.
 """
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,27 +19,45 @@ from sleepfm_index.errors import (
     CommitConflict,
     FormatError,
     QueryError,
+    SnapshotGone,
     StoreError,
     StoreLocked,
 )
+from sleepfm_index.history import Snapshot, snapshots
 from sleepfm_index.results import Result
 from sleepfm_index.store import Store
 
 if TYPE_CHECKING:
+    from sleepfm_index.compaction import Compaction, compact
+    from sleepfm_index.deletion import Deletion, delete
     from sleepfm_index.ingest import BuildReport, build
+    from sleepfm_index.restoring import restore
+    from sleepfm_index.verification import Verification, verify
+    from sleepfm_index.writer import reindex
 
 __all__ = [
     "BuildReport",
     "CommitConflict",
+    "Compaction",
+    "Deletion",
     "FormatError",
     "QueryError",
     "Result",
+    "Snapshot",
+    "SnapshotGone",
     "Store",
     "StoreError",
     "StoreLocked",
+    "Verification",
     "__version__",
     "build",
+    "compact",
+    "delete",
     "open",
+    "reindex",
+    "restore",
+    "snapshots",
+    "verify",
 ]
 
 
@@ -60,10 +79,23 @@ def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A00
     return Store(path, threads=threads)
 
 
-def __getattr__(name: str) -> Any:
-    # Building needs torch and the readers, which take seconds to import; searching does not.
-    if name in ("build", "BuildReport"):
-        from sleepfm_index import ingest
+# Building needs torch and the readers, which take seconds to import; searching does not. What
+# changes a store is imported when it is used, too.
+_LATER = {
+    "BuildReport": "ingest",
+    "build": "ingest",
+    "Compaction": "compaction",
+    "compact": "compaction",
+    "Deletion": "deletion",
+    "delete": "deletion",
+    "reindex": "writer",
+    "restore": "restoring",
+    "Verification": "verification",
+    "verify": "verification",
+}
 
-        return getattr(ingest, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"sleepfm_index.{_LATER[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,23 +15,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
-from sleepfm_index.disk import fingerprint, publish_file
+from sleepfm_index.disk import Sink, check_plain, fingerprint, publish_file
 from sleepfm_index.errors import FormatError
 from sleepfm_index.manifest import IndexEntry
 from sleepfm_index.schema import target_parts
-from sleepfm_index.segment import check_size
 
 FOLDER: Final = "indexes"
 EXACT_FLOAT16: Final = "exact, float16"
 EXACT_FLOAT32: Final = "exact, float32"
 
+_READING: Final = threading.Lock()
+
 # Below this many queries FAISS >= 1.14.2 scans without BLAS, up to 20x slower at 512 dimensions.
 faiss.cvar.distance_compute_blas_threshold = 1
 
 
+# A child of fork() has none of its parent's OpenMP threads and would wait for them for ever.
+_forked = False
+
+
+def _keep_to_one_thread() -> None:
+    global _forked
+    _forked = True
+    faiss.omp_set_num_threads(1)
+
+
+os.register_at_fork(after_in_child=_keep_to_one_thread)
+
+
 def use_threads(threads: int) -> None:
-    """Set how many threads FAISS may use, in this process."""
-    faiss.omp_set_num_threads(threads)
+    """Set how many threads FAISS may use, in this process; a forked child keeps to one."""
+    faiss.omp_set_num_threads(1 if _forked else threads)
 
 
 def exact_kind(target: str) -> str:
@@ -63,9 +80,13 @@ def write_exact(
     for clip_ids, vectors in blocks:
         if len(clip_ids):
             index.add_with_ids(vectors, clip_ids)
-    name = hashlib.sha256("\n".join([kind, *segments]).encode()).hexdigest()[:16]
-    file = f"{target}-{name}.faiss"
-    entry = publish_file(store / FOLDER / file, lambda path: faiss.write_index(index, str(path)))
+    # A name is never used twice: an earlier snapshot may still name the file it knows.
+    file = f"{target}-{uuid.uuid4().hex[:16]}.faiss"
+
+    def write(sink: Sink) -> None:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(sink.write))
+
+    entry = publish_file(store / FOLDER / file, write)
     return IndexEntry(target, file, kind, int(index.ntotal), segments, entry)
 
 
@@ -79,18 +100,30 @@ def open_index(store: Path, entry: IndexEntry) -> Any:
     FormatError
         If the file is not the one that the manifest names.
     """
-    path = store / FOLDER / entry.file
-    check_size(path, entry.entry.bytes)
+    path = check_plain(store, FOLDER, entry.file, size=entry.entry.bytes)
     if fingerprint(path) != entry.entry:
         raise FormatError(f"{path} was changed after it was published; rebuild it with reindex")
-    faiss.set_deserialization_vector_byte_limit(max(entry.entry.bytes, 1))
     try:
-        index = faiss.read_index(str(path), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP_IFC)
+        with _limited(entry.entry.bytes):
+            index = faiss.read_index(str(path), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise FormatError(f"FAISS cannot read {path}; rebuild it with reindex") from error
     if index.d != EMBEDDING_DIM or index.ntotal != entry.rows:
         raise FormatError(f"{path} does not hold the rows that the manifest states")
     return index
+
+
+@contextmanager
+def _limited(size: int) -> Iterator[None]:
+    # No vector of a file is larger than the file. The limit is one for the whole process, so it
+    # is given back: others in it may read indexes, too.
+    with _READING:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(max(size, 1))
+        try:
+            yield
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
 
 
 def search(

@@ -6,15 +6,23 @@ renames can be read, and broken by tests, in one place.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
+import threading
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
-_CHUNK = 1 << 22
+from sleepfm_index.errors import FormatError
+
+_CHUNK: Final = 1 << 22
+_BUFFER: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,92 @@ def fingerprint(path: Path) -> FileEntry:
     return FileEntry(size, digest.hexdigest())
 
 
+class _Disk(io.RawIOBase):
+    """A file being made, for its owner alone; hashed on its way to the disk."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._handle = os.open(path, flags, 0o600)
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        piece = memoryview(data).cast("B")[:_CHUNK]
+        # Hashed on another core while the disk takes it; a thread costs less than a tenth of that.
+        hashing = threading.Thread(target=self._digest.update, args=(piece,))
+        hashing.start()
+        try:
+            rest = piece
+            while rest:
+                rest = rest[os.write(self._handle, rest) :]
+        finally:
+            hashing.join()
+        self._size += len(piece)
+        return len(piece)
+
+    def sync(self) -> FileEntry:
+        os.fsync(self._handle)
+        return FileEntry(self._size, self._digest.hexdigest())
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._handle)
+            super().close()
+
+
+class Sink(io.BufferedWriter):
+    """Where the content of a file is written to. It is durable after :meth:`sync`."""
+
+    def __init__(self, path: Path) -> None:
+        self._disk = _Disk(path)
+        super().__init__(self._disk, _BUFFER)
+
+    def sync(self) -> FileEntry:
+        """Make the content durable; give its size and SHA-256."""
+        self.flush()
+        return self._disk.sync()
+
+    def abandon(self) -> None:
+        """Close without writing what is still buffered."""
+        self._disk.close()
+        with contextlib.suppress(ValueError):  # what was buffered has nowhere to go
+            self.close()
+
+
+class NewFolder:
+    """A folder being made: its files are opened by name and written one after another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._sinks: dict[str, Sink] = {}
+
+    def file(self, name: str) -> Sink:
+        """Open another file of the folder for writing; it stays open until all are synced."""
+        self._sinks[name] = Sink(self._path / name)
+        return self._sinks[name]
+
+    def sync(self) -> dict[str, FileEntry]:
+        """Make the files and their names durable."""
+        for sink in self._sinks.values():
+            sink.flush()
+        # Together, so that the file system does with one flush what it can.
+        with ThreadPoolExecutor(max(1, len(self._sinks))) as pool:
+            entries = dict(zip(self._sinks, pool.map(Sink.sync, self._sinks.values()), strict=True))
+        for sink in self._sinks.values():
+            sink.close()
+        sync_folder(self._path)
+        return entries
+
+    def abandon(self) -> None:
+        """Remove the folder with all that was written."""
+        for sink in self._sinks.values():
+            sink.abandon()
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
 def make_folder(path: Path) -> None:
     """Create a folder that only its owner can enter, and make its name durable."""
     if not path.is_dir():
@@ -52,17 +146,7 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def sync_file(path: Path) -> None:
-    """Make the content of a file durable, and the file private to its owner."""
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.fchmod(handle, 0o600)
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def publish_file(path: Path, write: Callable[[Path], None]) -> FileEntry:
+def publish_file(path: Path, write: Callable[[Sink], object]) -> FileEntry:
     """Write a file under a temporary name, then give it its own in one step.
 
     Parameters
@@ -70,41 +154,94 @@ def publish_file(path: Path, write: Callable[[Path], None]) -> FileEntry:
     path : Path
         Final place; an existing file there is replaced.
     write : callable
-        Writes the whole content to the path it is given.
+        Writes the whole content to the sink it is given.
     """
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    aside = _aside(path)
+    sink = Sink(aside)
     try:
-        write(aside)
-        sync_file(aside)
-        entry = fingerprint(aside)
+        write(sink)
+        entry = sink.sync()
+        sink.close()
         aside.replace(path)
     except BaseException:
+        sink.abandon()
         aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
     return entry
 
 
-def publish_folder(path: Path, write: Callable[[Path], None]) -> dict[str, FileEntry]:
+def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str, FileEntry]:
     """Write a folder of files under a temporary name, then give it its own in one step.
 
-    A folder that already stands at ``path`` was never committed (names are content hashes) and is
-    replaced.
+    A folder that already stands at ``path`` was left by a process that died before its commit (no
+    two commits share a name) and is replaced.
     """
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    aside = _aside(path)
     aside.mkdir(mode=0o700)
+    folder = NewFolder(aside)
     try:
-        write(aside)
-        entries = {}
-        for file in sorted(aside.iterdir()):
-            sync_file(file)
-            entries[file.name] = fingerprint(file)
-        sync_folder(aside)
+        write(folder)
+        entries = folder.sync()
         if path.exists():
             shutil.rmtree(path)
         aside.rename(path)
     except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
+        folder.abandon()
         raise
     sync_folder(path.parent)
     return entries
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Give a file a second name: a hard link, or a copy where the file system knows no links."""
+    with contextlib.suppress(FileNotFoundError):
+        other.unlink()
+    try:
+        other.hardlink_to(path)
+    except OSError:
+        publish_file(other, lambda sink: sink.write(path.read_bytes()))
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole folder; a link is removed, never followed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def left_aside(folder: Path) -> list[Path]:
+    """Files and folders that a process was writing in a folder when it died."""
+    return sorted(folder.glob(".*.tmp"))
+
+
+def check_plain(store: Path, *names: str, size: int) -> Path:
+    """Refuse a published file that is missing, reached by a link, or not as long as it should be.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder, which may itself be named by a link.
+    *names : str
+        Folders below it, and the file.
+    size : int
+        Bytes that the manifest states.
+    """
+    path = store
+    for name in names:
+        path = path / name
+        if path.is_symlink():
+            raise FormatError(f"{path} is a link; a store holds none, so it is not followed")
+    if not path.is_file():
+        raise FormatError(f"{path} is missing or not a plain file; run `sleepfm-index verify`")
+    actual = path.stat().st_size
+    if actual != size:
+        raise FormatError(
+            f"{path} has {actual:,} bytes, the manifest states {size:,}; run `sleepfm-index verify`"
+        )
+    return path
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")

@@ -19,5 +19,9 @@ class StoreLocked(StoreError):
     """Another process is writing; retry when it is done."""
 
 
+class SnapshotGone(StoreError):
+    """A compaction removed the files of the snapshot that was open; open it again and retry."""
+
+
 class QueryError(StoreError):
     """The question does not fit the store: an unknown clip, column or modality; change it."""

@@ -241,6 +241,8 @@ class _Worker:
             key = self._preparation.key(recording, self._identity)
             if key in self._writer.manifest.sources:
                 return Outcome(file.path, "already there")
+            if key in self._writer.manifest.withdrawn:
+                return Outcome(file.path, "left out", "it was deleted from this store")
             name = self._name(file.stem)
             channels, clips = self._preparation.cut(recording)
             vectors = {m: self._encoder.encode(m, x) for m, x in clips.signals.items()}

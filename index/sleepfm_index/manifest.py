@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
@@ -20,6 +24,10 @@ FORMAT_VERSION: Final = 1
 FEATURES: Final[frozenset[str]] = frozenset()
 """Feature flags this version understands; a store with any other is refused."""
 
+_LARGEST: Final = 1 << 28
+"""Bytes; 14,000 segments take about 20 MB."""
+_MOST_CLIPS: Final = 1 << 31
+"""Clip ids stay below this (two million nights), so a hostile count cannot ask for all memory."""
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
@@ -49,6 +57,11 @@ class SegmentEntry:
     columns: tuple[str, ...]
     files: Mapping[str, FileEntry]
 
+    @cached_property
+    def line(self) -> str:
+        """The segment as JSON, kept because every commit writes it again."""
+        return json.dumps(asdict(self))
+
 
 @dataclass(frozen=True)
 class IndexEntry:
@@ -74,17 +87,29 @@ class Manifest:
     segments: tuple[SegmentEntry, ...] = ()
     indexes: tuple[IndexEntry, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
-    features: tuple[str, ...] = field(default=())
+    withdrawn: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
         """Clips in all segments, deleted ones left out."""
         return sum(s.rows for s in self.segments) - sum(b - a + 1 for a, b in self.deleted)
 
-    @property
+    @cached_property
     def sources(self) -> frozenset[str]:
-        """Content keys of every recording in the store."""
-        return frozenset(key for segment in self.segments for key in segment.sources)
+        """Content keys of every recording in the store, withdrawn ones left out."""
+        keys = {key for segment in self.segments for key in segment.sources}
+        return frozenset(keys.difference(self.withdrawn))
+
+    @property
+    def stored_ids(self) -> int:
+        """Clip ids of the segments lie below this; at most ``next_clip_id``."""
+        return max((s.last_clip_id + 1 for s in self.segments), default=0)
+
+    @property
+    def names(self) -> tuple[frozenset[str], frozenset[str]]:
+        """Folders in ``segments/`` and files in ``indexes/`` that belong to the snapshot."""
+        return frozenset(s.id for s in self.segments), frozenset(i.file for i in self.indexes)
 
     def with_segment(self, segment: SegmentEntry) -> Manifest:
         """Give the manifest with one segment more and the clip ids moved on."""
@@ -94,9 +119,38 @@ class Manifest:
             next_clip_id=max(self.next_clip_id, segment.last_clip_id + 1),
         )
 
+    def without_clips(self, clip_ids: NDArray[np.int64], withdrawn: tuple[str, ...]) -> Manifest:
+        """Give the manifest with clips of the store (ascending ids) and recordings hidden."""
+        ranges = sorted([*self.deleted, *as_ranges(clip_ids)])
+        merged: list[tuple[int, int]] = []
+        for first, last in ranges:
+            if merged and merged[-1][1] + 1 == first:
+                first = merged.pop()[0]
+            merged.append((first, last))
+        keys = dict.fromkeys([*self.withdrawn, *withdrawn])
+        return replace(self, deleted=tuple(merged), withdrawn=tuple(keys))
 
-def read_manifest(store: Path) -> Manifest:
-    """Read and check ``manifest.json``.
+    def live(self, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of the given clips are not deleted."""
+        if not self.deleted:
+            return np.ones(len(clip_ids), bool)
+        first, last = np.array(self.deleted, np.int64).T
+        at = np.searchsorted(first, clip_ids, side="right") - 1
+        return np.asarray((at < 0) | (clip_ids > last[at]), dtype=bool)
+
+
+def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Write ascending ids as ``(first, last)`` runs, both included."""
+    if not len(clip_ids):
+        return []
+    breaks = np.flatnonzero(np.diff(clip_ids) != 1)
+    first = clip_ids[np.r_[0, breaks + 1]]
+    last = clip_ids[np.r_[breaks, len(clip_ids) - 1]]
+    return list(zip(first.tolist(), last.tolist(), strict=True))
+
+
+def read_manifest(store: Path, name: str = FILE_NAME) -> Manifest:
+    """Read and check ``manifest.json``, or an earlier one kept under another name.
 
     Raises
     ------
@@ -104,14 +158,16 @@ def read_manifest(store: Path) -> Manifest:
         If there is none, it is damaged, names a path outside the store, or is of a format or has a
         feature that this version does not know.
     """
-    path = store / FILE_NAME
+    path = store / name
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        if path.is_symlink() or path.stat().st_size > _LARGEST:
+            raise FormatError(f"{path} is a link or larger than a manifest can be")
+        plain = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise FormatError(
             f"no store at {store}; make one with `sleepfm-index build` or name another by --store"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
     if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise FormatError(f"{path} is not the manifest of a sleepfm-index store")
@@ -121,7 +177,10 @@ def read_manifest(store: Path) -> Manifest:
             f"the store is of format version {version}, this program reads {FORMAT_VERSION}; "
             "upgrade sleepfm-index"
         )
-    unknown = set(map(str, plain.get("features", []))) - FEATURES
+    features = plain.get("features")
+    if not isinstance(features, list):
+        raise FormatError(f"{path} is damaged: no list of features")
+    unknown = set(map(str, features)) - FEATURES
     if unknown:
         raise FormatError(
             f"the store uses features this program does not know: {', '.join(sorted(unknown))}; "
@@ -135,37 +194,36 @@ def read_manifest(store: Path) -> Manifest:
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
     """Replace ``manifest.json`` in one step; when it returns, the commit is durable."""
-    text = json.dumps(_to_json(manifest), indent=1)
-    publish_file(store / FILE_NAME, lambda path: _write_text(path, text))
+    text = _to_text(manifest)
+    publish_file(store / FILE_NAME, lambda sink: sink.write(text.encode()))
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _to_json(manifest: Manifest) -> dict[str, Any]:
-    plain = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(manifest)}
-    plain["contract"] = manifest.contract.to_json()
-    plain["contract_sha256"] = manifest.contract.sha256
-    return plain
+def _to_text(manifest: Manifest) -> str:
+    # One line a segment and a key: to be read by people, and quick to write again.
+    plain = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "snapshot": manifest.snapshot,
+        "uuid": manifest.uuid,
+        "features": manifest.features,
+        "weights": asdict(manifest.weights),
+        "contract": manifest.contract.to_json(),
+        "contract_sha256": manifest.contract.sha256,
+        "next_clip_id": manifest.next_clip_id,
+        "deleted": manifest.deleted,
+        "withdrawn": manifest.withdrawn,
+        "indexes": [asdict(index) for index in manifest.indexes],
+    }
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in plain.items()]
+    segments = ",\n".join(segment.line for segment in manifest.segments)
+    return "{" + ",\n".join([*lines, f'"segments": [\n{segments}\n]']) + "}\n"
 
 
 def _from_json(plain: Mapping[str, Any]) -> Manifest:
     contract = Contract.from_json(plain["contract"])
     if contract.sha256 != plain["contract_sha256"]:
         raise ValueError("the contract does not match its hash")
-    segments = tuple(
-        SegmentEntry(
-            id=_safe(s["id"]),
-            rows=_count(s["rows"]),
-            first_clip_id=_count(s["first_clip_id"]),
-            last_clip_id=_count(s["last_clip_id"]),
-            sources=tuple(map(str, s["sources"])),
-            columns=tuple(map(str, s["columns"])),
-            files={_safe(name): _entry(e) for name, e in s["files"].items()},
-        )
-        for s in plain["segments"]
-    )
+    segments = tuple(_segment(s) for s in plain["segments"])
     indexes = tuple(
         IndexEntry(
             target=str(i["target"]),
@@ -177,7 +235,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         )
         for i in plain["indexes"]
     )
-    return Manifest(
+    manifest = Manifest(
         uuid=str(plain["uuid"]),
         weights=WeightsIdentity(**plain["weights"]),
         contract=contract,
@@ -186,8 +244,38 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         segments=segments,
         indexes=indexes,
         deleted=tuple((_count(a), _count(b)) for a, b in plain["deleted"]),
+        withdrawn=tuple(map(str, plain["withdrawn"])),
         features=tuple(map(str, plain["features"])),
     )
+    _check_ids(manifest)
+    return manifest
+
+
+def _segment(plain: Mapping[str, Any]) -> SegmentEntry:
+    return SegmentEntry(
+        id=_safe(plain["id"]),
+        rows=_count(plain["rows"]),
+        first_clip_id=_count(plain["first_clip_id"]),
+        last_clip_id=_count(plain["last_clip_id"]),
+        sources=tuple(map(str, plain["sources"])),
+        columns=tuple(map(str, plain["columns"])),
+        files={_safe(name): _entry(e) for name, e in plain["files"].items()},
+    )
+
+
+def _check_ids(manifest: Manifest) -> None:
+    # Segments' ranges follow each other and hold their rows; deleted ranges likewise.
+    if manifest.next_clip_id > _MOST_CLIPS:
+        raise ValueError(f"{manifest.next_clip_id} clips are more than a store can hold")
+    ranges = sorted((s.first_clip_id, s.last_clip_id, s.rows) for s in manifest.segments)
+    for known in (ranges, [(a, b, b - a + 1) for a, b in manifest.deleted]):
+        end = 0
+        for first, last, rows in known:
+            if not end <= first <= last < manifest.next_clip_id or rows > last - first + 1:
+                raise ValueError(f"clip ids {first} to {last} overlap others or were never given")
+            end = last + 1
+    if manifest.rows < 0 or not all(s.rows for s in manifest.segments):
+        raise ValueError("a segment without clips, or more clips deleted than there are")
 
 
 def _entry(plain: Mapping[str, Any]) -> FileEntry:

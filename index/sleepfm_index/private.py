@@ -14,7 +14,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from sleepfm_index.disk import make_folder, sync_folder
+from sleepfm_index.disk import make_folder, publish_file, sync_folder
 
 FOLDER: Final = "private"
 _FILES: Final = "files.jsonl"
@@ -65,3 +65,17 @@ def hashed_id(store: Path, stem: str) -> str:
             os.close(handle)
         sync_folder(path.parent)
     return hmac.new(path.read_bytes(), stem.encode(), hashlib.sha256).hexdigest()[:20]
+
+
+def keep_files(store: Path, recording_ids: set[str]) -> None:
+    """Forget the files of all other recordings."""
+    known = files(store)
+    if not known.keys() - recording_ids:
+        return
+    lines = [
+        json.dumps({"recording_id": name, "file": str(file)})
+        for name, file in known.items()
+        if name in recording_ids
+    ]
+    text = "".join(line + "\n" for line in lines)
+    publish_file(store / FOLDER / _FILES, lambda sink: sink.write(text.encode()))

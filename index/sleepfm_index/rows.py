@@ -41,8 +41,8 @@ def segment_rows(
     return SegmentData(
         key=key,
         clips=_clip_rows(recording_id, clips, subject, subjects.columns),
-        events=_event_rows(recording_id, clips, subject),
-        recordings=_recording_row(recording_id, recording, channels, clips, subject),
+        events=_event_rows(key, recording_id, clips, subject),
+        recordings=_recording_row(key, recording_id, recording, channels, clips, subject),
         vectors=stored,
     )
 
@@ -71,9 +71,10 @@ def _clip_rows(recording_id: str, clips: Clips, subject: Subject, known: pa.Sche
     return pa.table(values, schema=pa.schema([*fields, *known]))
 
 
-def _event_rows(recording_id: str, clips: Clips, subject: Subject) -> pa.Table:
+def _event_rows(key: str, recording_id: str, clips: Clips, subject: Subject) -> pa.Table:
     rows = [
         {
+            "source": key,
             "recording_id": recording_id,
             "subject_id": subject.subject_id,
             "onset_s": event.onset_s,
@@ -87,9 +88,15 @@ def _event_rows(recording_id: str, clips: Clips, subject: Subject) -> pa.Table:
 
 
 def _recording_row(
-    recording_id: str, recording: Recording, channels: ChannelMap, clips: Clips, subject: Subject
+    key: str,
+    recording_id: str,
+    recording: Recording,
+    channels: ChannelMap,
+    clips: Clips,
+    subject: Subject,
 ) -> pa.Table:
     row = {
+        "source": key,
         "recording_id": recording_id,
         "subject_id": subject.subject_id,
         "format": recording.format,

@@ -42,6 +42,7 @@ SUBJECT_COLUMNS: Final = pa.schema(
 
 EVENT_COLUMNS: Final = pa.schema(
     [
+        ("source", pa.string()),
         ("recording_id", pa.string()),
         ("subject_id", pa.string()),
         ("onset_s", pa.float64()),
@@ -50,10 +51,12 @@ EVENT_COLUMNS: Final = pa.schema(
         ("subtype", pa.string()),
     ]
 )
-"""Scored events, times in seconds from the recording's start."""
+"""Scored events, times in seconds from the recording's start; ``source``: the recording's content
+key."""
 
 RECORDING_COLUMNS: Final = pa.schema(
     [
+        ("source", pa.string()),
         ("recording_id", pa.string()),
         ("subject_id", pa.string()),
         ("format", pa.string()),

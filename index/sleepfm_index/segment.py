@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
-from sleepfm_index.disk import publish_folder
+from sleepfm_index.disk import NewFolder, Sink, check_plain, publish_folder
 from sleepfm_index.errors import FormatError
 from sleepfm_index.manifest import SegmentEntry
 from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS, VECTOR
@@ -21,6 +22,13 @@ FOLDER: Final = "segments"
 CLIPS: Final = "clips.parquet"
 EVENTS: Final = "events.parquet"
 RECORDINGS: Final = "recordings.parquet"
+TABLES: Final = (CLIPS, EVENTS, RECORDINGS)
+
+_VECTORS: Final = pa.schema([("vector", VECTOR)])
+_ROW_GROUP: Final = 122_880  # rows; DuckDB reads row groups in parallel
+_TABLE_BYTES: Final = 1 << 26
+_CLIP_BYTES: Final = 1 << 16
+"""A table may unpack to 64 MB and 64 KB a clip (measured: 0.2 KB); more is a bomb."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,11 @@ class SegmentData:
     Parameters
     ----------
     key : str
-        Name of the segment: the hash of (source content, contract, weights).
+        Content key of the recording: the hash of (source content, contract, weights); for several
+        recordings, a hash of what they were merged from.
     clips, events, recordings : pyarrow.Table
         As in :mod:`sleepfm_index.schema`; ``clips`` without ``clip_id``, which the commit gives.
-    vectors : dict of Modality to ndarray of float16, shape [n, 512]
+    vectors : mapping of Modality to ndarray of float16, shape [n, 512]
         Unit vectors, row by row with ``clips``; zero rows where a clip lacks the modality; a
         modality that no clip has is left out.
     """
@@ -42,7 +51,7 @@ class SegmentData:
     clips: pa.Table
     events: pa.Table
     recordings: pa.Table
-    vectors: dict[Modality, NDArray[np.float16]]
+    vectors: Mapping[Modality, NDArray[np.float16]]
 
 
 def vector_file(modality: Modality) -> str:
@@ -50,26 +59,44 @@ def vector_file(modality: Modality) -> str:
     return f"{modality}.arrow"
 
 
-def write_segment(store: Path, data: SegmentData, first_clip_id: int) -> SegmentEntry:
-    """Write and publish a segment; it belongs to the store once the manifest names it."""
-    rows = data.clips.num_rows
-    ids = pa.array(np.arange(first_clip_id, first_clip_id + rows, dtype=np.int64))
+def write_segment(
+    store: Path,
+    data: SegmentData,
+    clip_ids: NDArray[np.int64],
+    snapshot: int,
+    sources: tuple[str, ...] | None = None,
+) -> SegmentEntry:
+    """Write and publish a segment; it belongs to the store once the manifest names it.
+
+    Parameters
+    ----------
+    clip_ids : ndarray of int64, shape [n]
+        Ascending, one a row of ``data.clips``.
+    snapshot : int
+        The snapshot that will bring the segment. It is part of the name, so no two commits give
+        one name to different content.
+    sources : tuple of str, optional
+        Content keys of the recordings; by default the one of ``data``.
+    """
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(clip_ids, np.int64))]
+    ids = pa.Array.from_buffers(pa.int64(), len(clip_ids), buffers)
     clips = data.clips.add_column(0, "clip_id", ids)
+    tables = {CLIPS: clips, EVENTS: data.events, RECORDINGS: data.recordings}
 
-    def write(folder: Path) -> None:
-        pq.write_table(clips, folder / CLIPS, compression="zstd")
-        pq.write_table(data.events, folder / EVENTS, compression="zstd")
-        pq.write_table(data.recordings, folder / RECORDINGS, compression="zstd")
+    def write(folder: NewFolder) -> None:
+        for name, table in tables.items():
+            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=_ROW_GROUP)
         for modality, vectors in data.vectors.items():
-            write_vectors(folder / vector_file(modality), vectors)
+            write_vectors(folder.file(vector_file(modality)), vectors)
 
-    files = publish_folder(store / FOLDER / data.key, write)
+    name = f"{data.key[:16]}-{snapshot}"
+    files = publish_folder(store / FOLDER / name, write)
     return SegmentEntry(
-        id=data.key,
-        rows=rows,
-        first_clip_id=first_clip_id,
-        last_clip_id=first_clip_id + rows - 1,
-        sources=(data.key,),
+        id=name,
+        rows=len(clip_ids),
+        first_clip_id=int(clip_ids[0]),
+        last_clip_id=int(clip_ids[-1]),
+        sources=(data.key,) if sources is None else sources,
         columns=extra_columns(clips.schema),
         files=files,
     )
@@ -81,14 +108,14 @@ def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
     return tuple(sorted(f"{f.name}:{f.type}" for f in schema if f.name not in known))
 
 
-def write_vectors(path: Path, vectors: NDArray[np.float16]) -> None:
+def write_vectors(sink: Sink, vectors: NDArray[np.float16]) -> None:
     """Write float16 [n, 512] as one uncompressed Arrow record batch, so it can be mapped."""
-    column = pa.FixedSizeListArray.from_arrays(
-        pa.array(np.ascontiguousarray(vectors).reshape(-1)), EMBEDDING_DIM
-    )
-    table = pa.table({"vector": column.cast(VECTOR)})
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table, max_chunksize=max(1, len(vectors)))
+    flat = np.ascontiguousarray(vectors, np.float16).reshape(-1)
+    values = pa.Array.from_buffers(pa.float16(), flat.size, [None, pa.py_buffer(flat)])
+    column = pa.Array.from_buffers(VECTOR, len(vectors), [None], children=[values])
+    batch = pa.record_batch([column], schema=_VECTORS)
+    with pa.ipc.new_file(sink, _VECTORS) as writer:
+        writer.write_batch(batch)
 
 
 def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArray[np.float16]:
@@ -104,16 +131,15 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArr
     name = vector_file(modality)
     if name not in segment.files:
         return np.broadcast_to(np.zeros(1, np.float16), (segment.rows, EMBEDDING_DIM))
-    path = store / FOLDER / segment.id / name
-    check_size(path, segment.files[name].bytes)
+    path = check_plain(store, FOLDER, segment.id, name, size=segment.files[name].bytes)
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            if reader.num_record_batches != 1 or reader.schema != pa.schema([("vector", VECTOR)]):
+            if reader.num_record_batches != 1 or reader.schema != _VECTORS:
                 raise FormatError(f"{path} is not a vector file of this store")
             column = reader.get_batch(0).column(0)
             column.validate(full=True)
             values = column.values
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
     if len(values) != segment.rows * EMBEDDING_DIM:
         raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
@@ -122,13 +148,39 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArr
     return flat.reshape(segment.rows, EMBEDDING_DIM)
 
 
-def check_size(path: Path, expected: int) -> None:
-    """Refuse a published file that is missing, a link, or not as long as the manifest states."""
-    if path.is_symlink() or not path.is_file():
-        raise FormatError(f"{path} is missing or not a plain file; run `sleepfm-index verify`")
-    actual = path.stat().st_size
-    if actual != expected:
-        raise FormatError(
-            f"{path} has {actual:,} bytes, the manifest states {expected:,}; "
-            "run `sleepfm-index verify`"
-        )
+def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
+    """Refuse a Parquet file that is not the manifest's, or that would unpack to too much.
+
+    Its size and its footer are read, nothing else.
+
+    Raises
+    ------
+    FormatError
+        If it is missing, reached by a link, of another size, does not hold the rows that the
+        manifest states, or unpacks to far more than such rows need.
+    """
+    if name not in segment.files:
+        raise FormatError(f"the manifest names no {name} in segment {segment.id}")
+    path = check_plain(store, FOLDER, segment.id, name, size=segment.files[name].bytes)
+    try:
+        footer = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    if rows != footer.num_rows or (name == CLIPS and rows != segment.rows):
+        raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
+    if sum(g.total_byte_size for g in groups) > _TABLE_BYTES + _CLIP_BYTES * segment.rows:
+        raise FormatError(f"{path} would unpack to more than {segment.rows} clips can need")
+    return path
+
+
+def read_table(
+    store: Path, segment: SegmentEntry, name: str, columns: list[str] | None = None
+) -> pa.Table:
+    """Read a table of a segment into memory, after :func:`check_table`."""
+    path = check_table(store, segment, name)
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import QueryError
+from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.history import held
 from sleepfm_index.manifest import Manifest
 from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS
-from sleepfm_index.segment import CLIPS, EVENTS, FOLDER, RECORDINGS
+from sleepfm_index.segment import CLIPS, EVENTS, FOLDER, RECORDINGS, check_table
 
 TIME_LIMIT_S: Final = 300.0
 MEMORY_LIMIT: Final = "4GB"
@@ -45,8 +46,20 @@ class Metadata:
         }
         if threads:
             config["threads"] = threads
+        self._store, self._manifest = store, manifest
+        with held(store, manifest):
+            paths = {
+                view: [str(check_table(store, s, file)) for s in manifest.segments]
+                for view, (file, _) in _VIEWS.items()
+            }
         self._connection = duckdb.connect(":memory:", config=config)
-        _create_views(self._connection, store, manifest)
+        try:
+            _hide_deleted(self._connection, manifest)
+            _create_views(self._connection, manifest, paths)
+        except duckdb.Error as error:
+            raise FormatError(
+                f"the tables of {store} cannot be read: {_one_sentence(error)}"
+            ) from error
         segments = str(store / FOLDER).replace("'", "''")
         self._connection.execute(f"SET allowed_directories = ['{segments}']")
         self._connection.execute("SET enable_external_access = false")
@@ -83,13 +96,15 @@ class Metadata:
             If one is not a valid condition over the columns of ``clips``.
         """
         with self._guarded() as cursor:
-            matches = cursor.view("clips")
-            for condition in conditions:
-                if condition is not None:
-                    matches = matches.filter(condition)
-            matches = matches.project("clip_id").order("clip_id")
+            matches = _matches(cursor, conditions).project("clip_id").order("clip_id")
             ids: NDArray[np.int64] = np.asarray(matches.fetchnumpy()["clip_id"], dtype=np.int64)
             return ids
+
+    def clips_of_recordings(self, *conditions: str | None) -> dict[str, int]:
+        """How many clips of each recording the conditions hold for; see :meth:`clip_ids`."""
+        with self._guarded() as cursor:
+            matches = _matches(cursor, conditions).aggregate("recording_id, count(*)")
+            return dict(matches.fetchall())
 
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
         """All metadata of the given clips, in the given order; unknown ids are left out."""
@@ -111,7 +126,8 @@ class Metadata:
         stop.daemon = True
         stop.start()
         try:
-            yield cursor
+            with held(self._store, self._manifest):
+                yield cursor
         except duckdb.InterruptException:
             raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None
         except duckdb.Error as error:
@@ -121,21 +137,51 @@ class Metadata:
             cursor.close()
 
 
-def _create_views(connection: duckdb.DuckDBPyConnection, store: Path, manifest: Manifest) -> None:
-    for view, (file, columns) in _VIEWS.items():
-        paths = [str(store / FOLDER / s.id / file) for s in manifest.segments]
-        if paths:
+def _matches(
+    cursor: duckdb.DuckDBPyConnection, conditions: tuple[str | None, ...]
+) -> duckdb.DuckDBPyRelation:
+    matches = cursor.view("clips")
+    for condition in conditions:
+        if condition is not None:
+            matches = matches.filter(condition)
+    return matches
+
+
+def _hide_deleted(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
+    # As tables, because a condition with a hundred thousand ranges would be tried row by row.
+    connection.execute("CREATE TABLE _ranges (first BIGINT, last BIGINT)")
+    connection.execute("CREATE TABLE _withdrawn (source VARCHAR)")
+    for table, rows in (("_ranges", manifest.deleted), ("_withdrawn", manifest.withdrawn)):
+        for at in range(0, len(rows), 1000):
+            values = ", ".join(_values(row) for row in rows[at : at + 1000])
+            connection.execute(f"INSERT INTO {table} VALUES {values}")
+    connection.execute(
+        "CREATE TABLE _deleted AS SELECT unnest(range(first, last + 1)) AS clip_id FROM _ranges"
+    )
+
+
+def _values(row: tuple[int, int] | str) -> str:
+    return "(" + (_quoted(row, "'") if isinstance(row, str) else f"{row[0]}, {row[1]}") + ")"
+
+
+def _create_views(
+    connection: duckdb.DuckDBPyConnection, manifest: Manifest, paths: dict[str, list[str]]
+) -> None:
+    clips, others = bool(manifest.deleted), bool(manifest.withdrawn)
+    for view, (_, columns) in _VIEWS.items():
+        if paths[view]:
             same = view != "clips" or len({s.columns for s in manifest.segments}) == 1
-            listed = ", ".join(_quoted(p, "'") for p in paths)
+            listed = ", ".join(_quoted(p, "'") for p in paths[view])
             select = f"SELECT * FROM read_parquet([{listed}], union_by_name={not same})"
         else:
             fields = ", ".join(
                 f"NULL::{_duckdb_type(f.type)} AS {_quoted(f.name)}" for f in columns
             )
             select = f"SELECT {fields} WHERE false"
-        if view == "clips" and manifest.deleted:
-            gone = " OR ".join(f"clip_id BETWEEN {a} AND {b}" for a, b in manifest.deleted)
-            select += f" WHERE NOT ({gone})"
+        if paths[view] and clips and view == "clips":
+            select += " ANTI JOIN _deleted USING (clip_id)"
+        if paths[view] and others and view != "clips":
+            select += " ANTI JOIN _withdrawn USING (source)"
         connection.execute(f"CREATE VIEW {view} AS {select}")
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+import os
+import threading
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import ann
+from sleepfm_index import ann, private
 from sleepfm_index.errors import QueryError
-from sleepfm_index.manifest import read_manifest
+from sleepfm_index.history import held
+from sleepfm_index.manifest import Manifest, read_manifest
 from sleepfm_index.results import Result
 from sleepfm_index.schema import TARGETS
 from sleepfm_index.sql import Metadata
@@ -26,7 +29,8 @@ class Store:
     """An open store, held at the snapshot it was opened at.
 
     Make one with :func:`sleepfm_index.open` or :func:`sleepfm_index.build`. Nothing is read before
-    it is needed; vectors and indexes are memory-mapped.
+    it is needed; vectors and indexes are memory-mapped. Threads may share it, and so may forked
+    processes: each opens the files again for itself.
 
     Parameters
     ----------
@@ -47,7 +51,7 @@ class Store:
         self._threads = threads
         if threads:
             ann.use_threads(threads)
-        self._index = cache(self._open_index)
+        self._opened: dict[int, _Opened] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -57,24 +61,33 @@ class Store:
 
     def close(self) -> None:
         """Let go of the connection and the mapped files."""
-        if "metadata" in self.__dict__:
-            self.metadata.close()
-        for name in ("metadata", "vectors"):
-            self.__dict__.pop(name, None)
-        self._index.cache_clear()
+        opened = self._opened.pop(os.getpid(), None)
+        if opened is not None:
+            opened.close()
 
     def __len__(self) -> int:
         return self.manifest.rows
 
-    @cached_property
+    @property
     def metadata(self) -> Metadata:
         """Clips, events and recordings, for SQL."""
-        return Metadata(self.path, self.manifest, self._threads)
+        return self._here().metadata()
 
-    @cached_property
+    @property
     def vectors(self) -> Vectors:
         """The vectors, by clip id and modality."""
-        return Vectors(self.path, self.manifest)
+        return self._here().vectors
+
+    def _index(self, target: str) -> tuple[Any, frozenset[str]]:
+        return self._here().index(target)
+
+    def _here(self) -> _Opened:
+        # A forked child must not touch its parent's connection: its threads are not there.
+        opened = self._opened.get(os.getpid())
+        if opened is None:
+            fresh = _Opened(self.path, self.manifest, self._threads)
+            opened = self._opened.setdefault(os.getpid(), fresh)
+        return opened
 
     # What can be asked
 
@@ -127,6 +140,10 @@ class Store:
 
         return evaluate(self, where=where, gallery=gallery, seed=seed)
 
+    def files(self) -> dict[str, Path]:
+        """Which file each recording came from; empty where ``private/`` was removed."""
+        return private.files(self.path)
+
     def info(self) -> Info:
         """Say what the store holds and which weights made it."""
         from sleepfm_index.info import describe
@@ -161,23 +178,23 @@ class Store:
         index, covered = self._index(target)
         bitmap = self._bitmap(allowed)
         found = ann.search(index, queries, k, bitmap) if index is not None else None
-        beside = [s.id for s in self.manifest.segments if s.id not in covered]
-        answers = []
-        tail = [
-            (ids[keep], vectors[keep])
-            for ids, vectors in (self.vectors.segment(name, target) for name in beside)
-            for keep in [_allowed(ids, bitmap)]
+        candidates = [[] if found is None else [found[at]] for at in range(len(queries))]
+        for segment in self.manifest.segments:
+            if segment.id not in covered:
+                for ids, vectors in self.vectors.blocks(segment.id, target):
+                    keep = _allowed(ids, bitmap)
+                    for at, query in enumerate(queries):
+                        best = _largest(vectors[keep] @ query, k)
+                        candidates[at].append(ids[keep][best])
+        return [
+            self._rank(target, query, np.concatenate([*candidates[at], _NONE]), k)
+            for at, query in enumerate(queries)
         ]
-        for at, query in enumerate(queries):
-            candidates = [] if found is None else [found[at][found[at] >= 0]]
-            for ids, vectors in tail:
-                candidates.append(ids[_largest(vectors @ query, k)])
-            answers.append(self._rank(target, query, np.concatenate([*candidates, _NONE]), k))
-        return answers
 
     def _rank(
         self, target: str, query: NDArray[np.float32], ids: NDArray[np.int64], k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        ids = ids[ids >= 0]
         if not len(ids):
             return _NONE, np.empty(0)
         vectors, _ = self.vectors.of(ids, target)
@@ -188,18 +205,43 @@ class Store:
     def _bitmap(self, allowed: NDArray[np.int64] | None) -> NDArray[np.uint8] | None:
         if allowed is None and not self.manifest.deleted:
             return None
-        keep = np.zeros(self.manifest.next_clip_id, bool)
-        keep[slice(None) if allowed is None else allowed] = True
+        keep = np.zeros(self.manifest.stored_ids, bool)
+        keep[slice(None) if allowed is None else allowed[allowed < len(keep)]] = True
         for first, last in self.manifest.deleted:
             keep[first : last + 1] = False
         return np.packbits(keep, bitorder="little")
 
+
+class _Opened:
+    """What one process has open of a store."""
+
+    def __init__(self, path: Path, manifest: Manifest, threads: int | None) -> None:
+        self._path = path
+        self._manifest = manifest
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._metadata: Metadata | None = None
+        self.vectors = Vectors(path, manifest)
+        self.index = cache(self._open_index)
+
+    def metadata(self) -> Metadata:
+        with self._lock:
+            if self._metadata is None:
+                self._metadata = Metadata(self._path, self._manifest, self._threads)
+            return self._metadata
+
+    def close(self) -> None:
+        if self._metadata is not None:
+            self._metadata.close()
+        self.index.cache_clear()
+
     def _open_index(self, target: str) -> tuple[Any, frozenset[str]]:
         if target not in TARGETS:
             raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
-        for entry in self.manifest.indexes:
+        for entry in self._manifest.indexes:
             if entry.target == target:
-                return ann.open_index(self.path, entry), frozenset(entry.segments)
+                with held(self._path, self._manifest):
+                    return ann.open_index(self._path, entry), frozenset(entry.segments)
         return None, frozenset()
 
 

@@ -1,20 +1,22 @@
-"""How a store grows: one writer at a time, one commit after another."""
+"""How a store changes: one writer at a time, one commit after another."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from sleepfm.contract import Contract
-from sleepfm_index import ann
-from sleepfm_index.disk import make_folder
+from sleepfm_index import ann, history
+from sleepfm_index.disk import left_aside, make_folder, remove
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.manifest import (
     FILE_NAME,
+    IndexEntry,
     Manifest,
     SegmentEntry,
     WeightsIdentity,
@@ -25,7 +27,7 @@ from sleepfm_index.schema import TARGETS
 from sleepfm_index.segment import FOLDER, SegmentData, write_segment
 from sleepfm_index.vectors import Vectors
 
-_LOCK = ".lock"
+LOCK: Final = ".lock"
 
 
 class Writer:
@@ -36,10 +38,11 @@ class Writer:
     Parameters
     ----------
     path : Path
-        The store's folder; it is made if there is none.
-    weights : WeightsIdentity
-        Whose vectors will be appended; they must be the store's own.
-    contract : Contract
+        The store's folder; it is made if there is none and it is known whose vectors it is for.
+    weights : WeightsIdentity, optional
+        Whose vectors will be appended; they must be the store's own. Nothing can be appended
+        without.
+    contract : Contract, optional
         How the clips were prepared; it must be the store's own.
 
     Raises
@@ -50,27 +53,36 @@ class Writer:
         If the store holds vectors of other weights or another contract.
     """
 
-    def __init__(self, path: Path, weights: WeightsIdentity, contract: Contract) -> None:
+    def __init__(
+        self, path: Path, weights: WeightsIdentity | None = None, contract: Contract | None = None
+    ) -> None:
         self.path = path
         self._weights = weights
         self._contract = contract
-        self._lock = FileLock(path / _LOCK, timeout=0, mode=0o600)
+        self._lock = FileLock(path / LOCK, timeout=0, mode=0o600)
         self.manifest: Manifest
 
     def __enter__(self) -> Self:
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; name a folder for the store")
-        if self.path.is_dir() and not _is_store(self.path) and any(self.path.iterdir()):
+        if self._weights is None:
+            read_manifest(self.path)  # there must be one
+        elif self.path.is_dir() and not _is_store(self.path) and any(self.path.iterdir()):
             raise StoreError(
                 f"{self.path} holds other files and no store; name an empty or a new folder"
             )
+        for folder in (FOLDER, ann.FOLDER, history.FOLDER, LOCK):
+            if (self.path / folder).is_symlink():
+                raise FormatError(f"{self.path / folder} is a link; a store holds none")
         make_folder(self.path)
         try:
             self._lock.acquire()
         except Timeout:
             raise StoreLocked(f"another process is writing to {self.path}; try again") from None
         try:
+            self._clear_unfinished()
             self.manifest = self._open_or_create()
+            self._read_as = _signature(self.path)
         except BaseException:
             self._lock.release()
             raise
@@ -81,33 +93,68 @@ class Writer:
 
     def append(self, data: SegmentData) -> SegmentEntry:
         """Write one segment and commit it; when this returns, it is durable and visible."""
-        entry = write_segment(self.path, data, self.manifest.next_clip_id)
-        self._commit(self.manifest.with_segment(entry))
+        rows = data.clips.num_rows
+        if self._weights is None or not rows:
+            raise StoreError("name the weights of what is appended, and append at least one clip")
+        ids = np.arange(rows, dtype=np.int64) + self.manifest.next_clip_id
+        entry = write_segment(self.path, data, ids, self.manifest.snapshot + 1)
+        self.commit(self.manifest.with_segment(entry))
         return entry
 
     def reindex(self) -> None:
         """Rebuild the index of every target that does not cover all segments, and commit."""
-        names = tuple(s.id for s in self.manifest.segments)
-        current = {i.target: i for i in self.manifest.indexes if i.segments == names}
-        if len(current) == len(TARGETS):
-            return
-        vectors = Vectors(self.path, self.manifest)
-        for target in TARGETS:
-            if target not in current:
-                blocks = (vectors.segment(name, target) for name in names)
-                current[target] = ann.write_exact(self.path, target, names, blocks)
-        replaced = {i.file for i in self.manifest.indexes} - {i.file for i in current.values()}
-        self._commit(replace(self.manifest, indexes=tuple(current[t] for t in TARGETS)))
-        for file in replaced:
-            (self.path / ann.FOLDER / file).unlink(missing_ok=True)
+        indexes = self.write_indexes(self.manifest, TARGETS)
+        if indexes != self.manifest.indexes:
+            before = self.manifest
+            self.commit(replace(before, indexes=indexes))
+            # Readers of the snapshot before keep the indexes that it names.
+            kept = before.names[1] | self.manifest.names[1]
+            for file in (self.path / ann.FOLDER).iterdir():
+                if file.name not in kept:
+                    remove(file)
 
-    def _commit(self, manifest: Manifest) -> None:
-        if read_manifest(self.path).snapshot != self.manifest.snapshot:
+    def write_indexes(
+        self, manifest: Manifest, targets: tuple[str, ...] = TARGETS
+    ) -> tuple[IndexEntry, ...]:
+        """Give an index over all segments of a manifest for every target, written where needed."""
+        names = tuple(s.id for s in manifest.segments)
+        current = {i.target: i for i in manifest.indexes if i.segments == names}
+        vectors = Vectors(self.path, manifest)
+        for target in targets:
+            if target not in current:
+                blocks = (block for name in names for block in vectors.blocks(name, target))
+                current[target] = ann.write_exact(self.path, target, names, blocks)
+        return tuple(current[t] for t in TARGETS if t in targets)
+
+    def commit(self, manifest: Manifest) -> None:
+        """Publish a manifest made from the one that this writer holds, as the next snapshot.
+
+        Raises
+        ------
+        CommitConflict
+            If the store is not at the snapshot that this writer holds.
+        """
+        if (
+            _signature(self.path) != self._read_as
+            and read_manifest(self.path).snapshot != self.manifest.snapshot
+        ):
             raise CommitConflict("another writer moved the store on; open it again and retry")
-        self.manifest = replace(manifest, snapshot=self.manifest.snapshot + 1)
-        write_manifest(self.path, self.manifest)
+        following = replace(manifest, snapshot=self.manifest.snapshot + 1)
+        history.remember(self.path, self.manifest.snapshot)
+        write_manifest(self.path, following)
+        self.manifest = following
+        self._read_as = _signature(self.path)
+        history.forget(self.path, history.KEPT, following.snapshot)
+
+    def _clear_unfinished(self) -> None:
+        # With the lock held, nobody is writing these any more.
+        for folder in (".", FOLDER, ann.FOLDER, history.FOLDER):
+            for path in left_aside(self.path / folder):
+                remove(path)
 
     def _open_or_create(self) -> Manifest:
+        if self._weights is None or self._contract is None:
+            return read_manifest(self.path)
         if not (self.path / FILE_NAME).exists():
             if any((self.path / FOLDER).glob("*")):
                 raise FormatError(f"{self.path} holds segments but no {FILE_NAME}; restore it")
@@ -121,9 +168,33 @@ class Writer:
         return manifest
 
 
+def reindex(store: str | Path) -> Manifest:
+    """Write the index of every target that does not cover all clips.
+
+    Returns
+    -------
+    Manifest
+        What was published; the same as before if every index was there.
+
+    Raises
+    ------
+    StoreLocked
+        If another process is writing.
+    """
+    with Writer(Path(store)) as writer:
+        writer.reindex()
+        return writer.manifest
+
+
+def _signature(store: Path) -> tuple[int, int, int]:
+    # Every commit replaces the file, so another one has another of these.
+    stat = (store / FILE_NAME).stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
 def _is_store(path: Path) -> bool:
     # A process that died while it made the store leaves the lock file alone.
-    return (path / FILE_NAME).exists() or (path / _LOCK).exists()
+    return (path / FILE_NAME).exists() or (path / LOCK).exists()
 
 
 def _refuse_mixture(manifest: Manifest, weights: WeightsIdentity, contract: Contract) -> None:

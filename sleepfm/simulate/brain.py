@@ -39,6 +39,7 @@ _SEEN: Final = {
     "E": (0.9, 0.5, 0.6, 0.6, 0.3, 0.4, 0.9, 1.2, 1.0),
 }
 _AROUSED_UV: Final = (0.0, 0.0, 3.0, 4.0, 10.0, 2.0, 6.0, 6.0, 20.0)
+_A_PHASE_UV: Final = (0.0, 26.0, 14.0, 5.0, 3.0, 0.0, 2.0, 0.0, 0.0)
 _MOVING_UV: Final = (40.0, 60.0, 30.0, 8.0, 6.0, 4.0, 15.0, 30.0, 30.0)
 _WINDOW_S: Final = 4
 _SPINDLES_PER_HOUR: Final = np.array([0.0, 15.0, 170.0, 70.0, 0.0])
@@ -66,6 +67,8 @@ class BrainState:
     sleep_depth: Floats
     infraslow: Floats
     arousal: Floats
+    a_phase: Floats
+    tone: Floats
     movement: Floats
     eyes_closed: Floats
     transients: Transients
@@ -150,6 +153,9 @@ def _levels(subject: Subject, state: BrainState) -> Floats:
     levels[:, 6:8] *= np.exp(-0.20 * state.sleep_depth)[:, None]
     # an arousal replaces slow waves by alpha, theta and beta (AASM manual)
     levels[:, 1] *= 1 - 0.7 * state.arousal
+    levels[:, 7] *= 0.5 + state.tone
+    surge = subject.slow_gain * np.array(_A_PHASE_UV)
+    levels = np.hypot(levels, state.a_phase[:, None] * surge)
     levels = np.hypot(levels, state.arousal[:, None] * np.array(_AROUSED_UV))
     levels = np.hypot(levels, state.movement[:, None] * np.array(_MOVING_UV))
     hop = _WINDOW_S // 2 * GRID_HZ
@@ -279,7 +285,7 @@ def _add_body(
     n = len(breathing.phase)
     side = 1.0 if name.endswith("M2") else -0.7
     cardiac = subject.cardiac_uv * side * float(np.exp(rng.normal(0, 0.25)))
-    add_qrs(signal, rate, beats, cardiac)
+    add_qrs(signal, rate, beats, subject, cardiac)
     pulse = 0.25 * subject.cardiac_uv * float(np.exp(rng.normal(0, 0.4)))
     size = pulse * beats.size
 

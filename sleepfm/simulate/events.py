@@ -23,6 +23,10 @@ _TURNS_PER_HOUR: Final = 1.6
 _MOVES_PER_HOUR: Final = np.array([24.0, 10.0, 4.0, 1.5, 6.0])
 _AROUSALS_PER_HOUR: Final = np.array([0.0, 14.0, 10.0, 3.0, 9.0])
 _EVENT_HAZARD: Final = np.array([0.0, 1.2, 1.0, 0.3, 1.4])
+# A phases of the cyclic alternating pattern (Terzano et al. 2001, Sleep Med 2:537).
+_A_PHASES_PER_HOUR: Final = np.array([0.0, 50.0, 90.0, 70.0, 0.0])
+_LEG_MOVEMENTS: Final = np.array([0.0, 1.2, 1.2, 0.5, 0.3])
+_LEGS_IN_A_TRAIN: Final = 8
 _SHORTEST_EVENT_S: Final = 10.0
 _BETWEEN_EVENTS_S: Final = 15.0
 _BETWEEN_AROUSALS_S: Final = 10.0
@@ -76,6 +80,43 @@ def draw_movements(streams: Streams, stage: Floats, turns: Floats) -> Spans:
     duration = 2 + rng.gamma(2.0, 2.0, len(at)) * (0.5 + strength)
     order = np.argsort(at, kind="stable")
     return Spans(at[order], duration[order], strength[order], np.zeros(len(at), np.int8))
+
+
+def draw_leg_movements(streams: Streams, subject: Subject, stage: Floats) -> Spans:
+    """Periodic leg movements of sleep: trains of four or more, 15 to 45 s apart (AASM manual)."""
+    rng = streams("legs")
+    per_hour = subject.leg_movements_per_hour / _LEGS_IN_A_TRAIN * (stage @ _LEG_MOVEMENTS)
+    trains = [
+        start + np.cumsum(np.clip(rng.normal(rng.uniform(20, 35), 3.0, length), 15, 45))
+        for start, length in (
+            (start, 4 + rng.poisson(_LEGS_IN_A_TRAIN - 4)) for start in happen(rng, per_hour)
+        )
+    ]
+    at = np.sort(np.concatenate([np.zeros(0), *trains]))
+    at = at[at < len(stage) / GRID_HZ]
+    at = at[stage[(at * GRID_HZ).astype(int), W] < 0.5]
+    at = at[spread_out(at, 10.0)]
+    strength = rng.uniform(0.08, 0.3, len(at))
+    return Spans(at, rng.uniform(0.5, 3.0, len(at)), strength, np.zeros(len(at), np.int8))
+
+
+def draw_a_phases(streams: Streams, stage: Floats, infraslow: Floats) -> Spans:
+    """Draw A phases of the cyclic alternating pattern: NREM sleep surges every 20 to 60 s.
+
+    They come and go over minutes and fall into the troughs of the infraslow rhythm.
+    """
+    rng = streams("A phases")
+    cyclic = smooth((drift(rng, len(stage), 240.0) > -0.2).astype(float), 10.0)
+    at = happen(rng, (stage @ _A_PHASES_PER_HOUR) * cyclic * np.exp(-0.8 * infraslow - 0.3) * 2)
+    at = at[spread_out(at, 16.0)]
+    duration = np.clip(rng.gamma(3.0, 2.0, len(at)), 2.0, 12.0)
+    return Spans(at, duration, rng.uniform(0.2, 1.0, len(at)), np.zeros(len(at), np.int8))
+
+
+def muscle_tone(streams: Streams, stage: Floats) -> Floats:
+    """Tone of the muscles near the sensors on the grid: 1 in quiet wake, least in REM sleep."""
+    level = stage @ np.array([1.0, 0.5, 0.35, 0.3, 0.12])
+    return np.asarray(level * np.exp(0.35 * drift(streams("tone"), len(stage), 150.0)))
 
 
 def draw_respiratory_events(

@@ -55,6 +55,8 @@ class Drive:
     phasic: Floats
     arousals: Spans
     movements: Spans
+    legs: Spans
+    a_phases: Spans
     k_complexes_s: Floats
 
 
@@ -70,7 +72,7 @@ def beat(
     """Beats of a night: the integral of a heart rate that stage, breathing and events modulate."""
     rng = streams("heart")
     n = len(stage)
-    log_rate = stage @ _LOG_RATE + 0.045 * drift(rng, n, 600.0) + 0.018 * drift(rng, n, 45.0)
+    log_rate = stage @ _LOG_RATE + 0.05 * drift(rng, n, 600.0) + 0.028 * drift(rng, n, 45.0)
     log_rate += 0.011 * (stage @ _MAYER) * rhythm(rng, n, 0.1, 0.03)
     log_rate += -0.02 * drive.sleep_depth + 0.03 * drive.phasic
     # spindle power and heart rate swing against each other every 50 s (Lecci et al. 2017)
@@ -110,6 +112,8 @@ def _reactions(rng: np.random.Generator, n: int, events: Spans, drive: Drive) ->
     fast = response(n, events.end_s, rebound, 5.0)
     fast += response(n, drive.arousals.onset_s, 0.12 * drive.arousals.strength, 5.0)
     fast += response(n, drive.movements.onset_s, 0.12 * drive.movements.strength, 6.0)
+    fast += response(n, drive.legs.onset_s, 0.07 * np.sqrt(drive.legs.strength / 0.2), 4.0)
+    fast += response(n, drive.a_phases.onset_s, 0.05 * drive.a_phases.strength, 4.0)
     fast += response(n, drive.k_complexes_s, np.full(len(drive.k_complexes_s), 0.025), 3.0)
     return np.asarray(np.minimum(fast, 0.45) - smooth(slowing, 8.0))
 
@@ -130,7 +134,12 @@ def _qrs_size(
 
 
 def ecg(
-    streams: Streams, subject: Subject, beats: Beats, breathing: Breathing, movement: Floats
+    streams: Streams,
+    subject: Subject,
+    beats: Beats,
+    breathing: Breathing,
+    movement: Floats,
+    tone: Floats,
 ) -> NDArray[np.float32]:
     """Electrocardiogram in mV at the ECG's rate: waves as Gaussians (McSharry et al. 2003)."""
     rng = streams("noise ECG")
@@ -138,32 +147,37 @@ def ecg(
     n = len(movement)
     samples = n * rate // GRID_HZ
     signal = np.zeros(samples, np.float32)
-    add_qrs(signal, rate, beats, subject.ecg_mv)
+    add_qrs(signal, rate, beats, subject, subject.ecg_mv)
     add_p_and_t(signal, rate, beats, subject)
     t, grid = times(samples, rate), times(n, GRID_HZ)
-    wander = 0.05 * breathing.chest + 0.06 * drift(rng, n, 8.0)
+    wander = 0.07 * breathing.chest + 0.06 * drift(rng, n, 8.0)
     signal += np.interp(t, grid, wander).astype(np.float32)
     noise = rng.standard_normal(samples, dtype=np.float32)
-    signal += np.float32(subject.ecg_noise_mv) * noise
+    muscle = subject.ecg_noise_mv * (0.6 + 1.2 * tone)
+    signal += np.interp(t, grid, muscle).astype(np.float32) * noise
     swing = lfilter([0.02], [1, -0.98], rng.standard_normal(samples, dtype=np.float32)) * 7.0
     signal += (np.interp(t, grid, movement) * (0.5 * swing + 0.12 * noise)).astype(np.float32)
     return signal
 
 
-def add_qrs(signal: NDArray[np.float32], rate: float, beats: Beats, size: float) -> None:
+def add_qrs(
+    signal: NDArray[np.float32], rate: float, beats: Beats, subject: Subject, size: float
+) -> None:
     """Add the QRS complexes, in place; ``size`` is the R wave's height in the signal's unit."""
     height = size * beats.size
     for which, factor, width in ((~beats.ectopic, 1.0, 1.0), (beats.ectopic, 1.5, 3.2)):
+        width *= subject.qrs_width
         reach = 0.07 * width
-        stamp(signal, rate, beats.at_s[which], (reach, reach), _qrs(factor * height[which], width))
+        wave = _qrs(subject, factor * height[which], width)
+        stamp(signal, rate, beats.at_s[which], (reach, reach), wave)
 
 
-def _qrs(height: Floats, width: float) -> Shape:
+def _qrs(subject: Subject, height: Floats, width: float) -> Shape:
     def wave(tau: Floats, k: NDArray[np.intp]) -> Floats:
         t = tau / width
-        q = 0.10 * np.exp(-0.5 * ((t + 0.026) / 0.009) ** 2)
+        q = subject.q_share * np.exp(-0.5 * ((t + 0.026) / 0.009) ** 2)
         r = np.exp(-0.5 * (t / 0.011) ** 2)
-        s = 0.22 * np.exp(-0.5 * ((t - 0.027) / 0.010) ** 2)
+        s = subject.s_share * np.exp(-0.5 * ((t - 0.027) / 0.010) ** 2)
         return np.asarray(height[k, None] * (r - q - s))
 
     return wave

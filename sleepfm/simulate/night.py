@@ -12,10 +12,13 @@ from sleepfm.simulate.brain import BrainState
 from sleepfm.simulate.events import (
     HYPOPNEA,
     Spans,
+    draw_a_phases,
     draw_arousals,
+    draw_leg_movements,
     draw_movements,
     draw_positions,
     draw_respiratory_events,
+    muscle_tone,
     phasic_rem,
 )
 from sleepfm.simulate.grid import drift, rhythm
@@ -49,6 +52,8 @@ class Night:
     stages: NDArray[np.int8]
     position: NDArray[np.intp]
     movements: Spans
+    legs: Spans
+    a_phases: Spans
     respiratory_events: Spans
     scored_events: Spans
     arousals: Spans
@@ -84,12 +89,24 @@ def simulate_night(seed: int, subject_number: int, epochs: int) -> Night:
     phasic = phasic_rem(streams, stage)
     sleep_depth = drift(streams("sleep depth"), n, 240.0)
     infraslow = rhythm(streams("infraslow"), n, 0.02, 0.012)
-    breathing = breathe(streams, subject, stage, sleep_depth, phasic, arousal, events)
+    legs = draw_leg_movements(streams, subject, stage)
+    a_phases = draw_a_phases(streams, stage, infraslow)
+    a_phase = a_phases.envelope(n)
+    breathing = breathe(streams, subject, stage, sleep_depth, phasic, arousal, a_phase, events)
     closed = brain.eyes_closed(streams, n)
     transients = brain.draw_transients(
         streams, subject, stage, infraslow, phasic, closed, breathing
     )
-    drive = Drive(sleep_depth, infraslow, phasic, arousals, movements, transients.k_complexes_s)
+    drive = Drive(
+        sleep_depth=sleep_depth,
+        infraslow=infraslow,
+        phasic=phasic,
+        arousals=arousals,
+        movements=movements,
+        legs=legs,
+        a_phases=a_phases,
+        k_complexes_s=transients.k_complexes_s,
+    )
     beats = beat(streams, subject, stage, position, breathing, events, drive)
     desaturations = find_desaturations(breathing, subject, events)
     return Night(
@@ -98,6 +115,8 @@ def simulate_night(seed: int, subject_number: int, epochs: int) -> Night:
         stages=stages,
         position=position,
         movements=movements,
+        legs=legs,
+        a_phases=a_phases,
         respiratory_events=events,
         scored_events=events.keep(_scored(subject, events, arousals, desaturations)),
         arousals=arousals,
@@ -105,7 +124,15 @@ def simulate_night(seed: int, subject_number: int, epochs: int) -> Night:
         breathing=breathing,
         beats=beats,
         state=BrainState(
-            stage, sleep_depth, infraslow, arousal, movements.envelope(n), closed, transients
+            stage=stage,
+            sleep_depth=sleep_depth,
+            infraslow=infraslow,
+            arousal=arousal,
+            a_phase=a_phase,
+            tone=muscle_tone(streams, stage),
+            movement=np.maximum(movements.envelope(n), legs.envelope(n)),
+            eyes_closed=closed,
+            transients=transients,
         ),
     )
 
@@ -137,7 +164,7 @@ def render_night(night: Night) -> dict[str, Signal]:
             streams, subject, night.state, night.breathing, night.beats
         ).items()
     }
-    heart = ecg(streams, subject, night.beats, night.breathing, movement)
+    heart = ecg(streams, subject, night.beats, night.breathing, movement, night.state.tone)
     signals["ECG"] = Signal(heart, subject.ecg_rate, "mV")
     for name in ("CHEST", "ABD"):
         samples = belt(

@@ -30,7 +30,7 @@ _RATE: Final = np.array([1.07, 1.0, 1.0, 0.97, 1.05])
 _RATE_SD: Final = np.array([0.12, 0.07, 0.045, 0.025, 0.09])
 _DEPTH: Final = np.array([1.1, 1.0, 1.0, 1.05, 0.85])
 _DEPTH_SD: Final = np.array([0.30, 0.15, 0.10, 0.06, 0.20])
-_SIGHS_PER_HOUR: Final = 6.0
+_SIGHS_PER_HOUR: Final = 10.0
 _RESTING_LAG: Final = 0.25
 
 
@@ -60,17 +60,21 @@ def breathe(
     sleep_depth: Floats,
     phasic: Floats,
     arousal: Floats,
+    a_phase: Floats,
     events: Spans,
 ) -> Breathing:
     """Simulate breathing over a night, from states on the grid and the respiratory events."""
     rng = streams("breathing")
     n = len(stage)
     wobble = (stage @ _RATE_SD) * (1 + phasic) * np.exp(-0.35 * sleep_depth)
-    log_rate = 0.05 * drift(rng, n, 300.0) + wobble * drift(rng, n, 4.0) + 0.12 * arousal
+    slow = 0.05 * drift(rng, n, 300.0) + 0.04 * drift(rng, n, 60.0)
+    log_rate = slow + wobble * drift(rng, n, 4.0) + 0.12 * arousal
     rate = subject.breaths_per_min / 60 * (stage @ _RATE) * np.exp(log_rate)
     phase = rng.random() + np.cumsum(rate) / GRID_HZ
-    log_depth = 0.18 * drift(rng, n, 200.0) + (stage @ _DEPTH_SD) * drift(rng, n, 5.0)
-    depth = (stage @ _DEPTH) * np.exp(log_depth) * (1 - 0.35 * phasic) * (1 + 0.4 * arousal)
+    slow = 0.18 * drift(rng, n, 200.0) + 0.12 * drift(rng, n, 40.0)
+    log_depth = slow + (stage @ _DEPTH_SD) * drift(rng, n, 5.0)
+    depth = (stage @ _DEPTH) * np.exp(log_depth) * (1 - 0.35 * phasic)
+    depth *= 1 + 0.4 * arousal + 0.2 * a_phase
     sighs = happen(rng, np.full(n, _SIGHS_PER_HOUR))
     depth += smooth(envelope(n, sighs, np.full(len(sighs), 3.0), np.full(len(sighs), 1.3)), 1.0)
     recovery = 0.35 + 0.7 * events.strength
@@ -170,7 +174,7 @@ def belt(
     signal += np.interp(t, grid, 0.12 * drift(rng, n, 40.0) - 0.8 * smooth(size, 60.0))
     # the heart shakes the chest: cardiogenic oscillations, plain in central apnea
     shaken = np.zeros(samples, np.float32)
-    size_heart = 0.03 * float(np.exp(rng.normal(0, 0.4)))
+    size_heart = 0.04 * float(np.exp(rng.normal(0, 0.4)))
     stamp(shaken, rate, beats_s + 0.12, (0.25, 0.35), lambda tau, _: size_heart * _shake(tau))
     signal += shaken
     swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)

@@ -27,6 +27,9 @@ class Subject:
     rsa: float
     ecg_mv: float
     qrs_respiration: float
+    qrs_width: float
+    q_share: float
+    s_share: float
     st_mv: float
     t_mv: float
     p_mv: float
@@ -39,6 +42,7 @@ class Subject:
     event_rate: float
     event_mix: tuple[float, float, float, float]
     arousability: float
+    leg_movements_per_hour: float
     oxygen: float
     oxygen_drop: float
     circulation_s: float
@@ -89,21 +93,25 @@ def draw_subject(streams: Streams) -> Subject:
         age=age,
         sex=sex,
         bmi=bmi,
-        heart_bpm=about(63 if sex == "female" else 60, 8),
+        heart_bpm=about(63 if sex == "female" else 60, 9),
         rsa=around(0.045, 0.35) * float(np.exp(-0.5 * older)),
         ecg_mv=around(1.0, 0.3) * (-1 if rng.random() < 0.06 else 1),
         qrs_respiration=around(0.10, 0.4),
+        qrs_width=around(1.0, 0.13),
+        q_share=around(0.10, 0.5),
+        s_share=around(0.22, 0.5),
         st_mv=about(0.0, 0.03),
         t_mv=around(0.28, 0.35),
         p_mv=around(0.12, 0.3),
         ectopic_per_hour=around(2.0, 1.2),
-        breaths_per_min=about(15.0, 2.2),
+        breaths_per_min=about(15.0, 2.5),
         inspiration=about(0.40, 0.03),
         expiratory_rest=about(1.5, 0.2),
         abdominal=about(0.0, 0.3),
         event_rate=around(6.0 if site == "sim-community" else 18.0, 0.9) * float(np.exp(risk)),
         event_mix=(float(mix[0]), float(mix[1]), float(mix[2]), float(mix[3])),
         arousability=float(rng.uniform(0.45, 0.9)),
+        leg_movements_per_hour=around(5.0, 1.2) * float(np.exp(0.8 * older)),
         oxygen=about(96.0, 0.9) - 0.6 * max(older, 0.0),
         oxygen_drop=around(8.0, 0.35),
         circulation_s=float(rng.uniform(15, 30)),
@@ -114,8 +122,8 @@ def draw_subject(streams: Streams) -> Subject:
         slow_gain=around(1.0, 0.15) * float(np.exp(-0.25 * older)),
         eeg_gain=around(1.0, 0.15),
         eye_uv=around(100.0, 0.3),
-        cardiac_uv=around(9.0, 0.45) * float(np.exp(0.03 * (bmi - 28))),
-        sway_uv=around(8.0, 0.5),
+        cardiac_uv=around(11.0, 0.4) * float(np.exp(0.03 * (bmi - 28))),
+        sway_uv=around(10.0, 0.45),
         start_s=int(sensors.integers(22 * 3600, 23 * 3600 + 1800)),
         belt_sign=-1 if sensors.random() < 0.25 else 1,
         belt_unit=("V", "")[int(sensors.random() < 0.5)],

@@ -1,0 +1,33 @@
+"""``sleepfm-index compact``: small segments into large ones, deleted clips off the disk."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli.options import DEFAULT_STORE, StoreOption
+from sleepfm_cli.render import say
+
+
+def compact(
+    keep_snapshots: Annotated[
+        int,
+        typer.Option(min=0, help="Earlier snapshots to keep, with the files (and clips) in them."),
+    ] = 0,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Merge small segments, and remove deleted clips from the disk.
+
+    Until it is done it needs as much room again. Stopped at any point, it loses nothing and goes
+    on when it is run again.
+    """
+    import sleepfm_index
+
+    done = sleepfm_index.compact(store, keep_snapshots=keep_snapshots)
+    say(
+        f"{done.segments_before:,} segments became {done.segments_after:,}; "
+        f"{done.clips_removed:,} deleted clips removed, {done.bytes_freed / 1e6:,.1f} MB freed"
+    )
+    if keep_snapshots and done.clips_removed:
+        say("the snapshots that are kept may still hold deleted clips", "yellow")

@@ -1,0 +1,57 @@
+"""``sleepfm-index snapshots`` and ``restore``: earlier states of a store."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, StoreOption
+from sleepfm_cli.render import say, show_json, show_table
+
+
+def snapshots(
+    format: FormatOption = Format.table,  # noqa: A002
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """List the snapshots that are kept; restore goes back to one of them."""
+    import sleepfm_index
+
+    if format not in (Format.table, Format.json):
+        raise typer.BadParameter("snapshots are written as a table or as json")
+    found = sleepfm_index.snapshots(store)
+    if format is Format.json:
+        show_json([asdict(snapshot) for snapshot in found])
+        return
+    show_table(
+        [
+            (
+                s.number,
+                datetime.datetime.fromtimestamp(s.written).isoformat(" ", "seconds"),
+                s.clips,
+                s.recordings,
+                "current" if s.current else s.missing or "can be restored",
+            )
+            for s in found
+        ],
+        ("snapshot", "committed", "clips", "recordings", ""),
+    )
+
+
+def restore(
+    snapshot: Annotated[int, typer.Argument(help="Its number, as snapshots lists it.")],
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Go back to an earlier snapshot; the one left behind can be restored in turn.
+
+    Clips that were deleted since come back, recordings that were added since are gone.
+    """
+    import sleepfm_index
+
+    now = sleepfm_index.restore(store, snapshot)
+    say(
+        f"snapshot {snapshot} is the current one again, as {now.number}: "
+        f"{now.clips:,} clips of {now.recordings:,} recordings"
+    )

@@ -1,0 +1,45 @@
+"""``sleepfm-index verify``: is everything there, and is it what was written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, StoreOption
+from sleepfm_cli.render import progress, say, show_json, show_table
+
+
+def verify(
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make caches again; move what is damaged to quarantine/."),
+    ] = False,
+    format: FormatOption = Format.table,  # noqa: A002
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Check every byte of a store; exit 1 if something is wrong and was not repaired."""
+    import sleepfm_index
+
+    if format not in (Format.table, Format.json):
+        raise typer.BadParameter("verify is written as a table or as json")
+    with progress("reading the store") as bar:
+
+        def watch(done: int, total: int) -> None:
+            bar.update(bar.task_ids[0], completed=done, total=total)
+
+        found = sleepfm_index.verify(store, repair=repair, watch=watch)
+    if format is Format.json:
+        show_json({"ok": found.ok, **asdict(found)})
+    elif found.findings:
+        show_table(
+            [(f.where, f.what, f.why, f.repaired) for f in found.findings],
+            ("where", "what", "why", "done"),
+        )
+    say(
+        f"{found.files:,} files, {found.bytes / 1e6:,.1f} MB, {found.clips:,} clips: "
+        + ("nothing wrong" if found.ok else "damaged; `sleepfm-index verify --repair` mends it")
+    )
+    if not found.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,77 @@
+"""What is interrupted: each verb that changes a store, on a store where it has work to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stores import WEIGHTS, drawn_segment
+
+import sleepfm_index
+from sleepfm.contract import ROBUST
+from sleepfm_index import private
+from sleepfm_index.manifest import read_manifest
+from sleepfm_index.writer import Writer
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A store, and a command that can be run again on it whenever it was stopped.
+
+    The command is what ``parts`` do in order; each is one commit, and between two of them it may
+    be stopped.
+    """
+
+    prepare: Callable[[Path], object]
+    parts: tuple[Callable[[Path], object], ...]
+
+    def run(self, path: Path) -> None:
+        for part in self.parts:
+            part(path)
+
+
+def _append(path: Path, *names: str) -> None:
+    with Writer(path, WEIGHTS, ROBUST) as writer:
+        for name in names:
+            data = drawn_segment(name, 5, ord(name), lacking=0.2)
+            if data.key not in writer.manifest.sources:
+                private.remember_file(path, name, Path(f"{name}.edf"))
+                writer.append(data)
+
+
+def _indexed(path: Path) -> None:
+    _append(path, "a", "b", "c")
+    sleepfm_index.reindex(path)
+
+
+def _with_deleted(path: Path) -> None:
+    _indexed(path)
+    sleepfm_index.delete(path, where="recording_id = 'b' OR clip_id = 12")
+
+
+def _with_unindexed(path: Path) -> None:
+    _indexed(path)
+    _append(path, "d")
+
+
+def _delete(path: Path) -> None:
+    if not read_manifest(path).withdrawn:
+        sleepfm_index.delete(path, recording="b")
+
+
+def _restore(path: Path) -> None:
+    if read_manifest(path).deleted:
+        sleepfm_index.restore(path, 4)
+
+
+_BUILD = (lambda p: _append(p, "d"), lambda p: _append(p, "e"), sleepfm_index.reindex)
+
+SCENARIOS = {
+    "append to nothing": Scenario(lambda _: None, _BUILD),
+    "append": Scenario(_indexed, _BUILD),
+    "delete": Scenario(_indexed, (_delete,)),
+    "compact": Scenario(_with_deleted, (sleepfm_index.compact,)),
+    "reindex": Scenario(_with_unindexed, (sleepfm_index.reindex,)),
+    "restore": Scenario(_with_deleted, (_restore,)),
+}
