@@ -20,6 +20,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,9 +33,10 @@ from sleepfm.encoders.effnet import Conv, EffNet
 from sleepfm.encoders.inference import choose_device
 from sleepfm.encoders.networks import initialise
 from sleepfm.modality import Modality
+from sleepfm.training import loop
 from sleepfm.training.batches import ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording, stored_dtype
-from sleepfm.training.loop import Run, choose_precision, fit
+from sleepfm.training.loop import Run, choose_precision
 from sleepfm.training.objectives import contrast
 from sleepfm.training.pretrain import Contrastive
 from sleepfm.training.recipe import AUTHORS, SHORT
@@ -120,10 +122,17 @@ def ours(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
     run = Run(device, choose_precision(device, "auto"))
     recipe = replace(SHORT, epochs=1)
     modalities = tuple(Modality)
-    warm, counted = (ClipSet([cached(folder / n)], ROBUST, modalities) for n in ("warm", "counted"))
-    for name, clips in (("warm", warm), ("counted", counted)):
-        task = Contrastive("leave-one-out", modalities, ROBUST, recipe, warm, {}).to(device)
-        (last,) = fit(task, clips, recipe, run, folder / f"{name}.safetensors", identity="")
+    warm, counted, valid = (
+        ClipSet([cached(folder / name)], ROBUST, modalities)
+        for name in ("warm", "counted", "valid")
+    )
+    # the rate in the log is that of the steps alone: validation is cut short
+    with mock.patch.object(loop, "measure_norms", lambda task, batches, context: task.eval()):
+        for name, clips in (("warm", warm), ("counted", counted)):
+            task = Contrastive("leave-one-out", modalities, ROBUST, recipe, valid, {}).to(device)
+            (last,) = loop.fit(
+                task, clips, recipe, run, folder / f"{name}.safetensors", identity=""
+            )
     precision = str(run.dtype).removeprefix("torch.")
     return {
         "batch": recipe.batch_size,
@@ -158,10 +167,11 @@ def write(folder: Path, steps: int) -> None:
     for i in range((steps + 1) * AUTHORS.batch_size):
         clip = draw.standard_normal((channels, ROBUST.clip_samples), np.float32)
         np.save(folder / "files" / f"{i:05d}.npy", clip)
-    for name, count in (("warm", 1), ("counted", steps)):
+    sizes = {"warm": SHORT.batch_size, "counted": steps * SHORT.batch_size, "valid": 2}
+    for name, count in sizes.items():
         (folder / name).mkdir()
         for modality, slots in CHANNELS.items():
-            shape = (count * SHORT.batch_size, slots, ROBUST.clip_samples)
+            shape = (count, slots, ROBUST.clip_samples)
             clips = draw.standard_normal(shape, np.float32).astype(stored_dtype(ROBUST))
             np.save(folder / name / f"{modality}.npy", clips)
 

@@ -49,6 +49,7 @@ def done(words: list[str | Path], tmp_path_factory: pytest.TempPathFactory) -> t
 def test_it_says_what_it_has_done_and_what_to_do_with_it(done: tuple[Path, str]) -> None:
     out, said = done
     lines = said.splitlines()
+    assert lines[0] == "training leave-one-out on cpu in float32, recipe short"
     assert "left out: letter.edf" in said
     assert "4 recordings, 16 clips; subjects: 1 pretrain, 0 train, 1 valid, 0 test" in lines
     assert any(line.startswith("epoch 1 of 1: loss ") for line in lines)

@@ -18,6 +18,7 @@ from sleepfm.modality import Modality
 from sleepfm.training import loop
 from sleepfm.training.batches import ClipSet, in_order, shuffled, stream
 from sleepfm.training.clipcache import prepare_clips
+from sleepfm.training.curves import can_draw
 from sleepfm.training.metrics import gallery_metrics, ranks
 from sleepfm.training.pretrain import Contrastive, Data, Watch, pretrain
 from sleepfm.training.recipe import AUTHORS, SHORT, Recipe
@@ -62,6 +63,7 @@ def test_a_run_writes_weights_log_splits_and_checkpoint(unbroken: Path) -> None:
     assert {"loss", "top1_in_batch", "temperature", "clips_per_s"} <= log[0].keys()
     splits = json.loads(unbroken.with_name("w.splits.json").read_text())
     assert sorted(name for own in splits.values() for name in own) == ["n0", "n1", "n2", "n3"]
+    assert unbroken.with_name("w.curves.png").is_file() == can_draw()
     assert weights.temperature >= 0
     vectors = Encoder(weights, "cpu").encode(Modality.ECG, np.ones((1, 1, 7680), np.float32))
     assert np.isfinite(vectors).all()

@@ -99,6 +99,8 @@ def pretrain(
     The best epoch is in --out; a run that was stopped goes on with --resume, to the same numbers.
     """
     from sleepfm.contract import CONTRACTS
+    from sleepfm.encoders.inference import choose_device
+    from sleepfm.training.loop import choose_precision
     from sleepfm.training.pretrain import Data
     from sleepfm.training.pretrain import pretrain as train
     from sleepfm.training.recipe import RECIPES
@@ -123,6 +125,9 @@ def pretrain(
         substitute=substitute,
         description=describe,
     )
+    place = choose_device(device)
+    numbers = str(choose_precision(place, precision.value)).removeprefix("torch.")
+    say(f"training {objective.value} on {place.type} in {numbers}, recipe {recipe.value}")
     if subjects is None:
         say("no --subjects: every recording counts as a person of its own", "yellow")
     begun = time.monotonic()
