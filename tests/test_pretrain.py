@@ -88,6 +88,27 @@ def test_a_killed_run_resumes_to_the_same_numbers(
     assert load_weights(out).sha256 == load_weights(unbroken).sha256
 
 
+def test_a_run_killed_between_checkpoint_and_weights_loses_nothing(
+    cohort: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "w.safetensors"
+    best = load_weights(unbroken).record["epoch"]
+    export = Contrastive.export
+
+    def kill(task: Contrastive, path: Path, history: list[loop.Metrics]) -> None:
+        if len(history) == best:
+            raise KeyboardInterrupt
+        export(task, path, history)
+
+    monkeypatch.setattr(Contrastive, "export", kill)
+    with pytest.raises(KeyboardInterrupt):
+        _train(cohort, out)
+    monkeypatch.undo()
+    _train(cohort, out, resume=True)
+    assert load_weights(out).sha256 == load_weights(unbroken).sha256
+    assert len(out.with_name("w.log.jsonl").read_text().splitlines()) == TINY.epochs
+
+
 def test_a_killed_run_in_bfloat16_resumes_to_the_same_numbers(cohort: Path, tmp_path: Path) -> None:
     outs = [tmp_path / "whole.safetensors", tmp_path / "w.safetensors"]
 

@@ -190,6 +190,7 @@ def fit(
     torch.manual_seed(recipe.seed)
     if resume and checkpoint.exists():
         history = _restore(checkpoint, task, optimizer, recipe, run, identity)
+        _publish(task, out, history)  # it may have been killed between checkpoint and weights
     for epoch in range(len(history), recipe.epochs):
         metrics = {
             "epoch": epoch + 1,
@@ -204,13 +205,8 @@ def fit(
             raise TrainingError("The validation loss is not finite; use a lower learning rate.")
         history.append(metrics)
         try:
-            if metrics["valid"]["loss"] <= min(h["valid"]["loss"] for h in history):
-                task.export(out, history)
-            log = "".join(json.dumps(h) + "\n" for h in history)
-            write_atomically(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
             _save(checkpoint, task, optimizer, recipe, run, identity, history)
-            if can_draw():
-                draw(history, out.with_name(f"{out.stem}.curves.png"))
+            _publish(task, out, history)
         except (WeightsError, TrainingError) as error:
             raise TrainingError(
                 f"Epoch {epoch + 1} cannot be saved ({error}) The last good checkpoint is intact; "
@@ -219,6 +215,17 @@ def fit(
         if report is not None:
             report(metrics)
     return history
+
+
+def _publish(task: Task, out: Path, history: list[Metrics]) -> None:
+    """Write weights if the last epoch is the best, then log and curves; twice gives the same."""
+    losses = [h["valid"]["loss"] for h in history]
+    if losses[-1] <= min(losses):
+        task.export(out, history)
+    log = "".join(json.dumps(h) + "\n" for h in history)
+    write_atomically(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
+    if can_draw():
+        draw(history, out.with_name(f"{out.stem}.curves.png"))
 
 
 def _for_norms(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
