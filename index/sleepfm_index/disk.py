@@ -58,17 +58,23 @@ class _Disk(io.RawIOBase):
 
     def write(self, data: Any, /) -> int:
         piece = memoryview(data).cast("B")[:_CHUNK]
-        # Hashed on another core while the disk takes it; a thread costs less than a tenth of that.
-        hashing = threading.Thread(target=self._digest.update, args=(piece,))
-        hashing.start()
-        try:
-            rest = piece
-            while rest:
-                rest = rest[os.write(self._handle, rest) :]
-        finally:
-            hashing.join()
+        if len(piece) < _CHUNK:
+            self._digest.update(piece)
+            self._put(piece)
+        else:
+            # Hashed on another core while the disk takes it.
+            hashing = threading.Thread(target=self._digest.update, args=(piece,))
+            hashing.start()
+            try:
+                self._put(piece)
+            finally:
+                hashing.join()
         self._size += len(piece)
         return len(piece)
+
+    def _put(self, piece: memoryview) -> None:
+        while piece:
+            piece = piece[os.write(self._handle, piece) :]
 
     def sync(self) -> FileEntry:
         os.fsync(self._handle)

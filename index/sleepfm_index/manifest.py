@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -291,6 +291,6 @@ def _count(value: object) -> int:
 def _safe(name: object) -> str:
     # One plain name: no separator, no leading dot, so that no entry leads out of the store.
     text = str(name)
-    if PurePosixPath(text).name != text or not _SAFE_NAME.fullmatch(text):
+    if not _SAFE_NAME.fullmatch(text):
         raise ValueError(f"not a plain file name: {text!r}")
     return text
