@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests crash trial-concurrency experiments clean
+.PHONY: install demo test lint types tests crash trial-concurrency experiments train-demo clean
 
 install: $(STAMP)
 
@@ -44,6 +44,11 @@ UCDDB ?= ../shared/ucddb
 WEIGHTS ?= untrained
 experiments: install
 	$(BIN)/python experiments/real_eeg.py $(UCDDB) --weights $(WEIGHTS)
+
+# Pairwise against leave-one-out on simulated nights, into train-demo/table.md: hours on a CPU.
+# Other sizes: make train-demo TRAIN="--subjects 30 --hours 0.5 --epochs 2"
+train-demo: install
+	$(BIN)/python benchmarks/train_demo.py $(TRAIN)
 
 clean:
 	rm -rf $(VENV) sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

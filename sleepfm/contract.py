@@ -88,6 +88,9 @@ class Contract:
             known = known and contract.scaling in ("robust", "none")
             if not known or set(contract.slots) != {m.value for m in Modality}:
                 raise ValueError("unknown resampling, scaling or modality")
+            for size in (contract.sample_rate, contract.clip_seconds):
+                if type(size) is not int or size < 1:
+                    raise ValueError("rate and length of a clip must be whole numbers above 0")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(f"not a contract this version understands: {error}") from error
         return contract

@@ -31,6 +31,9 @@ def test_the_hash_follows_meaning_and_not_the_name() -> None:
         {"slots": "bas"},
         {"units": None},
         {"surprise": 1},
+        {"sample_rate": 0},
+        {"sample_rate": "256"},
+        {"clip_seconds": 30.0},
     ],
 )
 def test_what_is_not_understood_is_refused(change: dict[str, object]) -> None:

@@ -18,8 +18,9 @@ from sleepfm.modality import Modality
 from sleepfm.training import loop
 from sleepfm.training.batches import ClipSet, in_order, shuffled, stream
 from sleepfm.training.clipcache import prepare_clips
+from sleepfm.training.curves import can_draw
 from sleepfm.training.metrics import gallery_metrics, ranks
-from sleepfm.training.pretrain import Data, Watch, pretrain
+from sleepfm.training.pretrain import Contrastive, Data, Watch, pretrain
 from sleepfm.training.recipe import AUTHORS, SHORT, Recipe
 from sleepfm.training.splits import read_subjects, split_subjects
 
@@ -39,9 +40,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _train(cohort: Path, out: Path, recipe: Recipe = TINY, **options: object) -> list[loop.Metrics]:
     data = Data([cohort], fractions=HALVES, cache=cohort / "cache")  # type: ignore[arg-type]
-    return pretrain(
-        data, out, "leave-one-out", recipe, device="cpu", precision="float32", threads=1, **options
-    )  # type: ignore[arg-type]
+    asked = {"device": "cpu", "precision": "float32", "threads": 1, **options}
+    return pretrain(data, out, "leave-one-out", recipe, **asked)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,7 @@ def test_a_run_writes_weights_log_splits_and_checkpoint(unbroken: Path) -> None:
     assert {"loss", "top1_in_batch", "temperature", "clips_per_s"} <= log[0].keys()
     splits = json.loads(unbroken.with_name("w.splits.json").read_text())
     assert sorted(name for own in splits.values() for name in own) == ["n0", "n1", "n2", "n3"]
+    assert unbroken.with_name("w.curves.png").is_file() == can_draw()
     assert weights.temperature >= 0
     vectors = Encoder(weights, "cpu").encode(Modality.ECG, np.ones((1, 1, 7680), np.float32))
     assert np.isfinite(vectors).all()
@@ -85,6 +86,64 @@ def test_a_killed_run_resumes_to_the_same_numbers(
     for key, value in ends[0]["task"].items():
         assert torch.equal(value, ends[1]["task"][key]), key
     assert load_weights(out).sha256 == load_weights(unbroken).sha256
+
+
+def test_a_run_killed_between_checkpoint_and_weights_loses_nothing(
+    cohort: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "w.safetensors"
+    best = load_weights(unbroken).record["epoch"]
+    export = Contrastive.export
+
+    def kill(task: Contrastive, path: Path, history: list[loop.Metrics]) -> None:
+        if len(history) == best:
+            raise KeyboardInterrupt
+        export(task, path, history)
+
+    monkeypatch.setattr(Contrastive, "export", kill)
+    with pytest.raises(KeyboardInterrupt):
+        _train(cohort, out)
+    monkeypatch.undo()
+    _train(cohort, out, resume=True)
+    assert load_weights(out).sha256 == load_weights(unbroken).sha256
+    assert len(out.with_name("w.log.jsonl").read_text().splitlines()) == TINY.epochs
+
+
+def test_a_killed_run_in_bfloat16_resumes_to_the_same_numbers(cohort: Path, tmp_path: Path) -> None:
+    outs = [tmp_path / "whole.safetensors", tmp_path / "w.safetensors"]
+
+    def kill(metrics: loop.Metrics) -> None:
+        raise KeyboardInterrupt
+
+    _train(cohort, outs[0], precision="bfloat16")
+    with pytest.raises(KeyboardInterrupt):
+        _train(cohort, outs[1], precision="bfloat16", watch=Watch(epoch=kill))
+    with pytest.raises(TrainingError, match="another precision; resume with the same"):
+        _train(cohort, outs[1], resume=True)
+    _train(cohort, outs[1], precision="bfloat16", resume=True)
+    whole, resumed = (load_weights(out) for out in outs)
+    assert whole.record == resumed.record
+    assert whole.record["precision"] == "bfloat16"
+    for modality, tensors in whole.tensors.items():
+        for key, values in tensors.items():
+            assert values.dtype != np.float16
+            np.testing.assert_array_equal(values, resumed.tensors[modality][key])
+
+
+def test_exported_weights_tell_clips_apart_after_a_few_steps(
+    cohort: Path, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Running averages lag behind a short run so far that every clip gets the same vector."""
+    lagging = tmp_path / "lagging.safetensors"
+    monkeypatch.setattr(loop, "measure_norms", lambda task, batches, context: task.eval())
+    _train(cohort, lagging)
+    recordings = prepare_clips([cohort / "n0.edf"], cohort / "cache", ROBUST).recordings
+    clips = np.asarray(recordings[0].signals[Modality.BAS], np.float32)
+    spread = [
+        np.linalg.norm(np.ptp(Encoder(load_weights(w), "cpu").encode(Modality.BAS, clips), axis=0))
+        for w in (unbroken, lagging)
+    ]
+    assert spread[0] > 10 * spread[1]
 
 
 def test_a_run_is_not_overwritten_nor_mixed_with_another(cohort: Path, unbroken: Path) -> None:
@@ -149,6 +208,58 @@ def test_too_few_clips_or_subjects_are_refused(cohort: Path, tmp_path: Path) -> 
     assert not out.exists()
 
 
+def test_an_empty_split_is_refused(cohort: Path, tmp_path: Path) -> None:
+    out = tmp_path / "w.safetensors"
+    nobody = Data([cohort], fractions={"pretrain": 1.0}, cache=cohort / "cache")
+    with pytest.raises(TrainingError, match=r"The split valid has 0 clips .* at least 2"):
+        pretrain(nobody, out, device="cpu")
+    for i in range(2):  # one of the two is validated on, and cannot be
+        write_night(tmp_path / f"{i}.edf", seed=i, labels=("C3-M2", "ECG") if i else ("C3-M2",))
+    seeds = {
+        next(iter(split_subjects("01", HALVES, seed).subjects("valid"))): seed  # type: ignore[arg-type]
+        for seed in range(20)
+    }
+    lonely = Data([tmp_path], fractions=HALVES)  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match="The split valid has 0 clips with two modalities"):
+        pretrain(lonely, out, recipe=replace(TINY, seed=seeds["0"]), device="cpu")
+    assert not out.exists()
+
+
+def test_nan_among_prepared_clips_stops_at_once_and_keeps_the_last_epoch(
+    cohort: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    data = Data([cohort], fractions=HALVES, cache=cache)  # type: ignore[arg-type]
+    out = tmp_path / "w.safetensors"
+
+    def spoil(metrics: loop.Metrics) -> None:
+        for file in cache.glob("*/ecg.npy"):
+            clips = np.load(file, mmap_mode="r+")
+            clips[:, 0, 5] = np.nan
+            clips.flush()
+
+    with pytest.raises(TrainingError, match="hold NaN or infinity; remove the clip cache"):
+        pretrain(
+            data, out, recipe=TINY, device="cpu", precision="float32", watch=Watch(epoch=spoil)
+        )
+    assert load_weights(out).record["epoch"] == 1
+    kept = torch.load(out.with_name("w.checkpoint.pt"), weights_only=True)
+    assert all(bool(x.isfinite().all()) for x in kept["task"].values())
+
+
+def test_a_modality_that_nobody_in_a_split_has_is_no_obstacle(cohort: Path, tmp_path: Path) -> None:
+    recordings = prepare_clips([cohort / "n3.edf"], cohort / "cache", ROBUST).recordings
+    clips = ClipSet(recordings, ROBUST, tuple(Modality))
+    batch = clips.load(np.arange(2))
+    assert batch.signals[Modality.RESP].shape == (2, 3, 7680)
+    assert batch.present is not None and batch.present[2].tolist() == [False, False]
+    task = Contrastive("pairwise", tuple(Modality), ROBUST, TINY, clips, {}).eval()
+    with torch.no_grad():
+        found = task.evaluate(loop.Run(torch.device("cpu"), torch.float32))
+    assert found["gallery"]["bas->resp"] == {"gallery": 0}
+    assert np.isfinite(found["loss"])
+
+
 def test_nothing_to_read_is_said_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "bad.edf").write_text("no recording")
     with pytest.raises(TrainingError, match=r"No recording gives clips.*bad\.edf"):
@@ -170,7 +281,7 @@ def test_clips_are_prepared_once(
 
 def test_batches_hold_every_clip_once_and_know_what_is_absent(cohort: Path) -> None:
     recordings = prepare_clips([cohort], cohort / "cache", ROBUST).recordings
-    clips = ClipSet(recordings, tuple(Modality), {"W": 0, "R": 1})
+    clips = ClipSet(recordings, ROBUST, tuple(Modality), {"W": 0, "R": 1})
     assert len(clips) == 16
     epoch = shuffled(clips, 4, together=2, seed=1, epoch=0)
     assert sorted(np.concatenate(epoch)) == list(range(16))

@@ -15,13 +15,16 @@ import numpy as np
 import parity
 import pytest
 import torch
+from nights import write_night
 
 from sleepfm.contract import ICML2024, ROBUST
 from sleepfm.encoders.fetch import fetch, git_blob_id, import_weights
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.weights import Weights, load_weights, read_info, untrained
-from sleepfm.errors import WeightsError
+from sleepfm.errors import ChannelError, WeightsError
 from sleepfm.modality import Modality
+from sleepfm.recordings import read_recording
+from sleepfm.recordings.channels import match_channels
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,18 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("SLEEPFM_CACHE", str(folder))
     return folder
+
+
+def test_weights_whose_contract_does_not_fit_are_refused(weights: Weights, tmp_path: Path) -> None:
+    """Clips of another rate, and recordings that have none of the channels."""
+    half = replace(weights, contract=replace(ROBUST, sample_rate=128), sha256="")
+    with pytest.raises(WeightsError, match=r"ecg clips must have the shape \[n, 1, 3840\]"):
+        Encoder(half, "cpu").encode(Modality.ECG, np.zeros((2, 1, 7680), np.float32))
+    slots = {m.value: tuple(f"X{m}{i}" for i in range(len(ROBUST.slots_of(m)))) for m in Modality}
+    foreign = replace(weights, contract=replace(ROBUST, slots=slots), sha256="")
+    night = read_recording(write_night(tmp_path / "night.edf"))
+    with pytest.raises(ChannelError, match=r"night has no usable channel; it holds C3-M2.*--chann"):
+        match_channels(night, foreign.contract)
 
 
 def _edit(path: Path, modality: Modality, key: str, values: np.ndarray | None) -> Path:

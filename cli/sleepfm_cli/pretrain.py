@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sleepfm_cli.render import messages, progress, say
+from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -48,21 +49,35 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="The weights file; log and splits lie beside it.")],
     objective: Annotated[Objective, typer.Option()] = Objective.leave_one_out,
     recipe: Annotated[
-        RecipeName, typer.Option(help="authors: SGD, step decay, batch 32. short: CPU hours.")
+        RecipeName,
+        typer.Option(help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs."),
     ] = RecipeName.authors,
-    epochs: Annotated[int | None, typer.Option(min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2)] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
-    dropout: Annotated[float | None, typer.Option()] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the clips; default the recipe's.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, help="Clips a step; default the recipe's.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Highest learning rate; default the recipe's.")
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
     together: Annotated[
         int | None, typer.Option(min=1, help="Clips of one night in a batch together.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of weights, splits and order; default 0.")
+    ] = None,
     subjects: Annotated[
-        Path | None, typer.Option(help="subjects.csv: recording_id, subject_id.")
+        Path | None,
+        typer.Option(help="subjects.csv: recording_id, subject_id; else each is its own."),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Shares of the subjects: pretrain,train,valid,test.")
+        str,
+        typer.Option(
+            help="Shares of the subjects: pretrain, train, valid, test. Those of train and test "
+            "are left for what comes after."
+        ),
     ] = "0.7,0.1,0.1,0.1",
     contract: Annotated[str, typer.Option(help="How clips are prepared.")] = "sleepfm-index-robust",
     substitute: Annotated[
@@ -84,6 +99,8 @@ def pretrain(
     The best epoch is in --out; a run that was stopped goes on with --resume, to the same numbers.
     """
     from sleepfm.contract import CONTRACTS
+    from sleepfm.encoders.inference import choose_device
+    from sleepfm.training.loop import choose_precision
     from sleepfm.training.pretrain import Data
     from sleepfm.training.pretrain import pretrain as train
     from sleepfm.training.recipe import RECIPES
@@ -108,6 +125,12 @@ def pretrain(
         substitute=substitute,
         description=describe,
     )
+    place = choose_device(device)
+    numbers = str(choose_precision(place, precision.value)).removeprefix("torch.")
+    say(f"training {objective.value} on {place.type} in {numbers}, recipe {recipe.value}")
+    if subjects is None:
+        say("no --subjects: every recording counts as a person of its own", "yellow")
+    begun = time.monotonic()
     with progress("preparing clips") as bar:
         history = train(
             data,
@@ -118,13 +141,25 @@ def pretrain(
             precision=precision.value,
             threads=threads,
             resume=resume,
-            watch=_watch(bar),
+            watch=_watch(bar, settings.epochs),
         )
+    _conclude(out, history, time.monotonic() - begun)
+
+
+def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
+    """Say which epoch the weights are of, where everything is, and how to use it."""
+    from sleepfm.training.curves import can_draw
+
     best = min(history, key=lambda h: h["valid"]["loss"])
     say(
-        f"{out}: epoch {best['epoch']} of {len(history)}, mean recall@1 "
-        f"{best['valid']['mean_recall_at_1']:.3f} on the validation subjects"
+        f"{out}: epoch {best['epoch']} of {len(history)}, the lowest validation loss "
+        f"({best['valid']['loss']:.3f}); {seconds / 60:.1f} min"
     )
+    drawn = f"{out.stem}.curves.png, " if can_draw() else ""
+    say(f"beside it: {out.stem}.log.jsonl, {drawn}{out.stem}.splits.json, {out.stem}.checkpoint.pt")
+    if not drawn:
+        say("no curves drawn, matplotlib is missing: pip install 'sleepfm-index[eval]'", "yellow")
+    say(f"use it: sleepfm-index build RECORDINGS --weights {out}")
 
 
 def _fractions(text: str) -> dict[Split, float]:
@@ -141,8 +176,8 @@ def _fractions(text: str) -> dict[Split, float]:
     return dict(zip(SPLITS, shares, strict=True))
 
 
-def _watch(bar: Progress) -> Watch:
-    """Move the bar, and print one line an epoch."""
+def _watch(bar: Progress, epochs: int) -> Watch:
+    """Move the bar, and print what an epoch brought."""
     from sleepfm.training.pretrain import Watch
 
     task = bar.task_ids[0]
@@ -151,21 +186,25 @@ def _watch(bar: Progress) -> Watch:
         for name, reason in clips.left_out:
             say(f"left out: {name}: {reason}", "yellow")
         sizes = ", ".join(f"{len(splits.subjects(s))} {s}" for s in _split_names())
-        say(f"{len(clips.recordings)} recordings; subjects: {sizes}")
+        count = sum(r.count for r in clips.recordings)
+        say(f"{len(clips.recordings)} recordings, {count:,} clips; subjects: {sizes}")
 
     def step(epoch: int, done: int, total: int, loss: float) -> None:
         bar.update(task, description=f"epoch {epoch}  loss {loss:.3f}", completed=done, total=total)
 
     def epoch(metrics: dict[str, Any]) -> None:
         valid = metrics["valid"]
-        top1 = sum(metrics["top1_in_batch"].values()) / len(metrics["top1_in_batch"])
         size = max(g["gallery"] for g in valid["gallery"].values())
-        messages.print(
-            f"epoch {metrics['epoch']}: loss {metrics['loss']:.3f} (valid {valid['loss']:.3f}), "
-            f"top-1 in batch {top1:.3f}, recall@1 {valid['mean_recall_at_1']:.3f} of {size:,} "
-            f"clips, temperature {metrics['temperature']:.2f}, "
-            f"{metrics['clips_per_s']:.0f} clips/s"
+        say(
+            f"epoch {metrics['epoch']} of {epochs}: loss {metrics['loss']:.3f}, validation "
+            f"{valid['loss']:.3f}, {metrics['clips_per_s']:.0f} clips/s"
         )
+        say(
+            f"  recall@1 {valid['mean_recall_at_1']:.4f} among {size:,} clips (chance "
+            f"{1 / size:.4f}), temperature {metrics['temperature']:.2f}"
+        )
+        top1 = ", ".join(f"{k} {v:.2f}" for k, v in metrics["top1_in_batch"].items())
+        say(f"  top-1 in batch: {top1}")
 
     return Watch(
         preparing=lambda done, total: bar.update(task, completed=done, total=total),

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sleepfm.contract import Contract
 from sleepfm.modality import Modality
-from sleepfm.training.clipcache import CachedRecording
+from sleepfm.training.clipcache import CachedRecording, stored_dtype
 
 _AHEAD: Final = 4
 
@@ -47,33 +48,40 @@ class ClipSet:
     ----------
     recordings : sequence of CachedRecording
         Whose clips.
+    contract : Contract
+        How they were prepared.
     modalities : sequence of Modality
         Which signals.
     classes : mapping of str to int
         Class of each stage; a stage that is not listed has none.
     at_least : int
         Clips with fewer modalities are left out.
+    labelled : bool
+        Whether clips without a class are left out too.
     """
 
     def __init__(
         self,
         recordings: Sequence[CachedRecording],
+        contract: Contract,
         modalities: Sequence[Modality],
         classes: Mapping[str, int] | None = None,
         at_least: int = 2,
+        labelled: bool = False,
     ) -> None:
         self.modalities = tuple(modalities)
+        self._contract = contract
         self._recordings = tuple(recordings)
         owner, row, present, labels = [], [], [], []
         for number, recording in enumerate(recordings):
             absent = np.zeros(recording.count, bool)
             has = np.stack([recording.present.get(m, absent) for m in self.modalities])
-            kept = np.flatnonzero(has.sum(axis=0) >= at_least)
+            own = np.array([(classes or {}).get(s, -1) for s in recording.stage], np.int64)
+            kept = np.flatnonzero((has.sum(axis=0) >= at_least) & ((own >= 0) | (not labelled)))
             owner.append(np.full(len(kept), number))
             row.append(kept)
             present.append(has[:, kept])
-            stages = [(classes or {}).get(recording.stage[i], -1) for i in kept]
-            labels.append(np.array(stages, np.int64))
+            labels.append(own[kept])
         empty: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
         self.owner = np.concatenate(owner or empty)
         self._row = np.concatenate(row or empty)
@@ -97,8 +105,8 @@ class ClipSet:
     def _signals(
         self, modality: Modality, clips: Order, has: NDArray[np.bool_]
     ) -> NDArray[np.generic]:
-        sample = next(r.signals[modality] for r in self._recordings if modality in r.signals)
-        out = np.zeros((len(clips), *sample.shape[1:]), sample.dtype)
+        shape = (len(self._contract.slots_of(modality)), self._contract.clip_samples)
+        out = np.zeros((len(clips), *shape), stored_dtype(self._contract))
         for at in np.flatnonzero(has):
             clip = clips[at]
             out[at] = self._recordings[self.owner[clip]].signals[modality][self._row[clip]]

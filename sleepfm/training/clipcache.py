@@ -45,7 +45,7 @@ class CachedRecording:
     present : dict of Modality to ndarray of bool, shape [count]
         Which clips have which modality.
     signals : dict of Modality to memory-mapped ndarray, shape [count, slots, samples]
-        float16 where the contract scales (values are within +-20 then), else float32.
+        Of :func:`stored_dtype`.
     """
 
     recording_id: str
@@ -109,6 +109,11 @@ def prepare_clips(
     return Prepared(tuple(recordings), tuple(left_out))
 
 
+def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
+    """Give float16 where the contract scales (values are within +-20 then), else float32."""
+    return np.float16 if contract.scaling == "robust" else np.float32
+
+
 def _cached(
     file: RecordingFile, folder: Path, contract: Contract, substitute: bool
 ) -> CachedRecording:
@@ -141,7 +146,7 @@ def _prepare(file: RecordingFile, place: Path, contract: Contract, substitute: b
     clips = cut_clips(
         recording, match_channels(recording, contract, substitute=substitute), contract
     )
-    kind = np.float16 if contract.scaling == "robust" else np.float32
+    kind = stored_dtype(contract)
     about = {
         "count": len(clips),
         "stage": clips.stage,

@@ -18,12 +18,15 @@ from torch import Tensor, nn
 
 from sleepfm.encoders.cache import write_atomically
 from sleepfm.errors import TrainingError, WeightsError
-from sleepfm.training.batches import Batch, ClipSet, shuffled, stream
+from sleepfm.training.batches import Batch, ClipSet, Order, shuffled, stream
+from sleepfm.training.curves import can_draw, draw
 from sleepfm.training.memory import keep_freed_memory
+from sleepfm.training.norms import NORM_BATCHES, measure_norms
 from sleepfm.training.recipe import Optimizer, Precision, Recipe
 
 _VERSION: Final = 1
 _CLIP_NORM: Final = 1.0
+_TIMINGS: Final = ("seconds", "valid_seconds", "clips_per_s", "waiting_for_data")
 
 Metrics = dict[str, Any]
 
@@ -94,6 +97,35 @@ def choose_precision(device: torch.device, precision: Precision) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+def refuse_taken(out: Path, resume: bool) -> None:
+    """Refuse to write where a run has written, unless it is to go on.
+
+    Raises
+    ------
+    TrainingError
+        If its checkpoint or, without one, its weights are there.
+    """
+    checkpoint = _checkpoint_of(out)
+    if checkpoint.exists() and not resume:
+        raise TrainingError(
+            f"{checkpoint.name} is there already; go on with it by --resume, or name another --out."
+        )
+    if out.exists() and not checkpoint.exists():
+        raise TrainingError(
+            f"{out.name} is there already, without a checkpoint to go on from; name another --out."
+        )
+
+
+def _checkpoint_of(out: Path) -> Path:
+    return out.with_name(f"{out.stem}.checkpoint.pt")
+
+
+def record_at_end(record: Metrics, history: list[Metrics]) -> Metrics:
+    """Give a training record with the last epoch's metrics; timings are left out."""
+    last = {k: v for k, v in history[-1].items() if k not in _TIMINGS}
+    return {**record, "epoch": last["epoch"], "metrics": last}
+
+
 def fit(
     task: Task,
     clips: ClipSet,
@@ -109,8 +141,9 @@ def fit(
     """Train a task and write what came of it.
 
     Beside ``out`` lie, from the end of the first epoch on, ``<stem>.checkpoint.pt``, replaced
-    atomically every epoch, and ``<stem>.log.jsonl``, one line an epoch. ``out`` itself holds the
-    epoch with the lowest validation loss.
+    atomically every epoch, ``<stem>.log.jsonl``, one line an epoch, and, where matplotlib is there,
+    ``<stem>.curves.png``. ``out`` itself holds the epoch with the lowest validation loss. Before
+    every validation the batch norms are measured afresh (:mod:`sleepfm.training.norms`).
 
     Parameters
     ----------
@@ -150,24 +183,21 @@ def fit(
         )
     if run.device.type == "cpu":
         keep_freed_memory()
+    refuse_taken(out, resume)
     optimizer = _optimizer(task, recipe)
-    checkpoint = out.with_name(f"{out.stem}.checkpoint.pt")
+    checkpoint = _checkpoint_of(out)
     history: list[Metrics] = []
     torch.manual_seed(recipe.seed)
     if resume and checkpoint.exists():
         history = _restore(checkpoint, task, optimizer, recipe, run, identity)
-    elif checkpoint.exists() or out.exists():
-        taken = checkpoint if checkpoint.exists() else out
-        raise TrainingError(
-            f"{taken.name} is there already; go on with it by --resume, or name another --out."
-        )
+        _publish(task, out, history)  # it may have been killed between checkpoint and weights
     for epoch in range(len(history), recipe.epochs):
         metrics = {
             "epoch": epoch + 1,
             **_epoch(task, clips, recipe, run, optimizer, epoch, progress),
         }
         started = time.perf_counter()
-        task.eval()
+        measure_norms(task, run.batches(clips, _for_norms(clips, recipe, epoch)), run.autocast)
         with torch.no_grad():
             metrics["valid"] = task.evaluate(run)
         metrics["valid_seconds"] = round(time.perf_counter() - started, 3)
@@ -175,12 +205,9 @@ def fit(
             raise TrainingError("The validation loss is not finite; use a lower learning rate.")
         history.append(metrics)
         try:
-            if metrics["valid"]["loss"] <= min(h["valid"]["loss"] for h in history):
-                task.export(out, history)
-            log = "".join(json.dumps(h) + "\n" for h in history)
-            write_atomically(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
             _save(checkpoint, task, optimizer, recipe, run, identity, history)
-        except WeightsError as error:
+            _publish(task, out, history)
+        except (WeightsError, TrainingError) as error:
             raise TrainingError(
                 f"Epoch {epoch + 1} cannot be saved ({error}) The last good checkpoint is intact; "
                 "make room and run the same command with --resume."
@@ -188,6 +215,22 @@ def fit(
         if report is not None:
             report(metrics)
     return history
+
+
+def _publish(task: Task, out: Path, history: list[Metrics]) -> None:
+    """Write weights if the last epoch is the best, then log and curves; twice gives the same."""
+    losses = [h["valid"]["loss"] for h in history]
+    if losses[-1] <= min(losses):
+        task.export(out, history)
+    log = "".join(json.dumps(h) + "\n" for h in history)
+    write_atomically(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
+    if can_draw():
+        draw(history, out.with_name(f"{out.stem}.curves.png"))
+
+
+def _for_norms(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
+    # all nights mixed, whatever the batches of training are
+    return shuffled(clips, recipe.batch_size, 1, recipe.seed, epoch)[:NORM_BATCHES]
 
 
 def _epoch(
@@ -219,18 +262,19 @@ def _epoch(
         optimizer.step()
         task.constrain()
         total += loss.detach()
-        for name, value in own.items():
-            counts[name] = counts.get(name, 0) + value.detach()
-        if progress is not None and (run.device.type == "cpu" or done % 20 == 0):
-            progress(epoch + 1, done + 1, len(orders), float(loss.detach()))
+        for name, count in own.items():
+            counts[name] = counts.get(name, 0) + count.detach()
+        if run.device.type == "cpu" or done % 20 == 0:  # a GPU is not made to wait for every step
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise _not_finite(batch, epoch)
+            if progress is not None:
+                progress(epoch + 1, done + 1, len(orders), value)
         ready = time.perf_counter()
     mean = float(total) / len(orders)
     seconds = time.perf_counter() - started
     if not math.isfinite(mean):
-        raise TrainingError(
-            f"The loss of epoch {epoch + 1} is not finite; look at the clips' scaling, or use a "
-            "lower learning rate. The last good checkpoint is intact."
-        )
+        raise _not_finite(batch, epoch)
     return {
         "loss": mean,
         **task.train_metrics({k: float(v) for k, v in counts.items()}),
@@ -238,6 +282,17 @@ def _epoch(
         "clips_per_s": round(len(orders) * recipe.batch_size / seconds, 2),
         "waiting_for_data": round(waited / seconds, 4),
     }
+
+
+def _not_finite(batch: Batch, epoch: int) -> TrainingError:
+    if not all(bool(x.isfinite().all()) for x in batch.signals.values()):
+        why = "Prepared clips hold NaN or infinity; remove the clip cache and start again."
+    else:
+        why = (
+            f"The loss of epoch {epoch + 1} is not finite; look at the clips' scaling, or use a "
+            "lower learning rate."
+        )
+    return TrainingError(f"{why} The last good checkpoint is intact.")
 
 
 def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:

@@ -1,11 +1,13 @@
-"""How well the vectors of one modality find their clips in another, over a whole gallery."""
+"""How good a task has become: retrieval over a whole gallery, and classes told apart."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import permutations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sleepfm.modality import Modality
@@ -54,6 +56,47 @@ def ranks(queries: Tensor, targets: Tensor) -> Tensor:
         true = scores[rows, start + rows]
         out.append((scores >= true[:, None]).sum(1))
     return torch.cat(out) if out else torch.zeros(0, dtype=torch.int64)
+
+
+def class_metrics(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64]
+) -> dict[str, float | None]:
+    """Give accuracy, balanced accuracy, macro AUROC and macro AUPRC.
+
+    Parameters
+    ----------
+    probabilities : ndarray of float32, shape [n, classes]
+        Of each class.
+    labels : ndarray of int64, shape [n]
+        The true ones.
+
+    Returns
+    -------
+    dict
+        Means over the classes that occur, one against the rest. AUROC is the Mann-Whitney statistic
+        (ties count half), AUPRC the average precision; None where only one class occurs.
+    """
+    guessed = probabilities.argmax(axis=1)
+    present = [int(k) for k in np.unique(labels)]
+    recalls = [float(np.mean(guessed[labels == k] == k)) for k in present]
+    areas = [_areas(probabilities[:, k], labels == k) for k in present if len(present) > 1]
+    return {
+        "accuracy": float(np.mean(guessed == labels)),
+        "balanced_accuracy": sum(recalls) / len(recalls),
+        "auroc": float(np.mean([roc for roc, _ in areas])) if areas else None,
+        "auprc": float(np.mean([prc for _, prc in areas])) if areas else None,
+    }
+
+
+def _areas(scores: NDArray[np.float32], true: NDArray[np.bool_]) -> tuple[float, float]:
+    """AUROC and average precision; equal scores are one threshold."""
+    values, place = np.unique(-scores, return_inverse=True)
+    hits = np.bincount(place[true], minlength=len(values)).astype(np.float64)
+    misses = np.bincount(place[~true], minlength=len(values)).astype(np.float64)
+    found, wrong = hits.cumsum(), misses.cumsum()
+    below = wrong[-1] - wrong + misses / 2
+    roc = float((hits * below).sum() / (found[-1] * wrong[-1]))
+    return roc, float((hits * found / (found + wrong)).sum() / found[-1])
 
 
 def _summary(queries: Tensor, targets: Tensor) -> dict[str, float]:

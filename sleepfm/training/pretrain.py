@@ -2,83 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sleepfm.contract import ROBUST, Contract
-from sleepfm.encoders.cache import write_atomically
+from sleepfm.contract import Contract
 from sleepfm.encoders.inference import choose_device
 from sleepfm.encoders.networks import initialise, tensors_of
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import TrainingError
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm.training.batches import Batch, ClipSet, in_order
-from sleepfm.training.clipcache import CachedRecording, Prepared, prepare_clips
-from sleepfm.training.loop import Metrics, Run, Task, choose_precision, fit
+from sleepfm.training.clipcache import CachedRecording
+from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
+from sleepfm.training.loop import (
+    Metrics,
+    Run,
+    Task,
+    choose_precision,
+    fit,
+    record_at_end,
+    refuse_taken,
+)
 from sleepfm.training.metrics import gallery_metrics
 from sleepfm.training.objectives import OTHERS, Objective, contrast
 from sleepfm.training.recipe import AUTHORS, Precision, Recipe
-from sleepfm.training.splits import FRACTIONS, Split, Splits, read_subjects, split_subjects
 
-
-@dataclass(frozen=True)
-class Watch:
-    """Who is told how it goes; each may be left out.
-
-    Parameters
-    ----------
-    preparing : callable
-        Called with (recordings done, recordings).
-    prepared : callable
-        Called once with the prepared clips and the splits.
-    training : callable
-        Called with (epoch, batches done, batches, loss).
-    epoch : callable
-        Called with the metrics of each epoch.
-    """
-
-    preparing: Callable[[int, int], None] | None = None
-    prepared: Callable[[Prepared, Splits], None] | None = None
-    training: Callable[[int, int, int, float], None] | None = None
-    epoch: Callable[[Metrics], None] | None = None
-
-
-@dataclass(frozen=True)
-class Data:
-    """What is trained on.
-
-    Parameters
-    ----------
-    paths : sequence of str or Path
-        Recordings, folders, globs or cohort lists.
-    subjects : Path, optional
-        subjects.csv; without it every recording is its own subject.
-    fractions : mapping
-        Share of the subjects in each split.
-    contract : Contract
-        How clips are prepared; it becomes part of the weights.
-    cache : Path, optional
-        Folder of the clip cache; by default ``<stem>.clips`` beside the weights.
-    substitute : bool
-        Whether other derivations may fill a slot.
-    description : str
-        What the data is, for the training record.
-    """
-
-    paths: Sequence[str | Path]
-    subjects: Path | None = None
-    fractions: Mapping[Split, float] = field(default_factory=lambda: FRACTIONS)
-    contract: Contract = ROBUST
-    cache: Path | None = None
-    substitute: bool = False
-    description: str = ""
+__all__ = ["Contrastive", "Data", "Watch", "pretrain"]
 
 
 def pretrain(
@@ -131,50 +85,28 @@ def pretrain(
         torch.set_num_threads(threads)
     place = choose_device(device)
     run = Run(place, choose_precision(place, precision))
-    cache = data.cache or out.with_name(f"{out.stem}.clips")
-    prepared = prepare_clips(
-        data.paths, cache, data.contract, substitute=data.substitute, watch=watch.preparing
-    )
-    subject_of = read_subjects(data.subjects) if data.subjects else {}
-    owner = {
-        r.recording_id: subject_of.get(r.recording_id, r.recording_id) for r in prepared.recordings
-    }
-    splits = split_subjects(owner.values(), data.fractions, recipe.seed)
-    if watch.prepared is not None:
-        watch.prepared(prepared, splits)
-    chosen = {
-        split: [r for r in prepared.recordings if splits.of_subject[owner[r.recording_id]] == split]
-        for split in ("pretrain", "valid")
-    }
+    refuse_taken(out, resume)
+    cohort = gather(data, out, recipe.seed, watch)
+    chosen = {s: cohort.recordings(s) for s in ("pretrain", "valid")}
     modalities = _modalities(chosen["pretrain"])
-    clips = {name: ClipSet(own, modalities) for name, own in chosen.items()}
+    clips = {name: ClipSet(own, data.contract, modalities) for name, own in chosen.items()}
     for name, own in clips.items():
         if len(own) < 2:
             raise TrainingError(
                 f"The split {name} has {len(own)} clips with two modalities; it needs at least 2."
             )
-    write_atomically(out.with_name(f"{out.stem}.splits.json"), splits.to_json().encode())
-    record: Metrics = {
-        "objective": objective,
-        "data": data.description or f"{len(prepared.recordings)} recordings",
-        "recordings": {name: len(own) for name, own in chosen.items()},
-        "clips": {name: len(own) for name, own in clips.items()},
-        "modalities": [str(m) for m in modalities],
-        "recipe": recipe.to_json(),
-        "precision": str(run.dtype).removeprefix("torch."),
-        "device": place.type,
-        "torch": torch.__version__,
-    }
+    cohort.write_splits(out)
+    record = {"objective": objective, **record_of(data, clips, recipe, run)}
+    record["modalities"] = [str(m) for m in modalities]
     task = Contrastive(objective, modalities, data.contract, recipe, clips["valid"], record)
     task.to(place)
-    identity = _identity(objective, data.contract, modalities, chosen)
     return fit(
         task,
         clips["pretrain"],
         recipe,
         run,
         out,
-        identity=identity,
+        identity=identity_of([objective, data.contract.sha256, list(modalities)], chosen),
         resume=resume,
         progress=watch.training,
         report=watch.epoch,
@@ -215,7 +147,7 @@ class Contrastive(Task):
                 continue
             out = torch.zeros(len(signals), EMBEDDING_DIM, device=signals.device)
             # a batch norm has nothing to learn from one clip
-            if int(has.sum()) > 1 or not self.training:
+            if int(has.sum()) > int(self.training):
                 out[has] = F.normalize(network(signals[has]).float(), dim=1)
             vectors.append(out)
         return vectors
@@ -276,15 +208,13 @@ class Contrastive(Task):
         return float(torch.stack(losses).mean())
 
     def export(self, path: Path, history: list[Metrics]) -> None:
-        """Write the encoders with their training record; timings are left out."""
-        last = {k: v for k, v in history[-1].items() if k not in _TIMINGS}
-        record = {**self._record, "epoch": last["epoch"], "metrics": last}
+        """Write the encoders with their training record."""
         networks = {Modality(name): network for name, network in self.networks.items()}
         Weights(
             name=path.stem,
             trained=True,
             contract=self._contract,
-            record=record,
+            record=record_at_end(self._record, history),
             temperature=self.temperature.item(),
             tensors={m: tensors_of(n) for m, n in networks.items()},  # type: ignore[arg-type]
         ).save(path)
@@ -294,28 +224,11 @@ class Contrastive(Task):
         return f"{self.modalities[first]}-{other}"
 
 
-_TIMINGS = ("seconds", "valid_seconds", "clips_per_s", "waiting_for_data")
-
-
 def _modalities(recordings: Sequence[CachedRecording]) -> tuple[Modality, ...]:
-    found = tuple(m for m in Modality if any(r.present.get(m, _NONE).any() for r in recordings))
+    found = tuple(m for m in Modality if any(r.present.get(m, np.False_).any() for r in recordings))
     if len(found) < 2:
         raise TrainingError(
             f"The recordings have {'only ' + found[0] if found else 'no modality'}; "
             "contrastive training needs two modalities."
         )
     return found
-
-
-_NONE = torch.zeros(0).numpy()
-
-
-def _identity(
-    objective: Objective,
-    contract: Contract,
-    modalities: Sequence[Modality],
-    chosen: Mapping[str, Sequence[CachedRecording]],
-) -> str:
-    clips = {s: [(r.recording_id, r.count) for r in own] for s, own in chosen.items()}
-    parts = [objective, contract.sha256, list(modalities), clips]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,119 @@
+"""The learning curves of a run, drawn from its log.
+
+python -m sleepfm.training.curves weights.log.jsonl [curves.png]
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sleepfm.encoders.cache import write_atomically
+from sleepfm.errors import SleepFMError, TrainingError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sleepfm.training.loop import Metrics
+
+SHARES: Final = {
+    "mean_recall_at_1": "recall@1 over the validation gallery, mean of all directions",
+    "accuracy": "accuracy",
+    "auroc": "macro AUROC",
+}
+"""Measures of validation between 0 and 1, and what they are called."""
+
+
+def can_draw() -> bool:
+    """Whether matplotlib is there."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def read_log(path: Path) -> list[Metrics]:
+    """Read the metrics of every epoch.
+
+    Raises
+    ------
+    TrainingError
+        If the file is no log of a run.
+    """
+    try:
+        history: list[Metrics] = [json.loads(line) for line in path.read_text().splitlines()]
+        if not history or any("valid" not in entry for entry in history):
+            raise ValueError
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(f"{path.name} is no log of a training run.") from error
+    return history
+
+
+def draw(history: Sequence[Metrics], path: Path) -> Path:
+    """Draw loss and validation measures against epochs, as PNG.
+
+    Raises
+    ------
+    TrainingError
+        If matplotlib is not installed, or the file cannot be written.
+    """
+    if not can_draw():
+        raise TrainingError(
+            "Drawing needs matplotlib, which is not installed: "
+            "pip install 'sleepfm-index[eval]'; the figures are in the log all the same."
+        )
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in history]
+    left.plot(epochs, [entry["loss"] for entry in history], marker="o", label="training")
+    left.plot(epochs, [e["valid"]["loss"] for e in history], marker="o", label="validation")
+    _label(left, "loss")
+    for name, title in SHARES.items():
+        if name in history[0]["valid"]:
+            right.plot(epochs, [_or_nan(e["valid"][name]) for e in history], "o-", label=title)
+    _label(right, "validation")
+    right.set_ylim(0, 1)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    try:
+        return write_atomically(path, buffer.getvalue())
+    except SleepFMError as error:
+        raise TrainingError(str(error)) from error
+
+
+def _label(axes: Axes, what: str) -> None:
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(what)
+    axes.locator_params(axis="x", integer=True)
+    if axes.has_data():
+        axes.legend(frameon=False, fontsize="small")
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def main(words: Sequence[str]) -> None:
+    """Draw the curves of the log that is named first, beside it or where the second word says."""
+    if not 1 <= len(words) <= 2:
+        sys.exit("usage: python -m sleepfm.training.curves LOG.jsonl [CURVES.png]")
+    log = Path(words[0])
+    target = (
+        Path(words[1])
+        if len(words) == 2
+        else log.with_name(log.name.removesuffix(".log.jsonl") + ".curves.png")
+    )
+    try:
+        print(draw(read_log(log), target))
+    except SleepFMError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,145 @@
+"""What is trained on: recordings prepared as clips, and subjects kept apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sleepfm.contract import ROBUST, Contract
+from sleepfm.encoders.cache import write_atomically
+from sleepfm.training.batches import ClipSet
+from sleepfm.training.clipcache import CachedRecording, Prepared, prepare_clips
+from sleepfm.training.loop import Metrics, Run
+from sleepfm.training.recipe import Recipe
+from sleepfm.training.splits import FRACTIONS, Split, Splits, read_subjects, split_subjects
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how it goes; each may be left out.
+
+    Parameters
+    ----------
+    preparing : callable
+        Called with (recordings done, recordings).
+    prepared : callable
+        Called once with the prepared clips and the splits.
+    training : callable
+        Called with (epoch, batches done, batches, loss).
+    epoch : callable
+        Called with the metrics of each epoch.
+    """
+
+    preparing: Callable[[int, int], None] | None = None
+    prepared: Callable[[Prepared, Splits], None] | None = None
+    training: Callable[[int, int, int, float], None] | None = None
+    epoch: Callable[[Metrics], None] | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Recordings, folders, globs or cohort lists.
+    subjects : Path, optional
+        subjects.csv; without it every recording is its own subject.
+    fractions : mapping
+        Share of the subjects in each split.
+    contract : Contract
+        How clips are prepared; it becomes part of the weights.
+    cache : Path, optional
+        Folder of the clip cache; by default ``<stem>.clips`` beside the weights.
+    substitute : bool
+        Whether other derivations may fill a slot.
+    description : str
+        What the data is, for the training record.
+    """
+
+    paths: Sequence[str | Path]
+    subjects: Path | None = None
+    fractions: Mapping[Split, float] = field(default_factory=lambda: FRACTIONS)
+    contract: Contract = ROBUST
+    cache: Path | None = None
+    substitute: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Prepared recordings, and who of them is in which split.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The recordings, and those that could not be used.
+    splits : Splits
+        The split of every subject.
+    subject : mapping of str to str
+        The subject of every recording.
+    """
+
+    prepared: Prepared
+    splits: Splits
+    subject: Mapping[str, str]
+
+    def recordings(self, *splits: Split) -> list[CachedRecording]:
+        """Give the recordings of the subjects of some splits."""
+        of_subject, subject = self.splits.of_subject, self.subject
+        recordings = self.prepared.recordings
+        return [r for r in recordings if of_subject[subject[r.recording_id]] in splits]
+
+    def write_splits(self, out: Path) -> None:
+        """Write the splits beside the weights."""
+        path = out.with_name(f"{out.stem}.splits.json")
+        write_atomically(path, self.splits.to_json().encode())
+
+
+def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
+    """Prepare all clips and split the subjects.
+
+    Raises
+    ------
+    TrainingError
+        If no recording gives a clip, the cache cannot be written, or there are too few subjects.
+    """
+    cache = data.cache or out.with_name(f"{out.stem}.clips")
+    prepared = prepare_clips(
+        data.paths, cache, data.contract, substitute=data.substitute, watch=watch.preparing
+    )
+    known = read_subjects(data.subjects) if data.subjects else {}
+    subject = {
+        r.recording_id: known.get(r.recording_id, r.recording_id) for r in prepared.recordings
+    }
+    splits = split_subjects(subject.values(), data.fractions, seed)
+    if watch.prepared is not None:
+        watch.prepared(prepared, splits)
+    return Cohort(prepared, splits, subject)
+
+
+def record_of(data: Data, clips: Mapping[str, ClipSet], recipe: Recipe, run: Run) -> Metrics:
+    """Say what is trained on and how, for the record inside the weights."""
+    recordings = {name: len(np.unique(own.owner)) for name, own in clips.items()}
+    return {
+        "data": data.description or f"{sum(recordings.values())} recordings",
+        "recordings": recordings,
+        "clips": {name: len(own) for name, own in clips.items()},
+        "recipe": recipe.to_json(),
+        "precision": str(run.dtype).removeprefix("torch."),
+        "device": run.device.type,
+        "torch": torch.__version__,
+    }
+
+
+def identity_of(task: Sequence[object], clips: Mapping[str, Sequence[CachedRecording]]) -> str:
+    """Hash what a task is and which recordings it sees, so that no run goes on with others."""
+    seen = {name: [(r.recording_id, r.count) for r in own] for name, own in clips.items()}
+    return hashlib.sha256(json.dumps([*task, seen]).encode()).hexdigest()

@@ -1,0 +1,209 @@
+"""Supervised training: the encoder with a class head, end to end, from recordings to a classifier.
+
+The baseline that SleepFM's embeddings are held against (Thapa et al., ICML 2024, section 4): one
+network over the channels of all modalities stacked, or over one modality, trained on the subjects
+of ``pretrain`` and ``train`` together (``combined`` in the authors' ``EventDatasetSupervised``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sleepfm.contract import Contract
+from sleepfm.encoders.classifier import Classifier
+from sleepfm.encoders.effnet import EffNet
+from sleepfm.encoders.inference import choose_device
+from sleepfm.encoders.networks import tensors_of
+from sleepfm.errors import TrainingError
+from sleepfm.modality import Modality
+from sleepfm.training.batches import Batch, ClipSet, in_order
+from sleepfm.training.clipcache import CachedRecording
+from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
+from sleepfm.training.loop import (
+    Metrics,
+    Run,
+    Task,
+    choose_precision,
+    fit,
+    record_at_end,
+    refuse_taken,
+)
+from sleepfm.training.metrics import class_metrics
+from sleepfm.training.recipe import AUTHORS, Precision, Recipe
+from sleepfm.training.splits import Split
+
+CLASSES: Final = ("W", "N1", "N2", "N3", "R")
+"""The stages that are told apart; clips of any other (unscored, artefact) are left out."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is told apart, and by whom it is learned.
+
+    Parameters
+    ----------
+    classes : sequence of str
+        Stages, in the order of the outputs.
+    modalities : sequence of Modality
+        Whose channels are stacked; where a clip lacks one of several, zeros stand in for it.
+    train : sequence of str
+        The splits that are trained on; ``valid`` chooses the epoch, ``test`` is never looked at.
+    """
+
+    classes: Sequence[str] = CLASSES
+    modalities: Sequence[Modality] = tuple(Modality)
+    train: Sequence[Split] = ("pretrain", "train")
+
+
+def supervise(
+    data: Data,
+    out: Path,
+    labels: Labels | None = None,
+    recipe: Recipe = AUTHORS,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    threads: int | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+) -> list[Metrics]:
+    """Train a classifier of sleep stages end to end.
+
+    Parameters
+    ----------
+    data : Data
+        What to train on.
+    out : Path
+        The classifier's file (safetensors, see :class:`~sleepfm.encoders.classifier.Classifier`);
+        beside it lie the same files as in pretraining.
+    labels : Labels, optional
+        What is told apart.
+    recipe, device, precision, threads, resume, watch
+        As in :func:`sleepfm.training.pretrain.pretrain`.
+
+    Returns
+    -------
+    list of dict
+        Metrics of every epoch; ``valid`` has loss, accuracy, balanced accuracy, macro AUROC and
+        macro AUPRC. How many clips of other labels were left out is in the classifier's record.
+
+    Raises
+    ------
+    TrainingError
+        If training cannot start or go on; the last checkpoint is intact.
+    """
+    labels, watch = labels or Labels(), watch or Watch()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    place = choose_device(device)
+    run = Run(place, choose_precision(place, precision))
+    refuse_taken(out, resume)
+    cohort = gather(data, out, recipe.seed, watch)
+    chosen = {"train": cohort.recordings(*labels.train), "valid": cohort.recordings("valid")}
+    numbers = {stage: i for i, stage in enumerate(labels.classes)}
+    clips = {
+        name: ClipSet(own, data.contract, labels.modalities, numbers, at_least=1, labelled=True)
+        for name, own in chosen.items()
+    }
+    for modality in labels.modalities:
+        if not any(modality in r.present for r in chosen["train"]):
+            raise TrainingError(f"No recording to train on has {modality}; leave it out.")
+    unscored = {name: _unscored(own, numbers) for name, own in chosen.items()}
+    for name, own in clips.items():
+        if not len(own):
+            raise TrainingError(
+                f"The {name} recordings have no clip scored {', '.join(labels.classes)} with the "
+                f"signals asked for ({unscored[name]} clips have another label or none); give "
+                "hypnograms beside the recordings."
+            )
+    cohort.write_splits(out)
+    record = {
+        "objective": "supervised",
+        **record_of(data, clips, recipe, run),
+        "unscored": unscored,
+        "classes": list(labels.classes),
+    }
+    task = Supervised(labels, data.contract, recipe, clips["valid"], record).to(place)
+    kind = ["supervised", data.contract.sha256, list(labels.classes), list(labels.modalities)]
+    return fit(
+        task,
+        clips["train"],
+        recipe,
+        run,
+        out,
+        identity=identity_of(kind, chosen),
+        resume=resume,
+        progress=watch.training,
+        report=watch.epoch,
+    )
+
+
+class Supervised(Task):
+    """One network over stacked channels, under the cross-entropy of its classes."""
+
+    def __init__(
+        self, labels: Labels, contract: Contract, recipe: Recipe, valid: ClipSet, record: Metrics
+    ) -> None:
+        super().__init__()
+        self._labels = labels
+        self._contract = contract
+        self._batch_size = recipe.batch_size
+        self._valid = valid
+        self._record = record
+        channels = sum(len(contract.slots_of(m)) for m in labels.modalities)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            self.network = EffNet(channels, recipe.dropout, len(labels.classes))
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Give float32 [n, classes]."""
+        stacked = torch.cat([batch.signals[m] for m in self._labels.modalities], dim=1)
+        out: Tensor = self.network(stacked).float()
+        return out
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the mean cross-entropy of a batch; counts hits."""
+        logits = self.logits(batch)
+        with torch.autocast(logits.device.type, enabled=False):
+            loss = F.cross_entropy(logits, batch.labels)
+        hits = (logits.argmax(1) == batch.labels).sum()
+        return loss, {"hits": hits, "clips": torch.tensor(len(logits))}
+
+    def train_metrics(self, counts: dict[str, float]) -> Metrics:
+        """Give the accuracy over the epoch."""
+        return {"accuracy": round(counts["hits"] / counts["clips"], 5)}
+
+    def evaluate(self, run: Run) -> Metrics:
+        """Measure loss, accuracies, macro AUROC and macro AUPRC on the validation clips."""
+        parts = []
+        for batch in run.batches(self._valid, in_order(self._valid, 2 * self._batch_size)):
+            with run.autocast():
+                parts.append(self.logits(batch).cpu())
+        logits = torch.cat(parts)
+        labels = torch.from_numpy(self._valid.labels)
+        return {
+            "loss": float(F.cross_entropy(logits, labels)),
+            **class_metrics(logits.softmax(1).numpy(), self._valid.labels),
+        }
+
+    def export(self, path: Path, history: list[Metrics]) -> None:
+        """Write the network with its training record."""
+        Classifier(
+            name=path.stem,
+            classes=tuple(self._labels.classes),
+            modalities=tuple(self._labels.modalities),
+            contract=self._contract,
+            record=record_at_end(self._record, history),
+            tensors=tensors_of(self.network),
+        ).save(path)
+
+
+def _unscored(recordings: Sequence[CachedRecording], numbers: Mapping[str, int]) -> int:
+    return sum(stage not in numbers for r in recordings for stage in r.stage)
