@@ -170,6 +170,18 @@ def test_a_reader_whose_files_are_gone_is_told_to_open_again(tmp_path: Path, ask
         ask(store)  # type: ignore[operator]
 
 
+def test_a_folder_that_is_being_removed_is_gone(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", SIZES, lacking=0.0)
+    with sleepfm_index.open(path) as reader:
+        old = [path / "segments" / s.id for s in reader.manifest.segments]
+        reader.metadata.clip_ids()
+        compact(path)
+        for folder in old:
+            folder.mkdir()  # as rmtree leaves it for a moment
+        with pytest.raises(SnapshotGone):
+            reader.sql("SELECT count(*) FROM clips")
+
+
 def test_columns_of_different_cohorts_are_merged(tmp_path: Path) -> None:
     def with_column(name: str, seed: int, values: list[object]) -> object:
         data = drawn_segment(name, 2, seed)
