@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests crash trial-concurrency clean
+.PHONY: install demo test lint types tests crash trial-concurrency experiments clean
 
 install: $(STAMP)
 
@@ -38,6 +38,12 @@ crash: install
 
 trial-concurrency: install
 	$(BIN)/python tests/crash/concurrency.py --seconds 60
+
+# Real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
+UCDDB ?= ../shared/ucddb
+WEIGHTS ?= untrained
+experiments: install
+	$(BIN)/python experiments/real_eeg.py $(UCDDB) --weights $(WEIGHTS)
 
 clean:
 	rm -rf $(VENV) sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

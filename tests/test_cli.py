@@ -139,3 +139,40 @@ def test_help_fits_a_narrow_terminal(width: str) -> None:
     )
     assert done.returncode == 0
     assert b"--modality" in done.stdout
+
+
+def test_the_verbs_of_evaluation(tmp_path: Path) -> None:
+    from cohorts import cohort_store
+
+    path = cohort_store(tmp_path / "s", "abcdef", 30)
+    few = ("--replicates", "10", "--store", path)
+    done = run("evaluate", "--by", "stage", "--plot", tmp_path / "r.png", *few)
+    assert done.returncode == 0, done.stderr
+    assert "N3" in done.stdout.decode() and (tmp_path / "r.png").stat().st_size > 1000
+    done = run("evaluate", "--against", path, *few)
+    assert done.returncode == 0 and "+0.000" in done.stdout.decode(), done.stderr
+    probe = ("probe", "--label", "stage", "--on", "bas", "--save", tmp_path / "p.safetensors")
+    done = run(*probe, "--plot", tmp_path / "p.svg", *few)
+    assert done.returncode == 0, done.stderr
+    assert "macro" in done.stdout.decode() and "5 folds of subjects" in done.stderr.decode()
+    done = run("probe", "--label", "sdb", "--shots", "1,2", "--repeats", "2", *few)
+    assert done.returncode == 0 and "draws of one class" in done.stdout.decode(), done.stderr
+    assert ">= 10 s" in done.stderr.decode()
+    done = run("probe", "--label", "age", "--kind", "number", "--on", "ecg", *few)
+    assert done.returncode == 0 and "MAE" in done.stdout.decode(), done.stderr
+    done = run("knn", "--label", "stage", "--modality", "ecg", "--to", "bas", "-k", "5", *few)
+    assert done.returncode == 0 and "AUROC" in done.stdout.decode(), done.stderr
+    words = ("predict", tmp_path / "p.safetensors", "--out", tmp_path / "out", "--store", path)
+    done = run(*words)
+    assert done.returncode == 0, done.stderr
+    listed = done.stdout.decode().split()
+    assert len(listed) == 13 and all(Path(name).is_file() for name in listed)
+    for words, sentence in (
+        (("probe", "--label", "colour"), "colour"),
+        (("knn", "--label", "stage", "-k", "9999"), "smaller k"),
+        (("predict", tmp_path / "none"), "none"),
+        (("probe", "--label", "stage", "--shots", "x"), "list of numbers"),
+    ):
+        done = run(*words, "--store", path)
+        assert done.returncode in (1, 2) and sentence in done.stderr.decode(), done.stderr
+        assert b"Traceback" not in done.stderr

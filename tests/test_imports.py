@@ -14,7 +14,7 @@ with sleepfm_index.open({path!r}) as store:
     assert "pandas" not in sys.modules
     store.evaluate()
     store.info()
-heavy = {{"torch", "edfio", "mne", "scipy", "sklearn"}} & set(sys.modules)
+heavy = {{"torch", "edfio", "mne", "scipy", "sklearn", "matplotlib"}} & set(sys.modules)
 assert not heavy, heavy
 """
 

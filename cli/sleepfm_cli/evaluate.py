@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, StoreOption, WhereOption
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    Among,
+    Format,
+    FormatOption,
+    PlotOption,
+    ReplicatesOption,
+    SeedOption,
+    StoreOption,
+    WhereOption,
+)
 from sleepfm_cli.render import messages, say, show_arrow, show_table
 
 if TYPE_CHECKING:
@@ -18,41 +30,132 @@ def evaluate(
     gallery: Annotated[
         int | None, typer.Option(min=1, help="Draw this many clips; default all.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    seed: SeedOption = 0,
+    draws: Annotated[int, typer.Option(min=1, help="How often a gallery is drawn.")] = 1,
+    among: Annotated[
+        Among, typer.Option(help="Rivals: all clips, other recordings' only, or one's own night's.")
+    ] = Among.all,
+    by: Annotated[
+        str | None, typer.Option(help="A column: rows for its values too, e.g. stage.")
+    ] = None,
+    combinations: Annotated[
+        bool, typer.Option("--combinations", help="Also two modalities to the third.")
+    ] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Another store of the same recordings: differences.")
+    ] = None,
+    replicates: ReplicatesOption = 1000,
+    plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Measure retrieval for every ordered pair and every modality to the others.
 
-    Recall@k beside its chance level, median rank and mean reciprocal rank. Ties count against.
+    Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals by
+    bootstrap over subjects. Ties count against.
     """
     import sleepfm_index
 
-    with sleepfm_index.open(store) as opened, messages.status("comparing every pair of clips"):
-        result = opened.evaluate(where=where, gallery=gallery, seed=seed)
+    asked: dict[str, Any] = {
+        "where": where,
+        "gallery": gallery,
+        "seed": seed,
+        "draws": draws,
+        "among": among.value,
+        "replicates": replicates,
+    }
+    if against is not None and (by or combinations or plot):
+        raise typer.BadParameter("--against goes without --by, --combinations and --plot")
+    with ExitStack() as stack:
+        opened = stack.enter_context(sleepfm_index.open(store))
+        stack.enter_context(messages.status("comparing every pair of clips"))
+        if against is not None:
+            other = stack.enter_context(sleepfm_index.open(against))
+            result = opened.evaluate(against=other, **asked)
+        else:
+            result = opened.evaluate(by=by, combinations=combinations, **asked)
         trained = opened.manifest.weights.trained
+    if plot is not None:
+        from sleepfm_index import plots
+
+        plots.save(plots.recall_curves(result.ranked), plot)  # type: ignore[attr-defined]
     if format is not Format.table:
         show_arrow(result.table, format)
         return
     say(result.note)
     if not trained:
         say("untrained weights: expect chance", "bold yellow")
-    show_recall(result)
+    if against is not None:
+        show_differences(result)
+    else:
+        show_recall(result)
 
 
 def show_recall(result: Result) -> None:
-    """Print a table of retrieval, each recall with its chance level in brackets."""
+    """Print a table of retrieval, recall@1 with its interval and chance level."""
+    rows = result.to_pylist()
+    groups = any(row.get("group") is not None for row in rows)
     show_table(
         [
             (
                 f"{row['query']} -> {row['target']}",
-                *(f"{row[f'recall_at_{k}']:.3f} ({row[f'chance_at_{k}']:.3f})" for k in (1, 5, 10)),
+                *([row["group"] or "all"] if groups else []),
+                between(row, "recall_at_1"),
+                f"{row['chance_at_1']:.3f}",
+                f"{row['recall_at_5']:.3f}",
+                f"{row['recall_at_10']:.3f}",
                 row["median_rank"],
                 f"{row['mrr']:.3f}",
-                row["gallery"],
+                f"{row['gallery']:,}",
+                "/".join(
+                    "-" if row[f"top_same_{name}"] is None else f"{row[f'top_same_{name}']:.0%}"
+                    for name in ("stage", "subject", "minute")
+                ),
                 row["seed"],
+            )
+            for row in rows
+        ],
+        (
+            "pair",
+            *(["group"] if groups else []),
+            "R@1 [95 %]",
+            "chance",
+            "R@5",
+            "R@10",
+            "median rank",
+            "MRR",
+            "gallery",
+            "top hit: same stage/subject/minute",
+            "seed",
+        ),
+    )
+
+
+def show_differences(result: Result) -> None:
+    """Print paired differences between two stores."""
+    names = ("recall_at_1", "recall_at_10", "mrr", "median_rank")
+    show_table(
+        [
+            (
+                f"{row['query']} -> {row['target']}",
+                *(
+                    f"{row[name]:.3f} - {row[f'{name}_against']:.3f} = "
+                    + between(row, f"{name}_difference", "+.3f")
+                    for name in names
+                ),
+                row["queries"],
             )
             for row in result.to_pylist()
         ],
-        ("pair", "R@1 (chance)", "R@5", "R@10", "median rank", "MRR", "gallery", "seed"),
+        ("pair", "R@1", "R@10", "MRR", "median rank", "queries"),
     )
+
+
+def between(row: dict[str, Any], name: str, form: str = ".3f") -> str:
+    """Write a measure with its interval, ``0.512 [0.480, 0.551]``; ``-`` where it is undefined."""
+    value, low, high = row.get(name), row.get(f"{name}_low"), row.get(f"{name}_high")
+    if value is None:
+        return "-"
+    if low is None or high is None:
+        return f"{value:{form}}"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"

@@ -15,10 +15,14 @@ from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.info import info
+from sleepfm_cli.knn import knn
+from sleepfm_cli.predict import predict
 from sleepfm_cli.pretrain import pretrain
+from sleepfm_cli.probe import probe
 from sleepfm_cli.query import query
 from sleepfm_cli.reindex import reindex
 from sleepfm_cli.render import say
+from sleepfm_cli.report import report
 from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
@@ -37,7 +41,8 @@ app = typer.Typer(
 )
 
 VERBS = (
-    *(demo, scan, build, query, sql, evaluate, info),
+    *(demo, scan, build, query, sql, info),
+    *(evaluate, probe, knn, predict, report),
     *(delete, compact, reindex, verify, snapshots, restore),
     *(simulate, pretrain),
 )

@@ -77,3 +77,49 @@ CodingOption = Annotated[
         "--coding", help="What integers mean in hypnograms that are nothing but integers."
     ),
 ]
+
+
+class Among(enum.StrEnum):
+    """Which clips a query is ranked against."""
+
+    all = "all"
+    cross = "cross-recording"
+    within = "within-recording"
+
+
+class Kind(enum.StrEnum):
+    """Whether a label is a name or a quantity."""
+
+    auto = "auto"
+    classes = "classes"
+    number = "number"
+
+
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
+ReplicatesOption = Annotated[
+    int, typer.Option(min=0, help="Resamples of the subjects behind the 95 % intervals.")
+]
+PlotOption = Annotated[
+    Path | None, typer.Option("--plot", help="Also draw a figure: out.png or out.svg.")
+]
+LabelOption = Annotated[
+    str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
+]
+KindOption = Annotated[
+    Kind, typer.Option(help="Names or quantities; e.g. --label age --kind number.")
+]
+ClassesOption = Annotated[
+    str | None, typer.Option("--classes", help="Only these classes, e.g. W,N3.")
+]
+TrainWhereOption = Annotated[
+    str | None, typer.Option(help="SQL condition for the clips to learn from.")
+]
+TestWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the clips to test.")]
+TestStoreOption = Annotated[
+    Path | None, typer.Option(help="Test on another store of the same weights.")
+]
+
+
+def listed(text: str | None) -> list[str] | None:
+    """Split ``a,b,c``; None stays None."""
+    return [part.strip() for part in text.split(",") if part.strip()] if text else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +22,7 @@ from sleepfm_index.sql import Metadata
 from sleepfm_index.vectors import Vectors
 
 if TYPE_CHECKING:
+    from sleepfm_index.assess import Assessment
     from sleepfm_index.info import Info
     from sleepfm_index.query import Question
 
@@ -129,16 +131,65 @@ class Store:
         asked: Question = Question(modality=modality, to=to, **question)
         return answer(self, asked)
 
-    def evaluate(
-        self, *, where: str | None = None, gallery: int | None = None, seed: int = 0
-    ) -> Result:
+    def evaluate(self, *, against: Store | None = None, **asked: Any) -> Result:
         """Measure cross-modal retrieval for every pair of modalities and every ``others``.
 
-        See :func:`sleepfm_index.retrieval.evaluate`.
+        Parameters
+        ----------
+        against : Store, optional
+            Another store of the same recordings: paired differences, see
+            :func:`sleepfm_index.compare.compare`.
+        **asked
+            ``where``, ``gallery``, ``seed``, ``draws``, ``among``, ``by``, ``combinations``: see
+            :func:`sleepfm_index.retrieval.evaluate`.
         """
+        if against is not None:
+            from sleepfm_index.compare import compare
+
+            return compare(self, against, **asked)
         from sleepfm_index.retrieval import evaluate
 
-        return evaluate(self, where=where, gallery=gallery, seed=seed)
+        return evaluate(self, **asked)
+
+    def probe(self, label: str, **asked: Any) -> Assessment:
+        """Measure what a linear probe reads from the vectors, subjects kept apart.
+
+        See :func:`sleepfm_index.probe.probe`; needs scikit-learn.
+        """
+        from sleepfm_index.probe import probe
+
+        return probe(self, label, **asked)
+
+    def few_shot(self, label: str, shots: Sequence[int], **asked: Any) -> Result:
+        """Measure a probe that learns from few subjects.
+
+        See :func:`sleepfm_index.fewshot.few_shot`; needs scikit-learn.
+        """
+        from sleepfm_index.fewshot import few_shot
+
+        return few_shot(self, label, shots, **asked)
+
+    def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
+        """Predict the label of every clip by a saved probe.
+
+        See :func:`sleepfm_index.predict.predict`.
+        """
+        from sleepfm_index.linear import LinearProbe
+        from sleepfm_index.predict import predict
+
+        return predict(self, LinearProbe.load(probe), where=where)
+
+    def knn(self, label: str, **asked: Any) -> Assessment:
+        """Measure what the nearest labelled neighbours say; see :func:`sleepfm_index.knn.knn`."""
+        from sleepfm_index.knn import knn
+
+        return knn(self, label, **asked)
+
+    def neighbours(self, modality: str, to: str | None = None, **asked: Any) -> Result:
+        """Find the labelled neighbours of some clips; see :func:`sleepfm_index.knn.neighbours`."""
+        from sleepfm_index.knn import neighbours
+
+        return neighbours(self, modality, to, **asked)
 
     def files(self) -> dict[str, Path]:
         """Which file each recording came from; empty where ``private/`` was removed."""

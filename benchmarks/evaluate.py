@@ -1,0 +1,77 @@
+"""How long a probe, votes of neighbours and retrieval take on a store of many clips.
+
+    python benchmarks/evaluate.py [--clips 1000000] [--folder FOLDER]
+
+A store of drawn vectors that carry a stage is written (some 3.2 GB for a million clips) unless
+FOLDER holds one; each measurement runs in a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import machine
+
+NIGHT = 1000
+STEPS = ("probe", "knn", "evaluate")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--clips", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--step", choices=STEPS)
+    asked = parser.parse_args()
+    if asked.step:
+        measure(asked.folder, asked.step)
+        return
+    print(machine())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.folder or Path(scratch) / "store"
+        if not (folder / "manifest.json").exists():
+            write(folder, asked.clips)
+        for step in STEPS:
+            subprocess.run(
+                [sys.executable, __file__, "--folder", folder, "--step", step], check=True
+            )
+
+
+def measure(folder: Path, step: str) -> None:
+    import sleepfm_index
+
+    start = time.perf_counter()
+    with sleepfm_index.open(folder) as store:
+        if step == "probe":
+            result = store.probe("stage", on=["bas"], folds=5, replicates=200)
+        elif step == "knn":
+            result = store.knn("stage", queries=10_000, replicates=200)
+        else:
+            result = store.evaluate(gallery=10_000, replicates=200)
+        size = len(store)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF)
+    first = result.to_pylist()[0]
+    shown = {
+        k: round(first[k], 3) for k in ("auroc", "recall_at_1", "clips", "gallery") if k in first
+    }
+    print(
+        f"{step:9s} {size:,} clips  {seconds:7.1f} s  peak {peak.ru_maxrss / 1e6:.2f} GB  {shown}"
+    )
+
+
+def write(folder: Path, clips: int) -> None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from cohorts import cohort_store
+
+    names = [f"night-{i}" for i in range(max(1, clips // NIGHT))]
+    cohort_store(folder, names, min(NIGHT, clips), noise=4.0, signal=0.1, index=False)
+
+
+if __name__ == "__main__":
+    main()

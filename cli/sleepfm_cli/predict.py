@@ -1,0 +1,32 @@
+"""``sleepfm-index predict``: a saved probe applied to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
+from sleepfm_cli.render import answers, say
+
+
+def predict(
+    probe: Annotated[Path, typer.Argument(help="A probe saved by `sleepfm-index probe --save`.")],
+    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("predictions"),
+    where: WhereOption = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Predict every clip: Parquet, and for stages a hypnogram per recording as CSV and EDF+."""
+    import sleepfm_index
+    from sleepfm_index.linear import LinearProbe
+    from sleepfm_index.predict import predict as predicted
+    from sleepfm_index.predict import write_predictions
+
+    made = LinearProbe.load(probe)
+    with sleepfm_index.open(store) as opened:
+        result = predicted(opened, made, where=where)
+        seconds = float(opened.manifest.contract.clip_seconds)
+    say(result.note)
+    for path in write_predictions(result, out, made, clip_seconds=seconds):
+        answers().print(str(path), markup=False, soft_wrap=True)

@@ -1,0 +1,203 @@
+"""Real EEG: what stages an encoder holds that band power does not.
+
+    python experiments/real_eeg.py FOLDER [--weights NAME ...]
+
+FOLDER holds nights of the St Vincent's database (PhysioNet ucddb) as ucddbNNN.npz: `eeg_int16 *
+scale` is one EEG channel [clips, 3840] at `fs` Hz, `epoch` the clip's place in the night in 30 s,
+`stage` its label, `flat` marks dead clips. Two questions, each by a linear probe and by votes of
+neighbours:
+
+1. W against N3 over all nights, leaving one subject out at a time.
+2. Five stages inside night 018, leaving one block of time out at a time.
+
+Every arm sees the same clips: an encoder (the channel fills the slot C3-M2, the other four are
+empty), and plain band power.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.contract import ROBUST
+from sleepfm.modality import Modality
+from sleepfm.resampling import resample
+from sleepfm_index.assess import Predictions, class_rows
+from sleepfm_index.knn import votes
+from sleepfm_index.labelled import STAGES, Labels
+from sleepfm_index.nearest import nearest
+from sleepfm_index.probe import Recipe
+
+BANDS = {"delta": (0.5, 4), "theta": (4, 8), "alpha": (8, 12), "sigma": (12, 16), "beta": (16, 30)}
+BLOCKS = 8
+K = 20
+
+
+@dataclass(frozen=True)
+class Night:
+    """One night: name, scaled EEG [clips, samples], its rate in Hz, places, and labels."""
+
+    name: str
+    eeg: NDArray[np.float32]
+    rate: int
+    epoch: NDArray[np.int64]
+    stage: NDArray[np.str_]
+    dead: int
+
+
+def read_night(path: Path) -> Night:
+    """Read a night; scaled by the median and spread of the clips that are there."""
+    with np.load(path) as file:
+        alive = ~file["flat"]
+        eeg = file["eeg_int16"][alive] * np.float32(file["scale"])
+        low, middle, high = np.percentile(eeg, [25, 50, 75])
+        eeg = np.clip((eeg - middle) / ((high - low) / 1.349), -20, 20).astype(np.float32)
+        return Night(
+            path.stem.removeprefix("ucddb"),
+            eeg,
+            int(file["fs"]),
+            file["epoch"][alive].astype(np.int64),
+            file["stage"][alive],
+            int((~alive).sum()),
+        )
+
+
+def band_power(night: Night) -> NDArray[np.float32]:
+    """Log power of five bands, by Welch over 4 s windows, float32 [clips, 5]."""
+    from scipy.signal import welch
+
+    frequency, density = welch(night.eeg, night.rate, nperseg=4 * night.rate, axis=1)
+    powers = [density[:, (frequency >= a) & (frequency < b)].sum(axis=1) for a, b in BANDS.values()]
+    return np.log10(np.stack(powers, axis=1) + 1e-12).astype(np.float32)
+
+
+def clips_256(night: Night) -> NDArray[np.float32]:
+    """Clips as the contract asks, one slot filled, float32 [clips, 5, 7680]."""
+    out = np.zeros((len(night.eeg), 5, ROBUST.clip_samples), np.float32)
+    # neighbours in time are resampled together, so that no clip but a run's ends has an edge
+    for run in np.split(np.arange(len(night.epoch)), np.flatnonzero(np.diff(night.epoch) != 1) + 1):
+        whole = resample(night.eeg[run].reshape(-1), night.rate, 256, "polyphase")
+        out[run, 0] = whole[: len(run) * ROBUST.clip_samples].reshape(len(run), -1)
+    return out
+
+
+def labelled(nights: Iterable[Night], classes: tuple[str, ...]) -> Labels:
+    """Labels of all clips of the nights that are of the classes; clip ids count all clips."""
+    nights = list(nights)
+    stage = np.concatenate([n.stage for n in nights])
+    subject = np.repeat(np.arange(len(nights)), [len(n.stage) for n in nights])
+    code = np.array([classes.index(s) if s in classes else -1 for s in stage])
+    rows = np.flatnonzero(code >= 0)
+    names = tuple(n.name for n in nights)
+    return Labels("stage", "", rows, code[rows], classes, subject[rows], names, {})
+
+
+def by_probe(x: NDArray[np.float32], labels: Labels, part: NDArray[np.int64]) -> Predictions:
+    """Predict each part by a probe of the other parts."""
+    said = np.empty((len(labels), len(labels.classes)))
+    converged = True
+    for at in np.unique(part):
+        test = part == at
+        fitted = Recipe().learn(
+            lambda rows: x[labels.clip_ids[rows]], labels, np.flatnonzero(~test)
+        )
+        said[test] = fitted.predict(x[labels.clip_ids[test]])
+        converged &= fitted.converged
+    return predictions("probe" + ("" if converged else " (not converged)"), labels, said)
+
+
+def by_votes(x: NDArray[np.float32], labels: Labels, part: NDArray[np.int64]) -> Predictions:
+    """Predict each clip by its nearest clips of other parts, by cosine."""
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    own = unit[labels.clip_ids]
+    rows, scores = nearest(own, part, lambda r: own[r], part, K)
+    return predictions(f"{K} neighbours", labels, votes(labels, rows, scores, weighted=True))
+
+
+def predictions(name: str, labels: Labels, said: NDArray[np.float64]) -> Predictions:
+    """Put together what was said of all clips."""
+    return Predictions(name, labels.classes, labels.values, said, labels.subjects, labels.clip_ids)
+
+
+def show(title: str, lines: list[tuple[str, Predictions]], replicates: int) -> None:
+    """Print a Markdown table, the best macro AUROC of each method marked."""
+    print(f"\n### {title}\n")
+    print("| features | by | AUROC | AUPRC | F1 | kappa |\n|---|---|---|---|---|---|")
+    rows = [(arm, made, class_rows(made, replicates)) for arm, made in lines]
+    for arm, made, (macro, *_) in rows:
+        cells = " | ".join(between(macro, n) for n in ("auroc", "auprc", "f1", "kappa"))
+        print(f"| {arm} | {made.features} | {cells} |")
+    for method in dict.fromkeys(made.features.split(" (")[0] for _, made, _ in rows):
+        own = [(r[0]["auroc"], arm) for arm, made, r in rows if made.features.startswith(method)]
+        print(f"\nBest AUROC by {method}: {max(own)[1]}.")
+    counts = ", ".join(f"{r['class']} {r['clips']}" for r in rows[0][2][1:])
+    print(f"\nClips tested: {counts}.")
+
+
+def between(row: dict[str, object], name: str) -> str:
+    """Write a measure and its interval."""
+    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None else "")
+
+
+def main() -> None:
+    """Read the nights, make the arms, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--weights", nargs="*", default=["untrained"])
+    parser.add_argument("--replicates", type=int, default=1000)
+    asked = parser.parse_args()
+    files = sorted(asked.folder.glob("ucddb*.npz"))
+    if not files:
+        print(f"skipped: no ucddb*.npz in {asked.folder}; see docs/evaluation.md", file=sys.stderr)
+        return
+    nights = [read_night(path) for path in files]
+    arms = {"band power (5 log powers)": standardised([band_power(n) for n in nights])}
+    for name in asked.weights:
+        arms[name] = encoded(nights, name)
+    one = labelled(nights, ("W", "N3"))
+    dead = sum(n.dead for n in nights)
+    print(f"{len(nights)} nights, {len(one)} clips of W and N3; {dead} dead clips left out.")
+    lines = [
+        (arm, by(x, one, one.subjects)) for by in (by_probe, by_votes) for arm, x in arms.items()
+    ]
+    show("W against N3, one subject left out at a time", lines, asked.replicates)
+    at = [n.name for n in nights].index("018") if any(n.name == "018" for n in nights) else None
+    if at is None:
+        print("\nskipped: five stages need night 018, which is not there", file=sys.stderr)
+        return
+    five = labelled(nights, STAGES)
+    five = five.take(five.subjects == at)
+    block = np.arange(len(five)) * BLOCKS // len(five)
+    lines = [(arm, by(x, five, block)) for by in (by_probe, by_votes) for arm, x in arms.items()]
+    show(f"Five stages of night 018, one of {BLOCKS} blocks of time left out at a time", lines, 0)
+
+
+def standardised(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Give every feature the mean 0 and the spread 1 over all nights, for the cosine of votes."""
+    x = np.concatenate(parts)
+    return (x - x.mean(axis=0)) / x.std(axis=0)
+
+
+def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
+    """Encode all clips of all nights by the bas encoder of some weights, as a store keeps them."""
+    from sleepfm.encoders.inference import Encoder
+    from sleepfm.encoders.weights import load_weights
+
+    encoder = Encoder(load_weights(name))
+    parts = []
+    for night in nights:
+        print(f"encoding {night.name} with {name}", file=sys.stderr)
+        parts.append(encoder.encode(Modality.BAS, clips_256(night)))
+    # a store keeps float16; what lies below its resolution is rounding, not knowledge
+    return np.concatenate(parts).astype(np.float16).astype(np.float32)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""What an EDF or BDF file must hold to before a reader is given any of it.
+
+edfio believes a header: it sizes arrays by its numbers, and its errors show the field that they are
+about. Here every number that sizes something is checked and bounded first, and an error names the
+field and never its content. Of a checked header only what is needed to read signals goes on: the
+fields of patient, recording and date are passed over.
+
+Source: Kemp et al., EDF (1992), https://www.edfplus.info/specs; BDF as written by BioSemi.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.errors import RecordingError
+from sleepfm.recordings.recording import MAX_HOURS
+
+_WIDTHS: Final = {
+    "label": 16, "transducer": 80, "unit": 8, "physical minimum": 8, "physical maximum": 8,
+    "digital minimum": 8, "digital maximum": 8, "prefiltering": 80, "samples per record": 8,
+    "reserved": 32,
+}  # fmt: skip
+_UNREAD: Final = ("transducer", "prefiltering", "reserved")
+_TEXTS: Final = ("label", "unit")
+_MAX_SIGNALS: Final = 4096
+_MAX_COUNT: Final = 10**8
+_ANNOTATION_LABELS: Final = ("EDF Annotations", "BDF Annotations")
+_TIDY: Final = bytes.maketrans(b"\0,", b" .")
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One signal of the file: its header fields made tidy, and its place in a data record."""
+
+    fields: dict[str, bytes]
+    samples: int
+    first: int
+
+    @property
+    def is_annotations(self) -> bool:
+        """Whether it holds EDF+ annotations."""
+        return self.fields["label"].decode("latin-1").strip() in _ANNOTATION_LABELS
+
+
+@dataclass(frozen=True)
+class CheckedFile:
+    """A file whose header is complete and consistent; nothing of its data has been read."""
+
+    path: Path
+    sample_bytes: int
+    reserved: bytes
+    start: bytes
+    data_at: int
+    records: int
+    duration: bytes
+    streams: tuple[Stream, ...]
+
+    @property
+    def record_s(self) -> float:
+        """Length of a data record, in seconds."""
+        return float(self.duration)
+
+    def header(self, streams: Sequence[Stream], records: int) -> bytes:
+        """Header of a file with only these signals, and nothing about who was recorded and when."""
+        main = (
+            b"0       " if self.sample_bytes == 2 else b"\xffBIOSEMI",
+            bytes(160).replace(b"\0", b" "),
+            b"01.01.8500.00.00",
+            b"%-8d" % (256 * (len(streams) + 1)),
+            b" " * 44,
+            b"%-8d" % records,
+            self.duration,
+            b"%-4d" % len(streams),
+        )
+        return b"".join((*main, *(s.fields[name] for name in _WIDTHS for s in streams)))
+
+    def content(self, stream: Stream) -> NDArray[np.uint8]:
+        """Bytes of one signal, shape ``[records, bytes]``, still on disk."""
+        width = sum(s.samples for s in self.streams) * self.sample_bytes
+        data = np.memmap(self.path, np.uint8, "r", self.data_at, (self.records, width))
+        start = stream.first * self.sample_bytes
+        return data[:, start : start + stream.samples * self.sample_bytes]
+
+
+def is_edf(start: bytes) -> bool:
+    """Whether a file's first eight bytes are those of EDF or BDF."""
+    return start[:8].rstrip(b" \0") == b"0" or start[:8] == b"\xffBIOSEMI"
+
+
+def check(path: Path, warnings: list[str]) -> CheckedFile:
+    """Check a file's header; how far its data records go is part of it.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    warnings : list of str
+        Takes what is odd but readable: a file that ends early, bytes after its end.
+
+    Raises
+    ------
+    RecordingError
+        If the header is damaged, or no data record is complete.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise RecordingError(f"{path.name} is not a file.")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            main = file.read(256)
+            if not is_edf(main):
+                raise RecordingError(
+                    f"{path.name} is not an EDF or BDF file: it does not begin like one."
+                )
+            if len(main) < 256:
+                raise RecordingError(f"{path.name} ends within its header.")
+            count = _integer(path, main[252:256], "number of signals")
+            if not 1 <= count <= _MAX_SIGNALS:
+                raise RecordingError(f"{path.name} claims to hold {count} signals.")
+            fields = file.read(256 * count)
+    except OSError as error:
+        raise RecordingError(f"{path.name} cannot be opened: {error.strerror}.") from error
+    if len(fields) < 256 * count:
+        raise RecordingError(f"{path.name} ends within its header.")
+    header_bytes = _integer(path, main[184:192], "header size")
+    if header_bytes != 256 * (count + 1):
+        raise RecordingError(
+            f"{path.name} gives a header size that does not fit its {count} signals."
+        )
+    record_s = _number(path, main[244:252], "data record duration")
+    sample_bytes = 3 if main[0] == 0xFF else 2
+    streams = _streams(path, fields, count)
+    total = sum(s.samples for s in streams) * sample_bytes
+    if total == 0:
+        raise RecordingError(f"{path.name} has data records without a single sample.")
+    if record_s < 0 or (record_s == 0 and not all(s.is_annotations for s in streams)):
+        raise RecordingError(f"{path.name} gives a data record duration that is not positive.")
+    claimed = _integer(path, main[236:244], "number of data records")
+    present = (size - header_bytes) // total
+    refuse_length(path, record_s * present)
+    if present < 1 or claimed == 0:
+        raise RecordingError(f"{path.name} holds no complete data record.")
+    if claimed < -1:
+        raise RecordingError(f"{path.name} gives a negative number of data records.")
+    if claimed == -1:
+        warnings.append(
+            f"the header does not say how long the recording is; {present} data records found"
+        )
+    elif present < claimed:
+        warnings.append(
+            f"the file ends early: {present} of {claimed} data records are complete and were read"
+        )
+    elif size - header_bytes > claimed * total:
+        warnings.append(f"bytes after the last of {claimed} data records were ignored")
+    records = present if claimed == -1 else min(present, claimed)
+    if records >= _MAX_COUNT:
+        raise RecordingError(f"{path.name} holds more data records than the format allows.")
+    return CheckedFile(
+        path=path,
+        sample_bytes=sample_bytes,
+        reserved=main[192:197],
+        start=main[168:184],
+        data_at=header_bytes,
+        records=records,
+        duration=main[244:252].translate(_TIDY),
+        streams=streams,
+    )
+
+
+def _streams(path: Path, fields: bytes, count: int) -> tuple[Stream, ...]:
+    columns: dict[str, list[bytes]] = {}
+    start = 0
+    for name, width in _WIDTHS.items():
+        columns[name] = [fields[start + i * width : start + (i + 1) * width] for i in range(count)]
+        start += count * width
+    streams = []
+    first = 0
+    for i in range(count):
+        samples = _integer(path, columns["samples per record"][i], f"samples of signal {i + 1}")
+        if not 0 <= samples < _MAX_COUNT:
+            raise RecordingError(
+                f"{path.name} gives signal {i + 1} an impossible number of samples."
+            )
+        tidy = {name: columns[name][i] for name in _WIDTHS}
+        tidy |= {name: v.translate(_TIDY) for name, v in tidy.items() if name not in _TEXTS}
+        tidy |= {name: b" " * _WIDTHS[name] for name in _UNREAD}
+        tidy["samples per record"] = b"%-8d" % samples
+        streams.append(Stream(tidy, samples, first))
+        first += samples
+    return tuple(streams)
+
+
+def refuse_length(path: Path, seconds: float) -> None:
+    """Refuse what is longer than any recording, before an array is made for it."""
+    if seconds > MAX_HOURS * 3600:
+        raise RecordingError(
+            f"{path.name} claims to last {seconds / 3600:.3g} h; "
+            f"recordings of at most {MAX_HOURS} h are read, so split it or check its header."
+        )
+
+
+def _number(path: Path, raw: bytes, name: str) -> float:
+    try:
+        value = float(raw.translate(_TIDY))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise RecordingError(f"{path.name} has no number in its header field '{name}'.")
+    return value
+
+
+def _integer(path: Path, raw: bytes, name: str) -> int:
+    value = _number(path, raw, name)
+    if value != int(value):
+        raise RecordingError(f"{path.name} has no whole number in its header field '{name}'.")
+    return int(value)

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cohorts import cohort_store
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from nights import write_night
+
+import sleepfm_index
+from sleepfm_index import figures, plots
+from sleepfm_index.assess import Predictions
+from sleepfm_index.errors import QueryError
+from sleepfm_index.maps import embedding_map, project
+from sleepfm_index.strips import signal_strips
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return cohort_store(tmp_path_factory.mktemp("plots") / "s", "abcdef", 30)
+
+
+def predictions() -> Predictions:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 200)
+    score = rng.random((200, 3)) + np.eye(3)[truth]
+    said = score / score.sum(axis=1, keepdims=True)
+    return Predictions("bas", ("W", "N2", "R"), truth, said, truth, np.arange(200))
+
+
+def test_curves_hold_the_numbers_of_the_table(path: Path) -> None:
+    with sleepfm_index.open(path) as store:
+        result = store.evaluate(replicates=0)
+    ax = plots.recall_curves(result.ranked)
+    for line, row in zip(ax.get_lines(), result.to_pylist(), strict=False):
+        assert line.get_label() == f"{row['query']} → {row['target']}"
+        k, recall = line.get_data()
+        for at in (1, 5, 10):
+            assert recall[list(k).index(at)] == pytest.approx(row[f"recall_at_{at}"])
+    assert ax.get_lines()[-1].get_label() == "chance"
+    texts = [t.get_text() for t in plots.pair_matrix(result).texts]
+    assert sorted(texts) == sorted(f"{row['recall_at_1']:.3f}" for row in result.to_pylist())
+    histogram = plots.rank_histogram(result.ranked["ecg", "bas"])
+    assert sum(bar.get_height() for bar in histogram.patches) == pytest.approx(100)
+
+
+def test_roc_and_precision_recall_enclose_the_areas_of_the_table() -> None:
+    made = predictions()
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    for code, line in enumerate(plots.roc(made).get_lines()[:3]):
+        x, y = line.get_data()
+        x, y = np.append(0, x), np.append(0, y)
+        area = roc_auc_score(made.truth == code, made.said[:, code])
+        assert np.trapezoid(y, x) == pytest.approx(area)
+    lines = [li for li in plots.precision_recall(made).get_lines() if len(li.get_xdata()) > 2]
+    for code, line in enumerate(lines):
+        recall, precision = line.get_data()
+        area = float(np.sum(np.diff(recall, prepend=0) * precision))
+        assert area == pytest.approx(
+            average_precision_score(made.truth == code, made.said[:, code])
+        )
+
+
+def test_every_figure_takes_and_gives_axes_with_labels(path: Path) -> None:
+    made = predictions()
+    start = 30.0 * np.arange(200)
+    stages = [made.classes[t] for t in made.truth]
+    with sleepfm_index.open(path) as store:
+        result = store.evaluate(replicates=0)
+        curve = store.few_shot("stage", [1, 2, 4], on=["bas"], repeats=2, folds=3)
+        for draw in (
+            lambda ax: plots.recall_curves(result.ranked, ax),
+            lambda ax: plots.pair_matrix(result, ax=ax),
+            lambda ax: plots.rank_histogram(result.ranked["ecg", "bas"], ax),
+            lambda ax: plots.confusion_matrix(made, ax),
+            lambda ax: plots.roc(made, ax),
+            lambda ax: plots.precision_recall(made, ax),
+            lambda ax: plots.calibration(made, ax),
+            lambda ax: plots.few_shot_curve(curve, ax=ax),
+            lambda ax: plots.hypnogram(start, stages, ax),
+            lambda ax: plots.hypnodensity(start, made.said, made.classes, ax),
+            lambda ax: embedding_map(store, "bas", "stage", ax),
+            lambda ax: embedding_map(store, "ecg", "nsrr_age", ax),
+        ):
+            given = Figure().add_subplot()
+            assert draw(given) is given
+            own = draw(None)
+            assert isinstance(own, Axes) and own is not given
+            assert own.get_xlabel() and own.get_ylabel()
+
+
+def test_a_map_by_pca_is_the_best_plane() -> None:
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((50, 512)) * np.linspace(3, 0.1, 512)).astype(np.float32)
+    place, labels = project(x)
+    centred = x.astype(np.float64) - x.astype(np.float64).mean(axis=0)
+    spread = np.linalg.svd(centred, compute_uv=False) ** 2
+    np.testing.assert_allclose((place**2).sum(axis=0), spread[:2], rtol=1e-4)
+    assert f"{spread[0] / spread.sum():.1%}" in labels[0]
+
+
+def test_umap_is_an_extra(path: Path) -> None:
+    try:
+        import umap  # noqa: F401
+    except ImportError:
+        with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="umap"):
+            embedding_map(store, method="umap")
+    else:
+        pytest.skip("umap is installed, so its absence cannot be tried")
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"method": "tsne"}, "tsne"),
+        ({"modality": "eeg"}, "eeg"),
+        ({"where": "false"}, "at least 3"),
+    ],
+)
+def test_maps_that_cannot_be_drawn(path: Path, asked: dict, sentence: str) -> None:
+    with sleepfm_index.open(path) as store, pytest.raises(QueryError, match=sentence):
+        embedding_map(store, **asked)
+
+
+def test_files_by_their_ending(path: Path, tmp_path: Path) -> None:
+    with sleepfm_index.open(path) as store:
+        result = store.probe("stage", on=["bas"], replicates=0)
+        figures.draw_assessment(result, tmp_path / "a.png")
+        figures.draw_assessment(store.probe("age", kind="number", on=["ecg"]), tmp_path / "n.svg")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert b"<svg" in (tmp_path / "n.svg").read_bytes()
+    with pytest.raises(QueryError, match=r"\.png or \.svg"):
+        figures.draw_assessment(result, tmp_path / "a.txt")
+
+
+def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for seed, name in enumerate("ab"):
+        write_night(tmp_path / "in" / f"{name}.edf", seed=seed)
+    sleepfm_index.build(tmp_path / "s", [tmp_path / "in"])
+    with sleepfm_index.open(tmp_path / "s") as store:
+        ids = store.metadata.clip_ids()[[0, 5]]
+        ax = signal_strips(store, ids, ["query", "hit"], ("ecg", "bas"))
+        figure = ax.get_figure()
+        assert figure is not None
+        assert len(figure.axes) == 4
+        line = figure.axes[2].get_lines()[0]
+        time, value = line.get_data()
+        assert len(time) == 7680 and time[-1] == pytest.approx(30, abs=0.01)
+        assert np.ptp(value) > 0
+        assert "time in the clip (s)" in figure.axes[2].get_xlabel()
+        assert "SD" in figure.axes[2].texts[0].get_text()
+        (tmp_path / "in" / "b.edf").unlink()
+        with pytest.raises(QueryError, match="the recording b is not where it was"):
+            signal_strips(store, ids, ["query", "hit"])
+        for file in (tmp_path / "s" / "private").iterdir():
+            file.unlink()
+        with pytest.raises(QueryError, match="private/"):
+            signal_strips(store, ids[:1], ["query"])

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import mne
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from cohorts import cohort_store
+from stores import drawn_store
+
+import sleepfm_index
+from sleepfm.recordings.scoring import read_scoring
+from sleepfm_index.errors import QueryError
+from sleepfm_index.manifest import WeightsIdentity
+from sleepfm_index.predict import predict, write_predictions
+from sleepfm_index.probe import fit_probe
+
+
+def test_predictions_are_files_that_other_tools_open(tmp_path: Path) -> None:
+    learned = cohort_store(tmp_path / "one", ["a", "b", "c", "d", "e", "f"])
+    applied = cohort_store(tmp_path / "two", ["x", "y"], 20)
+    with sleepfm_index.open(learned) as store:
+        made = fit_probe(store, "stage", "bas")
+        made.save(tmp_path / "p.safetensors")
+    with sleepfm_index.open(applied) as store:
+        result = store.predict(tmp_path / "p.safetensors")
+        truth = store.sql("SELECT stage FROM clips ORDER BY clip_id").table["stage"].to_pylist()
+    rows = result.to_pylist()
+    assert np.mean([row["predicted"] == t for row, t in zip(rows, truth, strict=True)]) > 0.8
+    assert sum(rows[0][f"p_{c}"] for c in made.classes) == pytest.approx(1)
+
+    files = write_predictions(result, tmp_path / "out", made)
+    assert {f.name for f in files} == {
+        "predictions.parquet",
+        "x.hypnogram.csv", "x.hypnogram.edf", "y.hypnogram.csv", "y.hypnogram.edf",
+    }  # fmt: skip
+    assert pq.read_table(files[0]).equals(result.table)
+    said = [row["predicted"] for row in rows if row["recording_id"] == "x"]
+    with (tmp_path / "out" / "x.hypnogram.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["stage"] for line in lines] == said
+    assert lines[1]["onset_s"] == "30" and lines[1]["duration_s"] == "30"
+    notes = mne.read_annotations(tmp_path / "out" / "x.hypnogram.edf")
+    assert list(notes.description) == [f"Sleep stage {stage}" for stage in said]
+    np.testing.assert_allclose(notes.onset, 30.0 * np.arange(20))
+    assert (notes.duration == 30).all()
+
+
+def test_our_own_reader_reads_the_hypnogram_back(tmp_path: Path) -> None:
+    path = cohort_store(tmp_path / "s", ["a", "b"], 20)
+    with sleepfm_index.open(path) as store:
+        made = fit_probe(store, "stage", "bas")
+        result = predict(store, made)
+        write_predictions(result, tmp_path / "out", made)
+    said = [row["predicted"] for row in result.to_pylist() if row["recording_id"] == "a"]
+    scoring = read_scoring(tmp_path / "out" / "a.hypnogram.edf", 82800.0, 600.0, [])
+    assert [s.stage for s in scoring.stages] == said
+
+
+def test_a_clip_without_the_features_gets_no_label(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", {"a": 60, "b": 60}, lacking=0.3)
+    with sleepfm_index.open(path) as store:
+        made = fit_probe(store, "stage", "bas+resp")
+        result = predict(store, made)
+        lacking = store.metadata.clip_ids("NOT (has_bas AND has_resp)")
+    rows = {row["clip_id"]: row for row in result.to_pylist()}
+    assert len(rows) == 120 and len(lacking)
+    for clip_id, row in rows.items():
+        assert (row["predicted"] is None) == (row["p_N2"] is None) == (clip_id in lacking)
+    files = write_predictions(result, tmp_path / "out", made)
+    stages = list(mne.read_annotations(files[2]).description)
+    assert "Sleep stage ?" in stages
+    assert f"{len(lacking)} lack bas+resp" in result.note
+
+
+def test_a_number_is_predicted_as_a_number(tmp_path: Path) -> None:
+    path = cohort_store(tmp_path / "s", ["a", "b", "c"], 20)
+    with sleepfm_index.open(path) as store:
+        made = fit_probe(store, "age", "ecg", kind="number")
+        result = predict(store, made)
+    assert {type(row["predicted"]) for row in result.to_pylist()} == {float}
+    assert [f.name for f in write_predictions(result, tmp_path / "o", made)] == [
+        "predictions.parquet"
+    ]
+
+
+def test_vectors_of_other_weights_are_refused(tmp_path: Path) -> None:
+    one = cohort_store(tmp_path / "one", ["a", "b"], 20)
+    two = cohort_store(
+        tmp_path / "two", ["a"], 20, weights=WeightsIdentity("other", "1" * 64, True)
+    )
+    with sleepfm_index.open(one) as store:
+        made = fit_probe(store, "stage", "bas")
+    with sleepfm_index.open(two) as store, pytest.raises(QueryError, match="vectors of drawn"):
+        predict(store, made)
