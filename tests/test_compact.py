@@ -9,7 +9,7 @@ from stores import WEIGHTS, content, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index import private
+from sleepfm_index import disk, private
 from sleepfm_index.compaction import compact, plan
 from sleepfm_index.errors import SnapshotGone
 from sleepfm_index.manifest import Manifest, SegmentEntry, read_manifest
@@ -223,3 +223,28 @@ def test_a_full_disk_leaves_the_old_and_nothing_beside_it(
         compact(path)
     assert read_manifest(path) == before
     assert sorted(path.rglob("*")) == files
+
+
+def test_a_disk_that_fails_after_the_commit_takes_nothing_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drawn_store(tmp_path / "s", SIZES)
+    with sleepfm_index.open(path) as store:
+        before = content(store)
+    real = disk.sync_folder
+
+    def failing(folder: Path) -> None:
+        if folder == path:
+            raise OSError(5, "Input/output error")
+        real(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sleepfm_index.disk.sync_folder", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            compact(path)
+    with sleepfm_index.open(path) as store:
+        assert content(store) == before
+    compact(path)
+    with sleepfm_index.open(path) as store:
+        assert content(store) == before
+    assert sleepfm_index.verify(path).findings == ()

@@ -51,8 +51,7 @@ def stored(path: Path) -> list[tuple[str, np.ndarray]]:
     def fields(before: int, width: int) -> list[str]:
         start = 256 + before * count
         return [
-            raw[start + i * width : start + (i + 1) * width].decode().strip()
-            for i in range(count)
+            raw[start + i * width : start + (i + 1) * width].decode().strip() for i in range(count)
         ]
 
     labels = fields(0, 16)
