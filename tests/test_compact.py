@@ -9,7 +9,7 @@ from stores import WEIGHTS, content, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index import private
+from sleepfm_index import disk, private
 from sleepfm_index.compaction import compact, plan
 from sleepfm_index.errors import SnapshotGone
 from sleepfm_index.manifest import Manifest, SegmentEntry, read_manifest
@@ -170,6 +170,18 @@ def test_a_reader_whose_files_are_gone_is_told_to_open_again(tmp_path: Path, ask
         ask(store)  # type: ignore[operator]
 
 
+def test_a_folder_that_is_being_removed_is_gone(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", SIZES, lacking=0.0)
+    with sleepfm_index.open(path) as reader:
+        old = [path / "segments" / s.id for s in reader.manifest.segments]
+        reader.metadata.clip_ids()
+        compact(path)
+        for folder in old:
+            folder.mkdir()  # as rmtree leaves it for a moment
+        with pytest.raises(SnapshotGone):
+            reader.sql("SELECT count(*) FROM clips")
+
+
 def test_columns_of_different_cohorts_are_merged(tmp_path: Path) -> None:
     def with_column(name: str, seed: int, values: list[object]) -> object:
         data = drawn_segment(name, 2, seed)
@@ -211,3 +223,28 @@ def test_a_full_disk_leaves_the_old_and_nothing_beside_it(
         compact(path)
     assert read_manifest(path) == before
     assert sorted(path.rglob("*")) == files
+
+
+def test_a_disk_that_fails_after_the_commit_takes_nothing_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drawn_store(tmp_path / "s", SIZES)
+    with sleepfm_index.open(path) as store:
+        before = content(store)
+    real = disk.sync_folder
+
+    def failing(folder: Path) -> None:
+        if folder == path:
+            raise OSError(5, "Input/output error")
+        real(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sleepfm_index.disk.sync_folder", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            compact(path)
+    with sleepfm_index.open(path) as store:
+        assert content(store) == before
+    compact(path)
+    with sleepfm_index.open(path) as store:
+        assert content(store) == before
+    assert sleepfm_index.verify(path).findings == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index import history, private
-from sleepfm_index.manifest import Manifest, SegmentEntry
+from sleepfm_index.errors import FormatError
+from sleepfm_index.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.segment import (
     CLIPS,
     EVENTS,
@@ -73,8 +75,10 @@ def compact(
             if after != before:
                 writer.commit(after)
         except BaseException:
-            # A full disk is not filled further by what came of the attempt.
-            history.sweep(path, [before, writer.manifest, *history.kept_manifests(path)])
+            # A full disk is not filled further by what came of the attempt. What counts is the
+            # manifest on the disk: a commit may fail after it was published.
+            with contextlib.suppress(FormatError, OSError):
+                history.sweep(path, [before, read_manifest(path), *history.kept_manifests(path)])
             raise
         history.forget(path, keep_snapshots, writer.manifest.snapshot)
         kept = [writer.manifest, *history.kept_manifests(path)]

@@ -178,9 +178,10 @@ def _moved_on(store: Path, manifest: Manifest) -> bool:
             return False
     except FormatError:
         return False
-    folders, files = manifest.names
-    there = all((store / SEGMENTS / name).exists() for name in folders)
-    return not (there and all((store / ann.FOLDER / name).exists() for name in files))
+    # File by file: a folder that is being removed is there longer than what was in it.
+    files = [(store / SEGMENTS / s.id / name) for s in manifest.segments for name in s.files]
+    files += [store / ann.FOLDER / i.file for i in manifest.indexes]
+    return not all(file.exists() for file in files)
 
 
 def _describe(store: Path, manifest: Manifest, name: str) -> Snapshot:

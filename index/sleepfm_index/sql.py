@@ -54,8 +54,9 @@ class Metadata:
             }
         self._connection = duckdb.connect(":memory:", config=config)
         try:
-            _hide_deleted(self._connection, manifest)
-            _create_views(self._connection, manifest, paths)
+            with held(store, manifest):
+                _hide_deleted(self._connection, manifest)
+                _create_views(self._connection, manifest, paths)
         except duckdb.Error as error:
             raise FormatError(
                 f"the tables of {store} cannot be read: {_one_sentence(error)}"

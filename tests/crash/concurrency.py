@@ -48,6 +48,8 @@ def write(path: Path, end: float, out: Any) -> None:
                 ]
             verbs = ["append", "append", "append", "reindex", "compact", "delete"]
             verb = "append" if len(live) < 3 else rng.choice(verbs)
+            if len(live) > _LIVE:
+                verb = "delete"
             if verb == "append":
                 with Writer(path, WEIGHTS, ROBUST) as writer:
                     writer.append(recording(number))
@@ -58,9 +60,6 @@ def write(path: Path, end: float, out: Any) -> None:
                 sleepfm_index.reindex(path)
             else:
                 sleepfm_index.compact(path, keep_snapshots=rng.choice([0, 2]))
-            while len(live) > _LIVE:
-                sleepfm_index.delete(path, recording=live.pop())
-                done["delete"] += 1
             done[verb] += 1
         out.put(("writer", done, ""))
     except BaseException:
