@@ -57,3 +57,10 @@ def test_clips_of_another_shape_are_refused(encoder: Encoder) -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     with pytest.raises(WeightsError, match="no device abacus"):
         Encoder(untrained(1), device="abacus")
+
+
+def test_untrained_encoders_tell_clips_apart_in_float16() -> None:
+    vectors = Encoder(untrained(), device="cpu").encode(Modality.BAS, _clips(6, 5))
+    stored = vectors.astype(np.float16).astype(np.float64)
+    cosines = (stored @ stored.T)[np.triu_indices(6, 1)]
+    assert cosines.max() < 1 - 1e-3

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from sleepfm.contract import Contract
 from sleepfm.encoders.effnet import DROPOUT, EffNet
@@ -53,8 +54,24 @@ def initialise(
 def initial_tensors(
     contract: Contract, modalities: Iterable[Modality], seed: int
 ) -> dict[Modality, dict[str, NDArray[Any]]]:
-    """Give the state dicts of :func:`initialise` as arrays."""
-    return {m: tensors_of(n) for m, n in initialise(contract, modalities, seed).items()}
+    """Give the state dicts of networks that were never trained, yet tell clips apart.
+
+    torch's own initialisation shrinks a signal by the square root of three a layer; a network in
+    training makes up for it by its batch norms, an untrained one gives the same vector for every
+    clip. So kernels are drawn as in He et al. 2015 (arXiv 1502.01852), which keeps the variance,
+    and biases are zero. Uniform and not normal, so that the values do not depend on the machine.
+    """
+    tensors = {}
+    for modality, network in initialise(contract, modalities, seed).items():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed * len(Modality) + list(Modality).index(modality))
+            for layer in network.modules():
+                if isinstance(layer, nn.Conv1d | nn.Linear):
+                    nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
+        tensors[modality] = tensors_of(network)
+    return tensors
 
 
 def tensors_of(network: EffNet) -> dict[str, NDArray[Any]]:
