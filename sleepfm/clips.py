@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,17 +100,18 @@ def cut_clips(
     signals: dict[Modality, NDArray[np.float32]] = {}
     filled: dict[Modality, NDArray[np.uint16]] = {}
     quality: dict[str, NDArray[np.float32]] = {}
-    for modality in Modality:
+    blocks = {
+        m: np.zeros((count, len(contract.slots_of(m)), contract.clip_samples), np.float32)
+        for m in Modality
+    }
+    qualities = _fill_all(blocks, recording, channels, contract, warnings, strict)
+    for modality, block in blocks.items():
         slots = contract.slots_of(modality)
-        block = np.zeros((count, len(slots), contract.clip_samples), np.float32)
         bits = np.zeros(count, np.uint16)
         issues = np.zeros((len(ISSUES), count), np.float32)
         used = 0
         for i, slot in enumerate(slots):
-            match = channels.slots.get(slot)
-            done = None
-            if match is not None:
-                done = _fill(block[:, i], recording, match, contract, warnings, strict)
+            done = qualities.get(slot)
             if done is not None:
                 used += 1
                 issues += done
@@ -135,6 +137,36 @@ def cut_clips(
         events=recording.scoring.events,
         warnings=tuple(warnings),
     )
+
+
+def _fill_all(
+    blocks: dict[Modality, NDArray[np.float32]],
+    recording: Recording,
+    channels: ChannelMap,
+    contract: Contract,
+    warnings: list[str],
+    strict: bool,
+) -> dict[str, NDArray[np.float32] | None]:
+    """Fill every slot that has a channel, two at a time; give the quality of each by slot.
+
+    Reading and resampling let go of Python's lock, and slots know nothing of each other. More than
+    two at a time would only cost memory.
+    """
+    jobs = [
+        (blocks[modality][:, i], channels.slots[slot])
+        for modality in blocks
+        for i, slot in enumerate(contract.slots_of(modality))
+        if slot in channels.slots
+    ]
+    said: list[list[str]] = [[] for _ in jobs]
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        done = pool.map(
+            lambda job, own: _fill(job[0], recording, job[1], contract, own, strict), jobs, said
+        )
+        qualities = {job[1].slot: quality for job, quality in zip(jobs, done, strict=True)}
+    for own in said:
+        warnings += own
+    return qualities
 
 
 def _fill(

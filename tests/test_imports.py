@@ -19,6 +19,12 @@ assert not heavy, heavy
 """
 
 
+def test_the_command_itself_loads_nothing_heavy() -> None:
+    code = "import sys, sleepfm_cli.main; assert not {heavy} & set(sys.modules), sys.modules.keys()"
+    heavy = {"torch", "scipy", "edfio", "mne", "faiss", "duckdb", "pyarrow", "matplotlib", "numpy"}
+    subprocess.run([sys.executable, "-c", code.format(heavy=heavy)], check=True)
+
+
 def test_opening_and_searching_load_no_torch_and_no_reader(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", {"a": 20, "b": 20})
     subprocess.run([sys.executable, "-c", _QUERY.format(path=str(path))], check=True)

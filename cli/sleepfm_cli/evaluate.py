@@ -92,7 +92,7 @@ def evaluate(
 
 
 def show_recall(result: Result) -> None:
-    """Print a table of retrieval, recall@1 with its interval and chance level."""
+    """Print a table of retrieval, each recall with its chance level in brackets."""
     rows = result.to_pylist()
     groups = any(row.get("group") is not None for row in rows)
     show_table(
@@ -100,10 +100,8 @@ def show_recall(result: Result) -> None:
             (
                 f"{row['query']} -> {row['target']}",
                 *([row["group"] or "all"] if groups else []),
-                between(row, "recall_at_1"),
-                f"{row['chance_at_1']:.3f}",
-                f"{row['recall_at_5']:.3f}",
-                f"{row['recall_at_10']:.3f}",
+                f"{between(row, 'recall_at_1')} ({row['chance_at_1']:.3f})",
+                *(f"{row[f'recall_at_{k}']:.3f} ({row[f'chance_at_{k}']:.3f})" for k in (5, 10)),
                 row["median_rank"],
                 f"{row['mrr']:.3f}",
                 f"{row['gallery']:,}",
@@ -118,14 +116,13 @@ def show_recall(result: Result) -> None:
         (
             "pair",
             *(["group"] if groups else []),
-            "R@1 [95 %]",
-            "chance",
+            "R@1 [95 %] (chance)",
             "R@5",
             "R@10",
             "median rank",
             "MRR",
             "gallery",
-            "top hit: same stage/subject/minute",
+            "top hit same stage/subj./min.",
             "seed",
         ),
     )

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sleepfm.simulate import simulate_cohort
+from sleepfm_cli.render import progress, say
 
 
 def simulate(
@@ -19,15 +17,14 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
 ) -> None:
     """Write simulated nights: EDF+ with stages and events, and subjects.csv."""
-    console = Console(stderr=True)
-    columns = (TextColumn("simulate"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("simulate", total=subjects)
+    from sleepfm.simulate import simulate_cohort
+
+    with progress("simulating nights", total=subjects) as bar:
         paths = simulate_cohort(
             folder,
             subjects=subjects,
             hours=hours,
             seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
-    console.print(f"{len(paths)} simulated nights and subjects.csv are in {folder}")
+    say(f"{len(paths)} simulated nights and subjects.csv are in {folder}")

@@ -98,7 +98,7 @@ def _channel(
 
     def read() -> NDArray[np.float32]:
         try:
-            content = file.content(stream).tobytes()
+            content = file.content(stream)
         except (OSError, ValueError) as error:
             raise RecordingError(
                 f"{file.path.name} can no longer be read; it changed since it was opened."
@@ -120,7 +120,7 @@ def _channel(
 
 
 def _by_edfio(
-    file: CheckedFile, streams: Sequence[Stream], content: bytes = b""
+    file: CheckedFile, streams: Sequence[Stream], content: NDArray[np.uint8] | None = None
 ) -> Sequence[EdfSignal | BdfSignal]:
     """Give these signals to edfio; without content, for what the header says of them."""
     if not streams:
@@ -134,10 +134,16 @@ def _by_edfio(
         encoding = "utf-8"
     except UnicodeDecodeError:
         encoding = "latin-1"
-    header = file.header(streams, file.records if content else 0)
-    signals: Sequence[EdfSignal | BdfSignal] = read(
-        header + content, header_encoding=encoding
-    ).signals
+    header = file.header(streams, 0 if content is None else file.records)
+    if content is not None:
+        # Gathered from the disk straight to its place behind the header.
+        whole = bytearray(len(header) + content.size)
+        whole[: len(header)] = header
+        np.frombuffer(whole, np.uint8, offset=len(header)).reshape(content.shape)[:] = content
+        given: bytes | memoryview = memoryview(whole)
+    else:
+        given = header
+    signals: Sequence[EdfSignal | BdfSignal] = read(given, header_encoding=encoding).signals
     return signals
 
 
