@@ -215,7 +215,9 @@ def _commit(writer: Writer, job: Job, rows: Rows, taken: set[str]) -> Outcome:
     if rows.data is None:
         return rows.outcome
     held = writer.manifest
-    refused = refusal(job.file.path, rows.key, job.recording_id, held.sources, held.withdrawn, taken)
+    refused = refusal(
+        job.file.path, rows.key, job.recording_id, held.sources, held.withdrawn, taken
+    )
     if refused is not None:
         return refused
     clock = Clock()
