@@ -219,7 +219,7 @@ def main() -> None:
         one(asked.way, asked.night, asked.threads, asked.repeat)
         return
     print(f"{machine()}; {asked.threads} threads; load average {os.getloadavg()[0]:.1f}; "
-          f"{asked.hours:g} h, 13 channels, median of {asked.repeat - 1} after a first")  # fmt: skip
+          f"{asked.hours:g} h, 13 channels, {asked.repeat} runs")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         authors_weights().save(Path(name) / "bench.safetensors")
         for kind in ("uniform-200-Hz", "mixed-rates"):
