@@ -65,6 +65,10 @@ def pretrain(
     together: Annotated[
         int | None, typer.Option(min=1, help="Clips of one night in a batch together.")
     ] = None,
+    crop_s: Annotated[
+        float | None,
+        typer.Option(min=1, help="Train on windows of this many seconds; default the recipe's."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of weights, splits and order; default 0.")
     ] = None,
@@ -113,6 +117,7 @@ def pretrain(
         "lr": lr,
         "dropout": dropout,
         "together": together,
+        "crop_s": crop_s,
         "seed": seed,
     }
     settings = replace(RECIPES[recipe.value], **{k: v for k, v in asked.items() if v is not None})
