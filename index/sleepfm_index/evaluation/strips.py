@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,9 +13,8 @@ from sleepfm.modality import SLOT_UNITS, Modality
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.recording import Channel
 from sleepfm.recordings.units import conversion
-from sleepfm_index import private
-from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.columns import text
+from sleepfm_index.evaluation.files import recording_file
 from sleepfm_index.evaluation.plots import STAGE_COLOURS
 from sleepfm_index.schema import target_name, target_parts
 
@@ -162,7 +160,7 @@ def read_strips(
     Raises
     ------
     QueryError
-        As :func:`recording_file`.
+        As :func:`sleepfm_index.evaluation.files.recording_file`.
     """
     found: list[dict[str, Strip]] = [{} for _ in clips]
     wanted = [s for m in modalities for s in store.manifest.contract.slots_of(m)]
@@ -180,25 +178,6 @@ def read_strips(
                     part = whole.values[first : first + round(seconds * whole.rate)]
                     strips[slot] = Strip(part.copy(), whole.rate, whole.unit)
     return found
-
-
-def recording_file(store: Store, recording_id: str) -> Path:
-    """Give the file of a recording, by the store's private map.
-
-    Raises
-    ------
-    QueryError
-        If the map is not there, does not know the recording, or the file is gone.
-    """
-    path = private.files(store.path).get(recording_id)
-    if path is None:
-        raise QueryError(
-            f"the store does not know the file of {recording_id}: its folder private/ is kept "
-            "apart or was removed; put it back to draw signals"
-        )
-    if not path.is_file():
-        raise QueryError(f"the recording {recording_id} is not where it was when it was built")
-    return path
 
 
 def _slots(
