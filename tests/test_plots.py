@@ -121,6 +121,21 @@ def test_umap_is_an_extra(path: Path) -> None:
         pytest.skip("umap is installed, so its absence cannot be tried")
 
 
+def test_umap_keeps_apart_what_is_apart(path: Path) -> None:
+    pytest.importorskip("umap", reason="the extra [umap] is not installed")
+    group = np.arange(90) % 3
+    x = 5 * np.eye(3, 512)[group] + 0.1 * np.random.default_rng(0).standard_normal((90, 512))
+    place, labels = project(x.astype(np.float32), "umap", seed=1)
+    again, _ = project(x.astype(np.float32), "umap", seed=1)
+    assert labels == ("UMAP 1", "UMAP 2")
+    np.testing.assert_array_equal(place, again)
+    centre = np.stack([place[group == g].mean(axis=0) for g in range(3)])
+    nearest = np.linalg.norm(place[:, None] - centre[None], axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest, group)
+    with sleepfm_index.open(path) as store:
+        assert embedding_map(store, method="umap").get_xlabel() == "UMAP 1"
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

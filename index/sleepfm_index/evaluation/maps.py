@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -78,6 +79,7 @@ def embedding_maps(
     panels = figure.subplots(1, len(by), squeeze=False, sharex=True, sharey=True)[0]
     for ax, column in zip(panels, by, strict=True):
         drawn.show(ax, store, column)
+        ax.label_outer()
     first: Axes = panels[0]
     return first
 
@@ -127,7 +129,9 @@ def project(
     """
     if method == "umap":
         try:
-            from umap import UMAP
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ImportWarning)  # umap misses TensorFlow aloud
+                from umap import UMAP
         except ImportError:
             raise QueryError(
                 "UMAP is not installed; pip install 'sleepfm-index[umap]', or take --map pca"
