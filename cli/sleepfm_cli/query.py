@@ -42,6 +42,10 @@ def query(
     weights: Annotated[
         str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
+    ] = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -51,6 +55,8 @@ def query(
     """
     import sleepfm_index
 
+    if plot is not None and file is not None:
+        raise typer.BadParameter("--plot needs a clip of the store, by --clip or --recording")
     with sleepfm_index.open(store) as opened:
         result = opened.query(
             modality.value,
@@ -66,6 +72,13 @@ def query(
         )
         trained = opened.manifest.weights.trained
         files = opened.files()
+        if plot is not None:
+            from sleepfm_index.evaluation import plots
+            from sleepfm_index.evaluation.strips import neighbour_strips
+            from sleepfm_index.query import clip_at
+
+            own = clip if clip is not None else clip_at(opened, recording or "", at or "")
+            plots.save(neighbour_strips(opened, own, result, modality.value, to.value), plot)
     if format is not Format.table:
         show_arrow(result.table, format)
         return
