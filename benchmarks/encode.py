@@ -177,6 +177,8 @@ def main() -> None:
                 seconds.setdefault((name, modality), []).append(pipes[name].recv())
             pipes[name].send("gemm")
             peaks[kind].append(pipes[name].recv())
+    for pipe in pipes.values():
+        pipe.send(None)
     report(weights, work, vectors, seconds, {k: max(v, default=0) for k, v in peaks.items()}, asked)
 
 

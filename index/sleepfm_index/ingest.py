@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -187,7 +187,7 @@ def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None)
 
 def _worked(
     plan: Plan, jobs: list[Job], count: int, notice: Callable[[str], None]
-) -> Iterator[Rows]:
+) -> Generator[Rows]:
     """Give the rows of every job in order, worked out here or by ``count`` processes."""
     if count == 1 or len(jobs) < 2:
         told = False

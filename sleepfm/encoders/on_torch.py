@@ -98,16 +98,20 @@ class Torch:
             buffers[at][len(batch) :] = 0
             yield buffers[at].to(self._device, non_blocking=cuda)
             if cuda:
-                arrived[at] = torch.cuda.Event()
+                arrived[at] = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 arrived[at].record()
 
 
 def on_torch(
-    weights: Weights, device: str, kind: str, threads: int, batch_size: int | None = None
+    weights: Weights,
+    device: str,
+    kind: str = "f32",
+    threads: int | None = None,
+    batch_size: int | None = None,
 ) -> Torch:
-    """Give the backend, with the threads of the whole process set."""
+    """Give the backend; threads are set for the whole process, by default torch's own choice."""
     chosen = choose_device(device)
-    if chosen.type == "cpu":
+    if threads is not None:
         torch.set_num_threads(threads)
     return Torch(weights, chosen, kind, batch_size)
 
