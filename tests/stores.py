@@ -20,6 +20,7 @@ from sleepfm_index.schema import SUBJECT_COLUMNS
 from sleepfm_index.segment import SegmentData
 from sleepfm_index.store import Store
 from sleepfm_index.subjects import Subject, Subjects
+from sleepfm_index.upkeep import Asked
 from sleepfm_index.writer import Writer
 
 WEIGHTS = WeightsIdentity("drawn", "0" * 64, False, "drawn at random for a test")
@@ -59,14 +60,14 @@ def drawn_segment(
 
 
 def drawn_store(
-    path: Path, sizes: dict[str, int], *, index: bool = True, lacking: float = 0.2
+    path: Path, sizes: dict[str, int], *, index: str | None = None, lacking: float = 0.2
 ) -> Path:
-    """A store with one drawn recording per entry of ``sizes``."""
+    """A store with one drawn recording per entry of ``sizes``, indexed where a kind is named."""
     with Writer(path, WEIGHTS, ROBUST) as writer:
         for seed, (name, n) in enumerate(sizes.items()):
             writer.append(drawn_segment(name, n, seed, lacking=lacking))
-        if index:
-            writer.reindex()
+        if index is not None:
+            writer.reindex(Asked(index=index, recall=0.3))
     return path
 
 
