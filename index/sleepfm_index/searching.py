@@ -114,7 +114,7 @@ class Searcher:
         )
         selector = selection.selector()
         more = max(1.0, k / _CALIBRATED)
-        probes, depth = round(probing.probes * more**0.5), round(probing.depth * more)
+        probes, depth = round(probing.probes * more**0.5), max(k, round(probing.depth * more))
         hits: list[Hits] = [_NOTHING] * len(queries)
         waiting = np.arange(len(queries))
         while len(waiting):
