@@ -31,6 +31,12 @@ WhereOption = Annotated[
 ]
 
 
+IndexOption = Annotated[
+    str | None,
+    typer.Option("--index", help="A kind of index for every target: exact, IVF8192,SQ4 ..."),
+]
+
+
 class Modality(enum.StrEnum):
     """What one can search with."""
 
