@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
 ]
-DEFAULT_STORE = Path("sleepfm-store")
+DEFAULT_STORE: Final = Path("sleepfm-store")
+DEFAULT_WEIGHTS: Final = "demo"
 
 
 class Format(enum.StrEnum):
@@ -27,6 +28,12 @@ FormatOption = Annotated[Format, typer.Option("--format", help="How to write the
 WhereOption = Annotated[
     str | None,
     typer.Option("--where", help="SQL condition over the clips, e.g. \"stage = 'N3'\"."),
+]
+
+
+IndexOption = Annotated[
+    str | None,
+    typer.Option("--index", help="A kind of index for every target: exact, IVF8192,SQ4 ..."),
 ]
 
 
@@ -60,6 +67,14 @@ class Ids(enum.StrEnum):
 
     stem = "stem"
     hash = "hash"
+
+
+class Backend(enum.StrEnum):
+    """What runs the encoders."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
 
 
 class Coding(enum.StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,16 +12,17 @@ from sleepfm_cli.options import (
     Exclusion,
     Format,
     FormatOption,
-    Modality,
     StoreOption,
     Target,
     WhereOption,
 )
-from sleepfm_cli.render import clock, say, show_arrow, show_table
+from sleepfm_cli.render import clock, say, show_arrow, show_table, stream_arrow
 
 
 def query(
-    modality: Annotated[Modality, typer.Option(help="What to search with.")],
+    modality: Annotated[
+        str, typer.Option(help="What to search with: bas, ecg, resp, or two of them: ecg,resp.")
+    ],
     to: Annotated[
         Target, typer.Option(help="What to search in; others = mean of the other modalities.")
     ] = Target.others,
@@ -34,11 +35,22 @@ def query(
         str | None,
         typer.Option(help="Where in --recording or --file: HH:MM:SS, or +SECONDS from its start."),
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Every clip of --recording asks; the answers are streamed."),
+    ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many clips to give.")] = 10,
     where: WhereOption = None,
     exclude: Annotated[
         Exclusion, typer.Option(help="Leave out the clips of the query's own ...")
     ] = Exclusion.subject,
+    spread: Annotated[
+        float | None,
+        typer.Option(help="At most one clip per so many seconds of a recording, the nearest one."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every clip, whatever index there is.")
+    ] = False,
     weights: Annotated[
         str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
     ] = None,
@@ -55,20 +67,35 @@ def query(
     """
     import sleepfm_index
 
-    if plot is not None and file is not None:
-        raise typer.BadParameter("--plot needs a clip of the store, by --clip or --recording")
+    if plot is not None and (file is not None or every):
+        raise typer.BadParameter("--plot needs one clip of the store, by --clip or --recording")
+    if plot is not None and "," in modality:
+        raise typer.BadParameter("--plot shows one modality")
+    search: dict[str, Any] = {
+        "k": k,
+        "where": where,
+        "exclude": exclude.value,
+        "spread": spread,
+        "exact": exact,
+    }
+    if every:
+        if recording is None or (clip, file, at) != (None, None, None):
+            raise typer.BadParameter("--all goes with --recording alone")
+        with sleepfm_index.open(store) as opened:
+            reader = opened.query_many(modality, to=to.value, recording=recording, **search)
+            stream_arrow(reader, format)
+            say((reader.schema.metadata or {}).get(b"note", b"").decode())
+        return
     with sleepfm_index.open(store) as opened:
         result = opened.query(
-            modality.value,
+            modality,
             to=to.value,
             clip=clip,
             recording=recording,
             file=file,
             at=at,
-            k=k,
-            where=where,
-            exclude=exclude.value,
             weights=weights,
+            **search,
         )
         trained = opened.manifest.weights.trained
         files = opened.files()
@@ -78,7 +105,7 @@ def query(
             from sleepfm_index.query import clip_at
 
             own = clip if clip is not None else clip_at(opened, recording or "", at or "")
-            plots.save(neighbour_strips(opened, own, result, modality.value, to.value), plot)
+            plots.save(neighbour_strips(opened, own, result, modality, to.value), plot)
     if format is not Format.table:
         show_arrow(result.table, format)
         return

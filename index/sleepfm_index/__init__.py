@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sleepfm_index.compaction import Compaction, compact
     from sleepfm_index.deletion import Deletion, delete
     from sleepfm_index.ingest import BuildReport, build
+    from sleepfm_index.planning import Plan, plan
     from sleepfm_index.restoring import restore
     from sleepfm_index.verification import Verification, verify
     from sleepfm_index.writer import reindex
@@ -41,6 +42,7 @@ __all__ = [
     "Compaction",
     "Deletion",
     "FormatError",
+    "Plan",
     "QueryError",
     "Result",
     "Snapshot",
@@ -54,6 +56,7 @@ __all__ = [
     "compact",
     "delete",
     "open",
+    "plan",
     "reindex",
     "restore",
     "snapshots",
@@ -88,6 +91,8 @@ _LATER = {
     "compact": "compaction",
     "Deletion": "deletion",
     "delete": "deletion",
+    "Plan": "planning",
+    "plan": "planning",
     "reindex": "writer",
     "restore": "restoring",
     "Verification": "verification",
