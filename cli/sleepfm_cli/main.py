@@ -14,6 +14,7 @@ from sleepfm_cli.compact import compact
 from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
+from sleepfm_cli.export import export
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
 from sleepfm_cli.predict import predict
@@ -43,6 +44,7 @@ app = typer.Typer(
 VERBS = (
     *(demo, scan, build, query, sql, info),
     *(evaluate, probe, knn, predict, report),
+    *(export,),
     *(delete, compact, reindex, verify, snapshots, restore),
     *(simulate, pretrain),
 )

@@ -30,6 +30,7 @@ from sleepfm_index.store import Store
 if TYPE_CHECKING:
     from sleepfm_index.compaction import Compaction, compact
     from sleepfm_index.deletion import Deletion, delete
+    from sleepfm_index.exporting import Exported, export
     from sleepfm_index.ingest import BuildReport, build
     from sleepfm_index.restoring import restore
     from sleepfm_index.verification import Verification, verify
@@ -40,6 +41,7 @@ __all__ = [
     "CommitConflict",
     "Compaction",
     "Deletion",
+    "Exported",
     "FormatError",
     "QueryError",
     "Result",
@@ -53,6 +55,7 @@ __all__ = [
     "build",
     "compact",
     "delete",
+    "export",
     "open",
     "reindex",
     "restore",
@@ -88,6 +91,8 @@ _LATER = {
     "compact": "compaction",
     "Deletion": "deletion",
     "delete": "deletion",
+    "Exported": "exporting",
+    "export": "exporting",
     "reindex": "writer",
     "restore": "restoring",
     "Verification": "verification",
