@@ -20,6 +20,7 @@ from sleepfm_cli.knn import knn
 from sleepfm_cli.predict import predict
 from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.probe import probe
+from sleepfm_cli.publish import publish
 from sleepfm_cli.query import query
 from sleepfm_cli.reindex import reindex
 from sleepfm_cli.render import say
@@ -44,7 +45,7 @@ app = typer.Typer(
 VERBS = (
     *(demo, scan, build, query, sql, info),
     *(evaluate, probe, knn, predict, report),
-    *(export,),
+    *(export, publish),
     *(delete, compact, reindex, verify, snapshots, restore),
     *(simulate, pretrain),
 )

@@ -30,6 +30,17 @@ WhereOption = Annotated[
 ]
 
 
+UriOption = Annotated[
+    str,
+    typer.Option(
+        "--uri",
+        envvar="SLEEPFM_MILVUS_URI",
+        help="http://host:19530, or a file ending in .db for milvus-lite.",
+    ),
+]
+CollectionOption = Annotated[str, typer.Option(help="Name of the collection.")]
+
+
 class Modality(enum.StrEnum):
     """What one can search with."""
 
@@ -53,6 +64,13 @@ class Exclusion(enum.StrEnum):
     subject = "subject"
     recording = "recording"
     none = "none"
+
+
+class Engine(enum.StrEnum):
+    """Who answers."""
+
+    local = "local"
+    milvus = "milvus"
 
 
 class Ids(enum.StrEnum):

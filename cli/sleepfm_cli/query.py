@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    CollectionOption,
+    Engine,
     Exclusion,
     Format,
     FormatOption,
     Modality,
     StoreOption,
     Target,
+    UriOption,
     WhereOption,
 )
 from sleepfm_cli.render import clock, say, show_arrow, show_table
+
+if TYPE_CHECKING:
+    from sleepfm_index import Result
 
 
 def query(
@@ -42,6 +48,11 @@ def query(
     weights: Annotated[
         str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="Who answers: this store, or where it was published to.")
+    ] = Engine.local,
+    uri: UriOption = "",
+    collection: CollectionOption = "sleepfm_clips",
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -49,23 +60,22 @@ def query(
 
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
-    import sleepfm_index
-
-    with sleepfm_index.open(store) as opened:
-        result = opened.query(
-            modality.value,
-            to=to.value,
-            clip=clip,
-            recording=recording,
-            file=file,
-            at=at,
-            k=k,
-            where=where,
-            exclude=exclude.value,
-            weights=weights,
-        )
-        trained = opened.manifest.weights.trained
-        files = opened.files()
+    question = {
+        "to": to.value,
+        "clip": clip,
+        "recording": recording,
+        "file": file,
+        "at": at,
+        "k": k,
+        "where": where,
+        "exclude": exclude.value,
+        "weights": weights,
+    }
+    result, trained, files = (
+        _ask_store(store, modality.value, question)
+        if engine is Engine.local
+        else _ask_milvus(uri, collection, store, modality.value, question)
+    )
     if format is not Format.table:
         show_arrow(result.table, format)
         return
@@ -92,3 +102,26 @@ def query(
         for file, row in zip(named, rows, strict=True):
             row.append(file.name if file else None)
     show_table(rows, columns)
+
+
+Answer = tuple["Result", bool, dict[str, Path]]
+"""Rows, whether the weights were ever trained, and the files of recordings where known."""
+
+
+def _ask_store(store: Path, modality: str, question: dict[str, Any]) -> Answer:
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        result = opened.query(modality, **question)
+        return result, opened.manifest.weights.trained, opened.files()
+
+
+def _ask_milvus(
+    uri: str, collection: str, store: Path, modality: str, question: dict[str, Any]
+) -> Answer:
+    import sleepfm_index
+
+    if not uri:
+        raise typer.BadParameter("--engine milvus needs --uri: where the store was published to")
+    with sleepfm_index.Served(uri, collection, store=store) as served:
+        return served.query(modality, **question), served.about.weights.trained, {}

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sleepfm_index.deletion import Deletion, delete
     from sleepfm_index.exporting import Exported, export
     from sleepfm_index.ingest import BuildReport, build
+    from sleepfm_index.milvus.publishing import Published, publish
+    from sleepfm_index.milvus.served import Served
     from sleepfm_index.restoring import restore
     from sleepfm_index.verification import Verification, verify
     from sleepfm_index.writer import reindex
@@ -43,8 +45,10 @@ __all__ = [
     "Deletion",
     "Exported",
     "FormatError",
+    "Published",
     "QueryError",
     "Result",
+    "Served",
     "Snapshot",
     "SnapshotGone",
     "Store",
@@ -57,6 +61,7 @@ __all__ = [
     "delete",
     "export",
     "open",
+    "publish",
     "reindex",
     "restore",
     "snapshots",
@@ -93,6 +98,9 @@ _LATER = {
     "delete": "deletion",
     "Exported": "exporting",
     "export": "exporting",
+    "Published": "milvus.publishing",
+    "publish": "milvus.publishing",
+    "Served": "milvus.served",
     "reindex": "writer",
     "restore": "restoring",
     "Verification": "verification",

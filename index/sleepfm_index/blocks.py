@@ -49,7 +49,7 @@ def clips_schema(store: Store) -> pa.Schema:
 def clip_blocks(
     store: Store,
     *,
-    where: str | None = None,
+    clip_ids: NDArray[np.int64] | None = None,
     segments: list[SegmentEntry] | None = None,
     order: Order | None = None,
 ) -> Iterator[ClipBlock]:
@@ -59,27 +59,33 @@ def clip_blocks(
 
     Parameters
     ----------
-    where : str, optional
-        SQL condition over the columns of ``clips``; by default all clips.
+    clip_ids : ndarray of int64, optional
+        Only these clips; a segment that has none of them is not read.
     segments : list of SegmentEntry, optional
         Which segments, in which order; by default all, by clip id.
     order : callable, optional
         Another order of the clips within a segment.
     """
-    allowed = None if where is None else store.metadata.clip_ids(where)
     schema = clips_schema(store)
     by_id = sorted(store.manifest.segments, key=lambda s: s.first_clip_id)
     for segment in by_id if segments is None else segments:
+        if clip_ids is not None and not _any_between(segment, clip_ids):
+            continue
         with held(store.path, store.manifest):
             table = _conformed(read_table(store.path, segment, CLIPS), schema)
             mapped = {m: map_vectors(store.path, segment, m) for m in Modality}
-        wanted = _wanted(store, table, allowed)
+        wanted = _wanted(store, table, clip_ids)
         if order is not None:
             ranked = order(table)
             wanted = ranked[np.isin(ranked, wanted)]
         for at in range(0, len(wanted), ROWS):
             chosen = wanted[at : at + ROWS]
             yield ClipBlock(table.take(chosen), {m: v[chosen] for m, v in mapped.items()})
+
+
+def _any_between(segment: SegmentEntry, clip_ids: NDArray[np.int64]) -> bool:
+    within = (clip_ids >= segment.first_clip_id) & (clip_ids <= segment.last_clip_id)
+    return bool(within.any())
 
 
 def _wanted(store: Store, table: pa.Table, allowed: NDArray[np.int64] | None) -> NDArray[np.int64]:

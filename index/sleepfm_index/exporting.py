@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import Modality
 from sleepfm_index import private
 from sleepfm_index.blocks import ClipBlock, clip_blocks, clips_schema
 from sleepfm_index.deidentify import Pseudonyms, deidentified, kept
@@ -76,9 +76,10 @@ def export(
     if not path.parent.is_dir():
         raise StoreError(f"there is no folder {path.parent} to write {path.name} in")
     with Store(store) as opened:
-        if not len(opened.metadata.clip_ids(where)):
+        clip_ids = opened.metadata.clip_ids(where)
+        if not len(clip_ids):
             raise QueryError("there is no clip to export" + (f" where {where}" if where else ""))
-        rows = _Rows(opened, where, deidentified)
+        rows = _Rows(opened, clip_ids, deidentified)
         (_write_parquet if format == "parquet" else _write_lance)(path, rows)
     return Exported(path, rows.written, format, deidentified)
 
@@ -86,9 +87,9 @@ def export(
 class _Rows:
     """The batches of an export, and their schema."""
 
-    def __init__(self, store: Store, where: str | None, hide: bool) -> None:
+    def __init__(self, store: Store, clip_ids: NDArray[np.int64], hide: bool) -> None:
         self._store = store
-        self._where = where
+        self._clip_ids = clip_ids
         self._names = Pseudonyms(private.key(store.path)) if hide else None
         columns = clips_schema(store)
         fields = [*(kept(columns) if hide else columns), *(pa.field(m, VECTOR) for m in Modality)]
@@ -108,9 +109,11 @@ class _Rows:
     def _blocks(self) -> Iterator[ClipBlock]:
         names = self._names
         if names is None:
-            return clip_blocks(self._store, where=self._where)
+            return clip_blocks(self._store, clip_ids=self._clip_ids)
         segments = sorted(self._store.manifest.segments, key=lambda s: names.of("segment", s.id))
-        return clip_blocks(self._store, where=self._where, segments=segments, order=names.order)
+        return clip_blocks(
+            self._store, clip_ids=self._clip_ids, segments=segments, order=names.order
+        )
 
 
 def _lists(vectors: NDArray[np.float16]) -> pa.Array:
