@@ -80,6 +80,14 @@ class Ids(enum.StrEnum):
     hash = "hash"
 
 
+class Backend(enum.StrEnum):
+    """What runs the encoders."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
 class Coding(enum.StrEnum):
     """What integer sleep stages mean."""
 
