@@ -66,6 +66,13 @@ class Exclusion(enum.StrEnum):
     none = "none"
 
 
+class BuildEngine(enum.StrEnum):
+    """Who works on recordings."""
+
+    local = "local"
+    dask = "dask"
+
+
 class Engine(enum.StrEnum):
     """Who answers."""
 
