@@ -25,8 +25,6 @@ from sleepfm_index.work import Job, Outcome, Plan, Rows, Status
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-RETRIES: Final = 2
-"""How often a task is tried again that failed without being to blame, e.g. on the network."""
 SECOND_CHANCES: Final = 1
 """How often a recording is tried again whose workers died as often as the scheduler allows."""
 
@@ -138,7 +136,6 @@ class _Tasks:
             self._subjects[at],
             key=f"recording-{self._build}-{at}-{chance}",
             pure=False,
-            retries=RETRIES,
             priority=-at,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,12 +15,14 @@ from distributed import Worker, WorkerPlugin, get_worker
 from sleepfm import __version__
 from sleepfm_index.staging import Staging, pack, staged_name
 from sleepfm_index.subjects import Subject, Subjects
-from sleepfm_index.work import Job, Plan, Rows, identity_of, rows_of
+from sleepfm_index.work import Job, Outcome, Plan, Rows, identity_of, rows_of
 
 if TYPE_CHECKING:
     from sleepfm.encoders.weights import Weights
 
 PLUGIN: Final = "sleepfm-index"
+TRIES: Final = 3
+"""How often a recording is worked on whose rows could not be staged, e.g. for the network."""
 
 _one_night = threading.Lock()
 """A process has one night in memory, however many threads its worker has."""
@@ -113,8 +116,15 @@ def staged(job: Job, subject: Subject) -> Rows | str:
         to commit, why not.
     """
     work: Work = get_worker().plugins[PLUGIN]
-    with _one_night:
-        return work.work(job, subject)
+    for attempt in range(1, TRIES + 1):
+        try:
+            with _one_night:
+                return work.work(job, subject)
+        # An error that travels as an error may not arrive: the scheduler has to read it, too.
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            time.sleep(attempt * attempt if attempt < TRIES else 0)
+    return Rows(Outcome(job.file.path, "failed", f"not staged after {TRIES} attempts: {why}"))
 
 
 def weights_file(sha256: str) -> str:

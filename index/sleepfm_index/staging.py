@@ -89,9 +89,12 @@ class Staging:
             self._system.delete_file(f"{self._root}/{name}")
 
     def clear(self) -> None:
-        """Remove the whole folder."""
+        """Remove the whole folder, and the one it lies in if nothing else does."""
         with suppress(FileNotFoundError):
             self._system.delete_dir(self._root)
+        if isinstance(self._system, fs.LocalFileSystem):
+            with suppress(OSError):
+                Path(self._root).parent.rmdir()
 
 
 def staged_name(key: str, recording_id: str, subject: Subject) -> str:
