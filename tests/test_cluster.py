@@ -26,7 +26,7 @@ longer = pytest.mark.skipif(
     "SLEEPFM_TEST_CLUSTER" not in os.environ, reason="`make test-cluster` runs it"
 )
 HERE = Path(__file__).resolve().parent
-ENVIRONMENT = os.environ | {
+ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path),
     "OMP_NUM_THREADS": "1",
     "SLEEPFM_TEST_SECONDS": "0.4",
@@ -80,7 +80,7 @@ class Site:
         with (self._folder / f"{kind}-{len(self._processes)}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "dask", kind, "--no-dashboard", *words],
-                env=ENVIRONMENT,
+                env=os.environ | ENVIRONMENT,
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,
@@ -114,7 +114,7 @@ def build(site: Site, nights: Path, store: Path, *more: str) -> subprocess.Popen
 def command(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "sleepfm_cli.main", *words],
-        env=ENVIRONMENT,
+        env=os.environ | ENVIRONMENT,
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
