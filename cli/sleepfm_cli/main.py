@@ -29,6 +29,7 @@ from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
+from sleepfm_cli.supervise import supervise
 from sleepfm_cli.verify import verify
 from sleepfm_cli.weights import weights
 
@@ -44,7 +45,7 @@ app = typer.Typer(
 
 VERBS = (
     *(demo, scan, build, query, sql, info),
-    *(evaluate, probe, knn, predict, report),
+    *(evaluate, probe, knn, supervise, predict, report),
     *(export, publish),
     *(delete, compact, reindex, verify, snapshots, restore),
     *(simulate, pretrain),

@@ -23,7 +23,7 @@ from sleepfm_cli.options import (
 from sleepfm_cli.render import clock, say, show_arrow, show_table
 
 if TYPE_CHECKING:
-    from sleepfm_index import Result
+    from sleepfm_index import Result, Store
 
 
 def query(
@@ -48,6 +48,10 @@ def query(
     weights: Annotated[
         str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
+    ] = None,
     engine: Annotated[
         Engine, typer.Option(help="Who answers: this store, or where it was published to.")
     ] = Engine.local,
@@ -60,6 +64,8 @@ def query(
 
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
+    if plot is not None and (file is not None or engine is not Engine.local):
+        raise typer.BadParameter("--plot needs a clip of the store, by --clip or --recording")
     question = {
         "to": to.value,
         "clip": clip,
@@ -72,7 +78,7 @@ def query(
         "weights": weights,
     }
     result, trained, files = (
-        _ask_store(store, modality.value, question)
+        _ask_store(store, modality.value, question, plot)
         if engine is Engine.local
         else _ask_milvus(uri, collection, store, modality.value, question)
     )
@@ -108,12 +114,27 @@ Answer = tuple["Result", bool, dict[str, Path]]
 """Rows, whether the weights were ever trained, and the files of recordings where known."""
 
 
-def _ask_store(store: Path, modality: str, question: dict[str, Any]) -> Answer:
+def _ask_store(store: Path, modality: str, question: dict[str, Any], plot: Path | None) -> Answer:
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
         result = opened.query(modality, **question)
+        if plot is not None:
+            _draw(opened, result, modality, question, plot)
         return result, opened.manifest.weights.trained, opened.files()
+
+
+def _draw(
+    opened: Store, result: Result, modality: str, question: dict[str, Any], plot: Path
+) -> None:
+    from sleepfm_index.evaluation import plots
+    from sleepfm_index.evaluation.strips import neighbour_strips
+    from sleepfm_index.query import clip_at
+
+    clip = question["clip"]
+    if clip is None:
+        clip = clip_at(opened, question["recording"] or "", question["at"] or "")
+    plots.save(neighbour_strips(opened, clip, result, modality, question["to"]), plot)
 
 
 def _ask_milvus(

@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -34,7 +34,7 @@ class Died:
 
 def answers(
     function: Callable[[Any, Any], Any], context: object, jobs: Iterable[Any], count: int
-) -> Iterator[Any]:
+) -> Generator[Any]:
     """Call ``function(context, job)`` for every job, in ``count`` processes.
 
     Parameters

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, Protocol, get_args
 
@@ -145,12 +146,9 @@ def _candidates(
         return
     from sleepfm.encoders.on_torch import on_torch
 
-    kinds = ("f16", "bf16", "f32") if device.startswith("cuda") else ("f32",)
-    for kind in kinds:
-        yield (
-            f"torch {kind}",
-            lambda kind=kind: on_torch(weights, device, kind, threads, options.batch_size),
-        )
+    for kind in ("f16", "bf16", "f32") if device.startswith("cuda") else ("f32",):
+        make = partial(on_torch, weights, device, kind, threads, options.batch_size)
+        yield f"torch {kind}", make
 
 
 def _checked(backend: Backend, weights: Weights, options: Options) -> str:

@@ -143,9 +143,9 @@ class EffNet(nn.Module):
         return self.late(self.early(clips))
 
     def early(self, clips: Tensor) -> Tensor:
-        """Give what the stem and stages 2 and 3 make of clips: [n, 24, 1, samples / 8].
+        """Give what the stem and stages 2 to 4 make of clips: [n, 40, 1, samples / 16].
 
-        A fifth of the work; half precision costs most of its error here (docs/encoding.md).
+        A third of the work; half precision costs most of its error here (docs/encoding.md).
         """
         x = clips.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         x = self.b0(self.stage1(x))

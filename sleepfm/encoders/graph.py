@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 STAGES: Final = range(2, 9)
 POOLED: Final = (3, 6)
 """Stages that a max pool of 3 follows."""
-EARLY: Final = 3
+EARLY: Final = 4
 """Last stage of the early part, which keeps float32 where the rest is run in half precision."""
 _EPSILON: Final = 1e-5  # torch.nn.BatchNorm1d
 
@@ -29,7 +29,7 @@ Array = NDArray[np.float32]
 
 
 def early_graph(tensors: Tensors, batch: int, slots: int, samples: int) -> openvino.Model:
-    """Give the stem and the early stages: [batch, slots, samples] to [batch, 24, samples / 8]."""
+    """Give the stem and the early stages: [batch, slots, samples] to [batch, 40, samples / 16]."""
     from openvino import opset13 as ops
 
     clips = ops.parameter([batch, slots, samples], np.float32, name="clips")

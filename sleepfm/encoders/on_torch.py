@@ -98,7 +98,7 @@ class Torch:
             buffers[at][len(batch) :] = 0
             yield buffers[at].to(self._device, non_blocking=cuda)
             if cuda:
-                arrived[at] = torch.cuda.Event()
+                arrived[at] = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 arrived[at].record()
 
 

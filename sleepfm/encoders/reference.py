@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +80,9 @@ def reference(weights: Weights, threads: int) -> Reference:
     vectors = {m: backend.run(m, checked_clips(weights, m)) for m in weights.modalities}
     made = Reference(vectors, speed(backend, weights, threads))
     content = io.BytesIO()
-    rate = np.float64(made.clips_per_s)
-    np.savez(content, clips_per_s=rate, **{m.value: v for m, v in vectors.items()})
+    arrays: dict[str, NDArray[Any]] = {m.value: v for m, v in vectors.items()}
+    arrays["clips_per_s"] = np.array([made.clips_per_s])
+    np.savez(content, allow_pickle=False, **arrays)
     digest = hashlib.sha256(content.getvalue()).digest()
     with contextlib.suppress(WeightsError):  # a cache that cannot be written costs time only
         write_atomically(path, digest + content.getvalue())
@@ -107,8 +108,8 @@ def _read(path: Path, weights: Weights) -> Reference | None:
             return None
         with np.load(io.BytesIO(content[32:]), allow_pickle=False) as kept:
             vectors = {m: kept[m.value] for m in weights.modalities}
-            return Reference(vectors, float(kept["clips_per_s"]))
-    except (OSError, ValueError, KeyError):
+            return Reference(vectors, float(kept["clips_per_s"][0]))
+    except (OSError, ValueError, KeyError, IndexError):
         return None
 
 

@@ -42,6 +42,11 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def text(value: object) -> str:
+    """Write a value as an SQL string."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
 def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
     """Give a column of numbers as an array; nulls are NaN, which makes it float64."""
     whole = column.combine_chunks()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,12 +149,14 @@ def probe(
     made: list[Predictions] = []
     for features in on or default_features(store, plan.train):
         predictions = plan.predict(features, recipe)
+        asked = [predictions]
         if beside is not None:
-            other, predictions = read_beside(beside, predictions)
-            made += [other] if not made else []
-        made.append(predictions)
-        if plan.train.per_subject and plan.test.per_subject:
-            made.append(predictions.per_subject())
+            other, predictions = read_beside(beside, predictions, plan.identity)
+            asked = [predictions] if made else [other, predictions]
+        for one in asked:
+            made.append(one)
+            if plan.train.per_subject and plan.test.per_subject:
+                made.append(one.per_subject())
     note = f"linear probe, {plan.note}; learned from at most {recipe.train_clips:,} clips a fit"
     return assess(made, note, replicates=replicates, seed=recipe.seed)
 
@@ -180,6 +184,15 @@ class Plan:
             f"tested on {len(self.test)} clips of {len(subjects_of(self.test))} others; "
             f"{self.test.note}"
         )
+
+    @property
+    def identity(self) -> str:
+        """SHA-256 of what is told apart, and of which clips are learned from and tested when."""
+        found = hashlib.sha256(json.dumps([self.train.name, self.train.classes]).encode())
+        fold = self.test.clip_ids if self.fold is None else self.fold
+        for part in (self.train.clip_ids, self.train.values, fold):
+            found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
 
     def predict(self, features: str, recipe: Recipe) -> Predictions:
         """Predict every clip to be tested that has the features, by a probe of other subjects.
