@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sleepfm_cli.build_progress import BuildProgress, opened_log
-from sleepfm_cli.options import DEFAULT_STORE, Backend, CodingOption, Ids, StoreOption
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    DEFAULT_WEIGHTS,
+    Backend,
+    BuildEngine,
+    CodingOption,
+    Ids,
+    StoreOption,
+)
 from sleepfm_cli.render import say, show_table
 
 if TYPE_CHECKING:
@@ -20,8 +28,9 @@ def build(
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
     weights: Annotated[
-        str, typer.Option(help="Name or file of the weights; untrained = seeded random ones.")
-    ] = "untrained",
+        str,
+        typer.Option(help="Name or file; demo = trained on simulated nights, or untrained."),
+    ] = DEFAULT_WEIGHTS,
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
@@ -52,6 +61,17 @@ def build(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Clips encoded at a time; default the fastest.")
     ] = None,
+    engine: Annotated[
+        BuildEngine, typer.Option(help="Who works: this machine, or a Dask cluster.")
+    ] = BuildEngine.local,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="For dask: e.g. tcp://host:8786; default processes of this machine."),
+    ] = None,
+    staging: Annotated[
+        str | None,
+        typer.Option(help="For dask: shared folder or s3://... for rows not yet committed."),
+    ] = None,
     log_json: Annotated[
         Path | None,
         typer.Option("--log-json", help="Add a line of JSON for every recording to this file."),
@@ -78,6 +98,9 @@ def build(
         workers=workers,
         threads=threads,
         batch_size=batch_size,
+        engine=engine.value,
+        scheduler=scheduler,
+        staging=staging,
         log_json=log_json,
     )
 
@@ -112,12 +135,8 @@ def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **optio
 
 def show_report(report: BuildReport) -> None:
     """Print what each recording gave, then what was skipped and why."""
-    if not report.weights.trained:
-        say(
-            "UNTRAINED WEIGHTS: a seeded random initialisation, for trying the tool out. "
-            "Neighbours and recall mean nothing.",
-            "bold yellow",
-        )
+    if report.weights.note:
+        say(f"weights {report.weights.name}: {report.weights.note}", "bold yellow")
     added = report.of("added")
     if added:
         show_table(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
 ]
-DEFAULT_STORE = Path("sleepfm-store")
+DEFAULT_STORE: Final = Path("sleepfm-store")
+DEFAULT_WEIGHTS: Final = "demo"
 
 
 class Format(enum.StrEnum):
@@ -28,6 +29,21 @@ WhereOption = Annotated[
     str | None,
     typer.Option("--where", help="SQL condition over the clips, e.g. \"stage = 'N3'\"."),
 ]
+
+
+IndexOption = Annotated[
+    str | None,
+    typer.Option("--index", help="A kind of index for every target: exact, IVF8192,SQ4 ..."),
+]
+UriOption = Annotated[
+    str,
+    typer.Option(
+        "--uri",
+        envvar="SLEEPFM_MILVUS_URI",
+        help="http://host:19530, or a file ending in .db for milvus-lite.",
+    ),
+]
+CollectionOption = Annotated[str, typer.Option(help="Name of the collection.")]
 
 
 class Modality(enum.StrEnum):
@@ -53,6 +69,20 @@ class Exclusion(enum.StrEnum):
     subject = "subject"
     recording = "recording"
     none = "none"
+
+
+class BuildEngine(enum.StrEnum):
+    """Who works on recordings."""
+
+    local = "local"
+    dask = "dask"
+
+
+class Engine(enum.StrEnum):
+    """Who answers."""
+
+    local = "local"
+    milvus = "milvus"
 
 
 class Ids(enum.StrEnum):
