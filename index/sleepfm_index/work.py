@@ -18,6 +18,7 @@ from sleepfm.encoders.choice import Options
 from sleepfm.errors import SleepFMError
 from sleepfm.recordings import RecordingFile
 from sleepfm.recordings.telling import telling
+from sleepfm.training.memory import keep_freed_memory
 from sleepfm_index.errors import QueryError
 from sleepfm_index.manifest import WeightsIdentity
 from sleepfm_index.preparation import Preparation, recorded
@@ -133,6 +134,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         Says of a content key whether the rows lie somewhere already; they are ``already there``.
     """
     file = job.file
+    keep_freed_memory()  # or every channel's pages are cleared anew: half of the time of reading
     clock = Clock()
     try:
         with clock("read"):
