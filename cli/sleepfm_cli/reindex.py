@@ -17,6 +17,10 @@ def reindex(
         typer.Option(min=0, max=1, help="recall@10 to reach; default 0.99, 1 is exact search."),
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make every index afresh.")] = False,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this target (bas, others_of_ecg ...); may be given again."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Bring the indexes up to date with the clips, and measure what they find.
@@ -27,6 +31,9 @@ def reindex(
     """
     import sleepfm_index
 
-    sleepfm_index.reindex(store, index=index, recall=recall, rebuild=rebuild, watch=say)
+    targets = tuple(target) if target else None
+    sleepfm_index.reindex(
+        store, index=index, recall=recall, rebuild=rebuild, targets=targets, watch=say
+    )
     with sleepfm_index.open(store) as opened:
         show_table(list(opened.info().indexes.items()), ("target", "search"))

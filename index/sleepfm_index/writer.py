@@ -168,6 +168,7 @@ def reindex(
     index: str | None = None,
     recall: float | None = None,
     rebuild: bool = False,
+    targets: tuple[str, ...] | None = None,
     threads: int | None = None,
     watch: Callable[[str], object] | None = None,
 ) -> Manifest:
@@ -184,6 +185,8 @@ def reindex(
         The recall@10 that search shall reach; by default what was asked for before, or 0.99.
     rebuild : bool
         Make every index afresh.
+    targets : tuple of str, optional
+        Leave the indexes of all others as they are; by default every target.
     threads : int, optional
         Threads to use.
     watch : callable, optional
@@ -197,14 +200,15 @@ def reindex(
     Raises
     ------
     QueryError
-        If there is no such kind of index, or the recall is not one.
+        If there is no such kind of index or target, or the recall is not one.
     StoreLocked
         If another process is writing.
     """
     if threads is not None:
         use(threads)
     with Writer(Path(store)) as writer:
-        writer.reindex(Asked(index=index, recall=recall, rebuild=rebuild, watch=watch))
+        asked = Asked(index=index, recall=recall, rebuild=rebuild, targets=targets, watch=watch)
+        writer.reindex(asked)
         return writer.manifest
 
 
