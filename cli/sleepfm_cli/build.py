@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sleepfm_cli.build_progress import BuildProgress, opened_log
-from sleepfm_cli.options import DEFAULT_STORE, DEFAULT_WEIGHTS, Backend, CodingOption, Ids, StoreOption
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    DEFAULT_WEIGHTS,
+    Backend,
+    CodingOption,
+    Ids,
+    StoreOption,
+)
 from sleepfm_cli.render import say, show_table
 
 if TYPE_CHECKING:
