@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests crash test-cluster trial-concurrency experiments train-demo clean
+.PHONY: install demo test lint types tests crash test-cluster trial-concurrency experiments experiments-simulated experiments-real train-demo clean
 
 install: $(STAMP)
 
@@ -39,10 +39,16 @@ crash: install
 trial-concurrency: install
 	$(BIN)/python tests/crash/concurrency.py --seconds 60
 
-# Real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
+# On simulated nights, half an hour of processor time (other sizes: SIMULATED="--subjects 200"), then on
+# real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
 UCDDB ?= ../shared/ucddb
 WEIGHTS ?= untrained
-experiments: install
+experiments: experiments-simulated experiments-real
+
+experiments-simulated: install
+	$(BIN)/python experiments/simulated.py $(SIMULATED)
+
+experiments-real: install
 	$(BIN)/python experiments/real_eeg.py $(UCDDB) --weights $(WEIGHTS)
 
 # A cluster on loopback whose processes are killed, and object storage: moto has an environment of

@@ -254,7 +254,8 @@ def caption(study: Study, rows: Rows) -> list[str]:
         f"{asked.subjects} subjects to train on and {asked.test_subjects} others to test, one "
         f"night of {asked.hours:g} h each, seed {asked.seed}; {asked.epochs} epochs of the recipe "
         "`short`. Simulated nights are easier than people (docs/simulation.md). In brackets 95 % "
-        "intervals over the tested subjects; one training run an arm, so luck of the run is in no interval.",
+        "intervals over the tested subjects; one training run an arm, so luck of the run is in no "
+        "interval.",
         "",
         f"Leave-one-out is above chance in {len(above)} of {len(rows)} directions (its interval of "
         "recall@10 lies above).",

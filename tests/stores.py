@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from sleepfm.modality import SLOTS, Modality
 from sleepfm.recordings.annotations import Event, Scoring
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
 from sleepfm.recordings.recording import Recording
-from sleepfm_index.manifest import WeightsIdentity
+from sleepfm_index.ann import Kind
+from sleepfm_index.indexing import train, write
+from sleepfm_index.manifest import Probing, Recall, WeightsIdentity
 from sleepfm_index.rows import segment_rows
-from sleepfm_index.schema import SUBJECT_COLUMNS
+from sleepfm_index.schema import SUBJECT_COLUMNS, TARGETS
 from sleepfm_index.segment import SegmentData
 from sleepfm_index.store import Store
 from sleepfm_index.subjects import Subject, Subjects
+from sleepfm_index.vectors import Vectors
 from sleepfm_index.writer import Writer
 
 WEIGHTS = WeightsIdentity("drawn", "0" * 64, False, "drawn at random for a test")
@@ -66,8 +70,25 @@ def drawn_store(
         for seed, (name, n) in enumerate(sizes.items()):
             writer.append(drawn_segment(name, n, seed, lacking=lacking))
         if index:
-            writer.reindex()
+            index_all(writer)
     return path
+
+
+def index_all(writer: Writer) -> None:
+    """An inverted file for every target, of which all is read, so that nothing is missed."""
+    vectors = Vectors(writer.path, writer.manifest)
+    names = tuple(s.id for s in writer.manifest.segments)
+    made = []
+    for target in TARGETS:
+        _, sample = vectors.draw(target, 1 << 20, 0)
+        if not len(sample):
+            continue
+        structure = train(Kind(2, "SQ4"), sample)
+        blocks = (b for name in names for b in vectors.blocks(name, target))
+        entry = write(writer.path, target, names, structure, blocks)
+        recall = Recall(0.99, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 1, entry.rows)
+        made.append(replace(entry, probing=(Probing(0.0, 2, 400),), recall=recall))
+    writer.commit(replace(writer.manifest, indexes=tuple(made)))
 
 
 def columns(table: pa.Table, *names: str) -> list[tuple[object, ...]]:

@@ -286,6 +286,16 @@ def test_a_modality_that_nobody_in_a_split_has_is_no_obstacle(cohort: Path, tmp_
     assert np.isfinite(found["loss"])
 
 
+def test_only_the_modalities_asked_for_are_trained(cohort: Path, tmp_path: Path) -> None:
+    two = [Modality.BAS, Modality.ECG]
+    _train(cohort, tmp_path / "w.safetensors", replace(TINY, epochs=1), modalities=two)
+    weights = load_weights(tmp_path / "w.safetensors")
+    assert list(weights.tensors) == two
+    assert weights.record["modalities"] == ["bas", "ecg"]
+    with pytest.raises(TrainingError, match="have only ecg of ecg; contrastive"):
+        _train(cohort, tmp_path / "one.safetensors", modalities=[Modality.ECG])
+
+
 def test_nothing_to_read_is_said_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "bad.edf").write_text("no recording")
     with pytest.raises(TrainingError, match=r"No recording gives clips.*bad\.edf"):

@@ -10,6 +10,7 @@ import typer
 from sleepfm_cli.build_progress import BuildProgress, opened_log
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    DEFAULT_WEIGHTS,
     Backend,
     BuildEngine,
     CodingOption,
@@ -27,8 +28,9 @@ def build(
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
     weights: Annotated[
-        str, typer.Option(help="Name or file of the weights; untrained = seeded random ones.")
-    ] = "untrained",
+        str,
+        typer.Option(help="Name or file; demo = trained on simulated nights, or untrained."),
+    ] = DEFAULT_WEIGHTS,
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
@@ -133,12 +135,8 @@ def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **optio
 
 def show_report(report: BuildReport) -> None:
     """Print what each recording gave, then what was skipped and why."""
-    if not report.weights.trained:
-        say(
-            "UNTRAINED WEIGHTS: a seeded random initialisation, for trying the tool out. "
-            "Neighbours and recall mean nothing.",
-            "bold yellow",
-        )
+    if report.weights.note:
+        say(f"weights {report.weights.name}: {report.weights.note}", "bold yellow")
     added = report.of("added")
     if added:
         show_table(

@@ -17,6 +17,7 @@ from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.export import export
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
+from sleepfm_cli.plan import plan
 from sleepfm_cli.predict import predict
 from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.probe import probe
@@ -30,6 +31,7 @@ from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
 from sleepfm_cli.supervise import supervise
+from sleepfm_cli.threads import announce
 from sleepfm_cli.verify import verify
 from sleepfm_cli.weights import weights
 
@@ -47,7 +49,7 @@ VERBS = (
     *(demo, scan, build, query, sql, info),
     *(evaluate, probe, knn, supervise, predict, report),
     *(export, publish),
-    *(delete, compact, reindex, verify, snapshots, restore),
+    *(delete, compact, plan, reindex, verify, snapshots, restore),
     *(simulate, pretrain),
 )
 for verb in VERBS:
@@ -68,8 +70,15 @@ def _common(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
     ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, envvar="SLEEPFM_THREADS", help="Threads of everything; default: all."),
+    ] = None,
 ) -> None:
     """Embed polysomnography, and search it across modalities."""
+    if threads is not None:
+        # Before numpy, torch, FAISS and DuckDB are loaded, so that each of them starts with it.
+        announce(threads)
 
 
 def main() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
 ]
-DEFAULT_STORE = Path("sleepfm-store")
+DEFAULT_STORE: Final = Path("sleepfm-store")
+DEFAULT_WEIGHTS: Final = "demo"
 
 
 class Format(enum.StrEnum):
@@ -30,6 +31,10 @@ WhereOption = Annotated[
 ]
 
 
+IndexOption = Annotated[
+    str | None,
+    typer.Option("--index", help="A kind of index for every target: exact, IVF8192,SQ4 ..."),
+]
 UriOption = Annotated[
     str,
     typer.Option(

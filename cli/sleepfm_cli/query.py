@@ -14,20 +14,21 @@ from sleepfm_cli.options import (
     Exclusion,
     Format,
     FormatOption,
-    Modality,
     StoreOption,
     Target,
     UriOption,
     WhereOption,
 )
-from sleepfm_cli.render import clock, say, show_arrow, show_table
+from sleepfm_cli.render import clock, say, show_arrow, show_table, stream_arrow
 
 if TYPE_CHECKING:
     from sleepfm_index import Result, Store
 
 
 def query(
-    modality: Annotated[Modality, typer.Option(help="What to search with.")],
+    modality: Annotated[
+        str, typer.Option(help="What to search with: bas, ecg, resp, or two of them: ecg,resp.")
+    ],
     to: Annotated[
         Target, typer.Option(help="What to search in; others = mean of the other modalities.")
     ] = Target.others,
@@ -40,11 +41,22 @@ def query(
         str | None,
         typer.Option(help="Where in --recording or --file: HH:MM:SS, or +SECONDS from its start."),
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Every clip of --recording asks; the answers are streamed."),
+    ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="How many clips to give.")] = 10,
     where: WhereOption = None,
     exclude: Annotated[
         Exclusion, typer.Option(help="Leave out the clips of the query's own ...")
     ] = Exclusion.subject,
+    spread: Annotated[
+        float | None,
+        typer.Option(help="At most one clip per so many seconds of a recording, the nearest one."),
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every clip, whatever index there is.")
+    ] = False,
     weights: Annotated[
         str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
     ] = None,
@@ -64,24 +76,25 @@ def query(
 
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
-    if plot is not None and (file is not None or engine is not Engine.local):
-        raise typer.BadParameter("--plot needs a clip of the store, by --clip or --recording")
-    question = {
-        "to": to.value,
-        "clip": clip,
-        "recording": recording,
-        "file": file,
-        "at": at,
-        "k": k,
-        "where": where,
-        "exclude": exclude.value,
-        "weights": weights,
-    }
-    result, trained, files = (
-        _ask_store(store, modality.value, question, plot)
-        if engine is Engine.local
-        else _ask_milvus(uri, collection, store, modality.value, question)
-    )
+    if plot is not None and (file is not None or every or engine is not Engine.local):
+        raise typer.BadParameter("--plot needs one clip of the store, by --clip or --recording")
+    if plot is not None and "," in modality:
+        raise typer.BadParameter("--plot shows one modality")
+    if engine is not Engine.local and (every or exact or spread):
+        raise typer.BadParameter("--all, --exact and --spread are answered by the store itself")
+    question: dict[str, Any] = {"to": to.value, "k": k, "where": where, "exclude": exclude.value}
+    if every:
+        if recording is None or (clip, file, at) != (None, None, None):
+            raise typer.BadParameter("--all goes with --recording alone")
+        question |= {"recording": recording, "spread": spread, "exact": exact}
+        _stream(store, modality, question, format)
+        return
+    question |= {"clip": clip, "recording": recording, "file": file, "at": at, "weights": weights}
+    if engine is Engine.local:
+        question |= {"spread": spread, "exact": exact}
+        result, trained, files = _ask_store(store, modality, question, plot)
+    else:
+        result, trained, files = _ask_milvus(uri, collection, store, modality, question)
     if format is not Format.table:
         show_arrow(result.table, format)
         return
@@ -112,6 +125,15 @@ def query(
 
 Answer = tuple["Result", bool, dict[str, Path]]
 """Rows, whether the weights were ever trained, and the files of recordings where known."""
+
+
+def _stream(store: Path, modality: str, question: dict[str, Any], format: Format) -> None:  # noqa: A002
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        reader = opened.query_many(modality, **question)
+        stream_arrow(reader, format)
+        say((reader.schema.metadata or {}).get(b"note", b"").decode())
 
 
 def _ask_store(store: Path, modality: str, question: dict[str, Any], plot: Path | None) -> Answer:

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from sleepfm_cli.options import DEFAULT_STORE, StoreOption
-from sleepfm_cli.render import show_table
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli.options import DEFAULT_STORE, IndexOption, StoreOption
+from sleepfm_cli.render import say, show_table
 
 
-def reindex(store: StoreOption = DEFAULT_STORE) -> None:
-    """Write the index of every target that does not cover all clips."""
+def reindex(
+    index: IndexOption = None,
+    recall: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="recall@10 to reach; default 0.99, 1 is exact search."),
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make every index afresh.")] = False,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Bring the indexes up to date with the clips, and measure what they find.
+
+    Small stores are searched exactly and have none. The plan is printed before the work begins.
+
+    Example: sleepfm-index reindex --index IVF8192,SQ4 --recall 0.995
+    """
     import sleepfm_index
 
-    manifest = sleepfm_index.reindex(store)
-    rows = [(i.target, i.kind, i.rows) for i in manifest.indexes]
-    show_table(rows, ("target", "index", "clips"))
+    sleepfm_index.reindex(store, index=index, recall=recall, rebuild=rebuild, watch=say)
+    with sleepfm_index.open(store) as opened:
+        show_table(list(opened.info().indexes.items()), ("target", "search"))

@@ -104,6 +104,39 @@ def show_arrow(table: pa.Table, format: Format) -> None:  # noqa: A002
         sys.stdout.buffer.write(sink.getvalue())
 
 
+def stream_arrow(reader: pa.RecordBatchReader, format: Format) -> None:  # noqa: A002
+    """Write record batches to stdout as they come; JSON is one object a line."""
+    if format is Format.csv:
+        from pyarrow import csv
+
+        with csv.CSVWriter(sys.stdout.buffer, _flat(reader.schema.empty_table()).schema) as writer:
+            for batch in reader:
+                writer.write_table(_flat(_table(batch)))
+    elif format is Format.parquet:
+        from pyarrow import parquet
+
+        if sys.stdout.isatty():
+            raise typer.BadParameter("parquet is not for a terminal; redirect it to a file")
+        with parquet.ParquetWriter(sys.stdout.buffer, reader.schema) as written:
+            for batch in reader:
+                written.write_batch(batch)
+    elif format is Format.json:
+        for batch in reader:
+            for row in batch.to_pylist():
+                sys.stdout.write(json.dumps(_plain(row), default=str) + "\n")
+    else:
+        names = ("query_clip_id", "rank", "score", "clip_id", "recording_id", "start_s", "stage")
+        for batch in reader:
+            shown = batch.select(names).to_pylist()
+            show_table([list(row.values()) for row in shown], names)
+
+
+def _table(batch: pa.RecordBatch) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_batches([batch])
+
+
 def show_json(value: object) -> None:
     """Write JSON to stdout; what JSON has no number for becomes null."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, default=str) + "\n")

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sleepfm_index.ingest import BuildReport, build
     from sleepfm_index.milvus.publishing import Published, publish
     from sleepfm_index.milvus.served import Served
+    from sleepfm_index.planning import Plan, plan
     from sleepfm_index.restoring import restore
     from sleepfm_index.verification import Verification, verify
     from sleepfm_index.writer import reindex
@@ -45,6 +46,7 @@ __all__ = [
     "Deletion",
     "Exported",
     "FormatError",
+    "Plan",
     "Published",
     "QueryError",
     "Result",
@@ -61,6 +63,7 @@ __all__ = [
     "delete",
     "export",
     "open",
+    "plan",
     "publish",
     "reindex",
     "restore",
@@ -96,6 +99,8 @@ _LATER = {
     "compact": "compaction",
     "Deletion": "deletion",
     "delete": "deletion",
+    "Plan": "planning",
+    "plan": "planning",
     "Exported": "exporting",
     "export": "exporting",
     "Published": "milvus.publishing",

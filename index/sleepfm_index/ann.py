@@ -1,150 +1,144 @@
-"""FAISS: the index of one target. A cache that can always be rebuilt from the vectors."""
+"""The index of one target: which kinds there are, and how one lies in its file.
+
+An inverted file: every vector belongs to the list of its nearest centroid and is stored there as a
+short code; a query reads the lists of its own nearest centroids. The file is made of arrays whose
+extents follow from the manifest: nothing in it is parsed, and FAISS is handed arrays, never a file
+of its own format.
+"""
 
 from __future__ import annotations
 
-import os
-import threading
-import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
-from sleepfm_index.disk import Sink, check_plain, fingerprint, publish_file
-from sleepfm_index.errors import FormatError
+from sleepfm_index.disk import Sink, check_plain
+from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.manifest import IndexEntry
-from sleepfm_index.schema import target_parts
 
 FOLDER: Final = "indexes"
-EXACT_FLOAT16: Final = "exact, float16"
-EXACT_FLOAT32: Final = "exact, float32"
-
-_READING: Final = threading.Lock()
-
-# Below this many queries FAISS >= 1.14.2 scans without BLAS, up to 20x slower at 512 dimensions.
-faiss.cvar.distance_compute_blas_threshold = 1
-
-
-# A child of fork() has none of its parent's OpenMP threads and would wait for them for ever.
-_forked = False
+EXACT: Final = "exact"
+CODES: Final = {"SQ4": 256, "SQ8": 512, "RaBitQ4": 276}
+"""Bytes that a vector takes in each code: scalar quantisation of what is left after the centroid
+is subtracted, in 4 or 8 bits a number, and RaBitQ (Gao et al. 2024, arXiv 2409.09913) in 4."""
+_BOUNDS: Final = {"SQ4": 2 * EMBEDDING_DIM, "SQ8": 2 * EMBEDDING_DIM, "RaBitQ4": 0}
+_ID_BYTES: Final = 8
+_MOST_LISTS: Final = 1 << 20
 
 
-def _keep_to_one_thread() -> None:
-    global _forked
-    _forked = True
-    faiss.omp_set_num_threads(1)
+@dataclass(frozen=True)
+class Kind:
+    """An inverted file: its number of lists and how vectors are coded in them."""
+
+    lists: int
+    code: str
+
+    def __str__(self) -> str:
+        return f"IVF{self.lists},{self.code}"
+
+    @classmethod
+    def parse(cls, text: str) -> Kind:
+        """Read ``IVF16384,SQ4``.
+
+        Raises
+        ------
+        QueryError
+            If there is no such kind of index.
+        """
+        match = re.fullmatch(r"IVF(\d{1,7}),(\w+)", text)
+        lists = int(match[1]) if match else 0
+        if match is None or match[2] not in CODES or not 1 <= lists <= _MOST_LISTS:
+            names = ", ".join(f"IVF<lists>,{code}" for code in CODES)
+            raise QueryError(f"no index {text!r}; choose from {EXACT}, {names}")
+        return cls(lists, match[2])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in its list: code and clip id."""
+        return CODES[self.code] + _ID_BYTES
+
+    def file_bytes(self, rows: int) -> int:
+        """Bytes of a file over some rows."""
+        return rows * self.row_bytes + sum(
+            np.dtype(kind).itemsize * int(np.prod(shape)) for _, kind, shape in self.arrays()
+        )
+
+    def arrays(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+        """List what follows the lists in a file: (name, type, shape) of each array, in order."""
+        return (
+            ("counts", "<i8", (self.lists,)),
+            ("centroids", "<f4", (self.lists, EMBEDDING_DIM)),
+            ("bounds", "<f4", (_BOUNDS[self.code],)),
+        )
 
 
-os.register_at_fork(after_in_child=_keep_to_one_thread)
-
-
-def use_threads(threads: int) -> None:
-    """Set how many threads FAISS may use, in this process; a forked child keeps to one."""
-    faiss.omp_set_num_threads(1 if _forked else threads)
-
-
-def exact_kind(target: str) -> str:
-    """Kind of the exact index of a target.
-
-    Stored unit vectors are float16, so a float16 index loses nothing; a mean of two is not.
-    """
-    return EXACT_FLOAT16 if len(target_parts(target)) == 1 else EXACT_FLOAT32
-
-
-def write_exact(
-    store: Path,
-    target: str,
-    segments: tuple[str, ...],
-    blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]],
-) -> IndexEntry:
-    """Build and publish the exact inner-product index of a target.
+@dataclass(frozen=True)
+class Structure:
+    """What training gives.
 
     Parameters
     ----------
-    blocks : iterable of (clip_ids, vectors)
-        int64 [m] and float32 [m, 512], one pair per segment; FAISS's ids are the clip ids.
+    kind : Kind
+    centroids : ndarray of float32, shape [lists, 512]
+    bounds : ndarray of float32
+        Of a scalar quantiser, 512 least values and 512 ranges; else empty.
     """
-    kind = exact_kind(target)
-    if kind == EXACT_FLOAT16:
-        flat = faiss.IndexScalarQuantizer(
-            EMBEDDING_DIM, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-    else:
-        flat = faiss.IndexFlatIP(EMBEDDING_DIM)
-    index = faiss.IndexIDMap(flat)
-    for clip_ids, vectors in blocks:
-        if len(clip_ids):
-            index.add_with_ids(vectors, clip_ids)
-    # A name is never used twice: an earlier snapshot may still name the file it knows.
-    file = f"{target}-{uuid.uuid4().hex[:16]}.faiss"
 
-    def write(sink: Sink) -> None:
-        faiss.write_index(index, faiss.PyCallbackIOWriter(sink.write))
-
-    entry = publish_file(store / FOLDER / file, write)
-    return IndexEntry(target, file, kind, int(index.ntotal), segments, entry)
+    kind: Kind
+    centroids: NDArray[np.float32]
+    bounds: NDArray[np.float32]
 
 
-def open_index(store: Path, entry: IndexEntry) -> Any:
-    """Memory-map an index file, after its size and hash agree with the manifest.
+def write_arrays(sink: Sink, structure: Structure, counts: NDArray[np.int64]) -> None:
+    """Write what follows the lists."""
+    for name, kind, _ in structure.kind.arrays():
+        values: Any = counts if name == "counts" else getattr(structure, name)
+        sink.write(np.ascontiguousarray(values, kind).tobytes())
 
-    FAISS trusts what it reads, so nothing else may reach it.
+
+def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArray[np.int64]]:
+    """Read what follows the lists of a published file; the lists themselves are not read.
+
+    Returns
+    -------
+    path : Path
+    structure : Structure
+    counts : ndarray of int64, shape [lists]
+        Rows of each list.
 
     Raises
     ------
     FormatError
-        If the file is not the one that the manifest names.
+        If the file is missing, is not as long as its rows need, or its lists are not of its rows.
     """
+    kind = _known(entry)
     path = check_plain(store, FOLDER, entry.file, size=entry.entry.bytes)
-    if fingerprint(path) != entry.entry:
-        raise FormatError(f"{path} was changed after it was published; rebuild it with reindex")
-    try:
-        with _limited(entry.entry.bytes):
-            index = faiss.read_index(str(path), faiss.IO_FLAG_READ_ONLY | faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        raise FormatError(f"FAISS cannot read {path}; rebuild it with reindex") from error
-    if index.d != EMBEDDING_DIM or index.ntotal != entry.rows:
+    if entry.entry.bytes != kind.file_bytes(entry.rows):
         raise FormatError(f"{path} does not hold the rows that the manifest states")
-    return index
+    found: dict[str, NDArray[Any]] = {}
+    offset = entry.rows * kind.row_bytes
+    for name, dtype, shape in kind.arrays():
+        found[name] = np.fromfile(path, dtype, int(np.prod(shape)), offset=offset).reshape(shape)
+        offset += found[name].nbytes
+    counts = found.pop("counts")
+    fits = counts.min() >= 0 and counts.max() <= entry.rows and counts.sum() == entry.rows
+    if not fits or not all(np.isfinite(array).all() for array in found.values()):
+        raise FormatError(f"{path} is damaged; run `sleepfm-index verify --repair`")
+    return path, Structure(kind, **found), counts
 
 
-@contextmanager
-def _limited(size: int) -> Iterator[None]:
-    # No vector of a file is larger than the file. The limit is one for the whole process, so it
-    # is given back: others in it may read indexes, too.
-    with _READING:
-        before = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(max(size, 1))
-        try:
-            yield
-        finally:
-            faiss.set_deserialization_vector_byte_limit(before)
+def is_inverted(kind: str) -> bool:
+    """Whether an entry of the manifest is an inverted file; format 1 began with exact copies."""
+    return kind.startswith("IVF")
 
 
-def search(
-    index: Any,
-    queries: NDArray[np.float32],
-    k: int,
-    allowed: NDArray[np.uint8] | None,
-) -> NDArray[np.int64]:
-    """Clip ids of the ``k`` nearest by inner product, int64 [q, k]; -1 where there are fewer.
-
-    Parameters
-    ----------
-    queries : ndarray of float32, shape [q, 512]
-    allowed : ndarray of uint8 or None
-        Bitmap over clip ids (:func:`numpy.packbits`, little-endian); None allows all.
-    """
-    parameters = None
-    if allowed is not None:
-        # The selector borrows the bitmap: it stays referenced until the search is over.
-        selector = faiss.IDSelectorBitmap(allowed)
-        parameters = faiss.SearchParameters(sel=selector)
-    _, found = index.search(queries, min(k, max(1, index.ntotal)), params=parameters)
-    ids: NDArray[np.int64] = found
-    return ids
+def _known(entry: IndexEntry) -> Kind:
+    try:
+        return Kind.parse(entry.kind)
+    except QueryError as error:
+        raise FormatError(str(error)) from None

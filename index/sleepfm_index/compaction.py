@@ -28,6 +28,7 @@ from sleepfm_index.segment import (
     vector_file,
     write_segment,
 )
+from sleepfm_index.upkeep import Asked
 from sleepfm_index.writer import Writer
 
 SEGMENT_CLIPS: Final = 1_000_000
@@ -124,9 +125,9 @@ def _merged(writer: Writer, segment_clips: int) -> Manifest:
     compacted = replace(manifest, segments=tuple(segments), deleted=())
     if compacted == manifest:
         return manifest
-    # A store without indexes stays without.
-    targets = tuple(i.target for i in manifest.indexes)
-    return replace(compacted, indexes=writer.write_indexes(compacted, targets))
+    if not manifest.indexes:
+        return compacted  # a store without indexes stays without
+    return replace(compacted, indexes=writer.write_indexes(compacted, Asked(only_present=True)))
 
 
 def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sleepfm.modality import Modality
-from sleepfm_index.manifest import WeightsIdentity
+from sleepfm_index.manifest import Manifest, WeightsIdentity
+from sleepfm_index.schema import TARGETS
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
@@ -31,7 +32,8 @@ class Info:
     bytes : int
         Size of all published files.
     indexes : dict of str to str
-        Target to the kind of its index and the clips it covers.
+        Target to how it is searched: exactly, or the kind of its index, the clips it covers and
+        its measured recall.
     """
 
     path: str
@@ -69,5 +71,21 @@ def describe(store: Store) -> Info:
         snapshot=manifest.snapshot,
         segments=len(manifest.segments),
         bytes=sum(files) + sum(i.entry.bytes for i in manifest.indexes),
-        indexes={i.target: f"{i.kind}, {i.rows:,} clips" for i in manifest.indexes},
+        indexes={target: _index(manifest, target) for target in TARGETS},
+    )
+
+
+def _index(manifest: Manifest, target: str) -> str:
+    entry = next((i for i in manifest.indexes if i.target == target and i.probing), None)
+    if entry is None:
+        return "exact search"
+    text = f"{entry.kind}, {entry.rows:,} clips"
+    if entry.recall is None:
+        return f"{text}, recall not measured"
+    found = entry.recall
+    at_1, at_10 = (f"{x:.3f} [{low:.3f}, {high:.3f}]" for x, low, high in (found.at_1, found.at_10))
+    nearest = entry.probing[0]
+    return (
+        f"{text}, recall@1 {at_1}, recall@10 {at_10} by {found.queries} queries of other "
+        f"modalities ({found.asked:g} asked; {nearest.probes} lists, {nearest.depth} compared)"
     )

@@ -70,7 +70,7 @@ def build(
     store: str | Path,
     paths: Iterable[str | Path],
     *,
-    weights: str = "untrained",
+    weights: str = "demo",
     subjects: str | Path | None = None,
     ids: Literal["stem", "hash"] = "stem",
     substitute: bool = False,
@@ -101,7 +101,7 @@ def build(
     paths : iterable of path
         Recordings, folders, globs or cohort lists.
     weights : str
-        Name or path of the weights.
+        Name or path of the weights; ``demo`` come with the package, trained on simulated nights.
     subjects : path, optional
         subjects.csv.
     ids : {"stem", "hash"}

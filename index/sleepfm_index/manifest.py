@@ -21,7 +21,8 @@ from sleepfm_index.errors import FormatError
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = "sleepfm-index store"
 FORMAT_VERSION: Final = 1
-FEATURES: Final[frozenset[str]] = frozenset()
+INVERTED_LISTS: Final = "inverted-lists"
+FEATURES: Final = frozenset({INVERTED_LISTS})
 """Feature flags this version understands; a store with any other is refused."""
 
 _LARGEST: Final = 1 << 28
@@ -64,8 +65,53 @@ class SegmentEntry:
 
 
 @dataclass(frozen=True)
+class Probing:
+    """How far an index is searched where at least a share of the clips is allowed.
+
+    Parameters
+    ----------
+    share : float
+        Of the clips, in 0 to 1. Below the smallest share of an index, search is exact.
+    probes : int
+        Lists that are read.
+    depth : int
+        Candidates that are scored again from the vectors, for ten answers.
+    """
+
+    share: float
+    probes: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What an index finds of the exact answer, measured with queries of other modalities.
+
+    Parameters
+    ----------
+    asked : float
+        The recall@10 that the search was set to reach.
+    at_1, at_10 : tuple of (estimate, low, high)
+        With the 95 % interval.
+    queries : int
+        How many were asked; none of them chose how the index is searched.
+    clips : int
+        Clips of the target among which the exact answer was found.
+    """
+
+    asked: float
+    at_1: tuple[float, float, float]
+    at_10: tuple[float, float, float]
+    queries: int
+    clips: int
+
+
+@dataclass(frozen=True)
 class IndexEntry:
-    """One FAISS file: a cache that can be rebuilt from the vectors of the segments it covers."""
+    """One index file: a cache that can be rebuilt from the vectors of the segments it covers.
+
+    ``probing`` is in order of falling shares; without it the index is not searched.
+    """
 
     target: str
     file: str
@@ -73,6 +119,8 @@ class IndexEntry:
     rows: int
     segments: tuple[str, ...]
     entry: FileEntry
+    probing: tuple[Probing, ...] = ()
+    recall: Recall | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +136,6 @@ class Manifest:
     indexes: tuple[IndexEntry, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -100,6 +147,11 @@ class Manifest:
         """Content keys of every recording in the store, withdrawn ones left out."""
         keys = {key for segment in self.segments for key in segment.sources}
         return frozenset(keys.difference(self.withdrawn))
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What a program must know to read the store, beyond the format's version."""
+        return (INVERTED_LISTS,) if any(i.kind.startswith("IVF") for i in self.indexes) else ()
 
     @property
     def stored_ids(self) -> int:
@@ -232,6 +284,8 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
             rows=_count(i["rows"]),
             segments=tuple(map(str, i["segments"])),
             entry=_entry(i["entry"]),
+            probing=tuple(_probing(p) for p in i.get("probing", ())),
+            recall=_recall(i.get("recall")),
         )
         for i in plain["indexes"]
     )
@@ -245,7 +299,6 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         indexes=indexes,
         deleted=tuple((_count(a), _count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
-        features=tuple(map(str, plain["features"])),
     )
     _check_ids(manifest)
     return manifest
@@ -260,6 +313,25 @@ def _segment(plain: Mapping[str, Any]) -> SegmentEntry:
         sources=tuple(map(str, plain["sources"])),
         columns=tuple(map(str, plain["columns"])),
         files={_safe(name): _entry(e) for name, e in plain["files"].items()},
+    )
+
+
+def _probing(plain: Mapping[str, Any]) -> Probing:
+    return Probing(_share(plain["share"]), _count(plain["probes"]), _count(plain["depth"]))
+
+
+def _recall(plain: Mapping[str, Any] | None) -> Recall | None:
+    if plain is None:
+        return None
+    at_1, at_10 = (tuple(map(_share, plain[name])) for name in ("at_1", "at_10"))
+    if len(at_1) != 3 or len(at_10) != 3:
+        raise ValueError("a recall is an estimate, a low and a high")
+    return Recall(
+        asked=_share(plain["asked"]),
+        at_1=(at_1[0], at_1[1], at_1[2]),
+        at_10=(at_10[0], at_10[1], at_10[2]),
+        queries=_count(plain["queries"]),
+        clips=_count(plain["clips"]),
     )
 
 
@@ -286,6 +358,12 @@ def _count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"not a count: {value!r}")
     return value
+
+
+def _share(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"not a share of one: {value!r}")
+    return float(value)
 
 
 def _safe(name: object) -> str:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.history import held
-from sleepfm_index.manifest import Manifest
+from sleepfm_index.manifest import Manifest, as_ranges
 from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS
 from sleepfm_index.segment import CLIPS, EVENTS, FOLDER, RECORDINGS, check_table
 
@@ -109,12 +109,23 @@ class Metadata:
 
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
         """All metadata of the given clips, in the given order; unknown ids are left out."""
-        listed = ", ".join(map(str, clip_ids.tolist())) or "NULL"
-        wanted = f"SELECT * FROM clips WHERE clip_id IN ({listed})"
+        distinct, at = np.unique(clip_ids, return_inverse=True)
+        listed = ", ".join(map(str, distinct.tolist())) or "NULL"
         with self._guarded() as cursor:
-            return cursor.sql(
-                f"{wanted} ORDER BY list_position([{listed}], clip_id)"
+            table = cursor.sql(
+                f"SELECT * FROM clips WHERE clip_id IN ({listed}) ORDER BY clip_id"
             ).to_arrow_table()
+        known = table["clip_id"].to_numpy() if table.num_rows else np.empty(0, np.int64)
+        place = np.full(len(distinct), -1)
+        place[np.isin(distinct, known)] = np.arange(len(known))
+        wanted = place[at]
+        return table.take(int64s(wanted[wanted >= 0]))
+
+    def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
+        """Clip ids of a subject or a recording, as (first, last) runs."""
+        text = value.replace("'", "''")
+        ids = self.clip_ids(f"{column} = '{text}'")
+        return tuple(as_ranges(ids))
 
     def close(self) -> None:
         """Close the connection."""
@@ -136,6 +147,15 @@ class Metadata:
         finally:
             stop.cancel()
             cursor.close()
+
+
+def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
+    """Give integers as an Arrow array.
+
+    pyarrow.array would import pandas, where there is one, to see whether this is a Series.
+    """
+    whole = np.ascontiguousarray(values, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(whole), [None, pa.py_buffer(whole)])
 
 
 def _matches(

@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import ann, private
+from sleepfm_index import private
 from sleepfm_index.errors import QueryError
+from sleepfm_index.exact import Hits
 from sleepfm_index.history import held
+from sleepfm_index.inverted import InvertedFile
 from sleepfm_index.manifest import Manifest, read_manifest
 from sleepfm_index.results import Result
 from sleepfm_index.schema import TARGETS
+from sleepfm_index.searching import Found, Searcher
+from sleepfm_index.selection import Selection
 from sleepfm_index.sql import Metadata
+from sleepfm_index.threads import setting, use
 from sleepfm_index.vectors import Vectors
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from sleepfm_index.evaluation.assess import Assessment
     from sleepfm_index.info import Info
     from sleepfm_index.query import Question
@@ -39,7 +46,7 @@ class Store:
     path : Path
         The store's folder.
     threads : int, optional
-        Threads of DuckDB and FAISS; by default all cores.
+        Threads of DuckDB, FAISS and OpenBLAS; by default ``$SLEEPFM_THREADS``, else all cores.
 
     Raises
     ------
@@ -50,9 +57,9 @@ class Store:
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        self._threads = threads
+        self._threads = threads or setting()
         if threads:
-            ann.use_threads(threads)
+            use(threads)
         self._opened: dict[int, _Opened] = {}
 
     def __enter__(self) -> Self:
@@ -80,9 +87,6 @@ class Store:
         """The vectors, by clip id and modality."""
         return self._here().vectors
 
-    def _index(self, target: str) -> tuple[Any, frozenset[str]]:
-        return self._here().index(target)
-
     def _here(self) -> _Opened:
         # A forked child must not touch its parent's connection: its threads are not there.
         opened = self._opened.get(os.getpid())
@@ -108,18 +112,20 @@ class Store:
 
         Parameters
         ----------
-        modality : {"bas", "ecg", "resp"}
-            What to search with.
+        modality : str
+            What to search with: ``bas``, ``ecg``, ``resp``, or two of them joined by a comma.
         to : {"others", "bas", "ecg", "resp"}
             What to search in; ``others`` is the mean of a clip's other unit vectors.
         **question
             The other fields of :class:`sleepfm_index.query.Question`: ``clip`` or ``recording``
-            with ``at`` or ``file`` with ``at``; ``k``, ``where``, ``exclude``, ``weights``.
+            with ``at`` or ``file`` with ``at``; ``k``, ``where``, ``exclude``, ``spread``,
+            ``exact``, ``weights``.
 
         Returns
         -------
         Result
-            Columns rank, score (cosine, or mean of cosines), and the clip's metadata.
+            Columns rank, score (cosine, or mean of cosines), and the clip's metadata; the note
+            says ``exact`` or the measured recall.
 
         Raises
         ------
@@ -130,6 +136,35 @@ class Store:
 
         asked: Question = Question(modality=modality, to=to, **question)
         return answer(self, asked)
+
+    def query_many(
+        self, modality: str, to: str = "others", **questions: Any
+    ) -> pa.RecordBatchReader:
+        """Find the nearest clips of many clips at once, or of a whole recording.
+
+        Several times faster a query than :meth:`query`, and nothing is held but one batch.
+
+        Parameters
+        ----------
+        modality, to : str
+            As in :meth:`query`.
+        **questions
+            The other fields of :class:`sleepfm_index.batch.Questions`: ``clips`` (ids) or
+            ``recording``; ``k``, ``where``, ``exclude``, ``spread``, ``exact``.
+
+        Returns
+        -------
+        pyarrow.RecordBatchReader
+            Columns query_clip_id, rank, score, and the found clip's metadata.
+
+        Raises
+        ------
+        QueryError
+            If the questions do not fit the store.
+        """
+        from sleepfm_index.batch import Questions, answers
+
+        return answers(self, Questions(modality=modality, to=to, **questions))
 
     def evaluate(self, *, against: Store | None = None, **asked: Any) -> Result:
         """Measure cross-modal retrieval for every pair of modalities and every ``others``.
@@ -207,8 +242,10 @@ class Store:
         queries: NDArray[np.float32],
         k: int,
         allowed: NDArray[np.int64] | None = None,
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.float64]]]:
-        """Exact nearest clips by inner product.
+        *,
+        exact: bool = False,
+    ) -> list[Hits]:
+        """Nearest clips by inner product; :meth:`find` says how surely they are the nearest.
 
         Parameters
         ----------
@@ -218,7 +255,9 @@ class Store:
         k : int
             How many clips a query gets, if there are as many.
         allowed : ndarray of int64, optional
-            Ids of the clips that may be found; by default all.
+            Ids of the clips that may be found, ascending; by default all.
+        exact : bool
+            Compare with every clip, whatever index there is.
 
         Returns
         -------
@@ -226,41 +265,29 @@ class Store:
             One pair a query, int64 [m] and float64 [m] with m <= k, best first; equal scores in
             order of clip id. Scores are computed in float64 from the stored vectors.
         """
-        index, covered = self._index(target)
-        bitmap = self._bitmap(allowed)
-        found = ann.search(index, queries, k, bitmap) if index is not None else None
-        candidates = [[] if found is None else [found[at]] for at in range(len(queries))]
-        for segment in self.manifest.segments:
-            if segment.id not in covered:
-                for ids, vectors in self.vectors.blocks(segment.id, target):
-                    keep = _allowed(ids, bitmap)
-                    for at, query in enumerate(queries):
-                        best = _largest(vectors[keep] @ query, k)
-                        candidates[at].append(ids[keep][best])
-        return [
-            self._rank(target, query, np.concatenate([*candidates[at], _NONE]), k)
-            for at, query in enumerate(queries)
-        ]
+        return self.find(target, queries, k, allowed, exact=exact).hits
 
-    def _rank(
-        self, target: str, query: NDArray[np.float32], ids: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        ids = ids[ids >= 0]
-        if not len(ids):
-            return _NONE, np.empty(0)
-        vectors, _ = self.vectors.of(ids, target)
-        scores = vectors.astype(np.float64) @ query.astype(np.float64)
-        order = np.lexsort((ids, -scores))[:k]
-        return ids[order], scores[order]
+    def find(
+        self,
+        target: str,
+        queries: NDArray[np.float32],
+        k: int,
+        allowed: NDArray[np.int64] | None = None,
+        *,
+        without: tuple[tuple[int, int], ...] = (),
+        exact: bool = False,
+    ) -> Found:
+        """Nearest clips, and whether they are surely the nearest; see :meth:`search`.
 
-    def _bitmap(self, allowed: NDArray[np.int64] | None) -> NDArray[np.uint8] | None:
-        if allowed is None and not self.manifest.deleted:
-            return None
-        keep = np.zeros(self.manifest.stored_ids, bool)
-        keep[slice(None) if allowed is None else allowed[allowed < len(keep)]] = True
-        for first, last in self.manifest.deleted:
-            keep[first : last + 1] = False
-        return np.packbits(keep, bitorder="little")
+        Parameters
+        ----------
+        without : tuple of (first, last)
+            Runs of clip ids to leave out, both ends included.
+        """
+        if target not in TARGETS:
+            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+        selection = Selection.of(self.manifest, allowed, without)
+        return self._here().searcher.find(target, queries, k, selection, exact=exact)
 
 
 class _Opened:
@@ -274,6 +301,7 @@ class _Opened:
         self._metadata: Metadata | None = None
         self.vectors = Vectors(path, manifest)
         self.index = cache(self._open_index)
+        self.searcher = Searcher(manifest, self.vectors, lambda entry: self.index(entry.target))
 
     def metadata(self) -> Metadata:
         with self._lock:
@@ -286,26 +314,7 @@ class _Opened:
             self._metadata.close()
         self.index.cache_clear()
 
-    def _open_index(self, target: str) -> tuple[Any, frozenset[str]]:
-        if target not in TARGETS:
-            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
-        for entry in self._manifest.indexes:
-            if entry.target == target:
-                with held(self._path, self._manifest):
-                    return ann.open_index(self._path, entry), frozenset(entry.segments)
-        return None, frozenset()
-
-
-_NONE = np.empty(0, np.int64)
-
-
-def _allowed(ids: NDArray[np.int64], bitmap: NDArray[np.uint8] | None) -> NDArray[np.bool_]:
-    if bitmap is None:
-        return np.ones(len(ids), bool)
-    return np.asarray(bitmap[ids >> 3] >> (ids & 7) & 1, dtype=bool)
-
-
-def _largest(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    if len(scores) <= k:
-        return np.arange(len(scores))
-    return np.argpartition(-scores, k - 1)[:k]
+    def _open_index(self, target: str) -> InvertedFile:
+        (entry,) = (i for i in self._manifest.indexes if i.target == target)
+        with held(self._path, self._manifest):
+            return InvertedFile.open(self._path, entry)

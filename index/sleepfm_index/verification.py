@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,8 +21,10 @@ from sleepfm.modality import Modality
 from sleepfm_index import ann, history, private
 from sleepfm_index.disk import check_plain, fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.errors import CommitConflict, FormatError
+from sleepfm_index.inverted import InvertedFile
 from sleepfm_index.manifest import FILE_NAME, IndexEntry, Manifest, SegmentEntry, read_manifest
 from sleepfm_index.segment import CLIPS, FOLDER, TABLES, check_table, map_vectors, read_table
+from sleepfm_index.upkeep import Asked
 from sleepfm_index.vectors import Vectors
 from sleepfm_index.writer import LOCK, Writer
 
@@ -173,7 +174,8 @@ class _Check:
             unknown = set(index.segments) - {s.id for s in self._manifest.segments}
             if unknown or self._damaged & set(index.segments):
                 raise FormatError("it covers segments that are damaged or not in the manifest")
-            self._entries(index, ann.open_index(self._store, index))
+            if ann.is_inverted(index.kind):
+                self._entries(index)
 
     def history(self) -> None:
         for number in history.numbers(self._store):
@@ -242,24 +244,16 @@ class _Check:
             if not np.all(np.abs(lengths[there[rows]] - 1) < NORM_TOLERANCE):
                 raise FormatError(f"{modality} vectors are not of length 1")
 
-    def _entries(self, index: IndexEntry, opened: Any) -> None:
-        exact = opened.index if index.kind == ann.exact_kind(index.target) else None
-        known = faiss.vector_to_array(opened.id_map) if exact is not None else None
-        if exact is None or known is None:
-            return
-        at = 0
-        blocks = (b for s in index.segments for b in self._vectors.blocks(s, index.target))
-        for clip_ids, vectors in blocks:
-            for part in range(0, len(clip_ids), _BLOCK):
-                ids = clip_ids[part : part + _BLOCK]
-                if not np.array_equal(known[at : at + len(ids)], ids):
-                    raise FormatError("its clip ids are not those of the vectors")
-                stored = exact.reconstruct_n(at, len(ids))
-                if not np.array_equal(stored, vectors[part : part + _BLOCK]):
-                    raise FormatError("its vectors are not those of the segments")
-                at += len(ids)
-        if at != len(known):
-            raise FormatError("it holds clips that the segments do not have")
+    def _entries(self, index: IndexEntry) -> None:
+        opened = InvertedFile.open(self._store, index)
+        ids = np.sort(opened.list_ids())
+        covered = [s for s in self._manifest.segments if s.id in index.segments]
+        known = [self._vectors.having(s.id, index.target) for s in covered]
+        there = np.sort(np.concatenate([*known, np.empty(0, np.int64)]))
+        if np.any(np.diff(ids) == 0) or not np.isin(ids, there).all():
+            raise FormatError("its clip ids are not those of the segments")
+        if not np.isin(there[self._manifest.live(there)], ids).all():
+            raise FormatError("it lacks clips of the segments that it covers")
 
 
 def _repair(writer: Writer, found: Verification) -> Verification:
@@ -275,10 +269,10 @@ def _repair(writer: Writer, found: Verification) -> Verification:
     after = replace(before, segments=kept, indexes=indexes, deleted=_still_deleted(before, kept))
     if after != before:
         writer.commit(after)
-    targets = tuple(i.target for i in before.indexes)
     done = tuple(replace(f, repaired=_put_away(store, f)) for f in found.findings)
     if after != before:
-        writer.commit(replace(writer.manifest, indexes=writer.write_indexes(after, targets)))
+        wanted = Asked(only_present=True, instead_of=before.indexes)
+        writer.commit(replace(writer.manifest, indexes=writer.write_indexes(after, wanted)))
     return replace(found, clips=writer.manifest.rows, findings=done)
 
 

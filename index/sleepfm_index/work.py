@@ -230,5 +230,19 @@ _one_at_a_time = threading.Lock()
 
 def identity_of(weights: Weights) -> WeightsIdentity:
     """Give what a manifest keeps of weights."""
-    note = "" if weights.trained else "UNTRAINED: a seeded random initialisation"
-    return WeightsIdentity(weights.name, weights.sha256, weights.trained, note)
+    return WeightsIdentity(weights.name, weights.sha256, weights.trained, _note(weights))
+
+
+def _note(weights: Weights) -> str:
+    if not weights.trained:
+        return (
+            "UNTRAINED: a seeded random initialisation, for trying the tool out; neighbours and "
+            "recall mean nothing"
+        )
+    data = str(weights.record.get("data", ""))
+    if data.startswith("simulated"):
+        return (
+            f"trained on {data}; for trying the tool out. For science: `sleepfm-index weights "
+            "fetch`, or `pretrain` on nights of your own"
+        )
+    return ""

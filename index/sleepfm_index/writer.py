@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
@@ -11,7 +12,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from sleepfm.contract import Contract
-from sleepfm_index import ann, history
+from sleepfm_index import ann, history, upkeep
 from sleepfm_index.disk import left_aside, make_folder, remove
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.manifest import (
@@ -23,9 +24,9 @@ from sleepfm_index.manifest import (
     read_manifest,
     write_manifest,
 )
-from sleepfm_index.schema import TARGETS
 from sleepfm_index.segment import FOLDER, SegmentData, write_segment
-from sleepfm_index.vectors import Vectors
+from sleepfm_index.threads import use
+from sleepfm_index.upkeep import Asked
 
 LOCK: Final = ".lock"
 
@@ -101,9 +102,9 @@ class Writer:
         self.commit(self.manifest.with_segment(entry))
         return entry
 
-    def reindex(self) -> None:
-        """Rebuild the index of every target that does not cover all segments, and commit."""
-        indexes = self.write_indexes(self.manifest, TARGETS)
+    def reindex(self, asked: Asked | None = None) -> None:
+        """Bring the indexes up to date with the clips, and commit; see :mod:`.upkeep`."""
+        indexes = self.write_indexes(self.manifest, asked)
         if indexes != self.manifest.indexes:
             before = self.manifest
             self.commit(replace(before, indexes=indexes))
@@ -114,17 +115,10 @@ class Writer:
                     remove(file)
 
     def write_indexes(
-        self, manifest: Manifest, targets: tuple[str, ...] = TARGETS
+        self, manifest: Manifest, asked: Asked | None = None
     ) -> tuple[IndexEntry, ...]:
-        """Give an index over all segments of a manifest for every target, written where needed."""
-        names = tuple(s.id for s in manifest.segments)
-        current = {i.target: i for i in manifest.indexes if i.segments == names}
-        vectors = Vectors(self.path, manifest)
-        for target in targets:
-            if target not in current:
-                blocks = (block for name in names for block in vectors.blocks(name, target))
-                current[target] = ann.write_exact(self.path, target, names, blocks)
-        return tuple(current[t] for t in TARGETS if t in targets)
+        """Give the indexes that a manifest should name, written where needed."""
+        return upkeep.indexes(self.path, manifest, asked or Asked())
 
     def commit(self, manifest: Manifest) -> None:
         """Publish a manifest made from the one that this writer holds, as the next snapshot.
@@ -168,21 +162,49 @@ class Writer:
         return manifest
 
 
-def reindex(store: str | Path) -> Manifest:
-    """Write the index of every target that does not cover all clips.
+def reindex(
+    store: str | Path,
+    *,
+    index: str | None = None,
+    recall: float | None = None,
+    rebuild: bool = False,
+    threads: int | None = None,
+    watch: Callable[[str], object] | None = None,
+) -> Manifest:
+    """Bring the index of every target up to date with the clips.
+
+    Parameters
+    ----------
+    store : path
+        The store's folder.
+    index : str, optional
+        ``exact``, or a kind such as ``IVF8192,SQ4``; by default what there is, or what
+        :func:`sleepfm_index.planning.plan` chooses.
+    recall : float, optional
+        The recall@10 that search shall reach; by default what was asked for before, or 0.99.
+    rebuild : bool
+        Make every index afresh.
+    threads : int, optional
+        Threads to use.
+    watch : callable, optional
+        Called with a line before each step.
 
     Returns
     -------
     Manifest
-        What was published; the same as before if every index was there.
+        What was published; the same as before if nothing was to be done.
 
     Raises
     ------
+    QueryError
+        If there is no such kind of index, or the recall is not one.
     StoreLocked
         If another process is writing.
     """
+    if threads is not None:
+        use(threads)
     with Writer(Path(store)) as writer:
-        writer.reindex()
+        writer.reindex(Asked(index=index, recall=recall, rebuild=rebuild, watch=watch))
         return writer.manifest
 
 

@@ -103,11 +103,15 @@ class Torch:
 
 
 def on_torch(
-    weights: Weights, device: str, kind: str, threads: int, batch_size: int | None = None
+    weights: Weights,
+    device: str,
+    kind: str = "f32",
+    threads: int | None = None,
+    batch_size: int | None = None,
 ) -> Torch:
-    """Give the backend, with the threads of the whole process set."""
+    """Give the backend; threads are set for the whole process, by default torch's own choice."""
     chosen = choose_device(device)
-    if chosen.type == "cpu":
+    if threads is not None:
         torch.set_num_threads(threads)
     return Torch(weights, chosen, kind, batch_size)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -65,44 +64,68 @@ def index_file(path: Path, target: str = "bas") -> Path:
     return path / "indexes" / index.file
 
 
-@pytest.mark.parametrize("count", [2**62, 2**40, 2**31, 31, 0])
-def test_a_faiss_file_with_absurd_counts(path: Path, count: int) -> None:
+@pytest.mark.parametrize("count", [2**62, 2**40, 2**31, 31, -1, -(2**63)])
+def test_lists_of_absurd_lengths(path: Path, count: int) -> None:
     file = index_file(path)
     content = bytearray(file.read_bytes())
-    # Every 64-bit little-endian 30 (and 30 x 1024 bytes of codes) is a count of this file.
-    at = [content.find(struct.pack("<q", n)) for n in (30, 30 * 1024)]
-    assert all(a > 0 for a in at)
-    for place in at:
-        content[place : place + 8] = struct.pack("<q", count)
-    file.write_bytes(content)
-    agree(path)
-    with sleepfm_index.open(path) as store, pytest.raises(FormatError, match=r"reindex|rows"):
-        store.search("bas", np.ones((1, 512), np.float32), 3)
+    at = 30 * (256 + 8)
+    counts = struct.unpack_from("<2q", content, at)
+    assert sum(counts) == 30
+    # Alone, and so that the sum stays what it should be.
+    for pair in ((count, counts[1]), (count, (30 - count + 2**63) % 2**64 - 2**63)):
+        struct.pack_into("<2q", content, at, *pair)
+        file.write_bytes(content)
+        agree(path)
+        with sleepfm_index.open(path) as store, pytest.raises(FormatError, match="damaged"):
+            store.search("bas", np.ones((1, 512), np.float32), 3)
+        assert not sleepfm_index.verify(path).ok
 
 
-@pytest.mark.parametrize("content", [b"", b"IxMp", b"IxMp" + b"\xff" * 300, b"IxFI" + bytes(40)])
-def test_a_faiss_file_of_rubbish(path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"IwSq", b"IwSq" + b"\xff" * 300, bytes(1 << 20)])
+def test_an_index_of_rubbish(path: Path, content: bytes) -> None:
     index_file(path).write_bytes(content)
     agree(path)
     with sleepfm_index.open(path) as store, pytest.raises(FormatError):
         store.search("bas", np.ones((1, 512), np.float32), 3)
 
 
-def test_an_index_of_another_kind_or_dimension(path: Path) -> None:
-    faiss.write_index(faiss.IndexFlatIP(8), str(index_file(path)))
+def test_an_index_of_numbers_that_are_none(path: Path) -> None:
+    file = index_file(path)
+    content = bytearray(file.read_bytes())
+    content[-4:] = struct.pack("<f", float("nan"))
+    file.write_bytes(content)
     agree(path)
+    with sleepfm_index.open(path) as store, pytest.raises(FormatError, match="damaged"):
+        store.search("bas", np.ones((1, 512), np.float32), 3)
+
+
+@pytest.mark.parametrize(
+    "kind", ["IVF2", "IVF0,SQ4", "IVF99999999,SQ4", "IVF2,SQ5", "IVF2,SQ4;rm", "IVF3,SQ4"]
+)
+def test_an_index_of_another_kind(path: Path, kind: str) -> None:
+    edit(path, "indexes/0/kind", kind)
     with sleepfm_index.open(path) as store, pytest.raises(FormatError):
         store.search("bas", np.ones((1, 512), np.float32), 3)
 
 
-def test_an_index_that_names_clips_of_nobody(path: Path) -> None:
+@pytest.mark.parametrize("clip", [10**6, 2**31, 2**62, -2, -(2**62)])
+def test_an_index_that_names_clips_of_nobody(path: Path, clip: int) -> None:
     file = index_file(path)
-    index = faiss.read_index(str(file))
-    faiss.copy_array_to_vector(np.arange(10**6, 10**6 + 30), index.id_map)
-    faiss.write_index(index, str(file))
+    content = bytearray(file.read_bytes())
+    first = struct.unpack_from("<q", content, 30 * 264)[0]
+    for row in range(first):
+        struct.pack_into("<q", content, first * 256 + 8 * row, clip)
+    file.write_bytes(content)
     agree(path)
-    with sleepfm_index.open(path) as store, pytest.raises(StoreError):
-        store.search("bas", np.ones((1, 512), np.float32), 3)
+    with sleepfm_index.open(path) as store:
+        if clip >= 0:
+            with pytest.raises(StoreError):
+                store.search("bas", np.ones((1, 512), np.float32), 30)
+        else:  # no clip at all
+            ((ids, _),) = store.search("bas", np.ones((1, 512), np.float32), 30)
+            assert (ids >= 0).all()
+        ((ids, _),) = store.search("bas", np.ones((1, 512), np.float32), 30, np.arange(30))
+        assert set(ids.tolist()) <= set(range(30))
     assert not sleepfm_index.verify(path).ok
 
 

@@ -107,6 +107,8 @@ def read_labels(
     """
     if kind not in ("auto", "classes", "number"):
         raise QueryError(f"no kind of label {kind!r}; choose from auto, classes, number")
+    if kind == "number" and label in _NAMES:
+        raise QueryError(f"{label} has classes and is no number; leave --kind out")
     conditions = [w for w in (where if isinstance(where, tuple) else (where,)) if w]
     ids = store.metadata.clip_ids(*conditions)
     if not len(ids):
@@ -125,6 +127,7 @@ def read_labels(
     return _only(found, classes) if classes else found
 
 
+_NAMES: Final = ("stage", "sdb", "sex")
 _UNKNOWN: Final = (UNSCORED, AT_ODDS)
 
 _Found = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
@@ -166,7 +169,7 @@ def _sex(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
 
 
 def _bmi(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
-    return _column(store, ids, "nsrr_bmi", "number")
+    return _column(store, ids, "nsrr_bmi", "number" if kind == "auto" else kind)
 
 
 def _any_column(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:

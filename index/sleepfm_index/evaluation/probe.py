@@ -203,8 +203,9 @@ class Plan:
             If no clip has the features, or one class only is there to learn from.
         """
         warnings: tuple[str, ...] = ()
-        parts = []
+        parts, new = [], 0
         for train, test in self.sides(features):
+            new += self._unseen(train, test)
             read = reader(self.train_store, self.train.clip_ids, features)
             fitted = recipe.learn(read, self.train, train)
             if not fitted.converged:
@@ -212,6 +213,13 @@ class Plan:
             read = reader(self.test_store, self.test.clip_ids, features)
             parts.append((test, predict_rows(fitted, read, test)))
         rows = np.concatenate([test for test, _ in parts])
+        if new == len(rows):
+            raise QueryError(
+                f"no class of {self.train.name} is of subjects on both sides, so nothing can be "
+                "learned about those that are tested; name a label that people share"
+            )
+        if new:
+            warnings += (f"{new} tested clips are of a class that their probe had no example of",)
         said = np.concatenate([said for _, said in parts])
         chosen = self.test.take(rows)
         return Predictions(
@@ -223,6 +231,13 @@ class Plan:
             chosen.clip_ids,
             warnings=warnings,
         )
+
+    def _unseen(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> int:
+        """How many rows to test are of a class that no row to learn from has."""
+        if not self.train.classes:
+            return 0
+        learned = np.unique(self.train.values[train])
+        return int((~np.isin(self.test.values[test], learned)).sum())
 
     def sides(self, features: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Rows to learn from and rows to test that have the features, one pair a fold."""

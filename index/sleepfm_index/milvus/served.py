@@ -100,7 +100,12 @@ class Served:
             If the question does not fit the collection.
         """
         asked = Question(modality=modality, to=to, **question)
-        searched = check_question(asked)
+        (searched, *more) = check_question(asked)
+        if more or asked.spread is not None:
+            raise QueryError(
+                "several modalities at once and spread are answered by the store itself: --engine "
+                "local"
+            )
         target = target_name(searched, asked.to)
         if target not in self.about.targets:
             raise QueryError(

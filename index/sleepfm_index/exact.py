@@ -1,0 +1,148 @@
+"""The exact nearest clips: blocks of a matrix product, the closest compared in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.modality import EMBEDDING_DIM
+
+_ROUNDING: Final = 1.01 * EMBEDDING_DIM * 2.0**-24
+"""A float32 inner product of 512 terms is off by at most this, times the lengths of both sides; a
+stored vector is of length one, up to float16."""
+_LOWEST: Final = np.float32(np.finfo(np.float32).min)
+_SPARE: Final = 1 << 16
+_QUERIES: Final = 1024
+
+Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+Hits = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Inner products row by row, in float64.
+
+    A product of two float16 numbers has 22 significant bits and none below 2^-48, so for stored
+    unit vectors the sum is exact in any order, and equal scores are equal.
+    """
+    return np.asarray((left.astype(np.float64) * right).sum(axis=1))
+
+
+def rank(read: Read, query: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:
+    """Give the best ``k`` of some clips by float64 scores, equal ones in order of clip id."""
+    if not len(ids):
+        return ids, np.empty(0)
+    scores = exact_scores(read(ids), query[None])
+    order = np.lexsort((ids, -scores))[:k]
+    return ids[order], scores[order]
+
+
+def candidates(
+    blocks: Blocks,
+    queries: NDArray[np.float32],
+    k: int,
+    read: Read,
+    apart: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> list[NDArray[np.int64]]:
+    """Clips among which the nearest ``k`` of each query surely are.
+
+    Parameters
+    ----------
+    blocks : iterable of (clip_ids, vectors)
+        int64 [m] and float32 [m, 512]; each block is read once.
+    queries : ndarray of float32, shape [q, 512]
+    read : callable
+        Vectors of some clips; asked for only where very many score the same.
+    apart : tuple of two ndarrays of int64, shape [q], optional
+        First and last clip id that a query shall not find.
+
+    Returns
+    -------
+    list of ndarray of int64
+        Ids a query, in no order: those that score within rounding of the k-th or above.
+    """
+    best = [_Best(queries[at : at + _QUERIES], k, read) for at in range(0, len(queries), _QUERIES)]
+    for ids, vectors in blocks:
+        if len(ids):
+            for at, part in enumerate(best):
+                rows = slice(at * _QUERIES, at * _QUERIES + len(part.queries))
+                scores = part.queries @ vectors.T
+                if apart is not None:
+                    _mask(scores, ids, apart[0][rows], apart[1][rows])
+                part.take(ids, scores)
+    return [ids for part in best for ids in part.ids()]
+
+
+class _Best:
+    """The best so far of some queries."""
+
+    def __init__(self, queries: NDArray[np.float32], k: int, read: Read) -> None:
+        self.queries = queries
+        self._k = k
+        self._read = read
+        lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
+        self._margin = (2 * _ROUNDING * lengths).astype(np.float32)
+        self._least = np.full(len(queries), _LOWEST)
+        self._row = np.empty(0, np.int64)
+        self._id = np.empty(0, np.int64)
+        self._score = np.empty(0, np.float32)
+
+    def take(self, ids: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+        if len(ids) > self._k and np.any(self._least == _LOWEST):
+            # Otherwise the first block would be kept whole.
+            kth = np.partition(scores, -self._k, axis=1)[:, -self._k]
+            self._least = np.maximum(self._least, kth - self._margin)
+        row, column = np.nonzero(scores >= self._least[:, None])
+        if not len(row):
+            return
+        self._row = np.concatenate([self._row, row])
+        self._id = np.concatenate([self._id, ids[column]])
+        self._score = np.concatenate([self._score, scores[row, column]])
+        if len(self._row) > 2 * self._k * len(self.queries):
+            self._prune()
+        if len(self._row) > 2 * self._k * len(self.queries) + _SPARE:
+            self._settle()
+
+    def ids(self) -> list[NDArray[np.int64]]:
+        self._prune()
+        ends = np.cumsum(np.bincount(self._row, minlength=len(self.queries)))
+        order = np.argsort(self._row, kind="stable")
+        return np.split(self._id[order], ends[:-1])
+
+    def _prune(self) -> None:
+        order = np.lexsort((-self._score, self._row))
+        row, score = self._row[order], self._score[order]
+        counts = np.bincount(row, minlength=len(self.queries))
+        starts = np.cumsum(counts) - counts
+        full = np.flatnonzero(counts >= self._k)
+        kth = score[starts[full] + self._k - 1]
+        self._least[full] = np.maximum(self._least[full], kth - self._margin[full])
+        keep = order[score >= self._least[row]]
+        self._row, self._id, self._score = self._row[keep], self._id[keep], self._score[keep]
+
+    def _settle(self) -> None:
+        # Very many score the same: the first k of them by float64 and clip id are enough.
+        kept = []
+        for row in np.unique(self._row):
+            at = np.flatnonzero(self._row == row)
+            if len(at) > self._k:
+                ids, _ = rank(self._read, self.queries[row], self._id[at], self._k)
+                at = at[np.isin(self._id[at], ids)]
+            kept.append(at)
+        keep = np.concatenate(kept)
+        self._row, self._id, self._score = self._row[keep], self._id[keep], self._score[keep]
+
+
+def _mask(
+    scores: NDArray[np.float32],
+    ids: NDArray[np.int64],
+    first: NDArray[np.int64],
+    last: NDArray[np.int64],
+) -> None:
+    # Ids of a block ascend.
+    left, right = np.searchsorted(ids, first), np.searchsorted(ids, last, side="right")
+    for at in np.flatnonzero(left < right):
+        scores[at, left[at] : right[at]] = -np.inf

@@ -1,0 +1,163 @@
+"""What is done to the indexes when clips were added or removed: nothing, little, or all again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm_index import indexing
+from sleepfm_index.ann import EXACT, Kind, is_inverted
+from sleepfm_index.calibration import FEWEST, calibrate, draw_queries
+from sleepfm_index.inverted import InvertedFile
+from sleepfm_index.manifest import IndexEntry, Manifest
+from sleepfm_index.planning import QUERIES, RECALL, Plan, plan_rows, target_rows
+from sleepfm_index.schema import TARGETS
+from sleepfm_index.vectors import Vectors
+
+BESIDE: Final = 10_000
+"""As many clips may lie beside an index, compared one by one: some 2 ms a query."""
+GROWN: Final = 0.01
+"""Recall is measured again when the clips are more by this share than when it was."""
+_OUTGROWN: Final = 2
+"""Centroids are found afresh when a plan would take more than so many times as many."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the indexes.
+
+    Parameters
+    ----------
+    index : str, optional
+        A kind for every target; by default the kind that there is, else the plan's.
+    recall : float, optional
+        By default what was asked for before, else 0.99.
+    rebuild : bool
+        Make every index afresh.
+    only_present : bool
+        Only for targets that have an index.
+    instead_of : tuple of IndexEntry
+        Indexes that are no longer in the manifest and shall be made again.
+    watch : callable, optional
+        Called with a line before each step.
+    """
+
+    index: str | None = None
+    recall: float | None = None
+    rebuild: bool = False
+    only_present: bool = False
+    instead_of: tuple[IndexEntry, ...] = ()
+    watch: Callable[[str], object] | None = None
+
+    def say(self, line: str) -> None:
+        """Tell whoever watches."""
+        if self.watch is not None:
+            self.watch(line)
+
+
+def indexes(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, ...]:
+    """Give the indexes that a manifest should name, written where needed."""
+    present = {i.target: i for i in manifest.indexes if is_inverted(i.kind)}
+    models = {i.target: i for i in asked.instead_of if is_inverted(i.kind)} | present
+    targets = [t for t in TARGETS if t in models or not asked.only_present]
+    if not targets or not manifest.segments:
+        return ()
+    rows = target_rows(store, manifest)
+    plans = [_plan(rows[target], target, models.get(target), asked) for target in targets]
+    if any(p.kind != EXACT for p in plans):
+        for one in plans:
+            asked.say(one.sentence)
+    made = (_index(store, manifest, one, present.get(one.target), asked) for one in plans)
+    return tuple(entry for entry in made if entry is not None)
+
+
+def _plan(rows: int, target: str, model: IndexEntry | None, asked: Asked) -> Plan:
+    recall = asked.recall
+    if recall is None:
+        recall = model.recall.asked if model is not None and model.recall is not None else RECALL
+    fresh = plan_rows(rows, recall=recall, index=asked.index, target=target)
+    if asked.index is not None or model is None:
+        return fresh
+    planned = Kind.parse(fresh.kind).lists if fresh.kind != EXACT else 0
+    if planned > _OUTGROWN * Kind.parse(model.kind).lists:
+        return fresh
+    return plan_rows(rows, recall=recall, index=model.kind, target=target)
+
+
+def _index(
+    store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, asked: Asked
+) -> IndexEntry | None:
+    """Give the index of one target; None where search is to be exact."""
+    if wanted.kind == EXACT:
+        return None
+    vectors = Vectors(store, manifest)
+    names = tuple(s.id for s in manifest.segments)
+    if entry is None or asked.rebuild or entry.kind != wanted.kind:
+        queries = draw_queries(vectors, manifest, wanted.target, QUERIES, indexing.SEED)
+        if len(queries) < FEWEST:
+            asked.say(f"{wanted.target}: too few clips of other modalities to calibrate; exact")
+            return None
+        asked.say(f"{wanted.target}: training {wanted.kind}")
+        count = -(-wanted.sample * Kind.parse(wanted.kind).lists * manifest.rows // wanted.rows)
+        _, sample = vectors.draw(wanted.target, count, indexing.SEED)
+        structure = indexing.train(Kind.parse(wanted.kind), sample)
+        del sample
+        asked.say(f"{wanted.target}: coding {wanted.rows:,} clips")
+        blocks = (b for name in names for b in vectors.blocks(name, wanted.target))
+        entry = indexing.write(store, wanted.target, names, structure, blocks)
+        return _calibrated(store, manifest, vectors, entry, wanted, asked)
+    beside = sum(s.rows for s in manifest.segments if s.id not in entry.segments)
+    if set(entry.segments) - set(names) or beside > BESIDE:
+        entry = _extended(store, vectors, names, entry, asked)
+    known = entry.recall
+    if (
+        known is None
+        or known.asked != wanted.recall
+        or abs(wanted.rows - known.clips) > GROWN * known.clips
+    ):
+        return _calibrated(store, manifest, vectors, entry, wanted, asked)
+    return entry
+
+
+def _extended(
+    store: Path, vectors: Vectors, names: tuple[str, ...], entry: IndexEntry, asked: Asked
+) -> IndexEntry:
+    """Code what is not in the lists yet, leave out what is no longer in the store."""
+    asked.say(f"{entry.target}: adding clips to {entry.kind}")
+    index = InvertedFile.open(store, entry)
+    ids = index.list_ids()
+    fresh = vectors.there()
+    keep = ids < len(fresh)
+    keep[keep] = fresh[ids[keep]]
+    fresh[ids[keep]] = False
+
+    def wanted(clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return fresh[clip_ids]
+
+    blocks = (b for name in names for b in vectors.blocks(name, entry.target, wanted))
+    made = indexing.write(store, entry.target, names, index.structure, blocks, (index, keep))
+    return replace(made, probing=entry.probing, recall=entry.recall)
+
+
+def _calibrated(
+    store: Path,
+    manifest: Manifest,
+    vectors: Vectors,
+    entry: IndexEntry,
+    wanted: Plan,
+    asked: Asked,
+) -> IndexEntry:
+    asked.say(f"{entry.target}: measuring recall")
+    # Other queries than before, as far as the store has grown.
+    queries = draw_queries(vectors, manifest, entry.target, QUERIES, indexing.SEED + manifest.rows)
+    index = InvertedFile.open(store, entry)
+    found = calibrate(vectors, manifest, entry, index, wanted.recall, queries)
+    if found is None:
+        asked.say(f"{entry.target}: recall {wanted.recall:g} was not reached; search is exact")
+        return replace(entry, probing=(), recall=None)
+    return replace(entry, probing=found[0], recall=found[1])
