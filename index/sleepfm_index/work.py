@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from sleepfm.recordings import RecordingFile
 from sleepfm.recordings.telling import telling
 from sleepfm_index.errors import QueryError
 from sleepfm_index.manifest import WeightsIdentity
-from sleepfm_index.preparation import Preparation
+from sleepfm_index.preparation import Preparation, recorded
 from sleepfm_index.rows import segment_rows
 from sleepfm_index.segment import SegmentData
 from sleepfm_index.subjects import Subjects
@@ -179,14 +179,14 @@ def refusal(
     file: Path,
     key: str,
     recording_id: str,
-    present: frozenset[str] | set[str],
-    withdrawn: frozenset[str] | set[str] | tuple[str, ...],
-    taken: frozenset[str] | set[str],
+    present: Set[str],
+    withdrawn: Collection[str],
+    taken: Set[str],
 ) -> Outcome | None:
     """Say why a recording is not to be added to a store that holds these; None if it is."""
     if key in present:
         return Outcome(file, "already there")
-    if key in withdrawn:
+    if recorded(key) in map(recorded, withdrawn):  # whatever the options were
         return Outcome(file, "left out", "it was deleted from this store")
     if recording_id in taken:
         error = QueryError(
