@@ -12,6 +12,7 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     DEFAULT_WEIGHTS,
     Backend,
+    BuildEngine,
     CodingOption,
     Ids,
     StoreOption,
@@ -60,6 +61,17 @@ def build(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Clips encoded at a time; default the fastest.")
     ] = None,
+    engine: Annotated[
+        BuildEngine, typer.Option(help="Who works: this machine, or a Dask cluster.")
+    ] = BuildEngine.local,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="For dask: e.g. tcp://host:8786; default processes of this machine."),
+    ] = None,
+    staging: Annotated[
+        str | None,
+        typer.Option(help="For dask: shared folder or s3://... for rows not yet committed."),
+    ] = None,
     log_json: Annotated[
         Path | None,
         typer.Option("--log-json", help="Add a line of JSON for every recording to this file."),
@@ -86,6 +98,9 @@ def build(
         workers=workers,
         threads=threads,
         batch_size=batch_size,
+        engine=engine.value,
+        scheduler=scheduler,
+        staging=staging,
         log_json=log_json,
     )
 

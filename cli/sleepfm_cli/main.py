@@ -14,12 +14,14 @@ from sleepfm_cli.compact import compact
 from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
+from sleepfm_cli.export import export
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
 from sleepfm_cli.plan import plan
 from sleepfm_cli.predict import predict
 from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.probe import probe
+from sleepfm_cli.publish import publish
 from sleepfm_cli.query import query
 from sleepfm_cli.reindex import reindex
 from sleepfm_cli.render import say
@@ -46,6 +48,7 @@ app = typer.Typer(
 VERBS = (
     *(demo, scan, build, query, sql, info),
     *(evaluate, probe, knn, supervise, predict, report),
+    *(export, publish),
     *(delete, compact, plan, reindex, verify, snapshots, restore),
     *(simulate, pretrain),
 )

@@ -35,6 +35,15 @@ IndexOption = Annotated[
     str | None,
     typer.Option("--index", help="A kind of index for every target: exact, IVF8192,SQ4 ..."),
 ]
+UriOption = Annotated[
+    str,
+    typer.Option(
+        "--uri",
+        envvar="SLEEPFM_MILVUS_URI",
+        help="http://host:19530, or a file ending in .db for milvus-lite.",
+    ),
+]
+CollectionOption = Annotated[str, typer.Option(help="Name of the collection.")]
 
 
 class Modality(enum.StrEnum):
@@ -60,6 +69,20 @@ class Exclusion(enum.StrEnum):
     subject = "subject"
     recording = "recording"
     none = "none"
+
+
+class BuildEngine(enum.StrEnum):
+    """Who works on recordings."""
+
+    local = "local"
+    dask = "dask"
+
+
+class Engine(enum.StrEnum):
+    """Who answers."""
+
+    local = "local"
+    milvus = "milvus"
 
 
 class Ids(enum.StrEnum):

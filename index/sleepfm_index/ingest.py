@@ -19,7 +19,8 @@ from sleepfm.encoders.choice import Options, choose, cores
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.annotations import Coding
-from sleepfm_index import private, workers
+from sleepfm_index import cluster, private, workers
+from sleepfm_index.cluster import Cluster
 from sleepfm_index.machine import free_memory
 from sleepfm_index.manifest import WeightsIdentity
 from sleepfm_index.preparation import Preparation
@@ -81,6 +82,9 @@ def build(
     backend: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    engine: Literal["local", "dask"] = "local",
+    scheduler: str | None = None,
+    staging: str | None = None,
     notice: Callable[[str], None] | None = None,
     watch: Callable[[Outcome, int, int], None] | None = None,
 ) -> BuildReport:
@@ -121,6 +125,13 @@ def build(
     workers : int, optional
         Recordings read and encoded at once, one in memory each; more than one are processes of
         their own. By default as many as cores, memory and the recordings make worth while.
+    engine : {"local", "dask"}
+        Who works on the recordings: this machine, or a Dask cluster (docs/cluster.md).
+    scheduler : str, optional
+        For Dask: the address of the site's scheduler; without one, processes of this machine.
+    staging : str, optional
+        For Dask: a folder or URI (``s3://bucket/folder``) where workers leave their rows until they
+        are committed; by default ``staging`` in the store's folder.
     notice : callable, optional
         Called with one sentence that a person should read at the start: what encodes, and why.
     watch : callable, optional
@@ -168,7 +179,14 @@ def build(
         )
         jobs = [Job(file, _name(writer.path, file.stem, ids)) for file in found.recordings]
         taken = set(plan.taken)
-        with closing(_worked(plan, jobs, count, notice or (lambda _: None))) as worked:
+        tell = notice or (lambda _: None)
+        if engine == "dask":
+            place = staging or str(writer.path / "staging")
+            own = Cluster(scheduler, place, writer.manifest.uuid, count)
+            work: Generator[Rows] = cluster.worked(plan, jobs, own, tell)
+        else:
+            work = _worked(plan, jobs, count, tell)
+        with closing(work) as worked:
             for done, (job, rows) in enumerate(zip(jobs, worked, strict=True), start=1):
                 with _uninterrupted():
                     outcomes.append(_commit(writer, job, rows, taken))

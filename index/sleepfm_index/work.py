@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,10 +122,15 @@ class Rows:
     data: SegmentData | None = None
 
 
-def rows_of(plan: Plan, job: Job) -> Rows:
+def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False) -> Rows:
     """Read, cut and encode one recording; a bad one is an outcome and no error.
 
     The encoders are made when first needed, and kept for the next recording of the same plan.
+
+    Parameters
+    ----------
+    made : callable, optional
+        Says of a content key whether the rows lie somewhere already; they are ``already there``.
     """
     file = job.file
     clock = Clock()
@@ -136,6 +141,8 @@ def rows_of(plan: Plan, job: Job) -> Rows:
         refused = refusal(
             file.path, key, job.recording_id, plan.present, plan.withdrawn, plan.taken
         )
+        if refused is None and made(key):
+            refused = Outcome(file.path, "already there")
         if refused is not None:
             return Rows(refused, key)
         with clock("cut"):
