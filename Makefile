@@ -60,7 +60,7 @@ $(MOTO):
 
 test-cluster: install $(MOTO)
 	SLEEPFM_TEST_CLUSTER=1 SLEEPFM_TEST_MOTO=$(MOTO) \
-		$(BIN)/python -m pytest tests/test_cluster.py tests/test_staging.py
+		$(BIN)/python -m pytest tests/test_cluster.py tests/test_staging.py tests/test_sharding.py
 
 # Pairwise against leave-one-out on simulated nights, into train-demo/table.md: hours on a CPU.
 # Other sizes: make train-demo TRAIN="--subjects 30 --hours 0.5 --epochs 2"

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import indexing
-from sleepfm_index.ann import EXACT, Kind, is_inverted
+from sleepfm_index import indexing, sharding
+from sleepfm_index.ann import EXACT, Kind, Structure, is_inverted
 from sleepfm_index.calibration import FEWEST, calibrate, draw_queries
 from sleepfm_index.errors import QueryError
 from sleepfm_index.inverted import InvertedFile
@@ -48,6 +48,10 @@ class Asked:
         Indexes that are no longer in the manifest and shall be made again.
     watch : callable, optional
         Called with a line before each step.
+    shards : int
+        In how many parts an index is coded that is made afresh.
+    code : callable
+        Who codes them; see :mod:`sleepfm_index.sharding`.
     """
 
     index: str | None = None
@@ -57,6 +61,8 @@ class Asked:
     only_present: bool = False
     instead_of: tuple[IndexEntry, ...] = ()
     watch: Callable[[str], object] | None = None
+    shards: int = 1
+    code: sharding.Code = sharding.here
 
     def say(self, line: str) -> None:
         """Tell whoever watches."""
@@ -118,8 +124,7 @@ def _index(
         structure = indexing.train(Kind.parse(wanted.kind), sample)
         del sample
         asked.say(f"{wanted.target}: coding {wanted.rows:,} clips")
-        blocks = (b for name in names for b in vectors.blocks(name, wanted.target))
-        entry = indexing.write(store, wanted.target, names, structure, blocks)
+        entry = _coded(store, manifest, vectors, wanted.target, structure, asked)
         return _calibrated(store, manifest, vectors, entry, wanted, asked)
     beside = sum(s.rows for s in manifest.segments if s.id not in entry.segments)
     if set(entry.segments) - set(names) or beside > BESIDE:
@@ -132,6 +137,22 @@ def _index(
     ):
         return _calibrated(store, manifest, vectors, entry, wanted, asked)
     return entry
+
+
+def _coded(
+    store: Path,
+    manifest: Manifest,
+    vectors: Vectors,
+    target: str,
+    structure: Structure,
+    asked: Asked,
+) -> IndexEntry:
+    if asked.shards > 1:
+        shards = sharding.divided(manifest, asked.shards)
+        return sharding.write(store, target, structure, shards, asked.code)
+    names = tuple(s.id for s in manifest.segments)
+    blocks = (b for name in names for b in vectors.blocks(name, target))
+    return indexing.write(store, target, names, structure, blocks)
 
 
 def _extended(

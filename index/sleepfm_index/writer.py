@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -170,6 +170,10 @@ def reindex(
     rebuild: bool = False,
     targets: tuple[str, ...] | None = None,
     threads: int | None = None,
+    engine: Literal["local", "dask"] = "local",
+    scheduler: str | None = None,
+    workers: int = 2,
+    shards: int | None = None,
     watch: Callable[[str], object] | None = None,
 ) -> Manifest:
     """Bring the index of every target up to date with the clips.
@@ -189,6 +193,15 @@ def reindex(
         Leave the indexes of all others as they are; by default every target.
     threads : int, optional
         Threads to use.
+    engine : {"local", "dask"}
+        Who codes the vectors of an index that is made afresh; the workers of a Dask cluster must
+        reach the store's folder under its name.
+    scheduler : str, optional
+        For Dask: the address of the site's scheduler; without one, processes of this machine.
+    workers : int
+        For Dask without a scheduler: how many processes.
+    shards : int, optional
+        In how many parts an index is coded; by default one, for Dask two a worker.
     watch : callable, optional
         Called with a line before each step.
 
@@ -206,8 +219,14 @@ def reindex(
     """
     if threads is not None:
         use(threads)
+    asked = Asked(index, recall, rebuild, targets=targets, watch=watch, shards=shards or 1)
+    if engine == "dask":
+        from sleepfm_index.cluster import Cluster
+        from sleepfm_index.dask_shards import OnDask
+
+        code = OnDask(Cluster(scheduler, workers=workers))
+        asked = replace(asked, shards=shards or 2 * workers, code=code)
     with Writer(Path(store)) as writer:
-        asked = Asked(index=index, recall=recall, rebuild=rebuild, targets=targets, watch=watch)
         writer.reindex(asked)
         return writer.manifest
 
