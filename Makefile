@@ -42,7 +42,7 @@ trial-concurrency: install
 # On simulated nights, within an hour on two cores (other sizes: SIMULATED="--subjects 200"), then on
 # real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
 UCDDB ?= ../shared/ucddb
-WEIGHTS ?= untrained
+WEIGHTS ?= untrained demo
 experiments: experiments-simulated experiments-real
 
 experiments-simulated: install
