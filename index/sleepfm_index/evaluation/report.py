@@ -280,5 +280,6 @@ def _cell(row: dict[str, Any], name: str) -> str:
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    text = f"{value:,.1f}" if name == "median_rank" else f"{value:.3f}"
-    return text if low is None or high is None else f"{text} [{low:.3f}, {high:.3f}]"
+    form = ",.1f" if name in ("median_rank", "mae") else ".3f"
+    text = f"{value:{form}}"
+    return text if low is None or high is None else f"{text} [{low:{form}}, {high:{form}}]"
