@@ -39,10 +39,10 @@ crash: install
 trial-concurrency: install
 	$(BIN)/python tests/crash/concurrency.py --seconds 60
 
-# On simulated nights, half an hour of processor time (other sizes: SIMULATED="--subjects 200"), then on
+# On simulated nights, within an hour on two cores (other sizes: SIMULATED="--subjects 200"), then on
 # real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
 UCDDB ?= ../shared/ucddb
-WEIGHTS ?= untrained
+WEIGHTS ?= untrained demo
 experiments: experiments-simulated experiments-real
 
 experiments-simulated: install
@@ -60,7 +60,7 @@ $(MOTO):
 
 test-cluster: install $(MOTO)
 	SLEEPFM_TEST_CLUSTER=1 SLEEPFM_TEST_MOTO=$(MOTO) \
-		$(BIN)/python -m pytest tests/test_cluster.py tests/test_staging.py
+		$(BIN)/python -m pytest tests/test_cluster.py tests/test_staging.py tests/test_sharding.py
 
 # Pairwise against leave-one-out on simulated nights, into train-demo/table.md: hours on a CPU.
 # Other sizes: make train-demo TRAIN="--subjects 30 --hours 0.5 --epochs 2"

@@ -13,8 +13,10 @@ from sleepfm_cli.options import (
     DEFAULT_WEIGHTS,
     Backend,
     BuildEngine,
+    BuildEngineOption,
     CodingOption,
     Ids,
+    SchedulerOption,
     StoreOption,
 )
 from sleepfm_cli.render import say, show_table
@@ -61,13 +63,8 @@ def build(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Clips encoded at a time; default the fastest.")
     ] = None,
-    engine: Annotated[
-        BuildEngine, typer.Option(help="Who works: this machine, or a Dask cluster.")
-    ] = BuildEngine.local,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="For dask: e.g. tcp://host:8786; default processes of this machine."),
-    ] = None,
+    engine: BuildEngineOption = BuildEngine.local,
+    scheduler: SchedulerOption = None,
     staging: Annotated[
         str | None,
         typer.Option(help="For dask: shared folder or s3://... for rows not yet committed."),

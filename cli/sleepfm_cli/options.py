@@ -78,6 +78,17 @@ class BuildEngine(enum.StrEnum):
     dask = "dask"
 
 
+BuildEngineOption = Annotated[
+    BuildEngine, typer.Option("--engine", help="Who works: this machine, or a Dask cluster.")
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler", help="For dask: e.g. tcp://host:8786; default processes of this machine."
+    ),
+]
+
+
 class Engine(enum.StrEnum):
     """Who answers."""
 

@@ -6,7 +6,14 @@ from typing import Annotated
 
 import typer
 
-from sleepfm_cli.options import DEFAULT_STORE, IndexOption, StoreOption
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    BuildEngine,
+    BuildEngineOption,
+    IndexOption,
+    SchedulerOption,
+    StoreOption,
+)
 from sleepfm_cli.render import say, show_table
 
 
@@ -17,6 +24,19 @@ def reindex(
         typer.Option(min=0, max=1, help="recall@10 to reach; default 0.99, 1 is exact search."),
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make every index afresh.")] = False,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this target (bas, others_of_ecg ...); may be given again."),
+    ] = None,
+    engine: BuildEngineOption = BuildEngine.local,
+    scheduler: SchedulerOption = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="For dask without a scheduler: how many processes.")
+    ] = 2,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, help="Parts in which an index is coded; for dask two a worker."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Bring the indexes up to date with the clips, and measure what they find.
@@ -27,6 +47,17 @@ def reindex(
     """
     import sleepfm_index
 
-    sleepfm_index.reindex(store, index=index, recall=recall, rebuild=rebuild, watch=say)
+    sleepfm_index.reindex(
+        store,
+        index=index,
+        recall=recall,
+        rebuild=rebuild,
+        targets=tuple(target) if target else None,
+        engine=engine.value,
+        scheduler=scheduler,
+        workers=workers,
+        shards=shards,
+        watch=say,
+    )
     with sleepfm_index.open(store) as opened:
         show_table(list(opened.info().indexes.items()), ("target", "search"))

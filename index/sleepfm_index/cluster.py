@@ -47,8 +47,8 @@ class Cluster:
     """
 
     scheduler: str | None
-    staging: str
-    folder: str
+    staging: str = ""
+    folder: str = ""
     workers: int = 1
 
 
@@ -67,7 +67,7 @@ def worked(
         If Dask is not installed, no scheduler answers, or it was lost.
     """
     staging = Staging(cluster.staging, cluster.folder)
-    with _connected(cluster) as client:
+    with connected(cluster) as client:
         notice(_sentence(client, cluster))
         tasks = _Tasks(client, _divided(plan, cluster), jobs, cluster)
         try:
@@ -177,7 +177,14 @@ def _divided(plan: Plan, cluster: Cluster) -> Plan:
 
 
 @contextmanager
-def _connected(cluster: Cluster) -> Iterator[Client]:
+def connected(cluster: Cluster) -> Iterator[Client]:
+    """Connect to a cluster, or start one on this machine that ends with the block.
+
+    Raises
+    ------
+    StoreError
+        If Dask is not installed, or no scheduler answers.
+    """
     try:
         import distributed
     except ImportError as error:

@@ -10,9 +10,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import indexing
-from sleepfm_index.ann import EXACT, Kind, is_inverted
+from sleepfm_index import indexing, sharding
+from sleepfm_index.ann import EXACT, Kind, Structure, is_inverted
 from sleepfm_index.calibration import FEWEST, calibrate, draw_queries
+from sleepfm_index.errors import QueryError
 from sleepfm_index.inverted import InvertedFile
 from sleepfm_index.manifest import IndexEntry, Manifest
 from sleepfm_index.planning import QUERIES, RECALL, Plan, plan_rows, target_rows
@@ -39,20 +40,29 @@ class Asked:
         By default what was asked for before, else 0.99.
     rebuild : bool
         Make every index afresh.
+    targets : tuple of str, optional
+        Leave the indexes of all others as they are; by default every target.
     only_present : bool
         Only for targets that have an index.
     instead_of : tuple of IndexEntry
         Indexes that are no longer in the manifest and shall be made again.
     watch : callable, optional
         Called with a line before each step.
+    shards : int
+        In how many parts an index is coded that is made afresh.
+    code : callable
+        Who codes them; see :mod:`sleepfm_index.sharding`.
     """
 
     index: str | None = None
     recall: float | None = None
     rebuild: bool = False
+    targets: tuple[str, ...] | None = None
     only_present: bool = False
     instead_of: tuple[IndexEntry, ...] = ()
     watch: Callable[[str], object] | None = None
+    shards: int = 1
+    code: sharding.Code = sharding.here
 
     def say(self, line: str) -> None:
         """Tell whoever watches."""
@@ -64,7 +74,10 @@ def indexes(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, 
     """Give the indexes that a manifest should name, written where needed."""
     present = {i.target: i for i in manifest.indexes if is_inverted(i.kind)}
     models = {i.target: i for i in asked.instead_of if is_inverted(i.kind)} | present
-    targets = [t for t in TARGETS if t in models or not asked.only_present]
+    for target in asked.targets or ():
+        if target not in TARGETS:
+            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+    targets = [t for t in asked.targets or TARGETS if t in models or not asked.only_present]
     if not targets or not manifest.segments:
         return ()
     rows = target_rows(store, manifest)
@@ -72,8 +85,11 @@ def indexes(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, 
     if any(p.kind != EXACT for p in plans):
         for one in plans:
             asked.say(one.sentence)
-    made = (_index(store, manifest, one, present.get(one.target), asked) for one in plans)
-    return tuple(entry for entry in made if entry is not None)
+    for one in plans:
+        entry = _index(store, manifest, one, present.pop(one.target, None), asked)
+        if entry is not None:
+            present[one.target] = entry
+    return tuple(present[target] for target in TARGETS if target in present)
 
 
 def _plan(rows: int, target: str, model: IndexEntry | None, asked: Asked) -> Plan:
@@ -103,13 +119,12 @@ def _index(
             asked.say(f"{wanted.target}: too few clips of other modalities to calibrate; exact")
             return None
         asked.say(f"{wanted.target}: training {wanted.kind}")
-        count = -(-wanted.sample * Kind.parse(wanted.kind).lists * manifest.rows // wanted.rows)
+        count = wanted.sample * Kind.parse(wanted.kind).lists
         _, sample = vectors.draw(wanted.target, count, indexing.SEED)
         structure = indexing.train(Kind.parse(wanted.kind), sample)
         del sample
         asked.say(f"{wanted.target}: coding {wanted.rows:,} clips")
-        blocks = (b for name in names for b in vectors.blocks(name, wanted.target))
-        entry = indexing.write(store, wanted.target, names, structure, blocks)
+        entry = _coded(store, manifest, vectors, wanted.target, structure, asked)
         return _calibrated(store, manifest, vectors, entry, wanted, asked)
     beside = sum(s.rows for s in manifest.segments if s.id not in entry.segments)
     if set(entry.segments) - set(names) or beside > BESIDE:
@@ -122,6 +137,22 @@ def _index(
     ):
         return _calibrated(store, manifest, vectors, entry, wanted, asked)
     return entry
+
+
+def _coded(
+    store: Path,
+    manifest: Manifest,
+    vectors: Vectors,
+    target: str,
+    structure: Structure,
+    asked: Asked,
+) -> IndexEntry:
+    if asked.shards > 1:
+        shards = sharding.divided(manifest, asked.shards)
+        return sharding.write(store, target, structure, shards, asked.code)
+    names = tuple(s.id for s in manifest.segments)
+    blocks = (b for name in names for b in vectors.blocks(name, target))
+    return indexing.write(store, target, names, structure, blocks)
 
 
 def _extended(

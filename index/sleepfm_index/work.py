@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sleepfm.clips import Clips
 from sleepfm.encoders.choice import Options
-from sleepfm.errors import SleepFMError
+from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.recordings import RecordingFile
 from sleepfm.recordings.telling import telling
 from sleepfm.training.memory import keep_freed_memory
@@ -149,6 +150,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
             return Rows(refused, key)
         with clock("cut"):
             channels, clips = plan.preparation.cut(recording)
+            clips = _encodable(clips, plan.weights)
         encoder = encoder_of(plan)
         with clock("encode"):
             vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
@@ -174,6 +176,23 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         outcome,
         key,
         segment_rows(key, name, recording, channels, clips, vectors, plan.subjects),
+    )
+
+
+def _encodable(clips: Clips, weights: Weights) -> Clips:
+    """Leave out the modalities that weights have no encoder for, e.g. those pretrained on two."""
+    lacking = [m for m in clips.signals if m not in weights.tensors]
+    if len(lacking) == len(clips.signals):
+        raise WeightsError(
+            f"{weights.name} has encoders for {', '.join(weights.tensors)}; the recording has only "
+            f"{', '.join(lacking)}."
+        )
+    said = [f"{m} was left out: {weights.name} has no encoder for it" for m in lacking]
+    return replace(
+        clips,
+        signals={m: x for m, x in clips.signals.items() if m not in lacking},
+        filled={m: x for m, x in clips.filled.items() if m not in lacking},
+        warnings=(*clips.warnings, *said),
     )
 
 

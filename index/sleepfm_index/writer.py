@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -168,7 +168,12 @@ def reindex(
     index: str | None = None,
     recall: float | None = None,
     rebuild: bool = False,
+    targets: tuple[str, ...] | None = None,
     threads: int | None = None,
+    engine: Literal["local", "dask"] = "local",
+    scheduler: str | None = None,
+    workers: int = 2,
+    shards: int | None = None,
     watch: Callable[[str], object] | None = None,
 ) -> Manifest:
     """Bring the index of every target up to date with the clips.
@@ -184,8 +189,19 @@ def reindex(
         The recall@10 that search shall reach; by default what was asked for before, or 0.99.
     rebuild : bool
         Make every index afresh.
+    targets : tuple of str, optional
+        Leave the indexes of all others as they are; by default every target.
     threads : int, optional
         Threads to use.
+    engine : {"local", "dask"}
+        Who codes the vectors of an index that is made afresh; the workers of a Dask cluster must
+        reach the store's folder under its name.
+    scheduler : str, optional
+        For Dask: the address of the site's scheduler; without one, processes of this machine.
+    workers : int
+        For Dask without a scheduler: how many processes.
+    shards : int, optional
+        In how many parts an index is coded; by default one, for Dask two a worker.
     watch : callable, optional
         Called with a line before each step.
 
@@ -197,14 +213,21 @@ def reindex(
     Raises
     ------
     QueryError
-        If there is no such kind of index, or the recall is not one.
+        If there is no such kind of index or target, or the recall is not one.
     StoreLocked
         If another process is writing.
     """
     if threads is not None:
         use(threads)
+    asked = Asked(index, recall, rebuild, targets=targets, watch=watch, shards=shards or 1)
+    if engine == "dask":
+        from sleepfm_index.cluster import Cluster
+        from sleepfm_index.dask_shards import OnDask
+
+        code = OnDask(Cluster(scheduler, workers=workers))
+        asked = replace(asked, shards=shards or 2 * workers, code=code)
     with Writer(Path(store)) as writer:
-        writer.reindex(Asked(index=index, recall=recall, rebuild=rebuild, watch=watch))
+        writer.reindex(asked)
         return writer.manifest
 
 

@@ -1,0 +1,108 @@
+"""An inverted file coded in shards, by whoever there is, and merged by FAISS.
+
+Centroids are found once. A shard is a run of neighbouring segments; coding it gives an inverted
+file of its own over those centroids, with clip ids as they are. FAISS's merge puts the lists one
+behind another in the order of the shards, so the file does not depend on who coded which, nor when.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sleepfm_index import indexing
+from sleepfm_index.ann import CODES, FOLDER, Structure, read_arrays, write_arrays
+from sleepfm_index.disk import Sink, publish_file, remove
+from sleepfm_index.inverted import InvertedFile
+from sleepfm_index.manifest import IndexEntry, Manifest, read_manifest
+from sleepfm_index.threads import faiss
+from sleepfm_index.vectors import Vectors
+
+_PIECE: Final = 1 << 24
+
+Code = Callable[[str, IndexEntry, list[tuple[str, ...]]], list[IndexEntry]]
+"""Codes shards of the store in a folder over trained centroids, and gives their files in order."""
+
+
+def divided(manifest: Manifest, count: int) -> list[tuple[str, ...]]:
+    """Give runs of neighbouring segments that hold about as many rows each."""
+    ends = np.cumsum([segment.rows for segment in manifest.segments])
+    shard = (ends - 1) * count // max(1, int(ends[-1]))
+    names = np.array([segment.id for segment in manifest.segments])
+    return [tuple(names[shard == at].tolist()) for at in np.unique(shard)]
+
+
+def code_shard(store: str, trained: IndexEntry, names: tuple[str, ...]) -> IndexEntry:
+    """Code the rows of some segments into a file of their own; a task of its own.
+
+    Parameters
+    ----------
+    store : str
+        The store's folder, which whoever calls this reaches by this name.
+    trained : IndexEntry
+        A file without rows: the centroids.
+    names : tuple of str
+        The segments, in order.
+    """
+    path = Path(store)
+    _, structure, _ = read_arrays(path, trained)
+    vectors = Vectors(path, read_manifest(path))
+    blocks = (block for name in names for block in vectors.blocks(name, trained.target))
+    return indexing.write(path, trained.target, names, structure, blocks)
+
+
+def merge(store: Path, shards: list[IndexEntry]) -> IndexEntry:
+    """Merge shards, in their order, into one file by FAISS's merge of lists on disk."""
+    opened = [InvertedFile.open(store, shard) for shard in shards]
+    structure = opened[0].structure
+    kind = structure.kind
+    pointers = faiss().InvertedListsPtrVector()
+    for one in opened:
+        pointers.push_back(one.index.invlists)
+    target = shards[0].target
+    aside = store / FOLDER / f".{target}-merged.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        lists = faiss().OnDiskInvertedLists(kind.lists, CODES[kind.code], str(aside))
+        rows = int(lists.merge_from_multiple(pointers.data(), pointers.size(), False))
+        del lists  # lets go of the mapped file
+
+        def content(sink: Sink) -> None:
+            left = rows * kind.row_bytes
+            with aside.open("rb") as merged:
+                while left:
+                    piece = merged.read(min(left, _PIECE))
+                    sink.write(piece)
+                    left -= len(piece)
+            write_arrays(sink, structure, np.sum([one.counts for one in opened], axis=0))
+
+        file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
+        entry = publish_file(store / FOLDER / file, content)
+    finally:
+        remove(aside)
+    names = tuple(name for shard in shards for name in shard.segments)
+    return IndexEntry(target, file, str(kind), rows, names, entry)
+
+
+def write(
+    store: Path,
+    target: str,
+    structure: Structure,
+    shards: list[tuple[str, ...]],
+    code: Code,
+) -> IndexEntry:
+    """Have shards coded by ``code``, and merge them; their own files are removed."""
+    trained = indexing.write(store, target, (), structure, ())
+    coded = code(str(store.absolute()), trained, shards)
+    merged = merge(store, coded)
+    for entry in (trained, *coded):
+        remove(store / FOLDER / entry.file)
+    return merged
+
+
+def here(store: str, trained: IndexEntry, shards: list[tuple[str, ...]]) -> list[IndexEntry]:
+    """Code one shard after another in this process."""
+    return [code_shard(store, trained, names) for names in shards]

@@ -1,0 +1,84 @@
+"""An index coded in shards is the index coded at once, byte for byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from stores import drawn_store
+from test_cluster import longer
+
+import sleepfm_index
+from sleepfm_index import indexing, sharding
+from sleepfm_index.ann import Kind
+from sleepfm_index.manifest import IndexEntry, read_manifest
+from sleepfm_index.vectors import Vectors
+
+SIZES = {f"r{at}": 40 + 7 * at for at in range(7)}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn_store(tmp_path_factory.mktemp("shards") / "s", SIZES, index=False)
+
+
+def content(store: Path, entry: IndexEntry) -> bytes:
+    return (store / "indexes" / entry.file).read_bytes()
+
+
+@pytest.mark.parametrize("code", ["SQ4", "RaBitQ4"])
+@pytest.mark.parametrize("target", ["ecg", "others_of_ecg"])
+@pytest.mark.parametrize("count", [1, 3, 50])
+def test_shards_merged_are_the_whole(path: Path, code: str, target: str, count: int) -> None:
+    manifest = read_manifest(path)
+    vectors = Vectors(path, manifest)
+    _, sample = vectors.draw(target, 200, 0)
+    structure = indexing.train(Kind(8, code), sample)
+    shards = sharding.divided(manifest, count)
+    assert [name for shard in shards for name in shard] == [s.id for s in manifest.segments]
+    assert len(shards) == min(count, len(SIZES))
+    merged = sharding.write(path, target, structure, shards, sharding.here)
+    names = tuple(s.id for s in manifest.segments)
+    blocks = (block for name in names for block in vectors.blocks(name, target))
+    whole = indexing.write(path, target, names, structure, blocks)
+    assert content(path, merged) == content(path, whole)
+    assert (merged.rows, merged.segments, merged.kind) == (whole.rows, names, whole.kind)
+
+
+def test_the_order_of_shards_is_that_of_clips_not_of_who_was_first(path: Path) -> None:
+    manifest = read_manifest(path)
+    _, sample = Vectors(path, manifest).draw("bas", 200, 0)
+    structure = indexing.train(Kind(4, "SQ8"), sample)
+    shards = sharding.divided(manifest, 4)
+
+    def backwards(
+        store: str, trained: IndexEntry, shards: list[tuple[str, ...]]
+    ) -> list[IndexEntry]:
+        return sharding.here(store, trained, shards[::-1])[::-1]
+
+    one = sharding.write(path, "bas", structure, shards, sharding.here)
+    other = sharding.write(path, "bas", structure, shards, backwards)
+    assert content(path, one) == content(path, other)
+
+
+def test_only_the_merged_file_stays(tmp_path: Path) -> None:
+    store = drawn_store(tmp_path / "s", {"a": 300, "b": 300, "c": 200}, index=False)
+    made = sleepfm_index.reindex(store, index="IVF4,SQ8", shards=3)
+    assert made.indexes
+    assert {p.name for p in (store / "indexes").iterdir()} == {i.file for i in made.indexes}
+    assert sleepfm_index.verify(store).findings == ()
+    plain = drawn_store(tmp_path / "p", {"a": 300, "b": 300, "c": 200}, index=False)
+    alone = sleepfm_index.reindex(plain, index="IVF4,SQ8")
+    for mine, theirs in zip(made.indexes, alone.indexes, strict=True):
+        assert content(store, mine) == content(plain, theirs)
+
+
+@longer
+def test_shards_coded_by_dask(tmp_path: Path) -> None:
+    stores = [drawn_store(tmp_path / n, {"a": 300, "b": 300}, index=False) for n in "ab"]
+    by_dask = sleepfm_index.reindex(stores[0], index="IVF4,SQ8", engine="dask", workers=2, shards=2)
+    alone = sleepfm_index.reindex(stores[1], index="IVF4,SQ8")
+    for mine, theirs in zip(by_dask.indexes, alone.indexes, strict=True):
+        assert content(stores[0], mine) == content(stores[1], theirs)
+    assert np.all([index.recall is not None for index in by_dask.indexes])
