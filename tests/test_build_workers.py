@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,8 @@ OPTIONS = {"weights": "untrained:1", "threads": 2}
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cohort")
     for i in range(NIGHTS):
-        # The first takes longest, so that its turn comes after its neighbours are done.
-        write_night(folder / f"night-{i}.edf", seconds=300 if i == 0 else 60, seed=i)
+        # The first is done after its neighbours; the last takes time enough to be interrupted.
+        write_night(folder / f"night-{i}.edf", seconds=(300, 60, 60, 1200)[i], seed=i)
     return folder
 
 
@@ -37,6 +38,14 @@ def alone(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("alone") / "store"
     sleepfm_index.build(path, [cohort], workers=1, **OPTIONS)
     return path
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let children take SIGINT, though these tests may run in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _children() -> list[int]:
@@ -157,7 +166,7 @@ def test_a_full_disk_stops_the_build_which_goes_on_later(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_drops_the_recording_in_hand(
-    cohort: Path, alone: Path, tmp_path: Path, workers: str
+    cohort: Path, alone: Path, tmp_path: Path, workers: str, interruptible: None
 ) -> None:
     path, log = tmp_path / "s", tmp_path / "log.json"
     command = [sys.executable, "-m", "sleepfm_cli.main", "build", str(cohort), "--store", str(path)]
