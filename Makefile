@@ -39,10 +39,10 @@ crash: install
 trial-concurrency: install
 	$(BIN)/python tests/crash/concurrency.py --seconds 60
 
-# On simulated nights, half an hour of processor time (other sizes: SIMULATED="--subjects 200"), then on
+# On simulated nights, within an hour on two cores (other sizes: SIMULATED="--subjects 200"), then on
 # real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
 UCDDB ?= ../shared/ucddb
-WEIGHTS ?= untrained
+WEIGHTS ?= untrained demo
 experiments: experiments-simulated experiments-real
 
 experiments-simulated: install

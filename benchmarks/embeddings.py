@@ -1,7 +1,8 @@
 """Cross-modal embeddings that behave like real ones, drawn night by night from a seed.
 
 A clip has one latent state that all modalities see: who the subject is, a state that drifts slowly
-through the night, and what is this clip's own. A modality maps the state into 512 dimensions by a
+through the night, and what is this clip's own. The state has few large directions and many small
+ones, as spectra of real embeddings do, so clips of different people can be alike. A modality maps the state into 512 dimensions by a
 map that it shares in part with the others, adds its offset (the modality gap of contrastive
 encoders) and noise of its own, and is scaled to unit length. Any night can be drawn without those
 before it.
@@ -19,16 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 DIM = 512
-LATENT = 96
+LATENT = 256
 NIGHT = 960
 """Clips of a night of 8 h."""
 MODALITIES = ("bas", "ecg", "resp")
 
-SUBJECT, DRIFT, CLIP = 0.6, 0.7, 0.387
+SUBJECT, DRIFT, CLIP = 0.5, 0.6, 0.62
 """Weights of the three parts of the state; their squares add up to one."""
 MEMORY = 0.97
 """Correlation of the drifting state between one clip and the next: some 15 minutes."""
-OFFSET, SHARED, NOISE = 0.7, 0.8, 0.85
+DECAY = 1.5
+"""The n-th direction of the state has a variance of n to the power of minus this."""
+OFFSET, SHARED, NOISE = 0.7, 0.95, 0.5
 """Length of a modality's offset; correlation of its map with the common one; length of its noise,
 where the state's has length one."""
 
@@ -60,7 +63,7 @@ class Embeddings:
         for at in range(1, clips):
             drift[at] = MEMORY * drift[at - 1] + np.sqrt(1 - MEMORY**2) * steps[at]
         own = rng.standard_normal((clips, LATENT), np.float32)
-        state = (SUBJECT * who + DRIFT * drift + CLIP * own) / np.float32(np.sqrt(LATENT))
+        state = (SUBJECT * who + DRIFT * drift + CLIP * own) * _spectrum()
         drawn = {}
         for modality in modalities:
             noise = np.random.default_rng((self.seed, 3, number, MODALITIES.index(modality)))
@@ -90,6 +93,12 @@ class Embeddings:
             night = self.night(int(number), (modality,))[modality]
             found[chosen] = night[ids[chosen] % NIGHT]
         return found
+
+
+def _spectrum() -> NDArray[np.float32]:
+    """Standard deviation of each direction of the state, whose expected length is one."""
+    variance = np.arange(1, LATENT + 1) ** -DECAY
+    return np.sqrt(variance / variance.sum()).astype(np.float32)
 
 
 _CACHE: dict[int, tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]] = {}

@@ -89,11 +89,15 @@ class Study:
         """Pretrain an arm, or go on with it."""
         asked, out = self.asked, self.folder / f"{arm.name}.safetensors"
         csv = self.nights(arm.lead) / "subjects.csv"
+        epochs = asked.epochs * arm.share
+        log = out.with_name(f"{out.stem}.log.jsonl")
+        if log.exists() and len(log.read_text().splitlines()) == epochs:
+            return out
         resume = out.with_name(f"{out.stem}.checkpoint.pt").exists()
         tool(
             *("pretrain", *self.files(arm.lead, 1, asked.subjects // arm.share)),
             *("--subjects", csv, "--out", out, "--objective", arm.objective, "--on", arm.on),
-            *("--recipe", "short", "--epochs", asked.epochs * arm.share, "--seed", asked.seed),
+            *("--recipe", "short", "--epochs", epochs, "--seed", asked.seed),
             *("--split", "0.9,0,0.1,0", "--cache", self.folder / f"clips-{arm.lead}"),
             *("--device", asked.device, "--describe", "simulated nights"),
             *self.given("--batch-size", "--lr", "--threads"),

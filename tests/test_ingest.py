@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from nights import write_night
 
 import sleepfm_index
+from sleepfm.encoders.weights import load_weights
+from sleepfm.modality import Modality
 from sleepfm_index import private
 from sleepfm_index.errors import QueryError, StoreError
 
@@ -56,6 +59,26 @@ def test_untrained_weights_say_so(path: Path) -> None:
     assert "UNTRAINED" in info.weights.note
 
 
+def test_a_modality_that_the_weights_do_not_encode_is_left_out(
+    cohort: Path, tmp_path: Path
+) -> None:
+    whole = load_weights("untrained")
+    two = {m: whole.tensors[m] for m in (Modality.ECG, Modality.RESP)}
+    file = replace(whole, name="two", tensors=two).save(tmp_path / "two.safetensors")
+    report = sleepfm_index.build(tmp_path / "s", [cohort], weights=str(file))
+    assert [o.status for o in report.outcomes] == ["added", "added"]
+    assert "bas was left out: two has no encoder for it" in report.outcomes[0].warnings
+    with sleepfm_index.open(tmp_path / "s") as store:
+        rows = store.sql("SELECT * FROM clips ORDER BY clip_id").to_pylist()
+        assert not any(row["has_bas"] or row["slots_bas"] for row in rows)
+        assert [row["has_resp"] for row in rows] == [True] * 4 + [False] * 4
+    one = replace(whole, name="one", tensors={Modality.RESP: whole.tensors[Modality.RESP]})
+    one.save(tmp_path / "one.safetensors")
+    again = sleepfm_index.build(tmp_path / "t", [cohort], weights=str(tmp_path / "one.safetensors"))
+    assert [o.status for o in again.outcomes] == ["added", "failed"]
+    assert "the recording has only bas, ecg" in again.outcomes[1].reason
+
+
 def test_a_second_build_adds_nothing(cohort: Path, path: Path) -> None:
     with sleepfm_index.open(path) as store:
         before = store.manifest
@@ -78,6 +101,18 @@ def test_a_withdrawn_recording_is_not_brought_back(cohort: Path, tmp_path: Path)
         sleepfm_index.compact(path)
     with sleepfm_index.open(path) as store:
         assert len(store) == 4
+
+
+def test_a_withdrawn_recording_stays_away_whatever_the_options(
+    cohort: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    files = [cohort / "night-a.edf"]
+    sleepfm_index.build(path, files, weights="untrained")
+    sleepfm_index.delete(path, recording="night-a")
+    for options in ({"substitute": True}, {"coding": "yasa"}, {"ids": "hash"}):
+        (outcome,) = sleepfm_index.build(path, files, weights="untrained", **options).outcomes
+        assert (outcome.status, outcome.reason) == ("left out", "it was deleted from this store")
 
 
 def test_a_build_in_two_parts_equals_one(cohort: Path, path: Path, tmp_path: Path) -> None:

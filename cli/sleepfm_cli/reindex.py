@@ -24,6 +24,10 @@ def reindex(
         typer.Option(min=0, max=1, help="recall@10 to reach; default 0.99, 1 is exact search."),
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make every index afresh.")] = False,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this target (bas, others_of_ecg ...); may be given again."),
+    ] = None,
     engine: BuildEngineOption = BuildEngine.local,
     scheduler: SchedulerOption = None,
     workers: Annotated[
@@ -48,6 +52,7 @@ def reindex(
         index=index,
         recall=recall,
         rebuild=rebuild,
+        targets=tuple(target) if target else None,
         engine=engine.value,
         scheduler=scheduler,
         workers=workers,

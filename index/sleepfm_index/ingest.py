@@ -26,6 +26,7 @@ from sleepfm_index.manifest import WeightsIdentity
 from sleepfm_index.preparation import Preparation
 from sleepfm_index.store import Store
 from sleepfm_index.subjects import no_subjects, read_subjects
+from sleepfm_index.threads import setting
 from sleepfm_index.work import (
     Clock,
     Job,
@@ -152,6 +153,7 @@ def build(
     """
     from sleepfm.encoders.weights import load_weights
 
+    threads = threads or setting()
     named = [Path(path) for path in paths]
     found = find_recordings(named)
     if not found.recordings and not found.left_out:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sleepfm_index import indexing, sharding
 from sleepfm_index.ann import EXACT, Kind, Structure, is_inverted
 from sleepfm_index.calibration import FEWEST, calibrate, draw_queries
+from sleepfm_index.errors import QueryError
 from sleepfm_index.inverted import InvertedFile
 from sleepfm_index.manifest import IndexEntry, Manifest
 from sleepfm_index.planning import QUERIES, RECALL, Plan, plan_rows, target_rows
@@ -39,6 +40,8 @@ class Asked:
         By default what was asked for before, else 0.99.
     rebuild : bool
         Make every index afresh.
+    targets : tuple of str, optional
+        Leave the indexes of all others as they are; by default every target.
     only_present : bool
         Only for targets that have an index.
     instead_of : tuple of IndexEntry
@@ -54,6 +57,7 @@ class Asked:
     index: str | None = None
     recall: float | None = None
     rebuild: bool = False
+    targets: tuple[str, ...] | None = None
     only_present: bool = False
     instead_of: tuple[IndexEntry, ...] = ()
     watch: Callable[[str], object] | None = None
@@ -70,7 +74,10 @@ def indexes(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, 
     """Give the indexes that a manifest should name, written where needed."""
     present = {i.target: i for i in manifest.indexes if is_inverted(i.kind)}
     models = {i.target: i for i in asked.instead_of if is_inverted(i.kind)} | present
-    targets = [t for t in TARGETS if t in models or not asked.only_present]
+    for target in asked.targets or ():
+        if target not in TARGETS:
+            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+    targets = [t for t in asked.targets or TARGETS if t in models or not asked.only_present]
     if not targets or not manifest.segments:
         return ()
     rows = target_rows(store, manifest)
@@ -78,8 +85,11 @@ def indexes(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, 
     if any(p.kind != EXACT for p in plans):
         for one in plans:
             asked.say(one.sentence)
-    made = (_index(store, manifest, one, present.get(one.target), asked) for one in plans)
-    return tuple(entry for entry in made if entry is not None)
+    for one in plans:
+        entry = _index(store, manifest, one, present.pop(one.target, None), asked)
+        if entry is not None:
+            present[one.target] = entry
+    return tuple(present[target] for target in TARGETS if target in present)
 
 
 def _plan(rows: int, target: str, model: IndexEntry | None, asked: Asked) -> Plan:
@@ -109,7 +119,7 @@ def _index(
             asked.say(f"{wanted.target}: too few clips of other modalities to calibrate; exact")
             return None
         asked.say(f"{wanted.target}: training {wanted.kind}")
-        count = -(-wanted.sample * Kind.parse(wanted.kind).lists * manifest.rows // wanted.rows)
+        count = wanted.sample * Kind.parse(wanted.kind).lists
         _, sample = vectors.draw(wanted.target, count, indexing.SEED)
         structure = indexing.train(Kind.parse(wanted.kind), sample)
         del sample

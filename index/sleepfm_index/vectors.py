@@ -102,21 +102,35 @@ class Vectors:
             At most ``count``; fewer where clips lack the target or were drawn twice.
         vectors : ndarray of float32, shape [m, 512]
         """
+        total = sum(s.rows for s in self._segments)
+        wanted = count
+        while True:
+            ids = self._drawn(target, wanted, total, seed)
+            if wanted >= total or len(ids) >= 0.9 * count:
+                break
+            # Few clips have the target: as many more are drawn as bring enough that have it.
+            wanted = min(total, int(1.1 * wanted * count / max(1, len(ids))) + count)
+        if len(ids) > count:
+            kept = np.random.default_rng(seed).choice(len(ids), count, replace=False)
+            ids = ids[np.sort(kept)]
+        return ids, self.of(ids, target)[0]
+
+    def _drawn(self, target: str, count: int, total: int, seed: int) -> NDArray[np.int64]:
         ends = np.cumsum([s.rows for s in self._segments])
-        total = int(ends[-1]) if len(ends) else 0
         rng = np.random.default_rng(seed)
         rows = np.arange(total) if count >= total else np.unique(rng.integers(0, total, count))
         where = np.searchsorted(ends, rows, side="right")
-        drawn = [
-            self._ids(self._segments[at].id).of_rows(
-                rows[where == at] - (ends[at] - self._segments[at].rows)
-            )
-            for at in np.unique(where)
-        ]
-        ids = np.concatenate([*drawn, np.empty(0, np.int64)])
-        ids = ids[self._manifest.live(ids)]
-        vectors, present = self.of(ids, target)
-        return (ids, vectors) if present.all() else (ids[present], vectors[present])
+        found = [np.empty(0, np.int64)]
+        for at in np.unique(where):
+            segment = self._segments[at]
+            own = rows[where == at] - (ends[at] - segment.rows)
+            mapped = [self._mapped(segment.id, m) for m in target_parts(target)]
+            for start in range(0, len(own), _BLOCK):
+                some = own[start : start + _BLOCK]
+                there = np.logical_or.reduce([_there(part[some]) for part in mapped])
+                found.append(self._ids(segment.id).of_rows(some[there]))
+        ids = np.concatenate(found)
+        return ids[self._manifest.live(ids)]
 
     def of(
         self, clip_ids: NDArray[np.int64], target: str

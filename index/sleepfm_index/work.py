@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sleepfm.clips import Clips
 from sleepfm.encoders.choice import Options
-from sleepfm.errors import SleepFMError
+from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.recordings import RecordingFile
 from sleepfm.recordings.telling import telling
 from sleepfm_index.errors import QueryError
 from sleepfm_index.manifest import WeightsIdentity
-from sleepfm_index.preparation import Preparation
+from sleepfm_index.preparation import Preparation, recorded
 from sleepfm_index.rows import segment_rows
 from sleepfm_index.segment import SegmentData
 from sleepfm_index.subjects import Subjects
@@ -147,6 +148,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
             return Rows(refused, key)
         with clock("cut"):
             channels, clips = plan.preparation.cut(recording)
+            clips = _encodable(clips, plan.weights)
         encoder = encoder_of(plan)
         with clock("encode"):
             vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
@@ -175,18 +177,35 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
     )
 
 
+def _encodable(clips: Clips, weights: Weights) -> Clips:
+    """Leave out the modalities that weights have no encoder for, e.g. those pretrained on two."""
+    lacking = [m for m in clips.signals if m not in weights.tensors]
+    if len(lacking) == len(clips.signals):
+        raise WeightsError(
+            f"{weights.name} has encoders for {', '.join(weights.tensors)}; the recording has only "
+            f"{', '.join(lacking)}."
+        )
+    said = [f"{m} was left out: {weights.name} has no encoder for it" for m in lacking]
+    return replace(
+        clips,
+        signals={m: x for m, x in clips.signals.items() if m not in lacking},
+        filled={m: x for m, x in clips.filled.items() if m not in lacking},
+        warnings=(*clips.warnings, *said),
+    )
+
+
 def refusal(
     file: Path,
     key: str,
     recording_id: str,
-    present: frozenset[str] | set[str],
-    withdrawn: frozenset[str] | set[str] | tuple[str, ...],
-    taken: frozenset[str] | set[str],
+    present: Set[str],
+    withdrawn: Collection[str],
+    taken: Set[str],
 ) -> Outcome | None:
     """Say why a recording is not to be added to a store that holds these; None if it is."""
     if key in present:
         return Outcome(file, "already there")
-    if key in withdrawn:
+    if recorded(key) in map(recorded, withdrawn):  # whatever the options were
         return Outcome(file, "left out", "it was deleted from this store")
     if recording_id in taken:
         error = QueryError(

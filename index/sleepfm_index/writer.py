@@ -168,6 +168,7 @@ def reindex(
     index: str | None = None,
     recall: float | None = None,
     rebuild: bool = False,
+    targets: tuple[str, ...] | None = None,
     threads: int | None = None,
     engine: Literal["local", "dask"] = "local",
     scheduler: str | None = None,
@@ -188,6 +189,8 @@ def reindex(
         The recall@10 that search shall reach; by default what was asked for before, or 0.99.
     rebuild : bool
         Make every index afresh.
+    targets : tuple of str, optional
+        Leave the indexes of all others as they are; by default every target.
     threads : int, optional
         Threads to use.
     engine : {"local", "dask"}
@@ -210,13 +213,13 @@ def reindex(
     Raises
     ------
     QueryError
-        If there is no such kind of index, or the recall is not one.
+        If there is no such kind of index or target, or the recall is not one.
     StoreLocked
         If another process is writing.
     """
     if threads is not None:
         use(threads)
-    asked = Asked(index, recall, rebuild, watch=watch, shards=shards or 1)
+    asked = Asked(index, recall, rebuild, targets=targets, watch=watch, shards=shards or 1)
     if engine == "dask":
         from sleepfm_index.cluster import Cluster
         from sleepfm_index.dask_shards import OnDask

@@ -54,7 +54,9 @@ class _Page:
         self.parts.append(f'<p class="{kind}">{html.escape(text)}</p>')
 
     def command(self, *words: str) -> None:
-        line = shlex.join(["sleepfm-index", *words])
+        self.code(shlex.join(["sleepfm-index", *words]))
+
+    def code(self, line: str) -> None:
         self.parts.append(f"<p><code>{html.escape(line)}</code></p>")
 
     def table(self, rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
@@ -201,6 +203,7 @@ def _vote(page: _Page, store: Store, modality: str, seed: int, replicates: int) 
 
 
 def _maps(page: _Page, store: Store, method: str, seed: int) -> None:
+    page.code(f"sleepfm_index.evaluation.maps.embedding_maps(store, {method=}, {seed=})")
     page.figure(embedding_maps(store, method=method, seed=seed), "map by stage, subject and site")
 
 
@@ -277,5 +280,6 @@ def _cell(row: dict[str, Any], name: str) -> str:
     if not isinstance(value, float):
         return f"{value:,}" if isinstance(value, int) else str(value)
     low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    text = f"{value:,.1f}" if name == "median_rank" else f"{value:.3f}"
-    return text if low is None or high is None else f"{text} [{low:.3f}, {high:.3f}]"
+    form = ",.1f" if name in ("median_rank", "mae") else ".3f"
+    text = f"{value:{form}}"
+    return text if low is None or high is None else f"{text} [{low:{form}}, {high:{form}}]"

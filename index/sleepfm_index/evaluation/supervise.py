@@ -212,6 +212,13 @@ class _Nights:
     ) -> dict[Modality, NDArray[np.float32]]:
         """Signals of some clips, float32 [n, slots, samples] by modality."""
         places = [(self.recordings[self.recording[c]], self.row[c]) for c in clips.tolist()]
+        for night, row in places:
+            lacking = [m for m in modalities if m not in night.signals or row >= night.count]
+            if lacking:
+                raise QueryError(
+                    f"{night.recording_id} gives no {lacking[0]} when it is read again; was the "
+                    "store built with --substitute or --channels?"
+                )
         return {
             m: np.stack([np.asarray(night.signals[m][row], np.float32) for night, row in places])
             for m in modalities
