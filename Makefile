@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests crash trial-concurrency experiments train-demo clean
+.PHONY: install demo test lint types tests crash trial-concurrency experiments train-demo peers clean
 
 install: $(STAMP)
 
@@ -50,5 +50,10 @@ experiments: install
 train-demo: install
 	$(BIN)/python benchmarks/train_demo.py $(TRAIN)
 
+# What search is compared with, in an environment of its own: then benchmarks/search.py.
+peers: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv .peers
+	.peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
+
 clean:
-	rm -rf $(VENV) sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .peers sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
