@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests crash trial-concurrency experiments train-demo peers clean
+.PHONY: install demo test lint types tests crash test-cluster trial-concurrency experiments experiments-simulated experiments-real train-demo peers clean
 
 install: $(STAMP)
 
@@ -39,11 +39,28 @@ crash: install
 trial-concurrency: install
 	$(BIN)/python tests/crash/concurrency.py --seconds 60
 
-# Real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
+# On simulated nights, half an hour of processor time (other sizes: SIMULATED="--subjects 200"), then on
+# real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
 UCDDB ?= ../shared/ucddb
 WEIGHTS ?= untrained
-experiments: install
+experiments: experiments-simulated experiments-real
+
+experiments-simulated: install
+	$(BIN)/python experiments/simulated.py $(SIMULATED)
+
+experiments-real: install
 	$(BIN)/python experiments/real_eeg.py $(UCDDB) --weights $(WEIGHTS)
+
+# A cluster on loopback whose processes are killed, and object storage: moto has an environment of
+# its own, because its pins do not go with ours.
+MOTO := .venv-moto/bin/python
+$(MOTO):
+	$(PYTHON) -m venv .venv-moto
+	$(MOTO) -m pip install --quiet "moto[server]>=5"
+
+test-cluster: install $(MOTO)
+	SLEEPFM_TEST_CLUSTER=1 SLEEPFM_TEST_MOTO=$(MOTO) \
+		$(BIN)/python -m pytest tests/test_cluster.py tests/test_staging.py
 
 # Pairwise against leave-one-out on simulated nights, into train-demo/table.md: hours on a CPU.
 # Other sizes: make train-demo TRAIN="--subjects 30 --hours 0.5 --epochs 2"
@@ -57,3 +74,4 @@ peers: benchmarks/peers/requirements.txt
 
 clean:
 	rm -rf $(VENV) .peers sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-moto sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -69,7 +69,7 @@ def train(asked: argparse.Namespace, objective: str, out: Path) -> None:
     cohort = asked.folder / "train"
     tool(
         *("pretrain", cohort, "--subjects", cohort / "subjects.csv", "--out", out),
-        *("--objective", objective, "--recipe", "short", "--split", "0.9,0,0.1,0"),
+        *("--objective", objective, "--recipe", "short", "--split", "0.95,0,0.05,0"),
         *("--cache", asked.folder / "clips", "--seed", asked.seed, "--device", asked.device),
         *("--precision", asked.precision, "--describe", describe(asked)),
         *(word for name, value in given.items() if value is not None for word in (name, value)),
@@ -146,10 +146,10 @@ def mean(rows: Rows, name: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("train-demo"))
-    parser.add_argument("--subjects", type=int, default=300, help="subjects to train on")
+    parser.add_argument("--subjects", type=int, default=400, help="subjects to train on")
     parser.add_argument("--hours", type=float, default=1.0, help="of each of their nights")
     parser.add_argument("--seed", type=int, default=1, help="of cohort, splits and training")
-    parser.add_argument("--epochs", type=int, help="default the recipe's")
+    parser.add_argument("--epochs", type=int, default=2, help="passes over the clips")
     parser.add_argument("--batch-size", type=int, help="default the recipe's")
     parser.add_argument("--lr", type=float, help="default the recipe's")
     parser.add_argument("--together", type=int, help="default the recipe's")

@@ -160,7 +160,8 @@ def main() -> None:
     nights = [read_night(path) for path in files]
     arms = {"band power (5 log powers)": standardised([band_power(n) for n in nights])}
     for name in asked.weights:
-        arms[name] = encoded(nights, name)
+        short = Path(name).name.removesuffix(".safetensors")
+        arms[name if short in arms else short] = encoded(nights, name)
     one = labelled(nights, ("W", "N3"))
     dead = sum(n.dead for n in nights)
     print(f"{len(nights)} nights, {len(one)} clips of W and N3; {dead} dead clips left out.")
@@ -190,7 +191,10 @@ def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.weights import load_weights
 
-    encoder = Encoder(load_weights(name))
+    weights = load_weights(name)
+    if Modality.BAS not in weights.tensors or weights.contract.sha256 != ROBUST.sha256:
+        sys.exit(f"{name} has no bas encoder for clips as {ROBUST.name} asks; name other weights")
+    encoder = Encoder(weights)
     parts = []
     for night in nights:
         print(f"encoding {night.name} with {name}", file=sys.stderr)

@@ -1,9 +1,19 @@
-"""Where the real recordings lie, for tests that can use them."""
+"""Where the real recordings lie, for tests that can use them; and a cache of the tests' own."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "SLEEPFM_CACHE" not in os.environ:
+            patch.setenv("SLEEPFM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

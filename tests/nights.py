@@ -23,8 +23,9 @@ def write_night(
     seed: int = 0,
     labels: tuple[str, ...] = tuple(MONTAGE),
     stages: tuple[str, ...] = ("W", "N1", "N2", "R"),
+    events: tuple[tuple[float, float, str], ...] = (),
 ) -> Path:
-    """Write an EDF+ file of noise with a stage every 30 s."""
+    """Write an EDF+ file of noise with a stage every 30 s, and events (onset, duration, name)."""
     rng = np.random.default_rng(seed)
     signals = []
     for label in labels:
@@ -35,6 +36,7 @@ def write_night(
         edfio.EdfAnnotation(30.0 * i, 30.0, f"Sleep stage {stage}")
         for i, stage in enumerate(stages[: seconds // 30])
     ]
+    notes += [edfio.EdfAnnotation(*event) for event in events]
     start = datetime.time(22, 59, 30)
     edfio.Edf(signals, annotations=notes, starttime=start).write(path)
     return path

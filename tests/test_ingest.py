@@ -80,6 +80,18 @@ def test_a_withdrawn_recording_is_not_brought_back(cohort: Path, tmp_path: Path)
         assert len(store) == 4
 
 
+def test_a_withdrawn_recording_stays_away_whatever_the_options(
+    cohort: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    files = [cohort / "night-a.edf"]
+    sleepfm_index.build(path, files, weights="untrained")
+    sleepfm_index.delete(path, recording="night-a")
+    for options in ({"substitute": True}, {"coding": "yasa"}, {"ids": "hash"}):
+        (outcome,) = sleepfm_index.build(path, files, weights="untrained", **options).outcomes
+        assert (outcome.status, outcome.reason) == ("left out", "it was deleted from this store")
+
+
 def test_a_build_in_two_parts_equals_one(cohort: Path, path: Path, tmp_path: Path) -> None:
     for name in ("night-a.edf", "night-b.edf"):
         sleepfm_index.build(tmp_path / "s", [cohort / name], weights="untrained")

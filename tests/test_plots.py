@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,14 @@ from matplotlib.figure import Figure
 from nights import write_night
 
 import sleepfm_index
+from sleepfm.modality import Modality
+from sleepfm.recordings import read_recording
+from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation import figures, plots
 from sleepfm_index.evaluation.assess import Predictions
 from sleepfm_index.evaluation.maps import embedding_map, project
-from sleepfm_index.evaluation.strips import signal_strips
+from sleepfm_index.evaluation.strips import neighbour_strips, read_strips, signal_strips
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +46,14 @@ def test_curves_hold_the_numbers_of_the_table(path: Path) -> None:
     assert ax.get_lines()[-1].get_label() == "chance"
     texts = [t.get_text() for t in plots.pair_matrix(result).texts]
     assert sorted(texts) == sorted(f"{row['recall_at_1']:.3f}" for row in result.to_pylist())
-    histogram = plots.rank_histogram(result.ranked["ecg", "bas"])
-    assert sum(bar.get_height() for bar in histogram.patches) == pytest.approx(100)
+    *steps, even = plots.rank_histogram(result.ranked).patches
+    assert len(steps) == len(result.ranked)
+    for step in steps:
+        assert step.get_data().values.sum() == pytest.approx(100)
+    first = steps[0].get_data()
+    found = next(iter(result.ranked.values()))
+    assert first.values[0] == pytest.approx(100 * np.mean(found.ranks == 1))
+    assert even.get_data().values.sum() == pytest.approx(100)
 
 
 def test_roc_and_precision_recall_enclose_the_areas_of_the_table() -> None:
@@ -74,7 +84,7 @@ def test_every_figure_takes_and_gives_axes_with_labels(path: Path) -> None:
         for draw in (
             lambda ax: plots.recall_curves(result.ranked, ax),
             lambda ax: plots.pair_matrix(result, ax=ax),
-            lambda ax: plots.rank_histogram(result.ranked["ecg", "bas"], ax),
+            lambda ax: plots.rank_histogram(result.ranked, ax),
             lambda ax: plots.confusion_matrix(made, ax),
             lambda ax: plots.roc(made, ax),
             lambda ax: plots.precision_recall(made, ax),
@@ -103,13 +113,26 @@ def test_a_map_by_pca_is_the_best_plane() -> None:
 
 
 def test_umap_is_an_extra(path: Path) -> None:
-    try:
-        import umap  # noqa: F401
-    except ImportError:
-        with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="umap"):
-            embedding_map(store, method="umap")
-    else:
+    if find_spec("umap") is not None:
         pytest.skip("umap is installed, so its absence cannot be tried")
+    with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="umap"):
+        embedding_map(store, method="umap")
+
+
+def test_umap_keeps_apart_what_is_apart(path: Path) -> None:
+    if find_spec("umap") is None:
+        pytest.skip("the extra [umap] is not installed")
+    group = np.arange(90) % 3
+    x = 5 * np.eye(3, 512)[group] + 0.1 * np.random.default_rng(0).standard_normal((90, 512))
+    place, labels = project(x.astype(np.float32), "umap", seed=1)
+    again, _ = project(x.astype(np.float32), "umap", seed=1)
+    assert labels == ("UMAP 1", "UMAP 2")
+    np.testing.assert_array_equal(place, again)
+    centre = np.stack([place[group == g].mean(axis=0) for g in range(3)])
+    nearest = np.linalg.norm(place[:, None] - centre[None], axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(nearest, group)
+    with sleepfm_index.open(path) as store:
+        assert embedding_map(store, method="umap").get_xlabel() == "UMAP 1"
 
 
 @pytest.mark.parametrize(
@@ -143,16 +166,34 @@ def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
     sleepfm_index.build(tmp_path / "s", [tmp_path / "in"])
     with sleepfm_index.open(tmp_path / "s") as store:
         ids = store.metadata.clip_ids()[[0, 5]]
-        ax = signal_strips(store, ids, ["query", "hit"], ("ecg", "bas"))
+        found = read_strips(store, store.metadata.rows(ids).to_pylist(), list(Modality))
+        recording = read_recording(tmp_path / "in" / "b.edf")
+        at = store.metadata.rows(ids).to_pylist()[1]["start_s"]
+        channels = {c.label: c for c in recording.channels}
+        eeg, ecg = channels["C3-M2"], channels["ECG"]
+        whole = eeg.read()[round(at * eeg.sample_rate) :][: round(30 * eeg.sample_rate)]
+        np.testing.assert_array_equal(found[1]["C3-M2"].values, whole)
+        assert (found[1]["C3-M2"].unit, found[1]["ECG"].unit) == ("uV", "mV")
+        gain, _ = conversion(ecg.unit, "mV") or (np.nan, 0)
+        whole = ecg.read()[round(at * ecg.sample_rate) :][: round(30 * ecg.sample_rate)]
+        np.testing.assert_allclose(found[1]["ECG"].values, whole * gain, rtol=1e-6)
+        ax = signal_strips(
+            store, ids, ["query", "hit"], ("ecg", "bas"), marked=[("ecg",), ("bas",)]
+        )
         figure = ax.get_figure()
         assert figure is not None
         assert len(figure.axes) == 4
-        line = figure.axes[2].get_lines()[0]
-        time, value = line.get_data()
-        assert len(time) == 7680 and time[-1] == pytest.approx(30, abs=0.01)
+        time, value = figure.axes[2].get_lines()[0].get_data()
+        assert time[-1] == pytest.approx(30, abs=0.02)
         assert np.ptp(value) > 0
         assert "time in the clip (s)" in figure.axes[2].get_xlabel()
-        assert "SD" in figure.axes[2].texts[0].get_text()
+        assert any("mV" in t.get_text() for t in figure.axes[2].texts)
+        assert any("µV" in t.get_text() for t in figure.axes[3].texts)
+        edges = [a.spines["left"].get_linewidth() > 2 for a in figure.axes]
+        assert edges == [True, False, False, True]
+        result = store.query("ecg", "bas", clip=int(ids[0]), k=2, exclude="none")
+        names = neighbour_strips(store, int(ids[0]), result, "ecg", "bas").get_figure().axes
+        assert names[0].get_title(loc="left").startswith("query: clip 0, a, ")
         (tmp_path / "in" / "b.edf").unlink()
         with pytest.raises(QueryError, match="the recording b is not where it was"):
             signal_strips(store, ids, ["query", "hit"])
@@ -160,3 +201,22 @@ def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
             file.unlink()
         with pytest.raises(QueryError, match="private/"):
             signal_strips(store, ids[:1], ["query"])
+
+
+def test_strips_of_a_difference_and_of_scored_events(tmp_path: Path) -> None:
+    labels = ("C3", "M2", "ECG", "CHEST", "SaO2", "ABD")
+    write_night(tmp_path / "a.edf", labels=labels, events=((25.0, 15.0, "Obstructive apnea"),))
+    sleepfm_index.build(tmp_path / "s", [tmp_path / "a.edf"])
+    with sleepfm_index.open(tmp_path / "s") as store:
+        row = store.metadata.rows(store.metadata.clip_ids()[:1]).to_pylist()
+        (found,) = read_strips(store, row, [Modality.BAS])
+        channels = {c.label: c for c in read_recording(tmp_path / "a.edf").channels}
+        left, right = channels["C3"], channels["M2"]
+        size = round(30 * left.sample_rate)
+        np.testing.assert_array_equal(found["C3-M2"].values, (left.read() - right.read())[:size])
+        figure = signal_strips(store, np.array([0, 1, 2]), ["a", "b", "c"], ("resp",)).get_figure()
+        shaded = [
+            [(p.get_x(), p.get_width()) for p in ax.patches if p.get_alpha()] for ax in figure.axes
+        ]
+        assert shaded == [[(25.0, 5.0)], [(0.0, 10.0)], []]
+        assert "apnea" in figure.axes[0].texts[-1].get_text()

@@ -16,16 +16,17 @@ from sleepfm.encoders.weights import load_weights
 from sleepfm.errors import TrainingError
 from sleepfm.modality import Modality
 from sleepfm.training import loop
-from sleepfm.training.batches import ClipSet, in_order, shuffled, stream
+from sleepfm.training.batches import Batch, ClipSet, in_order, shuffled, stream
 from sleepfm.training.clipcache import prepare_clips
 from sleepfm.training.curves import can_draw
+from sleepfm.training.loop import _crop
 from sleepfm.training.metrics import gallery_metrics, ranks
 from sleepfm.training.pretrain import Contrastive, Data, Watch, pretrain
 from sleepfm.training.recipe import AUTHORS, SHORT, Recipe
 from sleepfm.training.splits import read_subjects, split_subjects
 
 HALVES = {"pretrain": 0.5, "valid": 0.5}
-TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2)
+TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2, crop_s=None)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,31 @@ def test_a_killed_run_resumes_to_the_same_numbers(
     for key, value in ends[0]["task"].items():
         assert torch.equal(value, ends[1]["task"][key]), key
     assert load_weights(out).sha256 == load_weights(unbroken).sha256
+
+
+def test_windows_are_drawn_anew_and_fix_the_run(cohort: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+    encode = Contrastive.encode
+
+    def watch(task: Contrastive, batch: Batch) -> list[torch.Tensor]:
+        if task.training and torch.is_grad_enabled():
+            signals = batch.signals[Modality.RESP]
+            seen.append((signals.shape[-1], float(signals.sum())))
+        return encode(task, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Contrastive, "encode", watch)
+        for name in ("a", "b"):
+            _train(cohort, tmp_path / f"{name}.safetensors", replace(TINY, crop_s=3.0))
+    first, again = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    assert {length for length, _ in first} == {3 * 256}
+    assert first == again
+    assert _crop(replace(TINY, crop_s=3.0), ROBUST, 0, 0) != _crop(
+        replace(TINY, crop_s=3.0), ROBUST, 0, 1
+    )
+    assert _crop(replace(TINY, crop_s=99.0), ROBUST, 0, 0) == (0, 7680)
+    with pytest.raises(TrainingError, match="crop_s"):
+        replace(TINY, crop_s=0.5)
 
 
 def test_a_run_killed_between_checkpoint_and_weights_loses_nothing(
@@ -258,6 +284,16 @@ def test_a_modality_that_nobody_in_a_split_has_is_no_obstacle(cohort: Path, tmp_
         found = task.evaluate(loop.Run(torch.device("cpu"), torch.float32))
     assert found["gallery"]["bas->resp"] == {"gallery": 0}
     assert np.isfinite(found["loss"])
+
+
+def test_only_the_modalities_asked_for_are_trained(cohort: Path, tmp_path: Path) -> None:
+    two = [Modality.BAS, Modality.ECG]
+    _train(cohort, tmp_path / "w.safetensors", replace(TINY, epochs=1), modalities=two)
+    weights = load_weights(tmp_path / "w.safetensors")
+    assert list(weights.tensors) == two
+    assert weights.record["modalities"] == ["bas", "ecg"]
+    with pytest.raises(TrainingError, match="have only ecg of ecg; contrastive"):
+        _train(cohort, tmp_path / "one.safetensors", modalities=[Modality.ECG])
 
 
 def test_nothing_to_read_is_said_with_its_reason(tmp_path: Path) -> None:

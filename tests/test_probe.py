@@ -108,9 +108,11 @@ def test_another_store_must_hold_vectors_of_the_same_weights(path: Path, tmp_pat
         ("stage", {"folds": 11}, "fewer than the 11 folds"),
         ("stage", {"folds": 1}, "at least 2 folds"),
         ("nsrr_ahi_hp3r_aasm15", {}, "400 are left out: without nsrr_ahi"),
-        ("recording_id", {"where": "start_s < 60"}, None),
+        ("recording_id", {"where": "start_s < 60"}, "no class of recording_id is of subjects on b"),
         ("clip_id", {"kind": "classes"}, "400 distinct values"),
-        ("stage", {"kind": "number"}, None),
+        ("stage", {"kind": "number"}, "stage has classes and is no number"),
+        ("bmi", {"kind": "classes", "where": "start_s < 60"}, "no class of bmi is of subjects on"),
+        ("nsrr_agee", {}, "no column 'nsrr_agee'; close to it: nsrr_age"),
         ("site", {"kind": "number"}, "no number"),
         ("colour", {}, "colour"),
         ("stage", {"on": ["eeg"]}, "no features 'eeg'"),
@@ -120,15 +122,20 @@ def test_another_store_must_hold_vectors_of_the_same_weights(path: Path, tmp_pat
         ("stage", {"where": "start_s < 0"}, "no clip to label"),
     ],
 )
-def test_bad_questions_get_one_sentence(
-    path: Path, label: str, asked: dict, sentence: str | None
-) -> None:
+def test_bad_questions_get_one_sentence(path: Path, label: str, asked: dict, sentence: str) -> None:
+    with sleepfm_index.open(path) as store, pytest.raises(QueryError, match=sentence):
+        store.probe(label, **asked)
+
+
+def test_a_class_of_one_subject_is_said(path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        if sentence is None:
-            store.probe(label, **{"on": ["bas"], "replicates": 5, **asked})
-            return
-        with pytest.raises(QueryError, match=sentence):
-            store.probe(label, **asked)
+        names = sorted({r["recording_id"] for r in store.sql("SELECT * FROM clips").to_pylist()})
+        rare = f"stage <> 'N3' OR recording_id = '{names[0]}'"
+        count = len(store.metadata.clip_ids(f"stage = 'N3' AND recording_id = '{names[0]}'"))
+        result = store.probe("stage", on=["bas"], where=rare, replicates=5)
+        assert (
+            f"{count} tested clips are of a class that their probe had no example of" in result.note
+        )
 
 
 def test_two_classes_can_be_picked(path: Path) -> None:

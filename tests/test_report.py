@@ -23,7 +23,7 @@ def test_the_page_loads_nothing_and_says_what_made_it(tmp_path: Path) -> None:
     assert str(tmp_path) not in page
     assert "sleepfm-index evaluate --gallery 10000 --seed 0" in page
     assert "Untrained weights" in page
-    assert page.count("<img") >= 12
+    assert page.count("<img") >= 9
     assert "n<0>" not in page and "n&lt;0&gt;" in page
     assert "private/" in page  # why there are no strips of signal
     for heading in ("Retrieval", "Linear probe: stage", "Linear probe: sdb", "Map of the"):

@@ -218,6 +218,23 @@ def test_qrs_follows_breathing(sleeper: Night) -> None:
     assert np.corrcoef(*steps)[0, 1] < -0.4
 
 
+def test_another_lead_is_the_same_night(night: Night, signals: dict[str, Signal]) -> None:
+    others = render_night(night, "V1")
+    for name, signal in signals.items():
+        if name != "ECG":
+            np.testing.assert_array_equal(others[name].samples, signal.samples)
+    beats = night.beats.at_s[~night.beats.ectopic][5:-5]
+    waves = []
+    for ecg in (signals["ECG"], others["ECG"]):
+        index = np.round(beats * ecg.rate).astype(int)
+        near = np.arange(-int(0.06 * ecg.rate), int(0.06 * ecg.rate))
+        average = ecg.samples[index[:, None] + near].mean(axis=0)
+        waves.append((average - np.median(average)) * np.sign(night.subject.ecg_mv))
+    two, v1 = waves
+    assert two.max() > 2 * -two.min()
+    assert -v1.min() > 1.5 * v1.max() > 0
+
+
 def test_the_heart_shows_in_the_eeg(night: Night, signals: dict[str, Signal]) -> None:
     c3 = signals["C3-M2"]
     index = np.round(night.beats.at_s[5:-5] * c3.rate).astype(int)
@@ -472,6 +489,7 @@ def test_same_seed_same_bytes_and_more_subjects_change_nothing(
         ({"hours": 0.0}, "hours must be"),
         ({"hours": float("nan")}, "hours must be"),
         ({"hours": 25.0}, "hours must be"),
+        ({"lead": "V6"}, "no ECG lead 'V6'"),
         ({"seed": -1}, "seed must be"),
     ],
 )

@@ -22,7 +22,7 @@ from sleepfm.training.recipe import SHORT
 from sleepfm.training.supervised import Labels, supervise
 
 FRACTIONS = {"pretrain": 0.5, "train": 0.25, "valid": 0.25}
-TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2)
+TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2, crop_s=None)
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sleepfm_cli.options import DEFAULT_STORE, CodingOption, Ids, StoreOption
-from sleepfm_cli.render import progress, say, show_table
+from sleepfm_cli.build_progress import BuildProgress, opened_log
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    DEFAULT_WEIGHTS,
+    Backend,
+    BuildEngine,
+    CodingOption,
+    Ids,
+    StoreOption,
+)
+from sleepfm_cli.render import say, show_table
 
 if TYPE_CHECKING:
     from sleepfm_index import BuildReport
-    from sleepfm_index.ingest import Outcome
 
 
 def build(
@@ -20,8 +28,9 @@ def build(
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
     weights: Annotated[
-        str, typer.Option(help="Name or file of the weights; untrained = seeded random ones.")
-    ] = "untrained",
+        str,
+        typer.Option(help="Name or file; demo = trained on simulated nights, or untrained."),
+    ] = DEFAULT_WEIGHTS,
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
@@ -39,7 +48,34 @@ def build(
     ] = False,
     coding: CodingOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
+    backend: Annotated[
+        Backend, typer.Option(help="What runs the encoders; auto = the fastest that is right.")
+    ] = Backend.auto,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Recordings at once; default as cores and memory allow."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Cores to keep busy in all; default all of them.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Clips encoded at a time; default the fastest.")
+    ] = None,
+    engine: Annotated[
+        BuildEngine, typer.Option(help="Who works: this machine, or a Dask cluster.")
+    ] = BuildEngine.local,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="For dask: e.g. tcp://host:8786; default processes of this machine."),
+    ] = None,
+    staging: Annotated[
+        str | None,
+        typer.Option(help="For dask: shared folder or s3://... for rows not yet committed."),
+    ] = None,
+    log_json: Annotated[
+        Path | None,
+        typer.Option("--log-json", help="Add a line of JSON for every recording to this file."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Add recordings to a store; it is made if there is none.
@@ -58,22 +94,39 @@ def build(
         strict=strict,
         coding=None if coding is None else coding.value,
         device=device,
+        backend=backend.value,
+        workers=workers,
         threads=threads,
+        batch_size=batch_size,
+        engine=engine.value,
+        scheduler=scheduler,
+        staging=staging,
+        log_json=log_json,
     )
 
 
-def run(paths: list[Path], store: Path, **options: object) -> None:
-    """Build with a progress bar, then print what was mapped and what was left out."""
+def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **options: Any) -> None:
+    """Build and say how it goes, then print what was mapped and what was left out."""
     import sleepfm_index
 
-    with progress("encoding recordings") as bar:
-
-        def watch(outcome: Outcome, done: int, total: int) -> None:
-            bar.update(bar.task_ids[0], completed=done, total=total)
-            if outcome.status == "failed":
-                say(f"failed: {outcome.file.name}: {outcome.reason}", "red")
-
-        report = sleepfm_index.build(store, paths, watch=watch, **options)  # type: ignore[arg-type]
+    with opened_log(log_json) as log:
+        bar = BuildProgress(log, file_names=options.get("ids") != "hash")
+        try:
+            with bar.shown():
+                report = sleepfm_index.build(store, paths, watch=bar, notice=say, **options)
+        except KeyboardInterrupt:
+            bar.summary(stopped="interrupted")
+            say(
+                f"stopped: {bar.done} of {bar.total or '?'} recordings are done and stay, the one "
+                "in hand was dropped; the same command goes on from there",
+                "yellow",
+            )
+            raise typer.Exit(130) from None
+        except OSError as error:
+            bar.summary(stopped=error.strerror or str(error))
+            say("what was committed stays; when this is mended, the same command goes on", "yellow")
+            raise
+        bar.summary()
     show_report(report)
     added, failed = report.of("added"), report.of("failed")
     if failed and not added and not report.of("already there"):
@@ -82,12 +135,8 @@ def run(paths: list[Path], store: Path, **options: object) -> None:
 
 def show_report(report: BuildReport) -> None:
     """Print what each recording gave, then what was skipped and why."""
-    if not report.weights.trained:
-        say(
-            "UNTRAINED WEIGHTS: a seeded random initialisation, for trying the tool out. "
-            "Neighbours and recall mean nothing.",
-            "bold yellow",
-        )
+    if report.weights.note:
+        say(f"weights {report.weights.name}: {report.weights.note}", "bold yellow")
     added = report.of("added")
     if added:
         show_table(

@@ -10,7 +10,7 @@ import typer
 
 from sleepfm_cli import build as building
 from sleepfm_cli.evaluate import evaluate
-from sleepfm_cli.options import Exclusion, Modality, Target
+from sleepfm_cli.options import DEFAULT_WEIGHTS, Exclusion, Modality, Target
 from sleepfm_cli.query import query
 from sleepfm_cli.render import answers, progress, say
 from sleepfm_cli.sql import sql
@@ -28,7 +28,7 @@ def demo(
     subjects: Annotated[int, typer.Option(min=2, help="How many subjects to simulate.")] = 8,
     hours: Annotated[float, typer.Option(min=0.1, help="Length of each recording.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 0,
-    weights: Annotated[str, typer.Option(help="Name or file of the weights.")] = "untrained",
+    weights: Annotated[str, typer.Option(help="Name or file of the weights.")] = DEFAULT_WEIGHTS,
 ) -> None:
     """Simulate a small cohort, build a store from its files, and ask it a few questions."""
     from sleepfm.simulate import simulate_cohort

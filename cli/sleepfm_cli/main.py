@@ -14,12 +14,14 @@ from sleepfm_cli.compact import compact
 from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
+from sleepfm_cli.export import export
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
 from sleepfm_cli.plan import plan
 from sleepfm_cli.predict import predict
 from sleepfm_cli.pretrain import pretrain
 from sleepfm_cli.probe import probe
+from sleepfm_cli.publish import publish
 from sleepfm_cli.query import query
 from sleepfm_cli.reindex import reindex
 from sleepfm_cli.render import say
@@ -28,6 +30,7 @@ from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
+from sleepfm_cli.supervise import supervise
 from sleepfm_cli.threads import announce
 from sleepfm_cli.verify import verify
 from sleepfm_cli.weights import weights
@@ -44,7 +47,8 @@ app = typer.Typer(
 
 VERBS = (
     *(demo, scan, build, query, sql, info),
-    *(evaluate, probe, knn, predict, report),
+    *(evaluate, probe, knn, supervise, predict, report),
+    *(export, publish),
     *(delete, compact, plan, reindex, verify, snapshots, restore),
     *(simulate, pretrain),
 )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
 ]
-DEFAULT_STORE = Path("sleepfm-store")
+DEFAULT_STORE: Final = Path("sleepfm-store")
+DEFAULT_WEIGHTS: Final = "demo"
 
 
 class Format(enum.StrEnum):
@@ -34,6 +35,15 @@ IndexOption = Annotated[
     str | None,
     typer.Option("--index", help="A kind of index for every target: exact, IVF8192,SQ4 ..."),
 ]
+UriOption = Annotated[
+    str,
+    typer.Option(
+        "--uri",
+        envvar="SLEEPFM_MILVUS_URI",
+        help="http://host:19530, or a file ending in .db for milvus-lite.",
+    ),
+]
+CollectionOption = Annotated[str, typer.Option(help="Name of the collection.")]
 
 
 class Modality(enum.StrEnum):
@@ -61,11 +71,33 @@ class Exclusion(enum.StrEnum):
     none = "none"
 
 
+class BuildEngine(enum.StrEnum):
+    """Who works on recordings."""
+
+    local = "local"
+    dask = "dask"
+
+
+class Engine(enum.StrEnum):
+    """Who answers."""
+
+    local = "local"
+    milvus = "milvus"
+
+
 class Ids(enum.StrEnum):
     """How recordings are named in the store."""
 
     stem = "stem"
     hash = "hash"
+
+
+class Backend(enum.StrEnum):
+    """What runs the encoders."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
 
 
 class Coding(enum.StrEnum):

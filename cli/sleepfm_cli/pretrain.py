@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sleepfm_cli.options import listed
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
@@ -48,6 +49,9 @@ def pretrain(
     ],
     out: Annotated[Path, typer.Option(help="The weights file; log and splits lie beside it.")],
     objective: Annotated[Objective, typer.Option()] = Objective.leave_one_out,
+    on: Annotated[
+        str | None, typer.Option(help="Only these modalities, e.g. bas,ecg; default all there are.")
+    ] = None,
     recipe: Annotated[
         RecipeName,
         typer.Option(help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs."),
@@ -64,6 +68,10 @@ def pretrain(
     dropout: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
     together: Annotated[
         int | None, typer.Option(min=1, help="Clips of one night in a batch together.")
+    ] = None,
+    crop_s: Annotated[
+        float | None,
+        typer.Option(min=1, help="Train on windows of this many seconds; default the recipe's."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of weights, splits and order; default 0.")
@@ -100,6 +108,7 @@ def pretrain(
     """
     from sleepfm.contract import CONTRACTS
     from sleepfm.encoders.inference import choose_device
+    from sleepfm.modality import Modality
     from sleepfm.training.loop import choose_precision
     from sleepfm.training.pretrain import Data
     from sleepfm.training.pretrain import pretrain as train
@@ -113,6 +122,7 @@ def pretrain(
         "lr": lr,
         "dropout": dropout,
         "together": together,
+        "crop_s": crop_s,
         "seed": seed,
     }
     settings = replace(RECIPES[recipe.value], **{k: v for k, v in asked.items() if v is not None})
@@ -125,6 +135,9 @@ def pretrain(
         substitute=substitute,
         description=describe,
     )
+    known = [m.value for m in Modality]
+    if any(name not in known for name in listed(on) or ()):
+        raise typer.BadParameter(f"--on takes some of {', '.join(known)}, parted by commas")
     place = choose_device(device)
     numbers = str(choose_precision(place, precision.value)).removeprefix("torch.")
     say(f"training {objective.value} on {place.type} in {numbers}, recipe {recipe.value}")
@@ -137,6 +150,7 @@ def pretrain(
             out,
             objective.value,
             settings,
+            modalities=[Modality(name) for name in listed(on) or known],
             device=device,
             precision=precision.value,
             threads=threads,

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    CollectionOption,
+    Engine,
     Exclusion,
     Format,
     FormatOption,
     StoreOption,
     Target,
+    UriOption,
     WhereOption,
 )
 from sleepfm_cli.render import clock, say, show_arrow, show_table, stream_arrow
+
+if TYPE_CHECKING:
+    from sleepfm_index import Result, Store
 
 
 def query(
@@ -54,6 +60,15 @@ def query(
     weights: Annotated[
         str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="Who answers: this store, or where it was published to.")
+    ] = Engine.local,
+    uri: UriOption = "",
+    collection: CollectionOption = "sleepfm_clips",
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -61,36 +76,25 @@ def query(
 
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
-    import sleepfm_index
-
-    search: dict[str, Any] = {
-        "k": k,
-        "where": where,
-        "exclude": exclude.value,
-        "spread": spread,
-        "exact": exact,
-    }
+    if plot is not None and (file is not None or every or engine is not Engine.local):
+        raise typer.BadParameter("--plot needs one clip of the store, by --clip or --recording")
+    if plot is not None and "," in modality:
+        raise typer.BadParameter("--plot shows one modality")
+    if engine is not Engine.local and (every or exact or spread):
+        raise typer.BadParameter("--all, --exact and --spread are answered by the store itself")
+    question: dict[str, Any] = {"to": to.value, "k": k, "where": where, "exclude": exclude.value}
     if every:
         if recording is None or (clip, file, at) != (None, None, None):
             raise typer.BadParameter("--all goes with --recording alone")
-        with sleepfm_index.open(store) as opened:
-            reader = opened.query_many(modality, to=to.value, recording=recording, **search)
-            stream_arrow(reader, format)
-            say((reader.schema.metadata or {}).get(b"note", b"").decode())
+        question |= {"recording": recording, "spread": spread, "exact": exact}
+        _stream(store, modality, question, format)
         return
-    with sleepfm_index.open(store) as opened:
-        result = opened.query(
-            modality,
-            to=to.value,
-            clip=clip,
-            recording=recording,
-            file=file,
-            at=at,
-            weights=weights,
-            **search,
-        )
-        trained = opened.manifest.weights.trained
-        files = opened.files()
+    question |= {"clip": clip, "recording": recording, "file": file, "at": at, "weights": weights}
+    if engine is Engine.local:
+        question |= {"spread": spread, "exact": exact}
+        result, trained, files = _ask_store(store, modality, question, plot)
+    else:
+        result, trained, files = _ask_milvus(uri, collection, store, modality, question)
     if format is not Format.table:
         show_arrow(result.table, format)
         return
@@ -117,3 +121,50 @@ def query(
         for file, row in zip(named, rows, strict=True):
             row.append(file.name if file else None)
     show_table(rows, columns)
+
+
+Answer = tuple["Result", bool, dict[str, Path]]
+"""Rows, whether the weights were ever trained, and the files of recordings where known."""
+
+
+def _stream(store: Path, modality: str, question: dict[str, Any], format: Format) -> None:  # noqa: A002
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        reader = opened.query_many(modality, **question)
+        stream_arrow(reader, format)
+        say((reader.schema.metadata or {}).get(b"note", b"").decode())
+
+
+def _ask_store(store: Path, modality: str, question: dict[str, Any], plot: Path | None) -> Answer:
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        result = opened.query(modality, **question)
+        if plot is not None:
+            _draw(opened, result, modality, question, plot)
+        return result, opened.manifest.weights.trained, opened.files()
+
+
+def _draw(
+    opened: Store, result: Result, modality: str, question: dict[str, Any], plot: Path
+) -> None:
+    from sleepfm_index.evaluation import plots
+    from sleepfm_index.evaluation.strips import neighbour_strips
+    from sleepfm_index.query import clip_at
+
+    clip = question["clip"]
+    if clip is None:
+        clip = clip_at(opened, question["recording"] or "", question["at"] or "")
+    plots.save(neighbour_strips(opened, clip, result, modality, question["to"]), plot)
+
+
+def _ask_milvus(
+    uri: str, collection: str, store: Path, modality: str, question: dict[str, Any]
+) -> Answer:
+    import sleepfm_index
+
+    if not uri:
+        raise typer.BadParameter("--engine milvus needs --uri: where the store was published to")
+    with sleepfm_index.Served(uri, collection, store=store) as served:
+        return served.query(modality, **question), served.about.weights.trained, {}

@@ -19,9 +19,6 @@ def report(
     seed: SeedOption = 0,
     replicates: ReplicatesOption = 500,
     map_: Annotated[str, typer.Option("--map", help="Map of embeddings: pca or umap.")] = "pca",
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="As at the build, for the strips of signal.")
-    ] = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write one self-contained page with all tables and figures and what made them."""
@@ -36,6 +33,5 @@ def report(
             seed=seed,
             replicates=replicates,
             map_method=map_,
-            substitute=substitute,
         )
     answers().print(str(path), markup=False, soft_wrap=True)

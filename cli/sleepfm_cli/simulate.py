@@ -15,6 +15,7 @@ def simulate(
     subjects: Annotated[int, typer.Option(help="How many subjects, one night each.")] = 8,
     hours: Annotated[float, typer.Option(help="Length of each night.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    lead: Annotated[str, typer.Option(help="Lead of the ECG: II or V1.")] = "II",
 ) -> None:
     """Write simulated nights: EDF+ with stages and events, and subjects.csv."""
     from sleepfm.simulate import simulate_cohort
@@ -25,6 +26,7 @@ def simulate(
             subjects=subjects,
             hours=hours,
             seed=seed,
+            lead=lead,
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     say(f"{len(paths)} simulated nights and subjects.csv are in {folder}")

@@ -30,7 +30,10 @@ from sleepfm_index.store import Store
 if TYPE_CHECKING:
     from sleepfm_index.compaction import Compaction, compact
     from sleepfm_index.deletion import Deletion, delete
+    from sleepfm_index.exporting import Exported, export
     from sleepfm_index.ingest import BuildReport, build
+    from sleepfm_index.milvus.publishing import Published, publish
+    from sleepfm_index.milvus.served import Served
     from sleepfm_index.planning import Plan, plan
     from sleepfm_index.restoring import restore
     from sleepfm_index.verification import Verification, verify
@@ -41,10 +44,13 @@ __all__ = [
     "CommitConflict",
     "Compaction",
     "Deletion",
+    "Exported",
     "FormatError",
     "Plan",
+    "Published",
     "QueryError",
     "Result",
+    "Served",
     "Snapshot",
     "SnapshotGone",
     "Store",
@@ -55,8 +61,10 @@ __all__ = [
     "build",
     "compact",
     "delete",
+    "export",
     "open",
     "plan",
+    "publish",
     "reindex",
     "restore",
     "snapshots",
@@ -93,6 +101,11 @@ _LATER = {
     "delete": "deletion",
     "Plan": "planning",
     "plan": "planning",
+    "Exported": "exporting",
+    "export": "exporting",
+    "Published": "milvus.publishing",
+    "publish": "milvus.publishing",
+    "Served": "milvus.served",
     "reindex": "writer",
     "restore": "restoring",
     "Verification": "verification",

@@ -1,66 +1,51 @@
-"""A folder of recordings becomes a store: read, cut, encode, commit, one recording at a time."""
+"""A folder of recordings becomes a store: read, cut, encode, commit, one recording at a time.
+
+What is done with one recording is :func:`sleepfm_index.work.rows_of`. It is done here, or by
+processes side by side; the commits are made here, in the order of the files, so that a store does
+not depend on how many worked on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sleepfm.errors import RecordingError, SleepFMError
-from sleepfm.modality import Modality
+from sleepfm.encoders.choice import Options, choose, cores
+from sleepfm.errors import RecordingError
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.annotations import Coding
-from sleepfm.recordings.telling import telling
-from sleepfm_index import private
-from sleepfm_index.errors import QueryError
+from sleepfm_index import cluster, private, workers
+from sleepfm_index.cluster import Cluster
+from sleepfm_index.machine import free_memory
 from sleepfm_index.manifest import WeightsIdentity
 from sleepfm_index.preparation import Preparation
-from sleepfm_index.rows import segment_rows
 from sleepfm_index.store import Store
-from sleepfm_index.subjects import Subjects, no_subjects, read_subjects
+from sleepfm_index.subjects import no_subjects, read_subjects
+from sleepfm_index.work import (
+    Clock,
+    Job,
+    Outcome,
+    Plan,
+    Rows,
+    Status,
+    encoder_of,
+    identity_of,
+    refusal,
+    rows_of,
+)
 from sleepfm_index.writer import Writer
 
-if TYPE_CHECKING:
-    from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.weights import Weights
+__all__ = ["BuildReport", "Outcome", "Status", "build"]
 
-Status = Literal["added", "already there", "left out", "failed"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one file.
-
-    Parameters
-    ----------
-    file : Path
-        The file.
-    status : {"added", "already there", "left out", "failed"}
-    reason : str
-        Why it was left out or failed; one sentence.
-    recording_id : str
-    clips : int
-        Clips added.
-    slots : dict of str to str
-        Slot to channel, for what was read.
-    unmatched : tuple of str
-        Channels that no slot took.
-    warnings : tuple of str
-        What was odd but readable.
-    """
-
-    file: Path
-    status: Status
-    reason: str = ""
-    recording_id: str = ""
-    clips: int = 0
-    slots: dict[str, str] | None = None
-    unmatched: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+_NIGHT_BYTES = 3 << 29
+"""Memory of a worker: 1.5 GB hold the clips of 10 h, the channels in hand, and the encoders."""
+_WORTH_BYTES = 1 << 28
+"""A process of its own, which takes seconds to start, is for at least so much of recordings."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +70,7 @@ def build(
     store: str | Path,
     paths: Iterable[str | Path],
     *,
-    weights: str = "untrained",
+    weights: str = "demo",
     subjects: str | Path | None = None,
     ids: Literal["stem", "hash"] = "stem",
     substitute: bool = False,
@@ -94,6 +79,13 @@ def build(
     coding: Coding | None = None,
     device: str = "auto",
     threads: int | None = None,
+    backend: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    engine: Literal["local", "dask"] = "local",
+    scheduler: str | None = None,
+    staging: str | None = None,
+    notice: Callable[[str], None] | None = None,
     watch: Callable[[Outcome, int, int], None] | None = None,
 ) -> BuildReport:
     """Add recordings to a store, which is made if there is none.
@@ -109,7 +101,7 @@ def build(
     paths : iterable of path
         Recordings, folders, globs or cohort lists.
     weights : str
-        Name or path of the weights.
+        Name or path of the weights; ``demo`` come with the package, trained on simulated nights.
     subjects : path, optional
         subjects.csv.
     ids : {"stem", "hash"}
@@ -125,7 +117,23 @@ def build(
     device : str
         Where the encoders run: ``auto``, ``cpu``, ``cuda``, ``mps``.
     threads : int, optional
-        Threads of the encoders; by default all cores.
+        Cores to keep busy, shared by the workers; by default all that this process may use.
+    backend : {"auto", "torch", "openvino"}
+        What runs the encoders; ``auto`` takes the fastest that passes a check at the start.
+    batch_size : int, optional
+        Clips encoded at a time; by default what is fastest.
+    workers : int, optional
+        Recordings read and encoded at once, one in memory each; more than one are processes of
+        their own. By default as many as cores, memory and the recordings make worth while.
+    engine : {"local", "dask"}
+        Who works on the recordings: this machine, or a Dask cluster (docs/cluster.md).
+    scheduler : str, optional
+        For Dask: the address of the site's scheduler; without one, processes of this machine.
+    staging : str, optional
+        For Dask: a folder or URI (``s3://bucket/folder``) where workers leave their rows until they
+        are committed; by default ``staging`` in the store's folder.
+    notice : callable, optional
+        Called with one sentence that a person should read at the start: what encodes, and why.
     watch : callable, optional
         Called after each file with (outcome, files done, files in all).
 
@@ -153,108 +161,112 @@ def build(
         )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
     loaded = load_weights(weights)
-    identity = identity_of(loaded)
     preparation = Preparation(
         loaded.contract, substitute, None if channels is None else Path(channels), strict, coding
     )
+    count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
-    with Writer(Path(store), identity, loaded.contract) as writer:
-        worker = _Worker(writer, loaded, preparation, cohort, ids, device, threads)
-        for done, file in enumerate(found.recordings, start=1):
-            outcomes.append(worker.add(file))
-            if watch is not None:
-                watch(outcomes[-1], done, len(found.recordings))
-        writer.reindex()
-    return BuildReport(Path(store), identity, tuple(outcomes))
-
-
-class _Worker:
-    """Takes one file after another into the store; the encoder is made when first needed."""
-
-    def __init__(
-        self,
-        writer: Writer,
-        weights: Weights,
-        preparation: Preparation,
-        subjects: Subjects,
-        ids: str,
-        device: str,
-        threads: int | None,
-    ) -> None:
-        self._writer = writer
-        self._identity = identity_of(weights)
-        self._preparation = preparation
-        self._subjects = subjects
-        self._ids = ids
-        self._encoder = _LazyEncoder(weights, device, threads)
-        with Store(writer.path) as store:
-            names = store.sql("SELECT recording_id FROM recordings").table["recording_id"]
-            self._taken = set(names.to_pylist())
-
-    def add(self, file: RecordingFile) -> Outcome:
-        """Read, cut, encode and commit one recording; a bad one changes nothing."""
-        try:
-            recording = self._preparation.read(file.path, file.annotations)
-            key = self._preparation.key(recording, self._identity)
-            if key in self._writer.manifest.sources:
-                return Outcome(file.path, "already there")
-            if key in self._writer.manifest.withdrawn:
-                return Outcome(file.path, "left out", "it was deleted from this store")
-            name = self._name(file.stem)
-            channels, clips = self._preparation.cut(recording)
-            vectors = {m: self._encoder.encode(m, x) for m, x in clips.signals.items()}
-        except (SleepFMError, OSError) as error:
-            return Outcome(file.path, "failed", str(error))
-        except Exception as error:  # one odd file must not cost the others
-            return Outcome(file.path, "failed", f"unexpected {type(error).__name__}: {error}")
-        rows = segment_rows(key, name, recording, channels, clips, vectors, self._subjects)
-        private.remember_file(self._writer.path, name, file.path)
-        self._writer.append(rows)
-        self._taken.add(name)
-        return Outcome(
-            file.path,
-            "added",
-            recording_id=name,
-            clips=len(clips),
-            slots={slot: " - ".join(m.labels) for slot, m in channels.slots.items()},
-            unmatched=channels.unmatched,
-            warnings=(
-                *self._telling(file.stem),
-                *recording.warnings,
-                *channels.warnings,
-                *clips.warnings,
-            ),
+    with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
+        plan = Plan(
+            loaded,
+            Options(backend, device, threads, batch_size),
+            preparation,
+            cohort,
+            present=writer.manifest.sources,
+            withdrawn=frozenset(writer.manifest.withdrawn),
+            taken=frozenset(_recording_ids(writer.path)),
+            tell_names=ids == "stem",
         )
-
-    def _telling(self, stem: str) -> tuple[str, ...]:
-        looks = telling(stem) if self._ids == "stem" else None
-        return (f"the name looks like {looks}: consider --ids hash",) if looks else ()
-
-    def _name(self, stem: str) -> str:
-        name = private.hashed_id(self._writer.path, stem) if self._ids == "hash" else stem
-        if name in self._taken:
-            raise QueryError(
-                f"another recording named {stem} is already in the store; rename this file, or "
-                "delete the other one first"
-            )
-        return name
-
-
-class _LazyEncoder:
-    def __init__(self, weights: Weights, device: str, threads: int | None) -> None:
-        self._arguments = (weights, device, threads)
-        self._encoder: Encoder | None = None
-
-    def encode(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self._encoder is None:
-            from sleepfm.encoders.inference import Encoder
-
-            weights, device, threads = self._arguments
-            self._encoder = Encoder(weights, device=device, threads=threads)
-        return self._encoder.encode(modality, clips)
+        jobs = [Job(file, _name(writer.path, file.stem, ids)) for file in found.recordings]
+        taken = set(plan.taken)
+        tell = notice or (lambda _: None)
+        if engine == "dask":
+            place = staging or str(writer.path / "staging")
+            own = Cluster(scheduler, place, writer.manifest.uuid, count)
+            work: Generator[Rows] = cluster.worked(plan, jobs, own, tell)
+        else:
+            work = _worked(plan, jobs, count, tell)
+        with closing(work) as worked:
+            for done, (job, rows) in enumerate(zip(jobs, worked, strict=True), start=1):
+                with _uninterrupted():
+                    outcomes.append(_commit(writer, job, rows, taken))
+                if watch is not None:
+                    watch(outcomes[-1], done, len(jobs))
+        writer.reindex()
+    return BuildReport(Path(store), identity_of(loaded), tuple(outcomes))
 
 
-def identity_of(weights: Weights) -> WeightsIdentity:
-    """Give what a manifest keeps of weights."""
-    note = "" if weights.trained else "UNTRAINED: a seeded random initialisation"
-    return WeightsIdentity(weights.name, weights.sha256, weights.trained, note)
+def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None) -> int:
+    """How many recordings to work on at once: as cores, memory and the recordings allow."""
+    size = sum(f.path.stat().st_size for f in files if f.path.is_file())
+    most = min(threads or cores(), free_memory() // _NIGHT_BYTES, size // _WORTH_BYTES)
+    return max(1, int(most))
+
+
+def _worked(
+    plan: Plan, jobs: list[Job], count: int, notice: Callable[[str], None]
+) -> Generator[Rows]:
+    """Give the rows of every job in order, worked out here or by ``count`` processes."""
+    if count == 1 or len(jobs) < 2:
+        told = False
+        for job in jobs:
+            rows = rows_of(plan, job)
+            if rows.data is not None and not told:
+                notice(encoder_of(plan).why)
+                told = True
+            yield rows
+        return
+    # Chosen once for all, on an idle machine.
+    choice = choose(plan.weights, plan.running)
+    notice(f"{choice.why}; {count} workers")
+    threads = max(1, (plan.running.threads or cores()) // count)
+    running = replace(plan.running, checked=choice.name, threads=threads)
+    del choice
+    with closing(workers.answers(rows_of, replace(plan, running=running), jobs, count)) as found:
+        for job, rows in zip(jobs, found, strict=True):
+            died = isinstance(rows, workers.Died)
+            yield Rows(Outcome(job.file.path, "failed", rows.why)) if died else rows
+
+
+def _commit(writer: Writer, job: Job, rows: Rows, taken: set[str]) -> Outcome:
+    """Commit what a job gave, unless another of this build has the same content or name."""
+    if rows.data is None:
+        return rows.outcome
+    held = writer.manifest
+    refused = refusal(
+        job.file.path, rows.key, job.recording_id, held.sources, held.withdrawn, taken
+    )
+    if refused is not None:
+        return refused
+    clock = Clock()
+    with clock("commit"):
+        private.remember_file(writer.path, job.recording_id, job.file.path)
+        writer.append(rows.data)
+    taken.add(job.recording_id)
+    return replace(rows.outcome, seconds=rows.outcome.seconds | clock.seconds)
+
+
+def _recording_ids(store: Path) -> list[str]:
+    with Store(store) as opened:
+        names: list[str] = opened.sql("SELECT recording_id FROM recordings").table[0].to_pylist()
+    return names
+
+
+def _name(store: Path, stem: str, ids: str) -> str:
+    return private.hashed_id(store, stem) if ids == "hash" else stem
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until a commit, which takes a moment, is whole."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked: list[object] = []
+    before = signal.signal(signal.SIGINT, lambda *_: asked.append(None))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt

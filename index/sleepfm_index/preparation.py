@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from sleepfm.clips import Clips, cut_clips
 from sleepfm.contract import Contract
@@ -14,6 +15,8 @@ from sleepfm.recordings.channels import ChannelMap, match_channels
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.disk import fingerprint
 from sleepfm_index.manifest import WeightsIdentity
+
+_DIGITS: Final = 32
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,24 @@ class Preparation:
         return channels, cut_clips(recording, channels, self.contract, strict=self.strict)
 
     def key(self, recording: Recording, weights: WeightsIdentity) -> str:
-        """Content key: SHA-256 over (sources, contract, weights, choice of channels)."""
-        parts = [fingerprint(source).sha256 for source in recording.sources]
-        parts += [self.contract.sha256, weights.sha256, f"substitute={self.substitute}"]
+        """Content key: what was recorded, then how it became vectors, 32 hexadecimal digits each.
+
+        The first half is SHA-256 over the sources, cut; the second over contract, weights and the
+        options that decide what is read from the sources.
+        """
+        how = [self.contract.sha256, weights.sha256, f"substitute={self.substitute}"]
         if self.channels is not None:
-            parts.append(fingerprint(self.channels).sha256)
+            how.append(fingerprint(self.channels).sha256)
         if self.coding is not None:
-            parts.append(f"coding={self.coding}")
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+            how.append(f"coding={self.coding}")
+        what = [fingerprint(source).sha256 for source in recording.sources]
+        return _half(what) + _half(how)
+
+
+def recorded(key: str) -> str:
+    """Give the part of a content key that stands for the recording itself."""
+    return key[:_DIGITS]
+
+
+def _half(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:_DIGITS]

@@ -52,8 +52,13 @@ def files(store: Path) -> dict[str, Path]:
 def hashed_id(store: Path, stem: str) -> str:
     """Give the recording id that stands for a file's stem: an HMAC-SHA-256 under the store's key.
 
-    The key is made when first asked for. Without it nobody can tell which stem an id stands for.
+    Without the key nobody can tell which stem an id stands for.
     """
+    return hmac.new(key(store), stem.encode(), hashlib.sha256).hexdigest()[:20]
+
+
+def key(store: Path) -> bytes:
+    """Give the store's key, 32 random bytes; it is made when first asked for."""
     make_folder(store / FOLDER)
     path = store / FOLDER / _KEY
     if not path.exists():
@@ -64,7 +69,7 @@ def hashed_id(store: Path, stem: str) -> str:
         finally:
             os.close(handle)
         sync_folder(path.parent)
-    return hmac.new(path.read_bytes(), stem.encode(), hashlib.sha256).hexdigest()[:20]
+    return path.read_bytes()
 
 
 def keep_files(store: Path, recording_ids: set[str]) -> None:

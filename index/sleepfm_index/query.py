@@ -210,7 +210,10 @@ def _vector(
 ) -> tuple[NDArray[np.float32], _Origin]:
     if asked.file is not None:
         return _encoded(store, asked, modalities)
-    clip = asked.clip if asked.clip is not None else _clip_at(store, asked)
+    clip = asked.clip
+    if clip is None:
+        assert asked.recording is not None and asked.at is not None
+        clip = clip_at(store, asked.recording, asked.at)
     row = store.metadata.rows(np.array([clip]))
     if not row.num_rows:
         raise QueryError(f"no clip {clip} in this store; {_range(store)}")
@@ -237,18 +240,24 @@ def _range(store: Store) -> str:
     return f"clip ids run from 0 to {store.manifest.next_clip_id - 1}"
 
 
-def _clip_at(store: Store, asked: Question) -> int:
-    assert asked.recording is not None and asked.at is not None
-    name = asked.recording.replace("'", "''")
+def clip_at(store: Store, recording: str, at: str) -> int:
+    """Give the clip of a recording that covers a time, as in :class:`Question`.
+
+    Raises
+    ------
+    QueryError
+        If there is no such recording, or no clip covers the time.
+    """
+    name = recording.replace("'", "''")
     clips = store.metadata.select(
         f"SELECT clip_id, start_s, clock FROM clips WHERE recording_id = '{name}' ORDER BY start_s"
     )
     if not clips.num_rows:
-        raise QueryError(f"no recording {asked.recording!r} in this store")
+        raise QueryError(f"no recording {recording!r} in this store")
     starts = clips["start_s"].to_numpy()
     clock = clips["clock"].to_numpy() if clips["clock"].null_count == 0 else None
-    at = clip_position(asked.at, starts, clock, store.manifest.contract.clip_seconds)
-    return int(clips["clip_id"][at].as_py())
+    place = clip_position(at, starts, clock, store.manifest.contract.clip_seconds)
+    return int(clips["clip_id"][place].as_py())
 
 
 def _encoded(

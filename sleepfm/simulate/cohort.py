@@ -13,6 +13,7 @@ from typing import Final
 
 from sleepfm.errors import SimulationError
 from sleepfm.simulate.edf import to_edf
+from sleepfm.simulate.heart import LEADS
 from sleepfm.simulate.hypnogram import EPOCH_S
 from sleepfm.simulate.night import Night, simulate_night
 
@@ -37,6 +38,7 @@ def simulate_cohort(
     subjects: int = 8,
     hours: float = 1.0,
     seed: int = 0,
+    lead: str = "II",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write a simulated cohort: ``sim-0001.edf`` and so on (EDF+), and ``subjects.csv``.
@@ -56,6 +58,8 @@ def simulate_cohort(
         Length of each night in hours, rounded to whole epochs of 30 s; up to 24.
     seed : int
         Seed of the cohort, >= 0; the same seed and hours give the same bytes.
+    lead : {"II", "V1"}
+        Of the ECG; all else of a night stays the same.
     progress : callable, optional
         Called as ``progress(done, subjects)`` before the first and after each subject.
 
@@ -71,6 +75,8 @@ def simulate_cohort(
         that is not from a cohort of this seed.
     """
     epochs = _check(subjects, hours, seed)
+    if lead not in LEADS:
+        raise SimulationError(f"no ECG lead {lead!r}; choose from {', '.join(LEADS)}")
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +88,7 @@ def simulate_cohort(
             night = simulate_night(seed, number, epochs)
             paths.append(folder / f"sim-{number:04d}.edf")
             with _replacing(paths[-1]) as temporary:
-                to_edf(night).write(temporary)
+                to_edf(night, lead).write(temporary)
             known[paths[-1].stem] = _row(night, paths[-1].stem)
         with _replacing(folder / "subjects.csv") as temporary:
             _write_rows(temporary, known)

@@ -17,10 +17,10 @@ _EVENT_WORDS: Final = ("Hypopnea", "Obstructive apnea", "Central apnea", "Mixed 
 _RANGE: Final = {"uV": (-1000.0, 1000.0), "mV": (-5.0, 5.0), "%": (0.0, 102.3)}
 
 
-def to_edf(night: Night) -> edfio.Edf:
+def to_edf(night: Night, lead: str = "II") -> edfio.Edf:
     """Render a night into an EDF+ file in memory: signals, hypnogram and events."""
     subject = night.subject
-    signals = render_night(night)
+    signals = render_night(night, lead)
     hour, rest = divmod(subject.start_s, 3600)
     return edfio.Edf(
         [_edf_signal(name, signals.pop(name)) for name in list(signals)],

@@ -47,6 +47,21 @@ class Beats:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """How high each wave stands in a lead, relative to lead II."""
+
+    p: float = 1.0
+    q: float = 1.0
+    r: float = 1.0
+    s: float = 1.0
+    t: float = 1.0
+
+
+LEADS: Final = {"II": Lead(), "V1": Lead(p=0.4, q=0.0, r=0.25, s=4.0, t=-0.3)}
+"""V1: a small R before a deep S, no Q, a flat or inverted T; sizes chosen (docs/simulation.md)."""
+
+
+@dataclass(frozen=True)
 class Drive:
     """What moves the heart besides breathing, on the grid (depth and infraslow: SD 1)."""
 
@@ -140,6 +155,7 @@ def ecg(
     breathing: Breathing,
     movement: Floats,
     tone: Floats,
+    lead: Lead = LEADS["II"],
 ) -> NDArray[np.float32]:
     """Electrocardiogram in mV at the ECG's rate: waves as Gaussians (McSharry et al. 2003)."""
     rng = streams("noise ECG")
@@ -147,8 +163,8 @@ def ecg(
     n = len(movement)
     samples = n * rate // GRID_HZ
     signal = np.zeros(samples, np.float32)
-    add_qrs(signal, rate, beats, subject, subject.ecg_mv)
-    add_p_and_t(signal, rate, beats, subject)
+    add_qrs(signal, rate, beats, subject, subject.ecg_mv, lead)
+    add_p_and_t(signal, rate, beats, subject, lead)
     t, grid = times(samples, rate), times(n, GRID_HZ)
     wander = 0.07 * breathing.chest + 0.06 * drift(rng, n, 8.0)
     signal += np.interp(t, grid, wander).astype(np.float32)
@@ -161,34 +177,45 @@ def ecg(
 
 
 def add_qrs(
-    signal: NDArray[np.float32], rate: float, beats: Beats, subject: Subject, size: float
+    signal: NDArray[np.float32],
+    rate: float,
+    beats: Beats,
+    subject: Subject,
+    size: float,
+    lead: Lead = LEADS["II"],
 ) -> None:
     """Add the QRS complexes, in place; ``size`` is the R wave's height in the signal's unit."""
     height = size * beats.size
     for which, factor, width in ((~beats.ectopic, 1.0, 1.0), (beats.ectopic, 1.5, 3.2)):
         width *= subject.qrs_width
         reach = 0.07 * width
-        wave = _qrs(subject, factor * height[which], width)
+        wave = _qrs(subject, factor * height[which], width, lead)
         stamp(signal, rate, beats.at_s[which], (reach, reach), wave)
 
 
-def _qrs(subject: Subject, height: Floats, width: float) -> Shape:
+def _qrs(subject: Subject, height: Floats, width: float, lead: Lead) -> Shape:
     def wave(tau: Floats, k: NDArray[np.intp]) -> Floats:
         t = tau / width
-        q = subject.q_share * np.exp(-0.5 * ((t + 0.026) / 0.009) ** 2)
-        r = np.exp(-0.5 * (t / 0.011) ** 2)
-        s = subject.s_share * np.exp(-0.5 * ((t - 0.027) / 0.010) ** 2)
+        q = lead.q * subject.q_share * np.exp(-0.5 * ((t + 0.026) / 0.009) ** 2)
+        r = lead.r * np.exp(-0.5 * (t / 0.011) ** 2)
+        s = lead.s * subject.s_share * np.exp(-0.5 * ((t - 0.027) / 0.010) ** 2)
         return np.asarray(height[k, None] * (r - q - s))
 
     return wave
 
 
-def add_p_and_t(signal: NDArray[np.float32], rate: float, beats: Beats, subject: Subject) -> None:
+def add_p_and_t(
+    signal: NDArray[np.float32],
+    rate: float,
+    beats: Beats,
+    subject: Subject,
+    lead: Lead = LEADS["II"],
+) -> None:
     """Add P waves, the ST level and T waves, in place; the T wave follows the R-R (Bazett)."""
     sign = np.sign(subject.ecg_mv)
     stretch = np.sqrt(np.clip(beats.rr_s, 0.45, 1.6))
-    p = np.where(beats.ectopic, 0.0, sign * subject.p_mv)
-    t = np.where(beats.ectopic, -1.3, 1.0) * sign * subject.t_mv * beats.size
+    p = np.where(beats.ectopic, 0.0, sign * lead.p * subject.p_mv)
+    t = np.where(beats.ectopic, -1.3, 1.0) * sign * lead.t * subject.t_mv * beats.size
 
     def wave(tau: Floats, which: NDArray[np.intp]) -> Floats:
         s = stretch[which, None]

@@ -22,7 +22,7 @@ from sleepfm.simulate.events import (
     phasic_rem,
 )
 from sleepfm.simulate.grid import drift, rhythm
-from sleepfm.simulate.heart import Beats, Drive, beat, ecg
+from sleepfm.simulate.heart import LEADS, Beats, Drive, beat, ecg
 from sleepfm.simulate.hypnogram import EPOCH_S, W, draw_hypnogram, stage_weights
 from sleepfm.simulate.respiration import Breathing, belt, breathe, find_desaturations, oximeter
 from sleepfm.simulate.streams import Streams
@@ -154,8 +154,11 @@ def _near(
     return np.asarray((np.abs(at[:, None] - others) <= within_s).any(axis=1))
 
 
-def render_night(night: Night) -> dict[str, Signal]:
-    """Signals of a night by channel name, in the order of a recorder's montage."""
+def render_night(night: Night, lead: str = "II") -> dict[str, Signal]:
+    """Signals of a night by channel name, in the order of a recorder's montage.
+
+    ``lead`` is that of the ECG, one of :data:`sleepfm.simulate.heart.LEADS`.
+    """
     subject, streams = night.subject, night.streams
     movement = night.state.movement
     signals = {
@@ -164,7 +167,9 @@ def render_night(night: Night) -> dict[str, Signal]:
             streams, subject, night.state, night.breathing, night.beats
         ).items()
     }
-    heart = ecg(streams, subject, night.beats, night.breathing, movement, night.state.tone)
+    heart = ecg(
+        streams, subject, night.beats, night.breathing, movement, night.state.tone, LEADS[lead]
+    )
     signals["ECG"] = Signal(heart, subject.ecg_rate, "mV")
     for name in ("CHEST", "ABD"):
         samples = belt(

@@ -40,6 +40,11 @@ class Batch:
     present: Tensor | None
     labels: Tensor
 
+    def window(self, start: int, stop: int) -> Batch:
+        """Give the same samples of every clip and modality, as a view."""
+        signals = {m: x[..., start:stop] for m, x in self.signals.items()}
+        return Batch(signals, self.present, self.labels)
+
 
 class ClipSet:
     """The clips of some recordings, numbered through.
@@ -70,7 +75,7 @@ class ClipSet:
         labelled: bool = False,
     ) -> None:
         self.modalities = tuple(modalities)
-        self._contract = contract
+        self.contract = contract
         self._recordings = tuple(recordings)
         owner, row, present, labels = [], [], [], []
         for number, recording in enumerate(recordings):
@@ -105,8 +110,8 @@ class ClipSet:
     def _signals(
         self, modality: Modality, clips: Order, has: NDArray[np.bool_]
     ) -> NDArray[np.generic]:
-        shape = (len(self._contract.slots_of(modality)), self._contract.clip_samples)
-        out = np.zeros((len(clips), *shape), stored_dtype(self._contract))
+        shape = (len(self.contract.slots_of(modality)), self.contract.clip_samples)
+        out = np.zeros((len(clips), *shape), stored_dtype(self.contract))
         for at in np.flatnonzero(has):
             clip = clips[at]
             out[at] = self._recordings[self.owner[clip]].signals[modality][self._row[clip]]

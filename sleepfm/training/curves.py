@@ -78,7 +78,7 @@ def draw(history: Sequence[Metrics], path: Path) -> Path:
         if name in history[0]["valid"]:
             right.plot(epochs, [_or_nan(e["valid"][name]) for e in history], "o-", label=title)
     _label(right, "validation")
-    right.set_ylim(0, 1)
+    right.set_ylim(bottom=0)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     try:

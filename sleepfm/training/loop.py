@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sleepfm.contract import Contract
 from sleepfm.encoders.cache import write_atomically
 from sleepfm.errors import TrainingError, WeightsError
 from sleepfm.training.batches import Batch, ClipSet, Order, shuffled, stream
@@ -254,6 +256,8 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad(set_to_none=True)
+        if recipe.crop_s is not None:
+            batch = batch.window(*_crop(recipe, clips.contract, epoch, done))
         with run.autocast():
             loss, own = task.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -282,6 +286,15 @@ def _epoch(
         "clips_per_s": round(len(orders) * recipe.batch_size / seconds, 2),
         "waiting_for_data": round(waited / seconds, 4),
     }
+
+
+def _crop(recipe: Recipe, contract: Contract, epoch: int, step: int) -> tuple[int, int]:
+    """Draw the window of one step, a function of seed, epoch and step, in samples."""
+    assert recipe.crop_s is not None
+    length = min(round(recipe.crop_s * contract.sample_rate), contract.clip_samples)
+    draw = np.random.default_rng((recipe.seed, epoch, step))
+    start = int(draw.integers(contract.clip_samples - length + 1))
+    return start, start + length
 
 
 def _not_finite(batch: Batch, epoch: int) -> TrainingError:

@@ -41,6 +41,7 @@ def pretrain(
     objective: Objective = "leave-one-out",
     recipe: Recipe = AUTHORS,
     *,
+    modalities: Sequence[Modality] | None = None,
     device: str = "auto",
     precision: Precision = "auto",
     threads: int | None = None,
@@ -62,6 +63,8 @@ def pretrain(
         What is contrasted with what.
     recipe : Recipe
         How.
+    modalities : sequence of Modality, optional
+        Only these; by default all that the recordings have.
     device, precision, threads
         Where: ``auto``, ``cpu``, ``cuda``, ``mps``; ``auto``, ``float32``, ``bfloat16``; threads on
         the CPU.
@@ -88,7 +91,7 @@ def pretrain(
     refuse_taken(out, resume)
     cohort = gather(data, out, recipe.seed, watch)
     chosen = {s: cohort.recordings(s) for s in ("pretrain", "valid")}
-    modalities = _modalities(chosen["pretrain"])
+    modalities = _modalities(chosen["pretrain"], modalities or tuple(Modality))
     clips = {name: ClipSet(own, data.contract, modalities) for name, own in chosen.items()}
     for name, own in clips.items():
         if len(own) < 2:
@@ -224,11 +227,15 @@ class Contrastive(Task):
         return f"{self.modalities[first]}-{other}"
 
 
-def _modalities(recordings: Sequence[CachedRecording]) -> tuple[Modality, ...]:
-    found = tuple(m for m in Modality if any(r.present.get(m, np.False_).any() for r in recordings))
+def _modalities(
+    recordings: Sequence[CachedRecording], wanted: Sequence[Modality]
+) -> tuple[Modality, ...]:
+    there = [m for m in Modality if any(r.present.get(m, np.False_).any() for r in recordings)]
+    found = tuple(m for m in there if m in wanted)
     if len(found) < 2:
+        asked = "" if set(wanted) == set(Modality) else f" of {', '.join(wanted)}"
         raise TrainingError(
-            f"The recordings have {'only ' + found[0] if found else 'no modality'}; "
+            f"The recordings have {'only ' + found[0] if found else 'no modality'}{asked}; "
             "contrastive training needs two modalities."
         )
     return found

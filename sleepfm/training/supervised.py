@@ -50,7 +50,7 @@ class Labels:
     Parameters
     ----------
     classes : sequence of str
-        Stages, in the order of the outputs.
+        Stages (or other labels of clips), in the order of the outputs.
     modalities : sequence of Modality
         Whose channels are stacked; where a clip lacks one of several, zeros stand in for it.
     train : sequence of str
@@ -100,14 +100,66 @@ def supervise(
         If training cannot start or go on; the last checkpoint is intact.
     """
     labels, watch = labels or Labels(), watch or Watch()
+    refuse_taken(out, resume)
+    cohort = gather(data, out, recipe.seed, watch)
+    chosen = {"train": cohort.recordings(*labels.train), "valid": cohort.recordings("valid")}
+    cohort.write_splits(out)
+    return learn(
+        chosen,
+        data,
+        out,
+        labels,
+        recipe,
+        device=device,
+        precision=precision,
+        threads=threads,
+        resume=resume,
+        watch=watch,
+    )
+
+
+def learn(
+    chosen: Mapping[str, Sequence[CachedRecording]],
+    data: Data,
+    out: Path,
+    labels: Labels,
+    recipe: Recipe = AUTHORS,
+    *,
+    device: str = "auto",
+    precision: Precision = "auto",
+    threads: int | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+) -> list[Metrics]:
+    """Train a classifier on recordings that are prepared and split already.
+
+    Parameters
+    ----------
+    chosen : mapping
+        The recordings of ``train`` and of ``valid``; what is told apart is their ``stage``, which
+        may hold any other label of each clip.
+    data : Data
+        Its contract and description; nothing else is used.
+    out, labels, recipe, device, precision, threads, resume, watch
+        As in :func:`supervise`; ``labels.train`` is not used.
+
+    Returns
+    -------
+    list of dict
+        As from :func:`supervise`.
+
+    Raises
+    ------
+    TrainingError
+        As :func:`supervise`.
+    """
+    watch = watch or Watch()
     if threads is not None:
         torch.set_num_threads(threads)
     place = choose_device(device)
     run = Run(place, choose_precision(place, precision))
     refuse_taken(out, resume)
-    cohort = gather(data, out, recipe.seed, watch)
-    chosen = {"train": cohort.recordings(*labels.train), "valid": cohort.recordings("valid")}
-    numbers = {stage: i for i, stage in enumerate(labels.classes)}
+    numbers = {name: i for i, name in enumerate(labels.classes)}
     clips = {
         name: ClipSet(own, data.contract, labels.modalities, numbers, at_least=1, labelled=True)
         for name, own in chosen.items()
@@ -123,7 +175,6 @@ def supervise(
                 f"signals asked for ({unscored[name]} clips have another label or none); give "
                 "hypnograms beside the recordings."
             )
-    cohort.write_splits(out)
     record = {
         "objective": "supervised",
         **record_of(data, clips, recipe, run),
@@ -131,7 +182,10 @@ def supervise(
         "classes": list(labels.classes),
     }
     task = Supervised(labels, data.contract, recipe, clips["valid"], record).to(place)
-    kind = ["supervised", data.contract.sha256, list(labels.classes), list(labels.modalities)]
+    kind = [
+        *("supervised", data.contract.sha256, list(labels.classes), list(labels.modalities)),
+        {name: own.labels.tolist() for name, own in clips.items()},
+    ]
     return fit(
         task,
         clips["train"],

@@ -1,9 +1,10 @@
-"""Predictions of another model, e.g. a supervised CNN, scored beside a probe on the same clips."""
+"""Another model's predictions, e.g. the supervised CNN's, scored beside a probe's."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -13,12 +14,18 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.assess import Predictions
 from sleepfm_index.evaluation.columns import numbers
 
+SPLIT: Final = b"sleepfm_split"
+"""Key in a file's metadata: :attr:`sleepfm_index.evaluation.probe.Plan.identity` of its split."""
 
-def beside(path: str | Path, made: Predictions) -> tuple[Predictions, Predictions]:
+
+def beside(
+    path: str | Path, made: Predictions, split: str | None = None
+) -> tuple[Predictions, Predictions]:
     """Read another model's predictions of the clips that a probe predicted.
 
-    Both are cut to the clips that both predicted, so that they stand in one table. That the other
-    model did not learn from these subjects is for its maker to see to.
+    Both are cut to the clips that both predicted, so that they stand in one table. A file that
+    ``sleepfm-index supervise`` wrote says by which split, which must be the probe's; that a model
+    from elsewhere did not learn from these subjects is for its maker to see to.
 
     Parameters
     ----------
@@ -27,6 +34,8 @@ def beside(path: str | Path, made: Predictions) -> tuple[Predictions, Prediction
         number), as ``sleepfm-index predict`` writes.
     made : Predictions
         The probe's, per clip.
+    split : str, optional
+        Identity of the probe's split.
 
     Returns
     -------
@@ -36,7 +45,8 @@ def beside(path: str | Path, made: Predictions) -> tuple[Predictions, Prediction
     Raises
     ------
     QueryError
-        If the file cannot be read, lacks a column, or shares no clip with the probe.
+        If the file cannot be read, lacks a column, was made by another split, or shares no clip
+        with the probe.
     """
     path = Path(path)
     names = [f"p_{c}" for c in made.classes] or ["predicted"]
@@ -46,6 +56,12 @@ def beside(path: str | Path, made: Predictions) -> tuple[Predictions, Prediction
         raise QueryError(
             f"{path.name} cannot be read as predictions with clip_id, {', '.join(names)}"
         ) from error
+    theirs_by = (table.schema.metadata or {}).get(SPLIT)
+    if split is not None and theirs_by not in (None, split.encode()):
+        raise QueryError(
+            f"{path.name} was made by another split; run `sleepfm-index supervise` again with the "
+            "label, conditions, folds and seed that are asked of the probe"
+        )
     missing = [n for n in ("clip_id", *names) if n not in table.column_names]
     if missing:
         raise QueryError(f"{path.name} has no column {missing[0]}")

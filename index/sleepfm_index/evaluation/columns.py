@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm_index.errors import QueryError
 from sleepfm_index.schema import target_parts
 
 if TYPE_CHECKING:
@@ -23,6 +25,14 @@ def clip_columns(store: Store, clip_ids: NDArray[np.int64], names: Sequence[str]
     QueryError
         If the store has no such column.
     """
+    there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
+    for name in names:
+        if name not in there:
+            near = get_close_matches(name, there, n=3, cutoff=0.5)
+            hint = (
+                f"; close to it: {', '.join(near)}" if near else f"; there are {', '.join(there)}"
+            )
+            raise QueryError(f"clips have no column {name!r}{hint}")
     quoted = ", ".join(quote(n) for n in dict.fromkeys(("clip_id", *names)))
     table = store.metadata.select(f"SELECT {quoted} FROM clips ORDER BY clip_id")
     at = np.searchsorted(numbers(table["clip_id"]), clip_ids)
@@ -40,6 +50,11 @@ def has(store: Store, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bo
 def quote(name: str) -> str:
     """Write a column's name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: object) -> str:
+    """Write a value as an SQL string."""
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[Any]:

@@ -16,7 +16,26 @@ from sleepfm_index.evaluation.assess import Assessment, Predictions
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from sleepfm_index.evaluation.retrieval import Retrieval
     from sleepfm_index.results import Result
+
+
+def draw_retrieval(result: Retrieval, path: str | Path) -> Path:
+    """Write recall curves, the matrix of pairs and the ranks of every direction."""
+    return plots.save(retrieval(result), path)
+
+
+def retrieval(result: Retrieval) -> Axes:
+    """Draw a table of retrieval; the first axes of the figure are given back."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(15.0, 4.4), layout="constrained")
+    curves, matrix, ranks = figure.subplots(1, 3, width_ratios=(5, 4, 5))
+    plots.recall_curves(result.ranked, curves)
+    plots.pair_matrix(result, ax=matrix)
+    plots.rank_histogram(result.ranked, ranks)
+    first: Axes = curves
+    return first
 
 
 def draw_assessment(result: Assessment, path: str | Path) -> Path:
@@ -90,4 +109,4 @@ def _said_over_truth(made: Predictions, ax: Axes) -> None:
     ax.scatter(made.truth, made.said, s=size, alpha=0.5, linewidths=0)
     ends = [float(np.min(made.truth)), float(np.max(made.truth))]
     ax.plot(ends, ends, ":", color="0.5")
-    ax.set(xlabel="true", ylabel="predicted", title=f"{made.features}, {made.level}s")
+    ax.set(xlabel="true value", ylabel="predicted value", title=f"{made.features}, {made.level}s")

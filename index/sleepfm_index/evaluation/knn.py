@@ -14,7 +14,7 @@ from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.assess import Assessment, Predictions, assess
 from sleepfm_index.evaluation.bootstrap import REPLICATES
-from sleepfm_index.evaluation.columns import clip_columns, codes, has
+from sleepfm_index.evaluation.columns import clip_columns, codes, has, text
 from sleepfm_index.evaluation.labelled import Labels, read_labels
 from sleepfm_index.evaluation.nearest import nearest
 from sleepfm_index.evaluation.splits import check_apart, check_classes, subjects_of
@@ -204,9 +204,7 @@ def neighbours(
     for name in sorted(set(own), key=str):
         # one search a subject, since each leaves out its own clips
         mine = np.array([i for i, other in enumerate(own) if other == name])
-        left_out = (
-            None if name is None else f"{column} <> '{str(name).replace(chr(39), chr(39) * 2)}'"
-        )
+        left_out = None if name is None else f"{column} <> {text(name)}"
         allowed = store.metadata.clip_ids(where, left_out) if where or left_out else None
         found = store.search(target, queries[mine], k, allowed)
         hits += [(int(i), *pair) for i, pair in zip(mine, found, strict=True)]

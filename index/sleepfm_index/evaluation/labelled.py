@@ -12,18 +12,12 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.columns import clip_columns, codes, numbers
+from sleepfm_index.evaluation.sdb import AT_ODDS, BREATHING, UNSCORED, left_out
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
 
 STAGES: Final = ("W", "N1", "N2", "N3", "R")
-BREATHING: Final = (
-    "apnea_obstructive_s",
-    "apnea_central_s",
-    "apnea_mixed_s",
-    "apnea_unspecified_s",
-    "hypopnea_s",
-)
 SDB_SECONDS: Final = 10.0
 """Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
 AGE_BINS: Final = ("0-18", "19-49", "50+")
@@ -113,6 +107,8 @@ def read_labels(
     """
     if kind not in ("auto", "classes", "number"):
         raise QueryError(f"no kind of label {kind!r}; choose from auto, classes, number")
+    if kind == "number" and label in _NAMES:
+        raise QueryError(f"{label} has classes and is no number; leave --kind out")
     conditions = [w for w in (where if isinstance(where, tuple) else (where,)) if w]
     ids = store.metadata.clip_ids(*conditions)
     if not len(ids):
@@ -131,6 +127,9 @@ def read_labels(
     return _only(found, classes) if classes else found
 
 
+_NAMES: Final = ("stage", "sdb", "sex")
+_UNKNOWN: Final = (UNSCORED, AT_ODDS)
+
 _Found = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
 
 
@@ -147,20 +146,14 @@ def _sdb(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     names = [n for n in BREATHING if n in there]
     if not names:
         raise QueryError("the store has no column of apnea or hypopnea seconds to label by")
-    scored = store.metadata.select("SELECT DISTINCT recording_id FROM events")["recording_id"]
     table = clip_columns(store, ids, [*names, "recording_id"])
     seconds = np.sum([np.nan_to_num(numbers(table[n])) for n in names], axis=0)
-    known = numbers(pa.chunked_array([_is_in(table["recording_id"], scored)]).cast(pa.int8())) > 0
-    values = np.where(known, (seconds >= SDB_SECONDS).astype(np.int64), -1)
+    recording, recordings = codes(table["recording_id"])
+    reasons = left_out(store, names)
+    reason = np.array([reasons.get(str(name), "") for name in recordings])[recording]
+    values = np.where(reason == "", (seconds >= SDB_SECONDS).astype(np.int64), -1)
     rule = f"yes where {' + '.join(names)} >= {SDB_SECONDS:g} s in the clip"
-    out = {"of recordings without any scored event": int((~known).sum())}
-    return rule, values, ("no", "yes"), out
-
-
-def _is_in(column: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.Array:
-    import pyarrow.compute as pc
-
-    return pc.is_in(column, value_set=values.combine_chunks()).combine_chunks()
+    return rule, values, ("no", "yes"), {why: int((reason == why).sum()) for why in _UNKNOWN}
 
 
 def _age(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
@@ -176,7 +169,7 @@ def _sex(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
 
 
 def _bmi(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
-    return _column(store, ids, "nsrr_bmi", "number")
+    return _column(store, ids, "nsrr_bmi", "number" if kind == "auto" else kind)
 
 
 def _any_column(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:

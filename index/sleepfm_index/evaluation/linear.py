@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
 from sleepfm_index.evaluation.output import write_whole
+from sleepfm_index.evaluation.threads import one_thread
 
 FORMAT_VERSION: Final = 1
 _KEY: Final = "sleepfm_probe"
 _TENSORS: Final = ("mean", "scale", "coefficients", "intercept")
 _ITERATIONS: Final = 1000
+_WORTH_THREADS: Final = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ def fit_classes(
 
     mean, scale = _standardise(x)
     model = LogisticRegression(C=c, class_weight="balanced", max_iter=_ITERATIONS)
-    with warnings.catch_warnings(record=True) as caught:
+    with (
+        warnings.catch_warnings(record=True) as caught,
+        one_thread(unless=x.size >= _WORTH_THREADS),
+    ):
         warnings.simplefilter("always", ConvergenceWarning)
         model.fit(x, truth)
     converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
@@ -159,7 +164,8 @@ def fit_number(
 
     mean, scale = _standardise(x)
     centre, spread = float(truth.mean()), float(truth.std()) or 1.0
-    model = Ridge(alpha=1 / c).fit(x, ((truth - centre) / spread).astype(np.float32))
+    with one_thread(unless=x.size >= _WORTH_THREADS):
+        model = Ridge(alpha=1 / c).fit(x, ((truth - centre) / spread).astype(np.float32))
     slope = np.asarray(model.coef_, np.float64).reshape(-1, 1) * spread
     intercept = np.array([float(np.ravel(model.intercept_)[0]) * spread + centre])
     return LinearProbe((), mean, scale, slope, intercept, True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -11,6 +14,7 @@ from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.columns import clip_columns, codes, has, numbers
 from sleepfm_index.evaluation.plots import STAGE_COLOURS, axes
+from sleepfm_index.evaluation.threads import one_thread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,22 +55,65 @@ def embedding_map(
     QueryError
         If the question does not fit the store, or UMAP is not installed.
     """
-    if method not in METHODS:
-        raise QueryError(f"no method {method!r}; choose from {', '.join(METHODS)}")
-    if modality not in [m.value for m in Modality]:
-        raise QueryError(f"no modality {modality!r}; choose from {', '.join(Modality)}")
-    ids = store.metadata.clip_ids(where)
-    ids = ids[has(store, ids, modality)]
-    if len(ids) < 3:
-        raise QueryError(f"a map needs at least 3 clips with {modality}, there are {len(ids)}")
-    if len(ids) > clips:
-        ids = np.sort(np.random.default_rng(seed).choice(ids, clips, replace=False))
-    vectors, _ = store.vectors.of(ids, modality)
-    place, labels = project(vectors, method, seed)
+    drawn = _Map.of(store, modality, where, method, clips, seed)
     ax = axes(ax, 6.0, 5.0)
-    _scatter(ax, place, store, ids, by)
-    ax.set(xlabel=labels[0], ylabel=labels[1], title=f"{modality} of {len(ids):,} clips")
+    drawn.show(ax, store, by)
     return ax
+
+
+def embedding_maps(
+    store: Store,
+    modality: str = "bas",
+    by: Sequence[str] = ("stage", "subject_id", "site"),
+    *,
+    where: str | None = None,
+    method: str = "pca",
+    clips: int = CLIPS,
+    seed: int = 0,
+) -> Axes:
+    """Draw one map beside itself, coloured by several columns; as :func:`embedding_map`."""
+    from matplotlib.figure import Figure
+
+    drawn = _Map.of(store, modality, where, method, clips, seed)
+    figure = Figure(figsize=(5.4 * len(by), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(by), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, column in zip(panels, by, strict=True):
+        drawn.show(ax, store, column)
+        ax.label_outer()
+    first: Axes = panels[0]
+    return first
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Where some clips lie: their ids, places [n, 2], what the axes are, and a title."""
+
+    ids: NDArray[np.int64]
+    place: NDArray[np.float64]
+    labels: tuple[str, str]
+    title: str
+
+    @classmethod
+    def of(
+        cls, store: Store, modality: str, where: str | None, method: str, clips: int, seed: int
+    ) -> _Map:
+        if method not in METHODS:
+            raise QueryError(f"no method {method!r}; choose from {', '.join(METHODS)}")
+        if modality not in [m.value for m in Modality]:
+            raise QueryError(f"no modality {modality!r}; choose from {', '.join(Modality)}")
+        ids = store.metadata.clip_ids(where)
+        ids = ids[has(store, ids, modality)]
+        if len(ids) < 3:
+            raise QueryError(f"a map needs at least 3 clips with {modality}, there are {len(ids)}")
+        if len(ids) > clips:
+            ids = np.sort(np.random.default_rng(seed).choice(ids, clips, replace=False))
+        vectors, _ = store.vectors.of(ids, modality)
+        place, labels = project(vectors, method, seed)
+        return cls(ids, place, labels, f"{modality} of {len(ids):,} clips")
+
+    def show(self, ax: Axes, store: Store, by: str) -> None:
+        _scatter(ax, self.place, store, self.ids, by)
+        ax.set(xlabel=self.labels[0], ylabel=self.labels[1], title=f"{self.title}, by {by}")
 
 
 def project(
@@ -82,7 +129,9 @@ def project(
     """
     if method == "umap":
         try:
-            from umap import UMAP
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ImportWarning)  # umap misses TensorFlow aloud
+                from umap import UMAP
         except ImportError:
             raise QueryError(
                 "UMAP is not installed; pip install 'sleepfm-index[umap]', or take --map pca"
@@ -90,7 +139,8 @@ def project(
         place = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
         return np.asarray(place, np.float64), ("UMAP 1", "UMAP 2")
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
-    spread, directions = np.linalg.eigh(centred.T @ centred)
+    with one_thread():
+        spread, directions = np.linalg.eigh(centred.T @ centred)
     first = directions[:, [-1, -2]]
     first = first * np.sign(first[np.abs(first).argmax(axis=0), [0, 1]])  # one of two signs
     share = spread[[-1, -2]] / max(spread.sum(), 1e-12)
@@ -112,8 +162,21 @@ def _scatter(
         ax.scatter(x, y, c=code, s=6, cmap="hsv", linewidths=0)
         ax.annotate(f"{len(names)} values of {by}", (0.02, 0.02), xycoords="axes fraction")
         return
-    for at, name in enumerate(names):
+    order = sorted(range(len(names)), key=lambda at: (_place(str(names[at])), at))
+    for at in order:
         chosen = code == at
-        colour = STAGE_COLOURS.get(str(name)) if by == "stage" else None
-        ax.scatter(x[chosen], y[chosen], s=6, color=colour, label=str(name), linewidths=0)
-    ax.legend(title=by, markerscale=2.5, fontsize="small")
+        colour = STAGE_COLOURS.get(str(names[at])) if by == "stage" else None
+        ax.scatter(x[chosen], y[chosen], s=6, color=colour, label=str(names[at]), linewidths=0)
+    ax.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        markerscale=2.5,
+        fontsize="small",
+        handletextpad=0.1,
+    )
+
+
+def _place(name: str) -> int:
+    """Stages in their own order, before everything else."""
+    return list(STAGE_COLOURS).index(name) if name in STAGE_COLOURS else len(STAGE_COLOURS)

@@ -32,6 +32,7 @@ STAGE_COLOURS: Final = {
     "UNS": "#bbbbbb",
 }
 """Colours of Okabe and Ito, told apart by most colour-blind readers; N3 is a darker blue."""
+_MODALITY_COLOURS: Final = {"bas": "#0072b2", "ecg": "#d55e00", "resp": "#009e73"}
 _HEIGHT: Final = {"N3": 0, "N2": 1, "N1": 2, "R": 3, "W": 4}
 
 
@@ -69,14 +70,25 @@ def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None)
     for (query, to), found in ranked.items():
         ordered = np.sort(found.ranks)
         recall = np.searchsorted(ordered, k, side="right") / len(ordered)
-        style = "--" if to == "others" else "-"
-        ax.plot(k, recall, style, label=f"{query} → {to}", linewidth=1.4)
+        ax.plot(k, recall, label=f"{query} → {to}", **_line(query, to))
     sizes = next(iter(ranked.values())).sizes
     chance = [np.minimum(1, some / sizes).mean() for some in k]
     ax.plot(k, chance, color="0.5", linestyle=":", label="chance")
     ax.set(xscale="log", xlabel="k (candidates looked at)", ylabel="recall@k", ylim=(0, 1.02))
+    ax.set_xlim(1, largest)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.legend(fontsize="x-small", ncols=2)
     return ax
+
+
+def _line(query: str, to: str) -> dict[str, Any]:
+    """Colour by what is searched with, stroke by what is searched in."""
+    strokes: dict[str, Any] = {"bas": "-", "ecg": "--", "resp": "-.", "others": (0, (1, 1))}
+    return {
+        "color": _MODALITY_COLOURS.get(query, "#cc79a7"),
+        "linestyle": strokes[to],
+        "linewidth": 2.4 if to == "others" else 1.4,
+    }
 
 
 def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = None) -> Axes:
@@ -90,7 +102,8 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
         grid[queries.index(row["query"]), targets.index(row["target"])] = row[measure]
     order = sorted(range(len(targets)), key=lambda i: (targets[i] == "others", targets[i]))
     grid, targets = grid[:, order], [targets[i] for i in order]
-    image = ax.imshow(grid, cmap="viridis", aspect="auto")
+    low, high = (None, None) if measure == "median_rank" else (0.0, 1.0)
+    image = ax.imshow(grid, cmap="viridis", aspect="auto", vmin=low, vmax=high)
     _numbers(ax, grid, image)
     ax.set_xticks(range(len(targets)), targets)
     ax.set_yticks(range(len(queries)), queries)
@@ -99,14 +112,26 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
     return ax
 
 
-def rank_histogram(found: Ranked, ax: Axes | None = None, *, title: str = "") -> Axes:
-    """How the ranks of the true answers are spread, against ranks at random."""
+def rank_histogram(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None) -> Axes:
+    """How the ranks of the true answers are spread, by share of the gallery, against chance.
+
+    Bins are equally wide on a logarithmic scale, from the first place to the last.
+    """
     ax = axes(ax)
-    share = found.ranks / found.sizes
-    ax.hist(share * 100, bins=50, range=(0, 100), weights=np.full(len(share), 100 / len(share)))
-    ax.axhline(2, color="0.5", linestyle=":", label="ranks at random")
-    ax.set(xlabel="rank of the true answer (% of the gallery)", ylabel="queries (%)", title=title)
-    ax.legend()
+    largest = max(int(found.sizes.max()) for found in ranked.values())
+    edges = np.geomspace(100 / largest, 100, 21)
+    # a rank at an edge is in the bin below it, so that the first bin holds rank 1
+    inner = np.append(edges[1:-1] * (1 + 1e-9), np.inf)
+    for (query, to), found in ranked.items():
+        bin_of = np.searchsorted(inner, 100 * found.ranks / found.sizes)
+        share = np.bincount(bin_of, minlength=20) / len(bin_of)
+        ax.stairs(100 * share, edges, label=f"{query} → {to}", **_line(query, to))
+    even = np.diff(np.append(0, edges[1:]))
+    ax.stairs(even, edges, color="0.5", linestyle=":", label="ranks at random")
+    ax.set(xscale="log", xlabel="rank of the true answer (% of the gallery)", ylabel="queries (%)")
+    ax.set_xlim(edges[0], 100)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.legend(fontsize="x-small", ncols=2)
     return ax
 
 
@@ -167,7 +192,7 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
     for x, y, n in zip(mean[there], share[there], count[there], strict=True):
         ax.annotate(f"{n}", (x, y), (4, -9), textcoords="offset points", fontsize="x-small")
     ax.set(xlabel="probability of the predicted class", ylabel="share right", xlim=(0, 1.02))
-    ax.set(ylim=(0, 1.02), title="calibration (clips per point)")
+    ax.set(ylim=(-0.02, 1.02), title="calibration (clips per point)")
     ax.legend(loc="upper left")
     return ax
 
@@ -184,6 +209,7 @@ def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = Non
         ax.fill_between(shots, low, high, alpha=0.15, color=line.get_color())
     ticks = sorted({row["shots"] for row in rows})
     ax.set(xlabel="subjects learned from", ylabel=f"macro {measure.upper()}", xscale="log")
+    ax.set_title("bands: 2.5 to 97.5 % of the draws of subjects", fontsize="small")
     ax.set_xticks(ticks, [str(t) for t in ticks], minor=False)
     ax.minorticks_off()
     ax.legend()

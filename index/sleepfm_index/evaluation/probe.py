@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -147,12 +149,14 @@ def probe(
     made: list[Predictions] = []
     for features in on or default_features(store, plan.train):
         predictions = plan.predict(features, recipe)
+        asked = [predictions]
         if beside is not None:
-            other, predictions = read_beside(beside, predictions)
-            made += [other] if not made else []
-        made.append(predictions)
-        if plan.train.per_subject and plan.test.per_subject:
-            made.append(predictions.per_subject())
+            other, predictions = read_beside(beside, predictions, plan.identity)
+            asked = [predictions] if made else [other, predictions]
+        for one in asked:
+            made.append(one)
+            if plan.train.per_subject and plan.test.per_subject:
+                made.append(one.per_subject())
     note = f"linear probe, {plan.note}; learned from at most {recipe.train_clips:,} clips a fit"
     return assess(made, note, replicates=replicates, seed=recipe.seed)
 
@@ -181,6 +185,15 @@ class Plan:
             f"{self.test.note}"
         )
 
+    @property
+    def identity(self) -> str:
+        """SHA-256 of what is told apart, and of which clips are learned from and tested when."""
+        found = hashlib.sha256(json.dumps([self.train.name, self.train.classes]).encode())
+        fold = self.test.clip_ids if self.fold is None else self.fold
+        for part in (self.train.clip_ids, self.train.values, fold):
+            found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
+
     def predict(self, features: str, recipe: Recipe) -> Predictions:
         """Predict every clip to be tested that has the features, by a probe of other subjects.
 
@@ -190,8 +203,9 @@ class Plan:
             If no clip has the features, or one class only is there to learn from.
         """
         warnings: tuple[str, ...] = ()
-        parts = []
+        parts, new = [], 0
         for train, test in self.sides(features):
+            new += self._unseen(train, test)
             read = reader(self.train_store, self.train.clip_ids, features)
             fitted = recipe.learn(read, self.train, train)
             if not fitted.converged:
@@ -199,6 +213,13 @@ class Plan:
             read = reader(self.test_store, self.test.clip_ids, features)
             parts.append((test, predict_rows(fitted, read, test)))
         rows = np.concatenate([test for test, _ in parts])
+        if new == len(rows):
+            raise QueryError(
+                f"no class of {self.train.name} is of subjects on both sides, so nothing can be "
+                "learned about those that are tested; name a label that people share"
+            )
+        if new:
+            warnings += (f"{new} tested clips are of a class that their probe had no example of",)
         said = np.concatenate([said for _, said in parts])
         chosen = self.test.take(rows)
         return Predictions(
@@ -210,6 +231,13 @@ class Plan:
             chosen.clip_ids,
             warnings=warnings,
         )
+
+    def _unseen(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> int:
+        """How many rows to test are of a class that no row to learn from has."""
+        if not self.train.classes:
+            return 0
+        learned = np.unique(self.train.values[train])
+        return int((~np.isin(self.test.values[test], learned)).sum())
 
     def sides(self, features: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Rows to learn from and rows to test that have the features, one pair a fold."""

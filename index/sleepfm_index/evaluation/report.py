@@ -16,11 +16,13 @@ import numpy as np
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation import figures, plots
-from sleepfm_index.evaluation.assess import Assessment
-from sleepfm_index.evaluation.maps import embedding_map
+from sleepfm_index.evaluation.assess import Assessment, Predictions
+from sleepfm_index.evaluation.columns import text
+from sleepfm_index.evaluation.maps import embedding_maps
 from sleepfm_index.evaluation.output import write_whole
-from sleepfm_index.evaluation.strips import signal_strips
-from sleepfm_index.results import Result
+from sleepfm_index.evaluation.probe import Recipe
+from sleepfm_index.evaluation.retrieval import evaluate
+from sleepfm_index.evaluation.strips import neighbour_strips
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +96,6 @@ def write_report(
     seed: int = 0,
     replicates: int = 500,
     map_method: str = "pca",
-    substitute: bool = False,
 ) -> Path:
     """Write everything that is measured of a store into one page that loads nothing else.
 
@@ -111,32 +112,28 @@ def write_report(
         Of all draws, and resamples of the subjects.
     map_method : {"pca", "umap"}
         How the map of embeddings is made.
-    substitute : bool
-        As at the build, for the strips of signal.
     """
     page = _Page()
     _head(page, store)
+    page.heading("Retrieval")
     page.attempt(lambda: _retrieval(page, store, gallery, seed, replicates))
     for label, kind in _LABELS:
         page.heading(f"Linear probe: {label}{' as a number' if kind == 'number' else ''}")
         page.attempt(partial(_probe, page, store, label, kind, seed, replicates))
+    page.heading("How few subjects a probe needs")
+    page.attempt(lambda: _few_shot(page, store, seed))
     page.heading("Votes of the nearest labelled neighbours: stage")
     page.attempt(lambda: _knn(page, store, seed, replicates))
-    page.heading("One night: scored and predicted")
-    page.attempt(lambda: _night(page, store))
-    page.heading("How few subjects a probe needs")
-    page.attempt(lambda: _few_shot(page, store))
     page.heading("Map of the embeddings")
-    for by in ("stage", "subject_id", "site"):
-        page.attempt(partial(_map, page, store, by, map_method, seed))
+    page.attempt(lambda: _maps(page, store, map_method, seed))
     page.heading("A clip and its neighbours")
-    page.attempt(lambda: _strips(page, store, substitute))
+    page.attempt(lambda: _strips(page, store))
     title = f"{store.manifest.weights.name}: {len(store):,} clips"
     path = Path(path)
-    text = page.html(title)
+    whole = page.html(title)
 
     def write(aside: Path) -> None:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_text(whole, encoding="utf-8")
 
     write_whole(path, write)
     return path
@@ -162,7 +159,6 @@ def _head(page: _Page, store: Store) -> None:
 
 
 def _retrieval(page: _Page, store: Store, gallery: int, seed: int, replicates: int) -> None:
-    page.heading("Retrieval")
     columns = {
         "query": "query", "target": "target", "recall_at_1": "R@1 [95 %]",
         "chance_at_1": "chance", "recall_at_5": "R@5", "recall_at_10": "R@10",
@@ -173,23 +169,23 @@ def _retrieval(page: _Page, store: Store, gallery: int, seed: int, replicates: i
     for among in ("all", "cross-recording", "within-recording"):
         words = ("--gallery", str(gallery), "--seed", str(seed), "--among", among)
         page.command("evaluate", *words, "--replicates", str(replicates))
-        result = store.evaluate(gallery=gallery, seed=seed, among=among, replicates=replicates)
+        result = evaluate(store, gallery=gallery, seed=seed, among=among, replicates=replicates)
         page.text(result.note)
         page.table(result.to_pylist(), columns)
         if among == "all":
-            page.figure(plots.recall_curves(result.ranked), "recall at k")  # type: ignore[attr-defined]
-            page.figure(plots.pair_matrix(result), "recall at 1 by pair")
-            first, found = next(iter(result.ranked.items()))  # type: ignore[attr-defined]
-            title = " → ".join(first)
-            page.figure(plots.rank_histogram(found, title=title), f"ranks of {title}")
+            page.figure(figures.retrieval(result), "recall at k, by pair, and ranks")
 
 
 def _probe(page: _Page, store: Store, label: str, kind: str, seed: int, replicates: int) -> None:
     folds = str(_folds(store))
     words = ["--label", label, "--kind", kind, "--folds", folds, "--seed", str(seed)]
     page.command("probe", *words, "--replicates", str(replicates))
-    result = store.probe(label, kind=kind, folds=int(folds), replicates=replicates)
+    result = store.probe(
+        label, kind=kind, folds=int(folds), recipe=Recipe(seed=seed), replicates=replicates
+    )
     _assessment(page, result)
+    if label == "stage":
+        _night(page, store, list(result.predictions.values())[-1])
 
 
 def _knn(page: _Page, store: Store, seed: int, replicates: int) -> None:
@@ -204,8 +200,8 @@ def _vote(page: _Page, store: Store, modality: str, seed: int, replicates: int) 
     _assessment(page, result)
 
 
-def _map(page: _Page, store: Store, by: str, method: str, seed: int) -> None:
-    page.figure(embedding_map(store, by=by, method=method, seed=seed), f"map by {by}")
+def _maps(page: _Page, store: Store, method: str, seed: int) -> None:
+    page.figure(embedding_maps(store, method=method, seed=seed), "map by stage, subject and site")
 
 
 def _assessment(page: _Page, result: Assessment) -> None:
@@ -224,9 +220,7 @@ def _assessment(page: _Page, result: Assessment) -> None:
     page.figure(figures.assessment(last), f"{last[0].features}")
 
 
-def _night(page: _Page, store: Store) -> None:
-    result = store.probe("stage", folds=_folds(store), replicates=0)
-    made = list(result.predictions.values())[-1]
+def _night(page: _Page, store: Store, made: Predictions) -> None:
     facts = store.metadata.rows(made.clip_ids)
     names = np.array(facts["recording_id"].to_pylist())
     longest = max(sorted(set(names)), key=lambda name: int((names == name).sum()))
@@ -234,10 +228,12 @@ def _night(page: _Page, store: Store) -> None:
     start = facts["start_s"].to_numpy()[own]
     own = own[np.argsort(start)]
     start = np.sort(start)
-    page.text(f"{longest}, by the probe on {made.features} that did not learn from its subject.")
+    page.text(
+        f"One night, {longest}: as scored, and by the probe on {made.features} that did not learn "
+        "from its subject."
+    )
     whole = store.sql(
-        "SELECT start_s, stage FROM clips WHERE recording_id = "
-        f"'{longest.replace(chr(39), chr(39) * 2)}' ORDER BY start_s"
+        f"SELECT start_s, stage FROM clips WHERE recording_id = {text(longest)} ORDER BY start_s"
     ).to_pylist()
     every = np.array([row["start_s"] for row in whole])
     stages = [str(row["stage"]) for row in whole]
@@ -246,47 +242,28 @@ def _night(page: _Page, store: Store) -> None:
     page.figure(drawn, "scored hypnogram and predicted hypnodensity")
 
 
-def _few_shot(page: _Page, store: Store) -> None:
+def _few_shot(page: _Page, store: Store, seed: int) -> None:
     folds = _folds(store)
     most = store.info().subjects * (folds - 1) // folds
     shots = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= most]
     words = ("--shots", ",".join(map(str, shots)), "--repeats", "5", "--folds", str(folds))
-    page.command("probe", "--label", "stage", *words)
-    result: Result = store.few_shot("stage", shots, repeats=5, folds=folds)
+    page.command("probe", "--label", "stage", *words, "--seed", str(seed))
+    result = store.few_shot("stage", shots, repeats=5, folds=folds, recipe=Recipe(seed=seed))
     page.text(result.note)
     page.figure(plots.few_shot_curve(result), "few-shot curve")
 
 
-def _strips(page: _Page, store: Store, substitute: bool) -> None:
+def _strips(page: _Page, store: Store) -> None:
     for modality, to in (("ecg", "bas"), ("bas", "bas")):
         ids = store.metadata.clip_ids(f"has_{modality} AND stage IN ('N2', 'N3', 'R')")
         if not len(ids):
             page.text(f"Left out: no scored clip of sleep has {modality}.")
             continue
-        query = int(ids[len(ids) // 2])
-        found = store.neighbours(modality, to, clips=[query], k=4)
-        page.command("query", "--modality", modality, "--to", to, "--clip", str(query), "-k", "4")
-        page.figure(neighbour_strips(store, query, found, substitute=substitute), "signals")
-
-
-def neighbour_strips(store: Store, query: int, found: Result, *, substitute: bool = False) -> Axes:
-    """Draw a clip and its neighbours as strips of signal.
-
-    Parameters
-    ----------
-    found : Result
-        As from :func:`sleepfm_index.evaluation.knn.neighbours`.
-    """
-    rows = found.to_pylist()
-    own = store.metadata.rows(np.array([query])).to_pylist()[0]
-    titles = [f"query: clip {query}, {own['recording_id']}, {own['stage']}"]
-    titles += [
-        f"{r['rank']}: clip {r['neighbour']}, {r['recording_id']}, {r['label']}, "
-        f"score {r['score']:.3f}"
-        for r in rows
-    ]
-    ids = np.array([query, *(r["neighbour"] for r in rows)], np.int64)
-    return signal_strips(store, ids, titles, substitute=substitute)
+        clip = int(ids[len(ids) // 2])
+        words = ("--modality", modality, "--to", to, "--clip", str(clip), "-k", "4")
+        page.command("query", *words, "--plot", f"{modality}-{to}.png")
+        found = store.query(modality, to, clip=clip, k=4)
+        page.figure(neighbour_strips(store, clip, found, modality, to), f"signals by {modality}")
 
 
 def _folds(store: Store) -> int:

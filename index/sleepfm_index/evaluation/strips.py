@@ -2,50 +2,103 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.clips import Clips
-from sleepfm.contract import Contract
-from sleepfm.modality import Modality
-from sleepfm_index import private
-from sleepfm_index.errors import QueryError
+from sleepfm.modality import SLOT_UNITS, Modality
+from sleepfm.recordings import read_recording
+from sleepfm.recordings.recording import Channel
+from sleepfm.recordings.units import conversion
+from sleepfm_index.evaluation.columns import text
+from sleepfm_index.evaluation.files import recording_file
 from sleepfm_index.evaluation.plots import STAGE_COLOURS
+from sleepfm_index.schema import target_name, target_parts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from sleepfm_index.results import Result
     from sleepfm_index.store import Store
+
+_SHOWN_UNITS: Final = {**SLOT_UNITS, "ECG": "mV"}
+_EVENTS: Final = {
+    Modality.BAS: ("arousal",),
+    Modality.ECG: (),
+    Modality.RESP: ("apnea", "hypopnea", "desaturation"),
+}
+"""Events shaded in the column of each modality, by the beginning of their type."""
+_MARK: Final = "#d55e00"
+_SATURATION: Final = 6.0
+"""Least span of a lane of saturation, in %, so that steps of the oximeter stay small."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One channel of one clip: samples [n] in ``unit`` (``""``: as the file has it), and Hz."""
+
+    values: NDArray[np.float32]
+    rate: float
+    unit: str
+
+
+def neighbour_strips(store: Store, clip: int, found: Result, modality: str, to: str) -> Axes:
+    """Draw a clip and its nearest, those modalities marked that were compared.
+
+    Parameters
+    ----------
+    clip : int
+        The clip that was asked about.
+    found : Result
+        What ``store.query(modality, to, clip=clip)`` gave.
+
+    Raises
+    ------
+    QueryError
+        As :func:`signal_strips`.
+    """
+    (own,) = store.metadata.rows(np.array([clip])).to_pylist()
+    hits = found.to_pylist()
+    ids = np.array([clip, *(hit["clip_id"] for hit in hits)], np.int64)
+    titles = [f"query: {_about(own)}"]
+    titles += [f"{hit['rank']}: {_about(hit)}, score {hit['score']:.3f}" for hit in hits]
+    compared = target_parts(target_name(Modality(modality), to))
+    there = {"others": "the others"}.get(to, to)
+    note = f"{modality} of the query against {there} of each neighbour (marked at the left edge)"
+    marked = [(modality,), *[compared] * len(hits)]
+    return signal_strips(store, ids, titles, marked=marked, note=note)
 
 
 def signal_strips(
     store: Store,
     clip_ids: NDArray[np.int64],
-    titles: list[str],
-    modalities: tuple[str, ...] = tuple(Modality),
+    titles: Sequence[str],
+    modalities: Sequence[str] = tuple(Modality),
     *,
-    substitute: bool = False,
-    channels: Path | None = None,
+    marked: Sequence[Collection[str]] = (),
+    note: str = "",
 ) -> Axes:
     """Draw clips one below the other: a row a clip, a column a modality, a line a slot.
 
-    Signals are prepared as the store's contract asks, so this is what the encoders saw. Under
-    robust scaling a signal is in units of its night's spread (IQR / 1.349); else values as stored.
+    Signals are those of the recordings at their own rates, unfiltered, in uV, mV and %; a belt is
+    drawn to a scale of its own, since its unit is the device's. Voltages of a column share one
+    scale. Scored respiratory events and arousals are shaded.
 
     Parameters
     ----------
     clip_ids : ndarray of int64, shape [n]
         The query first.
-    titles : list of str
+    titles : sequence of str
         One a clip.
-    modalities : tuple of str
+    modalities : sequence of str
         Columns, in order.
-    substitute, channels
-        As at the build.
+    marked : sequence of collections of str, optional
+        For each clip the modalities to mark at their edge, e.g. those compared.
+    note : str
+        One line above everything.
 
     Returns
     -------
@@ -58,95 +111,209 @@ def signal_strips(
         If the store does not know where its recordings are, or one is not there.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+    columns = [Modality(m) for m in modalities]
     facts = {row["clip_id"]: row for row in store.metadata.rows(clip_ids).to_pylist()}
-    height = 1.0 + 1.5 * len(clip_ids)
-    figure = Figure(figsize=(4.2 * len(modalities), height), layout="constrained")
-    panels = figure.subplots(len(clip_ids), len(modalities), squeeze=False, sharex=True)
-    contract = store.manifest.contract
-    for row, (clip, title) in enumerate(zip(clip_ids.tolist(), titles, strict=True)):
-        fact = facts[clip]
-        path = recording_file(store, fact["recording_id"])
-        clips = _cut(path, contract, substitute, channels)
-        at = round(fact["start_s"] / contract.clip_seconds)
-        for column, modality in enumerate(modalities):
-            _strip(panels[row][column], clips, at, Modality(modality), contract)
+    clips = [facts[clip] for clip in clip_ids.tolist()]
+    strips = read_strips(store, clips, columns)
+    figure = Figure(
+        figsize=(4.4 * len(columns), 0.7 + 1.55 * len(clips)),
+        layout=ConstrainedLayoutEngine(hspace=0.01, wspace=0.01),
+    )
+    panels = figure.subplots(len(clips), len(columns), squeeze=False, sharex=True)
+    seconds = store.manifest.contract.clip_seconds
+    for column, modality in enumerate(columns):
+        slots = store.manifest.contract.slots_of(modality)
+        volts = _volts_a_lane(strips, slots)
+        for row, fact in enumerate(clips):
+            ax = panels[row][column]
+            _draw(ax, strips[row], slots, volts, seconds)
+            _shade(ax, _events(store, fact, _EVENTS[modality], seconds))
+            if row < len(marked) and modality in marked[row]:
+                ax.spines["left"].set(color=_MARK, linewidth=3)
+        panels[-1][column].set_xlabel(f"{modality}: time in the clip (s)", fontsize="small")
+    for row, (fact, title) in enumerate(zip(clips, titles, strict=True)):
+        colour = STAGE_COLOURS.get(str(fact["stage"]), "0.3")
         panels[row][0].set_title(
-            title, loc="left", fontsize="small", color=_ink(str(fact["stage"]), row)
+            title,
+            loc="left",
+            fontsize="small",
+            color=colour,
+            fontweight="normal" if row else "bold",
         )
-    for column, modality in enumerate(modalities):
-        panels[-1][column].set_xlabel(f"time in the clip (s), {modality}")
-    robust = contract.scaling == "robust"
-    unit = "1 SD = the channel's spread over its night" if robust else "values as stored"
-    figure.suptitle(f"what the encoders saw; {unit}", fontsize="small")
+    figure.suptitle(note, fontsize="small")
     first: Axes = panels[0][0]
     return first
 
 
-def recording_file(store: Store, recording_id: str) -> Path:
-    """Give the file of a recording, by the store's private map.
+def read_strips(
+    store: Store, clips: Sequence[Mapping[str, Any]], modalities: Sequence[Modality]
+) -> list[dict[str, Strip]]:
+    """Read the signals of some clips, by slot, each recording once.
+
+    Parameters
+    ----------
+    clips : sequence of mappings
+        Rows of ``clips``.
 
     Raises
     ------
     QueryError
-        If the map is not there, does not know the recording, or the file is gone.
+        As :func:`sleepfm_index.evaluation.files.recording_file`.
     """
-    path = private.files(store.path).get(recording_id)
-    if path is None:
-        raise QueryError(
-            f"the store does not know the file of {recording_id}: its folder private/ is kept "
-            "apart or was removed; put it back to draw signals"
+    found: list[dict[str, Strip]] = [{} for _ in clips]
+    wanted = [s for m in modalities for s in store.manifest.contract.slots_of(m)]
+    seconds = store.manifest.contract.clip_seconds
+    for name in sorted({clip["recording_id"] for clip in clips}):
+        recording = read_recording(recording_file(store, name))
+        channels = {c.label: c for c in recording.channels}
+        for slot, labels in _slots(store, name, channels).items():
+            if slot not in wanted:
+                continue
+            whole = _whole(slot, [channels[label] for label in labels])
+            for strips, clip in zip(found, clips, strict=True):
+                if clip["recording_id"] == name:
+                    first = round(clip["start_s"] * whole.rate)
+                    part = whole.values[first : first + round(seconds * whole.rate)]
+                    strips[slot] = Strip(part.copy(), whole.rate, whole.unit)
+    return found
+
+
+def _slots(
+    store: Store, recording_id: str, channels: Mapping[str, Channel]
+) -> dict[str, tuple[str, ...]]:
+    """Which channel, or which two to subtract, filled each slot at the build."""
+    (row,) = store.metadata.select(
+        f"SELECT slots FROM recordings WHERE recording_id = {text(recording_id)} LIMIT 1"
+    ).to_pylist()
+    found = {}
+    for slot, said in row["slots"]:
+        words = said.partition(": ")[2].split(" - ")
+        # a label may itself hold the words that part two labels
+        pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
+        options = [(" - ".join(words),), *pairs]
+        for labels in options:
+            if all(label in channels for label in labels):
+                found[slot] = labels
+                break
+    return found
+
+
+def _whole(slot: str, channels: Sequence[Channel]) -> Strip:
+    values = channels[0].read()
+    if len(channels) == 2:
+        values -= channels[1].read()
+    wanted = _SHOWN_UNITS.get(slot, "")
+    scale = conversion(channels[0].unit, wanted)
+    if scale is None:
+        return Strip(values, channels[0].sample_rate, "")
+    gain, offset = scale
+    return Strip(values * np.float32(gain) + np.float32(offset), channels[0].sample_rate, wanted)
+
+
+def _volts_a_lane(strips: Sequence[Mapping[str, Strip]], slots: Sequence[str]) -> float:
+    """How many volts (in the column's unit) fill one lane, the same for all clips."""
+    spans = [
+        _span(own[slot].values)[1]
+        for own in strips
+        for slot in slots
+        if slot in own and own[slot].unit.endswith("V")
+    ]
+    # lanes of several channels may run into each other, a lone one has nowhere to go
+    return float(np.quantile(spans, 0.8 if len(slots) > 1 else 1.0)) if spans else 0.0
+
+
+def _span(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Middle and extent of a signal, but for its few outermost samples."""
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known, [0.1, 99.9]) if len(known) else (0.0, 0.0)
+    return float(low + high) / 2, float(high - low)
+
+
+def _draw(
+    ax: Any, strips: Mapping[str, Strip], slots: Sequence[str], volts: float, seconds: float
+) -> None:
+    for lane, slot in enumerate(slots):
+        strip = strips.get(slot)
+        known = strip is not None and bool(np.isfinite(strip.values).any())
+        if strip is None or not known:
+            ax.text(seconds / 2, -lane, f"no {slot}", ha="center", va="center", color="0.6")
+            continue
+        middle, whole = _span(strip.values)
+        if strip.unit.endswith("V"):
+            whole = volts
+        if strip.unit == "%":
+            whole = max(whole, _SATURATION)
+            said = f"{float(np.nanmedian(strip.values)):.0f} %"
+            ax.text(seconds * 1.01, -lane, said, va="center", fontsize="x-small")
+        height = np.clip((strip.values - middle) / (1.15 * whole or 1.0), -0.9, 0.9)
+        time = np.arange(len(height)) / strip.rate
+        ax.plot(time, height - lane, color="0.1", linewidth=0.5)
+    in_volts = [s.unit for slot, s in strips.items() if slot in slots and s.unit.endswith("V")]
+    if in_volts:
+        _scale_bar(ax, volts, in_volts[0], seconds)
+    ax.set_yticks([-lane for lane in range(len(slots))], slots, fontsize="x-small")
+    ax.set(xlim=(0, seconds * 1.07), ylim=(0.35 - len(slots), 0.8 if len(slots) > 1 else 0.65))
+    ax.set_xticks(np.arange(0, seconds + 1, 5))
+    ax.tick_params(axis="x", labelsize="x-small")
+    ax.grid(axis="x", color="0.9", linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _scale_bar(ax: Any, volts: float, unit: str, seconds: float) -> None:
+    """Draw a bar of a round number of volts; a lane is 1 high and 1.15 ``volts``."""
+    bar = _round_down(0.8 * volts)
+    high = bar / (1.15 * volts)
+    ax.plot([seconds * 1.012] * 2, [-high / 2, high / 2], color=_MARK, linewidth=2)
+    label = f"{bar:g} {unit.replace('u', 'µ')}"
+    ax.text(seconds * 1.02, 0, label, rotation=90, va="center", fontsize="x-small", color=_MARK)
+
+
+def _events(
+    store: Store, clip: Mapping[str, Any], kinds: Sequence[str], seconds: float
+) -> list[tuple[float, float, str]]:
+    """Start and end in the clip, in seconds, and type of the scored events that it holds."""
+    if not kinds:
+        return []
+    start = float(clip["start_s"])
+    rows = store.metadata.select(
+        "SELECT onset_s, duration_s, type, subtype FROM events WHERE recording_id = "
+        f"{text(clip['recording_id'])} AND onset_s < {start + seconds} "
+        f"AND onset_s + duration_s > {start} ORDER BY onset_s"
+    ).to_pylist()
+    return [
+        (
+            max(0.0, row["onset_s"] - start),
+            min(seconds, row["onset_s"] + row["duration_s"] - start),
+            " ".join(filter(None, (row["subtype"], row["type"]))),
         )
-    if not path.is_file():
-        raise QueryError(f"the recording {recording_id} is not where it was when it was built")
-    return path
+        for row in rows
+        if str(row["type"]).startswith(tuple(kinds))
+    ]
 
 
-@lru_cache(maxsize=2)
-def _cached(path: Path, key: str, substitute: bool, channels: Path | None) -> Clips:
-    from sleepfm_index.preparation import Preparation
-
-    return Preparation(_CONTRACTS[key], substitute, channels).prepare(path)[2]
-
-
-_CONTRACTS: dict[str, Contract] = {}
-
-
-def _cut(path: Path, contract: Contract, substitute: bool, channels: Path | None) -> Clips:
-    # a whole night is prepared for one clip, as its scaling is the night's; neighbours may share it
-    _CONTRACTS[contract.sha256] = contract
-    return _cached(path, contract.sha256, substitute, channels)
+def _shade(ax: Any, events: Sequence[tuple[float, float, str]]) -> None:
+    for place, (start, end, kind) in enumerate(events):
+        ax.axvspan(start, end, color="#56b4e9", alpha=0.18, linewidth=0)
+        ax.text(
+            start + 0.2,
+            0.99 - 0.1 * (place % 2),
+            kind,
+            transform=ax.get_xaxis_transform(),
+            va="top",
+            fontsize="xx-small",
+            color="#0072b2",
+        )
 
 
-def _strip(ax: Any, clips: Clips, at: int, modality: Modality, contract: Contract) -> None:
-    signal = clips.signals.get(modality)
-    names = contract.slots_of(modality)
-    ax.set_yticks([])
-    if signal is None or at >= len(clips) or not clips.filled[modality][at]:
-        ax.text(0.5, 0.5, f"no {modality}", transform=ax.transAxes, ha="center", color="0.5")
-        return
-    time = np.arange(contract.clip_samples) / contract.sample_rate
-    shown = [i for i in range(len(names)) if clips.filled[modality][at] >> i & 1]
-    lines = [signal[at, i] - np.median(signal[at, i]) for i in shown]
-    step = 1.2 * max(float(np.ptp(np.percentile(x, [0.2, 99.8]))) for x in lines) or 1.0
-    for row, line in enumerate(lines):
-        ax.plot(time, np.clip(line, -0.8 * step, 0.8 * step) - row * step, "k", linewidth=0.4)
-    ax.set_yticks([-row * step for row in range(len(shown))], [names[i] for i in shown])
-    ax.tick_params(labelsize="x-small")
-    bar, right = _round_down(step / 2), contract.clip_seconds * 1.015
-    ax.set_xlim(0, contract.clip_seconds * 1.06)
-    ax.plot([right, right], [-bar / 2, bar / 2], color="#d55e00", linewidth=2)
-    unit = " SD" if contract.scaling == "robust" else ""
-    ax.text(
-        right * 1.008, 0, f"{bar:g}{unit}", rotation=90, va="center", fontsize="x-small",
-        color="#d55e00",
-    )  # fmt: skip
+def _about(row: Mapping[str, Any]) -> str:
+    seconds = round(row["start_s"] if row["clock"] is None else row["clock"])
+    time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    offset = " from the start" if row["clock"] is None else ""
+    return f"clip {row['clip_id']}, {row['recording_id']}, {time}{offset}, {row['stage']}"
 
 
 def _round_down(value: float) -> float:
     power = 10.0 ** np.floor(np.log10(max(value, 1e-12)))
     return float(next(f * power for f in (5, 2, 1) if f * power <= value))
-
-
-def _ink(stage: str, row: int) -> str:
-    return "black" if row == 0 else STAGE_COLOURS.get(stage, "0.3")

@@ -1,0 +1,106 @@
+"""Many simulated nights in one build: nights an hour, memory over time, how busy the cores are.
+
+A few distinct nights are simulated; the others are copies whose header names another recording, so
+that each has content of its own. The build is the command itself, in a process of its own; the
+memory of it and its workers is summed up every second (proportional set size, Linux only).
+
+    python benchmarks/build.py [--nights 100] [--hours 8] [--workers N] [--folder F]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import machine
+from night import write_night
+
+from sleepfm.encoders.choice import cores
+
+DISTINCT = 4
+_RECORDING_FIELD = slice(88, 168)  # EDF header: identification of the recording
+
+
+def write_cohort(folder: Path, nights: int, hours: float) -> None:
+    """Write the nights, half at 200 Hz and half at mixed rates."""
+    for i in range(nights):
+        path = folder / f"night-{i:04d}.edf"
+        if i < DISTINCT:
+            write_night(path, hours, uniform=i % 2 == 0, seed=i)
+            continue
+        content = bytearray((folder / f"night-{i % DISTINCT:04d}.edf").read_bytes())
+        content[_RECORDING_FIELD] = f"copy {i}".ljust(80).encode()
+        path.write_bytes(content)
+
+
+def family(pid: int) -> list[int]:
+    """Give a process and all below it."""
+    found = [pid]
+    for one in found:
+        try:
+            text = Path(f"/proc/{one}/task/{one}/children").read_text()
+        except OSError:
+            continue
+        found += map(int, text.split())
+    return found
+
+
+def memory_mib(pids: list[int]) -> float:
+    """Sum the proportional set sizes of processes."""
+    total = 0
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += next((int(x.split()[1]) for x in lines if x.startswith("Pss:")), 0)
+    return total / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--nights", type=int, default=100)
+    parser.add_argument("--hours", type=float, default=8)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--folder", type=Path, help="where to write; by default a temporary folder")
+    asked = parser.parse_args()
+    print(f"{machine()}; load average {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory(dir=asked.folder) as name:
+        folder = Path(name) / "nights"
+        folder.mkdir()
+        write_cohort(folder, asked.nights, asked.hours)
+        size = sum(p.stat().st_size for p in folder.iterdir())
+        print(f"{asked.nights} nights of {asked.hours:g} h, {size / 2**30:.1f} GiB")
+        log = Path(name) / "log.json"
+        command = [sys.executable, "-m", "sleepfm_cli.main", "build", str(folder)]
+        command += ["--store", str(Path(name) / "store"), "--log-json", str(log)]
+        command += ["--workers", str(asked.workers)] if asked.workers else []
+        start = time.perf_counter()
+        with (Path(name) / "out").open("w") as out:
+            child = subprocess.Popen(command, stdout=out)
+        samples = []
+        while (ended := os.wait4(child.pid, os.WNOHANG))[0] == 0:
+            samples.append(memory_mib(family(child.pid)))
+            time.sleep(1)
+        seconds = time.perf_counter() - start
+        used = ended[2].ru_utime + ended[2].ru_stime
+        whole = json.loads(log.read_text().splitlines()[-1])
+    third = max(1, len(samples) // 3)
+    parts = [samples[third : 2 * third], samples[2 * third :]]
+    print(f"\n| | |\n|---|---|\n| recordings added | {whole['added']} of {asked.nights} |")
+    print(f"| seconds, from the start of the command to its end | {seconds:.1f} |")
+    print(f"| nights an hour | {3600 * whole['added'] / seconds:,.0f} |")
+    print(f"| clips/s | {whole['clips'] / seconds:,.0f} |")
+    print(f"| processor time over time x {cores()} cores | {used / seconds / cores():.0%} |")
+    peaks = " and ".join(f"{max(part, default=0):,.0f}" for part in parts)
+    print(f"| peak memory, second and last third of the time, MiB | {peaks} |")
+
+
+if __name__ == "__main__":
+    main()

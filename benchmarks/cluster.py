@@ -1,0 +1,170 @@
+"""What a Dask cluster gives, and what it costs a recording beside its own work.
+
+python benchmarks/cluster.py nights         1, 2, 4 workers on the same simulated nights
+python benchmarks/cluster.py tasks          14,000 empty tasks on ever more workers
+python benchmarks/cluster.py rows           from a worker's rows to the client's commit
+
+`nights` is the real thing on this machine's cores. `tasks` is a simulation: scheduler, client and
+all workers are threads of one process and a task does nothing, so what is measured is everything
+that Dask itself does, with nobody to share the work: an upper bound for a scheduler that has a core
+of its own. Jobs, keys and priorities are those of a build.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from machine import machine
+from store import NIGHT, WEIGHTS, night
+
+from sleepfm.contract import ROBUST
+from sleepfm.recordings import RecordingFile
+from sleepfm_index.staging import Staging, pack, staged_name, unpack
+from sleepfm_index.subjects import Subject
+from sleepfm_index.work import Job, Outcome, Rows
+from sleepfm_index.writer import Writer
+
+RECORDINGS = 14_000
+
+
+def empty(job: Job, subject: Subject) -> str:
+    return staged_name("0" * 64, job.recording_id, subject)
+
+
+def tasks(workers: list[int], recordings: int) -> None:
+    import distributed
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    print(
+        f"{recordings:,} empty tasks; workers are threads of one process with scheduler and client"
+    )
+    print("workers   start, s   tasks, s   ms a recording   memory, MB")
+    files = [RecordingFile(Path(f"/cohort/site-1/night-{at:06d}.edf")) for at in range(recordings)]
+    jobs = [Job(file, file.stem) for file in files]
+    for count in workers:
+        start = time.perf_counter()
+        with (
+            distributed.LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=False,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            client.wait_for_workers(count)
+            started = time.perf_counter() - start
+            start = time.perf_counter()
+            futures = [
+                client.submit(
+                    empty,
+                    job,
+                    Subject(job.recording_id),
+                    key=f"recording-{at}",
+                    pure=False,
+                    priority=-at,
+                )
+                for at, job in enumerate(jobs)
+            ]
+            names = {future.result() for future in futures}
+            seconds = time.perf_counter() - start
+            assert len(names) == recordings
+            del futures
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            each = 1000 * seconds / recordings
+            print(
+                f"{count:7,}  {started:9.1f}  {seconds:9.1f}  {each:15.2f}  {peak:11,.0f}",
+                flush=True,
+            )
+
+
+def rows(recordings: int) -> None:
+    names = ("pack", "stage", "fetch", "unpack", "commit")
+    spent = dict.fromkeys(names, 0.0)
+    with tempfile.TemporaryDirectory() as folder:
+        staging = Staging(f"{folder}/staging", "store")
+        with Writer(Path(folder) / "store", WEIGHTS, ROBUST) as writer:
+            for number in range(recordings):
+                data = night(number)
+                marks = [time.perf_counter()]
+                packed = pack(Rows(Outcome(Path("a.edf"), "added"), data.key, data))
+                marks.append(time.perf_counter())
+                staging.write("rows/a.zip", packed)
+                marks.append(time.perf_counter())
+                content = staging.read("rows/a.zip")
+                marks.append(time.perf_counter())
+                back = unpack(content, Path("a.edf"))
+                marks.append(time.perf_counter())
+                assert back.data is not None
+                writer.append(back.data)
+                marks.append(time.perf_counter())
+                for name, a, b in zip(names, marks, marks[1:], strict=False):
+                    spent[name] += b - a
+    print(
+        f"{recordings} nights of {NIGHT} clips, {len(packed) / 1e6:.1f} MB staged each, local disk"
+    )
+    for name, seconds in spent.items():
+        who = "worker" if name in ("pack", "stage") else "client"
+        print(f"{name:<8}{1000 * seconds / recordings:8.1f} ms  by the {who}")
+
+
+def nights(workers: list[int], recordings: int, hours: float) -> None:
+    from sleepfm.simulate import simulate_cohort
+
+    with tempfile.TemporaryDirectory() as folder:
+        cohort = Path(folder) / "nights"
+        simulate_cohort(cohort, subjects=recordings, hours=hours, seed=0)
+        print(f"{recordings} simulated nights of {hours:g} h, one thread a worker")
+        print("engine            seconds   recordings/h   efficiency")
+        one = 0.0
+        for count in [0, *workers]:
+            words = [
+                "build",
+                str(cohort),
+                "--store",
+                f"{folder}/{count}",
+                "--threads",
+                str(max(1, count)),
+            ]
+            words += ["--engine", "dask", "--workers", str(count)] if count else ["--workers", "1"]
+            start = time.perf_counter()
+            subprocess.run(
+                [sys.executable, "-m", "sleepfm_cli.main", *words], check=True, capture_output=True
+            )
+            seconds = time.perf_counter() - start
+            one = seconds if count == workers[0] else one
+            share = f"{one * workers[0] / (count * seconds):10.2f}" if one else ""
+            name = f"dask, {count} workers" if count else "local, 1 worker"
+            print(
+                f"{name:<16}{seconds:9.1f}  {3600 * recordings / seconds:13.0f}   {share}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("nights", "tasks", "rows"))
+    parser.add_argument("--workers", type=int, nargs="+")
+    parser.add_argument("--recordings", type=int)
+    parser.add_argument("--hours", type=float, default=2.0)
+    asked = parser.parse_args()
+    print(machine())
+    if asked.what == "tasks":
+        tasks(asked.workers or [1, 10, 100, 1000], asked.recordings or RECORDINGS)
+    elif asked.what == "rows":
+        rows(asked.recordings or 50)
+    else:
+        nights(asked.workers or [1, 2, 4], asked.recordings or 8, asked.hours)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A model of what a cohort costs, from measured figures; docs/cost.md says where they come from.
+
+python benchmarks/cost.py
+python benchmarks/cost.py --encode 280 --commit-ms 60      your own machine's figures
+"""
+
+from __future__ import annotations
+
+import argparse
+
+NIGHT_H = 8.0
+CLIPS = 960
+MODALITIES = 3
+COHORTS = (1_000, 100_000, 2_000_000)
+CORES = (2, 32, 128, 1000)
+
+
+def hours(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+
+
+def size(bytes_: float) -> str:
+    return f"{bytes_ / 1e12:.1f} TB" if bytes_ >= 1e12 else f"{bytes_ / 1e9:.1f} GB"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--encode", type=float, default=390, help="clips/s of a modality, a core")
+    parser.add_argument("--prepare", type=float, default=1.6, help="core s to read and cut a night")
+    parser.add_argument("--commit-ms", type=float, default=80, help="client's ms a night")
+    parser.add_argument("--dask-ms", type=float, default=5, help="scheduler's ms a task")
+    parser.add_argument("--night-mb", type=float, default=150, help="a night's file")
+    parser.add_argument("--read-mbs", type=float, default=1000, help="shared storage, all readers")
+    asked = parser.parse_args()
+    work = CLIPS * MODALITIES / asked.encode + asked.prepare
+    print(f"one night: {work:.1f} core s, of which encoding {work - asked.prepare:.1f}")
+    print("\n| hours of sleep | nights | clips | core hours | files | store | Milvus, six fields |")
+    print("|---|---|---|---|---|---|---|")
+    for cohort in COHORTS:
+        nights = cohort / NIGHT_H
+        clips = nights * CLIPS
+        print(
+            f"| {cohort:,} | {nights:,.0f} | {clips / 1e6:,.1f} M | {nights * work / 3600:,.1f} | "
+            f"{size(nights * asked.night_mb * 1e6)} | {size(clips * (3 * 1024 + 200))} | "
+            f"{size(clips * 6 * 2048)} |"
+        )
+    print("\n| hours of sleep | " + " | ".join(f"{c:,} cores" for c in CORES) + " |")
+    print("|---" * (len(CORES) + 1) + "|")
+    for cohort in COHORTS:
+        nights = cohort / NIGHT_H
+        cells = []
+        for cores in CORES:
+            ways = {
+                "workers": nights * work / cores,
+                "commits": nights * asked.commit_ms / 1000,
+                "scheduler": nights * asked.dask_ms / 1000,
+                "storage": nights * asked.night_mb / asked.read_mbs,
+            }
+            slowest = max(ways, key=lambda name: ways[name])
+            cells.append(f"{hours(ways[slowest])} ({slowest})")
+        print(f"| {cohort:,} | " + " | ".join(cells) + " |")
+    print(f"\ncommits bind from {1000 * work / asked.commit_ms:,.0f} cores on,", end=" ")
+    print(f"shared storage from {asked.read_mbs / asked.night_mb * work:,.0f} cores on")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Clips a second through the encoders: the authors' way, torch tuned, OpenVINO; in turn.
+
+Every way runs in a process of its own that waits while another is timed, so that none changes how
+another uses memory or threads. Each figure is the median of --repeat rounds. The cosine is the
+least to the authors' way (eager float32, 1-D convolutions, batch norms as they are, batch 32), over
+all clips. Peak is the fastest matrix product of the same precision that torch makes in the same
+run. Clips are those of a simulated night.
+
+    python benchmarks/encode.py [--clips 192] [--repeat 5] [--threads N] [--weights untrained]
+    python benchmarks/encode.py --sweep         # OpenVINO by the size of a batch
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import numpy as np
+from machine import machine
+
+from sleepfm.encoders.choice import cores
+from sleepfm.encoders.reference import checked_clips
+from sleepfm.encoders.weights import Weights, load_weights
+from sleepfm.modality import Modality
+
+Run = Callable[[Modality, np.ndarray], np.ndarray]
+BATCH = 32
+
+
+def eager(weights: Weights, threads: int) -> Run:
+    """Run the encoders as the authors do."""
+    import torch
+    from train import Plain
+
+    from sleepfm.encoders.networks import build
+
+    torch.set_num_threads(threads)
+    networks = {m: Plain.of(build(weights, m)).eval() for m in weights.modalities}
+
+    def run(modality: Modality, clips: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            batches = torch.from_numpy(clips).split(BATCH)
+            return torch.cat([networks[modality](batch) for batch in batches]).numpy()
+
+    return run
+
+
+def tuned(weights: Weights, threads: int, kind: str = "f32") -> Run:
+    """Run them channels-last with norms folded, memory kept, and perhaps bfloat16."""
+    from sleepfm.encoders.on_torch import on_torch
+    from sleepfm.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    return on_torch(weights, "cpu", kind, threads).run
+
+
+def on_openvino(
+    weights: Weights, threads: int, half: bool, batch: int | None = None, whole: bool = False
+) -> Run:
+    """Run them on OpenVINO; ``whole``: the early part in bfloat16 too."""
+    from sleepfm.encoders.on_openvino import OpenVINO
+
+    class Whole(OpenVINO):
+        def _options(self, half: bool) -> dict[str, object]:
+            return super()._options(True)
+
+    return (Whole if whole else OpenVINO)(weights, half, threads, batch).run
+
+
+def gemm(threads: int, kind: str) -> float:
+    """Give the fastest of some matrix products, in GFLOP/s."""
+    import torch
+
+    torch.set_num_threads(threads)
+    n = 2048
+    dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+    a, b = torch.randn(n, n).to(dtype), torch.randn(n, n).to(dtype)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - start)
+    return 2 * n**3 / min(seconds) / 1e9
+
+
+WAYS: dict[str, tuple[str, Callable[[Weights, int], Run]]] = {
+    "torch eager, as the authors": ("f32", eager),
+    "torch tuned f32": ("f32", tuned),
+    "torch tuned bf16": ("bf16", lambda w, t: tuned(w, t, "bf16")),
+    "OpenVINO f32": ("f32", lambda w, t: on_openvino(w, t, False)),
+    "OpenVINO bf16": ("bf16", lambda w, t: on_openvino(w, t, True)),
+    "OpenVINO bf16 throughout": ("bf16", lambda w, t: on_openvino(w, t, True, whole=True)),
+}
+SWEEP: dict[str, tuple[str, Callable[[Weights, int], Run]]] = {
+    f"OpenVINO {kind}, batch {size}": (
+        kind,
+        lambda w, t, kind=kind, size=size: on_openvino(w, t, kind == "bf16", size),
+    )
+    for kind in ("f32", "bf16")
+    for size in (1, 2, 4, 8, 16, 32)
+}
+
+
+def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Connection) -> None:
+    """Time what is asked for until there is no more; the first answers are the vectors."""
+    loaded = load_weights(weights)
+    kind, make = (SWEEP if ways == "sweep" else WAYS)[name]
+    run = make(loaded, threads)
+    clips = {}
+    for m in loaded.modalities:
+        own = checked_clips(loaded, m)
+        clips[m] = np.resize(own, (count, *own.shape[1:]))
+    pipe.send({m: run(m, clips[m]) for m in clips})
+    while (asked := pipe.recv()) is not None:
+        if asked == "gemm":
+            pipe.send(gemm(threads, kind))
+            continue
+        start = time.perf_counter()
+        run(asked, clips[asked])
+        pipe.send(time.perf_counter() - start)
+
+
+def gflop(weights: Weights, modality: Modality) -> float:
+    """Count multiplications and additions of one clip, as torch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from train import Plain
+
+    from sleepfm.encoders.networks import build
+
+    slots = len(weights.contract.slots_of(modality))
+    network = Plain.of(build(weights, modality))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, slots, weights.contract.clip_samples))
+    return counter.get_total_flops() / 1e9
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Give the least cosine of two sets of vectors, row by row."""
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(axis=1) / lengths).min())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--clips", type=int, default=192)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--weights", default="untrained")
+    parser.add_argument("--sweep", action="store_true")
+    asked = parser.parse_args()
+    weights = load_weights(asked.weights)
+    work = {m: gflop(weights, m) for m in weights.modalities}
+    print(f"{machine()}; {asked.threads} threads; load average {os.getloadavg()[0]:.1f}")
+    counted = ", ".join(f"{m} {g:.3f}" for m, g in work.items())
+    print(f"{asked.clips} clips, median of {asked.repeat} rounds; GFLOP a clip: {counted}\n")
+    ways = SWEEP if asked.sweep else WAYS
+    context = multiprocessing.get_context("spawn")
+    pipes, vectors = {}, {}
+    for name in ways:
+        pipes[name], theirs = context.Pipe()
+        words = (name, "sweep" if asked.sweep else "", asked.weights, asked.clips, asked.threads)
+        context.Process(target=serve, args=(*words, theirs), daemon=True).start()
+        theirs.close()
+        vectors[name] = pipes[name].recv()
+    seconds: dict[tuple[str, Modality], list[float]] = {}
+    peaks: dict[str, list[float]] = {"f32": [], "bf16": []}
+    for _ in range(asked.repeat):
+        for name, (kind, _) in ways.items():
+            for modality in weights.modalities:
+                pipes[name].send(modality)
+                seconds.setdefault((name, modality), []).append(pipes[name].recv())
+            pipes[name].send("gemm")
+            peaks[kind].append(pipes[name].recv())
+    for pipe in pipes.values():
+        pipe.send(None)
+    report(weights, work, vectors, seconds, {k: max(v, default=0) for k, v in peaks.items()}, asked)
+
+
+def report(
+    weights: Weights,
+    work: dict[Modality, float],
+    vectors: dict[str, dict[Modality, np.ndarray]],
+    seconds: dict[tuple[str, Modality], list[float]],
+    peaks: dict[str, float],
+    asked: argparse.Namespace,
+) -> None:
+    """Print the table."""
+    ways = SWEEP if asked.sweep else WAYS
+    columns = [*(f"{m} clips/s" for m in weights.modalities), "all three", "x first", "cosine"]
+    print(f"| {'':28s} | " + " | ".join(columns) + " | share of peak |")
+    print("|---" * (len(columns) + 2) + "|")
+    first = next(iter(ways))
+    totals = {}
+    for name, (kind, _) in ways.items():
+        median = {m: statistics.median(seconds[name, m]) for m in weights.modalities}
+        totals[name] = sum(median.values())
+        rates = [f"{asked.clips / median[m]:,.0f}" for m in weights.modalities]
+        least = min(cosine(vectors[name][m], vectors[first][m]) for m in weights.modalities)
+        share = asked.clips * sum(work.values()) / totals[name] / peaks[kind]
+        cells = [
+            *rates,
+            f"{asked.clips / totals[name]:,.0f}",
+            f"{totals[first] / totals[name]:.2f}",
+        ]
+        print(f"| {name:28s} | " + " | ".join(cells) + f" | {least:.5f} | {share:.0%} |")
+    said = ", ".join(f"{kind} {peak:,.0f} GFLOP/s" for kind, peak in peaks.items() if peak)
+    print(f"\nPeak of a matrix product: {said}. Load average at the end {os.getloadavg()[0]:.1f}.")
+
+
+if __name__ == "__main__":
+    main()

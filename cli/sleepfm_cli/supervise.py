@@ -1,0 +1,86 @@
+"""``sleepfm-index supervise``: the end-to-end baseline, on the probe's split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    ClassesOption,
+    Kind,
+    KindOption,
+    LabelOption,
+    StoreOption,
+    TestWhereOption,
+    TrainWhereOption,
+    WhereOption,
+    listed,
+)
+from sleepfm_cli.pretrain import Precision, RecipeName
+from sleepfm_cli.render import progress, say
+
+
+def supervise(
+    label: LabelOption,
+    out: Annotated[Path, typer.Option(help="The predictions, Parquet.")],
+    on: Annotated[str, typer.Option(help="Whose channels are stacked, e.g. ecg.")] = "bas+ecg+resp",
+    where: WhereOption = None,
+    kind: KindOption = Kind.auto,
+    classes: ClassesOption = None,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, a network each.")] = 5,
+    train_where: TrainWhereOption = None,
+    test_where: TestWhereOption = None,
+    recipe: Annotated[
+        RecipeName,
+        typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
+    ] = RecipeName.short,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default the recipe's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds, weights and order.")] = 0,
+    substitute: Annotated[
+        bool, typer.Option("--substitute", help="If the store was built so.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[Precision, typer.Option()] = Precision.auto,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """Train networks end to end on the probe's split, to stand beside it in one table.
+
+    Then: sleepfm-index probe --label stage --beside cnn.parquet, with the same label, conditions,
+    folds and seed. The same command goes on where it was stopped.
+    """
+    import sleepfm_index
+    from sleepfm.training.recipe import RECIPES
+    from sleepfm_index.evaluation.supervise import Training
+    from sleepfm_index.evaluation.supervise import supervise as train
+
+    given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
+    settings = replace(RECIPES[recipe.value], **{k: v for k, v in given.items() if v is not None})
+    training = Training(settings, substitute, device, precision.value, threads)
+    with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
+        task = bar.task_ids[0]
+        result = train(
+            opened,
+            label,
+            out,
+            training,
+            features=on,
+            seed=seed,
+            where=where,
+            kind=kind.value,
+            classes=listed(classes),
+            folds=folds,
+            train_where=train_where,
+            test_where=test_where,
+            watch=lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
+    say(result.note)
+    say(f"{len(result):,} predictions in {out}; put them beside the probe's with --beside {out}")

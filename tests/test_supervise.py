@@ -1,0 +1,131 @@
+"""The supervised baseline on the probe's split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from nights import write_night
+
+import sleepfm_index
+from sleepfm.encoders.classifier import load_classifier
+from sleepfm.training.recipe import SHORT
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation import supervise as module
+from sleepfm_index.evaluation.supervise import Training, supervise
+
+TINY = Training(
+    replace(SHORT, epochs=1, batch_size=4), device="cpu", precision="float32", threads=1
+)
+ASKED = {"classes": ["W", "R"], "folds": 2, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six subjects of W, R, R, an unscored clip; one of them in two recordings."""
+    folder = tmp_path_factory.mktemp("supervise")
+    rows = ["recording_id,subject_id,nsrr_sex"]
+    (folder / "in").mkdir()
+    for i in range(7):
+        write_night(folder / "in" / f"n{i}.edf", seed=i, stages=("W", "R", "R", "?"))
+        rows.append(f"n{i},p{min(i, 5)},{('male', 'female')[min(i, 5) % 2]}")
+    (folder / "subjects.csv").write_text("\n".join(rows) + "\n")
+    sleepfm_index.build(folder / "s", [folder / "in"], subjects=folder / "subjects.csv")
+    return folder / "s"
+
+
+@pytest.fixture(scope="module")
+def made(path: Path) -> Path:
+    out = path.parent / "cnn.parquet"
+    with sleepfm_index.open(path) as store:
+        supervise(store, "stage", out, TINY, features="bas+ecg", **ASKED)
+    return out
+
+
+def test_every_clip_is_predicted_by_the_network_that_never_saw_its_subject(
+    path: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    with sleepfm_index.open(path) as store:
+        from sleepfm.training import supervised
+
+        def learn(chosen: dict, *args: object, **options: object) -> list:
+            sides = {k: [(r.recording_id, r.stage) for r in own] for k, own in chosen.items()}
+            seen.append(sides)
+            return []
+
+        monkeypatch.setattr(supervised, "learn", learn)
+        out = made.with_name("again.parquet")
+        made.with_name("cnn.folds").rename(made.with_name("again.folds"))
+        supervise(store, "stage", out, TINY, features="bas+ecg", **ASKED)
+        made.with_name("again.folds").rename(made.with_name("cnn.folds"))
+        rows = {r["clip_id"]: r for r in store.sql("SELECT * FROM clips").to_pylist()}
+    table = pq.read_table(made).to_pylist()
+    assert sorted(r["clip_id"] for r in table) == [i for i in rows if rows[i]["stage"] in "WR"]
+    assert all(r["p_W"] + r["p_R"] == pytest.approx(1, abs=1e-5) for r in table)
+    subject = {r["recording_id"]: r["subject_id"] for r in rows.values()}
+    for fold, sides in enumerate(seen, start=1):
+        tested = {rows[r["clip_id"]]["subject_id"] for r in table if r["fold"] == fold}
+        train, valid = ({subject[name] for name, _ in sides[k]} for k in ("train", "valid"))
+        assert train and valid and not train & valid
+        assert train | valid | tested == set(subject.values())
+        assert not (train | valid) & tested
+        for _, stages in (*sides["train"], *sides["valid"]):
+            assert stages == ("W", "R", "R", "")
+
+
+def test_probabilities_are_those_of_the_saved_network(path: Path, made: Path) -> None:
+    (file,) = made.with_name("cnn.folds").glob("fold-1-*-bas+ecg.safetensors")
+    network = load_classifier(file)
+    with sleepfm_index.open(path) as store:
+        plan = module.make_plan(store, "stage", **ASKED)
+        (test, *_) = [test for _, test in plan.sides("bas+ecg")]
+        clips = plan.test.clip_ids[test]
+        nights = module._Nights.read(
+            store, plan, made.with_name("cnn.folds") / "clips", False, None
+        )
+        said = network.probabilities(nights.signals(clips, list(network.modalities)))
+    table = {r["clip_id"]: r for r in pq.read_table(made).to_pylist()}
+    for clip, own in zip(clips.tolist(), said, strict=True):
+        assert [table[clip]["p_W"], table[clip]["p_R"]] == pytest.approx(own.tolist(), abs=1e-6)
+
+
+def test_it_stands_beside_the_probe_of_the_same_split_only(path: Path, made: Path) -> None:
+    from sleepfm_index.evaluation.probe import Recipe
+
+    asked = {"classes": ["W", "R"], "folds": 2, "on": ["bas"], "replicates": 5, "beside": made}
+    with sleepfm_index.open(path) as store:
+        both = store.probe("stage", recipe=Recipe(seed=3), **asked).predictions
+        assert list(both) == [("cnn", "clip"), ("bas", "clip")]
+        np.testing.assert_array_equal(both["cnn", "clip"].clip_ids, both["bas", "clip"].clip_ids)
+        assert len(both["cnn", "clip"].truth) == 21
+        with pytest.raises(QueryError, match="made by another split"):
+            store.probe("stage", recipe=Recipe(seed=4), **asked)
+        table = pq.read_table(made).replace_schema_metadata(None)
+        pq.write_table(table, made.with_name("foreign.parquet"))
+        asked["beside"] = made.with_name("foreign.parquet")
+        assert len(store.probe("stage", recipe=Recipe(seed=4), **asked)) == 6
+
+
+def test_what_is_of_the_subject_is_measured_per_subject_too(path: Path, tmp_path: Path) -> None:
+    with sleepfm_index.open(path) as store:
+        ids = store.metadata.clip_ids()
+        said = {
+            "clip_id": ids,
+            "p_female": np.full(len(ids), 0.4),
+            "p_male": np.full(len(ids), 0.6),
+        }
+        pq.write_table(pa.table(said), tmp_path / "m.parquet")
+        asked = {"folds": 2, "on": ["bas"], "replicates": 5}
+        rows = store.probe("sex", beside=tmp_path / "m.parquet", **asked).to_pylist()
+    levels = [(r["features"], r["level"]) for r in rows if r["class"] == "macro"]
+    assert levels == [("m", "clip"), ("m", "subject"), ("bas", "clip"), ("bas", "subject")]
+
+
+def test_a_number_is_refused(path: Path, tmp_path: Path) -> None:
+    with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="start_s is a number"):
+        supervise(store, "start_s", tmp_path / "x.parquet", TINY)
