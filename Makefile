@@ -73,5 +73,4 @@ peers: benchmarks/peers/requirements.txt
 	.peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 
 clean:
-	rm -rf $(VENV) .peers sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -rf $(VENV) .venv-moto sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .peers .venv-moto sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
