@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests crash test-cluster trial-concurrency experiments experiments-simulated experiments-real train-demo clean
+.PHONY: install demo test lint types tests crash test-cluster trial-concurrency experiments experiments-simulated experiments-real train-demo peers clean
 
 install: $(STAMP)
 
@@ -67,5 +67,10 @@ test-cluster: install $(MOTO)
 train-demo: install
 	$(BIN)/python benchmarks/train_demo.py $(TRAIN)
 
+# What search is compared with, in an environment of its own: then benchmarks/search.py.
+peers: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv .peers
+	.peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
+
 clean:
-	rm -rf $(VENV) .venv-moto sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .peers .venv-moto sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,10 +2,10 @@
 
 A clip has one latent state that all modalities see: who the subject is, a state that drifts slowly
 through the night, and what is this clip's own. The state has few large directions and many small
-ones, as spectra of real embeddings do, so clips of different people can be alike. A modality maps the state into 512 dimensions by a
-map that it shares in part with the others, adds its offset (the modality gap of contrastive
-encoders) and noise of its own, and is scaled to unit length. Any night can be drawn without those
-before it.
+ones, as spectra of real embeddings do, so clips of different people can be alike. A modality maps
+the state into 512 dimensions by a map that it shares in part with the others, adds its offset (the
+modality gap of contrastive encoders) and noise of its own, and is scaled to unit length. Any night
+can be drawn without those before it.
 
     python benchmarks/embeddings.py --rows 20000        what the drawn vectors are like
 """
@@ -96,7 +96,7 @@ class Embeddings:
 
 
 def _spectrum() -> NDArray[np.float32]:
-    """Standard deviation of each direction of the state, whose expected length is one."""
+    """Give each direction of the state its deviation; the expected length is one."""
     variance = np.arange(1, LATENT + 1) ** -DECAY
     return np.sqrt(variance / variance.sum()).astype(np.float32)
 

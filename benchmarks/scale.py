@@ -448,13 +448,13 @@ def table(folder: Path, asked: argparse.Namespace) -> str:
         f"| 4,000 clips at once, a query | {f['batch']['many_ms_a_query']:.2f} ms |",
         *[
             f"| {float(share):.1%} allowed | {x['how']}; recall@10 {x['recall_at_10']:.4f}, "
-            f"at least {x['fewest']} of 10; {x['p50']:.2f} / {x['p99']:.2f} ms (SQL {x['sql_ms']:.0f} ms) |"
+            f"at least {x['fewest']} of 10; {ms(x)} (SQL {x['sql_ms']:.0f} ms) |"
             for share, x in f["filters"].items()
             if isinstance(x, dict)
         ],
         f"| all six targets, planned | {f['plan']['minutes']:.0f} min, "
-        f"{f['plan']['disk_gb']:.1f} GB beside {f['plan']['vectors_gb']:.1f} GB of vectors, {f['plan']['memory_gb']:.1f} GB of "
-        "memory |",
+        f"{f['plan']['disk_gb']:.1f} GB beside {f['plan']['vectors_gb']:.1f} GB of vectors, "
+        f"{f['plan']['memory_gb']:.1f} GB of memory |",
         "",
     ]
     return "\n".join(lines)

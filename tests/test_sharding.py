@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from stores import drawn_store
-from test_cluster import longer
+from test_cluster import command, finished, longer
 
 import sleepfm_index
 from sleepfm_index import indexing, sharding
@@ -62,10 +61,11 @@ def test_the_order_of_shards_is_that_of_clips_not_of_who_was_first(path: Path) -
     assert content(path, one) == content(path, other)
 
 
-def test_only_the_merged_file_stays(tmp_path: Path) -> None:
+def test_only_the_merged_file_stays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     store = drawn_store(tmp_path / "s", {"a": 300, "b": 300, "c": 200}, index=False)
     made = sleepfm_index.reindex(store, index="IVF4,SQ8", shards=3)
     assert made.indexes
+    assert capfd.readouterr().out == ""
     assert {p.name for p in (store / "indexes").iterdir()} == {i.file for i in made.indexes}
     assert sleepfm_index.verify(store).findings == ()
     plain = drawn_store(tmp_path / "p", {"a": 300, "b": 300, "c": 200}, index=False)
@@ -77,8 +77,10 @@ def test_only_the_merged_file_stays(tmp_path: Path) -> None:
 @longer
 def test_shards_coded_by_dask(tmp_path: Path) -> None:
     stores = [drawn_store(tmp_path / n, {"a": 300, "b": 300}, index=False) for n in "ab"]
-    by_dask = sleepfm_index.reindex(stores[0], index="IVF4,SQ8", engine="dask", workers=2, shards=2)
+    words = ["reindex", "--index", "IVF4,SQ8", "--engine", "dask", "--shards", "2"]
+    said = finished(command(*words, "--store", str(stores[0]), cwd=tmp_path))
+    by_dask = read_manifest(stores[0])
+    assert len(by_dask.indexes) == 6 and "resizing" not in said, said
     alone = sleepfm_index.reindex(stores[1], index="IVF4,SQ8")
     for mine, theirs in zip(by_dask.indexes, alone.indexes, strict=True):
         assert content(stores[0], mine) == content(stores[1], theirs)
-    assert np.all([index.recall is not None for index in by_dask.indexes])

@@ -194,17 +194,18 @@ def connected(cluster: Cluster) -> Iterator[Client]:
     if cluster.scheduler is None:
         import dask
 
-        with (
-            dask.config.set({"distributed.scheduler.allowed-failures": 1}),
-            distributed.LocalCluster(
-                n_workers=cluster.workers,
-                threads_per_worker=1,
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            ) as local,
-            distributed.Client(local) as client,
-        ):
-            yield client
+        with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+            try:
+                local = distributed.LocalCluster(
+                    n_workers=cluster.workers,
+                    threads_per_worker=1,
+                    dashboard_address=None,
+                    silence_logs=logging.CRITICAL,
+                )
+            except RuntimeError as error:
+                raise StoreError(f"no Dask cluster could be started here: {error}") from error
+            with local, distributed.Client(local) as client:
+                yield client
         return
     try:
         client = distributed.Client(cluster.scheduler)

@@ -24,7 +24,7 @@ RECALL: Final = 0.99
 EXACT_ROWS: Final = 200_000
 """Up to as many clips every vector is compared: some 50 ms a query, and no index to keep."""
 CODE: Final = "SQ4"
-QUERIES: Final = 400
+QUERIES: Final = 600
 """Queries of other modalities by which an index is calibrated."""
 
 # Measured on two cores of an AMD EPYC with AVX-512 (docs/scale.md); other machines differ.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -138,6 +139,9 @@ class Searcher:
         k: int,
     ) -> list[Hits]:
         """Order the candidates of each query, int64 [q, m] with -1 for none, by their vectors."""
+        if len(queries) == 1:
+            with _of_the_store():
+                return [rank(read, queries[0], ids[0][ids[0] >= 0], k)]
         hits: list[Hits] = []
         for start in range(0, len(queries), _TOGETHER):
             some, part = queries[start : start + _TOGETHER], ids[start : start + _TOGETHER]
@@ -145,13 +149,8 @@ class Searcher:
             distinct, at = np.unique(part[there], return_inverse=True)
             scores = np.full(part.shape, -np.inf)
             if len(distinct):
-                try:
+                with _of_the_store():
                     vectors = read(distinct)
-                except QueryError:
-                    raise FormatError(
-                        "the index names clips that are not in the store; run `sleepfm-index "
-                        "verify --repair`"
-                    ) from None
                 scores[there] = exact_scores(some[np.nonzero(there)[0]], vectors[at])
             order = np.lexsort((part, -scores), axis=1)[:, :k]
             for row, best in enumerate(order):
@@ -186,6 +185,16 @@ def how(entry: IndexEntry) -> str:
 
 
 _NOTHING: Final[Hits] = (np.empty(0, np.int64), np.empty(0))
+
+
+@contextmanager
+def _of_the_store() -> Iterator[None]:
+    try:
+        yield
+    except QueryError:
+        raise FormatError(
+            "the index names clips that are not in the store; run `sleepfm-index verify --repair`"
+        ) from None
 
 
 def _probing(entry: IndexEntry, share: float) -> Probing | None:

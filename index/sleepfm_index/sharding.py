@@ -7,8 +7,12 @@ behind another in the order of the shards, so the file does not depend on who co
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +71,8 @@ def merge(store: Path, shards: list[IndexEntry]) -> IndexEntry:
     aside = store / FOLDER / f".{target}-merged.{uuid.uuid4().hex[:8]}.tmp"
     try:
         lists = faiss().OnDiskInvertedLists(kind.lists, CODES[kind.code], str(aside))
-        rows = int(lists.merge_from_multiple(pointers.data(), pointers.size(), False))
+        with _quiet():
+            rows = int(lists.merge_from_multiple(pointers.data(), pointers.size(), False))
         del lists  # lets go of the mapped file
 
         def content(sink: Sink) -> None:
@@ -85,6 +90,20 @@ def merge(store: Path, shards: list[IndexEntry]) -> IndexEntry:
         remove(aside)
     names = tuple(name for shard in shards for name in shard.segments)
     return IndexEntry(target, file, str(kind), rows, names, entry)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Send to stderr what FAISS prints to stdout, which is for answers."""
+    sys.stdout.flush()
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(answers, 1)
+        os.close(answers)
 
 
 def write(

@@ -7,12 +7,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm_index.exact import exact_scores
+
+__all__ = ["CLOSE", "EQUAL", "exact_scores", "ranks_and_hits", "true_ranks"]
+
 _ROWS: Final = 1024
 _COLUMNS: Final = 8192
 # Rounding of a float32 inner product of 512 terms of unit vectors is at most 512 x 2^-24; scores
 # closer than twice that are compared again in float64.
-_CLOSE: Final = 2 * 512 * 2.0**-24
-_EQUAL: Final = 1e-12
+CLOSE: Final = 2 * 512 * 2.0**-24
+EQUAL: Final = 1e-12
 """Scores closer than this are equal: far below what float16 vectors can tell, above the rounding
 of a float64 product in any order of its terms."""
 
@@ -79,15 +83,6 @@ def ranks_and_hits(
     return ranks, hits
 
 
-def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Inner products row by row, in float64.
-
-    A product of two float16 numbers has 22 significant bits and none below 2^-48, so for stored
-    unit vectors the sum is exact in any order, and equal scores are equal.
-    """
-    return np.asarray((left.astype(np.float64) * right).sum(axis=1))
-
-
 def _at_least(
     scores: NDArray[np.float32],
     own: NDArray[np.float64],
@@ -95,17 +90,17 @@ def _at_least(
     targets: NDArray[np.float32],
 ) -> NDArray[np.int64]:
     """How many candidates of a tile score at least ``own``; the closest are compared in float64."""
-    high = (own + _CLOSE).astype(np.float32)[:, None]
-    low = (own - _CLOSE).astype(np.float32)[:, None]
+    high = (own + CLOSE).astype(np.float32)[:, None]
+    low = (own - CLOSE).astype(np.float32)[:, None]
     count = (scores > high).sum(axis=1)
     rows, columns = np.nonzero((scores >= low) & (scores <= high))
     if 8 * len(rows) > scores.size:
         # Nearly constant vectors: one product is cheaper than one by one.
         exact = block.astype(np.float64) @ targets.T.astype(np.float64)
         close = (scores >= low) & (scores <= high)
-        return np.asarray(count + (close & (exact >= own[:, None] - _EQUAL)).sum(axis=1), np.int64)
+        return np.asarray(count + (close & (exact >= own[:, None] - EQUAL)).sum(axis=1), np.int64)
     for at in range(0, len(rows), 65536):
         r, c = rows[at : at + 65536], columns[at : at + 65536]
         exact = exact_scores(block[r], targets[c])
-        count += np.bincount(r, exact >= own[r] - _EQUAL, minlength=len(block)).astype(np.int64)
+        count += np.bincount(r, exact >= own[r] - EQUAL, minlength=len(block)).astype(np.int64)
     return np.asarray(count, np.int64)

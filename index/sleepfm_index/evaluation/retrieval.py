@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from sleepfm_index.evaluation.bootstrap import (
     resampled_medians,
 )
 from sleepfm_index.evaluation.columns import clip_columns, codes, has, numbers
+from sleepfm_index.evaluation.passes import shared_ranks
 from sleepfm_index.evaluation.ranks import ranks_and_hits, true_ranks
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
@@ -166,8 +168,9 @@ def evaluate(
     clip_ids = store.metadata.clip_ids(where)
     facts = Facts.of(store, clip_ids, by)
     ranked, rows = {}, []
+    passes = Passes(store, facts)
     for query, to in (*DIRECTIONS, *(COMBINATIONS if combinations else ())):
-        found = rank_direction(store, facts, query, to, asked)
+        found = rank_direction(store, facts, query, to, asked, passes)
         if found is not None:
             ranked[query, to] = found
             rows += _rows(query, to, found, facts, seed, replicates)
@@ -208,17 +211,28 @@ class Facts:
 
 
 def rank_direction(
-    store: Store, facts: Facts, query: str, to: str, gallery: Gallery
+    store: Store,
+    facts: Facts,
+    query: str,
+    to: str,
+    gallery: Gallery,
+    passes: Passes | None = None,
 ) -> Ranked | None:
-    """Rank every query of one direction; None where no clip has both sides."""
+    """Rank every query of one direction; None where no clip has both sides.
+
+    ``passes`` keeps what one direction found out about others of the same clips.
+    """
     both = sides_present(store, facts.clip_ids, query, to)
     if not both.any():
         return None
     parts = []
     for number, at in enumerate(gallery.drawn(np.flatnonzero(both))):
-        queries, targets = sides(store, facts.clip_ids[at], query, to)
         recording = facts.recording[at]
-        ranks, hits = _ranks(queries, targets, recording, gallery.among)
+        found = passes.of(query, to, at) if passes is not None and gallery.among == "all" else None
+        if found is None:
+            queries, targets = sides(store, facts.clip_ids[at], query, to)
+            found = _ranks(queries, targets, recording, gallery.among)
+        ranks, hits = found
         same = np.bincount(recording)[recording]
         sizes = {
             "all": np.full(len(at), len(at)),
@@ -238,6 +252,34 @@ def rank_direction(
         {name: np.concatenate([s[name] for s in shares]) for name in shares[0]},
         np.concatenate(draw),
     )
+
+
+class Passes:
+    """Ranks of clips in all directions at once, kept until all directions were asked for."""
+
+    def __init__(self, store: Store, facts: Facts) -> None:
+        self._store = store
+        self._facts = facts
+        self._known: dict[
+            tuple[bytes, str], dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64]]]
+        ] = {}
+
+    def of(
+        self, query: str, to: str, at: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Ranks and hits of one direction among some rows; None where a pass would not serve."""
+        if "+" in query:
+            return None
+        ids = self._facts.clip_ids[at]
+        everything = all(has(self._store, ids, str(m)).all() for m in Modality)
+        if not everything and to == OTHERS:
+            return None
+        names = [str(m) for m in Modality if everything or str(m) in (query, to)]
+        key = hashlib.sha256(at.tobytes()).digest(), "+".join(names)
+        if key not in self._known:
+            vectors = {name: self._store.vectors.of(ids, name)[0] for name in names}
+            self._known[key] = shared_ranks(vectors)
+        return self._known[key][query, to]
 
 
 def sides_present(

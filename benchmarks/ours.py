@@ -1,0 +1,101 @@
+"""sleepfm-index as benchmarks/search.py measures it: through an open store."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from common import K, arguments, sweep
+from embeddings import Embeddings
+
+import sleepfm_index
+from sleepfm.contract import ROBUST
+from sleepfm.modality import Modality
+from sleepfm_index.manifest import Probing, WeightsIdentity
+from sleepfm_index.schema import (
+    CLIP_COLUMNS,
+    EVENT_COLUMNS,
+    RECORDING_COLUMNS,
+    SUBJECT_COLUMNS,
+)
+from sleepfm_index.segment import SegmentData
+from sleepfm_index.upkeep import Asked
+from sleepfm_index.writer import Writer
+
+data, threads = arguments()
+path = data.folder / "store"
+QUERIES = 20_000
+
+
+def segment() -> SegmentData:
+    """All vectors as one segment; the first 20,000 clips have ecg, which calibrates."""
+    rows = len(data.vectors)
+    ecg = np.zeros((rows, 512), np.float16)
+    ecg[:QUERIES] = Embeddings().rows(min(rows, QUERIES), "ecg")
+    has = {"bas": np.ones(rows, bool), "ecg": np.arange(rows) < QUERIES}
+    values: dict[str, Any] = {f"has_{m}": has.get(m, np.zeros(rows, bool)) for m in Modality}
+    values |= {f"slots_{m}": values[f"has_{m}"].astype(np.uint16) for m in Modality}
+    values |= {"start_s": 30.0 * np.arange(rows), "number": data.number}
+    fields = [f for f in (*CLIP_COLUMNS, *SUBJECT_COLUMNS) if f.name != "clip_id"]
+    fields.append(pa.field("number", pa.float64()))
+    columns = {f.name: values.get(f.name, pa.nulls(rows, f.type)) for f in fields}
+    return SegmentData(
+        key=hashlib.sha256(str(rows).encode()).hexdigest(),
+        clips=pa.table(columns, schema=pa.schema(fields)),
+        events=EVENT_COLUMNS.empty_table(),
+        recordings=RECORDING_COLUMNS.empty_table(),
+        vectors={Modality.BAS: np.asarray(data.vectors), Modality.ECG: ecg},
+    )
+
+
+start = time.perf_counter()
+if (data.folder / "ours.seconds").exists():
+    built = float((data.folder / "ours.seconds").read_text())
+else:
+    with Writer(path, WeightsIdentity("drawn", "0" * 64, False), ROBUST) as writer:
+        if not writer.manifest.segments:
+            writer.append(segment())
+        rows = len(data.vectors)
+        start = time.perf_counter()
+        kind = f"IVF{1 << round(np.log2(2.5 * rows**0.5))},SQ4"
+        writer.reindex(Asked(index=kind, recall=0.99, targets=("bas",)))
+    built = time.perf_counter() - start
+    (data.folder / "ours.seconds").write_text(str(built))
+
+store = sleepfm_index.open(path, threads=threads)
+(entry,) = (i for i in store.manifest.indexes if i.target == "bas")
+measured = entry.probing
+
+
+def use(setting: Any) -> None:
+    """Search with a setting of our own choice, or with what the store was told to."""
+    probing = measured
+    if setting != "as calibrated":
+        probing = (Probing(1.0, *setting), *measured[1:])
+    here = store._here().searcher
+    here._entries["bas"] = dataclasses.replace(entry, probing=probing)
+
+
+def filtered(share: str) -> Any:
+    use("as calibrated")
+    allowed = store.metadata.clip_ids(f"number < {share}")
+    return lambda q: store.search("bas", q[None], K, allowed)[0][0]
+
+
+sweep(
+    "sleepfm-index",
+    data,
+    threads,
+    [(probes, 50) for probes in (4, 8, 16, 32, 64, 128, 256)],
+    use,
+    lambda q: store.search("bas", q[None], K)[0][0],
+    lambda queries: [ids for ids, _ in store.search("bas", queries, K)],
+    filtered,
+    build_s=built,
+)
+print(f'{{"engine": "sleepfm-index", "threads": {threads}, "mode": "note", "error": '
+      f'"calibrated: {[(p.share, p.probes, p.depth) for p in measured]}"}}')  # fmt: skip

@@ -1,0 +1,166 @@
+"""Search against other libraries: recall@10 against queries a second, on the same vectors.
+
+    make peers                                                  once: their environment
+    python benchmarks/search.py --folder F --rows 1000000       all of them, one after another
+
+Vectors are drawn (benchmarks/embeddings.py): `bas` is searched with `ecg`. Each engine runs in a
+process of its own, on one thread and on two. Settings are tried from the fastest on until
+recall@10 is 0.99; that one is then asked in batches and under filters that keep 50 %, 5 % and
+0.1 %. Figures go to F/ROWS/figures.jsonl (an engine that is there is not run again) and to
+F/ROWS/table.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from embeddings import NIGHT, Embeddings
+from machine import machine
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "index")]
+QUERIES = 1000
+K = 10
+PEERS = ("hnswlib", "usearch", "lancedb", "milvus", "duckdb")
+FILTERS = ("0.5", "0.05", "0.001")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--threads", type=int, action="append", help="default: 1 and 2")
+    parser.add_argument("--engine", choices=("ours", *PEERS), action="append")
+    parser.add_argument("--peers", type=Path, default=ROOT / ".peers" / "bin" / "python")
+    parser.add_argument("--limit", type=float, default=1500, help="seconds for one engine")
+    asked = parser.parse_args()
+    folder = asked.folder / str(asked.rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    draw(folder, asked.rows)
+    done = folder / "figures.jsonl"
+    for engine in asked.engine or ("ours", *PEERS):
+        for threads in asked.threads or (1, 2):
+            known = done.read_text().splitlines() if done.exists() else []
+            if any(json.loads(x)["script"] == [engine, threads] for x in known):
+                continue
+            print(f"{engine}, {threads} threads", file=sys.stderr, flush=True)
+            for line in measured(engine, threads, folder, asked):
+                with done.open("a") as file:
+                    file.write(json.dumps({"script": [engine, threads], **line}) + "\n")
+                print(line, flush=True)
+    lines = [json.loads(line) for line in done.read_text().splitlines()]
+    (folder / "table.md").write_text(table(lines, asked.rows))
+    print((folder / "table.md").read_text())
+
+
+def draw(folder: Path, rows: int) -> None:
+    """Write vectors, queries and exact answers, unless they are there."""
+    if (folder / "truth-1.npy").exists():
+        return
+    drawn = Embeddings()
+    ids = np.sort(np.random.default_rng(1).choice(rows, QUERIES, replace=False))
+    queries = drawn.clips(ids, "ecg").astype(np.float32)
+    # A filter keeps whole nights, and of one night a part.
+    nights = -(-rows // NIGHT)
+    number = np.random.default_rng(2).permutation(nights)[np.arange(rows) // NIGHT]
+    number = (number + np.random.default_rng(3).random(rows)) / nights
+    vectors = np.lib.format.open_memmap(
+        folder / "vectors.npy", "w+", dtype=np.float16, shape=(rows, 512)
+    )
+    at = 0
+    for block in drawn.blocks(rows, "bas"):
+        vectors[at : at + len(block)] = block
+        at += len(block)
+    vectors.flush()
+    np.save(folder / "queries.npy", queries)
+    np.save(folder / "number.npy", number)
+    for share in (*FILTERS, "1"):
+        np.save(folder / f"truth-{share}.npy", truth(vectors, queries, number < float(share)))
+
+
+def truth(vectors: np.ndarray, queries: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Exact answers among some rows, int64 [q, 10]; -1 where there are fewer."""
+    from sleepfm_index.exact import candidates, rank
+    from sleepfm_index.vectors import widen
+
+    rows = np.flatnonzero(keep)
+    parts = (rows[at : at + 8192] for at in range(0, len(rows), 8192))
+    near = candidates(
+        ((part, widen(vectors[part])) for part in parts),
+        queries,
+        K,
+        lambda ids: widen(vectors[ids]),
+    )
+    best = np.full((len(queries), K), -1)
+    for row, (query, ids) in enumerate(zip(queries, near, strict=True)):
+        found, _ = rank(lambda i: widen(vectors[i]), query, ids, K)
+        best[row, : len(found)] = found
+    return best
+
+
+def measured(
+    engine: str, threads: int, folder: Path, asked: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Run one engine; give what it said."""
+    python = sys.executable if engine == "ours" else str(asked.peers)
+    script = HERE / ("ours.py" if engine == "ours" else f"peers/{engine}_peer.py")
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "LANCE_CPU_THREADS")
+    known = {**os.environ, **dict.fromkeys(names, str(threads)), "SLEEPFM_THREADS": str(threads)}
+    paths = [str(HERE / "peers"), str(ROOT), str(ROOT / "index")] if engine == "ours" else []
+    known["PYTHONPATH"] = os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])
+    if engine != "ours":
+        known["PYTHONPATH"] = ""
+    try:
+        done = subprocess.run(
+            [python, str(script), str(folder), str(threads)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=known,
+            timeout=asked.limit,
+        )
+    except subprocess.TimeoutExpired as late:
+        said = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+        lines = [json.loads(x) for x in said.splitlines() if x.startswith("{")]
+        return [*lines, {"engine": engine, "error": f"took longer than {asked.limit:g} s"}]
+    lines = [json.loads(x) for x in done.stdout.splitlines() if x.startswith("{")]
+    if done.returncode:
+        lines.append({"engine": engine, "error": f"ended with status {done.returncode}"})
+    return lines
+
+
+def table(lines: list[dict[str, Any]], rows: int) -> str:
+    """Put the figures into Markdown."""
+    out = [
+        f"{rows:,} x 512, `ecg` asks `bas`, k = 10; {machine()}",
+        "",
+        "| engine | threads | mode | setting | recall@10 | queries/s | fewest of 10 | anonymous MB "
+        "| mapped MB | built in s |",
+        "|---|--:|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for x in lines:
+        if "error" in x:
+            out.append(f"| {x['engine']} | | {x.get('mode', '')} | {x['error']} | | | | | | |")
+            continue
+
+        def number(name: str, form: str, x: dict[str, Any] = x) -> str:
+            return format(x[name], form) if name in x else ""
+
+        out.append(
+            f"| {x['engine']} | {x['threads']} | {x['mode']} | {x.get('setting', '')} | "
+            f"{x['recall']:.4f} | {x['qps']:,.0f} | {number('fewest', 'd')} | "
+            f"{number('anonymous_mb', ',.0f')} | {number('mapped_mb', ',.0f')} | "
+            f"{number('build_s', ',.0f')} |"
+        )
+    return "\n".join([*out, ""])
+
+
+if __name__ == "__main__":
+    main()
