@@ -212,7 +212,7 @@ def plan(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def index(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Index bas; each line that is said begins a step."""
+    """Index bas; each line that is said begins a step. One that is there is only measured."""
     import sleepfm_index
 
     steps: list[tuple[str, float]] = []
@@ -222,7 +222,7 @@ def index(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         print(line, file=sys.stderr, flush=True)
 
     manifest = sleepfm_index.reindex(
-        folder / "store", recall=asked.recall, targets=("bas",), rebuild=True, watch=said
+        folder / "store", recall=asked.recall, targets=("bas",), watch=said
     )
     end = time.perf_counter()
     times = [at for _, at in steps] + [end]
