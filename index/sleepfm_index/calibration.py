@@ -122,7 +122,9 @@ def calibrate(
         selection = _selection(manifest, share)
         truth = _truth(vectors, manifest, target, queries, selection)
         trial = _Trial(index, queries, truth, beside, selection)
-        probing = trial.choose(share, asked, slice(0, half))
+        # under a filter no fewer lists will do
+        fewest = chosen[-1].probes if chosen else 1
+        probing = trial.choose(share, asked, slice(0, half), fewest)
         if probing is None:
             break
         if share < 1:
@@ -160,9 +162,9 @@ class _Trial:
         self._beside = beside
         self._selection = selection
 
-    def choose(self, share: float, asked: float, part: slice) -> Probing | None:
+    def choose(self, share: float, asked: float, part: slice, fewest: int) -> Probing | None:
         """Give the fewest lists and candidates that reach the recall; None if half do not."""
-        for probes in _ladder(self._index.structure.kind.lists):
+        for probes in _ladder(self._index.structure.kind.lists, fewest):
             ids = self._ids(probes, DEPTHS[-1], part)
             for depth in DEPTHS:
                 found = self._hits(ids[:, :depth], part)
@@ -255,9 +257,10 @@ def _best(work: Callable[[], Any]) -> float:
     return min(seconds)
 
 
-def _ladder(lists: int) -> list[int]:
+def _ladder(lists: int, fewest: int) -> list[int]:
+    """Give numbers of lists to try, each 1.4 times the one before, up to half of all."""
     steps = sorted({round(2 ** (at / 2)) for at in range(2 * 20)})
-    return [step for step in steps if step <= max(1, lists // 2)] or [1]
+    return [step for step in steps if fewest <= step <= lists // 2] or [max(1, lists // 2)]
 
 
 def _rounded(values: tuple[float, float, float]) -> tuple[float, float, float]:

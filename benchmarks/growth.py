@@ -1,0 +1,88 @@
+"""How search and indexing grow from ten thousand clips to ten million: figures and a plot.
+
+    python benchmarks/growth.py --folder F [--rows 10000 --rows 100000 ...]
+
+Runs benchmarks/scale.py for each size; sizes that are done are only read. Writes F/growth.md and,
+where matplotlib is, F/growth.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--rows", type=int, action="append", help=f"default: {SIZES}")
+    parser.add_argument("--recall", default="0.99")
+    asked = parser.parse_args()
+    sizes = asked.rows or list(SIZES)
+    for rows in sizes:
+        words = [sys.executable, str(Path(__file__).with_name("scale.py"))]
+        words += ["--folder", str(asked.folder), "--rows", str(rows), "--recall", asked.recall]
+        subprocess.run(words, check=True, stdout=sys.stderr)
+    rows = [figures(asked.folder / str(size), size) for size in sizes]
+    (asked.folder / "growth.md").write_text(table(rows))
+    print((asked.folder / "growth.md").read_text())
+    plot(rows, asked.folder / "growth.png")
+
+
+def figures(folder: Path, rows: int) -> dict[str, Any]:
+    """Read what a trial left."""
+    f = {p.stem: json.loads(p.read_text()) for p in folder.glob("*.json")}
+    return {
+        "clips": rows,
+        "search": f["index"]["kind"],
+        "written, us a clip": 1e6 * f["write"]["seconds"] / rows,
+        "indexed, us a clip": 1e6 * f["index"]["seconds"] / rows,
+        "search, ms": f["warm"]["search_ms"]["p50"],
+        "in batches, ms": f["batch"]["many_ms_a_query"],
+        "recall@10": f["recall"]["recall_at_10"][0],
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Put the figures into Markdown."""
+    names = list(rows[0])
+    lines = [machine(), "", "| " + " | ".join(names) + " |", "|" + "--:|" * len(names)]
+    for row in rows:
+        cells = [v if isinstance(v, str) else f"{v:,.4g}" for v in row.values()]
+        lines.append("| " + " | ".join([f"{row['clips']:,}", *cells[1:]]) + " |")
+    return "\n".join([*lines, ""])
+
+
+def plot(rows: list[dict[str, Any]], file: Path) -> None:
+    """Draw cost against size, both on logarithmic axes."""
+    try:
+        import matplotlib
+    except ImportError:
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    clips = [row["clips"] for row in rows]
+    for name in ("search, ms", "in batches, ms"):
+        left.loglog(clips, [row[name] for row in rows], "o-", label=name.removesuffix(", ms"))
+    for name in ("written, us a clip", "indexed, us a clip"):
+        right.loglog(clips, [row[name] for row in rows], "o-", label=name.partition(",")[0])
+    left.set(xlabel="clips", ylabel="ms a query")
+    right.set(xlabel="clips", ylabel="µs a clip")
+    for axes in (left, right):
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
