@@ -115,7 +115,8 @@ class Metadata:
             table = cursor.sql(
                 f"SELECT * FROM clips WHERE clip_id IN ({listed}) ORDER BY clip_id"
             ).to_arrow_table()
-        known = table["clip_id"].to_numpy() if table.num_rows else np.empty(0, np.int64)
+        # to_numpy() would import pandas, where there is one
+        known = np.array(table["clip_id"].to_pylist(), np.int64)
         place = np.full(len(distinct), -1)
         place[np.isin(distinct, known)] = np.arange(len(known))
         wanted = place[at]
