@@ -21,7 +21,7 @@ from sleepfm_index.query import (
 )
 from sleepfm_index.schema import OTHERS
 from sleepfm_index.spread import spread_out
-from sleepfm_index.sql import int64s
+from sleepfm_index.sql import int64s, numpy_of
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
@@ -157,7 +157,7 @@ class _Search:
             for at, (ids, scores) in zip(waiting, self._find(waiting, wanted), strict=True):
                 rows = self.store.metadata.rows(ids)
                 kept = spread_out(
-                    rows["recording_id"].to_pylist(), rows["start_s"].to_numpy(), seconds
+                    rows["recording_id"].to_pylist(), numpy_of(rows["start_s"]), seconds
                 )
                 hits[at] = ids[kept[:k]], scores[kept[:k]]
                 if len(kept) < k and len(ids) == wanted:

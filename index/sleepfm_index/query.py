@@ -18,7 +18,7 @@ from sleepfm_index.position import clip_position
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
 from sleepfm_index.spread import spread_out
-from sleepfm_index.sql import int64s
+from sleepfm_index.sql import int64s, numpy_of
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
@@ -130,7 +130,7 @@ def _spread(
     while True:
         ids, scores = find(wanted)
         rows = store.metadata.rows(ids)
-        kept = spread_out(rows["recording_id"].to_pylist(), rows["start_s"].to_numpy(), seconds)
+        kept = spread_out(rows["recording_id"].to_pylist(), numpy_of(rows["start_s"]), seconds)
         if len(kept) >= k or len(ids) < wanted:
             kept = kept[:k]
             return rows.take(int64s(kept)), scores[kept]

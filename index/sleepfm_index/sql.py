@@ -115,8 +115,7 @@ class Metadata:
             table = cursor.sql(
                 f"SELECT * FROM clips WHERE clip_id IN ({listed}) ORDER BY clip_id"
             ).to_arrow_table()
-        # to_numpy() would import pandas, where there is one
-        known = np.array(table["clip_id"].to_pylist(), np.int64)
+        known = numpy_of(table["clip_id"])
         place = np.full(len(distinct), -1)
         place[np.isin(distinct, known)] = np.arange(len(known))
         wanted = place[at]
@@ -157,6 +156,11 @@ def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
     """
     whole = np.ascontiguousarray(values, np.int64)
     return pa.Array.from_buffers(pa.int64(), len(whole), [None, pa.py_buffer(whole)])
+
+
+def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Give a column without nulls as an array; ChunkedArray.to_numpy would import pandas."""
+    return np.asarray(column.combine_chunks().to_numpy(zero_copy_only=False))
 
 
 def _matches(

@@ -1,0 +1,89 @@
+"""Which code a list should hold: time to code and to search, recall@10 at the same lists.
+
+    python benchmarks/codes.py [--rows 200000] [--lists 512] [--probes 32]
+
+One thread, drawn vectors, `ecg` asks `bas` (own night included); processor time, so that other
+work on the machine matters less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from embeddings import Embeddings
+from machine import machine
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "index")]
+QUERIES = 300
+DEPTHS = (10, 20, 50)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=200_000)
+    parser.add_argument("--lists", type=int, default=512)
+    parser.add_argument("--probes", type=int, default=32)
+    asked = parser.parse_args()
+    from sleepfm_index import threads
+    from sleepfm_index.ann import CODES, FOLDER, Kind
+    from sleepfm_index.exact import candidates, rank
+    from sleepfm_index.indexing import train, write
+    from sleepfm_index.inverted import InvertedFile
+    from sleepfm_index.vectors import widen
+
+    threads.use(1)
+    drawn = Embeddings()
+    vectors = drawn.rows(asked.rows, "bas")
+    ids = np.random.default_rng(1).choice(asked.rows, QUERIES, replace=False)
+    queries = drawn.clips(ids, "ecg").astype(np.float32)
+
+    def blocks():
+        for at in range(0, asked.rows, 8192):
+            some = vectors[at : at + 8192]
+            yield np.arange(at, at + len(some)), widen(some)
+
+    def read(at):
+        return widen(vectors[at])
+
+    near = candidates(blocks(), queries, 10, read)
+    truth = [rank(read, q, n, 10)[0] for q, n in zip(queries, near, strict=True)]
+    chosen = np.sort(np.random.default_rng(2).choice(asked.rows, min(asked.rows, 40 * asked.lists)))
+    print(f"{machine()}; {asked.rows:,} x 512, {asked.lists} lists, {asked.probes} read")
+    print("| code | bytes | coded, us a clip | search, ms | recall@10 of 10, 20, 50 compared |")
+    print("|---|--:|--:|--:|---|")
+    known = None
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / FOLDER).mkdir()
+        for code in CODES:
+            structure = train(Kind(asked.lists, code), widen(vectors[chosen]))
+            if known is None:
+                known = structure.centroids
+            structure = replace(structure, centroids=known)
+            start = time.process_time()
+            entry = write(Path(scratch), "bas", (), structure, blocks())
+            coded = (time.process_time() - start) / asked.rows
+            index = InvertedFile.open(Path(scratch), entry)
+            index.search(queries, 50, asked.probes)
+            start = time.process_time()
+            found = [index.search(q[None], 50, asked.probes)[0] for q in queries]
+            seconds = (time.process_time() - start) / QUERIES
+            recalls = [
+                np.mean([np.isin(t, f[:d]).mean() for t, f in zip(truth, found, strict=True)])
+                for d in DEPTHS
+            ]
+            print(
+                f"| {code} | {CODES[code]} | {1e6 * coded:.1f} | {1000 * seconds:.2f} | "
+                f"{', '.join(f'{r:.4f}' for r in recalls)} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
