@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--hours", type=float, default=0.5)
     asked = parser.parse_args()
-    recipe = replace(RECIPES[asked.recipe], epochs=asked.epochs, batch_size=32)
+    recipe = replace(RECIPES[asked.recipe], epochs=asked.epochs, batch_size=32, crop_s=None)
     print(f"{machine()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as name, mock.patch.object(loop, "measure_norms", twice):
         nights = simulate_cohort(Path(name) / "nights", subjects=7, hours=asked.hours)

@@ -206,7 +206,7 @@ def neighbours(
         mine = np.array([i for i, other in enumerate(own) if other == name])
         left_out = None if name is None else f"{column} <> {text(name)}"
         allowed = store.metadata.clip_ids(where, left_out) if where or left_out else None
-        found = store.search(target, queries[mine], k, allowed)
+        found = store.search(target, queries[mine], k, allowed, exact=True)
         hits += [(int(i), *pair) for i, pair in zip(mine, found, strict=True)]
     hits.sort(key=lambda hit: hit[0])
     counts = [len(found) for _, found, _ in hits]
