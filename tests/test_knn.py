@@ -144,3 +144,13 @@ def test_bad_questions_get_one_sentence(path: Path, asked: dict, sentence: str) 
     with sleepfm_index.open(path) as store, pytest.raises(QueryError, match=sentence):
         vote = Vote(**asked.pop("vote", {}))
         store.knn("stage", vote=vote, **asked)
+
+
+def test_an_approximate_index_hides_no_neighbour(tmp_path: Path) -> None:
+    indexed = cohort_store(tmp_path / "s", NAMES, 40)
+    with sleepfm_index.open(indexed) as store:
+        true = store.neighbours("ecg", "bas", clips=range(40), k=20).table
+    manifest = sleepfm_index.reindex(indexed, index="IVF8,SQ4", recall=0.1)
+    assert manifest.indexes
+    with sleepfm_index.open(indexed) as store:
+        assert store.neighbours("ecg", "bas", clips=range(40), k=20).table == true
