@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -136,30 +137,33 @@ def nights(workers: list[int], recordings: int, hours: float) -> None:
         cohort = Path(folder) / "nights"
         simulate_cohort(cohort, subjects=recordings, hours=hours, seed=0)
         print(f"{recordings} simulated nights of {hours:g} h, one thread a worker")
-        print("engine            seconds   recordings/h   efficiency")
+        print("engine            seconds   processor s   recordings/h   efficiency   load before")
         one = 0.0
         for count in [0, *workers]:
-            words = [
-                "build",
-                str(cohort),
-                "--store",
-                f"{folder}/{count}",
-                "--threads",
-                str(max(1, count)),
-            ]
-            words += ["--engine", "dask", "--workers", str(count)] if count else ["--workers", "1"]
+            words = ["build", str(cohort), "--store", f"{folder}/{count}"]
+            words += ["--threads", str(max(1, count)), "--workers", str(max(1, count))]
+            words += ["--engine", "dask"] if count else []
+            load, used = os.getloadavg()[0], processor_seconds()
             start = time.perf_counter()
             subprocess.run(
                 [sys.executable, "-m", "sleepfm_cli.main", *words], check=True, capture_output=True
             )
             seconds = time.perf_counter() - start
+            used = processor_seconds() - used
             one = seconds if count == workers[0] else one
-            share = f"{one * workers[0] / (count * seconds):10.2f}" if one else ""
+            share = f"{one * workers[0] / (count * seconds):.2f}" if one else ""
             name = f"dask, {count} workers" if count else "local, 1 worker"
             print(
-                f"{name:<16}{seconds:9.1f}  {3600 * recordings / seconds:13.0f}   {share}",
+                f"{name:<16}{seconds:9.1f}  {used:12.1f}  {3600 * recordings / seconds:13.0f}  "
+                f"{share:>11}  {load:11.1f}",
                 flush=True,
             )
+
+
+def processor_seconds() -> float:
+    """Processor time of what this process started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -169,7 +173,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int)
     parser.add_argument("--hours", type=float, default=2.0)
     asked = parser.parse_args()
-    print(machine())
+    print(f"{machine()}; load average {os.getloadavg()[0]:.1f}")
     if asked.what == "tasks":
         tasks(asked.workers or [1, 10, 100, 1000], asked.recordings or RECORDINGS)
     elif asked.what == "rows":
