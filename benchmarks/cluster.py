@@ -6,14 +6,17 @@ python benchmarks/cluster.py rows           from a worker's rows to the client's
 
 `nights` is the real thing on this machine's cores. `tasks` is a simulation: scheduler, client and
 all workers are threads of one process and a task does nothing, so what is measured is everything
-that Dask itself does, with nobody to share the work: an upper bound for a scheduler that has a core
-of its own. Jobs, keys and priorities are those of a build.
+that Dask itself does, with nobody to share the work: an upper bound for a scheduler that has a
+core of its own. Jobs, keys and priorities are those of a build. What a worker does to watch itself
+(a tick every 20 ms, a profile every 10 ms) is switched off: on a cluster each has a core for that,
+here a thousand of them would share one.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -34,11 +37,20 @@ from sleepfm_index.writer import Writer
 RECORDINGS = 14_000
 
 
+UNWATCHED = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "60s",
+    "distributed.admin.tick.limit": "120s",
+    "distributed.admin.system-monitor.interval": "60s",
+}
+
+
 def empty(job: Job, subject: Subject) -> str:
     return staged_name("0" * 64, job.recording_id, subject)
 
 
 def tasks(workers: list[int], recordings: int) -> None:
+    import dask
     import distributed
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -51,6 +63,7 @@ def tasks(workers: list[int], recordings: int) -> None:
     for count in workers:
         start = time.perf_counter()
         with (
+            dask.config.set(UNWATCHED),
             distributed.LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,
@@ -124,30 +137,33 @@ def nights(workers: list[int], recordings: int, hours: float) -> None:
         cohort = Path(folder) / "nights"
         simulate_cohort(cohort, subjects=recordings, hours=hours, seed=0)
         print(f"{recordings} simulated nights of {hours:g} h, one thread a worker")
-        print("engine            seconds   recordings/h   efficiency")
+        print("engine            seconds   processor s   recordings/h   efficiency   load before")
         one = 0.0
         for count in [0, *workers]:
-            words = [
-                "build",
-                str(cohort),
-                "--store",
-                f"{folder}/{count}",
-                "--threads",
-                str(max(1, count)),
-            ]
-            words += ["--engine", "dask", "--workers", str(count)] if count else ["--workers", "1"]
+            words = ["build", str(cohort), "--store", f"{folder}/{count}"]
+            words += ["--threads", str(max(1, count)), "--workers", str(max(1, count))]
+            words += ["--engine", "dask"] if count else []
+            load, used = os.getloadavg()[0], processor_seconds()
             start = time.perf_counter()
             subprocess.run(
                 [sys.executable, "-m", "sleepfm_cli.main", *words], check=True, capture_output=True
             )
             seconds = time.perf_counter() - start
+            used = processor_seconds() - used
             one = seconds if count == workers[0] else one
-            share = f"{one * workers[0] / (count * seconds):10.2f}" if one else ""
+            share = f"{one * workers[0] / (count * seconds):.2f}" if one else ""
             name = f"dask, {count} workers" if count else "local, 1 worker"
             print(
-                f"{name:<16}{seconds:9.1f}  {3600 * recordings / seconds:13.0f}   {share}",
+                f"{name:<16}{seconds:9.1f}  {used:12.1f}  {3600 * recordings / seconds:13.0f}  "
+                f"{share:>11}  {load:11.1f}",
                 flush=True,
             )
+
+
+def processor_seconds() -> float:
+    """Processor time of what this process started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -157,7 +173,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int)
     parser.add_argument("--hours", type=float, default=2.0)
     asked = parser.parse_args()
-    print(machine())
+    print(f"{machine()}; load average {os.getloadavg()[0]:.1f}")
     if asked.what == "tasks":
         tasks(asked.workers or [1, 10, 100, 1000], asked.recordings or RECORDINGS)
     elif asked.what == "rows":

@@ -1,7 +1,7 @@
 """A model of what a cohort costs, from measured figures; docs/cost.md says where they come from.
 
 python benchmarks/cost.py
-python benchmarks/cost.py --encode 280 --commit-ms 60      your own machine's figures
+python benchmarks/cost.py --nights-hour 300 --on-cores 4 --commit-ms 60      your own machine's
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ CORES = (2, 32, 128, 1000)
 
 
 def hours(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
     if seconds < 3600:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
@@ -27,15 +29,17 @@ def size(bytes_: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nights-hour", type=float, default=735, help="nights an hour of a build")
+    parser.add_argument("--on-cores", type=float, default=2, help="cores of that build")
     parser.add_argument("--encode", type=float, default=390, help="clips/s of a modality, a core")
-    parser.add_argument("--prepare", type=float, default=1.6, help="core s to read and cut a night")
-    parser.add_argument("--commit-ms", type=float, default=80, help="client's ms a night")
-    parser.add_argument("--dask-ms", type=float, default=5, help="scheduler's ms a task")
+    parser.add_argument("--commit-ms", type=float, default=28, help="client's ms a night")
+    parser.add_argument("--dask-ms", type=float, default=3.4, help="scheduler's ms a task")
     parser.add_argument("--night-mb", type=float, default=150, help="a night's file")
     parser.add_argument("--read-mbs", type=float, default=1000, help="shared storage, all readers")
     asked = parser.parse_args()
-    work = CLIPS * MODALITIES / asked.encode + asked.prepare
-    print(f"one night: {work:.1f} core s, of which encoding {work - asked.prepare:.1f}")
+    work = 3600 * asked.on_cores / asked.nights_hour
+    encoding = CLIPS * MODALITIES / asked.encode
+    print(f"one night: {work:.1f} core s, of which encoding {encoding:.1f}")
     print("\n| hours of sleep | nights | clips | core hours | files | store | Milvus, six fields |")
     print("|---|---|---|---|---|---|---|")
     for cohort in COHORTS:
@@ -62,7 +66,8 @@ def main() -> None:
             cells.append(f"{hours(ways[slowest])} ({slowest})")
         print(f"| {cohort:,} | " + " | ".join(cells) + " |")
     print(f"\ncommits bind from {1000 * work / asked.commit_ms:,.0f} cores on,", end=" ")
-    print(f"shared storage from {asked.read_mbs / asked.night_mb * work:,.0f} cores on")
+    print(f"the scheduler from {1000 * work / asked.dask_ms:,.0f},", end=" ")
+    print(f"shared storage from {asked.read_mbs / asked.night_mb * work:,.0f}")
 
 
 if __name__ == "__main__":
