@@ -1,10 +1,9 @@
 """Many simulated nights in one build: nights an hour, memory over time, how busy the cores are.
 
-A few distinct nights are simulated; the others are copies whose header names another recording, so
-that each has content of its own. The build is the command itself, in a process of its own; the
+Every night is a subject of its own. The build is the command itself, in a process of its own; the
 memory of it and its workers is summed up every second (proportional set size, Linux only).
 
-    python benchmarks/build.py [--nights 100] [--hours 8] [--workers N] [--folder F]
+    python benchmarks/build.py [--nights 100] [--hours 8] [--workers N] [--folder F] [--store S]
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from machine import machine
@@ -23,20 +23,13 @@ from night import write_night
 
 from sleepfm.encoders.choice import cores
 
-DISTINCT = 4
-_RECORDING_FIELD = slice(88, 168)  # EDF header: identification of the recording
-
 
 def write_cohort(folder: Path, nights: int, hours: float) -> None:
     """Write the nights, half at 200 Hz and half at mixed rates."""
-    for i in range(nights):
-        path = folder / f"night-{i:04d}.edf"
-        if i < DISTINCT:
-            write_night(path, hours, uniform=i % 2 == 0, seed=i)
-            continue
-        content = bytearray((folder / f"night-{i % DISTINCT:04d}.edf").read_bytes())
-        content[_RECORDING_FIELD] = f"copy {i}".ljust(80).encode()
-        path.write_bytes(content)
+    with ProcessPoolExecutor() as pool:
+        paths = [folder / f"night-{i:04d}.edf" for i in range(nights)]
+        even = [i % 2 == 0 for i in range(nights)]
+        list(pool.map(write_night, paths, [hours] * nights, even, range(nights)))
 
 
 def family(pid: int) -> list[int]:
@@ -69,6 +62,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=8)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--folder", type=Path, help="where to write; by default a temporary folder")
+    parser.add_argument("--store", type=Path, help="where to leave the store; by default nowhere")
     asked = parser.parse_args()
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
@@ -79,7 +73,8 @@ def main() -> None:
         print(f"{asked.nights} nights of {asked.hours:g} h, {size / 2**30:.1f} GiB")
         log = Path(name) / "log.json"
         command = [sys.executable, "-m", "sleepfm_cli.main", "build", str(folder)]
-        command += ["--store", str(Path(name) / "store"), "--log-json", str(log)]
+        store = asked.store or Path(name) / "store"
+        command += ["--store", str(store), "--log-json", str(log)]
         command += ["--workers", str(asked.workers)] if asked.workers else []
         start = time.perf_counter()
         with (Path(name) / "out").open("w") as out:

@@ -34,6 +34,7 @@ CLIP = 7680
 SLOT_OF = {"Chest": "CHEST", "SpO2": "SaO2", "Abdomen": "ABD"}
 LABEL_OF = {SLOT_OF.get(label, label): label for label in CHANNELS}
 BATCH = 32
+LEAST = 0.999
 
 
 def write_night(path: Path, hours: float, uniform: bool, seed: int = 0) -> None:
@@ -205,6 +206,9 @@ def compare(night: Path, asked: argparse.Namespace) -> None:
               f"{own[0]['said']}) | **{seconds[way]:.2f}** |")  # fmt: skip
     least = ", ".join(f"{m} {c.min():.5f} (mean {c.mean():.5f})" for m, c in cosines.items())
     print(f"\n{seconds['theirs'] / seconds['ours']:.1f} times as fast; least cosine: {least}")
+    for m, c in cosines.items():
+        if c.min() < LEAST:
+            print(f"{m}: clips with a cosine below {LEAST}: {np.flatnonzero(c < LEAST).tolist()}")
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ import torch
 
 from sleepfm.contract import ROBUST
 from sleepfm.encoders.effnet import EffNet, folded
-from sleepfm.encoders.networks import initialise, shapes
+from sleepfm.encoders.layout import shapes
+from sleepfm.encoders.networks import initialise
 from sleepfm.modality import Modality
 
 MODALITIES = list(Modality)

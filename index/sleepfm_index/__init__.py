@@ -7,7 +7,8 @@
 ...     store.sql("SELECT stage, count(*) FROM clips GROUP BY stage").to_pandas()
 ...     store.evaluate().to_pandas()
 
-Opening and searching a store does not import torch; building one does.
+Opening and searching a store does not import torch, nor does building one by OpenVINO, but for the
+first build with a set of weights.
 """
 
 from importlib import import_module

@@ -27,6 +27,7 @@ from sleepfm_index.preparation import Preparation
 from sleepfm_index.store import Store
 from sleepfm_index.subjects import no_subjects, read_subjects
 from sleepfm_index.threads import setting
+from sleepfm_index.upkeep import Asked
 from sleepfm_index.work import (
     Clock,
     Job,
@@ -134,7 +135,8 @@ def build(
         For Dask: a folder or URI (``s3://bucket/folder``) where workers leave their rows until they
         are committed; by default ``staging`` in the store's folder.
     notice : callable, optional
-        Called with one sentence that a person should read at the start: what encodes, and why.
+        Called with each sentence that a person should read: what encodes, and why; and where the
+        store is large, the plan of its indexes before the work, and each step of it.
     watch : callable, optional
         Called after each file with (outcome, files done, files in all).
 
@@ -194,7 +196,7 @@ def build(
                     outcomes.append(_commit(writer, job, rows, taken))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
-        writer.reindex()
+        writer.reindex(Asked(watch=tell))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes))
 
 

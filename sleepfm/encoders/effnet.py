@@ -15,14 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from sleepfm.encoders.graph import EARLY, POOLED
+from sleepfm.encoders.layout import (
+    EARLY,
+    EXPANSION,
+    HEAD,
+    POOLED,
+    STAGES,
+    STEM,
+    WIDTHS,
+    blocks,
+)
 from sleepfm.modality import EMBEDDING_DIM
 
-EXPANSION: Final = 6
-STEM: Final = 32
-WIDTHS: Final = (16, 24, 40, 80, 112, 192, 320)
-DEPTHS: Final = (1, 2, 2, 3, 3, 3, 3)
-HEAD: Final = 1280
 DROPOUT: Final = 0.5
 """The authors' rate, both in the residual branches and before the last layer."""
 
@@ -83,15 +87,16 @@ class Bottleneck(nn.Module):
 class MBConv(nn.Module):
     """One stage: residual bottlenecks at the incoming width, then one that halves the time.
 
-    The published state dict numbers the blocks ``s0 .. s{depth-2}`` and ``s{depth+1}``.
+    ``numbers`` are those that the published state dict gives the blocks.
     """
 
-    def __init__(self, inside: int, outside: int, depth: int, dropout: float) -> None:
+    def __init__(self, inside: int, outside: int, numbers: list[int], dropout: float) -> None:
         super().__init__()
+        *residual, last = numbers
         self.stack = nn.Sequential()
-        for i in range(depth - 1):
+        for i in residual:
             self.stack.add_module(f"s{i}", Bottleneck(inside, inside, 1, dropout))
-        self.stack.add_module(f"s{depth + 1}", Bottleneck(inside, outside, 2, dropout))
+        self.stack.add_module(f"s{last}", Bottleneck(inside, outside, 2, dropout))
         self.bn: nn.Module = nn.BatchNorm2d(outside)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,8 +125,8 @@ class EffNet(nn.Module):
         self.stage1 = Conv(channels, STEM, 3, stride=2, padding=1)
         self.b0: nn.Module = nn.BatchNorm2d(STEM)
         inside = STEM
-        for number, (width, depth) in enumerate(zip(WIDTHS, DEPTHS, strict=True), start=2):
-            setattr(self, f"stage{number}", MBConv(inside, width, depth, dropout))
+        for number, width in zip(STAGES, WIDTHS, strict=True):
+            setattr(self, f"stage{number}", MBConv(inside, width, blocks(number), dropout))
             inside = width
         self.stage9 = Conv(inside, HEAD, 1)
         self.dropout = nn.Dropout(dropout)
@@ -149,11 +154,11 @@ class EffNet(nn.Module):
         """
         x = clips.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         x = self.b0(self.stage1(x))
-        return self._stages(x, range(2, EARLY + 1))
+        return self._stages(x, range(STAGES.start, EARLY + 1))
 
     def late(self, x: Tensor) -> Tensor:
         """Give the result, from what :meth:`early` gave."""
-        x = self._stages(x, range(EARLY + 1, 9))
+        x = self._stages(x, range(EARLY + 1, STAGES.stop))
         x = F.relu(self.stage9(x).mean(dim=(2, 3)))
         out: Tensor = self.fc(self.dropout(x))
         return out

@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.encoders.layout import EARLY, POOLED, STAGES, blocks
+
 if TYPE_CHECKING:
     import openvino
 
-STAGES: Final = range(2, 9)
-POOLED: Final = (3, 6)
-"""Stages that a max pool of 3 follows."""
-EARLY: Final = 4
-"""Last stage of the early part, which keeps float32 where the rest is run in half precision."""
 _EPSILON: Final = 1e-5  # torch.nn.BatchNorm1d
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -65,18 +62,11 @@ def folded(tensors: Tensors, convolution: str, norm: str = "") -> tuple[Array, A
 
 def _staged(ops: Any, x: Any, tensors: Tensors, numbers: range) -> Any:
     for number in numbers:
-        blocks = _blocks(tensors, number)
-        for block in blocks:
-            x = _bottleneck(ops, x, tensors, number, block, last=block == blocks[-1])
+        for block in blocks(number):
+            x = _bottleneck(ops, x, tensors, number, block, last=block == blocks(number)[-1])
         if number in POOLED:
             x = ops.max_pool(x, [1], [1], [1], [1], [3]).output(0)
     return x
-
-
-def _blocks(tensors: Tensors, number: int) -> list[int]:
-    """Numbers of a stage's blocks; the last of them halves the time."""
-    start = f"stage{number}.stack.s"
-    return sorted({int(k[len(start) :].partition(".")[0]) for k in tensors if k.startswith(start)})
 
 
 def _bottleneck(ops: Any, x: Any, tensors: Tensors, stage: int, block: int, last: bool) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,6 @@ from sleepfm.contract import Contract
 from sleepfm.encoders.effnet import DROPOUT, EffNet
 from sleepfm.encoders.weights import Weights
 from sleepfm.modality import Modality
-
-
-@cache
-def shapes(channels: int) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of the state dict of an encoder with ``channels`` inputs."""
-    with torch.device("meta"):
-        network = EffNet(channels)
-    return {k: tuple(v.shape) for k, v in network.state_dict().items()}
 
 
 def build(weights: Weights, modality: Modality, dropout: float = DROPOUT) -> EffNet:

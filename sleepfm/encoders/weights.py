@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.encoders import cache
+from sleepfm.encoders.layout import shapes
 from sleepfm.errors import WeightsError
 from sleepfm.modality import Modality
 
@@ -274,8 +275,6 @@ def check_tensors(file: str, contract: Contract, tensors: Mapping[Modality, Tens
     WeightsError
         Naming the first thing that does not fit.
     """
-    from sleepfm.encoders.networks import shapes
-
     if not tensors:
         raise WeightsError(f"{file} holds no encoder.")
     for modality, own in tensors.items():
