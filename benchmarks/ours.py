@@ -16,6 +16,7 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
 from sleepfm_index.manifest import Probing, WeightsIdentity
+from sleepfm_index.planning import EXACT_ROWS, plan_rows
 from sleepfm_index.schema import (
     CLIP_COLUMNS,
     EVENT_COLUMNS,
@@ -59,9 +60,8 @@ else:
     with Writer(path, WeightsIdentity("drawn", "0" * 64, False), ROBUST) as writer:
         if not writer.manifest.segments:
             writer.append(segment())
-        rows = len(data.vectors)
+        kind = plan_rows(max(len(data.vectors), EXACT_ROWS + 1)).kind
         start = time.perf_counter()
-        kind = f"IVF{1 << round(np.log2(2.5 * rows**0.5))},SQ4"
         writer.reindex(Asked(index=kind, recall=0.99, targets=("bas",)))
     built = time.perf_counter() - start
     (data.folder / "ours.seconds").write_text(str(built))
@@ -90,7 +90,7 @@ sweep(
     "sleepfm-index",
     data,
     threads,
-    [(probes, 50) for probes in (4, 8, 16, 32, 64, 128, 256)],
+    [(probes, 100) for probes in (8, 16, 32, 64, 96, 128, 192, 256)],
     use,
     lambda q: store.search("bas", q[None], K)[0][0],
     lambda queries: [ids for ids, _ in store.search("bas", queries, K)],

@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("ours", *PEERS), action="append")
     parser.add_argument("--peers", type=Path, default=ROOT / ".peers" / "bin" / "python")
     parser.add_argument("--limit", type=float, default=1500, help="seconds for one engine")
+    parser.add_argument("--build", action="store_true", help="only build what is searched")
     asked = parser.parse_args()
     folder = asked.folder / str(asked.rows)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,10 +53,15 @@ def main() -> None:
             if any(json.loads(x)["script"] == [engine, threads] for x in known):
                 continue
             print(f"{engine}, {threads} threads", file=sys.stderr, flush=True)
+            if asked.build:
+                measured(engine, max(asked.threads or (2,)), folder, asked)
+                break
             for line in measured(engine, threads, folder, asked):
                 with done.open("a") as file:
                     file.write(json.dumps({"script": [engine, threads], **line}) + "\n")
                 print(line, flush=True)
+    if asked.build:
+        return
     lines = [json.loads(line) for line in done.read_text().splitlines()]
     (folder / "table.md").write_text(table(lines, asked.rows))
     print((folder / "table.md").read_text())
@@ -120,7 +126,7 @@ def measured(
         known["PYTHONPATH"] = ""
     try:
         done = subprocess.run(
-            [python, str(script), str(folder), str(threads)],
+            [python, str(script), str(folder), str(threads), *(["build"] if asked.build else [])],
             stdout=subprocess.PIPE,
             text=True,
             env=known,

@@ -113,13 +113,13 @@ def build(site: Site, nights: Path, store: Path, *more: str) -> subprocess.Popen
     return command(*words, *more, cwd=store.parent)
 
 
-def command(*words: str, cwd: Path, stderr: int = subprocess.STDOUT) -> subprocess.Popen[bytes]:
+def command(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "sleepfm_cli.main", *words],
         env=os.environ | ENVIRONMENT,
         cwd=cwd,
         stdout=subprocess.PIPE,
-        stderr=stderr,
+        stderr=subprocess.STDOUT,
     )
 
 

@@ -15,7 +15,8 @@ from stores import WEIGHTS, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index import calibration
-from sleepfm_index.manifest import Manifest, Probing, read_manifest, write_manifest
+from sleepfm_index.ann import CODES
+from sleepfm_index.manifest import IndexEntry, Manifest, Probing, read_manifest, write_manifest
 from sleepfm_index.schema import TARGETS, target_parts
 from sleepfm_index.upkeep import Asked
 from sleepfm_index.vectors import Vectors
@@ -117,18 +118,19 @@ def test_constant_vectors_do_not_fill_the_memory(
             assert ids.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_rebuilt_index_is_the_same_to_the_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", ["PQ256x4fs", "SQ4"])
+def test_a_rebuilt_index_is_the_same_to_the_byte(tmp_path: Path, code: str) -> None:
     path = drawn_store(tmp_path / "s", {"a": 60, "b": 50}, index=False)
     sums = []
     for threads in (1, 2, 1):
         manifest = sleepfm_index.reindex(
-            path, index="IVF4,SQ4", recall=0.3, rebuild=True, threads=threads
+            path, index=f"IVF4,{code}", recall=0.3, rebuild=True, threads=threads
         )
         sums.append([(i.target, i.entry.sha256) for i in manifest.indexes])
     assert sums[0] == sums[1] == sums[2] and len(sums[0]) == len(TARGETS)
 
 
-@pytest.mark.parametrize("code", ["SQ4", "SQ8", "RaBitQ4"])
+@pytest.mark.parametrize("code", CODES)
 def test_reading_all_lists_finds_what_exact_search_finds(tmp_path: Path, code: str) -> None:
     path = drawn_store(tmp_path / "s", {"a": 400}, index=False)
     sleepfm_index.reindex(path, index=f"IVF8,{code}", recall=0.2)
@@ -166,6 +168,27 @@ def test_calibration_asks_with_other_modalities_only(
         )
         assert queries.modalities and not set(queries.modalities) & set(target_parts(target))
     assert [t for what, t in asked if what == "calibrate"] == list(TARGETS)
+
+
+def test_a_finer_code_is_taken_where_the_first_does_not_reach_the_recall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def calibrate(vectors: Vectors, manifest: Manifest, entry: IndexEntry, *rest: object) -> object:
+        if entry.kind.endswith("PQ256x4fs"):
+            return None
+        return known(vectors, manifest, entry, *rest)  # type: ignore[arg-type]
+
+    known = calibration.calibrate
+    monkeypatch.setattr("sleepfm_index.upkeep.calibrate", calibrate)
+    monkeypatch.setattr("sleepfm_index.planning.EXACT_ROWS", 100)
+    path = drawn_store(tmp_path / "s", {"a": 300}, index=False)
+    said: list[str] = []
+    made = sleepfm_index.reindex(path, recall=0.3, targets=("bas",), watch=said.append)
+    assert [i.kind for i in made.indexes] == ["IVF16,SQ8"] and made.indexes[0].probing
+    assert any("IVF16,PQ256x4fs does not reach a recall of 0.3" in line for line in said)
+    assert {p.name for p in (path / "indexes").iterdir()} == {made.indexes[0].file}
+    again = sleepfm_index.reindex(path, targets=("bas",))
+    assert again.indexes == made.indexes
 
 
 def test_what_is_measured_is_stored_shown_and_returned(tmp_path: Path) -> None:
@@ -226,8 +249,8 @@ def test_the_plan_follows_rows_memory_and_recall() -> None:
     (small, *_) = sleepfm_index.plan(10_000)
     assert (small.kind, small.disk_bytes) == ("exact", 0)
     (large, *_) = sleepfm_index.plan(12_000_000, memory=8 << 30)
-    assert large.kind == "IVF8192,SQ4" and large.memory_bytes < 3e9
-    assert 3.1e9 < large.disk_bytes < 3.3e9
+    assert large.kind == "IVF4096,PQ256x4fs" and large.memory_bytes < 3e9
+    assert 1.6e9 < large.disk_bytes < 1.7e9
     (tight, *_) = sleepfm_index.plan(12_000_000, memory=1 << 30)
     assert tight.memory_bytes <= 1 << 30
     assert sleepfm_index.plan(12_000_000, recall=1.0)[0].kind == "exact"

@@ -33,7 +33,7 @@ WhereOption = Annotated[
 
 IndexOption = Annotated[
     str | None,
-    typer.Option("--index", help="A kind of index for every target: exact, IVF8192,SQ4 ..."),
+    typer.Option("--index", help="A kind of index for every target: exact, IVF4096,PQ256x4fs ..."),
 ]
 UriOption = Annotated[
     str,

@@ -1,15 +1,15 @@
 """The index of one target: which kinds there are, and how one lies in its file.
 
 An inverted file: every vector belongs to the list of its nearest centroid and is stored there as a
-short code; a query reads the lists of its own nearest centroids. The file is made of arrays whose
-extents follow from the manifest: nothing in it is parsed, and FAISS is handed arrays, never a file
-of its own format.
+short code; a query reads the lists of its own nearest centroids. The file is made of arrays, whose
+extents follow from the kind of index and the rows of each list: FAISS is handed arrays, never a
+file of its own format.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,10 +23,23 @@ from sleepfm_index.manifest import IndexEntry
 
 FOLDER: Final = "indexes"
 EXACT: Final = "exact"
-CODES: Final = {"SQ4": 256, "SQ8": 512, "RaBitQ4": 276}
-"""Bytes that a vector takes in each code: scalar quantisation of what is left after the centroid
-is subtracted, in 4 or 8 bits a number, and RaBitQ (Gao et al. 2024, arXiv 2409.09913) in 4."""
-_BOUNDS: Final = {"SQ4": 2 * EMBEDDING_DIM, "SQ8": 2 * EMBEDDING_DIM, "RaBitQ4": 0}
+CODES: Final = {"PQ256x4fs": 128, "PQ256x4": 128, "SQ4": 256, "SQ8": 512, "RaBitQ4": 276}
+"""Bytes that a vector takes in each code, which is of what is left after the centroid is
+subtracted: product quantisation (Jégou et al. 2011) of 256 pairs of numbers in 4 bits each, in
+blocks of 32 rows that are scanned at once (``fs``: André et al. 2017, arXiv 1704.07355) or row by
+row; scalar quantisation in 4 or 8 bits a number; RaBitQ (Gao et al. 2024, arXiv 2409.09913)."""
+PACKED: Final = {"PQ256x4fs": "PQ256x4"}
+"""Codes whose lists consist of whole blocks, the last one filled up with zeros; and what they are
+before their rows are put into blocks."""
+ROWS: Final = 32
+"""Rows of a block."""
+_LEARNED: Final = {
+    "PQ256x4fs": 16 * EMBEDDING_DIM,
+    "PQ256x4": 16 * EMBEDDING_DIM,
+    "SQ4": 2 * EMBEDDING_DIM,
+    "SQ8": 2 * EMBEDDING_DIM,
+    "RaBitQ4": 0,
+}
 _ID_BYTES: Final = 8
 _MOST_LISTS: Final = 1 << 20
 
@@ -62,18 +75,38 @@ class Kind:
         """Bytes of a row in its list: code and clip id."""
         return CODES[self.code] + _ID_BYTES
 
-    def file_bytes(self, rows: int) -> int:
-        """Bytes of a file over some rows."""
-        return rows * self.row_bytes + sum(
+    @property
+    def loose(self) -> Kind:
+        """The same with rows that lie one by one."""
+        return Kind(self.lists, PACKED.get(self.code, self.code))
+
+    def room(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows that lists take in the file, whole blocks."""
+        rows: NDArray[np.int64] = -(-counts // self._block) * self._block
+        return rows
+
+    @property
+    def _block(self) -> int:
+        return ROWS if self.code in PACKED else 1
+
+    @property
+    def array_bytes(self) -> int:
+        """Bytes of what follows the lists."""
+        return sum(
             np.dtype(kind).itemsize * int(np.prod(shape)) for _, kind, shape in self.arrays()
         )
+
+    def file_bytes(self, rows: int) -> int:
+        """Bytes of a file over some rows, about: on average half a block a list is empty."""
+        empty = self.lists * (self._block - 1) // 2
+        return (rows + empty) * self.row_bytes + self.array_bytes
 
     def arrays(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
         """List what follows the lists in a file: (name, type, shape) of each array, in order."""
         return (
             ("counts", "<i8", (self.lists,)),
             ("centroids", "<f4", (self.lists, EMBEDDING_DIM)),
-            ("bounds", "<f4", (_BOUNDS[self.code],)),
+            ("learned", "<f4", (_LEARNED[self.code],)),
         )
 
 
@@ -85,13 +118,19 @@ class Structure:
     ----------
     kind : Kind
     centroids : ndarray of float32, shape [lists, 512]
-    bounds : ndarray of float32
-        Of a scalar quantiser, 512 least values and 512 ranges; else empty.
+    learned : ndarray of float32
+        Of a scalar quantiser, 512 least values and 512 ranges; of a product quantiser, 16 centroids
+        of each of 256 pairs, flat; else empty.
     """
 
     kind: Kind
     centroids: NDArray[np.float32]
-    bounds: NDArray[np.float32]
+    learned: NDArray[np.float32]
+
+    @property
+    def loose(self) -> Structure:
+        """The same for rows that lie one by one."""
+        return replace(self, kind=self.kind.loose)
 
 
 def write_arrays(sink: Sink, structure: Structure, counts: NDArray[np.int64]) -> None:
@@ -118,15 +157,16 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
     """
     kind = _known(entry)
     path = check_plain(store, FOLDER, entry.file, size=entry.entry.bytes)
-    if entry.entry.bytes != kind.file_bytes(entry.rows):
+    lists_end = offset = entry.entry.bytes - kind.array_bytes
+    if offset < 0:
         raise FormatError(f"{path} does not hold the rows that the manifest states")
     found: dict[str, NDArray[Any]] = {}
-    offset = entry.rows * kind.row_bytes
     for name, dtype, shape in kind.arrays():
         found[name] = np.fromfile(path, dtype, int(np.prod(shape)), offset=offset).reshape(shape)
         offset += found[name].nbytes
     counts = found.pop("counts")
     fits = counts.min() >= 0 and counts.max() <= entry.rows and counts.sum() == entry.rows
+    fits = fits and int(kind.room(counts).sum()) * kind.row_bytes == lists_end
     if not fits or not all(np.isfinite(array).all() for array in found.values()):
         raise FormatError(f"{path} is damaged; run `sleepfm-index verify --repair`")
     return path, Structure(kind, **found), counts

@@ -94,7 +94,7 @@ def _asking(store: Store, asked: Questions) -> NDArray[np.int64]:
         raise QueryError("say who asks by clips or by a recording, one of them")
     if asked.clips is not None:
         return np.ascontiguousarray(asked.clips, np.int64)
-    runs = store.metadata.runs("recording_id", str(asked.recording))
+    runs = store.runs("recording_id", str(asked.recording))
     if not runs:
         raise QueryError(f"no recording {asked.recording!r} in this store")
     return np.concatenate([np.arange(first, last + 1) for first, last in runs])
@@ -127,7 +127,7 @@ def _by_own(
     if exclude == "none":
         yield np.arange(len(clips)), ()
         return
-    owners = store.metadata.rows(clips)[f"{exclude}_id"].to_pylist()
+    owners = store.rows(clips)[f"{exclude}_id"].to_pylist()
     for owner in dict.fromkeys(owners):
         places = np.array([at for at, one in enumerate(owners) if one == owner], np.int64)
         yield places, own_runs(store, exclude, owner, owner)
@@ -155,7 +155,7 @@ class _Search:
         while len(waiting):
             more = []
             for at, (ids, scores) in zip(waiting, self._find(waiting, wanted), strict=True):
-                rows = self.store.metadata.rows(ids)
+                rows = self.store.rows(ids)
                 kept = spread_out(
                     rows["recording_id"].to_pylist(), numpy_of(rows["start_s"]), seconds
                 )
@@ -182,7 +182,7 @@ class _Search:
 def _table(store: Store, asking: NDArray[np.int64], hits: list[Hits], how: str) -> pa.RecordBatch:
     counts = [len(ids) for ids, _ in hits]
     ids = np.concatenate([ids for ids, _ in hits])
-    table = store.metadata.rows(ids)
+    table = store.rows(ids)
     ranks = np.concatenate([np.arange(1, n + 1) for n in counts])
     table = table.add_column(0, "score", float64s(np.concatenate([s for _, s in hits])))
     table = table.add_column(0, "rank", int64s(ranks))

@@ -17,13 +17,14 @@ from sleepfm_index.ann import CODES, FOLDER, Kind, Structure, write_arrays
 from sleepfm_index.disk import Sink, publish_file
 from sleepfm_index.inverted import InvertedFile, empty_index
 from sleepfm_index.manifest import IndexEntry
+from sleepfm_index.packing import write_list
 from sleepfm_index.threads import faiss
 
 SEED: Final = 20240527
 SAMPLE: Final = 40
 """Vectors a centroid that training draws."""
 ITERATIONS: Final = 10
-_BOUNDS_SAMPLE: Final = 1 << 17
+_LEARNED_FROM: Final = 1 << 17
 _CODED: Final = 1 << 15
 _WRITTEN: Final = 1 << 26
 """Bytes of lists that are gathered at once."""
@@ -54,14 +55,18 @@ def train(kind: Kind, sample: NDArray[np.float32], seed: int = SEED) -> Structur
     )
     means.train(sample)
     structure = Structure(kind, means.centroids, np.empty(0, np.float32))
-    if not kind.code.startswith("SQ"):
+    if kind.code.startswith("RaBitQ"):
         return structure
     # A sample comes in order of clip id, so rows are taken from all of it.
-    some = np.ascontiguousarray(sample[:: max(1, len(sample) // _BOUNDS_SAMPLE)])
-    index, quantizer = empty_index(structure)
-    nearest = _nearest(quantizer, some)
-    index.train_encoder(len(some), _pointer(some), _pointer(nearest))
-    return replace(structure, bounds=faiss().vector_to_array(index.sq.trained))
+    some = np.ascontiguousarray(sample[:: max(1, len(sample) // _LEARNED_FROM)])
+    index, quantizer = empty_index(structure.loose)
+    left = np.ascontiguousarray(some - structure.centroids[_nearest(quantizer, some)])
+    if kind.code.startswith("SQ"):
+        index.sq.train(left)
+        return replace(structure, learned=faiss().vector_to_array(index.sq.trained))
+    index.pq.cp.min_points_per_centroid = 1
+    index.pq.train(np.resize(left, (max(len(left), 16), EMBEDDING_DIM)))
+    return replace(structure, learned=faiss().vector_to_array(index.pq.centroids))
 
 
 def write(
@@ -100,15 +105,14 @@ def write(
             for first, last in _batches(fresh, _WRITTEN // width):
                 rows = order[at : at + int(fresh[first:last].sum())]
                 gathered = codes[rows] if codes is not None else np.empty((0, width), np.uint8)
-                named, begin = ids[rows].astype("<i8"), 0
+                named, begin = ids[rows], 0
                 for one in range(first, last):
-                    end = begin + int(fresh[one])
-                    before = old.rows(one) if old is not None else (b"", b"")
-                    sink.write(before[0])
-                    sink.write(gathered[begin:end].tobytes())
-                    sink.write(before[1])
-                    sink.write(named[begin:end].tobytes())
-                    begin = end
+                    own = slice(begin, begin + int(fresh[one]))
+                    parts = [(gathered[own], named[own])]
+                    if old is not None:
+                        parts.insert(0, old.rows(one))
+                    write_list(sink, kind, *map(np.concatenate, zip(*parts, strict=True)))
+                    begin = own.stop
                 at += len(rows)
             write_arrays(sink, structure, counts)
 
@@ -122,28 +126,23 @@ class _Kept:
     """Rows of an earlier file, list by list."""
 
     def __init__(self, earlier: InvertedFile, keep: NDArray[np.bool_]) -> None:
-        self._width = CODES[earlier.structure.kind.code]
-        self._bytes = np.memmap(earlier.path, np.uint8, "r")
+        self._earlier = earlier
         self._row = np.r_[0, np.cumsum(earlier.counts)]
         self._keep = keep
         self.counts = np.add.reduceat(np.r_[keep, False], self._row[:-1], dtype=np.int64)
         self.counts[earlier.counts == 0] = 0
 
-    def rows(self, at: int) -> tuple[bytes, bytes]:
+    def rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Codes and clip ids of one list."""
-        first, last = int(self._row[at]), int(self._row[at + 1])
-        count, width = last - first, self._width
-        start = first * (width + 8)
-        codes = self._bytes[start : start + count * width].reshape(count, width)
-        ids = self._bytes[start + count * width : start + count * (width + 8)].view("<i8")
-        keep = self._keep[first:last]
-        return codes[keep].tobytes(), ids[keep].tobytes()
+        keep = self._keep[self._row[one] : self._row[one + 1]]
+        codes, ids = self._earlier.rows(one)
+        return codes[keep], ids[keep]
 
 
 def _code(
     structure: Structure, blocks: Blocks, spool: Any
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    index, quantizer = empty_index(structure)
+    index, quantizer = empty_index(structure.loose)
     keys: list[NDArray[np.int32]] = []
     ids: list[NDArray[np.int64]] = []
     for clip_ids, vectors in _gathered(blocks):

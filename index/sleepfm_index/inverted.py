@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -12,8 +13,14 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.ann import CODES, Structure, read_arrays
 from sleepfm_index.manifest import IndexEntry
+from sleepfm_index.packing import read_list
+from sleepfm_index.prefetch import prefetch
 from sleepfm_index.threads import faiss
 
+_AGAIN_S: Final = 5.0
+"""For so long the system is trusted to keep the lists that it was asked for."""
+_BY_LISTS: Final = 15
+"""FAISS's number for a fast scan whose threads share the lists, so that one query has them all."""
 _QUERY_BITS: Final = 4
 """RaBitQ: bits a number of the query takes; more finds no more, and unquantised is 20x slower."""
 
@@ -35,6 +42,9 @@ class InvertedFile:
     counts: NDArray[np.int64]
     path: Path
     index: Any
+    _mapped: NDArray[np.uint8]
+    _starts: NDArray[np.int64]
+    _asked: NDArray[np.float64]
     _held: tuple[Any, ...]
 
     @classmethod
@@ -51,7 +61,10 @@ class InvertedFile:
         lists = _map_lists(path, structure, counts)
         index.replace_invlists(lists, False)
         index.ntotal = entry.rows
-        return cls(structure, counts, path, index, (quantizer, lists))
+        starts = np.r_[0, np.cumsum(structure.kind.room(counts))]
+        asked = np.full(structure.kind.lists, -np.inf)
+        mapped = np.memmap(path, np.uint8, "r")
+        return cls(structure, counts, path, index, mapped, starts, asked, (quantizer, lists))
 
     def search(
         self,
@@ -72,30 +85,64 @@ class InvertedFile:
         selector : faiss.IDSelector, optional
             Says which clip ids may be found.
         """
-        kind = self.structure.kind
-        probes = min(probes, kind.lists)
+        near, lists = self.index.quantizer.search(queries, min(probes, self.structure.kind.lists))
+        self._fetch(lists)
+        return self._read(queries, depth, lists, near, selector)
+
+    def _read(
+        self,
+        queries: NDArray[np.float32],
+        depth: int,
+        lists: NDArray[np.int64],
+        near: NDArray[np.float32],
+        selector: Any | None,
+    ) -> NDArray[np.int64]:
+        """Read lists, int64 [q, n], whose centroids score ``near``."""
+        x = np.ascontiguousarray(queries, np.float32)
+        scores = np.empty((len(x), depth), np.float32)
+        ids = np.empty((len(x), depth), np.int64)
         wanted: dict[str, Any] = {} if selector is None else {"sel": selector}
-        wanted["nprobe"] = probes
-        if kind.code.startswith("RaBitQ"):
+        wanted["nprobe"] = lists.shape[1]
+        if self.structure.kind.code.startswith("RaBitQ"):
             parameters = faiss().IVFRaBitQSearchParameters(qb=_QUERY_BITS, **wanted)
         else:
             parameters = faiss().SearchParametersIVF(**wanted)
-        _, found = self.index.search(queries, depth, params=parameters)
-        ids: NDArray[np.int64] = found
+        # FAISS's own wrapper of it takes no parameters.
+        pointers = [faiss().swig_ptr(array) for array in (lists, near, scores, ids)]
+        self.index.search_preassigned_c(
+            len(x), faiss().swig_ptr(x), depth, *pointers, False, parameters
+        )
         return ids
+
+    def _fetch(self, lists: NDArray[np.int64]) -> None:
+        """Ask for the lists of a query that were not asked for a moment ago."""
+        if len(lists) == 1:
+            now = time.monotonic()
+            due = lists[0][now - self._asked[lists[0]] > _AGAIN_S]
+            self._asked[due] = now
+            prefetch(self._mapped, map(self._extent, due.tolist()))
+
+    def rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Codes, uint8 [n, width], and clip ids of one list."""
+        start, end = self._extent(one)
+        return read_list(self.structure.kind, self._mapped[start:end], int(self.counts[one]))
 
     def list_ids(self) -> NDArray[np.int64]:
         """Clip ids of all rows, list by list."""
-        code = CODES[self.structure.kind.code]
-        rows = np.memmap(self.path, np.uint8, "r")
+        width, room = CODES[self.structure.kind.code], self.structure.kind.room(self.counts)
         ids = np.empty(int(self.counts.sum()), np.int64)
-        at = start = 0
-        for count in self.counts.tolist():
-            start += count * code
-            ids[at : at + count] = rows[start : start + 8 * count].view("<i8")
+        at = 0
+        for one, count in enumerate(self.counts.tolist()):
+            start = self._extent(one)[0] + int(room[one]) * width
+            ids[at : at + count] = self._mapped[start : start + 8 * count].view("<i8")
             at += count
-            start += 8 * count
         return ids
+
+    def _extent(self, one: int) -> tuple[int, int]:
+        """First byte of a list, and the byte after its last."""
+        width = self.structure.kind.row_bytes
+        start, end = self._starts[one : one + 2].tolist()
+        return start * width, end * width
 
 
 def empty_index(structure: Structure) -> tuple[Any, Any]:
@@ -107,13 +154,21 @@ def empty_index(structure: Structure) -> tuple[Any, Any]:
     if kind.code.startswith("RaBitQ"):
         bits = int(kind.code.removeprefix("RaBitQ"))
         index = faiss().IndexIVFRaBitQ(quantizer, EMBEDDING_DIM, kind.lists, metric, False, bits)
+    elif kind.code.startswith("PQ"):
+        make = faiss().IndexIVFPQFastScan if kind.code.endswith("fs") else faiss().IndexIVFPQ
+        index = make(quantizer, EMBEDDING_DIM, kind.lists, 256, 4, metric)
+        index.by_residual = True
+        if kind.code.endswith("fs"):
+            index.implem = _BY_LISTS
+        if len(structure.learned):
+            faiss().copy_array_to_vector(structure.learned, index.pq.centroids)
     else:
         bits = getattr(faiss().ScalarQuantizer, f"QT_{kind.code.removeprefix('SQ')}bit")
         index = faiss().IndexIVFScalarQuantizer(
             quantizer, EMBEDDING_DIM, kind.lists, bits, metric, True, False
         )
-        if len(structure.bounds):
-            faiss().copy_array_to_vector(structure.bounds, index.sq.trained)
+        if len(structure.learned):
+            faiss().copy_array_to_vector(structure.learned, index.sq.trained)
     index.is_trained = True
     return index, quantizer
 
@@ -123,8 +178,8 @@ def _map_lists(path: Path, structure: Structure, counts: NDArray[np.int64]) -> A
     lists = faiss().OnDiskInvertedLists(kind.lists, CODES[kind.code], str(path))
     # One row of this table a list: its size, its capacity, and where it starts.
     table = np.zeros((kind.lists, 3), np.uint64)
-    table[:, 0] = table[:, 1] = counts
-    table[1:, 2] = np.cumsum(counts)[:-1] * kind.row_bytes
+    table[:, 0], table[:, 1] = counts, kind.room(counts)
+    table[1:, 2] = np.cumsum(kind.room(counts))[:-1] * kind.row_bytes
     faiss().memcpy(lists.lists.data(), faiss().swig_ptr(table), table.nbytes)
     lists.totsize = path.stat().st_size
     lists.read_only = True

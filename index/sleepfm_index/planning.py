@@ -23,7 +23,9 @@ RECALL: Final = 0.99
 """The recall@10 that is asked for where nothing else is."""
 EXACT_ROWS: Final = 200_000
 """Up to as many clips every vector is compared: some 50 ms a query, and no index to keep."""
-CODE: Final = "SQ4"
+CODE: Final = "PQ256x4fs"
+FINER: Final = "SQ8"
+"""The code that is tried next, where the vectors are too alike for the first to tell apart."""
 QUERIES: Final = 600
 """Queries of other modalities by which an index is calibrated."""
 
@@ -167,8 +169,8 @@ def plan_rows(
         seconds=products * 2 * dim / (_FLOPS * threads) + rows * _ROW_US / 1e6,
         disk_bytes=kind.file_bytes(rows),
         memory_bytes=_memory(rows, kind, sample, dim),
-        # sixteen lists, and all centroids
-        query_ms=(0.09 * kind.lists + 0.07 * 16 * rows / kind.lists) / 1000 + 0.2,
+        # all centroids, a twentieth of the codes, and the vectors of the candidates
+        query_ms=(0.09 * kind.lists + 0.0004 * rows) / 1000 + 1.2,
     )
 
 
@@ -199,8 +201,8 @@ def free_memory() -> int:
 
 
 def _lists(rows: int) -> int:
-    # Comparing with all centroids and reading a dozen lists then take about as long.
-    return 1 << round(log2(2.5 * rows**0.5))
+    # More lists are slower to make, and need as large a share of the clips to be read.
+    return 1 << round(log2(1.25 * rows**0.5))
 
 
 def _memory(rows: int, kind: Kind, sample: int, dim: int) -> int:

@@ -108,7 +108,7 @@ def answer(store: Store, asked: Question) -> Result:
 
     if asked.spread is None:
         ids, scores = find(asked.k)
-        rows = store.metadata.rows(ids)
+        rows = store.rows(ids)
     else:
         rows, scores = _spread(store, find, asked.k, asked.spread)
     ranks = int64s(np.arange(1, len(scores) + 1))
@@ -129,7 +129,7 @@ def _spread(
     wanted = _MORE * k
     while True:
         ids, scores = find(wanted)
-        rows = store.metadata.rows(ids)
+        rows = store.rows(ids)
         kept = spread_out(rows["recording_id"].to_pylist(), numpy_of(rows["start_s"]), seconds)
         if len(kept) >= k or len(ids) < wanted:
             kept = kept[:k]
@@ -193,7 +193,7 @@ def own_runs(
     if exclude == "none":
         return ()
     own = subject_id if exclude == "subject" else recording_id
-    return store.metadata.runs(f"{exclude}_id", own)
+    return store.runs(f"{exclude}_id", own)
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _vector(
     if clip is None:
         assert asked.recording is not None and asked.at is not None
         clip = clip_at(store, asked.recording, asked.at)
-    row = store.metadata.rows(np.array([clip]))
+    row = store.rows(np.array([clip]))
     if not row.num_rows:
         raise QueryError(f"no clip {clip} in this store; {_range(store)}")
     recording, subject = row["recording_id"][0].as_py(), row["subject_id"][0].as_py()

@@ -122,7 +122,9 @@ class Searcher:
             ids = index.search(queries[waiting], depth, probes, selector)
             if beside is not None:
                 ids = _joined(ids, [beside[at] for at in waiting])
-            for at, hit in zip(waiting, self._ranked(read, queries[waiting], ids, k), strict=True):
+            for at, hit in zip(
+                waiting, self._ranked(entry.target, queries[waiting], ids, k), strict=True
+            ):
                 hits[at] = hit
             if probes >= index.structure.kind.lists:
                 break
@@ -132,16 +134,15 @@ class Searcher:
         return hits
 
     def _ranked(
-        self,
-        read: Callable[[NDArray[np.int64]], NDArray[np.float32]],
-        queries: NDArray[np.float32],
-        ids: NDArray[np.int64],
-        k: int,
+        self, target: str, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int
     ) -> list[Hits]:
         """Order the candidates of each query, int64 [q, m] with -1 for none, by their vectors."""
+        read = self._read(target)
         if len(queries) == 1:
             with _of_the_store():
-                return [rank(read, queries[0], ids[0][ids[0] >= 0], k)]
+                near = ids[0][ids[0] >= 0]
+                self._vectors.fetch(near, target)
+                return [rank(read, queries[0], near, k)]
         hits: list[Hits] = []
         for start in range(0, len(queries), _TOGETHER):
             some, part = queries[start : start + _TOGETHER], ids[start : start + _TOGETHER]

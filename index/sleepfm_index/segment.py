@@ -25,7 +25,9 @@ RECORDINGS: Final = "recordings.parquet"
 TABLES: Final = (CLIPS, EVENTS, RECORDINGS)
 
 _VECTORS: Final = pa.schema([("vector", VECTOR)])
-_ROW_GROUP: Final = 122_880  # rows; DuckDB reads row groups in parallel
+ROW_GROUP: Final = 16_384
+"""Rows. A clip's metadata costs the decoding of its group: groups of 122,880 rows cost 3.5 times as
+much an answer, and a full scan is no faster (benchmarks/rows.py)."""
 _TABLE_BYTES: Final = 1 << 26
 _CLIP_BYTES: Final = 1 << 16
 """A table may unpack to 64 MB and 64 KB a clip (measured: 0.2 KB); more is a bomb."""
@@ -85,7 +87,7 @@ def write_segment(
 
     def write(folder: NewFolder) -> None:
         for name, table in tables.items():
-            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=_ROW_GROUP)
+            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=ROW_GROUP)
         for modality, vectors in data.vectors.items():
             write_vectors(folder.file(vector_file(modality)), vectors)
 

@@ -53,8 +53,9 @@ class Selection:
     def but(self, first: int, last: int) -> Selection:
         """Leave one more run out; what was found out of the others stays known."""
         changed = replace(self, _apart=(*self._apart, (int(first), int(last))))
-        if "_bits" in self.__dict__:
-            changed.__dict__["_bits"] = self._bits
+        for known in ("_bits", "_bitmap"):
+            if known in self.__dict__:
+                changed.__dict__[known] = self.__dict__[known]
         return changed
 
     @property

@@ -13,20 +13,19 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from sleepfm_index import indexing
-from sleepfm_index.ann import CODES, FOLDER, Structure, read_arrays, write_arrays
+from sleepfm_index.ann import CODES, FOLDER, Kind, Structure, read_arrays, write_arrays
 from sleepfm_index.disk import Sink, publish_file, remove
 from sleepfm_index.inverted import InvertedFile
 from sleepfm_index.manifest import IndexEntry, Manifest, read_manifest
+from sleepfm_index.packing import read_list, write_list
 from sleepfm_index.threads import faiss
 from sleepfm_index.vectors import Vectors
-
-_PIECE: Final = 1 << 24
 
 Code = Callable[[str, IndexEntry, list[tuple[str, ...]]], list[IndexEntry]]
 """Codes shards of the store in a folder over trained centroids, and gives their files in order."""
@@ -59,11 +58,17 @@ def code_shard(store: str, trained: IndexEntry, names: tuple[str, ...]) -> Index
     return indexing.write(path, trained.target, names, structure, blocks)
 
 
-def merge(store: Path, shards: list[IndexEntry]) -> IndexEntry:
-    """Merge shards, in their order, into one file by FAISS's merge of lists on disk."""
+def merge(store: Path, shards: list[IndexEntry], kind: Kind) -> IndexEntry:
+    """Merge shards, in their order, into one file by FAISS's merge of lists on disk.
+
+    Parameters
+    ----------
+    kind : Kind
+        Of the file; the rows of the shards are those of its loose form.
+    """
     opened = [InvertedFile.open(store, shard) for shard in shards]
-    structure = opened[0].structure
-    kind = structure.kind
+    structure = replace(opened[0].structure, kind=kind)
+    counts = np.sum([one.counts for one in opened], axis=0)
     pointers = faiss().InvertedListsPtrVector()
     for one in opened:
         pointers.push_back(one.index.invlists)
@@ -76,13 +81,11 @@ def merge(store: Path, shards: list[IndexEntry]) -> IndexEntry:
         del lists  # lets go of the mapped file
 
         def content(sink: Sink) -> None:
-            left = rows * kind.row_bytes
-            with aside.open("rb") as merged:
-                while left:
-                    piece = merged.read(min(left, _PIECE))
-                    sink.write(piece)
-                    left -= len(piece)
-            write_arrays(sink, structure, np.sum([one.counts for one in opened], axis=0))
+            merged, end = np.memmap(aside, np.uint8, "r") if rows else np.empty(0, np.uint8), 0
+            for count in counts.tolist():
+                start, end = end, end + count * kind.row_bytes
+                write_list(sink, kind, *read_list(kind.loose, merged[start:end], count))
+            write_arrays(sink, structure, counts)
 
         file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
         entry = publish_file(store / FOLDER / file, content)
@@ -94,16 +97,17 @@ def merge(store: Path, shards: list[IndexEntry]) -> IndexEntry:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Send to stderr what FAISS prints to stdout, which is for answers."""
+    """Drop what FAISS prints to stdout: the paths of its files."""
     sys.stdout.flush()
-    answers = os.dup(1)
-    os.dup2(2, 1)
+    answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     try:
         yield
     finally:
         ctypes.CDLL(None).fflush(None)
         os.dup2(answers, 1)
         os.close(answers)
+        os.close(nowhere)
 
 
 def write(
@@ -114,9 +118,9 @@ def write(
     code: Code,
 ) -> IndexEntry:
     """Have shards coded by ``code``, and merge them; their own files are removed."""
-    trained = indexing.write(store, target, (), structure, ())
+    trained = indexing.write(store, target, (), structure.loose, ())
     coded = code(str(store.absolute()), trained, shards)
-    merged = merge(store, coded)
+    merged = merge(store, coded, structure.kind)
     for entry in (trained, *coded):
         remove(store / FOLDER / entry.file)
     return merged

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index import private
+from sleepfm_index.clip_rows import ClipRows
 from sleepfm_index.errors import QueryError
 from sleepfm_index.exact import Hits
 from sleepfm_index.history import held
@@ -81,6 +82,17 @@ class Store:
     def metadata(self) -> Metadata:
         """Clips, events and recordings, for SQL."""
         return self._here().metadata()
+
+    def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
+        """All metadata of the given clips, in the given order; unknown ids are left out.
+
+        For the few rows of an answer: it needs no SQL where the store has rows that can be mapped.
+        """
+        return self._here().clip_rows.rows(clip_ids)
+
+    def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
+        """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs."""
+        return self._here().clip_rows.runs(column, value)
 
     @property
     def vectors(self) -> Vectors:
@@ -300,6 +312,7 @@ class _Opened:
         self._lock = threading.Lock()
         self._metadata: Metadata | None = None
         self.vectors = Vectors(path, manifest)
+        self.clip_rows = ClipRows(path, manifest, self.metadata)
         self.index = cache(self._open_index)
         self.searcher = Searcher(manifest, self.vectors, lambda entry: self.index(entry.target))
 

@@ -10,13 +10,23 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import indexing, sharding
-from sleepfm_index.ann import EXACT, Kind, Structure, is_inverted
+from sleepfm_index import clip_rows, indexing, sharding
+from sleepfm_index.ann import EXACT, FOLDER, Kind, Structure, is_inverted
 from sleepfm_index.calibration import FEWEST, calibrate, draw_queries
+from sleepfm_index.disk import remove
 from sleepfm_index.errors import QueryError
 from sleepfm_index.inverted import InvertedFile
 from sleepfm_index.manifest import IndexEntry, Manifest
-from sleepfm_index.planning import QUERIES, RECALL, Plan, plan_rows, target_rows
+from sleepfm_index.planning import (
+    CODE,
+    EXACT_ROWS,
+    FINER,
+    QUERIES,
+    RECALL,
+    Plan,
+    plan_rows,
+    target_rows,
+)
 from sleepfm_index.schema import TARGETS
 from sleepfm_index.vectors import Vectors
 
@@ -43,7 +53,7 @@ class Asked:
     targets : tuple of str, optional
         Leave the indexes of all others as they are; by default every target.
     only_present : bool
-        Only for targets that have an index.
+        Only what there is already.
     instead_of : tuple of IndexEntry
         Indexes that are no longer in the manifest and shall be made again.
     watch : callable, optional
@@ -72,6 +82,10 @@ class Asked:
 
 def indexes(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, ...]:
     """Give the indexes that a manifest should name, written where needed."""
+    return (*_of_targets(store, manifest, asked), *_clip_rows(store, manifest, asked))
+
+
+def _of_targets(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, ...]:
     present = {i.target: i for i in manifest.indexes if is_inverted(i.kind)}
     models = {i.target: i for i in asked.instead_of if is_inverted(i.kind)} | present
     for target in asked.targets or ():
@@ -90,6 +104,24 @@ def indexes(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, 
         if entry is not None:
             present[one.target] = entry
     return tuple(present[target] for target in TARGETS if target in present)
+
+
+def _clip_rows(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, ...]:
+    """Give the rows of a large store's clips that can be mapped, whatever targets are asked for."""
+    there = any(i.kind == clip_rows.KIND for i in (*manifest.indexes, *asked.instead_of))
+    wanted = there if asked.only_present else manifest.rows > EXACT_ROWS
+    if not wanted or not manifest.segments:
+        return ()
+    entry = clip_rows.rows_entry(manifest)
+    if entry is None or asked.rebuild or _beside(manifest, entry) > BESIDE:
+        asked.say(f"clips: writing {manifest.rows:,} rows that can be mapped")
+        entry = clip_rows.write_rows(store, manifest)
+    return (entry,)
+
+
+def _beside(manifest: Manifest, entry: IndexEntry) -> int:
+    """How many clips came since an index was written."""
+    return sum(s.rows for s in manifest.segments if s.id not in entry.segments)
 
 
 def _plan(rows: int, target: str, model: IndexEntry | None, asked: Asked) -> Plan:
@@ -125,9 +157,13 @@ def _index(
         del sample
         asked.say(f"{wanted.target}: coding {wanted.rows:,} clips")
         entry = _coded(store, manifest, vectors, wanted.target, structure, asked)
-        return _calibrated(store, manifest, vectors, entry, wanted, asked)
-    beside = sum(s.rows for s in manifest.segments if s.id not in entry.segments)
-    if set(entry.segments) - set(names) or beside > BESIDE:
+        entry = _calibrated(store, manifest, vectors, entry, wanted, asked)
+        if not entry.probing and asked.index is None and structure.kind.code == CODE:
+            remove(store / FOLDER / entry.file)
+            finer = str(Kind(structure.kind.lists, FINER))
+            return _index(store, manifest, replace(wanted, kind=finer), None, asked)
+        return entry
+    if set(entry.segments) - set(names) or _beside(manifest, entry) > BESIDE:
         entry = _extended(store, vectors, names, entry, asked)
     known = entry.recall
     if (
@@ -189,6 +225,9 @@ def _calibrated(
     index = InvertedFile.open(store, entry)
     found = calibrate(vectors, manifest, entry, index, wanted.recall, queries)
     if found is None:
-        asked.say(f"{entry.target}: recall {wanted.recall:g} was not reached; search is exact")
+        asked.say(
+            f"{entry.target}: {entry.kind} does not reach a recall of {wanted.recall:g}; "
+            "without an index that does, search is exact"
+        )
         return replace(entry, probing=(), recall=None)
     return replace(entry, probing=found[0], recall=found[1])

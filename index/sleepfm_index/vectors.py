@@ -15,11 +15,13 @@ from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.history import held
 from sleepfm_index.manifest import Manifest, as_ranges
+from sleepfm_index.prefetch import prefetch
 from sleepfm_index.schema import target_parts
 from sleepfm_index.segment import CLIPS, map_vectors, read_table
 
 _BLOCK: Final = 1 << 13
 """Rows read at once where a whole segment is: 16 MB as float32, which a cache holds."""
+_ROW_BYTES: Final = 2 * EMBEDDING_DIM
 _WIDENED: Final = 512
 """Rows widened at once, so that the passes over them stay in the second cache."""
 _SIGN_AND_BITS: Final = np.int32(~0x70000000)
@@ -156,6 +158,16 @@ class Vectors:
             for part, modality in zip(parts, target_parts(target), strict=True):
                 part[chosen] = self._mapped(self._segments[at].id, modality)[rows]
         return _combine(parts)
+
+    def fetch(self, clip_ids: NDArray[np.int64], target: str) -> None:
+        """Ask the system for the vectors of clips of the snapshot, before they are read."""
+        where = np.searchsorted(self._starts, clip_ids, side="right") - 1
+        for at in np.unique(where):
+            rows = self._rows(int(at), clip_ids[where == at]) * _ROW_BYTES
+            for modality in target_parts(target):
+                mapped = self._mapped(self._segments[at].id, modality)
+                if mapped.flags.c_contiguous:  # not the zero rows of a modality without a file
+                    prefetch(mapped, ((row, row + _ROW_BYTES) for row in rows.tolist()))
 
     def _rows(self, at: int, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = self._ids(self._segments[at].id).rows(clip_ids) if at >= 0 else None

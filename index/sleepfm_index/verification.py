@@ -1,6 +1,6 @@
 """Verify: what lies on the disk against the manifest, and caches against the vectors.
 
-Repair never guesses. A cache is made again from the vectors; what is truth and damaged is moved to
+Repair never guesses. A cache is made again from the segments; what is truth and damaged is moved to
 ``quarantine/`` and leaves the manifest, so a repeated build reads that recording again.
 """
 
@@ -291,7 +291,7 @@ def _put_away(store: Path, finding: Finding) -> str:
     source = store / finding.where
     if finding.what == "cache":
         remove(source)
-        return "made again from the vectors"
+        return "made again"
     if not source.exists() and not source.is_symlink():
         return "left out of the manifest"
     make_folder(store / QUARANTINE)

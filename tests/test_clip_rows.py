@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stores import WEIGHTS, drawn_segment, drawn_store
+
+import sleepfm_index
+from sleepfm.contract import ROBUST
+from sleepfm_index import clip_rows
+from sleepfm_index.clip_rows import KIND, write_rows
+from sleepfm_index.manifest import IndexEntry, read_manifest
+from sleepfm_index.segment import SegmentData
+from sleepfm_index.sql import Metadata
+from sleepfm_index.store import Store
+from sleepfm_index.writer import Writer
+
+IDS = np.array([77, 3, 3, 41, 0, 89, 12, 50, 90, 93])
+
+
+def no_tables(self: Metadata, *_: object) -> None:
+    raise AssertionError("the tables were asked")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("sleepfm_index.upkeep.EXACT_ROWS", 50)
+    # Several record batches: ids 0 to 31, 32 to 63, 64 to 95.
+    monkeypatch.setattr(clip_rows, "SPAN", 32)
+    path = drawn_store(tmp_path / "s", {"a": 40, "b": 30, "c": 20}, index=False)
+    sleepfm_index.reindex(path, index="exact")
+    return path
+
+
+def entries(path: Path) -> list[IndexEntry]:
+    return [i for i in read_manifest(path).indexes if i.kind == KIND]
+
+
+def rows_file(path: Path) -> Path:
+    (entry,) = entries(path)
+    return path / "indexes" / entry.file
+
+
+def append(path: Path, *segments: SegmentData) -> None:
+    with Writer(path, WEIGHTS, ROBUST) as writer:
+        for segment in segments:
+            writer.append(segment)
+
+
+def with_column(segment: SegmentData, name: str, values: pa.Array) -> SegmentData:
+    return dataclasses.replace(segment, clips=segment.clips.append_column(name, values))
+
+
+def check(store: Store, ids: np.ndarray) -> None:
+    """Whatever is mapped, the answer is that of the tables, type for type."""
+    found, expected = store.rows(ids), store.metadata.rows(ids)
+    assert found.schema.equals(expected.schema, check_metadata=True)
+    assert found.equals(expected)
+    named = store.metadata.select("SELECT DISTINCT recording_id, subject_id FROM clips")
+    for column in named.column_names:
+        for value in [*named[column].to_pylist(), "nobody", "o'clock"]:
+            assert store.runs(column, value) == store.metadata.runs(column, value)
+
+
+def test_rows_are_those_of_the_tables(path: Path) -> None:
+    assert read_manifest(path).features == ()
+    with sleepfm_index.open(path) as store:
+        for ids in (IDS, IDS[:0], IDS[IDS < 90], np.array([5000, -1, 3]), np.array([2**40])):
+            check(store, ids)
+
+
+def test_an_answer_needs_no_tables(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with sleepfm_index.open(path) as store:
+        clip = int(store.metadata.clip_ids("has_ecg AND clip_id > 30")[0])
+        one = store.query("ecg", to="bas", clip=clip).to_pylist()
+        many = store.query_many("ecg", to="bas", recording="a", spread=60).read_all().to_pylist()
+    sleepfm_index.delete(path, where="clip_id IN (0, 1, 30)")
+    monkeypatch.setattr(Metadata, "__init__", no_tables)
+    with sleepfm_index.open(path) as store:
+        assert store.rows(np.array([0, 2]))["clip_id"].to_pylist() == [2]
+        assert len(store.query("ecg", to="bas", clip=clip)) == len(one) == 10
+        found = store.query_many("ecg", to="bas", recording="a", spread=60).read_all()
+    asking = set(found["query_clip_id"].to_pylist())
+    assert asking == {row["query_clip_id"] for row in many} - {0, 1, 30}
+
+
+def test_a_small_store_has_none(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", {"a": 10})
+    sleepfm_index.reindex(path, rebuild=True)
+    assert not entries(path) and not list((path / "indexes").glob("clips*"))
+
+
+def test_deleted_and_newer_clips_are_as_they_are(path: Path) -> None:
+    sleepfm_index.delete(path, where="clip_id IN (3, 41, 42, 89)")
+    append(path, drawn_segment("d", 5, 77), drawn_segment("b2", 3, 78))
+    with sleepfm_index.open(path) as store:
+        assert store.rows(IDS)["clip_id"].to_pylist() == [77, 0, 12, 50, 90, 93]
+        assert store.runs("recording_id", "b") == ((40, 40), (43, 69))
+        assert store.runs("recording_id", "d") == ((90, 94),)
+        check(store, IDS)
+    before = rows_file(path)
+    sleepfm_index.reindex(path, index="exact")
+    assert rows_file(path) == before
+    sleepfm_index.compact(path)
+    assert sleepfm_index.verify(path).findings == ()
+    assert rows_file(path) != before and not before.exists()
+    with sleepfm_index.open(path) as store:
+        assert entries(path)[0].rows == len(store) == 94
+        check(store, IDS)
+        assert store.runs("recording_id", "b") == ((40, 40), (43, 69))
+
+
+def test_many_newer_clips_are_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sleepfm_index.upkeep.BESIDE", 4)
+    before = rows_file(path)
+    append(path, drawn_segment("d", 5, 77))
+    sleepfm_index.reindex(path, index="exact", targets=("bas",))
+    assert rows_file(path) != before and entries(path)[0].rows == 95
+    sleepfm_index.delete(path, recording="a")
+    sleepfm_index.delete(path, recording="b")
+    sleepfm_index.reindex(path)
+    assert not entries(path)
+
+
+@pytest.mark.parametrize("values", [pa.array([1.5] * 5), pa.array([None] * 5, pa.int64())])
+def test_a_column_of_newer_clips_is_in_every_row(path: Path, values: pa.Array) -> None:
+    append(path, with_column(drawn_segment("d", 5, 77), "height", values))
+    with sleepfm_index.open(path) as store:
+        assert "height" in store.rows(IDS[:3]).column_names
+        check(store, IDS)
+    before = rows_file(path)
+    sleepfm_index.reindex(path, index="exact")
+    assert rows_file(path) != before
+    with sleepfm_index.open(path) as store:
+        check(store, IDS)
+
+
+@st.composite
+def _segments(draw: st.DrawFn) -> list[SegmentData]:
+    kinds = st.sampled_from([pa.int64(), pa.float32(), pa.string(), pa.bool_(), pa.date32()])
+    known = {name: draw(kinds) for name in ("arm", "höhe", 'a "b"')}
+    drawn = []
+    for at in range(draw(st.integers(1, 4))):
+        n = draw(st.integers(1, 9))
+        segment = drawn_segment(f"r{at}", n, at, age=draw(st.sampled_from([None, 61.0])))
+        for name in draw(st.lists(st.sampled_from(sorted(known)), unique=True)):
+            values = draw(st.lists(st.none() | st.integers(0, 1), min_size=n, max_size=n))
+            column = pa.array(values, pa.int32()).cast(
+                pa.int64() if known[name] != pa.date32() else pa.int32()
+            )
+            segment = with_column(segment, name, column.cast(known[name]))
+        drawn.append(segment)
+    return drawn
+
+
+@settings(max_examples=15, deadline=None)
+@given(_segments(), st.data())
+def test_any_store_answers_alike_with_and_without(
+    drawn: list[SegmentData], data: st.DataObject
+) -> None:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        path = Path(name) / "s"
+        patch.setattr(clip_rows, "SPAN", 8)
+        first = data.draw(st.integers(1, len(drawn)))
+        append(path, *drawn[:first])
+        with Writer(path) as writer:
+            made = write_rows(path, writer.manifest)
+            writer.commit(dataclasses.replace(writer.manifest, indexes=(made,)))
+        append(path, *drawn[first:])
+        total = sum(segment.clips.num_rows for segment in drawn)
+        gone = data.draw(st.lists(st.integers(0, total - 1), unique=True))
+        if gone:
+            sleepfm_index.delete(path, where=f"clip_id IN ({', '.join(map(str, gone))})")
+        ids = data.draw(st.lists(st.integers(0, total + 20), max_size=12))
+        with sleepfm_index.open(path) as store:
+            check(store, np.array(ids, np.int64))
+            left = np.setdiff1d(np.arange(total), gone)
+            check(store, left)
+        if data.draw(st.booleans()):
+            sleepfm_index.compact(path)
+            assert sleepfm_index.verify(path).findings == ()
+            with sleepfm_index.open(path) as store:
+                check(store, left)
+
+
+def test_nothing_is_left(path: Path) -> None:
+    sleepfm_index.delete(path, where="true")
+    with sleepfm_index.open(path) as store:
+        check(store, IDS)
+    sleepfm_index.compact(path)
+    assert not entries(path) and not list((path / "indexes").iterdir())
+    with sleepfm_index.open(path) as store:
+        check(store, IDS)
+
+
+def test_a_snapshot_has_its_own_rows(path: Path) -> None:
+    with sleepfm_index.open(path) as earlier:
+        snapshot = earlier.manifest.snapshot
+        sleepfm_index.delete(path, recording="a")
+        append(path, drawn_segment("d", 5, 77))
+        sleepfm_index.reindex(path, index="exact", rebuild=True)
+        sleepfm_index.reindex(path, index="exact", rebuild=True)
+        check(earlier, IDS)
+    assert len(list((path / "indexes").glob("clips-*"))) == 2
+    sleepfm_index.restore(path, snapshot)
+    assert not entries(path)  # its file is gone
+    with sleepfm_index.open(path) as store:
+        check(store, IDS)
+    sleepfm_index.reindex(path, index="exact")
+    assert sleepfm_index.verify(path).ok and len(entries(path)) == 1
+    with sleepfm_index.open(path) as store:
+        check(store, IDS)
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda file: file.write_bytes(b"")])
+def test_lost_rows_cost_time_alone(path: Path, harm: Callable[[Path], object]) -> None:
+    harm(rows_file(path))
+    with sleepfm_index.open(path) as store:
+        check(store, IDS)
+    assert [f.what for f in sleepfm_index.verify(path).findings] == ["cache"]
+    assert sleepfm_index.verify(path, repair=True).ok
+    assert rows_file(path).exists() and sleepfm_index.verify(path).findings == ()
+
+
+def test_rows_of_a_damaged_segment_are_written_anew(path: Path) -> None:
+    segment = read_manifest(path).segments[0]
+    (path / "segments" / segment.id / "bas.arrow").unlink()
+    assert sleepfm_index.verify(path, repair=True).ok
+    assert entries(path)[0].rows == 50 and sleepfm_index.verify(path).ok
+    with sleepfm_index.open(path) as store:
+        check(store, IDS)
+
+
+def test_rows_that_lie_are_passed_over_or_told_by_verify(path: Path) -> None:
+    file = rows_file(path)
+    whole = file.read_bytes()
+    with sleepfm_index.open(path) as store:
+        expected = store.metadata.rows(IDS)
+    for at in range(0, len(whole), 401):
+        changed = bytearray(whole)
+        changed[at] ^= 0xFF
+        file.write_bytes(changed)
+        with sleepfm_index.open(path) as store:
+            rows = store.rows(IDS)
+            assert rows["clip_id"].equals(expected["clip_id"])
+            rows.to_pylist()
+            for runs in store.runs("subject_id", "subject-a"), store.runs("recording_id", "b"):
+                assert all(0 <= first <= last < 90 for first, last in runs)
+    assert [f.what for f in sleepfm_index.verify(path).findings] == ["cache"]
+
+
+def test_a_file_that_lacks_clips_names_no_owners(path: Path) -> None:
+    with Writer(path) as writer:
+        manifest = writer.manifest
+        few = dataclasses.replace(manifest, deleted=((0, 9),))
+        made = dataclasses.replace(write_rows(path, few), rows=90)
+        writer.commit(dataclasses.replace(manifest, indexes=(made,)))
+    with sleepfm_index.open(path) as store:
+        check(store, IDS)
