@@ -264,3 +264,10 @@ def test_a_file_that_lacks_clips_names_no_owners(path: Path) -> None:
         writer.commit(dataclasses.replace(manifest, indexes=(made,)))
     with sleepfm_index.open(path) as store:
         check(store, IDS)
+
+
+def test_a_file_that_was_deleted_is_made_again(path: Path) -> None:
+    rows_file(path).unlink()
+    sleepfm_index.reindex(path)
+    assert rows_file(path).is_file()
+    assert sleepfm_index.verify(path).findings == ()

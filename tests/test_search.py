@@ -15,7 +15,8 @@ from stores import WEIGHTS, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index import calibration
-from sleepfm_index.ann import CODES
+from sleepfm_index.ann import CODES, Kind
+from sleepfm_index.disk import fingerprint
 from sleepfm_index.manifest import IndexEntry, Manifest, Probing, read_manifest, write_manifest
 from sleepfm_index.schema import TARGETS, target_parts
 from sleepfm_index.upkeep import Asked
@@ -189,6 +190,42 @@ def test_a_finer_code_is_taken_where_the_first_does_not_reach_the_recall(
     assert {p.name for p in (path / "indexes").iterdir()} == {made.indexes[0].file}
     again = sleepfm_index.reindex(path, targets=("bas",))
     assert again.indexes == made.indexes
+
+
+def test_a_finer_code_is_taken_where_an_index_does_not_reach_a_higher_recall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepfm_index.planning.EXACT_ROWS", 100)
+    path = drawn_store(tmp_path / "s", {"a": 300}, index=False)
+    made = sleepfm_index.reindex(path, recall=0.3, targets=("bas",))
+    assert [i.kind for i in made.indexes] == ["IVF16,PQ256x4fs"]
+    known = calibration.calibrate
+
+    def calibrate(vectors: Vectors, manifest: Manifest, entry: IndexEntry, *rest: object) -> object:
+        if entry.kind.endswith("PQ256x4fs"):
+            return None
+        return known(vectors, manifest, entry, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("sleepfm_index.upkeep.calibrate", calibrate)
+    higher = sleepfm_index.reindex(path, recall=0.4, targets=("bas",))
+    assert [i.kind for i in higher.indexes] == ["IVF16,SQ8"] and higher.indexes[0].probing
+    assert sleepfm_index.verify(path).findings == ()
+
+
+def test_centroids_that_are_not_of_length_one_are_refused(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", {"a": 60})
+    manifest = read_manifest(path)
+    first = manifest.indexes[0]
+    file = path / "indexes" / first.file
+    kind = Kind.parse(first.kind)
+    content = bytearray(file.read_bytes())
+    start = len(content) - kind.array_bytes + 8 * kind.lists
+    content[start : start + 4] = np.float32(3e38).tobytes()
+    file.write_bytes(content)
+    changed = dataclasses.replace(first, entry=fingerprint(file))
+    write_manifest(path, dataclasses.replace(manifest, indexes=(changed, *manifest.indexes[1:])))
+    with sleepfm_index.open(path) as store, pytest.raises(sleepfm_index.FormatError):
+        store.find(first.target, np.ones((1, 512), np.float32), 5)
 
 
 def test_what_is_measured_is_stored_shown_and_returned(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ _LEARNED: Final = {
     "RaBitQ4": 0,
 }
 _ID_BYTES: Final = 8
+_UNIT: Final = 1.01
+"""No number of a vector of length one is larger, rounding included."""
 _MOST_LISTS: Final = 1 << 20
 
 
@@ -167,6 +169,7 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
     counts = found.pop("counts")
     fits = counts.min() >= 0 and counts.max() <= entry.rows and counts.sum() == entry.rows
     fits = fits and int(kind.room(counts).sum()) * kind.row_bytes == lists_end
+    fits = fits and float(np.abs(found["centroids"]).max()) < _UNIT
     if not fits or not all(np.isfinite(array).all() for array in found.values()):
         raise FormatError(f"{path} is damaged; run `sleepfm-index verify --repair`")
     return path, Structure(kind, **found), counts

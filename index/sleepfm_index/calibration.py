@@ -161,6 +161,7 @@ class _Trial:
         self._truth = truth
         self._beside = beside
         self._selection = selection
+        selection.selector()  # made once: what is made of it for a query shares its bits
 
     def choose(self, share: float, asked: float, part: slice, fewest: int) -> Probing | None:
         """Give the fewest lists and candidates that reach the recall; None if half do not."""

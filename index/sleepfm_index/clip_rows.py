@@ -3,7 +3,8 @@
 Parquet is made to be scanned: a row of it costs the decoding of its whole row group. Here every
 row of the view ``clips`` lies uncompressed in one Arrow file, so that the rows of an answer are cut
 out of the mapped file. The file is made from the segments and may be removed at any time; what it
-does not hold, and what is damaged in it, is read from the segments.
+does not hold, or what cannot be read in it, comes from the segments; other damage is found by
+``verify``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ KIND: Final = "clip-rows"
 TARGET: Final = "clips"
 SPAN: Final = 1 << 19
 """Record batch ``i`` holds the clips whose ids lie in ``[i * SPAN, (i + 1) * SPAN)``."""
+
+
+_BATCHES: Final = (1 << 31) // SPAN
+_MOST: Final = 4096
+"""As many rows are cut out one by one; more are read faster from the tables."""
 
 
 def write_rows(store: Path, manifest: Manifest) -> IndexEntry:
@@ -152,6 +158,8 @@ class _Mapped:
     def take(self, clip_ids: NDArray[np.int64]) -> pa.Table | None:
         """Rows of some clips in the given order; None if one is not among them, or damaged."""
         distinct, order = np.unique(clip_ids, return_inverse=True)
+        if len(distinct) > _MOST:
+            return None
         found: list[pa.RecordBatch] = []
         for clip in distinct.tolist():
             part = clip // SPAN
@@ -175,11 +183,15 @@ def _open(store: Path, entry: IndexEntry) -> _Mapped | None:
     try:
         path = check_plain(store, FOLDER, entry.file, size=entry.entry.bytes)
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            schema = reader.schema
-            batches = [reader.get_batch(at) for at in range(reader.num_record_batches)]
-        known = len(CLIP_COLUMNS)
-        if pa.schema(list(schema)[:known]) != CLIP_COLUMNS:
-            return None
+            schema, count = reader.schema, reader.num_record_batches
+            if pa.schema(list(schema)[: len(CLIP_COLUMNS)]) != CLIP_COLUMNS or count > _BATCHES:
+                return None
+            batches: list[pa.RecordBatch] = []
+            for at in range(count):
+                batches.append(reader.get_batch(at))
+                # Rows that unpack to more than the file were compressed, which ours are not.
+                if sum(batch.nbytes for batch in batches) > entry.entry.bytes:
+                    return None
         return _Mapped(schema, batches, [_ids(batch.column(0)) for batch in batches])
     except (FormatError, pa.ArrowException, OSError, ValueError):
         return None

@@ -24,7 +24,10 @@ SEED: Final = 20240527
 SAMPLE: Final = 40
 """Vectors a centroid that training draws."""
 ITERATIONS: Final = 10
-_LEARNED_FROM: Final = 1 << 17
+LEARNED_FROM: Final = 1 << 17
+"""Of them, how many the code learns from."""
+_PAIRS: Final = 16
+"""Centroids of a pair of numbers, which take at least as many vectors."""
 _CODED: Final = 1 << 15
 _WRITTEN: Final = 1 << 26
 """Bytes of lists that are gathered at once."""
@@ -33,7 +36,7 @@ Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
 
 
 def train(kind: Kind, sample: NDArray[np.float32], seed: int = SEED) -> Structure:
-    """Find centroids by k-means, and the bounds of a scalar quantiser.
+    """Find centroids by k-means, and learn the code.
 
     The same sample gives the same bytes, by however many threads.
 
@@ -58,14 +61,16 @@ def train(kind: Kind, sample: NDArray[np.float32], seed: int = SEED) -> Structur
     if kind.code.startswith("RaBitQ"):
         return structure
     # A sample comes in order of clip id, so rows are taken from all of it.
-    some = np.ascontiguousarray(sample[:: max(1, len(sample) // _LEARNED_FROM)])
+    some = np.ascontiguousarray(sample[:: max(1, len(sample) // LEARNED_FROM)])
     index, quantizer = empty_index(structure.loose)
     left = np.ascontiguousarray(some - structure.centroids[_nearest(quantizer, some)])
     if kind.code.startswith("SQ"):
         index.sq.train(left)
         return replace(structure, learned=faiss().vector_to_array(index.sq.trained))
     index.pq.cp.min_points_per_centroid = 1
-    index.pq.train(np.resize(left, (max(len(left), 16), EMBEDDING_DIM)))
+    if len(left) < _PAIRS:
+        left = np.resize(left, (_PAIRS, EMBEDDING_DIM))
+    index.pq.train(left)
     return replace(structure, learned=faiss().vector_to_array(index.pq.centroids))
 
 

@@ -118,7 +118,8 @@ class InvertedFile:
         """Ask for the lists of a query that were not asked for a moment ago."""
         if len(lists) == 1:
             now = time.monotonic()
-            due = lists[0][now - self._asked[lists[0]] > _AGAIN_S]
+            known = lists[0][lists[0] >= 0]
+            due = known[now - self._asked[known] > _AGAIN_S]
             self._asked[due] = now
             prefetch(self._mapped, map(self._extent, due.tolist()))
 

@@ -13,7 +13,7 @@ import numpy as np
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index.ann import EXACT, Kind
 from sleepfm_index.errors import QueryError
-from sleepfm_index.indexing import ITERATIONS, SAMPLE
+from sleepfm_index.indexing import ITERATIONS, LEARNED_FROM, SAMPLE
 from sleepfm_index.manifest import Manifest, read_manifest
 from sleepfm_index.schema import TARGETS, target_parts
 from sleepfm_index.segment import CLIPS, read_table
@@ -208,4 +208,5 @@ def _lists(rows: int) -> int:
 def _memory(rows: int, kind: Kind, sample: int, dim: int) -> int:
     drawn = min(rows, sample * kind.lists)
     training = drawn * dim * 6 + kind.lists * dim * 8  # float16 and float32 of the sample
+    training += min(drawn, LEARNED_FROM) * dim * 8  # some of it, and what its centroids leave
     return max(training, 36 * rows + kind.lists * dim * 8) + _WORKING

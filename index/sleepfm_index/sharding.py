@@ -99,7 +99,8 @@ def merge(store: Path, shards: list[IndexEntry], kind: Kind) -> IndexEntry:
 def _quiet() -> Iterator[None]:
     """Drop what FAISS prints to stdout: the paths of its files."""
     sys.stdout.flush()
-    answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    answers = os.dup(1)
     os.dup2(nowhere, 1)
     try:
         yield

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index import clip_rows, indexing, sharding
@@ -113,9 +114,18 @@ def _clip_rows(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntr
     if not wanted or not manifest.segments:
         return ()
     entry = clip_rows.rows_entry(manifest)
-    if entry is None or asked.rebuild or _beside(manifest, entry) > BESIDE:
+    if (
+        entry is None
+        or asked.rebuild
+        or _beside(manifest, entry) > BESIDE
+        or not (store / FOLDER / entry.file).is_file()
+    ):
         asked.say(f"clips: writing {manifest.rows:,} rows that can be mapped")
-        entry = clip_rows.write_rows(store, manifest)
+        try:
+            entry = clip_rows.write_rows(store, manifest)
+        except (QueryError, pa.ArrowException) as error:  # a cache must not cost the indexes
+            asked.say(f"clips: no rows that can be mapped ({error}); they are read from Parquet")
+            return ()
     return (entry,)
 
 
@@ -157,22 +167,23 @@ def _index(
         del sample
         asked.say(f"{wanted.target}: coding {wanted.rows:,} clips")
         entry = _coded(store, manifest, vectors, wanted.target, structure, asked)
-        entry = _calibrated(store, manifest, vectors, entry, wanted, asked)
-        if not entry.probing and asked.index is None and structure.kind.code == CODE:
-            remove(store / FOLDER / entry.file)
-            finer = str(Kind(structure.kind.lists, FINER))
-            return _index(store, manifest, replace(wanted, kind=finer), None, asked)
-        return entry
-    if set(entry.segments) - set(names) or _beside(manifest, entry) > BESIDE:
+    elif set(entry.segments) - set(names) or _beside(manifest, entry) > BESIDE:
         entry = _extended(store, vectors, names, entry, asked)
     known = entry.recall
     if (
-        known is None
-        or known.asked != wanted.recall
-        or abs(wanted.rows - known.clips) > GROWN * known.clips
+        known is not None
+        and known.asked == wanted.recall
+        and abs(wanted.rows - known.clips) <= GROWN * known.clips
     ):
-        return _calibrated(store, manifest, vectors, entry, wanted, asked)
-    return entry
+        return entry
+    entry = _calibrated(store, manifest, vectors, entry, wanted, asked)
+    kind = Kind.parse(entry.kind)
+    if entry.probing or asked.index is not None or kind.code != CODE:
+        return entry
+    if entry.file not in manifest.names[1]:
+        remove(store / FOLDER / entry.file)
+    finer = replace(wanted, kind=str(Kind(kind.lists, FINER)))
+    return _index(store, manifest, finer, None, asked)
 
 
 def _coded(
