@@ -8,6 +8,7 @@ modality gap of contrastive encoders) and noise of its own, and is scaled to uni
 can be drawn without those before it.
 
     python benchmarks/embeddings.py --rows 20000        what the drawn vectors are like
+    python benchmarks/embeddings.py --store S           what those of a store are like
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,13 +130,32 @@ def _offsets(seed: int) -> dict[str, NDArray[np.float32]]:
     return _drawn(seed)[1]
 
 
+def four_directions(x: NDArray[np.float32]) -> float:
+    """Share of the variance that lies in the four largest principal directions."""
+    variances = np.linalg.eigvalsh(np.cov(x, rowvar=False))
+    return float(variances[-4:].sum() / variances.sum())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--store", type=Path, help="its first --rows clips; all have all modalities"
+    )
     asked = parser.parse_args()
-    drawn = Embeddings(asked.seed)
-    x = {m: drawn.rows(asked.rows, m).astype(np.float32) for m in MODALITIES}
+    if asked.store:
+        import sleepfm_index
+
+        with sleepfm_index.open(asked.store) as store:
+            ids = store.metadata.clip_ids("has_bas and has_ecg and has_resp")[: asked.rows]
+            x = {m: store.vectors.of(ids, m)[0] for m in MODALITIES}
+        asked.rows = len(ids)
+    else:
+        drawn = Embeddings(asked.seed)
+        x = {m: drawn.rows(asked.rows, m).astype(np.float32) for m in MODALITIES}
+    for m in MODALITIES:
+        print(f"{m:4s} four directions hold {four_directions(x[m]):.0%} of the variance")
     pick = np.random.default_rng(0).choice(asked.rows, min(1000, asked.rows), replace=False)
     for a in MODALITIES:
         for b in MODALITIES:
