@@ -164,7 +164,10 @@ def one(way: str, night: Path, threads: int, repeat: int) -> None:
         sys.stdin.readline()
         folder = work / f"{night.stem}-{i}"
         folder.mkdir()
+        clock, used = time.perf_counter(), time.process_time()
         result = WAYS[way](night, folder, threads)
+        clock, used = time.perf_counter() - clock, time.process_time() - used
+        result["busy"] = used / clock / threads
         result["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         result["vectors"] = str(folder / "vectors.npz")
         print(json.dumps(result), flush=True)
@@ -202,8 +205,9 @@ def compare(night: Path, asked: argparse.Namespace) -> None:
             print(f"| {way} | {phase} | {took:.2f} |")
         peak = max(r["peak_mib"] for r in own)
         first = own[0]["seconds"]
-        print(f"| **{way}** | **all** (first run {first:.2f}, peak {peak:,.0f} MiB; "
-              f"{own[0]['said']}) | **{seconds[way]:.2f}** |")  # fmt: skip
+        busy = statistics.median(r["busy"] for r in later[way])
+        print(f"| **{way}** | **all** (first run {first:.2f}, peak {peak:,.0f} MiB, "
+              f"threads busy {busy:.0%}; {own[0]['said']}) | **{seconds[way]:.2f}** |")  # fmt: skip
     least = ", ".join(f"{m} {c.min():.5f} (mean {c.mean():.5f})" for m, c in cosines.items())
     print(f"\n{seconds['theirs'] / seconds['ours']:.1f} times as fast; least cosine: {least}")
     for m, c in cosines.items():
