@@ -33,11 +33,13 @@ QUERIES = 20_000
 
 
 def segment() -> SegmentData:
-    """All vectors as one segment; the first 20,000 clips have ecg, which calibrates."""
+    """All vectors as one segment; 20,000 clips that are not asked about have ecg too."""
     rows = len(data.vectors)
     ecg = np.zeros((rows, 512), np.float16)
-    ecg[:QUERIES] = Embeddings().rows(min(rows, QUERIES), "ecg")
-    has = {"bas": np.ones(rows, bool), "ecg": np.arange(rows) < QUERIES}
+    others = np.setdiff1d(np.arange(rows), np.load(data.folder / "asked.npy"))
+    some = np.random.default_rng(2).choice(others, min(len(others), QUERIES), replace=False)
+    ecg[some] = Embeddings().clips(some, "ecg")
+    has = {"bas": np.ones(rows, bool), "ecg": np.isin(np.arange(rows), some)}
     values: dict[str, Any] = {f"has_{m}": has.get(m, np.zeros(rows, bool)) for m in Modality}
     values |= {f"slots_{m}": values[f"has_{m}"].astype(np.uint16) for m in Modality}
     values |= {"start_s": 30.0 * np.arange(rows), "number": data.number}

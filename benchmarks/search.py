@@ -86,6 +86,7 @@ def draw(folder: Path, rows: int) -> None:
         vectors[at : at + len(block)] = block
         at += len(block)
     vectors.flush()
+    np.save(folder / "asked.npy", ids)
     np.save(folder / "queries.npy", queries)
     np.save(folder / "number.npy", number)
     for share in (*FILTERS, "1"):

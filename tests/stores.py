@@ -83,7 +83,7 @@ def index_all(writer: Writer) -> None:
         _, sample = vectors.draw(target, 1 << 20, 0)
         if not len(sample):
             continue
-        structure = train(Kind(2, "SQ4"), sample)
+        structure = train(Kind(2, "SQ4"), sample, sample)
         blocks = (b for name in names for b in vectors.blocks(name, target))
         entry = write(writer.path, target, names, structure, blocks)
         recall = Recall(0.99, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 1, entry.rows)

@@ -33,7 +33,7 @@ def test_shards_merged_are_the_whole(path: Path, code: str, target: str, count: 
     manifest = read_manifest(path)
     vectors = Vectors(path, manifest)
     _, sample = vectors.draw(target, 200, 0)
-    structure = indexing.train(Kind(8, code), sample)
+    structure = indexing.train(Kind(8, code), sample, sample)
     shards = sharding.divided(manifest, count)
     assert [name for shard in shards for name in shard] == [s.id for s in manifest.segments]
     assert len(shards) == min(count, len(SIZES))
@@ -48,7 +48,7 @@ def test_shards_merged_are_the_whole(path: Path, code: str, target: str, count: 
 def test_the_order_of_shards_is_that_of_clips_not_of_who_was_first(path: Path) -> None:
     manifest = read_manifest(path)
     _, sample = Vectors(path, manifest).draw("bas", 200, 0)
-    structure = indexing.train(Kind(4, "SQ8"), sample)
+    structure = indexing.train(Kind(4, "SQ8"), sample, sample)
     shards = sharding.divided(manifest, 4)
 
     def backwards(
@@ -63,13 +63,13 @@ def test_the_order_of_shards_is_that_of_clips_not_of_who_was_first(path: Path) -
 
 def test_only_the_merged_file_stays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     store = drawn_store(tmp_path / "s", {"a": 300, "b": 300, "c": 200}, index=False)
-    made = sleepfm_index.reindex(store, index="IVF4,PQ256x4fs", shards=3)
+    made = sleepfm_index.reindex(store, index="IVF4,TC96x4fs", shards=3)
     assert made.indexes
     assert capfd.readouterr().out == ""
     assert {p.name for p in (store / "indexes").iterdir()} == {i.file for i in made.indexes}
     assert sleepfm_index.verify(store).findings == ()
     plain = drawn_store(tmp_path / "p", {"a": 300, "b": 300, "c": 200}, index=False)
-    alone = sleepfm_index.reindex(plain, index="IVF4,PQ256x4fs")
+    alone = sleepfm_index.reindex(plain, index="IVF4,TC96x4fs")
     for mine, theirs in zip(made.indexes, alone.indexes, strict=True):
         assert content(store, mine) == content(plain, theirs)
 
@@ -77,11 +77,11 @@ def test_only_the_merged_file_stays(tmp_path: Path, capfd: pytest.CaptureFixture
 @longer
 def test_shards_coded_by_dask(tmp_path: Path) -> None:
     stores = [drawn_store(tmp_path / n, {"a": 300, "b": 300}, index=False) for n in "ab"]
-    words = ["reindex", "--index", "IVF4,PQ256x4fs", "--engine", "dask", "--shards", "2"]
+    words = ["reindex", "--index", "IVF4,TC96x4fs", "--engine", "dask", "--shards", "2"]
     client = command(*words, "--store", str(stores[0]), cwd=tmp_path)
     said = finished(client)
     by_dask = read_manifest(stores[0])
     assert client.returncode == 0 and len(by_dask.indexes) == 6 and "resizing" not in said, said
-    alone = sleepfm_index.reindex(stores[1], index="IVF4,PQ256x4fs")
+    alone = sleepfm_index.reindex(stores[1], index="IVF4,TC96x4fs")
     for mine, theirs in zip(by_dask.indexes, alone.indexes, strict=True):
         assert content(stores[0], mine) == content(stores[1], theirs)

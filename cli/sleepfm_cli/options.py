@@ -33,7 +33,7 @@ WhereOption = Annotated[
 
 IndexOption = Annotated[
     str | None,
-    typer.Option("--index", help="A kind of index for every target: exact, IVF4096,PQ256x4fs ..."),
+    typer.Option("--index", help="A kind of index for every target: exact, IVF4096,TC96x4fs ..."),
 ]
 UriOption = Annotated[
     str,

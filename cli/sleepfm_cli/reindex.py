@@ -43,7 +43,7 @@ def reindex(
 
     Small stores are searched exactly and have none. The plan is printed before the work begins.
 
-    Example: sleepfm-index reindex --index IVF4096,PQ256x4fs --recall 0.995
+    Example: sleepfm-index reindex --index IVF4096,TC96x4fs --recall 0.995
     """
     import sleepfm_index
 

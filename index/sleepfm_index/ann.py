@@ -17,25 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index import transform
 from sleepfm_index.disk import Sink, check_plain
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.manifest import IndexEntry
+from sleepfm_index.manifest import IndexEntry, Manifest
+from sleepfm_index.transform import TransformCode
 
 FOLDER: Final = "indexes"
 EXACT: Final = "exact"
-CODES: Final = {"PQ256x4fs": 128, "PQ256x4": 128, "SQ4": 256, "SQ8": 512, "RaBitQ4": 276}
+CODES: Final = {"TC96x4fs": 48, "TC96x4": 48, "SQ4": 256, "SQ8": 512, "RaBitQ4": 276}
 """Bytes that a vector takes in each code, which is of what is left after the centroid is
-subtracted: product quantisation (Jégou et al. 2011) of 256 pairs of numbers in 4 bits each, in
-blocks of 32 rows that are scanned at once (``fs``: André et al. 2017, arXiv 1704.07355) or row by
-row; scalar quantisation in 4 or 8 bits a number; RaBitQ (Gao et al. 2024, arXiv 2409.09913)."""
-PACKED: Final = {"PQ256x4fs": "PQ256x4"}
+subtracted: transform coding (:mod:`.transform`) in 96 codes of 4 bits, in blocks of 32 rows that
+are scanned at once (``fs``: André et al. 2017, arXiv 1704.07355) or row by row; scalar quantisation
+in 4 or 8 bits a number; RaBitQ (Gao et al. 2024, arXiv 2409.09913)."""
+PACKED: Final = {"TC96x4fs": "TC96x4"}
 """Codes whose lists consist of whole blocks, the last one filled up with zeros; and what they are
-before their rows are put into blocks."""
+before their rows are put into blocks, which are merged and not searched."""
 ROWS: Final = 32
 """Rows of a block."""
 _LEARNED: Final = {
-    "PQ256x4fs": 16 * EMBEDDING_DIM,
-    "PQ256x4": 16 * EMBEDDING_DIM,
+    "TC96x4fs": transform.LEARNED,
+    "TC96x4": transform.LEARNED,
     "SQ4": 2 * EMBEDDING_DIM,
     "SQ8": 2 * EMBEDDING_DIM,
     "RaBitQ4": 0,
@@ -68,7 +70,7 @@ class Kind:
         match = re.fullmatch(r"IVF(\d{1,7}),(\w+)", text)
         lists = int(match[1]) if match else 0
         if match is None or match[2] not in CODES or not 1 <= lists <= _MOST_LISTS:
-            names = ", ".join(f"IVF<lists>,{code}" for code in CODES)
+            names = ", ".join(f"IVF<lists>,{code}" for code in CODES if code not in PACKED.values())
             raise QueryError(f"no index {text!r}; choose from {EXACT}, {names}")
         return cls(lists, match[2])
 
@@ -121,13 +123,18 @@ class Structure:
     kind : Kind
     centroids : ndarray of float32, shape [lists, 512]
     learned : ndarray of float32
-        Of a scalar quantiser, 512 least values and 512 ranges; of a product quantiser, 16 centroids
-        of each of 256 pairs, flat; else empty.
+        Of a scalar quantiser, 512 least values and 512 ranges; of a transform code, its numbers;
+        else empty.
     """
 
     kind: Kind
     centroids: NDArray[np.float32]
     learned: NDArray[np.float32]
+
+    @property
+    def transform(self) -> TransformCode | None:
+        """The transform code, if vectors are coded by one."""
+        return TransformCode.of(self.learned) if self.kind.code.startswith("TC") else None
 
     @property
     def loose(self) -> Structure:
@@ -176,8 +183,19 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
 
 
 def is_inverted(kind: str) -> bool:
-    """Whether an entry of the manifest is an inverted file; format 1 began with exact copies."""
-    return kind.startswith("IVF")
+    """Whether an entry of the manifest is an inverted file that can be searched.
+
+    Others are left alone: exact copies, with which format 1 began, and codes not known here.
+    """
+    try:
+        return Kind.parse(kind).code not in PACKED.values()
+    except QueryError:
+        return False
+
+
+def searched(manifest: Manifest) -> dict[str, IndexEntry]:
+    """Give the entries of a manifest that answer queries, by target."""
+    return {i.target: i for i in manifest.indexes if i.probing and is_inverted(i.kind)}
 
 
 def _known(entry: IndexEntry) -> Kind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.ann import CODES, FOLDER, Kind, Structure, write_arrays
 from sleepfm_index.disk import Sink, publish_file
-from sleepfm_index.inverted import InvertedFile, empty_index
+from sleepfm_index.inverted import InvertedFile, empty_index, quantizer
 from sleepfm_index.manifest import IndexEntry
 from sleepfm_index.packing import write_list
 from sleepfm_index.threads import faiss
+from sleepfm_index.transform import learn
 
 SEED: Final = 20240527
 SAMPLE: Final = 40
@@ -26,25 +27,30 @@ SAMPLE: Final = 40
 ITERATIONS: Final = 10
 LEARNED_FROM: Final = 1 << 17
 """Of them, how many the code learns from."""
-_PAIRS: Final = 16
-"""Centroids of a pair of numbers, which take at least as many vectors."""
+ASKED: Final = 1 << 14
+"""Queries of other modalities that a code is learned for."""
 _CODED: Final = 1 << 15
 _WRITTEN: Final = 1 << 26
 """Bytes of lists that are gathered at once."""
 
 Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+Encode = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.uint8]]
 
 
-def train(kind: Kind, sample: NDArray[np.float32], seed: int = SEED) -> Structure:
+def train(
+    kind: Kind, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
+) -> Structure:
     """Find centroids by k-means, and learn the code.
 
-    The same sample gives the same bytes, by however many threads.
+    The same sample and queries give the same bytes, by however many threads.
 
     Parameters
     ----------
     sample : ndarray of float32, shape [n, 512], n >= 1
         Drawn at random over all that will be indexed; with fewer rows than lists there are as
         many lists as rows.
+    queries : ndarray of float32, shape [m, 512], m >= 1
+        Vectors like those that will be asked for; a transform code is learned for them.
     """
     kind = Kind(min(kind.lists, len(sample)), kind.code)
     means = faiss().Kmeans(
@@ -62,16 +68,12 @@ def train(kind: Kind, sample: NDArray[np.float32], seed: int = SEED) -> Structur
         return structure
     # A sample comes in order of clip id, so rows are taken from all of it.
     some = np.ascontiguousarray(sample[:: max(1, len(sample) // LEARNED_FROM)])
-    index, quantizer = empty_index(structure.loose)
-    left = np.ascontiguousarray(some - structure.centroids[_nearest(quantizer, some)])
-    if kind.code.startswith("SQ"):
-        index.sq.train(left)
-        return replace(structure, learned=faiss().vector_to_array(index.sq.trained))
-    index.pq.cp.min_points_per_centroid = 1
-    if len(left) < _PAIRS:
-        left = np.resize(left, (_PAIRS, EMBEDDING_DIM))
-    index.pq.train(left)
-    return replace(structure, learned=faiss().vector_to_array(index.pq.centroids))
+    left = some - structure.centroids[_nearest(quantizer(structure.centroids), some)]
+    if kind.code.startswith("TC"):
+        return replace(structure, learned=learn(left, queries).learned)
+    index, _held = empty_index(structure)
+    index.sq.train(np.ascontiguousarray(left))
+    return replace(structure, learned=faiss().vector_to_array(index.sq.trained))
 
 
 def write(
@@ -147,18 +149,32 @@ class _Kept:
 def _code(
     structure: Structure, blocks: Blocks, spool: Any
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    index, quantizer = empty_index(structure.loose)
+    centroids = quantizer(structure.centroids)
+    encode = _encoder(structure)
     keys: list[NDArray[np.int32]] = []
     ids: list[NDArray[np.int64]] = []
     for clip_ids, vectors in _gathered(blocks):
-        nearest = _nearest(quantizer, vectors)
-        codes = np.empty((len(vectors), CODES[structure.kind.code]), np.uint8)
-        index.encode_vectors(len(vectors), _pointer(vectors), _pointer(nearest), _pointer(codes))
-        spool.write(codes.data)
+        nearest = _nearest(centroids, vectors)
+        spool.write(encode(vectors, nearest).data)
         keys.append(nearest.astype(np.int32))
         ids.append(clip_ids)
     none: tuple[Any, Any] = (np.empty(0, np.int32), np.empty(0, np.int64))
     return np.concatenate([*keys, none[0]]), np.concatenate([*ids, none[1]])
+
+
+def _encoder(structure: Structure) -> Encode:
+    """Give what codes vectors, float32 [n, 512], of lists, int64 [n], as uint8 [n, width]."""
+    code = structure.transform
+    if code is not None:
+        return lambda vectors, lists: code.encode(vectors - structure.centroids[lists])
+    index, held = empty_index(structure)
+
+    def encode(vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.uint8]:
+        codes = np.empty((len(vectors), CODES[structure.kind.code]), np.uint8)
+        index.encode_vectors(len(held and vectors), *map(_pointer, (vectors, lists, codes)))
+        return codes
+
+    return encode
 
 
 def _gathered(blocks: Blocks) -> Blocks:
@@ -182,8 +198,8 @@ def _joined(
     return np.concatenate(ids), np.ascontiguousarray(np.concatenate(vectors))
 
 
-def _nearest(quantizer: Any, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = quantizer.search(vectors, 1)[1][:, 0]
+def _nearest(centroids: Any, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = centroids.search(vectors, 1)[1][:, 0]
     return np.ascontiguousarray(found)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sleepfm.modality import Modality
+from sleepfm_index.ann import searched
 from sleepfm_index.manifest import Manifest, WeightsIdentity
 from sleepfm_index.schema import TARGETS
 
@@ -76,7 +77,7 @@ def describe(store: Store) -> Info:
 
 
 def _index(manifest: Manifest, target: str) -> str:
-    entry = next((i for i in manifest.indexes if i.target == target and i.probing), None)
+    entry = searched(manifest).get(target)
     if entry is None:
         return "exact search"
     text = f"{entry.kind}, {entry.rows:,} clips"

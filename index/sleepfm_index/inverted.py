@@ -16,6 +16,7 @@ from sleepfm_index.manifest import IndexEntry
 from sleepfm_index.packing import read_list
 from sleepfm_index.prefetch import prefetch
 from sleepfm_index.threads import faiss
+from sleepfm_index.transform import STAGES
 
 _AGAIN_S: Final = 5.0
 """For so long the system is trusted to keep the lists that it was asked for."""
@@ -42,6 +43,8 @@ class InvertedFile:
     counts: NDArray[np.int64]
     path: Path
     index: Any
+    _centroids: Any
+    _asks: NDArray[np.float32] | None
     _mapped: NDArray[np.uint8]
     _starts: NDArray[np.int64]
     _asked: NDArray[np.float64]
@@ -57,14 +60,18 @@ class InvertedFile:
             If the file is not one over the rows that the manifest states.
         """
         path, structure, counts = read_arrays(store, entry)
-        index, quantizer = empty_index(structure)
+        index, held = empty_index(structure)
         lists = _map_lists(path, structure, counts)
         index.replace_invlists(lists, False)
         index.ntotal = entry.rows
         starts = np.r_[0, np.cumsum(structure.kind.room(counts))]
         asked = np.full(structure.kind.lists, -np.inf)
         mapped = np.memmap(path, np.uint8, "r")
-        return cls(structure, counts, path, index, mapped, starts, asked, (quantizer, lists))
+        code = structure.transform
+        asks = None if code is None else np.ascontiguousarray(code.asks)
+        centroids = quantizer(structure.centroids)
+        held = (*held, lists)
+        return cls(structure, counts, path, index, centroids, asks, mapped, starts, asked, held)
 
     def search(
         self,
@@ -85,9 +92,10 @@ class InvertedFile:
         selector : faiss.IDSelector, optional
             Says which clip ids may be found.
         """
-        near, lists = self.index.quantizer.search(queries, min(probes, self.structure.kind.lists))
+        near, lists = self._centroids.search(queries, min(probes, self.structure.kind.lists))
         self._fetch(lists)
-        return self._read(queries, depth, lists, near, selector)
+        asked = queries if self._asks is None else queries @ self._asks
+        return self._read(asked, depth, lists, near, selector)
 
     def _read(
         self,
@@ -97,7 +105,7 @@ class InvertedFile:
         near: NDArray[np.float32],
         selector: Any | None,
     ) -> NDArray[np.int64]:
-        """Read lists, int64 [q, n], whose centroids score ``near``."""
+        """Read lists, int64 [q, n], whose centroids score ``near``, as the codes are asked."""
         x = np.ascontiguousarray(queries, np.float32)
         scores = np.empty((len(x), depth), np.float32)
         ids = np.empty((len(x), depth), np.int64)
@@ -146,32 +154,40 @@ class InvertedFile:
         return start * width, end * width
 
 
-def empty_index(structure: Structure) -> tuple[Any, Any]:
-    """FAISS's index without lists, and its quantizer, which must outlive it."""
-    kind = structure.kind
-    quantizer = faiss().IndexFlatIP(EMBEDDING_DIM)
-    quantizer.add(structure.centroids)
-    metric = faiss().METRIC_INNER_PRODUCT
-    if kind.code.startswith("RaBitQ"):
-        bits = int(kind.code.removeprefix("RaBitQ"))
-        index = faiss().IndexIVFRaBitQ(quantizer, EMBEDDING_DIM, kind.lists, metric, False, bits)
-    elif kind.code.startswith("PQ"):
+def quantizer(centroids: NDArray[np.float32]) -> Any:
+    """FAISS's index that finds the nearest centroids, by inner product."""
+    flat = faiss().IndexFlatIP(centroids.shape[1])
+    flat.add(centroids)
+    return flat
+
+
+def empty_index(structure: Structure) -> tuple[Any, tuple[Any, ...]]:
+    """FAISS's index without lists, and what must outlive it."""
+    kind, metric = structure.kind, faiss().METRIC_INNER_PRODUCT
+    code = structure.transform
+    if code is not None:
+        none = faiss().IndexFlatIP(STAGES)  # lists are chosen by centroids of 512 numbers
         make = faiss().IndexIVFPQFastScan if kind.code.endswith("fs") else faiss().IndexIVFPQ
-        index = make(quantizer, EMBEDDING_DIM, kind.lists, 256, 4, metric)
+        index = make(none, STAGES, kind.lists, STAGES, 4, metric)
         index.by_residual = True
         if kind.code.endswith("fs"):
             index.implem = _BY_LISTS
-        if len(structure.learned):
-            faiss().copy_array_to_vector(structure.learned, index.pq.centroids)
+        faiss().copy_array_to_vector(np.ascontiguousarray(code.levels).ravel(), index.pq.centroids)
+        index.is_trained = True
+        return index, (none,)
+    nearest = quantizer(structure.centroids)
+    if kind.code.startswith("RaBitQ"):
+        bits = int(kind.code.removeprefix("RaBitQ"))
+        index = faiss().IndexIVFRaBitQ(nearest, EMBEDDING_DIM, kind.lists, metric, False, bits)
     else:
         bits = getattr(faiss().ScalarQuantizer, f"QT_{kind.code.removeprefix('SQ')}bit")
         index = faiss().IndexIVFScalarQuantizer(
-            quantizer, EMBEDDING_DIM, kind.lists, bits, metric, True, False
+            nearest, EMBEDDING_DIM, kind.lists, bits, metric, True, False
         )
         if len(structure.learned):
             faiss().copy_array_to_vector(structure.learned, index.sq.trained)
     index.is_trained = True
-    return index, quantizer
+    return index, (nearest,)
 
 
 def _map_lists(path: Path, structure: Structure, counts: NDArray[np.int64]) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.ann import CODES, PACKED, ROWS, Kind
 from sleepfm_index.disk import Sink
 from sleepfm_index.threads import faiss
+from sleepfm_index.transform import STAGES
 
 Codes = NDArray[np.uint8]
 
@@ -45,5 +45,5 @@ def _repacked(kind: Kind, rows: Codes, way: str) -> Codes:
 @cache
 def _packer() -> Any:
     # FAISS gives one for an index only.
-    flat = faiss().IndexPQFastScan(EMBEDDING_DIM, 256, 4, faiss().METRIC_INNER_PRODUCT, ROWS)
+    flat = faiss().IndexPQFastScan(STAGES, STAGES, 4, faiss().METRIC_INNER_PRODUCT, ROWS)
     return flat.get_CodePacker()

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
-from sleepfm_index.ann import EXACT, Kind
+from sleepfm_index.ann import EXACT, PACKED, Kind
 from sleepfm_index.errors import QueryError
 from sleepfm_index.indexing import ITERATIONS, LEARNED_FROM, SAMPLE
 from sleepfm_index.manifest import Manifest, read_manifest
@@ -23,7 +23,7 @@ RECALL: Final = 0.99
 """The recall@10 that is asked for where nothing else is."""
 EXACT_ROWS: Final = 200_000
 """Up to as many clips every vector is compared: some 50 ms a query, and no index to keep."""
-CODE: Final = "PQ256x4fs"
+CODE: Final = "TC96x4fs"
 FINER: Final = "SQ8"
 """The code that is tried next, where the vectors are too alike for the first to tell apart."""
 QUERIES: Final = 600
@@ -147,6 +147,8 @@ def plan_rows(
     if index == EXACT or (index is None and exact) or not rows:
         return Plan(target, rows, EXACT, recall, 0, 0.0, 0, 0, rows * _EXACT_US / 1000)
     kind = Kind.parse(index) if index is not None else Kind(_lists(rows), CODE)
+    if kind.code in PACKED.values():
+        raise QueryError(f"{kind.code} is how shards lie before they are merged; take {CODE}")
     if kind.lists > rows:
         raise QueryError(f"{kind} has more lists than {target or 'the store'} has clips ({rows:,})")
     sample = SAMPLE

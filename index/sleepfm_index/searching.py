@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm_index.ann import searched
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.exact import Hits, candidates, exact_scores, rank
 from sleepfm_index.inverted import InvertedFile
@@ -54,7 +55,7 @@ class Searcher:
         self._manifest = manifest
         self._vectors = vectors
         self._open = open_index
-        self._entries = {i.target: i for i in manifest.indexes if i.probing}
+        self._entries = searched(manifest)
 
     def find(
         self,

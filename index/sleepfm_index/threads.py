@@ -7,6 +7,8 @@ among them, so each starts with it. A store opened in Python with ``threads`` se
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
@@ -45,6 +47,15 @@ def use(threads: int) -> None:
 
     threadpool_limits(1 if _forked else threads, user_api="blas")
     faiss().omp_set_num_threads(1 if _forked else threads)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep BLAS to one thread: sums in one order give the same bytes everywhere."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @cache

@@ -156,15 +156,15 @@ def _index(
     vectors = Vectors(store, manifest)
     names = tuple(s.id for s in manifest.segments)
     if entry is None or asked.rebuild or entry.kind != wanted.kind:
-        queries = draw_queries(vectors, manifest, wanted.target, QUERIES, indexing.SEED)
+        queries = draw_queries(vectors, manifest, wanted.target, indexing.ASKED, indexing.SEED)
         if len(queries) < FEWEST:
             asked.say(f"{wanted.target}: too few clips of other modalities to calibrate; exact")
             return None
         asked.say(f"{wanted.target}: training {wanted.kind}")
         count = wanted.sample * Kind.parse(wanted.kind).lists
         _, sample = vectors.draw(wanted.target, count, indexing.SEED)
-        structure = indexing.train(Kind.parse(wanted.kind), sample)
-        del sample
+        structure = indexing.train(Kind.parse(wanted.kind), sample, queries.vectors)
+        del sample, queries
         asked.say(f"{wanted.target}: coding {wanted.rows:,} clips")
         entry = _coded(store, manifest, vectors, wanted.target, structure, asked)
     elif set(entry.segments) - set(names) or _beside(manifest, entry) > BESIDE:

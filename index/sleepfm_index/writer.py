@@ -183,7 +183,7 @@ def reindex(
     store : path
         The store's folder.
     index : str, optional
-        ``exact``, or a kind such as ``IVF4096,PQ256x4fs``; by default what there is, or what
+        ``exact``, or a kind such as ``IVF4096,TC96x4fs``; by default what there is, or what
         :func:`sleepfm_index.planning.plan` chooses.
     recall : float, optional
         The recall@10 that search shall reach; by default what was asked for before, or 0.99.
