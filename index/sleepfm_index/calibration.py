@@ -1,8 +1,9 @@
 """How far an index must be searched, and what it then finds: measured across modalities.
 
 A query of the index's own modality finds its neighbours far more easily than one of another, so
-only others are asked. Each leaves out the clips around its own, as a query by clip does. Half of
-the queries choose how the index is searched; the other half, which had no say, measure it.
+only others are asked. Every second one leaves out the clips around its own, as a query by clip
+does, and the rest leave out nothing, as with ``--exclude none``. Half of the queries choose how
+the index is searched; the other half, which had no say, measure it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ K: Final = 10
 FEWEST: Final = 8
 """With fewer queries nothing is measured, and search is exact."""
 _AROUND: Final = 1440
-"""Clips on either side of a query's own that it does not find, twelve hours; in a small store, a
+"""Clips on either side of its own that a query leaves out, twelve hours; in a small store, a
 twentieth of its clips."""
 _RUN: Final = 256
 """A filter is tried by runs of as many clips, because cohorts are filtered by night."""
@@ -50,7 +51,7 @@ class Queries:
     ----------
     vectors : ndarray of float32, shape [q, 512]
     first, last : ndarray of int64, shape [q]
-        Clip ids that a query does not find.
+        Clip ids that a query does not find, both included; none where the last is before the first.
     modalities : tuple of Modality
         What they are drawn from, none of them a part of the target.
     """
@@ -77,7 +78,9 @@ def draw_queries(
     order = np.random.default_rng(seed).permutation(len(ids))
     ids, found = ids[order], np.concatenate([v for _, v in drawn])[order]
     around = min(_AROUND, manifest.rows // 20)
-    return Queries(found, ids - around, ids + around, sources)
+    first, last = ids - around, ids + around
+    last[1::2] = first[1::2] - 1
+    return Queries(found, first, last, sources)
 
 
 def calibrate(
