@@ -43,7 +43,6 @@ class InvertedFile:
     counts: NDArray[np.int64]
     path: Path
     index: Any
-    _centroids: Any
     _asks: NDArray[np.float32] | None
     _mapped: NDArray[np.uint8]
     _starts: NDArray[np.int64]
@@ -69,9 +68,7 @@ class InvertedFile:
         mapped = np.memmap(path, np.uint8, "r")
         code = structure.transform
         asks = None if code is None else np.ascontiguousarray(code.asks)
-        centroids = quantizer(structure.centroids)
-        held = (*held, lists)
-        return cls(structure, counts, path, index, centroids, asks, mapped, starts, asked, held)
+        return cls(structure, counts, path, index, asks, mapped, starts, asked, (*held, lists))
 
     def search(
         self,
@@ -92,10 +89,22 @@ class InvertedFile:
         selector : faiss.IDSelector, optional
             Says which clip ids may be found.
         """
-        near, lists = self._centroids.search(queries, min(probes, self.structure.kind.lists))
+        lists, near = self._nearest(queries, min(probes, self.structure.kind.lists))
         self._fetch(lists)
         asked = queries if self._asks is None else queries @ self._asks
         return self._read(asked, depth, lists, near, selector)
+
+    def _nearest(
+        self, queries: NDArray[np.float32], probes: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Give the lists of the nearest centroids, int64 [q, probes], best first, and scores."""
+        # FAISS takes five times as long for one query, and far longer where cores are busy.
+        scores = queries @ self.structure.centroids.T
+        best = np.argpartition(scores, -probes, axis=1)[:, -probes:]
+        near = np.take_along_axis(scores, best, axis=1)
+        order = np.argsort(-near, axis=1)
+        lists = np.take_along_axis(best, order, axis=1).astype(np.int64)
+        return lists, np.ascontiguousarray(np.take_along_axis(near, order, axis=1), np.float32)
 
     def _read(
         self,
