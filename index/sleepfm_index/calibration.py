@@ -35,6 +35,8 @@ _AROUND: Final = 1440
 twentieth of its clips."""
 _RUN: Final = 256
 """A filter is tried by runs of as many clips, because cohorts are filtered by night."""
+_A_CANDIDATE: Final = 800
+"""To compare a candidate from its vector costs as much as to read so many codes (docs/scale.md)."""
 _TIMED: Final = 20
 _SELECTED: Final = 20_000
 _MARGIN: Final = 0.25
@@ -167,14 +169,25 @@ class _Trial:
         selection.selector()  # made once: what is made of it for a query shares its bits
 
     def choose(self, share: float, asked: float, part: slice, fewest: int) -> Probing | None:
-        """Give the fewest lists and candidates that reach the recall; None if half do not."""
-        for probes in _ladder(self._index.structure.kind.lists, fewest):
+        """Give lists and candidates that reach the recall with least to read; None if half do not.
+
+        More lists with fewer candidates may be less than fewer lists with more.
+        """
+        lists = self._index.structure.kind.lists
+        best, least = None, np.inf
+        for probes in _ladder(lists, fewest):
+            scanned = probes / lists * self._index.index.ntotal
+            if scanned >= least:
+                break
             ids = self._ids(probes, DEPTHS[-1], part)
             for depth in DEPTHS:
+                cost = scanned + _A_CANDIDATE * depth
                 found = self._hits(ids[:, :depth], part)
                 if len(found) and found.mean() >= asked + _MARGIN * (1 - asked):
-                    return Probing(share, probes, depth)
-        return None
+                    if cost < least:
+                        best, least = Probing(share, probes, depth), cost
+                    break
+        return best
 
     def found(self, probes: int, depth: int, part: slice) -> NDArray[np.bool_]:
         """Which of the exact answers are among the candidates, bool [q, 10]."""
@@ -262,8 +275,8 @@ def _best(work: Callable[[], Any]) -> float:
 
 
 def _ladder(lists: int, fewest: int) -> list[int]:
-    """Give numbers of lists to try, each 1.4 times the one before, up to half of all."""
-    steps = sorted({round(2 ** (at / 2)) for at in range(2 * 20)})
+    """Give numbers of lists to try, each 1.2 times the one before, up to half of all."""
+    steps = sorted({round(2 ** (at / 4)) for at in range(4 * 20)})
     return [step for step in steps if fewest <= step <= lists // 2] or [max(1, lists // 2)]
 
 
