@@ -92,7 +92,7 @@ sweep(
     "sleepfm-index",
     data,
     threads,
-    [(probes, 100) for probes in (8, 16, 32, 64, 96, 128, 192, 256)],
+    [(probes, depth) for probes in (16, 32, 64, 91, 128, 181, 256) for depth in (50, 100)],
     use,
     lambda q: store.search("bas", q[None], K)[0][0],
     lambda queries: [ids for ids, _ in store.search("bas", queries, K)],

@@ -26,7 +26,7 @@ from sleepfm_index.vectors import Vectors
 
 SHARES: Final = (1.0, 0.3, 0.1, 0.03)
 """Shares of the clips under which an index is tried; a filter takes the next smaller one."""
-DEPTHS: Final = (20, 30, 50, 100, 200, 400)
+DEPTHS: Final = (20, 30, 50, 70, 100, 150, 200, 300, 400)
 K: Final = 10
 FEWEST: Final = 8
 """With fewer queries nothing is measured, and search is exact."""

@@ -28,7 +28,8 @@ def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArr
     A product of two float16 numbers has 22 significant bits and none below 2^-48, so for stored
     unit vectors the sum is exact in any order, and equal scores are equal.
     """
-    return np.asarray((left.astype(np.float64) * right).sum(axis=1))
+    wide = np.broadcast_to(right.astype(np.float64), left.shape)
+    return np.asarray(np.einsum("nd,nd->n", left.astype(np.float64), wide))
 
 
 def rank(read: Read, query: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:

@@ -138,12 +138,10 @@ class Searcher:
         self, target: str, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int
     ) -> list[Hits]:
         """Order the candidates of each query, int64 [q, m] with -1 for none, by their vectors."""
-        read = self._read(target)
+        read = self._read(target, ahead=len(queries) == 1)
         if len(queries) == 1:
             with _of_the_store():
-                near = ids[0][ids[0] >= 0]
-                self._vectors.fetch(near, target)
-                return [rank(read, queries[0], near, k)]
+                return [rank(read, queries[0], ids[0][ids[0] >= 0], k)]
         hits: list[Hits] = []
         for start in range(0, len(queries), _TOGETHER):
             some, part = queries[start : start + _TOGETHER], ids[start : start + _TOGETHER]
@@ -160,8 +158,10 @@ class Searcher:
                 hits.append((part[row, best], scores[row, best]))
         return hits
 
-    def _read(self, target: str) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-        return lambda ids: self._vectors.of(ids, target)[0]
+    def _read(
+        self, target: str, *, ahead: bool = False
+    ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        return lambda ids: self._vectors.of(ids, target, ahead=ahead)[0]
 
     def _blocks(
         self, target: str, selection: Selection, segments: Iterable[SegmentEntry]

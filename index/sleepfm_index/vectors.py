@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,8 @@ from sleepfm_index.segment import CLIPS, map_vectors, read_table
 _BLOCK: Final = 1 << 13
 """Rows read at once where a whole segment is: 16 MB as float32, which a cache holds."""
 _ROW_BYTES: Final = 2 * EMBEDDING_DIM
+_IN_MEMORY_S: Final = 5e-6
+"""A vector that took longer was not in the page cache: there it takes under one microsecond."""
 _WIDENED: Final = 512
 """Rows widened at once, so that the passes over them stay in the second cache."""
 _SIGN_AND_BITS: Final = np.int32(~0x70000000)
@@ -39,6 +42,7 @@ class Vectors:
         self._by_name = {s.id: s for s in self._segments}
         self._mapped = cache(self._map)
         self._ids = cache(self._read_ids)
+        self._waited = True
 
     def blocks(
         self,
@@ -135,9 +139,15 @@ class Vectors:
         return ids[self._manifest.live(ids)]
 
     def of(
-        self, clip_ids: NDArray[np.int64], target: str
+        self, clip_ids: NDArray[np.int64], target: str, *, ahead: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Vectors of the given clips in the given order.
+
+        Parameters
+        ----------
+        ahead : bool
+            Where the last ones had to be waited for, ask the system for all of these before the
+            first is read.
 
         Returns
         -------
@@ -150,24 +160,26 @@ class Vectors:
         QueryError
             If a clip id is not in the snapshot.
         """
-        parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), np.float16) for _ in target_parts(target)]
+        names = target_parts(target)
+        parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), np.float16) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1
-        for at in np.unique(where):
-            chosen = where == at
-            rows = self._rows(int(at), clip_ids[chosen])
-            for part, modality in zip(parts, target_parts(target), strict=True):
-                part[chosen] = self._mapped(self._segments[at].id, modality)[rows]
-        return _combine(parts)
-
-    def fetch(self, clip_ids: NDArray[np.int64], target: str) -> None:
-        """Ask the system for the vectors of clips of the snapshot, before they are read."""
-        where = np.searchsorted(self._starts, clip_ids, side="right") - 1
-        for at in np.unique(where):
-            rows = self._rows(int(at), clip_ids[where == at]) * _ROW_BYTES
-            for modality in target_parts(target):
+        places = []
+        for at in np.unique(where).tolist():
+            chosen = np.flatnonzero(where == at)
+            rows = self._rows(at, clip_ids[chosen])
+            for part, modality in zip(parts, names, strict=True):
                 mapped = self._mapped(self._segments[at].id, modality)
-                if mapped.flags.c_contiguous:  # not the zero rows of a modality without a file
-                    prefetch(mapped, ((row, row + _ROW_BYTES) for row in rows.tolist()))
+                places.append((part, chosen, mapped, rows))
+                if (
+                    ahead and self._waited and mapped.flags.c_contiguous
+                ):  # it is not where there is no file
+                    prefetch(mapped, rows * _ROW_BYTES, (rows + 1) * _ROW_BYTES)
+        start = time.perf_counter()
+        for part, chosen, mapped, rows in places:
+            part[chosen] = mapped[rows]
+        if ahead:
+            self._waited = time.perf_counter() - start > _IN_MEMORY_S * (len(clip_ids) + 20)
+        return _combine(parts)
 
     def _rows(self, at: int, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = self._ids(self._segments[at].id).rows(clip_ids) if at >= 0 else None
@@ -229,8 +241,12 @@ class ClipIds:
 
     def rows(self, clip_ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Rows of clip ids; None if one is not among them."""
+        if len(self.first) == 1:
+            rows: NDArray[np.int64] = clip_ids - self.first[0]
+            within = not len(rows) or (rows.min() >= 0 and rows.max() < self.row[-1])
+            return rows if within else None
         run = np.searchsorted(self.first, clip_ids, side="right") - 1
-        rows: NDArray[np.int64] = self.row[run] + clip_ids - self.first[run]
+        rows = self.row[run] + clip_ids - self.first[run]
         known = bool(np.all((run >= 0) & (rows < self.row[run + 1])))
         return rows if known else None
 
