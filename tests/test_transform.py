@@ -78,7 +78,8 @@ def test_a_direction_coded_in_stages_is_known_more_finely() -> None:
 
 
 def _again(code: TransformCode) -> NDArray[np.bool_]:
-    return np.r_[False, (code.reads[:, 1:] == code.reads[:, :-1]).all(axis=0)]
+    again = (code.reads[:, 1:] == code.reads[:, :-1]).all(axis=0)
+    return np.asarray(np.r_[False, again], bool)
 
 
 @given(seed=st.integers(0, 99), shape=st.sampled_from(["normal", "two", "heavy"]))

@@ -172,7 +172,7 @@ def plan_rows(
         disk_bytes=kind.file_bytes(rows),
         memory_bytes=_memory(rows, kind, sample, dim),
         # all centroids, a twentieth of the codes, and the vectors of the candidates
-        query_ms=(0.09 * kind.lists + 0.0004 * rows) / 1000 + 1.2,
+        query_ms=(0.07 * kind.lists + 0.00013 * rows) / 1000 + 0.6,
     )
 
 
