@@ -19,7 +19,9 @@ from sleepfm_index.threads import faiss
 from sleepfm_index.transform import STAGES
 
 _AGAIN_S: Final = 5.0
-"""For so long the system is trusted to keep the lists that it was asked for."""
+"""For so long the system is trusted to keep the lists that it was asked for, until one is slow."""
+_IN_MEMORY: Final = 8e9
+"""Bytes of lists a second; those that come more slowly were not in the page cache."""
 _BY_LISTS: Final = 15
 """FAISS's number for a fast scan whose threads share the lists, so that one query has them all."""
 _QUERY_BITS: Final = 4
@@ -90,9 +92,15 @@ class InvertedFile:
             Says which clip ids may be found.
         """
         lists, near = self._nearest(queries, min(probes, self.structure.kind.lists))
-        self._fetch(lists)
         asked = queries if self._asks is None else _products(queries, self._asks)
-        return self._read(asked, depth, lists, near, selector)
+        if len(queries) > 1:
+            return self._read(asked, depth, lists, near, selector)
+        start = time.perf_counter()
+        size = self._fetch(lists[0])
+        ids = self._read(asked, depth, lists, near, selector)
+        if time.perf_counter() - start > size / _IN_MEMORY:
+            self._asked.fill(-np.inf)
+        return ids
 
     def _nearest(
         self, queries: NDArray[np.float32], probes: int
@@ -130,15 +138,15 @@ class InvertedFile:
         )
         return ids
 
-    def _fetch(self, lists: NDArray[np.int64]) -> None:
-        """Ask for the lists of a query that were not asked for a moment ago."""
-        if len(lists) == 1:
-            now = time.monotonic()
-            known = lists[0][lists[0] >= 0]
-            due = known[now - self._asked[known] > _AGAIN_S]
-            self._asked[due] = now
-            width = self.structure.kind.row_bytes
-            prefetch(self._mapped, self._starts[due] * width, self._starts[due + 1] * width)
+    def _fetch(self, lists: NDArray[np.int64]) -> int:
+        """Ask for the lists that were not asked for a moment ago; give the bytes of all."""
+        width = self.structure.kind.row_bytes
+        starts, ends = self._starts[lists] * width, self._starts[lists + 1] * width
+        now = time.monotonic()
+        due = now - self._asked[lists] > _AGAIN_S
+        self._asked[lists] = now
+        prefetch(self._mapped, starts[due], ends[due])
+        return int((ends - starts).sum())
 
     def rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Codes, uint8 [n, width], and clip ids of one list."""

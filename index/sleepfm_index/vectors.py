@@ -23,8 +23,10 @@ from sleepfm_index.segment import CLIPS, map_vectors, read_table
 _BLOCK: Final = 1 << 13
 """Rows read at once where a whole segment is: 16 MB as float32, which a cache holds."""
 _ROW_BYTES: Final = 2 * EMBEDDING_DIM
-_IN_MEMORY_S: Final = 5e-6
-"""A vector that took longer was not in the page cache: there it takes under one microsecond."""
+_IN_MEMORY_S: Final = 6e-6
+"""A vector that took longer, asking included, was not in the page cache: there it takes two."""
+_TRUSTED: Final = 16
+"""So many times in a row all were in the page cache; then they are read without asking."""
 _WIDENED: Final = 512
 """Rows widened at once, so that the passes over them stay in the second cache."""
 _SIGN_AND_BITS: Final = np.int32(~0x70000000)
@@ -42,7 +44,7 @@ class Vectors:
         self._by_name = {s.id: s for s in self._segments}
         self._mapped = cache(self._map)
         self._ids = cache(self._read_ids)
-        self._waited = True
+        self._at_once = 0
 
     def blocks(
         self,
@@ -146,8 +148,8 @@ class Vectors:
         Parameters
         ----------
         ahead : bool
-            Where the last ones had to be waited for, ask the system for all of these before the
-            first is read.
+            Ask the system for all of them before the first is read, unless the last were all in
+            memory.
 
         Returns
         -------
@@ -164,21 +166,21 @@ class Vectors:
         parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), np.float16) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1
         places = []
+        ask = ahead and self._at_once < _TRUSTED
+        start = time.perf_counter()
         for at in np.unique(where).tolist():
             chosen = np.flatnonzero(where == at)
             rows = self._rows(at, clip_ids[chosen])
             for part, modality in zip(parts, names, strict=True):
                 mapped = self._mapped(self._segments[at].id, modality)
                 places.append((part, chosen, mapped, rows))
-                if (
-                    ahead and self._waited and mapped.flags.c_contiguous
-                ):  # it is not where there is no file
+                if ask and mapped.flags.c_contiguous:  # it is not where there is no file
                     prefetch(mapped, rows * _ROW_BYTES, (rows + 1) * _ROW_BYTES)
-        start = time.perf_counter()
         for part, chosen, mapped, rows in places:
             part[chosen] = mapped[rows]
         if ahead:
-            self._waited = time.perf_counter() - start > _IN_MEMORY_S * (len(clip_ids) + 20)
+            waited = time.perf_counter() - start > _IN_MEMORY_S * (len(clip_ids) + 20)
+            self._at_once = 0 if waited else self._at_once + 1
         return _combine(parts)
 
     def _rows(self, at: int, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
