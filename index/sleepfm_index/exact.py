@@ -32,6 +32,12 @@ def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArr
     return np.asarray(np.einsum("nd,nd->n", left.astype(np.float64), wide))
 
 
+def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Give the most by which float32 scores of each query may be in the wrong order."""
+    lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
+    return (2 * _ROUNDING * lengths).astype(np.float32)
+
+
 def rank(read: Read, query: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:
     """Give the best ``k`` of some clips by float64 scores, equal ones in order of clip id."""
     if not len(ids):
@@ -84,8 +90,7 @@ class _Best:
         self.queries = queries
         self._k = k
         self._read = read
-        lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
-        self._margin = (2 * _ROUNDING * lengths).astype(np.float32)
+        self._margin = margin(queries)
         self._least = np.full(len(queries), _LOWEST)
         self._row = np.empty(0, np.int64)
         self._id = np.empty(0, np.int64)

@@ -24,6 +24,8 @@ _IN_MEMORY: Final = 8e9
 """Bytes of lists a second; those that come more slowly were not in the page cache."""
 _BY_LISTS: Final = 15
 """FAISS's number for a fast scan whose threads share the lists, so that one query has them all."""
+_BY_QUERIES: Final = 13
+"""And for one that reads a list once for all queries that want it."""
 _QUERY_BITS: Final = 4
 """RaBitQ: bits a number of the query takes; more finds no more, and unquantised is 20x slower."""
 
@@ -131,6 +133,8 @@ class InvertedFile:
             parameters = faiss().IVFRaBitQSearchParameters(qb=_QUERY_BITS, **wanted)
         else:
             parameters = faiss().SearchParametersIVF(**wanted)
+        if self.structure.kind.code.endswith("fs"):
+            self.index.implem = _BY_LISTS if len(x) == 1 else _BY_QUERIES
         # FAISS's own wrapper of it takes no parameters.
         pointers = [faiss().swig_ptr(array) for array in (lists, near, scores, ids)]
         self.index.search_preassigned_c(
@@ -195,8 +199,6 @@ def empty_index(structure: Structure) -> tuple[Any, tuple[Any, ...]]:
         make = faiss().IndexIVFPQFastScan if kind.code.endswith("fs") else faiss().IndexIVFPQ
         index = make(none, STAGES, kind.lists, STAGES, 4, metric)
         index.by_residual = True
-        if kind.code.endswith("fs"):
-            index.implem = _BY_LISTS
         faiss().copy_array_to_vector(np.ascontiguousarray(code.levels).ravel(), index.pq.centroids)
         index.is_trained = True
         return index, (none,)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.ann import searched
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.exact import Hits, candidates, exact_scores, rank
+from sleepfm_index.exact import Hits, candidates, exact_scores, margin, rank
 from sleepfm_index.inverted import InvertedFile
 from sleepfm_index.manifest import IndexEntry, Manifest, Probing, SegmentEntry
 from sleepfm_index.selection import Selection
@@ -151,7 +151,15 @@ class Searcher:
             if len(distinct):
                 with _of_the_store():
                     vectors = read(distinct)
-                scores[there] = exact_scores(some[np.nonzero(there)[0]], vectors[at])
+                near = np.full(part.shape, -np.inf, np.float32)
+                near[there] = (some @ vectors.T)[np.nonzero(there)[0], at]
+                # float64 for those that float32 does not rule out
+                last = part.shape[1] - min(k, part.shape[1])
+                least = np.take(np.partition(near, last, axis=1), last, axis=1) - margin(some)
+                close = there & (near >= least[:, None])
+                rows = vectors[at[close[there]]]
+                scores[close] = exact_scores(some[np.nonzero(close)[0]], rows)
+                there = close
             order = np.lexsort((part, -scores), axis=1)[:, :k]
             for row, best in enumerate(order):
                 best = best[there[row, best]]
