@@ -35,7 +35,7 @@ def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArr
 def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
     """Give the most by which float32 scores of each query may be in the wrong order."""
     lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
-    return (2 * _ROUNDING * lengths).astype(np.float32)
+    return np.asarray(2 * _ROUNDING * lengths, np.float32)
 
 
 def rank(read: Read, query: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:

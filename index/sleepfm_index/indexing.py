@@ -171,7 +171,8 @@ def _encoder(structure: Structure) -> Encode:
 
     def encode(vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.uint8]:
         codes = np.empty((len(vectors), CODES[structure.kind.code]), np.uint8)
-        index.encode_vectors(len(held and vectors), *map(_pointer, (vectors, lists, codes)))
+        assert held  # the index needs it
+        index.encode_vectors(len(vectors), _pointer(vectors), _pointer(lists), _pointer(codes))
         return codes
 
     return encode
