@@ -26,6 +26,8 @@ _BY_LISTS: Final = 15
 """FAISS's number for a fast scan whose threads share the lists, so that one query has them all."""
 _BY_QUERIES: Final = 13
 """And for one that reads a list once for all queries that want it."""
+_TOGETHER: Final = 1024
+"""Queries whose scores with all centroids are in memory at once."""
 _QUERY_BITS: Final = 4
 """RaBitQ: bits a number of the query takes; more finds no more, and unquantised is 20x slower."""
 
@@ -93,6 +95,11 @@ class InvertedFile:
         selector : faiss.IDSelector, optional
             Says which clip ids may be found.
         """
+        if len(queries) > _TOGETHER:
+            parts = range(0, len(queries), _TOGETHER)
+            return np.concatenate(
+                [self.search(queries[at : at + _TOGETHER], depth, probes, selector) for at in parts]
+            )
         lists, near = self._nearest(queries, min(probes, self.structure.kind.lists))
         asked = queries if self._asks is None else _products(queries, self._asks)
         if len(queries) > 1:
