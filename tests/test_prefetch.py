@@ -71,6 +71,22 @@ def test_more_parts_than_one_request_takes(mapped: NDArray[np.uint8]) -> None:
         time.sleep(0.01)
 
 
+def test_a_python_without_process_handles_asks_one_by_one(
+    mapped: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    for known in (module._allowed, module._handle):
+        known.cache_clear()
+    start = np.array([100 * mmap.PAGESIZE])
+    prefetch(mapped, start, start + 1)
+    end = time.monotonic() + 10
+    while not there(mapped)[100]:
+        assert time.monotonic() < end, "the page never came"
+        time.sleep(0.01)
+    for known in (module._allowed, module._handle):
+        known.cache_clear()
+
+
 def test_an_array_in_memory_is_left_alone() -> None:
     array = np.arange(1 << 20, dtype=np.uint8)
     before = array.copy()

@@ -17,6 +17,7 @@ import sleepfm_index
 from sleepfm_index import transform
 from sleepfm_index.inverted import InvertedFile
 from sleepfm_index.manifest import read_manifest
+from sleepfm_index.threads import one_thread
 from sleepfm_index.transform import LEVELS, STAGES, TransformCode, learn
 from sleepfm_index.writer import Writer
 
@@ -110,6 +111,16 @@ def test_few_rows_or_equal_ones_can_be_learned_from(rows: int) -> None:
         assert np.isfinite(code.learned).all()
         given = (queries @ code.asks) @ decoded(code, code.encode(left)).T
         np.testing.assert_allclose(given, queries @ left.T, atol=0.02 * np.abs(left).max() + 1e-6)
+
+
+def test_a_code_does_not_depend_on_threads_or_blocks() -> None:
+    left = low_rank(20_000, 1)
+    code = learn(left[:4000], low_rank(500, 2))
+    whole = code.encode(left)
+    with one_thread():
+        assert np.array_equal(code.encode(left), whole)
+    parts = [code.encode(left[a:b]) for a, b in ((0, 1), (1, 7345), (7345, 20_000))]
+    assert np.array_equal(np.concatenate(parts), whole)
 
 
 def test_what_is_stored_is_what_was_learned() -> None:

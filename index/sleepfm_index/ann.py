@@ -45,6 +45,8 @@ _LEARNED: Final = {
 _ID_BYTES: Final = 8
 _UNIT: Final = 1.01
 """No number of a vector of length one is larger, rounding included."""
+_LEARNED_MOST: Final = 1e6
+"""No number of a code is larger; products with it stay finite."""
 _MOST_LISTS: Final = 1 << 20
 
 
@@ -177,6 +179,7 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
     fits = counts.min() >= 0 and counts.max() <= entry.rows and counts.sum() == entry.rows
     fits = fits and int(kind.room(counts).sum()) * kind.row_bytes == lists_end
     fits = fits and float(np.abs(found["centroids"]).max()) < _UNIT
+    fits = fits and float(np.abs(found["learned"]).max(initial=0)) < _LEARNED_MOST
     if not fits or not all(np.isfinite(array).all() for array in found.values()):
         raise FormatError(f"{path} is damaged; run `sleepfm-index verify --repair`")
     return path, Structure(kind, **found), counts

@@ -36,7 +36,8 @@ twentieth of its clips."""
 _RUN: Final = 256
 """A filter is tried by runs of as many clips, because cohorts are filtered by night."""
 _A_CANDIDATE: Final = 800
-"""To compare a candidate from its vector costs as much as to read so many codes (docs/scale.md)."""
+"""To compare a candidate from its vector costs as much as to read so many codes: 1 to 3 us of one
+thread, as the settings of benchmarks/search.py show."""
 _TIMED: Final = 20
 _SELECTED: Final = 20_000
 _MARGIN: Final = 0.25

@@ -51,7 +51,7 @@ def _allowed(process: int) -> bool:
     # Older kernels want privileges for it even of a process that asks for itself.
     try:
         return hasattr(_libc(), "process_madvise") and _asked(np.zeros((1, 2), np.uintp)) >= 0
-    except OSError:
+    except (OSError, AttributeError):  # a Python may be built without pidfd_open
         return False
 
 

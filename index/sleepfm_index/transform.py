@@ -4,7 +4,8 @@ A list keeps of a vector r what is left after its centroid is subtracted, and a 
 q.r. So the directions are those in which q.r varies: with S the second moment of the queries and H
 its root, the principal directions u of H r (Guo et al. 2016, arXiv 1509.01469, weigh errors by the
 same moment). Each is coded by itself, with as many stages of 16 levels as its variance deserves
-(transform coding: Brandt 2010, CVPR, doi 10.1109/CVPR.2010.5539852), and
+(Brandt, "Transform coding for fast approximate nearest neighbor search in high dimensions", CVPR
+2010), and
 
     q.r = sum over directions of (q . H^-1 u) (u . H r),
 
@@ -73,7 +74,8 @@ class TransformCode:
 
     def encode(self, left: Floats) -> NDArray[np.uint8]:
         """Code vectors, float32 [n, 512], as uint8 [n, 48]: two codes a byte, the lower first."""
-        values = np.ascontiguousarray((left @ self.reads).T)
+        # In float64, since float32 sums depend on the number of threads and would flip a code.
+        values = np.ascontiguousarray((left.astype(np.float64) @ self.reads).T)
         codes = np.empty((STAGES, len(left)), np.uint8)
         again = _repeats(self.reads)
         between = (self.levels[:, 1:] + self.levels[:, :-1]) / 2
@@ -119,7 +121,8 @@ def _moment(x: Floats) -> NDArray[np.float64]:
     """Second moment of rows, float64 [512, 512]."""
     total = np.zeros((EMBEDDING_DIM, EMBEDDING_DIM))
     for block in _blocks(x):
-        total += block.T @ block
+        wide = block.astype(np.float64)
+        total += wide.T @ wide
     return total / len(x)
 
 

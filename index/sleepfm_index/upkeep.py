@@ -92,6 +92,9 @@ def _of_targets(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEnt
     for target in asked.targets or ():
         if target not in TARGETS:
             raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+    for index in manifest.indexes:
+        if index.kind.startswith("IVF") and not is_inverted(index.kind):
+            asked.say(f"{index.target}: {index.kind} is not known here and is left out")
     targets = [t for t in asked.targets or TARGETS if t in models or not asked.only_present]
     if not targets or not manifest.segments:
         return ()
