@@ -155,7 +155,7 @@ def test_an_index_finds_first_what_scores_highest_by_its_codes(tmp_path: Path) -
     assert np.mean([np.isin(a, b).mean() for a, b in zip(best, found, strict=True)]) > 0.99
 
 
-def test_an_index_of_a_kind_that_is_not_known_is_left_alone(tmp_path: Path) -> None:
+def test_an_index_of_a_kind_that_is_not_known_is_refused_and_made_again(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", {"a": 200}, index=False)
     made = sleepfm_index.reindex(path, index="IVF4,SQ8", recall=0.3, targets=("bas",))
     (known,) = made.indexes
@@ -164,8 +164,10 @@ def test_an_index_of_a_kind_that_is_not_known_is_left_alone(tmp_path: Path) -> N
         writer.commit(dataclasses.replace(writer.manifest, indexes=(other,)))
     with sleepfm_index.open(path) as store:
         query = store.vectors.of(np.arange(1), "ecg")[0]
-        assert store.find("bas", query, 5).how == "exact"
-        assert store.info().indexes["bas"] == "exact search"
+        with pytest.raises(sleepfm_index.FormatError, match="reindex"):
+            store.find("bas", query, 5)
+        assert store.find("bas", query, 5, exact=True).how == "exact"
+    assert any("IVF4,PQ256x4fs" in f.why for f in sleepfm_index.verify(path).findings)
     again = sleepfm_index.reindex(path, index="IVF4,SQ8", recall=0.3, targets=("bas",))
     assert [i.kind for i in again.indexes] == ["IVF4,SQ8"]
     assert sleepfm_index.verify(path).findings == ()

@@ -20,7 +20,7 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index import transform
 from sleepfm_index.disk import Sink, check_plain
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.manifest import IndexEntry, Manifest
+from sleepfm_index.manifest import IndexEntry
 from sleepfm_index.transform import TransformCode
 
 FOLDER: Final = "indexes"
@@ -186,19 +186,16 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
 
 
 def is_inverted(kind: str) -> bool:
-    """Whether an entry of the manifest is an inverted file that can be searched.
+    """Whether an entry of the manifest is an inverted file; format 1 began with exact copies."""
+    return kind.startswith("IVF")
 
-    Others are left alone: exact copies, with which format 1 began, and codes not known here.
-    """
+
+def is_searchable(kind: str) -> bool:
+    """Whether it is an inverted file of a kind that is known here, and not a shard's."""
     try:
         return Kind.parse(kind).code not in PACKED.values()
     except QueryError:
         return False
-
-
-def searched(manifest: Manifest) -> dict[str, IndexEntry]:
-    """Give the entries of a manifest that answer queries, by target."""
-    return {i.target: i for i in manifest.indexes if i.probing and is_inverted(i.kind)}
 
 
 def _known(entry: IndexEntry) -> Kind:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sleepfm.modality import Modality
-from sleepfm_index.ann import searched
 from sleepfm_index.manifest import Manifest, WeightsIdentity
 from sleepfm_index.schema import TARGETS
 
@@ -77,7 +76,7 @@ def describe(store: Store) -> Info:
 
 
 def _index(manifest: Manifest, target: str) -> str:
-    entry = searched(manifest).get(target)
+    entry = next((i for i in manifest.indexes if i.target == target and i.probing), None)
     if entry is None:
         return "exact search"
     text = f"{entry.kind}, {entry.rows:,} clips"

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.ann import searched
+from sleepfm_index.ann import is_searchable
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.exact import Hits, candidates, exact_scores, margin, rank
 from sleepfm_index.inverted import InvertedFile
@@ -55,7 +55,7 @@ class Searcher:
         self._manifest = manifest
         self._vectors = vectors
         self._open = open_index
-        self._entries = searched(manifest)
+        self._entries = {i.target: i for i in manifest.indexes if i.probing}
 
     def find(
         self,
@@ -78,6 +78,11 @@ class Searcher:
         if not np.isfinite(queries).all():
             raise QueryError("a query holds numbers that are not finite")
         entry = None if exact else self._entries.get(target)
+        if entry is not None and not is_searchable(entry.kind):
+            raise FormatError(
+                f"the index of {target} is of a kind that is not known here, {entry.kind}; "
+                "run `sleepfm-index reindex`, or search exactly"
+            )
         share = selection.count / max(1, selection.rows)
         probing = _probing(entry, share) if entry is not None else None
         if entry is None or probing is None:

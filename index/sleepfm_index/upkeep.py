@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index import clip_rows, indexing, sharding
-from sleepfm_index.ann import EXACT, FOLDER, Kind, Structure, is_inverted
+from sleepfm_index.ann import EXACT, FOLDER, Kind, Structure, is_inverted, is_searchable
 from sleepfm_index.calibration import FEWEST, calibrate, draw_queries
 from sleepfm_index.disk import remove
 from sleepfm_index.errors import QueryError
@@ -87,13 +87,13 @@ def indexes(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, 
 
 
 def _of_targets(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, ...]:
-    present = {i.target: i for i in manifest.indexes if is_inverted(i.kind)}
-    models = {i.target: i for i in asked.instead_of if is_inverted(i.kind)} | present
+    present = {i.target: i for i in manifest.indexes if is_searchable(i.kind)}
+    models = {i.target: i for i in asked.instead_of if is_searchable(i.kind)} | present
     for target in asked.targets or ():
         if target not in TARGETS:
             raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
     for index in manifest.indexes:
-        if index.kind.startswith("IVF") and not is_inverted(index.kind):
+        if is_inverted(index.kind) and not is_searchable(index.kind):
             asked.say(f"{index.target}: {index.kind} is not known here and is left out")
     targets = [t for t in asked.targets or TARGETS if t in models or not asked.only_present]
     if not targets or not manifest.segments:

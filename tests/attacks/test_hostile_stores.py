@@ -100,21 +100,18 @@ def test_an_index_of_numbers_that_are_none(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["IVF2", "IVF0,SQ4", "IVF99999999,SQ4", "IVF2,SQ5", "IVF2,SQ4;rm", "IVF2,TC96x4"]
+    "kind",
+    [
+        "IVF2",
+        "IVF0,SQ4",
+        "IVF99999999,SQ4",
+        "IVF2,SQ5",
+        "IVF2,SQ4;rm",
+        "IVF3,SQ4",
+        "IVF2,TC96x4",
+        "IVF2,TC96x4fs",
+    ],
 )
-def test_an_index_of_a_kind_that_is_not_known_is_not_used(path: Path, kind: str) -> None:
-    query = np.ones((1, 512), np.float32)
-    with sleepfm_index.open(path) as store:
-        right = store.find("bas", query, 3, exact=True).hits[0]
-    edit(path, "indexes/0/kind", kind)
-    with sleepfm_index.open(path) as store:
-        found = store.find("bas", query, 3)
-    assert found.how == "exact"
-    assert found.hits[0][0].tolist() == right[0].tolist()
-    assert found.hits[0][1].tolist() == right[1].tolist()
-
-
-@pytest.mark.parametrize("kind", ["IVF3,SQ4", "IVF2,TC96x4fs"])
 def test_an_index_of_another_kind(path: Path, kind: str) -> None:
     edit(path, "indexes/0/kind", kind)
     with sleepfm_index.open(path) as store, pytest.raises(FormatError):
