@@ -53,7 +53,7 @@ def eager(weights: Weights, threads: int) -> Run:
 def tuned(weights: Weights, threads: int, kind: str = "f32") -> Run:
     """Run them channels-last with norms folded, memory kept, and perhaps bfloat16."""
     from sleepfm.encoders.on_torch import on_torch
-    from sleepfm.training.memory import keep_freed_memory
+    from sleepfm.malloc import keep_freed_memory
 
     keep_freed_memory()
     return on_torch(weights, "cpu", kind, threads).run

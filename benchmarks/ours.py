@@ -15,17 +15,17 @@ from embeddings import Embeddings
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
-from sleepfm_index.manifest import Probing, WeightsIdentity
-from sleepfm_index.planning import EXACT_ROWS, plan_rows
+from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.planner import EXACT_ROWS, plan_rows
 from sleepfm_index.schema import (
     CLIP_COLUMNS,
     EVENT_COLUMNS,
     RECORDING_COLUMNS,
     SUBJECT_COLUMNS,
 )
-from sleepfm_index.segment import SegmentData
-from sleepfm_index.upkeep import Asked
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import Probing, WeightsIdentity
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.writer import Writer
 
 data, threads = arguments()
 path = data.folder / "store"

@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
 from sleepfm.resampling import resample
-from sleepfm_index.evaluation.assess import Predictions, class_rows
-from sleepfm_index.evaluation.knn import votes
-from sleepfm_index.evaluation.labelled import STAGES, Labels
-from sleepfm_index.evaluation.nearest import nearest
-from sleepfm_index.evaluation.probe import Recipe
+from sleepfm_index.evaluation.labels.labels import STAGES, Labels
+from sleepfm_index.evaluation.metrics.assessment import Predictions, class_rows
+from sleepfm_index.evaluation.models.knn import votes
+from sleepfm_index.evaluation.models.neighbour_search import nearest
+from sleepfm_index.evaluation.models.probe import Recipe
 
 BANDS = {"delta": (0.5, 4), "theta": (4, 8), "alpha": (8, 12), "sigma": (12, 16), "beta": (16, 30)}
 BLOCKS = 8

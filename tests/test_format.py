@@ -17,8 +17,8 @@ from stores import WEIGHTS, drawn_segment
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index.manifest import read_manifest
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.writer import Writer
 
 FIXTURES = Path(__file__).with_name("fixtures")
 

@@ -20,7 +20,7 @@ from sleepfm.contract import ROBUST
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.schema import TARGETS
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.writer import Writer
 
 pytest.importorskip("pymilvus", reason="needs pip install 'sleepfm-index[milvus]'")
 pytest.importorskip("sqlglot", reason="needs pip install 'sleepfm-index[milvus]'")
@@ -261,7 +261,7 @@ def test_deletes_and_additions_are_published_again(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys, sleepfm_index
-from sleepfm_index.milvus import publishing
+from sleepfm_index.sharing.milvus import publishing
 publishing.BATCH = 10
 def watch(sent, total):
     if sent >= 40: os.kill(os.getpid(), signal.SIGKILL)

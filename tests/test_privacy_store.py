@@ -10,7 +10,7 @@ from test_cli import run
 from test_privacy_recordings import PLANTED, planted
 
 import sleepfm_index
-from sleepfm_index import private
+from sleepfm_index.storage import private
 
 
 @pytest.fixture(scope="module")

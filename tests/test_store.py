@@ -11,9 +11,9 @@ from stores import WEIGHTS, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ICML2024, ROBUST
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
-from sleepfm_index.manifest import WeightsIdentity, read_manifest, write_manifest
 from sleepfm_index.schema import TARGETS, target_parts
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import WeightsIdentity, read_manifest, write_manifest
+from sleepfm_index.storage.writer import Writer
 
 
 def oracle(store: sleepfm_index.Store, target: str) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +174,7 @@ def test_nothing_is_left_beside_a_failed_write(
         raise OSError(28, "No space left on device")
 
     with Writer(path, WEIGHTS, ROBUST) as writer:
-        monkeypatch.setattr("sleepfm_index.segment.write_vectors", full_disk)
+        monkeypatch.setattr("sleepfm_index.storage.segments.write_vectors", full_disk)
         with pytest.raises(OSError, match="No space left"):
             writer.append(drawn_segment("b", 4, 1))
     assert sorted(str(p) for p in path.rglob("*")) == before

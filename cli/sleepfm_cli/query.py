@@ -149,9 +149,9 @@ def _ask_store(store: Path, modality: str, question: dict[str, Any], plot: Path 
 def _draw(
     opened: Store, result: Result, modality: str, question: dict[str, Any], plot: Path
 ) -> None:
-    from sleepfm_index.evaluation import plots
-    from sleepfm_index.evaluation.strips import neighbour_strips
-    from sleepfm_index.query import clip_at
+    from sleepfm_index.evaluation.figures import plots
+    from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+    from sleepfm_index.query.answer import clip_at
 
     clip = question["clip"]
     if clip is None:

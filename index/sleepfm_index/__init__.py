@@ -24,21 +24,22 @@ from sleepfm_index.errors import (
     StoreError,
     StoreLocked,
 )
-from sleepfm_index.history import Snapshot, snapshots
 from sleepfm_index.results import Result
+from sleepfm_index.storage.snapshots import Snapshot
+from sleepfm_index.storage.snapshots import list_snapshots as snapshots
 from sleepfm_index.store import Store
 
 if TYPE_CHECKING:
-    from sleepfm_index.compaction import Compaction, compact
-    from sleepfm_index.deletion import Deletion, delete
-    from sleepfm_index.exporting import Exported, export
-    from sleepfm_index.ingest import BuildReport, build
-    from sleepfm_index.milvus.publishing import Published, publish
-    from sleepfm_index.milvus.served import Served
-    from sleepfm_index.planning import Plan, plan
-    from sleepfm_index.restoring import restore
-    from sleepfm_index.verification import Verification, verify
-    from sleepfm_index.writer import reindex
+    from sleepfm_index.building.pipeline import BuildReport, build
+    from sleepfm_index.indexing.planner import Plan, plan
+    from sleepfm_index.lifecycle.compact import Compaction, compact
+    from sleepfm_index.lifecycle.delete import Deletion, delete
+    from sleepfm_index.lifecycle.restore import restore
+    from sleepfm_index.lifecycle.verify import Verification, verify
+    from sleepfm_index.sharing.export import Exported, export
+    from sleepfm_index.sharing.milvus.client import Served
+    from sleepfm_index.sharing.milvus.publish import Published, publish
+    from sleepfm_index.storage.writer import reindex
 
 __all__ = [
     "BuildReport",
@@ -94,23 +95,23 @@ def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A00
 # Building needs torch and the readers, which take seconds to import; searching does not. What
 # changes a store is imported when it is used, too.
 _LATER = {
-    "BuildReport": "ingest",
-    "build": "ingest",
-    "Compaction": "compaction",
-    "compact": "compaction",
-    "Deletion": "deletion",
-    "delete": "deletion",
-    "Plan": "planning",
-    "plan": "planning",
-    "Exported": "exporting",
-    "export": "exporting",
-    "Published": "milvus.publishing",
-    "publish": "milvus.publishing",
-    "Served": "milvus.served",
-    "reindex": "writer",
-    "restore": "restoring",
-    "Verification": "verification",
-    "verify": "verification",
+    "BuildReport": "building.pipeline",
+    "build": "building.pipeline",
+    "Compaction": "lifecycle.compact",
+    "compact": "lifecycle.compact",
+    "Deletion": "lifecycle.delete",
+    "delete": "lifecycle.delete",
+    "Plan": "indexing.planner",
+    "plan": "indexing.planner",
+    "Exported": "sharing.export",
+    "export": "sharing.export",
+    "Published": "sharing.milvus.publish",
+    "publish": "sharing.milvus.publish",
+    "Served": "sharing.milvus.client",
+    "reindex": "storage.writer",
+    "restore": "lifecycle.restore",
+    "Verification": "lifecycle.verify",
+    "verify": "lifecycle.verify",
 }
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sleepfm.modality import Modality
-from sleepfm_index.manifest import Manifest, WeightsIdentity
 from sleepfm_index.schema import TARGETS
+from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index import private
-from sleepfm_index.clip_rows import ClipRows
 from sleepfm_index.errors import QueryError
-from sleepfm_index.exact import Hits
-from sleepfm_index.history import held
-from sleepfm_index.inverted import InvertedFile
-from sleepfm_index.manifest import Manifest, read_manifest
 from sleepfm_index.results import Result
+from sleepfm_index.runtime.threads import setting, use
 from sleepfm_index.schema import TARGETS
-from sleepfm_index.searching import Found, Searcher
-from sleepfm_index.selection import Selection
-from sleepfm_index.sql import Metadata
-from sleepfm_index.threads import setting, use
-from sleepfm_index.vectors import Vectors
+from sleepfm_index.search.exact import Hits
+from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.search.searcher import Found, Searcher
+from sleepfm_index.search.selection import Selection
+from sleepfm_index.storage import private
+from sleepfm_index.storage.manifest import Manifest, read_manifest
+from sleepfm_index.storage.metadata import Metadata
+from sleepfm_index.storage.row_cache import ClipRows
+from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.vectors import Vectors
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from sleepfm_index.evaluation.assess import Assessment
+    from sleepfm_index.evaluation.metrics.assessment import Assessment
     from sleepfm_index.info import Info
-    from sleepfm_index.query import Question
+    from sleepfm_index.query.answer import Question
 
 
 class Store:
@@ -129,9 +129,9 @@ class Store:
         to : {"others", "bas", "ecg", "resp"}
             What to search in; ``others`` is the mean of a clip's other unit vectors.
         **question
-            The other fields of :class:`sleepfm_index.query.Question`: ``clip`` or ``recording``
-            with ``at`` or ``file`` with ``at``; ``k``, ``where``, ``exclude``, ``spread``,
-            ``exact``, ``weights``.
+            The other fields of :class:`sleepfm_index.query.answer.Question`: ``clip`` or
+            ``recording`` with ``at`` or ``file`` with ``at``; ``k``, ``where``, ``exclude``,
+            ``spread``, ``exact``, ``weights``.
 
         Returns
         -------
@@ -144,7 +144,7 @@ class Store:
         QueryError
             If the question does not fit the store.
         """
-        from sleepfm_index.query import Question, answer
+        from sleepfm_index.query.answer import Question, answer
 
         asked: Question = Question(modality=modality, to=to, **question)
         return answer(self, asked)
@@ -161,7 +161,7 @@ class Store:
         modality, to : str
             As in :meth:`query`.
         **questions
-            The other fields of :class:`sleepfm_index.batch.Questions`: ``clips`` (ids) or
+            The other fields of :class:`sleepfm_index.query.batch.Questions`: ``clips`` (ids) or
             ``recording``; ``k``, ``where``, ``exclude``, ``spread``, ``exact``.
 
         Returns
@@ -174,7 +174,7 @@ class Store:
         QueryError
             If the questions do not fit the store.
         """
-        from sleepfm_index.batch import Questions, answers
+        from sleepfm_index.query.batch import Questions, answers
 
         return answers(self, Questions(modality=modality, to=to, **questions))
 
@@ -185,56 +185,56 @@ class Store:
         ----------
         against : Store, optional
             Another store of the same recordings: paired differences, see
-            :func:`sleepfm_index.evaluation.compare.compare`.
+            :func:`sleepfm_index.evaluation.retrieval.paired.compare`.
         **asked
             ``where``, ``gallery``, ``seed``, ``draws``, ``among``, ``by``, ``combinations``: see
-            :func:`sleepfm_index.evaluation.retrieval.evaluate`.
+            :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
         """
         if against is not None:
-            from sleepfm_index.evaluation.compare import compare
+            from sleepfm_index.evaluation.retrieval.paired import compare
 
             return compare(self, against, **asked)
-        from sleepfm_index.evaluation.retrieval import evaluate
+        from sleepfm_index.evaluation.retrieval.retrieval import evaluate
 
         return evaluate(self, **asked)
 
     def probe(self, label: str, **asked: Any) -> Assessment:
         """Measure what a linear probe reads from the vectors, subjects kept apart.
 
-        See :func:`sleepfm_index.evaluation.probe.probe`; needs scikit-learn.
+        See :func:`sleepfm_index.evaluation.models.probe.probe`; needs scikit-learn.
         """
-        from sleepfm_index.evaluation.probe import probe
+        from sleepfm_index.evaluation.models.probe import probe
 
         return probe(self, label, **asked)
 
     def few_shot(self, label: str, shots: Sequence[int], **asked: Any) -> Result:
         """Measure a probe that learns from few subjects.
 
-        See :func:`sleepfm_index.evaluation.fewshot.few_shot`; needs scikit-learn.
+        See :func:`sleepfm_index.evaluation.models.few_shot.few_shot`; needs scikit-learn.
         """
-        from sleepfm_index.evaluation.fewshot import few_shot
+        from sleepfm_index.evaluation.models.few_shot import few_shot
 
         return few_shot(self, label, shots, **asked)
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
         """Predict the label of every clip by a saved probe.
 
-        See :func:`sleepfm_index.evaluation.predict.predict`.
+        See :func:`sleepfm_index.evaluation.models.predict.predict`.
         """
-        from sleepfm_index.evaluation.linear import LinearProbe
-        from sleepfm_index.evaluation.predict import predict
+        from sleepfm_index.evaluation.models.linear_probe import LinearProbe
+        from sleepfm_index.evaluation.models.predict import predict
 
         return predict(self, LinearProbe.load(probe), where=where)
 
     def knn(self, label: str, **asked: Any) -> Assessment:
         """Measure what the nearest labelled neighbours say; see :mod:`.evaluation.knn`."""
-        from sleepfm_index.evaluation.knn import knn
+        from sleepfm_index.evaluation.models.knn import knn
 
         return knn(self, label, **asked)
 
     def neighbours(self, modality: str, to: str | None = None, **asked: Any) -> Result:
         """Find the labelled neighbours of some clips; see :mod:`.evaluation.knn`."""
-        from sleepfm_index.evaluation.knn import neighbours
+        from sleepfm_index.evaluation.models.knn import neighbours
 
         return neighbours(self, modality, to, **asked)
 

@@ -47,9 +47,9 @@ class Reference:
 def simulated_clips(contract_json: str) -> dict[Modality, NDArray[np.float32]]:
     """Give eight clips of a simulated night per modality, prepared as a contract asks."""
     from sleepfm.clips import cut_clips
-    from sleepfm.recordings.annotations import Scoring
     from sleepfm.recordings.channels import match_channels
     from sleepfm.recordings.recording import Channel, Recording
+    from sleepfm.recordings.scoring.vocabulary import Scoring
     from sleepfm.simulate.night import render_night, simulate_night
 
     contract = Contract.from_json(json.loads(contract_json))

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from sleepfm.contract import Contract
 from sleepfm.encoders.cache import write_atomically
 from sleepfm.errors import TrainingError, WeightsError
+from sleepfm.malloc import keep_freed_memory
 from sleepfm.training.batches import Batch, ClipSet, Order, shuffled, stream
 from sleepfm.training.curves import can_draw, draw
-from sleepfm.training.memory import keep_freed_memory
 from sleepfm.training.norms import NORM_BATCHES, measure_norms
 from sleepfm.training.recipe import Optimizer, Precision, Recipe
 

@@ -34,7 +34,7 @@ from scenarios import SCENARIOS, Scenario
 from stores import content
 
 import sleepfm_index
-from sleepfm_index.manifest import FILE_NAME
+from sleepfm_index.storage.manifest import FILE_NAME
 
 RANDOM_TIMES = 200
 KINDS = ("kill", "torn", "power", "ENOSPC", "EIO", "random times")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sleepfm_index import private
 from sleepfm_index.errors import QueryError
+from sleepfm_index.storage import private
 
 if TYPE_CHECKING:
     from sleepfm_index.store import Store
