@@ -12,7 +12,7 @@ from nights import write_night
 
 from sleepfm.contract import ROBUST
 from sleepfm.encoders.inference import Encoder
-from sleepfm.encoders.weights import load_weights
+from sleepfm.encoders.load import load_weights
 from sleepfm.errors import TrainingError
 from sleepfm.modality import Modality
 from sleepfm.training import loop

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
-from sleepfm.encoders.cache import write_atomically
-from sleepfm.errors import TrainingError, WeightsError
+from sleepfm.errors import OutputError, TrainingError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.training.batches import Batch, ClipSet, Order, shuffled, stream
 from sleepfm.training.curves import can_draw, draw
@@ -209,7 +209,7 @@ def fit(
         try:
             _save(checkpoint, task, optimizer, recipe, run, identity, history)
             _publish(task, out, history)
-        except (WeightsError, TrainingError) as error:
+        except (OutputError, WeightsError, TrainingError) as error:
             raise TrainingError(
                 f"Epoch {epoch + 1} cannot be saved ({error}) The last good checkpoint is intact; "
                 "make room and run the same command with --resume."
@@ -225,7 +225,7 @@ def _publish(task: Task, out: Path, history: list[Metrics]) -> None:
     if losses[-1] <= min(losses):
         task.export(out, history)
     log = "".join(json.dumps(h) + "\n" for h in history)
-    write_atomically(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
+    write_bytes(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
     if can_draw():
         draw(history, out.with_name(f"{out.stem}.curves.png"))
 
@@ -342,7 +342,7 @@ def _save(
     }
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def _restore(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,9 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
 )
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
 from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
 
 __all__ = ["DIRECTIONS", "GALLERIES", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
 
@@ -121,7 +119,7 @@ class Gallery:
 
 
 def evaluate(
-    store: Store,
+    store: Reader,
     *,
     where: str | None = None,
     gallery: int | None = None,
@@ -192,7 +190,7 @@ class Facts:
     groups: list[object]
 
     @classmethod
-    def of(cls, store: Store, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
+    def of(cls, store: Reader, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
         """Read what is compared of some clips."""
         names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
         table = clip_columns(store, clip_ids, names)
@@ -211,7 +209,7 @@ class Facts:
 
 
 def rank_direction(
-    store: Store,
+    store: Reader,
     facts: Facts,
     query: str,
     to: str,
@@ -257,7 +255,7 @@ def rank_direction(
 class Passes:
     """Ranks of clips in all directions at once, kept until all directions were asked for."""
 
-    def __init__(self, store: Store, facts: Facts) -> None:
+    def __init__(self, store: Reader, facts: Facts) -> None:
         self._store = store
         self._facts = facts
         self._known: dict[
@@ -283,7 +281,7 @@ class Passes:
 
 
 def sides_present(
-    store: Store, clip_ids: NDArray[np.int64], query: str, to: str
+    store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> NDArray[np.bool_]:
     """Which clips have the query's modalities, all of them, and the target."""
     names = [*query.split("+"), target_name(Modality(query), to) if to == OTHERS else to]
@@ -292,7 +290,7 @@ def sides_present(
 
 
 def sides(
-    store: Store, clip_ids: NDArray[np.int64], query: str, to: str
+    store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors of the query and of the target, float32 [n, 512] each."""
     if "+" in query:
