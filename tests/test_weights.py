@@ -168,7 +168,7 @@ def test_a_failed_save_leaves_the_older_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WeightsError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         replace(weights, name="later", sha256="").save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.glob(".w*")) == []
