@@ -22,7 +22,7 @@ from sleepfm.encoders.fetch import fetch, git_blob_id, import_weights
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights, untrained
 from sleepfm.encoders.weights import Weights, read_info
-from sleepfm.errors import ChannelError, WeightsError
+from sleepfm.errors import ChannelError, OutputError, WeightsError
 from sleepfm.modality import Modality
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channels import match_channels
