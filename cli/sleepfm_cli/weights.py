@@ -29,7 +29,7 @@ def list_weights(format: FormatOption = Format.table) -> None:  # noqa: A002
     from sleepfm.encoders import cache
     from sleepfm.encoders.fetch import PUBLISHED
 
-    known = cache.known()
+    known = cache.available()
     rows = [("untrained", "built in", "seeded random initialisation, for trials")]
     for name, path in known.items():
         where = "shipped" if path.parent == cache.SHIPPED else "in the cache"
