@@ -190,7 +190,7 @@ def build(
         if engine == "dask":
             place = staging or str(writer.path / "staging")
             own = Cluster(scheduler, place, writer.manifest.uuid, count)
-            work: Generator[Rows] = dask_client.worked(plan, jobs, own, tell)
+            work: Generator[Rows] = dask_client.run_jobs(plan, jobs, own, tell)
         else:
             work = _worked(plan, jobs, count, tell)
         with closing(work) as worked:

@@ -1,4 +1,4 @@
-"""A question, and what makes one valid."""
+"""Questions to a store, and their validation."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ EXCLUSIONS: Final = ("subject", "recording", "none")
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """A query for the clips nearest to one clip.
 
-    The clip is named by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with
-    ``at``.
+    The query clip is named by exactly one of ``clip``, ``recording`` with ``at``, or ``file``
+    with ``at``.
 
     Parameters
     ----------
@@ -37,20 +37,21 @@ class Question:
     file : Path, optional
         A recording that need not be in the store; it is read and encoded.
     at : str, optional
-        Where in the recording: ``HH:MM:SS``, a time of day if the recording knows one and it falls
-        within the night, else an offset from its start; or ``+SECONDS``, always an offset.
+        Time within the recording. ``HH:MM:SS`` is a time of day if the recording has a start time
+        and the time falls within the night, else an offset from the start; ``+SECONDS`` is always
+        an offset.
     k : int
-        How many clips to give.
+        Number of clips to return.
     where : str, optional
-        SQL condition over the columns of ``clips``; only clips for which it holds are found.
+        SQL condition over the columns of ``clips`` that the results must meet.
     exclude : {"subject", "recording", "none"}
-        Leave out the clips of the query's own subject, of its recording, or nothing.
+        Exclude the clips of the query's own subject, of its own recording, or none.
     spread : float, optional
-        Give at most one clip per so many seconds of a recording, the nearest one.
+        Minimum distance in seconds between two results of one recording; the nearest one is kept.
     exact : bool
-        Compare with every clip, whatever index there is.
+        Compare with every clip, even if there is an index.
     weights : str, optional
-        For ``file``: the weights that made the store, if they cannot be found by name.
+        For ``file``: name or path of the store's weights, if they cannot be found by name.
     """
 
     modality: str
@@ -69,15 +70,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked of many clips; fields as in :class:`Question`.
+    """Queries for the clips nearest to each of many clips.
+
+    Query clips without the modality are skipped.
 
     Parameters
     ----------
-    clips : ndarray of int64, optional
-        Clips of the store that ask.
+    modality, to, k, where, exclude, spread, exact
+        As in :class:`Question`.
+    clips : ndarray of int64, shape [n], optional
+        Ids of the query clips.
     recording : str, optional
-        All clips of this recording ask. One of the two is given. Clips without the modality are
-        passed over.
+        Query with all clips of this recording. Exactly one of ``clips`` and ``recording`` is given.
     """
 
     modality: str
@@ -102,9 +106,11 @@ def check_question(asked: Question) -> tuple[Modality, ...]:
     modalities = check_search(asked.modality, asked.to, asked.exclude, asked.k, asked.spread)
     named = [asked.clip is not None, asked.recording is not None, asked.file is not None]
     if sum(named) != 1:
-        raise QueryError("name one clip: by --clip, by --recording and --at, or by --file and --at")
+        raise QueryError(
+            "name one clip with --clip, with --recording and --at, or with --file and --at"
+        )
     if (asked.at is None) == (asked.clip is None):
-        raise QueryError("--at goes with --recording or --file, and they need it")
+        raise QueryError("pass --at together with --recording or --file, and only then")
     return modalities
 
 
@@ -126,9 +132,9 @@ def check_search(
     if exclude not in EXCLUSIONS:
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")
     if k < 1:
-        raise QueryError(f"k is the number of clips to give, at least 1, not {k}")
+        raise QueryError(f"k must be at least 1, got {k}")
     if spread is not None and not 0 < spread < float("inf"):
-        raise QueryError(f"clips are spread by a number of seconds above 0, not {spread:g}")
+        raise QueryError(f"spread must be a positive number of seconds, got {spread:g}")
     return tuple(Modality(name) for name in names)
 
 
