@@ -190,7 +190,7 @@ def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
         time, value = figure.axes[2].get_lines()[0].get_data()
         assert time[-1] == pytest.approx(30, abs=0.02)
         assert np.ptp(value) > 0
-        assert "time in the clip (s)" in figure.axes[2].get_xlabel()
+        assert "time (s)" in figure.axes[2].get_xlabel()
         assert any("mV" in t.get_text() for t in figure.axes[2].texts)
         assert any("µV" in t.get_text() for t in figure.axes[3].texts)
         edges = [a.spines["left"].get_linewidth() > 2 for a in figure.axes]

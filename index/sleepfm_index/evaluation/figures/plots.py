@@ -1,7 +1,7 @@
-"""Figures of what is measured: data in, matplotlib ``Axes`` in and out.
+"""Single plots of evaluation results.
 
-Every function draws into ``ax``, or into a figure of its own where none is given, and gives the
-axes back. Figures are made without pyplot, so nothing global changes and no display is needed.
+Every function draws into ``ax``, or into a separate figure if none is given, and returns the axes.
+Figures are made without pyplot, so no global state changes and no display is needed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,24 @@ STAGE_COLOURS: Final = {
     "R": "#d55e00",
     "UNS": "#bbbbbb",
 }
-"""Colours of Okabe and Ito, told apart by most colour-blind readers; N3 is a darker blue."""
+"""Colours of Okabe and Ito, distinguishable for most colour-blind readers; N3 is a darker blue."""
 _MODALITY_COLOURS: Final = {"bas": "#0072b2", "ecg": "#d55e00", "resp": "#009e73"}
 _HEIGHT: Final = {"N3": 0, "N2": 1, "N1": 2, "R": 3, "W": 4}
 
 
 def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axes:
-    """Give the axes, or those of a figure of their own; sizes in inches."""
+    """Return the given axes, or those of a separate figure.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes, optional
+    width, height : float
+        Size of the separate figure, in inches.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     if ax is not None:
         return ax
     from matplotlib.figure import Figure
@@ -46,24 +57,47 @@ def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axe
 
 
 def save(ax: Axes, path: str | Path) -> Path:
-    """Write the figure of some axes; the ending (png, svg, pdf) is the format.
+    """Write the figure of some axes to a file.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Any axes of the figure.
+    path : path
+        The file; its ending (png, svg, pdf) is the format.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
     QueryError
-        If the ending is no format of matplotlib's.
+        If matplotlib does not support the format.
     """
     path = Path(path)
     figure: Any = ax.get_figure(root=True)
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in known:
-        raise QueryError(f"no figure can be written as {path.name}; end it in .png or .svg")
+        raise QueryError(f"unsupported figure format {path.name}; use a name in .png or .svg")
     figure.savefig(path, dpi=150)
     return path
 
 
 def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None) -> Axes:
-    """Recall@k over k for every direction, with chance of the first one's gallery."""
+    """Draw recall@k over k for every direction, with the chance level of the first gallery.
+
+    Parameters
+    ----------
+    ranked : dict of (query, target) to Ranked
+        Ranks of the matching clips.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax)
     largest = max(int(found.sizes.max()) for found in ranked.values())
     k = np.unique(np.geomspace(1, largest, 200).astype(int))
@@ -74,7 +108,7 @@ def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None)
     sizes = next(iter(ranked.values())).sizes
     chance = [np.minimum(1, some / sizes).mean() for some in k]
     ax.plot(k, chance, color="0.5", linestyle=":", label="chance")
-    ax.set(xscale="log", xlabel="k (candidates looked at)", ylabel="recall@k", ylim=(0, 1.02))
+    ax.set(xscale="log", xlabel="k", ylabel="recall@k", ylim=(0, 1.02))
     ax.set_xlim(1, largest)
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.legend(fontsize="x-small", ncols=2)
@@ -82,7 +116,7 @@ def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None)
 
 
 def _line(query: str, to: str) -> dict[str, Any]:
-    """Colour by what is searched with, stroke by what is searched in."""
+    """Choose the line style: colour by query modality, dashes by target."""
     strokes: dict[str, Any] = {"bas": "-", "ecg": "--", "resp": "-.", "others": (0, (1, 1))}
     return {
         "color": _MODALITY_COLOURS.get(query, "#cc79a7"),
@@ -92,7 +126,20 @@ def _line(query: str, to: str) -> dict[str, Any]:
 
 
 def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = None) -> Axes:
-    """One measure of retrieval for every query (row) and target (column)."""
+    """Draw one retrieval measure for every query (row) and target (column).
+
+    Parameters
+    ----------
+    result : Result
+        Rows of a retrieval table; rows of groups are ignored.
+    measure : str
+        A column of the table.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 3.6)
     rows = [row for row in result.to_pylist() if row.get("group") is None]
     queries = list(dict.fromkeys(row["query"] for row in rows))
@@ -113,22 +160,32 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
 
 
 def rank_histogram(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None) -> Axes:
-    """How the ranks of the true answers are spread, by share of the gallery, against chance.
+    """Draw the distribution of ranks of the matching clips, relative to the gallery size.
 
-    Bins are equally wide on a logarithmic scale, from the first place to the last.
+    Bins are equally wide on a logarithmic scale, from the first rank to the last.
+
+    Parameters
+    ----------
+    ranked : dict of (query, target) to Ranked
+        Ranks of the matching clips.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
     """
     ax = axes(ax)
     largest = max(int(found.sizes.max()) for found in ranked.values())
     edges = np.geomspace(100 / largest, 100, 21)
-    # a rank at an edge is in the bin below it, so that the first bin holds rank 1
+    # a rank at an edge belongs to the bin below it, so that the first bin contains rank 1
     inner = np.append(edges[1:-1] * (1 + 1e-9), np.inf)
     for (query, to), found in ranked.items():
         bin_of = np.searchsorted(inner, 100 * found.ranks / found.sizes)
         share = np.bincount(bin_of, minlength=20) / len(bin_of)
         ax.stairs(100 * share, edges, label=f"{query} → {to}", **_line(query, to))
     even = np.diff(np.append(0, edges[1:]))
-    ax.stairs(even, edges, color="0.5", linestyle=":", label="ranks at random")
-    ax.set(xscale="log", xlabel="rank of the true answer (% of the gallery)", ylabel="queries (%)")
+    ax.stairs(even, edges, color="0.5", linestyle=":", label="chance")
+    ax.set(xscale="log", xlabel="rank of the matching clip (% of candidates)", ylabel="queries (%)")
     ax.set_xlim(edges[0], 100)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.legend(fontsize="x-small", ncols=2)
@@ -136,7 +193,17 @@ def rank_histogram(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None
 
 
 def confusion_matrix(made: Predictions, ax: Axes | None = None) -> Axes:
-    """Clips by true class (row) and predicted class (column): counts, shaded by share of row."""
+    """Draw a confusion matrix: counts by true (row) and predicted class, shaded by share of row.
+
+    Parameters
+    ----------
+    made : Predictions
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 4.0)
     matrix = made.confusion()
     with np.errstate(invalid="ignore"):
@@ -147,12 +214,22 @@ def confusion_matrix(made: Predictions, ax: Axes | None = None) -> Axes:
     ax.set_xticks(ticks, made.classes)
     ax.set_yticks(ticks, made.classes)
     ax.set(xlabel="predicted", ylabel="true", title=f"{made.features}, {made.level}s")
-    ax.figure.colorbar(image, ax=ax, label="share of the true class")
+    ax.figure.colorbar(image, ax=ax, label="row-normalised")
     return ax
 
 
 def roc(made: Predictions, ax: Axes | None = None) -> Axes:
-    """ROC curve of each class against the rest."""
+    """Draw the ROC curve of each class against the rest.
+
+    Parameters
+    ----------
+    made : Predictions
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 4.2)
     for name, hits, misses, _ in _curves(made):
         ax.plot(misses / misses[-1], hits / hits[-1], label=name, color=STAGE_COLOURS.get(name))
@@ -164,7 +241,17 @@ def roc(made: Predictions, ax: Axes | None = None) -> Axes:
 
 
 def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
-    """Precision over recall of each class, dotted at the share of its clips."""
+    """Draw precision over recall for each class, with dotted lines at the class prevalence.
+
+    Parameters
+    ----------
+    made : Predictions
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 4.2)
     for name, hits, misses, share in _curves(made):
         (line,) = ax.plot(
@@ -177,7 +264,19 @@ def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
 
 
 def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
-    """Share right over the probability of the predicted class, in ten equal bins."""
+    """Draw a calibration curve: accuracy over the probability of the predicted class.
+
+    Probabilities are grouped in ten equal bins.
+
+    Parameters
+    ----------
+    made : Predictions
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 4.2)
     confidence = made.said.max(axis=1)
     right = made.said.argmax(axis=1) == made.truth
@@ -191,14 +290,27 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
     ax.plot(mean[there], share[there], "o-", label=made.features)
     for x, y, n in zip(mean[there], share[there], count[there], strict=True):
         ax.annotate(f"{n}", (x, y), (4, -9), textcoords="offset points", fontsize="x-small")
-    ax.set(xlabel="probability of the predicted class", ylabel="share right", xlim=(0, 1.02))
+    ax.set(xlabel="probability of the predicted class", ylabel="observed accuracy", xlim=(0, 1.02))
     ax.set(ylim=(-0.02, 1.02), title="calibration (clips per point)")
     ax.legend(loc="upper left")
     return ax
 
 
 def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = None) -> Axes:
-    """Draw a measure over the subjects learned from; bands are 2.5 to 97.5 % of the draws."""
+    """Draw a measure over the number of training subjects; bands are 2.5 to 97.5 % of the draws.
+
+    Parameters
+    ----------
+    result : Result
+        As from :func:`~sleepfm_index.evaluation.models.few_shot.few_shot`.
+    measure : {"auroc", "mae"}
+        A column of the table.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax)
     rows = [row for row in result.to_pylist() if row[measure] is not None]
     for features in dict.fromkeys(row["features"] for row in rows):
@@ -208,7 +320,7 @@ def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = Non
         low, high = ([row[f"{measure}_{end}"] for row in own] for end in ("low", "high"))
         ax.fill_between(shots, low, high, alpha=0.15, color=line.get_color())
     ticks = sorted({row["shots"] for row in rows})
-    ax.set(xlabel="subjects learned from", ylabel=f"macro {measure.upper()}", xscale="log")
+    ax.set(xlabel="training subjects (n)", ylabel=f"macro {measure.upper()}", xscale="log")
     ax.set_title("bands: 2.5 to 97.5 % of the draws of subjects", fontsize="small")
     ax.set_xticks(ticks, [str(t) for t in ticks], minor=False)
     ax.minorticks_off()
@@ -223,7 +335,22 @@ def hypnogram(
     *,
     clip_seconds: float = 30.0,
 ) -> Axes:
-    """Stages over the hours of a night; what is not scored is left blank, REM is marked."""
+    """Draw the stages of a night over time; unscored clips are blank and REM is marked.
+
+    Parameters
+    ----------
+    start_s : ndarray of float64, shape [n]
+        Offset of each clip, in seconds.
+    stages : sequence of str, length n
+        Stage of each clip.
+    ax : matplotlib.axes.Axes, optional
+    clip_seconds : float
+        Length of a clip, in seconds.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 8.0, 2.2)
     height = np.array([_HEIGHT.get(stage, np.nan) for stage in stages])
     hours = start_s / 3600
@@ -233,7 +360,7 @@ def hypnogram(
     width = clip_seconds / 3600
     ax.bar(hours[rem], 0.25, width, 2.9, align="edge", color=STAGE_COLOURS["R"])
     ax.set_yticks(list(_HEIGHT.values()), list(_HEIGHT))
-    ax.set(xlabel="time since the recording's start (h)", ylabel="stage", ylim=(-0.4, 4.4))
+    ax.set(xlabel="time from start of recording (h)", ylabel="stage", ylim=(-0.4, 4.4))
     ax.set_xlim(edges[0], edges[-1])
     return ax
 
@@ -246,7 +373,24 @@ def hypnodensity(
     *,
     clip_seconds: float = 30.0,
 ) -> Axes:
-    """Probability of each stage over the hours of a night, stacked."""
+    """Draw the stacked probabilities of the stages over the time of a night.
+
+    Parameters
+    ----------
+    start_s : ndarray of float64, shape [n]
+        Offset of each clip, in seconds.
+    probabilities : ndarray of float64, shape [n, classes]
+        Each row sums to 1.
+    classes : sequence of str
+        Stages, in the order of the probabilities.
+    ax : matplotlib.axes.Axes, optional
+    clip_seconds : float
+        Length of a clip, in seconds.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 8.0, 2.2)
     hours = np.append(start_s, start_s[-1] + clip_seconds) / 3600
     upto = np.zeros(len(start_s))
@@ -254,7 +398,7 @@ def hypnodensity(
         over = upto + probabilities[:, code]
         ax.stairs(over, hours, baseline=upto, fill=True, color=STAGE_COLOURS.get(name), label=name)
         upto = over
-    ax.set(xlabel="time since the recording's start (h)", ylabel="probability", ylim=(0, 1))
+    ax.set(xlabel="time from start of recording (h)", ylabel="probability", ylim=(0, 1))
     ax.set_xlim(hours[0], hours[-1])
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return ax
@@ -263,7 +407,7 @@ def hypnodensity(
 def _curves(
     made: Predictions,
 ) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64], float]]:
-    """Count true and false positives of every class that has both, by falling threshold."""
+    """Count true and false positives by descending threshold, for classes with both kinds."""
     curves = []
     for code, name in enumerate(made.classes):
         positive = made.truth == code
