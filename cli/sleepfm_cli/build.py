@@ -75,7 +75,7 @@ def build(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Add recordings to a store; it is made if there is none.
+    """Add recordings to a store, which is created if necessary.
 
     Each recording is committed by itself. What is there is skipped, so the same command resumes a
     build that was stopped.

@@ -49,7 +49,7 @@ def evaluate(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Measure retrieval for every ordered pair and every modality to the others.
+    """Measure cross-modal retrieval for every query and target.
 
     Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals by
     bootstrap over subjects. Ties count against.

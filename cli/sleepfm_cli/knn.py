@@ -63,7 +63,7 @@ def knn(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Let the nearest labelled neighbours vote, and measure the vote; own subject left out.
+    """Evaluate k-NN classification, with the own subject excluded.
 
     Example: sleepfm-index knn --label stage --modality ecg --to bas
     """

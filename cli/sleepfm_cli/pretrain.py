@@ -102,7 +102,7 @@ def pretrain(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
 ) -> None:
-    """Train the three encoders so that a clip's signals find each other.
+    """Pretrain the encoders on recordings by contrastive learning.
 
     The best epoch is in --out; a run that was stopped goes on with --resume, to the same numbers.
     """

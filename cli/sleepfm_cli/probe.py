@@ -68,7 +68,7 @@ def probe(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Read a label from frozen vectors by logistic or ridge regression, subjects kept apart.
+    """Evaluate a probe on frozen embeddings, with subject-wise folds.
 
     Example: sleepfm-index probe --label stage
     """

@@ -39,7 +39,7 @@ def reindex(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Bring the indexes up to date with the clips, and measure what they find.
+    """Update or rebuild the indexes and measure their recall.
 
     Small stores are searched exactly and have none. The plan is printed before the work begins.
 

@@ -30,7 +30,7 @@ def scan(
     coding: CodingOption = None,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
-    """Say what each file maps to and what is wrong with it; nothing is written.
+    """Preview channel mapping, scoring and problems; writes nothing.
 
     Reads headers and scoring only. What would fix a name that no slot took stands beside it.
     """

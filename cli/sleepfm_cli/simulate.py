@@ -17,7 +17,7 @@ def simulate(
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
     lead: Annotated[str, typer.Option(help="Lead of the ECG: II or V1.")] = "II",
 ) -> None:
-    """Write simulated nights: EDF+ with stages and events, and subjects.csv."""
+    """Write simulated nights: EDF+ with scoring, and subjects.csv."""
     from sleepfm.simulate import simulate_cohort
 
     with progress("simulating nights", total=subjects) as bar:

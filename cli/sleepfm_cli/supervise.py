@@ -50,7 +50,7 @@ def supervise(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Train networks end to end on the probe's split, to stand beside it in one table.
+    """Train a supervised CNN baseline on the same split as probe.
 
     Then: sleepfm-index probe --label stage --beside cnn.parquet, with the same label, conditions,
     folds and seed. The same command goes on where it was stopped.
