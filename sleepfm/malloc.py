@@ -13,7 +13,7 @@ _NEVER: Final = -1
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse large blocks, for the whole process; without glibc this does nothing.
+    """Make glibc reuse large blocks, for the whole process; without glibc this does nothing.
 
     Each training step frees and allocates the same hundreds of megabytes. If they are returned to
     the system each time, the kernel clears every page again, which takes 20 to 30 % of a step on

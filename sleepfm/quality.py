@@ -138,7 +138,7 @@ def measure(
 
 
 def bounds_of(slot: str, level: Level, scale: float | None) -> tuple[float, float] | None:
-    """Give the plausible range of a channel's values.
+    """Compute the plausible range of a channel's values.
 
     Brain signals lie within 500 uV and an ECG within 10 mV of the median, an oxygen saturation
     from 40 to 100 %.

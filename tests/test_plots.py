@@ -17,6 +17,8 @@ from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import panels, plots
 from sleepfm_index.evaluation.figures.embedding_map import embedding_map, project
+from sleepfm_index.evaluation.figures.hypnograms import hypnodensity, hypnogram
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.figures.signal_strips import (
     neighbour_strips,
     read_strips,
@@ -93,9 +95,9 @@ def test_every_figure_takes_and_gives_axes_with_labels(path: Path) -> None:
             lambda ax: plots.roc(made, ax),
             lambda ax: plots.precision_recall(made, ax),
             lambda ax: plots.calibration(made, ax),
-            lambda ax: plots.few_shot_curve(curve, ax=ax),
-            lambda ax: plots.hypnogram(start, stages, ax),
-            lambda ax: plots.hypnodensity(start, made.said, made.classes, ax),
+            lambda ax: few_shot_curve(curve, ax=ax),
+            lambda ax: hypnogram(start, stages, ax),
+            lambda ax: hypnodensity(start, made.said, made.classes, ax),
             lambda ax: embedding_map(store, "bas", "stage", ax),
             lambda ax: embedding_map(store, "ecg", "nsrr_age", ax),
         ):

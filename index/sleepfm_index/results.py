@@ -30,14 +30,35 @@ class Result:
         return int(self.table.num_rows)
 
     def to_arrow(self) -> pa.Table:
-        """Return the rows as a pyarrow Table."""
+        """Return the rows as a pyarrow Table.
+
+        Returns
+        -------
+        pyarrow.Table
+        """
         return self.table
 
     def to_pandas(self) -> pd.DataFrame:
-        """Convert the rows to a pandas DataFrame (needs pandas)."""
+        """Convert the rows to a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
         return self.table.to_pandas()
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """Convert the rows to a list of dicts."""
+        """Convert the rows to Python objects.
+
+        Returns
+        -------
+        list of dict
+            One per row.
+        """
         rows: list[dict[str, Any]] = self.table.to_pylist()
         return rows

@@ -30,7 +30,7 @@ _weights: dict[str, Weights] = {}
 
 
 class Work(WorkerPlugin):  # type: ignore[misc]
-    """What all tasks of a build share, sent once to each worker when it joins.
+    """The plan that all tasks of a build share, sent once to each worker when it joins.
 
     It contains the hash of the weights only; a process fetches the weights from the staging.
 

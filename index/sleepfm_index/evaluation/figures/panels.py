@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import plots
+from sleepfm_index.evaluation.figures.hypnograms import hypnodensity, hypnogram
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 
 if TYPE_CHECKING:
@@ -153,8 +155,8 @@ def night(
 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    plots.hypnogram(start_s, stages, above, clip_seconds=clip_seconds)
-    plots.hypnodensity(predicted_s, made, classes, below, clip_seconds=clip_seconds)
+    hypnogram(start_s, stages, above, clip_seconds=clip_seconds)
+    hypnodensity(predicted_s, made, classes, below, clip_seconds=clip_seconds)
     above.set(xlabel="", title="scored")
     below.set(title="predicted")
     first: Axes = above
@@ -184,7 +186,7 @@ def draw_few_shot(result: Result, path: str | Path) -> Path:
     measure = "auroc" if "auroc" in result.table.column_names else "mae"
     if not any(row[measure] is not None for row in result.to_pylist()):
         raise QueryError("there is no learning curve to draw: no draw of subjects could be fitted")
-    return plots.save(plots.few_shot_curve(result, measure), path)
+    return plots.save(few_shot_curve(result, measure), path)
 
 
 def _predicted_over_true(made: Predictions, ax: Axes) -> None:

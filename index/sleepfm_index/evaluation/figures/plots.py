@@ -6,7 +6,6 @@ Figures are made without pyplot, so no global state changes and no display is ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +32,6 @@ STAGE_COLOURS: Final = {
 }
 """Colours of Okabe and Ito, distinguishable for most colour-blind readers; N3 is a darker blue."""
 _MODALITY_COLOURS: Final = {"bas": "#0072b2", "ecg": "#d55e00", "resp": "#009e73"}
-_HEIGHT: Final = {"N3": 0, "N2": 1, "N1": 2, "R": 3, "W": 4}
 
 
 def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axes:
@@ -293,114 +291,6 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="probability of the predicted class", ylabel="observed accuracy", xlim=(0, 1.02))
     ax.set(ylim=(-0.02, 1.02), title="calibration (clips per point)")
     ax.legend(loc="upper left")
-    return ax
-
-
-def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = None) -> Axes:
-    """Draw a measure over the number of training subjects; bands are 2.5 to 97.5 % of the draws.
-
-    Parameters
-    ----------
-    result : Result
-        As from :func:`~sleepfm_index.evaluation.models.few_shot.few_shot`.
-    measure : {"auroc", "mae"}
-        A column of the table.
-    ax : matplotlib.axes.Axes, optional
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    ax = axes(ax)
-    rows = [row for row in result.to_pylist() if row[measure] is not None]
-    for features in dict.fromkeys(row["features"] for row in rows):
-        own = [row for row in rows if row["features"] == features]
-        shots = [row["shots"] for row in own]
-        (line,) = ax.plot(shots, [row[measure] for row in own], "o-", label=features)
-        low, high = ([row[f"{measure}_{end}"] for row in own] for end in ("low", "high"))
-        ax.fill_between(shots, low, high, alpha=0.15, color=line.get_color())
-    ticks = sorted({row["shots"] for row in rows})
-    ax.set(xlabel="training subjects (n)", ylabel=f"macro {measure.upper()}", xscale="log")
-    ax.set_title("bands: 2.5 to 97.5 % of the draws of subjects", fontsize="small")
-    ax.set_xticks(ticks, [str(t) for t in ticks], minor=False)
-    ax.minorticks_off()
-    ax.legend()
-    return ax
-
-
-def hypnogram(
-    start_s: NDArray[np.float64],
-    stages: Sequence[str],
-    ax: Axes | None = None,
-    *,
-    clip_seconds: float = 30.0,
-) -> Axes:
-    """Draw the stages of a night over time; unscored clips are blank and REM is marked.
-
-    Parameters
-    ----------
-    start_s : ndarray of float64, shape [n]
-        Offset of each clip, in seconds.
-    stages : sequence of str, length n
-        Stage of each clip.
-    ax : matplotlib.axes.Axes, optional
-    clip_seconds : float
-        Length of a clip, in seconds.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    ax = axes(ax, 8.0, 2.2)
-    height = np.array([_HEIGHT.get(stage, np.nan) for stage in stages])
-    hours = start_s / 3600
-    edges = np.append(hours, hours[-1] + clip_seconds / 3600)
-    ax.stairs(height, edges, baseline=None, color="0.2", linewidth=1.0)
-    rem = np.array(stages) == "R"
-    width = clip_seconds / 3600
-    ax.bar(hours[rem], 0.25, width, 2.9, align="edge", color=STAGE_COLOURS["R"])
-    ax.set_yticks(list(_HEIGHT.values()), list(_HEIGHT))
-    ax.set(xlabel="time from start of recording (h)", ylabel="stage", ylim=(-0.4, 4.4))
-    ax.set_xlim(edges[0], edges[-1])
-    return ax
-
-
-def hypnodensity(
-    start_s: NDArray[np.float64],
-    probabilities: NDArray[np.float64],
-    classes: Sequence[str],
-    ax: Axes | None = None,
-    *,
-    clip_seconds: float = 30.0,
-) -> Axes:
-    """Draw the stacked probabilities of the stages over the time of a night.
-
-    Parameters
-    ----------
-    start_s : ndarray of float64, shape [n]
-        Offset of each clip, in seconds.
-    probabilities : ndarray of float64, shape [n, classes]
-        Each row sums to 1.
-    classes : sequence of str
-        Stages, in the order of the probabilities.
-    ax : matplotlib.axes.Axes, optional
-    clip_seconds : float
-        Length of a clip, in seconds.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    ax = axes(ax, 8.0, 2.2)
-    hours = np.append(start_s, start_s[-1] + clip_seconds) / 3600
-    upto = np.zeros(len(start_s))
-    for code, name in enumerate(classes):
-        over = upto + probabilities[:, code]
-        ax.stairs(over, hours, baseline=upto, fill=True, color=STAGE_COLOURS.get(name), label=name)
-        upto = over
-    ax.set(xlabel="time from start of recording (h)", ylabel="probability", ylim=(0, 1))
-    ax.set_xlim(hours[0], hours[-1])
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return ax
 
 

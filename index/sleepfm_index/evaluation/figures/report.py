@@ -16,8 +16,9 @@ import numpy as np
 
 from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.figures import panels, plots
+from sleepfm_index.evaluation.figures import panels
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 from sleepfm_index.evaluation.models.few_shot import few_shot
@@ -267,7 +268,7 @@ def _few_shot(page: _Page, store: Reader, seed: int) -> None:
     page.command("probe", "--label", "stage", *words, "--seed", str(seed))
     result = few_shot(store, "stage", shots, repeats=5, folds=folds, recipe=Recipe(seed=seed))
     page.text(result.note)
-    page.figure(plots.few_shot_curve(result), "few-shot curve")
+    page.figure(few_shot_curve(result), "few-shot curve")
 
 
 def _strips(page: _Page, store: Reader) -> None:

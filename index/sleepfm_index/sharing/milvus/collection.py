@@ -312,6 +312,10 @@ class Collection:
 def milvus_errors() -> Iterator[None]:
     """Convert exceptions of Milvus to one-line errors in a ``with`` block.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     StoreError
