@@ -71,8 +71,8 @@ class Classifier:
 
         Raises
         ------
-        WeightsError
-            If it cannot be written.
+        OutputError
+            If the file cannot be written.
         """
         from safetensors.numpy import save
 

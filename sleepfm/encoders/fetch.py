@@ -90,6 +90,8 @@ def fetch(name: str, *, url: str | None = None, blob: str | None = None) -> Path
     ------
     WeightsError
         If the name is unknown, the download fails, or the hash differs.
+    OutputError
+        If the cache cannot be written.
     """
     import pooch
 
@@ -142,6 +144,8 @@ def import_weights(source: str | os.PathLike[str], name: str | None = None) -> W
     ------
     WeightsError
         If they cannot be loaded, or other weights have this name.
+    OutputError
+        If the cache cannot be written.
     """
     weights = load_weights(source)
     chosen = name or weights.name

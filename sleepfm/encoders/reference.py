@@ -27,7 +27,7 @@ from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.encoders.cache import cache_folder
 from sleepfm.encoders.weights import Weights
-from sleepfm.errors import WeightsError
+from sleepfm.errors import OutputError
 from sleepfm.modality import Modality
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def reference(weights: Weights) -> Reference:
     arrays["clips_per_cpu_s"] = np.array([made.clips_per_cpu_s])
     np.savez(content, allow_pickle=False, **arrays)
     digest = hashlib.sha256(content.getvalue()).digest()
-    with contextlib.suppress(WeightsError):  # a cache that cannot be written costs time only
+    with contextlib.suppress(OutputError):  # a cache that cannot be written costs time only
         write_bytes(path, digest + content.getvalue())
     return made
 

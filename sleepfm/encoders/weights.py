@@ -149,7 +149,7 @@ class Weights:
 
         Raises
         ------
-        WeightsError
+        OutputError
             If the file cannot be written.
         """
         return write_bytes(Path(path), self.to_bytes())
