@@ -38,7 +38,7 @@ def main() -> None:
     from sleepfm_index.search.index_format import CODES, PACKED, Kind
     from sleepfm_index.search.ivf import InvertedFile
     from sleepfm_index.storage.paths import INDEXES
-    from sleepfm_index.storage.vectors import widen
+    from sleepfm_index.storage.vector_format import widen
 
     threads.use(1)
     drawn = Embeddings()

@@ -24,7 +24,7 @@ from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import Manifest, read_manifest
 from sleepfm_index.storage.metadata import Metadata
 from sleepfm_index.storage.row_cache import ClipRows
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.vectors import Vectors
 
 
@@ -195,5 +195,5 @@ class _Opened:
 
     def _open_index(self, target: str) -> InvertedFile:
         (entry,) = (i for i in self._manifest.indexes if i.target == target)
-        with held(self._path, self._manifest):
+        with snapshot_guard(self._path, self._manifest):
             return InvertedFile.open(self._path, entry)

@@ -6,7 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import Modality
 
 OTHERS: Final = "others"
 """As a target: the mean of the clip's other unit vectors, not renormalised."""
@@ -68,9 +68,6 @@ RECORDING_COLUMNS: Final = pa.schema(
     ]
 )
 """How each recording was read. ``slots``: slot name to ``"tier: channel"``."""
-
-VECTOR: Final = pa.list_(pa.float16(), EMBEDDING_DIM)
-"""One row of a vector file: a unit vector; all zero where the clip lacks the modality."""
 
 
 def target_name(modality: Modality, to: str) -> str:

@@ -30,6 +30,7 @@ from sleepfm_index.storage.segments import (
     vector_file,
     write_segment,
 )
+from sleepfm_index.storage.vector_format import STORED, Stored
 from sleepfm_index.storage.writer import Writer
 
 SEGMENT_CLIPS: Final = 1_000_000
@@ -80,13 +81,13 @@ def compact(
             # A full disk is not filled further by what came of the attempt. What counts is the
             # manifest on the disk: a commit may fail after it was published.
             with contextlib.suppress(FormatError, OSError):
-                snapshots.sweep(
+                snapshots.remove_orphans(
                     path, [before, read_manifest(path), *snapshots.kept_manifests(path)]
                 )
             raise
-        snapshots.forget(path, keep_snapshots, writer.manifest.snapshot)
+        snapshots.expire_snapshots(path, keep_snapshots, writer.manifest.snapshot)
         kept = [writer.manifest, *snapshots.kept_manifests(path)]
-        freed = snapshots.sweep(path, kept)
+        freed = snapshots.remove_orphans(path, kept)
         _forget_files(path, kept)
     removed = sum(s.rows for s in before.segments) - writer.manifest.rows
     return Compaction(len(before.segments), len(writer.manifest.segments), removed, freed)
@@ -159,7 +160,7 @@ def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
     return [write_segment(store, data, clip_ids[live], manifest.snapshot + 1, sources)]
 
 
-class _Merged(Mapping[Modality, NDArray[np.float16]]):
+class _Merged(Mapping[Modality, Stored]):
     """The vectors that stay, gathered for one modality when it is its turn to be written."""
 
     def __init__(self, store: Path, group: list[SegmentEntry], live: NDArray[np.bool_]) -> None:
@@ -168,8 +169,8 @@ class _Merged(Mapping[Modality, NDArray[np.float16]]):
         self._live = live
         self._there = [m for m in Modality if any(vector_file(m) in s.files for s in group)]
 
-    def __getitem__(self, modality: Modality) -> NDArray[np.float16]:
-        gathered = np.empty((int(self._live.sum()), EMBEDDING_DIM), np.float16)
+    def __getitem__(self, modality: Modality) -> Stored:
+        gathered = np.empty((int(self._live.sum()), EMBEDDING_DIM), STORED)
         row = at = 0
         for segment in self._group:
             keep = self._live[row : row + segment.rows]

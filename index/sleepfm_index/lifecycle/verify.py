@@ -38,11 +38,10 @@ from sleepfm_index.storage.segments import (
     map_vectors,
     read_table,
 )
+from sleepfm_index.storage.vector_format import NORM_TOLERANCE, widen
 from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
 
-NORM_TOLERANCE: Final = 1e-3
-"""A unit vector of float16 is off by at most 2^-11 a component, so 4.9e-4 in length."""
 _BLOCK: Final = 1 << 15
 
 What = Literal["damaged", "cache", "leftover"]
@@ -128,7 +127,7 @@ def _read(store: Path) -> Manifest:
     try:
         return read_manifest(store)
     except FormatError as error:
-        known = snapshots.numbers(store)
+        known = snapshots.snapshot_ids(store)
         if not known:
             raise
         raise FormatError(
@@ -190,7 +189,7 @@ class _Check:
                 self._entries(index)
 
     def history(self) -> None:
-        for number in snapshots.numbers(self._store):
+        for number in snapshots.snapshot_ids(self._store):
             name = snapshots.file_name(number)
             with self._noting(name, "leftover"):
                 earlier = read_manifest(self._store, name)
@@ -204,7 +203,7 @@ class _Check:
         known = {
             paths.SEGMENTS: folders.union(*(m.names[0] for m in kept)),
             paths.INDEXES: files.union(*(m.names[1] for m in kept)),
-            paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.numbers(self._store)},
+            paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.snapshot_ids(self._store)},
             ".": {
                 paths.MANIFEST,
                 paths.LOCK,
@@ -258,7 +257,7 @@ class _Check:
         vectors = map_vectors(self._store, segment, modality)
         for start in range(0, segment.rows, _BLOCK):
             rows = slice(start, start + _BLOCK)
-            lengths = np.linalg.norm(vectors[rows].astype(np.float32), axis=1)
+            lengths = np.linalg.norm(widen(vectors[rows]), axis=1)
             if np.any(lengths[~there[rows]] != 0):
                 raise FormatError(f"clips without {modality} have {modality} vectors")
             if not np.all(np.abs(lengths[there[rows]] - 1) < NORM_TOLERANCE):

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.reader import Reader
-from sleepfm_index.schema import VECTOR
 from sleepfm_index.sharing.clip_batches import ClipBlock, clip_blocks, clips_schema
 from sleepfm_index.sharing.deidentify import Pseudonyms, deidentified, kept
-from sleepfm_index.storage import private
+from sleepfm_index.storage import private, vector_format
 from sleepfm_index.storage.files import Sink, publish_file
+from sleepfm_index.storage.vector_format import Stored
 
 FORMATS: Final = ("parquet", "lance")
 
@@ -92,7 +92,10 @@ class _Rows:
         self._clip_ids = clip_ids
         self._names = Pseudonyms(private.key(store.path)) if hide else None
         columns = clips_schema(store)
-        fields = [*(kept(columns) if hide else columns), *(pa.field(m, VECTOR) for m in Modality)]
+        fields = [
+            *(kept(columns) if hide else columns),
+            *(pa.field(m, vector_format.ARROW) for m in Modality),
+        ]
         self.schema = pa.schema(fields, metadata=_origin(store, hide))
         self.written = 0
 
@@ -116,13 +119,9 @@ class _Rows:
         )
 
 
-def _lists(vectors: NDArray[np.float16]) -> pa.Array:
+def _lists(vectors: Stored) -> pa.Array:
     """Vectors as an Arrow column; a zero row, which stands for none, becomes null."""
-    missing = ~vectors.any(axis=1)
-    values = pa.Array.from_buffers(
-        pa.float16(), vectors.size, [None, pa.py_buffer(np.ascontiguousarray(vectors))]
-    )
-    return pa.FixedSizeListArray.from_arrays(values, type=VECTOR, mask=pa.array(missing))
+    return vector_format.as_arrow(vectors, pa.array(~vector_format.present(vectors)))
 
 
 def _origin(store: Reader, hide: bool) -> dict[str, str]:
@@ -139,7 +138,7 @@ def _origin(store: Reader, hide: bool) -> dict[str, str]:
 
 
 def _write_parquet(path: Path, rows: _Rows) -> None:
-    columns = [f.name for f in rows.schema if f.type != VECTOR]
+    columns = [f.name for f in rows.schema if f.type != vector_format.ARROW]
 
     def write(sink: Sink) -> None:
         # Half floats of a unit vector hardly compress: the time is better spent elsewhere.

@@ -19,7 +19,7 @@ from sleepfm_index.storage import paths
 from sleepfm_index.storage.manifest import Manifest, as_ranges
 from sleepfm_index.storage.quoting import quote_name, quote_text
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
 
 TIME_LIMIT_S: Final = 300.0
 MEMORY_LIMIT: Final = "4GB"
@@ -49,14 +49,14 @@ class Metadata:
         if threads:
             config["threads"] = threads
         self._store, self._manifest = store, manifest
-        with held(store, manifest):
+        with snapshot_guard(store, manifest):
             tables = {
                 view: [str(check_table(store, s, file)) for s in manifest.segments]
                 for view, (file, _) in _VIEWS.items()
             }
         self._connection = duckdb.connect(":memory:", config=config)
         try:
-            with held(store, manifest):
+            with snapshot_guard(store, manifest):
                 _hide_deleted(self._connection, manifest)
                 _create_views(self._connection, manifest, tables)
         except duckdb.Error as error:
@@ -139,7 +139,7 @@ class Metadata:
         stop.daemon = True
         stop.start()
         try:
-            with held(self._store, self._manifest):
+            with snapshot_guard(self._store, self._manifest):
                 yield cursor
         except duckdb.InterruptException:
             raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None

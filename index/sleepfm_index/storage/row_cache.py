@@ -31,7 +31,7 @@ from sleepfm_index.storage.files import Sink, check_plain, publish_file
 from sleepfm_index.storage.manifest import IndexEntry, Manifest, as_ranges
 from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
 from sleepfm_index.storage.segments import CLIPS, read_table
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
 
 KIND: Final = "clip-rows"
 TARGET: Final = "clips"
@@ -142,7 +142,7 @@ class ClipRows:
             yield ids, batch.column(column)
         for segment in self._manifest.segments:
             if segment.id not in entry.segments:
-                with held(self._store, self._manifest):
+                with snapshot_guard(self._store, self._manifest):
                     table = read_table(self._store, segment, CLIPS, ["clip_id", column])
                 yield numpy_of(table["clip_id"]), table[column].combine_chunks()
 

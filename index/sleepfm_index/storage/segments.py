@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index.errors import FormatError
-from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS, VECTOR
-from sleepfm_index.storage import paths
+from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS
+from sleepfm_index.storage import paths, vector_format
 from sleepfm_index.storage.files import NewFolder, Sink, check_plain, publish_folder
 from sleepfm_index.storage.manifest import SegmentEntry
+from sleepfm_index.storage.vector_format import Stored
 
 CLIPS: Final = "clips.parquet"
 EVENTS: Final = "events.parquet"
 RECORDINGS: Final = "recordings.parquet"
 TABLES: Final = (CLIPS, EVENTS, RECORDINGS)
 
-_VECTORS: Final = pa.schema([("vector", VECTOR)])
+_VECTORS: Final = pa.schema([("vector", vector_format.ARROW)])
 ROW_GROUP: Final = 16_384
 """Rows. A clip's metadata costs the decoding of its group: groups of 122,880 rows cost 3.5 times as
 much an answer, and a full scan is no faster (benchmarks/rows.py)."""
@@ -53,7 +54,7 @@ class SegmentData:
     clips: pa.Table
     events: pa.Table
     recordings: pa.Table
-    vectors: Mapping[Modality, NDArray[np.float16]]
+    vectors: Mapping[Modality, Stored]
 
 
 def vector_file(modality: Modality) -> str:
@@ -110,17 +111,14 @@ def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
     return tuple(sorted(f"{f.name}:{f.type}" for f in schema if f.name not in known))
 
 
-def write_vectors(sink: Sink, vectors: NDArray[np.float16]) -> None:
-    """Write float16 [n, 512] as one uncompressed Arrow record batch, so it can be mapped."""
-    flat = np.ascontiguousarray(vectors, np.float16).reshape(-1)
-    values = pa.Array.from_buffers(pa.float16(), flat.size, [None, pa.py_buffer(flat)])
-    column = pa.Array.from_buffers(VECTOR, len(vectors), [None], children=[values])
-    batch = pa.record_batch([column], schema=_VECTORS)
+def write_vectors(sink: Sink, vectors: Stored) -> None:
+    """Write vectors, float16 [n, 512], as one uncompressed Arrow record batch, to be mapped."""
+    batch = pa.record_batch([vector_format.as_arrow(vectors)], schema=_VECTORS)
     with pa.ipc.new_file(sink, _VECTORS) as writer:
         writer.write_batch(batch)
 
 
-def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArray[np.float16]:
+def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> Stored:
     """Memory-map the vectors of one segment, shape [rows, 512], float16, read-only.
 
     A modality that no clip of the segment has gives zero rows without a file.
@@ -132,7 +130,7 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArr
     """
     name = vector_file(modality)
     if name not in segment.files:
-        return np.broadcast_to(np.zeros(1, np.float16), (segment.rows, EMBEDDING_DIM))
+        return vector_format.absent_rows(segment.rows)
     path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
@@ -145,9 +143,7 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArr
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
     if len(values) != segment.rows * EMBEDDING_DIM:
         raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
-    # From the buffer, because Array.to_numpy imports pandas where there is one.
-    flat = np.frombuffer(values.buffers()[1], np.float16, len(values), 2 * values.offset)
-    return flat.reshape(segment.rows, EMBEDDING_DIM)
+    return vector_format.of_arrow(values, segment.rows)
 
 
 def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:

@@ -21,15 +21,15 @@ KEPT: Final = 10
 """How many earlier manifests a commit leaves."""
 
 
-def remember(store: Path, snapshot: int) -> None:
+def archive_manifest(store: Path, snapshot: int) -> None:
     """Keep the manifest that is about to be replaced."""
     make_folder(store / paths.SNAPSHOTS)
     keep_as(store / paths.MANIFEST, store / file_name(snapshot))
 
 
-def forget(store: Path, keep: int, current: int) -> None:
+def expire_snapshots(store: Path, keep: int, current: int) -> None:
     """Remove all but the last ``keep`` manifests before the current one."""
-    known = numbers(store)
+    known = snapshot_ids(store)
     earlier = [n for n in known if n < current]
     kept = earlier[max(0, len(earlier) - keep) :]
     gone = [n for n in known if n not in kept]
@@ -39,7 +39,7 @@ def forget(store: Path, keep: int, current: int) -> None:
         sync_folder(store / paths.SNAPSHOTS)
 
 
-def numbers(store: Path) -> list[int]:
+def snapshot_ids(store: Path) -> list[int]:
     """Numbers of the earlier snapshots that are kept, ascending."""
     names = (p.name.removesuffix(".json") for p in (store / paths.SNAPSHOTS).glob("*.json"))
     return sorted(int(name) for name in names if name.isdecimal())
@@ -53,7 +53,7 @@ def file_name(snapshot: int) -> str:
 def kept_manifests(store: Path) -> list[Manifest]:
     """Every earlier manifest that is kept and can be read."""
     found = []
-    for number in numbers(store):
+    for number in snapshot_ids(store):
         try:
             found.append(read_manifest(store, file_name(number)))
         except FormatError:
@@ -74,8 +74,8 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     FormatError
         If files that it names are gone or of another size.
     """
-    if snapshot not in numbers(store):
-        known = ", ".join(map(str, numbers(store))) or "none"
+    if snapshot not in snapshot_ids(store):
+        known = ", ".join(map(str, snapshot_ids(store))) or "none"
         raise QueryError(f"no snapshot {snapshot} is kept; those that are: {known}")
     earlier = read_manifest(store, file_name(snapshot))
     if earlier.uuid != current.uuid:
@@ -93,7 +93,7 @@ def check_segments(store: Path, manifest: Manifest) -> None:
             check_plain(store, paths.SEGMENTS, segment.id, name, size=entry.bytes)
 
 
-def sweep(store: Path, kept: Iterable[Manifest]) -> int:
+def remove_orphans(store: Path, kept: Iterable[Manifest]) -> int:
     """Remove every segment and index that no kept manifest names; give the bytes freed.
 
     Only a writer that holds the lock may call this: what another is writing has no name yet.
@@ -112,7 +112,7 @@ def sweep(store: Path, kept: Iterable[Manifest]) -> int:
 
 
 @contextmanager
-def held(store: Path, manifest: Manifest) -> Iterator[None]:
+def snapshot_guard(store: Path, manifest: Manifest) -> Iterator[None]:
     """Say that the snapshot is gone, where that is why a file of it cannot be read.
 
     Raises

@@ -15,22 +15,19 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.schema import target_parts
+from sleepfm_index.storage import vector_format
 from sleepfm_index.storage.manifest import Manifest, as_ranges
 from sleepfm_index.storage.readahead import prefetch
 from sleepfm_index.storage.segments import CLIPS, map_vectors, read_table
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
+from sleepfm_index.storage.vector_format import Stored
 
 _BLOCK: Final = 1 << 13
 """Rows read at once where a whole segment is: 16 MB as float32, which a cache holds."""
-_ROW_BYTES: Final = 2 * EMBEDDING_DIM
 _IN_MEMORY_S: Final = 6e-6
 """A vector that took longer, asking included, was not in the page cache: there it takes two."""
 _TRUSTED: Final = 16
 """So many times in a row all were in the page cache; then they are read without asking."""
-_WIDENED: Final = 512
-"""Rows widened at once, so that the passes over them stay in the second cache."""
-_SIGN_AND_BITS: Final = np.int32(~0x70000000)
-_REBASE: Final = np.float32(2.0**112)
 
 
 class Vectors:
@@ -83,7 +80,8 @@ class Vectors:
         rows = range(0, self._by_name[name].rows, _BLOCK)
         mapped = [self._mapped(name, m) for m in target_parts(target)]
         there = [
-            np.logical_or.reduce([_there(part[at : at + _BLOCK]) for part in mapped]) for at in rows
+            np.logical_or.reduce([vector_format.present(part[at : at + _BLOCK]) for part in mapped])
+            for at in rows
         ]
         return self._ids(name).of_rows(np.flatnonzero(np.concatenate(there)))
 
@@ -135,7 +133,7 @@ class Vectors:
             mapped = [self._mapped(segment.id, m) for m in target_parts(target)]
             for start in range(0, len(own), _BLOCK):
                 some = own[start : start + _BLOCK]
-                there = np.logical_or.reduce([_there(part[some]) for part in mapped])
+                there = np.logical_or.reduce([vector_format.present(part[some]) for part in mapped])
                 found.append(self._ids(segment.id).of_rows(some[there]))
         ids = np.concatenate(found)
         return ids[self._manifest.live(ids)]
@@ -163,7 +161,7 @@ class Vectors:
             If a clip id is not in the snapshot.
         """
         names = target_parts(target)
-        parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), np.float16) for _ in names]
+        parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), vector_format.STORED) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1
         places = []
         ask = ahead and self._at_once < _TRUSTED
@@ -175,7 +173,9 @@ class Vectors:
                 mapped = self._mapped(self._segments[at].id, modality)
                 places.append((part, chosen, mapped, rows))
                 if ask and mapped.flags.c_contiguous:  # it is not where there is no file
-                    prefetch(mapped, rows * _ROW_BYTES, (rows + 1) * _ROW_BYTES)
+                    prefetch(
+                        mapped, rows * vector_format.ROW_BYTES, (rows + 1) * vector_format.ROW_BYTES
+                    )
         for part, chosen, mapped, rows in places:
             part[chosen] = mapped[rows]
         if ahead:
@@ -189,15 +189,15 @@ class Vectors:
             raise QueryError(f"no clip {clip_ids[0]} in this store")
         return rows
 
-    def _map(self, name: str, modality: Modality) -> NDArray[np.float16]:
-        with held(self._store, self._manifest):
+    def _map(self, name: str, modality: Modality) -> Stored:
+        with snapshot_guard(self._store, self._manifest):
             return map_vectors(self._store, self._by_name[name], modality)
 
     def _read_ids(self, name: str) -> ClipIds:
         entry = self._by_name[name]
         if entry.rows == entry.last_clip_id - entry.first_clip_id + 1:
             return ClipIds.of_runs([(entry.first_clip_id, entry.last_clip_id)])
-        with held(self._store, self._manifest):
+        with snapshot_guard(self._store, self._manifest):
             table = read_table(self._store, entry, CLIPS, ["clip_id"])
         return ClipIds.of_runs(as_ranges(table["clip_id"].to_numpy()))
 
@@ -253,35 +253,17 @@ class ClipIds:
         return rows if known else None
 
 
-def widen(halves: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Turn float16 into float32 by shifts, four times as fast as ``astype``.
-
-    A half's exponent and mantissa, 13 bits to the left, are a float's but for the bias of the
-    exponent, which one product mends, subnormal numbers included. Infinities and NaN, which no
-    stored vector holds, become finite.
-    """
-    wide = np.empty(halves.shape, np.float32)
-    bits, narrow = wide.view(np.int32), halves.view(np.int16)
-    for start in range(0, len(halves), _WIDENED):
-        rows = slice(start, start + _WIDENED)
-        # the sign was carried through the bits between it and the exponent; they are cleared
-        np.left_shift(narrow[rows], 13, out=bits[rows], dtype=np.int32)
-        np.bitwise_and(bits[rows], _SIGN_AND_BITS, out=bits[rows])
-        np.multiply(wide[rows], _REBASE, out=wide[rows])
-    return wide
-
-
 def _combine(
-    parts: list[NDArray[np.float16]],
+    parts: list[Stored],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Mean of the parts that are there (a zero row is not), not renormalised."""
-    total, present = widen(parts[0]), _there(parts[0])
+    total, present = vector_format.widen(parts[0]), vector_format.present(parts[0])
     if len(parts) == 1:
         return total, present
     count = present.astype(np.float32)
     for part in parts[1:]:
-        there = _there(part)
-        total += widen(part)
+        there = vector_format.present(part)
+        total += vector_format.widen(part)
         count += there
         present = present | there
     if np.all(count == len(parts)):
@@ -289,10 +271,3 @@ def _combine(
     else:
         total /= np.maximum(count, 1.0)[:, None]
     return total, present
-
-
-def _there(halves: NDArray[np.float16]) -> NDArray[np.bool_]:
-    """Which rows are not zero: four numbers at a time, by their bits."""
-    if halves.strides[-1] != halves.itemsize:  # zero rows without a file
-        return np.zeros(len(halves), bool)
-    return np.asarray(np.bitwise_or.reduce(halves.view(np.uint64), axis=1) != 0)
