@@ -357,7 +357,7 @@ def recall(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         found = store.find("bas", vectors, 10)
         pairs = list(zip(exact.hits, found.hits, strict=True))
         shares = np.array([np.isin(a, b).mean() for (a, _), (b, _) in pairs])
-        return {"recall_at_10": clustered(shares, 10), "queries": len(clips), "note": found.how}
+        return {"recall_at_10": clustered(shares, 10), "queries": len(clips), "note": found.method}
 
 
 def batch(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
@@ -401,7 +401,7 @@ def filters(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             seconds = timed(work, range(len(clips)))
             exact = store.find("bas", vectors, 10, allowed, exact=True).hits
             found[f"{share:g}"] = {
-                "how": work(0).how,
+                "how": work(0).method,
                 "fewest": min(map(len, hits)),
                 "recall_at_10": float(
                     np.mean([np.isin(a, b).mean() for (a, _), b in zip(exact, hits, strict=True)])

@@ -16,7 +16,7 @@ from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
 from sleepfm_index.errors import FormatError
 from sleepfm_index.schema import TARGETS
-from sleepfm_index.search.index_format import CODES
+from sleepfm_index.search.ivf_format import CODES
 from sleepfm_index.storage.files import fingerprint
 from sleepfm_index.storage.manifest import read_manifest, write_manifest
 from sleepfm_index.storage.segments import SegmentData

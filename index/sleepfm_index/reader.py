@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.results import Result
-from sleepfm_index.runtime.threads import setting, use
+from sleepfm_index.runtime.threads import set_threads, setting
 from sleepfm_index.schema import TARGETS
 from sleepfm_index.search.exact import Hits
-from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.search.kinds import open_index
+from sleepfm_index.search.protocol import VectorIndex
 from sleepfm_index.search.searcher import Found, Searcher
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage import private
@@ -40,7 +41,8 @@ class Reader:
     path : Path
         The store's folder.
     threads : int, optional
-        Threads of DuckDB, FAISS and OpenBLAS; by default ``$SLEEPFM_THREADS``, else all cores.
+        As :func:`sleepfm_index.set_threads` with this number: it holds for the whole process, for
+        stores that are open already too.
 
     Raises
     ------
@@ -51,9 +53,8 @@ class Reader:
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        self._threads = threads or setting()
         if threads:
-            use(threads)
+            set_threads(threads)
         self._opened: dict[int, _Opened] = {}
 
     def __enter__(self) -> Self:
@@ -96,7 +97,7 @@ class Reader:
         # A forked child must not touch its parent's connection: its threads are not there.
         opened = self._opened.get(os.getpid())
         if opened is None:
-            fresh = _Opened(self.path, self.manifest, self._threads)
+            fresh = _Opened(self.path, self.manifest)
             opened = self._opened.setdefault(os.getpid(), fresh)
         return opened
 
@@ -171,10 +172,9 @@ class Reader:
 class _Opened:
     """What one process has open of a store."""
 
-    def __init__(self, path: Path, manifest: Manifest, threads: int | None) -> None:
+    def __init__(self, path: Path, manifest: Manifest) -> None:
         self._path = path
         self._manifest = manifest
-        self._threads = threads
         self._lock = threading.Lock()
         self._metadata: Metadata | None = None
         self.vectors = Vectors(path, manifest)
@@ -185,7 +185,7 @@ class _Opened:
     def metadata(self) -> Metadata:
         with self._lock:
             if self._metadata is None:
-                self._metadata = Metadata(self._path, self._manifest, self._threads)
+                self._metadata = Metadata(self._path, self._manifest, setting())
             return self._metadata
 
     def close(self) -> None:
@@ -193,7 +193,7 @@ class _Opened:
             self._metadata.close()
         self.index.cache_clear()
 
-    def _open_index(self, target: str) -> InvertedFile:
+    def _open_index(self, target: str) -> VectorIndex:
         (entry,) = (i for i in self._manifest.indexes if i.target == target)
         with snapshot_guard(self._path, self._manifest):
-            return InvertedFile.open(self._path, entry)
+            return open_index(self._path, entry)

@@ -36,7 +36,7 @@ from sleepfm_index.building.recording_task import (
     rows_of,
 )
 from sleepfm_index.building.subjects import no_subjects, read_subjects
-from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.dask import Cluster
@@ -199,7 +199,7 @@ def build(
                     outcomes.append(_commit(writer, job, rows, taken))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
-        update_indexes(writer, Asked(watch=tell))
+        update_indexes(writer, IndexRequest(watch=tell))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index.errors import FormatError
 from sleepfm_index.indexing import maintenance
-from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.storage import private, snapshots
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import (
@@ -129,11 +129,9 @@ def _merged(writer: Writer, segment_clips: int) -> Manifest:
     compacted = replace(manifest, segments=tuple(segments), deleted=())
     if compacted == manifest:
         return manifest
-    if not manifest.indexes:
+    if not manifest.caches:
         return compacted  # a store without indexes stays without
-    return replace(
-        compacted, indexes=maintenance.indexes(writer.path, compacted, Asked(only_present=True))
-    )
+    return maintenance.with_caches(writer.path, compacted, IndexRequest(only_present=True))
 
 
 def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:

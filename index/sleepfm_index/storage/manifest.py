@@ -22,13 +22,15 @@ from sleepfm_index.storage.files import FileEntry, publish_file
 FORMAT: Final = "sleepfm-index store"
 FORMAT_VERSION: Final = 1
 INVERTED_LISTS: Final = "inverted-lists"
-FEATURES: Final = frozenset({INVERTED_LISTS})
+INDEX_PARAMETERS: Final = "index-parameters"
+FEATURES: Final = frozenset({INVERTED_LISTS, INDEX_PARAMETERS})
 """Feature flags this version understands; a store with any other is refused."""
 
 _LARGEST: Final = 1 << 28
 """Bytes; 14,000 segments take about 20 MB."""
 _MOST_CLIPS: Final = 1 << 31
 """Clip ids stay below this (two million nights), so a hostile count cannot ask for all memory."""
+_CLIP_ROWS: Final = "clip-rows"
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
@@ -65,22 +67,26 @@ class SegmentEntry:
 
 
 @dataclass(frozen=True)
-class Probing:
+class SearchSetting:
     """How far an index is searched where at least a share of the clips is allowed.
 
     Parameters
     ----------
     share : float
         Of the clips, in 0 to 1. Below the smallest share of an index, search is exact.
-    probes : int
-        Lists that are read.
     depth : int
         Candidates that are scored again from the vectors, for ten answers.
+    parameters : mapping of str to int
+        How far the index itself is searched, in the words of its kind: ``{"probes": 16}``.
     """
 
     share: float
-    probes: int
     depth: int
+    parameters: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as one flat JSON object."""
+        return {"share": self.share, **self.parameters, "depth": self.depth}
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,7 @@ class Recall:
 class IndexEntry:
     """One index file: a cache that can be rebuilt from the vectors of the segments it covers.
 
-    ``probing`` is in order of falling shares; without it the index is not searched.
+    ``settings`` are in order of falling shares; without any, the index is not searched.
     """
 
     target: str
@@ -119,8 +125,24 @@ class IndexEntry:
     rows: int
     segments: tuple[str, ...]
     entry: FileEntry
-    probing: tuple[Probing, ...] = ()
+    settings: tuple[SearchSetting, ...] = ()
     recall: Recall | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON has it, where the settings stand under their first name."""
+        plain = asdict(self)
+        del plain["settings"]
+        return plain | {"probing": [setting.to_json() for setting in self.settings]}
+
+
+@dataclass(frozen=True)
+class RowCacheEntry:
+    """The file with the metadata rows of some segments: a cache (:mod:`.row_cache`)."""
+
+    file: str
+    rows: int
+    segments: tuple[str, ...]
+    entry: FileEntry
 
 
 @dataclass(frozen=True)
@@ -134,6 +156,7 @@ class Manifest:
     next_clip_id: int = 0
     segments: tuple[SegmentEntry, ...] = ()
     indexes: tuple[IndexEntry, ...] = ()
+    row_cache: RowCacheEntry | None = None
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
 
@@ -151,7 +174,11 @@ class Manifest:
     @property
     def features(self) -> tuple[str, ...]:
         """What a program must know to read the store, beyond the format's version."""
-        return (INVERTED_LISTS,) if any(i.kind.startswith("IVF") for i in self.indexes) else ()
+        lists = any(i.kind.startswith("IVF") for i in self.indexes)
+        # Programs that know inverted files alone take a setting without lists for damaged.
+        others = any(set(s.parameters) != {"probes"} for i in self.indexes for s in i.settings)
+        used = {INVERTED_LISTS: lists, INDEX_PARAMETERS: others}
+        return tuple(name for name in used if used[name])
 
     @property
     def stored_ids(self) -> int:
@@ -161,7 +188,12 @@ class Manifest:
     @property
     def names(self) -> tuple[frozenset[str], frozenset[str]]:
         """Folders in ``segments/`` and files in ``indexes/`` that belong to the snapshot."""
-        return frozenset(s.id for s in self.segments), frozenset(i.file for i in self.indexes)
+        return frozenset(s.id for s in self.segments), frozenset(c.file for c in self.caches)
+
+    @property
+    def caches(self) -> tuple[IndexEntry | RowCacheEntry, ...]:
+        """What lies in ``indexes/`` and can be made again from the segments."""
+        return (*self.indexes, *(() if self.row_cache is None else (self.row_cache,)))
 
     def with_segment(self, segment: SegmentEntry) -> Manifest:
         """Give the manifest with one segment more and the clip ids moved on."""
@@ -264,8 +296,10 @@ def _to_text(manifest: Manifest) -> str:
         "next_clip_id": manifest.next_clip_id,
         "deleted": manifest.deleted,
         "withdrawn": manifest.withdrawn,
-        "indexes": [asdict(index) for index in manifest.indexes],
+        "indexes": [index.to_json() for index in manifest.indexes],
     }
+    if manifest.row_cache is not None:
+        plain["row_cache"] = asdict(manifest.row_cache)
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in plain.items()]
     segments = ",\n".join(segment.line for segment in manifest.segments)
     return "{" + ",\n".join([*lines, f'"segments": [\n{segments}\n]']) + "}\n"
@@ -284,11 +318,15 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
             rows=_count(i["rows"]),
             segments=tuple(map(str, i["segments"])),
             entry=_entry(i["entry"]),
-            probing=tuple(_probing(p) for p in i.get("probing", ())),
+            settings=tuple(_setting(p) for p in i.get("probing", ())),
             recall=_recall(i.get("recall")),
         )
         for i in plain["indexes"]
+        if i["kind"] != _CLIP_ROWS
     )
+    # The row cache stood among the indexes before it had a field of its own.
+    earlier = next((i for i in plain["indexes"] if i["kind"] == _CLIP_ROWS), None)
+    cache = plain.get("row_cache") or earlier
     manifest = Manifest(
         uuid=str(plain["uuid"]),
         weights=WeightsIdentity(**plain["weights"]),
@@ -297,6 +335,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         next_clip_id=_count(plain["next_clip_id"]),
         segments=segments,
         indexes=indexes,
+        row_cache=None if cache is None else _row_cache(cache),
         deleted=tuple((_count(a), _count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
     )
@@ -316,8 +355,18 @@ def _segment(plain: Mapping[str, Any]) -> SegmentEntry:
     )
 
 
-def _probing(plain: Mapping[str, Any]) -> Probing:
-    return Probing(_share(plain["share"]), _count(plain["probes"]), _count(plain["depth"]))
+def _setting(plain: Mapping[str, Any]) -> SearchSetting:
+    parameters = {str(k): _count(v) for k, v in plain.items() if k not in ("share", "depth")}
+    return SearchSetting(_share(plain["share"]), _count(plain["depth"]), parameters)
+
+
+def _row_cache(plain: Mapping[str, Any]) -> RowCacheEntry:
+    return RowCacheEntry(
+        file=_safe(plain["file"]),
+        rows=_count(plain["rows"]),
+        segments=tuple(map(str, plain["segments"])),
+        entry=_entry(plain["entry"]),
+    )
 
 
 def _recall(plain: Mapping[str, Any] | None) -> Recall | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,21 +16,23 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.schema import target_parts
 from sleepfm_index.storage import vector_format
 from sleepfm_index.storage.manifest import Manifest, as_ranges
-from sleepfm_index.storage.readahead import prefetch
+from sleepfm_index.storage.readahead import Readahead
 from sleepfm_index.storage.segments import CLIPS, map_vectors, read_table
 from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.vector_format import Stored
 
 _BLOCK: Final = 1 << 13
 """Rows read at once where a whole segment is: 16 MB as float32, which a cache holds."""
-_IN_MEMORY_S: Final = 6e-6
-"""A vector that took longer, asking included, was not in the page cache: there it takes two."""
-_TRUSTED: Final = 16
-"""So many times in a row all were in the page cache; then they are read without asking."""
 
 
 class Vectors:
-    """Vectors of a snapshot; a file is mapped when first asked for, and never read whole."""
+    """Vectors of a snapshot; a file is mapped when first asked for, and never read whole.
+
+    Parameters
+    ----------
+    store : Path
+    manifest : Manifest
+    """
 
     def __init__(self, store: Path, manifest: Manifest) -> None:
         self._store = store
@@ -41,7 +42,7 @@ class Vectors:
         self._by_name = {s.id: s for s in self._segments}
         self._mapped = cache(self._map)
         self._ids = cache(self._read_ids)
-        self._at_once = 0
+        self._readahead = Readahead()
 
     def blocks(
         self,
@@ -53,6 +54,9 @@ class Vectors:
 
         Parameters
         ----------
+        name : str
+            The segment.
+        target : str
         keep : callable, optional
             Says of clip ids which are wanted; the vectors of the others are not read.
 
@@ -76,7 +80,14 @@ class Vectors:
             yield (ids, vectors) if present.all() else (ids[present], vectors[present])
 
     def having(self, name: str, target: str) -> NDArray[np.int64]:
-        """Ids of the clips of one segment that have the target."""
+        """Give the ids of the clips of one segment that have the target.
+
+        Parameters
+        ----------
+        name : str
+            The segment.
+        target : str
+        """
         rows = range(0, self._by_name[name].rows, _BLOCK)
         mapped = [self._mapped(name, m) for m in target_parts(target)]
         there = [
@@ -85,13 +96,19 @@ class Vectors:
         ]
         return self._ids(name).of_rows(np.flatnonzero(np.concatenate(there)))
 
-    def there(self) -> NDArray[np.bool_]:
-        """For every clip id of the store, whether it is a clip that is not deleted."""
+    def known_ids(self, *, deleted: bool = False) -> NDArray[np.bool_]:
+        """Give for every clip id of the store whether it is a clip.
+
+        Parameters
+        ----------
+        deleted : bool
+            Whether deleted clips count that have not been compacted away.
+        """
         known = np.zeros(self._manifest.stored_ids, bool)
         for segment in self._segments:
             for first, last in self._ids(segment.id).runs():
                 known[first : last + 1] = True
-        for first, last in self._manifest.deleted:
+        for first, last in () if deleted else self._manifest.deleted:
             known[first : last + 1] = False
         return known
 
@@ -101,6 +118,12 @@ class Vectors:
         """Clips drawn at random over the whole snapshot, those that have the target.
 
         Every clip has the same chance, whichever segment it lies in.
+
+        Parameters
+        ----------
+        target : str
+        count : int
+        seed : int
 
         Returns
         -------
@@ -145,9 +168,11 @@ class Vectors:
 
         Parameters
         ----------
+        clip_ids : ndarray of int64, shape [n]
+        target : str
         ahead : bool
-            Ask the system for all of them before the first is read, unless the last were all in
-            memory.
+            Ask the system for all of them before the first is read, unless the last reads did not
+            touch the disk (:mod:`.readahead`).
 
         Returns
         -------
@@ -164,8 +189,9 @@ class Vectors:
         parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), vector_format.STORED) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1
         places = []
-        ask = ahead and self._at_once < _TRUSTED
-        start = time.perf_counter()
+        ask = ahead and self._readahead.asking
+        before = self._readahead.begin() if ahead else None
+        width = vector_format.ROW_BYTES
         for at in np.unique(where).tolist():
             chosen = np.flatnonzero(where == at)
             rows = self._rows(at, clip_ids[chosen])
@@ -173,14 +199,10 @@ class Vectors:
                 mapped = self._mapped(self._segments[at].id, modality)
                 places.append((part, chosen, mapped, rows))
                 if ask and mapped.flags.c_contiguous:  # it is not where there is no file
-                    prefetch(
-                        mapped, rows * vector_format.ROW_BYTES, (rows + 1) * vector_format.ROW_BYTES
-                    )
+                    self._readahead.ask(mapped, rows * width, (rows + 1) * width)
         for part, chosen, mapped, rows in places:
             part[chosen] = mapped[rows]
-        if ahead:
-            waited = time.perf_counter() - start > _IN_MEMORY_S * (len(clip_ids) + 20)
-            self._at_once = 0 if waited else self._at_once + 1
+        self._readahead.done(before)
         return _combine(parts)
 
     def _rows(self, at: int, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
