@@ -47,12 +47,13 @@ _FEWEST_LINKS: Final = 4
 _MOST_LINKS: Final = 128
 _MOST_EF: Final = 4096
 """Where more would be needed, comparing every vector is as fast."""
-_DISTANCE_COST: Final = 100
+_DISTANCE_COST: Final = 64
 """To compare a query with one vector costs as much as to read so many codes (protocol.Trial)."""
 
-# Measured on two cores of an AMD EPYC with AVX-512 (docs/scale.md); other machines differ.
-_BUILD_US: Final = 1100.0  # per row and thread, at 32 links and 100,000 rows; grows with the log
-_QUERY_US: Final = 900.0
+# Measured with 20,000 and 100,000 drawn vectors and 32 links (benchmarks/graphs.py); see
+# docs/scale.md. Other machines differ.
+_BUILD_US: Final = 390.0  # per row and thread, of 100,000 rows
+_QUERY_US: Final = 900.0  # recall@10 of 0.99 of 100,000 rows
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,12 @@ class HNSW:
         """
         del sample
         size = rows * (8 + vector_format.ROW_BYTES + 4 + 4 * (2 * self.links + 1))
-        growth = self.links / 32 * np.log10(max(rows, 10)) / 5
+        growth = rows / 100_000
         return Estimate(
-            seconds=float(rows * _BUILD_US * growth / threads / 1e6),
+            seconds=rows * _BUILD_US * growth**0.3 * self.links / 32 / threads / 1e6,
             disk_bytes=size,
             memory_bytes=2 * size + 300_000_000,
-            query_ms=float(_QUERY_US * growth / 1000),
+            query_ms=_QUERY_US * growth**0.5 / 1000,
         )
 
     def describe(self, parameters: Parameters) -> str:
