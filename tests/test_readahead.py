@@ -94,10 +94,10 @@ def test_an_array_in_memory_is_left_alone() -> None:
     assert np.array_equal(array, before)
 
 
-def touch(readahead: Readahead, array: NDArray[np.uint8]) -> bool:
-    """Read a page in every megabyte; give whether the disk was touched."""
+def touch(readahead: Readahead, array: NDArray[np.uint8], at: int = 0) -> bool:
+    """Read one byte; give whether the disk was touched."""
     before, counted = readahead.begin(), module.COUNTERS.disk_reads
-    int(array[:: 1 << 20].sum())
+    int(array[at])
     readahead.done(before)
     return module.COUNTERS.disk_reads > counted
 
@@ -115,7 +115,10 @@ def test_it_asks_until_the_disk_is_left_alone_and_again_when_it_is_read(
         quiet = 0 if touch(readahead, mapped) else quiet + 1
     assert quiet == QUIET_READS
     assert readahead.due(np.array([1, 2, 3])).tolist() == [3]
-    assert touch(readahead, mapped[1 << 19 :]) and readahead.asking  # pages that were not read yet
+    last = PAGES - 1
+    if there(mapped)[last]:
+        pytest.skip("this system reads whole files ahead")
+    assert touch(readahead, mapped, last * mmap.PAGESIZE) and readahead.asking
     assert readahead.due(np.array([1, 2, 3])).tolist() == [1, 2, 3]
 
 

@@ -126,7 +126,7 @@ def test_a_code_does_not_depend_on_threads_or_blocks() -> None:
 def test_what_is_stored_is_what_was_learned() -> None:
     code = learn(low_rank(200, 1), low_rank(50, 2))
     again = TransformCode.of(code.learned)
-    for name in ("reads", "asks", "levels"):
+    for name in ("vector_basis", "query_basis", "codebook"):
         assert np.array_equal(getattr(again, name), getattr(code, name))
     assert code.learned.shape == (transform_coding.LEARNED,)
 
