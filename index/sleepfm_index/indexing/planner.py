@@ -25,7 +25,7 @@ from sleepfm_index.storage.segments import CLIPS, read_table
 RECALL: Final = 0.99
 """The recall@10 that is asked for where nothing else is."""
 EXACT_ROWS: Final = 200_000
-"""Up to as many clips every vector is compared: some 50 ms a query, and no index to keep."""
+"""Up to this many clips every vector is compared: some 50 ms per query, and no index to keep."""
 QUERIES: Final = 600
 """Queries of other modalities by which an index is calibrated."""
 
