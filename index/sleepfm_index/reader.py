@@ -86,11 +86,20 @@ class Reader:
         """All metadata of the given clips, in the given order; unknown ids are left out.
 
         For the few rows of an answer: it needs no SQL where the store has rows that can be mapped.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
         """
         return self._here().clip_rows.rows(clip_ids)
 
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
-        """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs."""
+        """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs.
+
+        Parameters
+        ----------
+        column, value : str
+        """
         return self._here().clip_rows.runs(column, value)
 
     @property
@@ -108,6 +117,10 @@ class Reader:
 
     def sql(self, statement: str) -> Result:
         """Answer a SELECT-like statement over ``clips``, ``events`` and ``recordings``.
+
+        Parameters
+        ----------
+        statement : str
 
         Raises
         ------
@@ -165,6 +178,8 @@ class Reader:
 
         Parameters
         ----------
+        target, queries, k, allowed, exact
+            As in :meth:`search`.
         without : tuple of (first, last)
             Runs of clip ids to leave out, both ends included.
         """

@@ -98,6 +98,12 @@ def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
 
     A segment of at least half the size asked for is large; it is rewritten only if clips of it
     were deleted, and takes no others in unless they fit.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    segment_clips : int
+        Largest segment to make, in clips.
     """
     groups: list[list[SegmentEntry]] = []
     room = 0
@@ -113,7 +119,13 @@ def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
 
 
 def deleted_in(manifest: Manifest, segment: SegmentEntry) -> int:
-    """How many clips of a segment are deleted."""
+    """How many clips of a segment are deleted.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    segment : SegmentEntry
+    """
     first, last = segment.first_clip_id, segment.last_clip_id
     return sum(max(0, min(b, last) - max(a, first) + 1) for a, b in manifest.deleted)
 

@@ -196,7 +196,12 @@ class Manifest:
         return (*self.indexes, *(() if self.row_cache is None else (self.row_cache,)))
 
     def with_segment(self, segment: SegmentEntry) -> Manifest:
-        """Give the manifest with one segment more and the clip ids moved on."""
+        """Give the manifest with one segment more and the clip ids moved on.
+
+        Parameters
+        ----------
+        segment : SegmentEntry
+        """
         return replace(
             self,
             segments=(*self.segments, segment),
@@ -204,7 +209,14 @@ class Manifest:
         )
 
     def without_clips(self, clip_ids: NDArray[np.int64], withdrawn: tuple[str, ...]) -> Manifest:
-        """Give the manifest with clips of the store (ascending ids) and recordings hidden."""
+        """Give the manifest with clips of the store (ascending ids) and recordings hidden.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+        withdrawn : tuple of str
+            Content keys of the recordings.
+        """
         ranges = sorted([*self.deleted, *as_ranges(clip_ids)])
         merged: list[tuple[int, int]] = []
         for first, last in ranges:
@@ -215,7 +227,12 @@ class Manifest:
         return replace(self, deleted=tuple(merged), withdrawn=tuple(keys))
 
     def live(self, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the given clips are not deleted."""
+        """Which of the given clips are not deleted.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+        """
         if not self.deleted:
             return np.ones(len(clip_ids), bool)
         first, last = np.array(self.deleted, np.int64).T
@@ -224,7 +241,13 @@ class Manifest:
 
 
 def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Write ascending ids as ``(first, last)`` runs, both included."""
+    """Write ascending ids as ``(first, last)`` runs, both included.
+
+    Parameters
+    ----------
+    clip_ids : ndarray of int64, shape [n]
+        Ascending.
+    """
     if not len(clip_ids):
         return []
     breaks = np.flatnonzero(np.diff(clip_ids) != 1)
@@ -235,6 +258,12 @@ def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     """Read and check ``manifest.json``, or an earlier one kept under another name.
+
+    Parameters
+    ----------
+    store : Path
+    name : str
+        The file, below the store's folder.
 
     Raises
     ------
@@ -277,7 +306,13 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
 
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
-    """Replace ``manifest.json`` in one step; when it returns, the commit is durable."""
+    """Replace ``manifest.json`` in one step; when it returns, the commit is durable.
+
+    Parameters
+    ----------
+    store : Path
+    manifest : Manifest
+    """
     text = _to_text(manifest)
     publish_file(store / paths.MANIFEST, lambda sink: sink.write(text.encode()))
 

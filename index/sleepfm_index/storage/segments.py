@@ -58,7 +58,12 @@ class SegmentData:
 
 
 def vector_file(modality: Modality) -> str:
-    """Name of a modality's vector file."""
+    """Name of a modality's vector file.
+
+    Parameters
+    ----------
+    modality : Modality
+    """
     return f"{modality}.arrow"
 
 
@@ -106,13 +111,24 @@ def write_segment(
 
 
 def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """Subject columns of a clips table beyond those of the schema, as ``name:type``."""
+    """Subject columns of a clips table beyond those of the schema, as ``name:type``.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    """
     known = {*CLIP_COLUMNS.names, *SUBJECT_COLUMNS.names}
     return tuple(sorted(f"{f.name}:{f.type}" for f in schema if f.name not in known))
 
 
 def write_vectors(sink: Sink, vectors: Stored) -> None:
-    """Write vectors, float16 [n, 512], as one uncompressed Arrow record batch, to be mapped."""
+    """Write vectors, float16 [n, 512], as one uncompressed Arrow record batch, to be mapped.
+
+    Parameters
+    ----------
+    sink : Sink
+    vectors : ndarray of float16, shape [n, 512]
+    """
     batch = pa.record_batch([vector_format.as_arrow(vectors)], schema=_VECTORS)
     with pa.ipc.new_file(sink, _VECTORS) as writer:
         writer.write_batch(batch)
@@ -122,6 +138,12 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> Store
     """Memory-map the vectors of one segment, shape [rows, 512], float16, read-only.
 
     A modality that no clip of the segment has gives zero rows without a file.
+
+    Parameters
+    ----------
+    store : Path
+    segment : SegmentEntry
+    modality : Modality
 
     Raises
     ------
@@ -151,6 +173,13 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
 
     Its size and its footer are read, nothing else.
 
+    Parameters
+    ----------
+    store : Path
+    segment : SegmentEntry
+    name : str
+        Of the file.
+
     Raises
     ------
     FormatError
@@ -176,7 +205,17 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
 def read_table(
     store: Path, segment: SegmentEntry, name: str, columns: list[str] | None = None
 ) -> pa.Table:
-    """Read a table of a segment into memory, after :func:`check_table`."""
+    """Read a table of a segment into memory, after :func:`check_table`.
+
+    Parameters
+    ----------
+    store : Path
+    segment : SegmentEntry
+    name : str
+        Of the file.
+    columns : list of str, optional
+        By default all.
+    """
     path = check_table(store, segment, name)
     try:
         return pq.read_table(path, columns=columns, partitioning=None)

@@ -55,18 +55,33 @@ def expire_snapshots(store: Path, keep: int, current: int) -> None:
 
 
 def snapshot_ids(store: Path) -> list[int]:
-    """Numbers of the earlier snapshots that are kept, ascending."""
+    """Numbers of the earlier snapshots that are kept, ascending.
+
+    Parameters
+    ----------
+    store : Path
+    """
     names = (p.name.removesuffix(".json") for p in (store / paths.SNAPSHOTS).glob("*.json"))
     return sorted(int(name) for name in names if name.isdecimal())
 
 
 def file_name(snapshot: int) -> str:
-    """Where the manifest of an earlier snapshot lies, below the store's folder."""
+    """Where the manifest of an earlier snapshot lies, below the store's folder.
+
+    Parameters
+    ----------
+    snapshot : int
+    """
     return f"{paths.SNAPSHOTS}/{snapshot}.json"
 
 
 def kept_manifests(store: Path) -> list[Manifest]:
-    """Every earlier manifest that is kept and can be read."""
+    """Every earlier manifest that is kept and can be read.
+
+    Parameters
+    ----------
+    store : Path
+    """
     found = []
     for number in snapshot_ids(store):
         try:

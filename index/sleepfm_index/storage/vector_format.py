@@ -110,7 +110,12 @@ def bounded(stored: Stored, most: float) -> bool:
 
 
 def absent_rows(rows: int) -> Stored:
-    """Give zero rows, shape [rows, 512], which take no memory."""
+    """Give zero rows, shape [rows, 512], which take no memory.
+
+    Parameters
+    ----------
+    rows : int
+    """
     return np.broadcast_to(np.zeros(1, STORED), (rows, EMBEDDING_DIM))
 
 

@@ -241,19 +241,34 @@ class ClipIds:
 
     @classmethod
     def of_runs(cls, runs: list[tuple[int, int]]) -> ClipIds:
-        """Take (first, last) runs, both included."""
+        """Take (first, last) runs, both included.
+
+        Parameters
+        ----------
+        runs : list of (first, last)
+        """
         first, last = np.array(runs, np.int64).reshape(-1, 2).T
         return cls(first, np.r_[0, np.cumsum(last - first + 1)])
 
     def at(self, rows: slice) -> NDArray[np.int64]:
-        """Clip ids of a slice of rows."""
+        """Clip ids of a slice of rows.
+
+        Parameters
+        ----------
+        rows : slice
+        """
         start, stop, _ = rows.indices(int(self.row[-1]))
         if len(self.first) == 1:
             return np.arange(self.first[0] + start, self.first[0] + stop, dtype=np.int64)
         return self.of_rows(np.arange(start, stop, dtype=np.int64))
 
     def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Clip ids of some rows."""
+        """Clip ids of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape [n]
+        """
         run = np.searchsorted(self.row, rows, side="right") - 1
         ids: NDArray[np.int64] = self.first[run] + rows - self.row[run]
         return ids
@@ -264,7 +279,12 @@ class ClipIds:
         return list(zip(self.first.tolist(), last.tolist(), strict=True))
 
     def rows(self, clip_ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Rows of clip ids; None if one is not among them."""
+        """Rows of clip ids; None if one is not among them.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+        """
         if len(self.first) == 1:
             rows: NDArray[np.int64] = clip_ids - self.first[0]
             within = not len(rows) or (rows.min() >= 0 and rows.max() < self.row[-1])

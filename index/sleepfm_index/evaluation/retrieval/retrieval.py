@@ -147,7 +147,15 @@ class Facts:
 
     @classmethod
     def of(cls, store: Reader, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
-        """Read what is compared of some clips."""
+        """Read what is compared of some clips.
+
+        Parameters
+        ----------
+        store : Reader
+        clip_ids : ndarray of int64, shape [n]
+        by : str, optional
+            Column to group by.
+        """
         names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
         table = clip_columns(store, clip_ids, names)
         stage, stages = codes(table["stage"])
@@ -175,6 +183,14 @@ def rank_direction(
     """Rank every query of one direction; None where no clip has both sides.
 
     ``passes`` keeps what one direction found out about others of the same clips.
+
+    Parameters
+    ----------
+    store : Reader
+    facts : Facts
+    query, to : str
+    gallery : Gallery
+    passes : Passes, optional
     """
     both = sides_present(store, facts.clip_ids, query, to)
     if not both.any():
@@ -221,7 +237,14 @@ class Passes:
     def of(
         self, query: str, to: str, at: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """Ranks and hits of one direction among some rows; None where a pass would not serve."""
+        """Ranks and hits of one direction among some rows; None where a pass would not serve.
+
+        Parameters
+        ----------
+        query, to : str
+        at : ndarray of int64
+            Rows of the facts.
+        """
         if "+" in query:
             return None
         ids = self._facts.clip_ids[at]
@@ -239,7 +262,14 @@ class Passes:
 def sides_present(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> NDArray[np.bool_]:
-    """Which clips have the query's modalities, all of them, and the target."""
+    """Which clips have the query's modalities, all of them, and the target.
+
+    Parameters
+    ----------
+    store : Reader
+    clip_ids : ndarray of int64, shape [n]
+    query, to : str
+    """
     names = [*query.split("+"), target_name(Modality(query), to) if to == OTHERS else to]
     present = [has(store, clip_ids, name) for name in names]
     return np.asarray(np.logical_and.reduce(present), bool)
@@ -248,7 +278,14 @@ def sides_present(
 def sides(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Vectors of the query and of the target, float32 [n, 512] each."""
+    """Vectors of the query and of the target, float32 [n, 512] each.
+
+    Parameters
+    ----------
+    store : Reader
+    clip_ids : ndarray of int64, shape [n]
+    query, to : str
+    """
     if "+" in query:
         # the two modalities other than the target are what the target calls its others
         queries, _ = store.vectors.of(clip_ids, target_name(Modality(to), OTHERS))
@@ -301,7 +338,12 @@ def _rows(
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each."""
+    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each.
+
+    Parameters
+    ----------
+    ranks : ndarray of int64, shape [n]
+    """
     return {
         **{f"recall_at_{k}": (ranks <= k).astype(np.float64) for k in RECALLS},
         "mrr": 1.0 / ranks,
