@@ -29,7 +29,7 @@ MOST_LETTERS: Final = 40
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{0,15}")
 _COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 # Words and columns of a store that a modality would be taken for.
-_RESERVED: Final = frozenset({"others", "all", "auto", "clips", "clock", "group", "site", "stage"})
+RESERVED: Final = frozenset({"others", "all", "auto", "clips", "clock", "group", "site", "stage"})
 
 
 @dataclass(frozen=True)
@@ -179,10 +179,10 @@ class Contract:
         if not self.slots:
             raise ValueError("a contract needs at least one modality")
         for modality, slots in self.slots.items():
-            if not _NAME.fullmatch(modality) or modality in _RESERVED:
+            if not _NAME.fullmatch(modality) or modality in RESERVED:
                 raise ValueError(
                     f"{modality!r} cannot be a modality: a name is at most 16 lower-case letters "
-                    f"and digits, and none of {', '.join(sorted(_RESERVED))}"
+                    f"and digits, and none of {', '.join(sorted(RESERVED))}"
                 )
             if not 1 <= len(slots) <= MOST_SLOTS:
                 raise ValueError(f"{modality} must have 1 to {MOST_SLOTS} slots")

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sleepfm.clips import Clips
-from sleepfm.contract import ROBUST
+from sleepfm.contract import ROBUST, Contract
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import Event, Scoring
@@ -37,16 +37,22 @@ def target_parts(target: str) -> tuple[str, ...]:
 
 
 def drawn_segment(
-    name: str, n: int, seed: int, *, lacking: float = 0.2, age: float | None = 40.0
+    name: str,
+    n: int,
+    seed: int,
+    *,
+    lacking: float = 0.2,
+    age: float | None = 40.0,
+    contract: Contract = ROBUST,
 ) -> SegmentData:
     """A recording of n clips whose vectors share a latent, a fraction lacking each modality."""
     rng = np.random.default_rng(seed)
     latent = rng.standard_normal((n, 512))
     vectors, filled = {}, {}
-    for modality in ROBUST.modalities:
+    for modality in contract.modalities:
         x = latent + rng.standard_normal((n, 512))
         vectors[modality] = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-        full = np.uint16((1 << len(ROBUST.slots[modality])) - 1)
+        full = np.uint16((1 << len(contract.slots[modality])) - 1)
         filled[modality] = np.where(rng.random(n) < lacking, 0, full).astype(np.uint16)
     start = 30.0 * np.arange(n)
     clips = Clips(
@@ -56,7 +62,7 @@ def drawn_segment(
         raw_stage=("",) * n,
         signals={},
         filled=filled,
-        quality={f"quality_{m}_flat": np.zeros(n, np.float32) for m in ROBUST.modalities},
+        quality={f"quality_{m}_flat": np.zeros(n, np.float32) for m in contract.modalities},
         event_seconds={"hypopnea_s": rng.uniform(0, 30, n).astype(np.float32)},
         events=(Event(12.0, 20.0, "apnea", "obstructive"),),
     )
@@ -65,16 +71,21 @@ def drawn_segment(
     facts = {"nsrr_age": age, "nsrr_sex": "female"}
     cohort = Subjects({name: Subject(f"subject-{name}", "lab", facts)}, SUBJECT_COLUMNS)
     key = hashlib.sha256(f"{name} {seed}".encode()).hexdigest()
-    return segment_rows(key, name, recording, channels, clips, vectors, cohort, ROBUST.modalities)
+    return segment_rows(key, name, recording, channels, clips, vectors, cohort, contract.modalities)
 
 
 def drawn_store(
-    path: Path, sizes: dict[str, int], *, index: bool = True, lacking: float = 0.2
+    path: Path,
+    sizes: dict[str, int],
+    *,
+    index: bool = True,
+    lacking: float = 0.2,
+    contract: Contract = ROBUST,
 ) -> Path:
     """A store with one drawn recording per entry of ``sizes``."""
-    with Writer(path, WEIGHTS, ROBUST) as writer:
+    with Writer(path, WEIGHTS, contract) as writer:
         for seed, (name, n) in enumerate(sizes.items()):
-            writer.append(drawn_segment(name, n, seed, lacking=lacking))
+            writer.append(drawn_segment(name, n, seed, lacking=lacking, contract=contract))
         if index:
             index_all(writer)
     return path
