@@ -10,7 +10,7 @@ import edfio
 import numpy as np
 
 from sleepfm.simulate.hypnogram import EPOCH_S, STAGES
-from sleepfm.simulate.montage import render_montage
+from sleepfm.simulate.montage import LABELS, render_montage
 from sleepfm.simulate.night import Night, Signal
 
 _EVENT_WORDS: Final = ("Hypopnea", "Obstructive apnea", "Central apnea", "Mixed apnea")
@@ -24,7 +24,7 @@ def to_edf(night: Night, lead: str = "II", further: Sequence[str] = ()) -> edfio
     signals = render_montage(night, lead, further)
     hour, rest = divmod(subject.start_s, 3600)
     return edfio.Edf(
-        [_edf_signal(name, signals.pop(name)) for name in list(signals)],
+        [_edf_signal(LABELS.get(name, name), signals.pop(name)) for name in list(signals)],
         patient=edfio.Patient(),
         recording=edfio.Recording(equipment_code="simulated"),
         starttime=datetime.time(hour, rest // 60, rest % 60),

@@ -49,7 +49,7 @@ def further_slots(slots: Sequence[str]) -> tuple[str, ...]:
 def render_montage(
     night: Night, lead: str = "II", further: Sequence[str] = ()
 ) -> dict[str, Signal]:
-    """Signals of a night by channel name, with further channels after those of every night.
+    """Signals of a night by slot, those of every night first.
 
     Parameters
     ----------
@@ -171,5 +171,7 @@ _OTHERS: Final[dict[str, Callable[[Night], Signal]]] = {
     "THERM": _thermistor,
     "SNORE": _snore,
 }
+LABELS: Final = {"ECG2": "ECG V1", "PULSE": "Pleth"}
+"""Names of channels in a file where they are not their slot's."""
 FURTHER: Final = (*_EEG, *_OTHERS)
 """Channels that a night has when asked, by the slot they fill."""
