@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import WEIGHTS, drawn_segment, drawn_store
+from stores import TARGETS, WEIGHTS, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
-from sleepfm_index.schema import TARGETS
 from sleepfm_index.search import kinds
 from sleepfm_index.search.hnsw import HNSW
 from sleepfm_index.search.protocol import Mergeable

@@ -22,7 +22,7 @@ from sleepfm_index.indexing.planner import (
     plan_rows,
     target_rows,
 )
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.schema import check_target
 from sleepfm_index.search import kinds
 from sleepfm_index.search.kinds import EXACT
 from sleepfm_index.search.protocol import SEED, IndexKind, Mergeable, Trained
@@ -106,12 +106,13 @@ def _indexes(store: Path, manifest: Manifest, request: IndexRequest) -> tuple[In
     present = _by_target(manifest)
     models = present if request.as_in is None else _by_target(request.as_in) | present
     for target in request.targets or ():
-        if target not in TARGETS:
-            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+        check_target(target, manifest.modalities)
     for index in manifest.indexes:
         if index.settings and kinds.find(index.kind) is None:
             request.say(f"{index.target}: {index.kind} is not known here and is left out")
-    targets = [t for t in request.targets or TARGETS if t in models or not request.only_present]
+    targets = [
+        t for t in request.targets or manifest.targets if t in models or not request.only_present
+    ]
     if not targets or not manifest.segments:
         return ()
     rows = target_rows(store, manifest)
@@ -123,7 +124,7 @@ def _indexes(store: Path, manifest: Manifest, request: IndexRequest) -> tuple[In
         entry = _index(store, manifest, one, present.pop(one.target, None), request)
         if entry is not None:
             present[one.target] = entry
-    return tuple(present[target] for target in TARGETS if target in present)
+    return tuple(present[target] for target in manifest.targets if target in present)
 
 
 def _by_target(manifest: Manifest) -> dict[str, IndexEntry]:

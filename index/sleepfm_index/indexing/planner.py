@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from sleepfm.modality import Modality
+from sleepfm.contract import ROBUST
 from sleepfm.resources import free_memory
 from sleepfm_index.errors import QueryError
 from sleepfm_index.runtime.threads import setting
-from sleepfm_index.schema import TARGETS, target_parts
+from sleepfm_index.schema import target_parts, targets
 from sleepfm_index.search import kinds
 from sleepfm_index.search.ivf_kind import CODE, InvertedFileKind
 from sleepfm_index.search.kinds import EXACT
@@ -95,16 +95,17 @@ def plan(
     Parameters
     ----------
     store : path or int
-        The store's folder, or a number of clips that have all modalities.
+        The store's folder, or a number of clips that have all three modalities of SleepFM.
     memory, recall, index
         As in :func:`plan_rows`.
     """
     if isinstance(store, int):
-        rows = dict.fromkeys(TARGETS, store)
+        rows = dict.fromkeys(targets(ROBUST.modalities), store)
     else:
         rows = target_rows(Path(store), read_manifest(Path(store)))
     return [
-        plan_rows(rows[t], memory=memory, recall=recall, index=index, target=t) for t in TARGETS
+        plan_rows(count, memory=memory, recall=recall, index=index, target=target)
+        for target, count in rows.items()
     ]
 
 
@@ -171,13 +172,14 @@ def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
     store : Path
     manifest : Manifest
     """
-    columns = [f"has_{m}" for m in Modality]
-    rows = dict.fromkeys(TARGETS, 0)
+    modalities = manifest.modalities
+    columns = [f"has_{m}" for m in modalities]
+    rows = dict.fromkeys(manifest.targets, 0)
     for segment in manifest.segments:
         table = read_table(store, segment, CLIPS, columns)
-        there = {m: table[f"has_{m}"].to_numpy() for m in Modality}
-        for target in TARGETS:
-            has = np.logical_or.reduce([there[m] for m in target_parts(target)])
+        there = {m: table[f"has_{m}"].to_numpy() for m in modalities}
+        for target in rows:
+            has = np.logical_or.reduce([there[m] for m in target_parts(target, modalities)])
             rows[target] += int(has.sum())
     return rows
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError
-from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS
+from sleepfm_index.schema import SUBJECT_COLUMNS, clip_schema, modalities_of
 from sleepfm_index.storage import paths, vector_format
 from sleepfm_index.storage.files import NewFolder, Sink, check_plain, publish_folder
 from sleepfm_index.storage.manifest import SegmentEntry
@@ -45,7 +45,7 @@ class SegmentData:
         recordings, a hash of what they were merged from.
     clips, events, recordings : pyarrow.Table
         As in :mod:`sleepfm_index.schema`; ``clips`` without ``clip_id``, which the commit gives.
-    vectors : mapping of Modality to ndarray of float16, shape [n, 512]
+    vectors : mapping of str to ndarray of float16, shape [n, 512]
         Unit vectors, row by row with ``clips``; zero rows where a clip lacks the modality; a
         modality that no clip has is left out.
     """
@@ -54,15 +54,15 @@ class SegmentData:
     clips: pa.Table
     events: pa.Table
     recordings: pa.Table
-    vectors: Mapping[Modality, Stored]
+    vectors: Mapping[str, Stored]
 
 
-def vector_file(modality: Modality) -> str:
+def vector_file(modality: str) -> str:
     """Name of a modality's vector file.
 
     Parameters
     ----------
-    modality : Modality
+    modality : str
     """
     return f"{modality}.arrow"
 
@@ -117,7 +117,7 @@ def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
     ----------
     schema : pyarrow.Schema
     """
-    known = {*CLIP_COLUMNS.names, *SUBJECT_COLUMNS.names}
+    known = {*clip_schema(modalities_of(schema)).names, *SUBJECT_COLUMNS.names}
     return tuple(sorted(f"{f.name}:{f.type}" for f in schema if f.name not in known))
 
 
@@ -134,7 +134,7 @@ def write_vectors(sink: Sink, vectors: Stored) -> None:
         writer.write_batch(batch)
 
 
-def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> Stored:
+def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> Stored:
     """Memory-map the vectors of one segment, shape [rows, 512], float16, read-only.
 
     A modality that no clip of the segment has gives zero rows without a file.
@@ -143,7 +143,7 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> Store
     ----------
     store : Path
     segment : SegmentEntry
-    modality : Modality
+    modality : str
 
     Raises
     ------

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import QueryError
 from sleepfm_index.schema import target_parts
 from sleepfm_index.storage import vector_format
@@ -65,7 +65,7 @@ class Vectors:
         clip_ids : ndarray of int64, shape [m]
         vectors : ndarray of float32, shape [m, 512]
         """
-        mapped = [self._mapped(name, m) for m in target_parts(target)]
+        mapped = [self._mapped(name, m) for m in self._parts(target)]
         clip_ids = self._ids(name)
         for start in range(0, self._by_name[name].rows, _BLOCK):
             rows = slice(start, start + _BLOCK)
@@ -89,7 +89,7 @@ class Vectors:
         target : str
         """
         rows = range(0, self._by_name[name].rows, _BLOCK)
-        mapped = [self._mapped(name, m) for m in target_parts(target)]
+        mapped = [self._mapped(name, m) for m in self._parts(target)]
         there = [
             np.logical_or.reduce([vector_format.present(part[at : at + _BLOCK]) for part in mapped])
             for at in rows
@@ -153,7 +153,7 @@ class Vectors:
         for at in np.unique(where):
             segment = self._segments[at]
             own = rows[where == at] - (ends[at] - segment.rows)
-            mapped = [self._mapped(segment.id, m) for m in target_parts(target)]
+            mapped = [self._mapped(segment.id, m) for m in self._parts(target)]
             for start in range(0, len(own), _BLOCK):
                 some = own[start : start + _BLOCK]
                 there = np.logical_or.reduce([vector_format.present(part[some]) for part in mapped])
@@ -185,7 +185,7 @@ class Vectors:
         QueryError
             If a clip id is not in the snapshot.
         """
-        names = target_parts(target)
+        names = self._parts(target)
         parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), vector_format.STORED) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1
         places = []
@@ -211,7 +211,10 @@ class Vectors:
             raise QueryError(f"no clip {clip_ids[0]} in this store")
         return rows
 
-    def _map(self, name: str, modality: Modality) -> Stored:
+    def _parts(self, target: str) -> tuple[str, ...]:
+        return target_parts(target, self._manifest.modalities)
+
+    def _map(self, name: str, modality: str) -> Stored:
         with snapshot_guard(self._store, self._manifest):
             return map_vectors(self._store, self._by_name[name], modality)
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm_index.choices import Among
 from sleepfm_index.errors import QueryError
 
-GALLERIES: Final = ("all", "cross-recording", "within-recording")
+GALLERIES: Final = get_args(Among)
 
 
 @dataclass(frozen=True)

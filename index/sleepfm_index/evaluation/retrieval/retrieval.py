@@ -29,17 +29,9 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
 
-__all__ = ["DIRECTIONS", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
+__all__ = ["RECALLS", "Ranked", "Retrieval", "directions", "evaluate", "true_ranks"]
 
 RECALLS: Final = (1, 5, 10)
-DIRECTIONS: Final = (
-    *[(str(a), str(b)) for a, b in permutations(Modality, 2)],
-    *[(str(m), OTHERS) for m in Modality],
-)
-"""Every ordered pair, then every modality to the others."""
-COMBINATIONS: Final = tuple(("+".join(m.others), str(m)) for m in Modality)
-"""Two modalities, averaged, to the third."""
-
 _NEAR_S: Final = 60.0
 
 
@@ -69,9 +61,10 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Retrieval(Result):
-    """The table of retrieval, and the ranks behind it by (query, target)."""
+    """The table of retrieval, the ranks behind it by (query, target), and how to draw them."""
 
     ranked: dict[tuple[str, str], Ranked] = field(default_factory=dict)
+    modalities: tuple[Modality, ...] = ()
 
 
 def evaluate(
@@ -100,7 +93,8 @@ def evaluate(
     by : str, optional
         A column of ``clips``: its values' queries get rows of their own, the gallery stays whole.
     combinations : bool
-        Add the mean of two modalities as a query for the third.
+        Add the mean of all modalities but one as a query for that one: of three, two for the
+        third. Where a store has them all but for one that no clip has, none is added.
     replicates : int
         Resamples of the subjects behind the 95 % intervals; 0 leaves the intervals out.
 
@@ -123,14 +117,42 @@ def evaluate(
     facts = Facts.of(store, clip_ids, by)
     ranked, rows = {}, []
     passes = Passes(store, facts)
-    for query, to in (*DIRECTIONS, *(COMBINATIONS if combinations else ())):
+    for query, to in directions(store.manifest.modalities, combinations=combinations):
         found = rank_direction(store, facts, query, to, asked, passes)
         if found is not None:
             ranked[query, to] = found
             rows += _rows(query, to, found, facts, seed, replicates)
     if not rows:
         raise QueryError("no clip has two modalities, so there is nothing to evaluate")
-    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, replicates), ranked)
+    contract = store.manifest.contract
+    drawn = tuple(map(contract.modality, contract.modalities))
+    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, replicates), ranked, drawn)
+
+
+def directions(
+    modalities: tuple[str, ...], *, combinations: bool = False
+) -> tuple[tuple[str, str], ...]:
+    """Every ordered pair, then every modality to the others, where those are several.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        Those of the store.
+    combinations : bool
+        Then the others of every modality, averaged, to it.
+
+    Returns
+    -------
+    tuple of (query, target)
+        Averaged modalities are joined by ``+``.
+    """
+    pairs = permutations(modalities, 2)
+    if len(modalities) < 3:
+        return tuple(pairs)
+    found = [*pairs, *((m, OTHERS) for m in modalities)]
+    if combinations:
+        found += [("+".join(o for o in modalities if o != m), m) for m in modalities]
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -248,10 +270,11 @@ class Passes:
         if "+" in query:
             return None
         ids = self._facts.clip_ids[at]
-        everything = all(has(self._store, ids, str(m)).all() for m in Modality)
+        known = self._store.manifest.modalities
+        everything = all(has(self._store, ids, m).all() for m in known)
         if not everything and to == OTHERS:
             return None
-        names = [str(m) for m in Modality if everything or str(m) in (query, to)]
+        names = [m for m in known if everything or m in (query, to)]
         key = hashlib.sha256(at.tobytes()).digest(), "+".join(names)
         if key not in self._known:
             vectors = {name: self._store.vectors.of(ids, name)[0] for name in names}
@@ -270,7 +293,8 @@ def sides_present(
     clip_ids : ndarray of int64, shape [n]
     query, to : str
     """
-    names = [*query.split("+"), target_name(Modality(query), to) if to == OTHERS else to]
+    known = store.manifest.modalities
+    names = [*query.split("+"), target_name(query, to, known) if to == OTHERS else to]
     present = [has(store, clip_ids, name) for name in names]
     return np.asarray(np.logical_and.reduce(present), bool)
 
@@ -286,13 +310,14 @@ def sides(
     clip_ids : ndarray of int64, shape [n]
     query, to : str
     """
+    known = store.manifest.modalities
     if "+" in query:
-        # the two modalities other than the target are what the target calls its others
-        queries, _ = store.vectors.of(clip_ids, target_name(Modality(to), OTHERS))
+        # the modalities other than the target are what the target calls its others
+        queries, _ = store.vectors.of(clip_ids, target_name(to, OTHERS, known))
         targets, _ = store.vectors.of(clip_ids, to)
     else:
         queries, _ = store.vectors.of(clip_ids, query)
-        targets, _ = store.vectors.of(clip_ids, target_name(Modality(query), to))
+        targets, _ = store.vectors.of(clip_ids, target_name(query, to, known))
     return queries, targets
 
 
