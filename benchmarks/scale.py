@@ -242,7 +242,7 @@ def index(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             "kind": entry.kind,
             "index_bytes": entry.entry.bytes,
             "recall": [entry.recall.at_1, entry.recall.at_10],
-            "probing": [[p.share, p.probes, p.depth] for p in entry.probing],
+            "probing": [setting.to_json() for setting in entry.settings],
         }
     return {**known, "steps": found}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,7 +17,32 @@ from sleepfm.errors import WeightsError
 from sleepfm_index.errors import FormatError
 from sleepfm_index.schema import targets
 from sleepfm_index.storage import paths
-from sleepfm_index.storage.files import FileEntry, publish_file
+from sleepfm_index.storage.files import publish_file
+from sleepfm_index.storage.manifest_entries import (
+    IndexEntry,
+    Recall,
+    RowCacheEntry,
+    SearchSetting,
+    SegmentEntry,
+    WeightsIdentity,
+    count,
+    index_entry,
+    row_cache_entry,
+    segment_entry,
+)
+
+__all__ = [
+    "IndexEntry",
+    "Manifest",
+    "Recall",
+    "RowCacheEntry",
+    "SearchSetting",
+    "SegmentEntry",
+    "WeightsIdentity",
+    "as_ranges",
+    "read_manifest",
+    "write_manifest",
+]
 
 FORMAT: Final = "sleepfm-index store"
 FORMAT_VERSION: Final = 1
@@ -32,118 +56,6 @@ _LARGEST: Final = 1 << 28
 _MOST_CLIPS: Final = 1 << 31
 """Clip ids stay below this (two million nights), so a hostile count cannot ask for all memory."""
 _CLIP_ROWS: Final = "clip-rows"
-_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-
-
-@dataclass(frozen=True)
-class WeightsIdentity:
-    """Which weights made the vectors: name, SHA-256, and whether they were ever trained."""
-
-    name: str
-    sha256: str
-    trained: bool
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class SegmentEntry:
-    """One segment: its folder's name, its rows, its files, and the sources it came from.
-
-    ``first_clip_id`` and ``last_clip_id`` bound the clip ids in it, both included. ``columns``
-    are the subject columns beyond the schema's own.
-    """
-
-    id: str
-    rows: int
-    first_clip_id: int
-    last_clip_id: int
-    sources: tuple[str, ...]
-    columns: tuple[str, ...]
-    files: Mapping[str, FileEntry]
-
-    @cached_property
-    def line(self) -> str:
-        """The segment as JSON, kept because every commit writes it again."""
-        return json.dumps(asdict(self))
-
-
-@dataclass(frozen=True)
-class SearchSetting:
-    """How far an index is searched where at least a share of the clips is allowed.
-
-    Parameters
-    ----------
-    share : float
-        Of the clips, in 0 to 1. Below the smallest share of an index, search is exact.
-    depth : int
-        Candidates that are scored again from the vectors, for ten answers.
-    parameters : mapping of str to int
-        How far the index itself is searched, in the words of its kind: ``{"probes": 16}``.
-    """
-
-    share: float
-    depth: int
-    parameters: Mapping[str, int]
-
-    def to_json(self) -> dict[str, Any]:
-        """Give it as one flat JSON object."""
-        return {"share": self.share, **self.parameters, "depth": self.depth}
-
-
-@dataclass(frozen=True)
-class Recall:
-    """What an index finds of the exact answer, measured with queries of other modalities.
-
-    Parameters
-    ----------
-    asked : float
-        The recall@10 that the search was set to reach.
-    at_1, at_10 : tuple of (estimate, low, high)
-        With the 95 % interval.
-    queries : int
-        How many were asked; none of them chose how the index is searched.
-    clips : int
-        Clips of the target among which the exact answer was found.
-    """
-
-    asked: float
-    at_1: tuple[float, float, float]
-    at_10: tuple[float, float, float]
-    queries: int
-    clips: int
-
-
-@dataclass(frozen=True)
-class IndexEntry:
-    """One index file: a cache that can be rebuilt from the vectors of the segments it covers.
-
-    ``settings`` are in order of falling shares; without any, the index is not searched.
-    """
-
-    target: str
-    file: str
-    kind: str
-    rows: int
-    segments: tuple[str, ...]
-    entry: FileEntry
-    settings: tuple[SearchSetting, ...] = ()
-    recall: Recall | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Give it as JSON has it, where the settings stand under their first name."""
-        plain = asdict(self)
-        del plain["settings"]
-        return plain | {"probing": [setting.to_json() for setting in self.settings]}
-
-
-@dataclass(frozen=True)
-class RowCacheEntry:
-    """The file with the metadata rows of some segments: a cache (:mod:`.row_cache`)."""
-
-    file: str
-    rows: int
-    segments: tuple[str, ...]
-    entry: FileEntry
 
 
 @dataclass(frozen=True)
@@ -355,21 +267,8 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
     contract = Contract.from_json(plain["contract"])
     if contract.sha256 != plain["contract_sha256"]:
         raise ValueError("the contract does not match its hash")
-    segments = tuple(_segment(s) for s in plain["segments"])
-    indexes = tuple(
-        IndexEntry(
-            target=str(i["target"]),
-            file=_safe(i["file"]),
-            kind=str(i["kind"]),
-            rows=_count(i["rows"]),
-            segments=tuple(map(str, i["segments"])),
-            entry=_entry(i["entry"]),
-            settings=tuple(_setting(p) for p in i.get("probing", ())),
-            recall=_recall(i.get("recall")),
-        )
-        for i in plain["indexes"]
-        if i["kind"] != _CLIP_ROWS
-    )
+    segments = tuple(segment_entry(s) for s in plain["segments"])
+    indexes = tuple(index_entry(i) for i in plain["indexes"] if i["kind"] != _CLIP_ROWS)
     # The row cache stood among the indexes before it had a field of its own.
     earlier = next((i for i in plain["indexes"] if i["kind"] == _CLIP_ROWS), None)
     cache = plain.get("row_cache") or earlier
@@ -377,57 +276,16 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         uuid=str(plain["uuid"]),
         weights=WeightsIdentity(**plain["weights"]),
         contract=contract,
-        snapshot=_count(plain["snapshot"]),
-        next_clip_id=_count(plain["next_clip_id"]),
+        snapshot=count(plain["snapshot"]),
+        next_clip_id=count(plain["next_clip_id"]),
         segments=segments,
         indexes=indexes,
-        row_cache=None if cache is None else _row_cache(cache),
-        deleted=tuple((_count(a), _count(b)) for a, b in plain["deleted"]),
+        row_cache=None if cache is None else row_cache_entry(cache),
+        deleted=tuple((count(a), count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
     )
     _check_ids(manifest)
     return manifest
-
-
-def _segment(plain: Mapping[str, Any]) -> SegmentEntry:
-    return SegmentEntry(
-        id=_safe(plain["id"]),
-        rows=_count(plain["rows"]),
-        first_clip_id=_count(plain["first_clip_id"]),
-        last_clip_id=_count(plain["last_clip_id"]),
-        sources=tuple(map(str, plain["sources"])),
-        columns=tuple(map(str, plain["columns"])),
-        files={_safe(name): _entry(e) for name, e in plain["files"].items()},
-    )
-
-
-def _setting(plain: Mapping[str, Any]) -> SearchSetting:
-    parameters = {str(k): _count(v) for k, v in plain.items() if k not in ("share", "depth")}
-    return SearchSetting(_share(plain["share"]), _count(plain["depth"]), parameters)
-
-
-def _row_cache(plain: Mapping[str, Any]) -> RowCacheEntry:
-    return RowCacheEntry(
-        file=_safe(plain["file"]),
-        rows=_count(plain["rows"]),
-        segments=tuple(map(str, plain["segments"])),
-        entry=_entry(plain["entry"]),
-    )
-
-
-def _recall(plain: Mapping[str, Any] | None) -> Recall | None:
-    if plain is None:
-        return None
-    at_1, at_10 = (tuple(map(_share, plain[name])) for name in ("at_1", "at_10"))
-    if len(at_1) != 3 or len(at_10) != 3:
-        raise ValueError("a recall is an estimate, a low and a high")
-    return Recall(
-        asked=_share(plain["asked"]),
-        at_1=(at_1[0], at_1[1], at_1[2]),
-        at_10=(at_10[0], at_10[1], at_10[2]),
-        queries=_count(plain["queries"]),
-        clips=_count(plain["clips"]),
-    )
 
 
 def _check_ids(manifest: Manifest) -> None:
@@ -443,27 +301,3 @@ def _check_ids(manifest: Manifest) -> None:
             end = last + 1
     if manifest.rows < 0 or not all(s.rows for s in manifest.segments):
         raise ValueError("a segment without clips, or more clips deleted than there are")
-
-
-def _entry(plain: Mapping[str, Any]) -> FileEntry:
-    return FileEntry(_count(plain["bytes"]), str(plain["sha256"]))
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"not a count: {value!r}")
-    return value
-
-
-def _share(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(f"not a share of one: {value!r}")
-    return float(value)
-
-
-def _safe(name: object) -> str:
-    # One plain name: no separator, no leading dot, so that no entry leads out of the store.
-    text = str(name)
-    if not _SAFE_NAME.fullmatch(text):
-        raise ValueError(f"not a plain file name: {text!r}")
-    return text
