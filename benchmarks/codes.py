@@ -61,7 +61,7 @@ def main() -> None:
     truth = [rank(read, q, n, 10)[0] for q, n in zip(queries, near, strict=True)]
     chosen = np.sort(np.random.default_rng(2).choice(asked.rows, min(asked.rows, 40 * asked.lists)))
     print(f"{machine()}; {asked.rows:,} x 512, {asked.lists} lists, {asked.probes} read")
-    print("| code | bytes | coded, us a clip | search, ms | recall@10 of 20, 50, 100 compared |")
+    print("| code | bytes | coded, us per clip | search, ms | recall@10 of 20, 50, 100 compared |")
     print("|---|--:|--:|--:|---|")
     centroids = None
     with tempfile.TemporaryDirectory() as scratch:

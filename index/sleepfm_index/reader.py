@@ -158,7 +158,7 @@ class Reader:
         Returns
         -------
         list of (clip_ids, scores)
-            One pair a query, int64 [m] and float64 [m] with m <= k, best first; equal scores in
+            One pair per query, int64 [m] and float64 [m] with m <= k, best first; equal scores in
             order of clip id. Scores are computed in float64 from the stored vectors.
         """
         return self.find(target, queries, k, allowed, exact=exact).hits

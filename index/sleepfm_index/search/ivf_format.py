@@ -27,7 +27,7 @@ CODES: Final = {"TC96x4fs": 48, "TC96x4": 48, "SQ4": 256, "SQ8": 512, "RaBitQ4":
 """Bytes of a vector in each code, which codes the residual, the vector less its centroid:
 transform coding (:mod:`.transform_coding`) in 96 codes of 4 bits, in blocks of 32 rows that
 are scanned at once (``fs``: André et al. 2017, arXiv 1704.07355) or row by row; scalar quantisation
-in 4 or 8 bits a number; RaBitQ (Gao et al. 2024, arXiv 2409.09913)."""
+in 4 or 8 bits per number; RaBitQ (Gao et al. 2024, arXiv 2409.09913)."""
 BLOCK_LAYOUT: Final = {"TC96x4fs": "TC96x4"}
 """Codes whose lists are whole blocks, the last one filled up with zeros, with the same code in row
 layout, one row after another: shards have that, and are merged and not searched."""

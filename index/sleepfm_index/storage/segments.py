@@ -31,7 +31,7 @@ ROW_GROUP: Final = 16_384
 much an answer, and a full scan is no faster (benchmarks/rows.py)."""
 _TABLE_BYTES: Final = 1 << 26
 _CLIP_BYTES: Final = 1 << 16
-"""A table may unpack to 64 MB and 64 KB a clip (measured: 0.2 KB); more is a bomb."""
+"""A table may unpack to 64 MB and 64 KB per clip (measured: 0.2 KB); more is a bomb."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def write_segment(
     Parameters
     ----------
     clip_ids : ndarray of int64, shape [n]
-        Ascending, one a row of ``data.clips``.
+        Ascending, one per row of ``data.clips``.
     snapshot : int
         The snapshot that will bring the segment. It is part of the name, so no two commits give
         one name to different content.
