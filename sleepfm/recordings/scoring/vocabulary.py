@@ -10,8 +10,8 @@ from typing import Final, TypeVar
 
 from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
+from sleepfm.stages import STAGES as STAGES
 
-STAGES: Final = ("W", "N1", "N2", "N3", "R", "UNS", "ART")
 """AASM stages, ``UNS`` for unscored or movement, ``ART`` for artefact; always strings."""
 
 EPOCH_S: Final = 30.0
