@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import SLOT_UNITS
-
 ISSUES: Final = ("flat", "clipped", "nan", "range")
 """Quality measures, in the order of the quality columns."""
 
-_REACH_UV: Final = {"brain": 500.0, "ECG": 10_000.0}
+_REACH_UV: Final = {"brain": 500.0, "heart": 10_000.0, "muscle": 2_000.0}
 _SATURATION: Final = (40.0, 100.5)
-_TYPICAL_UV: Final = {"brain": (0.2, 500.0), "ECG": (0.5, 10_000.0)}
+_TYPICAL_UV: Final = {"brain": (0.2, 500.0), "heart": (0.5, 10_000.0), "muscle": (0.1, 500.0)}
+_SOURCES: Final = {"ECG": "heart", "ECG2": "heart", "CHIN": "muscle", "LEGS": "muscle"}
+_ELECTRODE: Final = re.compile(r"(?:Fp|[FCOPTE])(?:z|\d{1,2})(?:-[A-Z][a-z]*\d?)?")
 
 
 @dataclass(frozen=True)
@@ -137,16 +138,20 @@ def measure(
     return result
 
 
-def bounds_of(slot: str, level: Level, scale: float | None) -> tuple[float, float] | None:
+def bounds_of(
+    slot: str, unit: str, level: Level, scale: float | None
+) -> tuple[float, float] | None:
     """Compute the plausible range of a channel's values.
 
-    Brain signals lie within 500 uV and an ECG within 10 mV of the median, an oxygen saturation
-    from 40 to 100 %.
+    Brain signals lie within 500 uV, muscle signals within 2 mV and an ECG within 10 mV of the
+    median, an oxygen saturation from 40 to 100 %.
 
     Parameters
     ----------
     slot : str
         The slot that the channel fills.
+    unit : str
+        The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
     level : Level
         Of the channel.
     scale : float or None
@@ -156,24 +161,28 @@ def bounds_of(slot: str, level: Level, scale: float | None) -> tuple[float, floa
     -------
     tuple of float, or None
         Lowest and highest value, in the channel's own unit. None for slots without a unit, such as
-        belts, and where ``scale`` is None.
+        belts, for slots whose range is unknown, and where ``scale`` is None.
     """
-    unit = SLOT_UNITS.get(slot, "")
     if scale is None or not unit:
         return None
     if unit == "%":
         return _SATURATION[0] / scale, _SATURATION[1] / scale
-    reach = _REACH_UV["ECG" if slot == "ECG" else "brain"] / scale
+    source = _source(slot, unit)
+    if source is None:
+        return None
+    reach = _REACH_UV[source] / scale
     return level.median - reach, level.median + reach
 
 
-def implausible(slot: str, level: Level, scale: float | None) -> str | None:
+def implausible(slot: str, unit: str, level: Level, scale: float | None) -> str | None:
     """Check whether a channel's values contradict its unit.
 
     Parameters
     ----------
     slot : str
         The slot that the channel fills.
+    unit : str
+        The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
     level : Level
         Of the channel.
     scale : float or None
@@ -184,7 +193,6 @@ def implausible(slot: str, level: Level, scale: float | None) -> str | None:
     str or None
         A warning; None if the values are plausible or cannot be judged.
     """
-    unit = SLOT_UNITS.get(slot, "")
     if level.constant or scale is None or not unit:
         return None
     if unit == "%":
@@ -193,7 +201,10 @@ def implausible(slot: str, level: Level, scale: float | None) -> str | None:
             return None
         kind = "looks like a fraction" if 0 < median <= 1.5 else "contradicts its unit"
         return f"{slot}: a median of {median:.3g} % {kind} (expected 40 to 100 %)"
-    low, high = _TYPICAL_UV["ECG" if slot == "ECG" else "brain"]
+    source = _source(slot, unit)
+    if source is None:
+        return None
+    low, high = _TYPICAL_UV[source]
     deviation = level.deviation * scale
     if low <= deviation <= high:
         return None
@@ -201,6 +212,13 @@ def implausible(slot: str, level: Level, scale: float | None) -> str | None:
         f"{slot}: a typical deviation of {deviation:.3g} uV contradicts its unit "
         f"(expected {low:g} to {high:g} uV)"
     )
+
+
+def _source(slot: str, unit: str) -> str | None:
+    """Name the source of a voltage; None where the slot's name does not tell."""
+    if unit != "uV":
+        return None
+    return _SOURCES.get(slot) or ("brain" if _ELECTRODE.fullmatch(slot) else None)
 
 
 def _repeated(values: NDArray[np.float32], rail: np.float32) -> NDArray[np.int64]:

@@ -8,8 +8,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
-
 
 class Backend(Protocol):
     """A library and device that run the encoders.
@@ -22,12 +20,12 @@ class Backend(Protocol):
 
     name: str
 
-    def run(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode clips; each vector depends on its own clip alone.
 
         Parameters
         ----------
-        modality : Modality
+        modality : str
             The encoder to run.
         clips : ndarray of float32, shape [n, slots, samples]
             Prepared as the weights' contract requires.

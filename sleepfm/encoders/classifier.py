@@ -22,7 +22,6 @@ from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.encoders.effnet import EffNet, fold_batch_norms
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
 
 FORMAT_VERSION: Final = 1
 _METADATA_KEY: Final = "sleepfm-classifier"
@@ -39,7 +38,7 @@ class Classifier:
         Display name.
     classes : tuple of str
         Class names, in the order of the outputs.
-    modalities : tuple of Modality
+    modalities : tuple of str
         Input modalities; their channels are stacked in this order.
     contract : Contract
         Requirements on the input.
@@ -51,7 +50,7 @@ class Classifier:
 
     name: str
     classes: tuple[str, ...]
-    modalities: tuple[Modality, ...]
+    modalities: tuple[str, ...]
     contract: Contract
     record: dict[str, Any]
     tensors: Mapping[str, NDArray[Any]] = field(repr=False)
@@ -88,12 +87,12 @@ class Classifier:
         content = save(dict(self.tensors), metadata={_METADATA_KEY: text})
         return write_bytes(Path(path), content)
 
-    def probabilities(self, clips: Mapping[Modality, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def probabilities(self, clips: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Classify clips, on the CPU.
 
         Parameters
         ----------
-        clips : mapping of Modality to ndarray of float32, shape [n, slots, samples]
+        clips : mapping of str to ndarray of float32, shape [n, slots, samples]
             Prepared as the contract requires; all zero where a clip lacks the modality.
 
         Returns
@@ -170,7 +169,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
         found = Classifier(
             name=str(about["name"]),
             classes=tuple(map(str, about["classes"])),
-            modalities=tuple(Modality(m) for m in about["modalities"]),
+            modalities=tuple(map(str, about["modalities"])),
             contract=Contract.from_json(about["contract"]),
             record=dict(about["record"]),
             tensors=tensors,

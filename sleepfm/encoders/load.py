@@ -6,10 +6,9 @@ import os
 import re
 from typing import Final
 
-from sleepfm.contract import ROBUST
+from sleepfm.contract import ROBUST, Contract
 from sleepfm.encoders import cache
 from sleepfm.encoders.weights import Weights, read_weights
-from sleepfm.modality import Modality
 
 _INITIAL_TEMPERATURE: Final = 0.0
 
@@ -46,13 +45,15 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
     return read_weights(path)
 
 
-def untrained(seed: int = 0) -> Weights:
-    """Initialise the three encoders at random; their vectors are for trials only.
+def untrained(seed: int = 0, contract: Contract = ROBUST) -> Weights:
+    """Initialise the encoders of a contract at random; their vectors are for trials only.
 
     Parameters
     ----------
     seed : int
         Random seed; equal seeds give equal weights on every machine.
+    contract : Contract
+        Defines the modalities and their slots.
 
     Returns
     -------
@@ -64,8 +65,8 @@ def untrained(seed: int = 0) -> Weights:
     return Weights(
         name=f"untrained:{seed}" if seed else "untrained",
         trained=False,
-        contract=ROBUST,
+        contract=contract,
         record={"seed": seed},
         temperature=_INITIAL_TEMPERATURE,
-        tensors=initial_tensors(ROBUST, tuple(Modality), seed),
+        tensors=initial_tensors(contract, contract.modalities, seed),
     )

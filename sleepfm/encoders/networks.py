@@ -13,17 +13,16 @@ from torch import nn
 from sleepfm.contract import Contract
 from sleepfm.encoders.effnet import DROPOUT, EffNet
 from sleepfm.encoders.weights import Weights
-from sleepfm.modality import Modality
 
 
-def build(weights: Weights, modality: Modality, dropout: float = DROPOUT) -> EffNet:
+def build(weights: Weights, modality: str, dropout: float = DROPOUT) -> EffNet:
     """Build the network of one modality from its tensors.
 
     Parameters
     ----------
     weights : Weights
         Tensors and contract.
-    modality : Modality
+    modality : str
         The encoder to build.
     dropout : float
         Dropout rate, for training.
@@ -46,15 +45,15 @@ def build(weights: Weights, modality: Modality, dropout: float = DROPOUT) -> Eff
 
 
 def initialise(
-    contract: Contract, modalities: Iterable[Modality], seed: int, dropout: float = DROPOUT
-) -> dict[Modality, EffNet]:
+    contract: Contract, modalities: Iterable[str], seed: int, dropout: float = DROPOUT
+) -> dict[str, EffNet]:
     """Initialise networks at random; each depends on the seed and its modality alone.
 
     Parameters
     ----------
     contract : Contract
         Sets the number of input channels of each modality.
-    modalities : iterable of Modality
+    modalities : iterable of str
         The encoders to initialise.
     seed : int
         Random seed.
@@ -63,20 +62,20 @@ def initialise(
 
     Returns
     -------
-    dict of Modality to EffNet
-        In float32, on the CPU, in training mode.
+    dict of str to EffNet
+        By modality; in float32, on the CPU, in training mode.
     """
     networks = {}
     with torch.random.fork_rng(devices=[]):
         for modality in modalities:
-            torch.manual_seed(seed * len(Modality) + list(Modality).index(modality))
+            torch.manual_seed(_seed(contract, modality, seed))
             networks[modality] = EffNet(len(contract.slots_of(modality)), dropout)
     return networks
 
 
 def initial_tensors(
-    contract: Contract, modalities: Iterable[Modality], seed: int
-) -> dict[Modality, dict[str, NDArray[Any]]]:
+    contract: Contract, modalities: Iterable[str], seed: int
+) -> dict[str, dict[str, NDArray[Any]]]:
     """Initialise state dicts whose untrained networks still distinguish clips.
 
     The default initialisation of torch shrinks a signal by the square root of three per layer.
@@ -102,7 +101,7 @@ def initial_tensors(
     tensors = {}
     for modality, network in initialise(contract, modalities, seed).items():
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed * len(Modality) + list(Modality).index(modality))
+            torch.manual_seed(_seed(contract, modality, seed))
             for layer in network.modules():
                 if isinstance(layer, nn.Conv1d | nn.Linear):
                     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
@@ -110,6 +109,10 @@ def initial_tensors(
                         nn.init.zeros_(layer.bias)
         tensors[modality] = tensors_of(network)
     return tensors
+
+
+def _seed(contract: Contract, modality: str, seed: int) -> int:
+    return seed * len(contract.modalities) + contract.modalities.index(modality)
 
 
 def tensors_of(network: EffNet) -> dict[str, NDArray[Any]]:

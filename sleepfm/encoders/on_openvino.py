@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sleepfm.encoders.graph import early_graph, late_graph
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 
 BATCH: Final = 8
 """Clips per batch and thread: the fastest of 1, 2, 4 .. 32 (benchmarks/encode.py)."""
@@ -62,14 +62,14 @@ class OpenVINO:
         self._batch = batch_size or BATCH
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
-        self._requests: dict[Modality, SimpleQueue[tuple[Any, Any]]] = {}
+        self._requests: dict[str, SimpleQueue[tuple[Any, Any]]] = {}
 
-    def run(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode clips.
 
         Parameters
         ----------
-        modality : Modality
+        modality : str
             The encoder to run.
         clips : ndarray of float32, shape [n, slots, samples]
             Prepared as the weights' contract requires.
@@ -103,7 +103,7 @@ class OpenVINO:
             pass
         return out
 
-    def _compiled(self, modality: Modality) -> SimpleQueue[tuple[Any, Any]]:
+    def _compiled(self, modality: str) -> SimpleQueue[tuple[Any, Any]]:
         contract = self._weights.contract
         tensors = self._weights.tensors[modality]
         slots = len(contract.slots_of(modality))

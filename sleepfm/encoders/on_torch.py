@@ -17,7 +17,7 @@ from sleepfm.encoders.effnet import EffNet, fold_batch_norms
 from sleepfm.encoders.networks import build
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 
 BATCH: Final = {"cpu": 32, "cuda": 512, "mps": 128}
 PRECISIONS: Final = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -51,15 +51,15 @@ class Torch:
         self._device = device
         self._dtype = PRECISIONS[precision]
         self._batch = batch_size or BATCH[device.type]
-        self._networks: dict[Modality, EffNet] = {}
+        self._networks: dict[str, EffNet] = {}
 
     @torch.inference_mode()
-    def run(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode clips.
 
         Parameters
         ----------
-        modality : Modality
+        modality : str
             The encoder to run.
         clips : ndarray of float32, shape [n, slots, samples]
             Prepared as the weights' contract requires.

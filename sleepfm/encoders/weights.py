@@ -24,7 +24,6 @@ from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.encoders.layout import tensor_shapes
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
 
 FORMAT_VERSION: Final = 1
 _METADATA_KEY: Final = "sleepfm"
@@ -50,7 +49,7 @@ class WeightsInfo:
         Training record: objective, data, epochs, metrics; JSON values.
     temperature : float
         The learned parameter t; similarities were multiplied by exp(t) in training.
-    modalities : tuple of Modality
+    modalities : tuple of str
         Modalities with an encoder in the file.
     """
 
@@ -60,7 +59,7 @@ class WeightsInfo:
     contract: Contract
     record: dict[str, Any]
     temperature: float
-    modalities: tuple[Modality, ...]
+    modalities: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Weights:
     ----------
     name, trained, contract, record, temperature
         As in :class:`WeightsInfo`.
-    tensors : mapping of Modality to mapping of str to ndarray
+    tensors : mapping of str to mapping of str to ndarray
         Per modality a state dict with the keys and shapes of the published encoder.
     sha256 : str
         Identity; computed if it is empty.
@@ -82,7 +81,7 @@ class Weights:
     contract: Contract
     record: dict[str, Any]
     temperature: float
-    tensors: Mapping[Modality, Tensors] = field(repr=False)
+    tensors: Mapping[str, Tensors] = field(repr=False)
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -90,9 +89,9 @@ class Weights:
             object.__setattr__(self, "sha256", hashlib.sha256(self.to_bytes()).hexdigest())
 
     @property
-    def modalities(self) -> tuple[Modality, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Modalities with an encoder, in order."""
-        return tuple(m for m in Modality if m in self.tensors)
+        return tuple(m for m in self.contract.modalities if m in self.tensors)
 
     @property
     def info(self) -> WeightsInfo:
@@ -216,15 +215,19 @@ def _parse_info(file: str, about: str, names: list[str], sha256: str) -> Weights
                 f"{file} has format version {version}; this program reads version "
                 f"{FORMAT_VERSION}: install a newer sleepfm-index"
             )
-        modalities = {Modality(n.partition(".")[0]) for n in names}
+        contract = Contract.from_json(plain["contract"])
+        named = {n.partition(".")[0] for n in names}
+        odd = named.difference(contract.modalities)
+        if odd:
+            raise ValueError(f"an encoder for {min(odd)}, which its contract does not have")
         return WeightsInfo(
             name=str(plain["name"]),
             trained=bool(plain["trained"]),
             sha256=sha256,
-            contract=Contract.from_json(plain["contract"]),
+            contract=contract,
             record=dict(plain["record"]),
             temperature=float(plain["temperature"]),
-            modalities=tuple(m for m in Modality if m in modalities),
+            modalities=tuple(m for m in contract.modalities if m in named),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again") from error
@@ -255,17 +258,17 @@ def read_weights(path: Path) -> Weights:
         flat = load(content)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path.name} is truncated or damaged; fetch it again") from error
-    tensors: dict[Modality, dict[str, NDArray[Any]]] = {m: {} for m in info.modalities}
+    tensors: dict[str, dict[str, NDArray[Any]]] = {m: {} for m in info.modalities}
     for name, values in flat.items():
         modality, _, key = name.partition(".")
-        tensors[Modality(modality)][key] = values
+        tensors[modality][key] = values
     check_tensors(path.name, info.contract, tensors)
     return Weights(
         info.name, info.trained, info.contract, info.record, info.temperature, tensors, info.sha256
     )
 
 
-def check_tensors(file: str, contract: Contract, tensors: Mapping[Modality, Tensors]) -> None:
+def check_tensors(file: str, contract: Contract, tensors: Mapping[str, Tensors]) -> None:
     """Check that tensors are exactly those of the encoders, and finite.
 
     Parameters
@@ -274,7 +277,7 @@ def check_tensors(file: str, contract: Contract, tensors: Mapping[Modality, Tens
         Name of the file, for messages.
     contract : Contract
         Sets the number of input channels.
-    tensors : mapping of Modality to mapping of str to ndarray
+    tensors : mapping of str to mapping of str to ndarray
         A state dict for each modality.
 
     Raises

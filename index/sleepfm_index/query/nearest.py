@@ -40,7 +40,7 @@ class Search:
     Parameters
     ----------
     target : str
-        One of :data:`sleepfm_index.schema.TARGETS`.
+        One of the store's targets, :func:`sleepfm_index.schema.targets`.
     k : int
         Number of clips per query.
     allowed : ndarray of int64, shape [n], optional
@@ -100,7 +100,7 @@ def _find(reader: Reader, queries: NDArray[np.float32], search: Search, k: int) 
     found = reader.find(
         search.target, queries, k, search.allowed, without=search.without, exact=search.exact
     )
-    return Nearest(found.hits, found.how)
+    return Nearest(found.hits, found.method)
 
 
 def _spaced(reader: Reader, ids: NDArray[np.int64], seconds: float) -> NDArray[np.int64]:

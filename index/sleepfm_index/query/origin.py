@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.query.encode_clip import encode_clips
@@ -36,14 +35,14 @@ class Origin:
     vector: NDArray[np.float32]
 
 
-def resolve_origin(reader: Reader, question: Question, modalities: tuple[Modality, ...]) -> Origin:
+def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
     """Look up the query vector of a question, or encode it from a file.
 
     Parameters
     ----------
     reader : Reader
     question : Question
-    modalities : tuple of Modality
+    modalities : tuple of str
         As from :func:`~sleepfm_index.query.question.check_question`.
 
     Returns
@@ -73,7 +72,7 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[Modalit
 
 
 def query_vectors(
-    reader: Reader, clip_ids: NDArray[np.int64], modalities: tuple[Modality, ...]
+    reader: Reader, clip_ids: NDArray[np.int64], modalities: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Average the vectors of clips over some modalities.
 
@@ -81,7 +80,7 @@ def query_vectors(
     ----------
     reader : Reader
     clip_ids : ndarray of int64, shape [n]
-    modalities : tuple of Modality
+    modalities : tuple of str
 
     Returns
     -------
@@ -90,7 +89,7 @@ def query_vectors(
     present : ndarray of bool, shape [n]
         True for clips with all of the modalities.
     """
-    parts = [reader.vectors.of(clip_ids, str(m)) for m in modalities]
+    parts = [reader.vectors.of(clip_ids, m) for m in modalities]
     present = np.asarray(np.logical_and.reduce([there for _, there in parts]))
     return mean_vector([vectors for vectors, _ in parts]), present
 
@@ -143,7 +142,7 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
     return int(clips["clip_id"][place].as_py())
 
 
-def _from_file(reader: Reader, question: Question, modalities: tuple[Modality, ...]) -> Origin:
+def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
     assert question.file is not None and question.at is not None
     manifest = reader.manifest
     vectors = encode_clips(

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.segments import CLIPS, map_vectors, read_table
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
+from sleepfm_index.storage.vector_format import Stored
 
 if TYPE_CHECKING:
     from sleepfm_index.storage.manifest import SegmentEntry
@@ -33,12 +33,12 @@ class ClipBlock:
     ----------
     clips : pyarrow.Table
         Rows of ``clips``, with the columns and types of the SQL table.
-    vectors : dict of Modality to ndarray of float16, shape [n, 512]
+    vectors : dict of str to ndarray of float16, shape [n, 512]
         One row per clip, all zero where the clip lacks the modality.
     """
 
     clips: pa.Table
-    vectors: dict[Modality, NDArray[np.float16]]
+    vectors: dict[str, Stored]
 
 
 def clips_schema(store: Reader) -> pa.Schema:
@@ -86,9 +86,9 @@ def clip_blocks(
     for segment in by_id if segments is None else segments:
         if clip_ids is not None and not _any_between(segment, clip_ids):
             continue
-        with held(store.path, store.manifest):
+        with snapshot_guard(store.path, store.manifest):
             table = _conformed(read_table(store.path, segment, CLIPS), schema)
-            mapped = {m: map_vectors(store.path, segment, m) for m in Modality}
+            mapped = {m: map_vectors(store.path, segment, m) for m in store.manifest.modalities}
         wanted = _wanted(store, table, clip_ids)
         if order is not None:
             ranked = order(table)

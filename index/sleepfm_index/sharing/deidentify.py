@@ -15,26 +15,39 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sleepfm.labels import EVENT_COLUMNS
-from sleepfm.modality import Modality
 from sleepfm.quality import ISSUES
 from sleepfm_index.schema import SUBJECT_COLUMNS
 
 HASHED: Final = ("recording_id", "subject_id")
 """Columns whose values are replaced by keyed hashes."""
 
-KEPT: Final = frozenset(
-    {
-        *("clip_id", "start_s", "stage"),
-        *(f"has_{m}" for m in Modality),
-        *(f"slots_{m}" for m in Modality),
-        *EVENT_COLUMNS,
-        *(f"quality_{m}_{issue}" for m in Modality for issue in ISSUES),
-        *SUBJECT_COLUMNS.names,
-    }
-)
-"""Columns that are exported; ``clip_id`` is renumbered and ``nsrr_age`` rounded down to whole
-years. Everything else is omitted: the site, the time of day, the raw stage labels, and all further
-columns of subjects.csv, whose content is unknown."""
+
+def kept_names(modalities: tuple[str, ...]) -> frozenset[str]:
+    """List the names of the columns that are exported unhashed.
+
+    ``clip_id`` is renumbered and ``nsrr_age`` rounded down to whole years. Everything else is
+    omitted: the site, the time of day, the raw stage labels, and all further columns of
+    subjects.csv, whose content is unknown.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        Those of the store's contract.
+
+    Returns
+    -------
+    frozenset of str
+    """
+    return frozenset(
+        {
+            *("clip_id", "start_s", "stage"),
+            *(f"has_{m}" for m in modalities),
+            *(f"slots_{m}" for m in modalities),
+            *EVENT_COLUMNS,
+            *(f"quality_{m}_{issue}" for m in modalities for issue in ISSUES),
+            *SUBJECT_COLUMNS.names,
+        }
+    )
 
 
 class Pseudonyms:
@@ -103,22 +116,27 @@ class Pseudonyms:
         return np.lexsort((table["start_s"].to_numpy(), names))
 
 
-def kept_columns(schema: pa.Schema) -> pa.Schema:
-    """Select the columns of ``clips`` that are exported.
+def kept_columns(schema: pa.Schema, modalities: tuple[str, ...]) -> pa.Schema:
+    """Select the columns of ``clips`` that are exported, including the hashed ones.
 
     Parameters
     ----------
     schema : pyarrow.Schema
         Of ``clips``.
+    modalities : tuple of str
+        Those of the store's contract.
 
     Returns
     -------
     pyarrow.Schema
     """
-    return pa.schema([f for f in schema if f.name in KEPT or f.name in HASHED])
+    names = kept_names(modalities)
+    return pa.schema([f for f in schema if f.name in names or f.name in HASHED])
 
 
-def deidentify(clips: pa.Table, names: Pseudonyms, first_id: int) -> pa.Table:
+def deidentify(
+    clips: pa.Table, names: Pseudonyms, first_id: int, modalities: tuple[str, ...]
+) -> pa.Table:
     """Remove or replace everything in ``clips`` that could identify a person.
 
     Parameters
@@ -129,6 +147,8 @@ def deidentify(clips: pa.Table, names: Pseudonyms, first_id: int) -> pa.Table:
         Hashes for recording and subject ids.
     first_id : int
         Clip id of the first row; the others follow.
+    modalities : tuple of str
+        Those of the store's contract.
 
     Returns
     -------
@@ -138,5 +158,5 @@ def deidentify(clips: pa.Table, names: Pseudonyms, first_id: int) -> pa.Table:
     ids = np.arange(first_id, first_id + len(clips), dtype=np.int64)
     replaced = {"clip_id": pa.array(ids), "nsrr_age": pc.floor(clips["nsrr_age"])}
     replaced |= {name: names.column(clips, name) for name in HASHED}
-    schema = kept_columns(clips.schema)
+    schema = kept_columns(clips.schema, modalities)
     return pa.table([replaced.get(f.name, clips[f.name]) for f in schema], schema=schema)

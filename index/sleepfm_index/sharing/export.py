@@ -6,23 +6,23 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
+from sleepfm_index.choices import ExportFormat
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.reader import Reader
-from sleepfm_index.schema import VECTOR
 from sleepfm_index.sharing.clip_batches import ClipBlock, clip_blocks, clips_schema
 from sleepfm_index.sharing.deidentify import Pseudonyms, deidentify, kept_columns
-from sleepfm_index.storage import private
+from sleepfm_index.storage import private, vector_format
 from sleepfm_index.storage.files import Sink, publish_file
+from sleepfm_index.storage.vector_format import Stored
 
-FORMATS: Final = ("parquet", "lance")
+FORMATS: Final = get_args(ExportFormat)
 
 
 @dataclass(frozen=True)
@@ -50,14 +50,14 @@ def export(
     store: str | Path,
     out: str | Path,
     *,
-    format: Literal["parquet", "lance"] = "parquet",  # noqa: A002
+    format: ExportFormat = "parquet",  # noqa: A002
     deidentified: bool = False,
     where: str | None = None,
 ) -> Exported:
     """Write the clips of a store with their vectors, for use in other tools.
 
-    The table has one row per clip: the columns of ``clips``, and ``bas``, ``ecg`` and ``resp`` as
-    lists of 512 float16, null where the clip lacks the modality. It is written block by block.
+    The table has one row per clip: the columns of ``clips``, and every modality as a list of 512
+    float16, null where the clip lacks it. It is written block by block.
 
     Parameters
     ----------
@@ -107,10 +107,10 @@ class _Rows:
         self._clip_ids = clip_ids
         self._names = Pseudonyms(private.key(store.path)) if hide else None
         columns = clips_schema(store)
-        fields = [
-            *(kept_columns(columns) if hide else columns),
-            *(pa.field(m, VECTOR) for m in Modality),
-        ]
+        self._modalities = store.manifest.modalities
+        if hide:
+            columns = kept_columns(columns, self._modalities)
+        fields = [*columns, *(pa.field(m, vector_format.ARROW) for m in self._modalities)]
         self.schema = pa.schema(fields, metadata=_origin(store, hide))
         self.written = 0
 
@@ -118,9 +118,9 @@ class _Rows:
         for block in self._blocks():
             clips = block.clips
             if self._names is not None:
-                clips = deidentify(clips, self._names, self.written)
+                clips = deidentify(clips, self._names, self.written, self._modalities)
             arrays = [c.combine_chunks() for c in clips.columns]
-            arrays += [_lists(block.vectors[m]) for m in Modality]
+            arrays += [_lists(block.vectors[m]) for m in self._modalities]
             self.written += len(clips)
             yield pa.record_batch(arrays, schema=self.schema)
 
@@ -134,13 +134,9 @@ class _Rows:
         )
 
 
-def _lists(vectors: NDArray[np.float16]) -> pa.Array:
+def _lists(vectors: Stored) -> pa.Array:
     """Convert vectors to an Arrow column; zero rows, which mark missing vectors, become null."""
-    missing = ~vectors.any(axis=1)
-    values = pa.Array.from_buffers(
-        pa.float16(), vectors.size, [None, pa.py_buffer(np.ascontiguousarray(vectors))]
-    )
-    return pa.FixedSizeListArray.from_arrays(values, type=VECTOR, mask=pa.array(missing))
+    return vector_format.as_arrow(vectors, pa.array(~vector_format.present(vectors)))
 
 
 def _origin(store: Reader, hide: bool) -> dict[str, str]:
@@ -157,11 +153,12 @@ def _origin(store: Reader, hide: bool) -> dict[str, str]:
 
 
 def _write_parquet(path: Path, rows: _Rows) -> None:
-    columns = [f.name for f in rows.schema if f.type != VECTOR]
+    columns = [f.name for f in rows.schema if f.type != vector_format.ARROW]
+    vectors = [f.name for f in rows.schema if f.type == vector_format.ARROW]
 
     def write(sink: Sink) -> None:
         # The float16 values of unit vectors hardly compress.
-        compression = {f"{m}.list.element": "NONE" for m in Modality}
+        compression = {f"{m}.list.element": "NONE" for m in vectors}
         with pq.ParquetWriter(
             sink,
             rows.schema,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.reader import Reader
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.schema import check_target
 from sleepfm_index.sharing.engine import Progress, Published, PublishedStore
 from sleepfm_index.sharing.engine import engine as find_engine
 
@@ -19,7 +19,7 @@ def publish(
     *,
     to: str = "milvus",
     collection: str = DEFAULT_COLLECTION,
-    targets: tuple[str, ...] = TARGETS,
+    targets: tuple[str, ...] | None = None,
     index: str = "FLAT",
     progress: Progress | None = None,
 ) -> Published:
@@ -39,7 +39,7 @@ def publish(
         The engine, a key of :data:`~sleepfm_index.sharing.engine.ENGINES`.
     collection : str
         Name of the collection; it is created if it does not exist.
-    targets : tuple of str
+    targets : tuple of str, optional
         Vector fields of a new collection; by default all.
     index : str
         Kind of index over the vectors, by the engine's own name; ``FLAT`` is exact.
@@ -59,11 +59,12 @@ def publish(
         returns other answers than the store.
     """
     chosen = find_engine(to)
-    unknown = sorted(set(targets) - set(TARGETS))
-    if unknown or not targets:
-        problem = f"unknown targets: {', '.join(unknown)}" if unknown else "no targets named"
-        raise QueryError(f"{problem}; choose from {', '.join(TARGETS)}")
+    if targets is not None and not targets:
+        raise QueryError("no targets named; name at least one, or leave targets out for all")
     with Reader(store) as reader:
+        targets = targets or reader.manifest.targets
+        for target in targets:
+            check_target(target, reader.manifest.modalities)
         return chosen.publish(
             reader, uri, collection=collection, targets=targets, index=index, progress=progress
         )

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS, axes
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.threads import one_thread
+from sleepfm_index.schema import check_modality
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +41,8 @@ def embedding_map(
     Parameters
     ----------
     store : Reader
-    modality : {"bas", "ecg", "resp"}
-        The vectors to map.
+    modality : str
+        The vectors to map; one of the store's modalities.
     by : str
         A column of ``clips``: one colour per category, or a colour scale for a quantity.
     ax : matplotlib.axes.Axes, optional
@@ -128,8 +128,7 @@ class _Map:
     ) -> _Map:
         if method not in METHODS:
             raise QueryError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
-        if modality not in [m.value for m in Modality]:
-            raise QueryError(f"no modality {modality!r}; choose from {', '.join(Modality)}")
+        check_modality(modality, store.manifest.modalities)
         ids = store.metadata.clip_ids(where)
         ids = ids[has(store, ids, modality)]
         if len(ids) < 3:

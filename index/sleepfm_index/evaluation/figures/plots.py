@@ -6,15 +6,18 @@ Figures are made without pyplot, so no global state changes and no display is ne
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.modality import COLOURS, FURTHER_COLOURS, Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.metrics.assessment import Predictions
 from sleepfm_index.evaluation.metrics.scores import BINS
+from sleepfm_index.schema import OTHERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +34,10 @@ STAGE_COLOURS: Final = {
     "UNS": "#bbbbbb",
 }
 """Colours of Okabe and Ito, distinguishable for most colour-blind readers; N3 is a darker blue."""
-_MODALITY_COLOURS: Final = {"bas": "#0072b2", "ecg": "#d55e00", "resp": "#009e73"}
+_AVERAGED_COLOUR: Final = "#cc79a7"
+"""Colour of a query that averages several modalities."""
+_DASHES: Final = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 3)))
+_OTHERS_DASHES: Final = (0, (1, 1))
 
 
 def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axes:
@@ -83,14 +89,21 @@ def save(ax: Axes, path: str | Path) -> Path:
     return path
 
 
-def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None) -> Axes:
+def recall_curves(
+    ranked: dict[tuple[str, str], Ranked],
+    ax: Axes | None = None,
+    modalities: Sequence[Modality] = (),
+) -> Axes:
     """Draw recall@k over k for every direction, with the chance level of the first gallery.
 
     Parameters
     ----------
     ranked : dict of (query, target) to Ranked
-        Ranks of the matching clips.
+        Ranks of the matching clips, as in
+        :class:`~sleepfm_index.evaluation.retrieval.retrieval.Retrieval`.
     ax : matplotlib.axes.Axes, optional
+    modalities : sequence of Modality
+        Titles and colours. A modality that is missing here is labelled with its name.
 
     Returns
     -------
@@ -99,10 +112,11 @@ def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None)
     ax = axes(ax)
     largest = max(int(found.sizes.max()) for found in ranked.values())
     k = np.unique(np.geomspace(1, largest, 200).astype(int))
+    styles = _LineStyles(ranked, modalities)
     for (query, to), found in ranked.items():
         ordered = np.sort(found.ranks)
         recall = np.searchsorted(ordered, k, side="right") / len(ordered)
-        ax.plot(k, recall, label=f"{query} → {to}", **_line(query, to))
+        ax.plot(k, recall, **styles.line(query, to))
     sizes = next(iter(ranked.values())).sizes
     chance = [np.minimum(1, some / sizes).mean() for some in k]
     ax.plot(k, chance, color="0.5", linestyle=":", label="chance")
@@ -113,14 +127,42 @@ def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None)
     return ax
 
 
-def _line(query: str, to: str) -> dict[str, Any]:
-    """Choose the line style: colour by query modality, dashes by target."""
-    strokes: dict[str, Any] = {"bas": "-", "ecg": "--", "resp": "-.", "others": (0, (1, 1))}
-    return {
-        "color": _MODALITY_COLOURS.get(query, "#cc79a7"),
-        "linestyle": strokes[to],
-        "linewidth": 2.4 if to == "others" else 1.4,
-    }
+class _LineStyles:
+    """Labels and line styles of directions: colour by query modality, dashes by target.
+
+    Parameters
+    ----------
+    ranked : mapping by (query, target)
+        The directions.
+    modalities : sequence of Modality
+        Titles and colours of the modalities that the contract describes.
+    """
+
+    def __init__(
+        self, ranked: Mapping[tuple[str, str], object], modalities: Sequence[Modality]
+    ) -> None:
+        described = [m.name for m in modalities] or list(COLOURS)
+        drawn = [name for pair in ranked for name in pair if name != OTHERS and "+" not in name]
+        names = list(dict.fromkeys([*described, *drawn]))
+        self._titles = {m.name: m.title for m in modalities}
+        self._colours = {m.name: m.colour for m in modalities}
+        for number, name in enumerate(names):
+            default = COLOURS.get(name, FURTHER_COLOURS[number % len(FURTHER_COLOURS)])
+            self._colours.setdefault(name, default)
+        self._dashes = {name: _DASHES[i % len(_DASHES)] for i, name in enumerate(names)}
+
+    def title(self, name: str) -> str:
+        """Return the title of a modality, or of several joined by ``+``."""
+        return "+".join(self._titles.get(part, part) for part in name.split("+"))
+
+    def line(self, query: str, to: str) -> dict[str, Any]:
+        """Choose the keyword arguments of a matplotlib line."""
+        return {
+            "label": f"{self.title(query)} → {self.title(to)}",
+            "color": self._colours.get(query, _AVERAGED_COLOUR),
+            "linestyle": self._dashes.get(to, _OTHERS_DASHES),
+            "linewidth": 2.4 if to == OTHERS else 1.4,
+        }
 
 
 def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = None) -> Axes:
@@ -145,7 +187,7 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
     grid = np.full((len(queries), len(targets)), np.nan)
     for row in rows:
         grid[queries.index(row["query"]), targets.index(row["target"])] = row[measure]
-    order = sorted(range(len(targets)), key=lambda i: (targets[i] == "others", targets[i]))
+    order = sorted(range(len(targets)), key=lambda i: (targets[i] == OTHERS, targets[i]))
     grid, targets = grid[:, order], [targets[i] for i in order]
     low, high = (None, None) if measure == "median_rank" else (0.0, 1.0)
     image = ax.imshow(grid, cmap="viridis", aspect="auto", vmin=low, vmax=high)
@@ -157,7 +199,11 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
     return ax
 
 
-def rank_histogram(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None) -> Axes:
+def rank_histogram(
+    ranked: dict[tuple[str, str], Ranked],
+    ax: Axes | None = None,
+    modalities: Sequence[Modality] = (),
+) -> Axes:
     """Draw the distribution of ranks of the matching clips, relative to the gallery size.
 
     Bins are equally wide on a logarithmic scale, from the first rank to the last.
@@ -167,6 +213,8 @@ def rank_histogram(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None
     ranked : dict of (query, target) to Ranked
         Ranks of the matching clips.
     ax : matplotlib.axes.Axes, optional
+    modalities : sequence of Modality
+        Titles and colours, as in :func:`recall_curves`.
 
     Returns
     -------
@@ -177,10 +225,11 @@ def rank_histogram(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None
     edges = np.geomspace(100 / largest, 100, 21)
     # a rank at an edge belongs to the bin below it, so that the first bin contains rank 1
     inner = np.append(edges[1:-1] * (1 + 1e-9), np.inf)
+    styles = _LineStyles(ranked, modalities)
     for (query, to), found in ranked.items():
         bin_of = np.searchsorted(inner, 100 * found.ranks / found.sizes)
         share = np.bincount(bin_of, minlength=20) / len(bin_of)
-        ax.stairs(100 * share, edges, label=f"{query} → {to}", **_line(query, to))
+        ax.stairs(100 * share, edges, **styles.line(query, to))
     even = np.diff(np.append(0, edges[1:]))
     ax.stairs(even, edges, color="0.5", linestyle=":", label="chance")
     ax.set(xscale="log", xlabel="rank of the matching clip (% of candidates)", ylabel="queries (%)")

@@ -10,7 +10,6 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.query.answer_table import answer_note, answer_table
 from sleepfm_index.query.clip_time import clip_position
@@ -144,13 +143,14 @@ class Served:
         StoreError
             If Milvus rejects a request.
         """
-        (searched, *more) = check_question(question)
+        modalities = self.about.contract.modalities
+        (searched, *more) = check_question(question, modalities)
         if more or question.spread is not None:
             raise QueryError(
                 "Milvus supports neither several modalities at once nor spread; query the store "
                 "with --engine local"
             )
-        target = target_name(searched, question.to)
+        target = target_name(searched, question.to, modalities)
         if target not in self.about.targets:
             raise QueryError(
                 f"the collection has no vectors of {target}; publish a new one with --targets"
@@ -165,16 +165,16 @@ class Served:
 
     # The query vector
 
-    def _origin(self, question: Question, modality: Modality) -> Origin:
+    def _origin(self, question: Question, modality: str) -> Origin:
         if question.file is not None:
             return self._encode(question, modality)
         clip = question.clip if question.clip is not None else self._clip_at(question)
-        if str(modality) not in self.about.targets:
+        if modality not in self.about.targets:
             raise QueryError(f"the collection has no vectors of {modality} to search with")
-        found = self._entities(f"{KEY} == {clip}", "recording_id", "subject_id", str(modality))
+        found = self._entities(f"{KEY} == {clip}", "recording_id", "subject_id", modality)
         if not found:
             raise QueryError(f"no clip {clip} in this collection")
-        vector = np.asarray(found[0][str(modality)], np.float32)
+        vector = np.asarray(found[0][modality], np.float32)
         recording = found[0]["recording_id"]
         if not vector.any():
             raise QueryError(f"clip {clip} ({recording}) has no {modality} signal to search with")
@@ -194,7 +194,7 @@ class Served:
         seconds = self.about.contract.clip_seconds
         return int(clips[clip_position(question.at, starts, clock, seconds)][KEY])
 
-    def _encode(self, question: Question, modality: Modality) -> Origin:
+    def _encode(self, question: Question, modality: str) -> Origin:
         assert question.file is not None and question.at is not None
         about = self.about
         (vector,) = encode_clips(
@@ -208,7 +208,7 @@ class Served:
     # The candidates
 
     def _filter(self, question: Question, target: str, origin: Origin) -> str:
-        conditions = [presence(target)]
+        conditions = [presence(target, self.about.contract.modalities)]
         if question.exclude != "none":
             own = getattr(origin, f"{question.exclude}_id")
             conditions.append(f"{question.exclude}_id != {_quoted(own)}")

@@ -6,14 +6,14 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.schema import TARGETS, target_parts
+from sleepfm_index.schema import target_parts
 
 KEY: Final = "clip_id"
 PARTITION: Final = "site"
@@ -40,15 +40,18 @@ class Column:
         Name of the column in the store.
     type : pyarrow.DataType
         Type of the column in the store.
+    vectors : tuple of str
+        Names of the collection's vector fields, which no scalar field can have.
     """
 
     name: str
     type: pa.DataType
+    vectors: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def field(self) -> str:
         """Name of the field: that of the column, or a hash of it if Milvus does not allow it."""
-        if _PLAIN.fullmatch(self.name) and self.name not in TARGETS:
+        if _PLAIN.fullmatch(self.name) and self.name not in self.vectors:
             return self.name
         return "column_" + hashlib.sha256(self.name.encode()).hexdigest()[:12]
 
@@ -103,19 +106,21 @@ class Column:
         return pa.array(values, pa.string()).cast(self.type)
 
 
-def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
+def columns_of(schema: pa.Schema, targets: tuple[str, ...]) -> tuple[Column, ...]:
     """List the columns of ``clips`` in order.
 
     Parameters
     ----------
     schema : pyarrow.Schema
         Of ``clips``.
+    targets : tuple of str
+        All targets of the store, whether they are published or not.
 
     Returns
     -------
     tuple of Column
     """
-    return tuple(Column(f.name, f.type) for f in schema)
+    return tuple(Column(f.name, f.type, targets) for f in schema)
 
 
 def entities(
@@ -144,19 +149,21 @@ def entities(
     return [{name: values[row] for name, values in fields.items()} for row in range(len(clips))]
 
 
-def presence(target: str) -> str:
+def presence(target: str, modalities: tuple[str, ...]) -> str:
     """Write the Milvus expression that selects the clips with a target.
 
     Parameters
     ----------
     target : str
-        One of :data:`sleepfm_index.schema.TARGETS`.
+        One of :func:`sleepfm_index.schema.targets`.
+    modalities : tuple of str
+        Those of the store.
 
     Returns
     -------
     str
     """
-    return "(" + " or ".join(f"has_{m} == true" for m in target_parts(target)) + ")"
+    return "(" + " or ".join(f"has_{m} == true" for m in target_parts(target, modalities)) + ")"
 
 
 def rows(entities: list[dict[str, Any]], columns: tuple[Column, ...]) -> pa.Table:
