@@ -88,14 +88,14 @@ def initial_tensors(
     ----------
     contract : Contract
         Sets the number of input channels of each modality.
-    modalities : iterable of Modality
+    modalities : iterable of str
         The encoders to initialise.
     seed : int
         Random seed.
 
     Returns
     -------
-    dict of Modality to dict of str to ndarray
+    dict of str to dict of str to ndarray
         A state dict for each modality.
     """
     tensors = {}

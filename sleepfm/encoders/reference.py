@@ -42,7 +42,7 @@ class Reference:
 
     Parameters
     ----------
-    vectors : mapping of Modality to ndarray of float32, shape [8, 512]
+    vectors : mapping of str to ndarray of float32, shape [8, 512]
         Not normalised.
     clips_per_cpu_s : float
         Clips per second of processor time, on one core.

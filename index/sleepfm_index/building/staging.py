@@ -190,19 +190,11 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
     file : Path
         The recording.
     modalities : tuple of str
-        Those of the store's contract.
+        Modalities that may have vectors: those of the contract.
 
     Returns
     -------
     Rows
-
-    Parameters
-    ----------
-    content : bytes
-    file : Path
-        The recording.
-    modalities : tuple of str
-        Those that there may be vectors of.
 
     Raises
     ------

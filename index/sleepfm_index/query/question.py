@@ -26,11 +26,11 @@ class Question:
     Parameters
     ----------
     modality : str
-        What to search with: a modality of the store, or several joined by a comma. Several are
-        averaged, not scaled to length one again, so a score is the mean of their cosines.
+        What to search with: a modality of the store, or several joined by commas. Several are
+        averaged without renormalisation, so a score is the mean of their cosine similarities.
     to : str
-        What to search in: a modality of the store, or ``others``, the mean of all but the one
-        searched with; of several, the one that is left (two of three leave the third).
+        What to search in: a modality of the store, or ``others``, the mean of all modalities but
+        the one searched with. With several, ``others`` is the one that remains.
     clip : int, optional
         A clip of the store.
     recording : str, optional
@@ -96,27 +96,34 @@ class Questions:
     exact: bool = False
 
 
-def check_question(asked: Question, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a question that a store cannot answer; give the modalities to search with.
+def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that a store can answer a question, and split its modalities.
 
     Parameters
     ----------
-    asked : Question
+    question : Question
     known : tuple of str
         Modalities of the store.
+
+    Returns
+    -------
+    tuple of str
+        The modalities to search with.
 
     Raises
     ------
     QueryError
-        With one sentence that says what to change.
+        If the question is invalid; the message says what to change.
     """
-    modalities = check_search(asked.modality, asked.to, asked.exclude, asked.k, asked.spread, known)
-    named = [asked.clip is not None, asked.recording is not None, asked.file is not None]
-    if sum(named) != 1:
+    modalities = check_search(
+        question.modality, question.to, question.exclude, question.k, question.spread, known
+    )
+    named = [question.clip, question.recording, question.file]
+    if sum(name is not None for name in named) != 1:
         raise QueryError(
             "name one clip with --clip, with --recording and --at, or with --file and --at"
         )
-    if (asked.at is None) == (asked.clip is None):
+    if (question.at is None) == (question.clip is None):
         raise QueryError("pass --at together with --recording or --file, and only then")
     return modalities
 
@@ -124,19 +131,24 @@ def check_question(asked: Question, known: tuple[str, ...]) -> tuple[str, ...]:
 def check_search(
     modality: str, to: str, exclude: str, k: int, spread: float | None, known: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Refuse what no search of a store could be; give the modalities to search with.
+    """Check the parameters of a search of a store, and split its modalities.
 
     Parameters
     ----------
     modality, to, exclude, k, spread
-        Fields of :class:`Question`.
+        As in :class:`Question`.
     known : tuple of str
         Modalities of the store.
+
+    Returns
+    -------
+    tuple of str
+        The modalities to search with.
 
     Raises
     ------
     QueryError
-        With one sentence that says what to change.
+        If a parameter is invalid; the message says what to change.
     """
     names = tuple(name.strip() for name in modality.split(","))
     for name in names:
@@ -165,17 +177,21 @@ def check_search(
 
 
 def target_of(modalities: tuple[str, ...], to: str, known: tuple[str, ...]) -> str:
-    """Name what a search with some modalities looks in.
+    """Name the target of a search.
 
     Parameters
     ----------
     modalities : tuple of str
-        What is searched with, as :func:`check_search` gives it.
+        The modalities to search with, as from :func:`check_search`.
     to : str
-        A modality or ``others``: of one modality the mean of all but it, of several the only one
-        that is left.
+        A modality or ``others``, as in :class:`Question`.
     known : tuple of str
         Modalities of the store.
+
+    Returns
+    -------
+    str
+        One of :func:`sleepfm_index.schema.targets`.
     """
     if to != OTHERS or len(modalities) == 1:
         return target_name(modalities[0], to, known)

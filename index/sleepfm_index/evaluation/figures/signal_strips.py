@@ -176,7 +176,7 @@ def read_strips(
     store : Reader
     clips : sequence of mappings
         Rows of ``clips``.
-    modalities : sequence of Modality
+    modalities : sequence of str
         Modalities whose slots are read.
 
     Returns
