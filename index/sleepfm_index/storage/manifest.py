@@ -69,9 +69,9 @@ class Manifest:
     next_clip_id: int = 0
     segments: tuple[SegmentEntry, ...] = ()
     indexes: tuple[IndexEntry, ...] = ()
-    row_cache: RowCacheEntry | None = None
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
+    row_cache: RowCacheEntry | None = None
 
     @property
     def rows(self) -> int:
