@@ -14,7 +14,7 @@ from sleepfm.recordings import read_recording
 from sleepfm.recordings.recording import Channel
 from sleepfm.recordings.units import conversion
 from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS
-from sleepfm_index.evaluation.files import recording_file
+from sleepfm_index.evaluation.files import recording_file, slot_channels
 from sleepfm_index.evaluation.labels.columns import text
 from sleepfm_index.schema import target_name, target_parts
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from sleepfm_index.results import Result
     from sleepfm_index.store import Store
 
-_SHOWN_UNITS: Final = {**SLOT_UNITS, "ECG": "mV"}
+SHOWN_UNITS: Final = {**SLOT_UNITS, "ECG": "mV"}
+"""Unit in which each slot is drawn; ``""`` where it is the device's own."""
 _EVENTS: Final = {
     Modality.BAS: ("arousal",),
     Modality.ECG: (),
@@ -168,7 +169,7 @@ def read_strips(
     for name in sorted({clip["recording_id"] for clip in clips}):
         recording = read_recording(recording_file(store, name))
         channels = {c.label: c for c in recording.channels}
-        for slot, labels in _slots(store, name, channels).items():
+        for slot, labels in slot_channels(store, name, channels).items():
             if slot not in wanted:
                 continue
             whole = _whole(slot, [channels[label] for label in labels])
@@ -180,31 +181,11 @@ def read_strips(
     return found
 
 
-def _slots(
-    store: Store, recording_id: str, channels: Mapping[str, Channel]
-) -> dict[str, tuple[str, ...]]:
-    """Which channel, or which two to subtract, filled each slot at the build."""
-    (row,) = store.metadata.select(
-        f"SELECT slots FROM recordings WHERE recording_id = {text(recording_id)} LIMIT 1"
-    ).to_pylist()
-    found = {}
-    for slot, said in row["slots"]:
-        words = said.partition(": ")[2].split(" - ")
-        # a label may itself hold the words that part two labels
-        pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
-        options = [(" - ".join(words),), *pairs]
-        for labels in options:
-            if all(label in channels for label in labels):
-                found[slot] = labels
-                break
-    return found
-
-
 def _whole(slot: str, channels: Sequence[Channel]) -> Strip:
     values = channels[0].read()
     if len(channels) == 2:
         values -= channels[1].read()
-    wanted = _SHOWN_UNITS.get(slot, "")
+    wanted = SHOWN_UNITS.get(slot, "")
     scale = conversion(channels[0].unit, wanted)
     if scale is None:
         return Strip(values, channels[0].sample_rate, "")
