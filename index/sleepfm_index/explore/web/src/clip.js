@@ -23,7 +23,7 @@ const asked = latest();
 
 export function clipPane() {
   parts.title = h("div.where");
-  parts.spans = h("div");
+  parts.spans = h("div.tools");
   parts.lanes = h("div.lanes", { tabindex: "0", role: "group", "aria-label": "Signals. Arrow keys move by a clip, plus and minus zoom." });
   parts.foot = h("div.foot");
   parts.stretch = h("div.stretch", { hidden: true });
@@ -37,7 +37,8 @@ export function clipPane() {
       null,
       h("h2", { id: "clip-title" }, "Clip"),
       parts.title,
-      h("div.right", null, parts.spans, move(-1, "Pan left", "left"), move(1, "Pan right", "right"), saveMenu("clip", drawing)),
+      h("div.right", null, move(-1, "Pan left (,)", "left"), move(1, "Pan right (.)", "right"), saveMenu("clip", drawing)),
+      parts.spans,
     ),
     parts.lanes,
     parts.stretch,
@@ -208,12 +209,12 @@ function extent(strip) {
   return at(0.998) - at(0.002) || 1;
 }
 
+/** What lies in the middle of a lane: the median of the brain's voltages, else half of the range. */
 function middle(strip) {
-  const known = Array.from(strip.low).filter(Number.isFinite).sort((a, b) => a - b);
-  const high = strip.high ? Array.from(strip.high).filter(Number.isFinite).sort((a, b) => a - b) : known;
+  const known = [...strip.low, ...(strip.high ?? [])].filter(Number.isFinite).sort((a, b) => a - b);
   if (!known.length) return 0;
-  const half = (values) => values[Math.floor(values.length / 2)];
-  return (half(known) + half(high)) / 2;
+  const at = (share) => known[Math.floor(share * (known.length - 1))];
+  return BAS.test(strip.slot) ? at(0.5) : (at(0.002) + at(0.998)) / 2;
 }
 
 function series(strip) {
@@ -223,7 +224,7 @@ function series(strip) {
   for (let at = 0; at < n; at++) x[at] = strip.from_s + shift + at * strip.step_s;
   const clean = (values) => Array.from(values, (v) => (Number.isFinite(v) ? v : null));
   const low = clean(strip.low);
-  return [x, low, strip.high ? clean(strip.high) : low];
+  return [x, low, strip.high ? clean(strip.high) : new Array(n).fill(null)];
 }
 
 function build(anew = false) {
@@ -253,7 +254,7 @@ function heights(lane) {
     lane.slot === "SaO2" ? { min: 100.5 - span, max: 100.5 } : { min: lane.centre - span / 2, max: lane.centre + span / 2 };
   lane.plot.setScale("y", range);
   const strip = strips.get(lane.slot);
-  const named = strip.unit ? unit(strip.unit) : "units";
+  const named = strip.unit ? unit(strip.unit) : "a.u.";
   lane.scale.textContent =
     lane.slot === "SaO2" ? `${Math.round(range.min)}–100 %` : `${Number(span.toPrecision(2)).toLocaleString("en")} ${named}`;
   lane.label.title = `${strip.channel}, ${strip.rate_hz} Hz; the lane is ${lane.scale.textContent} high`;
@@ -267,7 +268,7 @@ function gain(slot, factor) {
 
 function make(slot, last) {
   const many = strips.size;
-  const height = Math.max(34, Math.min(120, Math.floor(380 / many))) + (last ? 22 : 0);
+  const height = Math.max(34, Math.min(120, Math.floor(450 / many))) + (last ? 22 : 0);
   const scale = h("small");
   const label = h("div.name", null, h("b", null, slot), scale);
   const step = (factor, sign, text) =>
@@ -312,7 +313,11 @@ function make(slot, last) {
           grid: { show: false },
           ticks: { show: false },
           space: 70,
-          values: (_, ticks) => ticks.map(timeLabel),
+          values: (u, ticks) => {
+            const edge = (26 / u.width) * state.span;
+            const inside = (at) => at > u.scales.x.min + edge && at < u.scales.x.max - edge;
+            return ticks.map((at) => (inside(at) ? timeLabel(at) : ""));
+          },
         },
         { show: false },
       ],
@@ -450,7 +455,7 @@ function drawing() {
       }
       const place = to(x[i]).toFixed(1);
       d += `${pen ? "L" : "M"}${place} ${y(low[i])}`;
-      if (strip.high) d += `L${place} ${y(top[i])}`;
+      if (strip.high && top[i] !== null) d += `L${place} ${y(top[i])}`;
       pen = true;
     }
     return [

@@ -6,7 +6,11 @@ function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (name === "style" && typeof value === "object") Object.assign(node.style, value);
+    else if (name === "style" && typeof value === "object")
+      for (const [key, said] of Object.entries(value)) {
+        if (key.startsWith("--")) node.style.setProperty(key, said);
+        else node.style[key] = said;
+      }
     else if (name === "value") node.value = value;
     else node.setAttribute(name, value === true ? "" : value);
   }

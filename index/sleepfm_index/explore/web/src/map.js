@@ -63,7 +63,7 @@ export function mapPane() {
   const pane = h(
     "section.pane.map",
     { id: "map", "aria-labelledby": "map-title" },
-    h("header", null, h("h2", { id: "map-title" }, "Map"), parts.head, h("div.right", null, parts.lasso, reset, saveMenu("map", drawing))),
+    h("header", null, h("h2", { id: "map-title" }, "Map"), h("div.right", null, parts.lasso, reset, saveMenu("map", drawing)), parts.head),
     parts.stage,
     parts.legend,
     parts.note,
@@ -231,7 +231,6 @@ async function open() {
       lassoInitiator: false,
       lassoMinDelay: 8,
       lassoType: "lasso",
-      keyMap: { shift: "lasso" },
       showReticle: false,
       deselectOnDblClick: false,
       deselectOnEscape: false,
