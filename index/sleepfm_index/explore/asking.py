@@ -14,25 +14,21 @@ from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.explore.answers import Document, Table
 from sleepfm_index.explore.own_file import OwnFiles
-from sleepfm_index.query.answer import (
-    check_search,
-    float64s,
-    own_runs,
-    query_vectors,
-    target_of,
-)
-from sleepfm_index.query.spacing import spread_out
+from sleepfm_index.query.answer import answer, own_runs
+from sleepfm_index.query.answer_table import answer_note, answer_table
+from sleepfm_index.query.nearest import Search, nearest
+from sleepfm_index.query.origin import query_vectors
+from sleepfm_index.query.question import Question, check_search, target_of
+from sleepfm_index.reader import Reader
 from sleepfm_index.schema import VECTOR
 from sleepfm_index.storage.manifest import as_ranges
-from sleepfm_index.storage.metadata import int64s, numpy_of
-from sleepfm_index.store import Store
+from sleepfm_index.storage.metadata import int64s
 
 AWAY: Final = 0.2
 """Weight of the mean of the clips to be unlike, against that of the examples."""
-_MORE: Final = 4
 
 
-def sql(store: Store, statement: str, limit: int) -> Table:
+def sql(store: Reader, statement: str, limit: int) -> Table:
     """Answer one SELECT-like statement; at most ``limit`` rows."""
     rows = store.sql(statement).table
     note = f"{rows.num_rows:,} rows"
@@ -41,7 +37,7 @@ def sql(store: Store, statement: str, limit: int) -> Table:
     return Table(_named_apart(rows.slice(0, limit)), note, {"total": rows.num_rows})
 
 
-def clip(store: Store, clip_id: int) -> Document:
+def clip(store: Reader, clip_id: int) -> Document:
     """Give all that is known of one clip."""
     rows = store.rows(np.array([clip_id], np.int64)).to_pylist()
     if not rows:
@@ -49,7 +45,7 @@ def clip(store: Store, clip_id: int) -> Document:
     return Document(rows[0])
 
 
-def clips(store: Store, ids: Sequence[int], columns: Sequence[str] | None) -> Table:
+def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> Table:
     """Give the metadata of some clips, in the given order; unknown ids are left out."""
     rows = store.rows(np.array(ids, np.int64))
     if columns:
@@ -60,7 +56,7 @@ def clips(store: Store, ids: Sequence[int], columns: Sequence[str] | None) -> Ta
     return Table(rows, f"{rows.num_rows:,} clips")
 
 
-def vectors(store: Store, ids: Sequence[int], modality: str) -> Table:
+def vectors(store: Reader, ids: Sequence[int], modality: str) -> Table:
     """Give the stored vectors of some clips; null where a clip lacks the modality."""
     if modality not in list(Modality):
         raise QueryError(f"no modality {modality!r}; choose from {', '.join(Modality)}")
@@ -73,8 +69,8 @@ def vectors(store: Store, ids: Sequence[int], modality: str) -> Table:
 
 
 @dataclass(frozen=True)
-class Search:
-    """What is searched for; see :class:`sleepfm_index.query.answer.Question`.
+class Asked:
+    """What is searched for; see :class:`sleepfm_index.query.question.Question`.
 
     Parameters
     ----------
@@ -100,8 +96,13 @@ class Search:
     until_s: float | None = None
     file: str | None = None
 
+    def question(self, **other: Any) -> Question:
+        """Give the part that any question has."""
+        names = ("modality", "to", "k", "exclude", "where", "spread", "exact")
+        return Question(**{name: getattr(self, name) for name in names} | other)
 
-def search(store: Store, asked: Search, files: OwnFiles) -> Table:
+
+def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
     """Find the nearest clips.
 
     One clip is asked as :meth:`sleepfm_index.Store.query` does. Several are asked by the mean of
@@ -119,16 +120,7 @@ def search(store: Store, asked: Search, files: OwnFiles) -> Table:
             "name a clip to search from: by clip, like, recording with from_s, or file"
         )
     if len(like) == 1 and not asked.unlike:
-        result = store.query(
-            asked.modality,
-            asked.to,
-            clip=like[0],
-            k=asked.k,
-            where=asked.where,
-            exclude=asked.exclude,
-            spread=asked.spread,
-            exact=asked.exact,
-        )
+        result = answer(store, asked.question(clip=like[0]))
         return Table(result.table, result.note)
     near = _mean(store, like, modalities)
     if asked.unlike:
@@ -142,42 +134,30 @@ def search(store: Store, asked: Search, files: OwnFiles) -> Table:
 
 
 def _nearest(
-    store: Store,
-    asked: Search,
+    store: Reader,
+    asked: Asked,
     modalities: tuple[Modality, ...],
     vector: NDArray[np.float32],
-    without: tuple[tuple[int, int], ...],
+    without: Sequence[tuple[int, int]],
     text: str,
     like: Sequence[int] = (),
 ) -> Table:
-    target = target_of(modalities, asked.to)
-    allowed = None if asked.where is None else store.metadata.clip_ids(asked.where)
-    left_out = _merged([*without, *_own(store, asked.exclude, like)])
-    wanted = asked.k if asked.spread is None else _MORE * asked.k
-    while True:
-        found = store.find(
-            target, vector[None], wanted, allowed, without=left_out, exact=asked.exact
-        )
-        ids, scores = found.hits[0]
-        rows = store.rows(ids)
-        if asked.spread is None:
-            break
-        names, starts = rows["recording_id"].to_pylist(), numpy_of(rows["start_s"])
-        kept = spread_out(names, starts, asked.spread)
-        if len(kept) >= asked.k or len(ids) < wanted:
-            kept = kept[: asked.k]
-            rows, scores = rows.take(int64s(kept)), scores[kept]
-            break
-        wanted *= _MORE
-    ranks = int64s(np.arange(1, len(scores) + 1))
-    rows = rows.add_column(0, "score", float64s(scores)).add_column(0, "rank", ranks)
-    own = f", own {asked.exclude} left out" if asked.exclude != "none" and like else ""
-    where = f", where {asked.where}" if asked.where else ""
-    note = f"{asked.modality} of {text} -> {asked.to}: {len(scores)} nearest{where}{own}"
-    return Table(rows, f"{note}; {found.how}")
+    search = Search(
+        target_of(modalities, asked.to),
+        asked.k,
+        None if asked.where is None else store.metadata.clip_ids(asked.where),
+        _merged([*without, *_own(store, asked.exclude, like)]),
+        asked.spread,
+        asked.exact,
+    )
+    found = nearest(store, vector[None], search)
+    ((ids, scores),) = found.hits
+    rows = answer_table(store.rows(ids), scores, [len(scores)])
+    question = asked.question(exclude=asked.exclude if like else "none")
+    return Table(rows, answer_note(question, text, len(scores), found.method))
 
 
-def _stretch(store: Store, asked: Search) -> list[int]:
+def _stretch(store: Reader, asked: Asked) -> list[int]:
     if asked.recording is None:
         return []
     start = asked.from_s or 0.0
@@ -194,7 +174,7 @@ def _stretch(store: Store, asked: Search) -> list[int]:
 
 
 def _mean(
-    store: Store, ids: Sequence[int], modalities: tuple[Modality, ...]
+    store: Reader, ids: Sequence[int], modalities: tuple[Modality, ...]
 ) -> NDArray[np.float32]:
     wanted = np.array(ids, np.int64)
     live = store.manifest.live(wanted)
@@ -208,7 +188,7 @@ def _mean(
     return mean
 
 
-def _own(store: Store, exclude: str, like: Sequence[int]) -> list[tuple[int, int]]:
+def _own(store: Reader, exclude: str, like: Sequence[int]) -> list[tuple[int, int]]:
     if exclude == "none" or not like:
         return []
     rows = store.rows(np.array(like, np.int64))
@@ -237,7 +217,7 @@ def _named_apart(rows: pa.Table) -> pa.Table:
     return rows.rename_columns(names)
 
 
-def columns(store: Store) -> dict[str, list[dict[str, Any]]]:
+def columns(store: Reader) -> dict[str, list[dict[str, Any]]]:
     """Names and types of what SQL can ask, by table."""
     return {
         table: [

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.embedding_map import project
-from sleepfm_index.evaluation.labels.columns import quote
 from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.predict import check_probe
 from sleepfm_index.evaluation.models.probe import check_features, predict_rows, reader
-from sleepfm_index.evaluation.threads import one_thread
 from sleepfm_index.explore import labelling
 from sleepfm_index.explore.answers import Table
 from sleepfm_index.explore.session import Session
+from sleepfm_index.reader import Reader
+from sleepfm_index.runtime.threads import one_thread
 from sleepfm_index.storage.metadata import int64s
-from sleepfm_index.store import Store
+from sleepfm_index.storage.quoting import quote_name
 
 METHODS: Final = ("pca", "umap")
 LIMIT: Final = 200_000
@@ -89,7 +89,7 @@ def values(
         A column of ``clips``, ``label:<own column>``, or ``probe:<name>:<class>``.
     """
 
-    def ask(store: Store) -> Table:
+    def ask(store: Reader) -> Table:
         drawn = _map(session, store, modality, method, where, limit)
         kind, _, name = by.partition(":")
         if name and kind == "probe":
@@ -109,7 +109,7 @@ def values(
 
 
 def _map(
-    session: Session, store: Store, modality: str, method: str, where: str | None, limit: int
+    session: Session, store: Reader, modality: str, method: str, where: str | None, limit: int
 ) -> Map:
     if modality not in list(Modality):
         raise QueryError(f"no modality {modality!r}; choose from {', '.join(Modality)}")
@@ -120,7 +120,7 @@ def _map(
     return session.kept(key, lambda: _draw(store, modality, method, where, limit))
 
 
-def _draw(store: Store, modality: str, method: str, where: str | None, limit: int) -> Map:
+def _draw(store: Reader, modality: str, method: str, where: str | None, limit: int) -> Map:
     has, scan = f"has_{modality}", ""
     limit = min(limit, _UMAP) if method == "umap" else limit
     if where is None:
@@ -149,7 +149,7 @@ def _draw(store: Store, modality: str, method: str, where: str | None, limit: in
 
 
 def _principal(
-    store: Store, ids: NDArray[np.int64], modality: str
+    store: Reader, ids: NDArray[np.int64], modality: str
 ) -> tuple[NDArray[np.float64], tuple[str, str]]:
     """First two principal axes, learned from at most :data:`_LEARNED` of the clips."""
     step = -(-len(ids) // _LEARNED)
@@ -177,7 +177,7 @@ def _scaled(place: NDArray[np.float64]) -> NDArray[np.float32]:
     return scaled
 
 
-def _column(store: Store, drawn: Map, name: str) -> pa.Array:
+def _column(store: Reader, drawn: Map, name: str) -> pa.Array:
     there = store.sql("SELECT * FROM clips LIMIT 0").table.schema
     if name not in there.names:
         raise QueryError(f"clips have no column {name[:80]!r}")
@@ -185,14 +185,14 @@ def _column(store: Store, drawn: Map, name: str) -> pa.Array:
     if pa.types.is_nested(kind):
         raise QueryError(f"{name} holds lists, which have no colour; choose another column")
     # The hash that drew the clips picks their rows while DuckDB scans.
-    rows = store.sql(f"SELECT clip_id, {quote(name)} AS value FROM clips{drawn.scan}").table
+    rows = store.sql(f"SELECT clip_id, {quote_name(name)} AS value FROM clips{drawn.scan}").table
     known = rows["clip_id"].to_numpy()
     order = np.argsort(known)
     at = order[np.searchsorted(known, drawn.ids, sorter=order)]
     return rows["value"].combine_chunks().take(pa.array(at))
 
 
-def _probability(session: Session, store: Store, drawn: Map, name: str) -> pa.Array:
+def _probability(session: Session, store: Reader, drawn: Map, name: str) -> pa.Array:
     probe_name, _, wanted = name.rpartition(":")
     probe_name = probe_name or wanted
     if probe_name not in session.probes:

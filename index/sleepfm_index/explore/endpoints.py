@@ -15,8 +15,10 @@ from sleepfm_index.explore.own_file import OwnFiles
 from sleepfm_index.explore.parameters import Parameter
 from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals, Window
-from sleepfm_index.query.answer import EXCLUSIONS
+from sleepfm_index.info import describe
+from sleepfm_index.query.question import EXCLUSIONS
 from sleepfm_index.schema import OTHERS
+from sleepfm_index.storage.labels import label_columns
 
 Said = dict[str, Any]
 Answer = Callable[["Desk", Said], Table | Document]
@@ -60,8 +62,8 @@ class Endpoint:
 
 def _about(desk: Desk, said: Said) -> Document:
     def ask(store: Any) -> Document:
-        def describe() -> dict[str, Any]:
-            info = asdict(store.info())
+        def about() -> dict[str, Any]:
+            info = asdict(describe(store))
             del info["path"]  # the server says no path of this machine
             return {
                 "name": desk.session.path.resolve().name,
@@ -76,10 +78,10 @@ def _about(desk: Desk, said: Said) -> Document:
         key = ("about", store.manifest.snapshot)
         return Document(
             {
-                **desk.session.kept(key, describe),
+                **desk.session.kept(key, about),
                 "annotate": desk.session.annotate,
                 "recordings_at_hand": nights.recordings_at_hand(store),
-                "labels": labelling.columns(desk.session.path),
+                "labels": label_columns(desk.session.path),
                 "probes": [
                     {"name": name, "file": path.name} for name, path in desk.session.probes.items()
                 ],
@@ -93,7 +95,7 @@ def _query(desk: Desk, said: Said) -> Table:
     like = [*([said.pop("clip")] if said["clip"] is not None else []), *(said.pop("like") or [])]
     said.pop("clip", None)
     unlike = said.pop("unlike") or []
-    asked = asking.Search(like=like, unlike=unlike, **said)
+    asked = asking.Asked(like=like, unlike=unlike, **said)
     return desk.session.asked(lambda store: asking.search(store, asked, desk.files))
 
 

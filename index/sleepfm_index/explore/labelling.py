@@ -1,64 +1,28 @@
-"""Labels that people give clips: own columns beside the scorer's, with who and when.
+"""Labels as the page reads and writes them: own columns beside the scorer's.
 
-An own column is one file of the store, ``labels/<column>.jsonl``: a JSON object a line with
-``clip_id``, ``value`` (text, or null where a label is taken back), ``by`` and ``at`` (UTC, ISO
-8601). Lines are only added, and the last one of a clip counts, so the history stays. They are
-appended under a lock and synced; one that was cut short by a crash is passed over.
+Everything that touches their files is :mod:`sleepfm_index.storage.labels`.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.explore.answers import Table
-from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
-from sleepfm_index.store import Store
-
-FOLDER: Final = "labels"
-_LOCK: Final = ".lock"
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_LONGEST: Final = 200
-_within = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Label:
-    """What somebody said of a clip, and when."""
-
-    value: str
-    by: str
-    at: str
+from sleepfm_index.reader import Reader
+from sleepfm_index.storage.labels import append_labels, label_columns, read_labels
 
 
 def write(
-    store: Store, column: str, clip_ids: Sequence[int], value: str | None, by: str
+    store: Reader, column: str, clip_ids: Sequence[int], value: str | None, by: str
 ) -> dict[str, Any]:
-    """Label some clips in an own column.
-
-    Parameters
-    ----------
-    column : str
-        Small letters, digits and ``_``; not one of the columns of ``clips``.
-    clip_ids : sequence of int
-    value : str, optional
-        None takes the label back.
-    by : str
-        Who says so.
+    """Label some clips in an own column; see :func:`sleepfm_index.storage.labels.append_labels`.
 
     Returns
     -------
@@ -68,60 +32,24 @@ def write(
     Raises
     ------
     QueryError
-        If the name is taken by the store, a clip is not in it, or nobody is named.
+        If the name is taken by the store, a clip is not in it, or the label cannot be one.
     """
-    by = by.strip()
-    if not by or len(by) > _LONGEST or not by.isprintable():
-        raise QueryError("say who labels, in one line: a name or initials")
-    if value is not None and not (value.strip() and len(value) <= _LONGEST and value.isprintable()):
-        raise QueryError(f"a label is one line of 1 to {_LONGEST} characters")
     taken = [name.lower() for name in store.sql("SELECT * FROM clips LIMIT 0").table.column_names]
-    if not _NAME.fullmatch(column) or column in (*taken, "rank", "score"):
-        raise QueryError(
-            f"{column[:80]!r} cannot be an own column: small letters, digits and _, and not a "
-            "column that the store has"
-        )
+    if column in (*taken, "rank", "score"):
+        raise QueryError(f"the store has a column {column!r}; choose another name for your own")
     wanted = np.unique(np.array(clip_ids, np.int64))
-    known = store.rows(wanted)["clip_id"].to_pylist() if len(wanted) else []
-    missing = sorted(set(wanted.tolist()) - set(known))
-    if missing or not len(wanted):
-        raise QueryError(
-            f"no clip {missing[0]} in this store" if missing else "name clips to label"
-        )
-    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    lines = [
-        json.dumps({"clip_id": clip, "value": value, "by": by, "at": at}, ensure_ascii=False)
-        for clip in wanted.tolist()
-    ]
-    _append(store.path, column, "".join(line + "\n" for line in lines).encode())
+    if not len(wanted):
+        raise QueryError("name clips to label")
+    missing = np.setdiff1d(wanted, store.rows(wanted)["clip_id"].to_numpy())
+    if len(missing):
+        raise QueryError(f"no clip {missing[0]} in this store")
+    at = append_labels(store.path, column, wanted.tolist(), value, by)
     return {"column": column, "clips": len(wanted), "at": at}
 
 
-def read(store: Path, column: str) -> dict[int, Label]:
-    """Give the labels of an own column that count, by clip id.
-
-    Raises
-    ------
-    QueryError
-        If there is no such column.
-    """
-    path = store / FOLDER / f"{column}.jsonl"
-    if not _NAME.fullmatch(column) or path.is_symlink() or not path.is_file():
-        known = ", ".join(columns(store)) or "none yet"
-        raise QueryError(f"no own column {column[:80]!r}; there are {known}")
-    stat = path.stat()
-    return _read(path, stat.st_mtime_ns, stat.st_size)
-
-
-def columns(store: Path) -> list[str]:
-    """Names of the own columns."""
-    names = (p.stem for p in (store / FOLDER).glob("*.jsonl") if p.is_file())
-    return sorted(name for name in names if _NAME.fullmatch(name))
-
-
-def table(store: Store, column: str) -> Table:
+def table(store: Reader, column: str) -> Table:
     """Give an own column beside what the scorer said of the same clips."""
-    labels = read(store.path, column)
+    labels = read_labels(store.path, column)
     ids = np.array(sorted(labels), np.int64)
     kept = store.rows(ids).select(["clip_id", "recording_id", "subject_id", "start_s", "stage"])
     found = [labels[clip] for clip in kept["clip_id"].to_pylist()]
@@ -136,7 +64,7 @@ def table(store: Store, column: str) -> Table:
 
 def aligned(store: Path, column: str, ids: NDArray[np.int64]) -> pa.Array:
     """Labels of some clips in the given order, null where there is none."""
-    labels = read(store, column)
+    labels = read_labels(store, column)
     found = [labels.get(clip) for clip in ids.tolist()]
     return pa.array([None if label is None else label.value for label in found], pa.string())
 
@@ -145,88 +73,11 @@ def of_clips(store: Path, ids: Iterable[int]) -> dict[str, list[dict[str, Any]]]
     """Give the labels of some clips, by own column."""
     wanted = list(ids)
     found: dict[str, list[dict[str, Any]]] = {}
-    for column in columns(store):
-        labels = read(store, column)
+    for column in label_columns(store):
+        labels = read_labels(store, column)
         found[column] = [
             {"clip_id": clip, "value": own.value, "by": own.by, "at": own.at}
             for clip in wanted
             if (own := labels.get(clip)) is not None
         ]
     return found
-
-
-def keep_clips(store: Path, keep: Any) -> None:
-    """Forget the labels of clips that are gone.
-
-    Parameters
-    ----------
-    keep : callable
-        Says of clip ids, int64 [n], which stay, bool [n].
-    """
-    for column in columns(store):
-        with _locked(store):
-            path = store / FOLDER / f"{column}.jsonl"
-            entries = _entries(path)
-            stay = keep(np.array([entry["clip_id"] for entry in entries], np.int64))
-            if bool(np.all(stay)):
-                continue
-            lines = [
-                json.dumps(e, ensure_ascii=False) for e, s in zip(entries, stay, strict=True) if s
-            ]
-            text = "".join(line + "\n" for line in lines).encode()
-            publish_file(path, lambda sink, text=text: sink.write(text))  # type: ignore[misc]
-
-
-def _locked(store: Path) -> FileLock:
-    make_folder(store / FOLDER)
-    return FileLock(store / FOLDER / _LOCK, timeout=30, mode=0o600)
-
-
-def _append(store: Path, column: str, lines: bytes) -> None:
-    with _within, _locked(store):
-        path = store / FOLDER / f"{column}.jsonl"
-        new = not path.exists()
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-        handle = os.open(path, flags, 0o600)
-        try:
-            size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":
-                lines = b"\n" + lines  # what a crash cut short stays a line of its own
-            done = 0
-            try:
-                while done < len(lines):
-                    done += os.write(handle, lines[done:])
-                os.fsync(handle)
-            except OSError:
-                os.ftruncate(handle, size)  # all of them, or none
-                raise
-        finally:
-            os.close(handle)
-        if new:
-            sync_folder(path.parent)
-
-
-@lru_cache(maxsize=32)
-def _read(path: Path, _changed: int, _size: int) -> dict[int, Label]:
-    found: dict[int, Label] = {}
-    for entry in _entries(path):
-        clip, value = entry["clip_id"], entry["value"]
-        if value is None:
-            found.pop(clip, None)
-        else:
-            found[clip] = Label(value, entry["by"], entry["at"])
-    return found
-
-
-def _entries(path: Path) -> list[dict[str, Any]]:
-    entries = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            entry = json.loads(line)
-            ok = isinstance(entry["clip_id"], int) and isinstance(entry["value"], str | None)
-            ok = ok and isinstance(entry["by"], str) and isinstance(entry["at"], str)
-        except (ValueError, KeyError, TypeError):
-            continue
-        if ok:
-            entries.append(entry)
-    return entries

@@ -6,16 +6,16 @@ from typing import Any, Final
 
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.labels.columns import quote, text
 from sleepfm_index.explore import labelling
 from sleepfm_index.explore.answers import Document, Table
 from sleepfm_index.explore.session import Session
-from sleepfm_index.store import Store
+from sleepfm_index.reader import Reader
+from sleepfm_index.storage.quoting import quote_name, quote_text
 
 _LOOKED_FOR: Final = 2000
 
 
-def nights(store: Store, limit: int) -> Table:
+def nights(store: Reader, limit: int) -> Table:
     """List the recordings, a row each, in order of their first clip."""
     found = store.sql(
         "SELECT recording_id, any_value(subject_id) AS subject_id, any_value(site) AS site, "
@@ -25,7 +25,7 @@ def nights(store: Store, limit: int) -> Table:
     return Table(found, f"{found.num_rows:,} recordings")
 
 
-def recordings_at_hand(store: Store) -> dict[str, int]:
+def recordings_at_hand(store: Reader) -> dict[str, int]:
     """Count the recordings whose file is known, and of the first few thousand those there."""
     files = list(store.files().values())
     some = files[:_LOOKED_FOR]
@@ -33,18 +33,19 @@ def recordings_at_hand(store: Store) -> dict[str, int]:
     return {"known": len(files), "looked_for": len(some), "there": there}
 
 
-def night(session: Session, store: Store, recording_id: str) -> Document:
+def night(session: Session, store: Reader, recording_id: str) -> Document:
     """Give one night, column by column: clips, events, and what was said of the reading."""
     names = store.sql("SELECT * FROM clips LIMIT 0").table.column_names
     quality = {
-        m: [quote(n) for n in names if n.startswith(f"quality_{m}_")] for m in map(str, Modality)
+        m: [quote_name(n) for n in names if n.startswith(f"quality_{m}_")]
+        for m in map(str, Modality)
     }
     worst = [
         f"greatest({', '.join(columns)}) AS worst_{m}" if columns else f"0 AS worst_{m}"
         for m, columns in quality.items()
     ]
     has = [f"has_{m}" for m in Modality]
-    name = text(recording_id)
+    name = quote_text(recording_id)
     clips = store.sql(
         f"SELECT clip_id, start_s, clock, stage, subject_id, site, {', '.join([*has, *worst])} "
         f"FROM clips WHERE recording_id = {name} ORDER BY start_s"

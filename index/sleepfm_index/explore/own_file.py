@@ -19,8 +19,9 @@ from sleepfm.modality import Modality
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.errors import QueryError
-from sleepfm_index.query.encode_clip import OwnClips
-from sleepfm_index.store import Store
+from sleepfm_index.query.encode_clip import OwnRecording
+from sleepfm_index.query.origin import mean_vector
+from sleepfm_index.reader import Reader
 
 LARGEST: Final = 4 << 30
 """Bytes of the largest file that is taken."""
@@ -30,7 +31,7 @@ _MOST: Final = 8
 @dataclass(frozen=True)
 class _Given:
     path: Path
-    clips: OwnClips
+    clips: OwnRecording
 
 
 class OwnFiles:
@@ -61,7 +62,7 @@ class OwnFiles:
             folder.mkdir(mode=0o700)
         return folder / f"recording{endings}"
 
-    def take(self, store: Store, path: Path) -> dict[str, Any]:
+    def take(self, store: Reader, path: Path) -> dict[str, Any]:
         """Prepare a file, and say what is in it.
 
         Raises
@@ -72,7 +73,8 @@ class OwnFiles:
             If the store's weights cannot be loaded.
         """
         try:
-            own = OwnClips.of(store, path)
+            manifest = store.manifest
+            own = OwnRecording.open(manifest.weights, manifest.contract, path)
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise
@@ -94,13 +96,12 @@ class OwnFiles:
         }
 
     def vector(
-        self, store: Store, key: str, at_s: float, modalities: Sequence[Modality]
+        self, store: Reader, key: str, at_s: float, modalities: Sequence[Modality]
     ) -> tuple[NDArray[np.float32], str]:
         """Encode the clip at a time, in seconds from the start, and say which it is."""
         own = self._of(key).clips
-        parts = [own.vector(f"+{at_s:.3f}", modality) for modality in modalities]
-        mean = np.asarray(sum(parts) / len(parts), np.float32)
-        return mean, f"the file at +{at_s:g} s"
+        vectors = own.encode(f"+{at_s:.3f}", tuple(modalities))
+        return mean_vector(vectors), f"the file at +{at_s:g} s"
 
     def recording(self, key: str) -> tuple[Recording, ChannelMap, Clips]:
         """Give a file as it was read."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from sleepfm_index.errors import QueryError, SnapshotGone
-from sleepfm_index.storage.manifest import FILE_NAME
-from sleepfm_index.store import Store
+from sleepfm_index.reader import Reader
+from sleepfm_index.storage.paths import MANIFEST
 
 _KEPT: Final = 24
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class Session:
         self._threads = threads
         self._lock = threading.Lock()
         self._seen: tuple[int, ...] = ()
-        self._store: Store | None = None
+        self._store: Reader | None = None
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._making: dict[Hashable, threading.Lock] = {}
         self.store()
@@ -64,16 +64,16 @@ class Session:
                 self._store.close()
             self._store, self._seen = None, ()
 
-    def store(self) -> Store:
+    def store(self) -> Reader:
         """Give the store at its latest snapshot.
 
         An earlier one is not closed here: another request may still be reading it.
         """
-        stat = os.stat(self.path / FILE_NAME) if (self.path / FILE_NAME).exists() else None  # noqa: PTH116
+        stat = os.stat(self.path / MANIFEST) if (self.path / MANIFEST).exists() else None  # noqa: PTH116
         seen = () if stat is None else (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         with self._lock:
             if self._store is None or seen != self._seen:
-                opened = Store(self.path, threads=self._threads)
+                opened = Reader(self.path, threads=self._threads)
                 moved = self._store is None or opened.manifest != self._store.manifest
                 if moved:
                     self._store = opened
@@ -82,7 +82,7 @@ class Session:
             assert self._store is not None
             return self._store
 
-    def asked(self, question: Callable[[Store], T]) -> T:
+    def asked(self, question: Callable[[Reader], T]) -> T:
         """Ask the store; once more where a compaction took the snapshot away meanwhile."""
         try:
             return question(self.store())

@@ -17,12 +17,12 @@ from sleepfm.recordings import read_recording
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.figures.signal_strips import SHOWN_UNITS
-from sleepfm_index.evaluation.files import recording_file, slot_channels
+from sleepfm_index.evaluation.figures.signal_strips import SHOWN_UNITS, slot_channels
 from sleepfm_index.explore.answers import Table
 from sleepfm_index.explore.own_file import OwnFiles
+from sleepfm_index.reader import Reader
 from sleepfm_index.storage.metadata import numpy_of
-from sleepfm_index.store import Store
+from sleepfm_index.storage.private import recording_file
 
 LONGEST_S: Final = 3600.0 * 24
 """Longest stretch that is drawn at once, in seconds."""
@@ -71,7 +71,7 @@ class Signals:
         self._lock = threading.Lock()
 
     def of_clips(
-        self, store: Store, ids: Sequence[int], seconds: float | None, width: int, slots: Any
+        self, store: Reader, ids: Sequence[int], seconds: float | None, width: int, slots: Any
     ) -> Table:
         """Cut strips of some clips from their start on; a row a clip and slot."""
         if len(ids) > _MOST_CLIPS:
@@ -93,7 +93,7 @@ class Signals:
             found += [{"clip_id": clip, **row} for row in _cut(opened, name, window)]
         return _table(found, away)
 
-    def of_recording(self, store: Store, name: str, window: Window) -> Table:
+    def of_recording(self, store: Reader, name: str, window: Window) -> Table:
         """Cut strips of a stretch of a recording; a row a slot."""
         try:
             opened = self._of(store, name)
@@ -108,8 +108,8 @@ class Signals:
         filled = {s: tuple(by_label[x] for x in m.labels) for s, m in channels.slots.items()}
         return _table(_cut(_Opened(recording, filled), "", _checked(window)), {})
 
-    def _of(self, store: Store, name: str) -> _Opened:
-        path = recording_file(store, name)
+    def _of(self, store: Reader, name: str) -> _Opened:
+        path = recording_file(store.path, name)
         stat = path.stat()
         key = (str(path), stat.st_mtime_ns, stat.st_size, store.manifest.uuid, name)
         with self._lock:
@@ -124,7 +124,7 @@ class Signals:
         return opened
 
 
-def _open(store: Store, name: str, path: Path) -> _Opened:
+def _open(store: Reader, name: str, path: Path) -> _Opened:
     recording = read_recording(path)
     channels = {c.label: c for c in recording.channels}
     order = list(SHOWN_UNITS)

@@ -1,4 +1,4 @@
-"""Clips of a file are encoded as the store's own clips were."""
+"""A clip of a file is encoded as the clips of a store were."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
+from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm.modality import Modality
 from sleepfm.recordings.channels import ChannelMap
@@ -17,14 +18,14 @@ from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
+from sleepfm_index.storage.manifest import WeightsIdentity
 
 if TYPE_CHECKING:
     from sleepfm.encoders.inference import Encoder
-    from sleepfm_index.store import Store
 
 
 @dataclass(frozen=True)
-class OwnClips:
+class OwnRecording:
     """A recording that need not be in the store, cut into clips, and what encodes them.
 
     Parameters
@@ -35,6 +36,7 @@ class OwnClips:
     clips : Clips
     clip_seconds : float
     encoder : Encoder
+        Of the weights that made the store.
     """
 
     file: Path
@@ -45,71 +47,96 @@ class OwnClips:
     encoder: Encoder
 
     @classmethod
-    def of(cls, store: Store, file: Path, weights: str | None = None) -> Self:
-        """Read a file and cut it into clips.
+    def open(
+        cls,
+        made_by: WeightsIdentity,
+        contract: Contract,
+        file: Path,
+        weights: str | None = None,
+    ) -> Self:
+        """Read a recording and cut it into clips.
 
         Parameters
         ----------
-        weights : str, optional
-            Name or path of the store's weights; by default the name that the manifest states.
+        made_by, contract, file, weights
+            As for :func:`encode_clips`.
 
         Raises
         ------
         QueryError
             If there is no such file, or the weights are not the store's.
         """
+        # torch takes seconds to import; a query by a clip of the store does without.
         from sleepfm.encoders.inference import Encoder
-        from sleepfm.encoders.weights import load_weights
+        from sleepfm.encoders.load import load_weights
 
         if not file.is_file():
             raise QueryError(f"there is no file {file}")
-        own = store.manifest.weights
         try:
-            loaded = load_weights(weights or own.name)
+            loaded = load_weights(weights or made_by.name)
         except WeightsError as error:
             raise QueryError(
-                f"the store was built with the weights {own.name}, which cannot be loaded "
+                f"the store was built with the weights {made_by.name}, which cannot be loaded "
                 f"({error}); name their file by --weights"
             ) from error
-        if loaded.sha256 != own.sha256:
+        if loaded.sha256 != made_by.sha256:
             raise QueryError(
-                f"{loaded.name} ({loaded.sha256[:12]}) are not the store's weights {own.name} "
-                f"({own.sha256[:12]}); name those by --weights"
+                f"{loaded.name} ({loaded.sha256[:12]}) are not the store's weights {made_by.name} "
+                f"({made_by.sha256[:12]}); name those by --weights"
             )
-        contract = store.manifest.contract
         recording, channels, clips = Preparation(contract).prepare(file)
         return cls(file, recording, channels, clips, contract.clip_seconds, Encoder(loaded))
 
-    def vector(self, at: str, modality: Modality) -> NDArray[np.float32]:
-        """Encode the clip that covers a time.
-
-        Parameters
-        ----------
-        at : str
-            As in :class:`sleepfm_index.query.answer.Question`.
-
-        Returns
-        -------
-        ndarray of float32, shape [512]
-            A unit vector, rounded to float16 as in the store.
+    def encode(self, at: str, modalities: tuple[Modality, ...]) -> list[NDArray[np.float32]]:
+        """Encode the clip that covers a time; see :func:`encode_clips`.
 
         Raises
         ------
         QueryError
-            If no clip covers ``at``, or it lacks the modality.
+            If no clip covers ``at``, or it lacks a modality.
         """
         clips = self.clips
         place = clip_position(at, clips.start_s, clips.clock_s, self.clip_seconds)
-        if not clips.filled[modality][place]:
-            raise QueryError(f"{self.file.name} has no {modality} signal at {at}")
-        one = clips.signals[modality][place : place + 1]
-        vectors = self.encoder.encode(modality, one).astype(np.float16)
-        stored: NDArray[np.float32] = vectors[0].astype(np.float32)
-        return stored
+        for modality in modalities:
+            if not clips.filled[modality][place]:
+                raise QueryError(f"{self.file.name} has no {modality} signal at {at}")
+        parts = (clips.signals[m][place : place + 1] for m in modalities)
+        vectors = (self.encoder.encode(m, x)[0] for m, x in zip(modalities, parts, strict=True))
+        return [vector.astype(np.float16).astype(np.float32) for vector in vectors]
 
 
-def encode_clip(
-    store: Store, file: Path, at: str, modality: Modality, weights: str | None = None
-) -> NDArray[np.float32]:
-    """Encode one clip of a recording; see :class:`OwnClips`."""
-    return OwnClips.of(store, file, weights).vector(at, modality)
+def encode_clips(
+    made_by: WeightsIdentity,
+    contract: Contract,
+    file: Path,
+    at: str,
+    modalities: tuple[Modality, ...],
+    weights: str | None = None,
+) -> list[NDArray[np.float32]]:
+    """Encode one clip of a recording, in one or more modalities, as a store's own clips were.
+
+    Parameters
+    ----------
+    made_by : WeightsIdentity
+        The weights of the store.
+    contract : Contract
+        Its contract.
+    file : Path
+        The recording.
+    at : str
+        As in :class:`sleepfm_index.query.question.Question`.
+    modalities : tuple of Modality
+    weights : str, optional
+        Name or path of the store's weights; by default the name that the manifest states.
+
+    Returns
+    -------
+    list of ndarray of float32, shape [512]
+        One unit vector per modality, rounded to float16 as in the store.
+
+    Raises
+    ------
+    QueryError
+        If the weights are not the store's, no clip covers ``at``, or it lacks a modality.
+    """
+    return OwnRecording.open(made_by, contract, file, weights).encode(at, modalities)

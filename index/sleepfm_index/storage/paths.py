@@ -1,0 +1,16 @@
+"""Names of the files and folders of a store."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MANIFEST: Final = "manifest.json"
+"""The only file that a commit replaces."""
+SEGMENTS: Final = "segments"
+INDEXES: Final = "indexes"
+SNAPSHOTS: Final = "snapshots"
+PRIVATE: Final = "private"
+LABELS: Final = "labels"
+"""Own columns of people who label clips; no commit changes it."""
+QUARANTINE: Final = "quarantine"
+LOCK: Final = ".lock"
