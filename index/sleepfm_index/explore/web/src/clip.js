@@ -299,8 +299,8 @@ function make(slot, last) {
       scales: { x: { time: false, auto: false }, y: { auto: false } },
       series: [
         {},
-        { stroke: ink, width: 1, points: { show: false } },
-        { stroke: ink, width: 1, points: { show: false } },
+        { stroke: ink, width: 0.8, points: { show: false } },
+        { stroke: ink, width: 0.8, points: { show: false } },
       ],
       bands: [{ series: [2, 1], fill: ink }],
       axes: [

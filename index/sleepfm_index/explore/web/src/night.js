@@ -177,9 +177,6 @@ function draw(alone) {
     const found = night.events.filter((event) => fits(event.type));
     if (!found.length) continue;
     parts_.push(label(name === "Desaturation" ? "Desat." : name, y + 8));
-    parts_.push(
-      s("text.label", { x: width - RIGHT, y: y + 8, "text-anchor": "end", fill: token("faintink"), "font-size": 10 }, ""),
-    );
     for (const event of found) {
       const [x1, x2] = [to(event.onset_s), to(event.onset_s + event.duration_s)];
       const kind = [event.subtype, event.type].filter(Boolean).join(" ");
@@ -232,7 +229,7 @@ function draw(alone) {
   for (let seconds = offset; seconds <= end; seconds += every) {
     const x = to(seconds);
     if (x > width - 18) continue;
-    parts_.push(s("line", { x1: x, x2: x, y1: 4, y2: y - 4, stroke: token("line"), "stroke-width": 1, "stroke-dasharray": "1 3" }));
+    parts_.unshift(s("line", { x1: x, x2: x, y1: 4, y2: y - 4, stroke: token("line"), "stroke-width": 1 }));
     parts_.push(s("text.label", { x, y: y + 9, "text-anchor": "middle", fill: token("soft"), "font-size": 10.5 }, clock((zero ?? 0) + seconds).slice(0, 5)));
   }
   const height = y + 16;
