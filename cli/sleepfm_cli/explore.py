@@ -43,16 +43,8 @@ def explore(
     It reads only, unless --allow-annotate, and sends nothing to any other machine. Stop it by
     Ctrl-C.
     """
-    from sleepfm_index.errors import StoreError
+    from sleepfm_index.explore.server import Explorer
 
-    try:
-        from sleepfm_index.explore.server import Explorer
-    except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn", "anyio"):
-            raise
-        raise StoreError(
-            "the page needs starlette and uvicorn: pip install 'sleepfm-index[explore]'"
-        ) from error
     explorer = Explorer(
         store,
         host=host,

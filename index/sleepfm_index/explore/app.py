@@ -13,6 +13,7 @@ from typing import Any, Final
 import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -74,7 +75,12 @@ def application(
     guard = Middleware(
         Guard, token, hosts, any_address=any_address, open_paths=tuple(_FILES), framed=framed
     )
-    return Starlette(routes=routes, middleware=[guard], lifespan=lifespan)
+    return Starlette(
+        routes=routes,
+        middleware=[guard],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _nothing_there},
+    )
 
 
 def _file(name: str, media: str) -> Handler:
@@ -83,6 +89,12 @@ def _file(name: str, media: str) -> Handler:
         return Response(found.read_bytes(), media_type=media)
 
     return give
+
+
+async def _nothing_there(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = f"nothing answers {request.method} {request.url.path[:80]}; see /openapi.json"
+    return _json({"error": text}, status)
 
 
 async def _openapi(_: Request) -> Response:

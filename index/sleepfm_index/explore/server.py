@@ -12,9 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-import uvicorn
-
 from sleepfm_index.errors import QueryError, StoreError
+
+try:
+    import starlette  # noqa: F401
+    import uvicorn
+except ModuleNotFoundError as error:
+    raise StoreError(
+        "the page needs starlette and uvicorn: pip install 'sleepfm-index[explore]'"
+    ) from error
+
 from sleepfm_index.explore.app import application
 from sleepfm_index.explore.guard import LOOPBACK
 from sleepfm_index.explore.session import Session
@@ -65,7 +72,7 @@ class Explorer:
         port: int | None = None,
         token: str | None = None,
         annotate: bool = False,
-        probes: Sequence[Path] = (),
+        probes: Sequence[str | Path] = (),
         view: str = "",
         framed: bool = False,
         threads: int | None = None,

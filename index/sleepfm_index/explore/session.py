@@ -37,7 +37,7 @@ class Session:
         path: str | Path,
         *,
         annotate: bool = False,
-        probes: Sequence[Path] = (),
+        probes: Sequence[str | Path] = (),
         threads: int | None = None,
     ) -> None:
         self.path = Path(path)

@@ -12,7 +12,7 @@ import { set, state, watch } from "./state.js";
 import { cell, count } from "./words.js";
 
 const FIRST = [
-  ["Stages", "SELECT stage, count(*) AS clips, round(avg(arousal_s), 2) AS arousal_s\nFROM clips GROUP BY stage ORDER BY stage"],
+  ["Stages", "SELECT stage, count(*) AS clips, count(DISTINCT subject_id) AS subjects\nFROM clips GROUP BY stage ORDER BY stage"],
   ["Nights", "SELECT recording_id, subject_id, count(*) AS clips, sum((stage = 'N3')::int) AS n3\nFROM clips GROUP BY ALL ORDER BY recording_id"],
   ["Events", "SELECT type, subtype, count(*) AS n, round(avg(duration_s), 1) AS seconds\nFROM events GROUP BY ALL ORDER BY n DESC"],
 ];
