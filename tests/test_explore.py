@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -426,6 +427,17 @@ def test_openapi_and_the_page_of_documentation_name_every_endpoint(served: Serve
         assert operation["summary"] == endpoint.summary
     page = Path(__file__).parents[1] / "docs" / "http.md"
     assert openapi.tables() in page.read_text(encoding="utf-8")
+
+
+def test_the_built_page_is_what_its_sources_give_and_is_small(tmp_path: Path) -> None:
+    room = Path(sleepfm_index.__file__).parent / "explore"
+    built = {p.name: p.read_bytes() for p in (room / "static").iterdir()}
+    assert sum(map(len, built.values())) < 600_000
+    node = shutil.which("node")
+    if node is None or not (room / "web" / "node_modules").is_dir():
+        pytest.skip("node or the page's packages are not installed: make web")
+    subprocess.run([node, str(room / "web" / "build.js"), str(tmp_path)], check=True)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == built
 
 
 def test_a_notebook_shows_the_page_and_tables(served: Served) -> None:

@@ -257,7 +257,11 @@ ENDPOINTS: Final = (
             Parameter("from_s", "Start, in seconds from the start.", "number", default=0.0),
             Parameter("seconds", "How long; by default one clip.", "number"),
             Parameter("width", "Pixels to thin to.", "integer", default=800),
-            Parameter("slots", "Which slots, such as C3-M2,ECG; by default all.", "texts"),
+            Parameter(
+                "slots",
+                "Which slots, such as C4-M1|C3-M2,ECG: of a|b the first there; by default all.",
+                "texts",
+            ),
         ),
         _strips,
     ),

@@ -86,7 +86,8 @@ def tables() -> str:
             for p in endpoint.parameters:
                 choices = f" One of {', '.join(p.choices)}." if p.choices else ""
                 default = "required" if p.required else "" if p.default is None else f"{p.default}"
-                lines.append(f"| `{p.name}` | {p.text}{choices} | {default} |")
+                text = f"{p.text}{choices}".replace("|", "\\|")
+                lines.append(f"| `{p.name}` | {text} | {default} |")
             parts.append("\n".join(lines) + "\n")
     parts.append(f"### POST /files?name=NAME\n\n{_UPLOAD}\n")
     return "\n".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm.recordings import read_recording
+from sleepfm.recordings.read import read_signals
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
@@ -125,7 +125,7 @@ class Signals:
 
 
 def _open(store: Reader, name: str, path: Path) -> _Opened:
-    recording = read_recording(path)
+    recording = read_signals(path)
     channels = {c.label: c for c in recording.channels}
     order = list(SHOWN_UNITS)
     filled = {
@@ -146,9 +146,8 @@ def _checked(window: Window) -> Window:
 
 def _cut(opened: _Opened, name: str, window: Window) -> list[dict[str, Any]]:
     rows = []
-    for slot, channels in opened.slots.items():
-        if window.slots is not None and slot not in window.slots:
-            continue
+    for slot in _wanted(opened.slots, window.slots):
+        channels = opened.slots[slot]
         rate = channels[0].sample_rate
         first = max(0, round(window.from_s * rate))
         last = max(first, round((window.from_s + window.seconds) * rate))
@@ -175,6 +174,14 @@ def _cut(opened: _Opened, name: str, window: Window) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _wanted(there: Collection[str], slots: Sequence[str] | None) -> list[str]:
+    """Slots to cut; of ``a|b`` the first that is there."""
+    if slots is None:
+        return list(there)
+    firsts = [next((s for s in said.split("|") if s in there), None) for said in slots]
+    return [slot for slot in there if slot in firsts]
 
 
 def thin(

@@ -1,11 +1,11 @@
-// Bundles src/ into ../static, the same bytes for the same sources.
+// Bundles src/ into ../static, or the folder named, the same bytes for the same sources.
 import { build } from "esbuild";
 import { copyFileSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const out = join(here, "..", "static");
+const out = process.argv[2] ?? join(here, "..", "static");
 mkdirSync(out, { recursive: true });
 await build({
   absWorkingDir: here,

@@ -52,6 +52,9 @@ export function clipPane() {
     title();
     load();
   });
+  on("night", () => {
+    for (const lane of lanes) lane.plot.redraw(false, true);
+  });
   on("clip-error", (error) => away("No clip", error.message));
   on("theme", () => build(true));
   watch(["span", "from"], () => {
@@ -128,7 +131,7 @@ function title() {
 }
 
 const load = async () => {
-  const { row, file, night } = shared;
+  const { row, file } = shared;
   if (!row && !file) return;
   const from = start();
   const margin = state.span / 2;
@@ -136,12 +139,6 @@ const load = async () => {
   const width = Math.min(4000, Math.round(inner() * 2 * Math.min(2, devicePixelRatio)));
   const left = Math.max(0, from - margin);
   window_(from);
-  if (!file && night && !night.signals) {
-    return away(
-      "The recordings are not on this machine",
-      `Map, night and neighbours work without them. For signals, bring ${night.recording_id} back to where it was when the store was built, and its folder private/.`,
-    );
-  }
   const wait = setTimeout(() => parts.lanes.classList.add("loading"), 250);
   try {
     const found = await asked((signal) =>
@@ -158,7 +155,8 @@ const load = async () => {
     );
     if (!found) return undefined;
     const gone = Object.values(found.about.away ?? {});
-    if (gone.length) return away("No signals", gone[0]);
+    if (gone.length)
+      return away("The recording is not on this machine", `Map, night and neighbours work without it. What the store says: ${gone[0]}.`);
     strips = new Map(found.rows.toArray().map((strip) => [strip.slot, strip]));
     if (!strips.size) return away("No signals", "None of the recording's channels fills a slot here.");
     const key = file ? file.key : row.recording_id;

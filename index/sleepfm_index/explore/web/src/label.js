@@ -54,8 +54,8 @@ async function write(column, ids, value) {
       shared.about.labels = [...shared.about.labels, column].sort();
       emit("columns");
     }
-    for (const name of ["labels"]) {
-      const own = (shared.night[name][column] ??= []);
+    if (shared.night) {
+      const own = (shared.night.labels[column] ??= []);
       for (const id of ids) {
         const at = own.findIndex((mark) => mark.clip_id === id);
         if (at >= 0) own.splice(at, 1);

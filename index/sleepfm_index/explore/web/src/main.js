@@ -60,7 +60,7 @@ async function start() {
   }
   if (!about.with_modality[state.on]) set({ on: about.modalities.find((m) => about.with_modality[m]) }, { step: false });
   if (state.ask.split(",").some((m) => !about.with_modality[m])) set({ ask: state.on }, { step: false });
-  app.replaceChildren(header(), h("main.panes", null, nightPane(), labelBar(), mapPane(), clipPane(), neighboursPane()), panel(), h("div.toast", { id: "toast", role: "status", hidden: true }), help());
+  app.replaceChildren(header(), h("main.panes", null, nightPane(), labelBar(), mapPane(), clipPane(), neighboursPane(), weights()), panel(), h("div.toast", { id: "toast", role: "status", hidden: true }), help());
   mapTools();
   neighbourTools();
   // The clip first: it is what the other requests would wait behind.
@@ -111,6 +111,13 @@ function header() {
     h("div.filter", { "data-on": String(Boolean(state.where)) }, completing(filterField, names), clear, filterNote),
     h("div.right", null, h("button", { type: "button", title: "Ask in SQL (S)", onclick: () => set({ panel: state.panel === "sql" ? "" : "sql" }) }, "SQL"), link, theme, h("button.icon", { type: "button", "aria-label": "Keyboard", title: "Keyboard (?)", onclick: () => document.getElementById("help").showModal() }, "?")),
   );
+}
+
+/** Whose vectors these are, said where they are shown. */
+function weights() {
+  const { name, note, trained } = shared.about.weights;
+  const said = note ? `: ${note.replace(/[`]/g, "")}` : "";
+  return h("footer.note", null, `Vectors by the weights ${name}${said}`, trained ? "" : " (untrained)");
 }
 
 function turn() {

@@ -9,7 +9,7 @@ import { set, state, watch } from "./state.js";
 import { MODALITY, TARGETS, timeOf } from "./words.js";
 
 const LANES = { bas: ["C4-M1", "C3-M2", "O2-M1"], ecg: ["ECG"], resp: ["CHEST", "ABD"] };
-const SLOTS = [...new Set(Object.values(LANES).flat())];
+const SLOTS = Object.values(LANES).map((slots) => slots.join("|"));
 
 let parts = {};
 let strips = new Map(); // `${clip} ${slot}` to strip
@@ -157,6 +157,8 @@ const load = debounce(async () => {
   parts.columns.classList.remove("loading");
   parts.note.textContent = found.find((f) => f.note)?.note.replace(/^.*?: /, "").replace(/^\d+ nearest,? ?/, "Nearest, ") ?? "";
   render();
+  parts.columns.dataset.hits = String(performance.now());
+  parts.columns.dataset.clip = String(state.clip);
   emit("hits");
   const ids = [...new Set(found.flatMap((f) => f.rows.map((row) => row.clip_id)))].slice(0, 100);
   if (!ids.length) return;

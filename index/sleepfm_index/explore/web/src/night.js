@@ -44,7 +44,10 @@ export function nightPane() {
     parts.chart,
   );
   on("night", show);
-  on("night-loading", () => parts.chart.classList.add("loading"));
+  on("night-loading", () => {
+    parts.chart.classList.add("loading");
+    title();
+  });
   on("clip", () => {
     cursor();
     title();
@@ -77,6 +80,7 @@ export function listNights(nights) {
 async function show(night) {
   saturation = null;
   render();
+  title();
   if (!night.signals) return;
   try {
     const found = await table("/strips", {

@@ -1,10 +1,11 @@
-// Colours that readers without red or green tell apart, and by lightness where there is none.
+// Colours that readers without red or green tell apart; stages differ in lightness as well: their
+// L* is 58, 54, 43, 34, 21 on white (W, N1, N2, R, N3) and 84, 75, 64, 56, 47 on black.
 
 const LIGHT = {
-  W: "#c57b00", R: "#b3204d", N1: "#4aa3b8", N2: "#2c6fbb", N3: "#1d2c6b", UNS: "#8a9299", ART: "#8a9299",
+  W: "#c57b00", R: "#9e1644", N1: "#2f8fa6", N2: "#2866b4", N3: "#1d2c6b", UNS: "#8a9299", ART: "#8a9299",
 };
 const DARK = {
-  W: "#ffc861", R: "#f0648c", N1: "#7fd6e2", N2: "#559df0", N3: "#6a72e0", UNS: "#7b858d", ART: "#7b858d",
+  W: "#ffc861", R: "#e2507c", N1: "#6cc4d2", N2: "#559df0", N3: "#5d64d8", UNS: "#7b858d", ART: "#7b858d",
 };
 const LIGHT_NAMES = ["#2c6fbb", "#c57b00", "#b3204d", "#1f8a70", "#7a4fb5", "#1d2c6b", "#8a6d3b", "#4aa3b8", "#5c6670", "#d3593b"];
 const DARK_NAMES = ["#559df0", "#ffc861", "#f0648c", "#4fd1a5", "#b79bf2", "#7fd6e2", "#d8b37a", "#8f96f0", "#a9b4bd", "#ff9a7a"];

@@ -36,26 +36,52 @@ export function forget(id) {
   rows.delete(id);
 }
 
+/** What is known of a clip without asking: from its night, or as somebody's neighbour. */
+function known(id) {
+  if (rows.has(id)) return rows.get(id);
+  const { night, row, hits } = shared;
+  const at = night?.clips.clip_id.indexOf(id) ?? -1;
+  if (at >= 0 && row?.recording_id === night.recording_id) {
+    const { start_s, clock, stage } = night.clips;
+    return { ...row, clip_id: id, start_s: start_s[at], clock: clock[at], stage: stage[at], labels: labelsOf(id) };
+  }
+  const hit = Object.values(hits).flat().find((found) => found.clip_id === id);
+  return hit && { ...hit, labels: {} };
+}
+
+function labelsOf(id) {
+  const said = Object.entries(shared.night?.labels ?? {});
+  return Object.fromEntries(said.flatMap(([name, own]) => own.filter((mark) => mark.clip_id === id).map((mark) => [name, mark])));
+}
+
 const asked = latest();
 /** Bring the clip that the state names, and its night, onto the page. */
 export async function follow({ again = false } = {}) {
   const id = state.clip;
   if (id === null) return;
-  if (again) forget(id);
+  if (again) {
+    forget(id);
+    shared.night = null;
+  }
   try {
-    const found = await asked(async (signal) => {
-      const row = await rowOf(id);
-      const same = !again && shared.night?.recording_id === row.recording_id;
-      if (same) return { row, night: shared.night };
-      emit("night-loading", row.recording_id);
-      const name = encodeURIComponent(row.recording_id);
-      return { row, night: await get(`/nights/${name}`, {}, signal) };
+    await asked(async (signal) => {
+      const row = (!again && known(id)) || (await rowOf(id));
+      if (signal.aborted) return;
+      const other = shared.night?.recording_id !== row.recording_id;
+      if (other) {
+        shared.night = null;
+        emit("night-loading", row.recording_id);
+      }
+      Object.assign(shared, { row, file: null });
+      // Signals and neighbours do not wait for the night.
+      emit("clip", row);
+      if (!other) return;
+      const night = await get(`/nights/${encodeURIComponent(row.recording_id)}`, {}, signal);
+      shared.night = night;
+      shared.row = { ...row, labels: labelsOf(id) };
+      emit("night", night);
+      emit("labels");
     });
-    if (!found) return;
-    const changed = found.night !== shared.night;
-    Object.assign(shared, found, { file: null });
-    if (changed) emit("night", shared.night);
-    emit("clip", shared.row);
   } catch (error) {
     emit("clip-error", error);
   }
