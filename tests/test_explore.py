@@ -26,6 +26,7 @@ from stores import drawn_store
 import sleepfm_index
 from sleepfm.recordings import read_recording
 from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.evaluation.models.probe import fit_probe
 from sleepfm_index.explore import openapi
 from sleepfm_index.explore.endpoints import ENDPOINTS
 from sleepfm_index.explore.server import Explorer
@@ -173,6 +174,21 @@ def test_the_map_has_every_clip_once_and_its_values_in_the_same_order(served: Se
         correlation = np.corrcoef(centred @ axis, points[name].to_numpy())[0, 1]
         assert abs(correlation) > 0.999
     assert np.abs(points["x"].to_numpy()).max() <= 1
+
+
+def test_a_probes_probability_colours_the_map(served: Served, tmp_path: Path) -> None:
+    _, path = served
+    file = tmp_path / "stage.safetensors"
+    with sleepfm_index.open(path) as store:
+        made = fit_probe(store, "stage", "ecg")
+        made.save(file)
+        expected = store.predict(file).table["p_N3"].to_pylist()
+    with Explorer(path, port=0, token=TOKEN, probes=[file]) as explorer:
+        client = Client(explorer)
+        assert client.json("/store")["probes"][0]["classes"] == list(made.classes)
+        said = client.arrow("/map/values", modality="ecg", by="probe:stage:N3")["value"]
+        assert said.to_pylist() == pytest.approx(expected, abs=1e-6)
+        assert "no probe" in client.refused("/map/values", by="probe:other:N3")[1]
 
 
 def test_a_map_of_too_many_clips_shows_some_and_says_so(served: Served) -> None:

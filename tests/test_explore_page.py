@@ -7,7 +7,9 @@ import json
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -341,6 +343,38 @@ def test_a_page_of_another_origin_learns_nothing(
         ask = f"fetch({json.dumps(target)}).then(a => a.text(), e => 'refused: ' + e)"
         assert page.evaluate(ask).startswith("refused")
         page.close()
+
+
+def test_a_notebook_may_frame_the_page_and_others_may_not(
+    context: playwright.BrowserContext, explorer: Explorer, store: Path
+) -> None:
+    class Notebook(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(frame.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with (
+        sleepfm_index.open(store) as opened,
+        opened.explore(view="clip=50") as framed,
+        ThreadingHTTPServer(("127.0.0.1", 0), Notebook) as notebook,
+    ):
+        threading.Thread(target=notebook.serve_forever, daemon=True).start()
+        page = context.new_page()
+        page.set_viewport_size({"width": 1280, "height": 900})
+        frame = framed._repr_html_()
+        page.goto(f"http://127.0.0.1:{notebook.server_port}/")
+        page.frame_locator("iframe").locator('.lanes[data-clip="50"]').wait_for()
+        frame = explorer._repr_html_()
+        page.reload()
+        page.wait_for_timeout(500)
+        assert page.frame_locator("iframe").locator("#app").count() == 0
+        page.close()
+        notebook.shutdown()
 
 
 def test_a_store_without_recordings_says_so_and_shows_the_rest(

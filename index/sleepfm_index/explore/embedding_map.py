@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.embedding_map import project
-from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.predict import check_probe
 from sleepfm_index.evaluation.models.probe import check_features, predict_rows, reader
 from sleepfm_index.explore import labelling
@@ -195,12 +194,7 @@ def _column(store: Reader, drawn: Map, name: str) -> pa.Array:
 def _probability(session: Session, store: Reader, drawn: Map, name: str) -> pa.Array:
     probe_name, _, wanted = name.rpartition(":")
     probe_name = probe_name or wanted
-    if probe_name not in session.probes:
-        known = ", ".join(session.probes) or "none; start with --probe FILE"
-        raise QueryError(f"no probe {probe_name[:80]!r}; there are {known}")
-    probe = session.kept(
-        ("probe", probe_name), lambda: LinearProbe.load(session.probes[probe_name])
-    )
+    probe = session.probe(probe_name)
     check_probe(store, probe)
     features = str(probe.about.get("features"))
     present = np.ones(len(drawn.ids), bool)

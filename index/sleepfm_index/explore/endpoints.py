@@ -83,7 +83,8 @@ def _about(desk: Desk, said: Said) -> Document:
                 "recordings_at_hand": nights.recordings_at_hand(store),
                 "labels": label_columns(desk.session.path),
                 "probes": [
-                    {"name": name, "file": path.name} for name, path in desk.session.probes.items()
+                    {"name": name, "classes": list(desk.session.probe(name).classes)}
+                    for name in desk.session.probes
                 ],
             }
         )

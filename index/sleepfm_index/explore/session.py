@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from sleepfm_index.errors import QueryError, SnapshotGone
+from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.paths import MANIFEST
 
@@ -50,6 +51,8 @@ class Session:
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._making: dict[Hashable, threading.Lock] = {}
         self.store()
+        for name in self.probes:
+            self.probe(name)
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +118,21 @@ class Session:
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             return made
+
+    def probe(self, name: str) -> LinearProbe:
+        """Give a saved probe by its file's stem.
+
+        Raises
+        ------
+        QueryError
+            If the server was not started with it.
+        FormatError
+            If it cannot be read.
+        """
+        if name not in self.probes:
+            known = ", ".join(self.probes) or "none; start with --probe FILE"
+            raise QueryError(f"no probe {name[:80]!r}; there are {known}")
+        return self.kept(("probe", name), lambda: LinearProbe.load(self.probes[name]))
 
     def check_annotate(self) -> None:
         """Refuse to write where the server was started to read.
