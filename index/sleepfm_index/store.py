@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,9 @@ from sleepfm_index.query.question import Question, Questions
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS
+
+if TYPE_CHECKING:
+    from sleepfm_index.explore.server import Explorer
 
 
 class Store(Reader):
@@ -352,6 +356,29 @@ class Store(Reader):
     def info(self) -> Info:
         """Describe what the store holds and which weights made it."""
         return describe(self)
+
+    def explore(
+        self, *, annotate: bool = False, probes: Sequence[str | Path] = (), view: str = ""
+    ) -> Explorer:
+        """Show the store as a page: in a notebook as the value of a cell, else at its ``url``.
+
+        Needs the extra ``[explore]``. The server runs in a thread until :meth:`Explorer.close`.
+
+        Parameters
+        ----------
+        annotate, probes, view
+            As in :class:`sleepfm_index.explore.server.Explorer`.
+        """
+        # An extra that not every user installs.
+        from sleepfm_index.explore.server import Explorer
+
+        return Explorer(
+            self.path, port=0, annotate=annotate, probes=probes, view=view, framed=True
+        ).start()
+
+    def _repr_html_(self) -> str:
+        """Say in a notebook what the store holds."""
+        return self.info()._repr_html_()
 
 
 def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A001

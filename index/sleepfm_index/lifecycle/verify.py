@@ -210,6 +210,7 @@ class _Check:
                 paths.INDEXES,
                 paths.SNAPSHOTS,
                 paths.PRIVATE,
+                paths.LABELS,
                 paths.QUARANTINE,
             },
         }

@@ -11,6 +11,8 @@ import hmac
 import json
 import os
 import secrets
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -36,12 +38,22 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
 
 def files(store: Path) -> dict[str, Path]:
     """Which file each recording came from; empty where ``private/`` was removed."""
+    return dict(_known(store))
+
+
+def _known(store: Path) -> Mapping[str, Path]:
+    path = store / paths.PRIVATE / _FILES
     try:
-        lines = (store / paths.PRIVATE / _FILES).read_text(encoding="utf-8").splitlines()
+        stat = path.stat()
     except FileNotFoundError:
         return {}
+    return _read_files(path, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=8)
+def _read_files(path: Path, *_changed: int) -> Mapping[str, Path]:
     found = {}
-    for line in lines:
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
             found[str(entry["recording_id"])] = Path(entry["file"])
@@ -64,7 +76,7 @@ def recording_file(store: Path, recording_id: str) -> Path:
     QueryError
         If the map is not there, does not know the recording, or the file is gone.
     """
-    path = files(store).get(recording_id)
+    path = _known(store).get(recording_id)
     if path is None:
         raise QueryError(
             f"the store does not know the file of {recording_id}: its folder private/ is kept "

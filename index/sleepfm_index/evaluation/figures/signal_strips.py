@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sleepfm_index.results import Result
 
-_SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
+SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
 """Where the unit shown is not the slot's own."""
 _EVENTS: Final = {"bas": ("arousal",), "resp": ("apnea", "hypopnea", "desaturation")}
 """Events shaded in the column of each modality, by the beginning of their type."""
@@ -195,7 +195,7 @@ def read_strips(
     for name in sorted({clip["recording_id"] for clip in clips}):
         recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
-        for slot, labels in _slots(store, name, channels).items():
+        for slot, labels in slot_channels(store, name, channels).items():
             if slot not in wanted:
                 continue
             whole = _whole(store.manifest.contract, slot, [channels[label] for label in labels])
@@ -207,10 +207,18 @@ def read_strips(
     return found
 
 
-def _slots(
-    store: Reader, recording_id: str, channels: Mapping[str, Channel]
+def slot_channels(
+    store: Reader, recording_id: str, channels: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Which channel, or which two to subtract, filled each slot at the build."""
+    """Find which channel, or which two to subtract, filled each slot at the build.
+
+    Parameters
+    ----------
+    store : Reader
+    recording_id : str
+    channels : collection of str
+        Labels of the recording's channels.
+    """
     (row,) = store.metadata.select(
         f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
     ).to_pylist()
@@ -231,7 +239,7 @@ def _whole(contract: Contract, slot: str, channels: Sequence[Channel]) -> Strip:
     values = channels[0].read()
     if len(channels) == 2:
         values -= channels[1].read()
-    wanted = _SHOWN_UNITS.get(slot, contract.unit_of(slot))
+    wanted = SHOWN_UNITS.get(slot, contract.unit_of(slot))
     scale = conversion(channels[0].unit, wanted)
     if scale is None:
         return Strip(values, channels[0].sample_rate, "")

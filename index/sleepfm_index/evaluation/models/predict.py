@@ -25,6 +25,30 @@ UNKNOWN: Final = "UNS"
 _FACTS: Final = ("recording_id", "start_s", "clock")
 
 
+def check_probe(store: Reader, probe: LinearProbe) -> None:
+    """Refuse a probe that was fitted to other vectors than the store's.
+
+    Parameters
+    ----------
+    store : Reader
+    probe : LinearProbe
+
+    Raises
+    ------
+    QueryError
+        If weights or contract differ.
+    """
+    about = probe.about
+    own = store.manifest.weights
+    if about.get("weights_sha256") != own.sha256:
+        raise QueryError(
+            f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
+            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
+        )
+    if about.get("contract_sha256") != store.manifest.contract.sha256:
+        raise QueryError("the probe was fitted to clips prepared under another contract")
+
+
 def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> Result:
     """Predict the label of every clip.
 
@@ -46,15 +70,8 @@ def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> R
     QueryError
         If the probe was fitted to vectors of other weights, or no clip has its features.
     """
+    check_probe(store, probe)
     about = probe.about
-    own = store.manifest.weights
-    if about.get("weights_sha256") != own.sha256:
-        raise QueryError(
-            f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
-            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
-        )
-    if about.get("contract_sha256") != store.manifest.contract.sha256:
-        raise QueryError("the probe was fitted to clips prepared under another contract")
     features = str(about.get("features"))
     ids = store.metadata.clip_ids(where)
     present = np.ones(len(ids), bool)
