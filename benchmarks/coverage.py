@@ -27,7 +27,7 @@ _PHI = NormalDist().cdf
 
 
 def recall(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """Recall@1 of .01, of which few people have most; recall@10 of .15; clips as in short nights."""
+    """Shares of hits from .01, most of them of a few people, to .95."""
     rows = {}
     for name, a, b, clips in (
         ("recall@1 = .01, 100 clips each", 0.3, 29.7, 100),
@@ -122,7 +122,8 @@ def pairs(people: int, rng: np.random.Generator) -> dict[str, Row]:
     subjects = _people(people, 100, rng)
     chance, draw = rng.beta(0.6, 29.4, people)[subjects], rng.random(len(subjects))
     again = np.where(rng.random(len(subjects)) < 0.7, draw, rng.random(len(subjects)))
-    one, two = (estimates.mean(h.astype(float), subjects) for h in (draw < 1.5 * chance, again < chance))
+    hits = draw < 1.5 * chance, again < chance
+    one, two = (estimates.mean(hit.astype(float), subjects) for hit in hits)
     rows = {"difference of recalls": _paired(0.01, one, two)}
 
     positive = rng.random(len(subjects)) < rng.beta(2, 8, people)[subjects]

@@ -175,7 +175,7 @@ def ages(study: Study, whole: dict[str, Path]) -> list[str]:
     }
     for on in ("bas", "ecg", "resp"):
         predictions = study.supervised(whole["leave-one-out"], on)
-        bins, _ = study.age(whole["leave-one-out"], on, "--beside", predictions)
+        bins, _ = study.age(whole["leave-one-out"], on, "--compare-with", predictions)
         own = [row for row in bins if row["features"] == predictions.stem]
         cells = [classified(own, level) for level in ("subject", "clip")]
         lines.append(f"| (1) trained end to end for age | {on} | {' | '.join(cells)} | – | – |")

@@ -176,7 +176,7 @@ def test_a_combination_needs_both_of_its_modalities(tmp_path: Path) -> None:
         assert row["gallery"] == len(store.metadata.clip_ids("has_bas AND has_ecg AND has_resp"))
 
 
-def test_intervals_hold_the_estimate_and_need_two_subjects(tmp_path: Path) -> None:
+def test_intervals_hold_the_estimate_and_need_six_subjects(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", dict.fromkeys("abcdefgh", 15))
     with sleepfm_index.open(path) as store:
         for row in store.evaluate().to_pylist():

@@ -95,9 +95,9 @@ def test_probabilities_are_those_of_the_saved_network(path: Path, made: Path) ->
 
 
 def test_it_stands_beside_the_probe_of_the_same_split_only(path: Path, made: Path) -> None:
-    from sleepfm_index.evaluation.models.probe import Recipe
+    from sleepfm_index.evaluation.models.recipe import Recipe
 
-    asked = {"classes": ["W", "R"], "folds": 2, "on": ["bas"], "replicates": 5, "beside": made}
+    asked = {"classes": ["W", "R"], "folds": 2, "on": ["bas"], "compare_with": made}
     with sleepfm_index.open(path) as store:
         both = store.probe("stage", recipe=Recipe(seed=3), **asked).predictions
         assert list(both) == [("cnn", "clip"), ("bas", "clip")]
@@ -107,7 +107,7 @@ def test_it_stands_beside_the_probe_of_the_same_split_only(path: Path, made: Pat
             store.probe("stage", recipe=Recipe(seed=4), **asked)
         table = pq.read_table(made).replace_schema_metadata(None)
         pq.write_table(table, made.with_name("foreign.parquet"))
-        asked["beside"] = made.with_name("foreign.parquet")
+        asked["compare_with"] = made.with_name("foreign.parquet")
         assert len(store.probe("stage", recipe=Recipe(seed=4), **asked)) == 6
 
 
@@ -120,8 +120,8 @@ def test_what_is_of_the_subject_is_measured_per_subject_too(path: Path, tmp_path
             "p_male": np.full(len(ids), 0.6),
         }
         pq.write_table(pa.table(said), tmp_path / "m.parquet")
-        asked = {"folds": 2, "on": ["bas"], "replicates": 5}
-        rows = store.probe("sex", beside=tmp_path / "m.parquet", **asked).to_pylist()
+        asked = {"folds": 2, "on": ["bas"]}
+        rows = store.probe("sex", compare_with=tmp_path / "m.parquet", **asked).to_pylist()
     levels = [(r["features"], r["level"]) for r in rows if r["class"] == "macro"]
     assert levels == [("m", "clip"), ("m", "subject"), ("bas", "clip"), ("bas", "subject")]
 

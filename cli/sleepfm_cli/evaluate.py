@@ -44,15 +44,15 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Another store of the same recordings: differences.")
     ] = None,
-    replicates: ReplicatesOption = 1000,
+    replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Measure retrieval for every ordered pair and every modality to the others.
 
-    Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals by
-    bootstrap over subjects. Ties count against.
+    Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals over
+    subjects. Ties count against.
     """
     import sleepfm_index
 
@@ -62,7 +62,6 @@ def evaluate(
         "seed": seed,
         "draws": draws,
         "among": among.value,
-        "replicates": replicates,
     }
     if against is not None and (by or combinations or plot):
         raise typer.BadParameter("--against goes without --by, --combinations and --plot")

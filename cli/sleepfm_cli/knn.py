@@ -13,7 +13,6 @@ from sleepfm_cli.options import (
     Exclusion,
     Format,
     FormatOption,
-    Kind,
     KindOption,
     LabelOption,
     Modality,
@@ -22,11 +21,14 @@ from sleepfm_cli.options import (
     SeedOption,
     StoreOption,
     Target,
+    Task,
+    TaskOption,
     TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
     listed,
+    task_of,
 )
 from sleepfm_cli.probe import show_assessment
 from sleepfm_cli.render import messages, say, show_arrow
@@ -39,9 +41,10 @@ def knn(
         Target | None, typer.Option(help="What to search in; default the same modality.")
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours vote.")] = 20,
-    equal: Annotated[
-        bool, typer.Option("--equal", help="All votes alike; default weighted by similarity.")
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="All votes alike; default weighted by similarity.")
     ] = False,
+    equal: Annotated[bool, typer.Option("--equal", hidden=True)] = False,
     margin: Annotated[
         float, typer.Option(help="Abstain where the first two classes are closer than this.")
     ] = 0.0,
@@ -49,7 +52,8 @@ def knn(
         Exclusion, typer.Option(help="Who has no vote: the clip's own ...")
     ] = Exclusion.subject,
     where: WhereOption = None,
-    kind: KindOption = Kind.auto,
+    task: TaskOption = Task.auto,
+    kind: KindOption = None,
     classes: ClassesOption = None,
     train_where: TrainWhereOption = None,
     test_where: TestWhereOption = None,
@@ -58,7 +62,7 @@ def knn(
         int, typer.Option(min=1, help="Ask about at most so many clips, drawn at random.")
     ] = 10_000,
     seed: SeedOption = 0,
-    replicates: ReplicatesOption = 1000,
+    replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
@@ -70,7 +74,7 @@ def knn(
     import sleepfm_index
     from sleepfm_index.evaluation.models.knn import Vote
 
-    vote = Vote(k=k, weighted=not equal, exclude=exclude.value, margin=margin)
+    vote = Vote(k=k, weighted=not (unweighted or equal), exclude=exclude.value, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
@@ -81,14 +85,13 @@ def knn(
             to=to.value if to else None,
             vote=vote,
             where=where,
-            kind=kind.value,
+            task=task_of(task, kind),
             classes=listed(classes),
             train_where=train_where,
             test_where=test_where,
             test_store=other,
             queries=queries,
             seed=seed,
-            replicates=replicates,
         )
         trained = opened.manifest.weights.trained
     if plot is not None:

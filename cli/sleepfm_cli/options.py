@@ -136,27 +136,34 @@ class Among(enum.StrEnum):
     within = "within-recording"
 
 
-class Kind(enum.StrEnum):
-    """Whether a label is a name or a quantity."""
+class Task(enum.StrEnum):
+    """What is predicted: classes or numbers."""
 
     auto = "auto"
+    classification = "classification"
+    regression = "regression"
+
+
+class Kind(enum.StrEnum):
+    """Former name of :class:`Task`, kept for one release."""
+
     classes = "classes"
     number = "number"
 
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
-ReplicatesOption = Annotated[
-    int, typer.Option(min=0, help="Resamples of the subjects behind the 95 % intervals.")
-]
+ReplicatesOption = Annotated[int | None, typer.Option("--replicates", min=0, hidden=True)]
+"""Without effect, since intervals are not resampled; kept for one release."""
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Also draw a figure: out.png or out.svg.")
 ]
 LabelOption = Annotated[
     str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
 ]
-KindOption = Annotated[
-    Kind, typer.Option(help="Names or quantities; e.g. --label age --kind number.")
+TaskOption = Annotated[
+    Task, typer.Option(help="Classes or numbers; e.g. --label age --task regression.")
 ]
+KindOption = Annotated[Kind | None, typer.Option("--kind", hidden=True)]
 ClassesOption = Annotated[
     str | None, typer.Option("--classes", help="Only these classes, e.g. W,N3.")
 ]
@@ -167,6 +174,13 @@ TestWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the
 TestStoreOption = Annotated[
     Path | None, typer.Option(help="Test on another store of the same weights.")
 ]
+
+
+def task_of(task: Task, kind: Kind | None) -> str:
+    """Give the task, whether by its option or by the former ``--kind``."""
+    if kind is None:
+        return task.value
+    return (Task.classification if kind is Kind.classes else Task.regression).value
 
 
 def listed(text: str | None) -> list[str] | None:

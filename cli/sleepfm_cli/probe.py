@@ -1,7 +1,8 @@
-"""``sleepfm-index probe``: what a linear probe reads from the vectors."""
+"""``sleepfm-index probe``: what a probe reads from the vectors."""
 
 from __future__ import annotations
 
+import enum
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,23 +15,32 @@ from sleepfm_cli.options import (
     ClassesOption,
     Format,
     FormatOption,
-    Kind,
     KindOption,
     LabelOption,
     PlotOption,
     ReplicatesOption,
     SeedOption,
     StoreOption,
+    Task,
+    TaskOption,
     TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
     listed,
+    task_of,
 )
 from sleepfm_cli.render import messages, say, show_arrow, show_table
 
 if TYPE_CHECKING:
     from sleepfm_index import Result
+
+
+class Model(enum.StrEnum):
+    """Kinds of probes."""
+
+    linear = "linear"
+    boosting = "boosting"
 
 
 def probe(
@@ -39,8 +49,13 @@ def probe(
         str | None,
         typer.Option(help="Vectors to read, e.g. bas,bas+ecg; default each, and all joined."),
     ] = None,
+    model: Annotated[
+        Model,
+        typer.Option(help="linear: logistic or ridge regression. boosting: 100 rounds of trees."),
+    ] = Model.linear,
     where: WhereOption = None,
-    kind: KindOption = Kind.auto,
+    task: TaskOption = Task.auto,
+    kind: KindOption = None,
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects.")] = 5,
     train_where: TrainWhereOption = None,
@@ -55,11 +70,12 @@ def probe(
         int, typer.Option(min=2, help="Learn from at most so many clips, drawn at random.")
     ] = 200_000,
     seed: SeedOption = 0,
-    replicates: ReplicatesOption = 1000,
-    beside: Annotated[
+    replicates: ReplicatesOption = None,
+    compare_with: Annotated[
         Path | None,
         typer.Option(help="Another model's predictions (clip_id, p_<class>): one table with them."),
     ] = None,
+    beside: Annotated[Path | None, typer.Option("--beside", hidden=True)] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Also fit one probe to all labelled clips and write it to this file."),
@@ -68,18 +84,24 @@ def probe(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Read a label from frozen vectors by logistic or ridge regression, subjects kept apart.
+    """Read a label from frozen vectors by a linear or a boosted model, subjects kept apart.
 
     Example: sleepfm-index probe --label stage
     """
     import sleepfm_index
-    from sleepfm_index.evaluation.models.probe import Recipe, fit_probe
+    from sleepfm_index.evaluation.models.probe import fit_probe
+    from sleepfm_index.evaluation.models.probe_kinds import save_probe
+    from sleepfm_index.evaluation.models.recipe import Recipe
 
     features = listed(on)
     if save is not None and len(features or ()) != 1:
         raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
-    recipe = Recipe(c=c, seed=seed, train_clips=train_clips)
-    picked: dict[str, Any] = {"where": where, "kind": kind.value, "classes": listed(classes)}
+    recipe = Recipe(model=model.value, c=c, seed=seed, train_clips=train_clips)
+    picked: dict[str, Any] = {
+        "where": where,
+        "task": task_of(task, kind),
+        "classes": listed(classes),
+    }
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
@@ -100,14 +122,13 @@ def probe(
                     label,
                     on=features,
                     recipe=recipe,
-                    replicates=replicates,
-                    beside=beside,
+                    compare_with=compare_with or beside,
                     **picked,
                     **split,
                 )
             if save is not None and features:
                 fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
-                say(f"saved to {fitted.save(save)}")
+                say(f"saved to {save_probe(fitted, save)}")
         trained = opened.manifest.weights.trained
     if plot is not None:
         _draw(result, plot, curve=shots is not None)

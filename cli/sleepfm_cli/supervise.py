@@ -11,14 +11,16 @@ import typer
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     ClassesOption,
-    Kind,
     KindOption,
     LabelOption,
     StoreOption,
+    Task,
+    TaskOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
     listed,
+    task_of,
 )
 from sleepfm_cli.pretrain import Precision, RecipeName
 from sleepfm_cli.render import progress, say
@@ -29,7 +31,8 @@ def supervise(
     out: Annotated[Path, typer.Option(help="The predictions, Parquet.")],
     on: Annotated[str, typer.Option(help="Whose channels are stacked, e.g. ecg.")] = "bas+ecg+resp",
     where: WhereOption = None,
-    kind: KindOption = Kind.auto,
+    task: TaskOption = Task.auto,
+    kind: KindOption = None,
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, a network each.")] = 5,
     train_where: TrainWhereOption = None,
@@ -52,11 +55,12 @@ def supervise(
 ) -> None:
     """Train networks end to end on the probe's split, to stand beside it in one table.
 
-    Then: sleepfm-index probe --label stage --beside cnn.parquet, with the same label, conditions,
-    folds and seed. The same command goes on where it was stopped.
+    Then: sleepfm-index probe --label stage --compare-with cnn.parquet, with the same label,
+    conditions, folds and seed. The same command goes on where it was stopped.
     """
     import sleepfm_index
     from sleepfm.training.recipe import RECIPES
+    from sleepfm_index.evaluation.labels.splits import Split
     from sleepfm_index.evaluation.models.supervised_baseline import Training
     from sleepfm_index.evaluation.models.supervised_baseline import supervise as train
 
@@ -64,7 +68,7 @@ def supervise(
     settings = replace(RECIPES[recipe.value], **{k: v for k, v in given.items() if v is not None})
     training = Training(settings, substitute, device, precision.value, threads)
     with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
-        task = bar.task_ids[0]
+        bar_task = bar.task_ids[0]
         result = train(
             opened,
             label,
@@ -73,14 +77,12 @@ def supervise(
             features=on,
             seed=seed,
             where=where,
-            kind=kind.value,
+            task=task_of(task, kind),
             classes=listed(classes),
-            folds=folds,
-            train_where=train_where,
-            test_where=test_where,
+            split=Split(folds, train_where, test_where),
             watch=lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total
+                bar_task, description=what, completed=done, total=total
             ),
         )
     say(result.note)
-    say(f"{len(result):,} predictions in {out}; put them beside the probe's with --beside {out}")
+    say(f"{len(result):,} predictions in {out}; compare: sleepfm-index probe --compare-with {out}")

@@ -268,14 +268,11 @@ def correlation(truth: Floats, predicted: Floats, subjects: Codes) -> Estimate:
 def _left_out(change: Floats, weight: Floats | float, subjects: Codes) -> Floats:
     """Sum the changes by each subject and divide by the share of the weight that is others'."""
     weights = np.broadcast_to(np.asarray(weight, np.float64), change.shape)
-    return subject_sums(change, subjects) / np.maximum(
-        1 - subject_sums(weights, subjects), _LEAST
-    )
+    return subject_sums(change, subjects) / np.maximum(1 - subject_sums(weights, subjects), _LEAST)
 
 
 def _of_both(change: Floats, hit: Floats, subjects: Codes) -> Floats:
     """As :func:`_left_out` for positives among the positives and negatives among the negatives."""
     parts = [(hit, float(hit.sum())), (1 - hit, float((1 - hit).sum()))]
-    return np.sum(
-        [_left_out(change * own, own / max(total, 1.0), subjects) for own, total in parts], axis=0
-    )
+    one, two = (_left_out(change * own, own / max(total, 1.0), subjects) for own, total in parts)
+    return one + two

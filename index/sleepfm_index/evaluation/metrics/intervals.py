@@ -216,6 +216,8 @@ def difference(one: Estimate, two: Estimate, first: Interval, second: Interval) 
     if apart.variance > 0:
         half = student_quantile(1 - _TAIL, apart.degrees) * math.sqrt(apart.variance)
         return apart.value - half, apart.value + half
+    if one.variance > 0:  # the same of every subject: there is no difference to be uncertain of
+        return apart.value, apart.value
     ends = [
         math.hypot(one.value - first[0], second[1] - two.value),
         math.hypot(first[1] - one.value, two.value - second[0]),

@@ -14,9 +14,8 @@ from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has
 from sleepfm_index.evaluation.labels.labels import Labels, read_labels
-from sleepfm_index.evaluation.labels.splits import check_apart, check_classes, subjects_of
+from sleepfm_index.evaluation.labels.splits import Split, check_apart, check_classes, subjects_of
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess
-from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
 from sleepfm_index.evaluation.models.neighbour_search import nearest
 from sleepfm_index.query.question import EXCLUSIONS
 from sleepfm_index.reader import Reader
@@ -51,12 +50,12 @@ class Vote:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise QueryError(f"k is the number of neighbours, at least 1, not {self.k}")
+            raise QueryError(f"k must be at least 1, got {self.k}")
         if self.exclude not in EXCLUSIONS:
             known = ", ".join(EXCLUSIONS)
             raise QueryError(f"cannot exclude {self.exclude!r}; choose from {known}")
         if not 0 <= self.margin <= 1:
-            raise QueryError(f"a margin is a share of the votes, 0 to 1, not {self.margin:g}")
+            raise QueryError(f"margin must be from 0 to 1, got {self.margin:g}")
 
 
 def knn(
@@ -67,14 +66,11 @@ def knn(
     to: str | None = None,
     vote: Vote | None = None,
     where: str | None = None,
-    kind: str = "auto",
+    task: str = "auto",
     classes: Sequence[str] | None = None,
-    train_where: str | None = None,
-    test_where: str | None = None,
-    test_store: Reader | None = None,
+    split: Split | None = None,
     queries: int | None = QUERIES,
     seed: int = 0,
-    replicates: int = REPLICATES,
 ) -> Assessment:
     """Measure what the nearest labelled neighbours say of a clip.
 
@@ -83,7 +79,7 @@ def knn(
 
     Parameters
     ----------
-    label, kind, classes
+    label, task, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     modality : {"bas", "ecg", "resp"}
         What to search with.
@@ -93,14 +89,13 @@ def knn(
         How many neighbours vote, and how.
     where : str, optional
         SQL condition for every clip.
-    train_where, test_where : str, optional
-        SQL conditions for the neighbours and for the clips asked about; subjects must differ.
-    test_store : Store, optional
-        Ask about the clips of this store; it must hold vectors of the same weights.
+    split : Split, optional
+        Conditions for the neighbours and for the clips asked about, or a store of the latter;
+        subjects must differ. There are no folds: each clip is asked about without its own subject.
     queries : int, optional
         Ask about at most this many clips; None asks about all.
     seed : int
-        Seed of that draw and of the resamples.
+        Seed of that draw.
 
     Returns
     -------
@@ -114,15 +109,11 @@ def knn(
     """
     vote = vote or Vote()
     target = _target(modality, to)
-    tested = test_store or store
-    if tested.manifest.weights.sha256 != store.manifest.weights.sha256:
-        raise QueryError(
-            "the two stores hold vectors of different weights, which cannot be compared; build "
-            f"the test store with the weights {store.manifest.weights.name}"
-        )
-    voters = read_labels(store, label, (where, train_where), kind=kind, classes=classes)
+    split = split or Split()
+    tested = split.tested(store)
+    voters = read_labels(store, label, (where, split.train_where), task=task, classes=classes)
     voters = voters.take(has(store, voters.clip_ids, target))
-    asked = read_labels(tested, label, (where, test_where), kind=kind, classes=classes)
+    asked = read_labels(tested, label, (where, split.test_where), task=task, classes=classes)
     asked = asked.take(has(tested, asked.clip_ids, modality))
     if not len(asked) or not len(voters):
         raise QueryError(f"no labelled clip has {modality} to search with, or {target} to find")
@@ -132,7 +123,7 @@ def knn(
             f"{', '.join(asked.classes)}); name them by --classes"
         )
     check_classes(voters)
-    apart = train_where is not None or test_where is not None or test_store is not None
+    apart = split.fixed or split.train_where is not None
     if apart:
         check_apart(subjects_of(voters), subjects_of(asked))
     if queries is not None and queries < len(asked):
@@ -149,7 +140,7 @@ def knn(
         f"votes of {vote.k} neighbours, {'by similarity' if vote.weighted else 'all alike'}, "
         f"{own}; {asked.note}; asked about {len(asked):,} clips among {len(voters):,}"
     )
-    return assess(parts, note, replicates=replicates, seed=seed)
+    return assess(parts, note)
 
 
 def neighbours(
@@ -308,16 +299,16 @@ def _predictions(
     scores: NDArray[np.float64],
     vote: Vote,
 ) -> Predictions:
-    said = votes(voters, rows, scores, vote.weighted)
+    shares = votes(voters, rows, scores, vote.weighted)
     answered = None
     if voters.classes and vote.margin > 0:
-        first = np.sort(said, axis=1)
+        first = np.sort(shares, axis=1)
         answered = first[:, -1] - first[:, -2] >= vote.margin
     return Predictions(
         features,
         voters.classes,
         asked.values,
-        said,
+        shares,
         asked.subjects,
         asked.clip_ids,
         answered=answered,

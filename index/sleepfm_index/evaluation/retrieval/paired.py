@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
-from sleepfm_index.evaluation.metrics.bootstrap import (
-    REPLICATES,
-    draw_subjects,
-    interval,
-    resampled_means,
-    resampled_medians,
+from sleepfm_index.evaluation.metrics.estimates import Estimate, mean
+from sleepfm_index.evaluation.metrics.intervals import (
+    Interval,
+    difference,
+    median_estimate,
+    of_median,
+    proportion,
 )
 from sleepfm_index.evaluation.retrieval.retrieval import (
     DIRECTIONS,
@@ -39,7 +41,6 @@ def compare(
     seed: int = 0,
     draws: int = 1,
     among: str = "all",
-    replicates: int = REPLICATES,
 ) -> Result:
     """Measure retrieval in two stores over the same clips, and the differences clip by clip.
 
@@ -53,8 +54,6 @@ def compare(
         What to compare with.
     where, gallery, seed, draws, among
         Fields of :class:`~.retrieval.Gallery`; ``where`` is asked of ``store``.
-    replicates : int
-        Resamples of the subjects behind the 95 % intervals of the differences.
 
     Returns
     -------
@@ -79,7 +78,7 @@ def compare(
             one = rank_direction(store, facts, query, to, asked)
             two = rank_direction(other, replace(facts, clip_ids=theirs[both]), query, to, asked)
             assert one is not None and two is not None
-            rows.append(_row(query, to, one, two, seed, replicates))
+            rows.append(_row(query, to, one, two, seed))
     if not rows:
         raise QueryError("no clip has two modalities in both stores, so there is nothing to do")
     return Result(
@@ -112,20 +111,17 @@ def _keyed(store: Reader, ids: NDArray[np.int64], keys: list[str], name: str) ->
     return clip_columns(store, ids, keys).rename_columns([name, *keys])
 
 
-def _row(
-    query: str, to: str, one: Ranked, two: Ranked, seed: int, replicates: int
-) -> dict[str, object]:
+def _row(query: str, to: str, one: Ranked, two: Ranked, seed: int) -> dict[str, object]:
     _, subjects = np.unique(one.subjects, return_inverse=True)
     people = int(subjects.max()) + 1
-    counts = draw_subjects(people, replicates, seed)
     row: dict[str, object] = {"query": query, "target": to}
     ours, theirs = measures(one.ranks), measures(two.ranks)
     for name in ours:
-        resampled = resampled_means(ours[name] - theirs[name], subjects, counts)
-        row |= _entry(name, ours[name].mean(), theirs[name].mean(), resampled, people)
-    a, b = one.ranks.astype(np.float64), two.ranks.astype(np.float64)
-    resampled = resampled_medians(a, subjects, counts) - resampled_medians(b, subjects, counts)
-    row |= _entry("median_rank", np.median(a), np.median(b), resampled, people)
+        sides = [mean(values, subjects) for values in (ours[name], theirs[name])]
+        row |= _entry(name, sides, [proportion(side) for side in sides])
+    ranks = [found.ranks.astype(np.float64) for found in (one, two)]
+    medians = [median_estimate(values, subjects) for values in ranks]
+    row |= _entry("median_rank", medians, [of_median(values, subjects) for values in ranks])
     return row | {
         "gallery": round(float(one.sizes.mean())),
         "queries": len(one.ranks),
@@ -136,13 +132,14 @@ def _row(
 
 
 def _entry(
-    name: str, ours: float, theirs: float, resampled: NDArray[np.float64], people: int
+    name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval]
 ) -> dict[str, object]:
-    low, high = interval(resampled, people)
+    ours, theirs = estimates
+    low, high = difference(ours, theirs, *intervals)
     return {
-        name: float(ours),
-        f"{name}_against": float(theirs),
-        f"{name}_difference": float(ours - theirs),
+        name: ours.value,
+        f"{name}_against": theirs.value,
+        f"{name}_difference": ours.value - theirs.value,
         f"{name}_difference_low": low if np.isfinite(low) else None,
         f"{name}_difference_high": high if np.isfinite(high) else None,
     }
