@@ -129,7 +129,7 @@ class Study:
         split = ("--train-where", f"recording_id <= '{self.last}'", "--test-where", self.tested)
         words = ("--store", store, "--format", "json", "--on", on, *split, "--label", "age")
         bins = json.loads(tool("probe", *words, *more))
-        return bins, json.loads(tool("probe", *words, "--kind", "number"))
+        return bins, json.loads(tool("probe", *words, "--task", "regression"))
 
     def supervised(self, store: Path, on: str) -> Path:
         """Train one modality's encoder end to end to tell the bins of age."""

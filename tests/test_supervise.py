@@ -15,13 +15,14 @@ import sleepfm_index
 from sleepfm.encoders.classifier import load_classifier
 from sleepfm.training.recipe import SHORT
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.models import supervised_baseline as module
 from sleepfm_index.evaluation.models.supervised_baseline import Training, supervise
 
 TINY = Training(
     replace(SHORT, epochs=1, batch_size=4), device="cpu", precision="float32", threads=1
 )
-ASKED = {"classes": ["W", "R"], "folds": 2, "seed": 3}
+ASKED = {"classes": ["W", "R"], "split": Split(folds=2), "seed": 3}
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from sleepfm_index.evaluation.metrics.estimates import (
     ranking,
     subject_sums,
 )
-from sleepfm_index.evaluation.metrics.intervals import FEWEST, Interval
+from sleepfm_index.evaluation.metrics.intervals import FEWEST, Interval, too_few
 from sleepfm_index.results import Result
 
 MACRO: Final = "macro"
@@ -137,9 +137,9 @@ def assess(predictions: list[Predictions], note: str) -> Assessment:
 
 def small_sample(predictions: Sequence[Predictions]) -> list[str]:
     """Say where there are too few subjects for an interval, or for a class to be judged by."""
-    people = min(len(np.unique(made.subjects)) for made in predictions)
-    if people < FEWEST:
-        return [f"{people} subjects are too few for intervals, which need {FEWEST}"]
+    few_people = too_few(min(len(np.unique(made.subjects)) for made in predictions))
+    if few_people is not None:
+        return [few_people]
     few: dict[str, int] = {}
     for made in predictions:
         for code, name in enumerate(made.classes):

@@ -244,6 +244,13 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(v) for v in adjusted]
 
 
+def too_few(people: int) -> str | None:
+    """Say that there are too few subjects for intervals; None where there are enough."""
+    if people >= FEWEST:
+        return None
+    return f"{people} subjects are too few for intervals, which need {FEWEST}"
+
+
 def all_of(trials: int) -> float:
     """Exact lower bound of a rate when all of some independent trials succeed."""
     return float(_TAIL ** (1 / trials))

@@ -18,6 +18,7 @@ from sleepfm_index.evaluation.metrics.intervals import (
     median_estimate,
     of_median,
     proportion,
+    too_few,
 )
 from sleepfm_index.evaluation.retrieval.retrieval import (
     DIRECTIONS,
@@ -81,10 +82,12 @@ def compare(
             rows.append(_row(query, to, one, two, seed))
     if not rows:
         raise QueryError("no clip has two modalities in both stores, so there is nothing to do")
+    few = too_few(min(int(str(row["subjects"])) for row in rows))
+    spread = few or "95 % intervals over subjects"
     return Result(
         pa.Table.from_pylist(rows),
         f"{store.manifest.weights.name} against {other.manifest.weights.name}: {len(ours)} clips "
-        "that both stores hold; differences are paired, intervals by subjects",
+        f"that both stores hold; differences are paired, this store minus the other; {spread}",
     )
 
 

@@ -15,7 +15,7 @@ from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
 from sleepfm_index.evaluation.metrics.estimates import mean
-from sleepfm_index.evaluation.metrics.intervals import of_median, proportion
+from sleepfm_index.evaluation.metrics.intervals import of_median, proportion, too_few
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
 from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
 from sleepfm_index.reader import Reader
@@ -166,7 +166,7 @@ def evaluate(
             rows += _rows(query, to, found, facts, seed)
     if not rows:
         raise QueryError("no clip has two modalities, so there is nothing to evaluate")
-    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by), ranked)
+    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, rows), ranked)
 
 
 @dataclass(frozen=True)
@@ -383,7 +383,8 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _note(gallery: Gallery, by: str | None) -> str:
+def _note(gallery: Gallery, by: str | None, rows: list[dict[str, object]]) -> str:
+    few = too_few(min(int(str(row["subjects"])) for row in rows))
     among = {
         "all": "",
         "cross-recording": "; rivals from other recordings only",
@@ -392,5 +393,5 @@ def _note(gallery: Gallery, by: str | None) -> str:
     return (
         f"gallery: {'all clips' if gallery.where is None else gallery.where}{among}"
         f"{f'; by {by}, the gallery whole' if by else ''}"
-        "; 95 % intervals over subjects"
+        f"; {few or '95 % intervals over subjects'}"
     )
