@@ -20,10 +20,10 @@ from sleepfm_index.evaluation.metrics.intervals import (
     proportion,
     too_few,
 )
+from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
     DIRECTIONS,
     Facts,
-    Gallery,
     Ranked,
     measures,
     rank_direction,
@@ -54,7 +54,7 @@ def compare(
     other : Store
         What to compare with.
     where, gallery, seed, draws, among
-        Fields of :class:`~.retrieval.Gallery`; ``where`` is asked of ``store``.
+        Fields of :class:`~.gallery.Gallery`; ``where`` is asked of ``store``.
 
     Returns
     -------
