@@ -148,7 +148,7 @@ def test_a_difference_of_a_model_with_itself_is_nothing() -> None:
     rng = np.random.default_rng(2)
     one = mean(rng.random(80), np.arange(80) // 8)
     span = intervals.proportion(one)
-    assert intervals.difference(one, one, span, span) == (0.0, 0.0)
+    assert intervals.difference(one, one, span, span, same=True) == (0.0, 0.0)
     perfect = mean(np.ones(80), np.arange(80) // 8)
     span = intervals.proportion(perfect)
     low, high = intervals.difference(perfect, perfect, span, span)

@@ -84,7 +84,9 @@ def test_neighbours_know_the_stage(path: Path) -> None:
             row = store.knn("stage", modality=modality, to=to).to_pylist()[0]
             assert row["auroc"] > 0.9 and row["clips"] == 8 * 38 and row["answered"] == 1
         age = store.knn("age", task="regression", vote=Vote(k=5)).to_pylist()
-        assert [row["level"] for row in age] == ["clip", "subject"]
+        assert [(row["features"], row["level"]) for row in age] == [
+            ("bas -> bas", "clip"), ("bas -> bas", "subject"), ("mean", "clip"), ("mean", "subject")
+        ]  # fmt: skip
 
 
 def test_own_subject_is_left_out(path: Path) -> None:

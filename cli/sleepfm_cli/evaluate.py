@@ -137,13 +137,18 @@ def show_differences(result: Result) -> None:
                 *(
                     f"{row[name]:.3f} - {row[f'{name}_against']:.3f} = "
                     + between(row, f"{name}_difference", "+.3f")
+                    + ("" if row[f"{name}_p_holm"] is None else f", {row[f'{name}_p_holm']:.3f}")
                     for name in names
                 ),
                 row["queries"],
             )
             for row in result.to_pylist()
         ],
-        ("pair", "R@1", "R@10", "MRR", "median rank", "queries"),
+        (
+            "pair",
+            *(f"{name} [95 %], p (Holm)" for name in ("R@1", "R@10", "MRR", "median rank")),
+            "queries",
+        ),
     )
 
 

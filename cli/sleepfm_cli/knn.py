@@ -9,6 +9,7 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    AgainstOption,
     ClassesOption,
     Exclusion,
     Format,
@@ -58,6 +59,7 @@ def knn(
     train_where: TrainWhereOption = None,
     test_where: TestWhereOption = None,
     test_store: TestStoreOption = None,
+    against: AgainstOption = None,
     queries: Annotated[
         int, typer.Option(min=1, help="Ask about at most so many clips, drawn at random.")
     ] = 10_000,
@@ -78,6 +80,7 @@ def knn(
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
+        second = stack.enter_context(sleepfm_index.open(against)) if against else None
         stack.enter_context(messages.status("asking the neighbours"))
         result = opened.knn(
             label,
@@ -90,6 +93,7 @@ def knn(
             train_where=train_where,
             test_where=test_where,
             test_store=other,
+            against=second,
             queries=queries,
             seed=seed,
         )

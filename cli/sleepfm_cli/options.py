@@ -170,6 +170,10 @@ ClassesOption = Annotated[
 TrainWhereOption = Annotated[
     str | None, typer.Option(help="SQL condition for the clips to learn from.")
 ]
+AgainstOption = Annotated[
+    Path | None,
+    typer.Option(help="Another store of the same recordings: the same question, and differences."),
+]
 TestWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the clips to test.")]
 TestStoreOption = Annotated[
     Path | None, typer.Option(help="Test on another store of the same weights.")

@@ -198,6 +198,8 @@ class Store(Reader):
         test_store: Reader | None = None,
         recipe: Recipe | None = None,
         compare_with: str | Path | None = None,
+        against: Reader | None = None,
+        by: str | None = None,
     ) -> Assessment:
         """Measure what a probe reads from the vectors, subjects kept apart.
 
@@ -205,7 +207,7 @@ class Store(Reader):
 
         Parameters
         ----------
-        label, on, where, task, classes, recipe, compare_with
+        label, on, where, task, classes, recipe, compare_with, against, by
             As in :func:`sleepfm_index.evaluation.models.probe.probe`.
         folds, train_where, test_where, test_store
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
@@ -220,6 +222,8 @@ class Store(Reader):
             split=Split(folds, train_where, test_where, test_store),
             recipe=recipe,
             compare_with=compare_with,
+            against=against,
+            by=by,
         )
 
     def few_shot(
@@ -289,6 +293,7 @@ class Store(Reader):
         train_where: str | None = None,
         test_where: str | None = None,
         test_store: Reader | None = None,
+        against: Reader | None = None,
         queries: int | None = QUERIES,
         seed: int = 0,
     ) -> Assessment:
@@ -296,7 +301,7 @@ class Store(Reader):
 
         Parameters
         ----------
-        label, modality, to, vote, where, task, classes, queries, seed
+        label, modality, to, vote, where, task, classes, against, queries, seed
             As in :func:`sleepfm_index.evaluation.models.knn.knn`.
         train_where, test_where, test_store
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
@@ -311,6 +316,7 @@ class Store(Reader):
             task=task,
             classes=classes,
             split=Split(train_where=train_where, test_where=test_where, test_store=test_store),
+            against=against,
             queries=queries,
             seed=seed,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -57,6 +57,8 @@ class Predictions:
         False where the model abstained; such clips count in no confusion matrix.
     warnings : tuple of str
         E.g. that a fit did not converge.
+    group : str, optional
+        Which part of the tested clips they are of, e.g. ``N2``.
     """
 
     features: str
@@ -68,6 +70,18 @@ class Predictions:
     level: str = "clip"
     answered: NDArray[np.bool_] | None = None
     warnings: tuple[str, ...] = ()
+    group: str | None = None
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Predictions:
+        """Give the predictions of some clips."""
+        return replace(
+            self,
+            truth=self.truth[rows],
+            scores=self.scores[rows],
+            subjects=self.subjects[rows],
+            clip_ids=self.clip_ids[rows],
+            answered=None if self.answered is None else self.answered[rows],
+        )
 
     def per_subject(self) -> Predictions:
         """Mean of the clips of each subject."""
@@ -95,53 +109,79 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Assessment(Result):
-    """A table of measures, and the predictions behind it by (features, level)."""
+    """A table of measures, the predictions behind it, and how two models differ.
+
+    Parameters
+    ----------
+    predictions : dict
+        By (features, level); neither baselines nor groups.
+    differences : pyarrow.Table, optional
+        Paired differences from another model; see
+        :func:`~sleepfm_index.evaluation.metrics.differences.differences`.
+    """
 
     predictions: Mapping[tuple[str, str], Predictions] = field(default_factory=dict)
+    differences: pa.Table | None = None
 
 
-def assess(predictions: list[Predictions], note: str) -> Assessment:
+Level = Callable[[Predictions], Predictions]
+
+
+def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Predictions]:
+    """Give each of some predictions, followed by itself at other levels, e.g. per subject."""
+    return [part for one in made for part in (one, *(level(one) for level in levels))]
+
+
+def assess(
+    predictions: Sequence[Predictions], note: str, baselines: Sequence[Predictions] = ()
+) -> Assessment:
     """Put predictions into one table.
 
     Parameters
     ----------
-    predictions : list of Predictions
+    predictions : sequence of Predictions
         Each gives one row, or for classes one per class and a macro row.
     note : str
         How they were made; what the table cannot show is added to it.
+    baselines : sequence of Predictions
+        What the others are to be judged by; their rows are the last.
 
     Returns
     -------
     Assessment
-        For classes, one ``macro`` row and one row per class: features, level, class, auroc, auprc,
+        For classes, one ``macro`` row and one row per class: features, group (null for all clips),
+        level, class, auroc, auprc,
         f1 (on the macro row the means over the classes that have a test example), accuracy, kappa,
         calibration_error (macro row), each with ``_low`` and ``_high``; clips (test examples),
         share, subjects, answered. For a regression: mae and r. A class without a test example has a
         row without measures, and the note names it.
     """
     rows, absent, warnings = [], [], []
-    for made in predictions:
-        rows += class_rows(made) if made.classes else [number_row(made)]
-        missing = [r["class"] for r in rows if r["features"] == made.features and not r["clips"]]
-        absent += [str(c) for c in missing if str(c) not in absent]
+    for made in (*predictions, *baselines):
+        own = class_rows(made) if made.classes else [number_row(made)]
+        if made.group is None:
+            absent += [str(r["class"]) for r in own if not r["clips"] and r["class"] not in absent]
         warnings += [w for w in made.warnings if w not in warnings]
+        rows += own
     if absent:
         warnings.append(f"no test example of {', '.join(absent)}, which count in no mean")
     warnings += small_sample(predictions)
     return Assessment(
         pa.Table.from_pylist(rows),
         "; ".join([note, *warnings]),
-        {(made.features, made.level): made for made in predictions},
+        {(made.features, made.level): made for made in predictions if made.group is None},
     )
 
 
 def small_sample(predictions: Sequence[Predictions]) -> list[str]:
     """Say where there are too few subjects for an interval, or for a class to be judged by."""
-    few_people = too_few(min(len(np.unique(made.subjects)) for made in predictions))
+    few_people = too_few(
+        min(len(np.unique(made.subjects)) for made in predictions if made.group is None)
+    )
     if few_people is not None:
         return [few_people]
     few: dict[str, int] = {}
-    for made in predictions:
+    for made in (made for made in predictions if made.group is None):
         for code, name in enumerate(made.classes):
             holders = len(np.unique(made.subjects[made.truth == code]))
             if 0 < holders < FEWEST:
@@ -156,7 +196,7 @@ def class_rows(made: Predictions) -> list[Row]:
     """Rows of a classifier: the macro row, then one per class."""
     per_class, whole = measure_classes(made)
     truth = made.truth.astype(np.int64)
-    shared = {"features": made.features, "level": made.level}
+    shared = {"features": made.features, "group": made.group, "level": made.level}
     answered = 1.0 if made.answered is None else float(made.answered.mean())
     rows: list[Row] = [
         {
@@ -232,6 +272,7 @@ def number_row(made: Predictions) -> Row:
     """Row of a regression."""
     return {
         "features": made.features,
+        "group": made.group,
         "level": made.level,
         "class": None,
         **_entries(measure_number(made)),

@@ -199,7 +199,9 @@ def macro(estimates: Sequence[Estimate], intervals: Sequence[Interval]) -> Inter
     return value - ends[0], value + ends[1]
 
 
-def difference(one: Estimate, two: Estimate, first: Interval, second: Interval) -> Interval:
+def difference(
+    one: Estimate, two: Estimate, first: Interval, second: Interval, *, same: bool = False
+) -> Interval:
     """Interval of a paired difference ``one - two``: Student's t of the subjects' differences.
 
     Parameters
@@ -209,15 +211,17 @@ def difference(one: Estimate, two: Estimate, first: Interval, second: Interval) 
     first, second : tuple of float
         Their own intervals. Where neither varies between subjects but they are not the same, e.g.
         two models without a fault, the ends of these are combined (MOVER, uncorrelated).
+    same : bool
+        Both predict the same of every clip, so that there is nothing to be uncertain of.
     """
     apart = one.minus(two)
     if apart.subjects < FEWEST or not math.isfinite(apart.value):
         return NONE
+    if same:
+        return 0.0, 0.0
     if apart.variance > 0:
         half = student_quantile(1 - _TAIL, apart.degrees) * math.sqrt(apart.variance)
         return apart.value - half, apart.value + half
-    if one.variance > 0:  # the same of every subject: there is no difference to be uncertain of
-        return apart.value, apart.value
     ends = [
         math.hypot(one.value - first[0], second[1] - two.value),
         math.hypot(first[1] - one.value, two.value - second[0]),

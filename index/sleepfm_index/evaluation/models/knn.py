@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,8 +15,11 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has
 from sleepfm_index.evaluation.labels.labels import Labels, read_labels
 from sleepfm_index.evaluation.labels.splits import Split, check_apart, check_classes, subjects_of
-from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess
+from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess, at_levels
+from sleepfm_index.evaluation.metrics.differences import differences
 from sleepfm_index.evaluation.models.neighbour_search import nearest
+from sleepfm_index.evaluation.models.train_test import TrainTest
+from sleepfm_index.evaluation.models.two_stores import AGAINST, shared_labels
 from sleepfm_index.query.question import EXCLUSIONS
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
@@ -69,6 +72,7 @@ def knn(
     task: str = "auto",
     classes: Sequence[str] | None = None,
     split: Split | None = None,
+    against: Reader | None = None,
     queries: int | None = QUERIES,
     seed: int = 0,
 ) -> Assessment:
@@ -92,6 +96,9 @@ def knn(
     split : Split, optional
         Conditions for the neighbours and for the clips asked about, or a store of the latter;
         subjects must differ. There are no folds: each clip is asked about without its own subject.
+    against : Reader, optional
+        Another store of the same recordings: the same question of the clips that both have, and
+        paired differences.
     queries : int, optional
         Ask about at most this many clips; None asks about all.
     seed : int
@@ -126,21 +133,86 @@ def knn(
     apart = split.fixed or split.train_where is not None
     if apart:
         check_apart(subjects_of(voters), subjects_of(asked))
-    if queries is not None and queries < len(asked):
-        drawn = np.random.default_rng(seed).choice(len(asked), queries, replace=False)
-        asked = asked.take(np.sort(drawn))
-    rows, scores = _search(store, voters, target, tested, asked, modality, vote)
-    _enough(rows, voters, vote)
-    made = _predictions(f"{modality} -> {to or modality}", voters, asked, rows, scores, vote)
-    parts = [made]
-    if voters.per_subject and asked.per_subject and len(subjects_of(asked)) > 1:
-        parts.append(made.per_subject())
+    question = _Question(store, voters, tested, asked, modality, to, vote)
+    pairs: list[tuple[Predictions, Predictions]] = []
+    if against is None:
+        question = question.drawn(queries, seed)
+        made = [question.predict()]
+    else:
+        question, other = question.on_shared_clips(against)
+        question, other = question.drawn(queries, seed), other.drawn(queries, seed)
+        one, two = question.predict(), other.predict()
+        two = replace(two, features=two.features + AGAINST, clip_ids=one.clip_ids)
+        made, pairs = [one, two], [(one, two)]
+    asked = question.asked
+    per_subject = voters.per_subject and asked.per_subject and len(subjects_of(asked)) > 1
+    levels = [Predictions.per_subject] if per_subject else []
+    baseline = TrainTest(store, voters, tested, asked, None).baseline(made[0])
     own = "tested subjects apart" if apart else f"own {vote.exclude} left out"
     note = (
         f"votes of {vote.k} neighbours, {'by similarity' if vote.weighted else 'all alike'}, "
-        f"{own}; {asked.note}; asked about {len(asked):,} clips among {len(voters):,}"
+        f"{own}; {asked.note}; asked about {len(asked):,} clips among {len(question.voters):,}"
     )
-    return assess(parts, note)
+    result = assess(at_levels(made, levels), note, at_levels([baseline], levels))
+    if not pairs:
+        return result
+    pairs += [(level(a), level(b)) for a, b in pairs for level in levels]
+    return replace(result, differences=differences(pairs))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Which labelled clips are asked about, in which store, and which may vote."""
+
+    store: Reader
+    voters: Labels
+    tested: Reader
+    asked: Labels
+    modality: str
+    to: str | None
+    vote: Vote
+
+    @property
+    def target(self) -> str:
+        return _target(self.modality, self.to)
+
+    def drawn(self, queries: int | None, seed: int) -> _Question:
+        """Ask about at most so many clips, drawn at random."""
+        if queries is None or queries >= len(self.asked):
+            return self
+        rows = np.random.default_rng(seed).choice(len(self.asked), queries, replace=False)
+        return replace(self, asked=self.asked.take(np.sort(rows)))
+
+    def on_shared_clips(self, other: Reader) -> tuple[_Question, _Question]:
+        """Ask the same of two stores: of the clips that have both sides in both."""
+        if self.tested is not self.store:
+            raise QueryError(
+                "--against compares two stores of the same recordings; leave --test-store out"
+            )
+        voters, voters_there, _ = shared_labels(self.store, other, self.voters)
+        both = has(other, voters_there.clip_ids, self.target)
+        asked, asked_there, _ = shared_labels(self.store, other, self.asked)
+        there = has(other, asked_there.clip_ids, self.modality)
+        if not both.any() or not there.any():
+            raise QueryError("the two stores share no labelled clip with these modalities")
+        ours = replace(self, voters=voters.take(both), asked=asked.take(there))
+        theirs = replace(
+            self,
+            store=other,
+            tested=other,
+            voters=voters_there.take(both),
+            asked=asked_there.take(there),
+        )
+        return ours, theirs
+
+    def predict(self) -> Predictions:
+        """Let the neighbours vote."""
+        rows, scores = _search(
+            self.store, self.voters, self.target, self.tested, self.asked, self.modality, self.vote
+        )
+        _enough(rows, self.voters, self.vote)
+        features = f"{self.modality} -> {self.to or self.modality}"
+        return _predictions(features, self.voters, self.asked, rows, scores, self.vote)
 
 
 def neighbours(

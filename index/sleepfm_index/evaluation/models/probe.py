@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.columns import clip_columns, codes
 from sleepfm_index.evaluation.labels.labels import read_labels
 from sleepfm_index.evaluation.labels.splits import Split
-from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess
+from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess, at_levels
+from sleepfm_index.evaluation.metrics.differences import differences
 from sleepfm_index.evaluation.models.external_predictions import read_external
 from sleepfm_index.evaluation.models.features import (
     default_features,
@@ -22,6 +25,7 @@ from sleepfm_index.evaluation.models.features import (
 from sleepfm_index.evaluation.models.probe_kinds import Probe
 from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.models.train_test import divide, learn
+from sleepfm_index.evaluation.models.two_stores import AGAINST, on_shared_clips
 from sleepfm_index.reader import Reader
 
 
@@ -36,6 +40,8 @@ def probe(
     split: Split | None = None,
     recipe: Recipe | None = None,
     compare_with: str | Path | None = None,
+    against: Reader | None = None,
+    by: str | None = None,
 ) -> Assessment:
     """Measure what a probe reads from frozen vectors.
 
@@ -59,11 +65,17 @@ def probe(
     compare_with : path, optional
         Another model's predictions of the same clips, scored in the same table; see
         :func:`sleepfm_index.evaluation.models.external_predictions.read_external`.
+    against : Reader, optional
+        Another store of the same recordings, e.g. by other weights: the same labels and folds over
+        the clips that both have, so that differences are paired.
+    by : str, optional
+        A column of ``clips``: rows for the tested clips of each of its values too.
 
     Returns
     -------
     Assessment
-        As from :func:`sleepfm_index.evaluation.metrics.assessment.assess`.
+        As from :func:`sleepfm_index.evaluation.metrics.assessment.assess`; with ``compare_with`` or
+        ``against``, paired differences too, the probe minus the other.
 
     Raises
     ------
@@ -72,23 +84,61 @@ def probe(
         are fewer subjects than folds, or a subject is on both sides.
     """
     recipe = recipe or Recipe()
+    if against is not None and compare_with is not None:
+        raise QueryError("compare with a file or against a store, one at a time")
     sides = divide(
         store, label, split or Split(), where=where, task=task, classes=classes, seed=recipe.seed
     )
     made: list[Predictions] = []
+    pairs: list[tuple[Predictions, Predictions]] = []
     chosen = default_features(store, sides.train) if on is None else feature_list(on)
     for features in chosen:
-        predictions = sides.predict(features, recipe)
-        rows = [predictions]
+        if against is not None:
+            ours, theirs = on_shared_clips(sides, against, features)
+            predictions, other = ours.predict(features, recipe), theirs.predict(features, recipe)
+            other = replace(other, features=features + AGAINST, clip_ids=predictions.clip_ids)
+            pairs.append((predictions, other))
+            made.append(predictions)
+            predictions = other
+        else:
+            predictions = sides.predict(features, recipe)
         if compare_with is not None:
             other, predictions = read_external(compare_with, predictions, sides.identity)
-            rows = [predictions] if made else [other, predictions]
-        for one in rows:
-            made.append(one)
-            if sides.train.per_subject and sides.test.per_subject:
-                made.append(one.per_subject())
+            pairs.append((predictions, other))
+            made += [] if made else [other]
+        made.append(predictions)
+    levels = [Predictions.per_subject] if sides.of_subjects else []
+    baseline = sides.baseline(made[0])
+    groups = [] if by is None else split_by(sides.test_store, made, by)
     most = f"learned from at most {recipe.train_clips:,} clips per fit"
-    return assess(made, f"{recipe.model} probe, {sides.note}; {most}")
+    result = assess(
+        at_levels([*made, *groups], levels),
+        f"{recipe.model} probe, {sides.note}; {most}",
+        at_levels([baseline], levels),
+    )
+    if not pairs:
+        return result
+    pairs += [(level(a), level(b)) for a, b in pairs for level in levels]
+    return replace(result, differences=differences(pairs))
+
+
+def split_by(store: Reader, made: Sequence[Predictions], by: str) -> list[Predictions]:
+    """Part predictions by the values of a column of ``clips``; clips without one are in no part.
+
+    Raises
+    ------
+    QueryError
+        If there is no such column.
+    """
+    parts = []
+    for one in made:
+        code, values = codes(clip_columns(store, one.clip_ids, [by])[by])
+        parts += [
+            replace(one.take(code == i), group=str(value), warnings=())
+            for i, value in enumerate(values)
+            if (code == i).any()
+        ]
+    return parts
 
 
 def fit_probe(

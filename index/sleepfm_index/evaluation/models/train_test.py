@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,10 @@ from sleepfm_index.evaluation.models.probe_kinds import Probe, probe_kind
 from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.reader import Reader
 
+MAJORITY: Final = "majority class"
+MEAN: Final = "mean"
+"""Names of the baselines that look at no clip."""
+
 
 @dataclass(frozen=True)
 class TrainTest:
@@ -49,6 +54,11 @@ class TrainTest:
     test_store: Reader
     test: Labels
     fold: NDArray[np.int64] | None
+
+    @property
+    def of_subjects(self) -> bool:
+        """Whether the label belongs to the subject, as age does, on both sides."""
+        return self.train.per_subject and self.test.per_subject
 
     @property
     def note(self) -> str:
@@ -106,6 +116,25 @@ class TrainTest:
             chosen.clip_ids,
             warnings=warnings,
         )
+
+    def baseline(self, made: Predictions) -> Predictions:
+        """Predict without looking: the shares of the classes, or the mean, of what is learned from.
+
+        They are the same for every clip, over all folds, because means of the folds would rank
+        subjects the wrong way round.
+
+        Parameters
+        ----------
+        made : Predictions
+            Of the clips to predict.
+        """
+        known = self.train.values
+        if not made.classes:
+            scores = np.full(len(made.truth), float(known.mean()))
+            return replace(made, features=MEAN, scores=scores, warnings=())
+        shares = np.bincount(known.astype(np.int64), minlength=len(made.classes)) / len(known)
+        scores = np.tile(shares, (len(made.truth), 1))
+        return replace(made, features=MAJORITY, scores=scores, answered=None, warnings=())
 
     def _unseen(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> int:
         """How many rows to test are of a class that no row to learn from has."""

@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
+from sleepfm_index.evaluation.metrics.differences import adjust
 from sleepfm_index.evaluation.metrics.estimates import Estimate, mean
 from sleepfm_index.evaluation.metrics.intervals import (
     Interval,
     difference,
     median_estimate,
     of_median,
+    p_value,
     proportion,
     too_few,
 )
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
     DIRECTIONS,
+    MEASURES,
     Facts,
     Ranked,
     measures,
@@ -60,7 +63,8 @@ def compare(
     -------
     Result
         Columns query, target, and for every measure ``<measure>``, ``<measure>_against``,
-        ``<measure>_difference`` (this minus the other) with ``_low`` and ``_high``; gallery,
+        ``<measure>_difference`` (this minus the other) with ``_low`` and ``_high``, ``<measure>_p``
+        of no difference and ``<measure>_p_holm``, adjusted (Holm) over the directions; gallery,
         queries, subjects, seed, draws.
 
     Raises
@@ -82,6 +86,8 @@ def compare(
             rows.append(_row(query, to, one, two, seed))
     if not rows:
         raise QueryError("no clip has two modalities in both stores, so there is nothing to do")
+    for name in (*MEASURES, "median_rank"):
+        adjust(rows, name)
     few = too_few(min(int(str(row["subjects"])) for row in rows))
     spread = few or "95 % intervals over subjects"
     return Result(
@@ -118,13 +124,14 @@ def _row(query: str, to: str, one: Ranked, two: Ranked, seed: int) -> dict[str, 
     _, subjects = np.unique(one.subjects, return_inverse=True)
     people = int(subjects.max()) + 1
     row: dict[str, object] = {"query": query, "target": to}
+    same = np.array_equal(one.ranks, two.ranks)
     ours, theirs = measures(one.ranks), measures(two.ranks)
     for name in ours:
         sides = [mean(values, subjects) for values in (ours[name], theirs[name])]
-        row |= _entry(name, sides, [proportion(side) for side in sides])
+        row |= _entry(name, sides, [proportion(side) for side in sides], same)
     ranks = [found.ranks.astype(np.float64) for found in (one, two)]
     medians = [median_estimate(values, subjects) for values in ranks]
-    row |= _entry("median_rank", medians, [of_median(values, subjects) for values in ranks])
+    row |= _entry("median_rank", medians, [of_median(values, subjects) for values in ranks], same)
     return row | {
         "gallery": round(float(one.sizes.mean())),
         "queries": len(one.ranks),
@@ -135,14 +142,15 @@ def _row(query: str, to: str, one: Ranked, two: Ranked, seed: int) -> dict[str, 
 
 
 def _entry(
-    name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval]
+    name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval], same: bool
 ) -> dict[str, object]:
     ours, theirs = estimates
-    low, high = difference(ours, theirs, *intervals)
+    low, high = difference(ours, theirs, *intervals, same=same)
     return {
         name: ours.value,
         f"{name}_against": theirs.value,
         f"{name}_difference": ours.value - theirs.value,
         f"{name}_difference_low": low if np.isfinite(low) else None,
         f"{name}_difference_high": high if np.isfinite(high) else None,
+        f"{name}_p": None if np.isnan(p := p_value(ours, theirs)) else p,
     }

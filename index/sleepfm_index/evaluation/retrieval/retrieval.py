@@ -290,6 +290,10 @@ def _rows(query: str, to: str, found: Ranked, facts: Facts, seed: int) -> list[d
     return rows
 
 
+MEASURES: Final = (*(f"recall_at_{k}" for k in RECALLS), "mrr")
+"""What is averaged over queries."""
+
+
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each."""
     return {
