@@ -1,4 +1,4 @@
-"""Scoring laid over clips: one stage a clip, and seconds of each kind of event."""
+"""Stage and event seconds of each clip, computed from the scoring."""
 
 from __future__ import annotations
 
@@ -19,23 +19,32 @@ EVENT_COLUMNS: Final[dict[str, tuple[str, str | None]]] = {
     "desaturation_s": ("desaturation", None),
     "arousal_s": ("arousal", None),
 }
-"""Column of seconds, and the event type and subtype (None: any) that it counts."""
+"""For each column of seconds, the event type and subtype (None: any) that it counts."""
 
 
 def clip_stages(
     stages: Sequence[ScoredStage], clips: int, clip_s: float
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Stage and raw label of each clip.
+    """Assign a stage to each clip.
 
     A clip takes the stage that covers most of it, the earlier one on a tie, provided that this is
     at least half the clip; otherwise it is ``UNS`` with an empty raw label.
 
+    Parameters
+    ----------
+    stages : sequence of ScoredStage
+        Onset and duration in seconds from the start of the recording.
+    clips : int
+        Number of clips.
+    clip_s : float
+        Length of a clip, in seconds.
+
     Returns
     -------
-    tuple of str, length clips
+    stages : tuple of str, length clips
         Stages of :data:`~sleepfm.recordings.scoring.vocabulary.STAGES`.
-    tuple of str, length clips
-        The labels as written.
+    labels : tuple of str, length clips
+        The labels as written in the scoring.
     """
     seconds = np.zeros((clips, len(STAGES)))
     first = np.full((clips, len(STAGES)), np.inf)
@@ -65,7 +74,16 @@ def clip_stages(
 def clip_event_seconds(
     events: Sequence[Event], clips: int, clip_s: float
 ) -> dict[str, NDArray[np.float32]]:
-    """Seconds of each clip that events of each kind cover; overlapping events count once.
+    """Count the seconds of each clip that events of each kind cover; overlaps count once.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        Onset and duration in seconds from the start of the recording.
+    clips : int
+        Number of clips.
+    clip_s : float
+        Length of a clip, in seconds.
 
     Returns
     -------
@@ -86,7 +104,7 @@ def clip_event_seconds(
 def _overlap(
     start: float, end: float, clips: int, clip_s: float
 ) -> tuple[slice, NDArray[np.float64]]:
-    """Clips that an interval touches, and for how many seconds each."""
+    """Find the clips that an interval overlaps, and the seconds of overlap with each."""
     low = int(np.clip(np.floor(start / clip_s), 0, clips))
     high = int(np.clip(np.ceil(end / clip_s), low, clips))
     edges = np.arange(low, high) * clip_s

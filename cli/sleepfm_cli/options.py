@@ -8,6 +8,9 @@ from typing import Annotated, Final
 
 import typer
 
+from sleepfm.choices import Coding
+from sleepfm_index.choices import BuildEngine, Task
+
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
 ]
@@ -33,7 +36,9 @@ WhereOption = Annotated[
 
 IndexOption = Annotated[
     str | None,
-    typer.Option("--index", help="A kind of index for every target: exact, IVF4096,TC96x4fs ..."),
+    typer.Option(
+        "--index", help="A kind of index for every target: exact, IVF4096,TC96x4fs, HNSW32 ..."
+    ),
 ]
 UriOption = Annotated[
     str,
@@ -44,38 +49,6 @@ UriOption = Annotated[
     ),
 ]
 CollectionOption = Annotated[str, typer.Option(help="Name of the collection.")]
-
-
-class Modality(enum.StrEnum):
-    """What one can search with."""
-
-    bas = "bas"
-    ecg = "ecg"
-    resp = "resp"
-
-
-class Target(enum.StrEnum):
-    """What one can search in."""
-
-    bas = "bas"
-    ecg = "ecg"
-    resp = "resp"
-    others = "others"
-
-
-class Exclusion(enum.StrEnum):
-    """Whose clips are left out of an answer."""
-
-    subject = "subject"
-    recording = "recording"
-    none = "none"
-
-
-class BuildEngine(enum.StrEnum):
-    """Who works on recordings."""
-
-    local = "local"
-    dask = "dask"
 
 
 BuildEngineOption = Annotated[
@@ -89,66 +62,12 @@ SchedulerOption = Annotated[
 ]
 
 
-class Engine(enum.StrEnum):
-    """Who answers."""
-
-    local = "local"
-    milvus = "milvus"
-
-
-class Ids(enum.StrEnum):
-    """How recordings are named in the store."""
-
-    stem = "stem"
-    hash = "hash"
-
-
-class Backend(enum.StrEnum):
-    """What runs the encoders."""
-
-    auto = "auto"
-    torch = "torch"
-    openvino = "openvino"
-
-
-class Coding(enum.StrEnum):
-    """What integer sleep stages mean."""
-
-    yasa = "yasa"
-    profusion = "profusion"
-    rk = "rk"
-    ucddb = "ucddb"
-
-
 CodingOption = Annotated[
     Coding | None,
     typer.Option(
         "--coding", help="What integers mean in hypnograms that are nothing but integers."
     ),
 ]
-
-
-class Among(enum.StrEnum):
-    """Which clips a query is ranked against."""
-
-    all = "all"
-    cross = "cross-recording"
-    within = "within-recording"
-
-
-class Task(enum.StrEnum):
-    """What is predicted: classes or numbers."""
-
-    auto = "auto"
-    classification = "classification"
-    regression = "regression"
-
-
-class Kind(enum.StrEnum):
-    """Former name of :class:`Task`, kept for one release."""
-
-    classes = "classes"
-    number = "number"
 
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
@@ -161,9 +80,8 @@ LabelOption = Annotated[
     str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
 ]
 TaskOption = Annotated[
-    Task, typer.Option(help="Classes or numbers; e.g. --label age --task regression.")
+    Task, typer.Option(help="What is predicted; e.g. --label age --task regression.")
 ]
-KindOption = Annotated[Kind | None, typer.Option("--kind", hidden=True)]
 ClassesOption = Annotated[
     str | None, typer.Option("--classes", help="Only these classes, e.g. W,N3.")
 ]
@@ -178,13 +96,6 @@ TestWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the
 TestStoreOption = Annotated[
     Path | None, typer.Option(help="Test on another store of the same weights.")
 ]
-
-
-def task_of(task: Task, kind: Kind | None) -> str:
-    """Give the task, whether by its option or by the former ``--kind``."""
-    if kind is None:
-        return task.value
-    return (Task.classification if kind is Kind.classes else Task.regression).value
 
 
 def listed(text: str | None) -> list[str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,33 +15,24 @@ from sleepfm_cli.options import (
     ClassesOption,
     Format,
     FormatOption,
-    KindOption,
     LabelOption,
     PlotOption,
     ReplicatesOption,
     SeedOption,
     StoreOption,
-    Task,
     TaskOption,
     TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
     listed,
-    task_of,
 )
 from sleepfm_cli.render import messages, say, show_arrow, show_table
+from sleepfm_index.choices import Model
 
 if TYPE_CHECKING:
     from sleepfm_index import Result
     from sleepfm_index.evaluation.metrics.assessment import Assessment
-
-
-class Model(enum.StrEnum):
-    """Kinds of probes."""
-
-    linear = "linear"
-    boosting = "boosting"
 
 
 def probe(
@@ -54,10 +44,9 @@ def probe(
     model: Annotated[
         Model,
         typer.Option(help="linear: logistic or ridge regression. boosting: 100 rounds of trees."),
-    ] = Model.linear,
+    ] = "linear",
     where: WhereOption = None,
-    task: TaskOption = Task.auto,
-    kind: KindOption = None,
+    task: TaskOption = "auto",
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects.")] = 5,
     train_where: TrainWhereOption = None,
@@ -77,7 +66,6 @@ def probe(
         Path | None,
         typer.Option(help="Another model's predictions (clip_id, p_<class>): one table with them."),
     ] = None,
-    beside: Annotated[Path | None, typer.Option("--beside", hidden=True)] = None,
     against: AgainstOption = None,
     by: Annotated[
         str | None, typer.Option(help="A column: rows for its values too, e.g. nsrr_sex.")
@@ -90,7 +78,7 @@ def probe(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Read a label from frozen vectors by a linear or a boosted model, subjects kept apart.
+    """Evaluate a probe on frozen embeddings, with subject-wise folds.
 
     Example: sleepfm-index probe --label stage
     """
@@ -105,10 +93,10 @@ def probe(
         raise typer.BadParameter("--shots goes without --against and --by")
     if save is not None and len(features or ()) != 1:
         raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
-    recipe = Recipe(model=model.value, c=c, seed=seed, train_clips=train_clips)
+    recipe = Recipe(model=model, c=c, seed=seed, train_clips=train_clips)
     picked: dict[str, Any] = {
         "where": where,
-        "task": task_of(task, kind),
+        "task": task,
         "classes": listed(classes),
     }
     with ExitStack() as stack:
@@ -132,7 +120,7 @@ def probe(
                     label,
                     on=features,
                     recipe=recipe,
-                    compare_with=compare_with or beside,
+                    compare_with=compare_with,
                     against=second,
                     by=by,
                     **picked,

@@ -171,11 +171,11 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         hours=len(clips) * plan.preparation.contract.clip_seconds / 3600,
         seconds=clock.seconds,
     )
-    name = job.recording_id
+    name, modalities = job.recording_id, plan.preparation.contract.modalities
     return Rows(
         outcome,
         key,
-        segment_rows(key, name, recording, channels, clips, vectors, plan.subjects),
+        segment_rows(key, name, recording, channels, clips, vectors, plan.subjects, modalities),
     )
 
 

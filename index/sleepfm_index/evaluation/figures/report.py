@@ -1,4 +1,4 @@
-"""One self-contained page: all tables and figures of a store, and the commands that made them."""
+"""An HTML report with all tables and figures of a store, and the commands that reproduce them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.figures import panels, plots
+from sleepfm_index.evaluation.figures import panels
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
@@ -88,11 +89,11 @@ class _Page:
         self.parts.append(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{coded}">')
 
     def attempt(self, make: Callable[[], None]) -> None:
-        """Make a part, or say in its place why the store has no answer."""
+        """Add a part to the page, or the reason why the store cannot provide it."""
         try:
             make()
         except QueryError as error:
-            self.text(f"Left out: {error}.")
+            self.text(f"Not available: {error}.")
 
     def html(self, title: str) -> str:
         return (
@@ -110,21 +111,27 @@ def write_report(
     seed: int = 0,
     map_method: str = "pca",
 ) -> Path:
-    """Write everything that is measured of a store into one page that loads nothing else.
+    """Write all evaluations of a store into one self-contained HTML page.
 
-    What a store cannot answer (no ages, too few subjects, recordings moved away) is said in its
-    place. No path and no signal but the strips' picture goes into the page.
+    Where a part is not available (no ages, too few subjects, recordings that were moved), the page
+    states the reason. The page contains no paths, and no signals except the plotted strips.
 
     Parameters
     ----------
+    store : Reader
     path : path
-        The page, ``.html``.
+        The file to write, ``.html``.
     gallery : int
         Draw at most this many clips for retrieval.
     seed : int
         Of all draws.
     map_method : {"pca", "umap"}
-        How the map of embeddings is made.
+        Method of the map of embeddings.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     page = _Page()
     _head(page, store)
@@ -133,9 +140,9 @@ def write_report(
     for label, task in _LABELS:
         page.heading(f"Linear probe: {label}{', regression' if task == 'regression' else ''}")
         page.attempt(partial(_probe, page, store, label, task, seed))
-    page.heading("How few subjects a probe needs")
+    page.heading("Few-shot learning curve: stage")
     page.attempt(lambda: _few_shot(page, store, seed))
-    page.heading("Votes of the nearest labelled neighbours: stage")
+    page.heading("k-NN classification: stage")
     page.attempt(lambda: _knn(page, store, seed))
     page.heading("Map of the embeddings")
     page.attempt(lambda: _maps(page, store, map_method, seed))
@@ -157,8 +164,8 @@ def _head(page: _Page, store: Reader) -> None:
     weights = info.weights
     if not weights.trained:
         page.text(
-            "Untrained weights: a seeded random initialisation. Retrieval is chance; probes read a "
-            "random network's features.",
+            "Untrained weights: a seeded random initialisation. Expect retrieval at chance level; "
+            "probes use the features of a random network.",
             "warning",
         )
     rows = [
@@ -166,7 +173,7 @@ def _head(page: _Page, store: Reader) -> None:
         ("contract", f"{info.contract}, SHA-256 {info.contract_sha256}"),
         ("store", f"{store.manifest.uuid}, snapshot {info.snapshot}"),
         ("clips", f"{info.clips:,} of {info.recordings:,} recordings, {info.subjects:,} subjects"),
-        ("with", ", ".join(f"{m} {n:,}" for m, n in info.with_modality.items())),
+        ("clips with", ", ".join(f"{m} {n:,}" for m, n in info.with_modality.items())),
     ]
     page.table([{"a": a, "b": b} for a, b in rows], {"a": "", "b": ""})
 
@@ -180,7 +187,7 @@ def _retrieval(page: _Page, store: Reader, gallery: int, seed: int) -> None:
         "top_same_minute": "same minute", "subjects": "subjects",
     }  # fmt: skip
     for among in ("all", "cross-recording", "within-recording"):
-        words = ("--gallery", str(gallery), "--seed", str(seed), "--among", among)
+        words = ("--gallery", str(gallery), "--seed", str(seed), "--gallery-scope", among)
         page.command("evaluate", *words)
         result = evaluate(store, gallery=gallery, seed=seed, among=among)
         page.text(result.note)
@@ -200,22 +207,27 @@ def _probe(page: _Page, store: Reader, label: str, task: str, seed: int) -> None
 
 
 def _knn(page: _Page, store: Reader, seed: int) -> None:
-    for modality in ("bas", "ecg", "resp"):
-        command = ("knn", "--label", "stage", "--modality", modality, "--to", "bas")
+    first = store.manifest.modalities[0]
+    for modality in store.manifest.modalities:
+        command = ("knn", "--label", "stage", "--modality", modality, "--to", first)
         page.command(*command, "--seed", str(seed))
-        page.attempt(partial(_vote, page, store, modality, seed))
+        page.attempt(partial(_vote, page, store, modality, first, seed))
 
 
-def _vote(page: _Page, store: Reader, modality: str, seed: int) -> None:
-    result = knn(store, "stage", modality=modality, to="bas", seed=seed)
+def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int) -> None:
+    result = knn(store, "stage", modality=modality, to=to, seed=seed)
     _assessment(page, result)
 
 
 def _maps(page: _Page, store: Reader, method: str, seed: int) -> None:
+    modality = store.manifest.modalities[0]
     page.code(
-        f"sleepfm_index.evaluation.figures.embedding_map.embedding_maps(store, {method=}, {seed=})"
+        f"sleepfm_index.evaluation.figures.embedding_map.embedding_maps(store, {modality!r}, "
+        f"{method=}, {seed=})"
     )
-    page.figure(embedding_maps(store, method=method, seed=seed), "map by stage, subject and site")
+    page.figure(
+        embedding_maps(store, modality, method=method, seed=seed), "map by stage, subject and site"
+    )
 
 
 def _assessment(page: _Page, result: Assessment) -> None:
@@ -243,8 +255,8 @@ def _night(page: _Page, store: Reader, made: Predictions) -> None:
     own = own[np.argsort(start)]
     start = np.sort(start)
     page.text(
-        f"One night, {longest}: as scored, and by the probe on {made.features} that did not learn "
-        "from its subject."
+        f"One night, {longest}: the scoring, and the predictions of the probe on {made.features} "
+        "that was not trained on this subject."
     )
     whole = store.sql(
         "SELECT start_s, stage FROM clips "
@@ -267,14 +279,15 @@ def _few_shot(page: _Page, store: Reader, seed: int) -> None:
         store, "stage", shots, repeats=5, split=Split(folds=folds), recipe=Recipe(seed=seed)
     )
     page.text(result.note)
-    page.figure(plots.few_shot_curve(result), "few-shot curve")
+    page.figure(few_shot_curve(result), "few-shot curve")
 
 
 def _strips(page: _Page, store: Reader) -> None:
-    for modality, to in (("ecg", "bas"), ("bas", "bas")):
+    first, *more = store.manifest.modalities
+    for modality, to in ((more[0] if more else first, first), (first, first)):
         ids = store.metadata.clip_ids(f"has_{modality} AND stage IN ('N2', 'N3', 'R')")
         if not len(ids):
-            page.text(f"Left out: no scored clip of sleep has {modality}.")
+            page.text(f"Not available: no scored clip of sleep has {modality}.")
             continue
         clip = int(ids[len(ids) // 2])
         words = ("--modality", modality, "--to", to, "--clip", str(clip), "-k", "4")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.stages import SCORED
+from sleepfm_index.choices import Task
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
 from sleepfm_index.evaluation.labels.respiratory_scoring import (
@@ -24,7 +25,6 @@ from sleepfm_index.reader import Reader
 STAGES: Final = SCORED
 SDB_SECONDS: Final = 10.0
 """Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
-TASKS: Final = ("auto", "classification", "regression")
 AGE_BINS: Final = ("0-18", "19-49", "50+")
 MOST_CLASSES: Final = 50
 
@@ -109,8 +109,8 @@ def read_labels(
     QueryError
         If there is no such column, it holds no value, too many classes, or text for a number.
     """
-    if task not in TASKS:
-        raise QueryError(f"no task {task!r}; choose from {', '.join(TASKS)}")
+    if task not in get_args(Task):
+        raise QueryError(f"no task {task!r}; choose from {', '.join(get_args(Task))}")
     if task == "regression" and label in _NAMES:
         raise QueryError(f"{label} has classes and is not a number; leave --task out")
     conditions = [w for w in (where if isinstance(where, tuple) else (where,)) if w]

@@ -8,14 +8,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import has
 from sleepfm_index.evaluation.labels.labels import Labels
 from sleepfm_index.evaluation.models.probe_kinds import Probe
 from sleepfm_index.reader import Reader
 
-ALL: Final = "+".join(Modality)
 BLOCK_ROWS: Final = 32_768
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -31,7 +30,7 @@ def feature_list(on: str | Sequence[str]) -> list[str]:
 
 def default_features(store: Reader, labels: Labels) -> list[str]:
     """Every modality that labelled clips have, and all of them together."""
-    there = [str(m) for m in Modality if has(store, labels.clip_ids, str(m)).any()]
+    there = [m for m in store.manifest.modalities if has(store, labels.clip_ids, m).any()]
     together = "+".join(there)
     if len(there) > 1 and have_features(store, labels, together).any():
         there.append(together)
@@ -40,8 +39,15 @@ def default_features(store: Reader, labels: Labels) -> list[str]:
     return there
 
 
-def check_features(features: str) -> list[Modality]:
+def check_features(features: str, known: tuple[str, ...]) -> list[str]:
     """Modalities of ``bas``, ``bas+ecg`` and the like.
+
+    Parameters
+    ----------
+    features : str
+        Modalities, joined by ``+``.
+    known : tuple of str
+        The modalities of the store.
 
     Raises
     ------
@@ -49,21 +55,21 @@ def check_features(features: str) -> list[Modality]:
         If one is unknown or named twice.
     """
     names = features.split("+")
-    known = [m.value for m in Modality]
     if any(n not in known for n in names) or len(set(names)) < len(names):
         raise QueryError(f"no features {features!r}; join some of {', '.join(known)} by +")
-    return [Modality(n) for n in names]
+    return names
 
 
 def have_features(store: Reader, labels: Labels, features: str) -> NDArray[np.bool_]:
     """Which labelled clips have vectors of all these modalities, bool [n]."""
-    present = [has(store, labels.clip_ids, str(m)) for m in check_features(features)]
+    named = check_features(features, store.manifest.modalities)
+    present = [has(store, labels.clip_ids, m) for m in named]
     return np.asarray(np.logical_and.reduce(present), bool)
 
 
 def feature_reader(store: Reader, clip_ids: NDArray[np.int64], features: str) -> Read:
     """Read vectors by row of ``clip_ids``, float32 [m, 512 per modality], side by side."""
-    parts = check_features(features)
+    parts = check_features(features, store.manifest.modalities)
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         x = np.empty((len(rows), EMBEDDING_DIM * len(parts)), np.float32)
@@ -72,7 +78,7 @@ def feature_reader(store: Reader, clip_ids: NDArray[np.int64], features: str) ->
             for start in range(0, len(rows), BLOCK_ROWS):
                 block = slice(start, start + BLOCK_ROWS)
                 ids = clip_ids[rows[block]]
-                x[block, columns] = store.vectors.of(ids, str(modality))[0]
+                x[block, columns] = store.vectors.of(ids, modality)[0]
         return x
 
     return read

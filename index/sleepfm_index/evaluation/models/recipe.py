@@ -24,7 +24,7 @@ class Recipe:
         Seed of the folds and of the draw of clips.
     train_clips : int
         Learn from at most this many clips, drawn at random, which bounds memory: float32
-        [train_clips, 512] for one modality, three times that for all of them.
+        [train_clips, 512] for one modality, as many times that as are joined.
     """
 
     model: str = "linear"

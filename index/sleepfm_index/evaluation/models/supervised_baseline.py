@@ -14,12 +14,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_file
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.models.external_predictions import SPLIT
-from sleepfm_index.evaluation.models.features import ALL, check_features
+from sleepfm_index.evaluation.models.features import check_features
 from sleepfm_index.evaluation.models.train_test import TrainTest, divide
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
@@ -60,7 +59,7 @@ def supervise(
     out: str | Path,
     training: Training,
     *,
-    features: str = ALL,
+    features: str | None = None,
     seed: int = 0,
     where: str | None = None,
     task: str = "auto",
@@ -83,8 +82,8 @@ def supervise(
         A Parquet file: clip_id, fold, ``p_<class>``.
     training : Training
         How.
-    features : str
-        Modalities whose channels are stacked, joined by ``+``.
+    features : str, optional
+        Modalities whose channels are stacked, joined by ``+``; by default all of the store.
     seed : int
         Seed of the folds, as the probe's.
     watch : callable, optional
@@ -106,7 +105,9 @@ def supervise(
     from sleepfm.training.data import Data, Watch
     from sleepfm.training.supervised import Labels, learn
 
-    modalities = check_features(features)
+    known = store.manifest.modalities
+    features = features or "+".join(known)
+    modalities = check_features(features, known)
     plan = divide(
         store, label, split or Split(), where=where, task=task, classes=classes, seed=seed
     )
@@ -215,8 +216,8 @@ class _Nights:
         }
 
     def signals(
-        self, clips: NDArray[np.int64], modalities: list[Modality]
-    ) -> dict[Modality, NDArray[np.float32]]:
+        self, clips: NDArray[np.int64], modalities: list[str]
+    ) -> dict[str, NDArray[np.float32]]:
         """Signals of some clips, float32 [n, slots, samples] by modality."""
         places = [(self.recordings[self.recording[c]], self.row[c]) for c in clips.tolist()]
         for night, row in places:
