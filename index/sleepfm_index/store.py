@@ -11,13 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment
-from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
 from sleepfm_index.evaluation.models.few_shot import few_shot
 from sleepfm_index.evaluation.models.knn import QUERIES, Vote, knn, neighbours
-from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.predict import predict
-from sleepfm_index.evaluation.models.probe import Recipe, probe
+from sleepfm_index.evaluation.models.probe import probe
+from sleepfm_index.evaluation.models.probe_kinds import load_probe
+from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.retrieval.paired import compare
 from sleepfm_index.evaluation.retrieval.retrieval import evaluate
 from sleepfm_index.info import Info, describe
@@ -147,7 +148,6 @@ class Store(Reader):
         among: str = "all",
         by: str | None = None,
         combinations: bool = False,
-        replicates: int = REPLICATES,
     ) -> Result:
         """Measure cross-modal retrieval for every pair of modalities and every ``others``.
 
@@ -157,7 +157,7 @@ class Store(Reader):
             Another store of the same recordings: paired differences, see
             :func:`sleepfm_index.evaluation.retrieval.paired.compare`; ``by`` and ``combinations``
             do not apply.
-        where, gallery, seed, draws, among, by, combinations, replicates
+        where, gallery, seed, draws, among, by, combinations
             As in :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
 
         Raises
@@ -175,7 +175,6 @@ class Store(Reader):
                 among=among,
                 by=by,
                 combinations=combinations,
-                replicates=replicates,
             )
         if by is not None or combinations:
             raise QueryError("by and combinations do not apply to a comparison with another store")
@@ -187,50 +186,48 @@ class Store(Reader):
             seed=seed,
             draws=draws,
             among=among,
-            replicates=replicates,
         )
 
     def probe(
         self,
         label: str,
         *,
-        on: Sequence[str] | None = None,
+        on: str | Sequence[str] | None = None,
         where: str | None = None,
-        kind: str = "auto",
+        task: str = "auto",
         classes: Sequence[str] | None = None,
         folds: int = 5,
         train_where: str | None = None,
         test_where: str | None = None,
         test_store: Reader | None = None,
         recipe: Recipe | None = None,
-        replicates: int = REPLICATES,
-        beside: str | Path | None = None,
+        compare_with: str | Path | None = None,
+        against: Reader | None = None,
+        by: str | None = None,
     ) -> Assessment:
-        """Measure what a linear probe reads from the vectors, subjects kept apart.
+        """Measure what a probe reads from the vectors, subjects kept apart.
 
         Needs scikit-learn.
 
         Parameters
         ----------
-        label, on, where, kind, classes, folds, train_where, test_where, test_store, recipe
+        label, on, where, task, classes, recipe, compare_with, against, by
             As in :func:`sleepfm_index.evaluation.models.probe.probe`.
-        replicates, beside
-            Likewise.
+        folds, train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         return probe(
             self,
             label,
             on=on,
             where=where,
-            kind=kind,
+            task=task,
             classes=classes,
-            folds=folds,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
+            split=Split(folds, train_where, test_where, test_store),
             recipe=recipe,
-            replicates=replicates,
-            beside=beside,
+            compare_with=compare_with,
+            against=against,
+            by=by,
         )
 
     def few_shot(
@@ -238,11 +235,11 @@ class Store(Reader):
         label: str,
         shots: Sequence[int],
         *,
-        on: Sequence[str] | None = None,
+        on: str | Sequence[str] | None = None,
         repeats: int = 10,
         recipe: Recipe | None = None,
         where: str | None = None,
-        kind: str = "auto",
+        task: str = "auto",
         classes: Sequence[str] | None = None,
         folds: int = 5,
         train_where: str | None = None,
@@ -257,8 +254,10 @@ class Store(Reader):
         ----------
         label, shots, on, repeats, recipe
             As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
-        where, kind, classes, folds, train_where, test_where, test_store
-            As in :func:`sleepfm_index.evaluation.models.probe.make_plan`.
+        where, task, classes
+            As in :func:`sleepfm_index.evaluation.models.train_test.divide`.
+        folds, train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         return few_shot(
             self,
@@ -268,12 +267,9 @@ class Store(Reader):
             repeats=repeats,
             recipe=recipe,
             where=where,
-            kind=kind,
+            task=task,
             classes=classes,
-            folds=folds,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
+            split=Split(folds, train_where, test_where, test_store),
         )
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
@@ -286,7 +282,7 @@ class Store(Reader):
         where : str, optional
             SQL condition over the columns of ``clips``.
         """
-        return predict(self, LinearProbe.load(probe), where=where)
+        return predict(self, load_probe(probe), where=where)
 
     def knn(
         self,
@@ -296,23 +292,23 @@ class Store(Reader):
         to: str | None = None,
         vote: Vote | None = None,
         where: str | None = None,
-        kind: str = "auto",
+        task: str = "auto",
         classes: Sequence[str] | None = None,
         train_where: str | None = None,
         test_where: str | None = None,
         test_store: Reader | None = None,
+        against: Reader | None = None,
         queries: int | None = QUERIES,
         seed: int = 0,
-        replicates: int = REPLICATES,
     ) -> Assessment:
         """Measure how well the nearest labelled neighbours predict a label.
 
         Parameters
         ----------
-        label, modality, to, vote, where, kind, classes, train_where, test_where, test_store
+        label, modality, to, vote, where, task, classes, against, queries, seed
             As in :func:`sleepfm_index.evaluation.models.knn.knn`.
-        queries, seed, replicates
-            Likewise.
+        train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         return knn(
             self,
@@ -321,14 +317,12 @@ class Store(Reader):
             to=to,
             vote=vote,
             where=where,
-            kind=kind,
+            task=task,
             classes=classes,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
+            split=Split(train_where=train_where, test_where=test_where, test_store=test_store),
+            against=against,
             queries=queries,
             seed=seed,
-            replicates=replicates,
         )
 
     def neighbours(

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.embedding_map import project
+from sleepfm_index.evaluation.models.features import (
+    check_features,
+    feature_reader,
+    predict_rows,
+)
 from sleepfm_index.evaluation.models.predict import check_probe
-from sleepfm_index.evaluation.models.probe import check_features, predict_rows, reader
 from sleepfm_index.explore import labelling
 from sleepfm_index.explore.answers import Table
 from sleepfm_index.explore.session import Session
@@ -199,7 +203,7 @@ def _probability(session: Session, store: Reader, drawn: Map, name: str) -> pa.A
     present = np.ones(len(drawn.ids), bool)
     for modality in check_features(features, store.manifest.modalities):
         present &= store.vectors.of(drawn.ids, str(modality))[1]
-    said = predict_rows(probe, reader(store, drawn.ids, features), np.flatnonzero(present))
+    said = predict_rows(probe, feature_reader(store, drawn.ids, features), np.flatnonzero(present))
     result = np.full(len(drawn.ids), np.nan, np.float32)
     if probe.classes:
         if wanted not in probe.classes:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
 from sleepfm_index.errors import QueryError, SnapshotGone
-from sleepfm_index.evaluation.models.linear_probe import LinearProbe
+from sleepfm_index.evaluation.models.probe_kinds import Probe, load_probe
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.paths import MANIFEST
 
@@ -119,7 +119,7 @@ class Session:
                     self._kept.popitem(last=False)
             return made
 
-    def probe(self, name: str) -> LinearProbe:
+    def probe(self, name: str) -> Probe:
         """Give a saved probe by its file's stem.
 
         Raises
@@ -132,7 +132,7 @@ class Session:
         if name not in self.probes:
             known = ", ".join(self.probes) or "none; start with --probe FILE"
             raise QueryError(f"no probe {name[:80]!r}; there are {known}")
-        return self.kept(("probe", name), lambda: LinearProbe.load(self.probes[name]))
+        return self.kept(("probe", name), lambda: load_probe(self.probes[name]))
 
     def check_annotate(self) -> None:
         """Refuse to write where the server was started to read.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sleepfm.modality import COLOURS, FURTHER_COLOURS, Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.metrics.assessment import Predictions
-from sleepfm_index.evaluation.metrics.scores import BINS
+from sleepfm_index.evaluation.metrics.estimates import BINS
 from sleepfm_index.schema import OTHERS
 
 if TYPE_CHECKING:
@@ -325,8 +325,8 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = axes(ax, 4.6, 4.2)
-    confidence = made.said.max(axis=1)
-    right = made.said.argmax(axis=1) == made.truth
+    confidence = made.scores.max(axis=1)
+    right = made.scores.argmax(axis=1) == made.truth
     at = np.minimum((confidence * BINS).astype(int), BINS - 1)
     count = np.bincount(at, minlength=BINS)
     there = count > 0
@@ -352,8 +352,8 @@ def _curves(
         positive = made.truth == code
         if not positive.any() or positive.all():
             continue
-        order = np.argsort(-made.said[:, code], kind="stable")
-        ordered = made.said[order, code]
+        order = np.argsort(-made.scores[:, code], kind="stable")
+        ordered = made.scores[order, code]
         ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
         hits = np.cumsum(positive[order])[ends].astype(np.float64)
         misses = (ends + 1.0) - hits
