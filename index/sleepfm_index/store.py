@@ -122,7 +122,7 @@ class Store(Reader):
         questions = Questions(
             modality=modality,
             to=to,
-            clips=None if clips is None else np.ascontiguousarray(clips, np.int64),
+            clips=None if clips is None else np.asarray(clips),
             recording=recording,
             k=k,
             where=where,

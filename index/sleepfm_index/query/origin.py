@@ -57,9 +57,9 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[Modalit
     if clip is None:
         assert question.recording is not None and question.at is not None
         clip = clip_at(reader, question.recording, question.at)
-    row = reader.rows(np.array([clip]))
-    if not row.num_rows:
+    if not 0 <= clip < reader.manifest.next_clip_id:
         raise QueryError(f"no clip {clip} in this store; {_range(reader)}")
+    row = reader.rows(np.array([clip]))
     recording, subject = row["recording_id"][0].as_py(), row["subject_id"][0].as_py()
     vectors, present = query_vectors(reader, np.array([clip]), modalities)
     if not present[0]:

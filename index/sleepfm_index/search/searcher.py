@@ -77,6 +77,8 @@ class Searcher:
         """
         if not np.isfinite(queries).all():
             raise QueryError("a query holds numbers that are not finite")
+        if not queries.any(axis=1).all():
+            raise QueryError("a query vector is all zero, so nothing is nearer to it than the rest")
         entry = None if exact else self._entries.get(target)
         if entry is not None and not is_searchable(entry.kind):
             raise FormatError(

@@ -182,11 +182,16 @@ class Manifest:
         keys = dict.fromkeys([*self.withdrawn, *withdrawn])
         return replace(self, deleted=tuple(merged), withdrawn=tuple(keys))
 
+    @cached_property
+    def _deleted_runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        first, last = np.array(self.deleted, np.int64).reshape(-1, 2).T
+        return first, last
+
     def live(self, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the given clips are not deleted."""
         if not self.deleted:
             return np.ones(len(clip_ids), bool)
-        first, last = np.array(self.deleted, np.int64).T
+        first, last = self._deleted_runs
         at = np.searchsorted(first, clip_ids, side="right") - 1
         return np.asarray((at < 0) | (clip_ids > last[at]), dtype=bool)
 

@@ -165,7 +165,8 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
         raise FormatError(f"the manifest names no {name} in segment {segment.id}")
     path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
     try:
-        footer = pq.read_metadata(path)
+        with pa.OSFile(str(path), "rb") as file:
+            footer = pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
@@ -183,6 +184,30 @@ def read_table(
     """Read a table of a segment into memory, after :func:`check_table`."""
     path = check_table(store, segment, name)
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        return read_parquet(path, columns)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file, and nothing from its path.
+
+    pyarrow and DuckDB take a folder named ``stage=N2`` for a column, and a path with a colon for an
+    address, unless they are handed the open file.
+
+    Parameters
+    ----------
+    path : Path
+    columns : list of str, optional
+        By default all.
+
+    Raises
+    ------
+    pyarrow.ArrowException
+        If it is not such a file, or lacks a column.
+    """
+    with pa.OSFile(str(path), "rb") as file, pq.ParquetFile(file) as parquet:
+        lacking = set(columns or ()).difference(parquet.schema_arrow.names)
+        if lacking:
+            raise pa.ArrowInvalid(f"it has no column {min(lacking)}")
+        return parquet.read(columns=columns)

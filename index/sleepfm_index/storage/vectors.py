@@ -160,8 +160,11 @@ class Vectors:
         Raises
         ------
         QueryError
-            If a clip id is not in the snapshot.
+            If a clip was deleted or never in the snapshot.
         """
+        live = self._manifest.live(clip_ids)
+        if not live.all():
+            raise QueryError(f"no clip {clip_ids[~live][0]} in this store; it was deleted")
         names = target_parts(target)
         parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), np.float16) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1

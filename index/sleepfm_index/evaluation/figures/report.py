@@ -231,7 +231,7 @@ def _assessment(page: _Page, result: Assessment) -> None:
 
 
 def _night(page: _Page, store: Reader, made: Predictions) -> None:
-    facts = store.metadata.rows(made.clip_ids)
+    facts = store.rows(made.clip_ids)
     names = np.array(facts["recording_id"].to_pylist())
     longest = max(sorted(set(names)), key=lambda name: int((names == name).sum()))
     own = np.flatnonzero(names == longest)
