@@ -6,39 +6,26 @@ refused with its line, and what was read another way than it stands there is a n
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
+from sleepfm.column_names import KNOWN, Kind, check_names
+from sleepfm.csv_text import csv_cells, decoded, same_id
 from sleepfm.errors import SubjectsError
-from sleepfm.recordings.identifying_names import identifying_column, identifying_value
+from sleepfm.recordings.identifying_names import identifying_value
 
 Value = str | int | float | bool | None
-Kind = Literal["text", "integer", "number", "boolean"]
 
 KEYS: Final = ("recording_id", "subject_id")
 """What a row is about: the first of these that the table has."""
 
 OLDEST: Final = 89.0
 """Ages above this one are pooled, as the HIPAA safe harbour asks (45 CFR 164.514(b)(2)(i)(C))."""
-
-KNOWN: Final[Mapping[str, Kind]] = {
-    "recording_id": "text",
-    "subject_id": "text",
-    "site": "text",
-    "nsrr_age": "number",
-    "nsrr_age_gt89": "boolean",
-    "nsrr_sex": "text",
-    "nsrr_bmi": "number",
-    "nsrr_ahi_hp3r_aasm15": "number",
-}
-"""Columns with a meaning of their own; every other one is kept as it is."""
 
 _RANGES: Final = {
     "nsrr_age": (0.0, 120.0, "years"),
@@ -50,7 +37,6 @@ _SEXES: Final = {
     "female": "female", "f": "female", "w": "female", "woman": "female",
     "other": "other",
 }  # fmt: skip
-_MEANT: Final = {"age": "nsrr_age", "sex": "nsrr_sex", "gender": "nsrr_sex", "bmi": "nsrr_bmi"}
 _NAMED_OTHERWISE: Final = {
     "id", "recording", "record", "record_id", "file", "filename", "name", "night", "study",
     "study_id", "participant_id", "subject",
@@ -62,11 +48,8 @@ _CODES: Final = frozenset({-9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0})
 _TRUE: Final = frozenset({"true", "yes", "y", "1", "t"})
 _FALSE: Final = frozenset({"false", "no", "n", "0", "f"})
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d{0,14})")
-_NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _DECIMAL_COMMA: Final = re.compile(r"(-?(?:0|[1-9]\d*)),(\d+)")
-_NAME: Final = re.compile(r"[^\W_][\w .()/%+-]{0,62}")
-_LARGEST: Final = 1 << 28
-_DELIMITERS: Final = (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True)
@@ -89,16 +72,6 @@ class SubjectTable:
     columns: Mapping[str, Kind]
     rows: Mapping[str, Mapping[str, Value]]
     notes: tuple[str, ...] = ()
-
-
-def same_id(text: str) -> str:
-    """Write an id as it is compared: Unicode composed (NFC), no space at its ends.
-
-    Parameters
-    ----------
-    text : str
-    """
-    return unicodedata.normalize("NFC", text).strip()
 
 
 def alike_id(text: str) -> str:
@@ -147,8 +120,8 @@ def read_subjects(
         If it cannot be read, or a column or cell cannot be meant; one sentence with the line.
     """
     notes: list[str] = []
-    text = _decoded(path, notes)
-    names, lines, decimal_comma = _cells(path.name, text)
+    text = decoded(path, notes)
+    names, lines, decimal_comma = csv_cells(path.name, text)
     return check_subjects(
         names,
         lines,
@@ -234,67 +207,6 @@ def check_subjects(
     if "nsrr_age" in columns:
         columns.setdefault("nsrr_age_gt89", "boolean")
     return SubjectTable(key, columns, rows, tuple(dict.fromkeys(said)))
-
-
-def check_names(
-    names: Sequence[str],
-    source: str,
-    reserved: Callable[[str], bool],
-    *,
-    allow_identifying: bool,
-    notes: list[str],
-) -> None:
-    """Refuse names of columns that are taken, double, unwritable, or tell who somebody is.
-
-    Parameters
-    ----------
-    names : sequence of str
-    source : str
-        Name of the table, for messages.
-    reserved : callable
-        Says of a name whether it is taken.
-    allow_identifying : bool
-    notes : list of str
-        What there is to say is added here.
-
-    Raises
-    ------
-    SubjectsError
-        With what to do about the first such name.
-    """
-    seen: dict[str, str] = {}
-    for at, name in enumerate(names, 1):
-        if not name:
-            raise SubjectsError(f"{source}: column {at} has values and no name; name it or drop it")
-        if name not in KNOWN and not _NAME.fullmatch(name):
-            raise SubjectsError(
-                f"{source}: rename the column {name!r}; a name starts with a letter or digit and "
-                "has at most 63 of them, spaces and .()/%+-"
-            )
-        if name.casefold() in seen:
-            raise SubjectsError(
-                f"{source}: rename the column {name}, there is another one "
-                f"({seen[name.casefold()]}) that differs in case at most"
-            )
-        seen[name.casefold()] = name
-        if name in KNOWN:
-            continue
-        if name.casefold() in KNOWN:
-            raise SubjectsError(f"{source}: write {name.casefold()} for the column {name}")
-        if reserved(name):
-            raise SubjectsError(f"{source}: rename the column {name}, its name is taken")
-        looks = identifying_column(name)
-        if looks and not allow_identifying:
-            raise SubjectsError(
-                f"{source}: the column {name} looks like {looks}, which does not belong in a "
-                "store; drop it, or take it by --allow-identifying"
-            )
-        meant = _MEANT.get(name.casefold())
-        if meant is not None and meant not in names:
-            notes.append(
-                f"{name} is kept as a column of its own; rename it to {meant} if that is what it "
-                f"holds, which is what --label {meant.removeprefix('nsrr_')} reads"
-            )
 
 
 def _column(
@@ -440,71 +352,3 @@ def _pool_oldest(facts: dict[str, Value]) -> dict[str, Value]:
         return {**facts, "nsrr_age_gt89": facts.get("nsrr_age_gt89")}
     over = float(age) > OLDEST or bool(facts.get("nsrr_age_gt89"))
     return {**facts, "nsrr_age": OLDEST if over else age, "nsrr_age_gt89": over}
-
-
-def _decoded(path: Path, notes: list[str]) -> str:
-    try:
-        if not path.is_file() or path.stat().st_size > _LARGEST:
-            raise SubjectsError(
-                f"{path.name} cannot be read as a table of subjects: it is no file, or too large"
-            )
-        content = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
-        raise SubjectsError(
-            f"{path.name} cannot be read as a table of subjects: {reason}"
-        ) from error
-    encodings = ["utf-16"] if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" in text:
-            break
-        if encoding == "cp1252":
-            notes.append(
-                f"{path.name} is not UTF-8; it was read as Windows-1252 (Western European): check "
-                "letters with accents, or save it as UTF-8"
-            )
-        return text
-    raise SubjectsError(
-        f"{path.name} cannot be read as a table of subjects: it is not text; save it as CSV UTF-8"
-    )
-
-
-def _cells(source: str, text: str) -> tuple[list[str], list[tuple[int, list[str]]], bool]:
-    """Split a CSV into names, numbered lines of cells, and whether 40,5 is a number."""
-    lines = text.splitlines(keepends=True)
-    skipped = 0
-    delimiter = None
-    if lines and re.fullmatch(r"sep=(.)\s*", lines[0]):  # as Excel writes it
-        delimiter, skipped = lines[0][4], 1
-    header = lines[skipped] if len(lines) > skipped else ""
-    if delimiter is None:
-        delimiter = max(_DELIMITERS, key=header.count)
-    reader = csv.reader(io.StringIO("".join(lines[skipped:])), delimiter=delimiter, strict=True)
-    try:
-        rows = [(reader.line_num + skipped, row) for row in reader]
-    except csv.Error as error:
-        raise SubjectsError(
-            f"{source}, line {reader.line_num + skipped} cannot be read as CSV: {error}"
-        ) from error
-    rows = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
-    if not rows:
-        raise SubjectsError(f"{source} cannot be read as a table of subjects: it is empty")
-    names = [same_id(name) for name in rows[0][1]]
-    if "=" in names[0] and delimiter not in header:
-        raise SubjectsError(f"{source} cannot be read as a table of subjects: no line of names")
-    body = rows[1:]
-    for number, row in body:
-        if any(cell.strip() for cell in row[len(names) :]):
-            raise SubjectsError(
-                f"{source}, line {number} has {len(row)} cells, the first line names {len(names)}"
-            )
-        row[len(names) :] = []
-        row += [""] * (len(names) - len(row))
-    # A comma at the end of every line names no column.
-    used = [at for at, name in enumerate(names) if name or any(row[at].strip() for _, row in body)]
-    body = [(number, [row[at] for at in used]) for number, row in body]
-    return [names[at] for at in used], body, delimiter != ","

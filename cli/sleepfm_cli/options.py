@@ -144,6 +144,12 @@ class Kind(enum.StrEnum):
     number = "number"
 
 
+AllowIdentifyingOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-identifying", help="Take columns that look like names, dates or addresses."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
 ReplicatesOption = Annotated[
     int, typer.Option(min=0, help="Resamples of the subjects behind the 95 % intervals.")

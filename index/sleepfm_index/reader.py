@@ -6,7 +6,7 @@ import os
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -67,6 +67,23 @@ class Reader:
         opened = self._opened.pop(os.getpid(), None)
         if opened is not None:
             opened.close()
+
+    def reopen(self) -> None:
+        """Read the newest snapshot from here on."""
+        self.close()
+        self.manifest = read_manifest(self.path)
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process opens the files for itself, at the same snapshot.
+        return {"path": self.path, "manifest": self.manifest, "threads": self._threads}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path, self.manifest = state["path"], state["manifest"]
+        self._threads = state["threads"]
+        self._opened = {}
+
+    def __bool__(self) -> bool:
+        return True  # an empty store is a store
 
     def __len__(self) -> int:
         return self.manifest.rows

@@ -6,6 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from sleepfm.labels import EVENT_COLUMNS as MEASURED_EVENTS
 from sleepfm.modality import EMBEDDING_DIM, Modality
 
 OTHERS: Final = "others"
@@ -39,6 +40,28 @@ SUBJECT_COLUMNS: Final = pa.schema(
     ]
 )
 """What is known of the subject, in the National Sleep Research Resource's terms."""
+
+_ANSWER_COLUMNS: Final = frozenset({
+    "rank", "score", "query", "query_clip_id", "neighbour", "label", "predicted", "vector",
+    "source", OTHERS, *(str(m) for m in Modality),
+})  # fmt: skip
+_OWN_BEGINNINGS: Final = ("has_", "slots_", "quality_", "query_", "others_of_", "p_", "_")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a column's name belongs to the store: measured, or put beside rows by an answer.
+
+    Parameters
+    ----------
+    name : str
+        Case does not count, as it does not in SQL.
+    """
+    plain = name.casefold()
+    own = {*CLIP_COLUMNS.names} - {"recording_id", "subject_id", "site"}
+    return plain in own | _ANSWER_COLUMNS | set(MEASURED_EVENTS) or plain.startswith(
+        _OWN_BEGINNINGS
+    )
+
 
 EVENT_COLUMNS: Final = pa.schema(
     [

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm_index.building.annotate import Annotation, annotate
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.metrics.assessment import Assessment
 from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
@@ -131,6 +133,29 @@ class Store(Reader):
             exact=exact,
         )
         return answers(self, questions)
+
+    def annotate(
+        self, table: Any, *, strict: bool = False, allow_identifying: bool = False
+    ) -> Annotation:
+        """Add facts about recordings, subjects or clips, or correct them, in one commit.
+
+        This store then reads the snapshot that has them; others opened before do not.
+
+        Parameters
+        ----------
+        table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
+            With a column ``clip_id``, ``recording_id`` or ``subject_id``, and those to set.
+        strict, allow_identifying
+            As in :func:`sleepfm_index.annotate`.
+
+        Raises
+        ------
+        StoreError
+            If the table cannot be meant, or names nothing that is in the store.
+        """
+        done = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
+        self.reopen()
+        return done
 
     def evaluate(
         self,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from sleepfm.csv_text import same_id
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
 from sleepfm.errors import RecordingError
@@ -22,6 +23,8 @@ from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.scoring.vocabulary import Coding
 from sleepfm.resources import cores, free_memory
 from sleepfm_index.building import dask_client, process_pool
+from sleepfm_index.building.annotate import differing
+from sleepfm_index.building.facts import facts_of_subjects
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.building.recording_task import (
     Clock,
@@ -35,7 +38,8 @@ from sleepfm_index.building.recording_task import (
     refusal,
     rows_of,
 )
-from sleepfm_index.building.subjects import no_subjects, read_subjects
+from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
+from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.maintenance import Asked
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
@@ -55,11 +59,22 @@ _WORTH_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did: the weights it used, and the outcome of every file in order."""
+    """What a build did.
+
+    Parameters
+    ----------
+    store : Path
+    weights : WeightsIdentity
+    outcomes : tuple of Outcome
+        What became of every file, in order.
+    notes : tuple of str
+        What there is to say about the table of subjects, one sentence each.
+    """
 
     store: Path
     weights: WeightsIdentity
     outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
 
     def of(self, status: Status) -> tuple[Outcome, ...]:
         """Outcomes of one status."""
@@ -81,6 +96,7 @@ def build(
     substitute: bool = False,
     channels: str | Path | None = None,
     strict: bool = False,
+    allow_identifying: bool = False,
     coding: Coding | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -116,7 +132,10 @@ def build(
     channels : path, optional
         A table of channel names that goes before the package's own.
     strict : bool
-        Leave out a recording whose values contradict their unit, instead of warning.
+        Leave out a recording whose values contradict their unit, instead of warning; refuse a
+        table of subjects of which a row names no recording, or that lacks one.
+    allow_identifying : bool
+        Take columns of subjects.csv that look as if they told who somebody is.
     coding : {"yasa", "profusion", "rk", "ucddb"}, optional
         What integer stages mean; without it they are not taken.
     device : str
@@ -166,7 +185,13 @@ def build(
             f"there is no recording in {', '.join(map(str, named))}; "
             "`sleepfm-index scan` says what can be read"
         )
-    cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
+    cohort, notes = no_subjects(), []
+    if subjects is not None:
+        cohort = read_subjects(Path(subjects), allow_identifying=allow_identifying)
+        unmet = cohort.match(f.stem for f in found.recordings).sentences(Path(subjects).name)
+        if strict and unmet:
+            raise StoreError(f"{unmet[0]}; correct the table, or build without --strict")
+        notes = [*cohort.notes, *unmet]
     loaded = load_weights(weights)
     preparation = Preparation(
         loaded.contract, substitute, None if channels is None else Path(channels), strict, coding
@@ -174,17 +199,17 @@ def build(
     count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
+        jobs = [Job(file, _name(writer.path, file.stem, ids)) for file in found.recordings]
         plan = Plan(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
-            cohort,
+            cohort.named({job.file.stem: job.recording_id for job in jobs}),
             present=writer.manifest.sources,
             withdrawn=frozenset(writer.manifest.withdrawn),
             taken=frozenset(_recording_ids(writer.path)),
             tell_names=ids == "stem",
         )
-        jobs = [Job(file, _name(writer.path, file.stem, ids)) for file in found.recordings]
         taken = set(plan.taken)
         tell = notice or (lambda _: None)
         if engine == "dask":
@@ -200,7 +225,9 @@ def build(
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
         update_indexes(writer, Asked(watch=tell))
-    return BuildReport(Path(store), identity_of(loaded), tuple(outcomes))
+    if subjects is not None and any(o.status == "already there" for o in outcomes):
+        notes += _differing(Path(store), plan.subjects, Path(subjects))
+    return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
 
 
 def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None) -> int:
@@ -262,7 +289,21 @@ def _recording_ids(store: Path) -> list[str]:
 
 
 def _name(store: Path, stem: str, ids: str) -> str:
-    return private.hashed_id(store, stem) if ids == "hash" else stem
+    name = same_id(stem)
+    return private.hashed_id(store, name) if ids == "hash" else name
+
+
+def _differing(store: Path, subjects: Subjects, table: Path) -> list[str]:
+    """Say whose facts a table has otherwise than the store, which a build does not change."""
+    with Reader(store) as opened:
+        names = differing(opened, facts_of_subjects(subjects))
+    if not names:
+        return []
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return [
+        f"{table.name} differs from what is stored of {', '.join(names[:5])}{more}; "
+        f"`sleepfm-index annotate {table.name}` brings it in"
+    ]
 
 
 @contextmanager

@@ -83,6 +83,16 @@ def hashed_id(store: Path, stem: str) -> str:
     return hmac.new(key(store), stem.encode(), hashlib.sha256).hexdigest()[:20]
 
 
+def has_key(store: Path) -> bool:
+    """Whether the store has a key, so that recordings may be named by hashes.
+
+    Parameters
+    ----------
+    store : Path
+    """
+    return (store / paths.PRIVATE / _KEY).exists()
+
+
 def key(store: Path) -> bytes:
     """Give the store's key, 32 random bytes; it is made when first asked for."""
     make_folder(store / paths.PRIVATE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -102,6 +102,37 @@ def write_segment(
         columns=extra_columns(clips.schema),
         files=files,
     )
+
+
+def rewrite_tables(
+    store: Path, segment: SegmentEntry, tables: Mapping[str, pa.Table], snapshot: int
+) -> SegmentEntry:
+    """Write a segment with other tables and the same vectors, which get a second name.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    segment : SegmentEntry
+        The segment whose tables change; it stays as it is for the snapshots that name it.
+    tables : mapping of str to pyarrow.Table
+        The tables that change, by the name of their file; the same rows in the same order.
+    snapshot : int
+        The snapshot that will bring the segment.
+    """
+
+    def write(folder: NewFolder) -> None:
+        for name, entry in segment.files.items():
+            if name not in tables:
+                source = check_plain(store, paths.SEGMENTS, segment.id, name, size=entry.bytes)
+                folder.link(name, source, entry)
+        for name, table in tables.items():
+            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=ROW_GROUP)
+
+    name = f"{segment.id.rpartition('-')[0]}-{snapshot}"
+    files = publish_folder(store / paths.SEGMENTS / name, write)
+    columns = extra_columns(tables[CLIPS].schema) if CLIPS in tables else segment.columns
+    return replace(segment, id=name, columns=columns, files=files)
 
 
 def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
