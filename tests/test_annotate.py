@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +71,7 @@ def test_a_corrected_age_and_a_new_column(path: Path, tmp_path: Path) -> None:
 
 
 def _inodes(path: Path) -> set[int]:
-    return {os.stat(f).st_ino for f in path.rglob("*.arrow")}
+    return {f.stat().st_ino for f in path.rglob("*.arrow")}
 
 
 def test_the_snapshot_before_can_be_restored_and_compacted_away(path: Path) -> None:

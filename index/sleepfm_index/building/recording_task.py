@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
 from sleepfm.encoders.backend import Options
 from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
+from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile
 from sleepfm.recordings.identifying_names import telling
 from sleepfm_index.building.preparation import Preparation, recorded
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.weights import Weights
 
+_NORM_TOLERANCE: Final = 1e-3
 Status = Literal["added", "already there", "left out", "failed"]
 
 
@@ -154,6 +159,9 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         encoder = encoder_of(plan)
         with clock("encode"):
             vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
+        _check_vectors(vectors, clips, plan.weights)
+        name = job.recording_id
+        data = segment_rows(key, name, recording, channels, clips, vectors, plan.subjects)
     except (SleepFMError, OSError) as error:
         return Rows(Outcome(file.path, "failed", str(error)))
     except Exception as error:  # one odd file must not cost the others
@@ -171,12 +179,20 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         hours=len(clips) * plan.preparation.contract.clip_seconds / 3600,
         seconds=clock.seconds,
     )
-    name = job.recording_id
-    return Rows(
-        outcome,
-        key,
-        segment_rows(key, name, recording, channels, clips, vectors, plan.subjects),
-    )
+    return Rows(outcome, key, data)
+
+
+def _check_vectors(
+    vectors: Mapping[Modality, NDArray[np.float32]], clips: Clips, weights: Weights
+) -> None:
+    """Refuse vectors that have no direction: they would be nobody's neighbour, or everybody's."""
+    for modality, rows in vectors.items():
+        lengths = np.linalg.norm(rows[clips.filled[modality] != 0], axis=1)
+        if not np.all(np.abs(lengths - 1) < _NORM_TOLERANCE):
+            raise WeightsError(
+                f"{weights.name} give {modality} vectors that are zero or not finite; the weights "
+                "are damaged or were not meant for such clips"
+            )
 
 
 def _encodable(clips: Clips, weights: Weights) -> Clips:

@@ -192,6 +192,42 @@ def publish_file(path: Path, write: Callable[[Sink], object]) -> FileEntry:
     return entry
 
 
+def publish_new(path: Path, content: bytes) -> bool:
+    """Write a file that must not be there yet, in one step; say whether it was this call.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes
+
+    Returns
+    -------
+    bool
+        False where another process was first; its file stays.
+    """
+    aside = _aside(path)
+    sink = Sink(aside)
+    try:
+        sink.write(content)
+        sink.sync()
+        sink.close()
+        try:
+            path.hardlink_to(aside)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system that knows no links
+            if path.exists():
+                return False
+            aside.replace(path)
+    except BaseException:
+        sink.abandon()
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
 def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str, FileEntry]:
     """Write a folder of files under a temporary name, then give it its own in one step.
 

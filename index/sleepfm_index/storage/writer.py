@@ -23,6 +23,8 @@ from sleepfm_index.storage.manifest import (
 )
 from sleepfm_index.storage.segments import SegmentData, write_segment
 
+_PLACES = (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.PRIVATE, paths.QUARANTINE)
+
 
 class Writer:
     """The one process that may change a store; use it in a ``with`` statement.
@@ -65,7 +67,7 @@ class Writer:
             raise StoreError(
                 f"{self.path} holds other files and no store; name an empty or a new folder"
             )
-        for folder in (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.LOCK):
+        for folder in (*_PLACES, paths.LOCK):
             if (self.path / folder).is_symlink():
                 raise FormatError(f"{self.path / folder} is a link; a store holds none")
         make_folder(self.path)
@@ -117,7 +119,7 @@ class Writer:
 
     def _clear_unfinished(self) -> None:
         # With the lock held, nobody is writing these any more.
-        for folder in (".", paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS):
+        for folder in (".", *_PLACES):
             for path in left_aside(self.path / folder):
                 remove(path)
 

@@ -76,6 +76,7 @@ class _Page:
     def figure(self, ax: Axes, alt: str) -> None:
         sink = io.BytesIO()
         figure: Any = ax.get_figure(root=True)
+        plots.plain_text(figure)
         figure.savefig(sink, format="png", dpi=110)
         coded = base64.b64encode(sink.getvalue()).decode()
         self.parts.append(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{coded}">')
