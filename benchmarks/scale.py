@@ -126,9 +126,8 @@ class Drawn(Mapping[Any, np.ndarray]):
         return out[start : start + self._rows]
 
     def __iter__(self) -> Iterator[Any]:
-        from sleepfm.modality import Modality
 
-        return iter([Modality(name) for name in self._names])
+        return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -143,12 +142,11 @@ def write(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     import pyarrow as pa
 
     from sleepfm.contract import ROBUST
-    from sleepfm.modality import Modality
     from sleepfm_index.schema import (
-        CLIP_COLUMNS,
         EVENT_COLUMNS,
         RECORDING_COLUMNS,
         SUBJECT_COLUMNS,
+        clip_schema,
     )
     from sleepfm_index.storage.manifest import WeightsIdentity
     from sleepfm_index.storage.segments import SegmentData
@@ -176,11 +174,15 @@ def write(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
                 "stage": pa.array(STAGES).take(pa.array(rng.integers(0, 5, rows))),
                 "raw_stage": pa.array([""]).take(pa.array(np.zeros(rows, int))),
             }
-            values |= {f"has_{m}": np.full(rows, has[m]) for m in Modality}
-            values |= {f"slots_{m}": np.full(rows, has[m], np.uint16) for m in Modality}
+            values |= {f"has_{m}": np.full(rows, has[m]) for m in ROBUST.modalities}
+            values |= {f"slots_{m}": np.full(rows, has[m], np.uint16) for m in ROBUST.modalities}
             values |= {f.name: pa.nulls(rows, f.type) for f in SUBJECT_COLUMNS}
             values["nsrr_age"] = (nights * 7919 % 1000 / 10).astype(np.float32)
-            fields = [f for f in (*CLIP_COLUMNS, *SUBJECT_COLUMNS) if f.name != "clip_id"]
+            fields = [
+                f
+                for f in (*clip_schema(ROBUST.modalities), *SUBJECT_COLUMNS)
+                if f.name != "clip_id"
+            ]
             records = {"source": key, "recording_id": f"segment-{number}", "clips": rows}
             writer.append(
                 SegmentData(

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError, RecordingError
 from sleepfm.labels import clip_event_seconds, clip_stages
-from sleepfm.modality import SLOT_UNITS, Modality
 from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measure
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
 from sleepfm.recordings.recording import Recording
@@ -34,9 +33,9 @@ class Clips:
         Time of day of each clip, in seconds after midnight.
     stage, raw_stage : tuple of str, length n
         AASM stage (``UNS`` where nothing was scored) and the label as written (``""`` if none).
-    signals : dict of Modality to ndarray of float32, shape [n, slots, samples]
+    signals : dict of str to ndarray of float32, shape [n, slots, samples]
         Only modalities with at least one slot filled; a missing slot is zero.
-    filled : dict of Modality to ndarray of uint16, shape [n]
+    filled : dict of str to ndarray of uint16, shape [n]
         Bit ``i`` set where slot ``i`` carries signal in that clip; 0 means the modality is absent.
     quality : dict of str to ndarray of shape [n]
         Per modality fractions in 0..1 of flat, clipped, NaN and out-of-range samples, averaged over
@@ -53,8 +52,8 @@ class Clips:
     clock_s: NDArray[np.float64] | None
     stage: tuple[str, ...]
     raw_stage: tuple[str, ...]
-    signals: dict[Modality, NDArray[np.float32]]
-    filled: dict[Modality, NDArray[np.uint16]]
+    signals: dict[str, NDArray[np.float32]]
+    filled: dict[str, NDArray[np.uint16]]
     quality: dict[str, NDArray[np.float32]]
     event_seconds: dict[str, NDArray[np.float32]]
     events: tuple[Event, ...]
@@ -97,12 +96,12 @@ def cut_clips(
             f"{recording.stem} lasts {recording.duration_s:.3g} s, less than one clip ({clip_s} s)."
         )
     warnings: list[str] = []
-    signals: dict[Modality, NDArray[np.float32]] = {}
-    filled: dict[Modality, NDArray[np.uint16]] = {}
+    signals: dict[str, NDArray[np.float32]] = {}
+    filled: dict[str, NDArray[np.uint16]] = {}
     quality: dict[str, NDArray[np.float32]] = {}
     blocks = {
         m: np.zeros((count, len(contract.slots_of(m)), contract.clip_samples), np.float32)
-        for m in Modality
+        for m in contract.modalities
     }
     qualities = _fill_all(blocks, recording, channels, contract, warnings, strict)
     for modality, block in blocks.items():
@@ -140,7 +139,7 @@ def cut_clips(
 
 
 def _fill_all(
-    blocks: dict[Modality, NDArray[np.float32]],
+    blocks: dict[str, NDArray[np.float32]],
     recording: Recording,
     channels: ChannelMap,
     contract: Contract,
@@ -191,9 +190,9 @@ def _fill(
     if found.constant and not _varies(values):
         warnings.append(f"{match.slot}: {first.label} is constant and was left out")
         return None
-    to_slot_unit = conversion(first.unit, SLOT_UNITS.get(match.slot, ""))
+    to_slot_unit = conversion(first.unit, contract.unit_of(match.slot))
     scale = to_slot_unit[0] if to_slot_unit else None
-    problem = implausible(match.slot, found, scale)
+    problem = implausible(match.slot, contract.unit_of(match.slot), found, scale)
     if problem and strict:
         raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning.")
     if problem:
@@ -207,8 +206,8 @@ def _fill(
         rate,
         len(out),
         contract.clip_seconds,
-        bounds_of(match.slot, found, scale),
-        stands_still=match.slot == "SaO2",
+        bounds_of(match.slot, contract.unit_of(match.slot), found, scale),
+        stands_still=contract.unit_of(match.slot) == "%",
     )
     gain, offset = to_contract_unit or (1.0, 0.0)
     if (gain, offset) != (1.0, 0.0):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import SLOT_UNITS
-
 ISSUES: Final = ("flat", "clipped", "nan", "range")
 """What is measured, in the order of the quality columns."""
 
-_REACH_UV: Final = {"brain": 500.0, "ECG": 10_000.0}
+_REACH_UV: Final = {"brain": 500.0, "heart": 10_000.0, "muscle": 2_000.0}
 _SATURATION: Final = (40.0, 100.5)
-_TYPICAL_UV: Final = {"brain": (0.2, 500.0), "ECG": (0.5, 10_000.0)}
+_TYPICAL_UV: Final = {"brain": (0.2, 500.0), "heart": (0.5, 10_000.0), "muscle": (0.1, 500.0)}
+_SOURCES: Final = {"ECG": "heart", "ECG2": "heart", "CHIN": "muscle", "LEGS": "muscle"}
+_ELECTRODE: Final = re.compile(r"(?:Fp|[FCOPTE])(?:z|\d{1,2})(?:-[A-Z][a-z]*\d?)?")
 
 
 @dataclass(frozen=True)
@@ -116,24 +117,44 @@ def measure(
     return result
 
 
-def bounds_of(slot: str, found: Level, scale: float | None) -> tuple[float, float] | None:
+def bounds_of(
+    slot: str, unit: str, found: Level, scale: float | None
+) -> tuple[float, float] | None:
     """Lowest and highest value in range for a slot, in the channel's own unit.
 
-    Brain signals within 500 uV and an ECG within 10 mV of the median, a saturation from 40 to
-    100 %; None for belts and where ``scale``, the factor to the slot's unit, is None: unknown.
+    Brain signals within 500 uV, muscle within 2 mV and an ECG within 10 mV of the median, a
+    saturation from 40 to 100 %; None for belts, for slots of which no range is known, and where
+    ``scale`` is not known.
+
+    Parameters
+    ----------
+    slot : str
+    unit : str
+        The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
+    found : Level
+        Of the channel, in its own unit.
+    scale : float, or None
+        Factor from the channel's unit to the slot's.
     """
-    unit = SLOT_UNITS.get(slot, "")
     if scale is None or not unit:
         return None
     if unit == "%":
         return _SATURATION[0] / scale, _SATURATION[1] / scale
-    reach = _REACH_UV["ECG" if slot == "ECG" else "brain"] / scale
+    source = _source(slot, unit)
+    if source is None:
+        return None
+    reach = _REACH_UV[source] / scale
     return found.median - reach, found.median + reach
 
 
-def implausible(slot: str, found: Level, scale: float | None) -> str | None:
-    """Say how a channel's values contradict its unit, None where they do not."""
-    unit = SLOT_UNITS.get(slot, "")
+def implausible(slot: str, unit: str, found: Level, scale: float | None) -> str | None:
+    """Say how a channel's values contradict its unit, None where they do not.
+
+    Parameters
+    ----------
+    slot, unit, found, scale
+        As for :func:`bounds_of`.
+    """
     if found.constant or scale is None or not unit:
         return None
     if unit == "%":
@@ -142,7 +163,10 @@ def implausible(slot: str, found: Level, scale: float | None) -> str | None:
             return None
         kind = "looks like a fraction" if 0 < median <= 1.5 else "contradicts its unit"
         return f"{slot}: a median of {median:.3g} % {kind} (expected 40 to 100 %)"
-    low, high = _TYPICAL_UV["ECG" if slot == "ECG" else "brain"]
+    source = _source(slot, unit)
+    if source is None:
+        return None
+    low, high = _TYPICAL_UV[source]
     deviation = found.deviation * scale
     if low <= deviation <= high:
         return None
@@ -150,6 +174,13 @@ def implausible(slot: str, found: Level, scale: float | None) -> str | None:
         f"{slot}: a typical deviation of {deviation:.3g} uV contradicts its unit "
         f"(expected {low:g} to {high:g} uV)"
     )
+
+
+def _source(slot: str, unit: str) -> str | None:
+    """Say what a voltage comes from; None where the slot's name does not tell."""
+    if unit != "uV":
+        return None
+    return _SOURCES.get(slot) or ("brain" if _ELECTRODE.fullmatch(slot) else None)
 
 
 def _held(values: NDArray[np.float32], rail: np.float32) -> NDArray[np.int64]:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import WEIGHTS, content, drawn_segment, drawn_store
+from stores import TARGETS, WEIGHTS, content, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import SnapshotGone
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.lifecycle.compact import compact, plan
-from sleepfm_index.schema import TARGETS
 from sleepfm_index.storage import files, private
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.writer import Writer

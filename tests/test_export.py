@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm.modality import Modality
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.sharing import clip_batches
@@ -46,7 +45,7 @@ def test_every_clip_with_all_that_the_store_holds_of_it(
         ids = stored["clip_id"].to_numpy()
         assert done.clips == len(ids) == 58
         assert table.select(stored.column_names).cast(stored.schema).equals(stored)
-        for modality in Modality:
+        for modality in ROBUST.modalities:
             wanted, present = store.vectors.of(ids, modality)
             assert np.array_equal(vectors_of(table, modality), wanted.astype(np.float16))
             assert table[modality].is_valid().to_pylist() == present.tolist()

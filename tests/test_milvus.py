@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import STAGES, WEIGHTS, drawn_segment, drawn_store
+from stores import STAGES, TARGETS, WEIGHTS, drawn_segment, drawn_store
 from typer.testing import CliRunner
 
 import sleepfm_index
@@ -20,7 +20,6 @@ from sleepfm.contract import ROBUST
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.indexing.reindex import update_indexes
-from sleepfm_index.schema import TARGETS
 from sleepfm_index.storage.writer import Writer
 
 pytest.importorskip("pymilvus", reason="needs pip install 'sleepfm-index[milvus]'")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from nights import write_night
 
 import sleepfm_index
-from sleepfm.modality import Modality
+from sleepfm.contract import ROBUST
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
@@ -170,7 +170,7 @@ def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
     sleepfm_index.build(tmp_path / "s", [tmp_path / "in"])
     with sleepfm_index.open(tmp_path / "s") as store:
         ids = store.metadata.clip_ids()[[0, 5]]
-        found = read_strips(store, store.metadata.rows(ids).to_pylist(), list(Modality))
+        found = read_strips(store, store.metadata.rows(ids).to_pylist(), list(ROBUST.modalities))
         recording = read_recording(tmp_path / "in" / "b.edf")
         at = store.metadata.rows(ids).to_pylist()[1]["start_s"]
         channels = {c.label: c for c in recording.channels}
@@ -213,7 +213,7 @@ def test_strips_of_a_difference_and_of_scored_events(tmp_path: Path) -> None:
     sleepfm_index.build(tmp_path / "s", [tmp_path / "a.edf"])
     with sleepfm_index.open(tmp_path / "s") as store:
         row = store.metadata.rows(store.metadata.clip_ids()[:1]).to_pylist()
-        (found,) = read_strips(store, row, [Modality.BAS])
+        (found,) = read_strips(store, row, ["bas"])
         channels = {c.label: c for c in read_recording(tmp_path / "a.edf").channels}
         left, right = channels["C3"], channels["M2"]
         size = round(30 * left.sample_rate)

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import WEIGHTS, drawn_segment, drawn_store
+from stores import TARGETS, WEIGHTS, drawn_segment, drawn_store, target_parts
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.indexing import calibration
 from sleepfm_index.indexing.maintenance import Asked
 from sleepfm_index.indexing.reindex import update_indexes
-from sleepfm_index.schema import TARGETS, target_parts
 from sleepfm_index.search.index_format import CODES, PACKED, Kind
 from sleepfm_index.storage.files import fingerprint
 from sleepfm_index.storage.manifest import (

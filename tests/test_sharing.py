@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import drawn_store
+from stores import TARGETS, drawn_store
 
 import sleepfm_index
-from sleepfm_index.schema import TARGETS
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from stores import content, drawn_segment
 from test_cluster import command, finished, longer
 
 import sleepfm_index
+from sleepfm.contract import ROBUST
 from sleepfm_index.building.recording_task import Outcome, Rows
 from sleepfm_index.building.staging import Staging, pack, place, staged_name, unpack
 from sleepfm_index.building.subjects import Subject
@@ -88,7 +89,7 @@ def test_rows_come_back_as_they_were() -> None:
     rows = Rows(outcome, data.key, data)
     packed = pack(rows)
     assert b"nights" not in packed
-    back = unpack(packed, file)
+    back = unpack(packed, file, ROBUST.modalities)
     assert back.outcome == outcome and back.key == data.key and back.data is not None
     for name in ("clips", "events", "recordings"):
         assert getattr(back.data, name).equals(getattr(data, name))
@@ -103,7 +104,7 @@ def test_damaged_rows_are_refused(at: int) -> None:
     packed = bytearray(pack(Rows(Outcome(Path("a.edf"), "added"), data.key, data)))
     packed[at] ^= 0xFF
     with pytest.raises(StoreError, match=r"staged rows of a\.edf are damaged"):
-        unpack(bytes(packed[: len(packed) - (at == -1)]), Path("a.edf"))
+        unpack(bytes(packed[: len(packed) - (at == -1)]), Path("a.edf"), ROBUST.modalities)
 
 
 def test_the_name_tells_contents_apart() -> None:

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sleepfm.choices import BackendName
 from sleepfm_cli.build_progress import BuildProgress, opened_log
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     DEFAULT_WEIGHTS,
     AllowIdentifyingOption,
-    Backend,
-    BuildEngine,
     BuildEngineOption,
     CodingOption,
-    Ids,
     SchedulerOption,
     StoreOption,
 )
 from sleepfm_cli.render import say, show_table
+from sleepfm_index.choices import Ids
 
 if TYPE_CHECKING:
     from sleepfm_index import BuildReport
@@ -39,7 +38,7 @@ def build(
     ] = None,
     ids: Annotated[
         Ids, typer.Option(help="Name recordings by their file's stem, or by a keyed hash of it.")
-    ] = Ids.stem,
+    ] = "stem",
     substitute: Annotated[
         bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
     ] = False,
@@ -58,8 +57,8 @@ def build(
     coding: CodingOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     backend: Annotated[
-        Backend, typer.Option(help="What runs the encoders; auto = the fastest that is right.")
-    ] = Backend.auto,
+        BackendName, typer.Option(help="What runs the encoders; auto = the fastest that is right.")
+    ] = "auto",
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Recordings at once; default as cores and memory allow."),
@@ -70,7 +69,7 @@ def build(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Clips encoded at a time; default the fastest.")
     ] = None,
-    engine: BuildEngineOption = BuildEngine.local,
+    engine: BuildEngineOption = "local",
     scheduler: SchedulerOption = None,
     staging: Annotated[
         str | None,
@@ -92,18 +91,18 @@ def build(
         store,
         weights=weights,
         subjects=subjects,
-        ids=ids.value,
+        ids=ids,
         substitute=substitute,
         channels=channels,
         strict=strict,
         allow_identifying=allow_identifying,
-        coding=None if coding is None else coding.value,
+        coding=coding,
         device=device,
-        backend=backend.value,
+        backend=backend,
         workers=workers,
         threads=threads,
         batch_size=batch_size,
-        engine=engine.value,
+        engine=engine,
         scheduler=scheduler,
         staging=staging,
         log_json=log_json,

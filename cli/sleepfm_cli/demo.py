@@ -10,7 +10,7 @@ import typer
 
 from sleepfm_cli import build as building
 from sleepfm_cli.evaluate import evaluate
-from sleepfm_cli.options import DEFAULT_WEIGHTS, Exclusion, Modality, Target
+from sleepfm_cli.options import DEFAULT_WEIGHTS
 from sleepfm_cli.query import query
 from sleepfm_cli.render import answers, progress, say
 from sleepfm_cli.sql import sql
@@ -47,9 +47,9 @@ def demo(
     _step("build", str(recordings), "--subjects", str(csv), "--weights", weights, store=store)
     building.run([recordings], store, weights=weights, subjects=csv)
     _step("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5", store=store)
-    query(modality=Modality.ecg, clip=17, to=Target.bas, k=5, store=store)
+    query(modality="ecg", clip=17, to="bas", k=5, store=store)
     _step("query", "--modality", "resp", "--clip", "17", "-k", "5", store=store)
-    query(modality=Modality.resp, clip=17, k=5, store=store)
+    query(modality="resp", clip=17, k=5, store=store)
     where = "stage = 'N2' AND nsrr_age >= 50"
     _step(
         *("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5"),
@@ -57,12 +57,12 @@ def demo(
         store=store,
     )
     query(
-        modality=Modality.ecg,
+        modality="ecg",
         clip=17,
-        to=Target.bas,
+        to="bas",
         k=5,
         where=where,
-        exclude=Exclusion.none,
+        exclude="none",
         store=store,
     )
     _step("evaluate", store=store)

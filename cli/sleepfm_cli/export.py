@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,20 +9,14 @@ import typer
 
 from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
 from sleepfm_cli.render import say
-
-
-class ExportFormat(enum.StrEnum):
-    """What is written."""
-
-    parquet = "parquet"
-    lance = "lance"
+from sleepfm_index.choices import ExportFormat
 
 
 def export(
     out: Annotated[Path, typer.Option(help="File (Parquet) or folder (Lance) to make.")],
     format: Annotated[  # noqa: A002
         ExportFormat, typer.Option("--format", help="lance needs the extra [lance].")
-    ] = ExportFormat.parquet,
+    ] = "parquet",
     deidentified: Annotated[
         bool,
         typer.Option("--deidentified", help="Hash ids; leave out site, clock and free columns."),
@@ -38,7 +31,7 @@ def export(
     import sleepfm_index
 
     written = sleepfm_index.export(
-        store, out, format=format.value, deidentified=deidentified, where=where
+        store, out, format=format, deidentified=deidentified, where=where
     )
     how = ", de-identified" if written.deidentified else ""
     say(f"{written.clips:,} clips{how} -> {written.path}")

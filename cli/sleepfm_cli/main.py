@@ -25,6 +25,7 @@ from sleepfm_cli.probe import probe
 from sleepfm_cli.publish import publish
 from sleepfm_cli.query import query
 from sleepfm_cli.reindex import reindex
+from sleepfm_cli.renamed import present_names
 from sleepfm_cli.render import say
 from sleepfm_cli.report import report
 from sleepfm_cli.scan import scan
@@ -85,7 +86,7 @@ def _common(
 def main() -> None:
     """Run the command: exit 0, 1 (failed) or 2 (usage), with one sentence on stderr."""
     try:
-        app()
+        app(args=present_names(sys.argv[1:]))
     except SleepFMError as error:
         from sleepfm_index.errors import QueryError
 

@@ -8,6 +8,9 @@ from typing import Annotated, Final
 
 import typer
 
+from sleepfm.choices import Coding
+from sleepfm_index.choices import BuildEngine, LabelKind
+
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
 ]
@@ -46,38 +49,6 @@ UriOption = Annotated[
 CollectionOption = Annotated[str, typer.Option(help="Name of the collection.")]
 
 
-class Modality(enum.StrEnum):
-    """What one can search with."""
-
-    bas = "bas"
-    ecg = "ecg"
-    resp = "resp"
-
-
-class Target(enum.StrEnum):
-    """What one can search in."""
-
-    bas = "bas"
-    ecg = "ecg"
-    resp = "resp"
-    others = "others"
-
-
-class Exclusion(enum.StrEnum):
-    """Whose clips are left out of an answer."""
-
-    subject = "subject"
-    recording = "recording"
-    none = "none"
-
-
-class BuildEngine(enum.StrEnum):
-    """Who works on recordings."""
-
-    local = "local"
-    dask = "dask"
-
-
 BuildEngineOption = Annotated[
     BuildEngine, typer.Option("--engine", help="Who works: this machine, or a Dask cluster.")
 ]
@@ -89,59 +60,12 @@ SchedulerOption = Annotated[
 ]
 
 
-class Engine(enum.StrEnum):
-    """Who answers."""
-
-    local = "local"
-    milvus = "milvus"
-
-
-class Ids(enum.StrEnum):
-    """How recordings are named in the store."""
-
-    stem = "stem"
-    hash = "hash"
-
-
-class Backend(enum.StrEnum):
-    """What runs the encoders."""
-
-    auto = "auto"
-    torch = "torch"
-    openvino = "openvino"
-
-
-class Coding(enum.StrEnum):
-    """What integer sleep stages mean."""
-
-    yasa = "yasa"
-    profusion = "profusion"
-    rk = "rk"
-    ucddb = "ucddb"
-
-
 CodingOption = Annotated[
     Coding | None,
     typer.Option(
         "--coding", help="What integers mean in hypnograms that are nothing but integers."
     ),
 ]
-
-
-class Among(enum.StrEnum):
-    """Which clips a query is ranked against."""
-
-    all = "all"
-    cross = "cross-recording"
-    within = "within-recording"
-
-
-class Kind(enum.StrEnum):
-    """Whether a label is a name or a quantity."""
-
-    auto = "auto"
-    classes = "classes"
-    number = "number"
 
 
 AllowIdentifyingOption = Annotated[
@@ -161,7 +85,7 @@ LabelOption = Annotated[
     str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
 ]
 KindOption = Annotated[
-    Kind, typer.Option(help="Names or quantities; e.g. --label age --kind number.")
+    LabelKind, typer.Option(help="Names or quantities; e.g. --label age --kind number.")
 ]
 ClassesOption = Annotated[
     str | None, typer.Option("--classes", help="Only these classes, e.g. W,N3.")

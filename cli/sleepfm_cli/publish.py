@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Annotated
 
 import typer
@@ -15,21 +14,16 @@ from sleepfm_cli.options import (
     listed,
 )
 from sleepfm_cli.render import progress, say, show_table
-
-
-class Server(enum.StrEnum):
-    """Engines that a store can be published to."""
-
-    milvus = "milvus"
+from sleepfm_index.choices import PublishEngine
 
 
 def publish(
     uri: UriOption,
-    to: Annotated[Server, typer.Option(help="The engine.")] = Server.milvus,
+    to: Annotated[PublishEngine, typer.Option(help="The engine.")] = "milvus",
     collection: CollectionOption = "sleepfm_clips",
     targets: Annotated[
         str | None,
-        typer.Option(help="Vector fields to make, e.g. bas,ecg,others_of_ecg; default all six."),
+        typer.Option(help="Vector fields to make, e.g. bas,ecg,others_of_ecg; default all."),
     ] = None,
     index: Annotated[
         str, typer.Option(help="Kind of index in the engine's words; FLAT is exact.")
@@ -42,15 +36,14 @@ def publish(
     store deleted. Example: sleepfm-index publish --to milvus --uri http://localhost:19530
     """
     import sleepfm_index
-    from sleepfm_index.schema import TARGETS
 
-    with progress(f"publishing to {to.value}") as bar:
+    with progress(f"publishing to {to}") as bar:
         done = sleepfm_index.publish(
             store,
             uri,
-            to=to.value,
+            to=to,
             collection=collection,
-            targets=tuple(listed(targets) or TARGETS),
+            targets=tuple(listed(targets) or ()) or None,
             index=index,
             progress=lambda sent, total: bar.update(bar.task_ids[0], completed=sent, total=total),
         )

@@ -8,7 +8,6 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
-    BuildEngine,
     BuildEngineOption,
     IndexOption,
     SchedulerOption,
@@ -28,7 +27,7 @@ def reindex(
         list[str] | None,
         typer.Option(help="Only this target (bas, others_of_ecg ...); may be given again."),
     ] = None,
-    engine: BuildEngineOption = BuildEngine.local,
+    engine: BuildEngineOption = "local",
     scheduler: SchedulerOption = None,
     workers: Annotated[
         int, typer.Option(min=1, help="For dask without a scheduler: how many processes.")
@@ -53,7 +52,7 @@ def reindex(
         recall=recall,
         rebuild=rebuild,
         targets=tuple(target) if target else None,
-        engine=engine.value,
+        engine=engine,
         scheduler=scheduler,
         workers=workers,
         shards=shards,

@@ -27,6 +27,9 @@ def scan(
     channels: Annotated[
         Path | None, typer.Option(help="Channel names of your cohort: a line 'slot: label' each.")
     ] = None,
+    contract: Annotated[
+        str, typer.Option(help="Whose slots are to be filled: a name, or a JSON file.")
+    ] = "sleepfm-index-robust",
     coding: CodingOption = None,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
@@ -34,6 +37,7 @@ def scan(
 
     Reads headers and scoring only. What would fix a name that no slot took stands beside it.
     """
+    from sleepfm.contract import load_contract
     from sleepfm.scan import scan as scan_files
 
     if format not in (Format.table, Format.json):
@@ -41,9 +45,10 @@ def scan(
     with progress("reading headers") as bar:
         found = scan_files(
             paths,
+            load_contract(contract),
             substitute=substitute,
             overrides=channels,
-            coding=None if coding is None else coding.value,
+            coding=coding,
             watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     if format is Format.json:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from sleepfm.choices import Precision, RecipeName
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     ClassesOption,
-    Kind,
     KindOption,
     LabelOption,
     StoreOption,
@@ -20,16 +20,17 @@ from sleepfm_cli.options import (
     WhereOption,
     listed,
 )
-from sleepfm_cli.pretrain import Precision, RecipeName
 from sleepfm_cli.render import progress, say
 
 
 def supervise(
     label: LabelOption,
     out: Annotated[Path, typer.Option(help="The predictions, Parquet.")],
-    on: Annotated[str, typer.Option(help="Whose channels are stacked, e.g. ecg.")] = "bas+ecg+resp",
+    on: Annotated[
+        str | None, typer.Option(help="Whose channels are stacked, e.g. bas+ecg; default all.")
+    ] = None,
     where: WhereOption = None,
-    kind: KindOption = Kind.auto,
+    kind: KindOption = "auto",
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, a network each.")] = 5,
     train_where: TrainWhereOption = None,
@@ -37,7 +38,7 @@ def supervise(
     recipe: Annotated[
         RecipeName,
         typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
-    ] = RecipeName.short,
+    ] = "short",
     epochs: Annotated[int | None, typer.Option(min=1, help="Default the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
@@ -46,7 +47,7 @@ def supervise(
         bool, typer.Option("--substitute", help="If the store was built so.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
+    precision: Annotated[Precision, typer.Option()] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -61,8 +62,8 @@ def supervise(
     from sleepfm_index.evaluation.models.supervised_baseline import supervise as train
 
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
-    settings = replace(RECIPES[recipe.value], **{k: v for k, v in given.items() if v is not None})
-    training = Training(settings, substitute, device, precision.value, threads)
+    settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
+    training = Training(settings, substitute, device, precision, threads)
     with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
         task = bar.task_ids[0]
         result = train(
@@ -73,7 +74,7 @@ def supervise(
             features=on,
             seed=seed,
             where=where,
-            kind=kind.value,
+            kind=kind,
             classes=listed(classes),
             folds=folds,
             train_where=train_where,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sleepfm.modality import Modality
 from sleepfm_index.reader import Reader
-from sleepfm_index.schema import TARGETS
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
+from sleepfm_index.storage.quoting import quote_name
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Info:
 def describe(store: Reader) -> Info:
     """Count what a store holds; only metadata is read."""
     manifest = store.manifest
-    has = ", ".join(f"count(*) FILTER (has_{m}) AS {m}" for m in Modality)
+    has = ", ".join(f"count(*) FILTER (has_{m}) AS {quote_name(m)}" for m in manifest.modalities)
     counts = store.sql(
         "SELECT count(*) AS clips, count(DISTINCT recording_id) AS recordings, "
         f"count(DISTINCT subject_id) AS subjects, {has} FROM clips"
@@ -61,14 +60,14 @@ def describe(store: Reader) -> Info:
         clips=counts["clips"],
         recordings=counts["recordings"],
         subjects=counts["subjects"],
-        with_modality={str(m): counts[str(m)] for m in Modality},
+        with_modality={m: counts[m] for m in manifest.modalities},
         weights=manifest.weights,
         contract=manifest.contract.name,
         contract_sha256=manifest.contract.sha256,
         snapshot=manifest.snapshot,
         segments=len(manifest.segments),
         bytes=sum(files) + sum(i.entry.bytes for i in manifest.indexes),
-        indexes={target: _index(manifest, target) for target in TARGETS},
+        indexes={target: _index(manifest, target) for target in manifest.targets},
     )
 
 

@@ -12,10 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import QueryError
 from sleepfm_index.results import Result
 from sleepfm_index.runtime.threads import setting, use
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.schema import check_target
 from sleepfm_index.search.exact import Hits
 from sleepfm_index.search.ivf import InvertedFile
 from sleepfm_index.search.searcher import Found, Searcher
@@ -93,6 +92,11 @@ class Reader:
         """Clips, events and recordings, for SQL."""
         return self._here().metadata()
 
+    @property
+    def clip_schema(self) -> pa.Schema:
+        """Columns of ``clips`` over all segments, as SQL sees them."""
+        return self.metadata.clip_schema()
+
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
         """All metadata of the given clips, one row for each, in the given order.
 
@@ -154,7 +158,7 @@ class Reader:
         Parameters
         ----------
         target : str
-            One of :data:`sleepfm_index.schema.TARGETS`.
+            One of ``manifest.targets``.
         queries : ndarray of float32, shape [q, 512]
         k : int
             How many clips a query gets, if there are as many.
@@ -188,8 +192,7 @@ class Reader:
         without : tuple of (first, last)
             Runs of clip ids to leave out, both ends included.
         """
-        if target not in TARGETS:
-            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+        check_target(target, self.manifest.modalities)
         selection = Selection.of(self.manifest, allowed, without)
         return self._here().searcher.find(target, queries, k, selection, exact=exact)
 

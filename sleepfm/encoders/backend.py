@@ -8,15 +8,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
-
 
 class Backend(Protocol):
     """What runs the encoders."""
 
     name: str
 
-    def run(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the vectors of clips [n, slots, samples]: [n, 512], not normalised.
 
         A clip's vector depends on that clip alone.

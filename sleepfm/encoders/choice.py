@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.choices import BackendName
 from sleepfm.encoders.backend import Backend, Options
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
 from sleepfm.resources import cores
 
-Name = Literal["auto", "torch", "openvino"]
-NAMES: Final[tuple[str, ...]] = get_args(Name)
+NAMES: Final[tuple[str, ...]] = get_args(BackendName)
 LEAST_COSINE: Final = 0.999
 """Of every checked clip's vector with that of torch in float32."""
 

@@ -22,7 +22,6 @@ from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.encoders.effnet import EffNet, folded
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
 
 FORMAT_VERSION: Final = 1
 _METADATA_KEY: Final = "sleepfm-classifier"
@@ -39,7 +38,7 @@ class Classifier:
         How people call it.
     classes : tuple of str
         In the order of the outputs.
-    modalities : tuple of Modality
+    modalities : tuple of str
         Whose channels are stacked, in order.
     contract : Contract
         What it expects of its input.
@@ -51,7 +50,7 @@ class Classifier:
 
     name: str
     classes: tuple[str, ...]
-    modalities: tuple[Modality, ...]
+    modalities: tuple[str, ...]
     contract: Contract
     record: dict[str, Any]
     tensors: Mapping[str, NDArray[Any]] = field(repr=False)
@@ -78,12 +77,12 @@ class Classifier:
         content = save(dict(self.tensors), metadata={_METADATA_KEY: text})
         return write_bytes(Path(path), content)
 
-    def probabilities(self, clips: Mapping[Modality, NDArray[np.float32]]) -> NDArray[np.float32]:
+    def probabilities(self, clips: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Classify clips, on the CPU.
 
         Parameters
         ----------
-        clips : mapping of Modality to ndarray of float32, shape [n, slots, samples]
+        clips : mapping of str to ndarray of float32, shape [n, slots, samples]
             Prepared as the contract asks; a modality that a clip lacks is zero.
 
         Returns
@@ -151,7 +150,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
         found = Classifier(
             name=str(about["name"]),
             classes=tuple(map(str, about["classes"])),
-            modalities=tuple(Modality(m) for m in about["modalities"]),
+            modalities=tuple(map(str, about["modalities"])),
             contract=Contract.from_json(about["contract"]),
             record=dict(about["record"]),
             tensors=tensors,

@@ -11,7 +11,7 @@ from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 
 if TYPE_CHECKING:
     import torch
@@ -64,12 +64,12 @@ class Encoder:
         self._backend = choice.backend
         self.backend, self.why = choice.backend.name, choice.why
 
-    def encode(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    def encode(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
         """Encode clips into unit vectors.
 
         Parameters
         ----------
-        modality : Modality
+        modality : str
             Which encoder.
         clips : ndarray of float32, shape [n, slots, samples]
             Prepared as the weights' contract asks.
@@ -97,7 +97,7 @@ class Encoder:
         out /= np.maximum(lengths, np.float32(1e-12))
         return out
 
-    def _check(self, modality: Modality, clips: NDArray[np.float32]) -> None:
+    def _check(self, modality: str, clips: NDArray[np.float32]) -> None:
         contract = self.weights.contract
         if modality not in self.weights.tensors:
             raise WeightsError(f"{self.weights.name} has no encoder for {modality}.")

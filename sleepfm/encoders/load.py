@@ -6,10 +6,9 @@ import os
 import re
 from typing import Final
 
-from sleepfm.contract import ROBUST
+from sleepfm.contract import ROBUST, Contract
 from sleepfm.encoders import cache
 from sleepfm.encoders.weights import Weights, read_weights
-from sleepfm.modality import Modality
 
 _INITIAL_TEMPERATURE: Final = 0.0
 
@@ -42,15 +41,23 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
     return read_weights(path)
 
 
-def untrained(seed: int = 0) -> Weights:
-    """Give a seeded random initialisation of the three encoders, for trials only."""
+def untrained(seed: int = 0, contract: Contract = ROBUST) -> Weights:
+    """Give a seeded random initialisation of a contract's encoders, for trials only.
+
+    Parameters
+    ----------
+    seed : int
+        Of the random numbers.
+    contract : Contract
+        Gives the modalities and their slots.
+    """
     from sleepfm.encoders.networks import initial_tensors
 
     return Weights(
         name=f"untrained:{seed}" if seed else "untrained",
         trained=False,
-        contract=ROBUST,
+        contract=contract,
         record={"seed": seed},
         temperature=_INITIAL_TEMPERATURE,
-        tensors=initial_tensors(ROBUST, tuple(Modality), seed),
+        tensors=initial_tensors(contract, contract.modalities, seed),
     )

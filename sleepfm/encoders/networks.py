@@ -13,10 +13,9 @@ from torch import nn
 from sleepfm.contract import Contract
 from sleepfm.encoders.effnet import DROPOUT, EffNet
 from sleepfm.encoders.weights import Weights
-from sleepfm.modality import Modality
 
 
-def build(weights: Weights, modality: Modality, dropout: float = DROPOUT) -> EffNet:
+def build(weights: Weights, modality: str, dropout: float = DROPOUT) -> EffNet:
     """Give the network of one modality, float32, on the CPU, in evaluation mode."""
     with torch.device("meta"):
         network = EffNet(len(weights.contract.slots_of(modality)), dropout)
@@ -31,20 +30,20 @@ def build(weights: Weights, modality: Modality, dropout: float = DROPOUT) -> Eff
 
 
 def initialise(
-    contract: Contract, modalities: Iterable[Modality], seed: int, dropout: float = DROPOUT
-) -> dict[Modality, EffNet]:
+    contract: Contract, modalities: Iterable[str], seed: int, dropout: float = DROPOUT
+) -> dict[str, EffNet]:
     """Give randomly initialised networks; each depends on the seed and its modality alone."""
     networks = {}
     with torch.random.fork_rng(devices=[]):
         for modality in modalities:
-            torch.manual_seed(seed * len(Modality) + list(Modality).index(modality))
+            torch.manual_seed(_seed(contract, modality, seed))
             networks[modality] = EffNet(len(contract.slots_of(modality)), dropout)
     return networks
 
 
 def initial_tensors(
-    contract: Contract, modalities: Iterable[Modality], seed: int
-) -> dict[Modality, dict[str, NDArray[Any]]]:
+    contract: Contract, modalities: Iterable[str], seed: int
+) -> dict[str, dict[str, NDArray[Any]]]:
     """Give the state dicts of networks that were never trained, yet tell clips apart.
 
     torch's own initialisation shrinks a signal by the square root of three a layer; a network in
@@ -55,7 +54,7 @@ def initial_tensors(
     tensors = {}
     for modality, network in initialise(contract, modalities, seed).items():
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed * len(Modality) + list(Modality).index(modality))
+            torch.manual_seed(_seed(contract, modality, seed))
             for layer in network.modules():
                 if isinstance(layer, nn.Conv1d | nn.Linear):
                     nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
@@ -63,6 +62,10 @@ def initial_tensors(
                         nn.init.zeros_(layer.bias)
         tensors[modality] = tensors_of(network)
     return tensors
+
+
+def _seed(contract: Contract, modality: str, seed: int) -> int:
+    return seed * len(contract.modalities) + contract.modalities.index(modality)
 
 
 def tensors_of(network: EffNet) -> dict[str, NDArray[Any]]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sleepfm.encoders.graph import early_graph, late_graph
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 
 BATCH: Final = 8
 """Clips at a time and thread: the fastest of 1, 2, 4 .. 32 (benchmarks/encode.py)."""
@@ -62,9 +62,9 @@ class OpenVINO:
         self._batch = batch_size or BATCH
         self._pool = ThreadPoolExecutor(threads)
         self._threads = threads
-        self._requests: dict[Modality, SimpleQueue[tuple[Any, Any]]] = {}
+        self._requests: dict[str, SimpleQueue[tuple[Any, Any]]] = {}
 
-    def run(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the vectors of clips, [n, 512], not normalised."""
         out = np.empty((len(clips), EMBEDDING_DIM), np.float32)
         requests = self._requests.get(modality)
@@ -90,7 +90,7 @@ class OpenVINO:
             pass
         return out
 
-    def _compiled(self, modality: Modality) -> SimpleQueue[tuple[Any, Any]]:
+    def _compiled(self, modality: str) -> SimpleQueue[tuple[Any, Any]]:
         contract = self._weights.contract
         tensors = self._weights.tensors[modality]
         slots = len(contract.slots_of(modality))

@@ -17,7 +17,7 @@ from sleepfm.encoders.effnet import EffNet, folded
 from sleepfm.encoders.networks import build
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 
 BATCH: Final = {"cpu": 32, "cuda": 512, "mps": 128}
 KINDS: Final = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -51,10 +51,10 @@ class Torch:
         self._device = device
         self._dtype = KINDS[kind]
         self._batch = batch_size or BATCH[device.type]
-        self._networks: dict[Modality, EffNet] = {}
+        self._networks: dict[str, EffNet] = {}
 
     @torch.inference_mode()
-    def run(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the vectors of clips, [n, 512], not normalised."""
         if modality not in self._networks:
             network = folded(build(self._weights, modality))

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from sleepfm.contract import ICML2024
 from sleepfm.encoders.weights import Weights, check_tensors
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
 
 NAME: Final = "sleepfm-icml2024"
 STATE_DICTS: Final = {
-    Modality.BAS: "sleep_stages_state_dict",
-    Modality.ECG: "ekg_state_dict",
-    Modality.RESP: "respiratory_state_dict",
+    "bas": "sleep_stages_state_dict",
+    "ecg": "ekg_state_dict",
+    "resp": "respiratory_state_dict",
 }
 SOURCE: Final = "Thapa et al., ICML 2024, arXiv 2405.17766, MIT licence"
 

@@ -27,7 +27,6 @@ from sleepfm.contract import Contract
 from sleepfm.encoders.cache import cache_folder
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
 
 if TYPE_CHECKING:
     from sleepfm.encoders.backend import Backend
@@ -40,31 +39,42 @@ _EVERY: Final = 8
 class Reference:
     """Vectors of the clips, [8, 512] per modality, and torch's speed on one core."""
 
-    vectors: Mapping[Modality, NDArray[np.float32]]
+    vectors: Mapping[str, NDArray[np.float32]]
     clips_per_cpu_s: float
 
 
 @cache
-def simulated_clips(contract_json: str) -> dict[Modality, NDArray[np.float32]]:
-    """Give eight clips of a simulated night per modality, prepared as a contract asks."""
+def simulated_clips(contract_json: str) -> dict[str, NDArray[np.float32]]:
+    """Give eight clips of a simulated night per modality, prepared as a contract asks.
+
+    A slot that the simulation does not know gets noise: what is compared is arithmetic.
+    """
     from sleepfm.clips import cut_clips
-    from sleepfm.recordings.channels import match_channels
+    from sleepfm.recordings.channels import ChannelMap, SlotMatch
     from sleepfm.recordings.recording import Channel, Recording
     from sleepfm.recordings.scoring.vocabulary import Scoring
-    from sleepfm.simulate.night import render_night, simulate_night
+    from sleepfm.simulate.montage import FURTHER, render_montage
+    from sleepfm.simulate.night import Signal, simulate_night
 
     contract = Contract.from_json(json.loads(contract_json))
     night = simulate_night(seed=0, subject_number=1, epochs=CLIPS * _EVERY)
+    wanted = contract.all_slots
+    signals = render_montage(night, further=[slot for slot in wanted if slot in FURTHER])
+    for slot in wanted:
+        if slot not in signals:
+            noise = night.streams(f"noise {slot}").standard_normal(night.seconds * 64, np.float32)
+            signals[slot] = Signal(90 + noise, 64, contract.unit_of(slot))
     channels = tuple(
         Channel(label, signal.rate, signal.unit, signal.samples.copy)
-        for label, signal in render_night(night).items()
+        for label, signal in signals.items()
     )
     recording = Recording((Path("simulated"),), "", night.seconds, None, channels, Scoring())
-    clips = cut_clips(recording, match_channels(recording, contract), contract)
+    filled = ChannelMap({slot: SlotMatch(slot, (slot,), "alias") for slot in wanted}, ())
+    clips = cut_clips(recording, filled, contract)
     return {m: clips.signals[m][::_EVERY] for m in clips.signals}
 
 
-def checked_clips(weights: Weights, modality: Modality) -> NDArray[np.float32]:
+def checked_clips(weights: Weights, modality: str) -> NDArray[np.float32]:
     """Give the clips that backends of some weights are checked on, [8, slots, samples]."""
     return simulated_clips(json.dumps(weights.contract.to_json()))[modality]
 
@@ -77,7 +87,7 @@ def reference(weights: Weights) -> Reference:
         return known
     made = _made(weights)
     content = io.BytesIO()
-    arrays: dict[str, NDArray[Any]] = {m.value: v for m, v in made.vectors.items()}
+    arrays: dict[str, NDArray[Any]] = dict(made.vectors)
     arrays["clips_per_cpu_s"] = np.array([made.clips_per_cpu_s])
     np.savez(content, allow_pickle=False, **arrays)
     digest = hashlib.sha256(content.getvalue()).digest()
@@ -122,7 +132,7 @@ def _read(path: Path, weights: Weights) -> Reference | None:
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             return None
         with np.load(io.BytesIO(content[32:]), allow_pickle=False) as kept:
-            vectors = {m: kept[m.value] for m in weights.modalities}
+            vectors = {m: kept[m] for m in weights.modalities}
             return Reference(vectors, float(kept["clips_per_cpu_s"][0]))
     except (OSError, ValueError, KeyError, IndexError):
         return None

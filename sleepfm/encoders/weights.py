@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,16 +18,15 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.encoders.layout import shapes
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
 
 FORMAT_VERSION: Final = 1
 _METADATA_KEY: Final = "sleepfm"
-_HEADER_LIMIT: Final = 1 << 20
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -51,7 +49,7 @@ class WeightsInfo:
         How they were trained: objective, data, epochs, metrics; JSON values.
     temperature : float
         The learned parameter t; similarities were multiplied by exp(t) in training.
-    modalities : tuple of Modality
+    modalities : tuple of str
         Those that the file has an encoder for.
     """
 
@@ -61,7 +59,7 @@ class WeightsInfo:
     contract: Contract
     record: dict[str, Any]
     temperature: float
-    modalities: tuple[Modality, ...]
+    modalities: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class Weights:
     ----------
     name, trained, contract, record, temperature
         As in :class:`WeightsInfo`.
-    tensors : mapping of Modality to mapping of str to ndarray
+    tensors : mapping of str to mapping of str to ndarray
         Per modality a state dict with the keys and shapes of the published encoder.
     sha256 : str
         Identity; worked out where it is not given.
@@ -83,7 +81,7 @@ class Weights:
     contract: Contract
     record: dict[str, Any]
     temperature: float
-    tensors: Mapping[Modality, Tensors] = field(repr=False)
+    tensors: Mapping[str, Tensors] = field(repr=False)
     sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -91,9 +89,9 @@ class Weights:
             object.__setattr__(self, "sha256", hashlib.sha256(self.to_bytes()).hexdigest())
 
     @property
-    def modalities(self) -> tuple[Modality, ...]:
+    def modalities(self) -> tuple[str, ...]:
         """Those that there is an encoder for, in order."""
-        return tuple(m for m in Modality if m in self.tensors)
+        return tuple(m for m in self.contract.modalities if m in self.tensors)
 
     @property
     def info(self) -> WeightsInfo:
@@ -161,19 +159,15 @@ def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
     """
     file = Path(path)
     try:
+        with safe_open(file, framework="numpy") as tensors:
+            names = list(tensors.keys())
+            about = (tensors.metadata() or {}).get(_METADATA_KEY)
         with file.open("rb") as stream:
-            (size,) = struct.unpack("<Q", stream.read(8))
-            if size > _HEADER_LIMIT:
-                raise WeightsError(f"{file.name} is not a safetensors file.")
-            header = json.loads(stream.read(size))
-            stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        names = [str(k) for k in header if k != "__metadata__"]
-        about = (header.get("__metadata__") or {}).get(_METADATA_KEY)
     except OSError as error:
-        raise WeightsError(f"{file.name} cannot be read: {error.strerror}.") from error
-    except (struct.error, ValueError, AttributeError) as error:
-        raise WeightsError(f"{file.name} is not a safetensors file.") from error
+        raise WeightsError(f"{file.name} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise WeightsError(f"{file.name} is not a safetensors file") from error
     if about is None:
         raise WeightsError(
             f"{file.name} is a safetensors file but does not hold weights of this project."
@@ -190,15 +184,19 @@ def _understand(file: str, about: str, names: list[str], sha256: str) -> Weights
                 f"{file} has format version {version}; this program reads {FORMAT_VERSION}: "
                 "use a newer one."
             )
-        modalities = {Modality(n.partition(".")[0]) for n in names}
+        contract = Contract.from_json(plain["contract"])
+        named = {n.partition(".")[0] for n in names}
+        odd = named.difference(contract.modalities)
+        if odd:
+            raise ValueError(f"an encoder for {min(odd)}, which its contract does not have")
         return WeightsInfo(
             name=str(plain["name"]),
             trained=bool(plain["trained"]),
             sha256=sha256,
-            contract=Contract.from_json(plain["contract"]),
+            contract=contract,
             record=dict(plain["record"]),
             temperature=float(plain["temperature"]),
-            modalities=tuple(m for m in Modality if m in modalities),
+            modalities=tuple(m for m in contract.modalities if m in named),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again.") from error
@@ -217,7 +215,6 @@ def read_weights(path: Path) -> Weights:
     WeightsError
         If it is truncated, damaged, or does not fit the encoders.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     info = read_info(path)
@@ -226,17 +223,17 @@ def read_weights(path: Path) -> Weights:
         flat = load(content)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path.name} is truncated or damaged; fetch it again.") from error
-    tensors: dict[Modality, dict[str, NDArray[Any]]] = {m: {} for m in info.modalities}
+    tensors: dict[str, dict[str, NDArray[Any]]] = {m: {} for m in info.modalities}
     for name, values in flat.items():
         modality, _, key = name.partition(".")
-        tensors[Modality(modality)][key] = values
+        tensors[modality][key] = values
     check_tensors(path.name, info.contract, tensors)
     return Weights(
         info.name, info.trained, info.contract, info.record, info.temperature, tensors, info.sha256
     )
 
 
-def check_tensors(file: str, contract: Contract, tensors: Mapping[Modality, Tensors]) -> None:
+def check_tensors(file: str, contract: Contract, tensors: Mapping[str, Tensors]) -> None:
     """Refuse tensors that are not exactly those of the encoders, or not finite.
 
     Raises

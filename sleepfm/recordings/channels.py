@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError
-from sleepfm.modality import SLOT_UNITS, Modality
+from sleepfm.modality import SLOT_UNITS
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.units import conversion, known_unit
 
@@ -110,7 +110,7 @@ def is_voltage(label: str) -> bool:
     return not any(
         name in rules.alias | rules.substitute
         for slot, rules in table.items()
-        if SLOT_UNITS[slot] != "uV"
+        if SLOT_UNITS.get(slot) != "uV"
     )
 
 
@@ -141,7 +141,7 @@ def match_channels(
         If two channels fit one slot in the same tier (:class:`AmbiguousChannels`), if no slot can
         be filled, or if the overrides cannot be read.
     """
-    wanted = [slot for modality in Modality for slot in contract.slots_of(modality)]
+    wanted = contract.all_slots
     chosen = read_overrides(overrides, wanted) if overrides else {}
     table, conventions = _table()
     found: dict[str, SlotMatch] = {}
@@ -153,10 +153,12 @@ def match_channels(
         if slot in chosen and _override(slot, chosen[slot], by_label, found, warnings):
             continue
         rules = table.get(slot) or _Slot(0.0, frozenset({normalise(slot)}), (), frozenset())
-        usable = _usable(recording.channels, slot, rules, warnings)
+        usable = _usable(recording.channels, slot, contract.unit_of(slot), rules, warnings)
         options = _options(slot, rules, usable, conventions, recording, warnings)
         subs: list[tuple[str, ...]] = [
-            (c.label,) for c in usable if normalise(c.label) in rules.substitute
+            (c.label,)
+            for c in usable
+            if normalise(c.label) in rules.substitute - _named(table, wanted, slot)
         ]
         if substitute:
             options.append(("substitute", subs))
@@ -181,6 +183,11 @@ def match_channels(
         warnings=tuple(dict.fromkeys(warnings)),
         substitutes=stand_ins,
     )
+
+
+def _named(table: Mapping[str, _Slot], wanted: Sequence[str], slot: str) -> frozenset[str]:
+    """Names that belong to another slot of the contract, so that they stand in for none."""
+    return frozenset().union(*(table[s].alias for s in wanted if s != slot and s in table))
 
 
 def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -281,13 +288,12 @@ def _options(
 
 
 def _usable(
-    channels: Sequence[Channel], slot: str, rules: _Slot, warnings: list[str]
+    channels: Sequence[Channel], slot: str, wanted: str, rules: _Slot, warnings: list[str]
 ) -> list[Channel]:
     """Channels whose rate and unit do not rule them out for a slot."""
     usable = []
     for channel in channels:
         unit = known_unit(channel.unit)
-        wanted = SLOT_UNITS.get(slot, "")
         reason = ""
         if channel.sample_rate < rules.min_hz:
             reason = f"{channel.sample_rate:g} Hz is too slow"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError, RecordingError
 from sleepfm.recordings.edf import is_edf, read_edf
 from sleepfm.recordings.find import SIGNAL_ENDINGS, find_annotations
 from sleepfm.recordings.mne import read_mne
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.read import read_scoring
-from sleepfm.recordings.scoring.vocabulary import Coding, Scoring, fit
+from sleepfm.recordings.scoring.vocabulary import Scoring, fit
 from sleepfm.recordings.wfdb import read_wfdb
 
 

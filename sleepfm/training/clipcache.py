@@ -26,7 +26,6 @@ from sleepfm.atomic_write import write_bytes
 from sleepfm.clips import cut_clips
 from sleepfm.contract import Contract
 from sleepfm.errors import OutputError, RecordingError, SleepFMError, TrainingError
-from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings, read_recording
 from sleepfm.recordings.channels import match_channels
 
@@ -45,17 +44,17 @@ class CachedRecording:
         How many clips.
     stage : tuple of str
         Of each clip.
-    present : dict of Modality to ndarray of bool, shape [count]
+    present : dict of str to ndarray of bool, shape [count]
         Which clips have which modality.
-    signals : dict of Modality to memory-mapped ndarray, shape [count, slots, samples]
+    signals : dict of str to memory-mapped ndarray, shape [count, slots, samples]
         Of :func:`stored_dtype`.
     """
 
     recording_id: str
     count: int
     stage: tuple[str, ...]
-    present: dict[Modality, NDArray[np.bool_]]
-    signals: dict[Modality, NDArray[Any]]
+    present: dict[str, NDArray[np.bool_]]
+    signals: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,9 @@ def _cached(
     if not (place / "clips.json").is_file():
         _prepare(file, place, contract, substitute)
     about = json.loads((place / "clips.json").read_text())
-    present = {Modality(m): np.array(bits, bool) for m, bits in about["present"].items()}
+    present = {
+        m: np.array(about["present"][m], bool) for m in contract.modalities if m in about["present"]
+    }
     return CachedRecording(
         recording_id=file.stem,
         count=about["count"],

@@ -19,7 +19,7 @@ from sleepfm.errors import SleepFMError, TrainingError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sleepfm.training.loop import Metrics
+    from sleepfm.training.task import Metrics
 
 SHARES: Final = {
     "mean_recall_at_1": "recall@1 over the validation gallery, mean of all directions",

@@ -15,9 +15,9 @@ from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording, Prepared, prepare_clips
-from sleepfm.training.loop import Metrics, Run
 from sleepfm.training.recipe import Recipe
 from sleepfm.training.splits import FRACTIONS, Split, Splits, read_subjects, split_subjects
+from sleepfm.training.task import Metrics, Run
 
 
 @dataclass(frozen=True)

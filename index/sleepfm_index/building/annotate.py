@@ -21,7 +21,7 @@ from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.maintenance import Asked, indexes
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage import private, row_cache
-from sleepfm_index.storage.manifest import Manifest, SegmentEntry
+from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, read_table, rewrite_tables
 from sleepfm_index.storage.writer import Writer
 
@@ -98,8 +98,9 @@ def annotate(
     StoreLocked
         If another process is writing.
     """
-    facts = read_facts(table, allow_identifying=allow_identifying)
     path = Path(store)
+    modalities = read_manifest(path).modalities
+    facts = read_facts(table, modalities, allow_identifying=allow_identifying)
     source = Path(table).name if isinstance(table, (str, Path)) else "the table"
     with Writer(path) as writer:
         facts, matching = _matched(path, facts)

@@ -65,6 +65,7 @@ class _Tasks:
             staging.write(weights_file(sha256), content)
         client.register_plugin(Work(plan, sha256, cluster.staging, cluster.folder), name=PLUGIN)
         self._client = client
+        self._modalities = plan.preparation.contract.modalities
         self._jobs = jobs
         self._subjects = [plan.subjects.of(job.recording_id) for job in jobs]
         self._staging = staging
@@ -81,7 +82,7 @@ class _Tasks:
                 found = self._result(at)
                 if isinstance(found, Rows):
                     return _failed(job, found.outcome.reason, found.outcome.status), ""
-                return unpack(self._staging.read(found), job.file.path), found
+                return unpack(self._staging.read(found), job.file.path, self._modalities), found
             except KilledWorker:
                 # Perhaps it only had the bad luck to wait on a worker that another one killed.
                 if chance < SECOND_CHANCES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sleepfm.column_names import check_names
+from sleepfm.contract import ROBUST
 from sleepfm.errors import SubjectsError
 from sleepfm.subjects import KEYS, SubjectTable, check_subjects, read_subjects
 from sleepfm_index.building.subjects import Subjects, fields_of
@@ -46,12 +47,16 @@ class Facts:
     notes: tuple[str, ...] = ()
 
 
-def read_facts(table: Any, *, allow_identifying: bool = False) -> Facts:
+def read_facts(
+    table: Any, modalities: tuple[str, ...] = ROBUST.modalities, *, allow_identifying: bool = False
+) -> Facts:
     """Read and check a table of facts; see :func:`annotate`.
 
     Parameters
     ----------
     table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
+    modalities : tuple of str
+        Those of the store, whose columns have names of their own.
     allow_identifying : bool
 
     Raises
@@ -59,26 +64,33 @@ def read_facts(table: Any, *, allow_identifying: bool = False) -> Facts:
     StoreError
         If it cannot be read or meant.
     """
+
+    def reserved(name: str) -> bool:
+        return is_reserved(name, modalities)
+
     try:
         if isinstance(table, (str, Path)):
             path = Path(table)
             if path.suffix.lower() not in (".parquet", ".pq"):
                 keys = (CLIP_KEY, *KEYS)
                 found = read_subjects(
-                    path, keys=keys, reserved=_reserved, allow_identifying=allow_identifying
+                    path,
+                    keys=keys,
+                    reserved=lambda name: name != CLIP_KEY and reserved(name),
+                    allow_identifying=allow_identifying,
                 )
                 return facts_of(found)
             table = read_parquet(path)
         arrow = _as_arrow(table)
         if CLIP_KEY in arrow.column_names:
-            return _of_clips(arrow, allow_identifying)
+            return _of_clips(arrow, reserved, allow_identifying)
         columns = [c.to_pylist() for c in arrow.columns]
         lines = enumerate(zip(*columns, strict=True), 1)
         return facts_of(
             check_subjects(
                 arrow.column_names,
                 lines,
-                reserved=is_reserved,
+                reserved=reserved,
                 allow_identifying=allow_identifying,
             )
         )
@@ -107,10 +119,6 @@ def facts_of_subjects(subjects: Subjects) -> Facts:
     }
     brought = {n: c for n, c in columns.items() if n in subjects.brought}
     return Facts("recording_id", pa.array(list(listed), pa.string()), brought)
-
-
-def _reserved(name: str) -> bool:
-    return name != CLIP_KEY and is_reserved(name)
 
 
 def _as_arrow(table: Any) -> pa.Table:
@@ -150,11 +158,11 @@ def facts_of(table: SubjectTable) -> Facts:
     return Facts(table.key, keys, columns, table.notes)
 
 
-def _of_clips(table: pa.Table, allow_identifying: bool) -> Facts:
+def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifying: bool) -> Facts:
     """Take columns about clips as they are: there may be millions of rows."""
     notes: list[str] = []
     names = [n for n in table.column_names if n != CLIP_KEY]
-    check_names(names, "the table", is_reserved, allow_identifying=allow_identifying, notes=notes)
+    check_names(names, "the table", reserved, allow_identifying=allow_identifying, notes=notes)
     keys = table[CLIP_KEY].combine_chunks()
     if not pa.types.is_integer(keys.type) or keys.null_count or not names:
         raise StoreError("a table about clips needs clip ids, whole numbers, and another column")

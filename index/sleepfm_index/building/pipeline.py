@@ -13,14 +13,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from sleepfm.choices import Coding
 from sleepfm.csv_text import same_id
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import RecordingFile, find_recordings
-from sleepfm.recordings.scoring.vocabulary import Coding
 from sleepfm.resources import cores, free_memory
 from sleepfm_index.building import dask_client, process_pool
 from sleepfm_index.building.annotate import differing
@@ -39,6 +38,7 @@ from sleepfm_index.building.recording_task import (
     rows_of,
 )
 from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
+from sleepfm_index.choices import BuildEngine, Ids
 from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.maintenance import Asked
 from sleepfm_index.indexing.reindex import update_indexes
@@ -92,7 +92,7 @@ def build(
     *,
     weights: str = "demo",
     subjects: str | Path | None = None,
-    ids: Literal["stem", "hash"] = "stem",
+    ids: Ids = "stem",
     substitute: bool = False,
     channels: str | Path | None = None,
     strict: bool = False,
@@ -103,7 +103,7 @@ def build(
     backend: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
-    engine: Literal["local", "dask"] = "local",
+    engine: BuildEngine = "local",
     scheduler: str | None = None,
     staging: str | None = None,
     notice: Callable[[str], None] | None = None,
@@ -185,14 +185,16 @@ def build(
             f"there is no recording in {', '.join(map(str, named))}; "
             "`sleepfm-index scan` says what can be read"
         )
+    loaded = load_weights(weights)
     cohort, notes = no_subjects(), []
     if subjects is not None:
-        cohort = read_subjects(Path(subjects), allow_identifying=allow_identifying)
+        cohort = read_subjects(
+            Path(subjects), loaded.contract.modalities, allow_identifying=allow_identifying
+        )
         unmet = cohort.match(f.stem for f in found.recordings).sentences(Path(subjects).name)
         if strict and unmet:
             raise StoreError(f"{unmet[0]}; correct the table, or build without --strict")
         notes = [*cohort.notes, *unmet]
-    loaded = load_weights(weights)
     preparation = Preparation(
         loaded.contract, substitute, None if channels is None else Path(channels), strict, coding
     )

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sleepfm.choices import Coding
 from sleepfm.clips import Clips, cut_clips
 from sleepfm.contract import Contract
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channels import ChannelMap, match_channels
 from sleepfm.recordings.recording import Recording
-from sleepfm.recordings.scoring.vocabulary import Coding
 from sleepfm_index.storage.files import fingerprint
 from sleepfm_index.storage.manifest import WeightsIdentity
 

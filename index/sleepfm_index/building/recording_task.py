@@ -21,7 +21,6 @@ from sleepfm.clips import Clips
 from sleepfm.encoders.backend import Options
 from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
-from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile
 from sleepfm.recordings.identifying_names import telling
 from sleepfm_index.building.preparation import Preparation, recorded
@@ -161,7 +160,10 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
             vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
         _check_vectors(vectors, clips, plan.weights)
         name = job.recording_id
-        data = segment_rows(key, name, recording, channels, clips, vectors, plan.subjects)
+        modalities = plan.preparation.contract.modalities
+        data = segment_rows(
+            key, name, recording, channels, clips, vectors, plan.subjects, modalities
+        )
     except (SleepFMError, OSError) as error:
         return Rows(Outcome(file.path, "failed", str(error)))
     except Exception as error:  # one odd file must not cost the others
@@ -183,7 +185,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
 
 
 def _check_vectors(
-    vectors: Mapping[Modality, NDArray[np.float32]], clips: Clips, weights: Weights
+    vectors: Mapping[str, NDArray[np.float32]], clips: Clips, weights: Weights
 ) -> None:
     """Refuse vectors that have no direction: they would be nobody's neighbour, or everybody's."""
     for modality, rows in vectors.items():

@@ -22,7 +22,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from sleepfm.modality import Modality
 from sleepfm_index.building.recording_task import Outcome, Rows
 from sleepfm_index.building.subjects import Subject
 from sleepfm_index.errors import StoreError
@@ -132,8 +131,16 @@ def pack(rows: Rows) -> bytes:
     return buffer.getvalue()
 
 
-def unpack(content: bytes, file: Path) -> Rows:
+def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
     """Read what :func:`pack` wrote of a file; every part carries a checksum.
+
+    Parameters
+    ----------
+    content : bytes
+    file : Path
+        The recording.
+    modalities : tuple of str
+        Those that there may be vectors of.
 
     Raises
     ------
@@ -149,7 +156,7 @@ def unpack(content: bytes, file: Path) -> Rows:
             )
             names = set(archive.namelist())
             vectors = {}
-            for modality in Modality:
+            for modality in modalities:
                 if f"{modality}.npy" in names:
                     part = io.BytesIO(archive.read(f"{modality}.npy"))
                     vectors[modality] = np.lib.format.read_array(part, allow_pickle=False)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sleepfm.column_names import KNOWN, Kind
+from sleepfm.contract import ROBUST
 from sleepfm.csv_text import same_id
 from sleepfm.errors import SubjectsError
 from sleepfm.subjects import SubjectTable, alike_id
@@ -144,12 +145,19 @@ def no_subjects() -> Subjects:
     return Subjects({}, SUBJECT_COLUMNS)
 
 
-def read_subjects(path: Path, *, allow_identifying: bool = False) -> Subjects:
+def read_subjects(
+    path: Path,
+    modalities: tuple[str, ...] = ROBUST.modalities,
+    *,
+    allow_identifying: bool = False,
+) -> Subjects:
     """Read subjects.csv: ``recording_id`` and any of subject_id, site, nsrr_*, further columns.
 
     Parameters
     ----------
     path : Path
+    modalities : tuple of str
+        Those of the store, whose columns have names of their own.
     allow_identifying : bool
         Whether columns that look as if they told who somebody is are taken.
 
@@ -159,7 +167,11 @@ def read_subjects(path: Path, *, allow_identifying: bool = False) -> Subjects:
         If a column or a cell of it cannot be meant; one sentence.
     """
     try:
-        table = read_table(path, reserved=is_reserved, allow_identifying=allow_identifying)
+        table = read_table(
+            path,
+            reserved=lambda name: is_reserved(name, modalities),
+            allow_identifying=allow_identifying,
+        )
     except SubjectsError as error:
         raise StoreError(str(error)) from error
     columns = pa.schema([*SUBJECT_COLUMNS, *extra_fields(table.columns)])

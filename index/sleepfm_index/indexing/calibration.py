@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.schema import target_parts
 from sleepfm_index.search.exact import candidates, rank
 from sleepfm_index.search.ivf import InvertedFile
@@ -55,14 +54,14 @@ class Queries:
     vectors : ndarray of float32, shape [q, 512]
     first, last : ndarray of int64, shape [q]
         Clip ids that a query does not find, both included; none where the last is before the first.
-    modalities : tuple of Modality
+    modalities : tuple of str
         What they are drawn from, none of them a part of the target.
     """
 
     vectors: NDArray[np.float32]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
-    modalities: tuple[Modality, ...]
+    modalities: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -72,10 +71,11 @@ def draw_queries(
     vectors: Vectors, manifest: Manifest, target: str, count: int, seed: int
 ) -> Queries:
     """Draw queries over the whole snapshot, from the modalities that are no part of the target."""
-    sources = tuple(m for m in Modality if m not in target_parts(target))
-    drawn = [
-        vectors.draw(str(m), -(-count // len(sources)), seed + at) for at, m in enumerate(sources)
-    ]
+    known = manifest.modalities
+    parts = target_parts(target, known)
+    # of a store of one modality there is no other to draw from
+    sources = tuple(m for m in known if m not in parts) or known
+    drawn = [vectors.draw(m, -(-count // len(sources)), seed + at) for at, m in enumerate(sources)]
     ids = np.concatenate([ids for ids, _ in drawn])
     # Mixed, so that both halves are of every modality.
     order = np.random.default_rng(seed).permutation(len(ids))

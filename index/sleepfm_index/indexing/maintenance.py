@@ -25,7 +25,7 @@ from sleepfm_index.indexing.planner import (
     plan_rows,
     target_rows,
 )
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.schema import check_target
 from sleepfm_index.search.index_format import (
     EXACT,
     Kind,
@@ -98,12 +98,13 @@ def _of_targets(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEnt
     present = {i.target: i for i in manifest.indexes if is_searchable(i.kind)}
     models = {i.target: i for i in asked.instead_of if is_searchable(i.kind)} | present
     for target in asked.targets or ():
-        if target not in TARGETS:
-            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+        check_target(target, manifest.modalities)
     for index in manifest.indexes:
         if is_inverted(index.kind) and not is_searchable(index.kind):
             asked.say(f"{index.target}: {index.kind} is not known here and is left out")
-    targets = [t for t in asked.targets or TARGETS if t in models or not asked.only_present]
+    targets = [
+        t for t in asked.targets or manifest.targets if t in models or not asked.only_present
+    ]
     if not targets or not manifest.segments:
         return ()
     rows = target_rows(store, manifest)
@@ -115,7 +116,7 @@ def _of_targets(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEnt
         entry = _index(store, manifest, one, present.pop(one.target, None), asked)
         if entry is not None:
             present[one.target] = entry
-    return tuple(present[target] for target in TARGETS if target in present)
+    return tuple(present[target] for target in manifest.targets if target in present)
 
 
 def _clip_rows(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntry, ...]:

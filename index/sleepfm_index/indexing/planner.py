@@ -10,12 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.contract import ROBUST
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm.resources import free_memory
 from sleepfm_index.errors import QueryError
 from sleepfm_index.indexing.ivf_builder import ITERATIONS, LEARNED_FROM, SAMPLE
 from sleepfm_index.runtime.threads import setting
-from sleepfm_index.schema import TARGETS, target_parts
+from sleepfm_index.schema import target_parts, targets
 from sleepfm_index.search.index_format import EXACT, PACKED, Kind
 from sleepfm_index.storage.manifest import Manifest, read_manifest
 from sleepfm_index.storage.segments import CLIPS, read_table
@@ -99,16 +100,17 @@ def plan(
     Parameters
     ----------
     store : path or int
-        The store's folder, or a number of clips that have all modalities.
+        The store's folder, or a number of clips that have all three modalities of SleepFM.
     memory, recall, index
         As in :func:`plan_rows`.
     """
     if isinstance(store, int):
-        rows = dict.fromkeys(TARGETS, store)
+        rows = dict.fromkeys(targets(ROBUST.modalities), store)
     else:
         rows = target_rows(Path(store), read_manifest(Path(store)))
     return [
-        plan_rows(rows[t], memory=memory, recall=recall, index=index, target=t) for t in TARGETS
+        plan_rows(count, memory=memory, recall=recall, index=index, target=target)
+        for target, count in rows.items()
     ]
 
 
@@ -179,13 +181,14 @@ def plan_rows(
 
 def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
     """How many clips have each target; deleted ones count until they are compacted away."""
-    columns = [f"has_{m}" for m in Modality]
-    rows = dict.fromkeys(TARGETS, 0)
+    modalities = manifest.modalities
+    columns = [f"has_{m}" for m in modalities]
+    rows = dict.fromkeys(manifest.targets, 0)
     for segment in manifest.segments:
         table = read_table(store, segment, CLIPS, columns)
-        there = {m: table[f"has_{m}"].to_numpy() for m in Modality}
-        for target in TARGETS:
-            has = np.logical_or.reduce([there[m] for m in target_parts(target)])
+        there = {m: table[f"has_{m}"].to_numpy() for m in modalities}
+        for target in rows:
+            has = np.logical_or.reduce([there[m] for m in target_parts(target, modalities)])
             rows[target] += int(has.sum())
     return rows
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
+from sleepfm_index.choices import BuildEngine
 from sleepfm_index.indexing.dask_shards import OnDask
 from sleepfm_index.indexing.maintenance import Asked, indexes
 from sleepfm_index.runtime.dask import Cluster
@@ -25,7 +25,7 @@ def reindex(
     rebuild: bool = False,
     targets: tuple[str, ...] | None = None,
     threads: int | None = None,
-    engine: Literal["local", "dask"] = "local",
+    engine: BuildEngine = "local",
     scheduler: str | None = None,
     workers: int = 2,
     shards: int | None = None,

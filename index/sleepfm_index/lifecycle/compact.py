@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import Asked
@@ -153,22 +153,28 @@ def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
         clips=clips.filter(pa.array(live)).drop_columns(["clip_id"]),
         events=tables[EVENTS],
         recordings=tables[RECORDINGS],
-        vectors=_Merged(store, group, live),
+        vectors=_Merged(store, group, live, manifest.modalities),
     )
     sources = tuple(k for s in group for k in s.sources if k not in manifest.withdrawn)
     return [write_segment(store, data, clip_ids[live], manifest.snapshot + 1, sources)]
 
 
-class _Merged(Mapping[Modality, NDArray[np.float16]]):
+class _Merged(Mapping[str, NDArray[np.float16]]):
     """The vectors that stay, gathered for one modality when it is its turn to be written."""
 
-    def __init__(self, store: Path, group: list[SegmentEntry], live: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        store: Path,
+        group: list[SegmentEntry],
+        live: NDArray[np.bool_],
+        modalities: tuple[str, ...],
+    ) -> None:
         self._store = store
         self._group = group
         self._live = live
-        self._there = [m for m in Modality if any(vector_file(m) in s.files for s in group)]
+        self._there = [m for m in modalities if any(vector_file(m) in s.files for s in group)]
 
-    def __getitem__(self, modality: Modality) -> NDArray[np.float16]:
+    def __getitem__(self, modality: str) -> NDArray[np.float16]:
         gathered = np.empty((int(self._live.sum()), EMBEDDING_DIM), np.float16)
         row = at = 0
         for segment in self._group:
@@ -179,7 +185,7 @@ class _Merged(Mapping[Modality, NDArray[np.float16]]):
             at += len(kept)
         return gathered
 
-    def __iter__(self) -> Iterator[Modality]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._there)
 
     def __len__(self) -> int:

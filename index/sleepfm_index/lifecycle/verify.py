@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import SleepFMError
-from sleepfm.modality import Modality
 from sleepfm_index.errors import CommitConflict, FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import Asked
@@ -243,18 +242,18 @@ class _Check:
             self._watch(self.bytes, self._total)
 
     def _rows(self, segment: SegmentEntry) -> None:
-        has = [f"has_{m}" for m in Modality]
+        has = [f"has_{m}" for m in self._manifest.modalities]
         clips = read_table(self._store, segment, CLIPS, ["clip_id", *has])
         ids = clips["clip_id"].to_numpy()
         if np.any(np.diff(ids) <= 0) or clips["clip_id"].null_count:
             raise FormatError("its clip ids do not ascend")
         if (ids[0], ids[-1]) != (segment.first_clip_id, segment.last_clip_id):
             raise FormatError("its clip ids are not those that the manifest states")
-        for modality in Modality:
+        for modality in self._manifest.modalities:
             there = clips[f"has_{modality}"].to_numpy()
             self._norms(segment, modality, np.asarray(there, bool))
 
-    def _norms(self, segment: SegmentEntry, modality: Modality, there: NDArray[np.bool_]) -> None:
+    def _norms(self, segment: SegmentEntry, modality: str, there: NDArray[np.bool_]) -> None:
         vectors = map_vectors(self._store, segment, modality)
         for start in range(0, segment.rows, _BLOCK):
             rows = slice(start, start + _BLOCK)

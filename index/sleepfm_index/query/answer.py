@@ -30,10 +30,11 @@ def answer(reader: Reader, question: Question) -> Result:
     QueryError
         If the question does not fit the store.
     """
-    modalities = check_question(question)
+    known = reader.manifest.modalities
+    modalities = check_question(question, known)
     origin = resolve_origin(reader, question, modalities)
     search = Search(
-        target_of(modalities, question.to),
+        target_of(modalities, question.to, known),
         question.k,
         None if question.where is None else reader.metadata.clip_ids(question.where),
         own_runs(reader, question.exclude, origin.recording_id, origin.subject_id),

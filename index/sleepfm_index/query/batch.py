@@ -43,15 +43,16 @@ def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
     QueryError
         If the questions do not fit the store.
     """
+    known = reader.manifest.modalities
     modalities = check_search(
-        questions.modality, questions.to, questions.exclude, questions.k, questions.spread
+        questions.modality, questions.to, questions.exclude, questions.k, questions.spread, known
     )
     asking = _query_clips(reader, questions)
     vectors, present = query_vectors(reader, asking, modalities)
     if not present.any():
         raise QueryError(f"none of these clips has {questions.modality} signals to search with")
     search = Search(
-        target_of(modalities, questions.to),
+        target_of(modalities, questions.to, known),
         questions.k,
         None if questions.where is None else reader.metadata.clip_ids(questions.where),
         spread=questions.spread,

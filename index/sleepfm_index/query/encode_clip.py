@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
@@ -21,7 +20,7 @@ def encode_clips(
     contract: Contract,
     file: Path,
     at: str,
-    modalities: tuple[Modality, ...],
+    modalities: tuple[str, ...],
     weights: str | None = None,
 ) -> list[NDArray[np.float32]]:
     """Encode one clip of a recording, in one or more modalities, as a store's own clips were.
@@ -36,7 +35,7 @@ def encode_clips(
         The recording.
     at : str
         As in :class:`sleepfm_index.query.question.Question`.
-    modalities : tuple of Modality
+    modalities : tuple of str
     weights : str, optional
         Name or path of the store's weights; by default the name that the manifest states.
 

@@ -40,7 +40,7 @@ class Search:
     Parameters
     ----------
     target : str
-        One of :data:`sleepfm_index.schema.TARGETS`.
+        One of the store's targets, :func:`sleepfm_index.schema.targets`.
     k : int
     allowed : ndarray of int64, optional
         Ids of the clips that may be found, ascending.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.query.encode_clip import encode_clips
@@ -36,14 +35,14 @@ class Origin:
     vector: NDArray[np.float32]
 
 
-def resolve_origin(reader: Reader, question: Question, modalities: tuple[Modality, ...]) -> Origin:
+def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
     """Find the query vector of a question, encoding a clip of a file where one is named.
 
     Parameters
     ----------
     reader : Reader
     question : Question
-    modalities : tuple of Modality
+    modalities : tuple of str
         As from :func:`~sleepfm_index.query.question.check_question`.
 
     Raises
@@ -69,7 +68,7 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[Modalit
 
 
 def query_vectors(
-    reader: Reader, clip_ids: NDArray[np.int64], modalities: tuple[Modality, ...]
+    reader: Reader, clip_ids: NDArray[np.int64], modalities: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Mean of the vectors that clips have in some modalities, and which clips have them all.
 
@@ -77,14 +76,14 @@ def query_vectors(
     ----------
     reader : Reader
     clip_ids : ndarray of int64, shape [n]
-    modalities : tuple of Modality
+    modalities : tuple of str
 
     Returns
     -------
     vectors : ndarray of float32, shape [n, 512]
     present : ndarray of bool, shape [n]
     """
-    parts = [reader.vectors.of(clip_ids, str(m)) for m in modalities]
+    parts = [reader.vectors.of(clip_ids, m) for m in modalities]
     present = np.asarray(np.logical_and.reduce([there for _, there in parts]))
     return mean_vector([vectors for vectors, _ in parts]), present
 
@@ -122,7 +121,7 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
     return int(clips["clip_id"][place].as_py())
 
 
-def _from_file(reader: Reader, question: Question, modalities: tuple[Modality, ...]) -> Origin:
+def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
     assert question.file is not None and question.at is not None
     manifest = reader.manifest
     vectors = encode_clips(

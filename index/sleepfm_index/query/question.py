@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
+from sleepfm_index.choices import Exclusion
 from sleepfm_index.errors import QueryError
-from sleepfm_index.schema import OTHERS, target_name
+from sleepfm_index.schema import OTHERS, check_modality, target_name
 
-EXCLUSIONS: Final = ("subject", "recording", "none")
+EXCLUSIONS: Final = get_args(Exclusion)
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,11 @@ class Question:
     Parameters
     ----------
     modality : str
-        What to search with: ``bas``, ``ecg``, ``resp``, or two of them joined by a comma. Two are
-        averaged, not scaled to length one again, so a score is the mean of two cosines.
-    to : {"others", "bas", "ecg", "resp"}
-        What to search in; ``others`` of two modalities is the third.
+        What to search with: a modality of the store, or several joined by a comma. Several are
+        averaged, not scaled to length one again, so a score is the mean of their cosines.
+    to : str
+        What to search in: a modality of the store, or ``others``, the mean of all but the one
+        searched with; of several, the one that is left (two of three leave the third).
     clip : int, optional
         A clip of the store.
     recording : str, optional
@@ -91,15 +92,21 @@ class Questions:
     exact: bool = False
 
 
-def check_question(asked: Question) -> tuple[Modality, ...]:
-    """Refuse a question that no store could answer; give its modalities.
+def check_question(asked: Question, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse a question that a store cannot answer; give the modalities to search with.
+
+    Parameters
+    ----------
+    asked : Question
+    known : tuple of str
+        Modalities of the store.
 
     Raises
     ------
     QueryError
         With one sentence that says what to change.
     """
-    modalities = check_search(asked.modality, asked.to, asked.exclude, asked.k, asked.spread)
+    modalities = check_search(asked.modality, asked.to, asked.exclude, asked.k, asked.spread, known)
     named = [asked.clip is not None, asked.recording is not None, asked.file is not None]
     if sum(named) != 1:
         raise QueryError("name one clip: by --clip, by --recording and --at, or by --file and --at")
@@ -109,32 +116,62 @@ def check_question(asked: Question) -> tuple[Modality, ...]:
 
 
 def check_search(
-    modality: str, to: str, exclude: str, k: int, spread: float | None
-) -> tuple[Modality, ...]:
-    """Refuse what no search could be; give the modalities to search with."""
-    known = [m.value for m in Modality]
-    names = [name.strip() for name in modality.split(",")]
+    modality: str, to: str, exclude: str, k: int, spread: float | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Refuse what no search of a store could be; give the modalities to search with.
+
+    Parameters
+    ----------
+    modality, to, exclude, k, spread
+        Fields of :class:`Question`.
+    known : tuple of str
+        Modalities of the store.
+
+    Raises
+    ------
+    QueryError
+        With one sentence that says what to change.
+    """
+    names = tuple(name.strip() for name in modality.split(","))
     for name in names:
-        if name not in known:
-            raise QueryError(f"no modality {name!r}; choose from {', '.join(known)}")
+        check_modality(name, known)
     if len(set(names)) != len(names):
         raise QueryError(f"{modality!r} names a modality twice")
     if to not in (*known, OTHERS):
-        raise QueryError(f"no target {to!r}; choose from {', '.join(known)}, {OTHERS}")
-    if to == OTHERS and len(names) == len(known):
-        raise QueryError("all modalities leave no others; name a target by --to")
+        raise QueryError(
+            f"no target {to!r} in this store; choose from {', '.join((*known, OTHERS))}"
+        )
+    if to == OTHERS:
+        left = [m for m in known if m not in names]
+        if not left:
+            raise QueryError("all modalities leave no others; name a target by --to")
+        if len(names) > 1 and len(left) > 1:
+            raise QueryError(
+                f"{' and '.join(names)} leave several others; name one by --to: {', '.join(left)}"
+            )
     if exclude not in EXCLUSIONS:
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")
     if k < 1:
         raise QueryError(f"k is the number of clips to give, at least 1, not {k}")
     if spread is not None and not 0 < spread < float("inf"):
         raise QueryError(f"clips are spread by a number of seconds above 0, not {spread:g}")
-    return tuple(Modality(name) for name in names)
+    return names
 
 
-def target_of(modalities: tuple[Modality, ...], to: str) -> str:
-    """Name what a search with some modalities looks in."""
+def target_of(modalities: tuple[str, ...], to: str, known: tuple[str, ...]) -> str:
+    """Name what a search with some modalities looks in.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        What is searched with, as :func:`check_search` gives it.
+    to : str
+        A modality or ``others``: of one modality the mean of all but it, of several the only one
+        that is left.
+    known : tuple of str
+        Modalities of the store.
+    """
     if to != OTHERS or len(modalities) == 1:
-        return target_name(modalities[0], to)
-    (third,) = (m for m in Modality if m not in modalities)
-    return str(third)
+        return target_name(modalities[0], to, known)
+    (left,) = (m for m in known if m not in modalities)
+    return left

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.segments import CLIPS, map_vectors, read_table
 from sleepfm_index.storage.snapshots import held
@@ -33,17 +32,17 @@ class ClipBlock:
     ----------
     clips : pyarrow.Table
         Rows of ``clips``, with the columns and types that SQL sees.
-    vectors : dict of Modality to ndarray of float16, shape [n, 512]
+    vectors : dict of str to ndarray of float16, shape [n, 512]
         Row by row with ``clips``; zero rows where a clip lacks the modality.
     """
 
     clips: pa.Table
-    vectors: dict[Modality, NDArray[np.float16]]
+    vectors: dict[str, NDArray[np.float16]]
 
 
 def clips_schema(store: Reader) -> pa.Schema:
     """Columns of ``clips`` over all segments of a store, as SQL sees them."""
-    return store.metadata.select("SELECT * FROM clips LIMIT 0").schema
+    return store.clip_schema
 
 
 def clip_blocks(
@@ -73,7 +72,7 @@ def clip_blocks(
             continue
         with held(store.path, store.manifest):
             table = _conformed(read_table(store.path, segment, CLIPS), schema)
-            mapped = {m: map_vectors(store.path, segment, m) for m in Modality}
+            mapped = {m: map_vectors(store.path, segment, m) for m in store.manifest.modalities}
         wanted = _wanted(store, table, clip_ids)
         if order is not None:
             ranked = order(table)

@@ -15,26 +15,35 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sleepfm.labels import EVENT_COLUMNS
-from sleepfm.modality import Modality
 from sleepfm.quality import ISSUES
 from sleepfm_index.schema import SUBJECT_COLUMNS
 
 HASHED: Final = ("recording_id", "subject_id")
 """Replaced by keyed hashes."""
 
-KEPT: Final = frozenset(
-    {
-        *("clip_id", "start_s", "stage"),
-        *(f"has_{m}" for m in Modality),
-        *(f"slots_{m}" for m in Modality),
-        *EVENT_COLUMNS,
-        *(f"quality_{m}_{issue}" for m in Modality for issue in ISSUES),
-        *SUBJECT_COLUMNS.names,
-    }
-)
-"""Kept; ``clip_id`` is counted anew and ``nsrr_age`` is in whole years. Left out are the site, the
-time of day, the scorer's own words, and every further column of subjects.csv, of which nobody knows
-what it holds."""
+
+def kept_columns(modalities: tuple[str, ...]) -> frozenset[str]:
+    """Give the names of the columns that stay.
+
+    ``clip_id`` is counted anew and ``nsrr_age`` is in whole years. Left out are the site, the time
+    of day, the scorer's own words, and every further column of subjects.csv, of which nobody knows
+    what it holds.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        Those of the store's contract.
+    """
+    return frozenset(
+        {
+            *("clip_id", "start_s", "stage"),
+            *(f"has_{m}" for m in modalities),
+            *(f"slots_{m}" for m in modalities),
+            *EVENT_COLUMNS,
+            *(f"quality_{m}_{issue}" for m in modalities for issue in ISSUES),
+            *SUBJECT_COLUMNS.names,
+        }
+    )
 
 
 class Pseudonyms:
@@ -69,21 +78,36 @@ class Pseudonyms:
         return np.lexsort((table["start_s"].to_numpy(), names))
 
 
-def kept(schema: pa.Schema) -> pa.Schema:
-    """Columns of ``clips`` that stay."""
-    return pa.schema([f for f in schema if f.name in KEPT or f.name in HASHED])
+def kept(schema: pa.Schema, modalities: tuple[str, ...]) -> pa.Schema:
+    """Columns of ``clips`` that stay, the hashed ones included.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of ``clips``.
+    modalities : tuple of str
+        Those of the store's contract.
+    """
+    names = kept_columns(modalities)
+    return pa.schema([f for f in schema if f.name in names or f.name in HASHED])
 
 
-def deidentified(clips: pa.Table, names: Pseudonyms, first_id: int) -> pa.Table:
+def deidentified(
+    clips: pa.Table, names: Pseudonyms, first_id: int, modalities: tuple[str, ...]
+) -> pa.Table:
     """Give rows of ``clips`` without what could lead back to a person.
 
     Parameters
     ----------
+    clips : pyarrow.Table
+    names : Pseudonyms
     first_id : int
         The clip id of the first row; the others count on from there.
+    modalities : tuple of str
+        Those of the store's contract.
     """
     ids = np.arange(first_id, first_id + len(clips), dtype=np.int64)
     replaced = {"clip_id": pa.array(ids), "nsrr_age": pc.floor(clips["nsrr_age"])}
     replaced |= {name: names.column(clips, name) for name in HASHED}
-    schema = kept(clips.schema)
+    schema = kept(clips.schema, modalities)
     return pa.table([replaced.get(f.name, clips[f.name]) for f in schema], schema=schema)

@@ -6,14 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
+from sleepfm_index.choices import ExportFormat
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import VECTOR
@@ -22,7 +22,7 @@ from sleepfm_index.sharing.deidentify import Pseudonyms, deidentified, kept
 from sleepfm_index.storage import private
 from sleepfm_index.storage.files import Sink, publish_file
 
-FORMATS: Final = ("parquet", "lance")
+FORMATS: Final = get_args(ExportFormat)
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ def export(
     store: str | Path,
     out: str | Path,
     *,
-    format: Literal["parquet", "lance"] = "parquet",  # noqa: A002
+    format: ExportFormat = "parquet",  # noqa: A002
     deidentified: bool = False,
     where: str | None = None,
 ) -> Exported:
     """Write the clips of a store with their vectors, for every other tool.
 
-    One row a clip: the columns of ``clips``, and ``bas``, ``ecg`` and ``resp`` as lists of 512
-    float16, null where the clip lacks the modality. Written a block at a time.
+    One row per clip: the columns of ``clips``, and every modality as a list of 512 float16, null
+    where the clip lacks it. Written a block at a time.
 
     Parameters
     ----------
@@ -92,7 +92,10 @@ class _Rows:
         self._clip_ids = clip_ids
         self._names = Pseudonyms(private.key(store.path)) if hide else None
         columns = clips_schema(store)
-        fields = [*(kept(columns) if hide else columns), *(pa.field(m, VECTOR) for m in Modality)]
+        self._modalities = store.manifest.modalities
+        if hide:
+            columns = kept(columns, self._modalities)
+        fields = [*columns, *(pa.field(m, VECTOR) for m in self._modalities)]
         self.schema = pa.schema(fields, metadata=_origin(store, hide))
         self.written = 0
 
@@ -100,9 +103,9 @@ class _Rows:
         for block in self._blocks():
             clips = block.clips
             if self._names is not None:
-                clips = deidentified(clips, self._names, self.written)
+                clips = deidentified(clips, self._names, self.written, self._modalities)
             arrays = [c.combine_chunks() for c in clips.columns]
-            arrays += [_lists(block.vectors[m]) for m in Modality]
+            arrays += [_lists(block.vectors[m]) for m in self._modalities]
             self.written += len(clips)
             yield pa.record_batch(arrays, schema=self.schema)
 
@@ -140,10 +143,11 @@ def _origin(store: Reader, hide: bool) -> dict[str, str]:
 
 def _write_parquet(path: Path, rows: _Rows) -> None:
     columns = [f.name for f in rows.schema if f.type != VECTOR]
+    vectors = [f.name for f in rows.schema if f.type == VECTOR]
 
     def write(sink: Sink) -> None:
         # Half floats of a unit vector hardly compress: the time is better spent elsewhere.
-        compression = {f"{m}.list.element": "NONE" for m in Modality}
+        compression = {f"{m}.list.element": "NONE" for m in vectors}
         with pq.ParquetWriter(
             sink,
             rows.schema,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.reader import Reader
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.schema import check_target
 from sleepfm_index.sharing.engine import Progress, Published, PublishedStore
 from sleepfm_index.sharing.engine import engine as find_engine
 
@@ -19,7 +19,7 @@ def publish(
     *,
     to: str = "milvus",
     collection: str = DEFAULT_COLLECTION,
-    targets: tuple[str, ...] = TARGETS,
+    targets: tuple[str, ...] | None = None,
     index: str = "FLAT",
     progress: Progress | None = None,
 ) -> Published:
@@ -38,7 +38,7 @@ def publish(
         A key of :data:`~sleepfm_index.sharing.engine.ENGINES`.
     collection : str
         Its name; made if there is none.
-    targets : tuple of str
+    targets : tuple of str, optional
         Which vector fields it gets, when it is made; by default all.
     index : str
         Kind of index over the vectors, in the engine's words; ``FLAT`` is exact.
@@ -54,10 +54,12 @@ def publish(
         answer as the store does.
     """
     chosen = find_engine(to)
-    unknown = sorted(set(targets) - set(TARGETS))
-    if unknown or not targets:
-        raise QueryError(f"no target {unknown or targets}; choose from {', '.join(TARGETS)}")
+    if targets is not None and not targets:
+        raise QueryError("name at least one target, or none at all for every one")
     with Reader(store) as reader:
+        targets = targets or reader.manifest.targets
+        for target in targets:
+            check_target(target, reader.manifest.modalities)
         return chosen.publish(
             reader, uri, collection=collection, targets=targets, index=index, progress=progress
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm_index.errors import FormatError
+from sleepfm_index.schema import targets
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import FileEntry, publish_file
 
@@ -147,6 +148,16 @@ class Manifest:
         """Content keys of every recording in the store, withdrawn ones left out."""
         keys = {key for segment in self.segments for key in segment.sources}
         return frozenset(keys.difference(self.withdrawn))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in order; the contract says which there are."""
+        return self.contract.modalities
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Everything that can be searched; one index each."""
+        return targets(self.modalities)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
 from sleepfm_index.runtime.threads import setting
-from sleepfm_index.schema import CLIP_COLUMNS
+from sleepfm_index.schema import clip_schema
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
 from sleepfm_index.storage.manifest import IndexEntry, Manifest, as_ranges
@@ -49,7 +49,7 @@ def write_rows(store: Path, manifest: Manifest) -> IndexEntry:
     with closing(Metadata(store, manifest, setting())) as metadata:
 
         def content(sink: Sink) -> None:
-            schema = metadata.select("SELECT * FROM clips LIMIT 0").schema
+            schema = metadata.clip_schema()
             none = pa.RecordBatch.from_pylist([], schema)
             with pa.ipc.new_file(sink, schema) as file:
                 for first in range(0, manifest.stored_ids, SPAN):
@@ -112,7 +112,7 @@ class ClipRows:
 
     def _map(self) -> _Mapped | None:
         entry = rows_entry(self._manifest)
-        return None if entry is None else _open(self._store, entry)
+        return None if entry is None else _open(self._store, entry, self._manifest.modalities)
 
     def _read_owners(self, column: str) -> dict[str, list[NDArray[np.int64]]] | None:
         """Clip ids by what they have in a column; None where mapped rows are not to be trusted."""
@@ -178,13 +178,14 @@ class _Mapped:
         return pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
 
 
-def _open(store: Path, entry: IndexEntry) -> _Mapped | None:
+def _open(store: Path, entry: IndexEntry, modalities: tuple[str, ...]) -> _Mapped | None:
     """Map a published file; None if it is missing, of another size, or not rows of clips."""
     try:
         path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             schema, count = reader.schema, reader.num_record_batches
-            if pa.schema(list(schema)[: len(CLIP_COLUMNS)]) != CLIP_COLUMNS or count > _BATCHES:
+            known = clip_schema(modalities)
+            if pa.schema(list(schema)[: len(known)]) != known or count > _BATCHES:
                 return None
             batches: list[pa.RecordBatch] = []
             for at in range(count):

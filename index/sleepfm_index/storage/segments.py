@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError
-from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS, VECTOR
+from sleepfm_index.schema import SUBJECT_COLUMNS, VECTOR, clip_schema, modalities_of
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import NewFolder, Sink, check_plain, publish_folder
 from sleepfm_index.storage.manifest import SegmentEntry
@@ -44,7 +44,7 @@ class SegmentData:
         recordings, a hash of what they were merged from.
     clips, events, recordings : pyarrow.Table
         As in :mod:`sleepfm_index.schema`; ``clips`` without ``clip_id``, which the commit gives.
-    vectors : mapping of Modality to ndarray of float16, shape [n, 512]
+    vectors : mapping of str to ndarray of float16, shape [n, 512]
         Unit vectors, row by row with ``clips``; zero rows where a clip lacks the modality; a
         modality that no clip has is left out.
     """
@@ -53,10 +53,10 @@ class SegmentData:
     clips: pa.Table
     events: pa.Table
     recordings: pa.Table
-    vectors: Mapping[Modality, NDArray[np.float16]]
+    vectors: Mapping[str, NDArray[np.float16]]
 
 
-def vector_file(modality: Modality) -> str:
+def vector_file(modality: str) -> str:
     """Name of a modality's vector file."""
     return f"{modality}.arrow"
 
@@ -137,7 +137,7 @@ def rewrite_tables(
 
 def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
     """Subject columns of a clips table beyond those of the schema, as ``name:type``."""
-    known = {*CLIP_COLUMNS.names, *SUBJECT_COLUMNS.names}
+    known = {*clip_schema(modalities_of(schema)).names, *SUBJECT_COLUMNS.names}
     return tuple(sorted(f"{f.name}:{f.type}" for f in schema if f.name not in known))
 
 
@@ -151,7 +151,7 @@ def write_vectors(sink: Sink, vectors: NDArray[np.float16]) -> None:
         writer.write_batch(batch)
 
 
-def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArray[np.float16]:
+def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> NDArray[np.float16]:
     """Memory-map the vectors of one segment, shape [rows, 512], float16, read-only.
 
     A modality that no clip of the segment has gives zero rows without a file.

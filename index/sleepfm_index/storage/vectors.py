@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import QueryError
 from sleepfm_index.schema import target_parts
 from sleepfm_index.storage.manifest import Manifest, as_ranges
@@ -64,7 +64,7 @@ class Vectors:
         clip_ids : ndarray of int64, shape [m]
         vectors : ndarray of float32, shape [m, 512]
         """
-        mapped = [self._mapped(name, m) for m in target_parts(target)]
+        mapped = [self._mapped(name, m) for m in self._parts(target)]
         clip_ids = self._ids(name)
         for start in range(0, self._by_name[name].rows, _BLOCK):
             rows = slice(start, start + _BLOCK)
@@ -81,7 +81,7 @@ class Vectors:
     def having(self, name: str, target: str) -> NDArray[np.int64]:
         """Ids of the clips of one segment that have the target."""
         rows = range(0, self._by_name[name].rows, _BLOCK)
-        mapped = [self._mapped(name, m) for m in target_parts(target)]
+        mapped = [self._mapped(name, m) for m in self._parts(target)]
         there = [
             np.logical_or.reduce([_there(part[at : at + _BLOCK]) for part in mapped]) for at in rows
         ]
@@ -132,7 +132,7 @@ class Vectors:
         for at in np.unique(where):
             segment = self._segments[at]
             own = rows[where == at] - (ends[at] - segment.rows)
-            mapped = [self._mapped(segment.id, m) for m in target_parts(target)]
+            mapped = [self._mapped(segment.id, m) for m in self._parts(target)]
             for start in range(0, len(own), _BLOCK):
                 some = own[start : start + _BLOCK]
                 there = np.logical_or.reduce([_there(part[some]) for part in mapped])
@@ -165,7 +165,7 @@ class Vectors:
         live = self._manifest.live(clip_ids)
         if not live.all():
             raise QueryError(f"no clip {clip_ids[~live][0]} in this store; it was deleted")
-        names = target_parts(target)
+        names = self._parts(target)
         parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), np.float16) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1
         places = []
@@ -192,7 +192,10 @@ class Vectors:
             raise QueryError(f"no clip {clip_ids[0]} in this store")
         return rows
 
-    def _map(self, name: str, modality: Modality) -> NDArray[np.float16]:
+    def _parts(self, target: str) -> tuple[str, ...]:
+        return target_parts(target, self._manifest.modalities)
+
+    def _map(self, name: str, modality: str) -> NDArray[np.float16]:
         with held(self._store, self._manifest):
             return map_vectors(self._store, self._by_name[name], modality)
 

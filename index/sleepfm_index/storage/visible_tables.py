@@ -16,16 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyarrow import fs
 
-from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS
+from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
 from sleepfm_index.storage.manifest import Manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
 
-VIEWS: Final = {
-    "clips": (CLIPS, CLIP_COLUMNS),
-    "events": (EVENTS, EVENT_COLUMNS),
-    "recordings": (RECORDINGS, RECORDING_COLUMNS),
-}
-"""Name in SQL: the file in each segment, and the columns where there is no segment."""
+VIEWS: Final = {"clips": CLIPS, "events": EVENTS, "recordings": RECORDINGS}
+"""Name in SQL, and the file in each segment."""
 
 _FEW_RANGES: Final = 16
 _CODED: Final = frozenset({"stage", "raw_stage", "site", "nsrr_sex"})
@@ -59,9 +55,14 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
         gone = pc.field("source").isin(pa.array(manifest.withdrawn, pa.string()))
         hidden |= {"events": ~gone, "recordings": ~gone}
     found: Visible = {}
-    for view, (file, columns) in VIEWS.items():
+    empty = {
+        "clips": clip_schema(manifest.modalities),
+        "events": EVENT_COLUMNS,
+        "recordings": RECORDING_COLUMNS,
+    }
+    for view, file in VIEWS.items():
         paths = [check_table(store, segment, file) for segment in manifest.segments]
-        datasets = _datasets(paths) or [ds.dataset(columns.empty_table())]
+        datasets = _datasets(paths) or [ds.dataset(empty[view].empty_table())]
         keep = hidden.get(view)
         found[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
     return found

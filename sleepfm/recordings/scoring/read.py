@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError, RecordingError
 from sleepfm.recordings.scoring.clock import offset_seconds
 from sleepfm.recordings.scoring.physionet import read_arousal, read_cinc_mat, read_st
 from sleepfm.recordings.scoring.text import read_epochs, read_luna, read_table
-from sleepfm.recordings.scoring.vocabulary import (
-    Annotation,
-    Coding,
-    Notes,
-    Scoring,
-    scoring_from_texts,
-)
+from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Scoring, scoring_from_texts
 from sleepfm.recordings.scoring.xml import read_xml
 
 

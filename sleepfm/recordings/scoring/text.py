@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import clock_seconds, offset_seconds
 from sleepfm.recordings.scoring.vocabulary import (
     EPOCH_S,
     Annotation,
-    Coding,
     Notes,
     stage_of,
     stage_of_code,

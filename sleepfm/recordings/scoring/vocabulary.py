@@ -6,11 +6,12 @@ import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeVar
+from typing import Final, TypeVar
 
+from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
+from sleepfm.stages import STAGES as STAGES
 
-STAGES: Final = ("W", "N1", "N2", "N3", "R", "UNS", "ART")
 """AASM stages, ``UNS`` for unscored or movement, ``ART`` for artefact; always strings."""
 
 EPOCH_S: Final = 30.0
@@ -71,7 +72,6 @@ class Notes:
 
 _Timed = TypeVar("_Timed", ScoredStage, Event)
 
-Coding = Literal["yasa", "profusion", "rk", "ucddb"]
 CODINGS: Final[dict[Coding, dict[str, str]]] = {
     "yasa": {"-2": "UNS", "-1": "ART", "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "R"},
     "profusion": {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS",

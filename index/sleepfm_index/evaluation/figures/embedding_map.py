@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS, axes
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.threads import one_thread
+from sleepfm_index.schema import check_modality
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +40,8 @@ def embedding_map(
 
     Parameters
     ----------
-    modality : {"bas", "ecg", "resp"}
+    modality : str
+        One of the store.
     by : str
         A column of ``clips``: names get one colour each, quantities a colour scale.
     where : str, optional
@@ -99,8 +100,7 @@ class _Map:
     ) -> _Map:
         if method not in METHODS:
             raise QueryError(f"no method {method!r}; choose from {', '.join(METHODS)}")
-        if modality not in [m.value for m in Modality]:
-            raise QueryError(f"no modality {modality!r}; choose from {', '.join(Modality)}")
+        check_modality(modality, store.manifest.modalities)
         ids = store.metadata.clip_ids(where)
         ids = ids[has(store, ids, modality)]
         if len(ids) < 3:

@@ -31,9 +31,9 @@ def retrieval(result: Retrieval) -> Axes:
 
     figure = Figure(figsize=(15.0, 4.4), layout="constrained")
     curves, matrix, ranks = figure.subplots(1, 3, width_ratios=(5, 4, 5))
-    plots.recall_curves(result.ranked, curves)
+    plots.recall_curves(result.ranked, curves, result.modalities)
     plots.pair_matrix(result, ax=matrix)
-    plots.rank_histogram(result.ranked, ranks)
+    plots.rank_histogram(result.ranked, ranks, result.modalities)
     first: Axes = curves
     return first
 

@@ -6,7 +6,7 @@ axes back. Figures are made without pyplot, so nothing global changes and no dis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_file
+from sleepfm.modality import COLOURS, FURTHER_COLOURS, Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.metrics.assessment import Predictions
 from sleepfm_index.evaluation.metrics.scores import BINS
+from sleepfm_index.schema import OTHERS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +35,10 @@ STAGE_COLOURS: Final = {
     "UNS": "#bbbbbb",
 }
 """Colours of Okabe and Ito, told apart by most colour-blind readers; N3 is a darker blue."""
-_MODALITY_COLOURS: Final = {"bas": "#0072b2", "ecg": "#d55e00", "resp": "#009e73"}
+_AVERAGED_COLOUR: Final = "#cc79a7"
+"""Of a query that averages several modalities."""
+_STROKES: Final = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 3)))
+_OTHERS_STROKE: Final = (0, (1, 1))
 _HEIGHT: Final = {"N3": 0, "N2": 1, "N1": 2, "R": 3, "W": 4}
 
 
@@ -76,15 +81,29 @@ def plain_text(figure: Any) -> None:
         text.set_parse_math(False)
 
 
-def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None) -> Axes:
-    """Recall@k over k for every direction, with chance of the first one's gallery."""
+def recall_curves(
+    ranked: dict[tuple[str, str], Ranked],
+    ax: Axes | None = None,
+    modalities: Sequence[Modality] = (),
+) -> Axes:
+    """Recall@k over k for every direction, with chance of the first one's gallery.
+
+    Parameters
+    ----------
+    ranked : dict of (query, target) to Ranked
+        As in :class:`~sleepfm_index.evaluation.retrieval.retrieval.Retrieval`.
+    ax : Axes, optional
+    modalities : sequence of Modality
+        Titles and colours; one that is not there is called and coloured by its name.
+    """
     ax = axes(ax)
     largest = max(int(found.sizes.max()) for found in ranked.values())
     k = np.unique(np.geomspace(1, largest, 200).astype(int))
+    looks = _Looks(ranked, modalities)
     for (query, to), found in ranked.items():
         ordered = np.sort(found.ranks)
         recall = np.searchsorted(ordered, k, side="right") / len(ordered)
-        ax.plot(k, recall, label=f"{query} → {to}", **_line(query, to))
+        ax.plot(k, recall, **looks.line(query, to))
     sizes = next(iter(ranked.values())).sizes
     chance = [np.minimum(1, some / sizes).mean() for some in k]
     ax.plot(k, chance, color="0.5", linestyle=":", label="chance")
@@ -95,14 +114,42 @@ def recall_curves(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None)
     return ax
 
 
-def _line(query: str, to: str) -> dict[str, Any]:
-    """Colour by what is searched with, stroke by what is searched in."""
-    strokes: dict[str, Any] = {"bas": "-", "ecg": "--", "resp": "-.", "others": (0, (1, 1))}
-    return {
-        "color": _MODALITY_COLOURS.get(query, "#cc79a7"),
-        "linestyle": strokes[to],
-        "linewidth": 2.4 if to == "others" else 1.4,
-    }
+class _Looks:
+    """How directions are drawn: coloured by what is searched with, stroked by what is searched in.
+
+    Parameters
+    ----------
+    ranked : mapping by (query, target)
+        The directions.
+    modalities : sequence of Modality
+        Titles and colours of those that a contract describes.
+    """
+
+    def __init__(
+        self, ranked: Mapping[tuple[str, str], object], modalities: Sequence[Modality]
+    ) -> None:
+        named = [m.name for m in modalities] or list(COLOURS)
+        found = [name for pair in ranked for name in pair if name != OTHERS and "+" not in name]
+        names = list(dict.fromkeys([*named, *found]))
+        self._titles = {m.name: m.title for m in modalities}
+        self._colours = {m.name: m.colour for m in modalities}
+        for at, name in enumerate(names):
+            default = COLOURS.get(name, FURTHER_COLOURS[at % len(FURTHER_COLOURS)])
+            self._colours.setdefault(name, default)
+        self._strokes = {name: _STROKES[at % len(_STROKES)] for at, name in enumerate(names)}
+
+    def title(self, name: str) -> str:
+        """Give what a modality, or several joined by ``+``, is called."""
+        return "+".join(self._titles.get(part, part) for part in name.split("+"))
+
+    def line(self, query: str, to: str) -> dict[str, Any]:
+        """Keywords of a line in matplotlib."""
+        return {
+            "label": f"{self.title(query)} → {self.title(to)}",
+            "color": self._colours.get(query, _AVERAGED_COLOUR),
+            "linestyle": self._strokes.get(to, _OTHERS_STROKE),
+            "linewidth": 2.4 if to == OTHERS else 1.4,
+        }
 
 
 def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = None) -> Axes:
@@ -114,7 +161,7 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
     grid = np.full((len(queries), len(targets)), np.nan)
     for row in rows:
         grid[queries.index(row["query"]), targets.index(row["target"])] = row[measure]
-    order = sorted(range(len(targets)), key=lambda i: (targets[i] == "others", targets[i]))
+    order = sorted(range(len(targets)), key=lambda i: (targets[i] == OTHERS, targets[i]))
     grid, targets = grid[:, order], [targets[i] for i in order]
     low, high = (None, None) if measure == "median_rank" else (0.0, 1.0)
     image = ax.imshow(grid, cmap="viridis", aspect="auto", vmin=low, vmax=high)
@@ -126,20 +173,30 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
     return ax
 
 
-def rank_histogram(ranked: dict[tuple[str, str], Ranked], ax: Axes | None = None) -> Axes:
+def rank_histogram(
+    ranked: dict[tuple[str, str], Ranked],
+    ax: Axes | None = None,
+    modalities: Sequence[Modality] = (),
+) -> Axes:
     """How the ranks of the true answers are spread, by share of the gallery, against chance.
 
     Bins are equally wide on a logarithmic scale, from the first place to the last.
+
+    Parameters
+    ----------
+    ranked, ax, modalities
+        As in :func:`recall_curves`.
     """
     ax = axes(ax)
     largest = max(int(found.sizes.max()) for found in ranked.values())
     edges = np.geomspace(100 / largest, 100, 21)
     # a rank at an edge is in the bin below it, so that the first bin holds rank 1
     inner = np.append(edges[1:-1] * (1 + 1e-9), np.inf)
+    looks = _Looks(ranked, modalities)
     for (query, to), found in ranked.items():
         bin_of = np.searchsorted(inner, 100 * found.ranks / found.sizes)
         share = np.bincount(bin_of, minlength=20) / len(bin_of)
-        ax.stairs(100 * share, edges, label=f"{query} → {to}", **_line(query, to))
+        ax.stairs(100 * share, edges, **looks.line(query, to))
     even = np.diff(np.append(0, edges[1:]))
     ax.stairs(even, edges, color="0.5", linestyle=":", label="ranks at random")
     ax.set(xscale="log", xlabel="rank of the true answer (% of the gallery)", ylabel="queries (%)")

@@ -197,22 +197,27 @@ def _probe(page: _Page, store: Reader, label: str, kind: str, seed: int, replica
 
 
 def _knn(page: _Page, store: Reader, seed: int, replicates: int) -> None:
-    for modality in ("bas", "ecg", "resp"):
-        command = ("knn", "--label", "stage", "--modality", modality, "--to", "bas")
+    first = store.manifest.modalities[0]
+    for modality in store.manifest.modalities:
+        command = ("knn", "--label", "stage", "--modality", modality, "--to", first)
         page.command(*command, "--seed", str(seed), "--replicates", str(replicates))
-        page.attempt(partial(_vote, page, store, modality, seed, replicates))
+        page.attempt(partial(_vote, page, store, modality, first, seed, replicates))
 
 
-def _vote(page: _Page, store: Reader, modality: str, seed: int, replicates: int) -> None:
-    result = knn(store, "stage", modality=modality, to="bas", seed=seed, replicates=replicates)
+def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int, replicates: int) -> None:
+    result = knn(store, "stage", modality=modality, to=to, seed=seed, replicates=replicates)
     _assessment(page, result)
 
 
 def _maps(page: _Page, store: Reader, method: str, seed: int) -> None:
+    modality = store.manifest.modalities[0]
     page.code(
-        f"sleepfm_index.evaluation.figures.embedding_map.embedding_maps(store, {method=}, {seed=})"
+        f"sleepfm_index.evaluation.figures.embedding_map.embedding_maps(store, {modality!r}, "
+        f"{method=}, {seed=})"
     )
-    page.figure(embedding_maps(store, method=method, seed=seed), "map by stage, subject and site")
+    page.figure(
+        embedding_maps(store, modality, method=method, seed=seed), "map by stage, subject and site"
+    )
 
 
 def _assessment(page: _Page, result: Assessment) -> None:
@@ -266,7 +271,8 @@ def _few_shot(page: _Page, store: Reader, seed: int) -> None:
 
 
 def _strips(page: _Page, store: Reader) -> None:
-    for modality, to in (("ecg", "bas"), ("bas", "bas")):
+    first, *more = store.manifest.modalities
+    for modality, to in ((more[0] if more else first, first), (first, first)):
         ids = store.metadata.clip_ids(f"has_{modality} AND stage IN ('N2', 'N3', 'R')")
         if not len(ids):
             page.text(f"Left out: no scored clip of sleep has {modality}.")

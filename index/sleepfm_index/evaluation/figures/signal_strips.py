@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import SLOT_UNITS, Modality
+from sleepfm.contract import Contract
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.recording import Channel
 from sleepfm.recordings.units import conversion
@@ -24,12 +24,9 @@ if TYPE_CHECKING:
 
     from sleepfm_index.results import Result
 
-_SHOWN_UNITS: Final = {**SLOT_UNITS, "ECG": "mV"}
-_EVENTS: Final = {
-    Modality.BAS: ("arousal",),
-    Modality.ECG: (),
-    Modality.RESP: ("apnea", "hypopnea", "desaturation"),
-}
+_SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
+"""Where the unit shown is not the slot's own."""
+_EVENTS: Final = {"bas": ("arousal",), "resp": ("apnea", "hypopnea", "desaturation")}
 """Events shaded in the column of each modality, by the beginning of their type."""
 _MARK: Final = "#d55e00"
 _SATURATION: Final = 6.0
@@ -65,7 +62,8 @@ def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to:
     ids = np.array([clip, *(hit["clip_id"] for hit in hits)], np.int64)
     titles = [f"query: {_about(own)}"]
     titles += [f"{hit['rank']}: {_about(hit)}, score {hit['score']:.3f}" for hit in hits]
-    compared = target_parts(target_name(Modality(modality), to))
+    known = store.manifest.modalities
+    compared = target_parts(target_name(modality, to, known), known)
     there = {"others": "the others"}.get(to, to)
     note = f"{modality} of the query against {there} of each neighbour (marked at the left edge)"
     marked = [(modality,), *[compared] * len(hits)]
@@ -76,7 +74,7 @@ def signal_strips(
     store: Reader,
     clip_ids: NDArray[np.int64],
     titles: Sequence[str],
-    modalities: Sequence[str] = tuple(Modality),
+    modalities: Sequence[str] | None = None,
     *,
     marked: Sequence[Collection[str]] = (),
     note: str = "",
@@ -93,8 +91,8 @@ def signal_strips(
         The query first.
     titles : sequence of str
         One a clip.
-    modalities : sequence of str
-        Columns, in order.
+    modalities : sequence of str, optional
+        Columns, in order; by default all of the store.
     marked : sequence of collections of str, optional
         For each clip the modalities to mark at their edge, e.g. those compared.
     note : str
@@ -113,7 +111,8 @@ def signal_strips(
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    columns = [Modality(m) for m in modalities]
+    contract = store.manifest.contract
+    columns = list(modalities or contract.modalities)
     clips = store.rows(clip_ids).to_pylist()
     strips = read_strips(store, clips, columns)
     figure = Figure(
@@ -121,17 +120,19 @@ def signal_strips(
         layout=ConstrainedLayoutEngine(hspace=0.01, wspace=0.01),
     )
     panels = figure.subplots(len(clips), len(columns), squeeze=False, sharex=True)
-    seconds = store.manifest.contract.clip_seconds
+    seconds = contract.clip_seconds
     for column, modality in enumerate(columns):
-        slots = store.manifest.contract.slots_of(modality)
+        slots = contract.slots_of(modality)
         volts = _volts_a_lane(strips, slots)
         for row, fact in enumerate(clips):
             ax = panels[row][column]
             _draw(ax, strips[row], slots, volts, seconds)
-            _shade(ax, _events(store, fact, _EVENTS[modality], seconds))
+            _shade(ax, _events(store, fact, _EVENTS.get(modality, ()), seconds))
             if row < len(marked) and modality in marked[row]:
                 ax.spines["left"].set(color=_MARK, linewidth=3)
-        panels[-1][column].set_xlabel(f"{modality}: time in the clip (s)", fontsize="small")
+        panels[-1][column].set_xlabel(
+            f"{contract.modality(modality).title}: time in the clip (s)", fontsize="small"
+        )
     for row, (fact, title) in enumerate(zip(clips, titles, strict=True)):
         colour = STAGE_COLOURS.get(str(fact["stage"]), "0.3")
         panels[row][0].set_title(
@@ -147,7 +148,7 @@ def signal_strips(
 
 
 def read_strips(
-    store: Reader, clips: Sequence[Mapping[str, Any]], modalities: Sequence[Modality]
+    store: Reader, clips: Sequence[Mapping[str, Any]], modalities: Sequence[str]
 ) -> list[dict[str, Strip]]:
     """Read the signals of some clips, by slot, each recording once.
 
@@ -170,7 +171,7 @@ def read_strips(
         for slot, labels in _slots(store, name, channels).items():
             if slot not in wanted:
                 continue
-            whole = _whole(slot, [channels[label] for label in labels])
+            whole = _whole(store.manifest.contract, slot, [channels[label] for label in labels])
             for strips, clip in zip(found, clips, strict=True):
                 if clip["recording_id"] == name:
                     first = round(clip["start_s"] * whole.rate)
@@ -199,11 +200,11 @@ def _slots(
     return found
 
 
-def _whole(slot: str, channels: Sequence[Channel]) -> Strip:
+def _whole(contract: Contract, slot: str, channels: Sequence[Channel]) -> Strip:
     values = channels[0].read()
     if len(channels) == 2:
         values -= channels[1].read()
-    wanted = _SHOWN_UNITS.get(slot, "")
+    wanted = _SHOWN_UNITS.get(slot, contract.unit_of(slot))
     scale = conversion(channels[0].unit, wanted)
     if scale is None:
         return Strip(values, channels[0].sample_rate, "")

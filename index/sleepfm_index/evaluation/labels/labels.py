@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm.stages import SCORED
+from sleepfm_index.choices import LabelKind
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
 from sleepfm_index.evaluation.labels.respiratory_scoring import (
@@ -20,7 +22,7 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import (
 )
 from sleepfm_index.reader import Reader
 
-STAGES: Final = ("W", "N1", "N2", "N3", "R")
+STAGES: Final = SCORED
 SDB_SECONDS: Final = 10.0
 """Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
 AGE_BINS: Final = ("0-18", "19-49", "50+")
@@ -108,7 +110,7 @@ def read_labels(
     QueryError
         If there is no such column, it holds no value, too many classes, or text for a number.
     """
-    if kind not in ("auto", "classes", "number"):
+    if kind not in get_args(LabelKind):
         raise QueryError(f"no kind of label {kind!r}; choose from auto, classes, number")
     if kind == "number" and label in _NAMES:
         raise QueryError(f"{label} has classes and is no number; leave --kind out")
@@ -145,7 +147,7 @@ def _stage(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Fou
 
 
 def _sdb(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
-    there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
+    there = store.clip_schema.names
     names = [n for n in BREATHING if n in there]
     if not names:
         raise QueryError("the store has no column of apnea or hypopnea seconds to label by")

@@ -17,17 +17,18 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
     resampled_means,
     resampled_medians,
 )
+from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
-    DIRECTIONS,
     Facts,
-    Gallery,
     Ranked,
+    directions,
     measures,
     rank_direction,
     sides_present,
 )
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
+from sleepfm_index.schema import OTHERS
 
 
 def compare(
@@ -52,7 +53,7 @@ def compare(
     other : Store
         What to compare with.
     where, gallery, seed, draws, among
-        Fields of :class:`~.retrieval.Gallery`; ``where`` is asked of ``store``.
+        Fields of :class:`~.gallery.Gallery`; ``where`` is asked of ``store``.
     replicates : int
         Resamples of the subjects behind the 95 % intervals of the differences.
 
@@ -71,7 +72,7 @@ def compare(
     asked = Gallery(where, gallery, seed, draws, among)
     ours, theirs = shared_clips(store, other, where)
     rows = []
-    for query, to in DIRECTIONS:
+    for query, to in _shared_directions(store, other):
         both = sides_present(store, ours, query, to) & sides_present(other, theirs, query, to)
         if both.any():
             facts = Facts.of(store, ours[both])
@@ -106,6 +107,13 @@ def shared_clips(
     if not both.num_rows:
         raise QueryError("the two stores share no clip of the same recording and offset")
     return numbers(both["ours"]), numbers(both["theirs"])
+
+
+def _shared_directions(store: Reader, other: Reader) -> list[tuple[str, str]]:
+    """Directions that mean the same in both: ``others`` only where they are the same ones."""
+    ours, theirs = store.manifest.modalities, other.manifest.modalities
+    both = directions(tuple(m for m in ours if m in theirs))
+    return [(query, to) for query, to in both if to != OTHERS or set(ours) == set(theirs)]
 
 
 def _keyed(store: Reader, ids: NDArray[np.int64], keys: list[str], name: str) -> pa.Table:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
+from sleepfm.stages import SCORED
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
 from sleepfm_index.evaluation.metrics.bootstrap import (
@@ -21,25 +22,16 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
     resampled_means,
     resampled_medians,
 )
+from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
 from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
 
-__all__ = ["DIRECTIONS", "GALLERIES", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
+__all__ = ["RECALLS", "Ranked", "Retrieval", "directions", "evaluate", "true_ranks"]
 
-GALLERIES: Final = ("all", "cross-recording", "within-recording")
 RECALLS: Final = (1, 5, 10)
-DIRECTIONS: Final = (
-    *[(str(a), str(b)) for a, b in permutations(Modality, 2)],
-    *[(str(m), OTHERS) for m in Modality],
-)
-"""Every ordered pair, then every modality to the others."""
-COMBINATIONS: Final = tuple(("+".join(m.others), str(m)) for m in Modality)
-"""Two modalities, averaged, to the third."""
-
-_SCORED: Final = ("W", "N1", "N2", "N3", "R")
 _NEAR_S: Final = 60.0
 
 
@@ -69,53 +61,10 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Retrieval(Result):
-    """The table of retrieval, and the ranks behind it by (query, target)."""
+    """The table of retrieval, the ranks behind it by (query, target), and how to draw them."""
 
     ranked: dict[tuple[str, str], Ranked] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Which clips are compared with which.
-
-    Parameters
-    ----------
-    where : str, optional
-        SQL condition over the columns of ``clips``.
-    size : int, optional
-        Draw this many clips at random; by default all.
-    seed : int
-        Seed of the first draw; the next take the seeds after it.
-    draws : int
-        How often a gallery is drawn; the queries of all draws are pooled.
-    among : {"all", "cross-recording", "within-recording"}
-        Whether a query's rivals are all clips of the gallery, those of other recordings, or those
-        of its own. Beside them stands its true answer.
-    """
-
-    where: str | None = None
-    size: int | None = None
-    seed: int = 0
-    draws: int = 1
-    among: str = "all"
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise QueryError(f"a gallery holds at least 1 clip, not {self.size}")
-        if self.draws < 1:
-            raise QueryError(f"a gallery is drawn at least once, not {self.draws} times")
-        if self.among not in GALLERIES:
-            raise QueryError(f"no gallery {self.among!r}; choose from {', '.join(GALLERIES)}")
-
-    def drawn(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Draw from the rows that have both sides; one draw where all of them fit."""
-        if self.size is None or self.size >= len(rows):
-            return [rows]
-        # One generator a direction: a draw does not depend on the directions before it.
-        return [
-            rows[np.sort(np.random.default_rng(s).choice(len(rows), self.size, replace=False))]
-            for s in range(self.seed, self.seed + self.draws)
-        ]
+    modalities: tuple[Modality, ...] = ()
 
 
 def evaluate(
@@ -144,7 +93,8 @@ def evaluate(
     by : str, optional
         A column of ``clips``: its values' queries get rows of their own, the gallery stays whole.
     combinations : bool
-        Add the mean of two modalities as a query for the third.
+        Add the mean of all modalities but one as a query for that one: of three, two for the
+        third. Where a store has them all but for one that no clip has, none is added.
     replicates : int
         Resamples of the subjects behind the 95 % intervals; 0 leaves the intervals out.
 
@@ -167,14 +117,42 @@ def evaluate(
     facts = Facts.of(store, clip_ids, by)
     ranked, rows = {}, []
     passes = Passes(store, facts)
-    for query, to in (*DIRECTIONS, *(COMBINATIONS if combinations else ())):
+    for query, to in directions(store.manifest.modalities, combinations=combinations):
         found = rank_direction(store, facts, query, to, asked, passes)
         if found is not None:
             ranked[query, to] = found
             rows += _rows(query, to, found, facts, seed, replicates)
     if not rows:
         raise QueryError("no clip has two modalities, so there is nothing to evaluate")
-    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, replicates), ranked)
+    contract = store.manifest.contract
+    drawn = tuple(map(contract.modality, contract.modalities))
+    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, replicates), ranked, drawn)
+
+
+def directions(
+    modalities: tuple[str, ...], *, combinations: bool = False
+) -> tuple[tuple[str, str], ...]:
+    """Every ordered pair, then every modality to the others, where those are several.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        Those of the store.
+    combinations : bool
+        Then the others of every modality, averaged, to it.
+
+    Returns
+    -------
+    tuple of (query, target)
+        Averaged modalities are joined by ``+``.
+    """
+    pairs = permutations(modalities, 2)
+    if len(modalities) < 3:
+        return tuple(pairs)
+    found = [*pairs, *((m, OTHERS) for m in modalities)]
+    if combinations:
+        found += [("+".join(o for o in modalities if o != m), m) for m in modalities]
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -195,7 +173,7 @@ class Facts:
         names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
         table = clip_columns(store, clip_ids, names)
         stage, stages = codes(table["stage"])
-        scored = np.array([s in _SCORED for s in stages] + [False])
+        scored = np.array([s in SCORED for s in stages] + [False])
         group, groups = codes(table[by]) if by else (np.zeros(len(clip_ids), np.int64), [])
         return cls(
             clip_ids,
@@ -269,10 +247,11 @@ class Passes:
         if "+" in query:
             return None
         ids = self._facts.clip_ids[at]
-        everything = all(has(self._store, ids, str(m)).all() for m in Modality)
+        known = self._store.manifest.modalities
+        everything = all(has(self._store, ids, m).all() for m in known)
         if not everything and to == OTHERS:
             return None
-        names = [str(m) for m in Modality if everything or str(m) in (query, to)]
+        names = [m for m in known if everything or m in (query, to)]
         key = hashlib.sha256(at.tobytes()).digest(), "+".join(names)
         if key not in self._known:
             vectors = {name: self._store.vectors.of(ids, name)[0] for name in names}
@@ -284,7 +263,8 @@ def sides_present(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> NDArray[np.bool_]:
     """Which clips have the query's modalities, all of them, and the target."""
-    names = [*query.split("+"), target_name(Modality(query), to) if to == OTHERS else to]
+    known = store.manifest.modalities
+    names = [*query.split("+"), target_name(query, to, known) if to == OTHERS else to]
     present = [has(store, clip_ids, name) for name in names]
     return np.asarray(np.logical_and.reduce(present), bool)
 
@@ -293,13 +273,14 @@ def sides(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors of the query and of the target, float32 [n, 512] each."""
+    known = store.manifest.modalities
     if "+" in query:
-        # the two modalities other than the target are what the target calls its others
-        queries, _ = store.vectors.of(clip_ids, target_name(Modality(to), OTHERS))
+        # the modalities other than the target are what the target calls its others
+        queries, _ = store.vectors.of(clip_ids, target_name(to, OTHERS, known))
         targets, _ = store.vectors.of(clip_ids, to)
     else:
         queries, _ = store.vectors.of(clip_ids, query)
-        targets, _ = store.vectors.of(clip_ids, target_name(Modality(query), to))
+        targets, _ = store.vectors.of(clip_ids, target_name(query, to, known))
     return queries, targets
 
 

@@ -10,7 +10,6 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.query.answer_table import answer_note, answer_table
 from sleepfm_index.query.clip_time import clip_position
@@ -123,13 +122,14 @@ class Served:
         Milvus chooses the candidates; their scores are computed again in float64 from the vectors
         that it holds, and equal scores are in order of clip id.
         """
-        (searched, *more) = check_question(question)
+        modalities = self.about.contract.modalities
+        (searched, *more) = check_question(question, modalities)
         if more or question.spread is not None:
             raise QueryError(
                 "several modalities at once and spread are answered by the store itself: --engine "
                 "local"
             )
-        target = target_name(searched, question.to)
+        target = target_name(searched, question.to, modalities)
         if target not in self.about.targets:
             raise QueryError(
                 f"the collection has no vectors of {target}; publish it with --targets"
@@ -144,16 +144,16 @@ class Served:
 
     # The query's own vector
 
-    def _origin(self, asked: Question, modality: Modality) -> Origin:
+    def _origin(self, asked: Question, modality: str) -> Origin:
         if asked.file is not None:
             return self._encoded(asked, modality)
         clip = asked.clip if asked.clip is not None else self._clip_at(asked)
-        if str(modality) not in self.about.targets:
+        if modality not in self.about.targets:
             raise QueryError(f"the collection has no vectors of {modality} to search with")
-        found = self._entities(f"{KEY} == {clip}", "recording_id", "subject_id", str(modality))
+        found = self._entities(f"{KEY} == {clip}", "recording_id", "subject_id", modality)
         if not found:
             raise QueryError(f"no clip {clip} in this collection")
-        vector = np.asarray(found[0][str(modality)], np.float32)
+        vector = np.asarray(found[0][modality], np.float32)
         recording = found[0]["recording_id"]
         if not vector.any():
             raise QueryError(f"clip {clip} ({recording}) has no {modality} signal to search with")
@@ -173,7 +173,7 @@ class Served:
         seconds = self.about.contract.clip_seconds
         return int(clips[clip_position(asked.at, starts, clock, seconds)][KEY])
 
-    def _encoded(self, asked: Question, modality: Modality) -> Origin:
+    def _encoded(self, asked: Question, modality: str) -> Origin:
         assert asked.file is not None and asked.at is not None
         about = self.about
         (vector,) = encode_clips(
@@ -187,7 +187,7 @@ class Served:
     # The clips that may be found
 
     def _filter(self, asked: Question, target: str, origin: Origin) -> str:
-        conditions = [presence(target)]
+        conditions = [presence(target, self.about.contract.modalities)]
         if asked.exclude != "none":
             own = getattr(origin, f"{asked.exclude}_id")
             conditions.append(f"{asked.exclude}_id != {_quoted(own)}")

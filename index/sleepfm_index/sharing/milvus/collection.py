@@ -17,7 +17,7 @@ import pyarrow as pa
 from sleepfm.contract import Contract
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import StoreError
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.schema import targets
 from sleepfm_index.sharing.milvus.entities import KEY, PARTITION, Column
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 
@@ -77,12 +77,16 @@ class About:
         plain = json.loads(text)
         if plain["format"] != _FORMAT:
             raise ValueError(f"of format {plain['format']}")
+        contract = Contract.from_json(plain["contract"])
+        known = targets(contract.modalities)
         return cls(
             store=str(plain["store"]),
             weights=WeightsIdentity(**plain["weights"]),
-            contract=Contract.from_json(plain["contract"]),
-            columns=tuple(Column(n, pa.type_for_alias(kind)) for n, kind in plain["columns"]),
-            targets=tuple(t for t in TARGETS if t in plain["targets"]),
+            contract=contract,
+            columns=tuple(
+                Column(n, pa.type_for_alias(kind), known) for n, kind in plain["columns"]
+            ),
+            targets=tuple(t for t in known if t in plain["targets"]),
         )
 
 

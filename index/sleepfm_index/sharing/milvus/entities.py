@@ -6,14 +6,14 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.schema import TARGETS, target_parts
+from sleepfm_index.schema import target_parts
 
 KEY: Final = "clip_id"
 PARTITION: Final = "site"
@@ -40,15 +40,18 @@ class Column:
         The column's name in the store.
     type : pyarrow.DataType
         Its type there.
+    vectors : tuple of str
+        Names of the collection's vector fields, which no scalar field can have.
     """
 
     name: str
     type: pa.DataType
+    vectors: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def field(self) -> str:
         """Name of the field: the column's own, or a hash of it where Milvus would refuse that."""
-        if _PLAIN.fullmatch(self.name) and self.name not in TARGETS:
+        if _PLAIN.fullmatch(self.name) and self.name not in self.vectors:
             return self.name
         return "column_" + hashlib.sha256(self.name.encode()).hexdigest()[:12]
 
@@ -83,9 +86,17 @@ class Column:
         return pa.array(values, pa.string()).cast(self.type)
 
 
-def columns_of(schema: pa.Schema) -> tuple[Column, ...]:
-    """Columns of ``clips`` in their order."""
-    return tuple(Column(f.name, f.type) for f in schema)
+def columns_of(schema: pa.Schema, targets: tuple[str, ...]) -> tuple[Column, ...]:
+    """Columns of ``clips`` in their order.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of ``clips``.
+    targets : tuple of str
+        All targets of the store, whether they are published or not.
+    """
+    return tuple(Column(f.name, f.type, targets) for f in schema)
 
 
 def entities(
@@ -100,9 +111,16 @@ def entities(
     return [{name: values[row] for name, values in fields.items()} for row in range(len(clips))]
 
 
-def presence(target: str) -> str:
-    """Milvus expression that holds for the clips that have a target."""
-    return "(" + " or ".join(f"has_{m} == true" for m in target_parts(target)) + ")"
+def presence(target: str, modalities: tuple[str, ...]) -> str:
+    """Milvus expression that holds for the clips that have a target.
+
+    Parameters
+    ----------
+    target : str
+    modalities : tuple of str
+        Those of the store.
+    """
+    return "(" + " or ".join(f"has_{m} == true" for m in target_parts(target, modalities)) + ")"
 
 
 def rows(entities: list[dict[str, Any]], columns: tuple[Column, ...]) -> pa.Table:

@@ -65,7 +65,9 @@ def publish(
 
 
 def _prepared(store: Reader, served: Collection, targets: tuple[str, ...]) -> About:
-    wanted = About.of(store.manifest, columns_of(clips_schema(store)), targets)
+    wanted = About.of(
+        store.manifest, columns_of(clips_schema(store), store.manifest.targets), targets
+    )
     there = served.about()
     if there is None:
         if not len(store):
@@ -119,7 +121,7 @@ def _send(
     sent = 0
     if not len(missing):
         return
-    known = columns_of(clips_schema(store))
+    known = columns_of(clips_schema(store), store.manifest.targets)
     columns = tuple(c for c in about.columns if c in known)
     for block in clip_blocks(store, clip_ids=missing):
         for at in range(0, len(block.clips), BATCH):
@@ -168,7 +170,7 @@ def _recall(store: Reader, served: Collection, target: str) -> float | None:
             served.name,
             data=list(queries),
             anns_field=target,
-            filter=presence(target),
+            filter=presence(target, store.manifest.modalities),
             limit=_K,
             search_params={"metric_type": "IP"},
         )

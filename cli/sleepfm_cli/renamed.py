@@ -1,0 +1,37 @@
+"""Options under their earlier names: understood in this release, shown by no ``--help``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sleepfm_cli.render import say
+
+RENAMED: Final[dict[str, dict[str, str]]] = {}
+"""Per verb: earlier name -> name."""
+
+
+def present_names(words: list[str]) -> list[str]:
+    """Replace the earlier names of options by their names, and tell the user of each.
+
+    Parameters
+    ----------
+    words : list of str
+        The command line, without the name of the command.
+
+    Returns
+    -------
+    list of str
+        The command line that the verbs understand.
+    """
+    verb = next((word for word in words if word in RENAMED), None)
+    if verb is None:
+        return words
+    return [_present(word, RENAMED[verb]) for word in words]
+
+
+def _present(word: str, renamed: dict[str, str]) -> str:
+    name, equals, value = word.partition("=")
+    if name not in renamed:
+        return word
+    say(f"{name} is called {renamed[name]}; the earlier name goes with the next release")
+    return f"{renamed[name]}{equals}{value}"

@@ -1,0 +1,23 @@
+"""Words that one chooses from, where a name of several is asked for.
+
+They stand here so that a command line can offer them without loading what they choose.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+BackendName = Literal["auto", "torch", "openvino"]
+"""What runs the encoders; ``auto`` is the fastest that is right."""
+
+Coding = Literal["yasa", "profusion", "rk", "ucddb"]
+"""What integer sleep stages mean."""
+
+Objective = Literal["pairwise", "leave-one-out"]
+"""What pretraining contrasts with what."""
+
+Precision = Literal["auto", "float32", "bfloat16"]
+"""In which numbers networks are trained."""
+
+RecipeName = Literal["authors", "short"]
+"""Settings of training to start from."""
