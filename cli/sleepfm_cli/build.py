@@ -54,6 +54,9 @@ def build(
         ),
     ] = False,
     allow_identifying: AllowIdentifyingOption = False,
+    readmit: Annotated[
+        bool, typer.Option("--readmit", help="Take recordings and subjects that were deleted.")
+    ] = False,
     coding: CodingOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     backend: Annotated[
@@ -96,6 +99,7 @@ def build(
         channels=channels,
         strict=strict,
         allow_identifying=allow_identifying,
+        readmit=readmit,
         coding=coding,
         device=device,
         backend=backend,

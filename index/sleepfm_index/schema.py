@@ -122,9 +122,11 @@ RECORDING_COLUMNS: Final = pa.schema(
         ("slots", pa.map_(pa.string(), pa.string())),
         ("unmatched", pa.list_(pa.string())),
         ("warnings", pa.list_(pa.string())),
+        ("signals", pa.string()),
     ]
 )
-"""How each recording was read. ``slots``: slot name to ``"tier: channel"``."""
+"""How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``signals``: a hash of
+the samples alone."""
 
 VECTOR: Final = pa.list_(pa.float16(), EMBEDDING_DIM)
 """One row of a vector file: a unit vector; all zero where the clip lacks the modality."""

@@ -23,6 +23,7 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.storage import private, row_cache
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, read_table, rewrite_tables
+from sleepfm_index.storage.withdrawals import subject_mark
 from sleepfm_index.storage.writer import Writer
 
 
@@ -104,6 +105,7 @@ def annotate(
     source = Path(table).name if isinstance(table, (str, Path)) else "the table"
     with Writer(path) as writer:
         facts, matching = _matched(path, facts)
+        _refuse_withdrawn(writer.manifest, facts)
         said = _complaints(facts, matching, source)
         if strict and said:
             raise StoreError(f"{said[0]}; nothing was changed")
@@ -160,6 +162,17 @@ def _matched(store: Path, facts: Facts) -> tuple[Facts, Matching]:
     found = _taken(facts, met)
     keys = pa.array([own[name] for name in found.keys.to_pylist()], pa.string())
     return replace(found, keys=keys), match_ids(listed, shown.values())
+
+
+def _refuse_withdrawn(manifest: Manifest, facts: Facts) -> None:
+    if "subject_id" not in facts.columns or not manifest.withdrawals:
+        return
+    for subject in facts.columns["subject_id"].to_pylist():
+        if subject is not None and subject_mark(manifest.uuid, subject) in manifest.withdrawals:
+            raise StoreError(
+                f"the subject {subject} was deleted from this store; delete the recordings of "
+                "that subject instead of naming them so"
+            )
 
 
 def _taken(facts: Facts, keep: pa.Array) -> Facts:

@@ -26,6 +26,7 @@ from sleepfm_index.building.annotate import differing
 from sleepfm_index.building.facts import facts_of_subjects
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.building.recording_task import (
+    READMIT,
     Clock,
     Job,
     Outcome,
@@ -39,7 +40,7 @@ from sleepfm_index.building.recording_task import (
 )
 from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
 from sleepfm_index.choices import BuildEngine, Ids
-from sleepfm_index.errors import StoreError
+from sleepfm_index.errors import StoreError, UncompactedError
 from sleepfm_index.indexing.maintenance import Asked
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
@@ -47,10 +48,12 @@ from sleepfm_index.runtime.dask import Cluster
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import WeightsIdentity
+from sleepfm_index.storage.withdrawals import signals_mark, subject_mark
 from sleepfm_index.storage.writer import Writer
 
 __all__ = ["BuildReport", "Outcome", "Status", "build"]
 
+_WITHDRAWN = f"its subject was deleted from this store; {READMIT}"
 _NIGHT_BYTES = 3 << 29
 """Memory of a worker: 1.5 GB hold the clips of 10 h, the channels in hand, and the encoders."""
 _WORTH_BYTES = 1 << 28
@@ -97,6 +100,7 @@ def build(
     channels: str | Path | None = None,
     strict: bool = False,
     allow_identifying: bool = False,
+    readmit: bool = False,
     coding: Coding | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -136,6 +140,8 @@ def build(
         table of subjects of which a row names no recording, or that lacks one.
     allow_identifying : bool
         Take columns of subjects.csv that look as if they told who somebody is.
+    readmit : bool
+        Take recordings and subjects again that were deleted from this store.
     coding : {"yasa", "profusion", "rk", "ucddb"}, optional
         What integer stages mean; without it they are not taken.
     device : str
@@ -202,13 +208,19 @@ def build(
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
         jobs = [Job(file, _name(writer.path, file.stem, ids)) for file in found.recordings]
+        gone = {*writer.manifest.withdrawn, *writer.manifest.withdrawals}
+        marks = {j: _subject_mark(writer.manifest.uuid, cohort, j.file.stem) for j in jobs}
+        if not readmit:
+            refused = [j for j in jobs if marks[j] in gone]
+            jobs = [j for j in jobs if marks[j] not in gone]
+            outcomes += [Outcome(j.file.path, "left out", _WITHDRAWN) for j in refused]
         plan = Plan(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
             cohort.named({job.file.stem: job.recording_id for job in jobs}),
             present=writer.manifest.sources,
-            withdrawn=frozenset(writer.manifest.withdrawn),
+            withdrawn=frozenset() if readmit else frozenset(gone),
             taken=frozenset(_recording_ids(writer.path)),
             tell_names=ids == "stem",
         )
@@ -223,7 +235,8 @@ def build(
         with closing(work) as worked:
             for done, (job, rows) in enumerate(zip(jobs, worked, strict=True), start=1):
                 with _uninterrupted():
-                    outcomes.append(_commit(writer, job, rows, taken))
+                    readmitted = (marks[job],) if readmit else None
+                    outcomes.append(_commit(writer, job, rows, taken, readmitted))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
         update_indexes(writer, Asked(watch=tell))
@@ -266,22 +279,38 @@ def _worked(
             yield Rows(Outcome(job.file.path, "failed", rows.why)) if died else rows
 
 
-def _commit(writer: Writer, job: Job, rows: Rows, taken: set[str]) -> Outcome:
-    """Commit what a job gave, unless another of this build has the same content or name."""
+def _commit(
+    writer: Writer, job: Job, rows: Rows, taken: set[str], readmit: tuple[str, ...] | None = None
+) -> Outcome:
+    """Commit what a job gave, unless another of this build has the same content or name.
+
+    With the mark of its subject to readmit, it is taken although it was withdrawn.
+    """
     if rows.data is None:
         return rows.outcome
     held = writer.manifest
-    refused = refusal(
-        job.file.path, rows.key, job.recording_id, held.sources, held.withdrawn, taken
-    )
+    withdrawn = () if readmit is not None else held.withdrawn
+    refused = refusal(job.file.path, rows.key, job.recording_id, held.sources, withdrawn, taken)
     if refused is not None:
         return refused
     clock = Clock()
-    with clock("commit"):
-        private.remember_file(writer.path, job.recording_id, job.file.path)
-        writer.append(rows.data)
+    try:
+        with clock("commit"):
+            private.remember_file(writer.path, job.recording_id, job.file.path)
+            if readmit is not None:
+                signals = str(rows.data.recordings["signals"][0].as_py())
+                marks = (*readmit, signals_mark(signals))
+                writer.append(rows.data, held.readmitted(rows.key, marks))
+            else:
+                writer.append(rows.data)
+    except UncompactedError as error:
+        return Outcome(job.file.path, "failed", str(error))
     taken.add(job.recording_id)
     return replace(rows.outcome, seconds=rows.outcome.seconds | clock.seconds)
+
+
+def _subject_mark(store: str, cohort: Subjects, stem: str) -> str:
+    return subject_mark(store, cohort.of(stem).subject_id)
 
 
 def _recording_ids(store: Path) -> list[str]:

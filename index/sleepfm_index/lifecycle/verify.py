@@ -28,6 +28,7 @@ from sleepfm_index.storage.manifest import (
     IndexEntry,
     Manifest,
     SegmentEntry,
+    deleted_within,
     read_manifest,
 )
 from sleepfm_index.storage.segments import (
@@ -285,7 +286,9 @@ def _repair(writer: Writer, found: Verification) -> Verification:
         if f"{paths.INDEXES}/{i.file}" not in wrong and not damaged & set(i.segments)
     )
     kept = tuple(s for s in before.segments if s.id not in damaged)
-    after = replace(before, segments=kept, indexes=indexes, deleted=_still_deleted(before, kept))
+    after = replace(
+        before, segments=kept, indexes=indexes, deleted=deleted_within(before.deleted, kept)
+    )
     if after != before:
         writer.commit(after)
     done = tuple(replace(f, repaired=_put_away(store, f)) for f in found.findings)
@@ -295,17 +298,6 @@ def _repair(writer: Writer, found: Verification) -> Verification:
             replace(writer.manifest, indexes=maintenance.indexes(writer.path, after, wanted))
         )
     return replace(found, clips=writer.manifest.rows, findings=done)
-
-
-def _still_deleted(
-    manifest: Manifest, kept: tuple[SegmentEntry, ...]
-) -> tuple[tuple[int, int], ...]:
-    # A range may reach over several segments; what lay in a damaged one is no longer there.
-    cut = (
-        (max(a, s.first_clip_id), min(b, s.last_clip_id))
-        for (a, b), s in itertools.product(manifest.deleted, kept)
-    )
-    return tuple(sorted((a, b) for a, b in cut if a <= b))
 
 
 def _put_away(store: Path, finding: Finding) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
-from sleepfm_index.errors import FormatError
+from sleepfm_index.errors import FormatError, UncompactedError
 from sleepfm_index.schema import targets
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import FileEntry, publish_file
@@ -23,7 +24,8 @@ from sleepfm_index.storage.files import FileEntry, publish_file
 FORMAT: Final = "sleepfm-index store"
 FORMAT_VERSION: Final = 1
 INVERTED_LISTS: Final = "inverted-lists"
-FEATURES: Final = frozenset({INVERTED_LISTS})
+WITHDRAWALS: Final = "withdrawals"
+FEATURES: Final = frozenset({INVERTED_LISTS, WITHDRAWALS})
 """Feature flags this version understands; a store with any other is refused."""
 
 _LARGEST: Final = 1 << 28
@@ -137,6 +139,7 @@ class Manifest:
     indexes: tuple[IndexEntry, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
+    withdrawals: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -162,7 +165,10 @@ class Manifest:
     @property
     def features(self) -> tuple[str, ...]:
         """What a program must know to read the store, beyond the format's version."""
-        return (INVERTED_LISTS,) if any(i.kind.startswith("IVF") for i in self.indexes) else ()
+        inverted = any(i.kind.startswith("IVF") for i in self.indexes)
+        # A program that does not know of them would bring back what was withdrawn.
+        known = ((INVERTED_LISTS, inverted), (WITHDRAWALS, bool(self.withdrawals)))
+        return tuple(name for name, used in known if used)
 
     @property
     def stored_ids(self) -> int:
@@ -182,7 +188,12 @@ class Manifest:
             next_clip_id=max(self.next_clip_id, segment.last_clip_id + 1),
         )
 
-    def without_clips(self, clip_ids: NDArray[np.int64], withdrawn: tuple[str, ...]) -> Manifest:
+    def without_clips(
+        self,
+        clip_ids: NDArray[np.int64],
+        withdrawn: tuple[str, ...],
+        marks: tuple[str, ...] = (),
+    ) -> Manifest:
         """Give the manifest with clips of the store (ascending ids) and recordings hidden."""
         ranges = sorted([*self.deleted, *as_ranges(clip_ids)])
         merged: list[tuple[int, int]] = []
@@ -191,7 +202,42 @@ class Manifest:
                 first = merged.pop()[0]
             merged.append((first, last))
         keys = dict.fromkeys([*self.withdrawn, *withdrawn])
-        return replace(self, deleted=tuple(merged), withdrawn=tuple(keys))
+        gone = tuple(dict.fromkeys([*self.withdrawals, *marks]))
+        return replace(self, deleted=tuple(merged), withdrawn=tuple(keys), withdrawals=gone)
+
+    def readmitted(self, source: str, marks: Collection[str]) -> Manifest:
+        """Give the manifest in which a recording is not withdrawn any more.
+
+        What was deleted of it leaves the manifest; its bytes stay for the snapshots that name them.
+
+        Parameters
+        ----------
+        source : str
+            Content key of the recording.
+        marks : collection of str
+            Its marks among ``withdrawals``.
+
+        Raises
+        ------
+        UncompactedError
+            If it lies in one segment with others, so that a compaction has to come first.
+        """
+        kept = tuple(s for s in self.segments if source not in s.sources)
+        for segment in self.segments:
+            first, last = segment.first_clip_id, segment.last_clip_id
+            inside = (min(b, last) - max(a, first) + 1 for a, b in self.deleted)
+            if segment not in kept and sum(n for n in inside if n > 0) < segment.rows:
+                raise UncompactedError(
+                    "the recording was withdrawn and still lies among others on the disk; run "
+                    "`sleepfm-index compact`, then build with --readmit"
+                )
+        return replace(
+            self,
+            segments=kept,
+            deleted=deleted_within(self.deleted, kept),
+            withdrawn=tuple(k for k in self.withdrawn if k[:32] != source[:32]),
+            withdrawals=tuple(m for m in self.withdrawals if m not in marks),
+        )
 
     @cached_property
     def _deleted_runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -205,6 +251,23 @@ class Manifest:
         first, last = self._deleted_runs
         at = np.searchsorted(first, clip_ids, side="right") - 1
         return np.asarray((at < 0) | (clip_ids > last[at]), dtype=bool)
+
+
+def deleted_within(
+    deleted: Iterable[tuple[int, int]], segments: Iterable[SegmentEntry]
+) -> tuple[tuple[int, int], ...]:
+    """Cut ranges of deleted clips to some segments; a range may reach over several.
+
+    Parameters
+    ----------
+    deleted : iterable of (first, last)
+    segments : iterable of SegmentEntry
+    """
+    cut = (
+        (max(a, s.first_clip_id), min(b, s.last_clip_id))
+        for (a, b), s in itertools.product(deleted, segments)
+    )
+    return tuple(sorted((a, b) for a, b in cut if a <= b))
 
 
 def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -280,6 +343,7 @@ def _to_text(manifest: Manifest) -> str:
         "next_clip_id": manifest.next_clip_id,
         "deleted": manifest.deleted,
         "withdrawn": manifest.withdrawn,
+        "withdrawals": manifest.withdrawals,
         "indexes": [asdict(index) for index in manifest.indexes],
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in plain.items()]
@@ -315,6 +379,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         indexes=indexes,
         deleted=tuple((_count(a), _count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
+        withdrawals=tuple(map(str, plain.get("withdrawals", ()))),
     )
     _check_ids(manifest)
     return manifest

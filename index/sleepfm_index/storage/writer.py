@@ -87,14 +87,21 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def append(self, data: SegmentData) -> SegmentEntry:
-        """Write one segment and commit it; when this returns, it is durable and visible."""
+    def append(self, data: SegmentData, before: Manifest | None = None) -> SegmentEntry:
+        """Write one segment and commit it; when this returns, it is durable and visible.
+
+        Parameters
+        ----------
+        data : SegmentData
+        before : Manifest, optional
+            What the segment is added to, made from the manifest that this writer holds.
+        """
         rows = data.clips.num_rows
         if self._weights is None or not rows:
             raise StoreError("name the weights of what is appended, and append at least one clip")
         ids = np.arange(rows, dtype=np.int64) + self.manifest.next_clip_id
         entry = write_segment(self.path, data, ids, self.manifest.snapshot + 1)
-        self.commit(self.manifest.with_segment(entry))
+        self.commit((before or self.manifest).with_segment(entry))
         return entry
 
     def commit(self, manifest: Manifest) -> None:
