@@ -242,7 +242,7 @@ def index(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             "kind": entry.kind,
             "index_bytes": entry.entry.bytes,
             "recall": [entry.recall.at_1, entry.recall.at_10],
-            "probing": [[p.share, p.probes, p.depth] for p in entry.probing],
+            "probing": [setting.to_json() for setting in entry.settings],
         }
     return {**known, "steps": found}
 
@@ -359,7 +359,7 @@ def recall(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         found = store.find("bas", vectors, 10)
         pairs = list(zip(exact.hits, found.hits, strict=True))
         shares = np.array([np.isin(a, b).mean() for (a, _), (b, _) in pairs])
-        return {"recall_at_10": clustered(shares, 10), "queries": len(clips), "note": found.how}
+        return {"recall_at_10": clustered(shares, 10), "queries": len(clips), "note": found.method}
 
 
 def batch(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
@@ -403,7 +403,7 @@ def filters(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             seconds = timed(work, range(len(clips)))
             exact = store.find("bas", vectors, 10, allowed, exact=True).hits
             found[f"{share:g}"] = {
-                "how": work(0).how,
+                "how": work(0).method,
                 "fewest": min(map(len, hits)),
                 "recall_at_10": float(
                     np.mean([np.isin(a, b).mean() for (a, _), b in zip(exact, hits, strict=True)])

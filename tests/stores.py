@@ -16,11 +16,11 @@ from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import Event, Scoring
 from sleepfm_index.building.subjects import Subject, Subjects
 from sleepfm_index.building.tables import segment_rows
-from sleepfm_index.indexing.ivf_builder import train, write
 from sleepfm_index.schema import SUBJECT_COLUMNS, targets
 from sleepfm_index.schema import target_parts as parts_of
-from sleepfm_index.search.index_format import Kind
-from sleepfm_index.storage.manifest import Probing, Recall, WeightsIdentity
+from sleepfm_index.search.ivf_builder import train, write
+from sleepfm_index.search.ivf_format import Layout
+from sleepfm_index.storage.manifest import Recall, SearchSetting, WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
@@ -100,11 +100,13 @@ def index_all(writer: Writer) -> None:
         _, sample = vectors.draw(target, 1 << 20, 0)
         if not len(sample):
             continue
-        structure = train(Kind(2, "SQ4"), sample, sample)
+        structure = train(Layout(2, "SQ4"), sample, sample)
         blocks = (b for name in names for b in vectors.blocks(name, target))
         entry = write(writer.path, target, names, structure, blocks)
         recall = Recall(0.99, (1.0, 1.0, 1.0), (1.0, 1.0, 1.0), 1, entry.rows)
-        made.append(replace(entry, probing=(Probing(0.0, 2, 400),), recall=recall))
+        made.append(
+            replace(entry, settings=(SearchSetting(0.0, 400, {"probes": 2}),), recall=recall)
+        )
     writer.commit(replace(writer.manifest, indexes=tuple(made)))
 
 

@@ -218,7 +218,7 @@ def test_a_full_disk_leaves_the_old_and_nothing_beside_it(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sleepfm_index.indexing.ivf_builder.publish_file", full)
+    monkeypatch.setattr("sleepfm_index.search.ivf_builder.publish_file", full)
     with pytest.raises(OSError, match="No space left"):
         compact(path)
     assert read_manifest(path) == before

@@ -32,6 +32,7 @@ from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.evaluation.figures import panels, plots
 from sleepfm_index.evaluation.figures.embedding_map import embedding_map
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+from sleepfm_index.evaluation.models.knn import Vote
 from sleepfm_index.evaluation.models.probe import probe
 from sleepfm_index.evaluation.retrieval.retrieval import directions
 from sleepfm_index.indexing.planner import target_rows
@@ -328,7 +329,8 @@ def test_a_store_of_four_is_queried_and_evaluated(store: sleepfm_index.Store, ni
 def test_a_store_of_four_is_read_by_probes_and_neighbours(store: sleepfm_index.Store) -> None:
     result = probe(store, "age", kind="number", folds=2, replicates=0)
     assert {r["features"] for r in result.to_pylist()} == {*FOUR, "+".join(FOUR)}
-    assert len(store.knn("age", kind="number", modality="emg", to="others", replicates=0))
+    asked = {"kind": "number", "vote": Vote(k=3), "replicates": 0}
+    assert len(store.knn("age", modality="emg", to="others", **asked))
     with pytest.raises(QueryError, match="no modality 'eog' in this store"):
         store.knn("age", modality="eog")
 

@@ -14,7 +14,7 @@ from stores import TARGETS, WEIGHTS, content, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import FormatError
-from sleepfm_index.search.index_format import CODES
+from sleepfm_index.search.ivf_format import CODES
 from sleepfm_index.storage.files import fingerprint
 from sleepfm_index.storage.manifest import read_manifest, write_manifest
 from sleepfm_index.storage.segments import SegmentData

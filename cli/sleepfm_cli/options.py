@@ -36,7 +36,9 @@ WhereOption = Annotated[
 
 IndexOption = Annotated[
     str | None,
-    typer.Option("--index", help="A kind of index for every target: exact, IVF4096,TC96x4fs ..."),
+    typer.Option(
+        "--index", help="A kind of index for every target: exact, IVF4096,TC96x4fs, HNSW32 ..."
+    ),
 ]
 UriOption = Annotated[
     str,

@@ -50,7 +50,7 @@ def plan(
 
 def show_plans(plans: list[Plan]) -> None:
     """Print a plan, and what all of it takes."""
-    columns = ("target", "clips", "search", "minutes", "disk GB", "memory GB", "ms a query")
+    columns = ("target", "clips", "search", "minutes", "disk GB", "memory GB", "ms per query")
     show_table(
         [
             (

@@ -34,11 +34,11 @@ def reindex(
     ] = 2,
     shards: Annotated[
         int | None,
-        typer.Option(min=1, help="Parts in which an index is coded; for dask two a worker."),
+        typer.Option(min=1, help="Parts in which an index is coded; for dask two per worker."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Bring the indexes up to date with the clips, and measure what they find.
+    """Bring the indexes up to date with the clips, and measure their recall.
 
     Small stores are searched exactly and have none. The plan is printed before the work begins.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sleepfm_index.reader import Reader
+from sleepfm_index.search import kinds
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 from sleepfm_index.storage.quoting import quote_name
 
@@ -47,7 +48,12 @@ class Info:
 
 
 def describe(store: Reader) -> Info:
-    """Count what a store holds; only metadata is read."""
+    """Count what a store holds; only metadata is read.
+
+    Parameters
+    ----------
+    store : Reader
+    """
     manifest = store.manifest
     has = ", ".join(f"count(*) FILTER (has_{m}) AS {quote_name(m)}" for m in manifest.modalities)
     counts = store.sql(
@@ -66,13 +72,13 @@ def describe(store: Reader) -> Info:
         contract_sha256=manifest.contract.sha256,
         snapshot=manifest.snapshot,
         segments=len(manifest.segments),
-        bytes=sum(files) + sum(i.entry.bytes for i in manifest.indexes),
+        bytes=sum(files) + sum(c.entry.bytes for c in manifest.caches),
         indexes={target: _index(manifest, target) for target in manifest.targets},
     )
 
 
 def _index(manifest: Manifest, target: str) -> str:
-    entry = next((i for i in manifest.indexes if i.target == target and i.probing), None)
+    entry = next((i for i in manifest.indexes if i.target == target and i.settings), None)
     if entry is None:
         return "exact search"
     text = f"{entry.kind}, {entry.rows:,} clips"
@@ -80,8 +86,11 @@ def _index(manifest: Manifest, target: str) -> str:
         return f"{text}, recall not measured"
     found = entry.recall
     at_1, at_10 = (f"{x:.3f} [{low:.3f}, {high:.3f}]" for x, low, high in (found.at_1, found.at_10))
-    nearest = entry.probing[0]
+    first, kind = entry.settings[0], kinds.find(entry.kind)
+    searched = (
+        "" if kind is None else f"; {kind.describe(first.parameters)}, {first.depth} compared"
+    )
     return (
         f"{text}, recall@1 {at_1}, recall@10 {at_10} by {found.queries} queries of other "
-        f"modalities ({found.asked:g} asked; {nearest.probes} lists, {nearest.depth} compared)"
+        f"modalities ({found.asked:g} asked{searched})"
     )

@@ -8,7 +8,6 @@ from typing import Final
 import pyarrow as pa
 
 from sleepfm.labels import EVENT_COLUMNS as MEASURED_EVENTS
-from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import QueryError
 
 OTHERS: Final = "others"
@@ -127,9 +126,6 @@ RECORDING_COLUMNS: Final = pa.schema(
 )
 """How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``signals``: a hash of
 the samples alone."""
-
-VECTOR: Final = pa.list_(pa.float16(), EMBEDDING_DIM)
-"""One row of a vector file: a unit vector; all zero where the clip lacks the modality."""
 
 
 def target_name(modality: str, to: str, modalities: tuple[str, ...]) -> str:

@@ -18,9 +18,9 @@ from sleepfm.csv_text import same_id
 from sleepfm_index.building.facts import CLIP_KEY, Facts, changes, read_facts
 from sleepfm_index.building.subjects import Matching, match_ids
 from sleepfm_index.errors import StoreError
-from sleepfm_index.indexing.maintenance import Asked, indexes
+from sleepfm_index.indexing.maintenance import IndexRequest, with_caches
 from sleepfm_index.reader import Reader
-from sleepfm_index.storage import private, row_cache
+from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, read_table, rewrite_tables
 from sleepfm_index.storage.withdrawals import subject_mark
@@ -239,16 +239,15 @@ def _with(writer: Writer, written: Mapping[str, SegmentEntry]) -> Manifest:
     """Put segments in place of those that they were written from; their clips are the same."""
     before = writer.manifest
     names = {old: new.id for old, new in written.items()}
-    kept = [i for i in before.indexes if i.kind != row_cache.KIND]
-    mapped = [i for i in before.indexes if i.kind == row_cache.KIND]
     after = replace(
         before,
         segments=tuple(written.get(s.id, s) for s in before.segments),
         indexes=tuple(
-            replace(i, segments=tuple(names.get(n, n) for n in i.segments)) for i in kept
+            replace(i, segments=tuple(names.get(n, n) for n in i.segments)) for i in before.indexes
         ),
+        row_cache=None,
     )
-    if not mapped:
+    if before.row_cache is None:
         return after
-    wanted = Asked(only_present=True, instead_of=tuple(mapped))
-    return replace(after, indexes=indexes(writer.path, after, wanted))
+    cached = with_caches(writer.path, after, IndexRequest(only_present=True, as_in=before))
+    return replace(after, row_cache=cached.row_cache)

@@ -41,7 +41,7 @@ from sleepfm_index.building.recording_task import (
 from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
 from sleepfm_index.choices import BuildEngine, Ids
 from sleepfm_index.errors import StoreError, UncompactedError
-from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.dask import Cluster
@@ -239,7 +239,7 @@ def build(
                     outcomes.append(_commit(writer, job, rows, taken, readmitted))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
-        update_indexes(writer, Asked(watch=tell))
+        update_indexes(writer, IndexRequest(watch=tell))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))

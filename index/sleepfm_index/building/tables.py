@@ -12,6 +12,7 @@ from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.subjects import Subject, Subjects
 from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
 from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.vector_format import narrow
 
 
 def segment_rows(
@@ -41,7 +42,7 @@ def segment_rows(
     subject = subjects.of(recording_id)
     stored = {}
     for modality, encoded in vectors.items():
-        stored[modality] = encoded.astype(np.float16)
+        stored[modality] = narrow(encoded)
         stored[modality][clips.filled[modality] == 0] = 0
     return SegmentData(
         key=key,

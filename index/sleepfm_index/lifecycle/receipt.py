@@ -82,7 +82,7 @@ def write_receipt(
     if erased is None:
         holding = files_of([after], deleted_only=True)
         told["files_that_still_hold_them"] = _listed(holding)
-        told["snapshots_that_still_hold_them"] = snapshots.numbers(store)
+        told["snapshots_that_still_hold_them"] = snapshots.snapshot_ids(store)
         told["to_erase"] = "sleepfm-index delete --now, or compact"
     else:
         told |= {

@@ -98,7 +98,7 @@ def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
     if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
         raise QueryError("clips are a list of clip ids, whole numbers")
     ids = np.ascontiguousarray(given, np.int64)
-    known = reader.vectors.there()
+    known = reader.vectors.known_ids()
     unknown = (ids < 0) | (ids >= len(known))
     unknown |= ~known[np.where(unknown, 0, ids)] if len(known) else True
     if unknown.any():

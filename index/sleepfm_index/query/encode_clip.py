@@ -13,6 +13,7 @@ from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.storage.manifest import WeightsIdentity
+from sleepfm_index.storage.vector_format import narrow, widen
 
 
 def encode_clips(
@@ -74,4 +75,4 @@ def encode_clips(
             raise QueryError(f"{file.name} has no {modality} signal at {at}")
     encoder = Encoder(loaded)
     vectors = (encoder.encode(m, clips.signals[m][place : place + 1])[0] for m in modalities)
-    return [vector.astype(np.float16).astype(np.float32) for vector in vectors]
+    return [widen(narrow(vector[None]))[0] for vector in vectors]

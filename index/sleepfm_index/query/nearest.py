@@ -92,7 +92,7 @@ def _find(reader: Reader, queries: NDArray[np.float32], search: Search, k: int) 
     found = reader.find(
         search.target, queries, k, search.allowed, without=search.without, exact=search.exact
     )
-    return Nearest(found.hits, found.how)
+    return Nearest(found.hits, found.method)
 
 
 def _spaced(reader: Reader, ids: NDArray[np.int64], seconds: float) -> NDArray[np.int64]:

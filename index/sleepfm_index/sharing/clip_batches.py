@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.segments import CLIPS, map_vectors, read_table
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
+from sleepfm_index.storage.vector_format import Stored
 
 if TYPE_CHECKING:
     from sleepfm_index.storage.manifest import SegmentEntry
@@ -37,7 +38,7 @@ class ClipBlock:
     """
 
     clips: pa.Table
-    vectors: dict[str, NDArray[np.float16]]
+    vectors: dict[str, Stored]
 
 
 def clips_schema(store: Reader) -> pa.Schema:
@@ -70,7 +71,7 @@ def clip_blocks(
     for segment in by_id if segments is None else segments:
         if clip_ids is not None and not _any_between(segment, clip_ids):
             continue
-        with held(store.path, store.manifest):
+        with snapshot_guard(store.path, store.manifest):
             table = _conformed(read_table(store.path, segment, CLIPS), schema)
             mapped = {m: map_vectors(store.path, segment, m) for m in store.manifest.modalities}
         wanted = _wanted(store, table, clip_ids)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sleepfm_index.choices import ExportFormat
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.reader import Reader
-from sleepfm_index.schema import VECTOR
 from sleepfm_index.sharing.clip_batches import ClipBlock, clip_blocks, clips_schema
 from sleepfm_index.sharing.deidentify import Pseudonyms, deidentified, kept
-from sleepfm_index.storage import private
+from sleepfm_index.storage import private, vector_format
 from sleepfm_index.storage.files import Sink, publish_file
+from sleepfm_index.storage.vector_format import Stored
 
 FORMATS: Final = get_args(ExportFormat)
 
@@ -95,7 +95,7 @@ class _Rows:
         self._modalities = store.manifest.modalities
         if hide:
             columns = kept(columns, self._modalities)
-        fields = [*columns, *(pa.field(m, VECTOR) for m in self._modalities)]
+        fields = [*columns, *(pa.field(m, vector_format.ARROW) for m in self._modalities)]
         self.schema = pa.schema(fields, metadata=_origin(store, hide))
         self.written = 0
 
@@ -119,13 +119,9 @@ class _Rows:
         )
 
 
-def _lists(vectors: NDArray[np.float16]) -> pa.Array:
+def _lists(vectors: Stored) -> pa.Array:
     """Vectors as an Arrow column; a zero row, which stands for none, becomes null."""
-    missing = ~vectors.any(axis=1)
-    values = pa.Array.from_buffers(
-        pa.float16(), vectors.size, [None, pa.py_buffer(np.ascontiguousarray(vectors))]
-    )
-    return pa.FixedSizeListArray.from_arrays(values, type=VECTOR, mask=pa.array(missing))
+    return vector_format.as_arrow(vectors, pa.array(~vector_format.present(vectors)))
 
 
 def _origin(store: Reader, hide: bool) -> dict[str, str]:
@@ -142,8 +138,8 @@ def _origin(store: Reader, hide: bool) -> dict[str, str]:
 
 
 def _write_parquet(path: Path, rows: _Rows) -> None:
-    columns = [f.name for f in rows.schema if f.type != VECTOR]
-    vectors = [f.name for f in rows.schema if f.type == VECTOR]
+    columns = [f.name for f in rows.schema if f.type != vector_format.ARROW]
+    vectors = [f.name for f in rows.schema if f.type == vector_format.ARROW]
 
     def write(sink: Sink) -> None:
         # Half floats of a unit vector hardly compress: the time is better spent elsewhere.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.storage.manifest import Manifest, as_ranges
 from sleepfm_index.storage.quoting import quote_text
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.visible_tables import VIEWS, visible_tables
 
 TIME_LIMIT_S: Final = 300.0
@@ -56,7 +56,7 @@ class Metadata:
         if threads:
             config["threads"] = threads
         self._store, self._manifest = store, manifest
-        with held(store, manifest):
+        with snapshot_guard(store, manifest):
             try:
                 self._tables = visible_tables(store, manifest)
             except (pa.ArrowException, OSError) as error:
@@ -189,7 +189,7 @@ class Metadata:
         stop.daemon = True
         stop.start()
         try:
-            with held(self._store, self._manifest):
+            with snapshot_guard(self._store, self._manifest):
                 self._show_tables(cursor)
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 yield cursor

@@ -95,6 +95,12 @@ def shared_clips(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ids of the clips that two stores share, by recording and offset, in the same order.
 
+    Parameters
+    ----------
+    store, other : Reader
+    where : str, optional
+        A condition on the clips of ``store``.
+
     Raises
     ------
     QueryError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Final
@@ -23,8 +22,8 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
     resampled_medians,
 )
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
+from sleepfm_index.evaluation.retrieval.rank_cache import RankCache
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
-from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
@@ -116,9 +115,9 @@ def evaluate(
     clip_ids = store.metadata.clip_ids(where)
     facts = Facts.of(store, clip_ids, by)
     ranked, rows = {}, []
-    passes = Passes(store, facts)
+    cache = RankCache(store, facts.clip_ids)
     for query, to in directions(store.manifest.modalities, combinations=combinations):
-        found = rank_direction(store, facts, query, to, asked, passes)
+        found = rank_direction(store, facts, query, to, asked, cache)
         if found is not None:
             ranked[query, to] = found
             rows += _rows(query, to, found, facts, seed, replicates)
@@ -169,7 +168,15 @@ class Facts:
 
     @classmethod
     def of(cls, store: Reader, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
-        """Read what is compared of some clips."""
+        """Read what is compared of some clips.
+
+        Parameters
+        ----------
+        store : Reader
+        clip_ids : ndarray of int64, shape [n]
+        by : str, optional
+            Column to group by.
+        """
         names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
         table = clip_columns(store, clip_ids, names)
         stage, stages = codes(table["stage"])
@@ -192,11 +199,18 @@ def rank_direction(
     query: str,
     to: str,
     gallery: Gallery,
-    passes: Passes | None = None,
+    cache: RankCache | None = None,
 ) -> Ranked | None:
     """Rank every query of one direction; None where no clip has both sides.
 
-    ``passes`` keeps what one direction found out about others of the same clips.
+    Parameters
+    ----------
+    store : Reader
+    facts : Facts
+    query, to : str
+    gallery : Gallery
+    cache : RankCache, optional
+        Ranks that are shared between directions of the same clips.
     """
     both = sides_present(store, facts.clip_ids, query, to)
     if not both.any():
@@ -204,7 +218,7 @@ def rank_direction(
     parts = []
     for number, at in enumerate(gallery.drawn(np.flatnonzero(both))):
         recording = facts.recording[at]
-        found = passes.of(query, to, at) if passes is not None and gallery.among == "all" else None
+        found = cache.of(query, to, at) if cache is not None and gallery.among == "all" else None
         if found is None:
             queries, targets = sides(store, facts.clip_ids[at], query, to)
             found = _ranks(queries, targets, recording, gallery.among)
@@ -230,39 +244,17 @@ def rank_direction(
     )
 
 
-class Passes:
-    """Ranks of clips in all directions at once, kept until all directions were asked for."""
-
-    def __init__(self, store: Reader, facts: Facts) -> None:
-        self._store = store
-        self._facts = facts
-        self._known: dict[
-            tuple[bytes, str], dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64]]]
-        ] = {}
-
-    def of(
-        self, query: str, to: str, at: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """Ranks and hits of one direction among some rows; None where a pass would not serve."""
-        if "+" in query:
-            return None
-        ids = self._facts.clip_ids[at]
-        known = self._store.manifest.modalities
-        everything = all(has(self._store, ids, m).all() for m in known)
-        if not everything and to == OTHERS:
-            return None
-        names = [m for m in known if everything or m in (query, to)]
-        key = hashlib.sha256(at.tobytes()).digest(), "+".join(names)
-        if key not in self._known:
-            vectors = {name: self._store.vectors.of(ids, name)[0] for name in names}
-            self._known[key] = shared_ranks(vectors)
-        return self._known[key][query, to]
-
-
 def sides_present(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> NDArray[np.bool_]:
-    """Which clips have the query's modalities, all of them, and the target."""
+    """Which clips have the query's modalities, all of them, and the target.
+
+    Parameters
+    ----------
+    store : Reader
+    clip_ids : ndarray of int64, shape [n]
+    query, to : str
+    """
     known = store.manifest.modalities
     names = [*query.split("+"), target_name(query, to, known) if to == OTHERS else to]
     present = [has(store, clip_ids, name) for name in names]
@@ -272,7 +264,14 @@ def sides_present(
 def sides(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Vectors of the query and of the target, float32 [n, 512] each."""
+    """Vectors of the query and of the target, float32 [n, 512] each.
+
+    Parameters
+    ----------
+    store : Reader
+    clip_ids : ndarray of int64, shape [n]
+    query, to : str
+    """
     known = store.manifest.modalities
     if "+" in query:
         # the modalities other than the target are what the target calls its others
@@ -326,7 +325,12 @@ def _rows(
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each."""
+    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each.
+
+    Parameters
+    ----------
+    ranks : ndarray of int64, shape [n]
+    """
     return {
         **{f"recall_at_{k}": (ranks <= k).astype(np.float64) for k in RECALLS},
         "mrr": 1.0 / ranks,

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from sleepfm_index.evaluation.retrieval.ranks import CLOSE, EQUAL
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.schema import OTHERS
-from sleepfm_index.search.exact import exact_scores
+from sleepfm_index.search.exact import CLOSE, EQUAL, exact_scores
 
 TILE: Final = 960
-"""Clips a side; no power of two, whose columns would all fall into one set of the cache."""
+"""Clips per side; no power of two, whose columns would all fall into one set of the cache."""
 _COMPARED: Final = 1 << 15
 _BYTE: Final = 255
 
@@ -43,7 +42,7 @@ def shared_ranks(
     vectors : mapping of str to ndarray of float32, shape [n, d]
         Unit vectors of each modality; row ``i`` of one is the true answer to row ``i`` of another.
     tile : int
-        Clips a side of a tile.
+        Clips per side of a tile.
     threads : int, optional
         Tiles that are worked on at a time, each by one thread.
 
