@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sleepfm.errors import SleepFMError
+from sleepfm_cli.annotate import annotate
 from sleepfm_cli.build import build
 from sleepfm_cli.compact import compact
 from sleepfm_cli.delete import delete
@@ -48,7 +49,7 @@ app = typer.Typer(
 )
 
 VERBS = (
-    *(demo, scan, build, query, sql, info, explore),
+    *(demo, scan, build, annotate, query, sql, info, explore),
     *(evaluate, probe, knn, supervise, predict, report),
     *(export, publish),
     *(delete, compact, plan, reindex, verify, snapshots, restore),

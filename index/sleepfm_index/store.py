@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm_index.building.annotate import Annotation, annotate
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment
@@ -74,19 +75,9 @@ class Store(Reader):
         QueryError
             If the question does not fit the store.
         """
+        own = None if file is None else Path(file)
         question = Question(
-            modality=modality,
-            to=to,
-            clip=clip,
-            recording=recording,
-            file=None if file is None else Path(file),
-            at=at,
-            k=k,
-            where=where,
-            exclude=exclude,
-            spread=spread,
-            exact=exact,
-            weights=weights,
+            modality, to, clip, recording, own, at, k, where, exclude, spread, exact, weights
         )
         return answer(self, question)
 
@@ -124,18 +115,32 @@ class Store(Reader):
         QueryError
             If the questions do not fit the store.
         """
-        questions = Questions(
-            modality=modality,
-            to=to,
-            clips=None if clips is None else np.ascontiguousarray(clips, np.int64),
-            recording=recording,
-            k=k,
-            where=where,
-            exclude=exclude,
-            spread=spread,
-            exact=exact,
-        )
+        ids = None if clips is None else np.asarray(clips)
+        questions = Questions(modality, to, ids, recording, k, where, exclude, spread, exact)
         return answers(self, questions)
+
+    def annotate(
+        self, table: Any, *, strict: bool = False, allow_identifying: bool = False
+    ) -> Annotation:
+        """Add facts about recordings, subjects or clips, or correct them, in one commit.
+
+        This store then reads the snapshot that has them; others opened before do not.
+
+        Parameters
+        ----------
+        table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
+            With a column ``clip_id``, ``recording_id`` or ``subject_id``, and those to set.
+        strict, allow_identifying
+            As in :func:`sleepfm_index.annotate`.
+
+        Raises
+        ------
+        StoreError
+            If the table cannot be meant, or names nothing that is in the store.
+        """
+        done = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
+        self.reopen()
+        return done
 
     def evaluate(
         self,

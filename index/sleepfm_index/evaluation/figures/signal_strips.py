@@ -76,7 +76,7 @@ def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to:
     QueryError
         As for :func:`signal_strips`.
     """
-    (own,) = store.metadata.rows(np.array([clip])).to_pylist()
+    (own,) = store.rows(np.array([clip])).to_pylist()
     hits = found.to_pylist()
     ids = np.array([clip, *(hit["clip_id"] for hit in hits)], np.int64)
     titles = [f"query: {_about(own)}"]
@@ -132,8 +132,7 @@ def signal_strips(
 
     contract = store.manifest.contract
     columns = list(modalities or contract.modalities)
-    facts = {row["clip_id"]: row for row in store.metadata.rows(clip_ids).to_pylist()}
-    clips = [facts[clip] for clip in clip_ids.tolist()]
+    clips = store.rows(clip_ids).to_pylist()
     strips = read_strips(store, clips, columns)
     figure = Figure(
         figsize=(4.4 * len(columns), 0.7 + 1.55 * len(clips)),

@@ -135,7 +135,7 @@ def write_predictions(
         If a recording's name cannot be a file's.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     whole = folder / "predictions.parquet"
     write_file(whole, lambda path: pq.write_table(result.table, path, compression="zstd"))
     written = [whole]
