@@ -19,6 +19,20 @@ _BYTES: Final = {"8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0
 _MAX_SIGNALS: Final = 4096
 
 
+class Wfdb:
+    """WFDB records."""
+
+    endings = (".hea",)
+
+    def sniff(self, head: bytes) -> bool:
+        """A header is text; its name says what it is."""
+        return False
+
+    def read(self, path: Path) -> Recording:
+        """Read a file; see :func:`read_wfdb`."""
+        return read_wfdb(path)
+
+
 def read_wfdb(path: Path) -> Recording:
     """Read a WFDB header; signals stay on disk until a channel is read.
 
