@@ -35,8 +35,9 @@ def main() -> None:
     from sleepfm_index.indexing.ivf_builder import train, write
     from sleepfm_index.runtime import threads
     from sleepfm_index.search.exact import candidates, rank
-    from sleepfm_index.search.index_format import CODES, FOLDER, PACKED, Kind
+    from sleepfm_index.search.index_format import CODES, PACKED, Kind
     from sleepfm_index.search.ivf import InvertedFile
+    from sleepfm_index.storage.paths import INDEXES
     from sleepfm_index.storage.vectors import widen
 
     threads.use(1)
@@ -64,7 +65,7 @@ def main() -> None:
     print("|---|--:|--:|--:|---|")
     centroids = None
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / FOLDER).mkdir()
+        (Path(scratch) / INDEXES).mkdir()
         for code in (c for c in CODES if c not in PACKED.values()):
             structure = train(Kind(asked.lists, code), widen(vectors[chosen]), others)
             if centroids is None:

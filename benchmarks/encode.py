@@ -23,10 +23,11 @@ from multiprocessing.connection import Connection
 import numpy as np
 from machine import machine
 
-from sleepfm.encoders.choice import cores
+from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.reference import checked_clips
-from sleepfm.encoders.weights import Weights, load_weights
+from sleepfm.encoders.weights import Weights
 from sleepfm.modality import Modality
+from sleepfm.resources import cores
 
 Run = Callable[[Modality, np.ndarray], np.ndarray]
 BATCH = 32

@@ -189,7 +189,7 @@ def standardised(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
 def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
     """Encode all clips of all nights by the bas encoder of some weights, as a store keeps them."""
     from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.weights import load_weights
+    from sleepfm.encoders.load import load_weights
 
     weights = load_weights(name)
     if Modality.BAS not in weights.tensors or weights.contract.sha256 != ROBUST.sha256:

@@ -17,6 +17,7 @@ from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import Event, Scoring
 from sleepfm_index.building.subjects import Subject, Subjects
 from sleepfm_index.building.tables import segment_rows
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import SUBJECT_COLUMNS
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
@@ -86,5 +87,5 @@ def cohort_store(
         for name in names:
             writer.append(night(name, n, noise=noise, signal=signal, unscored=unscored))
         if index:
-            writer.reindex()
+            update_indexes(writer)
     return path

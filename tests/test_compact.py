@@ -10,6 +10,7 @@ from stores import WEIGHTS, content, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import SnapshotGone
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.lifecycle.compact import compact, plan
 from sleepfm_index.schema import TARGETS
 from sleepfm_index.storage import files, private
@@ -111,7 +112,7 @@ def test_everything_deleted_leaves_an_empty_store_that_works(tmp_path: Path) -> 
     assert list((path / "segments").iterdir()) == []
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("g", 4, 52))
-        writer.reindex()
+        update_indexes(writer)
     assert sleepfm_index.verify(path).ok
 
 

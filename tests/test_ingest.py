@@ -9,7 +9,7 @@ import pytest
 from nights import write_night
 
 import sleepfm_index
-from sleepfm.encoders.weights import load_weights
+from sleepfm.encoders.load import load_weights
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.storage import private

@@ -19,6 +19,7 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import TARGETS
 from sleepfm_index.storage.writer import Writer
 
@@ -37,7 +38,7 @@ def sited_store(path: Path) -> Path:
             clips = drawn.clips.set_column(at, "site", pa.array([site] * 30, pa.string()))
             hours = pa.array([None if i % 3 == 0 else i for i in range(30)], pa.int64())
             writer.append(replace(drawn, clips=clips.append_column("Stunden im Bett", hours)))
-        writer.reindex()
+        update_indexes(writer)
     return path
 
 

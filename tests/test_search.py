@@ -16,6 +16,7 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.indexing import calibration
 from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import TARGETS, target_parts
 from sleepfm_index.search.index_format import CODES, PACKED, Kind
 from sleepfm_index.storage.files import fingerprint
@@ -278,11 +279,11 @@ def test_few_newer_clips_lie_beside_the_index_and_many_are_taken_in(
     before = read_manifest(path).indexes
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("b", 8, 50, lacking=0.0))
-        writer.reindex()
+        update_indexes(writer)
     assert read_manifest(path).indexes == before
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("c", 40, 51, lacking=0.0))
-        writer.reindex(Asked(recall=0.3))
+        update_indexes(writer, Asked(recall=0.3))
     after = read_manifest(path).indexes
     assert [i.rows for i in after] == [1048] * len(TARGETS)
     assert all(i.recall is not None and i.recall.clips == 1048 for i in after)  # measured again
@@ -350,7 +351,7 @@ def test_two_modalities_ask_together(nights: sleepfm_index.Store) -> None:
 def test_a_whole_night_gets_the_answers_of_its_clips(
     nights: sleepfm_index.Store, spread: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm_index.query.batch.TOGETHER", 16)
+    monkeypatch.setattr("sleepfm_index.query.batch.BATCH", 16)
     where = "stage <> 'N2'"
     reader = nights.query_many("ecg", to="bas", recording="b", k=4, where=where, spread=spread)
     rows = reader.read_all()

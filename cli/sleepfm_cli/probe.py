@@ -83,7 +83,7 @@ def probe(
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
-        split = {
+        split: dict[str, Any] = {
             "folds": folds,
             "train_where": train_where,
             "test_where": test_where,

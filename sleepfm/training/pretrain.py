@@ -19,18 +19,11 @@ from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
-from sleepfm.training.loop import (
-    Metrics,
-    Run,
-    Task,
-    choose_precision,
-    fit,
-    record_at_end,
-    refuse_taken,
-)
+from sleepfm.training.loop import fit, record_at_end, refuse_taken
 from sleepfm.training.metrics import gallery_metrics
 from sleepfm.training.objectives import OTHERS, Objective, contrast
 from sleepfm.training.recipe import AUTHORS, Precision, Recipe
+from sleepfm.training.task import Metrics, Run, Task, choose_precision
 
 __all__ = ["Contrastive", "Data", "Watch", "pretrain"]
 

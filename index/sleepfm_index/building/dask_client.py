@@ -10,50 +10,21 @@ recordings are done again.
 from __future__ import annotations
 
 import hashlib
-import logging
 import uuid
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from sleepfm.encoders.choice import cores
+from sleepfm.resources import cores
 from sleepfm_index.building.recording_task import Job, Outcome, Plan, Rows, Status
 from sleepfm_index.building.staging import Staging, place, unpack
-from sleepfm_index.errors import StoreError
+from sleepfm_index.runtime.dask import Cluster, SchedulerLost, connected
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 SECOND_CHANCES: Final = 1
 """How often a recording is tried again whose workers died as often as the scheduler allows."""
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """Which cluster works, and where it leaves what it made.
-
-    Parameters
-    ----------
-    scheduler : str, optional
-        Address of the site's scheduler, e.g. ``tcp://host:8786``; without one, processes of this
-        machine.
-    staging : str
-        Folder or URI that all workers reach by the same name.
-    folder : str
-        Folder in it, for one store alone.
-    workers : int
-        Processes, where they are of this machine.
-    """
-
-    scheduler: str | None
-    staging: str = ""
-    folder: str = ""
-    workers: int = 1
-
-
-class SchedulerLost(StoreError):
-    """The scheduler is gone; retry when there is another one."""
 
 
 def worked(
@@ -174,45 +145,6 @@ def _divided(plan: Plan, cluster: Cluster) -> Plan:
         return plan
     threads = max(1, (plan.running.threads or cores()) // cluster.workers)
     return replace(plan, running=replace(plan.running, threads=threads))
-
-
-@contextmanager
-def connected(cluster: Cluster) -> Iterator[Client]:
-    """Connect to a cluster, or start one on this machine that ends with the block.
-
-    Raises
-    ------
-    StoreError
-        If Dask is not installed, or no scheduler answers.
-    """
-    try:
-        import distributed
-    except ImportError as error:
-        raise StoreError("Dask is not installed: pip install 'sleepfm-index[dask]'") from error
-    # What it would say of lost workers and connections is said in the report.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    if cluster.scheduler is None:
-        import dask
-
-        with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
-            try:
-                local = distributed.LocalCluster(
-                    n_workers=cluster.workers,
-                    threads_per_worker=1,
-                    dashboard_address=None,
-                    silence_logs=logging.CRITICAL,
-                )
-            except RuntimeError as error:
-                raise StoreError(f"no Dask cluster could be started here: {error}") from error
-            with local, distributed.Client(local) as client:
-                yield client
-        return
-    try:
-        client = distributed.Client(cluster.scheduler)
-    except (OSError, ValueError) as error:
-        raise StoreError(f"no Dask scheduler answers at {cluster.scheduler}") from error
-    with client:
-        yield client
 
 
 def _sentence(client: Client, cluster: Cluster) -> str:

@@ -91,7 +91,7 @@ class Work(WorkerPlugin):  # type: ignore[misc]
         )
 
     def _fetched(self, staging: Staging) -> Weights:
-        from sleepfm.encoders.weights import load_weights
+        from sleepfm.encoders.load import load_weights
 
         if self._weights not in _weights:
             content = staging.read(weights_file(self._weights))

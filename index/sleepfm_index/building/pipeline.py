@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from sleepfm.encoders.choice import Options, choose, cores
+from sleepfm.encoders.backend import Options
+from sleepfm.encoders.choice import choose
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.scoring.vocabulary import Coding
+from sleepfm.resources import cores, free_memory
 from sleepfm_index.building import dask_client, process_pool
-from sleepfm_index.building.dask_client import Cluster
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.building.recording_task import (
     Clock,
@@ -36,12 +37,13 @@ from sleepfm_index.building.recording_task import (
 )
 from sleepfm_index.building.subjects import no_subjects, read_subjects
 from sleepfm_index.indexing.maintenance import Asked
-from sleepfm_index.runtime.resources import free_memory
+from sleepfm_index.indexing.reindex import update_indexes
+from sleepfm_index.reader import Reader
+from sleepfm_index.runtime.dask import Cluster
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.writer import Writer
-from sleepfm_index.store import Store
 
 __all__ = ["BuildReport", "Outcome", "Status", "build"]
 
@@ -154,7 +156,7 @@ def build(
     WeightsError
         If the weights cannot be loaded.
     """
-    from sleepfm.encoders.weights import load_weights
+    from sleepfm.encoders.load import load_weights
 
     threads = threads or setting()
     named = [Path(path) for path in paths]
@@ -197,7 +199,7 @@ def build(
                     outcomes.append(_commit(writer, job, rows, taken))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
-        writer.reindex(Asked(watch=tell))
+        update_indexes(writer, Asked(watch=tell))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes))
 
 
@@ -254,7 +256,7 @@ def _commit(writer: Writer, job: Job, rows: Rows, taken: set[str]) -> Outcome:
 
 
 def _recording_ids(store: Path) -> list[str]:
-    with Store(store) as opened:
+    with Reader(store) as opened:
         names: list[str] = opened.sql("SELECT recording_id FROM recordings").table[0].to_pylist()
     return names
 

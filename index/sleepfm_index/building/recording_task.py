@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sleepfm.clips import Clips
-from sleepfm.encoders.choice import Options
+from sleepfm.encoders.backend import Options
 from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.recordings import RecordingFile

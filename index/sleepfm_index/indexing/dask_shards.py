@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sleepfm_index.building.dask_client import Cluster, connected
 from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.shards import code_shard
+from sleepfm_index.runtime.dask import Cluster, connected
 from sleepfm_index.storage.manifest import IndexEntry
 
 

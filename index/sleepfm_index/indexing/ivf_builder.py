@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.search.fastscan import write_list
-from sleepfm_index.search.index_format import CODES, FOLDER, Kind, Structure, write_arrays
+from sleepfm_index.search.index_format import CODES, Kind, Structure, write_arrays
 from sleepfm_index.search.ivf import InvertedFile, empty_index, quantizer
 from sleepfm_index.search.transform_coding import learn
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, publish_file
 from sleepfm_index.storage.manifest import IndexEntry
 
@@ -97,7 +98,7 @@ def write(
         A file over the same centroids, and which of its rows, list by list, go before those.
     """
     kind = structure.kind
-    with tempfile.TemporaryFile(dir=store / FOLDER) as spool:
+    with tempfile.TemporaryFile(dir=store / paths.INDEXES) as spool:
         keys, ids = _code(structure, blocks, spool)
         spool.flush()
         width = CODES[kind.code]
@@ -125,7 +126,7 @@ def write(
 
         # A name is never used twice: an earlier snapshot may still name the file it knows.
         file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
-        entry = publish_file(store / FOLDER / file, content)
+        entry = publish_file(store / paths.INDEXES / file, content)
     return IndexEntry(target, file, str(kind), int(counts.sum()), segments, entry)
 
 

@@ -28,14 +28,13 @@ from sleepfm_index.indexing.planner import (
 from sleepfm_index.schema import TARGETS
 from sleepfm_index.search.index_format import (
     EXACT,
-    FOLDER,
     Kind,
     Structure,
     is_inverted,
     is_searchable,
 )
 from sleepfm_index.search.ivf import InvertedFile
-from sleepfm_index.storage import row_cache
+from sleepfm_index.storage import paths, row_cache
 from sleepfm_index.storage.files import remove
 from sleepfm_index.storage.manifest import IndexEntry, Manifest
 from sleepfm_index.storage.vectors import Vectors
@@ -130,7 +129,7 @@ def _clip_rows(store: Path, manifest: Manifest, asked: Asked) -> tuple[IndexEntr
         entry is None
         or asked.rebuild
         or _beside(manifest, entry) > BESIDE
-        or not (store / FOLDER / entry.file).is_file()
+        or not (store / paths.INDEXES / entry.file).is_file()
     ):
         asked.say(f"clips: writing {manifest.rows:,} rows that can be mapped")
         try:
@@ -195,7 +194,7 @@ def _index(
     if entry.probing or asked.index is not None or kind.code != CODE:
         return entry
     if entry.file not in manifest.names[1]:
-        remove(store / FOLDER / entry.file)
+        remove(store / paths.INDEXES / entry.file)
     finer = replace(wanted, kind=str(Kind(kind.lists, FINER)))
     return _index(store, manifest, finer, None, asked)
 

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.resources import free_memory
 from sleepfm_index.errors import QueryError
 from sleepfm_index.indexing.ivf_builder import ITERATIONS, LEARNED_FROM, SAMPLE
 from sleepfm_index.runtime.threads import setting
@@ -187,19 +188,6 @@ def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
             has = np.logical_or.reduce([there[m] for m in target_parts(target)])
             rows[target] += int(has.sum())
     return rows
-
-
-def free_memory() -> int:
-    """Bytes of memory that can be had without swapping; 4 GB where the system does not say."""
-    info = Path("/proc/meminfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError, AttributeError):
-        return 4 << 30
 
 
 def _lists(rows: int) -> int:

@@ -23,13 +23,13 @@ from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.search.fastscan import read_list, write_list
 from sleepfm_index.search.index_format import (
     CODES,
-    FOLDER,
     Kind,
     Structure,
     read_arrays,
     write_arrays,
 )
 from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, publish_file, remove
 from sleepfm_index.storage.manifest import IndexEntry, Manifest, read_manifest
 from sleepfm_index.storage.vectors import Vectors
@@ -80,7 +80,7 @@ def merge(store: Path, shards: list[IndexEntry], kind: Kind) -> IndexEntry:
     for one in opened:
         pointers.push_back(one.index.invlists)
     target = shards[0].target
-    aside = store / FOLDER / f".{target}-merged.{uuid.uuid4().hex[:8]}.tmp"
+    aside = store / paths.INDEXES / f".{target}-merged.{uuid.uuid4().hex[:8]}.tmp"
     try:
         lists = faiss().OnDiskInvertedLists(kind.lists, CODES[kind.code], str(aside))
         with _quiet():
@@ -95,7 +95,7 @@ def merge(store: Path, shards: list[IndexEntry], kind: Kind) -> IndexEntry:
             write_arrays(sink, structure, counts)
 
         file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
-        entry = publish_file(store / FOLDER / file, content)
+        entry = publish_file(store / paths.INDEXES / file, content)
     finally:
         remove(aside)
     names = tuple(name for shard in shards for name in shard.segments)
@@ -130,7 +130,7 @@ def write(
     coded = code(str(store.absolute()), trained, shards)
     merged = merge(store, coded, structure.kind)
     for entry in (trained, *coded):
-        remove(store / FOLDER / entry.file)
+        remove(store / paths.INDEXES / entry.file)
     return merged
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index.errors import FormatError
+from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import Asked
 from sleepfm_index.storage import private, snapshots
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
@@ -129,7 +130,9 @@ def _merged(writer: Writer, segment_clips: int) -> Manifest:
         return manifest
     if not manifest.indexes:
         return compacted  # a store without indexes stays without
-    return replace(compacted, indexes=writer.write_indexes(compacted, Asked(only_present=True)))
+    return replace(
+        compacted, indexes=maintenance.indexes(writer.path, compacted, Asked(only_present=True))
+    )
 
 
 def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:

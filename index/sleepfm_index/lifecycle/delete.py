@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sleepfm_index.errors import QueryError
+from sleepfm_index.reader import Reader
+from sleepfm_index.storage.quoting import quote_text
 from sleepfm_index.storage.writer import Writer
-from sleepfm_index.store import Store
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def delete(
     """
     condition = _condition(subject, recording, where)
     path = Path(store)
-    with Writer(path) as writer, Store(path) as opened:
+    with Writer(path) as writer, Reader(path) as opened:
         clip_ids = opened.metadata.clip_ids(condition)
         if not len(clip_ids):
             raise QueryError(f"no clip has {condition}; nothing was deleted")
@@ -63,22 +64,18 @@ def delete(
 
 def _condition(subject: str | None, recording: str | None, where: str | None) -> str:
     named = {"subject_id": subject, "recording_id": recording}
-    given = [f"{column} = {_text(name)}" for column, name in named.items() if name is not None]
+    given = [f"{column} = {quote_text(name)}" for column, name in named.items() if name is not None]
     given += [] if where is None else [where]
     if len(given) != 1:
         raise QueryError("say what to delete by one of --subject, --recording and --where")
     return given[0]
 
 
-def _sources(store: Store, recordings: tuple[str, ...]) -> tuple[str, ...]:
+def _sources(store: Reader, recordings: tuple[str, ...]) -> tuple[str, ...]:
     if not recordings:
         return ()
-    listed = ", ".join(_text(name) for name in recordings)
+    listed = ", ".join(quote_text(name) for name in recordings)
     table = store.metadata.select(
         f"SELECT DISTINCT source FROM recordings WHERE recording_id IN ({listed}) ORDER BY source"
     )
     return tuple(table["source"].to_pylist())
-
-
-def _text(name: str) -> str:
-    return "'" + name.replace("'", "''") + "'"

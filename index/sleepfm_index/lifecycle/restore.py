@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sleepfm_index.storage import snapshots
-from sleepfm_index.storage.snapshots import Snapshot, list_snapshots
+from sleepfm_index.lifecycle.snapshots import Snapshot, snapshots
+from sleepfm_index.storage.snapshots import restorable
 from sleepfm_index.storage.writer import Writer
 
 
@@ -25,5 +25,5 @@ def restore(store: str | Path, snapshot: int) -> Snapshot:
         If another process is writing.
     """
     with Writer(Path(store)) as writer:
-        writer.commit(snapshots.restorable(writer.path, snapshot, writer.manifest))
-        return list_snapshots(writer.path)[0]
+        writer.commit(restorable(writer.path, snapshot, writer.manifest))
+        return snapshots(writer.path)[0]

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from sleepfm.errors import SleepFMError
 from sleepfm.modality import Modality
 from sleepfm_index.errors import CommitConflict, FormatError
+from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import Asked
 from sleepfm_index.search import index_format
 from sleepfm_index.search.ivf import InvertedFile
-from sleepfm_index.storage import private, snapshots
+from sleepfm_index.storage import paths, snapshots
 from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.storage.manifest import (
-    FILE_NAME,
     IndexEntry,
     Manifest,
     SegmentEntry,
@@ -33,16 +33,14 @@ from sleepfm_index.storage.manifest import (
 )
 from sleepfm_index.storage.segments import (
     CLIPS,
-    FOLDER,
     TABLES,
     check_table,
     map_vectors,
     read_table,
 )
 from sleepfm_index.storage.vectors import Vectors
-from sleepfm_index.storage.writer import LOCK, Writer
+from sleepfm_index.storage.writer import Writer
 
-QUARANTINE: Final = "quarantine"
 NORM_TOLERANCE: Final = 1e-3
 """A unit vector of float16 is off by at most 2^-11 a component, so 4.9e-4 in length."""
 _BLOCK: Final = 1 << 15
@@ -170,7 +168,7 @@ class _Check:
         self.findings: list[Finding] = []
 
     def segment(self, segment: SegmentEntry) -> None:
-        where = f"{FOLDER}/{segment.id}"
+        where = f"{paths.SEGMENTS}/{segment.id}"
         with self._noting(where, "damaged"):
             for name in sorted({*TABLES, *segment.files}):
                 if name not in segment.files:
@@ -183,8 +181,8 @@ class _Check:
             self._damaged.add(segment.id)
 
     def index(self, index: IndexEntry) -> None:
-        with self._noting(f"{index_format.FOLDER}/{index.file}", "cache"):
-            self._content(index.entry.bytes, index.entry, index_format.FOLDER, index.file)
+        with self._noting(f"{paths.INDEXES}/{index.file}", "cache"):
+            self._content(index.entry.bytes, index.entry, paths.INDEXES, index.file)
             unknown = set(index.segments) - {s.id for s in self._manifest.segments}
             if unknown or self._damaged & set(index.segments):
                 raise FormatError("it covers segments that are damaged or not in the manifest")
@@ -204,20 +202,20 @@ class _Check:
         folders, files = self._manifest.names
         kept = snapshots.kept_manifests(self._store)
         known = {
-            FOLDER: folders.union(*(m.names[0] for m in kept)),
-            index_format.FOLDER: files.union(*(m.names[1] for m in kept)),
-            snapshots.FOLDER: {f"{n}.json" for n in snapshots.numbers(self._store)},
+            paths.SEGMENTS: folders.union(*(m.names[0] for m in kept)),
+            paths.INDEXES: files.union(*(m.names[1] for m in kept)),
+            paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.numbers(self._store)},
             ".": {
-                FILE_NAME,
-                LOCK,
-                FOLDER,
-                index_format.FOLDER,
-                snapshots.FOLDER,
-                private.FOLDER,
-                QUARANTINE,
+                paths.MANIFEST,
+                paths.LOCK,
+                paths.SEGMENTS,
+                paths.INDEXES,
+                paths.SNAPSHOTS,
+                paths.PRIVATE,
+                paths.QUARANTINE,
             },
         }
-        inside = {f"{FOLDER}/{s.id}": set(s.files) for s in self._manifest.segments}
+        inside = {f"{paths.SEGMENTS}/{s.id}": set(s.files) for s in self._manifest.segments}
         for folder, names in {**known, **inside}.items():
             if (self._store / folder).is_symlink():
                 continue  # noted in the folder above; what it leads to is not the store's
@@ -281,11 +279,11 @@ class _Check:
 def _repair(writer: Writer, found: Verification) -> Verification:
     store, before = writer.path, writer.manifest
     wrong = {f.where for f in found.findings if f.what != "leftover"}
-    damaged = {s.id for s in before.segments if _is_or_is_in(f"{FOLDER}/{s.id}", wrong)}
+    damaged = {s.id for s in before.segments if _is_or_is_in(f"{paths.SEGMENTS}/{s.id}", wrong)}
     indexes = tuple(
         i
         for i in before.indexes
-        if f"{index_format.FOLDER}/{i.file}" not in wrong and not damaged & set(i.segments)
+        if f"{paths.INDEXES}/{i.file}" not in wrong and not damaged & set(i.segments)
     )
     kept = tuple(s for s in before.segments if s.id not in damaged)
     after = replace(before, segments=kept, indexes=indexes, deleted=_still_deleted(before, kept))
@@ -294,7 +292,9 @@ def _repair(writer: Writer, found: Verification) -> Verification:
     done = tuple(replace(f, repaired=_put_away(store, f)) for f in found.findings)
     if after != before:
         wanted = Asked(only_present=True, instead_of=before.indexes)
-        writer.commit(replace(writer.manifest, indexes=writer.write_indexes(after, wanted)))
+        writer.commit(
+            replace(writer.manifest, indexes=maintenance.indexes(writer.path, after, wanted))
+        )
     return replace(found, clips=writer.manifest.rows, findings=done)
 
 
@@ -316,10 +316,11 @@ def _put_away(store: Path, finding: Finding) -> str:
         return "made again"
     if not source.exists() and not source.is_symlink():
         return "left out of the manifest"
-    make_folder(store / QUARANTINE)
+    make_folder(store / paths.QUARANTINE)
     name = finding.where.replace("/", "-")
-    free = (name if not n else f"{name}.{n}" for n in itertools.count())
-    place = next(store / QUARANTINE / n for n in free if not (store / QUARANTINE / n).exists())
+    folder = store / paths.QUARANTINE
+    free = (folder / (name if not n else f"{name}.{n}") for n in itertools.count())
+    place = next(path for path in free if not path.exists())
     source.rename(place)
     for folder in (place.parent, source.parent):
         sync_folder(folder)
@@ -331,4 +332,4 @@ def _is_or_is_in(folder: str, wheres: set[str]) -> bool:
 
 
 def _at(segment: SegmentEntry, name: str) -> tuple[str, str, str]:
-    return FOLDER, segment.id, name
+    return paths.SEGMENTS, segment.id, name

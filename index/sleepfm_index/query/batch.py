@@ -3,60 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
-from sleepfm_index.query.answer import (
-    check_search,
-    float64s,
-    own_runs,
-    query_vectors,
-    target_of,
-)
-from sleepfm_index.query.spacing import spread_out
-from sleepfm_index.schema import OTHERS
+from sleepfm_index.query.answer import own_runs
+from sleepfm_index.query.answer_table import answer_table
+from sleepfm_index.query.nearest import Search, nearest
+from sleepfm_index.query.origin import query_vectors
+from sleepfm_index.query.question import Questions, check_search, target_of
+from sleepfm_index.reader import Reader
 from sleepfm_index.search.exact import Hits
-from sleepfm_index.storage.metadata import int64s, numpy_of
 
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
-
-TOGETHER: Final = 1024
+BATCH: Final = 1024
 """Queries of one batch; their answers are one record batch."""
-_MORE: Final = 4
 
 
-@dataclass(frozen=True)
-class Questions:
-    """What is asked of many clips; fields as in :class:`sleepfm_index.query.answer.Question`.
+def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
+    """Answer many questions, a batch at a time.
 
     Parameters
     ----------
-    clips : ndarray of int64, optional
-        Clips of the store that ask.
-    recording : str, optional
-        All clips of this recording ask. One of the two is given. Clips without the modality are
-        passed over.
-    """
-
-    modality: str
-    to: str = OTHERS
-    clips: NDArray[np.int64] | None = None
-    recording: str | None = None
-    k: int = 10
-    where: str | None = None
-    exclude: str = "subject"
-    spread: float | None = None
-    exact: bool = False
-
-
-def answers(store: Store, asked: Questions) -> pa.RecordBatchReader:
-    """Answer many questions, a batch at a time.
+    reader : Reader
+    questions : Questions
 
     Returns
     -------
@@ -70,14 +43,21 @@ def answers(store: Store, asked: Questions) -> pa.RecordBatchReader:
     QueryError
         If the questions do not fit the store.
     """
-    modalities = check_search(asked.modality, asked.to, asked.exclude, asked.k, asked.spread)
-    asking = _asking(store, asked)
-    vectors, present = query_vectors(store, asking, modalities)
+    modalities = check_search(
+        questions.modality, questions.to, questions.exclude, questions.k, questions.spread
+    )
+    asking = _query_clips(reader, questions)
+    vectors, present = query_vectors(reader, asking, modalities)
     if not present.any():
-        raise QueryError(f"none of these clips has {asked.modality} signals to search with")
-    target = target_of(modalities, asked.to)
-    allowed = None if asked.where is None else store.metadata.clip_ids(asked.where)
-    batches = _batches(store, asked, target, asking[present], vectors[present], allowed)
+        raise QueryError(f"none of these clips has {questions.modality} signals to search with")
+    search = Search(
+        target_of(modalities, questions.to),
+        questions.k,
+        None if questions.where is None else reader.metadata.clip_ids(questions.where),
+        spread=questions.spread,
+        exact=questions.exact,
+    )
+    batches = _batches(reader, questions.exclude, search, asking[present], vectors[present])
     first = next(batches)
     schema = first.schema
 
@@ -89,103 +69,54 @@ def answers(store: Store, asked: Questions) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, stream())
 
 
-def _asking(store: Store, asked: Questions) -> NDArray[np.int64]:
-    if (asked.clips is None) == (asked.recording is None):
-        raise QueryError("say who asks by clips or by a recording, one of them")
-    if asked.clips is not None:
-        return np.ascontiguousarray(asked.clips, np.int64)
-    runs = store.runs("recording_id", str(asked.recording))
+def _query_clips(reader: Reader, questions: Questions) -> NDArray[np.int64]:
+    if (questions.clips is None) == (questions.recording is None):
+        raise QueryError("pass either clips or recording")
+    if questions.clips is not None:
+        return np.ascontiguousarray(questions.clips, np.int64)
+    runs = reader.runs("recording_id", str(questions.recording))
     if not runs:
-        raise QueryError(f"no recording {asked.recording!r} in this store")
+        raise QueryError(f"no recording {questions.recording!r} in this store")
     return np.concatenate([np.arange(first, last + 1) for first, last in runs])
 
 
 def _batches(
-    store: Store,
-    asked: Questions,
-    target: str,
+    reader: Reader,
+    exclude: str,
+    search: Search,
     asking: NDArray[np.int64],
     vectors: NDArray[np.float32],
-    allowed: NDArray[np.int64] | None,
 ) -> Iterator[pa.RecordBatch]:
-    for start in range(0, len(asking), TOGETHER):
-        some, queries = asking[start : start + TOGETHER], vectors[start : start + TOGETHER]
+    for start in range(0, len(asking), BATCH):
+        some, queries = asking[start : start + BATCH], vectors[start : start + BATCH]
         hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(some)
-        how = ""
-        for places, without in _by_own(store, asked.exclude, some):
-            search = _Search(store, asked, target, queries[places], allowed, without)
-            for at, hit in zip(places, search.hits(), strict=True):
+        method = ""
+        for places, without in _by_owner(reader, exclude, some):
+            found = nearest(reader, queries[places], replace(search, without=without))
+            for at, hit in zip(places, found.hits, strict=True):
                 hits[at] = hit
-            how = search.how
-        yield _table(store, some, hits, how)
+            method = found.method
+        yield _record_batch(reader, some, hits, method)
 
 
-def _by_own(
-    store: Store, exclude: str, clips: NDArray[np.int64]
+def _by_owner(
+    reader: Reader, exclude: str, clips: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]]:
     """Group queries that leave out the same clips: (their places, the runs left out)."""
     if exclude == "none":
         yield np.arange(len(clips)), ()
         return
-    owners = store.rows(clips)[f"{exclude}_id"].to_pylist()
+    owners = reader.rows(clips)[f"{exclude}_id"].to_pylist()
     for owner in dict.fromkeys(owners):
         places = np.array([at for at, one in enumerate(owners) if one == owner], np.int64)
-        yield places, own_runs(store, exclude, owner, owner)
+        yield places, own_runs(reader, exclude, owner, owner)
 
 
-@dataclass
-class _Search:
-    """Queries that may find the same clips."""
-
-    store: Store
-    asked: Questions
-    target: str
-    queries: NDArray[np.float32]
-    allowed: NDArray[np.int64] | None
-    without: tuple[tuple[int, int], ...]
-    how: str = ""
-
-    def hits(self) -> list[Hits]:
-        k, seconds = self.asked.k, self.asked.spread
-        waiting = np.arange(len(self.queries))
-        if seconds is None:
-            return self._find(waiting, k)
-        hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(waiting)
-        wanted = _MORE * k
-        while len(waiting):
-            more = []
-            for at, (ids, scores) in zip(waiting, self._find(waiting, wanted), strict=True):
-                rows = self.store.rows(ids)
-                kept = spread_out(
-                    rows["recording_id"].to_pylist(), numpy_of(rows["start_s"]), seconds
-                )
-                hits[at] = ids[kept[:k]], scores[kept[:k]]
-                if len(kept) < k and len(ids) == wanted:
-                    more.append(at)
-            waiting = np.array(more, np.int64)
-            wanted *= _MORE
-        return hits
-
-    def _find(self, places: NDArray[np.int64], k: int) -> list[Hits]:
-        found = self.store.find(
-            self.target,
-            self.queries[places],
-            k,
-            self.allowed,
-            without=self.without,
-            exact=self.asked.exact,
-        )
-        self.how = found.how
-        return found.hits
-
-
-def _table(store: Store, asking: NDArray[np.int64], hits: list[Hits], how: str) -> pa.RecordBatch:
-    counts = [len(ids) for ids, _ in hits]
+def _record_batch(
+    reader: Reader, asking: NDArray[np.int64], hits: list[Hits], method: str
+) -> pa.RecordBatch:
     ids = np.concatenate([ids for ids, _ in hits])
-    table = store.rows(ids)
-    ranks = np.concatenate([np.arange(1, n + 1) for n in counts])
-    table = table.add_column(0, "score", float64s(np.concatenate([s for _, s in hits])))
-    table = table.add_column(0, "rank", int64s(ranks))
-    table = table.add_column(0, "query_clip_id", int64s(np.repeat(asking, counts)))
-    table = table.replace_schema_metadata({"note": how}).combine_chunks()
+    scores = np.concatenate([scores for _, scores in hits])
+    table = answer_table(reader.rows(ids), scores, [len(ids) for ids, _ in hits], asking)
+    table = table.replace_schema_metadata({"note": method}).combine_chunks()
     return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)

@@ -7,10 +7,11 @@ among them, so each starts with it. A store opened in Python with ``threads`` se
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from typing import Any, Final
+
+from threadpoolctl import threadpool_limits
 
 from sleepfm_index.errors import QueryError
 
@@ -43,19 +44,26 @@ def use(threads: int) -> None:
     """Set how many threads searching may use, in this process; a forked child keeps to one."""
     global _asked
     _asked = threads
-    from threadpoolctl import threadpool_limits
-
     threadpool_limits(1 if _forked else threads, user_api="blas")
     faiss().omp_set_num_threads(1 if _forked else threads)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep BLAS to one thread: sums in one order give the same bytes everywhere."""
-    from threadpoolctl import threadpool_limits
+def one_thread(*, unless: bool = False) -> AbstractContextManager[object]:
+    """Keep BLAS to one thread inside a ``with`` block.
 
-    with threadpool_limits(1, user_api="blas"):
-        yield
+    Sums in one order give the same bytes on every machine. And a fit or a decomposition is a
+    thousand short matrix products: on a busy machine, threads that wait for each other in each of
+    them make it a hundred times slower, and on an idle one they save next to nothing.
+
+    Parameters
+    ----------
+    unless : bool
+        Leave the threads as they are, where the products are long enough.
+    """
+    if unless:
+        return nullcontext()
+    limited: AbstractContextManager[object] = threadpool_limits(1, user_api="blas")
+    return limited
 
 
 @cache

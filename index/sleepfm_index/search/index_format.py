@@ -20,10 +20,10 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.search import transform_coding
 from sleepfm_index.search.transform_coding import TransformCode
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, check_plain
 from sleepfm_index.storage.manifest import IndexEntry
 
-FOLDER: Final = "indexes"
 EXACT: Final = "exact"
 CODES: Final = {"TC96x4fs": 48, "TC96x4": 48, "SQ4": 256, "SQ8": 512, "RaBitQ4": 276}
 """Bytes that a vector takes in each code, which is of what is left after the centroid is
@@ -167,7 +167,7 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
         If the file is missing, is not as long as its rows need, or its lists are not of its rows.
     """
     kind = _known(entry)
-    path = check_plain(store, FOLDER, entry.file, size=entry.entry.bytes)
+    path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
     lists_end = offset = entry.entry.bytes - kind.array_bytes
     if offset < 0:
         raise FormatError(f"{path} does not hold the rows that the manifest states")

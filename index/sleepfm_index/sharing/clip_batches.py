@@ -11,12 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
+from sleepfm_index.reader import Reader
 from sleepfm_index.storage.segments import CLIPS, map_vectors, read_table
 from sleepfm_index.storage.snapshots import held
 
 if TYPE_CHECKING:
     from sleepfm_index.storage.manifest import SegmentEntry
-    from sleepfm_index.store import Store
 
 ROWS: Final = 8192
 """Clips of a block: 25 MB of vectors."""
@@ -41,13 +41,13 @@ class ClipBlock:
     vectors: dict[Modality, NDArray[np.float16]]
 
 
-def clips_schema(store: Store) -> pa.Schema:
+def clips_schema(store: Reader) -> pa.Schema:
     """Columns of ``clips`` over all segments of a store, as SQL sees them."""
     return store.metadata.select("SELECT * FROM clips LIMIT 0").schema
 
 
 def clip_blocks(
-    store: Store,
+    store: Reader,
     *,
     clip_ids: NDArray[np.int64] | None = None,
     segments: list[SegmentEntry] | None = None,
@@ -88,7 +88,7 @@ def _any_between(segment: SegmentEntry, clip_ids: NDArray[np.int64]) -> bool:
     return bool(within.any())
 
 
-def _wanted(store: Store, table: pa.Table, allowed: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _wanted(store: Reader, table: pa.Table, allowed: NDArray[np.int64] | None) -> NDArray[np.int64]:
     ids = table["clip_id"].to_numpy()
     keep = store.manifest.live(ids)
     if allowed is not None:

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.reader import Reader
 from sleepfm_index.schema import VECTOR
 from sleepfm_index.sharing.clip_batches import ClipBlock, clip_blocks, clips_schema
 from sleepfm_index.sharing.deidentify import Pseudonyms, deidentified, kept
 from sleepfm_index.storage import private
 from sleepfm_index.storage.files import Sink, publish_file
-from sleepfm_index.store import Store
 
 FORMATS: Final = ("parquet", "lance")
 
@@ -75,7 +75,7 @@ def export(
         raise StoreError(f"{path} is there already; name another place, or remove it first")
     if not path.parent.is_dir():
         raise StoreError(f"there is no folder {path.parent} to write {path.name} in")
-    with Store(store) as opened:
+    with Reader(store) as opened:
         clip_ids = opened.metadata.clip_ids(where)
         if not len(clip_ids):
             raise QueryError("there is no clip to export" + (f" where {where}" if where else ""))
@@ -87,7 +87,7 @@ def export(
 class _Rows:
     """The batches of an export, and their schema."""
 
-    def __init__(self, store: Store, clip_ids: NDArray[np.int64], hide: bool) -> None:
+    def __init__(self, store: Reader, clip_ids: NDArray[np.int64], hide: bool) -> None:
         self._store = store
         self._clip_ids = clip_ids
         self._names = Pseudonyms(private.key(store.path)) if hide else None
@@ -125,7 +125,7 @@ def _lists(vectors: NDArray[np.float16]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(values, type=VECTOR, mask=pa.array(missing))
 
 
-def _origin(store: Store, hide: bool) -> dict[str, str]:
+def _origin(store: Reader, hide: bool) -> dict[str, str]:
     # Which weights made the vectors, for whoever reads them; and whether they were ever trained.
     manifest = store.manifest
     told: dict[str, Any] = {

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm_index.errors import FormatError
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import FileEntry, publish_file
 
-FILE_NAME: Final = "manifest.json"
 FORMAT: Final = "sleepfm-index store"
 FORMAT_VERSION: Final = 1
 INVERTED_LISTS: Final = "inverted-lists"
@@ -201,7 +201,7 @@ def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
     return list(zip(first.tolist(), last.tolist(), strict=True))
 
 
-def read_manifest(store: Path, name: str = FILE_NAME) -> Manifest:
+def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     """Read and check ``manifest.json``, or an earlier one kept under another name.
 
     Raises
@@ -247,7 +247,7 @@ def read_manifest(store: Path, name: str = FILE_NAME) -> Manifest:
 def write_manifest(store: Path, manifest: Manifest) -> None:
     """Replace ``manifest.json`` in one step; when it returns, the commit is durable."""
     text = _to_text(manifest)
-    publish_file(store / FILE_NAME, lambda sink: sink.write(text.encode()))
+    publish_file(store / paths.MANIFEST, lambda sink: sink.write(text.encode()))
 
 
 def _to_text(manifest: Manifest) -> str:

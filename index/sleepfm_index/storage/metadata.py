@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.manifest import Manifest, as_ranges
-from sleepfm_index.storage.segments import CLIPS, EVENTS, FOLDER, RECORDINGS, check_table
+from sleepfm_index.storage.quoting import quote_name, quote_text
+from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
 from sleepfm_index.storage.snapshots import held
 
 TIME_LIMIT_S: Final = 300.0
@@ -48,7 +50,7 @@ class Metadata:
             config["threads"] = threads
         self._store, self._manifest = store, manifest
         with held(store, manifest):
-            paths = {
+            tables = {
                 view: [str(check_table(store, s, file)) for s in manifest.segments]
                 for view, (file, _) in _VIEWS.items()
             }
@@ -56,13 +58,13 @@ class Metadata:
         try:
             with held(store, manifest):
                 _hide_deleted(self._connection, manifest)
-                _create_views(self._connection, manifest, paths)
+                _create_views(self._connection, manifest, tables)
         except duckdb.Error as error:
             raise FormatError(
                 f"the tables of {store} cannot be read: {_one_sentence(error)}"
             ) from error
-        segments = str(store / FOLDER).replace("'", "''")
-        self._connection.execute(f"SET allowed_directories = ['{segments}']")
+        segments = quote_text(store / paths.SEGMENTS)
+        self._connection.execute(f"SET allowed_directories = [{segments}]")
         self._connection.execute("SET enable_external_access = false")
         self._connection.execute("SET lock_configuration = true")
 
@@ -123,8 +125,7 @@ class Metadata:
 
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
         """Clip ids of a subject or a recording, as (first, last) runs."""
-        text = value.replace("'", "''")
-        ids = self.clip_ids(f"{column} = '{text}'")
+        ids = self.clip_ids(f"{column} = {quote_text(value)}")
         return tuple(as_ranges(ids))
 
     def close(self) -> None:
@@ -193,32 +194,28 @@ def _hide_deleted(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> 
 
 
 def _values(row: tuple[int, int] | str) -> str:
-    return "(" + (_quoted(row, "'") if isinstance(row, str) else f"{row[0]}, {row[1]}") + ")"
+    return "(" + (quote_text(row) if isinstance(row, str) else f"{row[0]}, {row[1]}") + ")"
 
 
 def _create_views(
-    connection: duckdb.DuckDBPyConnection, manifest: Manifest, paths: dict[str, list[str]]
+    connection: duckdb.DuckDBPyConnection, manifest: Manifest, tables: dict[str, list[str]]
 ) -> None:
     clips, others = bool(manifest.deleted), bool(manifest.withdrawn)
     for view, (_, columns) in _VIEWS.items():
-        if paths[view]:
+        if tables[view]:
             same = view != "clips" or len({s.columns for s in manifest.segments}) == 1
-            listed = ", ".join(_quoted(p, "'") for p in paths[view])
+            listed = ", ".join(quote_text(p) for p in tables[view])
             select = f"SELECT * FROM read_parquet([{listed}], union_by_name={not same})"
         else:
             fields = ", ".join(
-                f"NULL::{_duckdb_type(f.type)} AS {_quoted(f.name)}" for f in columns
+                f"NULL::{_duckdb_type(f.type)} AS {quote_name(f.name)}" for f in columns
             )
             select = f"SELECT {fields} WHERE false"
-        if paths[view] and clips and view == "clips":
+        if tables[view] and clips and view == "clips":
             select += " ANTI JOIN _deleted USING (clip_id)"
-        if paths[view] and others and view != "clips":
+        if tables[view] and others and view != "clips":
             select += " ANTI JOIN _withdrawn USING (source)"
         connection.execute(f"CREATE VIEW {view} AS {select}")
-
-
-def _quoted(text: str, mark: str = '"') -> str:
-    return mark + text.replace(mark, mark * 2) + mark
 
 
 def _duckdb_type(kind: pa.DataType) -> str:

@@ -14,18 +14,19 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+from sleepfm_index.errors import QueryError
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
 
-FOLDER: Final = "private"
 _FILES: Final = "files.jsonl"
 _KEY: Final = "key"
 
 
 def remember_file(store: Path, recording_id: str, source: Path) -> None:
     """Note which file a recording came from; a line is appended, the last one counts."""
-    make_folder(store / FOLDER)
+    make_folder(store / paths.PRIVATE)
     line = json.dumps({"recording_id": recording_id, "file": str(source.resolve())})
-    handle = os.open(store / FOLDER / _FILES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    handle = os.open(store / paths.PRIVATE / _FILES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(handle, (line + "\n").encode())
         os.fsync(handle)
@@ -36,7 +37,7 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
 def files(store: Path) -> dict[str, Path]:
     """Which file each recording came from; empty where ``private/`` was removed."""
     try:
-        lines = (store / FOLDER / _FILES).read_text(encoding="utf-8").splitlines()
+        lines = (store / paths.PRIVATE / _FILES).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return {}
     found = {}
@@ -49,6 +50,31 @@ def files(store: Path) -> dict[str, Path]:
     return found
 
 
+def recording_file(store: Path, recording_id: str) -> Path:
+    """Give the file of a recording, by the store's private map.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    recording_id : str
+
+    Raises
+    ------
+    QueryError
+        If the map is not there, does not know the recording, or the file is gone.
+    """
+    path = files(store).get(recording_id)
+    if path is None:
+        raise QueryError(
+            f"the store does not know the file of {recording_id}: its folder private/ is kept "
+            "apart or was removed; put it back to read signals"
+        )
+    if not path.is_file():
+        raise QueryError(f"the recording {recording_id} is not where it was when it was built")
+    return path
+
+
 def hashed_id(store: Path, stem: str) -> str:
     """Give the recording id that stands for a file's stem: an HMAC-SHA-256 under the store's key.
 
@@ -59,8 +85,8 @@ def hashed_id(store: Path, stem: str) -> str:
 
 def key(store: Path) -> bytes:
     """Give the store's key, 32 random bytes; it is made when first asked for."""
-    make_folder(store / FOLDER)
-    path = store / FOLDER / _KEY
+    make_folder(store / paths.PRIVATE)
+    path = store / paths.PRIVATE / _KEY
     if not path.exists():
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -83,4 +109,4 @@ def keep_files(store: Path, recording_ids: set[str]) -> None:
         if name in recording_ids
     ]
     text = "".join(line + "\n" for line in lines)
-    publish_file(store / FOLDER / _FILES, lambda sink: sink.write(text.encode()))
+    publish_file(store / paths.PRIVATE / _FILES, lambda sink: sink.write(text.encode()))

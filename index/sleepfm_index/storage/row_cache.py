@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import FormatError
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.schema import CLIP_COLUMNS
-from sleepfm_index.search.index_format import FOLDER
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
 from sleepfm_index.storage.manifest import IndexEntry, Manifest, as_ranges
 from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
@@ -60,7 +60,7 @@ def write_rows(store: Path, manifest: Manifest) -> IndexEntry:
                     file.write_batch(pa.concat_batches([none, *table.to_batches()]))
 
         name = f"{TARGET}-{uuid.uuid4().hex[:16]}.arrow"
-        entry = publish_file(store / FOLDER / name, content)
+        entry = publish_file(store / paths.INDEXES / name, content)
     segments = tuple(s.id for s in manifest.segments)
     return IndexEntry(TARGET, name, KIND, manifest.rows, segments, entry)
 
@@ -181,7 +181,7 @@ class _Mapped:
 def _open(store: Path, entry: IndexEntry) -> _Mapped | None:
     """Map a published file; None if it is missing, of another size, or not rows of clips."""
     try:
-        path = check_plain(store, FOLDER, entry.file, size=entry.entry.bytes)
+        path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             schema, count = reader.schema, reader.num_record_batches
             if pa.schema(list(schema)[: len(CLIP_COLUMNS)]) != CLIP_COLUMNS or count > _BATCHES:

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM, Modality
 from sleepfm_index.errors import FormatError
 from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS, VECTOR
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import NewFolder, Sink, check_plain, publish_folder
 from sleepfm_index.storage.manifest import SegmentEntry
 
-FOLDER: Final = "segments"
 CLIPS: Final = "clips.parquet"
 EVENTS: Final = "events.parquet"
 RECORDINGS: Final = "recordings.parquet"
@@ -92,7 +92,7 @@ def write_segment(
             write_vectors(folder.file(vector_file(modality)), vectors)
 
     name = f"{data.key[:16]}-{snapshot}"
-    files = publish_folder(store / FOLDER / name, write)
+    files = publish_folder(store / paths.SEGMENTS / name, write)
     return SegmentEntry(
         id=name,
         rows=len(clip_ids),
@@ -133,7 +133,7 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArr
     name = vector_file(modality)
     if name not in segment.files:
         return np.broadcast_to(np.zeros(1, np.float16), (segment.rows, EMBEDDING_DIM))
-    path = check_plain(store, FOLDER, segment.id, name, size=segment.files[name].bytes)
+    path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             if reader.num_record_batches != 1 or reader.schema != _VECTORS:
@@ -163,7 +163,7 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
     """
     if name not in segment.files:
         raise FormatError(f"the manifest names no {name} in segment {segment.id}")
-    path = check_plain(store, FOLDER, segment.id, name, size=segment.files[name].bytes)
+    path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
     try:
         footer = pq.read_metadata(path)
     except (pa.ArrowException, OSError) as error:

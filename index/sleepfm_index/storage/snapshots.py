@@ -8,64 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from sleepfm_index.errors import FormatError, QueryError, SnapshotGone
-from sleepfm_index.search import index_format
+from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import check_plain, keep_as, make_folder, remove, sync_folder
-from sleepfm_index.storage.manifest import FILE_NAME, Manifest, read_manifest
-from sleepfm_index.storage.segments import FOLDER as SEGMENTS
+from sleepfm_index.storage.manifest import Manifest, read_manifest
 
-FOLDER: Final = "snapshots"
 KEPT: Final = 10
 """How many earlier manifests a commit leaves."""
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A snapshot one can see or go back to.
-
-    Parameters
-    ----------
-    number : int
-    clips, recordings : int
-        What it holds, deleted ones left out.
-    written : float
-        When it was committed, in seconds since 1970, by the file system.
-    current : bool
-    missing : str
-        Why it cannot be restored; empty where it can.
-    """
-
-    number: int
-    clips: int
-    recordings: int
-    written: float
-    current: bool
-    missing: str
-
-
-def list_snapshots(store: str | Path) -> list[Snapshot]:
-    """List the snapshots of a store, the current one first."""
-    path = Path(store)
-    current = read_manifest(path)
-    found = [_describe(path, current, FILE_NAME)]
-    for number in reversed(numbers(path)):
-        if number != current.snapshot:
-            name = file_name(number)
-            try:
-                found.append(_describe(path, read_manifest(path, name), name))
-            except FormatError as error:
-                found.append(Snapshot(number, 0, 0, 0.0, False, str(error)))
-    return found
-
-
 def remember(store: Path, snapshot: int) -> None:
     """Keep the manifest that is about to be replaced."""
-    make_folder(store / FOLDER)
-    keep_as(store / FILE_NAME, store / file_name(snapshot))
+    make_folder(store / paths.SNAPSHOTS)
+    keep_as(store / paths.MANIFEST, store / file_name(snapshot))
 
 
 def forget(store: Path, keep: int, current: int) -> None:
@@ -77,18 +36,18 @@ def forget(store: Path, keep: int, current: int) -> None:
     for number in gone:
         remove(store / file_name(number))
     if gone:
-        sync_folder(store / FOLDER)
+        sync_folder(store / paths.SNAPSHOTS)
 
 
 def numbers(store: Path) -> list[int]:
     """Numbers of the earlier snapshots that are kept, ascending."""
-    names = (p.name.removesuffix(".json") for p in (store / FOLDER).glob("*.json"))
+    names = (p.name.removesuffix(".json") for p in (store / paths.SNAPSHOTS).glob("*.json"))
     return sorted(int(name) for name in names if name.isdecimal())
 
 
 def file_name(snapshot: int) -> str:
     """Where the manifest of an earlier snapshot lies, below the store's folder."""
-    return f"{FOLDER}/{snapshot}.json"
+    return f"{paths.SNAPSHOTS}/{snapshot}.json"
 
 
 def kept_manifests(store: Path) -> list[Manifest]:
@@ -131,7 +90,7 @@ def check_segments(store: Path, manifest: Manifest) -> None:
     """Refuse a manifest whose segments are not all there, by name and size."""
     for segment in manifest.segments:
         for name, entry in segment.files.items():
-            check_plain(store, SEGMENTS, segment.id, name, size=entry.bytes)
+            check_plain(store, paths.SEGMENTS, segment.id, name, size=entry.bytes)
 
 
 def sweep(store: Path, kept: Iterable[Manifest]) -> int:
@@ -141,7 +100,7 @@ def sweep(store: Path, kept: Iterable[Manifest]) -> int:
     """
     names = [manifest.names for manifest in kept]
     freed = 0
-    for at, folder in enumerate((SEGMENTS, index_format.FOLDER)):
+    for at, folder in enumerate((paths.SEGMENTS, paths.INDEXES)):
         named = frozenset().union(*(pair[at] for pair in names))
         gone = [p for p in sorted((store / folder).iterdir()) if p.name not in named]
         for path in gone:
@@ -179,30 +138,14 @@ def _moved_on(store: Path, manifest: Manifest) -> bool:
     except FormatError:
         return False
     # File by file: a folder that is being removed is there longer than what was in it.
-    files = [(store / SEGMENTS / s.id / name) for s in manifest.segments for name in s.files]
-    files += [store / index_format.FOLDER / i.file for i in manifest.indexes]
+    files = [(store / paths.SEGMENTS / s.id / name) for s in manifest.segments for name in s.files]
+    files += [store / paths.INDEXES / i.file for i in manifest.indexes]
     return not all(file.exists() for file in files)
-
-
-def _describe(store: Path, manifest: Manifest, name: str) -> Snapshot:
-    missing = ""
-    try:
-        check_segments(store, manifest)
-    except FormatError as error:
-        missing = str(error)
-    return Snapshot(
-        number=manifest.snapshot,
-        clips=manifest.rows,
-        recordings=len(manifest.sources),
-        written=(store / name).stat().st_mtime,
-        current=name == FILE_NAME,
-        missing=missing,
-    )
 
 
 def _is_there(store: Path, file: str, size: int) -> bool:
     try:
-        check_plain(store, index_format.FOLDER, file, size=size)
+        check_plain(store, paths.INDEXES, file, size=size)
     except FormatError:
         return False
     return True

@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Self
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from sleepfm.contract import Contract
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
-from sleepfm_index.indexing import maintenance
-from sleepfm_index.indexing.maintenance import Asked
-from sleepfm_index.runtime.threads import use
-from sleepfm_index.search import index_format
-from sleepfm_index.storage import snapshots
+from sleepfm_index.storage import paths, snapshots
 from sleepfm_index.storage.files import left_aside, make_folder, remove
 from sleepfm_index.storage.manifest import (
-    FILE_NAME,
-    IndexEntry,
     Manifest,
     SegmentEntry,
     WeightsIdentity,
     read_manifest,
     write_manifest,
 )
-from sleepfm_index.storage.segments import FOLDER, SegmentData, write_segment
-
-LOCK: Final = ".lock"
+from sleepfm_index.storage.segments import SegmentData, write_segment
 
 
 class Writer:
@@ -62,7 +53,7 @@ class Writer:
         self.path = path
         self._weights = weights
         self._contract = contract
-        self._lock = FileLock(path / LOCK, timeout=0, mode=0o600)
+        self._lock = FileLock(path / paths.LOCK, timeout=0, mode=0o600)
         self.manifest: Manifest
 
     def __enter__(self) -> Self:
@@ -74,7 +65,7 @@ class Writer:
             raise StoreError(
                 f"{self.path} holds other files and no store; name an empty or a new folder"
             )
-        for folder in (FOLDER, index_format.FOLDER, snapshots.FOLDER, LOCK):
+        for folder in (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.LOCK):
             if (self.path / folder).is_symlink():
                 raise FormatError(f"{self.path / folder} is a link; a store holds none")
         make_folder(self.path)
@@ -104,24 +95,6 @@ class Writer:
         self.commit(self.manifest.with_segment(entry))
         return entry
 
-    def reindex(self, asked: Asked | None = None) -> None:
-        """Bring the indexes up to date with the clips, and commit; see :mod:`.upkeep`."""
-        indexes = self.write_indexes(self.manifest, asked)
-        if indexes != self.manifest.indexes:
-            before = self.manifest
-            self.commit(replace(before, indexes=indexes))
-            # Readers of the snapshot before keep the indexes that it names.
-            kept = before.names[1] | self.manifest.names[1]
-            for file in (self.path / index_format.FOLDER).iterdir():
-                if file.name not in kept:
-                    remove(file)
-
-    def write_indexes(
-        self, manifest: Manifest, asked: Asked | None = None
-    ) -> tuple[IndexEntry, ...]:
-        """Give the indexes that a manifest should name, written where needed."""
-        return maintenance.indexes(self.path, manifest, asked or Asked())
-
     def commit(self, manifest: Manifest) -> None:
         """Publish a manifest made from the one that this writer holds, as the next snapshot.
 
@@ -144,17 +117,17 @@ class Writer:
 
     def _clear_unfinished(self) -> None:
         # With the lock held, nobody is writing these any more.
-        for folder in (".", FOLDER, index_format.FOLDER, snapshots.FOLDER):
+        for folder in (".", paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS):
             for path in left_aside(self.path / folder):
                 remove(path)
 
     def _open_or_create(self) -> Manifest:
         if self._weights is None or self._contract is None:
             return read_manifest(self.path)
-        if not (self.path / FILE_NAME).exists():
-            if any((self.path / FOLDER).glob("*")):
-                raise FormatError(f"{self.path} holds segments but no {FILE_NAME}; restore it")
-            for folder in (FOLDER, index_format.FOLDER):
+        if not (self.path / paths.MANIFEST).exists():
+            if any((self.path / paths.SEGMENTS).glob("*")):
+                raise FormatError(f"{self.path} holds segments but no {paths.MANIFEST}; restore it")
+            for folder in (paths.SEGMENTS, paths.INDEXES):
                 make_folder(self.path / folder)
             fresh = Manifest(uuid.uuid4().hex, self._weights, self._contract)
             write_manifest(self.path, fresh)
@@ -164,84 +137,15 @@ class Writer:
         return manifest
 
 
-def reindex(
-    store: str | Path,
-    *,
-    index: str | None = None,
-    recall: float | None = None,
-    rebuild: bool = False,
-    targets: tuple[str, ...] | None = None,
-    threads: int | None = None,
-    engine: Literal["local", "dask"] = "local",
-    scheduler: str | None = None,
-    workers: int = 2,
-    shards: int | None = None,
-    watch: Callable[[str], object] | None = None,
-) -> Manifest:
-    """Bring the index of every target up to date with the clips.
-
-    Parameters
-    ----------
-    store : path
-        The store's folder.
-    index : str, optional
-        ``exact``, or a kind such as ``IVF4096,TC96x4fs``; by default what there is, or what
-        :func:`sleepfm_index.indexing.planner.plan` chooses.
-    recall : float, optional
-        The recall@10 that search shall reach; by default what was asked for before, or 0.99.
-    rebuild : bool
-        Make every index afresh.
-    targets : tuple of str, optional
-        Leave the indexes of all others as they are; by default every target.
-    threads : int, optional
-        Threads to use.
-    engine : {"local", "dask"}
-        Who codes the vectors of an index that is made afresh; the workers of a Dask cluster must
-        reach the store's folder under its name.
-    scheduler : str, optional
-        For Dask: the address of the site's scheduler; without one, processes of this machine.
-    workers : int
-        For Dask without a scheduler: how many processes.
-    shards : int, optional
-        In how many parts an index is coded; by default one, for Dask two a worker.
-    watch : callable, optional
-        Called with a line before each step.
-
-    Returns
-    -------
-    Manifest
-        What was published; the same as before if nothing was to be done.
-
-    Raises
-    ------
-    QueryError
-        If there is no such kind of index or target, or the recall is not one.
-    StoreLocked
-        If another process is writing.
-    """
-    if threads is not None:
-        use(threads)
-    asked = Asked(index, recall, rebuild, targets=targets, watch=watch, shards=shards or 1)
-    if engine == "dask":
-        from sleepfm_index.building.dask_client import Cluster
-        from sleepfm_index.indexing.dask_shards import OnDask
-
-        code = OnDask(Cluster(scheduler, workers=workers))
-        asked = replace(asked, shards=shards or 2 * workers, code=code)
-    with Writer(Path(store)) as writer:
-        writer.reindex(asked)
-        return writer.manifest
-
-
 def _signature(store: Path) -> tuple[int, int, int]:
     # Every commit replaces the file, so another one has another of these.
-    stat = (store / FILE_NAME).stat()
+    stat = (store / paths.MANIFEST).stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _is_store(path: Path) -> bool:
     # A process that died while it made the store leaves the lock file alone.
-    return (path / FILE_NAME).exists() or (path / LOCK).exists()
+    return (path / paths.MANIFEST).exists() or (path / paths.LOCK).exists()
 
 
 def _refuse_mixture(manifest: Manifest, weights: WeightsIdentity, contract: Contract) -> None:

@@ -14,19 +14,19 @@ from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS, axes
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
-from sleepfm_index.evaluation.threads import one_thread
+from sleepfm_index.reader import Reader
+from sleepfm_index.runtime.threads import one_thread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sleepfm_index.store import Store
 
 METHODS: Final = ("pca", "umap")
 CLIPS: Final = 5000
 
 
 def embedding_map(
-    store: Store,
+    store: Reader,
     modality: str = "bas",
     by: str = "stage",
     ax: Axes | None = None,
@@ -62,7 +62,7 @@ def embedding_map(
 
 
 def embedding_maps(
-    store: Store,
+    store: Reader,
     modality: str = "bas",
     by: Sequence[str] = ("stage", "subject_id", "site"),
     *,
@@ -95,7 +95,7 @@ class _Map:
 
     @classmethod
     def of(
-        cls, store: Store, modality: str, where: str | None, method: str, clips: int, seed: int
+        cls, store: Reader, modality: str, where: str | None, method: str, clips: int, seed: int
     ) -> _Map:
         if method not in METHODS:
             raise QueryError(f"no method {method!r}; choose from {', '.join(METHODS)}")
@@ -111,7 +111,7 @@ class _Map:
         place, labels = project(vectors, method, seed)
         return cls(ids, place, labels, f"{modality} of {len(ids):,} clips")
 
-    def show(self, ax: Axes, store: Store, by: str) -> None:
+    def show(self, ax: Axes, store: Reader, by: str) -> None:
         _scatter(ax, self.place, store, self.ids, by)
         ax.set(xlabel=self.labels[0], ylabel=self.labels[1], title=f"{self.title}, by {by}")
 
@@ -149,7 +149,7 @@ def project(
 
 
 def _scatter(
-    ax: Axes, place: NDArray[np.float64], store: Store, ids: NDArray[np.int64], by: str
+    ax: Axes, place: NDArray[np.float64], store: Reader, ids: NDArray[np.int64], by: str
 ) -> None:
     column = clip_columns(store, ids, [by])[by]
     x, y = place.T

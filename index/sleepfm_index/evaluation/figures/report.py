@@ -14,20 +14,25 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import panels, plots
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
-from sleepfm_index.evaluation.labels.columns import text
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
-from sleepfm_index.evaluation.models.probe import Recipe
-from sleepfm_index.evaluation.output import write_whole
+from sleepfm_index.evaluation.models.few_shot import few_shot
+from sleepfm_index.evaluation.models.knn import knn
+from sleepfm_index.evaluation.models.probe import Recipe, probe
 from sleepfm_index.evaluation.retrieval.retrieval import evaluate
+from sleepfm_index.info import describe
+from sleepfm_index.query.answer import answer
+from sleepfm_index.query.question import Question
+from sleepfm_index.reader import Reader
+from sleepfm_index.storage.quoting import quote_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sleepfm_index.store import Store
 
 GALLERY: Final = 10_000
 _LABELS: Final = (("stage", "auto"), ("sdb", "auto"), ("age", "classes"), ("age", "number"),
@@ -91,7 +96,7 @@ class _Page:
 
 
 def write_report(
-    store: Store,
+    store: Reader,
     path: str | Path,
     *,
     gallery: int = GALLERY,
@@ -137,12 +142,12 @@ def write_report(
     def write(aside: Path) -> None:
         aside.write_text(whole, encoding="utf-8")
 
-    write_whole(path, write)
+    write_file(path, write)
     return path
 
 
-def _head(page: _Page, store: Store) -> None:
-    info = store.info()
+def _head(page: _Page, store: Reader) -> None:
+    info = describe(store)
     weights = info.weights
     if not weights.trained:
         page.text(
@@ -160,7 +165,7 @@ def _head(page: _Page, store: Store) -> None:
     page.table([{"a": a, "b": b} for a, b in rows], {"a": "", "b": ""})
 
 
-def _retrieval(page: _Page, store: Store, gallery: int, seed: int, replicates: int) -> None:
+def _retrieval(page: _Page, store: Reader, gallery: int, seed: int, replicates: int) -> None:
     columns = {
         "query": "query", "target": "target", "recall_at_1": "R@1 [95 %]",
         "chance_at_1": "chance", "recall_at_5": "R@5", "recall_at_10": "R@10",
@@ -178,31 +183,31 @@ def _retrieval(page: _Page, store: Store, gallery: int, seed: int, replicates: i
             page.figure(panels.retrieval(result), "recall at k, by pair, and ranks")
 
 
-def _probe(page: _Page, store: Store, label: str, kind: str, seed: int, replicates: int) -> None:
+def _probe(page: _Page, store: Reader, label: str, kind: str, seed: int, replicates: int) -> None:
     folds = str(_folds(store))
     words = ["--label", label, "--kind", kind, "--folds", folds, "--seed", str(seed)]
     page.command("probe", *words, "--replicates", str(replicates))
-    result = store.probe(
-        label, kind=kind, folds=int(folds), recipe=Recipe(seed=seed), replicates=replicates
+    result = probe(
+        store, label, kind=kind, folds=int(folds), recipe=Recipe(seed=seed), replicates=replicates
     )
     _assessment(page, result)
     if label == "stage":
         _night(page, store, list(result.predictions.values())[-1])
 
 
-def _knn(page: _Page, store: Store, seed: int, replicates: int) -> None:
+def _knn(page: _Page, store: Reader, seed: int, replicates: int) -> None:
     for modality in ("bas", "ecg", "resp"):
         command = ("knn", "--label", "stage", "--modality", modality, "--to", "bas")
         page.command(*command, "--seed", str(seed), "--replicates", str(replicates))
         page.attempt(partial(_vote, page, store, modality, seed, replicates))
 
 
-def _vote(page: _Page, store: Store, modality: str, seed: int, replicates: int) -> None:
-    result = store.knn("stage", modality=modality, to="bas", seed=seed, replicates=replicates)
+def _vote(page: _Page, store: Reader, modality: str, seed: int, replicates: int) -> None:
+    result = knn(store, "stage", modality=modality, to="bas", seed=seed, replicates=replicates)
     _assessment(page, result)
 
 
-def _maps(page: _Page, store: Store, method: str, seed: int) -> None:
+def _maps(page: _Page, store: Reader, method: str, seed: int) -> None:
     page.code(
         f"sleepfm_index.evaluation.figures.embedding_map.embedding_maps(store, {method=}, {seed=})"
     )
@@ -225,7 +230,7 @@ def _assessment(page: _Page, result: Assessment) -> None:
     page.figure(panels.assessment(last), f"{last[0].features}")
 
 
-def _night(page: _Page, store: Store, made: Predictions) -> None:
+def _night(page: _Page, store: Reader, made: Predictions) -> None:
     facts = store.metadata.rows(made.clip_ids)
     names = np.array(facts["recording_id"].to_pylist())
     longest = max(sorted(set(names)), key=lambda name: int((names == name).sum()))
@@ -238,7 +243,8 @@ def _night(page: _Page, store: Store, made: Predictions) -> None:
         "from its subject."
     )
     whole = store.sql(
-        f"SELECT start_s, stage FROM clips WHERE recording_id = {text(longest)} ORDER BY start_s"
+        "SELECT start_s, stage FROM clips "
+        f"WHERE recording_id = {quote_text(longest)} ORDER BY start_s"
     ).to_pylist()
     every = np.array([row["start_s"] for row in whole])
     stages = [str(row["stage"]) for row in whole]
@@ -247,18 +253,18 @@ def _night(page: _Page, store: Store, made: Predictions) -> None:
     page.figure(drawn, "scored hypnogram and predicted hypnodensity")
 
 
-def _few_shot(page: _Page, store: Store, seed: int) -> None:
+def _few_shot(page: _Page, store: Reader, seed: int) -> None:
     folds = _folds(store)
-    most = store.info().subjects * (folds - 1) // folds
+    most = describe(store).subjects * (folds - 1) // folds
     shots = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= most]
     words = ("--shots", ",".join(map(str, shots)), "--repeats", "5", "--folds", str(folds))
     page.command("probe", "--label", "stage", *words, "--seed", str(seed))
-    result = store.few_shot("stage", shots, repeats=5, folds=folds, recipe=Recipe(seed=seed))
+    result = few_shot(store, "stage", shots, repeats=5, folds=folds, recipe=Recipe(seed=seed))
     page.text(result.note)
     page.figure(plots.few_shot_curve(result), "few-shot curve")
 
 
-def _strips(page: _Page, store: Store) -> None:
+def _strips(page: _Page, store: Reader) -> None:
     for modality, to in (("ecg", "bas"), ("bas", "bas")):
         ids = store.metadata.clip_ids(f"has_{modality} AND stage IN ('N2', 'N3', 'R')")
         if not len(ids):
@@ -267,12 +273,12 @@ def _strips(page: _Page, store: Store) -> None:
         clip = int(ids[len(ids) // 2])
         words = ("--modality", modality, "--to", to, "--clip", str(clip), "-k", "4")
         page.command("query", *words, "--plot", f"{modality}-{to}.png")
-        found = store.query(modality, to, clip=clip, k=4)
+        found = answer(store, Question(modality, to, clip=clip, k=4))
         page.figure(neighbour_strips(store, clip, found, modality, to), f"signals by {modality}")
 
 
-def _folds(store: Store) -> int:
-    return max(2, min(5, store.info().subjects))
+def _folds(store: Reader) -> int:
+    return max(2, min(5, describe(store).subjects))
 
 
 def _cell(row: dict[str, Any], name: str) -> str:

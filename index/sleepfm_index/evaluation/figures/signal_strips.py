@@ -14,15 +14,15 @@ from sleepfm.recordings import read_recording
 from sleepfm.recordings.recording import Channel
 from sleepfm.recordings.units import conversion
 from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS
-from sleepfm_index.evaluation.files import recording_file
-from sleepfm_index.evaluation.labels.columns import text
+from sleepfm_index.reader import Reader
 from sleepfm_index.schema import target_name, target_parts
+from sleepfm_index.storage.private import recording_file
+from sleepfm_index.storage.quoting import quote_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sleepfm_index.results import Result
-    from sleepfm_index.store import Store
 
 _SHOWN_UNITS: Final = {**SLOT_UNITS, "ECG": "mV"}
 _EVENTS: Final = {
@@ -45,7 +45,7 @@ class Strip:
     unit: str
 
 
-def neighbour_strips(store: Store, clip: int, found: Result, modality: str, to: str) -> Axes:
+def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to: str) -> Axes:
     """Draw a clip and its nearest, those modalities marked that were compared.
 
     Parameters
@@ -73,7 +73,7 @@ def neighbour_strips(store: Store, clip: int, found: Result, modality: str, to: 
 
 
 def signal_strips(
-    store: Store,
+    store: Reader,
     clip_ids: NDArray[np.int64],
     titles: Sequence[str],
     modalities: Sequence[str] = tuple(Modality),
@@ -148,7 +148,7 @@ def signal_strips(
 
 
 def read_strips(
-    store: Store, clips: Sequence[Mapping[str, Any]], modalities: Sequence[Modality]
+    store: Reader, clips: Sequence[Mapping[str, Any]], modalities: Sequence[Modality]
 ) -> list[dict[str, Strip]]:
     """Read the signals of some clips, by slot, each recording once.
 
@@ -160,13 +160,13 @@ def read_strips(
     Raises
     ------
     QueryError
-        As :func:`sleepfm_index.evaluation.files.recording_file`.
+        As :func:`sleepfm_index.storage.private.recording_file`.
     """
     found: list[dict[str, Strip]] = [{} for _ in clips]
     wanted = [s for m in modalities for s in store.manifest.contract.slots_of(m)]
     seconds = store.manifest.contract.clip_seconds
     for name in sorted({clip["recording_id"] for clip in clips}):
-        recording = read_recording(recording_file(store, name))
+        recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
         for slot, labels in _slots(store, name, channels).items():
             if slot not in wanted:
@@ -181,11 +181,11 @@ def read_strips(
 
 
 def _slots(
-    store: Store, recording_id: str, channels: Mapping[str, Channel]
+    store: Reader, recording_id: str, channels: Mapping[str, Channel]
 ) -> dict[str, tuple[str, ...]]:
     """Which channel, or which two to subtract, filled each slot at the build."""
     (row,) = store.metadata.select(
-        f"SELECT slots FROM recordings WHERE recording_id = {text(recording_id)} LIMIT 1"
+        f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
     ).to_pylist()
     found = {}
     for slot, said in row["slots"]:
@@ -271,7 +271,7 @@ def _scale_bar(ax: Any, volts: float, unit: str, seconds: float) -> None:
 
 
 def _events(
-    store: Store, clip: Mapping[str, Any], kinds: Sequence[str], seconds: float
+    store: Reader, clip: Mapping[str, Any], kinds: Sequence[str], seconds: float
 ) -> list[tuple[float, float, str]]:
     """Start and end in the clip, in seconds, and type of the scored events that it holds."""
     if not kinds:
@@ -279,7 +279,7 @@ def _events(
     start = float(clip["start_s"])
     rows = store.metadata.select(
         "SELECT onset_s, duration_s, type, subtype FROM events WHERE recording_id = "
-        f"{text(clip['recording_id'])} AND onset_s < {start + seconds} "
+        f"{quote_text(clip['recording_id'])} AND onset_s < {start + seconds} "
         f"AND onset_s + duration_s > {start} ORDER BY onset_s"
     ).to_pylist()
     return [

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
+from sleepfm_index.reader import Reader
 from sleepfm_index.schema import target_parts
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
+from sleepfm_index.storage.quoting import quote_name
 
 
-def clip_columns(store: Store, clip_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
+def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
     """Give some columns of the clips, in the order of ``clip_ids``.
 
     Raises
@@ -33,28 +32,18 @@ def clip_columns(store: Store, clip_ids: NDArray[np.int64], names: Sequence[str]
                 f"; close to it: {', '.join(near)}" if near else f"; there are {', '.join(there)}"
             )
             raise QueryError(f"clips have no column {name!r}{hint}")
-    quoted = ", ".join(quote(n) for n in dict.fromkeys(("clip_id", *names)))
+    quoted = ", ".join(quote_name(n) for n in dict.fromkeys(("clip_id", *names)))
     table = store.metadata.select(f"SELECT {quoted} FROM clips ORDER BY clip_id")
     at = np.searchsorted(numbers(table["clip_id"]), clip_ids)
     return table.take(pa.array(at))
 
 
-def has(store: Store, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
+def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
     """Which clips have a modality, or for ``others_of_*`` at least one of the others; bool [n]."""
     names = [f"has_{part}" for part in target_parts(target)]
     table = clip_columns(store, clip_ids, names)
     present = [table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in names]
     return np.asarray(np.logical_or.reduce(present), bool)
-
-
-def quote(name: str) -> str:
-    """Write a column's name as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: object) -> str:
-    """Write a value as an SQL string."""
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[Any]:

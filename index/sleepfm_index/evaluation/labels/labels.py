@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,7 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import (
     UNSCORED,
     left_out,
 )
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
+from sleepfm_index.reader import Reader
 
 STAGES: Final = ("W", "N1", "N2", "N3", "R")
 SDB_SECONDS: Final = 10.0
@@ -83,7 +81,7 @@ class Labels:
 
 
 def read_labels(
-    store: Store,
+    store: Reader,
     label: str,
     where: str | tuple[str | None, ...] | None = None,
     *,
@@ -138,7 +136,7 @@ _UNKNOWN: Final = (UNSCORED, AT_ODDS)
 _Found = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
 
 
-def _stage(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _stage(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     code, names = codes(clip_columns(store, ids, ["stage"])["stage"])
     place = np.array([STAGES.index(n) if n in STAGES else -1 for n in names] + [-1])
     values = place[code]
@@ -146,7 +144,7 @@ def _stage(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Foun
     return "the scored stage of the clip", values, STAGES, {"unscored (UNS, ART)": unscored}
 
 
-def _sdb(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _sdb(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
     names = [n for n in BREATHING if n in there]
     if not names:
@@ -161,7 +159,7 @@ def _sdb(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     return rule, values, ("no", "yes"), {why: int((reason == why).sum()) for why in _UNKNOWN}
 
 
-def _age(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _age(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     age = numbers(clip_columns(store, ids, ["nsrr_age"])["nsrr_age"]).astype(np.float64)
     known = np.isfinite(age)
     values = np.where(known, np.digitize(np.nan_to_num(age), (19.0, 50.0)), -1)
@@ -169,19 +167,19 @@ def _age(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     return rule, values, AGE_BINS, {"without nsrr_age": int((~known).sum())}
 
 
-def _sex(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _sex(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     return _column(store, ids, "nsrr_sex", "classes")
 
 
-def _bmi(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _bmi(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     return _column(store, ids, "nsrr_bmi", "number" if kind == "auto" else kind)
 
 
-def _any_column(store: Store, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _any_column(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
     return _column(store, ids, label, kind)
 
 
-def _column(store: Store, ids: NDArray[np.int64], column: str, kind: str) -> _Found:
+def _column(store: Reader, ids: NDArray[np.int64], column: str, kind: str) -> _Found:
     found = clip_columns(store, ids, [column])[column]
     out = {f"without {column}": found.null_count}
     numeric = pa.types.is_integer(found.type) or pa.types.is_floating(found.type)
@@ -198,7 +196,7 @@ def _column(store: Store, ids: NDArray[np.int64], column: str, kind: str) -> _Fo
     return f"{column}, as it is", values, tuple(map(str, names)), out
 
 
-_RULES: Final[dict[str, Callable[[Store, NDArray[np.int64], str, str], _Found]]] = {
+_RULES: Final[dict[str, Callable[[Reader, NDArray[np.int64], str, str], _Found]]] = {
     "stage": _stage,
     "sdb": _sdb,
     "age": _age,

@@ -7,12 +7,10 @@ sleeper, or that nobody looked.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from sleepfm_index.evaluation.labels.columns import quote
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
+from sleepfm_index.reader import Reader
+from sleepfm_index.storage.quoting import quote_name
 
 BREATHING: Final = (
     "apnea_obstructive_s",
@@ -30,7 +28,7 @@ UNSCORED: Final = "of recordings not scored for respiration, as far as the store
 AT_ODDS: Final = "of recordings without an event whose apnea-hypopnea index asks for some"
 
 
-def left_out(store: Store, columns: list[str]) -> dict[str, str]:
+def left_out(store: Reader, columns: list[str]) -> dict[str, str]:
     """Say which recordings have no label of breathing, and why.
 
     A recording was scored for respiration if it has a scored apnea or hypopnea; or if anything else
@@ -70,13 +68,13 @@ def _reason(row: dict[str, Any], at_site: bool, hours: float) -> str | None:
     return None if at_site else UNSCORED
 
 
-def _facts(store: Store, columns: list[str]) -> list[dict[str, Any]]:
+def _facts(store: Reader, columns: list[str]) -> list[dict[str, Any]]:
     there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
-    seconds = " + ".join(f"coalesce({quote(name)}, 0)" for name in columns)
-    ahi = f"any_value({quote(_AHI)})" if _AHI in there else "NULL"
+    seconds = " + ".join(f"coalesce({quote_name(name)}, 0)" for name in columns)
+    ahi = f"any_value({quote_name(_AHI)})" if _AHI in there else "NULL"
     declared = "NULL"
     if DECLARED in there:
-        declared = f"any_value(try_cast({quote(DECLARED)} AS BOOLEAN))"
+        declared = f"any_value(try_cast({quote_name(DECLARED)} AS BOOLEAN))"
     statement = f"""
         SELECT recording_id, any_value(site) AS site, max({seconds}) > 0 AS breathing,
                bool_or(stage NOT IN ('UNS', 'ART')) AS staged,

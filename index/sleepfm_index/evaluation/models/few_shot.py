@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +18,12 @@ from sleepfm_index.evaluation.models.probe import (
     predict_rows,
     reader,
 )
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
 
 
 def few_shot(
-    store: Store,
+    store: Reader,
     label: str,
     shots: Sequence[int],
     *,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -12,18 +12,17 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, text
+from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has
 from sleepfm_index.evaluation.labels.labels import Labels, read_labels
 from sleepfm_index.evaluation.labels.splits import check_apart, check_classes, subjects_of
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess
 from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
 from sleepfm_index.evaluation.models.neighbour_search import nearest
-from sleepfm_index.query.answer import EXCLUSIONS
+from sleepfm_index.query.question import EXCLUSIONS
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
+from sleepfm_index.storage.quoting import quote_text
 
 QUERIES: Final = 10_000
 _BLOCK: Final = 16_384
@@ -61,7 +60,7 @@ class Vote:
 
 
 def knn(
-    store: Store,
+    store: Reader,
     label: str,
     *,
     modality: str = "bas",
@@ -72,7 +71,7 @@ def knn(
     classes: Sequence[str] | None = None,
     train_where: str | None = None,
     test_where: str | None = None,
-    test_store: Store | None = None,
+    test_store: Reader | None = None,
     queries: int | None = QUERIES,
     seed: int = 0,
     replicates: int = REPLICATES,
@@ -154,7 +153,7 @@ def knn(
 
 
 def neighbours(
-    store: Store,
+    store: Reader,
     modality: str,
     to: str | None = None,
     *,
@@ -204,7 +203,7 @@ def neighbours(
     for name in sorted(set(own), key=str):
         # one search a subject, since each leaves out its own clips
         mine = np.array([i for i, other in enumerate(own) if other == name])
-        left_out = None if name is None else f"{column} <> {text(name)}"
+        left_out = None if name is None else f"{column} <> {quote_text(name)}"
         allowed = store.metadata.clip_ids(where, left_out) if where or left_out else None
         found = store.search(target, queries[mine], k, allowed, exact=True)
         hits += [(int(i), *pair) for i, pair in zip(mine, found, strict=True)]
@@ -254,10 +253,10 @@ def _target(modality: str, to: str | None) -> str:
 
 
 def _search(
-    store: Store,
+    store: Reader,
     voters: Labels,
     target: str,
-    tested: Store,
+    tested: Reader,
     asked: Labels,
     modality: str,
     vote: Vote,
@@ -282,7 +281,7 @@ def _search(
 
 
 def _groups(
-    store: Store, asked: Labels, voters: Labels, exclude: str
+    store: Reader, asked: Labels, voters: Labels, exclude: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Codes of what a clip may not be compared with: its subject, its recording, itself."""
     if exclude == "none":

@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import FormatError
-from sleepfm_index.evaluation.output import write_whole
-from sleepfm_index.evaluation.threads import one_thread
+from sleepfm_index.runtime.threads import one_thread
 
 FORMAT_VERSION: Final = 1
 _KEY: Final = "sleepfm_probe"
@@ -77,7 +77,7 @@ class LinearProbe:
         def write(aside: Path) -> None:
             aside.write_bytes(content)
 
-        write_whole(path, write)
+        write_file(path, write)
         return path
 
     @classmethod

@@ -6,28 +6,26 @@ import csv
 import re
 from datetime import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.evaluation.labels.columns import clip_columns, has
 from sleepfm_index.evaluation.labels.labels import STAGES
 from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.probe import check_features, predict_rows, reader
-from sleepfm_index.evaluation.output import write_whole
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
 
 UNKNOWN: Final = "UNS"
 _FACTS: Final = ("recording_id", "start_s", "clock")
 
 
-def predict(store: Store, probe: LinearProbe, *, where: str | None = None) -> Result:
+def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> Result:
     """Predict the label of every clip.
 
     Parameters
@@ -118,7 +116,7 @@ def write_predictions(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     whole = folder / "predictions.parquet"
-    write_whole(whole, lambda path: pq.write_table(result.table, path, compression="zstd"))
+    write_file(whole, lambda path: pq.write_table(result.table, path, compression="zstd"))
     written = [whole]
     if not probe.classes or not set(probe.classes) <= set(STAGES):
         return written
@@ -147,7 +145,7 @@ def write_hypnogram_csv(path: Path, stages: list[tuple[float, str]], clip_second
             lines.writerow(("onset_s", "duration_s", "stage"))
             lines.writerows((f"{onset:g}", f"{clip_seconds:g}", stage) for onset, stage in stages)
 
-    write_whole(path, write)
+    write_file(path, write)
 
 
 def write_hypnogram_edf(
@@ -170,4 +168,4 @@ def write_hypnogram_edf(
     seconds = int(start_clock_s or 0)
     start = time(seconds // 3600 % 24, seconds // 60 % 60, seconds % 60)
     made = edfio.Edf([], annotations=notes, starttime=start)
-    write_whole(path, lambda aside: made.write(aside))
+    write_file(path, lambda aside: made.write(aside))

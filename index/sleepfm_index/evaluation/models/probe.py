@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,7 @@ from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions,
 from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
 from sleepfm_index.evaluation.models.external_predictions import beside as read_beside
 from sleepfm_index.evaluation.models.linear_probe import LinearProbe, fit_classes, fit_number
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
+from sleepfm_index.reader import Reader
 
 ALL: Final = "+".join(Modality)
 TRAIN_CLIPS: Final = 200_000
@@ -82,7 +80,7 @@ class Recipe:
 
 
 def probe(
-    store: Store,
+    store: Reader,
     label: str,
     *,
     on: Sequence[str] | None = None,
@@ -92,7 +90,7 @@ def probe(
     folds: int = 5,
     train_where: str | None = None,
     test_where: str | None = None,
-    test_store: Store | None = None,
+    test_store: Reader | None = None,
     recipe: Recipe | None = None,
     replicates: int = REPLICATES,
     beside: str | Path | None = None,
@@ -173,9 +171,9 @@ class Plan:
     ``fold`` is None for a split by condition or store.
     """
 
-    train_store: Store
+    train_store: Reader
     train: Labels
-    test_store: Store
+    test_store: Reader
     test: Labels
     fold: NDArray[np.int64] | None
 
@@ -260,7 +258,7 @@ class Plan:
 
 
 def make_plan(
-    store: Store,
+    store: Reader,
     label: str,
     *,
     where: str | None = None,
@@ -270,7 +268,7 @@ def make_plan(
     seed: int = 0,
     train_where: str | None = None,
     test_where: str | None = None,
-    test_store: Store | None = None,
+    test_store: Reader | None = None,
 ) -> Plan:
     """Decide which labelled clips are learned from and which are tested; see :func:`probe`."""
     if test_where is None and test_store is None:
@@ -292,7 +290,7 @@ def make_plan(
     return Plan(store, one, tested, _in_terms_of(one, two), None)
 
 
-def default_features(store: Store, labels: Labels) -> list[str]:
+def default_features(store: Reader, labels: Labels) -> list[str]:
     """Every modality that labelled clips have, and all of them together."""
     there = [str(m) for m in Modality if has(store, labels.clip_ids, str(m)).any()]
     together = "+".join(there)
@@ -303,7 +301,7 @@ def default_features(store: Store, labels: Labels) -> list[str]:
     return there
 
 
-def reader(store: Store, clip_ids: NDArray[np.int64], features: str) -> Read:
+def reader(store: Reader, clip_ids: NDArray[np.int64], features: str) -> Read:
     """Read vectors by row of ``clip_ids``, float32 [m, 512 per modality], side by side."""
     parts = check_features(features)
 
@@ -342,7 +340,7 @@ def predict_rows(fitted: LinearProbe, read: Read, rows: NDArray[np.int64]) -> ND
 
 
 def fit_probe(
-    store: Store,
+    store: Reader,
     label: str,
     features: str,
     *,
@@ -379,7 +377,7 @@ def fit_probe(
     return replace(fitted, about=about)
 
 
-def _having(store: Store, labels: Labels, features: str) -> NDArray[np.bool_]:
+def _having(store: Reader, labels: Labels, features: str) -> NDArray[np.bool_]:
     present = [has(store, labels.clip_ids, str(m)) for m in check_features(features)]
     return np.asarray(np.logical_and.reduce(present), bool)
 

@@ -13,19 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import write_file
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.files import recording_file
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
 from sleepfm_index.evaluation.models.external_predictions import SPLIT
 from sleepfm_index.evaluation.models.probe import ALL, Plan, check_features, make_plan
-from sleepfm_index.evaluation.output import write_whole
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
+from sleepfm_index.storage.private import recording_file
 
 if TYPE_CHECKING:
     from sleepfm.training.clipcache import CachedRecording
     from sleepfm.training.recipe import Recipe
-    from sleepfm_index.store import Store
 
 _VALID = 0.1
 _BLOCK = 64
@@ -53,7 +53,7 @@ class Training:
 
 
 def supervise(
-    store: Store,
+    store: Reader,
     label: str,
     out: str | Path,
     training: Training,
@@ -143,7 +143,7 @@ def supervise(
     table = table.replace_schema_metadata(
         {SPLIT: plan.identity.encode(), b"sleepfm_baseline": json.dumps(about).encode()}
     )
-    write_whole(out, lambda path: pq.write_table(table, path, compression="zstd"))
+    write_file(out, lambda path: pq.write_table(table, path, compression="zstd"))
     note = f"a network on the stacked channels of {features}, {len(folds)} trained; {plan.note}"
     return Result(table, note)
 
@@ -159,7 +159,7 @@ class _Nights:
     @classmethod
     def read(
         cls,
-        store: Store,
+        store: Reader,
         plan: Plan,
         cache: Path,
         substitute: bool,
@@ -172,7 +172,7 @@ class _Nights:
         facts = clip_columns(store, ids, ["recording_id", "start_s"])
         names = facts["recording_id"].to_pylist()
         rows = np.round(numbers(facts["start_s"]) / contract.clip_seconds).astype(np.int64)
-        files = {name: recording_file(store, name) for name in sorted(set(names))}
+        files = {name: recording_file(store.path, name) for name in sorted(set(names))}
         found = {}
         for done, (name, path) in enumerate(files.items()):
             if watch is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -18,24 +17,22 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
     resampled_means,
     resampled_medians,
 )
+from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
     DIRECTIONS,
     Facts,
-    Gallery,
     Ranked,
     measures,
     rank_direction,
     sides_present,
 )
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
 
 
 def compare(
-    store: Store,
-    other: Store,
+    store: Reader,
+    other: Reader,
     *,
     where: str | None = None,
     gallery: int | None = None,
@@ -55,7 +52,7 @@ def compare(
     other : Store
         What to compare with.
     where, gallery, seed, draws, among
-        Fields of :class:`~.retrieval.Gallery`; ``where`` is asked of ``store``.
+        Fields of :class:`~.gallery.Gallery`; ``where`` is asked of ``store``.
     replicates : int
         Resamples of the subjects behind the 95 % intervals of the differences.
 
@@ -93,7 +90,7 @@ def compare(
 
 
 def shared_clips(
-    store: Store, other: Store, where: str | None = None
+    store: Reader, other: Reader, where: str | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ids of the clips that two stores share, by recording and offset, in the same order.
 
@@ -111,7 +108,7 @@ def shared_clips(
     return numbers(both["ours"]), numbers(both["theirs"])
 
 
-def _keyed(store: Store, ids: NDArray[np.int64], keys: list[str], name: str) -> pa.Table:
+def _keyed(store: Reader, ids: NDArray[np.int64], keys: list[str], name: str) -> pa.Table:
     return clip_columns(store, ids, keys).rename_columns([name, *keys])
 
 

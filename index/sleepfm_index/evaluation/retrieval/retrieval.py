@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,17 +21,15 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
     resampled_means,
     resampled_medians,
 )
+from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
 from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
 
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
+__all__ = ["DIRECTIONS", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
 
-__all__ = ["DIRECTIONS", "GALLERIES", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
-
-GALLERIES: Final = ("all", "cross-recording", "within-recording")
 RECALLS: Final = (1, 5, 10)
 DIRECTIONS: Final = (
     *[(str(a), str(b)) for a, b in permutations(Modality, 2)],
@@ -76,52 +74,8 @@ class Retrieval(Result):
     ranked: dict[tuple[str, str], Ranked] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """Which clips are compared with which.
-
-    Parameters
-    ----------
-    where : str, optional
-        SQL condition over the columns of ``clips``.
-    size : int, optional
-        Draw this many clips at random; by default all.
-    seed : int
-        Seed of the first draw; the next take the seeds after it.
-    draws : int
-        How often a gallery is drawn; the queries of all draws are pooled.
-    among : {"all", "cross-recording", "within-recording"}
-        Whether a query's rivals are all clips of the gallery, those of other recordings, or those
-        of its own. Beside them stands its true answer.
-    """
-
-    where: str | None = None
-    size: int | None = None
-    seed: int = 0
-    draws: int = 1
-    among: str = "all"
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise QueryError(f"a gallery holds at least 1 clip, not {self.size}")
-        if self.draws < 1:
-            raise QueryError(f"a gallery is drawn at least once, not {self.draws} times")
-        if self.among not in GALLERIES:
-            raise QueryError(f"no gallery {self.among!r}; choose from {', '.join(GALLERIES)}")
-
-    def drawn(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Draw from the rows that have both sides; one draw where all of them fit."""
-        if self.size is None or self.size >= len(rows):
-            return [rows]
-        # One generator a direction: a draw does not depend on the directions before it.
-        return [
-            rows[np.sort(np.random.default_rng(s).choice(len(rows), self.size, replace=False))]
-            for s in range(self.seed, self.seed + self.draws)
-        ]
-
-
 def evaluate(
-    store: Store,
+    store: Reader,
     *,
     where: str | None = None,
     gallery: int | None = None,
@@ -192,7 +146,7 @@ class Facts:
     groups: list[object]
 
     @classmethod
-    def of(cls, store: Store, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
+    def of(cls, store: Reader, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
         """Read what is compared of some clips."""
         names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
         table = clip_columns(store, clip_ids, names)
@@ -211,7 +165,7 @@ class Facts:
 
 
 def rank_direction(
-    store: Store,
+    store: Reader,
     facts: Facts,
     query: str,
     to: str,
@@ -257,7 +211,7 @@ def rank_direction(
 class Passes:
     """Ranks of clips in all directions at once, kept until all directions were asked for."""
 
-    def __init__(self, store: Store, facts: Facts) -> None:
+    def __init__(self, store: Reader, facts: Facts) -> None:
         self._store = store
         self._facts = facts
         self._known: dict[
@@ -283,7 +237,7 @@ class Passes:
 
 
 def sides_present(
-    store: Store, clip_ids: NDArray[np.int64], query: str, to: str
+    store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> NDArray[np.bool_]:
     """Which clips have the query's modalities, all of them, and the target."""
     names = [*query.split("+"), target_name(Modality(query), to) if to == OTHERS else to]
@@ -292,7 +246,7 @@ def sides_present(
 
 
 def sides(
-    store: Store, clip_ids: NDArray[np.int64], query: str, to: str
+    store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors of the query and of the target, float32 [n, 512] each."""
     if "+" in query:

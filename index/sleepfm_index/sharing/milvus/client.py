@@ -3,45 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError, StoreError
-from sleepfm_index.query.answer import Question, check_question
+from sleepfm_index.query.answer_table import answer_note, answer_table
 from sleepfm_index.query.clip_time import clip_position
+from sleepfm_index.query.encode_clip import encode_clips
+from sleepfm_index.query.origin import Origin
+from sleepfm_index.query.question import Question, check_question
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-from sleepfm_index.schema import target_name
+from sleepfm_index.schema import OTHERS, target_name
 from sleepfm_index.sharing.milvus.collection import DEFAULT, MOST, Collection, told
 from sleepfm_index.sharing.milvus.entities import KEY, presence, rows
-from sleepfm_index.storage.manifest import Manifest, as_ranges
-from sleepfm_index.store import Store
+from sleepfm_index.storage.manifest import WeightsIdentity, as_ranges
 
 _RANGES: Final = 2000
 """Runs of clip ids that a condition resolved by the store may become."""
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """Where the query's vector comes from."""
-
-    text: str
-    recording_id: str
-    subject_id: str
-    vector: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Described:
-    """As much of a store as encoding a file needs."""
-
-    manifest: Manifest
 
 
 class Served:
@@ -88,39 +72,79 @@ class Served:
     ) -> None:
         self._served.__exit__(kind, error, trace)
 
-    def query(self, modality: str, to: str = "others", **question: Any) -> Result:
+    @property
+    def weights(self) -> WeightsIdentity:
+        """The weights whose vectors the collection holds."""
+        return self.about.weights
+
+    def query(
+        self,
+        modality: str,
+        to: str = OTHERS,
+        *,
+        clip: int | None = None,
+        recording: str | None = None,
+        file: str | Path | None = None,
+        at: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        exclude: str = "subject",
+        weights: str | None = None,
+    ) -> Result:
         """Find the nearest clips, as :meth:`sleepfm_index.Store.query` does.
 
-        Milvus chooses the candidates; their scores are computed again in float64 from the vectors
-        that it holds, and equal scores are in order of clip id.
+        Parameters
+        ----------
+        modality, to, clip, recording, file, at, k, where, exclude, weights
+            The fields of :class:`sleepfm_index.query.question.Question`.
 
         Raises
         ------
         QueryError
             If the question does not fit the collection.
         """
-        asked = Question(modality=modality, to=to, **question)
-        (searched, *more) = check_question(asked)
-        if more or asked.spread is not None:
+        question = Question(
+            modality=modality,
+            to=to,
+            clip=clip,
+            recording=recording,
+            file=None if file is None else Path(file),
+            at=at,
+            k=k,
+            where=where,
+            exclude=exclude,
+            weights=weights,
+        )
+        return self.answer(question)
+
+    def answer(self, question: Question) -> Result:
+        """Answer a question; see :class:`~sleepfm_index.sharing.engine.PublishedStore`.
+
+        Milvus chooses the candidates; their scores are computed again in float64 from the vectors
+        that it holds, and equal scores are in order of clip id.
+        """
+        (searched, *more) = check_question(question)
+        if more or question.spread is not None:
             raise QueryError(
                 "several modalities at once and spread are answered by the store itself: --engine "
                 "local"
             )
-        target = target_name(searched, asked.to)
+        target = target_name(searched, question.to)
         if target not in self.about.targets:
             raise QueryError(
                 f"the collection has no vectors of {target}; publish it with --targets"
             )
-        origin = self._origin(asked, searched)
-        found = self._nearest(target, origin.vector, asked.k, self._filter(asked, target, origin))
+        origin = self._origin(question, searched)
+        condition = self._filter(question, target, origin)
+        found = self._nearest(target, origin.vector, question.k, condition)
+        scores = np.array([score for score, _ in found], np.float64)
         table = rows([entity for _, entity in found], self.about.columns)
-        table = table.add_column(0, "score", pa.array([s for s, _ in found], pa.float64()))
-        table = table.add_column(0, "rank", pa.array(range(1, len(found) + 1), pa.int64()))
-        return Result(table, self._note(asked, origin, target, len(found)))
+        note = answer_note(question, origin.text, len(found), self._method(target))
+        return Result(answer_table(table, scores, [len(found)]), note)
 
     # The query's own vector
 
-    def _origin(self, asked: Question, modality: Modality) -> _Origin:
+    def _origin(self, asked: Question, modality: Modality) -> Origin:
         if asked.file is not None:
             return self._encoded(asked, modality)
         clip = asked.clip if asked.clip is not None else self._clip_at(asked)
@@ -133,7 +157,7 @@ class Served:
         recording = found[0]["recording_id"]
         if not vector.any():
             raise QueryError(f"clip {clip} ({recording}) has no {modality} signal to search with")
-        return _Origin(f"clip {clip} of {recording}", recording, found[0]["subject_id"], vector)
+        return Origin(f"clip {clip} of {recording}", recording, found[0]["subject_id"], vector)
 
     def _clip_at(self, asked: Question) -> int:
         assert asked.recording is not None and asked.at is not None
@@ -149,23 +173,20 @@ class Served:
         seconds = self.about.contract.clip_seconds
         return int(clips[clip_position(asked.at, starts, clock, seconds)][KEY])
 
-    def _encoded(self, asked: Question, modality: Modality) -> _Origin:
-        from sleepfm_index.query.encode_clip import encode_clip
-
+    def _encoded(self, asked: Question, modality: Modality) -> Origin:
         assert asked.file is not None and asked.at is not None
         about = self.about
-        described = _Described(Manifest(about.store, about.weights, about.contract))
-        vector = encode_clip(
-            cast("Store", described), asked.file, asked.at, modality, asked.weights
+        (vector,) = encode_clips(
+            about.weights, about.contract, asked.file, asked.at, (modality,), asked.weights
         )
         stem = asked.file.stem
         known = self._entities(f"recording_id == {_quoted(stem)}", "subject_id", limit=1)
         subject = known[0]["subject_id"] if known else stem
-        return _Origin(f"{asked.file.name} at {asked.at}", stem, subject, vector)
+        return Origin(f"{asked.file.name} at {asked.at}", stem, subject, vector)
 
     # The clips that may be found
 
-    def _filter(self, asked: Question, target: str, origin: _Origin) -> str:
+    def _filter(self, asked: Question, target: str, origin: Origin) -> str:
         conditions = [presence(target)]
         if asked.exclude != "none":
             own = getattr(origin, f"{asked.exclude}_id")
@@ -175,6 +196,7 @@ class Served:
         return " and ".join(conditions)
 
     def _condition(self, where: str) -> str:
+        # sqlglot comes with the extra.
         from sleepfm_index.sharing.milvus.filter_expression import Untranslatable, translate
 
         try:
@@ -186,7 +208,7 @@ class Served:
 
     def _resolved(self, path: Path, where: str) -> str:
         """Ask the store itself which clips a condition holds for."""
-        with Store(path) as store:
+        with Reader(path) as store:
             if store.manifest.uuid != self.about.store:
                 raise StoreError(f"{path} is not the store that was published here")
             runs = as_ranges(store.metadata.clip_ids(where))
@@ -232,15 +254,10 @@ class Served:
                 )
             )
 
-    def _note(self, asked: Question, origin: _Origin, target: str, found: int) -> str:
-        left_out = f", own {asked.exclude} left out" if asked.exclude != "none" else ""
-        where = f", where {asked.where}" if asked.where else ""
+    def _method(self, target: str) -> str:
         kind = self._served.index_kind(target)
-        how = "exact search" if kind in ("FLAT", "BRUTE_FORCE") else f"approximate search ({kind})"
-        return (
-            f"{asked.modality} of {origin.text} -> {asked.to}: "
-            f"{found} nearest{where}{left_out}; {how} in Milvus"
-        )
+        exact = kind in ("FLAT", "BRUTE_FORCE")
+        return f"{'exact search' if exact else f'approximate search ({kind})'} in Milvus"
 
 
 def _quoted(text: str) -> str:

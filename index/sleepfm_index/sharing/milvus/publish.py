@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.calibration import draw_queries
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.reader import Reader
 from sleepfm_index.sharing.clip_batches import clip_blocks, clips_schema
-from sleepfm_index.sharing.milvus.collection import DEFAULT, MOST, About, Collection, told
+from sleepfm_index.sharing.engine import Progress, Published
+from sleepfm_index.sharing.milvus.collection import MOST, About, Collection, told
 from sleepfm_index.sharing.milvus.entities import KEY, columns_of, entities, presence
-from sleepfm_index.store import Store
 
 BATCH: Final = 1000
 """Clips of one upsert: 12 MB with six vectors each; Milvus takes 64 MB."""
@@ -28,84 +26,45 @@ _SEED: Final = 0
 _EXACT: Final = ("FLAT", "BRUTE_FORCE")
 
 
-@dataclass(frozen=True)
-class Published:
-    """What a publication did.
-
-    Parameters
-    ----------
-    collection : str
-    clips : int
-        Clips in the collection, as many as in the store.
-    added, removed : int
-        Clips sent, and clips deleted because the store does not have them any more.
-    recall : dict of str to float
-        By target: the share that Milvus finds of the true nearest ten of sampled clips, as they
-        are in other modalities.
-    """
-
-    collection: str
-    clips: int
-    added: int
-    removed: int
-    recall: dict[str, float]
-
-
 def publish(
-    store: str | Path,
+    reader: Reader,
     uri: str,
-    *,
-    collection: str = DEFAULT,
-    targets: tuple[str, ...] = TARGETS,
-    index: str = "FLAT",
-    watch: Callable[[int, int], None] | None = None,
+    collection: str,
+    targets: tuple[str, ...],
+    index: str,
+    progress: Progress | None,
 ) -> Published:
     """Make a Milvus collection hold the clips of a store, and check that it does.
 
-    Clip ids are never reused, so a clip that is there is the right one: what is missing is
-    sent, what the store has deleted is deleted, and a publication that was killed goes on.
-
     Parameters
     ----------
-    store : path
-        The store's folder.
-    uri : str
-        ``http://host:19530`` of a server, or a file ending in ``.db`` for milvus-lite.
-    collection : str
-        Its name; made if there is none.
-    targets : tuple of str
-        Which vector fields it gets, when it is made; by default all six.
-    index : str
-        Kind of index over the vectors, in Milvus's words; ``FLAT`` is exact.
-    watch : callable, optional
-        Called after each batch with (clips sent, clips to send).
+    reader : Reader
+    uri, collection, targets, index, progress
+        As in :func:`sleepfm_index.sharing.publish.publish`.
 
     Raises
     ------
     StoreError
-        If Milvus cannot be reached, refuses, holds another store under this name, or does not
-        answer as the store does.
+        If Milvus cannot be reached, rejects the request, holds another store under this name, or
+        does not answer as the store does.
     """
-    unknown = sorted(set(targets) - set(TARGETS))
-    if unknown or not targets:
-        raise QueryError(f"no target {unknown or targets}; choose from {', '.join(TARGETS)}")
-    with Store(store) as opened, Collection(uri, collection) as served:
-        about = _prepared(opened, served, targets)
+    with Collection(uri, collection) as served:
+        about = _prepared(reader, served, targets)
         served.index(about.targets, index)
         served.load()
-        live = opened.metadata.clip_ids(None)
-        missing, extra = _difference(served, live, opened.manifest.next_clip_id)
+        live = reader.metadata.clip_ids(None)
+        missing, extra = _difference(served, live, reader.manifest.next_clip_id)
         for at in range(0, len(extra), MOST):
             with told():
                 served.client.delete(collection, ids=extra[at : at + MOST].tolist())
-        _send(opened, served, about, missing, watch)
+        _send(reader, served, about, missing, progress)
         with told():
             served.client.flush(collection)
-        recall = _checked(opened, served, about, live)
+        recall = _checked(reader, served, about, live)
     return Published(collection, len(live), len(missing), len(extra), recall)
 
 
-def _prepared(store: Store, served: Collection, targets: tuple[str, ...]) -> About:
+def _prepared(store: Reader, served: Collection, targets: tuple[str, ...]) -> About:
     wanted = About.of(store.manifest, columns_of(clips_schema(store)), targets)
     there = served.about()
     if there is None:
@@ -151,11 +110,11 @@ def _ids(served: Collection, following: int) -> Iterator[NDArray[np.int64]]:
 
 
 def _send(
-    store: Store,
+    store: Reader,
     served: Collection,
     about: About,
     missing: NDArray[np.int64],
-    watch: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> None:
     sent = 0
     if not len(missing):
@@ -170,12 +129,12 @@ def _send(
             with told():
                 served.client.upsert(served.name, entities(clips, vectors, columns))
             sent += len(clips)
-            if watch is not None:
-                watch(sent, len(missing))
+            if progress is not None:
+                progress(sent, len(missing))
 
 
 def _checked(
-    store: Store, served: Collection, about: About, live: NDArray[np.int64]
+    store: Reader, served: Collection, about: About, live: NDArray[np.int64]
 ) -> dict[str, float]:
     """Count, and ask a few clips of every target; give the recall of the true nearest ten."""
     if served.count() != len(live):
@@ -197,7 +156,7 @@ def _checked(
     return recall
 
 
-def _recall(store: Store, served: Collection, target: str) -> float | None:
+def _recall(store: Reader, served: Collection, target: str) -> float | None:
     queries = draw_queries(store.vectors, store.manifest, target, SAMPLES, _SEED).vectors
     if not len(queries):
         _, queries = store.vectors.draw(target, SAMPLES, _SEED)
