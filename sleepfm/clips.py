@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError, RecordingError
-from sleepfm.labels import clip_event_seconds, clip_stages
+from sleepfm.labels import clip_event_seconds, clip_stage_shares, clip_stages, scoring_grid
 from sleepfm.modality import SLOT_UNITS, Modality
 from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measure
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
@@ -20,6 +21,9 @@ from sleepfm.recordings.units import conversion
 from sleepfm.resampling import resample
 
 _CLIP_AT = 20.0
+
+Grid = Literal["scoring", "recording"]
+"""Where clips begin: with the scorer's epochs where all share one offset, or with the recording."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,10 @@ class Clips:
     clock_s : ndarray of float64, shape [n], or None
         Time of day of each clip, in seconds after midnight.
     stage, raw_stage : tuple of str, length n
-        AASM stage (``UNS`` where nothing was scored) and the label as written (``""`` if none).
+        AASM stage that covers most of the clip (``UNS`` where nothing was scored) and the label as
+        written (``""`` if none).
+    stage_share : ndarray of float32, shape [n]
+        Share of the clip for which its stage holds, in 0..1.
     signals : dict of Modality to ndarray of float32, shape [n, slots, samples]
         Only modalities with at least one slot filled; a missing slot is zero.
     filled : dict of Modality to ndarray of uint16, shape [n]
@@ -59,13 +66,19 @@ class Clips:
     event_seconds: dict[str, NDArray[np.float32]]
     events: tuple[Event, ...]
     warnings: tuple[str, ...] = ()
+    stage_share: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.start_s)
 
 
 def cut_clips(
-    recording: Recording, channels: ChannelMap, contract: Contract, *, strict: bool = False
+    recording: Recording,
+    channels: ChannelMap,
+    contract: Contract,
+    *,
+    strict: bool = False,
+    grid: Grid = "scoring",
 ) -> Clips:
     """Cut a recording into clips as a contract asks; a last incomplete clip is dropped.
 
@@ -82,6 +95,9 @@ def cut_clips(
         Rate, resampling, scaling and units.
     strict : bool
         Whether values that contradict their unit are an error instead of a warning.
+    grid : {"scoring", "recording"}
+        Whether clips begin with the scorer's epochs, where all share one offset, or with the
+        recording.
 
     Raises
     ------
@@ -91,7 +107,11 @@ def cut_clips(
         Under ``strict``, if values contradict their unit.
     """
     clip_s = contract.clip_seconds
-    count = int(recording.duration_s / clip_s + 1e-6)
+    stages = recording.scoring.stages
+    offset_s = scoring_grid(stages, clip_s) if grid == "scoring" else 0.0
+    count = int((recording.duration_s - offset_s) / clip_s + 1e-6)
+    if count < 1 and offset_s:
+        offset_s, count = 0.0, int(recording.duration_s / clip_s + 1e-6)
     if count < 1:
         raise RecordingError(
             f"{recording.stem} lasts {recording.duration_s:.3g} s, less than one clip ({clip_s} s)."
@@ -104,7 +124,7 @@ def cut_clips(
         m: np.zeros((count, len(contract.slots_of(m)), contract.clip_samples), np.float32)
         for m in Modality
     }
-    qualities = _fill_all(blocks, recording, channels, contract, warnings, strict)
+    qualities = _fill_all(blocks, recording, channels, contract, warnings, strict, offset_s)
     for modality, block in blocks.items():
         slots = contract.slots_of(modality)
         bits = np.zeros(count, np.uint16)
@@ -122,9 +142,9 @@ def cut_clips(
             signals[modality], filled[modality] = block, bits
     if not signals:
         raise ChannelError(f"Every channel of {recording.stem} that fits a slot is dead.")
-    start_s = np.arange(count, dtype=np.float64) * clip_s
+    start_s = offset_s + np.arange(count, dtype=np.float64) * clip_s
     clock = recording.start_clock_s
-    stage, raw_stage = clip_stages(recording.scoring.stages, count, clip_s)
+    stage, raw_stage = clip_stages(stages, count, clip_s, offset_s)
     return Clips(
         start_s=start_s,
         clock_s=None if clock is None else (clock + start_s) % 86400,
@@ -133,9 +153,10 @@ def cut_clips(
         signals=signals,
         filled=filled,
         quality=quality,
-        event_seconds=clip_event_seconds(recording.scoring.events, count, clip_s),
+        event_seconds=clip_event_seconds(recording.scoring.events, count, clip_s, offset_s),
         events=recording.scoring.events,
         warnings=tuple(warnings),
+        stage_share=clip_stage_shares(stages, count, clip_s, offset_s),
     )
 
 
@@ -146,6 +167,7 @@ def _fill_all(
     contract: Contract,
     warnings: list[str],
     strict: bool,
+    offset_s: float,
 ) -> dict[str, NDArray[np.float32] | None]:
     """Fill every slot that has a channel, two at a time; give the quality of each by slot.
 
@@ -161,7 +183,9 @@ def _fill_all(
     said: list[list[str]] = [[] for _ in jobs]
     with ThreadPoolExecutor(max_workers=2) as pool:
         done = pool.map(
-            lambda job, own: _fill(job[0], recording, job[1], contract, own, strict), jobs, said
+            lambda job, own: _fill(job[0], recording, job[1], contract, own, strict, offset_s),
+            jobs,
+            said,
         )
         qualities = {job[1].slot: quality for job, quality in zip(jobs, done, strict=True)}
     for own in said:
@@ -176,6 +200,7 @@ def _fill(
     contract: Contract,
     warnings: list[str],
     strict: bool,
+    offset_s: float,
 ) -> NDArray[np.float32] | None:
     """Fill one slot of all clips, ``out`` of shape [clips, samples]; give its quality.
 
@@ -203,7 +228,7 @@ def _fill(
         said = "gives a unit that is not known" if first.unit else "does not say its unit"
         warnings.append(f"{match.slot}: {first.label} {said}; values are taken as they are")
     issues = measure(
-        values,
+        values[round(offset_s * rate) :],
         rate,
         len(out),
         contract.clip_seconds,
@@ -215,7 +240,9 @@ def _fill(
         values *= np.float32(gain)
         values += np.float32(offset)
         found = Level(found.median * gain + offset, found.deviation * gain, found.constant)
-    out[:] = _prepared(values, rate, found, contract, out.size).reshape(out.shape)
+    first = round(offset_s * contract.sample_rate)
+    whole = _prepared(values, rate, found, contract, first + out.size)
+    out[:] = whole[first:].reshape(out.shape)
     return issues
 
 
