@@ -15,7 +15,7 @@ from sleepfm.labels import clip_event_seconds, clip_stage_shares, clip_stages, s
 from sleepfm.modality import SLOT_UNITS, Modality
 from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measure
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
-from sleepfm.recordings.recording import Recording
+from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.scoring.vocabulary import Event
 from sleepfm.recordings.units import conversion
 from sleepfm.resampling import resample
@@ -210,20 +210,36 @@ def _fill(
     first = by_label[match.labels[0]]
     rate = first.sample_rate
     values = first.read()
-    if len(match.labels) == 2:
-        values -= by_label[match.labels[1]].read()
     found = level(values)
-    if found.constant and not _varies(values):
-        warnings.append(f"{match.slot}: {first.label} is constant and was left out")
+    dead = first if found.constant and not _varies(values) else None
+    if len(match.labels) == 2 and dead is None:
+        second = by_label[match.labels[1]]
+        other = second.read()
+        if level(other).constant and not _varies(other):
+            dead = second
+        values -= other
+        found = level(values)
+    if dead is not None or (found.constant and not _varies(values)):
+        label = (dead or first).label
+        warnings.append(f"{match.slot}: {label} is constant and was left out")
         return None
-    to_slot_unit = conversion(first.unit, SLOT_UNITS.get(match.slot, ""))
+    if match.turned:
+        values *= np.float32(-1)
+        found = Level(-found.median, found.deviation, found.constant)
+    unit = first.unit
+    if SLOT_UNITS.get(match.slot) == "%":
+        told = _saturation_unit(match.slot, first, found, warnings)
+        if told is None:
+            return None
+        unit = told
+    to_slot_unit = conversion(unit, SLOT_UNITS.get(match.slot, ""))
     scale = to_slot_unit[0] if to_slot_unit else None
     problem = implausible(match.slot, found, scale)
     if problem and strict:
         raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning.")
     if problem:
         warnings.append(problem)
-    to_contract_unit = conversion(first.unit, contract.units.get(match.slot, ""))
+    to_contract_unit = conversion(unit, contract.units.get(match.slot, ""))
     if to_contract_unit is None or scale is None:
         said = "gives a unit that is not known" if first.unit else "does not say its unit"
         warnings.append(f"{match.slot}: {first.label} {said}; values are taken as they are")
@@ -240,10 +256,31 @@ def _fill(
         values *= np.float32(gain)
         values += np.float32(offset)
         found = Level(found.median * gain + offset, found.deviation * gain, found.constant)
-    first = round(offset_s * contract.sample_rate)
-    whole = _prepared(values, rate, found, contract, first + out.size)
-    out[:] = whole[first:].reshape(out.shape)
+    skipped = round(offset_s * contract.sample_rate)
+    whole = _prepared(values, rate, found, contract, skipped + out.size)
+    out[:] = whole[skipped:].reshape(out.shape)
     return issues
+
+
+def _saturation_unit(slot: str, channel: Channel, found: Level, warnings: list[str]) -> str | None:
+    """Tell the unit of a saturation by its values, where the file gives none or an impossible one.
+
+    None where it is neither a percentage nor a fraction and its unit says that it is a voltage.
+    """
+    if conversion(channel.unit, "%") is not None:
+        return channel.unit
+    if 50 <= found.median <= 100:
+        return "%"
+    if 0.3 <= found.median <= 1:
+        warnings.append(f"{slot}: {channel.label} is taken as a fraction of 1, by its values")
+        return "1"
+    if conversion(channel.unit, "uV") is not None:
+        warnings.append(
+            f"{slot}: {channel.label} is left out: in {channel.unit} with a median of "
+            f"{found.median:.3g} it is no saturation"
+        )
+        return None
+    return channel.unit
 
 
 def _varies(values: NDArray[np.float32]) -> bool:

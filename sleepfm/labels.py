@@ -33,8 +33,8 @@ _EPOCHS_S: Final = (30.0, 20.0, 15.0, 10.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 def scoring_grid(stages: Sequence[ScoredStage], clip_s: float) -> float:
     """Seconds after the recording's start at which the scorer's epochs allow clips to begin.
 
-    Epochs that all start at one offset give that offset; where they do not, or where no whole number
-    of them makes a clip, clips begin with the recording: 0.
+    Epochs that all start at one offset give that offset; where they do not, or where no whole
+    number of them makes a clip, clips begin with the recording: 0.
 
     Parameters
     ----------
@@ -65,8 +65,8 @@ def clip_stages(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Stage and raw label of each clip.
 
-    A clip takes the stage that covers most of it, the earlier one on a tie. What is not scored counts
-    as ``UNS``, which takes a clip only if it covers more of it than any stage.
+    A clip takes the stage that covers most of it, the earlier one on a tie. What is not scored
+    counts as ``UNS``, which takes a clip only if it covers more of it than any stage.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ _Seconds = NDArray[np.float64]
 def _covered(
     stages: Sequence[ScoredStage], clips: int, clip_s: float, offset_s: float
 ) -> tuple[_Seconds, _Seconds, NDArray[np.int64]]:
-    """Seconds, first onset and longest stretch of each stage in each clip, shape [clips, stages]."""
+    """Give seconds, first onset and longest stretch by clip and stage, shape [clips, stages]."""
     seconds = np.zeros((clips, len(STAGES)))
     first = np.full((clips, len(STAGES)), np.inf)
     longest = np.zeros((clips, len(STAGES)))
@@ -142,7 +142,7 @@ def _covered(
 def _winners(
     seconds: _Seconds, first: _Seconds, clip_s: float
 ) -> tuple[_Seconds, NDArray[np.intp]]:
-    """Seconds of each stage with what is not scored as UNS, and the stage that covers most."""
+    """Count what is not scored as UNS, and give the stage that covers most of each clip."""
     total = np.round(seconds, 6)
     unscored = STAGES.index("UNS")
     total[:, unscored] += np.maximum(clip_s - total.sum(axis=1), 0)

@@ -14,15 +14,20 @@ from sleepfm_cli.options import (
     Backend,
     BuildEngine,
     BuildEngineOption,
+    ChannelsOption,
     CodingOption,
+    EpochSecondsOption,
+    GridOption,
     Ids,
     SchedulerOption,
     StoreOption,
+    SubstituteOption,
 )
-from sleepfm_cli.render import say, show_table
+from sleepfm_cli.render import say, say_unscored, show_table
 
 if TYPE_CHECKING:
     from sleepfm_index import BuildReport
+    from sleepfm_index.building.recording_task import Outcome
 
 
 def build(
@@ -37,18 +42,17 @@ def build(
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
     ids: Annotated[
-        Ids, typer.Option(help="Name recordings by their file's stem, or by a keyed hash of it.")
+        Ids,
+        typer.Option(help="Name recordings by stem, by folder and stem, or by a keyed hash of it."),
     ] = Ids.stem,
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
-    ] = False,
-    channels: Annotated[
-        Path | None, typer.Option(help="Channel names of your cohort, as in channels.yaml.")
-    ] = None,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Leave out recordings whose values contradict units.")
     ] = False,
     coding: CodingOption = None,
+    epoch_seconds: EpochSecondsOption = None,
+    grid: GridOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     backend: Annotated[
         Backend, typer.Option(help="What runs the encoders; auto = the fastest that is right.")
@@ -78,7 +82,8 @@ def build(
     """Add recordings to a store; it is made if there is none.
 
     Each recording is committed by itself. What is there is skipped, so the same command resumes a
-    build that was stopped.
+    build that was stopped. The store remembers --substitute, --channels, --coding,
+    --epoch-seconds and --grid for the next build and for query --file.
     """
     run(
         paths,
@@ -90,6 +95,8 @@ def build(
         channels=channels,
         strict=strict,
         coding=None if coding is None else coding.value,
+        epoch_seconds=epoch_seconds,
+        grid=None if grid is None else grid.value,
         device=device,
         backend=backend.value,
         workers=workers,
@@ -143,14 +150,16 @@ def show_report(report: BuildReport) -> None:
                     o.clips,
                     ", ".join(f"{s} = {c}" if s != c else s for s, c in (o.slots or {}).items()),
                     len(o.unmatched),
+                    _dropped(o),
                 )
                 for o in added
             ],
-            ("recording", "clips", "slots", "channels unused"),
+            ("recording", "clips", "slots", "channels unused", "scoring left out"),
         )
     for outcome in added:
         for warning in outcome.warnings:
             say(f"{outcome.recording_id}: {warning}", "yellow")
+    unscored = [o for o in added if not o.scored]
     skipped = [*report.of("left out"), *report.of("failed")]
     if skipped:
         show_table(
@@ -161,3 +170,12 @@ def show_report(report: BuildReport) -> None:
         f"{len(added)} recordings added ({report.clips_added:,} clips), {there} already there, "
         f"{len(skipped)} not in the store -> {report.store}"
     )
+    if unscored:
+        say_unscored(len(unscored), len(added), [name for o in unscored for name in o.unread])
+
+
+def _dropped(outcome: Outcome) -> str:
+    """Say what of a recording's scoring is stored nowhere, by reason."""
+    if not outcome.scored:
+        return "no scoring"
+    return ", ".join(f"{n} {reason}" for reason, n in outcome.dropped.items()) or "-"

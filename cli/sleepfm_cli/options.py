@@ -100,6 +100,7 @@ class Ids(enum.StrEnum):
     """How recordings are named in the store."""
 
     stem = "stem"
+    folder = "folder"
     hash = "hash"
 
 
@@ -118,12 +119,52 @@ class Coding(enum.StrEnum):
     profusion = "profusion"
     rk = "rk"
     ucddb = "ucddb"
+    dreams = "dreams"
+    bdsp = "bdsp"
 
 
 CodingOption = Annotated[
     Coding | None,
     typer.Option(
         "--coding", help="What integers mean in hypnograms that are nothing but integers."
+    ),
+]
+
+
+class Grid(enum.StrEnum):
+    """Where clips begin."""
+
+    scoring = "scoring"
+    recording = "recording"
+
+
+SubstituteOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--substitute/--no-substitute", help="Fill slots from other derivations or sensors."
+    ),
+]
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--channels", help="Channel names of your cohort, a line 'slot: label' each; or none."
+    ),
+]
+EpochSecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--epoch-seconds",
+        min=0.5,
+        max=120,
+        help="Seconds of an epoch, if the scoring does not say.",
+    ),
+]
+GridOption = Annotated[
+    Grid | None,
+    typer.Option(
+        "--grid",
+        help="Clips begin with the scorer's epochs where all share one offset, or with the "
+        "recording.",
     ),
 ]
 

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sleepfm_cli.options import listed
+from sleepfm_cli.options import (
+    ChannelsOption,
+    CodingOption,
+    EpochSecondsOption,
+    GridOption,
+    SubstituteOption,
+    listed,
+)
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from sleepfm.choices import Choices
     from sleepfm.training.clipcache import Prepared
     from sleepfm.training.pretrain import Watch
     from sleepfm.training.splits import Split, Splits
@@ -88,9 +96,14 @@ def pretrain(
         ),
     ] = "0.7,0.1,0.1,0.1",
     contract: Annotated[str, typer.Option(help="How clips are prepared.")] = "sleepfm-index-robust",
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
-    ] = False,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
+    coding: CodingOption = None,
+    epoch_seconds: EpochSecondsOption = None,
+    grid: GridOption = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Read recordings as the last build of this store did.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of prepared clips; default beside the weights.")
     ] = None,
@@ -132,7 +145,14 @@ def pretrain(
         fractions=_fractions(split),
         contract=CONTRACTS[contract],
         cache=cache,
-        substitute=substitute,
+        choices=_choices(store).told(
+            CONTRACTS[contract],
+            substitute=substitute,
+            channels=channels,
+            coding=None if coding is None else coding.value,
+            epoch_s=epoch_seconds,
+            grid=None if grid is None else grid.value,
+        ),
         description=describe,
     )
     known = [m.value for m in Modality]
@@ -158,6 +178,17 @@ def pretrain(
             watch=_watch(bar, settings.epochs),
         )
     _conclude(out, history, time.monotonic() - begun)
+
+
+def _choices(store: Path | None) -> Choices:
+    from sleepfm.choices import NO_CHOICES
+
+    if store is None:
+        return NO_CHOICES
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        return opened.manifest.choices
 
 
 def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:

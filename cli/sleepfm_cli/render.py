@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _WIDE = 200
+_LOOKS = 5
 _NUMBER = re.compile(r"-?[\d,.]+(e[+-]?\d+)?( \([\d.]+\))?|-|nan")
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -187,3 +188,12 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value
+
+
+def say_unscored(unscored: int, total: int, looks: Sequence[str]) -> None:
+    """Say for how many recordings no scoring was found, and which files look like it."""
+    said = f"no scoring found for {unscored} of {total} recordings"
+    if looks:
+        more = f" and {len(looks) - _LOOKS} more" if len(looks) > _LOOKS else ""
+        said += f"; these files look like it and are not read: {', '.join(looks[:_LOOKS])}{more}"
+    say(said, "yellow")

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sleepfm_cli.options import CodingOption, Format, FormatOption
-from sleepfm_cli.render import progress, say, show_json, show_table
+from sleepfm_cli.options import (
+    ChannelsOption,
+    CodingOption,
+    EpochSecondsOption,
+    Format,
+    FormatOption,
+    SubstituteOption,
+)
+from sleepfm_cli.render import progress, say, say_unscored, show_json, show_table
 
 if TYPE_CHECKING:
     from sleepfm.scan import FileScan, Scan
@@ -21,13 +28,10 @@ def scan(
     paths: Annotated[
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
-    ] = False,
-    channels: Annotated[
-        Path | None, typer.Option(help="Channel names of your cohort: a line 'slot: label' each.")
-    ] = None,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     coding: CodingOption = None,
+    epoch_seconds: EpochSecondsOption = None,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
     """Say what each file maps to and what is wrong with it; nothing is written.
@@ -41,9 +45,10 @@ def scan(
     with progress("reading headers") as bar:
         found = scan_files(
             paths,
-            substitute=substitute,
+            substitute=bool(substitute),
             overrides=channels,
             coding=None if coding is None else coding.value,
+            epoch_s=epoch_seconds,
             watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     if format is Format.json:
@@ -61,6 +66,9 @@ def _show(found: Scan) -> None:
             say(f"{file.file}: {file.problem}", "red")
         for warning in file.warnings:
             say(f"{file.file}: {warning}", "yellow")
+        if file.words:
+            named = ", ".join(f"{word!r} {n}" for word, n in file.words.items())
+            say(f"{file.file}: words of the scoring that are not known: {named}", "yellow")
     for name, reason in found.left_out:
         say(f"{name} is left out: {reason}")
     readable = sum(not f.problem for f in found.files)
@@ -79,6 +87,8 @@ def _show(found: Scan) -> None:
         if len(ordered) > _SHOWN:
             say(f"... and {len(ordered) - _SHOWN} more names; --format json lists them all")
     say(f"{readable} of {len(found.files)} recordings can be built")
+    if found.unscored:
+        say_unscored(len(found.unscored), readable, [n for f in found.unscored for n in f.unread])
 
 
 def _row(file: FileScan) -> tuple[str, ...]:
@@ -89,6 +99,6 @@ def _row(file: FileScan) -> tuple[str, ...]:
         for s in file.slots
     )
     length = f"{int(file.duration_s // 3600)}:{int(file.duration_s % 3600 // 60):02d} h"
-    scored = ", ".join(f"{stage} {count:g}" for stage, count in file.scored_epochs.items())
+    scored = ", ".join(f"{s} {count * 0.5:g} min" for s, count in file.scored_epochs.items())
     events = ", ".join(f"{kind} {count}" for kind, count in file.events.items())
     return file.file, length, slots, scored or "-", events or "-"

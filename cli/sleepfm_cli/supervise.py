@@ -10,11 +10,13 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    ChannelsOption,
     ClassesOption,
     Kind,
     KindOption,
     LabelOption,
     StoreOption,
+    SubstituteOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
@@ -42,9 +44,8 @@ def supervise(
     batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, weights and order.")] = 0,
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="If the store was built so.")
-    ] = False,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option()] = Precision.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
@@ -62,7 +63,7 @@ def supervise(
 
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe.value], **{k: v for k, v in given.items() if v is not None})
-    training = Training(settings, substitute, device, precision.value, threads)
+    training = Training(settings, substitute, channels, device, precision.value, threads)
     with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
         task = bar.task_ids[0]
         result = train(

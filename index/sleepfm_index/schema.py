@@ -65,9 +65,11 @@ RECORDING_COLUMNS: Final = pa.schema(
         ("slots", pa.map_(pa.string(), pa.string())),
         ("unmatched", pa.list_(pa.string())),
         ("warnings", pa.list_(pa.string())),
+        ("dropped", pa.map_(pa.string(), pa.int64())),
     ]
 )
-"""How each recording was read. ``slots``: slot name to ``"tier: channel"``."""
+"""How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``dropped``: how much
+of the scoring is stored nowhere, by reason, NULL in segments that were written without it."""
 
 VECTOR: Final = pa.list_(pa.float16(), EMBEDDING_DIM)
 """One row of a vector file: a unit vector; all zero where the clip lacks the modality."""

@@ -49,12 +49,15 @@ class Store(Reader):
         spread: float | None = None,
         exact: bool = False,
         weights: str | None = None,
+        substitute: bool | None = None,
+        channels: str | Path | None = None,
     ) -> Result:
         """Find the clips whose ``to`` vectors are nearest to one clip's ``modality`` vector.
 
         Parameters
         ----------
-        modality, to, clip, recording, file, at, k, where, exclude, spread, exact, weights
+        modality, to, clip, recording, file, at, k, where, exclude, spread, exact, weights, \
+        substitute, channels
             The fields of :class:`sleepfm_index.query.question.Question`. The query clip is named
             by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with ``at``.
 
@@ -82,6 +85,8 @@ class Store(Reader):
             spread=spread,
             exact=exact,
             weights=weights,
+            substitute=substitute,
+            channels=channels,
         )
         return answer(self, question)
 

@@ -1,8 +1,8 @@
 """Which scoring files belong to a recording.
 
-They share its stem (``n.edf`` and ``n-nsrr.xml``), or its stem without a word that only signals have
-(``01 PSG.edf`` and ``01 Annotations.edf``), or its BIDS entities; and lie beside it, in a folder
-of annotations below it, or in one that runs parallel to its own (``edfs/`` and
+They share its stem (``n.edf`` and ``n-nsrr.xml``), or its stem without a word that only signals
+have (``01 PSG.edf`` and ``01 Annotations.edf``), or its BIDS entities; and lie beside it, in a
+folder of annotations below it, or in one that runs parallel to its own (``edfs/`` and
 ``annotations-events-nsrr/``).
 """
 
@@ -219,7 +219,7 @@ def _same_bids(own: dict[str, str], name: str) -> bool:
 
 
 def _rank(path: Path) -> tuple[int, int]:
-    """Order of candidates: by ending, and a file that says it is a scoring before one that does not."""
+    """Order candidates by ending, one whose name says that it is scoring first."""
     lower = path.name.lower()
     ending = next(i for i, e in enumerate(ENDINGS) if lower.endswith(e))
     return ending, 0 if re.search(r"scor|hypno|stag|aasm|nsrr", lower) else 1

@@ -47,8 +47,8 @@ class AmbiguousChannels(ChannelError):
 class SlotMatch:
     """How one slot is filled: by which channel (or difference of two), and by which rule.
 
-    ``turned`` says that the channel is the slot's derivation the other way round (ECG2-ECG1), so its
-    sign is changed.
+    ``turned`` says that the channel is the slot's derivation the other way round (ECG2-ECG1), so
+    its sign is changed.
     """
 
     slot: str
@@ -158,8 +158,9 @@ def match_channels(
     substitute : bool
         Whether another derivation or sensor may stand in; of several, the first of the table does.
     overrides : Path or mapping, optional
-        A YAML file, or what :func:`read_overrides` makes of one: ``slot: label``, ``slot: [plus, minus]`` or ``slot: null`` (leave empty), which
-        wins over the table where the recording has those labels.
+        A YAML file, or what :func:`read_overrides` makes of one: ``slot: label``,
+        ``slot: [plus, minus]`` or ``slot: null`` (leave empty). It wins over the table where the
+        recording has those labels.
 
     Raises
     ------
@@ -346,7 +347,7 @@ def _shared_references(slot: str, usable: Sequence[Channel]) -> list[tuple[str, 
 def _stand_ins(slot: str, rules: _Slot, usable: Sequence[Channel]) -> list[str]:
     """Channels that could stand in for a slot, the first of the table first.
 
-    Behind those of the table, one that has the slot's electrode against anything else: C3-O1, C4-CLE.
+    Behind those of the table come any with the slot's electrode against something else: C3-O1.
     """
     order = {name: i for i, name in enumerate(rules.substitute)}
     electrode = normalise(slot.partition("-")[0]) if "-" in slot else None

@@ -49,7 +49,7 @@ def is_annotations_only(path: Path) -> bool:
 class Edf:
     """EDF, EDF+, BDF and BDF+."""
 
-    endings = (".edf", ".rec", ".bdf")
+    endings: tuple[str, ...] = (".edf", ".rec", ".bdf")
 
     def sniff(self, head: bytes) -> bool:
         """Whether it begins as EDF or BDF does."""

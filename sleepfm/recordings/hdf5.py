@@ -1,7 +1,8 @@
-"""Recordings in HDF5: the Dreem Open Datasets (``signals/eeg/C3_M2``) and BDSP's (``signals/c3-m2``).
+"""Recordings in HDF5: the Dreem Open Datasets and BDSP.
 
-DOD: samples in uV, rates in the attribute ``fs`` of each group of ``signals``. BDSP: one rate for the
-file (``sampling_rate``) and one unit of voltage (``unit_voltage``).
+DOD has ``signals/eeg/C3_M2`` in uV, with the rate in the attribute ``fs`` of each group. BDSP has
+``signals/c3-m2``, one rate for the file (``sampling_rate``) and one unit of voltage
+(``unit_voltage``).
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ _VOLTAGES: Final = ("eeg", "eog", "emg", "ecg", "ekg")
 class Hdf5:
     """HDF5 with a group ``signals``."""
 
-    endings = (".h5", ".hdf5")
+    endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
-        """The name says what it is: much else is HDF5."""
+        """Whether it is one for certain; much else is HDF5, so the name says it."""
         return False
 
     def read(self, path: Path) -> Recording:

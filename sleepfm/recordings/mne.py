@@ -21,10 +21,10 @@ _VOLT: Final = 107  # FIFF_UNIT_V
 class Mne:
     """What mne opens."""
 
-    endings = (".fif", ".fif.gz", ".set", ".vhdr", ".gdf", ".cnt")
+    endings: tuple[str, ...] = (".fif", ".fif.gz", ".set", ".vhdr", ".gdf", ".cnt")
 
     def sniff(self, head: bytes) -> bool:
-        """The names say what they are."""
+        """Whether it begins as one of them does; their names say what they are."""
         return False
 
     def read(self, path: Path) -> Recording:

@@ -25,8 +25,8 @@ class SignalReader(Protocol):
     - A gap is NaN and keeps its length, so that times stay true.
     - Sizes are bounded before anything is allocated (``MAX_HOURS``).
     - Patient and recording fields reach nothing. The day of the start serves to place scoring.
-    - Scoring in the file itself is given as read; what stands beside it is not the reader's business.
-    - An error is a :class:`~sleepfm.errors.RecordingError`, one sentence that begins with the file.
+    - Scoring in the file itself is given as read; what stands beside it is joined elsewhere.
+    - An error is a :class:`~sleepfm.errors.RecordingError`, a sentence that begins with the file.
 
     Parameters
     ----------

@@ -20,14 +20,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.clips import cut_clips
+from sleepfm.choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import SleepFMError, TrainingError
 from sleepfm.modality import Modality
-from sleepfm.recordings import RecordingFile, find_recordings, read_recording
-from sleepfm.recordings.channels import match_channels
+from sleepfm.recordings import RecordingFile, find_recordings
+from sleepfm.recordings.beside import find_annotations
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def prepare_clips(
     folder: Path,
     contract: Contract,
     *,
-    substitute: bool = False,
+    choices: Choices = NO_CHOICES,
     watch: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Cut all recordings under ``paths`` into clips, unless the cache has them already.
@@ -81,8 +81,8 @@ def prepare_clips(
         Of the cache.
     contract : Contract
         How clips are prepared.
-    substitute : bool
-        Whether other derivations may fill a slot.
+    choices : Choices
+        Which channels, codes and epochs.
     watch : callable, optional
         Called with (done, total) after every recording.
 
@@ -96,7 +96,7 @@ def prepare_clips(
     recordings = []
     for done, file in enumerate(found.recordings, start=1):
         try:
-            recordings.append(_cached(file, folder, contract, substitute))
+            recordings.append(_cached(file, folder, contract, choices))
         except SleepFMError as error:
             if isinstance(error, TrainingError):
                 raise
@@ -115,11 +115,11 @@ def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
 
 
 def _cached(
-    file: RecordingFile, folder: Path, contract: Contract, substitute: bool
+    file: RecordingFile, folder: Path, contract: Contract, choices: Choices
 ) -> CachedRecording:
-    place = folder / _key(file, contract, substitute)
+    place = folder / _key(file, contract, choices)
     if not (place / "clips.json").is_file():
-        _prepare(file, place, contract, substitute)
+        _prepare(file, place, contract, choices)
     about = json.loads((place / "clips.json").read_text())
     present = {Modality(m): np.array(bits, bool) for m, bits in about["present"].items()}
     return CachedRecording(
@@ -131,21 +131,23 @@ def _cached(
     )
 
 
-def _key(file: RecordingFile, contract: Contract, substitute: bool) -> str:
-    parts = [str(_VERSION), contract.sha256, str(substitute)]
+def _key(file: RecordingFile, contract: Contract, choices: Choices) -> str:
+    parts = [str(_VERSION), contract.sha256, *choices.identity]
     stem = file.path.name.partition(".")[0]
     beside = sorted(p for p in file.path.parent.glob(f"{glob.escape(stem)}*") if p.is_file())
-    for source in {*beside, file.path, *([file.annotations] if file.annotations else [])}:
+    for source in {
+        *beside,
+        *find_annotations(file.path),
+        file.path,
+        *([file.annotations] if file.annotations else []),
+    }:
         stat = source.stat()
         parts.append(f"{source.name}/{stat.st_size}/{stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:32]
 
 
-def _prepare(file: RecordingFile, place: Path, contract: Contract, substitute: bool) -> None:
-    recording = read_recording(file.path, file.annotations)
-    clips = cut_clips(
-        recording, match_channels(recording, contract, substitute=substitute), contract
-    )
+def _prepare(file: RecordingFile, place: Path, contract: Contract, choices: Choices) -> None:
+    _, clips = choices.cut(choices.read(file.path, file.annotations), contract)
     kind = stored_dtype(contract)
     about = {
         "count": len(clips),

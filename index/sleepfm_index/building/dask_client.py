@@ -138,9 +138,6 @@ def _anywhere(job: Job) -> Job:
 
 def _divided(plan: Plan, cluster: Cluster) -> Plan:
     """Share this machine's cores out to its workers; those of a site have their own."""
-    channels = plan.preparation.channels
-    if channels is not None:
-        plan = replace(plan, preparation=replace(plan.preparation, channels=channels.absolute()))
     if cluster.scheduler is not None:
         return plan
     threads = max(1, (plan.running.threads or cores()) // cluster.workers)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from sleepfm.clips import Grid
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
 from sleepfm.errors import RecordingError
@@ -77,11 +78,13 @@ def build(
     *,
     weights: str = "demo",
     subjects: str | Path | None = None,
-    ids: Literal["stem", "hash"] = "stem",
-    substitute: bool = False,
+    ids: Literal["stem", "folder", "hash"] = "stem",
+    substitute: bool | None = None,
     channels: str | Path | None = None,
     strict: bool = False,
     coding: Coding | None = None,
+    epoch_seconds: float | None = None,
+    grid: Grid | None = None,
     device: str = "auto",
     threads: int | None = None,
     backend: str = "auto",
@@ -109,16 +112,25 @@ def build(
         Name or path of the weights; ``demo`` come with the package, trained on simulated nights.
     subjects : path, optional
         subjects.csv.
-    ids : {"stem", "hash"}
-        Whether ``recording_id`` is the file's stem or a keyed hash of it.
-    substitute : bool
-        Fill slots from other derivations or sensors where their own are missing.
+    ids : {"stem", "folder", "hash"}
+        Whether ``recording_id`` is the file's stem, its folder's name and the stem
+        (``sub1_psg``), or a keyed hash of the stem.
+    substitute : bool, optional
+        Fill slots from other derivations or sensors where their own are missing. The store
+        remembers this, ``channels``, ``coding``, ``epoch_seconds`` and ``grid``; what is not given
+        here is as in its last build.
     channels : path, optional
-        A table of channel names that goes before the package's own.
+        A table of channel names that goes before the package's own; ``"none"`` takes back an
+        earlier one.
     strict : bool
         Leave out a recording whose values contradict their unit, instead of warning.
-    coding : {"yasa", "profusion", "rk", "ucddb"}, optional
+    coding : {"yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"}, optional
         What integer stages mean; without it they are not taken.
+    epoch_seconds : float, optional
+        Length of a scored epoch where the scoring does not say it.
+    grid : {"scoring", "recording"}, optional
+        Whether clips begin with the scorer's epochs where all share one offset (the default), or
+        with the recording.
     device : str
         Where the encoders run: ``auto``, ``cpu``, ``cuda``, ``mps``.
     threads : int, optional
@@ -168,12 +180,19 @@ def build(
         )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
     loaded = load_weights(weights)
-    preparation = Preparation(
-        loaded.contract, substitute, None if channels is None else Path(channels), strict, coding
-    )
     count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
+        choices = writer.manifest.choices.told(
+            loaded.contract,
+            substitute=substitute,
+            channels=channels,
+            coding=coding,
+            epoch_s=epoch_seconds,
+            grid=grid or (None if writer.manifest.segments else "scoring"),
+        )
+        preparation = Preparation(loaded.contract, choices, strict)
+        writer.remember(choices)
         plan = Plan(
             loaded,
             Options(backend, device, threads, batch_size),
@@ -182,9 +201,9 @@ def build(
             present=writer.manifest.sources,
             withdrawn=frozenset(writer.manifest.withdrawn),
             taken=frozenset(_recording_ids(writer.path)),
-            tell_names=ids == "stem",
+            tell_names=ids != "hash",
         )
-        jobs = [Job(file, _name(writer.path, file.stem, ids)) for file in found.recordings]
+        jobs = [Job(file, _name(writer.path, file, ids)) for file in found.recordings]
         taken = set(plan.taken)
         tell = notice or (lambda _: None)
         if engine == "dask":
@@ -261,8 +280,10 @@ def _recording_ids(store: Path) -> list[str]:
     return names
 
 
-def _name(store: Path, stem: str, ids: str) -> str:
-    return private.hashed_id(store, stem) if ids == "hash" else stem
+def _name(store: Path, file: RecordingFile, ids: str) -> str:
+    if ids == "folder" and file.id is None:
+        return f"{file.path.absolute().parent.name}_{file.stem}"
+    return private.hashed_id(store, file.stem) if ids == "hash" else file.stem
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.choices import Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm.modality import Modality
@@ -19,6 +20,7 @@ from sleepfm_index.storage.manifest import WeightsIdentity
 def encode_clips(
     made_by: WeightsIdentity,
     contract: Contract,
+    choices: Choices,
     file: Path,
     at: str,
     modalities: tuple[Modality, ...],
@@ -32,6 +34,8 @@ def encode_clips(
         The weights of the store.
     contract : Contract
         Its contract.
+    choices : Choices
+        How its recordings were read.
     file : Path
         The recording.
     at : str
@@ -68,7 +72,7 @@ def encode_clips(
             f"{loaded.name} ({loaded.sha256[:12]}) are not the store's weights {made_by.name} "
             f"({made_by.sha256[:12]}); name those by --weights"
         )
-    _, _, clips = Preparation(contract).prepare(file)
+    _, _, clips = Preparation(contract, choices).prepare(file)
     place = clip_position(at, clips.start_s, clips.clock_s, contract.clip_seconds)
     for modality in modalities:
         if not clips.filled[modality][place]:

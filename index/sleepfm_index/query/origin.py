@@ -128,6 +128,9 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[Modality, .
     vectors = encode_clips(
         manifest.weights,
         manifest.contract,
+        manifest.choices.told(
+            manifest.contract, substitute=question.substitute, channels=question.channels
+        ),
         question.file,
         question.at,
         modalities,

@@ -51,6 +51,9 @@ class Question:
         Compare with every clip, whatever index there is.
     weights : str, optional
         For ``file``: the weights that made the store, if they cannot be found by name.
+    substitute : bool, optional
+    channels : path, optional
+        For ``file``: how its channels fill slots, where not as in the store's last build.
     """
 
     modality: str
@@ -65,6 +68,8 @@ class Question:
     spread: float | None = None
     exact: bool = False
     weights: str | None = None
+    substitute: bool | None = None
+    channels: str | Path | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ HASHED: Final = ("recording_id", "subject_id")
 
 KEPT: Final = frozenset(
     {
-        *("clip_id", "start_s", "stage"),
+        *("clip_id", "start_s", "stage", "stage_share"),
         *(f"has_{m}" for m in Modality),
         *(f"slots_{m}" for m in Modality),
         *EVENT_COLUMNS,

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.choices import BEFORE_GRIDS, NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm_index.errors import FormatError
@@ -136,6 +137,7 @@ class Manifest:
     indexes: tuple[IndexEntry, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
+    choices: Choices = NO_CHOICES
 
     @property
     def rows(self) -> int:
@@ -264,6 +266,7 @@ def _to_text(manifest: Manifest) -> str:
         "next_clip_id": manifest.next_clip_id,
         "deleted": manifest.deleted,
         "withdrawn": manifest.withdrawn,
+        "choices": manifest.choices.to_json(),
         "indexes": [asdict(index) for index in manifest.indexes],
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in plain.items()]
@@ -299,6 +302,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         indexes=indexes,
         deleted=tuple((_count(a), _count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
+        choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
     )
     _check_ids(manifest)
     return manifest

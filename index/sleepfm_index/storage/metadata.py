@@ -203,7 +203,8 @@ def _create_views(
     clips, others = bool(manifest.deleted), bool(manifest.withdrawn)
     for view, (_, columns) in _VIEWS.items():
         if tables[view]:
-            same = view != "clips" or len({s.columns for s in manifest.segments}) == 1
+            # Segments of one kind of clips have one kind of everything.
+            same = view == "events" or len({s.columns for s in manifest.segments}) == 1
             listed = ", ".join(quote_text(p) for p in tables[view])
             select = f"SELECT * FROM read_parquet([{listed}], union_by_name={not same})"
         else:
@@ -220,7 +221,7 @@ def _create_views(
 
 def _duckdb_type(kind: pa.DataType) -> str:
     if pa.types.is_map(kind):
-        return "MAP(VARCHAR, VARCHAR)"
+        return f"MAP(VARCHAR, {_duckdb_type(kind.item_type)})"
     if pa.types.is_list(kind):
         return "VARCHAR[]"
     names = {"string": "VARCHAR", "int64": "BIGINT", "uint16": "USMALLINT", "bool": "BOOLEAN"}

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 from filelock import FileLock, Timeout
 
+from sleepfm.choices import Choices
 from sleepfm.contract import Contract
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.storage import paths, snapshots
@@ -84,6 +85,10 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+    def remember(self, choices: Choices) -> None:
+        """Keep how recordings are read; it is written with the next commit."""
+        self.manifest = replace(self.manifest, choices=choices)
 
     def append(self, data: SegmentData) -> SegmentEntry:
         """Write one segment and commit it; when this returns, it is durable and visible."""

@@ -8,6 +8,7 @@ it lies in the signals, and a table for which that is not one day is refused.
 from __future__ import annotations
 
 import datetime
+import itertools
 import math
 import re
 from collections.abc import Sequence
@@ -153,7 +154,7 @@ def place(
 
 
 def _by_clock(seconds: list[float], start: float, duration: float | None) -> list[float]:
-    """Times of day on the days on which they lie in the signals."""
+    """Give times of day the days on which they lie in the signals."""
     if max(seconds) >= DAY_S:  # hours count on after midnight: 25:10:00
         return [s - start for s in seconds]
     if duration is None or duration <= DAY_S - _BEFORE_S:
@@ -181,7 +182,7 @@ def _by_date(
     known = [m for m in moments if m is not None]
     readings = range(max(len(m.dates) for m in known))
 
-    def days(reading: int) -> np.ndarray:  # type: ignore[type-arg]
+    def days(reading: int) -> np.ndarray:
         return np.array([m.dates[min(reading, len(m.dates) - 1)] for m in known])
 
     def distance(reading: int) -> tuple[float, int]:
@@ -218,7 +219,7 @@ def _reads_as_elapsed(seconds: list[float], scored: Scored) -> bool:
     They do if they begin at zero and cover the signals, and do not lie in them as times of day.
     """
     walked = _forward(seconds)
-    if walked[0] > 60 or any(b < a for a, b in zip(walked, walked[1:], strict=False)):
+    if walked[0] > 60 or any(b < a for a, b in itertools.pairwise(walked)):
         return False
     start, duration = scored.start_clock_s, scored.duration_s
     if start is None:
@@ -238,7 +239,7 @@ def _reads_as_elapsed(seconds: list[float], scored: Scored) -> bool:
 
 
 def _forward(seconds: list[float]) -> list[float]:
-    """Times of day in the order of a file, a day later whenever they go back by half a day."""
+    """Walk times of day in the order of a file, a day later when they go back by half a day."""
     walked = list(seconds)
     for i in range(1, len(walked)):
         days = math.ceil((walked[i - 1] - walked[i]) / DAY_S - 0.5)

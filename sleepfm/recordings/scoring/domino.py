@@ -25,7 +25,7 @@ _EVENT: Final = re.compile(
 class Domino:
     """DOMINO's ASCII export of analysis data."""
 
-    endings = (".txt",)
+    endings: tuple[str, ...] = (".txt",)
 
     def sniff(self, head: bytes) -> bool:
         """Whether the head is DOMINO's."""
@@ -37,11 +37,11 @@ class Domino:
     def read(self, path: Path, scored: Scored) -> Notes:
         """Read an export; see :class:`~.reader.ScoringReader`."""
         lines = lines_of(read_text(path))
-        head = dict(
-            (key.strip().lower(), value.strip())
+        head = {
+            key.strip().lower(): value.strip()
             for key, colon, value in (line.partition(":") for line in lines[:12])
             if colon
-        )
+        }
         rate = re.match(r"(\d+(?:[.,]\d+)?)\s*s", head.get("rate", ""))
         epoch_s = number_of(rate.group(1)) if rate else None
         dropped: Counter[Reason] = Counter()

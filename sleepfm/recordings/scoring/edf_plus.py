@@ -13,7 +13,7 @@ from sleepfm.recordings.scoring.vocabulary import Notes, Scored
 class EdfPlus:
     """EDF+ and BDF+ files that hold annotations."""
 
-    endings = (".edf", ".bdf")
+    endings: tuple[str, ...] = (".edf", ".bdf")
 
     def sniff(self, head: bytes) -> bool:
         """Whether it begins as EDF or BDF does."""

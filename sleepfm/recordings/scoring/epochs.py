@@ -6,6 +6,7 @@ of rows and the length of the signals where only one length fits; otherwise the 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ _DREAMS: Final = re.compile(r"\[?hypnogram\s*(aasm|r&k)?", re.IGNORECASE)
 class EpochList:
     """One stage a line, nothing else; a heading and comments may stand above."""
 
-    endings = (".eannot", ".hyp", ".txt", ".csv", ".tsv", ".stg")
+    endings: tuple[str, ...] = (".eannot", ".hyp", ".txt", ".csv", ".tsv", ".stg")
 
     def sniff(self, head: bytes) -> bool:
         """Whether lines are single words or numbers."""
@@ -76,7 +77,7 @@ class EpochList:
 class StanfordStages:
     """Two or three numbers a line: epoch, stage (R&K, 7 unknown), cycle; 30 s an epoch."""
 
-    endings = (".sta",)
+    endings: tuple[str, ...] = (".sta",)
 
     def sniff(self, head: bytes) -> bool:
         """Any file of this ending."""
@@ -124,7 +125,7 @@ def epoch_length(rows: int, scored: Scored, otherwise: float | None = None) -> f
     exact = [e for e in fitting if off[e] < e]
     for candidates in (exact, fitting):
         if otherwise in candidates or len(candidates) == 1:
-            return otherwise if otherwise in candidates else candidates[0]  # type: ignore[return-value]
+            return otherwise if otherwise in candidates else candidates[0]
         if EPOCH_S in candidates and rows <= 2:
             return EPOCH_S
     if otherwise is not None:
@@ -152,7 +153,7 @@ def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int]
         line = found.index(None)
         raise AnnotationError(f"has no number of an epoch in row {line + 1}")
     values = [int(n) for n in found if n is not None]
-    if any(b <= a for a, b in zip(values, values[1:], strict=False)):
+    if any(b <= a for a, b in itertools.pairwise(values)):
         raise AnnotationError("numbers its epochs twice or out of order")
     first = 0 if values and values[0] == 0 else 1
     return [v - first for v in values], (values[-1] - first + 1 if values else 0)

@@ -1,8 +1,8 @@
 """The words that real files use for events, by rule: what an event is, then of which kind.
 
-A label is read as words. What negates it goes first (``Apnea artifact`` is no event); then the head:
-the part before ``with`` and outside brackets, so that a cause or a consequence is not taken for the
-event (``Arousal (Apnea)`` is an arousal, ``Hypopnea with arousal`` a hypopnea).
+A label is read as words. What negates it goes first (``Apnea artifact`` is no event); then the
+head: the part before ``with`` and outside brackets, so that a cause or a consequence is not taken
+for the event (``Arousal (Apnea)`` is an arousal, ``Hypopnea with arousal`` a hypopnea).
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ _NEGATED: Final = re.compile(
 )
 _WITH: Final = re.compile(r"\s(?:with|w|mit|avec|con|plus)\s|\+|\bassoc\w*")
 _AROUSAL: Final = re.compile(
-    r"\b(?:micro ?)?(?:arou[sz]al\w*|aro)\b|weckreaktion|aufwachreaktion|micro ?eveil|micro ?risvegli"
-    r"|micro ?despertar|\brisvegli|\bdespertar"
+    r"\b(?:micro ?)?(?:arou[sz]al\w*|aro)\b|weckreaktion|aufwachreaktion|micro ?eveil"
+    r"|micro ?risvegli|micro ?despertar|\brisvegli|\bdespertar"
 )
 _RERA: Final = re.compile(r"\breras?\b|respiratory effort related")
 _HYPOPNEA: Final = re.compile(
     r"\w*h[yi]popn\w*|\bipopne\w*|\bhyp\b|\bh(?= (?:obstr|centr|mixed|zentr))"
 )
 _APNEA: Final = re.compile(
-    r"\bapn\w*|\b(?:osa|csa|msa)\b|\w+apn(?:o?ea|oe|ee)s?\b|\ba(?= (?:obstr|centr|mixed|zentr|gem|mix))"
-    r"|^(?:obstructive|mixed)$"
+    r"\bapn\w*|\b(?:osa|csa|msa)\b|\w+apn(?:o?ea|oe|ee)s?\b"
+    r"|\ba(?= (?:obstr|centr|mixed|zentr|gem|mix))|^(?:obstructive|mixed)$"
 )
 _DESATURATION: Final = re.compile(
     r"\bdesat\w*|\bdessat\w*|entsattigung\w*|\b(?:sp|sa)?o2 (?:drop|dip)s?\b"
 )
 _LIMB: Final = re.compile(
-    r"\blimb|\bplm\w*|\blms?\b|\bleg (?:movement|mov|jerk|activity)|beinbewegung|mouvements? (?:de )?jambe"
-    r"|gamb[ae]|pierna"
+    r"\blimb|\bplm\w*|\blms?\b|\bleg (?:movement|mov|jerk|activity)|beinbewegung"
+    r"|mouvements? (?:de )?jambe|gamb[ae]|pierna"
 )
 _SUBTYPES: Final = (
     ("obstructive", re.compile(r"obstr|ostrutt|obstruk|\bosa\b|\bo\b")),

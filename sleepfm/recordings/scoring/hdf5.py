@@ -29,7 +29,7 @@ _EVENTS: Final = {
 class Hdf5:
     """HDF5 with ``hypnogram`` or ``annotations/stage``, in the file of the signals or beside it."""
 
-    endings = (".h5", ".hdf5")
+    endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
         """Whether it is HDF5."""

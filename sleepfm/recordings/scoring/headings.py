@@ -205,8 +205,8 @@ _FILLERS: Final = frozenset(
         "beg",
     ]
 )
-_TIME_LIKE: Final = (_ONSET | _TIME | _END | _DURATION | _DATE | _SAMPLE | _EPOCH
-                     | frozenset(["sec", "secs", "seconds", "ms", "msec", "offset", "lag", "latency"]))  # fmt: skip
+_LENGTHS: Final = frozenset(("sec", "secs", "seconds", "ms", "msec", "offset", "lag", "latency"))
+_TIME_LIKE: Final = _ONSET | _TIME | _END | _DURATION | _DATE | _SAMPLE | _EPOCH | _LENGTHS
 
 
 @dataclass(frozen=True)
@@ -239,8 +239,8 @@ class Heading:
 def heading_of(written: str) -> Heading:
     """Understand a heading, in any case, spacing and with its unit in brackets or behind it.
 
-    >>> heading_of("Onset (s)").role, heading_of("StartTime").role, heading_of("Duration[ms]").unit_s
-    ('onset', 'onset', 0.001)
+    >>> heading_of("Onset (s)").role, heading_of("Duration[ms]").unit_s
+    ('onset', 0.001)
     """
     text = written.strip().strip("\"'#*\ufeff ")
     unit, text = _bracketed(text)
@@ -262,7 +262,7 @@ def heading_of(written: str) -> Heading:
 
 
 def _bracketed(text: str) -> tuple[float | None, str]:
-    """Unit in brackets, and the heading without it; other brackets become words."""
+    """Part the unit in brackets from a heading; other brackets become words."""
     unit = None
     for match in re.finditer(r"[\(\[{]([^\)\]}]*)[\)\]}]", text):
         inner = re.sub(r"\s+", " ", match.group(1).strip().lower())

@@ -7,6 +7,7 @@ two stages are scored for the same time, neither is stored.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -168,10 +169,7 @@ def _within(item: _Timed, duration_s: float) -> _Timed | None:
 
 
 def _stage(note: Annotation, coding: Coding | None) -> str | None:
-    if note.role == "stage":
-        stage = stage_in_column(note.text)
-    else:
-        stage = stage_of(note.text)
+    stage = stage_in_column(note.text) if note.role == "stage" else stage_of(note.text)
     if stage is None and coding is not None:
         stage = CODINGS[coding].get(integer(note.text) or "")
     return stage
@@ -185,7 +183,7 @@ def _lasting(marks: Sequence[_Mark], markers: bool) -> tuple[list[ScoredStage], 
     onsets = np.array([m.onset_s for m in base])
     gaps = np.diff(onsets)
     epoch = _usual(gaps) if len(gaps) else EPOCH_S
-    repeated = sum(a.stage == b.stage for a, b in zip(base, base[1:], strict=False))
+    repeated = sum(a.stage == b.stage for a, b in itertools.pairwise(base))
     # A list of changes never repeats a stage; a list of epochs does all the time.
     by_epoch = repeated > 0.1 * max(len(gaps), 1) and epoch > 0
     if by_epoch:
@@ -203,7 +201,7 @@ def _lasting(marks: Sequence[_Mark], markers: bool) -> tuple[list[ScoredStage], 
 
 
 def _hypnogram(marks: Sequence[_Mark], markers: bool) -> list[_Mark]:
-    """Marks that follow each other as in a hypnogram; none if they are remarks."""
+    """Find marks that follow each other as in a hypnogram; none if they are remarks."""
     certain = [m for m in marks if m.certain]
     if any(m.note.role == "stage" for m in certain):
         return certain
@@ -221,7 +219,7 @@ def _hypnogram(marks: Sequence[_Mark], markers: bool) -> list[_Mark]:
     gaps = np.diff([m.onset_s for m in base])
     epoch = _usual(gaps)
     on_grid = epoch > 0 and np.mean(np.abs(gaps - epoch * np.rint(gaps / epoch)) < _ON_GRID_S)
-    alternate = all(a.stage != b.stage for a, b in zip(base, base[1:], strict=False))
+    alternate = all(a.stage != b.stage for a, b in itertools.pairwise(base))
     if markers and not certain and (epoch < _SHORTEST_MARKED_S or len(base) < 3 or on_grid < 0.9):
         return []
     if on_grid < 0.9 and not alternate:
@@ -233,7 +231,7 @@ def _hypnogram(marks: Sequence[_Mark], markers: bool) -> list[_Mark]:
 
 
 def _in_free_slots(marks: Sequence[_Mark], base: Sequence[_Mark], epoch: float) -> Iterable[_Mark]:
-    """Marks such as Movement that stand where the stage of an epoch would, and no stage does."""
+    """Find marks such as Movement that stand where the stage of an epoch would, and none does."""
     chosen = {id(m) for m in base}
     onsets = np.array([m.onset_s for m in base])
     phase = _usual(np.mod(onsets, epoch))
@@ -245,7 +243,7 @@ def _in_free_slots(marks: Sequence[_Mark], base: Sequence[_Mark], epoch: float) 
             yield mark
 
 
-def _usual(values: Sequence[float] | np.ndarray) -> float:  # type: ignore[type-arg]
+def _usual(values: Sequence[float] | np.ndarray) -> float:
     """Most frequent value, to 0.1 s."""
     counts = Counter(np.round(np.asarray(values, dtype=np.float64), 1).tolist())
     return float(counts.most_common(1)[0][0]) if counts else 0.0
@@ -258,7 +256,7 @@ def _off(offset: float, epoch: float) -> float:
 def _apart(spans: Sequence[ScoredStage]) -> tuple[list[ScoredStage], int]:
     """Stretches that do not overlap, and how many were left out.
 
-    Of two different stages for the same time neither stays; a stage goes before ``UNS`` and ``ART``.
+    Of two different stages for the same time neither stays; ``UNS`` and ``ART`` give way to any.
     """
     ordered = sorted(spans, key=lambda s: (s.onset_s, s.duration_s))
     trimmed: list[ScoredStage] = []
@@ -289,7 +287,7 @@ def _swept(spans: Sequence[ScoredStage]) -> tuple[list[ScoredStage], int]:
     pieces: list[tuple[int, float, float]] = []
     contradicted: set[int] = set()
     seen: set[int] = set()
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         active.difference_update(ends.get(start, ()))
         active.update(starts.get(start, ()))
         stages = {spans[i].stage for i in active} - set(_NO_STAGE)

@@ -22,7 +22,7 @@ _PLACES: Final = {3: (0, None, 1, 2), 4: (0, 1, 2, 3), 5: (0, 1, 3, 4), 6: (0, 1
 class Luna:
     """Luna ``.annot`` files."""
 
-    endings = (".annot",)
+    endings: tuple[str, ...] = (".annot",)
 
     def sniff(self, head: bytes) -> bool:
         """Any file of this ending."""
@@ -40,14 +40,14 @@ class Luna:
             if len(row) not in _PLACES:
                 dropped["unreadable"] += 1
                 continue
-            name, instance, start, stop = _PLACES[len(row)]
+            name, instance, start, end_at = _PLACES[len(row)]
             text = row[name]
             said = "." if instance is None else row[instance]
             if stage_of(text) is None and stage_of(said) is not None:
                 text = said  # class SleepStage, instance N2
             texts.append(text)
             starts.append(row[start])
-            stops.append(row[stop])
+            stops.append(row[end_at])
         warnings: list[str] = []
         onsets = _placed(starts, scored, warnings)
         ends = _placed(stops, scored, warnings)

@@ -36,7 +36,7 @@ _RESPEVT: Final = re.compile(r"^(\S+)\s+(?:(?:PB|CS|-)\s+)?(\d+(?:\.\d+)?)\b")
 class TimedLines:
     """A time of day, and behind it what happened."""
 
-    endings = (".allscore.txt", "_respevt.txt", ".sco.txt", ".txt", ".sco", ".stg")
+    endings: tuple[str, ...] = (".allscore.txt", "_respevt.txt", ".sco.txt", ".txt", ".sco", ".stg")
 
     def sniff(self, head: bytes) -> bool:
         """Whether most lines begin with a time of day, and no delimiter but a tab parts cells."""
@@ -76,7 +76,7 @@ class TimedLines:
 class Rows:
     """Rows without a heading: one or two times, and a label."""
 
-    endings = (".csv", ".tsv", ".txt", ".ids", ".stg", ".sco")
+    endings: tuple[str, ...] = (".csv", ".tsv", ".txt", ".ids", ".stg", ".sco")
 
     def sniff(self, head: bytes) -> bool:
         """Whether rows begin with a time or number and end in a word."""

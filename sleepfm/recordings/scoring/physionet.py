@@ -13,6 +13,7 @@ import numpy as np
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
+from sleepfm.recordings.wfdb import readable
 
 _ST_STAGES: Final = {"W": "W", "1": "stage 1", "2": "stage 2", "3": "stage 3", "4": "stage 4",
                      "R": "R", "MT": "MT", "M": "MT"}  # fmt: skip
@@ -38,7 +39,7 @@ class SlpdbMarks:
     An event is known to its epoch and no closer, so it is given the epoch's whole length.
     """
 
-    endings = (".st",)
+    endings: tuple[str, ...] = (".st",)
 
     def sniff(self, head: bytes) -> bool:
         """Any file of this ending."""
@@ -62,7 +63,7 @@ class SlpdbMarks:
 class CincArousals:
     """CinC 2018's ``.arousal``: changes of stage, and events from ``(name`` to ``name)``."""
 
-    endings = (".arousal",)
+    endings: tuple[str, ...] = (".arousal",)
 
     def sniff(self, head: bytes) -> bool:
         """Any file of this ending."""
@@ -94,7 +95,7 @@ class CincArousals:
 class CincTracks:
     """CinC 2018's ``-arousal.mat``: one 0/1 track per stage at 200 Hz."""
 
-    endings = (".mat",)
+    endings: tuple[str, ...] = (".mat",)
 
     def sniff(self, head: bytes) -> bool:
         """Any file of this ending."""
@@ -132,10 +133,11 @@ def _annotations(path: Path) -> list[tuple[float, str]]:
         import wfdb
     except ImportError as error:
         raise AnnotationError("needs wfdb: pip install 'sleepfm-index[wfdb]'") from error
-    record = path.with_suffix("")
+    header = path.with_suffix(".hea")
     try:
-        marks: Any = wfdb.rdann(str(record), path.suffix[1:])
-        rate = marks.fs or wfdb.rdheader(str(record)).fs
+        with readable(header) as record:
+            marks: Any = wfdb.rdann(record, path.suffix[1:])
+            rate = marks.fs or wfdb.rdheader(record).fs
         return [
             (float(sample / rate), text.rstrip("\0").strip())
             for sample, text in zip(marks.sample, marks.aux_note, strict=True)

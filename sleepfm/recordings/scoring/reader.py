@@ -25,14 +25,15 @@ class ScoringReader(Protocol):
     - Texts are given as written. Which word is a stage or an event is decided in one place
       (:mod:`~.hypnogram`), unless the format has codes of its own; those are spelled out, with the
       code behind a bar (``Wake|0``).
-    - What cannot be made an annotation is counted in ``dropped``, by reason; nothing is passed over.
+    - What cannot be made an annotation is counted in ``dropped``, by reason.
     - A column or field that can carry time and is not understood is an error, with its name.
-    - An error is an :class:`~sleepfm.errors.AnnotationError` whose text goes on from the file's name.
+    - An error is an :class:`~sleepfm.errors.AnnotationError`; its text goes on from the file's
+      name.
 
     Parameters
     ----------
     endings : tuple of str
-        Lower-case ends of the names of its files, e.g. ``(".annot",)``; the most telling form first.
+        Lower-case ends of the names of its files, e.g. ``(".annot",)``, the preferred one first.
     """
 
     endings: tuple[str, ...]

@@ -30,7 +30,8 @@ def levels_beside(path: Path, column: str) -> dict[str, str] | None:
     place = path.parent
     for _ in range(_UP):
         try:
-            names = [n for n in os.listdir(place) if n.lower().endswith("events.json")]
+            found = os.listdir(place)  # noqa: PTH208, names are all that is wanted
+            names = [n for n in found if n.lower().endswith("events.json")]
         except OSError:
             return None
         fitting = []

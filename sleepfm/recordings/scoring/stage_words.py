@@ -50,7 +50,9 @@ _AFTER_STAGE: Final = {
     "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS", "9": "UNS",
     "a": "ART", "i": "N1", "ii": "N2", "iii": "N3", "iv": "N3",
 }  # fmt: skip
-_EXPLICIT: Final = frozenset(["n1", "n2", "n3", "n4", "s1", "s2", "s3", "s4", "nrem1", "nrem2", "nrem3", "nrem4", "nonrem1", "nonrem2", "nonrem3", "nonrem4"])  # fmt: skip
+_EXPLICIT: Final = frozenset(
+    f"{kind}{n}" for kind in ("n", "s", "nrem", "nonrem") for n in (1, 2, 3, 4)
+)
 _NEVER_ALONE: Final = frozenset(("ni", "si", "sp", "unsure", "none", "ns"))
 _IN_A_COLUMN: Final = {"?": "UNS", "l": "UNS", "a": "ART", "ns": "UNS", "none": "UNS", "sp": "R",
                        "nan": "UNS", "n/a": "UNS", "na": "UNS", "unsure": "UNS", "-": "UNS",
@@ -94,7 +96,7 @@ def says_stage(text: str) -> bool:
 
 
 def stage_in_column(text: str) -> str | None:
-    """As :func:`stage_of`, for a cell of a column of stages, where ``?`` and ``L`` mean unscored."""
+    """As :func:`stage_of`, in a column of stages, where ``?`` and ``L`` mean unscored."""
     found = stage_of(text)
     return found if found is not None else _IN_A_COLUMN.get(re.sub(r"[\s\"]", "", plain(text)))
 

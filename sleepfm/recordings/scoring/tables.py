@@ -1,4 +1,4 @@
-"""Scoring in tables with a heading: BIDS, HMC, STAGES, RemLogic and CAP, WSC, SleepFM, mne, one's own.
+"""Scoring in tables with a heading: BIDS, HMC, STAGES, RemLogic and CAP, WSC, SleepFM, mne.
 
 A table is read only when every column that can carry time is understood
 (:mod:`~sleepfm.recordings.scoring.headings`); otherwise it is refused with the heading.
@@ -6,6 +6,7 @@ A table is read only when every column that can carry time is understood
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ _POSITIONS: Final = ("onset", "end", "duration", "date", "epoch", "sample")
 class Table:
     """Tables whose first line, or one of the first, names the columns."""
 
-    endings = (".tsv", ".csv", ".txt", ".stg")
+    endings: tuple[str, ...] = (".tsv", ".csv", ".txt", ".stg")
 
     def sniff(self, head: bytes) -> bool:
         """Whether one of the first lines is a heading."""
@@ -250,8 +251,8 @@ class _Columns:
             rising = not timed and len(values) > 2 and _rising(moments)
             if clocks > len(values) / 2 or rising:
                 raise AnnotationError(
-                    f"has a column '{heading.written}' that looks like times and is not understood; "
-                    "rename it (onset, end, duration), or remove it"
+                    f"has a column '{heading.written}' that looks like times and is not "
+                    "understood; rename it (onset, end, duration), or remove it"
                 )
 
     def _stage_column(self, stages: list[int], warnings: list[str]) -> int | None:
@@ -303,7 +304,7 @@ class _Columns:
         if numeric:
             return numeric[0]
         words = [i for i in onsets if self.headings[i].words & {"onset", "start", "begin"}]
-        return (words or onsets or [None])[0]
+        return next(iter(words or onsets), None)
 
     def _is_numeric(self, column: int) -> bool:
         values = [c for c in self.cells(column)[:_LOOKED_AT] if c.lower() not in _NOTHING]
@@ -433,6 +434,4 @@ def _length(cell: str, unit: float) -> float | None:
 
 def _rising(moments: Sequence[Moment | None]) -> bool:
     values = [m.seconds for m in moments if m is not None and not m.clock]
-    return len(values) == len(moments) and all(
-        b > a for a, b in zip(values, values[1:], strict=False)
-    )
+    return len(values) == len(moments) and all(b > a for a, b in itertools.pairwise(values))

@@ -60,7 +60,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def delimiter_of(line: str) -> str:
-    """What parts the cells of a line: tab, semicolon, comma or bar; spaces if none of them."""
+    """Tell what parts the cells of a line: tab, semicolon, comma or bar, else spaces."""
     best = max("\t;,|", key=line.count)
     return best if line.count(best) else " "
 

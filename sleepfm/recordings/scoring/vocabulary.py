@@ -28,9 +28,9 @@ Reason = Literal[
 ]
 """Why an annotation is neither a stage nor an event.
 
-``artifact``: it says that something is no event (``Apnea artifact``). ``no duration``: a remark such
-as Movement, or a lone stage mark, without a length. ``overlapping``: another stage is scored for the
-same time. ``unreadable``: damaged bytes or a number that is none.
+``artifact``: it says that something is no event (``Apnea artifact``). ``no duration``: a remark
+such as Movement, or a lone stage mark, without a length. ``overlapping``: another stage is scored
+for the same time. ``unreadable``: damaged bytes or a number that is none.
 """
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 

@@ -2,8 +2,8 @@
 
 Parsed by defusedxml: entity expansion and external entities are refused. The NSRR form lists stages
 and events alike as ``ScoredEvent`` with ``EventConcept``; Profusion lists events with ``Name`` and
-stages as one number per epoch (https://github.com/nsrr/edf-editor-translator/wiki). Philips Sleepware
-lists changes of stage and events with ``Family`` and ``Type`` (schema PatientStudy.xsd).
+stages as one number per epoch (https://github.com/nsrr/edf-editor-translator/wiki). Philips
+Sleepware lists changes of stage and events with ``Family`` and ``Type`` (PatientStudy.xsd).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WORDS: Final = {"W": "Wake", "R": "REM", "UNS": "Unscored"}
 class NsrrOrProfusion:
     """XML of the National Sleep Research Resource, or of Compumedics Profusion."""
 
-    endings = (".xml",)
+    endings: tuple[str, ...] = (".xml",)
 
     def sniff(self, head: bytes) -> bool:
         """Any file of this ending."""
@@ -52,7 +52,7 @@ class NsrrOrProfusion:
 class PhilipsRml:
     """Philips Sleepware G3 and Respironics Alice."""
 
-    endings = (".rml",)
+    endings: tuple[str, ...] = (".rml",)
 
     def sniff(self, head: bytes) -> bool:
         """Any file of this ending."""

@@ -177,7 +177,15 @@ class Served:
         assert asked.file is not None and asked.at is not None
         about = self.about
         (vector,) = encode_clips(
-            about.weights, about.contract, asked.file, asked.at, (modality,), asked.weights
+            about.weights,
+            about.contract,
+            about.choices.told(
+                about.contract, substitute=asked.substitute, channels=asked.channels
+            ),
+            asked.file,
+            asked.at,
+            (modality,),
+            asked.weights,
         )
         stem = asked.file.stem
         known = self._entities(f"recording_id == {_quoted(stem)}", "subject_id", limit=1)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from sleepfm.choices import BEFORE_GRIDS, Choices
 from sleepfm.contract import Contract
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import StoreError
@@ -45,6 +46,8 @@ class About:
         Columns of ``clips``, in their order.
     targets : tuple of str
         Vector fields.
+    choices : Choices
+        How the store's recordings were read.
     """
 
     store: str
@@ -52,11 +55,19 @@ class About:
     contract: Contract
     columns: tuple[Column, ...]
     targets: tuple[str, ...]
+    choices: Choices = BEFORE_GRIDS
 
     @classmethod
     def of(cls, manifest: Manifest, columns: tuple[Column, ...], targets: tuple[str, ...]) -> About:
         """Describe the collection of a store."""
-        return cls(manifest.uuid, manifest.weights, manifest.contract, columns, targets)
+        return cls(
+            manifest.uuid,
+            manifest.weights,
+            manifest.contract,
+            columns,
+            targets,
+            manifest.choices,
+        )
 
     def to_text(self) -> str:
         """Write it as JSON."""
@@ -68,6 +79,7 @@ class About:
                 "contract": self.contract.to_json(),
                 "columns": [[c.name, str(c.type)] for c in self.columns],
                 "targets": self.targets,
+                "choices": self.choices.to_json(),
             }
         )
 
@@ -83,6 +95,7 @@ class About:
             contract=Contract.from_json(plain["contract"]),
             columns=tuple(Column(n, pa.type_for_alias(kind)) for n, kind in plain["columns"]),
             targets=tuple(t for t in TARGETS if t in plain["targets"]),
+            choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
         )
 
 
