@@ -36,7 +36,7 @@ from sleepfm_index.building.recording_task import (
     refusal,
     rows_of,
 )
-from sleepfm_index.building.subjects import no_subjects, read_subjects
+from sleepfm_index.building.subjects import no_subjects, read_subjects, unmatched
 from sleepfm_index.indexing.maintenance import Asked
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
@@ -206,6 +206,8 @@ def build(
         jobs = [Job(file, _name(writer.path, file, ids)) for file in found.recordings]
         taken = set(plan.taken)
         tell = notice or (lambda _: None)
+        for note in (*cohort.notes, *unmatched(cohort, [job.recording_id for job in jobs])):
+            tell(note)
         if engine == "dask":
             place = staging or str(writer.path / "staging")
             own = Cluster(scheduler, place, writer.manifest.uuid, count)

@@ -204,7 +204,11 @@ def legend_of(lines: Sequence[str]) -> dict[str, str]:
     """Codes explained above a list: ``# 0: Wake, 1: N1, 2: N2``."""
     found: dict[str, str] = {}
     for line in lines:
-        pairs = re.findall(r"(-?\d{1,2})\s*[:=]\s*([A-Za-z][\w ]{0,20}?)\s*(?=[,;.]|$|-?\d)", line)
+        pairs = re.findall(
+            r"(-?\d{1,2})\s*[:=]\s*([A-Za-z][\w ]{0,20}?)"
+            r"(?=\s*[,;.]|\s*$|\s-?\d+\s*[:=])",
+            line,
+        )
         named = {code: name for code, name in pairs if stage_in_column(name) is not None}
         if len(named) >= 2:
             found |= named

@@ -222,6 +222,8 @@ def _hypnogram(marks: Sequence[_Mark], markers: bool) -> list[_Mark]:
     alternate = all(a.stage != b.stage for a, b in itertools.pairwise(base))
     if markers and not certain and (epoch < _SHORTEST_MARKED_S or len(base) < 3 or on_grid < 0.9):
         return []
+    if markers and not certain and len({m.stage for m in base}) < 2:
+        return []
     if on_grid < 0.9 and not alternate:
         return []
     if on_grid >= 0.9 and not worded:
@@ -266,7 +268,8 @@ def _apart(spans: Sequence[ScoredStage]) -> tuple[list[ScoredStage], int]:
             last = trimmed[-1]
             over = last.onset_s + last.duration_s - span.onset_s
             slip = min(_SLIP_S, 0.1 * last.duration_s, 0.1 * span.duration_s)
-            if 0 < over <= slip and span.onset_s > last.onset_s:
+            alike = (last.stage in _NO_STAGE) == (span.stage in _NO_STAGE)
+            if 0 < over <= slip and span.onset_s > last.onset_s and alike:
                 trimmed[-1] = replace(last, duration_s=span.onset_s - last.onset_s)
             elif over > 0:
                 clean = False
