@@ -163,7 +163,7 @@ def _candidates(path: Path, folder: Path, names: tuple[str, ...]) -> Iterator[st
     pair = _SLEEP_EDF.match(stem)
     bids = entities_of(path.name)[0] if stem.startswith("sub-") else {}
     begin = f"sub-{bids['sub']}_" if "sub" in bids else pair.group(1) if pair else core
-    before = [n for n in names if stem in n and _BEFORE.match(n.partition(stem)[0])]
+    before = [n for n in names if _is_before(n.rpartition(".")[0], stem)]
     single = (own and _only_recording(folder)) or (not own and folder.parent == path.parent
                                                  and _only_recording(path.parent))  # fmt: skip
     alone = [n for n in names if _OWN_FOLDER.match(n.rpartition(".")[0])] if single else []
@@ -176,7 +176,7 @@ def _candidates(path: Path, folder: Path, names: tuple[str, ...]) -> Iterator[st
             name in alone
             or (bids and _same_bids(bids, name))
             or (pair and _is_pair(pair, base))
-            or (name in before and base.endswith(stem))
+            or name in before
             or any(_belongs(base, start) for start in {stem, core})
         ):
             continue
@@ -203,6 +203,11 @@ def _belongs(base: str, stem: str) -> bool:
         part in _WORDS or (parted and (part == "1" or re.fullmatch(r"\d+s", part)))
         for part in parts
     )
+
+
+def _is_before(base: str, stem: str) -> bool:
+    """Whether a name is words of scoring and a stem: ``HypnogramAASM_subject1``."""
+    return base.endswith(stem) and _BEFORE.match(base[: len(base) - len(stem)]) is not None
 
 
 def _is_pair(pair: re.Match[str], base: str) -> bool:

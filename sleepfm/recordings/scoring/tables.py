@@ -94,7 +94,7 @@ def _find_heading(lines: Sequence[str]) -> tuple[int, str, list[str]] | None:
             (cells,) = cells_of([bare], delimiter)
         except (AnnotationError, ValueError):
             continue
-        if _is_heading(cells):
+        if _is_heading(cells) and not (len(cells) == 1 and line.startswith("#")):
             return at, delimiter, cells
     return None
 
