@@ -17,11 +17,11 @@ from sleepfm.contract import ROBUST, Contract
 from sleepfm.errors import SleepFMError
 from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings
+from sleepfm.recordings.channel_names import normalise
 from sleepfm.recordings.channels import (
     AmbiguousChannels,
     ChannelMap,
     match_channels,
-    normalise,
 )
 from sleepfm.recordings.identifying_names import telling
 from sleepfm.recordings.recording import Recording
