@@ -56,3 +56,10 @@ def test_a_store_of_version_1_is_changed(path: Path) -> None:
     manifest = read_manifest(path)
     assert (manifest.rows, manifest.next_clip_id, len(manifest.withdrawn)) == (11, 18, 2)
     assert sleepfm_index.verify(path).findings == ()
+
+
+def test_columns_that_came_later_read_as_null(path: Path) -> None:
+    with sleepfm_index.open(path) as opened:
+        rows = opened.sql("SELECT recording_id, dropped FROM recordings ORDER BY 1").to_pylist()
+        assert rows and all(row["dropped"] is None for row in rows)
+        assert opened.manifest.choices.grid == "recording"

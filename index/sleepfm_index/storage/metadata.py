@@ -123,6 +123,10 @@ class Metadata:
         wanted = place[at]
         return table.take(int64s(wanted[wanted >= 0]))
 
+    def clip_schema(self) -> pa.Schema:
+        """Columns of ``clips`` over all segments, as SQL sees them."""
+        return self.select("SELECT * FROM clips LIMIT 0").schema
+
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
         """Clip ids of a subject or a recording, as (first, last) runs."""
         ids = self.clip_ids(f"{column} = {quote_text(value)}")
@@ -202,15 +206,15 @@ def _create_views(
 ) -> None:
     clips, others = bool(manifest.deleted), bool(manifest.withdrawn)
     for view, (_, columns) in _VIEWS.items():
+        fields = ", ".join(f"NULL::{_duckdb_type(f.type)} AS {quote_name(f.name)}" for f in columns)
         if tables[view]:
             # Segments of one kind of clips have one kind of everything.
             same = view == "events" or len({s.columns for s in manifest.segments}) == 1
             listed = ", ".join(quote_text(p) for p in tables[view])
             select = f"SELECT * FROM read_parquet([{listed}], union_by_name={not same})"
+            if view == "recordings":  # columns that no segment has yet are null
+                select = f"SELECT * FROM ({select} UNION ALL BY NAME SELECT {fields} WHERE false)"
         else:
-            fields = ", ".join(
-                f"NULL::{_duckdb_type(f.type)} AS {quote_name(f.name)}" for f in columns
-            )
             select = f"SELECT {fields} WHERE false"
         if tables[view] and clips and view == "clips":
             select += " ANTI JOIN _deleted USING (clip_id)"

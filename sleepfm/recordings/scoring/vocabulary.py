@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-STAGES: Final = ("W", "N1", "N2", "N3", "R", "UNS", "ART")
-"""AASM stages, ``UNS`` for unscored or movement, ``ART`` for artefact; always strings."""
+from sleepfm.stages import STAGES as STAGES
 
 EPOCH_S: Final = 30.0
 """Length of a scored epoch where nothing says otherwise (AASM manual), in seconds."""

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm.stages import SCORED
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
 from sleepfm_index.evaluation.labels.respiratory_scoring import (
@@ -20,7 +21,7 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import (
 )
 from sleepfm_index.reader import Reader
 
-STAGES: Final = ("W", "N1", "N2", "N3", "R")
+STAGES: Final = SCORED
 SDB_OR_UNSURE: Final = "sdb+unsure"
 UNSURE: Final = "unsure_s"
 """Seconds of what NSRR's scorers marked Unsure: a hypopnea by flow alone, counted on request."""
@@ -148,7 +149,7 @@ def _stage(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Fou
 
 
 def _sdb(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
-    there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
+    there = store.clip_schema.names
     wanted = (*BREATHING, UNSURE) if label == SDB_OR_UNSURE else BREATHING
     names = [n for n in wanted if n in there]
     if not names:

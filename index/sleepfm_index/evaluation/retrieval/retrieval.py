@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
+from sleepfm.stages import SCORED
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
 from sleepfm_index.evaluation.metrics.bootstrap import (
@@ -39,7 +40,6 @@ DIRECTIONS: Final = (
 COMBINATIONS: Final = tuple(("+".join(m.others), str(m)) for m in Modality)
 """Two modalities, averaged, to the third."""
 
-_SCORED: Final = ("W", "N1", "N2", "N3", "R")
 _NEAR_S: Final = 60.0
 
 
@@ -151,7 +151,7 @@ class Facts:
         names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
         table = clip_columns(store, clip_ids, names)
         stage, stages = codes(table["stage"])
-        scored = np.array([s in _SCORED for s in stages] + [False])
+        scored = np.array([s in SCORED for s in stages] + [False])
         group, groups = codes(table[by]) if by else (np.zeros(len(clip_ids), np.int64), [])
         return cls(
             clip_ids,
