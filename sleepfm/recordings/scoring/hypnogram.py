@@ -7,6 +7,7 @@ two stages are scored for the same time, neither is stored.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections import Counter
@@ -321,6 +322,7 @@ def _contradicted(spans: Sequence[ScoredStage], kept: Sequence[ScoredStage]) -> 
     return covered - scored > _SLIP_S
 
 
+@functools.lru_cache(maxsize=4096)
 def _label(text: str) -> str:
     """Drop what may stand behind a stage's name, save NSRR's code: ``Stage 2 sleep|2``."""
     name, _, code = text.partition("@@")[0].partition("|")

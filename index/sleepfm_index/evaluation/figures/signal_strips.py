@@ -168,10 +168,10 @@ def read_strips(
     for name in sorted({clip["recording_id"] for clip in clips}):
         recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
-        for slot, labels in _slots(store, name, channels).items():
+        for slot, (labels, turned) in _slots(store, name, channels).items():
             if slot not in wanted:
                 continue
-            whole = _whole(slot, [channels[label] for label in labels])
+            whole = _whole(slot, [channels[label] for label in labels], turned)
             for strips, clip in zip(found, clips, strict=True):
                 if clip["recording_id"] == name:
                     first = round(clip["start_s"] * whole.rate)
@@ -182,26 +182,29 @@ def read_strips(
 
 def _slots(
     store: Reader, recording_id: str, channels: Mapping[str, Channel]
-) -> dict[str, tuple[str, ...]]:
-    """Which channel, or which two to subtract, filled each slot at the build."""
+) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """Tell which channel, or which two to subtract, filled each slot, and if turned over."""
     (row,) = store.metadata.select(
         f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
     ).to_pylist()
     found = {}
     for slot, said in row["slots"]:
-        words = said.partition(": ")[2].split(" - ")
+        tier, _, named = said.partition(": ")
+        words = named.split(" - ")
         # a label may itself hold the words that part two labels
         pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
         options = [(" - ".join(words),), *pairs]
         for labels in options:
             if all(label in channels for label in labels):
-                found[slot] = labels
+                found[slot] = (labels, tier.endswith("turned"))
                 break
     return found
 
 
-def _whole(slot: str, channels: Sequence[Channel]) -> Strip:
+def _whole(slot: str, channels: Sequence[Channel], turned: bool) -> Strip:
     values = channels[0].read()
+    if turned:
+        values *= np.float32(-1)
     if len(channels) == 2:
         values -= channels[1].read()
     wanted = _SHOWN_UNITS.get(slot, "")
