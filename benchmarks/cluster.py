@@ -115,7 +115,7 @@ def rows(recordings: int) -> None:
                 marks.append(time.perf_counter())
                 content = staging.read("rows/a.zip")
                 marks.append(time.perf_counter())
-                back = unpack(content, Path("a.edf"))
+                back = unpack(content, Path("a.edf"), ROBUST.modalities)
                 marks.append(time.perf_counter())
                 assert back.data is not None
                 writer.append(back.data)

@@ -32,13 +32,13 @@ def main() -> None:
     parser.add_argument("--lists", type=int, default=512)
     parser.add_argument("--probes", type=int, default=32)
     asked = parser.parse_args()
-    from sleepfm_index.indexing.ivf_builder import train, write
     from sleepfm_index.runtime import threads
     from sleepfm_index.search.exact import candidates, rank
-    from sleepfm_index.search.index_format import CODES, PACKED, Kind
     from sleepfm_index.search.ivf import InvertedFile
+    from sleepfm_index.search.ivf_builder import train, write
+    from sleepfm_index.search.ivf_format import BLOCK_LAYOUT, CODES, Layout
     from sleepfm_index.storage.paths import INDEXES
-    from sleepfm_index.storage.vectors import widen
+    from sleepfm_index.storage.vector_format import widen
 
     threads.use(1)
     drawn = Embeddings()
@@ -61,13 +61,13 @@ def main() -> None:
     truth = [rank(read, q, n, 10)[0] for q, n in zip(queries, near, strict=True)]
     chosen = np.sort(np.random.default_rng(2).choice(asked.rows, min(asked.rows, 40 * asked.lists)))
     print(f"{machine()}; {asked.rows:,} x 512, {asked.lists} lists, {asked.probes} read")
-    print("| code | bytes | coded, us a clip | search, ms | recall@10 of 20, 50, 100 compared |")
+    print("| code | bytes | coded, us per clip | search, ms | recall@10 of 20, 50, 100 compared |")
     print("|---|--:|--:|--:|---|")
     centroids = None
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / INDEXES).mkdir()
-        for code in (c for c in CODES if c not in PACKED.values()):
-            structure = train(Kind(asked.lists, code), widen(vectors[chosen]), others)
+        for code in (c for c in CODES if c not in BLOCK_LAYOUT.values()):
+            structure = train(Layout(asked.lists, code), widen(vectors[chosen]), others)
             if centroids is None:
                 centroids = structure.centroids
             structure = replace(structure, centroids=centroids)
@@ -75,9 +75,9 @@ def main() -> None:
             entry = write(Path(scratch), "bas", (), structure, blocks())
             coded = (time.process_time() - start) / asked.rows
             index = InvertedFile.open(Path(scratch), entry)
-            index.search(queries, 100, asked.probes)
+            index.search(queries, 100, {"probes": asked.probes})
             start = time.process_time()
-            found = [index.search(q[None], 100, asked.probes)[0] for q in queries]
+            found = [index.search(q[None], 100, {"probes": asked.probes})[0] for q in queries]
             seconds = (time.process_time() - start) / QUERIES
             recalls = [
                 np.mean([np.isin(t, f[:d]).mean() for t, f in zip(truth, found, strict=True)])

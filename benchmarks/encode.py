@@ -24,12 +24,11 @@ import numpy as np
 from machine import machine
 
 from sleepfm.encoders.load import load_weights
-from sleepfm.encoders.reference import checked_clips
+from sleepfm.encoders.reference import check_clips
 from sleepfm.encoders.weights import Weights
-from sleepfm.modality import Modality
 from sleepfm.resources import cores
 
-Run = Callable[[Modality, np.ndarray], np.ndarray]
+Run = Callable[[str, np.ndarray], np.ndarray]
 BATCH = 32
 
 
@@ -43,7 +42,7 @@ def eager(weights: Weights, threads: int) -> Run:
     torch.set_num_threads(threads)
     networks = {m: Plain.of(build(weights, m)).eval() for m in weights.modalities}
 
-    def run(modality: Modality, clips: np.ndarray) -> np.ndarray:
+    def run(modality: str, clips: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             batches = torch.from_numpy(clips).split(BATCH)
             return torch.cat([networks[modality](batch) for batch in batches]).numpy()
@@ -114,7 +113,7 @@ def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Co
     run = make(loaded, threads)
     clips = {}
     for m in loaded.modalities:
-        own = checked_clips(loaded, m)
+        own = check_clips(loaded, m)
         clips[m] = np.resize(own, (count, *own.shape[1:]))
     pipe.send({m: run(m, clips[m]) for m in clips})
     while (asked := pipe.recv()) is not None:
@@ -126,7 +125,7 @@ def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Co
         pipe.send(time.perf_counter() - start)
 
 
-def gflop(weights: Weights, modality: Modality) -> float:
+def gflop(weights: Weights, modality: str) -> float:
     """Count multiplications and additions of one clip, as torch counts them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -169,7 +168,7 @@ def main() -> None:
         context.Process(target=serve, args=(*words, theirs), daemon=True).start()
         theirs.close()
         vectors[name] = pipes[name].recv()
-    seconds: dict[tuple[str, Modality], list[float]] = {}
+    seconds: dict[tuple[str, str], list[float]] = {}
     peaks: dict[str, list[float]] = {"f32": [], "bf16": []}
     for _ in range(asked.repeat):
         for name, (kind, _) in ways.items():
@@ -185,9 +184,9 @@ def main() -> None:
 
 def report(
     weights: Weights,
-    work: dict[Modality, float],
-    vectors: dict[str, dict[Modality, np.ndarray]],
-    seconds: dict[tuple[str, Modality], list[float]],
+    work: dict[str, float],
+    vectors: dict[str, dict[str, np.ndarray]],
+    seconds: dict[tuple[str, str], list[float]],
     peaks: dict[str, float],
     asked: argparse.Namespace,
 ) -> None:

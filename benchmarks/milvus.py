@@ -25,7 +25,7 @@ from store import NIGHT, WEIGHTS, night
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
 
@@ -61,7 +61,7 @@ def drawn(number: int, clips: int) -> SegmentData:
     shape = np.random.default_rng(0).standard_normal((32, EMBEDDING_DIM))
     latent = rng.standard_normal((clips, 32)) @ shape / np.sqrt(32)
     vectors = {}
-    for modality in Modality:
+    for modality in ROBUST.modalities:
         x = latent + 0.7 * rng.standard_normal(latent.shape)
         vectors[modality] = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
     return dataclasses.replace(night(number, clips), vectors=vectors)

@@ -25,10 +25,9 @@ import numpy as np
 from machine import machine
 from read import CHANNELS
 
-from sleepfm.contract import ICML2024
+from sleepfm.contract import ICML2024, ROBUST
 from sleepfm.encoders.load import load_weights, untrained
 from sleepfm.encoders.weights import Weights
-from sleepfm.modality import Modality
 from sleepfm.resources import cores
 
 CLIP = 7680
@@ -95,7 +94,7 @@ def ours(night: Path, folder: Path, threads: int) -> dict[str, object]:
     phases["else (weights, check, index)"] = whole - sum(phases.values())
     with sleepfm_index.open(folder / "store") as store:
         ids = np.arange(outcome.clips)
-        vectors = {m.value: store.vectors.of(ids, m.value)[0] for m in Modality}
+        vectors = {m: store.vectors.of(ids, m)[0] for m in ROBUST.modalities}
     np.savez(folder / "vectors.npz", **vectors)
     return {"seconds": whole, "phases": phases, "said": " ".join(said)}
 
@@ -111,9 +110,9 @@ def theirs(night: Path, folder: Path, threads: int) -> dict[str, object]:
 
     torch.set_num_threads(threads)
     weights = load_weights(night.parent / "bench.safetensors")
-    networks = {m: Plain.of(build(weights, m)).eval() for m in Modality}
-    order = [LABEL_OF[slot] for m in Modality for slot in ICML2024.slots_of(m)]
-    edges = np.cumsum([len(ICML2024.slots_of(m)) for m in Modality])[:-1]
+    networks = {m: Plain.of(build(weights, m)).eval() for m in ROBUST.modalities}
+    order = [LABEL_OF[slot] for m in ROBUST.modalities for slot in ICML2024.slots_of(m)]
+    edges = np.cumsum([len(ICML2024.slots_of(m)) for m in ROBUST.modalities])[:-1]
     marks = [time.perf_counter()]
     raw = mne.io.read_raw_edf(night, preload=True, verbose="ERROR")
     marks.append(time.perf_counter())
@@ -129,11 +128,13 @@ def theirs(night: Path, folder: Path, threads: int) -> dict[str, object]:
         np.save(folder / "clips" / f"{i:05d}.npy", clip.astype(np.float32))
     marks.append(time.perf_counter())
     loader = torch.utils.data.DataLoader(_Files(folder / "clips"), BATCH, num_workers=0)
-    found: dict[str, list[np.ndarray]] = {m.value: [] for m in Modality}
+    found: dict[str, list[np.ndarray]] = {m: [] for m in ROBUST.modalities}
     with torch.no_grad():
         for batch in loader:
-            for m, x in zip(Modality, torch.tensor_split(batch, edges.tolist(), 1), strict=True):
-                found[m.value].append(F.normalize(networks[m](x)).numpy())
+            for m, x in zip(
+                ROBUST.modalities, torch.tensor_split(batch, edges.tolist(), 1), strict=True
+            ):
+                found[m].append(F.normalize(networks[m](x)).numpy())
     marks.append(time.perf_counter())
     np.savez(folder / "vectors.npz", **{m: np.concatenate(v) for m, v in found.items()})
     names = ("read (mne)", "resample (mne, FFT)", "one .npy a clip", "encode (eager float32)")
@@ -196,8 +197,8 @@ def compare(night: Path, asked: argparse.Namespace) -> None:
     later = {way: own[1:] or own for way, own in runs.items()}
     seconds = {w: statistics.median(r["seconds"] for r in own) for w, own in later.items()}
     a, b = (np.load(runs[way][-1]["vectors"]) for way in WAYS)
-    cosines = {m.value: np.sum(a[m.value] * b[m.value], 1) / np.linalg.norm(a[m.value], axis=1)
-               for m in Modality}  # fmt: skip
+    cosines = {m: np.sum(a[m] * b[m], 1) / np.linalg.norm(a[m], axis=1)
+               for m in ROBUST.modalities}  # fmt: skip
     print(f"\n### {night.stem}: {night.stat().st_size / 2**20:,.0f} MiB, {len(a['ecg'])} clips\n")
     print("| way | phase | s |\n|---|---|---|")
     for way, own in runs.items():

@@ -14,17 +14,16 @@ from embeddings import Embeddings
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm.modality import Modality
-from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.planner import EXACT_ROWS, plan_rows
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import (
-    CLIP_COLUMNS,
     EVENT_COLUMNS,
     RECORDING_COLUMNS,
     SUBJECT_COLUMNS,
+    clip_schema,
 )
-from sleepfm_index.storage.manifest import Probing, WeightsIdentity
+from sleepfm_index.storage.manifest import SearchSetting, WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
 
@@ -41,10 +40,12 @@ def segment() -> SegmentData:
     some = np.random.default_rng(2).choice(others, min(len(others), QUERIES), replace=False)
     ecg[some] = Embeddings().clips(some, "ecg")
     has = {"bas": np.ones(rows, bool), "ecg": np.isin(np.arange(rows), some)}
-    values: dict[str, Any] = {f"has_{m}": has.get(m, np.zeros(rows, bool)) for m in Modality}
-    values |= {f"slots_{m}": values[f"has_{m}"].astype(np.uint16) for m in Modality}
+    values: dict[str, Any] = {
+        f"has_{m}": has.get(m, np.zeros(rows, bool)) for m in ROBUST.modalities
+    }
+    values |= {f"slots_{m}": values[f"has_{m}"].astype(np.uint16) for m in ROBUST.modalities}
     values |= {"start_s": 30.0 * np.arange(rows), "number": data.number}
-    fields = [f for f in (*CLIP_COLUMNS, *SUBJECT_COLUMNS) if f.name != "clip_id"]
+    fields = [f for f in (*clip_schema(ROBUST.modalities), *SUBJECT_COLUMNS) if f.name != "clip_id"]
     fields.append(pa.field("number", pa.float64()))
     columns = {f.name: values.get(f.name, pa.nulls(rows, f.type)) for f in fields}
     return SegmentData(
@@ -52,7 +53,7 @@ def segment() -> SegmentData:
         clips=pa.table(columns, schema=pa.schema(fields)),
         events=EVENT_COLUMNS.empty_table(),
         recordings=RECORDING_COLUMNS.empty_table(),
-        vectors={Modality.BAS: np.asarray(data.vectors), Modality.ECG: ecg},
+        vectors={"bas": np.asarray(data.vectors), "ecg": ecg},
     )
 
 
@@ -65,22 +66,24 @@ else:
             writer.append(segment())
         kind = plan_rows(max(len(data.vectors), EXACT_ROWS + 1)).kind
         start = time.perf_counter()
-        update_indexes(writer, Asked(index=kind, recall=0.99, targets=("bas",)))
+        update_indexes(writer, IndexRequest(index=kind, recall=0.99, targets=("bas",)))
     built = time.perf_counter() - start
     (data.folder / "ours.seconds").write_text(str(built))
 
-store = sleepfm_index.open(path, threads=threads)
+sleepfm_index.set_threads(threads)
+store = sleepfm_index.open(path)
 (entry,) = (i for i in store.manifest.indexes if i.target == "bas")
-measured = entry.probing
+measured = entry.settings
 
 
 def use(setting: Any) -> None:
     """Search with a setting of our own choice, or with what the store was told to."""
-    probing = measured
+    settings = measured
     if setting != "as calibrated":
-        probing = (Probing(1.0, *setting), *measured[1:])
+        probes, depth = setting
+        settings = (SearchSetting(1.0, depth, {"probes": probes}), *measured[1:])
     here = store._here().searcher
-    here._entries["bas"] = dataclasses.replace(entry, probing=probing)
+    here._entries["bas"] = dataclasses.replace(entry, settings=settings)
 
 
 def filtered(share: str) -> Any:
@@ -101,4 +104,4 @@ sweep(
     build_s=built,
 )
 print(f'{{"engine": "sleepfm-index", "threads": {threads}, "mode": "note", "error": '
-      f'"calibrated: {[(p.share, p.probes, p.depth) for p in measured]}"}}')  # fmt: skip
+      f'"calibrated: {[p.to_json() for p in measured]}"}}')  # fmt: skip

@@ -1,18 +1,30 @@
-"""How long one query by clip id takes as a whole process, and what the time goes to.
+"""How long one query by clip id takes: as a whole process, and search alone inside one.
 
-python benchmarks/query.py --store sleepfm-demo/store
+    python benchmarks/query.py --store sleepfm-demo/store     a store that is there
+    python benchmarks/query.py --rows 2000 --runs 3           a drawn one, thrown away afterwards
+    python benchmarks/query.py --rows 60000 --index IVF256,TC96x4fs --against ../base
+
+`--against` names another working tree of this project: its code answers the same queries, in turn
+with this one's, and both stand side by side.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
+from typing import Any
 
 from machine import machine
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 
 _PHASES = """
 import json, sys, time
@@ -28,53 +40,126 @@ import duckdb; mark("import duckdb")
 import faiss; mark("import faiss")
 import typer, rich.table, rich.progress; mark("import typer, rich")
 import sleepfm_cli.main, sleepfm_index; mark("import sleepfm_cli, sleepfm_index")
-from sleepfm_index.query.answer import Question
 store = sleepfm_index.open(sys.argv[1]); mark("open: read the manifest")
 store.metadata; mark("open DuckDB, lock it down")
-store._index("bas"); mark("check and map the index")
-store.query("ecg", to="bas", clip=int(sys.argv[2])); mark("answer")
+clip = int(sys.argv[2])
+vector = store.vectors.of(numpy.array([clip]), "ecg")[0]; mark("map vectors, read one")
+store.find("bas", vector, 10); mark("map the index, first search")
+store.query("ecg", to="bas", clip=clip); mark("first answer")
 print(json.dumps(marks))
+"""
+_SEARCHES = """
+import json, statistics, sys, time
+import numpy as np
+import sleepfm_index
+store = sleepfm_index.open(sys.argv[1])
+asking = store.metadata.clip_ids("has_ecg")
+asking = asking[:: max(1, len(asking) // 150)]
+vectors = store.vectors.of(asking, "ecg")[0]
+def timed(work, over):
+    for one in over[:20]:
+        work(one)
+    seconds = []
+    for one in over:
+        start = time.perf_counter()
+        work(one)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+found = {
+    "search": timed(lambda v: store.find("bas", v[None], 10), vectors),
+    "search, exact": timed(lambda v: store.find("bas", v[None], 10, exact=True), vectors[:40]),
+    "query": timed(lambda c: store.query("ecg", to="bas", clip=int(c)), asking),
+}
+start = time.perf_counter()
+store.search("bas", vectors, 10)
+found["search in a batch, per query"] = (time.perf_counter() - start) / len(vectors)
+print(json.dumps(found))
 """
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", default="sleepfm-demo/store")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--rows", type=int, default=2000, help="clips of a drawn store")
+    parser.add_argument("--index", help="kind of index of a drawn store; default: exact search")
     parser.add_argument("--clip", default="1")
     parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--against", type=Path, action="append", default=[])
     asked = parser.parse_args()
-    words = ["query", "--modality", "ecg", "--clip", asked.clip, "--store", asked.store]
+    with tempfile.TemporaryDirectory() as scratch:
+        store = asked.store
+        if store is None:
+            store = Path(scratch) / "store"
+            draw(store, asked.rows, asked.index)
+        print(machine())
+        trees = [ROOT, *(tree.resolve() for tree in asked.against)]
+        compare(trees, store, asked.clip, asked.runs)
+
+
+def draw(store: Path, rows: int, index: str | None) -> None:
+    """Write a store of drawn vectors, every clip with `bas` and `ecg`."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "index"), str(ROOT / "tests")]
+    import numpy as np
+    from embeddings import NIGHT, Embeddings
+    from stores import WEIGHTS, drawn_segment
+
+    import sleepfm_index
+    from sleepfm.contract import ROBUST
+    from sleepfm_index.storage.writer import Writer
+
+    drawn = Embeddings()
+    with Writer(store, WEIGHTS, ROBUST) as writer:
+        for number, start in enumerate(range(0, rows, NIGHT)):
+            count = min(NIGHT, rows - start)
+            segment = drawn_segment(f"night{number}", count, number, lacking=0.0)
+            vectors = drawn.night(number, clips=count)
+            for modality in segment.vectors:
+                np.copyto(segment.vectors[modality], vectors[str(modality)])
+            writer.append(segment)
+    sleepfm_index.compact(store)
+    if index is not None:
+        sleepfm_index.reindex(store, index=index, recall=0.95, targets=("bas",))
+
+
+def compare(trees: list[Path], store: Path, clip: str, runs: int) -> None:
+    """Run the same commands with the code of each tree in turn, and print medians."""
+    words = ["query", "--modality", "ecg", "--to", "bas", "--clip", clip, "--store", str(store)]
     commands = {
-        "sleepfm-index query --modality ecg --clip 1": [
-            *(sys.executable, "-m", "sleepfm_cli.main"),
-            *words,
-        ],
-        "python -c pass": [sys.executable, "-c", "pass"],
+        "whole process: sleepfm-index query": ["-m", "sleepfm_cli.main", *words],
+        "whole process: python -c pass": ["-c", "pass"],
     }
-    print(machine())
-    wall: dict[str, list[float]] = {name: [] for name in commands}
-    phases: dict[str, list[float]] = {}
-    for run in range(asked.runs + 1):
-        for name, command in commands.items():
-            start = time.perf_counter()
-            subprocess.run(command, check=True, capture_output=True)
-            if run:  # the first one warms the page cache
-                wall[name].append(time.perf_counter() - start)
-        done = subprocess.run(
-            [sys.executable, "-c", _PHASES, asked.store, asked.clip],
-            check=True,
-            capture_output=True,
-        )
-        if run:
-            for name, seconds in json.loads(done.stdout):
-                phases.setdefault(name, []).append(seconds)
-    print(f"\n{'whole process':48s} {'median s':>9s} {'min':>7s} {'max':>7s}   ({asked.runs} runs)")
-    for name, seconds in wall.items():
-        low, high = min(seconds), max(seconds)
-        print(f"{name:48s} {statistics.median(seconds):9.3f} {low:7.3f} {high:7.3f}")
-    print(f"\n{'inside one process':48s} {'median s':>9s}")
-    for name, seconds in phases.items():
-        print(f"{name:48s} {statistics.median(seconds):9.3f}")
+    found: dict[str, dict[Path, list[float]]] = {}
+    for run in range(runs + 1):  # the first one warms the page cache
+        for tree in trees:
+            values: list[tuple[str, float]] = []
+            for name, command in commands.items():
+                start = time.perf_counter()
+                python(tree, *command)
+                values.append((name, time.perf_counter() - start))
+            values += json.loads(python(tree, "-c", _PHASES, str(store), clip))
+            warm: dict[str, Any] = json.loads(python(tree, "-c", _SEARCHES, str(store)))
+            values += [(f"warm: {name}", seconds) for name, seconds in warm.items()]
+            for name, seconds in values:
+                if run:
+                    found.setdefault(name, {}).setdefault(tree, []).append(seconds)
+    heads = ["here", *(tree.name for tree in trees[1:])]
+    print(f"\n{'ms, medians of ' + str(runs):42s}", *(f"{head:>12s}" for head in heads))
+    for name, seconds in found.items():
+        medians = (1000 * statistics.median(seconds[tree]) for tree in trees)
+        print(f"{name:42s}", *(f"{value:12.2f}" for value in medians))
+
+
+def python(tree: Path, *words: str) -> str:
+    """Run Python with the code of one tree; give what it printed."""
+    paths = [str(tree), str(tree / "index"), str(tree / "cli")]
+    done = subprocess.run(
+        [sys.executable, *words],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    return done.stdout
 
 
 if __name__ == "__main__":

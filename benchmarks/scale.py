@@ -126,9 +126,8 @@ class Drawn(Mapping[Any, np.ndarray]):
         return out[start : start + self._rows]
 
     def __iter__(self) -> Iterator[Any]:
-        from sleepfm.modality import Modality
 
-        return iter([Modality(name) for name in self._names])
+        return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
@@ -143,12 +142,11 @@ def write(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     import pyarrow as pa
 
     from sleepfm.contract import ROBUST
-    from sleepfm.modality import Modality
     from sleepfm_index.schema import (
-        CLIP_COLUMNS,
         EVENT_COLUMNS,
         RECORDING_COLUMNS,
         SUBJECT_COLUMNS,
+        clip_schema,
     )
     from sleepfm_index.storage.manifest import WeightsIdentity
     from sleepfm_index.storage.segments import SegmentData
@@ -176,11 +174,15 @@ def write(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
                 "stage": pa.array(STAGES).take(pa.array(rng.integers(0, 5, rows))),
                 "raw_stage": pa.array([""]).take(pa.array(np.zeros(rows, int))),
             }
-            values |= {f"has_{m}": np.full(rows, has[m]) for m in Modality}
-            values |= {f"slots_{m}": np.full(rows, has[m], np.uint16) for m in Modality}
+            values |= {f"has_{m}": np.full(rows, has[m]) for m in ROBUST.modalities}
+            values |= {f"slots_{m}": np.full(rows, has[m], np.uint16) for m in ROBUST.modalities}
             values |= {f.name: pa.nulls(rows, f.type) for f in SUBJECT_COLUMNS}
             values["nsrr_age"] = (nights * 7919 % 1000 / 10).astype(np.float32)
-            fields = [f for f in (*CLIP_COLUMNS, *SUBJECT_COLUMNS) if f.name != "clip_id"]
+            fields = [
+                f
+                for f in (*clip_schema(ROBUST.modalities), *SUBJECT_COLUMNS)
+                if f.name != "clip_id"
+            ]
             records = {"source": key, "recording_id": f"segment-{number}", "clips": rows}
             writer.append(
                 SegmentData(
@@ -240,7 +242,7 @@ def index(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             "kind": entry.kind,
             "index_bytes": entry.entry.bytes,
             "recall": [entry.recall.at_1, entry.recall.at_10],
-            "probing": [[p.share, p.probes, p.depth] for p in entry.probing],
+            "probing": [setting.to_json() for setting in entry.settings],
         }
     return {**known, "steps": found}
 
@@ -357,7 +359,7 @@ def recall(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         found = store.find("bas", vectors, 10)
         pairs = list(zip(exact.hits, found.hits, strict=True))
         shares = np.array([np.isin(a, b).mean() for (a, _), (b, _) in pairs])
-        return {"recall_at_10": clustered(shares, 10), "queries": len(clips), "note": found.how}
+        return {"recall_at_10": clustered(shares, 10), "queries": len(clips), "note": found.method}
 
 
 def batch(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
@@ -401,7 +403,7 @@ def filters(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             seconds = timed(work, range(len(clips)))
             exact = store.find("bas", vectors, 10, allowed, exact=True).hits
             found[f"{share:g}"] = {
-                "how": work(0).how,
+                "how": work(0).method,
                 "fewest": min(map(len, hits)),
                 "recall_at_10": float(
                     np.mean([np.isin(a, b).mean() for (a, _), b in zip(exact, hits, strict=True)])

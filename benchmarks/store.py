@@ -27,9 +27,9 @@ import pyarrow as pa
 from machine import machine
 
 from sleepfm.contract import ROBUST
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.lifecycle.compact import SEGMENT_CLIPS
-from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS, SUBJECT_COLUMNS
+from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, SUBJECT_COLUMNS, clip_schema
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
@@ -77,17 +77,17 @@ def night(number: int, clips: int = NIGHT) -> SegmentData:
         "stage": rng.choice(["W", "N1", "N2", "N3", "R"], clips),
         "raw_stage": [""] * clips,
     }
-    values |= {f"has_{m}": np.ones(clips, bool) for m in Modality}
-    values |= {f"slots_{m}": np.ones(clips, np.uint16) for m in Modality}
+    values |= {f"has_{m}": np.ones(clips, bool) for m in ROBUST.modalities}
+    values |= {f"slots_{m}": np.ones(clips, np.uint16) for m in ROBUST.modalities}
     values |= {field.name: pa.nulls(clips, field.type) for field in SUBJECT_COLUMNS}
-    fields = [f for f in (*CLIP_COLUMNS, *SUBJECT_COLUMNS) if f.name != "clip_id"]
+    fields = [f for f in (*clip_schema(ROBUST.modalities), *SUBJECT_COLUMNS) if f.name != "clip_id"]
     row = {"source": name, "recording_id": name, "subject_id": name, "clips": clips}
     return SegmentData(
         key=f"{number:016x}".ljust(64, "0"),
         clips=pa.table(values, schema=pa.schema(fields)),
         events=EVENT_COLUMNS.empty_table(),
         recordings=pa.Table.from_pylist([row], schema=RECORDING_COLUMNS),
-        vectors={m: unit_vectors(rng, clips) for m in Modality},
+        vectors={m: unit_vectors(rng, clips) for m in ROBUST.modalities},
     )
 
 

@@ -32,7 +32,6 @@ from sleepfm.contract import ROBUST
 from sleepfm.encoders.effnet import Conv, EffNet
 from sleepfm.encoders.inference import choose_device
 from sleepfm.encoders.networks import initialise
-from sleepfm.modality import Modality
 from sleepfm.training import loop
 from sleepfm.training.batches import ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording, stored_dtype
@@ -41,7 +40,7 @@ from sleepfm.training.pretrain import Contrastive
 from sleepfm.training.recipe import AUTHORS, SHORT
 from sleepfm.training.task import Run, choose_precision
 
-CHANNELS = {m: len(ROBUST.slots_of(m)) for m in Modality}
+CHANNELS = {m: len(ROBUST.slots_of(m)) for m in ROBUST.modalities}
 
 
 class Plain(EffNet):
@@ -108,14 +107,12 @@ class Stopwatch:
 
 def theirs(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
     """Time the authors' way."""
-    fresh = initialise(ROBUST, Modality, 0)
-    probe = torch.randn(1, CHANNELS[Modality.ECG], ROBUST.clip_samples)
+    fresh = initialise(ROBUST, ROBUST.modalities, 0)
+    probe = torch.randn(1, CHANNELS["ecg"], ROBUST.clip_samples)
     with torch.no_grad():
-        expected = fresh[Modality.ECG].eval()(probe)
+        expected = fresh["ecg"].eval()(probe)
         networks = {m: Plain.of(n) for m, n in fresh.items()}
-        torch.testing.assert_close(
-            networks[Modality.ECG].eval()(probe), expected, rtol=1e-4, atol=1e-4
-        )
+        torch.testing.assert_close(networks["ecg"].eval()(probe), expected, rtol=1e-4, atol=1e-4)
     temperature = nn.Parameter(torch.zeros((), device=device))
     parameters = [temperature]
     for network in networks.values():
@@ -142,7 +139,7 @@ def ours(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
     run = Run(device, choose_precision(device, "auto"))
     # whole clips, as the authors train on, so that both do the same work a clip
     recipe = replace(SHORT, epochs=1, crop_s=None)
-    modalities = tuple(Modality)
+    modalities = ROBUST.modalities
     clips, valid = (
         ClipSet([cached(folder / name)], ROBUST, modalities) for name in ("clips", "valid")
     )
@@ -200,9 +197,9 @@ def write(folder: Path, steps: int) -> None:
 
 def cached(folder: Path) -> CachedRecording:
     """Map a cache as training does."""
-    signals = {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in Modality}
-    count = len(signals[Modality.ECG])
-    present = {m: np.ones(count, bool) for m in Modality}
+    signals = {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in ROBUST.modalities}
+    count = len(signals["ecg"])
+    present = {m: np.ones(count, bool) for m in ROBUST.modalities}
     return CachedRecording(folder.name, count, ("UNS",) * count, present, signals)
 
 

@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.contract import ROBUST
-from sleepfm.modality import Modality
 from sleepfm.resampling import resample
 from sleepfm_index.evaluation.labels.labels import STAGES, Labels
 from sleepfm_index.evaluation.metrics.assessment import Predictions, class_rows
@@ -192,13 +191,13 @@ def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
     from sleepfm.encoders.load import load_weights
 
     weights = load_weights(name)
-    if Modality.BAS not in weights.tensors or weights.contract.sha256 != ROBUST.sha256:
+    if "bas" not in weights.tensors or weights.contract.sha256 != ROBUST.sha256:
         sys.exit(f"{name} has no bas encoder for clips as {ROBUST.name} asks; name other weights")
     encoder = Encoder(weights)
     parts = []
     for night in nights:
         print(f"encoding {night.name} with {name}", file=sys.stderr)
-        parts.append(encoder.encode(Modality.BAS, clips_256(night)))
+        parts.append(encoder.encode("bas", clips_256(night)))
     # a store keeps float16; what lies below its resolution is rounding, not knowledge
     return np.concatenate(parts).astype(np.float16).astype(np.float32)
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.choices import Grid
 from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError, RecordingError
 from sleepfm.labels import clip_event_seconds, clip_stage_shares, clip_stages, scoring_grid
-from sleepfm.modality import SLOT_UNITS, Modality
 from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measure
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
 from sleepfm.recordings.recording import Channel, Recording
@@ -21,9 +20,6 @@ from sleepfm.recordings.units import conversion
 from sleepfm.resampling import resample
 
 _CLIP_AT = 20.0
-
-Grid = Literal["scoring", "recording"]
-"""Where clips begin: with the scorer's epochs where all share one offset, or with the recording."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +37,9 @@ class Clips:
         written (``""`` if none).
     stage_share : ndarray of float32, shape [n]
         Share of the clip for which its stage holds, in 0..1.
-    signals : dict of Modality to ndarray of float32, shape [n, slots, samples]
+    signals : dict of str to ndarray of float32, shape [n, slots, samples]
         Only modalities with at least one slot filled; a missing slot is zero.
-    filled : dict of Modality to ndarray of uint16, shape [n]
+    filled : dict of str to ndarray of uint16, shape [n]
         Bit ``i`` set where slot ``i`` carries signal in that clip; 0 means the modality is absent.
     quality : dict of str to ndarray of shape [n]
         Per modality fractions in 0..1 of flat, clipped, NaN and out-of-range samples, averaged over
@@ -60,8 +56,8 @@ class Clips:
     clock_s: NDArray[np.float64] | None
     stage: tuple[str, ...]
     raw_stage: tuple[str, ...]
-    signals: dict[Modality, NDArray[np.float32]]
-    filled: dict[Modality, NDArray[np.uint16]]
+    signals: dict[str, NDArray[np.float32]]
+    filled: dict[str, NDArray[np.uint16]]
     quality: dict[str, NDArray[np.float32]]
     event_seconds: dict[str, NDArray[np.float32]]
     events: tuple[Event, ...]
@@ -117,12 +113,12 @@ def cut_clips(
             f"{recording.stem} lasts {recording.duration_s:.3g} s, less than one clip ({clip_s} s)."
         )
     warnings: list[str] = []
-    signals: dict[Modality, NDArray[np.float32]] = {}
-    filled: dict[Modality, NDArray[np.uint16]] = {}
+    signals: dict[str, NDArray[np.float32]] = {}
+    filled: dict[str, NDArray[np.uint16]] = {}
     quality: dict[str, NDArray[np.float32]] = {}
     blocks = {
         m: np.zeros((count, len(contract.slots_of(m)), contract.clip_samples), np.float32)
-        for m in Modality
+        for m in contract.modalities
     }
     qualities = _fill_all(blocks, recording, channels, contract, warnings, strict, offset_s)
     for modality, block in blocks.items():
@@ -161,7 +157,7 @@ def cut_clips(
 
 
 def _fill_all(
-    blocks: dict[Modality, NDArray[np.float32]],
+    blocks: dict[str, NDArray[np.float32]],
     recording: Recording,
     channels: ChannelMap,
     contract: Contract,
@@ -227,14 +223,14 @@ def _fill(
         values *= np.float32(-1)
         found = Level(-found.median, found.deviation, found.constant)
     unit = first.unit
-    if SLOT_UNITS.get(match.slot) == "%":
+    if contract.unit_of(match.slot) == "%":
         told = _saturation_unit(match.slot, first, found, warnings)
         if told is None:
             return None
         unit = told
-    to_slot_unit = conversion(unit, SLOT_UNITS.get(match.slot, ""))
+    to_slot_unit = conversion(unit, contract.unit_of(match.slot))
     scale = to_slot_unit[0] if to_slot_unit else None
-    problem = implausible(match.slot, found, scale)
+    problem = implausible(match.slot, contract.unit_of(match.slot), found, scale)
     if problem and strict:
         raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning.")
     if problem:
@@ -248,8 +244,8 @@ def _fill(
         rate,
         len(out),
         contract.clip_seconds,
-        bounds_of(match.slot, found, scale),
-        stands_still=match.slot == "SaO2",
+        bounds_of(match.slot, contract.unit_of(match.slot), found, scale),
+        stands_still=contract.unit_of(match.slot) == "%",
     )
     gain, offset = to_contract_unit or (1.0, 0.0)
     if (gain, offset) != (1.0, 0.0):

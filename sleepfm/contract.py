@@ -1,22 +1,35 @@
 """The contract: what a set of weights expects of its input.
 
 The same night prepared in two ways gives two different vectors, so the preparation belongs to the
-weights: it is stored inside them, hashed, and part of every segment's name.
+weights: it is stored inside them, hashed, and part of every segment's name. Which modalities there
+are, and which channels each takes, is part of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
 
 from sleepfm.errors import WeightsError
-from sleepfm.modality import SLOT_UNITS, SLOTS, Modality
+from sleepfm.modality import COLOURS, FURTHER_COLOURS, SLOT_UNITS, Modality
 
 Resampling = Literal["polyphase", "fft"]
 Scaling = Literal["robust", "none"]
+
+MOST_SLOTS: Final = 16
+"""Slots of one modality: a store keeps which of them carry signal as the bits of 16."""
+MOST_LETTERS: Final = 40
+"""In the name of a slot or the title of a modality."""
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9]{0,15}")
+_COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
+# Words and columns of a store that a modality would be taken for.
+RESERVED: Final = frozenset({"others", "all", "auto", "clips", "clock", "group", "site", "stage"})
 
 
 @dataclass(frozen=True)
@@ -33,82 +46,197 @@ class Contract:
     scaling : {"robust", "none"}
         ``robust``: per recording and channel ``(x - median) / (IQR / 1.349)``, both measured at
         the native rate, then clipped to +-20; ``none``: values as they are.
+    slots : mapping of str to tuple of str
+        Per modality, the names of its input channels in order. Its order is that of the modalities.
+    units : mapping of str to str
+        Unit asked for per slot; ``""`` takes the values as they come, ``gain(baseline)/unit``, in
+        WFDB's notation, asks for stored counts.
     sample_rate : int
         Samples per second of every channel of a clip, in Hz.
     clip_seconds : int
         Length of a clip, in seconds.
-    slots : mapping of str to tuple of str
-        Per modality, the names of its input channels in order.
-    units : mapping of str to str
-        Unit asked for per slot; ``""`` takes the values as they come, ``gain(baseline)/unit``, in
-        WFDB's notation, asks for stored counts.
+    titles : mapping of str to str
+        How figures call a modality; by default by its name.
+    colours : mapping of str to str
+        Colour of a modality in figures, ``#rrggbb``; by default one of a palette.
     """
 
     name: str
     resampling: Resampling
     scaling: Scaling
+    slots: Mapping[str, tuple[str, ...]]
+    units: Mapping[str, str]
     sample_rate: int = 256
     clip_seconds: int = 30
-    slots: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: {m.value: s for m, s in SLOTS.items()}
-    )
-    units: Mapping[str, str] = field(default_factory=lambda: dict(SLOT_UNITS))
+    titles: Mapping[str, str] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def clip_samples(self) -> int:
-        """Samples of a clip in one channel (7,680 for both contracts of this project)."""
+        """Samples of a clip in one channel (7,680 for the contracts of this project)."""
         return self.sample_rate * self.clip_seconds
 
-    def slots_of(self, modality: Modality) -> tuple[str, ...]:
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in order."""
+        return tuple(self.slots)
+
+    @property
+    def all_slots(self) -> tuple[str, ...]:
+        """Slots of all modalities, in order."""
+        return tuple(slot for own in self.slots.values() for slot in own)
+
+    def slots_of(self, modality: str) -> tuple[str, ...]:
         """Input channels of one modality, in order."""
-        return tuple(self.slots[modality.value])
+        return tuple(self.slots[modality])
+
+    def modality(self, name: str) -> Modality:
+        """Describe one modality.
+
+        Parameters
+        ----------
+        name : str
+            One of :attr:`modalities`.
+        """
+        return Modality(
+            name, self.slots_of(name), self.titles.get(name, name), self._colours()[name]
+        )
+
+    def _colours(self) -> dict[str, str]:
+        known = {m: self.colours.get(m) or COLOURS.get(m, "") for m in self.modalities}
+        free = [c for c in FURTHER_COLOURS if c not in known.values()] or list(FURTHER_COLOURS)
+        lacking = [m for m, colour in known.items() if not colour]
+        return known | {m: free[i % len(free)] for i, m in enumerate(lacking)}
+
+    def unit_of(self, slot: str) -> str:
+        """Physical unit of a slot: ``uV``, ``%``, or ``""`` where it is the device's own."""
+        return SLOT_UNITS.get(slot, self.units.get(slot, "").rpartition("/")[2])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, the inverse of :meth:`from_json`."""
-        plain = asdict(self)
-        plain["slots"] = {m: list(s) for m, s in self.slots.items()}
-        plain["units"] = dict(self.units)
+        """Plain JSON values, the inverse of :meth:`from_json`.
+
+        What is at its default is left out, so that a contract reads as it did before a default
+        was added.
+        """
+        plain: dict[str, Any] = {
+            "name": self.name,
+            "resampling": self.resampling,
+            "scaling": self.scaling,
+            "sample_rate": self.sample_rate,
+            "clip_seconds": self.clip_seconds,
+            "slots": {m: list(s) for m, s in self.slots.items()},
+            "units": dict(self.units),
+        }
+        if list(self.modalities) != sorted(self.modalities):
+            plain["order"] = list(self.modalities)  # JSON objects have none that one can rely on
+        for name in ("titles", "colours"):
+            if getattr(self, name):
+                plain[name] = dict(getattr(self, name))
         return plain
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Contract:
-        """Read a contract from the metadata of weights or a manifest.
+        """Read a contract from the metadata of weights, a manifest, or a file.
+
+        Parameters
+        ----------
+        plain : mapping
+            The fields; ``titles``, ``colours`` and ``order`` (of the modalities, by default
+            alphabetical) may be missing.
 
         Raises
         ------
         WeightsError
-            If a field is missing, unknown or of the wrong type.
+            If a field is missing, unknown, of the wrong type, or names what cannot be a modality.
         """
         try:
-            fields = dict(plain)
-            fields["slots"] = {str(m): tuple(map(str, s)) for m, s in plain["slots"].items()}
-            fields["units"] = {str(k): str(v) for k, v in plain["units"].items()}
-            contract = cls(**fields)
-            known = contract.resampling in ("polyphase", "fft")
-            known = known and contract.scaling in ("robust", "none")
-            if not known or set(contract.slots) != {m.value for m in Modality}:
-                raise ValueError("unknown resampling, scaling or modality")
-            for size in (contract.sample_rate, contract.clip_seconds):
-                if type(size) is not int or size < 1:
-                    raise ValueError("rate and length of a clip must be whole numbers above 0")
+            given = dict(plain)
+            order = [str(m) for m in given.pop("order", None) or sorted(plain["slots"])]
+            if sorted(order) != sorted(plain["slots"]):
+                raise ValueError("the order must name every modality once")
+            given["slots"] = {m: tuple(map(str, _listed(plain["slots"][m]))) for m in order}
+            for name in ("units", "titles", "colours"):
+                given[name] = {str(k): str(v) for k, v in dict(plain.get(name, {})).items()}
+            if "units" not in plain:
+                raise KeyError("units")
+            unknown = set(given) - {f.name for f in fields(cls)}
+            if unknown:
+                raise ValueError(f"unknown field {sorted(unknown)[0]}")
+            contract = cls(**given)
+            contract._check()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(f"not a contract this version understands: {error}") from error
         return contract
 
+    def _check(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError("a contract needs a name")
+        if self.resampling not in get_args(Resampling) or self.scaling not in get_args(Scaling):
+            raise ValueError("unknown resampling or scaling")
+        for size in (self.sample_rate, self.clip_seconds):
+            if type(size) is not int or size < 1:
+                raise ValueError("rate and length of a clip must be whole numbers above 0")
+        if not self.slots:
+            raise ValueError("a contract needs at least one modality")
+        for modality, slots in self.slots.items():
+            if not _NAME.fullmatch(modality) or modality in RESERVED:
+                raise ValueError(
+                    f"{modality!r} cannot be a modality: a name is at most 16 lower-case letters "
+                    f"and digits, and none of {', '.join(sorted(RESERVED))}"
+                )
+            if not 1 <= len(slots) <= MOST_SLOTS:
+                raise ValueError(f"{modality} must have 1 to {MOST_SLOTS} slots")
+        if len(set(self.all_slots)) != len(self.all_slots):
+            raise ValueError("two slots have one name")
+        odd = ({*self.titles} | {*self.colours}).difference(self.slots)
+        if odd:
+            raise ValueError(f"title or colour of {min(odd)!r}, which the contract does not have")
+        if not all(map(_COLOUR.fullmatch, self.colours.values())):
+            raise ValueError("a colour is written #rrggbb, in lower case")
+        for text in (*self.titles.values(), *self.all_slots):
+            # they are shown: in a terminal, and by matplotlib, which reads formulas between $
+            if not text or len(text) > MOST_LETTERS or not text.isprintable() or "$" in text:
+                raise ValueError(f"a title or a slot must be 1 to {MOST_LETTERS} plain letters")
+
     @property
     def sha256(self) -> str:
-        """Identity of the contract: SHA-256 over its canonical JSON, name left out."""
+        """Identity of the contract: SHA-256 over its canonical JSON, without what is only shown."""
         plain = self.to_json()
-        del plain["name"]
+        for shown in ("name", "order", "titles", "colours"):
+            plain.pop(shown, None)
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _listed(value: Any) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("slots must be lists of names")
+    return list(value)
+
+
+_RELEASED: Final = {
+    "bas": ("C3-M2", "C4-M1", "O1-M2", "O2-M1", "E1-M2"),
+    "ecg": ("ECG",),
+    "resp": ("CHEST", "SaO2", "ABD"),
+}
+"""Slots of the published encoders, in input order (the authors' ``config.py``, CHANNEL_DATA)."""
+_PAPER: Final = {
+    "bas": (*_RELEASED["bas"], "F3-M2", "F4-M1", "E2-M2", "CHIN", "LEGS"),
+    "ecg": ("ECG", "ECG2"),
+    "resp": ("CHEST", "SaO2", "ABD", "PULSE", "FLOW", "THERM", "SNORE"),
+}
+
+
+def _units(slots: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    return {slot: SLOT_UNITS[slot] for own in slots.values() for slot in own}
 
 
 ICML2024: Final = Contract(
     name="sleepfm-icml2024",
     resampling="fft",
     scaling="none",
-    units=dict.fromkeys(SLOT_UNITS, "uV") | {"SaO2": "655.35(-32768)/%"},
+    slots=_RELEASED,
+    units=dict.fromkeys(_units(_RELEASED), "uV") | {"SaO2": "655.35(-32768)/%"},
 )
 """The authors' extraction: whole-record FFT resampling, no filter, no scaling, values as stored.
 
@@ -116,7 +244,57 @@ They took the stored counts of PhysioNet/CinC 2018, where a count is 1 uV, and 1
 saturation above -32,768 (98 % is 31,456). Asked for by unit, other files come out in that scale.
 """
 
-ROBUST: Final = Contract(name="sleepfm-index-robust", resampling="polyphase", scaling="robust")
+ROBUST: Final = Contract(
+    name="sleepfm-index-robust",
+    resampling="polyphase",
+    scaling="robust",
+    slots=_RELEASED,
+    units=_units(_RELEASED),
+)
 """This project's own: polyphase resampling, robust scaling per recording and channel."""
 
-CONTRACTS: Final[dict[str, Contract]] = {c.name: c for c in (ICML2024, ROBUST)}
+PAPER_MONTAGE: Final = Contract(
+    name="sleepfm-paper-montage",
+    resampling="polyphase",
+    scaling="robust",
+    slots=_PAPER,
+    units=_units(_PAPER),
+)
+"""As many channels as the paper's model had (Thapa et al., ICML 2024): 10 BAS, 2 ECG, 7 RESP.
+
+The released checkpoint is another, smaller model, of 5, 1 and 3. Which channels the further ones
+were is not published in full; these are the full montage of the AASM manual, prepared as in
+:data:`ROBUST`. There are no weights for it but those that one trains.
+"""
+
+CONTRACTS: Final[dict[str, Contract]] = {c.name: c for c in (ICML2024, ROBUST, PAPER_MONTAGE)}
+
+
+def load_contract(name_or_path: str) -> Contract:
+    """Give a contract by name, or read one from a JSON file.
+
+    Parameters
+    ----------
+    name_or_path : str
+        One of :data:`CONTRACTS`, or the path of a file ending in ``.json`` that holds what
+        :meth:`Contract.to_json` gives.
+
+    Raises
+    ------
+    WeightsError
+        If there is no such contract, or the file holds none.
+    """
+    if name_or_path in CONTRACTS:
+        return CONTRACTS[name_or_path]
+    path = Path(name_or_path)
+    if path.suffix != ".json":
+        raise WeightsError(
+            f"no contract {name_or_path!r}; choose from {', '.join(CONTRACTS)}, or name a JSON file"
+        )
+    try:
+        plain = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(f"the contract {path.name} cannot be read: {error}") from error
+    if not isinstance(plain, dict):
+        raise WeightsError(f"{path.name} holds no contract: it must be a JSON object")
+    return Contract.from_json(plain)

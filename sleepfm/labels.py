@@ -1,4 +1,4 @@
-"""Scoring laid over clips: one stage per clip, and seconds of each kind of event."""
+"""Stage and event seconds of each clip, computed from the scoring."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EVENT_COLUMNS: Final[dict[str, tuple[str, str | None]]] = {
     "limb_movement_s": ("limb_movement", None),
     "unsure_s": ("unsure", None),
 }
-"""Column of seconds, and the event type and subtype (None: any) that it counts."""
+"""For each column of seconds, the event type and subtype (None: any) that it counts."""
 
 _ALSO: Final = {"arousal_s": ("rera",)}
 """A respiratory effort-related arousal is an arousal, too."""
@@ -63,7 +63,7 @@ def scoring_grid(stages: Sequence[ScoredStage], clip_s: float) -> float:
 def clip_stages(
     stages: Sequence[ScoredStage], clips: int, clip_s: float, offset_s: float = 0.0
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Stage and raw label of each clip.
+    """Assign a stage to each clip.
 
     A clip takes the stage that covers most of it, the earlier one on a tie. What is not scored
     counts as ``UNS``, which takes a clip only if it covers more of it than any stage.
@@ -79,11 +79,20 @@ def clip_stages(
     offset_s : float
         Where the first clip begins, in seconds.
 
+    Parameters
+    ----------
+    stages : sequence of ScoredStage
+        Onset and duration in seconds from the start of the recording.
+    clips : int
+        Number of clips.
+    clip_s : float
+        Length of a clip, in seconds.
+
     Returns
     -------
-    tuple of str, length clips
+    stages : tuple of str, length clips
         Stages of :data:`~sleepfm.recordings.scoring.vocabulary.STAGES`.
-    tuple of str, length clips
+    labels : tuple of str, length clips
         The labels as written; ``""`` where most of a clip is not scored.
     """
     seconds, first, raw = _covered(stages, clips, clip_s, offset_s)
@@ -155,7 +164,16 @@ def _winners(
 def clip_event_seconds(
     events: Sequence[Event], clips: int, clip_s: float, offset_s: float = 0.0
 ) -> dict[str, NDArray[np.float32]]:
-    """Seconds of each clip that events of each kind cover; overlapping events count once.
+    """Count the seconds of each clip that events of each kind cover; overlaps count once.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        Onset and duration in seconds from the start of the recording.
+    clips : int
+        Number of clips.
+    clip_s : float
+        Length of a clip, in seconds.
 
     Parameters
     ----------
@@ -186,7 +204,7 @@ def clip_event_seconds(
 def _overlap(
     start: float, end: float, clips: int, clip_s: float
 ) -> tuple[slice, NDArray[np.float64]]:
-    """Clips that an interval touches, and for how many seconds each."""
+    """Find the clips that an interval overlaps, and the seconds of overlap with each."""
     low = int(np.clip(np.floor(start / clip_s), 0, clips))
     high = int(np.clip(np.ceil(end / clip_s), low, clips))
     edges = np.arange(low, high) * clip_s

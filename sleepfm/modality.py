@@ -1,33 +1,35 @@
-"""The three modalities of SleepFM and the slots (fixed input channels) of their encoders."""
+"""Modalities: groups of signals with one encoder each, as a contract describes them."""
 
 from __future__ import annotations
 
-import enum
+from dataclasses import dataclass
 from typing import Final
 
 EMBEDDING_DIM: Final = 512
 """Length of an embedding (Thapa et al., ICML 2024, arXiv 2405.17766, section 3)."""
 
 
-class Modality(enum.StrEnum):
-    """One group of signals with one encoder: ``bas``, ``ecg`` or ``resp``."""
+@dataclass(frozen=True)
+class Modality:
+    """A group of signals with one encoder.
 
-    BAS = "bas"
-    ECG = "ecg"
-    RESP = "resp"
+    Parameters
+    ----------
+    name : str
+        How it is called in files, columns and commands, e.g. ``ecg``.
+    slots : tuple of str
+        Its input channels, in order.
+    title : str
+        How figures call it.
+    colour : str
+        Its colour in figures, ``#rrggbb``.
+    """
 
-    @property
-    def others(self) -> tuple[Modality, ...]:
-        """The other modalities, in order."""
-        return tuple(m for m in Modality if m is not self)
+    name: str
+    slots: tuple[str, ...]
+    title: str
+    colour: str
 
-
-SLOTS: Final[dict[Modality, tuple[str, ...]]] = {
-    Modality.BAS: ("C3-M2", "C4-M1", "O1-M2", "O2-M1", "E1-M2"),
-    Modality.ECG: ("ECG",),
-    Modality.RESP: ("CHEST", "SaO2", "ABD"),
-}
-"""Slots of the published encoders, in input order (the authors' ``config.py``, CHANNEL_DATA)."""
 
 SLOT_UNITS: Final[dict[str, str]] = {
     "C3-M2": "uV",
@@ -39,5 +41,20 @@ SLOT_UNITS: Final[dict[str, str]] = {
     "CHEST": "",
     "SaO2": "%",
     "ABD": "",
+    "F3-M2": "uV",
+    "F4-M1": "uV",
+    "E2-M2": "uV",
+    "CHIN": "uV",
+    "LEGS": "uV",
+    "ECG2": "uV",
+    "PULSE": "",
+    "FLOW": "",
+    "THERM": "",
+    "SNORE": "",
 }
-"""Unit of each slot; ``""`` for the belts, whose unit is the device's own."""
+"""Physical unit of each slot that the channel table knows; ``""`` for sensors, such as the belts,
+whose unit is the device's own."""
+
+COLOURS: Final[dict[str, str]] = {"bas": "#0072b2", "ecg": "#d55e00", "resp": "#009e73"}
+FURTHER_COLOURS: Final = ("#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f", "#a65628", "#f0c000")
+"""Colours of modalities whose contract names none, told apart by most colour-blind readers."""

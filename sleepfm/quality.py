@@ -1,26 +1,36 @@
-"""How good a channel is, clip by clip, measured at its native rate before anything is changed."""
+"""Signal quality of a channel per clip, measured at its native rate before any processing."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import SLOT_UNITS
-
 ISSUES: Final = ("flat", "clipped", "nan", "range")
-"""What is measured, in the order of the quality columns."""
+"""Quality measures, in the order of the quality columns."""
 
-_REACH_UV: Final = {"brain": 500.0, "ECG": 10_000.0}
+_REACH_UV: Final = {"brain": 500.0, "heart": 10_000.0, "muscle": 2_000.0}
 _SATURATION: Final = (40.0, 100.5)
-_TYPICAL_UV: Final = {"brain": (0.2, 500.0), "ECG": (0.5, 10_000.0)}
+_TYPICAL_UV: Final = {"brain": (0.2, 500.0), "heart": (0.5, 10_000.0), "muscle": (0.1, 500.0)}
+_SOURCES: Final = {"ECG": "heart", "ECG2": "heart", "CHIN": "muscle", "LEGS": "muscle"}
+_ELECTRODE: Final = re.compile(r"(?:Fp|[FCOPTE])(?:z|\d{1,2})(?:-[A-Z][a-z]*\d?)?")
 
 
 @dataclass(frozen=True)
 class Level:
-    """Where a channel's values lie: median and robust deviation, ``IQR / 1.349``."""
+    """Location and scale of a channel's values, in the channel's own unit.
+
+    Parameters
+    ----------
+    median : float
+    deviation : float
+        Robust standard deviation, ``IQR / 1.349``.
+    constant : bool
+        True if all values are equal, or none is finite.
+    """
 
     median: float
     deviation: float
@@ -28,10 +38,21 @@ class Level:
 
 
 def level(values: NDArray[np.float32], most: int = 2**19) -> Level:
-    """Median and robust deviation over at most ``most`` evenly spaced finite samples.
+    """Compute median and robust deviation of a channel.
 
-    A channel whose middle half is one value (a saturation that rarely moves) takes its standard
-    deviation instead, so that no division by zero follows; a constant one has deviation 0.
+    Where the interquartile range is zero (a saturation that rarely changes), the standard deviation
+    is used instead, which avoids a later division by zero. A constant channel has deviation 0.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape [samples]
+        In the channel's own unit; values that are not finite are ignored.
+    most : int
+        Use at most this many evenly spaced samples.
+
+    Returns
+    -------
+    Level
     """
     sample = values[:: max(1, -(-len(values) // most))]
     sample = sample[np.isfinite(sample)]
@@ -55,28 +76,29 @@ def measure(
     *,
     stands_still: bool = False,
 ) -> NDArray[np.float32]:
-    """Fractions of flat, clipped, NaN and out-of-range signal per clip.
+    """Measure the fractions of flat, clipped, NaN and out-of-range signal per clip.
 
     Parameters
     ----------
     values : ndarray of float32, shape [samples]
         The channel at its native rate.
     rate : float
-        In Hz.
-    clips, clip_s : int
-        How many clips, and their length in seconds.
+        Sampling rate, in Hz.
+    clips : int
+        Number of clips.
+    clip_s : int
+        Length of a clip, in seconds.
     bounds : tuple of float, or None
-        Lowest and highest value that is in range (:func:`bounds_of`); None where anything goes.
+        Lowest and highest value in range (:func:`bounds_of`); None to skip the range check.
     stands_still : bool
-        Whether the signal may keep one value for long in health, as a saturation does: then it is
-        neither flat nor clipped.
+        True if the signal may normally stay at one value, as an oxygen saturation does; it then
+        counts as neither flat nor clipped.
 
     Returns
     -------
     ndarray of float32, shape [4, clips]
         Rows as in :data:`ISSUES`, all in 0..1. Flat: whole seconds without any change. Clipped:
-        samples at the channel's own highest or lowest value of the night, where that value is
-        held by consecutive samples.
+        two or more consecutive samples at the channel's highest or lowest value of the night.
     """
     per_clip = clip_s if rate >= 4 else 1
     edges = np.rint(np.arange(clips * per_clip + 1) * (clip_s / per_clip) * rate).astype(np.int64)
@@ -107,43 +129,83 @@ def measure(
         flat = whole & (high == low)
         result[0] = share(np.where(flat, sizes, 0))
         for rail in (high[whole].max(), low[whole].min()):
-            at = _held(inside, rail)
+            clipped = _repeated(inside, rail)
             # a flat second is flat, not clipped
-            result[1] += counted(at[~flat[np.searchsorted(edges, at, "right") - 1]])
+            result[1] += counted(clipped[~flat[np.searchsorted(edges, clipped, "right") - 1]])
     if bounds is not None and (whole & ((high > bounds[1]) | (low < bounds[0]))).any():
         finite = np.isfinite(inside)
         result[3] = counted(np.flatnonzero(finite & ((inside > bounds[1]) | (inside < bounds[0]))))
     return result
 
 
-def bounds_of(slot: str, found: Level, scale: float | None) -> tuple[float, float] | None:
-    """Lowest and highest value in range for a slot, in the channel's own unit.
+def bounds_of(
+    slot: str, unit: str, level: Level, scale: float | None
+) -> tuple[float, float] | None:
+    """Compute the plausible range of a channel's values.
 
-    Brain signals within 500 uV and an ECG within 10 mV of the median, a saturation from 40 to
-    100 %; None for belts and where ``scale``, the factor to the slot's unit, is None: unknown.
+    Brain signals lie within 500 uV, muscle signals within 2 mV and an ECG within 10 mV of the
+    median, an oxygen saturation from 40 to 100 %.
+
+    Parameters
+    ----------
+    slot : str
+        The slot that the channel fills.
+    unit : str
+        The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
+    level : Level
+        Of the channel.
+    scale : float or None
+        Factor from the channel's unit to the slot's; None if the unit is unknown.
+
+    Returns
+    -------
+    tuple of float, or None
+        Lowest and highest value, in the channel's own unit. None for slots without a unit, such as
+        belts, for slots whose range is unknown, and where ``scale`` is None.
     """
-    unit = SLOT_UNITS.get(slot, "")
     if scale is None or not unit:
         return None
     if unit == "%":
         return _SATURATION[0] / scale, _SATURATION[1] / scale
-    reach = _REACH_UV["ECG" if slot == "ECG" else "brain"] / scale
-    return found.median - reach, found.median + reach
+    source = _source(slot, unit)
+    if source is None:
+        return None
+    reach = _REACH_UV[source] / scale
+    return level.median - reach, level.median + reach
 
 
-def implausible(slot: str, found: Level, scale: float | None) -> str | None:
-    """Say how a channel's values contradict its unit, None where they do not."""
-    unit = SLOT_UNITS.get(slot, "")
-    if found.constant or scale is None or not unit:
+def implausible(slot: str, unit: str, level: Level, scale: float | None) -> str | None:
+    """Check whether a channel's values contradict its unit.
+
+    Parameters
+    ----------
+    slot : str
+        The slot that the channel fills.
+    unit : str
+        The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
+    level : Level
+        Of the channel.
+    scale : float or None
+        Factor from the channel's unit to the slot's; None if the unit is unknown.
+
+    Returns
+    -------
+    str or None
+        A warning; None if the values are plausible or cannot be judged.
+    """
+    if level.constant or scale is None or not unit:
         return None
     if unit == "%":
-        median = found.median * scale
+        median = level.median * scale
         if _SATURATION[0] <= median <= _SATURATION[1]:
             return None
         kind = "looks like a fraction" if 0 < median <= 1.5 else "contradicts its unit"
         return f"{slot}: a median of {median:.3g} % {kind} (expected 40 to 100 %)"
-    low, high = _TYPICAL_UV["ECG" if slot == "ECG" else "brain"]
-    deviation = found.deviation * scale
+    source = _source(slot, unit)
+    if source is None:
+        return None
+    low, high = _TYPICAL_UV[source]
+    deviation = level.deviation * scale
     if low <= deviation <= high:
         return None
     return (
@@ -152,9 +214,16 @@ def implausible(slot: str, found: Level, scale: float | None) -> str | None:
     )
 
 
-def _held(values: NDArray[np.float32], rail: np.float32) -> NDArray[np.int64]:
-    """Find samples at a rail that have a neighbour there too: one peak alone is not clipping."""
-    at = np.flatnonzero(values == rail)
-    beside = np.diff(at) == 1
-    held: NDArray[np.int64] = at[np.append(beside, False) | np.append(False, beside)]
-    return held
+def _source(slot: str, unit: str) -> str | None:
+    """Name the source of a voltage; None where the slot's name does not tell."""
+    if unit != "uV":
+        return None
+    return _SOURCES.get(slot) or ("brain" if _ELECTRODE.fullmatch(slot) else None)
+
+
+def _repeated(values: NDArray[np.float32], rail: np.float32) -> NDArray[np.int64]:
+    """Find runs of two or more samples at a rail; a single peak is not clipping."""
+    at_rail = np.flatnonzero(values == rail)
+    adjacent = np.diff(at_rail) == 1
+    runs: NDArray[np.int64] = at_rail[np.append(adjacent, False) | np.append(False, adjacent)]
+    return runs

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from sleepfm.choices import NO_CHOICES, Choices
+from sleepfm.choices import Coding
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.errors import SleepFMError
-from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.channel_names import normalise
 from sleepfm.recordings.channels import (
@@ -25,7 +25,7 @@ from sleepfm.recordings.channels import (
 )
 from sleepfm.recordings.identifying_names import telling
 from sleepfm.recordings.recording import Recording
-from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Coding
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S
 
 _HINTS: Final = (
     ("CHEST", r"chest|thor|thx|rib|effort1"),
@@ -37,6 +37,16 @@ _HINTS: Final = (
     ("C4-M1", r"c4"),
     ("O1-M2", r"o1"),
     ("O2-M1", r"^o2"),
+    ("F3-M2", r"f3"),
+    ("F4-M1", r"f4"),
+    ("E2-M2", r"^e2|eog.*r|r.*eog|righteye"),
+    ("CHIN", r"chin|ment|^emg"),
+    ("LEGS", r"leg|tib|lat|rat"),
+    ("ECG2", r"ecg"),
+    ("PULSE", r"pleth|ppg|pulse"),
+    ("THERM", r"therm|oral"),
+    ("FLOW", r"flow|nasal|pres|ptaf"),
+    ("SNORE", r"snor|mic"),
 )
 _MOST_WORDS: Final = 20
 _NOT_SIGNALS: Final = re.compile(r"imp|ref|status|stat|quality|rate|cal$", re.IGNORECASE)
@@ -191,7 +201,7 @@ def scan(
     return Scan(
         files=tuple(files),
         left_out=tuple((item.path.name, item.reason) for item in found.left_out),
-        slots_filled={s: filled[s] for m in Modality for s in contract.slots_of(m)},
+        slots_filled={s: filled[s] for s in contract.all_slots},
         unmatched=tuple(
             UnmatchedName(name, count, fixes.get(name, ""))
             for name, count in sorted(unmatched.items(), key=lambda pair: (-pair[1], pair[0]))
@@ -263,7 +273,7 @@ def _suggest(
     recording: Recording, channels: ChannelMap, contract: Contract, fixes: dict[str, str]
 ) -> None:
     """Note, for channel names left over, the flag or the line of a channels file that uses them."""
-    slots = [slot for modality in Modality for slot in contract.slots_of(modality)]
+    slots = contract.all_slots
     for slot, names in channels.substitutes.items():
         for name in names:
             fixes[name] = f"--substitute (stands in for {slot})"

@@ -11,7 +11,6 @@ from stores import STAGES, WEIGHTS
 
 from sleepfm.clips import Clips
 from sleepfm.contract import ROBUST
-from sleepfm.modality import SLOTS, Modality
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import Event, Scoring
@@ -43,10 +42,10 @@ def night(
     )
     latent = common + rng.standard_normal((n, 512)) / 8
     vectors, filled = {}, {}
-    for modality in Modality:
+    for modality in ROBUST.modalities:
         x = latent + noise * rng.standard_normal((n, 512)) / 8
         vectors[modality] = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-        filled[modality] = np.full(n, (1 << len(SLOTS[modality])) - 1, np.uint16)
+        filled[modality] = np.full(n, (1 << len(ROBUST.slots[modality])) - 1, np.uint16)
     start = 30.0 * np.arange(n)
     names = ["UNS" if i < unscored else STAGES[k] for i, k in enumerate(stage)]
     clips = Clips(
@@ -56,7 +55,7 @@ def night(
         raw_stage=("",) * n,
         signals={},
         filled=filled,
-        quality={f"quality_{m}_flat": np.zeros(n, np.float32) for m in Modality},
+        quality={f"quality_{m}_flat": np.zeros(n, np.float32) for m in ROBUST.modalities},
         event_seconds={
             "apnea_obstructive_s": (breathing / 2).astype(np.float32),
             "hypopnea_s": (breathing / 2).astype(np.float32),
@@ -68,7 +67,8 @@ def night(
     site = "north" if zlib.crc32(name.encode()) % 2 else "south"
     cohort = Subjects({name: Subject(f"s-{name}", site, facts)}, SUBJECT_COLUMNS)
     key = f"{zlib.crc32(name.encode()):064x}"
-    return segment_rows(key, name, recording, ChannelMap({}, ()), clips, vectors, cohort)
+    channels = ChannelMap({}, ())
+    return segment_rows(key, name, recording, channels, clips, vectors, cohort, ROBUST.modalities)
 
 
 def cohort_store(

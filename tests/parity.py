@@ -7,15 +7,13 @@ from zlib import crc32
 import numpy as np
 import torch
 
-from sleepfm.modality import Modality
-
 AUTHORS_NAMES = {
-    Modality.BAS: "sleep_stages",
-    Modality.ECG: "ekg",
-    Modality.RESP: "respiratory",
+    "bas": "sleep_stages",
+    "ecg": "ekg",
+    "resp": "respiratory",
 }
-AUTHORS_ORDER = (Modality.RESP, Modality.BAS, Modality.ECG)
-SLOTS = {Modality.BAS: 5, Modality.ECG: 1, Modality.RESP: 3}
+AUTHORS_ORDER = ("resp", "bas", "ecg")
+SLOTS = {"bas": 5, "ecg": 1, "resp": 3}
 
 
 def _values(name: str, key: str, shape: list[int]) -> np.ndarray:
@@ -31,7 +29,7 @@ def _values(name: str, key: str, shape: list[int]) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def state_dict(folder: Path, modality: Modality) -> dict[str, torch.Tensor]:
+def state_dict(folder: Path, modality: str) -> dict[str, torch.Tensor]:
     """The authors' layout, keys with DataParallel's prefix."""
     name = AUTHORS_NAMES[modality]
     spec = json.loads((folder / "state_dict_spec.json").read_text())
@@ -55,12 +53,12 @@ def checkpoint(folder: Path) -> dict[str, object]:
     }
 
 
-def clips(modality: Modality) -> np.ndarray:
+def clips(modality: str) -> np.ndarray:
     """The input: [4, slots, 7680]."""
     draw = np.random.default_rng(crc32(f"input.{AUTHORS_NAMES[modality]}".encode()))
     return draw.standard_normal((4, SLOTS[modality], 7680)).astype(np.float32)
 
 
-def expected(folder: Path, key: str, modality: Modality) -> np.ndarray:
+def expected(folder: Path, key: str, modality: str) -> np.ndarray:
     with np.load(folder / "reference.npz") as reference:
         return reference[f"{key}.{AUTHORS_NAMES[modality]}"]

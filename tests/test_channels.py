@@ -5,16 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sleepfm.contract import ICML2024, ROBUST
+from sleepfm.contract import ICML2024, PAPER_MONTAGE, ROBUST
 from sleepfm.errors import ChannelError
-from sleepfm.modality import SLOTS
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channel_names import normalise
 from sleepfm.recordings.channels import match_channels
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.scoring.vocabulary import Scoring
 
-BAS = SLOTS["bas"]
+BAS = ROBUST.slots["bas"]
 
 
 def recording(*labels: str, units=None, rates=None) -> Recording:
@@ -106,6 +105,51 @@ def test_the_names_of_a_cohort_fill_the_slots_they_mean(cohort: str) -> None:
     assert all(match.tier in ("alias", "derive") for match in found.slots.values())
     used = {x for match in found.slots.values() for x in match.labels}
     assert set(found.unmatched) == set(labels) - used
+
+
+FURTHER = {
+    "CinC 2018": "F3-M2=F3-M2 F4-M1=F4-M1 CHIN=Chin1-Chin2 FLOW=AIRFLOW",
+    "SHHS": "CHIN=EMG FLOW=NEW_AIR",
+    "MESA": "CHIN=EMG LEGS=Leg FLOW=Flow THERM=Therm SNORE=Snore",
+    "MrOS": "E2-M2=ROC,A2 CHIN=L_Chin,R_Chin FLOW=Airflow",
+    "CFS": "E2-M2=ROC,M2 FLOW=AIRFLOW",
+    "HMC": "F4-M1=EEG_F4-M1 E2-M2=EOG_E2-M2 CHIN=EMG_chin",
+    "ISRUC": "F3-M2=F3-A2 F4-M1=F4-A1 CHIN=X1",
+    "ucddb": "CHIN=EMG FLOW=Flow",
+}
+"""What fills the further slots of the paper's montage; spaces in names are written _."""
+
+
+@pytest.mark.parametrize("cohort", FURTHER)
+def test_the_names_of_a_cohort_fill_the_further_slots(cohort: str) -> None:
+    names, slots = COHORTS[cohort]
+    labels = names.split("|") if "|" in names else names.split()
+    found = filled(match_channels(recording(*labels), PAPER_MONTAGE))
+    wanted = dict(pair.split("=") for pair in FURTHER[cohort].split())
+    assert found.keys() == {*slots.split(), *wanted}
+    for slot, said in wanted.items():
+        assert found[slot] == tuple(said.replace("_", " ").split(","))
+
+
+def test_no_channel_stands_in_for_a_slot_whose_neighbour_it_is_named_for() -> None:
+    """Airflow may stand for a belt, but not where the contract has a slot for airflow."""
+    flow = recording("ECG", "Airflow", "Therm", "ECG V1")
+    three = match_channels(flow, ROBUST, substitute=True)
+    assert filled(three) == {"ECG": ("ECG",), "CHEST": ("Airflow",)}
+    whole = match_channels(flow, PAPER_MONTAGE, substitute=True)
+    assert filled(whole) == {
+        "ECG": ("ECG",),
+        "ECG2": ("ECG V1",),
+        "FLOW": ("Airflow",),
+        "THERM": ("Therm",),
+    }
+
+
+def test_a_pulse_rate_is_no_pulse_wave() -> None:
+    found = match_channels(recording("ECG", "Pulse", "PulseRate"), PAPER_MONTAGE)
+    assert "PULSE" not in found.slots
+    slow = match_channels(recording("ECG", "Pleth", rates={"Pleth": 1.0}), PAPER_MONTAGE)
+    assert "PULSE: Pleth is not taken, 1 Hz is too slow" in slow.warnings
 
 
 def test_sleep_edf_needs_substitutes() -> None:

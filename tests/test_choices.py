@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from recording_files import Signal, noise, psg, write_edf
 
 import sleepfm_index
-from sleepfm.choices import NO_CHOICES, Choices
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position

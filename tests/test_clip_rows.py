@@ -15,9 +15,9 @@ from stores import WEIGHTS, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.storage import row_cache
-from sleepfm_index.storage.manifest import IndexEntry, read_manifest
+from sleepfm_index.storage.manifest import RowCacheEntry, read_manifest
 from sleepfm_index.storage.metadata import Metadata
-from sleepfm_index.storage.row_cache import KIND, write_rows
+from sleepfm_index.storage.row_cache import write_rows
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
 from sleepfm_index.store import Store
@@ -39,8 +39,9 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def entries(path: Path) -> list[IndexEntry]:
-    return [i for i in read_manifest(path).indexes if i.kind == KIND]
+def entries(path: Path) -> list[RowCacheEntry]:
+    cache = read_manifest(path).row_cache
+    return [] if cache is None else [cache]
 
 
 def rows_file(path: Path) -> Path:
@@ -118,7 +119,7 @@ def test_deleted_and_newer_clips_are_as_they_are(path: Path) -> None:
 
 
 def test_many_newer_clips_are_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sleepfm_index.indexing.maintenance.BESIDE", 4)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.UNCOVERED", 4)
     before = rows_file(path)
     append(path, drawn_segment("d", 5, 77))
     sleepfm_index.reindex(path, index="exact", targets=("bas",))
@@ -172,7 +173,7 @@ def test_any_store_answers_alike_with_and_without(
         append(path, *drawn[:first])
         with Writer(path) as writer:
             made = write_rows(path, writer.manifest)
-            writer.commit(dataclasses.replace(writer.manifest, indexes=(made,)))
+            writer.commit(dataclasses.replace(writer.manifest, row_cache=made))
         append(path, *drawn[first:])
         total = sum(segment.clips.num_rows for segment in drawn)
         gone = data.draw(st.lists(st.integers(0, total - 1), unique=True))
@@ -261,7 +262,7 @@ def test_a_file_that_lacks_clips_names_no_owners(path: Path) -> None:
         manifest = writer.manifest
         few = dataclasses.replace(manifest, deleted=((0, 9),))
         made = dataclasses.replace(write_rows(path, few), rows=90)
-        writer.commit(dataclasses.replace(manifest, indexes=(made,)))
+        writer.commit(dataclasses.replace(manifest, row_cache=made))
     with sleepfm_index.open(path) as store:
         check(store, IDS)
 

@@ -10,13 +10,12 @@ from sleepfm.clips import cut_clips
 from sleepfm.contract import ICML2024, ROBUST
 from sleepfm.errors import ChannelError, RecordingError
 from sleepfm.labels import clip_event_seconds, clip_stages
-from sleepfm.modality import Modality
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channels import match_channels
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.scoring.vocabulary import Event, ScoredStage, Scoring
 
-BAS, ECG, RESP = Modality
+BAS, ECG, RESP = "bas", "ecg", "resp"
 
 
 def night(values, rate: float, label: str = "ECG", unit: str = "uV", clock=None) -> Recording:

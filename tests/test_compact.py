@@ -5,14 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import WEIGHTS, content, drawn_segment, drawn_store
+from stores import TARGETS, WEIGHTS, content, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import SnapshotGone
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.lifecycle.compact import compact, plan
-from sleepfm_index.schema import TARGETS
 from sleepfm_index.storage import files, private
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.writer import Writer
@@ -219,7 +218,7 @@ def test_a_full_disk_leaves_the_old_and_nothing_beside_it(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sleepfm_index.indexing.ivf_builder.publish_file", full)
+    monkeypatch.setattr("sleepfm_index.search.ivf_builder.publish_file", full)
     with pytest.raises(OSError, match="No space left"):
         compact(path)
     assert read_manifest(path) == before

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import WEIGHTS, drawn_segment, drawn_store
+from stores import TARGETS, WEIGHTS, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import QueryError
-from sleepfm_index.schema import TARGETS
 from sleepfm_index.storage.manifest import as_ranges, read_manifest
 from sleepfm_index.storage.writer import Writer
 

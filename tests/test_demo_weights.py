@@ -7,14 +7,13 @@ import numpy as np
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm.encoders.load import load_weights
-from sleepfm.modality import Modality
 from sleepfm.simulate import simulate_cohort
 
 
 def test_they_say_what_they_were_trained_on() -> None:
     weights = load_weights("demo")
     assert weights.trained
-    assert weights.modalities == tuple(Modality)
+    assert weights.modalities == ROBUST.modalities
     assert weights.contract == ROBUST
     assert weights.record["data"].startswith("simulated nights")
     kernels = [v for own in weights.tensors.values() for v in own.values() if v.ndim > 1]

@@ -18,7 +18,7 @@ from stores import WEIGHTS, drawn_segment
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.indexing.reindex import update_indexes
-from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.manifest import read_manifest, write_manifest
 from sleepfm_index.storage.writer import Writer
 
 FIXTURES = Path(__file__).with_name("fixtures")
@@ -63,3 +63,36 @@ def test_columns_that_came_later_read_as_null(path: Path) -> None:
         rows = opened.sql("SELECT recording_id, dropped FROM recordings ORDER BY 1").to_pylist()
         assert rows and all(row["dropped"] is None for row in rows)
         assert opened.manifest.choices.grid == "recording"
+
+
+def test_an_inverted_file_and_rows_of_an_earlier_program(tmp_path: Path) -> None:
+    """``fixtures/store-v1-indexed`` was made by 49effae: settings had lists, rows were an index."""
+    path = Path(shutil.copytree(FIXTURES / "store-v1-indexed", tmp_path / "store"))
+    plain = json.loads((path / "manifest.json").read_text())
+    assert [i["kind"] for i in plain["indexes"]] == ["IVF2,SQ4", "clip-rows"]
+    manifest = read_manifest(path)
+    (index,) = manifest.indexes
+    known = [(row["share"], row["probes"], row["depth"]) for row in plain["indexes"][0]["probing"]]
+    assert [(s.share, s.parameters["probes"], s.depth) for s in index.settings] == known != []
+    assert manifest.row_cache is not None
+    assert manifest.row_cache.file == plain["indexes"][1]["file"]
+    assert sleepfm_index.verify(path).findings == ()
+    with sleepfm_index.open(path) as store:
+        query = np.eye(1, 512, dtype=np.float32)
+        assert store.find("bas", query, 5).method.startswith("approximate, recall@10 ")
+        ((ids, _),) = store.search("bas", query, 5, exact=True)
+        assert ids.tolist() == [38, 15, 35, 26, 37]
+        assert store.rows(np.array([5, 31]))["recording_id"].to_pylist() == ["a", "b"]
+    write_manifest(path, manifest)
+    again = json.loads((path / "manifest.json").read_text())
+    assert again["indexes"] == [plain["indexes"][0]]
+    assert again["features"] == ["inverted-lists"] and set(again["row_cache"]) == {
+        "file",
+        "rows",
+        "segments",
+        "entry",
+    }
+    assert read_manifest(path) == manifest
+    sleepfm_index.compact(path)
+    assert sleepfm_index.verify(path).findings == ()
+    assert read_manifest(path).row_cache is not None

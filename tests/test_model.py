@@ -12,13 +12,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from stores import WEIGHTS, drawn_segment
+from stores import TARGETS, WEIGHTS, drawn_segment, target_parts
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
-from sleepfm_index.schema import TARGETS, target_parts
 from sleepfm_index.storage.manifest import read_manifest
 from sleepfm_index.storage.writer import Writer
 
@@ -26,7 +24,7 @@ from sleepfm_index.storage.writer import Writer
 class Clip:
     """What the model knows of a clip: whose it is, its stage and its stored vectors."""
 
-    def __init__(self, recording: str, stage: str, vectors: dict[Modality, np.ndarray]) -> None:
+    def __init__(self, recording: str, stage: str, vectors: dict[str, np.ndarray]) -> None:
         self.recording = recording
         self.stage = stage
         self.vectors = vectors
@@ -70,7 +68,7 @@ class Model(RuleBasedStateMachine):
         with Writer(self.path, WEIGHTS, ROBUST) as writer:
             writer.append(data)
         for row in range(n):
-            vectors = {m: data.vectors[m][row] for m in Modality}
+            vectors = {m: data.vectors[m][row] for m in ROBUST.modalities}
             stage = data.clips["stage"][row].as_py()
             self.clips[self.given + row] = Clip(name, stage, vectors)
         self.given += n
@@ -138,7 +136,7 @@ class Model(RuleBasedStateMachine):
         names = self.store.sql("SELECT recording_id AS r FROM recordings").to_pylist()
         assert {row["r"] for row in names} == {c.recording for c in self.clips.values()}
         ids = np.array(sorted(self.clips), np.int64)
-        for modality in Modality:
+        for modality in ROBUST.modalities:
             stored, _ = self.store.vectors.of(ids, str(modality))
             for at, clip in enumerate(ids):
                 kept = self.clips[int(clip)].vectors[modality]

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sleepfm.modality import Modality
 from sleepfm.training.batches import Batch
 from sleepfm.training.norms import measure_norms
 from sleepfm.training.task import Task
@@ -22,7 +21,7 @@ class _Small(Task):
         self.idle = nn.BatchNorm1d(3)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.norm(self.dropout(batch.signals[Modality.ECG])).sum(), {}
+        return self.norm(self.dropout(batch.signals["ecg"])).sum(), {}
 
     def train_metrics(self, counts: dict[str, float]) -> dict[str, object]:
         return {}
@@ -36,14 +35,14 @@ class _Small(Task):
 def _batches(count: int) -> list[Batch]:
     draw = np.random.default_rng(count)
     arrays = [(5 + 3 * draw.standard_normal((16, 3))).astype(np.float32) for _ in range(count)]
-    return [Batch({Modality.ECG: torch.from_numpy(x)}, None, torch.zeros(16)) for x in arrays]
+    return [Batch({"ecg": torch.from_numpy(x)}, None, torch.zeros(16)) for x in arrays]
 
 
 def test_statistics_are_plain_averages_without_dropout() -> None:
     task, batches = _Small(), _batches(7)
     task.norm.running_mean += 100  # what training left behind has no say
     measure_norms(task, batches, nullcontext)
-    x = np.stack([b.signals[Modality.ECG].numpy().astype(np.float64) for b in batches])
+    x = np.stack([b.signals["ecg"].numpy().astype(np.float64) for b in batches])
     assert task.norm.running_mean is not None and task.norm.running_var is not None
     np.testing.assert_allclose(task.norm.running_mean.numpy(), x.mean((0, 1)), rtol=1e-5)
     np.testing.assert_allclose(task.norm.running_var.numpy(), x.var(1, ddof=1).mean(0), rtol=1e-5)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sleepfm.training.objectives import Objective, contrast
+from sleepfm.choices import Objective
+from sleepfm.training.objectives import contrast
 
 OBJECTIVES: list[Objective] = ["pairwise", "leave-one-out"]
 

@@ -11,12 +11,14 @@ from matplotlib.figure import Figure
 from nights import write_night
 
 import sleepfm_index
-from sleepfm.modality import Modality
+from sleepfm.contract import ROBUST
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import panels, plots
 from sleepfm_index.evaluation.figures.embedding_map import embedding_map, project
+from sleepfm_index.evaluation.figures.hypnograms import hypnodensity, hypnogram
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.figures.signal_strips import (
     neighbour_strips,
     read_strips,
@@ -93,9 +95,9 @@ def test_every_figure_takes_and_gives_axes_with_labels(path: Path) -> None:
             lambda ax: plots.roc(made, ax),
             lambda ax: plots.precision_recall(made, ax),
             lambda ax: plots.calibration(made, ax),
-            lambda ax: plots.few_shot_curve(curve, ax=ax),
-            lambda ax: plots.hypnogram(start, stages, ax),
-            lambda ax: plots.hypnodensity(start, made.said, made.classes, ax),
+            lambda ax: few_shot_curve(curve, ax=ax),
+            lambda ax: hypnogram(start, stages, ax),
+            lambda ax: hypnodensity(start, made.said, made.classes, ax),
             lambda ax: embedding_map(store, "bas", "stage", ax),
             lambda ax: embedding_map(store, "ecg", "nsrr_age", ax),
         ):
@@ -170,7 +172,7 @@ def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
     sleepfm_index.build(tmp_path / "s", [tmp_path / "in"])
     with sleepfm_index.open(tmp_path / "s") as store:
         ids = store.metadata.clip_ids()[[0, 5]]
-        found = read_strips(store, store.metadata.rows(ids).to_pylist(), list(Modality))
+        found = read_strips(store, store.metadata.rows(ids).to_pylist(), list(ROBUST.modalities))
         recording = read_recording(tmp_path / "in" / "b.edf")
         at = store.metadata.rows(ids).to_pylist()[1]["start_s"]
         channels = {c.label: c for c in recording.channels}
@@ -190,7 +192,7 @@ def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
         time, value = figure.axes[2].get_lines()[0].get_data()
         assert time[-1] == pytest.approx(30, abs=0.02)
         assert np.ptp(value) > 0
-        assert "time in the clip (s)" in figure.axes[2].get_xlabel()
+        assert "time (s)" in figure.axes[2].get_xlabel()
         assert any("mV" in t.get_text() for t in figure.axes[2].texts)
         assert any("µV" in t.get_text() for t in figure.axes[3].texts)
         edges = [a.spines["left"].get_linewidth() > 2 for a in figure.axes]
@@ -213,7 +215,7 @@ def test_strips_of_a_difference_and_of_scored_events(tmp_path: Path) -> None:
     sleepfm_index.build(tmp_path / "s", [tmp_path / "a.edf"])
     with sleepfm_index.open(tmp_path / "s") as store:
         row = store.metadata.rows(store.metadata.clip_ids()[:1]).to_pylist()
-        (found,) = read_strips(store, row, [Modality.BAS])
+        (found,) = read_strips(store, row, ["bas"])
         channels = {c.label: c for c in read_recording(tmp_path / "a.edf").channels}
         left, right = channels["C3"], channels["M2"]
         size = round(30 * left.sample_rate)

@@ -14,7 +14,6 @@ from sleepfm.contract import ROBUST
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
 from sleepfm.errors import TrainingError
-from sleepfm.modality import Modality
 from sleepfm.training import loop
 from sleepfm.training.batches import Batch, ClipSet, in_order, shuffled, stream
 from sleepfm.training.clipcache import prepare_clips
@@ -67,7 +66,7 @@ def test_a_run_writes_weights_log_splits_and_checkpoint(unbroken: Path) -> None:
     assert sorted(name for own in splits.values() for name in own) == ["n0", "n1", "n2", "n3"]
     assert unbroken.with_name("w.curves.png").is_file() == can_draw()
     assert weights.temperature >= 0
-    vectors = Encoder(weights, "cpu").encode(Modality.ECG, np.ones((1, 1, 7680), np.float32))
+    vectors = Encoder(weights, "cpu").encode("ecg", np.ones((1, 1, 7680), np.float32))
     assert np.isfinite(vectors).all()
 
 
@@ -96,7 +95,7 @@ def test_windows_are_drawn_anew_and_fix_the_run(cohort: Path, tmp_path: Path) ->
 
     def watch(task: Contrastive, batch: Batch) -> list[torch.Tensor]:
         if task.training and torch.is_grad_enabled():
-            signals = batch.signals[Modality.RESP]
+            signals = batch.signals["resp"]
             seen.append((signals.shape[-1], float(signals.sum())))
         return encode(task, batch)
 
@@ -165,9 +164,9 @@ def test_exported_weights_tell_clips_apart_after_a_few_steps(
     monkeypatch.setattr(loop, "measure_norms", lambda task, batches, context: task.eval())
     _train(cohort, lagging)
     recordings = prepare_clips([cohort / "n0.edf"], cohort / "cache", ROBUST).recordings
-    clips = np.asarray(recordings[0].signals[Modality.BAS], np.float32)
+    clips = np.asarray(recordings[0].signals["bas"], np.float32)
     spread = [
-        np.linalg.norm(np.ptp(Encoder(load_weights(w), "cpu").encode(Modality.BAS, clips), axis=0))
+        np.linalg.norm(np.ptp(Encoder(load_weights(w), "cpu").encode("bas", clips), axis=0))
         for w in (unbroken, lagging)
     ]
     assert spread[0] > 10 * spread[1]
@@ -276,11 +275,11 @@ def test_nan_among_prepared_clips_stops_at_once_and_keeps_the_last_epoch(
 
 def test_a_modality_that_nobody_in_a_split_has_is_no_obstacle(cohort: Path, tmp_path: Path) -> None:
     recordings = prepare_clips([cohort / "n3.edf"], cohort / "cache", ROBUST).recordings
-    clips = ClipSet(recordings, ROBUST, tuple(Modality))
+    clips = ClipSet(recordings, ROBUST, ROBUST.modalities)
     batch = clips.load(np.arange(2))
-    assert batch.signals[Modality.RESP].shape == (2, 3, 7680)
+    assert batch.signals["resp"].shape == (2, 3, 7680)
     assert batch.present is not None and batch.present[2].tolist() == [False, False]
-    task = Contrastive("pairwise", tuple(Modality), ROBUST, TINY, clips, {}).eval()
+    task = Contrastive("pairwise", ROBUST.modalities, ROBUST, TINY, clips, {}).eval()
     with torch.no_grad():
         found = task.evaluate(Run(torch.device("cpu"), torch.float32))
     assert found["gallery"]["bas->resp"] == {"gallery": 0}
@@ -288,13 +287,13 @@ def test_a_modality_that_nobody_in_a_split_has_is_no_obstacle(cohort: Path, tmp_
 
 
 def test_only_the_modalities_asked_for_are_trained(cohort: Path, tmp_path: Path) -> None:
-    two = [Modality.BAS, Modality.ECG]
+    two = ["bas", "ecg"]
     _train(cohort, tmp_path / "w.safetensors", replace(TINY, epochs=1), modalities=two)
     weights = load_weights(tmp_path / "w.safetensors")
     assert list(weights.tensors) == two
     assert weights.record["modalities"] == ["bas", "ecg"]
     with pytest.raises(TrainingError, match="have only ecg of ecg; contrastive"):
-        _train(cohort, tmp_path / "one.safetensors", modalities=[Modality.ECG])
+        _train(cohort, tmp_path / "one.safetensors", modalities=["ecg"])
 
 
 def test_nothing_to_read_is_said_with_its_reason(tmp_path: Path) -> None:
@@ -310,7 +309,7 @@ def test_clips_are_prepared_once(
     monkeypatch.setattr("sleepfm.training.clipcache.cut_clips", None)
     again = prepare_clips([cohort], tmp_path, ROBUST)
     assert [r.count for r in again.recordings] == [r.count for r in first.recordings] == [4] * 4
-    ecg = again.recordings[0].signals[Modality.ECG]
+    ecg = again.recordings[0].signals["ecg"]
     assert ecg.shape == (4, 1, 7680)
     assert isinstance(ecg, np.memmap)
     assert again.recordings[0].stage == ("W", "N1", "N2", "R")
@@ -318,7 +317,7 @@ def test_clips_are_prepared_once(
 
 def test_batches_hold_every_clip_once_and_know_what_is_absent(cohort: Path) -> None:
     recordings = prepare_clips([cohort], cohort / "cache", ROBUST).recordings
-    clips = ClipSet(recordings, ROBUST, tuple(Modality), {"W": 0, "R": 1})
+    clips = ClipSet(recordings, ROBUST, ROBUST.modalities, {"W": 0, "R": 1})
     assert len(clips) == 16
     epoch = shuffled(clips, 4, together=2, seed=1, epoch=0)
     assert sorted(np.concatenate(epoch)) == list(range(16))
@@ -331,8 +330,8 @@ def test_batches_hold_every_clip_once_and_know_what_is_absent(cohort: Path) -> N
     assert last.tolist() == [[True] * 4, [True] * 4, [False] * 4]
     assert batches[0].labels[:4].tolist() == [0, -1, -1, 1]
     assert torch.equal(
-        batches[0].signals[Modality.ECG][5],
-        torch.from_numpy(np.array(recordings[1].signals[Modality.ECG][1])),
+        batches[0].signals["ecg"][5],
+        torch.from_numpy(np.array(recordings[1].signals["ecg"][1])),
     )
 
 
@@ -364,8 +363,8 @@ def test_ranks_count_ties_against() -> None:
     everyone = torch.ones(4, dtype=torch.bool)
     some = torch.tensor([True, True, False, True])
     found = gallery_metrics(
-        {Modality.BAS: eye, Modality.ECG: eye, Modality.RESP: eye},
-        {Modality.BAS: everyone, Modality.ECG: everyone, Modality.RESP: some},
+        {"bas": eye, "ecg": eye, "resp": eye},
+        {"bas": everyone, "ecg": everyone, "resp": some},
     )
     assert found["bas->resp"]["gallery"] == 3
     assert found["bas->others"] == {

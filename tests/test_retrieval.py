@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from stores import drawn_store
 
 import sleepfm_index
+from sleepfm.contract import ROBUST
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.retrieval.retrieval import DIRECTIONS, true_ranks
+from sleepfm_index.evaluation.retrieval.retrieval import directions, true_ranks
 from sleepfm_index.schema import target_name
+
+MODALITIES = ROBUST.modalities
+DIRECTIONS = directions(MODALITIES)
 
 
 def brute_force(queries: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -61,7 +65,8 @@ def test_every_direction_agrees_with_brute_force(tmp_path: Path) -> None:
         for row in rows:
             ids = store.metadata.clip_ids()
             queries, has_query = store.vectors.of(ids, row["query"])
-            targets, has_target = store.vectors.of(ids, target_name(row["query"], row["target"]))
+            target = target_name(row["query"], row["target"], MODALITIES)
+            targets, has_target = store.vectors.of(ids, target)
             both = has_query & has_target
             ranks = brute_force(queries[both], targets[both])
             assert row["gallery"] == both.sum()

@@ -10,20 +10,19 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import WEIGHTS, drawn_segment, drawn_store
+from stores import TARGETS, WEIGHTS, drawn_segment, drawn_store, target_parts
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.indexing import calibration
-from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
-from sleepfm_index.schema import TARGETS, target_parts
-from sleepfm_index.search.index_format import CODES, PACKED, Kind
+from sleepfm_index.search.ivf_format import BLOCK_LAYOUT, CODES, Layout
 from sleepfm_index.storage.files import fingerprint
 from sleepfm_index.storage.manifest import (
     IndexEntry,
     Manifest,
-    Probing,
+    SearchSetting,
     read_manifest,
     write_manifest,
 )
@@ -31,10 +30,10 @@ from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
 
 
-def probed(path: Path, probing: tuple[Probing, ...]) -> Path:
+def searched(path: Path, settings: tuple[SearchSetting, ...]) -> Path:
     """Let every index of a store be searched in a given way."""
     manifest = read_manifest(path)
-    indexes = tuple(dataclasses.replace(i, probing=probing) for i in manifest.indexes)
+    indexes = tuple(dataclasses.replace(i, settings=settings) for i in manifest.indexes)
     write_manifest(path, dataclasses.replace(manifest, indexes=indexes))
     return path
 
@@ -64,7 +63,9 @@ def test_an_index_never_loses_a_filter(
     path = drawn_store(
         tmp_path_factory.mktemp("s") / "s", {f"n{i}": n for i, n in enumerate(sizes)}
     )
-    probed(path, (Probing(0.1, 1, 5),))  # one list is read and five are compared
+    searched(
+        path, (SearchSetting(0.1, 5, {"probes": 1}),)
+    )  # one list is read and five are compared
     if newer:
         with Writer(path, WEIGHTS, ROBUST) as writer:
             writer.append(drawn_segment("newer", newer, seed))
@@ -80,7 +81,7 @@ def test_an_index_never_loses_a_filter(
         found = store.find(target, queries, k, allowed, without=without)
         may = set((live if allowed is None else allowed).tolist())
         may -= {i for a, b in without for i in range(a, b + 1)}
-    assert exact.how == "exact"
+    assert exact.method == "exact"
     for (ids, scores), (best, best_scores) in zip(found.hits, exact.hits, strict=True):
         assert len(ids) == len(best) == min(k, len(best))
         assert set(ids.tolist()) <= may and len(set(ids.tolist())) == len(ids)
@@ -138,16 +139,16 @@ def test_a_rebuilt_index_is_the_same_to_the_byte(tmp_path: Path, code: str) -> N
     assert sums[0] == sums[1] == sums[2] and len(sums[0]) == len(TARGETS)
 
 
-@pytest.mark.parametrize("code", [c for c in CODES if c not in PACKED.values()])
+@pytest.mark.parametrize("code", [c for c in CODES if c not in BLOCK_LAYOUT.values()])
 def test_reading_all_lists_finds_what_exact_search_finds(tmp_path: Path, code: str) -> None:
     path = drawn_store(tmp_path / "s", {"a": 400}, index=False)
     sleepfm_index.reindex(path, index=f"IVF8,{code}", recall=0.2)
     # these vectors vary in all 512 directions alike, of which a transform code keeps 96
-    probed(path, (Probing(0.0, 8, 200 if code.startswith("TC") else 60),))
+    searched(path, (SearchSetting(0.0, 200 if code.startswith("TC") else 60, {"probes": 8}),))
     with sleepfm_index.open(path) as store:
         queries = store.vectors.of(store.metadata.clip_ids("has_ecg")[:50], "ecg")[0]
         exact, found = (store.find("bas", queries, 10, exact=e) for e in (True, False))
-        assert found.how.startswith("approximate, recall@10 ")
+        assert found.method.startswith("approximate, recall@10 ")
         same = [np.isin(a, b).mean() for (a, _), (b, _) in zip(exact.hits, found.hits, strict=True)]
         assert np.mean(same) > 0.99
 
@@ -193,7 +194,7 @@ def test_a_finer_code_is_taken_where_the_first_does_not_reach_the_recall(
     path = drawn_store(tmp_path / "s", {"a": 300}, index=False)
     said: list[str] = []
     made = sleepfm_index.reindex(path, recall=0.3, targets=("bas",), watch=said.append)
-    assert [i.kind for i in made.indexes] == ["IVF16,SQ8"] and made.indexes[0].probing
+    assert [i.kind for i in made.indexes] == ["IVF16,SQ8"] and made.indexes[0].settings
     assert any("IVF16,TC96x4fs does not reach a recall of 0.3" in line for line in said)
     assert {p.name for p in (path / "indexes").iterdir()} == {made.indexes[0].file}
     again = sleepfm_index.reindex(path, targets=("bas",))
@@ -216,7 +217,7 @@ def test_a_finer_code_is_taken_where_an_index_does_not_reach_a_higher_recall(
 
     monkeypatch.setattr("sleepfm_index.indexing.maintenance.calibrate", calibrate)
     higher = sleepfm_index.reindex(path, recall=0.4, targets=("bas",))
-    assert [i.kind for i in higher.indexes] == ["IVF16,SQ8"] and higher.indexes[0].probing
+    assert [i.kind for i in higher.indexes] == ["IVF16,SQ8"] and higher.indexes[0].settings
     assert sleepfm_index.verify(path).findings == ()
 
 
@@ -225,7 +226,8 @@ def test_centroids_that_are_not_of_length_one_are_refused(tmp_path: Path) -> Non
     manifest = read_manifest(path)
     first = manifest.indexes[0]
     file = path / "indexes" / first.file
-    kind = Kind.parse(first.kind)
+    kind = Layout.parse(first.kind)
+    assert kind is not None
     content = bytearray(file.read_bytes())
     start = len(content) - kind.array_bytes + 8 * kind.lists
     content[start : start + 4] = np.float32(3e38).tobytes()
@@ -244,7 +246,7 @@ def test_what_is_measured_is_stored_shown_and_returned(tmp_path: Path) -> None:
         assert entry.recall is not None and entry.recall.asked == 0.5
         low = entry.recall.at_10[1]
         assert low <= entry.recall.at_10[0] <= entry.recall.at_10[2]
-        assert entry.probing[0].share == 1.0
+        assert entry.settings[0].share == 1.0
         assert store.manifest == read_manifest(path) == manifest
         assert store.manifest.features == ("inverted-lists",)
         text = store.info().indexes["bas"]
@@ -264,17 +266,19 @@ def test_what_is_measured_is_stored_shown_and_returned(tmp_path: Path) -> None:
 
 
 def test_selective_filters_are_searched_exactly(tmp_path: Path) -> None:
-    path = probed(drawn_store(tmp_path / "s", {"a": 400}), (Probing(0.3, 1, 20),))
+    path = searched(
+        drawn_store(tmp_path / "s", {"a": 400}), (SearchSetting(0.3, 20, {"probes": 1}),)
+    )
     with sleepfm_index.open(path) as store:
         query = store.vectors.of(np.array([0]), "ecg")[0]
-        assert store.find("bas", query, 5, np.arange(300)).how != "exact"
-        assert store.find("bas", query, 5, np.arange(100)).how == "exact"
+        assert store.find("bas", query, 5, np.arange(300)).method != "exact"
+        assert store.find("bas", query, 5, np.arange(100)).method == "exact"
 
 
 def test_few_newer_clips_lie_beside_the_index_and_many_are_taken_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm_index.indexing.maintenance.BESIDE", 10)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.UNCOVERED", 10)
     path = drawn_store(tmp_path / "s", {"a": 1000}, lacking=0.0)
     before = read_manifest(path).indexes
     with Writer(path, WEIGHTS, ROBUST) as writer:
@@ -283,7 +287,7 @@ def test_few_newer_clips_lie_beside_the_index_and_many_are_taken_in(
     assert read_manifest(path).indexes == before
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("c", 40, 51, lacking=0.0))
-        update_indexes(writer, Asked(recall=0.3))
+        update_indexes(writer, IndexRequest(recall=0.3))
     after = read_manifest(path).indexes
     assert [i.rows for i in after] == [1048] * len(TARGETS)
     assert all(i.recall is not None and i.recall.clips == 1048 for i in after)  # measured again
@@ -300,7 +304,7 @@ def test_the_plan_follows_rows_memory_and_recall() -> None:
     assert tight.memory_bytes <= 1 << 30
     assert sleepfm_index.plan(12_000_000, recall=1.0)[0].kind == "exact"
     assert sleepfm_index.plan(9, index="IVF4,SQ8")[0].kind == "IVF4,SQ8"
-    for wrong in ("HNSW32", "IVF0,SQ4", "IVF20,SQ4", "IVF4,TC96x4"):
+    for wrong in ("HNSW0", "HNSW999", "HNSW32,SQ8", "IVF0,SQ4", "IVF20,SQ4", "IVF4,TC96x4"):
         with pytest.raises(sleepfm_index.QueryError):
             sleepfm_index.plan(9, index=wrong)
 

@@ -9,8 +9,10 @@ from stores import drawn_store
 from test_cluster import command, finished, longer
 
 import sleepfm_index
-from sleepfm_index.indexing import ivf_builder, shards
-from sleepfm_index.search.index_format import CODES, Kind
+from sleepfm_index.indexing import shards
+from sleepfm_index.search import ivf_builder
+from sleepfm_index.search.ivf_format import CODES
+from sleepfm_index.search.ivf_kind import InvertedFileKind
 from sleepfm_index.storage.manifest import IndexEntry, read_manifest
 from sleepfm_index.storage.vectors import Vectors
 
@@ -33,11 +35,12 @@ def test_shards_merged_are_the_whole(path: Path, code: str, target: str, count: 
     manifest = read_manifest(path)
     vectors = Vectors(path, manifest)
     _, sample = vectors.draw(target, 200, 0)
-    structure = ivf_builder.train(Kind(8, code), sample, sample)
+    kind = InvertedFileKind(8, code)
+    structure = kind.train(sample, sample)
     parts = shards.divided(manifest, count)
     assert [name for part in parts for name in part] == [s.id for s in manifest.segments]
     assert len(parts) == min(count, len(SIZES))
-    merged = shards.write(path, target, structure, parts, shards.here)
+    merged = shards.write(path, target, kind, structure, parts, shards.here)
     names = tuple(s.id for s in manifest.segments)
     blocks = (block for name in names for block in vectors.blocks(name, target))
     whole = ivf_builder.write(path, target, names, structure, blocks)
@@ -48,7 +51,8 @@ def test_shards_merged_are_the_whole(path: Path, code: str, target: str, count: 
 def test_the_order_of_shards_is_that_of_clips_not_of_who_was_first(path: Path) -> None:
     manifest = read_manifest(path)
     _, sample = Vectors(path, manifest).draw("bas", 200, 0)
-    structure = ivf_builder.train(Kind(4, "SQ8"), sample, sample)
+    kind = InvertedFileKind(4, "SQ8")
+    structure = kind.train(sample, sample)
     parts = shards.divided(manifest, 4)
 
     def backwards(
@@ -56,8 +60,8 @@ def test_the_order_of_shards_is_that_of_clips_not_of_who_was_first(path: Path) -
     ) -> list[IndexEntry]:
         return shards.here(store, trained, parts[::-1])[::-1]
 
-    one = shards.write(path, "bas", structure, parts, shards.here)
-    other = shards.write(path, "bas", structure, parts, backwards)
+    one = shards.write(path, "bas", kind, structure, parts, shards.here)
+    other = shards.write(path, "bas", kind, structure, parts, backwards)
     assert content(path, one) == content(path, other)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -13,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stores import drawn_store
+from stores import TARGETS, drawn_store
 
 import sleepfm_index
-from sleepfm_index.schema import TARGETS
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,34 @@ def test_a_child_of_a_store_in_which_nothing_was_asked(path: Path) -> None:
     with sleepfm_index.open(path) as store:
         assert in_a_child(lambda: ask(store) == expected) == 0
         assert ask(store) == expected
+
+
+def test_threads_are_a_setting_of_the_process(path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _THREADS, str(path)],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if k != "SLEEPFM_THREADS"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "2", "1", "1"]
+
+
+_THREADS = """
+import sys
+import faiss
+import sleepfm_index
+sleepfm_index.set_threads(2)
+print(faiss.omp_get_max_threads())
+with sleepfm_index.open(sys.argv[1]) as store:
+    ask = "SELECT current_setting('threads') AS n"
+    print(store.metadata.select(ask)["n"][0].as_py())
+    with sleepfm_index.open(sys.argv[1], threads=1) as other:
+        print(faiss.omp_get_max_threads(), other.metadata.select(ask)["n"][0].as_py())
+for wrong in (0, -1):
+    try:
+        sleepfm_index.set_threads(wrong)
+    except sleepfm_index.QueryError:
+        continue
+    raise SystemExit("it was accepted")
+"""

@@ -18,8 +18,9 @@ from stores import content, drawn_segment
 from test_cluster import command, finished, longer
 
 import sleepfm_index
+from sleepfm.contract import ROBUST
 from sleepfm_index.building.recording_task import Outcome, Rows
-from sleepfm_index.building.staging import Staging, pack, place, staged_name, unpack
+from sleepfm_index.building.staging import Staging, pack, staged_name, unpack, without_query
 from sleepfm_index.building.subjects import Subject
 from sleepfm_index.errors import StoreError
 
@@ -88,7 +89,7 @@ def test_rows_come_back_as_they_were() -> None:
     rows = Rows(outcome, data.key, data)
     packed = pack(rows)
     assert b"nights" not in packed
-    back = unpack(packed, file)
+    back = unpack(packed, file, ROBUST.modalities)
     assert back.outcome == outcome and back.key == data.key and back.data is not None
     for name in ("clips", "events", "recordings"):
         assert getattr(back.data, name).equals(getattr(data, name))
@@ -103,7 +104,7 @@ def test_damaged_rows_are_refused(at: int) -> None:
     packed = bytearray(pack(Rows(Outcome(Path("a.edf"), "added"), data.key, data)))
     packed[at] ^= 0xFF
     with pytest.raises(StoreError, match=r"staged rows of a\.edf are damaged"):
-        unpack(bytes(packed[: len(packed) - (at == -1)]), Path("a.edf"))
+        unpack(bytes(packed[: len(packed) - (at == -1)]), Path("a.edf"), ROBUST.modalities)
 
 
 def test_the_name_tells_contents_apart() -> None:
@@ -118,9 +119,9 @@ def test_the_name_tells_contents_apart() -> None:
 
 
 def test_a_place_that_is_none() -> None:
-    with pytest.raises(StoreError, match="nowhere://x is no place"):
+    with pytest.raises(StoreError, match="cannot stage rows at nowhere://x"):
         Staging("nowhere://x?secret=1", "store")
-    assert place("s3://bucket/x?access_key=1") == "s3://bucket/x"
+    assert without_query("s3://bucket/x?access_key=1") == "s3://bucket/x"
 
 
 @longer

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import WEIGHTS, drawn_segment, drawn_store
+from stores import TARGETS, WEIGHTS, drawn_segment, drawn_store, target_parts
 
 import sleepfm_index
 from sleepfm.contract import ICML2024, ROBUST
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.indexing.reindex import update_indexes
-from sleepfm_index.schema import TARGETS, target_parts
 from sleepfm_index.storage.manifest import WeightsIdentity, read_manifest, write_manifest
 from sleepfm_index.storage.writer import Writer
 
@@ -20,7 +19,7 @@ from sleepfm_index.storage.writer import Writer
 def oracle(store: sleepfm_index.Store, target: str) -> tuple[np.ndarray, np.ndarray]:
     """Ids and float64 vectors of a target, read clip by clip from the stored float16 rows."""
     ids = store.metadata.clip_ids()
-    parts = [store.vectors.of(ids, str(m)) for m in target_parts(target)]
+    parts = [store.vectors.of(ids, m) for m in target_parts(target)]
     count = sum(present.astype(float) for _, present in parts)
     total = sum(vectors.astype(np.float64) for vectors, _ in parts)
     kept = count > 0

@@ -13,7 +13,6 @@ from sleepfm.contract import ROBUST
 from sleepfm.encoders.classifier import load_classifier
 from sleepfm.encoders.load import load_weights
 from sleepfm.errors import TrainingError, WeightsError
-from sleepfm.modality import Modality
 from sleepfm.training.batches import ClipSet, in_order
 from sleepfm.training.clipcache import prepare_clips
 from sleepfm.training.data import Data, Watch
@@ -61,7 +60,7 @@ def test_the_file_gives_the_figures_of_the_record(cohort: Path, trained: Path) -
     (valid,) = json.loads(trained.with_name("c.splits.json").read_text())["valid"]
     recordings = prepare_clips([cohort / f"{valid}.edf"], cohort / "cache", ROBUST).recordings
     classes = {stage: i for i, stage in enumerate(classifier.classes)}
-    clips = ClipSet(recordings, ROBUST, tuple(Modality), classes, at_least=1, labelled=True)
+    clips = ClipSet(recordings, ROBUST, ROBUST.modalities, classes, at_least=1, labelled=True)
     batch = clips.load(in_order(clips, 99)[0])
     signals = {m: x.numpy().astype(np.float32) for m, x in batch.signals.items()}
     chances = classifier.probabilities(signals)
@@ -106,22 +105,23 @@ def test_a_damaged_or_foreign_file_is_refused(trained: Path, tmp_path: Path) -> 
         load_classifier(short)
     with pytest.raises(WeightsError, match="cannot be read"):
         load_classifier(tmp_path / "none.safetensors")
-    with pytest.raises(WeightsError, match="does not hold weights"):
+    with pytest.raises(WeightsError, match="does not contain weights"):
         load_weights(trained)
     found = load_classifier(trained)
     replace(found, classes=("W", "R")).save(tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="damaged or another classifier"):
+    with pytest.raises(WeightsError, match="damaged classifier, or one with another network"):
         load_classifier(tmp_path / "other.safetensors")
 
 
 def test_clips_that_do_not_fit_are_refused(trained: Path) -> None:
     classifier = load_classifier(trained)
     clips = {
-        m: np.zeros((1, len(ROBUST.slots_of(m)), ROBUST.clip_samples), np.float32) for m in Modality
+        m: np.zeros((1, len(ROBUST.slots_of(m)), ROBUST.clip_samples), np.float32)
+        for m in ROBUST.modalities
     }
     with pytest.raises(WeightsError, match="needs resp clips"):
-        classifier.probabilities({m: x for m, x in clips.items() if m != Modality.RESP})
-    clips[Modality.ECG][0, 0, 0] = np.nan
+        classifier.probabilities({m: x for m, x in clips.items() if m != "resp"})
+    clips["ecg"][0, 0, 0] = np.nan
     with pytest.raises(WeightsError, match="ecg clips must be finite"):
         classifier.probabilities(clips)
 

@@ -36,13 +36,13 @@ def decoded(code: TransformCode, codes: NDArray[np.uint8]) -> NDArray[np.float64
     """What each stage stands for, float64 [n, 96]."""
     stages = np.empty((len(codes), STAGES), np.int64)
     stages[:, 0::2], stages[:, 1::2] = codes & 15, codes >> 4
-    return code.levels.astype(np.float64)[np.arange(STAGES), stages]
+    return code.codebook.astype(np.float64)[np.arange(STAGES), stages]
 
 
 def missed(code: TransformCode, left: Floats, queries: Floats) -> float:
     """Mean squared error of the scores, as a share of their variance."""
     true = queries.astype(np.float64) @ left.T.astype(np.float64)
-    given = (queries.astype(np.float64) @ code.asks) @ decoded(code, code.encode(left)).T
+    given = (queries.astype(np.float64) @ code.query_basis) @ decoded(code, code.encode(left)).T
     return float(np.mean((given - true) ** 2) / np.var(true))
 
 
@@ -61,25 +61,25 @@ def test_a_code_is_for_the_queries_it_learned_from() -> None:
 
 def test_stages_go_where_variance_is_left() -> None:
     code = learn(low_rank(4000, 1), low_rank(500, 2))
-    again = (code.reads[:, 1:] == code.reads[:, :-1]).all(axis=0)
+    again = (code.vector_basis[:, 1:] == code.vector_basis[:, :-1]).all(axis=0)
     runs = np.diff(np.r_[-1, np.flatnonzero(~again), STAGES - 1])
     assert runs.sum() == STAGES and runs.max() <= 4
     # directions come by falling variance, so the first get no fewer stages than the last
     assert runs[0] >= runs[-1] == 1 and len(runs) > 40
-    assert (np.diff(code.levels) >= 0).all()
+    assert (np.diff(code.codebook) >= 0).all()
 
 
 def test_a_direction_coded_in_stages_is_known_more_finely() -> None:
     # four directions hold nearly everything, as in embeddings of little training
     left, queries = (low_rank(4000, seed, decay=12) for seed in (1, 2))
     code = learn(left, queries)
-    once = dataclasses.replace(code, levels=np.where(_again(code)[:, None], 0, code.levels))
+    once = dataclasses.replace(code, codebook=np.where(_again(code)[:, None], 0, code.codebook))
     fine, coarse = (missed(c, left[:500], queries) for c in (code, once))
     assert fine < 1e-6 < 1e-3 < coarse
 
 
 def _again(code: TransformCode) -> NDArray[np.bool_]:
-    again = (code.reads[:, 1:] == code.reads[:, :-1]).all(axis=0)
+    again = (code.vector_basis[:, 1:] == code.vector_basis[:, :-1]).all(axis=0)
     return np.asarray(np.r_[False, again], bool)
 
 
@@ -109,7 +109,7 @@ def test_few_rows_or_equal_ones_can_be_learned_from(rows: int) -> None:
     ):
         code = learn(left, queries)
         assert np.isfinite(code.learned).all()
-        given = (queries @ code.asks) @ decoded(code, code.encode(left)).T
+        given = (queries @ code.query_basis) @ decoded(code, code.encode(left)).T
         np.testing.assert_allclose(given, queries @ left.T, atol=0.02 * np.abs(left).max() + 1e-6)
 
 
@@ -126,7 +126,7 @@ def test_a_code_does_not_depend_on_threads_or_blocks() -> None:
 def test_what_is_stored_is_what_was_learned() -> None:
     code = learn(low_rank(200, 1), low_rank(50, 2))
     again = TransformCode.of(code.learned)
-    for name in ("reads", "asks", "levels"):
+    for name in ("vector_basis", "query_basis", "codebook"):
         assert np.array_equal(getattr(again, name), getattr(code, name))
     assert code.learned.shape == (transform_coding.LEARNED,)
 
@@ -140,17 +140,17 @@ def test_an_index_finds_first_what_scores_highest_by_its_codes(tmp_path: Path) -
     assert code is not None
     with sleepfm_index.open(path) as store:
         queries = store.vectors.of(store.metadata.clip_ids("has_ecg")[:40], "ecg")[0]
-    rows = [index.rows(one) for one in range(4)]
+    rows = [index.read_rows(one) for one in range(4)]
     ids = np.concatenate([ids for _, ids in rows])
     scores = np.concatenate(
         [
-            (queries @ code.asks) @ decoded(code, codes).T + (queries @ centroid)[:, None]
+            (queries @ code.query_basis) @ decoded(code, codes).T + (queries @ centroid)[:, None]
             for (codes, _), centroid in zip(rows, index.structure.centroids, strict=True)
         ],
         axis=1,
     )
     best = ids[np.argsort(-scores, axis=1)[:, :10]]
-    found = index.search(queries, 20, 4)
+    found = index.search(queries, 20, {"probes": 4})
     # FAISS adds up in eight bits a code, so the order of near ones may differ
     assert np.mean([np.isin(a, b).mean() for a, b in zip(best, found, strict=True)]) > 0.99
 
@@ -166,7 +166,7 @@ def test_an_index_of_a_kind_that_is_not_known_is_refused_and_made_again(tmp_path
         query = store.vectors.of(np.arange(1), "ecg")[0]
         with pytest.raises(sleepfm_index.FormatError, match="reindex"):
             store.find("bas", query, 5)
-        assert store.find("bas", query, 5, exact=True).how == "exact"
+        assert store.find("bas", query, 5, exact=True).method == "exact"
     assert any("IVF4,PQ256x4fs" in f.why for f in sleepfm_index.verify(path).findings)
     again = sleepfm_index.reindex(path, index="IVF4,SQ8", recall=0.3, targets=("bas",))
     assert [i.kind for i in again.indexes] == ["IVF4,SQ8"]

@@ -23,7 +23,6 @@ from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights, untrained
 from sleepfm.encoders.weights import Weights, read_info
 from sleepfm.errors import ChannelError, OutputError, WeightsError
-from sleepfm.modality import Modality
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channels import match_channels
 
@@ -43,16 +42,18 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_weights_whose_contract_does_not_fit_are_refused(weights: Weights, tmp_path: Path) -> None:
     """Clips of another rate, and recordings that have none of the channels."""
     half = replace(weights, contract=replace(ROBUST, sample_rate=128), sha256="")
-    with pytest.raises(WeightsError, match=r"ecg clips must have the shape \[n, 1, 3840\]"):
-        Encoder(half, "cpu").encode(Modality.ECG, np.zeros((2, 1, 7680), np.float32))
-    slots = {m.value: tuple(f"X{m}{i}" for i in range(len(ROBUST.slots_of(m)))) for m in Modality}
+    with pytest.raises(WeightsError, match=r"ecg clips must have shape \[n, 1, 3840\]"):
+        Encoder(half, "cpu").encode("ecg", np.zeros((2, 1, 7680), np.float32))
+    slots = {
+        m: tuple(f"X{m}{i}" for i in range(len(ROBUST.slots_of(m)))) for m in ROBUST.modalities
+    }
     foreign = replace(weights, contract=replace(ROBUST, slots=slots), sha256="")
     night = read_recording(write_night(tmp_path / "night.edf"))
     with pytest.raises(ChannelError, match=r"night has no usable channel; it holds C3-M2.*--chann"):
         match_channels(night, foreign.contract)
 
 
-def _edit(path: Path, modality: Modality, key: str, values: np.ndarray | None) -> Path:
+def _edit(path: Path, modality: str, key: str, values: np.ndarray | None) -> Path:
     """Write weights with one tensor replaced or left out."""
     weights = untrained(5)
     tensors = {m: dict(t) for m, t in weights.tensors.items()}
@@ -95,14 +96,14 @@ def test_half_precision_is_half_as_large_and_nearly_the_same(
     path = weights.half().save(tmp_path / "half.safetensors")
     assert path.stat().st_size < 0.55 * full
     clips = np.random.default_rng(0).standard_normal((2, 3, 7680)).astype(np.float32)
-    a, b = (Encoder(w, "cpu").encode(Modality.RESP, clips) for w in (weights, load_weights(path)))
+    a, b = (Encoder(w, "cpu").encode("resp", clips) for w in (weights, load_weights(path)))
     assert (a * b).sum(1).min() > 0.9999
 
 
 def test_weights_in_the_cache_are_found_by_name(weights: Weights, own_cache: Path) -> None:
     replace(weights, name="lab", sha256="").save(own_cache / "lab.safetensors")
     assert load_weights("lab").name == "lab"
-    with pytest.raises(WeightsError, match=r"No weights are named lob \(at hand: untrained, lab"):
+    with pytest.raises(WeightsError, match=r"no weights named lob \(available: untrained, lab"):
         load_weights("lob")
     with pytest.raises(WeightsError, match="no weights file"):
         load_weights("nowhere/w.safetensors")
@@ -137,7 +138,7 @@ def test_a_header_of_a_newer_version_or_of_others_is_refused(
     with pytest.raises(WeightsError, match="format version 9"):
         load_weights(path)
     save_file({"a": np.zeros(3, np.float32)}, path)
-    with pytest.raises(WeightsError, match="does not hold weights of this project"):
+    with pytest.raises(WeightsError, match="does not contain weights of this project"):
         load_weights(path)
 
 
@@ -155,7 +156,7 @@ def test_tensors_that_do_not_fit_are_refused(
     key: str, values: np.ndarray | None, reason: str, tmp_path: Path
 ) -> None:
     with pytest.raises(WeightsError, match=reason):
-        load_weights(_edit(tmp_path / "w.safetensors", Modality.ECG, key, values))
+        load_weights(_edit(tmp_path / "w.safetensors", "ecg", key, values))
 
 
 def test_a_failed_save_leaves_the_older_file(
@@ -184,7 +185,7 @@ def test_the_authors_checkpoint_loads_and_gives_their_vectors(
     assert weights.contract == ICML2024
     assert weights.record["epoch"] == 20
     encoder = Encoder(weights, "cpu")
-    for modality in Modality:
+    for modality in ROBUST.modalities:
         ours = encoder.encode(modality, parity.clips(modality))
         assert np.abs(ours - parity.expected(parity_dir, "embedding", modality)).max() < 1e-5
     converted = load_weights(weights.save(tmp_path / "w.safetensors"))
@@ -228,7 +229,7 @@ def test_a_pickle_that_runs_code_is_refused(zipped: bool, tmp_path: Path) -> Non
         torch.save(plain, path)
     else:
         path.write_bytes(pickle.dumps(plain, protocol=4))
-    with pytest.raises(WeightsError, match="asks to run code"):
+    with pytest.raises(WeightsError, match="would run code"):
         load_weights(path)
     assert not trace.exists()
 
@@ -297,10 +298,10 @@ def test_a_download_that_is_wrong_is_not_kept(server: tuple[str, Path], own_cach
     with pytest.raises(WeightsError, match="is not sleepfm-icml2024: its git blob id is"):
         fetch("sleepfm-icml2024", url=f"{address}/best.pt")
     for place in ("broken.pt", "missing.pt"):
-        with pytest.raises(WeightsError, match=r"best\.pt .*put it at .*sleepfm-icml2024\.pt"):
+        with pytest.raises(WeightsError, match=r"copy .*best\.pt .* to .*sleepfm-icml2024\.pt"):
             fetch("sleepfm-icml2024", url=f"{address}/{place}")
     assert list(own_cache.iterdir()) == []
-    with pytest.raises(WeightsError, match="nothing to fetch"):
+    with pytest.raises(WeightsError, match="no downloadable weights named sleepfm-2030"):
         fetch("sleepfm-2030")
 
 
@@ -318,8 +319,8 @@ def test_weights_are_imported_under_a_name(
     assert load_weights("lab").sha256 == weights.sha256
     assert (own_cache / "lab.safetensors").is_file()
     other = untrained(6).save(tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="Other weights are called lab"):
+    with pytest.raises(WeightsError, match="other weights named lab"):
         import_weights(other, "lab")
     for name in ("untrained", "../up", ""):
-        with pytest.raises(WeightsError, match="cannot be called"):
+        with pytest.raises(WeightsError, match="invalid name"):
             import_weights(path, name or "a/b")

@@ -7,23 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sleepfm.choices import BackendName
 from sleepfm_cli.build_progress import BuildProgress, opened_log
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     DEFAULT_WEIGHTS,
-    Backend,
-    BuildEngine,
     BuildEngineOption,
     ChannelsOption,
     CodingOption,
     EpochSecondsOption,
     GridOption,
-    Ids,
     SchedulerOption,
     StoreOption,
     SubstituteOption,
 )
 from sleepfm_cli.render import say, say_unscored, show_table
+from sleepfm_index.choices import Ids
 
 if TYPE_CHECKING:
     from sleepfm_index import BuildReport
@@ -44,7 +43,7 @@ def build(
     ids: Annotated[
         Ids,
         typer.Option(help="Name recordings by stem, by folder and stem, or by a keyed hash of it."),
-    ] = Ids.stem,
+    ] = "stem",
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     strict: Annotated[
@@ -55,8 +54,8 @@ def build(
     grid: GridOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     backend: Annotated[
-        Backend, typer.Option(help="What runs the encoders; auto = the fastest that is right.")
-    ] = Backend.auto,
+        BackendName, typer.Option(help="What runs the encoders; auto = the fastest that is right.")
+    ] = "auto",
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Recordings at once; default as cores and memory allow."),
@@ -67,7 +66,7 @@ def build(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Clips encoded at a time; default the fastest.")
     ] = None,
-    engine: BuildEngineOption = BuildEngine.local,
+    engine: BuildEngineOption = "local",
     scheduler: SchedulerOption = None,
     staging: Annotated[
         str | None,
@@ -79,7 +78,7 @@ def build(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Add recordings to a store; it is made if there is none.
+    """Add recordings to a store, which is created if necessary.
 
     Each recording is committed by itself. What is there is skipped, so the same command resumes a
     build that was stopped. The store remembers --substitute, --channels, --coding,
@@ -90,19 +89,19 @@ def build(
         store,
         weights=weights,
         subjects=subjects,
-        ids=ids.value,
+        ids=ids,
         substitute=substitute,
         channels=channels,
         strict=strict,
-        coding=None if coding is None else coding.value,
+        coding=coding,
         epoch_seconds=epoch_seconds,
-        grid=None if grid is None else grid.value,
+        grid=grid,
         device=device,
-        backend=backend.value,
+        backend=backend,
         workers=workers,
         threads=threads,
         batch_size=batch_size,
-        engine=engine.value,
+        engine=engine,
         scheduler=scheduler,
         staging=staging,
         log_json=log_json,

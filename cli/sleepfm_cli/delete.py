@@ -16,7 +16,7 @@ def delete(
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Delete clips: at once from every answer, from the disk with compact.
+    """Delete clips from all answers; compact removes them from disk.
 
     A recording of which nothing is left is not brought back by building it again.
 

@@ -1,4 +1,4 @@
-"""``sleepfm-index demo``: simulate, build, query, evaluate, in one go."""
+"""``sleepfm-index demo``: simulate, build, query and evaluate with one command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from sleepfm_cli import build as building
 from sleepfm_cli.evaluate import evaluate
-from sleepfm_cli.options import DEFAULT_WEIGHTS, Exclusion, Modality, Target
+from sleepfm_cli.options import DEFAULT_WEIGHTS
 from sleepfm_cli.query import query
 from sleepfm_cli.render import answers, progress, say
 from sleepfm_cli.sql import sql
@@ -23,14 +23,14 @@ _SQL = (
 
 def demo(
     folder: Annotated[
-        Path, typer.Option(help="Where the simulated recordings and the store go.")
+        Path, typer.Option(help="Folder for the simulated recordings and the store.")
     ] = Path("sleepfm-demo"),
-    subjects: Annotated[int, typer.Option(min=2, help="How many subjects to simulate.")] = 8,
-    hours: Annotated[float, typer.Option(min=0.1, help="Length of each recording.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 0,
+    subjects: Annotated[int, typer.Option(min=2, help="Number of subjects to simulate.")] = 8,
+    hours: Annotated[float, typer.Option(min=0.1, help="Length of each recording in hours.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the simulation.")] = 0,
     weights: Annotated[str, typer.Option(help="Name or file of the weights.")] = DEFAULT_WEIGHTS,
 ) -> None:
-    """Simulate a small cohort, build a store from its files, and ask it a few questions."""
+    """Simulate a small cohort, build a store and run sample queries."""
     from sleepfm.simulate import simulate_cohort
 
     recordings, store = folder / "recordings", folder / "store"
@@ -47,9 +47,9 @@ def demo(
     _step("build", str(recordings), "--subjects", str(csv), "--weights", weights, store=store)
     building.run([recordings], store, weights=weights, subjects=csv)
     _step("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5", store=store)
-    query(modality=Modality.ecg, clip=17, to=Target.bas, k=5, store=store)
+    query(modality="ecg", clip=17, to="bas", k=5, store=store)
     _step("query", "--modality", "resp", "--clip", "17", "-k", "5", store=store)
-    query(modality=Modality.resp, clip=17, k=5, store=store)
+    query(modality="resp", clip=17, k=5, store=store)
     where = "stage = 'N2' AND nsrr_age >= 50"
     _step(
         *("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5"),
@@ -57,12 +57,12 @@ def demo(
         store=store,
     )
     query(
-        modality=Modality.ecg,
+        modality="ecg",
         clip=17,
-        to=Target.bas,
+        to="bas",
         k=5,
         where=where,
-        exclude=Exclusion.none,
+        exclude="none",
         store=store,
     )
     _step("evaluate", store=store)
@@ -87,6 +87,6 @@ def _command(words: tuple[str, ...], store: Path) -> str:
 
 
 def _shell(word: str) -> str:
-    # As a person would write SQL in a shell: in double quotes, if nothing in it minds.
+    # People put SQL in double quotes in a shell, which works without these characters.
     plain = shlex.quote(word)
     return f'"{word}"' if plain != word and not set(word) & set('"$`\\!') else plain

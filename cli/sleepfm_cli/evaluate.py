@@ -10,7 +10,6 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
-    Among,
     Format,
     FormatOption,
     PlotOption,
@@ -20,6 +19,7 @@ from sleepfm_cli.options import (
     WhereOption,
 )
 from sleepfm_cli.render import messages, say, show_arrow, show_table
+from sleepfm_index.choices import Among
 
 if TYPE_CHECKING:
     from sleepfm_index import Result
@@ -34,12 +34,12 @@ def evaluate(
     draws: Annotated[int, typer.Option(min=1, help="How often a gallery is drawn.")] = 1,
     among: Annotated[
         Among, typer.Option(help="Rivals: all clips, other recordings' only, or one's own night's.")
-    ] = Among.all,
+    ] = "all",
     by: Annotated[
         str | None, typer.Option(help="A column: rows for its values too, e.g. stage.")
     ] = None,
     combinations: Annotated[
-        bool, typer.Option("--combinations", help="Also two modalities to the third.")
+        bool, typer.Option("--combinations", help="Also all modalities but one to that one.")
     ] = False,
     against: Annotated[
         Path | None, typer.Option(help="Another store of the same recordings: differences.")
@@ -49,7 +49,7 @@ def evaluate(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Measure retrieval for every ordered pair and every modality to the others.
+    """Measure cross-modal retrieval for every query and target.
 
     Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals by
     bootstrap over subjects. Ties count against.
@@ -61,7 +61,7 @@ def evaluate(
         "gallery": gallery,
         "seed": seed,
         "draws": draws,
-        "among": among.value,
+        "among": among,
         "replicates": replicates,
     }
     if against is not None and (by or combinations or plot):

@@ -10,18 +10,14 @@ import typer
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     ClassesOption,
-    Exclusion,
     Format,
     FormatOption,
-    Kind,
     KindOption,
     LabelOption,
-    Modality,
     PlotOption,
     ReplicatesOption,
     SeedOption,
     StoreOption,
-    Target,
     TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
@@ -30,13 +26,17 @@ from sleepfm_cli.options import (
 )
 from sleepfm_cli.probe import show_assessment
 from sleepfm_cli.render import messages, say, show_arrow
+from sleepfm_index.choices import Exclusion
 
 
 def knn(
     label: LabelOption,
-    modality: Annotated[Modality, typer.Option(help="What to search with.")] = Modality.bas,
+    modality: Annotated[
+        str, typer.Option(help="What to search with: a modality of the store.")
+    ] = "bas",
     to: Annotated[
-        Target | None, typer.Option(help="What to search in; default the same modality.")
+        str | None,
+        typer.Option(help="What to search in: a modality, or others; default the same modality."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours vote.")] = 20,
     equal: Annotated[
@@ -47,9 +47,9 @@ def knn(
     ] = 0.0,
     exclude: Annotated[
         Exclusion, typer.Option(help="Who has no vote: the clip's own ...")
-    ] = Exclusion.subject,
+    ] = "subject",
     where: WhereOption = None,
-    kind: KindOption = Kind.auto,
+    kind: KindOption = "auto",
     classes: ClassesOption = None,
     train_where: TrainWhereOption = None,
     test_where: TestWhereOption = None,
@@ -63,25 +63,25 @@ def knn(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Let the nearest labelled neighbours vote, and measure the vote; own subject left out.
+    """Evaluate k-NN classification, with the own subject excluded.
 
     Example: sleepfm-index knn --label stage --modality ecg --to bas
     """
     import sleepfm_index
     from sleepfm_index.evaluation.models.knn import Vote
 
-    vote = Vote(k=k, weighted=not equal, exclude=exclude.value, margin=margin)
+    vote = Vote(k=k, weighted=not equal, exclude=exclude, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
         stack.enter_context(messages.status("asking the neighbours"))
         result = opened.knn(
             label,
-            modality=modality.value,
-            to=to.value if to else None,
+            modality=modality,
+            to=to,
             vote=vote,
             where=where,
-            kind=kind.value,
+            kind=kind,
             classes=listed(classes),
             train_where=train_where,
             test_where=test_where,

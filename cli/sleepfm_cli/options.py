@@ -8,6 +8,9 @@ from typing import Annotated, Final
 
 import typer
 
+from sleepfm.choices import Coding, Grid
+from sleepfm_index.choices import BuildEngine, LabelKind
+
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
 ]
@@ -33,7 +36,9 @@ WhereOption = Annotated[
 
 IndexOption = Annotated[
     str | None,
-    typer.Option("--index", help="A kind of index for every target: exact, IVF4096,TC96x4fs ..."),
+    typer.Option(
+        "--index", help="A kind of index for every target: exact, IVF4096,TC96x4fs, HNSW32 ..."
+    ),
 ]
 UriOption = Annotated[
     str,
@@ -44,38 +49,6 @@ UriOption = Annotated[
     ),
 ]
 CollectionOption = Annotated[str, typer.Option(help="Name of the collection.")]
-
-
-class Modality(enum.StrEnum):
-    """What one can search with."""
-
-    bas = "bas"
-    ecg = "ecg"
-    resp = "resp"
-
-
-class Target(enum.StrEnum):
-    """What one can search in."""
-
-    bas = "bas"
-    ecg = "ecg"
-    resp = "resp"
-    others = "others"
-
-
-class Exclusion(enum.StrEnum):
-    """Whose clips are left out of an answer."""
-
-    subject = "subject"
-    recording = "recording"
-    none = "none"
-
-
-class BuildEngine(enum.StrEnum):
-    """Who works on recordings."""
-
-    local = "local"
-    dask = "dask"
 
 
 BuildEngineOption = Annotated[
@@ -89,53 +62,12 @@ SchedulerOption = Annotated[
 ]
 
 
-class Engine(enum.StrEnum):
-    """Who answers."""
-
-    local = "local"
-    milvus = "milvus"
-
-
-class Ids(enum.StrEnum):
-    """How recordings are named in the store."""
-
-    stem = "stem"
-    folder = "folder"
-    hash = "hash"
-
-
-class Backend(enum.StrEnum):
-    """What runs the encoders."""
-
-    auto = "auto"
-    torch = "torch"
-    openvino = "openvino"
-
-
-class Coding(enum.StrEnum):
-    """What integer sleep stages mean."""
-
-    yasa = "yasa"
-    profusion = "profusion"
-    rk = "rk"
-    ucddb = "ucddb"
-    dreams = "dreams"
-    bdsp = "bdsp"
-
-
 CodingOption = Annotated[
     Coding | None,
     typer.Option(
         "--coding", help="What integers mean in hypnograms that are nothing but integers."
     ),
 ]
-
-
-class Grid(enum.StrEnum):
-    """Where clips begin."""
-
-    scoring = "scoring"
-    recording = "recording"
 
 
 SubstituteOption = Annotated[
@@ -167,24 +99,6 @@ GridOption = Annotated[
         "recording.",
     ),
 ]
-
-
-class Among(enum.StrEnum):
-    """Which clips a query is ranked against."""
-
-    all = "all"
-    cross = "cross-recording"
-    within = "within-recording"
-
-
-class Kind(enum.StrEnum):
-    """Whether a label is a name or a quantity."""
-
-    auto = "auto"
-    classes = "classes"
-    number = "number"
-
-
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
 ReplicatesOption = Annotated[
     int, typer.Option(min=0, help="Resamples of the subjects behind the 95 % intervals.")
@@ -196,7 +110,7 @@ LabelOption = Annotated[
     str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
 ]
 KindOption = Annotated[
-    Kind, typer.Option(help="Names or quantities; e.g. --label age --kind number.")
+    LabelKind, typer.Option(help="Names or quantities; e.g. --label age --kind number.")
 ]
 ClassesOption = Annotated[
     str | None, typer.Option("--classes", help="Only these classes, e.g. W,N3.")

@@ -17,7 +17,7 @@ def predict(
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Predict every clip: Parquet, and for stages a hypnogram per recording as CSV and EDF+."""
+    """Predict every clip; write Parquet, CSV and EDF+ hypnograms."""
     import sleepfm_index
     from sleepfm_index.evaluation.models.linear_probe import LinearProbe
     from sleepfm_index.evaluation.models.predict import predict as predicted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sleepfm.choices import Objective, Precision, RecipeName
 from sleepfm_cli.options import (
     ChannelsOption,
     CodingOption,
@@ -23,32 +23,10 @@ from sleepfm_cli.render import progress, say
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sleepfm.choices import Choices
+    from sleepfm.cohort_choices import Choices
     from sleepfm.training.clipcache import Prepared
     from sleepfm.training.pretrain import Watch
     from sleepfm.training.splits import Split, Splits
-
-
-class Objective(enum.StrEnum):
-    """What is contrasted with what."""
-
-    pairwise = "pairwise"
-    leave_one_out = "leave-one-out"
-
-
-class RecipeName(enum.StrEnum):
-    """Settings to start from."""
-
-    authors = "authors"
-    short = "short"
-
-
-class Precision(enum.StrEnum):
-    """In which numbers the networks run."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
 
 
 def pretrain(
@@ -56,14 +34,14 @@ def pretrain(
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
     out: Annotated[Path, typer.Option(help="The weights file; log and splits lie beside it.")],
-    objective: Annotated[Objective, typer.Option()] = Objective.leave_one_out,
+    objective: Annotated[Objective, typer.Option()] = "leave-one-out",
     on: Annotated[
         str | None, typer.Option(help="Only these modalities, e.g. bas,ecg; default all there are.")
     ] = None,
     recipe: Annotated[
         RecipeName,
         typer.Option(help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs."),
-    ] = RecipeName.authors,
+    ] = "authors",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the clips; default the recipe's.")
     ] = None,
@@ -95,7 +73,10 @@ def pretrain(
             "are left for what comes after."
         ),
     ] = "0.7,0.1,0.1,0.1",
-    contract: Annotated[str, typer.Option(help="How clips are prepared.")] = "sleepfm-index-robust",
+    contract: Annotated[
+        str,
+        typer.Option(help="Which signals there are and how clips are prepared: a name, or JSON."),
+    ] = "sleepfm-index-robust",
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     coding: CodingOption = None,
@@ -111,24 +92,22 @@ def pretrain(
         str, typer.Option(help="What the data is, for the record inside the weights.")
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
+    precision: Annotated[Precision, typer.Option()] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
 ) -> None:
-    """Train the three encoders so that a clip's signals find each other.
+    """Pretrain the encoders of a contract by contrastive learning.
 
     The best epoch is in --out; a run that was stopped goes on with --resume, to the same numbers.
     """
-    from sleepfm.contract import CONTRACTS
+    from sleepfm.contract import load_contract
     from sleepfm.encoders.inference import choose_device
-    from sleepfm.modality import Modality
     from sleepfm.training.pretrain import Data
     from sleepfm.training.pretrain import pretrain as train
     from sleepfm.training.recipe import RECIPES
     from sleepfm.training.task import choose_precision
 
-    if contract not in CONTRACTS:
-        raise typer.BadParameter(f"--contract is one of {', '.join(CONTRACTS)}")
+    chosen = load_contract(contract)
     asked: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -138,29 +117,29 @@ def pretrain(
         "crop_s": crop_s,
         "seed": seed,
     }
-    settings = replace(RECIPES[recipe.value], **{k: v for k, v in asked.items() if v is not None})
+    settings = replace(RECIPES[recipe], **{k: v for k, v in asked.items() if v is not None})
     data = Data(
         paths=paths,
         subjects=subjects,
         fractions=_fractions(split),
-        contract=CONTRACTS[contract],
+        contract=chosen,
         cache=cache,
         choices=_choices(store).told(
-            CONTRACTS[contract],
+            chosen,
             substitute=substitute,
             channels=channels,
-            coding=None if coding is None else coding.value,
+            coding=coding,
             epoch_s=epoch_seconds,
-            grid=None if grid is None else grid.value,
+            grid=grid,
         ),
         description=describe,
     )
-    known = [m.value for m in Modality]
+    known = chosen.modalities
     if any(name not in known for name in listed(on) or ()):
         raise typer.BadParameter(f"--on takes some of {', '.join(known)}, parted by commas")
     place = choose_device(device)
-    numbers = str(choose_precision(place, precision.value)).removeprefix("torch.")
-    say(f"training {objective.value} on {place.type} in {numbers}, recipe {recipe.value}")
+    numbers = str(choose_precision(place, precision)).removeprefix("torch.")
+    say(f"training {objective} on {place.type} in {numbers}, recipe {recipe}")
     if subjects is None:
         say("no --subjects: every recording counts as a person of its own", "yellow")
     begun = time.monotonic()
@@ -168,11 +147,11 @@ def pretrain(
         history = train(
             data,
             out,
-            objective.value,
+            objective,
             settings,
-            modalities=[Modality(name) for name in listed(on) or known],
+            modalities=listed(on),
             device=device,
-            precision=precision.value,
+            precision=precision,
             threads=threads,
             resume=resume,
             watch=_watch(bar, settings.epochs),
@@ -181,7 +160,7 @@ def pretrain(
 
 
 def _choices(store: Path | None) -> Choices:
-    from sleepfm.choices import NO_CHOICES
+    from sleepfm.cohort_choices import NO_CHOICES
 
     if store is None:
         return NO_CHOICES

@@ -14,7 +14,6 @@ from sleepfm_cli.options import (
     ClassesOption,
     Format,
     FormatOption,
-    Kind,
     KindOption,
     LabelOption,
     PlotOption,
@@ -40,7 +39,7 @@ def probe(
         typer.Option(help="Vectors to read, e.g. bas,bas+ecg; default each, and all joined."),
     ] = None,
     where: WhereOption = None,
-    kind: KindOption = Kind.auto,
+    kind: KindOption = "auto",
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects.")] = 5,
     train_where: TrainWhereOption = None,
@@ -68,7 +67,7 @@ def probe(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Read a label from frozen vectors by logistic or ridge regression, subjects kept apart.
+    """Evaluate a probe on frozen embeddings, with subject-wise folds.
 
     Example: sleepfm-index probe --label stage
     """
@@ -79,7 +78,7 @@ def probe(
     if save is not None and len(features or ()) != 1:
         raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
     recipe = Recipe(c=c, seed=seed, train_clips=train_clips)
-    picked: dict[str, Any] = {"where": where, "kind": kind.value, "classes": listed(classes)}
+    picked: dict[str, Any] = {"where": where, "kind": kind, "classes": listed(classes)}
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None

@@ -11,17 +11,15 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     ChannelsOption,
     CollectionOption,
-    Engine,
-    Exclusion,
     Format,
     FormatOption,
     StoreOption,
     SubstituteOption,
-    Target,
     UriOption,
     WhereOption,
 )
 from sleepfm_cli.render import clock, say, show_arrow, show_table, stream_arrow
+from sleepfm_index.choices import Exclusion, QueryEngine
 
 if TYPE_CHECKING:
     from sleepfm_index import Result, Store
@@ -30,11 +28,13 @@ if TYPE_CHECKING:
 
 def query(
     modality: Annotated[
-        str, typer.Option(help="What to search with: bas, ecg, resp, or two of them: ecg,resp.")
+        str,
+        typer.Option(help="What to search with: a modality of the store, or several: ecg,resp."),
     ],
     to: Annotated[
-        Target, typer.Option(help="What to search in; others = mean of the other modalities.")
-    ] = Target.others,
+        str,
+        typer.Option(help="What to search in: a modality; others = mean of the other modalities."),
+    ] = "others",
     clip: Annotated[int | None, typer.Option(help="A clip of the store, by its id.")] = None,
     recording: Annotated[str | None, typer.Option(help="A recording of the store.")] = None,
     file: Annotated[
@@ -52,7 +52,7 @@ def query(
     where: WhereOption = None,
     exclude: Annotated[
         Exclusion, typer.Option(help="Leave out the clips of the query's own ...")
-    ] = Exclusion.subject,
+    ] = "subject",
     spread: Annotated[
         float | None,
         typer.Option(help="At most one clip per so many seconds of a recording, the nearest one."),
@@ -70,8 +70,8 @@ def query(
         typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
     ] = None,
     engine: Annotated[
-        Engine, typer.Option(help="Who answers: this store, or where it was published to.")
-    ] = Engine.local,
+        QueryEngine, typer.Option(help="Who answers: this store, or where it was published to.")
+    ] = "local",
     uri: UriOption = "",
     collection: CollectionOption = "sleepfm_clips",
     format: FormatOption = Format.table,  # noqa: A002
@@ -81,13 +81,13 @@ def query(
 
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
-    if plot is not None and (file is not None or every or engine is not Engine.local):
+    if plot is not None and (file is not None or every or engine != "local"):
         raise typer.BadParameter("--plot needs one clip of the store, by --clip or --recording")
     if plot is not None and "," in modality:
         raise typer.BadParameter("--plot shows one modality")
-    if engine is not Engine.local and (every or exact or spread):
+    if engine != "local" and (every or exact or spread):
         raise typer.BadParameter("--all, --exact and --spread are answered by the store itself")
-    question: dict[str, Any] = {"to": to.value, "k": k, "where": where, "exclude": exclude.value}
+    question: dict[str, Any] = {"to": to, "k": k, "where": where, "exclude": exclude}
     if every:
         if recording is None or (clip, file, at) != (None, None, None):
             raise typer.BadParameter("--all goes with --recording alone")
@@ -99,14 +99,14 @@ def query(
         if file is None:
             raise typer.BadParameter("--substitute and --channels go with --file")
         question |= {"substitute": substitute, "channels": channels}
-    if engine is Engine.local:
+    if engine == "local":
         question |= {"spread": spread, "exact": exact}
         result, trained, files = _ask_store(store, modality, question, plot)
     else:
         from sleepfm_index.query.question import Question
 
         result, trained, files = _ask_engine(
-            engine.value, uri, collection, store, Question(modality, **question)
+            engine, uri, collection, store, Question(modality, **question)
         )
     if format is not Format.table:
         show_arrow(result.table, format)

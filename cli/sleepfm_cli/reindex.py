@@ -8,7 +8,6 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
-    BuildEngine,
     BuildEngineOption,
     IndexOption,
     SchedulerOption,
@@ -28,18 +27,18 @@ def reindex(
         list[str] | None,
         typer.Option(help="Only this target (bas, others_of_ecg ...); may be given again."),
     ] = None,
-    engine: BuildEngineOption = BuildEngine.local,
+    engine: BuildEngineOption = "local",
     scheduler: SchedulerOption = None,
     workers: Annotated[
         int, typer.Option(min=1, help="For dask without a scheduler: how many processes.")
     ] = 2,
     shards: Annotated[
         int | None,
-        typer.Option(min=1, help="Parts in which an index is coded; for dask two a worker."),
+        typer.Option(min=1, help="Parts in which an index is coded; for dask two per worker."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Bring the indexes up to date with the clips, and measure what they find.
+    """Update or rebuild the indexes and measure their recall.
 
     Small stores are searched exactly and have none. The plan is printed before the work begins.
 
@@ -53,7 +52,7 @@ def reindex(
         recall=recall,
         rebuild=rebuild,
         targets=tuple(target) if target else None,
-        engine=engine.value,
+        engine=engine,
         scheduler=scheduler,
         workers=workers,
         shards=shards,

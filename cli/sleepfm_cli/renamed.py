@@ -1,37 +1,37 @@
-"""Options under their earlier names: still understood in this release, shown by no ``--help``."""
+"""Options under their earlier names: understood in this release, shown by no ``--help``."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import click
-from typer.core import TyperCommand
-
 from sleepfm_cli.render import say
 
-RENAMED: Final = {
-    ("query", "--spread"): "--min-gap",
-    ("evaluate", "--among"): "--gallery-scope",
-    ("knn", "--equal"): "--unweighted",
-    ("probe", "--beside"): "--compare-with",
-    ("probe", "--kind"): "--task",
-    ("knn", "--kind"): "--task",
-    ("supervise", "--kind"): "--task",
-}
-"""(verb, earlier name) -> name."""
+RENAMED: Final[dict[str, dict[str, str]]] = {}
+"""Per verb: earlier name -> name."""
 
 
-class Verb(TyperCommand):
-    """A verb that understands the earlier names of its options."""
+def present_names(words: list[str]) -> list[str]:
+    """Replace the earlier names of options by their names, and tell the user of each.
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Replace earlier names before they are parsed, and tell the user of it."""
-        return super().parse_args(ctx, [self._renamed(word) for word in args])
+    Parameters
+    ----------
+    words : list of str
+        The command line, without the name of the command.
 
-    def _renamed(self, word: str) -> str:
-        name, equals, value = word.partition("=")
-        later = RENAMED.get((str(self.name), name))
-        if later is None:
-            return word
-        say(f"{name} is called {later}; the earlier name will go with the next release")
-        return f"{later}{equals}{value}"
+    Returns
+    -------
+    list of str
+        The command line that the verbs understand.
+    """
+    verb = next((word for word in words if word in RENAMED), None)
+    if verb is None:
+        return words
+    return [_present(word, RENAMED[verb]) for word in words]
+
+
+def _present(word: str, renamed: dict[str, str]) -> str:
+    name, equals, value = word.partition("=")
+    if name not in renamed:
+        return word
+    say(f"{name} is called {renamed[name]}; the earlier name goes with the next release")
+    return f"{renamed[name]}{equals}{value}"

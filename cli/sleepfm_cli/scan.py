@@ -30,14 +30,18 @@ def scan(
     ],
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
+    contract: Annotated[
+        str, typer.Option(help="Whose slots are to be filled: a name, or a JSON file.")
+    ] = "sleepfm-index-robust",
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
-    """Say what each file maps to and what is wrong with it; nothing is written.
+    """Preview channel mapping, scoring and problems; writes nothing.
 
     Reads headers and scoring only. What would fix a name that no slot took stands beside it.
     """
+    from sleepfm.contract import load_contract
     from sleepfm.scan import scan as scan_files
 
     if format not in (Format.table, Format.json):
@@ -45,9 +49,10 @@ def scan(
     with progress("reading headers") as bar:
         found = scan_files(
             paths,
+            load_contract(contract),
             substitute=bool(substitute),
             overrides=channels,
-            coding=None if coding is None else coding.value,
+            coding=coding,
             epoch_s=epoch_seconds,
             watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sleepfm.choices import Precision, RecipeName
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     ChannelsOption,
     ClassesOption,
-    Kind,
     KindOption,
     LabelOption,
     StoreOption,
@@ -22,16 +22,17 @@ from sleepfm_cli.options import (
     WhereOption,
     listed,
 )
-from sleepfm_cli.pretrain import Precision, RecipeName
 from sleepfm_cli.render import progress, say
 
 
 def supervise(
     label: LabelOption,
     out: Annotated[Path, typer.Option(help="The predictions, Parquet.")],
-    on: Annotated[str, typer.Option(help="Whose channels are stacked, e.g. ecg.")] = "bas+ecg+resp",
+    on: Annotated[
+        str | None, typer.Option(help="Whose channels are stacked, e.g. bas+ecg; default all.")
+    ] = None,
     where: WhereOption = None,
-    kind: KindOption = Kind.auto,
+    kind: KindOption = "auto",
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, a network each.")] = 5,
     train_where: TrainWhereOption = None,
@@ -39,7 +40,7 @@ def supervise(
     recipe: Annotated[
         RecipeName,
         typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
-    ] = RecipeName.short,
+    ] = "short",
     epochs: Annotated[int | None, typer.Option(min=1, help="Default the recipe's.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
@@ -47,11 +48,11 @@ def supervise(
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = Precision.auto,
+    precision: Annotated[Precision, typer.Option()] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Train networks end to end on the probe's split, to stand beside it in one table.
+    """Train a supervised CNN baseline on the same split as probe.
 
     Then: sleepfm-index probe --label stage --beside cnn.parquet, with the same label, conditions,
     folds and seed. The same command goes on where it was stopped.
@@ -62,8 +63,8 @@ def supervise(
     from sleepfm_index.evaluation.models.supervised_baseline import supervise as train
 
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
-    settings = replace(RECIPES[recipe.value], **{k: v for k, v in given.items() if v is not None})
-    training = Training(settings, substitute, channels, device, precision.value, threads)
+    settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
+    training = Training(settings, substitute, channels, device, precision, threads)
     with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
         task = bar.task_ids[0]
         result = train(
@@ -74,7 +75,7 @@ def supervise(
             features=on,
             seed=seed,
             where=where,
-            kind=kind.value,
+            kind=kind,
             classes=listed(classes),
             folds=folds,
             train_where=train_where,

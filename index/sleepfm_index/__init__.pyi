@@ -19,6 +19,7 @@ from .lifecycle.snapshots import snapshots as snapshots
 from .lifecycle.verify import Verification as Verification
 from .lifecycle.verify import verify as verify
 from .results import Result as Result
+from .runtime.threads import set_threads as set_threads
 from .sharing.engine import Published as Published
 from .sharing.export import Exported as Exported
 from .sharing.export import export as export

@@ -1,36 +1,42 @@
-"""What a store holds, said briefly."""
+"""A summary of a store's contents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sleepfm.modality import Modality
 from sleepfm_index.reader import Reader
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.search import kinds
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
+from sleepfm_index.storage.quoting import quote_name
 
 
 @dataclass(frozen=True)
 class Info:
-    """What a store holds.
+    """A summary of a store.
 
     Parameters
     ----------
     path : str
         The store's folder.
     clips, recordings, subjects : int
+        Numbers of each.
     with_modality : dict of str to int
-        Clips that have each modality.
+        Number of clips with each modality.
     weights : WeightsIdentity
+        The weights that produced the vectors.
     contract : str
         Name of the contract.
     contract_sha256 : str
-    snapshot, segments : int
+        Hash of the contract.
+    snapshot : int
+        Number of the current snapshot.
+    segments : int
+        Number of segments.
     bytes : int
-        Size of all published files.
+        Size of all committed files.
     indexes : dict of str to str
-        Target to how it is searched: exactly, or the kind of its index, the clips it covers and
-        its measured recall.
+        For each target, ``exact search`` or the kind of its index, the number of clips it covers
+        and its measured recall.
     """
 
     path: str
@@ -48,9 +54,18 @@ class Info:
 
 
 def describe(store: Reader) -> Info:
-    """Count what a store holds; only metadata is read."""
+    """Summarise a store from its metadata, without reading vectors.
+
+    Parameters
+    ----------
+    store : Reader
+
+    Returns
+    -------
+    Info
+    """
     manifest = store.manifest
-    has = ", ".join(f"count(*) FILTER (has_{m}) AS {m}" for m in Modality)
+    has = ", ".join(f"count(*) FILTER (has_{m}) AS {quote_name(m)}" for m in manifest.modalities)
     counts = store.sql(
         "SELECT count(*) AS clips, count(DISTINCT recording_id) AS recordings, "
         f"count(DISTINCT subject_id) AS subjects, {has} FROM clips"
@@ -61,19 +76,19 @@ def describe(store: Reader) -> Info:
         clips=counts["clips"],
         recordings=counts["recordings"],
         subjects=counts["subjects"],
-        with_modality={str(m): counts[str(m)] for m in Modality},
+        with_modality={m: counts[m] for m in manifest.modalities},
         weights=manifest.weights,
         contract=manifest.contract.name,
         contract_sha256=manifest.contract.sha256,
         snapshot=manifest.snapshot,
         segments=len(manifest.segments),
-        bytes=sum(files) + sum(i.entry.bytes for i in manifest.indexes),
-        indexes={target: _index(manifest, target) for target in TARGETS},
+        bytes=sum(files) + sum(c.entry.bytes for c in manifest.caches),
+        indexes={target: _index(manifest, target) for target in manifest.targets},
     )
 
 
 def _index(manifest: Manifest, target: str) -> str:
-    entry = next((i for i in manifest.indexes if i.target == target and i.probing), None)
+    entry = next((i for i in manifest.indexes if i.target == target and i.settings), None)
     if entry is None:
         return "exact search"
     text = f"{entry.kind}, {entry.rows:,} clips"
@@ -81,8 +96,11 @@ def _index(manifest: Manifest, target: str) -> str:
         return f"{text}, recall not measured"
     found = entry.recall
     at_1, at_10 = (f"{x:.3f} [{low:.3f}, {high:.3f}]" for x, low, high in (found.at_1, found.at_10))
-    nearest = entry.probing[0]
+    first, kind = entry.settings[0], kinds.find(entry.kind)
+    searched = (
+        "" if kind is None else f"; {kind.describe(first.parameters)}, {first.depth} compared"
+    )
     return (
         f"{text}, recall@1 {at_1}, recall@10 {at_10} by {found.queries} queries of other "
-        f"modalities ({found.asked:g} asked; {nearest.probes} lists, {nearest.depth} compared)"
+        f"modalities ({found.asked:g} asked{searched})"
     )

@@ -12,19 +12,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import QueryError
 from sleepfm_index.results import Result
-from sleepfm_index.runtime.threads import setting, use
-from sleepfm_index.schema import TARGETS
+from sleepfm_index.runtime.threads import set_threads, setting
+from sleepfm_index.schema import check_target
 from sleepfm_index.search.exact import Hits
-from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.search.kinds import open_index
+from sleepfm_index.search.protocol import VectorIndex
 from sleepfm_index.search.searcher import Found, Searcher
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import Manifest, read_manifest
 from sleepfm_index.storage.metadata import Metadata
 from sleepfm_index.storage.row_cache import ClipRows
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.vectors import Vectors
 
 
@@ -40,7 +40,8 @@ class Reader:
     path : Path
         The store's folder.
     threads : int, optional
-        Threads of DuckDB, FAISS and OpenBLAS; by default ``$SLEEPFM_THREADS``, else all cores.
+        As :func:`sleepfm_index.set_threads` with this number: it holds for the whole process, for
+        stores that are open already too.
 
     Raises
     ------
@@ -51,9 +52,8 @@ class Reader:
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        self._threads = threads or setting()
         if threads:
-            use(threads)
+            set_threads(threads)
         self._opened: dict[int, _Opened] = {}
 
     def __enter__(self) -> Self:
@@ -85,11 +85,20 @@ class Reader:
         """All metadata of the given clips, in the given order; unknown ids are left out.
 
         For the few rows of an answer: it needs no SQL where the store has rows that can be mapped.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
         """
         return self._here().clip_rows.rows(clip_ids)
 
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
-        """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs."""
+        """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs.
+
+        Parameters
+        ----------
+        column, value : str
+        """
         return self._here().clip_rows.runs(column, value)
 
     @property
@@ -101,12 +110,16 @@ class Reader:
         # A forked child must not touch its parent's connection: its threads are not there.
         opened = self._opened.get(os.getpid())
         if opened is None:
-            fresh = _Opened(self.path, self.manifest, self._threads)
+            fresh = _Opened(self.path, self.manifest)
             opened = self._opened.setdefault(os.getpid(), fresh)
         return opened
 
     def sql(self, statement: str) -> Result:
         """Answer a SELECT-like statement over ``clips``, ``events`` and ``recordings``.
+
+        Parameters
+        ----------
+        statement : str
 
         Raises
         ------
@@ -133,7 +146,7 @@ class Reader:
         Parameters
         ----------
         target : str
-            One of :data:`sleepfm_index.schema.TARGETS`.
+            One of ``manifest.targets``.
         queries : ndarray of float32, shape [q, 512]
         k : int
             How many clips a query gets, if there are as many.
@@ -145,7 +158,7 @@ class Reader:
         Returns
         -------
         list of (clip_ids, scores)
-            One pair a query, int64 [m] and float64 [m] with m <= k, best first; equal scores in
+            One pair per query, int64 [m] and float64 [m] with m <= k, best first; equal scores in
             order of clip id. Scores are computed in float64 from the stored vectors.
         """
         return self.find(target, queries, k, allowed, exact=exact).hits
@@ -164,11 +177,12 @@ class Reader:
 
         Parameters
         ----------
+        target, queries, k, allowed, exact
+            As in :meth:`search`.
         without : tuple of (first, last)
             Runs of clip ids to leave out, both ends included.
         """
-        if target not in TARGETS:
-            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
+        check_target(target, self.manifest.modalities)
         selection = Selection.of(self.manifest, allowed, without)
         return self._here().searcher.find(target, queries, k, selection, exact=exact)
 
@@ -176,10 +190,9 @@ class Reader:
 class _Opened:
     """What one process has open of a store."""
 
-    def __init__(self, path: Path, manifest: Manifest, threads: int | None) -> None:
+    def __init__(self, path: Path, manifest: Manifest) -> None:
         self._path = path
         self._manifest = manifest
-        self._threads = threads
         self._lock = threading.Lock()
         self._metadata: Metadata | None = None
         self.vectors = Vectors(path, manifest)
@@ -190,7 +203,7 @@ class _Opened:
     def metadata(self) -> Metadata:
         with self._lock:
             if self._metadata is None:
-                self._metadata = Metadata(self._path, self._manifest, self._threads)
+                self._metadata = Metadata(self._path, self._manifest, setting())
             return self._metadata
 
     def close(self) -> None:
@@ -198,7 +211,7 @@ class _Opened:
             self._metadata.close()
         self.index.cache_clear()
 
-    def _open_index(self, target: str) -> InvertedFile:
+    def _open_index(self, target: str) -> VectorIndex:
         (entry,) = (i for i in self._manifest.indexes if i.target == target)
-        with held(self._path, self._manifest):
-            return InvertedFile.open(self._path, entry)
+        with snapshot_guard(self._path, self._manifest):
+            return open_index(self._path, entry)

@@ -1,4 +1,4 @@
-"""What a store answers with: rows, and one line that says how they were found."""
+"""Results: a table and one line about how it was computed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """Rows, and how they were found.
+    """A table of results with a note.
 
     Parameters
     ----------
     table : pyarrow.Table
         The rows.
     note : str
-        One line: what was asked, of what, how exactly.
+        One line about the query and the search method.
     """
 
     table: pa.Table
@@ -30,14 +30,35 @@ class Result:
         return int(self.table.num_rows)
 
     def to_arrow(self) -> pa.Table:
-        """Give the rows as a pyarrow Table."""
+        """Return the rows as a pyarrow Table.
+
+        Returns
+        -------
+        pyarrow.Table
+        """
         return self.table
 
     def to_pandas(self) -> pd.DataFrame:
-        """Give the rows as a pandas DataFrame (needs pandas)."""
+        """Convert the rows to a pandas DataFrame.
+
+        Returns
+        -------
+        pandas.DataFrame
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
         return self.table.to_pandas()
 
     def to_pylist(self) -> list[dict[str, Any]]:
-        """Give the rows as a list of dicts."""
+        """Convert the rows to Python objects.
+
+        Returns
+        -------
+        list of dict
+            One per row.
+        """
         rows: list[dict[str, Any]] = self.table.to_pylist()
         return rows

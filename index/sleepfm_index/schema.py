@@ -2,32 +2,64 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 import pyarrow as pa
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm_index.errors import QueryError
 
 OTHERS: Final = "others"
 """As a target: the mean of the clip's other unit vectors, not renormalised."""
 
-CLIP_COLUMNS: Final = pa.schema(
-    [
-        ("clip_id", pa.int64()),
-        ("recording_id", pa.string()),
-        ("subject_id", pa.string()),
-        ("site", pa.string()),
-        ("start_s", pa.float64()),
-        ("clock", pa.float64()),
-        ("stage", pa.string()),
-        ("raw_stage", pa.string()),
-        *[(f"has_{m}", pa.bool_()) for m in Modality],
-        *[(f"slots_{m}", pa.uint16()) for m in Modality],
-    ]
+_CLIP: Final = (
+    ("clip_id", pa.int64()),
+    ("recording_id", pa.string()),
+    ("subject_id", pa.string()),
+    ("site", pa.string()),
+    ("start_s", pa.float64()),
+    ("clock", pa.float64()),
+    ("stage", pa.string()),
+    ("raw_stage", pa.string()),
 )
-"""Columns every clip has. ``start_s``: offset from the recording's start, in seconds; ``clock``:
-time of day in seconds after midnight; ``slots_*``: bitmask of the slots that carry signal. Columns
-of event overlap (seconds), quality (fractions) and subjects follow them."""
+
+
+@cache
+def clip_schema(modalities: tuple[str, ...]) -> pa.Schema:
+    """Columns that every clip of a store has.
+
+    ``start_s``: offset from the recording's start, in seconds; ``clock``: time of day in seconds
+    after midnight; ``has_*``, ``slots_*``: whether a clip has a modality, and the bitmask of its
+    slots that carry signal. Columns of event overlap (seconds), quality (fractions) and subjects
+    follow them.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        Those of the store's contract, in order.
+    """
+    return pa.schema(
+        [
+            *_CLIP,
+            *[(f"has_{m}", pa.bool_()) for m in modalities],
+            *[(f"slots_{m}", pa.uint16()) for m in modalities],
+        ]
+    )
+
+
+def modalities_of(clips: pa.Schema) -> tuple[str, ...]:
+    """Give the modalities that a table of clips has columns of.
+
+    Parameters
+    ----------
+    clips : pyarrow.Schema
+        ``has_<modality>`` is a bool and ``slots_<modality>`` of 16 bits, which no column of
+        subjects is.
+    """
+    kinds = {f.name: f.type for f in clips}
+    named = (name.removeprefix("has_") for name in kinds if name.startswith("has_"))
+    return tuple(m for m in named if kinds.get(f"slots_{m}") == pa.uint16())
+
 
 SUBJECT_COLUMNS: Final = pa.schema(
     [
@@ -71,24 +103,73 @@ RECORDING_COLUMNS: Final = pa.schema(
 """How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``dropped``: how much
 of the scoring is stored nowhere, by reason, NULL in segments that were written without it."""
 
-VECTOR: Final = pa.list_(pa.float16(), EMBEDDING_DIM)
-"""One row of a vector file: a unit vector; all zero where the clip lacks the modality."""
+
+def target_name(modality: str, to: str, modalities: tuple[str, ...]) -> str:
+    """Name what a query from a modality searches: a modality, or ``others_of_<modality>``.
+
+    Parameters
+    ----------
+    modality : str
+        What is searched with.
+    to : str
+        A modality, or ``others``: of two modalities, the other one.
+    modalities : tuple of str
+        Those of the store.
+    """
+    if to != OTHERS:
+        return to
+    others = tuple(m for m in modalities if m != modality)
+    return others[0] if len(others) == 1 else f"{OTHERS}_of_{modality}"
 
 
-def target_name(modality: Modality, to: str) -> str:
-    """Name of what a query from ``modality`` searches: a modality, or ``others_of_<modality>``."""
-    return f"{OTHERS}_of_{modality}" if to == OTHERS else str(Modality(to))
+def target_parts(target: str, modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """Modalities whose unit vectors a target averages: one, or all but one.
 
-
-def target_parts(target: str) -> tuple[Modality, ...]:
-    """Modalities whose unit vectors a target averages: one, or the others of one."""
+    Parameters
+    ----------
+    target : str
+        One of :func:`targets`.
+    modalities : tuple of str
+        Those of the store.
+    """
     if target.startswith(f"{OTHERS}_of_"):
-        return Modality(target.removeprefix(f"{OTHERS}_of_")).others
-    return (Modality(target),)
+        left_out = target.removeprefix(f"{OTHERS}_of_")
+        return tuple(m for m in modalities if m != left_out)
+    return (target,)
 
 
-TARGETS: Final = (
-    *[str(m) for m in Modality],
-    *[target_name(m, OTHERS) for m in Modality],
-)
-"""Everything that can be searched; one index each."""
+@cache
+def targets(modalities: tuple[str, ...]) -> tuple[str, ...]:
+    """Everything that can be searched in a store of some modalities; one index each.
+
+    The modalities, then the others of each where there are at least two others.
+    """
+    others = [target_name(m, OTHERS, modalities) for m in modalities] if modalities[1:] else []
+    return tuple(dict.fromkeys((*modalities, *others)))
+
+
+def check_target(target: str, modalities: tuple[str, ...]) -> None:
+    """Refuse a target that a store does not have.
+
+    Raises
+    ------
+    QueryError
+        Naming those that it has.
+    """
+    known = targets(modalities)
+    if target not in known:
+        raise QueryError(f"no target {target!r} in this store; choose from {', '.join(known)}")
+
+
+def check_modality(modality: str, modalities: tuple[str, ...]) -> None:
+    """Refuse a modality that a store does not have.
+
+    Raises
+    ------
+    QueryError
+        Naming those that it has.
+    """
+    if modality not in modalities:
+        raise QueryError(
+            f"no modality {modality!r} in this store; choose from {', '.join(modalities)}"
+        )

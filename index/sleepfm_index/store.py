@@ -367,7 +367,8 @@ def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A00
     path : path
         The store's folder.
     threads : int, optional
-        Threads that searching may use; by default all cores.
+        As :func:`sleepfm_index.set_threads` with this number: it holds for the whole process, for
+        stores that are open already too. By default ``$SLEEPFM_THREADS``, else all cores.
 
     Raises
     ------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 _ELECTRODE: Final = r"(?:[fcopt]p?[z0-9]|[ma][12]|e[12]|loc|roc)"
@@ -43,3 +43,32 @@ def _eye(electrode: str) -> Callable[[re.Match[str]], str]:
         return match.group(0) if bare and "eog" in match.group(0) else electrode
 
     return replaced
+
+
+def shared_references(slot: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Find pairs whose difference is a slot's derivation: its two electrodes, one reference.
+
+    Parameters
+    ----------
+    slot : str
+        For example ``"C3-M2"``.
+    names : sequence of str
+        Normalised names of the channels there are.
+
+    Returns
+    -------
+    list of (str, str)
+        Normalised names of minuend and subtrahend.
+    """
+    parts = [normalise(part) for part in slot.split("-")]
+    if len(parts) != 2:
+        return []
+    plus, minus = parts
+    shared = []
+    for name in names:
+        reference = name.removeprefix(plus)
+        if name == plus or reference == name or NO_REFERENCE.search(reference):
+            continue
+        if reference[:1].isalpha() and minus + reference in names and reference != minus:
+            shared.append((name, minus + reference))
+    return shared

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 
 from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError
-from sleepfm.modality import SLOT_UNITS, Modality
-from sleepfm.recordings.channel_names import NO_REFERENCE, normalise
+from sleepfm.modality import SLOT_UNITS
+from sleepfm.recordings.channel_names import NO_REFERENCE, normalise, shared_references
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.units import conversion, known_unit
 
@@ -101,7 +101,7 @@ def is_voltage(label: str) -> bool:
     return not any(
         name in rules.alias or name in rules.substitute
         for slot, rules in table.items()
-        if SLOT_UNITS[slot] != "uV"
+        if SLOT_UNITS.get(slot) != "uV"
     )
 
 
@@ -133,7 +133,7 @@ def match_channels(
         If two channels fit one slot in the same tier (:class:`AmbiguousChannels`), if no slot can
         be filled, or if the overrides cannot be read.
     """
-    wanted = [slot for modality in Modality for slot in contract.slots_of(modality)]
+    wanted = contract.all_slots
     chosen: Mapping[str, tuple[str, ...]] = {}
     if overrides is not None:
         chosen = read_overrides(overrides, wanted) if isinstance(overrides, Path) else overrides
@@ -147,10 +147,10 @@ def match_channels(
         if slot in chosen and _override(slot, chosen[slot], by_label, found, warnings):
             continue
         rules = table.get(slot) or _Slot(0.0, frozenset({normalise(slot)}), (), ())
-        usable = _usable(recording.channels, slot, rules, warnings)
+        usable = _usable(recording.channels, slot, contract.unit_of(slot), rules, warnings)
         options = _options(slot, rules, usable, conventions, recording, warnings)
         tier, candidates = next(((t, c) for t, c in options if c), ("alias", []))
-        subs = _stand_ins(slot, rules, usable)
+        subs = _stand_ins(slot, rules, usable, _named(table, wanted, slot))
         if len(candidates) > 1:
             conflicts[slot] = candidates
         elif candidates:
@@ -183,6 +183,11 @@ def match_channels(
         warnings=tuple(dict.fromkeys(warnings)),
         substitutes=stand_ins,
     )
+
+
+def _named(table: Mapping[str, _Slot], wanted: Sequence[str], slot: str) -> frozenset[str]:
+    """Names that belong to another slot of the contract, so that they stand in for none."""
+    return frozenset().union(*(table[s].alias for s in wanted if s != slot and s in table))
 
 
 def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -253,7 +258,10 @@ def _options(
     alias = [(c.label,) for c in usable if normalise(c.label) in rules.alias]
     options.append(("alias", list(alias)))
     pairs: list[tuple[str, ...]] = []
-    for plus, minus in (*rules.derive, *_shared_references(slot, usable)):
+    for plus, minus in (
+        *rules.derive,
+        *shared_references(slot, [normalise(c.label) for c in usable]),
+    ):
         firsts = [c for c in usable if normalise(c.label) == plus]
         seconds = [c for c in usable if normalise(c.label) == minus]
         for first in firsts:
@@ -292,24 +300,9 @@ def _options(
     return options
 
 
-def _shared_references(slot: str, usable: Sequence[Channel]) -> list[tuple[str, str]]:
-    """Pairs whose difference is a slot's derivation: its two electrodes against one reference."""
-    parts = [normalise(part) for part in slot.split("-")]
-    if len(parts) != 2:
-        return []
-    names = [normalise(c.label) for c in usable]
-    plus, minus = parts
-    shared = []
-    for name in names:
-        reference = name.removeprefix(plus)
-        if name == plus or reference == name or NO_REFERENCE.search(reference):
-            continue
-        if reference[:1].isalpha() and minus + reference in names and reference != minus:
-            shared.append((name, minus + reference))
-    return shared
-
-
-def _stand_ins(slot: str, rules: _Slot, usable: Sequence[Channel]) -> list[str]:
+def _stand_ins(
+    slot: str, rules: _Slot, usable: Sequence[Channel], others: frozenset[str]
+) -> list[str]:
     """Channels that could stand in for a slot, the first of the table first.
 
     Behind those of the table come any with the slot's electrode against something else: C3-O1.
@@ -319,6 +312,8 @@ def _stand_ins(slot: str, rules: _Slot, usable: Sequence[Channel]) -> list[str]:
     ranked = []
     for i, channel in enumerate(usable):
         name = normalise(channel.label)
+        if name in others:
+            continue
         if name in order:
             ranked.append((order[name], i, channel.label))
         elif (
@@ -332,13 +327,12 @@ def _stand_ins(slot: str, rules: _Slot, usable: Sequence[Channel]) -> list[str]:
 
 
 def _usable(
-    channels: Sequence[Channel], slot: str, rules: _Slot, warnings: list[str]
+    channels: Sequence[Channel], slot: str, wanted: str, rules: _Slot, warnings: list[str]
 ) -> list[Channel]:
     """Channels whose rate and unit do not rule them out for a slot."""
     usable = []
     for channel in channels:
         unit = known_unit(channel.unit)
-        wanted = SLOT_UNITS.get(slot, "")
         reason = ""
         if channel.sample_rate < rules.min_hz:
             reason = f"{channel.sample_rate:g} Hz is too slow"

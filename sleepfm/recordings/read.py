@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError, RecordingError
 from sleepfm.recordings.beside import find_annotations, find_lookalikes
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.hypnogram import fit
 from sleepfm.recordings.scoring.read import read_scoring
-from sleepfm.recordings.scoring.vocabulary import (
-    Coding,
-    Reason,
-    ScoredStage,
-    Scoring,
-    counted,
-)
+from sleepfm.recordings.scoring.vocabulary import Reason, ScoredStage, Scoring, counted
 from sleepfm.recordings.signals import read_signals
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,9 +33,10 @@ _LEVEL_UV: Final = {
     "muscle": (3.0, 1.4, 0.8, 0.7, 0.5),
     "roll": (6.0, 35.0, 0.0, 0.0, 8.0),  # slow rolling eyes, at E1
 }
-# How strongly a channel of each region sees a band: central, occipital, eye.
+# How strongly a channel of each region sees a band: central, frontal, occipital, eye.
 _SEEN: Final = {
     "C": (1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 0.7, 0.08),
+    "F": (1.1, 1.1, 1.1, 0.9, 0.4, 0.9, 1.0, 0.9, 0.2),
     "O": (1.0, 0.6, 0.7, 0.8, 1.0, 0.5, 0.9, 1.0, 0.0),
     "E": (0.9, 0.5, 0.6, 0.6, 0.3, 0.4, 0.9, 1.2, 1.0),
 }
@@ -110,10 +112,18 @@ def _prefer(
 
 
 def render(
-    streams: Streams, subject: Subject, state: BrainState, breathing: Breathing, beats: Beats
+    streams: Streams,
+    subject: Subject,
+    state: BrainState,
+    breathing: Breathing,
+    beats: Beats,
+    names: Sequence[str] = CHANNELS,
 ) -> dict[str, Signal]:
-    """Render the five EEG and EOG channels, in uV, float32, at the EEG's rate, by name."""
-    channels = _background(streams, subject, state)
+    """Render EEG and EOG channels, in uV, float32, at the EEG's rate, by name.
+
+    A channel does not depend on which others are rendered with it.
+    """
+    channels = _background(streams, subject, state, names)
     _add_spindles(streams, subject, state, channels)
     _add_k_complexes(streams, subject, state, channels)
     _add_eye_movements(streams, subject, state.transients, channels)
@@ -163,7 +173,9 @@ def _levels(subject: Subject, state: BrainState) -> Floats:
     return smooth(levels, 2.0)[::hop]
 
 
-def _background(streams: Streams, subject: Subject, state: BrainState) -> dict[str, Signal]:
+def _background(
+    streams: Streams, subject: Subject, state: BrainState, names: Sequence[str]
+) -> dict[str, Signal]:
     """Noise shaped window by window: half-overlapping 4 s windows, each with its own spectrum.
 
     Half of the power below the beta band is common to all channels (volume conduction); the rest is
@@ -182,8 +194,8 @@ def _background(streams: Streams, subject: Subject, state: BrainState) -> dict[s
     shared = np.sqrt(0.55 / (1 + np.exp((f - 18) / 3))).astype(np.float32)
     own = np.sqrt(1 - shared**2)
     common = streams("EEG common")
-    sources = {name: streams(f"noise {name}") for name in CHANNELS}
-    out = {name: np.zeros((windows + 1) * hop, np.float32) for name in CHANNELS}
+    sources = {name: streams(f"noise {name}") for name in names}
+    out = {name: np.zeros((windows + 1) * hop, np.float32) for name in names}
     for first in range(0, windows, 512):
         block = power[first : min(first + 512, windows)]
         everywhere = shared * _white(common, len(block), len(f))
@@ -213,7 +225,7 @@ def _add_spindles(
     hz = subject.spindle_hz + 0.4 * rng.standard_normal(n)
     phase = rng.uniform(0, 2 * np.pi, n)
     for name, signal in channels.items():
-        seen = {"C": 1.0, "O": 0.35, "E": 0.3}[name[0]]
+        seen = {"C": 1.0, "F": 0.8, "O": 0.35, "E": 0.3}[name[0]]
         size = height * seen * np.exp(0.2 * streams(f"spindles {name}").standard_normal(n))
 
         def wave(tau: Floats, k: NDArray[np.intp], size: Floats = size) -> Floats:
@@ -232,7 +244,7 @@ def _add_k_complexes(
     height = subject.slow_gain * rng.uniform(50, 110, len(at))
     stretch = rng.uniform(0.85, 1.25, len(at))
     for name, signal in channels.items():
-        seen = {"C": 1.0, "O": 0.45, "E": 0.6}[name[0]]
+        seen = {"C": 1.0, "F": 1.2, "O": 0.45, "E": 0.6}[name[0]]
 
         def wave(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
             t = tau / stretch[k, None]
@@ -254,9 +266,11 @@ def _add_eye_movements(
     blink = -1.2 * subject.eye_uv * np.exp(0.2 * rng.standard_normal(len(blinks)))
 
     for name, signal in channels.items():
-        seen = {"C": 0.10, "O": 0.02, "E": 1.0}[name[0]]
+        seen = {"C": 0.10, "F": 0.25, "O": 0.02, "E": 1.0}[name[0]]
+        # both eyes turn the same way, towards one electrode and away from the other
+        turned = -seen if name.startswith("E2") else seen
 
-        def saccade(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
+        def saccade(tau: Floats, k: NDArray[np.intp], seen: float = turned) -> Floats:
             step = np.clip(tau / 0.05, 0, 1) * np.exp(-np.clip(tau, 0, None) / 0.5)
             return np.asarray(seen * jump[k, None] * step)
 

@@ -6,7 +6,7 @@ import csv
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,6 +15,7 @@ from sleepfm.errors import SimulationError
 from sleepfm.simulate.edf import to_edf
 from sleepfm.simulate.heart import LEADS
 from sleepfm.simulate.hypnogram import EPOCH_S
+from sleepfm.simulate.montage import further_slots
 from sleepfm.simulate.night import Night, simulate_night
 
 MAX_SUBJECTS: Final = 9999
@@ -39,14 +40,15 @@ def simulate_cohort(
     hours: float = 1.0,
     seed: int = 0,
     lead: str = "II",
+    slots: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
     """Write a simulated cohort: ``sim-0001.edf`` and so on (EDF+), and ``subjects.csv``.
 
     Each file holds C3-M2, C4-M1, O1-M2, O2-M1, E1-M2 (uV), ECG (mV), CHEST, ABD (V or no unit) and
     SaO2 (%), at rates drawn per subject and sensor, with stages, respiratory events, desaturations
-    and arousals as annotations. Subject ``i`` is the same however many are asked for. Files appear
-    under their names only when complete.
+    and arousals as annotations; and what else ``slots`` asks for. Subject ``i`` is the same
+    however many are asked for. Files appear under their names only when complete.
 
     Parameters
     ----------
@@ -60,6 +62,9 @@ def simulate_cohort(
         Seed of the cohort, >= 0; the same seed and hours give the same bytes.
     lead : {"II", "V1"}
         Of the ECG; all else of a night stays the same.
+    slots : sequence of str
+        Slots of a contract: those among :data:`sleepfm.simulate.montage.FURTHER` are added to the
+        channels of every night, which stay the same.
     progress : callable, optional
         Called as ``progress(done, subjects)`` before the first and after each subject.
 
@@ -71,12 +76,13 @@ def simulate_cohort(
     Raises
     ------
     SimulationError
-        If an argument is out of bounds, the folder cannot be written, or it holds a subjects.csv
-        that is not from a cohort of this seed.
+        If an argument is out of bounds, a slot cannot be simulated, the folder cannot be written,
+        or it holds a subjects.csv that is not from a cohort of this seed.
     """
     epochs = _check(subjects, hours, seed)
     if lead not in LEADS:
         raise SimulationError(f"no ECG lead {lead!r}; choose from {', '.join(LEADS)}")
+    further = further_slots(slots)
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +94,7 @@ def simulate_cohort(
             night = simulate_night(seed, number, epochs)
             paths.append(folder / f"sim-{number:04d}.edf")
             with _replacing(paths[-1]) as temporary:
-                to_edf(night, lead).write(temporary)
+                to_edf(night, lead, further).write(temporary)
             known[paths[-1].stem] = _row(night, paths[-1].stem)
         with _replacing(folder / "subjects.csv") as temporary:
             _write_rows(temporary, known)

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import edfio
 import numpy as np
 
 from sleepfm.simulate.hypnogram import EPOCH_S, STAGES
-from sleepfm.simulate.night import Night, Signal, render_night
+from sleepfm.simulate.montage import LABELS, render_montage
+from sleepfm.simulate.night import Night, Signal
 
 _EVENT_WORDS: Final = ("Hypopnea", "Obstructive apnea", "Central apnea", "Mixed apnea")
 # What the recorder can hold, per unit; belts are set by their own gain.
 _RANGE: Final = {"uV": (-1000.0, 1000.0), "mV": (-5.0, 5.0), "%": (0.0, 102.3)}
 
 
-def to_edf(night: Night, lead: str = "II") -> edfio.Edf:
+def to_edf(night: Night, lead: str = "II", further: Sequence[str] = ()) -> edfio.Edf:
     """Render a night into an EDF+ file in memory: signals, hypnogram and events."""
     subject = night.subject
-    signals = render_night(night, lead)
+    signals = render_montage(night, lead, further)
     hour, rest = divmod(subject.start_s, 3600)
     return edfio.Edf(
-        [_edf_signal(name, signals.pop(name)) for name in list(signals)],
+        [_edf_signal(LABELS.get(name, name), signals.pop(name)) for name in list(signals)],
         patient=edfio.Patient(),
         recording=edfio.Recording(equipment_code="simulated"),
         starttime=datetime.time(hour, rest // 60, rest % 60),

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sleepfm.contract import Contract
-from sleepfm.modality import Modality
 from sleepfm.training.clipcache import CachedRecording, stored_dtype
 
 _AHEAD: Final = 4
@@ -28,7 +27,7 @@ class Batch:
 
     Parameters
     ----------
-    signals : dict of Modality to Tensor, shape [n, slots, samples]
+    signals : dict of str to Tensor, shape [n, slots, samples]
         As cached; zero where a clip lacks the modality.
     present : Tensor of bool, shape [modalities, n], or None
         Which clips have which modality; None where all have all.
@@ -36,7 +35,7 @@ class Batch:
         The class of each clip, -1 for none.
     """
 
-    signals: dict[Modality, Tensor]
+    signals: dict[str, Tensor]
     present: Tensor | None
     labels: Tensor
 
@@ -55,7 +54,7 @@ class ClipSet:
         Whose clips.
     contract : Contract
         How they were prepared.
-    modalities : sequence of Modality
+    modalities : sequence of str
         Which signals.
     classes : mapping of str to int
         Class of each stage; a stage that is not listed has none.
@@ -69,7 +68,7 @@ class ClipSet:
         self,
         recordings: Sequence[CachedRecording],
         contract: Contract,
-        modalities: Sequence[Modality],
+        modalities: Sequence[str],
         classes: Mapping[str, int] | None = None,
         at_least: int = 2,
         labelled: bool = False,
@@ -107,9 +106,7 @@ class ClipSet:
         present = None if has.all() else torch.from_numpy(has)
         return Batch(signals, present, torch.from_numpy(self.labels[clips]))
 
-    def _signals(
-        self, modality: Modality, clips: Order, has: NDArray[np.bool_]
-    ) -> NDArray[np.generic]:
+    def _signals(self, modality: str, clips: Order, has: NDArray[np.bool_]) -> NDArray[np.generic]:
         shape = (len(self.contract.slots_of(modality)), self.contract.clip_samples)
         out = np.zeros((len(clips), *shape), stored_dtype(self.contract))
         for at in np.flatnonzero(has):

@@ -20,10 +20,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.choices import NO_CHOICES, Choices
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import SleepFMError, TrainingError
-from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.beside import find_annotations
 
@@ -42,17 +41,17 @@ class CachedRecording:
         How many clips.
     stage : tuple of str
         Of each clip.
-    present : dict of Modality to ndarray of bool, shape [count]
+    present : dict of str to ndarray of bool, shape [count]
         Which clips have which modality.
-    signals : dict of Modality to memory-mapped ndarray, shape [count, slots, samples]
+    signals : dict of str to memory-mapped ndarray, shape [count, slots, samples]
         Of :func:`stored_dtype`.
     """
 
     recording_id: str
     count: int
     stage: tuple[str, ...]
-    present: dict[Modality, NDArray[np.bool_]]
-    signals: dict[Modality, NDArray[Any]]
+    present: dict[str, NDArray[np.bool_]]
+    signals: dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,9 @@ def _cached(
     if not (place / "clips.json").is_file():
         _prepare(file, place, contract, choices)
     about = json.loads((place / "clips.json").read_text())
-    present = {Modality(m): np.array(bits, bool) for m, bits in about["present"].items()}
+    present = {
+        m: np.array(about["present"][m], bool) for m in contract.modalities if m in about["present"]
+    }
     return CachedRecording(
         recording_id=file.stem,
         count=about["count"],

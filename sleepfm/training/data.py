@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sleepfm.atomic_write import write_bytes
-from sleepfm.choices import NO_CHOICES, Choices
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording, Prepared, prepare_clips

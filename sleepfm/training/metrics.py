@@ -10,21 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sleepfm.modality import Modality
-
 _BLOCK = 1024
 
 
 def gallery_metrics(
-    vectors: Mapping[Modality, Tensor], present: Mapping[Modality, Tensor]
+    vectors: Mapping[str, Tensor], present: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float]]:
     """Give recall@1, recall@10 and median rank for each ordered pair and each modality to others.
 
     Parameters
     ----------
-    vectors : mapping of Modality to Tensor, shape [n, d]
+    vectors : mapping of str to Tensor, shape [n, d]
         Unit vectors of the gallery.
-    present : mapping of Modality to Tensor of bool, shape [n]
+    present : mapping of str to Tensor of bool, shape [n]
         Which clips have the modality; a gallery holds those that have both sides.
 
     Returns
@@ -37,7 +35,7 @@ def gallery_metrics(
         both = present[a] & present[b]
         found[f"{a}->{b}"] = _summary(vectors[a][both], vectors[b][both])
     for a in vectors:
-        others = [m for m in vectors if m is not a]
+        others = [m for m in vectors if m != a]
         if len(others) > 1:
             weight = torch.stack([present[m] for m in others]).to(vectors[a].dtype).unsqueeze(2)
             count = weight.sum(0)

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Objective = Literal["pairwise", "leave-one-out"]
+from sleepfm.choices import Objective
 
 OTHERS = -1
 """Stands for "the others" where a term would name a second modality."""

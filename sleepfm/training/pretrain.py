@@ -10,19 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sleepfm.choices import Objective, Precision
 from sleepfm.contract import Contract
 from sleepfm.encoders.inference import choose_device
 from sleepfm.encoders.networks import initialise, tensors_of
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import TrainingError
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
 from sleepfm.training.loop import fit, record_at_end, refuse_taken
 from sleepfm.training.metrics import gallery_metrics
-from sleepfm.training.objectives import OTHERS, Objective, contrast
-from sleepfm.training.recipe import AUTHORS, Precision, Recipe
+from sleepfm.training.objectives import OTHERS, contrast
+from sleepfm.training.recipe import AUTHORS, Recipe
 from sleepfm.training.task import Metrics, Run, Task, choose_precision
 
 __all__ = ["Contrastive", "Data", "Watch", "pretrain"]
@@ -34,7 +35,7 @@ def pretrain(
     objective: Objective = "leave-one-out",
     recipe: Recipe = AUTHORS,
     *,
-    modalities: Sequence[Modality] | None = None,
+    modalities: Sequence[str] | None = None,
     device: str = "auto",
     precision: Precision = "auto",
     threads: int | None = None,
@@ -56,7 +57,7 @@ def pretrain(
         What is contrasted with what.
     recipe : Recipe
         How.
-    modalities : sequence of Modality, optional
+    modalities : sequence of str, optional
         Only these; by default all that the recordings have.
     device, precision, threads
         Where: ``auto``, ``cpu``, ``cuda``, ``mps``; ``auto``, ``float32``, ``bfloat16``; threads on
@@ -84,7 +85,7 @@ def pretrain(
     refuse_taken(out, resume)
     cohort = gather(data, out, recipe.seed, watch)
     chosen = {s: cohort.recordings(s) for s in ("pretrain", "valid")}
-    modalities = _modalities(chosen["pretrain"], modalities or tuple(Modality))
+    modalities = _modalities(chosen["pretrain"], data.contract, modalities)
     clips = {name: ClipSet(own, data.contract, modalities) for name, own in chosen.items()}
     for name, own in clips.items():
         if len(own) < 2:
@@ -115,7 +116,7 @@ class Contrastive(Task):
     def __init__(
         self,
         objective: Objective,
-        modalities: Sequence[Modality],
+        modalities: Sequence[str],
         contract: Contract,
         recipe: Recipe,
         valid: ClipSet,
@@ -205,14 +206,13 @@ class Contrastive(Task):
 
     def export(self, path: Path, history: list[Metrics]) -> None:
         """Write the encoders with their training record."""
-        networks = {Modality(name): network for name, network in self.networks.items()}
         Weights(
             name=path.stem,
             trained=True,
             contract=self._contract,
             record=record_at_end(self._record, history),
             temperature=self.temperature.item(),
-            tensors={m: tensors_of(n) for m, n in networks.items()},  # type: ignore[arg-type]
+            tensors={m: tensors_of(n) for m, n in self.networks.items()},  # type: ignore[arg-type]
         ).save(path)
 
     def _name(self, first: int, second: int) -> str:
@@ -221,12 +221,18 @@ class Contrastive(Task):
 
 
 def _modalities(
-    recordings: Sequence[CachedRecording], wanted: Sequence[Modality]
-) -> tuple[Modality, ...]:
-    there = [m for m in Modality if any(r.present.get(m, np.False_).any() for r in recordings)]
-    found = tuple(m for m in there if m in wanted)
+    recordings: Sequence[CachedRecording], contract: Contract, wanted: Sequence[str] | None
+) -> tuple[str, ...]:
+    known = contract.modalities
+    odd = [m for m in wanted or () if m not in known]
+    if odd:
+        raise TrainingError(
+            f"{contract.name} has no modality {odd[0]}; choose from {', '.join(known)}"
+        )
+    there = [m for m in known if any(r.present.get(m, np.False_).any() for r in recordings)]
+    found = tuple(m for m in there if m in (wanted or known))
     if len(found) < 2:
-        asked = "" if set(wanted) == set(Modality) else f" of {', '.join(wanted)}"
+        asked = f" of {', '.join(wanted)}" if wanted else ""
         raise TrainingError(
             f"The recordings have {'only ' + found[0] if found else 'no modality'}{asked}; "
             "contrastive training needs two modalities."

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final, Literal
 
+from sleepfm.choices import RecipeName
 from sleepfm.errors import TrainingError
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["step", "cosine"]
-Precision = Literal["auto", "float32", "bfloat16"]
 
 _MOMENTUM: Final = 0.9
 _DECAY: Final = 0.1
@@ -121,4 +121,4 @@ SHORT: Final = Recipe(
 """For a budget of CPU hours: AdamW, one warm-up and one cosine, no dropout, batches with several
 clips of each night, windows of 10 s."""
 
-RECIPES: Final = {"authors": AUTHORS, "short": SHORT}
+RECIPES: Final[dict[RecipeName, Recipe]] = {"authors": AUTHORS, "short": SHORT}

@@ -16,20 +16,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sleepfm.choices import Precision
 from sleepfm.contract import Contract
 from sleepfm.encoders.classifier import Classifier
 from sleepfm.encoders.effnet import EffNet
 from sleepfm.encoders.inference import choose_device
 from sleepfm.encoders.networks import tensors_of
 from sleepfm.errors import TrainingError
-from sleepfm.modality import Modality
 from sleepfm.stages import SCORED
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
 from sleepfm.training.loop import fit, record_at_end, refuse_taken
 from sleepfm.training.metrics import class_metrics
-from sleepfm.training.recipe import AUTHORS, Precision, Recipe
+from sleepfm.training.recipe import AUTHORS, Recipe
 from sleepfm.training.splits import Split
 from sleepfm.training.task import Metrics, Run, Task, choose_precision
 
@@ -45,14 +45,15 @@ class Labels:
     ----------
     classes : sequence of str
         Stages (or other labels of clips), in the order of the outputs.
-    modalities : sequence of Modality
-        Whose channels are stacked; where a clip lacks one of several, zeros stand in for it.
+    modalities : sequence of str, optional
+        Whose channels are stacked, by default all of the contract; where a clip lacks one of
+        several, zeros stand in for it.
     train : sequence of str
         The splits that are trained on; ``valid`` chooses the epoch, ``test`` is never looked at.
     """
 
     classes: Sequence[str] = CLASSES
-    modalities: Sequence[Modality] = tuple(Modality)
+    modalities: Sequence[str] | None = None
     train: Sequence[Split] = ("pretrain", "train")
 
 
@@ -154,11 +155,12 @@ def learn(
     run = Run(place, choose_precision(place, precision))
     refuse_taken(out, resume)
     numbers = {name: i for i, name in enumerate(labels.classes)}
+    modalities = tuple(labels.modalities or data.contract.modalities)
     clips = {
-        name: ClipSet(own, data.contract, labels.modalities, numbers, at_least=1, labelled=True)
+        name: ClipSet(own, data.contract, modalities, numbers, at_least=1, labelled=True)
         for name, own in chosen.items()
     }
-    for modality in labels.modalities:
+    for modality in modalities:
         if not any(modality in r.present for r in chosen["train"]):
             raise TrainingError(f"No recording to train on has {modality}; leave it out.")
     unscored = {name: _unscored(own, numbers) for name, own in chosen.items()}
@@ -177,7 +179,7 @@ def learn(
     }
     task = Supervised(labels, data.contract, recipe, clips["valid"], record).to(place)
     kind = [
-        *("supervised", data.contract.sha256, list(labels.classes), list(labels.modalities)),
+        *("supervised", data.contract.sha256, list(labels.classes), list(modalities)),
         {name: own.labels.tolist() for name, own in clips.items()},
     ]
     return fit(
@@ -201,18 +203,19 @@ class Supervised(Task):
     ) -> None:
         super().__init__()
         self._labels = labels
+        self._modalities = tuple(labels.modalities or contract.modalities)
         self._contract = contract
         self._batch_size = recipe.batch_size
         self._valid = valid
         self._record = record
-        channels = sum(len(contract.slots_of(m)) for m in labels.modalities)
+        channels = sum(len(contract.slots_of(m)) for m in self._modalities)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             self.network = EffNet(channels, recipe.dropout, len(labels.classes))
 
     def logits(self, batch: Batch) -> Tensor:
         """Give float32 [n, classes]."""
-        stacked = torch.cat([batch.signals[m] for m in self._labels.modalities], dim=1)
+        stacked = torch.cat([batch.signals[m] for m in self._modalities], dim=1)
         out: Tensor = self.network(stacked).float()
         return out
 
@@ -246,7 +249,7 @@ class Supervised(Task):
         Classifier(
             name=path.stem,
             classes=tuple(self._labels.classes),
-            modalities=tuple(self._labels.modalities),
+            modalities=self._modalities,
             contract=self._contract,
             record=record_at_end(self._record, history),
             tensors=tensors_of(self.network),

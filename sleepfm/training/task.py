@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sleepfm.choices import Precision
 from sleepfm.training.batches import Batch, ClipSet, stream
-from sleepfm.training.recipe import Precision
 
 Metrics = dict[str, Any]
 

@@ -22,13 +22,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from stores import WEIGHTS, drawn_segment
+from stores import TARGETS, WEIGHTS, drawn_segment
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm.modality import Modality
 from sleepfm_index.errors import SnapshotGone
-from sleepfm_index.schema import TARGETS
 from sleepfm_index.storage.writer import Writer
 
 _LIVE = 12
@@ -105,7 +103,7 @@ def ask(store: sleepfm_index.Store, rng: random.Random) -> None:
     name = rng.choice(counts)["r"]
     ids = store.metadata.clip_ids(f"recording_id = '{name}'")
     expected = recording(int(name[1:])).vectors
-    for modality in Modality:
+    for modality in ROBUST.modalities:
         stored, _ = store.vectors.of(ids, str(modality))
         assert np.array_equal(stored, expected[modality]), "vectors of another recording"
     every = store.metadata.clip_ids()

@@ -13,14 +13,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from sleepfm.clips import Grid
+from sleepfm.choices import Coding, Grid
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import RecordingFile, find_recordings
-from sleepfm.recordings.scoring.vocabulary import Coding
 from sleepfm.resources import cores, free_memory
 from sleepfm_index.building import dask_client, process_pool
 from sleepfm_index.building.preparation import Preparation
@@ -37,7 +35,8 @@ from sleepfm_index.building.recording_task import (
     rows_of,
 )
 from sleepfm_index.building.subjects import no_subjects, read_subjects, unmatched
-from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.choices import BuildEngine, Ids
+from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.dask import Cluster
@@ -78,7 +77,7 @@ def build(
     *,
     weights: str = "demo",
     subjects: str | Path | None = None,
-    ids: Literal["stem", "folder", "hash"] = "stem",
+    ids: Ids = "stem",
     substitute: bool | None = None,
     channels: str | Path | None = None,
     strict: bool = False,
@@ -90,7 +89,7 @@ def build(
     backend: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
-    engine: Literal["local", "dask"] = "local",
+    engine: BuildEngine = "local",
     scheduler: str | None = None,
     staging: str | None = None,
     notice: Callable[[str], None] | None = None,
@@ -178,8 +177,10 @@ def build(
             f"there is no recording in {', '.join(map(str, named))}; "
             "`sleepfm-index scan` says what can be read"
         )
-    cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
     loaded = load_weights(weights)
+    cohort = no_subjects()
+    if subjects is not None:
+        cohort = read_subjects(Path(subjects), loaded.contract.modalities)
     count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
@@ -211,7 +212,7 @@ def build(
         if engine == "dask":
             place = staging or str(writer.path / "staging")
             own = Cluster(scheduler, place, writer.manifest.uuid, count)
-            work: Generator[Rows] = dask_client.worked(plan, jobs, own, tell)
+            work: Generator[Rows] = dask_client.run_jobs(plan, jobs, own, tell)
         else:
             work = _worked(plan, jobs, count, tell)
         with closing(work) as worked:
@@ -220,7 +221,7 @@ def build(
                     outcomes.append(_commit(writer, job, rows, taken))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
-        update_indexes(writer, Asked(watch=tell))
+        update_indexes(writer, IndexRequest(watch=tell))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes))
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sleepfm.choices import NO_CHOICES, Choices
 from sleepfm.clips import Clips
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording

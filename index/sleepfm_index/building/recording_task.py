@@ -183,11 +183,11 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         unread=recording.unread,
         seconds=clock.seconds,
     )
-    name = job.recording_id
+    name, modalities = job.recording_id, plan.preparation.contract.modalities
     return Rows(
         outcome,
         key,
-        segment_rows(key, name, recording, channels, clips, vectors, plan.subjects),
+        segment_rows(key, name, recording, channels, clips, vectors, plan.subjects, modalities),
     )
 
 

@@ -14,8 +14,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from sleepfm.contract import ROBUST
 from sleepfm_index.errors import StoreError
-from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS
+from sleepfm_index.schema import SUBJECT_COLUMNS, clip_schema
 
 _MISSING: Final = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", ".", "null", "NULL", "None"]
 _POSSIBLE: Final = {
@@ -70,7 +71,7 @@ def no_subjects() -> Subjects:
     return Subjects({}, SUBJECT_COLUMNS)
 
 
-def read_subjects(path: Path) -> Subjects:
+def read_subjects(path: Path, modalities: tuple[str, ...] = ROBUST.modalities) -> Subjects:
     """Read subjects.csv: ``recording_id`` and any of subject_id, site, nsrr_*, further columns.
 
     Columns are parted by commas, semicolons or tabs; the store's own names are known in any
@@ -81,6 +82,8 @@ def read_subjects(path: Path) -> Subjects:
     ----------
     path : Path
         The file.
+    modalities : tuple of str
+        Those of the store, whose columns have names of their own.
 
     Raises
     ------
@@ -101,7 +104,7 @@ def read_subjects(path: Path) -> Subjects:
     names = table.column_names
     if "recording_id" not in names:
         raise StoreError(f"{path.name} needs a column recording_id; it has {', '.join(names)}")
-    reserved = set(CLIP_COLUMNS.names) - set(_IDENTITY.names)
+    reserved = set(clip_schema(modalities).names) - set(_IDENTITY.names)
     taken = sorted({n for n in names if n in reserved or names.count(n) > 1})
     if taken:
         raise StoreError(f"{path.name}: rename the column {taken[0]}, its name is taken")

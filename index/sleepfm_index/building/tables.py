@@ -9,12 +9,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
-from sleepfm.modality import Modality
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.subjects import Subject, Subjects
-from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS
+from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
 from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.vector_format import narrow
 
 
 def segment_rows(
@@ -23,8 +23,9 @@ def segment_rows(
     recording: Recording,
     channels: ChannelMap,
     clips: Clips,
-    vectors: dict[Modality, NDArray[np.float32]],
+    vectors: dict[str, NDArray[np.float32]],
     subjects: Subjects,
+    modalities: tuple[str, ...],
 ) -> SegmentData:
     """Put everything known of one recording into the tables of a segment.
 
@@ -32,24 +33,32 @@ def segment_rows(
     ----------
     key : str
         Content key of the recording.
-    vectors : dict of Modality to ndarray of float32, shape [n, 512]
+    vectors : dict of str to ndarray of float32, shape [n, 512]
         Unit vectors of the clips, row by row with ``clips``.
+    modalities : tuple of str
+        Those of the contract, whether the recording has them or not.
     """
     subject = subjects.of(recording_id)
     stored = {}
     for modality, encoded in vectors.items():
-        stored[modality] = encoded.astype(np.float16)
+        stored[modality] = narrow(encoded)
         stored[modality][clips.filled[modality] == 0] = 0
     return SegmentData(
         key=key,
-        clips=_clip_rows(recording_id, clips, subject, subjects.columns),
+        clips=_clip_rows(recording_id, clips, subject, subjects.columns, modalities),
         events=_event_rows(key, recording_id, clips, subject),
         recordings=_recording_row(key, recording_id, recording, channels, clips, subject),
         vectors=stored,
     )
 
 
-def _clip_rows(recording_id: str, clips: Clips, subject: Subject, known: pa.Schema) -> pa.Table:
+def _clip_rows(
+    recording_id: str,
+    clips: Clips,
+    subject: Subject,
+    known: pa.Schema,
+    modalities: tuple[str, ...],
+) -> pa.Table:
     n = len(clips)
     values = {
         "recording_id": [recording_id] * n,
@@ -60,12 +69,12 @@ def _clip_rows(recording_id: str, clips: Clips, subject: Subject, known: pa.Sche
         "stage": clips.stage,
         "raw_stage": clips.raw_stage,
     }
-    for modality in Modality:
+    for modality in modalities:
         filled = clips.filled.get(modality, np.zeros(n, np.uint16))
         values[f"has_{modality}"] = filled > 0
         values[f"slots_{modality}"] = filled
     # The commit gives the ids.
-    fields = [field for field in CLIP_COLUMNS if field.name != "clip_id"]
+    fields = [field for field in clip_schema(modalities) if field.name != "clip_id"]
     shares = {} if clips.stage_share is None else {"stage_share": clips.stage_share}
     for measured in (shares, clips.event_seconds, clips.quality):
         values |= measured

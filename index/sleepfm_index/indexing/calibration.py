@@ -1,9 +1,9 @@
-"""How far an index must be searched, and what it then finds: measured across modalities.
+"""Calibration: how far an index must be searched, and the recall that this gives.
 
-A query of the index's own modality finds its neighbours far more easily than one of another, so
-only others are asked. Every second one leaves out the clips around its own, as a query by clip
-does, and the rest leave out nothing, as with ``--exclude none``. Half of the queries choose how
-the index is searched; the other half, which had no say, measure it.
+Queries come from other modalities than the target. Same-modality queries would overestimate recall,
+because clips of one night cluster. Every second query leaves out the clips around its own, as a
+query by clip does; the rest leave out nothing, as with ``--exclude none``. Half of the queries
+choose how the index is searched; recall is measured with the other half.
 """
 
 from __future__ import annotations
@@ -16,32 +16,31 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.schema import target_parts
 from sleepfm_index.search.exact import candidates, rank
-from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.search.protocol import Parameters, VectorIndex
 from sleepfm_index.search.selection import Selection
-from sleepfm_index.storage.manifest import IndexEntry, Manifest, Probing, Recall
+from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, SearchSetting
 from sleepfm_index.storage.vectors import Vectors
 
 SHARES: Final = (1.0, 0.3, 0.1, 0.03)
 """Shares of the clips under which an index is tried; a filter takes the next smaller one."""
-DEPTHS: Final = (20, 30, 50, 70, 100, 150, 200, 300, 400)
 K: Final = 10
 FEWEST: Final = 8
 """With fewer queries nothing is measured, and search is exact."""
-_AROUND: Final = 1440
-"""Clips on either side of its own that a query leaves out, twelve hours; in a small store, a
-twentieth of its clips."""
+_EXCLUSION_HOURS: Final = 12
+"""Time on either side of its own clip that a query leaves out; in a small store, a twentieth of the
+clips."""
 _RUN: Final = 256
 """A filter is tried by runs of as many clips, because cohorts are filtered by night."""
-_A_CANDIDATE: Final = 800
-"""To compare a candidate from its vector costs as much as to read so many codes: 1 to 3 us of one
-thread, as the settings of benchmarks/search.py show."""
+RERANK_COST: Final = 800
+"""Codes that could be read in the time that one candidate takes to compare from its vector, 1 to
+3 us of one thread, as the settings of benchmarks/search.py show."""
 _TIMED: Final = 20
 _SELECTED: Final = 20_000
 _MARGIN: Final = 0.25
-"""Of what is asked, the queries that choose miss a quarter less, since chance favours a choice."""
+"""The queries that choose must miss this much less than is asked, since chance favours a choice."""
 _Z: Final = 1.959964
 _NONE: Final = np.empty(0, np.int64)
 
@@ -55,14 +54,14 @@ class Queries:
     vectors : ndarray of float32, shape [q, 512]
     first, last : ndarray of int64, shape [q]
         Clip ids that a query does not find, both included; none where the last is before the first.
-    modalities : tuple of Modality
+    modalities : tuple of str
         What they are drawn from, none of them a part of the target.
     """
 
     vectors: NDArray[np.float32]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
-    modalities: tuple[Modality, ...]
+    modalities: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -71,44 +70,69 @@ class Queries:
 def draw_queries(
     vectors: Vectors, manifest: Manifest, target: str, count: int, seed: int
 ) -> Queries:
-    """Draw queries over the whole snapshot, from the modalities that are no part of the target."""
-    sources = tuple(m for m in Modality if m not in target_parts(target))
-    drawn = [
-        vectors.draw(str(m), -(-count // len(sources)), seed + at) for at, m in enumerate(sources)
-    ]
+    """Draw queries over the whole snapshot, from the modalities that are no part of the target.
+
+    Parameters
+    ----------
+    vectors : Vectors
+    manifest : Manifest
+    target : str
+    count : int
+        About how many.
+    seed : int
+    """
+    known = manifest.modalities
+    parts = target_parts(target, known)
+    # of a store of one modality there is no other to draw from
+    sources = tuple(m for m in known if m not in parts) or known
+    drawn = [vectors.draw(m, -(-count // len(sources)), seed + at) for at, m in enumerate(sources)]
     ids = np.concatenate([ids for ids, _ in drawn])
     # Mixed, so that both halves are of every modality.
     order = np.random.default_rng(seed).permutation(len(ids))
     ids, found = ids[order], np.concatenate([v for _, v in drawn])[order]
-    around = min(_AROUND, manifest.rows // 20)
+    around = min(exclusion_clips(manifest.contract.clip_seconds), manifest.rows // 20)
     first, last = ids - around, ids + around
     last[1::2] = first[1::2] - 1
     return Queries(found, first, last, sources)
+
+
+def exclusion_clips(clip_seconds: float) -> int:
+    """Clips on either side of its own that a query leaves out: twelve hours of them.
+
+    Parameters
+    ----------
+    clip_seconds : float
+        Length of a clip under the store's contract.
+    """
+    return round(_EXCLUSION_HOURS * 3600 / clip_seconds)
 
 
 def calibrate(
     vectors: Vectors,
     manifest: Manifest,
     entry: IndexEntry,
-    index: InvertedFile,
-    asked: float,
+    index: VectorIndex,
+    wanted: float,
     queries: Queries,
-) -> tuple[tuple[Probing, ...], Recall] | None:
+) -> tuple[tuple[SearchSetting, ...], Recall] | None:
     """Choose how an index is searched and measure what it finds.
 
-    Clips that the index does not cover are searched exactly beside it, so they count as found.
+    Clips that the index does not cover are searched exactly, so they count as found.
 
     Parameters
     ----------
+    vectors : Vectors
+    manifest : Manifest
     entry : IndexEntry
-    index : InvertedFile
+    index : VectorIndex
         The open index of the entry.
-    asked : float
-        The recall@10 to be reached.
+    wanted : float
+        The recall@10 to reach.
+    queries : Queries
 
     Returns
     -------
-    probing : tuple of Probing
+    settings : tuple of SearchSetting
         For falling shares of allowed clips, down to where exact search of the allowed is faster or
         the index cannot reach the recall.
     recall : Recall
@@ -119,35 +143,35 @@ def calibrate(
         return None
     target = entry.target
     newer = [s.id for s in manifest.segments if s.id not in entry.segments]
-    beside = np.concatenate([*(vectors.having(name, target) for name in newer), _NONE])
-    chosen: list[Probing] = []
+    uncovered = np.concatenate([*(vectors.having(name, target) for name in newer), _NONE])
+    chosen: list[SearchSetting] = []
     measured: Recall | None = None
-    row_seconds = _seconds_a_row(vectors, manifest, target)
+    row_seconds = _seconds_per_row(vectors, manifest, target)
     half = len(queries) // 2
     for share in SHARES:
         selection = _selection(manifest, share)
         truth = _truth(vectors, manifest, target, queries, selection)
-        trial = _Trial(index, queries, truth, beside, selection)
-        # under a filter no fewer lists will do
-        fewest = chosen[-1].probes if chosen else 1
-        probing = trial.choose(share, asked, slice(0, half), fewest)
-        if probing is None:
+        trial = _Trial(index, queries, truth, uncovered, selection)
+        # under a filter no less will do
+        at_least = chosen[-1].parameters if chosen else None
+        setting = trial.choose(share, wanted, slice(0, half), at_least)
+        if setting is None:
             break
         if share < 1:
             exact = row_seconds * share * manifest.rows
-            if trial.seconds(probing) > exact:
+            if trial.seconds(setting) > exact:
                 break
         else:
-            found = trial.found(probing.probes, probing.depth, slice(half, None))
+            found = trial.found(setting.parameters, setting.depth, slice(half, None))
             at_1, at_10 = found[:, 0], found.mean(axis=1)
             measured = Recall(
-                asked,
+                wanted,
                 _rounded(wilson(float(at_1.mean()), len(at_1))),
                 _rounded(clustered(at_10, found.shape[1])),
                 len(at_10),
-                index.index.ntotal + len(beside),
+                index.rows + len(uncovered),
             )
-        chosen.append(probing)
+        chosen.append(setting)
     return (tuple(chosen), measured) if measured is not None else None
 
 
@@ -156,61 +180,62 @@ class _Trial:
 
     def __init__(
         self,
-        index: InvertedFile,
+        index: VectorIndex,
         queries: Queries,
         truth: list[NDArray[np.int64]],
-        beside: NDArray[np.int64],
+        uncovered: NDArray[np.int64],
         selection: Selection,
     ) -> None:
         self._index = index
         self._queries = queries
         self._truth = truth
-        self._beside = beside
+        self._uncovered = uncovered
         self._selection = selection
         selection.selector()  # made once: what is made of it for a query shares its bits
 
-    def choose(self, share: float, asked: float, part: slice, fewest: int) -> Probing | None:
-        """Give lists and candidates that reach the recall with least to read; None if half do not.
+    def choose(
+        self, share: float, wanted: float, part: slice, at_least: Parameters | None
+    ) -> SearchSetting | None:
+        """Give the cheapest setting that reaches the recall; None if none does.
 
-        More lists with fewer candidates may be less than fewer lists with more.
+        Searching further with fewer candidates may be cheaper than less far with more.
         """
-        lists = self._index.structure.kind.lists
         best, least = None, np.inf
-        for probes in _ladder(lists, fewest):
-            scanned = probes / lists * self._index.index.ntotal
-            if scanned >= least:
+        for trial in self._index.trials(at_least):
+            if trial.cost >= least:
                 break
-            ids = self._ids(probes, DEPTHS[-1], part)
-            for depth in DEPTHS:
-                cost = scanned + _A_CANDIDATE * depth
+            ids = self._ids(trial.parameters, trial.depths[-1], part)
+            for depth in trial.depths:
+                cost = trial.cost + RERANK_COST * depth
                 found = self._hits(ids[:, :depth], part)
-                if len(found) and found.mean() >= asked + _MARGIN * (1 - asked):
+                if len(found) and found.mean() >= wanted + _MARGIN * (1 - wanted):
                     if cost < least:
-                        best, least = Probing(share, probes, depth), cost
+                        best, least = SearchSetting(share, depth, trial.parameters), cost
                     break
         return best
 
-    def found(self, probes: int, depth: int, part: slice) -> NDArray[np.bool_]:
+    def found(self, parameters: Parameters, depth: int, part: slice) -> NDArray[np.bool_]:
         """Which of the exact answers are among the candidates, bool [q, 10]."""
-        return self._hits(self._ids(probes, depth, part), part)
+        return self._hits(self._ids(parameters, depth, part), part)
 
-    def seconds(self, probing: Probing) -> float:
+    def seconds(self, setting: SearchSetting) -> float:
         """Seconds that one query takes."""
-        return _best(lambda: self._ids(probing.probes, probing.depth, slice(0, _TIMED))) / _TIMED
+        some = slice(0, _TIMED)
+        return _best(lambda: self._ids(setting.parameters, setting.depth, some)) / _TIMED
 
     def _hits(self, ids: NDArray[np.int64], part: slice) -> NDArray[np.bool_]:
         there = [
-            np.isin(truth, found) | np.isin(truth, self._beside)
+            np.isin(truth, found) | np.isin(truth, self._uncovered)
             for found, truth in zip(ids, self._truth[part], strict=True)
             if len(truth) == K
         ]
         return np.array(there, bool).reshape(-1, K)
 
-    def _ids(self, probes: int, depth: int, part: slice) -> NDArray[np.int64]:
+    def _ids(self, parameters: Parameters, depth: int, part: slice) -> NDArray[np.int64]:
         asked = self._queries
         found = [
             self._index.search(
-                query[None], depth, probes, self._selection.but(first, last).selector()
+                query[None], depth, parameters, self._selection.but(first, last).selector()
             )
             for query, first, last in zip(
                 asked.vectors[part], asked.first[part], asked.last[part], strict=True
@@ -220,7 +245,12 @@ class _Trial:
 
 
 def wilson(share: float, n: float) -> tuple[float, float, float]:
-    """Give a share of n trials with its 95 % interval (Wilson 1927)."""
+    """Give a share of n trials with its 95 % interval (Wilson 1927).
+
+    Parameters
+    ----------
+    share, n : float
+    """
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
     return share, float(max(0.0, centre - half)), float(min(1.0, centre + half))
@@ -229,8 +259,15 @@ def wilson(share: float, n: float) -> tuple[float, float, float]:
 def clustered(shares: NDArray[np.float64], size: int) -> tuple[float, float, float]:
     """Give the mean of shares of ``size`` trials each, with its interval.
 
-    Trials of one query hang together, so they count as fewer, by the variance between queries over
-    that of independent trials (the design effect of Kish 1965).
+    Hits within a query are correlated; the effective sample size is reduced by the design effect,
+    the variance between queries over that of independent trials (Kish 1965).
+
+    Parameters
+    ----------
+    shares : ndarray of float64, shape [q]
+        Of each query.
+    size : int
+        Trials per query.
     """
     mean = float(shares.mean())
     alone = mean * (1 - mean) / size
@@ -257,12 +294,12 @@ def _selection(manifest: Manifest, share: float) -> Selection:
     return Selection.of(manifest, allowed)
 
 
-def _seconds_a_row(vectors: Vectors, manifest: Manifest, target: str) -> float:
-    """Seconds that exact search takes a row, where the rows were selected."""
+def _seconds_per_row(vectors: Vectors, manifest: Manifest, target: str) -> float:
+    """Seconds per row of exact search, where the rows were selected."""
     ids, _ = vectors.draw(target, min(_SELECTED, manifest.rows), 0)
     if not len(ids):
         return 0.0
-    query = np.ones(512, np.float32)
+    query = np.ones(EMBEDDING_DIM, np.float32)
     return _best(lambda: vectors.of(ids, target)[0] @ query) / len(ids)
 
 
@@ -273,12 +310,6 @@ def _best(work: Callable[[], Any]) -> float:
         work()
         seconds.append(time.perf_counter() - start)
     return min(seconds)
-
-
-def _ladder(lists: int, fewest: int) -> list[int]:
-    """Give numbers of lists to try, each 1.2 times the one before, up to half of all."""
-    steps = sorted({round(2 ** (at / 4)) for at in range(4 * 20)})
-    return [step for step in steps if fewest <= step <= lists // 2] or [max(1, lists // 2)]
 
 
 def _rounded(values: tuple[float, float, float]) -> tuple[float, float, float]:

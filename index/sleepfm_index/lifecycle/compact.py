@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError
 from sleepfm_index.indexing import maintenance
-from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.storage import private, snapshots
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import (
@@ -30,6 +30,7 @@ from sleepfm_index.storage.segments import (
     vector_file,
     write_segment,
 )
+from sleepfm_index.storage.vector_format import STORED, Stored
 from sleepfm_index.storage.writer import Writer
 
 SEGMENT_CLIPS: Final = 1_000_000
@@ -80,13 +81,13 @@ def compact(
             # A full disk is not filled further by what came of the attempt. What counts is the
             # manifest on the disk: a commit may fail after it was published.
             with contextlib.suppress(FormatError, OSError):
-                snapshots.sweep(
+                snapshots.remove_orphans(
                     path, [before, read_manifest(path), *snapshots.kept_manifests(path)]
                 )
             raise
-        snapshots.forget(path, keep_snapshots, writer.manifest.snapshot)
+        snapshots.expire_snapshots(path, keep_snapshots, writer.manifest.snapshot)
         kept = [writer.manifest, *snapshots.kept_manifests(path)]
-        freed = snapshots.sweep(path, kept)
+        freed = snapshots.remove_orphans(path, kept)
         _forget_files(path, kept)
     removed = sum(s.rows for s in before.segments) - writer.manifest.rows
     return Compaction(len(before.segments), len(writer.manifest.segments), removed, freed)
@@ -97,6 +98,12 @@ def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
 
     A segment of at least half the size asked for is large; it is rewritten only if clips of it
     were deleted, and takes no others in unless they fit.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    segment_clips : int
+        Largest segment to make, in clips.
     """
     groups: list[list[SegmentEntry]] = []
     room = 0
@@ -112,7 +119,13 @@ def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
 
 
 def deleted_in(manifest: Manifest, segment: SegmentEntry) -> int:
-    """How many clips of a segment are deleted."""
+    """How many clips of a segment are deleted.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    segment : SegmentEntry
+    """
     first, last = segment.first_clip_id, segment.last_clip_id
     return sum(max(0, min(b, last) - max(a, first) + 1) for a, b in manifest.deleted)
 
@@ -128,11 +141,9 @@ def _merged(writer: Writer, segment_clips: int) -> Manifest:
     compacted = replace(manifest, segments=tuple(segments), deleted=())
     if compacted == manifest:
         return manifest
-    if not manifest.indexes:
+    if not manifest.caches:
         return compacted  # a store without indexes stays without
-    return replace(
-        compacted, indexes=maintenance.indexes(writer.path, compacted, Asked(only_present=True))
-    )
+    return maintenance.with_caches(writer.path, compacted, IndexRequest(only_present=True))
 
 
 def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
@@ -153,23 +164,29 @@ def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
         clips=clips.filter(pa.array(live)).drop_columns(["clip_id"]),
         events=tables[EVENTS],
         recordings=tables[RECORDINGS],
-        vectors=_Merged(store, group, live),
+        vectors=_Merged(store, group, live, manifest.modalities),
     )
     sources = tuple(k for s in group for k in s.sources if k not in manifest.withdrawn)
     return [write_segment(store, data, clip_ids[live], manifest.snapshot + 1, sources)]
 
 
-class _Merged(Mapping[Modality, NDArray[np.float16]]):
+class _Merged(Mapping[str, Stored]):
     """The vectors that stay, gathered for one modality when it is its turn to be written."""
 
-    def __init__(self, store: Path, group: list[SegmentEntry], live: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        store: Path,
+        group: list[SegmentEntry],
+        live: NDArray[np.bool_],
+        modalities: tuple[str, ...],
+    ) -> None:
         self._store = store
         self._group = group
         self._live = live
-        self._there = [m for m in Modality if any(vector_file(m) in s.files for s in group)]
+        self._there = [m for m in modalities if any(vector_file(m) in s.files for s in group)]
 
-    def __getitem__(self, modality: Modality) -> NDArray[np.float16]:
-        gathered = np.empty((int(self._live.sum()), EMBEDDING_DIM), np.float16)
+    def __getitem__(self, modality: str) -> Stored:
+        gathered = np.empty((int(self._live.sum()), EMBEDDING_DIM), STORED)
         row = at = 0
         for segment in self._group:
             keep = self._live[row : row + segment.rows]
@@ -179,7 +196,7 @@ class _Merged(Mapping[Modality, NDArray[np.float16]]):
             at += len(kept)
         return gathered
 
-    def __iter__(self) -> Iterator[Modality]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._there)
 
     def __len__(self) -> int:

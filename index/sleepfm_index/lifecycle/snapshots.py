@@ -8,7 +8,7 @@ from pathlib import Path
 from sleepfm_index.errors import FormatError
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.manifest import Manifest, read_manifest
-from sleepfm_index.storage.snapshots import check_segments, file_name, numbers
+from sleepfm_index.storage.snapshots import check_segments, file_name, snapshot_ids
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def snapshots(store: str | Path) -> list[Snapshot]:
     path = Path(store)
     current = read_manifest(path)
     found = [_describe(path, current, paths.MANIFEST)]
-    for number in reversed(numbers(path)):
+    for number in reversed(snapshot_ids(path)):
         if number != current.snapshot:
             name = file_name(number)
             try:

@@ -17,17 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import SleepFMError
-from sleepfm.modality import Modality
 from sleepfm_index.errors import CommitConflict, FormatError
 from sleepfm_index.indexing import maintenance
-from sleepfm_index.indexing.maintenance import Asked
-from sleepfm_index.search import index_format
-from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.indexing.maintenance import IndexRequest
+from sleepfm_index.search import kinds
 from sleepfm_index.storage import paths, snapshots
 from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.storage.manifest import (
     IndexEntry,
     Manifest,
+    RowCacheEntry,
     SegmentEntry,
     read_manifest,
 )
@@ -38,11 +37,10 @@ from sleepfm_index.storage.segments import (
     map_vectors,
     read_table,
 )
+from sleepfm_index.storage.vector_format import NORM_TOLERANCE, widen
 from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
 
-NORM_TOLERANCE: Final = 1e-3
-"""A unit vector of float16 is off by at most 2^-11 a component, so 4.9e-4 in length."""
 _BLOCK: Final = 1 << 15
 
 What = Literal["damaged", "cache", "leftover"]
@@ -128,7 +126,7 @@ def _read(store: Path) -> Manifest:
     try:
         return read_manifest(store)
     except FormatError as error:
-        known = snapshots.numbers(store)
+        known = snapshots.snapshot_ids(store)
         if not known:
             raise
         raise FormatError(
@@ -143,8 +141,8 @@ def _check(
     check = _Check(store, manifest, watch)
     for segment in manifest.segments:
         check.segment(segment)
-    for index in manifest.indexes:
-        check.index(index)
+    for cache in manifest.caches:
+        check.cache(cache)
     check.history()
     check.leftovers()
     return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
@@ -161,7 +159,7 @@ class _Check:
         self._vectors = Vectors(store, manifest)
         self._watch = watch
         self._total = sum(e.bytes for s in manifest.segments for e in s.files.values())
-        self._total += sum(i.entry.bytes for i in manifest.indexes)
+        self._total += sum(c.entry.bytes for c in manifest.caches)
         self._damaged: set[str] = set()
         self.files = 0
         self.bytes = 0
@@ -180,17 +178,17 @@ class _Check:
         if any(f.where == where for f in self.findings):
             self._damaged.add(segment.id)
 
-    def index(self, index: IndexEntry) -> None:
-        with self._noting(f"{paths.INDEXES}/{index.file}", "cache"):
-            self._content(index.entry.bytes, index.entry, paths.INDEXES, index.file)
-            unknown = set(index.segments) - {s.id for s in self._manifest.segments}
-            if unknown or self._damaged & set(index.segments):
+    def cache(self, cache: IndexEntry | RowCacheEntry) -> None:
+        with self._noting(f"{paths.INDEXES}/{cache.file}", "cache"):
+            self._content(cache.entry.bytes, cache.entry, paths.INDEXES, cache.file)
+            unknown = set(cache.segments) - {s.id for s in self._manifest.segments}
+            if unknown or self._damaged & set(cache.segments):
                 raise FormatError("it covers segments that are damaged or not in the manifest")
-            if index_format.is_inverted(index.kind):
-                self._entries(index)
+            if isinstance(cache, IndexEntry):
+                self._index_ids(cache)
 
     def history(self) -> None:
-        for number in snapshots.numbers(self._store):
+        for number in snapshots.snapshot_ids(self._store):
             name = snapshots.file_name(number)
             with self._noting(name, "leftover"):
                 earlier = read_manifest(self._store, name)
@@ -204,7 +202,7 @@ class _Check:
         known = {
             paths.SEGMENTS: folders.union(*(m.names[0] for m in kept)),
             paths.INDEXES: files.union(*(m.names[1] for m in kept)),
-            paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.numbers(self._store)},
+            paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.snapshot_ids(self._store)},
             ".": {
                 paths.MANIFEST,
                 paths.LOCK,
@@ -243,30 +241,34 @@ class _Check:
             self._watch(self.bytes, self._total)
 
     def _rows(self, segment: SegmentEntry) -> None:
-        has = [f"has_{m}" for m in Modality]
+        has = [f"has_{m}" for m in self._manifest.modalities]
         clips = read_table(self._store, segment, CLIPS, ["clip_id", *has])
         ids = clips["clip_id"].to_numpy()
         if np.any(np.diff(ids) <= 0) or clips["clip_id"].null_count:
             raise FormatError("its clip ids do not ascend")
         if (ids[0], ids[-1]) != (segment.first_clip_id, segment.last_clip_id):
             raise FormatError("its clip ids are not those that the manifest states")
-        for modality in Modality:
+        for modality in self._manifest.modalities:
             there = clips[f"has_{modality}"].to_numpy()
             self._norms(segment, modality, np.asarray(there, bool))
 
-    def _norms(self, segment: SegmentEntry, modality: Modality, there: NDArray[np.bool_]) -> None:
+    def _norms(self, segment: SegmentEntry, modality: str, there: NDArray[np.bool_]) -> None:
         vectors = map_vectors(self._store, segment, modality)
         for start in range(0, segment.rows, _BLOCK):
             rows = slice(start, start + _BLOCK)
-            lengths = np.linalg.norm(vectors[rows].astype(np.float32), axis=1)
+            lengths = np.linalg.norm(widen(vectors[rows]), axis=1)
             if np.any(lengths[~there[rows]] != 0):
                 raise FormatError(f"clips without {modality} have {modality} vectors")
             if not np.all(np.abs(lengths[there[rows]] - 1) < NORM_TOLERANCE):
                 raise FormatError(f"{modality} vectors are not of length 1")
 
-    def _entries(self, index: IndexEntry) -> None:
-        opened = InvertedFile.open(self._store, index)
-        ids = np.sort(opened.list_ids())
+    def _index_ids(self, index: IndexEntry) -> None:
+        kind = kinds.find(index.kind)
+        if kind is None:
+            if index.settings:
+                raise FormatError(f"it is of a kind that is not known here, {index.kind}")
+            return  # nobody searches it: format 1 began with copies of the vectors
+        ids = np.sort(kind.open(self._store, index).ids())
         covered = [s for s in self._manifest.segments if s.id in index.segments]
         known = [self._vectors.having(s.id, index.target) for s in covered]
         there = np.sort(np.concatenate([*known, np.empty(0, np.int64)]))
@@ -280,21 +282,25 @@ def _repair(writer: Writer, found: Verification) -> Verification:
     store, before = writer.path, writer.manifest
     wrong = {f.where for f in found.findings if f.what != "leftover"}
     damaged = {s.id for s in before.segments if _is_or_is_in(f"{paths.SEGMENTS}/{s.id}", wrong)}
-    indexes = tuple(
-        i
-        for i in before.indexes
-        if f"{paths.INDEXES}/{i.file}" not in wrong and not damaged & set(i.segments)
-    )
+
+    def sound(cache: IndexEntry | RowCacheEntry) -> bool:
+        return f"{paths.INDEXES}/{cache.file}" not in wrong and not damaged & set(cache.segments)
+
     kept = tuple(s for s in before.segments if s.id not in damaged)
-    after = replace(before, segments=kept, indexes=indexes, deleted=_still_deleted(before, kept))
+    rows = before.row_cache
+    after = replace(
+        before,
+        segments=kept,
+        indexes=tuple(i for i in before.indexes if sound(i)),
+        row_cache=rows if rows is not None and sound(rows) else None,
+        deleted=_still_deleted(before, kept),
+    )
     if after != before:
         writer.commit(after)
     done = tuple(replace(f, repaired=_put_away(store, f)) for f in found.findings)
     if after != before:
-        wanted = Asked(only_present=True, instead_of=before.indexes)
-        writer.commit(
-            replace(writer.manifest, indexes=maintenance.indexes(writer.path, after, wanted))
-        )
+        wanted = IndexRequest(only_present=True, as_in=before)
+        writer.commit(maintenance.with_caches(store, writer.manifest, wanted))
     return replace(found, clips=writer.manifest.rows, findings=done)
 
 

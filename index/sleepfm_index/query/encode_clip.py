@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.choices import Choices
+from sleepfm.cohort_choices import Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.storage.manifest import WeightsIdentity
+from sleepfm_index.storage.vector_format import narrow, widen
 
 
 def encode_clips(
@@ -23,7 +23,7 @@ def encode_clips(
     choices: Choices,
     file: Path,
     at: str,
-    modalities: tuple[Modality, ...],
+    modalities: tuple[str, ...],
     weights: str | None = None,
 ) -> list[NDArray[np.float32]]:
     """Encode one clip of a recording, in one or more modalities, as a store's own clips were.
@@ -40,7 +40,7 @@ def encode_clips(
         The recording.
     at : str
         As in :class:`sleepfm_index.query.question.Question`.
-    modalities : tuple of Modality
+    modalities : tuple of str
     weights : str, optional
         Name or path of the store's weights; by default the name that the manifest states.
 
@@ -79,4 +79,4 @@ def encode_clips(
             raise QueryError(f"{file.name} has no {modality} signal at {at}")
     encoder = Encoder(loaded)
     vectors = (encoder.encode(m, clips.signals[m][place : place + 1])[0] for m in modalities)
-    return [vector.astype(np.float16).astype(np.float32) for vector in vectors]
+    return [widen(narrow(vector[None]))[0] for vector in vectors]

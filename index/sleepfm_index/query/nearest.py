@@ -1,4 +1,4 @@
-"""The nearest clips of queries that may find the same clips, spaced in time where asked."""
+"""Search for the nearest clips of one or more queries, optionally spaced in time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sleepfm_index.search.exact import Hits
 from sleepfm_index.storage.metadata import numpy_of
 
 _MORE: Final = 4
-"""Spaced hits are chosen among so many times as many, and again as many while too few are left."""
+"""Factor by which a spaced search fetches more than k hits, and grows while too few remain."""
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """What was found.
+    """The result of a search.
 
     Parameters
     ----------
@@ -35,20 +35,22 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Search:
-    """Which clips may be found, and how.
+    """The target, candidates and options of a search.
 
     Parameters
     ----------
     target : str
-        One of :data:`sleepfm_index.schema.TARGETS`.
+        One of the store's targets, :func:`sleepfm_index.schema.targets`.
     k : int
-    allowed : ndarray of int64, optional
-        Ids of the clips that may be found, ascending.
+        Number of clips per query.
+    allowed : ndarray of int64, shape [n], optional
+        Ids of the candidates, ascending; by default all clips.
     without : tuple of (first, last)
-        Runs of clip ids to leave out.
+        Runs of clip ids to exclude.
     spread : float, optional
-        Least distance in seconds between two clips of one recording.
+        Minimum distance in seconds between two hits of one recording.
     exact : bool
+        Compare with every candidate, even if there is an index.
     """
 
     target: str
@@ -66,7 +68,13 @@ def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nea
     ----------
     reader : Reader
     queries : ndarray of float32, shape [n, 512]
+        Query vectors.
     search : Search
+
+    Returns
+    -------
+    Nearest
+        At most ``search.k`` hits per query.
     """
     if search.spread is None:
         return _find(reader, queries, search, search.k)
@@ -92,7 +100,7 @@ def _find(reader: Reader, queries: NDArray[np.float32], search: Search, k: int) 
     found = reader.find(
         search.target, queries, k, search.allowed, without=search.without, exact=search.exact
     )
-    return Nearest(found.hits, found.how)
+    return Nearest(found.hits, found.method)
 
 
 def _spaced(reader: Reader, ids: NDArray[np.int64], seconds: float) -> NDArray[np.int64]:

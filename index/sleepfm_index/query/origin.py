@@ -1,4 +1,4 @@
-"""Where a query vector comes from: a clip of the store, or a clip of a file."""
+"""The query vector of a question, from a clip of the store or a clip of a file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.query.encode_clip import encode_clips
@@ -18,16 +17,16 @@ from sleepfm_index.storage.quoting import quote_text
 
 @dataclass(frozen=True)
 class Origin:
-    """A query vector, and the clip that it belongs to.
+    """A query vector and the clip that it belongs to.
 
     Parameters
     ----------
     text : str
-        The clip in words, for the note of an answer.
+        Description of the clip, for the note of an answer.
     recording_id, subject_id : str
-        Whose clips an exclusion leaves out.
+        Recording and subject whose clips can be excluded.
     vector : ndarray of float32, shape [512]
-        The clip's unit vector, or the mean of several.
+        Unit vector of the clip, or the mean of several.
     """
 
     text: str
@@ -36,15 +35,19 @@ class Origin:
     vector: NDArray[np.float32]
 
 
-def resolve_origin(reader: Reader, question: Question, modalities: tuple[Modality, ...]) -> Origin:
-    """Find the query vector of a question, encoding a clip of a file where one is named.
+def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
+    """Look up the query vector of a question, or encode it from a file.
 
     Parameters
     ----------
     reader : Reader
     question : Question
-    modalities : tuple of Modality
+    modalities : tuple of str
         As from :func:`~sleepfm_index.query.question.check_question`.
+
+    Returns
+    -------
+    Origin
 
     Raises
     ------
@@ -69,28 +72,40 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[Modalit
 
 
 def query_vectors(
-    reader: Reader, clip_ids: NDArray[np.int64], modalities: tuple[Modality, ...]
+    reader: Reader, clip_ids: NDArray[np.int64], modalities: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Mean of the vectors that clips have in some modalities, and which clips have them all.
+    """Average the vectors of clips over some modalities.
 
     Parameters
     ----------
     reader : Reader
     clip_ids : ndarray of int64, shape [n]
-    modalities : tuple of Modality
+    modalities : tuple of str
 
     Returns
     -------
     vectors : ndarray of float32, shape [n, 512]
+        Mean vectors, not normalised again.
     present : ndarray of bool, shape [n]
+        True for clips with all of the modalities.
     """
-    parts = [reader.vectors.of(clip_ids, str(m)) for m in modalities]
+    parts = [reader.vectors.of(clip_ids, m) for m in modalities]
     present = np.asarray(np.logical_and.reduce([there for _, there in parts]))
     return mean_vector([vectors for vectors, _ in parts]), present
 
 
 def mean_vector(vectors: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Average the vectors of several modalities; the mean is not normalised again."""
+    """Average the vectors of several modalities, without normalising the mean.
+
+    Parameters
+    ----------
+    vectors : list of ndarray of float32, shape [..., 512]
+        One array per modality.
+
+    Returns
+    -------
+    ndarray of float32, shape [..., 512]
+    """
     return np.asarray(sum(vectors) / len(vectors), np.float32)
 
 
@@ -104,6 +119,11 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
         Its ``recording_id``.
     at : str
         A time; see :func:`~sleepfm_index.query.clip_time.clip_position`.
+
+    Returns
+    -------
+    int
+        Clip id.
 
     Raises
     ------
@@ -122,7 +142,7 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
     return int(clips["clip_id"][place].as_py())
 
 
-def _from_file(reader: Reader, question: Question, modalities: tuple[Modality, ...]) -> Origin:
+def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
     assert question.file is not None and question.at is not None
     manifest = reader.manifest
     vectors = encode_clips(
@@ -136,7 +156,7 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[Modality, .
         modalities,
         question.weights,
     )
-    # A file may be a recording of the store: its stem tells whose clips to leave out.
+    # The file may be a recording of the store: its stem then identifies the clips to exclude.
     stem = question.file.stem
     known = reader.metadata.select(
         f"SELECT any_value(subject_id) AS s FROM clips WHERE recording_id = {quote_text(stem)}"

@@ -1,35 +1,36 @@
-"""A question, and what makes one valid."""
+"""Questions to a store, and their validation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
+from sleepfm_index.choices import Exclusion
 from sleepfm_index.errors import QueryError
-from sleepfm_index.schema import OTHERS, target_name
+from sleepfm_index.schema import OTHERS, check_modality, target_name
 
-EXCLUSIONS: Final = ("subject", "recording", "none")
+EXCLUSIONS: Final = get_args(Exclusion)
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """A query for the clips nearest to one clip.
 
-    The clip is named by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with
-    ``at``.
+    The query clip is named by exactly one of ``clip``, ``recording`` with ``at``, or ``file``
+    with ``at``.
 
     Parameters
     ----------
     modality : str
-        What to search with: ``bas``, ``ecg``, ``resp``, or two of them joined by a comma. Two are
-        averaged, not scaled to length one again, so a score is the mean of two cosines.
-    to : {"others", "bas", "ecg", "resp"}
-        What to search in; ``others`` of two modalities is the third.
+        What to search with: a modality of the store, or several joined by commas. Several are
+        averaged without renormalisation, so a score is the mean of their cosine similarities.
+    to : str
+        What to search in: a modality of the store, or ``others``, the mean of all modalities but
+        the one searched with. With several, ``others`` is the one that remains.
     clip : int, optional
         A clip of the store.
     recording : str, optional
@@ -37,20 +38,21 @@ class Question:
     file : Path, optional
         A recording that need not be in the store; it is read and encoded.
     at : str, optional
-        Where in the recording: ``HH:MM:SS``, a time of day if the recording knows one and it falls
-        within the night, else an offset from its start; or ``+SECONDS``, always an offset.
+        Time within the recording. ``HH:MM:SS`` is a time of day if the recording has a start time
+        and the time falls within the night, else an offset from the start; ``+SECONDS`` is always
+        an offset.
     k : int
-        How many clips to give.
+        Number of clips to return.
     where : str, optional
-        SQL condition over the columns of ``clips``; only clips for which it holds are found.
+        SQL condition over the columns of ``clips`` that the results must meet.
     exclude : {"subject", "recording", "none"}
-        Leave out the clips of the query's own subject, of its recording, or nothing.
+        Exclude the clips of the query's own subject, of its own recording, or none.
     spread : float, optional
-        Give at most one clip per so many seconds of a recording, the nearest one.
+        Minimum distance in seconds between two results of one recording; the nearest one is kept.
     exact : bool
-        Compare with every clip, whatever index there is.
+        Compare with every clip, even if there is an index.
     weights : str, optional
-        For ``file``: the weights that made the store, if they cannot be found by name.
+        For ``file``: name or path of the store's weights, if they cannot be found by name.
     substitute : bool, optional
     channels : path, optional
         For ``file``: how its channels fill slots, where not as in the store's last build.
@@ -74,15 +76,18 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked of many clips; fields as in :class:`Question`.
+    """Queries for the clips nearest to each of many clips.
+
+    Query clips without the modality are skipped.
 
     Parameters
     ----------
-    clips : ndarray of int64, optional
-        Clips of the store that ask.
+    modality, to, k, where, exclude, spread, exact
+        As in :class:`Question`.
+    clips : ndarray of int64, shape [n], optional
+        Ids of the query clips.
     recording : str, optional
-        All clips of this recording ask. One of the two is given. Clips without the modality are
-        passed over.
+        Query with all clips of this recording. Exactly one of ``clips`` and ``recording`` is given.
     """
 
     modality: str
@@ -96,50 +101,104 @@ class Questions:
     exact: bool = False
 
 
-def check_question(asked: Question) -> tuple[Modality, ...]:
-    """Refuse a question that no store could answer; give its modalities.
+def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that a store can answer a question, and split its modalities.
+
+    Parameters
+    ----------
+    question : Question
+    known : tuple of str
+        Modalities of the store.
+
+    Returns
+    -------
+    tuple of str
+        The modalities to search with.
 
     Raises
     ------
     QueryError
-        With one sentence that says what to change.
+        If the question is invalid; the message says what to change.
     """
-    modalities = check_search(asked.modality, asked.to, asked.exclude, asked.k, asked.spread)
-    named = [asked.clip is not None, asked.recording is not None, asked.file is not None]
-    if sum(named) != 1:
-        raise QueryError("name one clip: by --clip, by --recording and --at, or by --file and --at")
-    if (asked.at is None) == (asked.clip is None):
-        raise QueryError("--at goes with --recording or --file, and they need it")
+    modalities = check_search(
+        question.modality, question.to, question.exclude, question.k, question.spread, known
+    )
+    named = [question.clip, question.recording, question.file]
+    if sum(name is not None for name in named) != 1:
+        raise QueryError(
+            "name one clip with --clip, with --recording and --at, or with --file and --at"
+        )
+    if (question.at is None) == (question.clip is None):
+        raise QueryError("pass --at together with --recording or --file, and only then")
     return modalities
 
 
 def check_search(
-    modality: str, to: str, exclude: str, k: int, spread: float | None
-) -> tuple[Modality, ...]:
-    """Refuse what no search could be; give the modalities to search with."""
-    known = [m.value for m in Modality]
-    names = [name.strip() for name in modality.split(",")]
+    modality: str, to: str, exclude: str, k: int, spread: float | None, known: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Check the parameters of a search of a store, and split its modalities.
+
+    Parameters
+    ----------
+    modality, to, exclude, k, spread
+        As in :class:`Question`.
+    known : tuple of str
+        Modalities of the store.
+
+    Returns
+    -------
+    tuple of str
+        The modalities to search with.
+
+    Raises
+    ------
+    QueryError
+        If a parameter is invalid; the message says what to change.
+    """
+    names = tuple(name.strip() for name in modality.split(","))
     for name in names:
-        if name not in known:
-            raise QueryError(f"no modality {name!r}; choose from {', '.join(known)}")
+        check_modality(name, known)
     if len(set(names)) != len(names):
         raise QueryError(f"{modality!r} names a modality twice")
     if to not in (*known, OTHERS):
-        raise QueryError(f"no target {to!r}; choose from {', '.join(known)}, {OTHERS}")
-    if to == OTHERS and len(names) == len(known):
-        raise QueryError("all modalities leave no others; name a target by --to")
+        raise QueryError(
+            f"no target {to!r} in this store; choose from {', '.join((*known, OTHERS))}"
+        )
+    if to == OTHERS:
+        left = [m for m in known if m not in names]
+        if not left:
+            raise QueryError("all modalities leave no others; name a target by --to")
+        if len(names) > 1 and len(left) > 1:
+            raise QueryError(
+                f"{' and '.join(names)} leave several others; name one by --to: {', '.join(left)}"
+            )
     if exclude not in EXCLUSIONS:
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")
     if k < 1:
-        raise QueryError(f"k is the number of clips to give, at least 1, not {k}")
+        raise QueryError(f"k must be at least 1, got {k}")
     if spread is not None and not 0 < spread < float("inf"):
-        raise QueryError(f"clips are spread by a number of seconds above 0, not {spread:g}")
-    return tuple(Modality(name) for name in names)
+        raise QueryError(f"spread must be a positive number of seconds, got {spread:g}")
+    return names
 
 
-def target_of(modalities: tuple[Modality, ...], to: str) -> str:
-    """Name what a search with some modalities looks in."""
+def target_of(modalities: tuple[str, ...], to: str, known: tuple[str, ...]) -> str:
+    """Name the target of a search.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        The modalities to search with, as from :func:`check_search`.
+    to : str
+        A modality or ``others``, as in :class:`Question`.
+    known : tuple of str
+        Modalities of the store.
+
+    Returns
+    -------
+    str
+        One of :func:`sleepfm_index.schema.targets`.
+    """
     if to != OTHERS or len(modalities) == 1:
-        return target_name(modalities[0], to)
-    (third,) = (m for m in Modality if m not in modalities)
-    return str(third)
+        return target_name(modalities[0], to, known)
+    (left,) = (m for m in known if m not in modalities)
+    return left

@@ -1,7 +1,8 @@
 """One setting for every library that has threads of its own: FAISS, OpenBLAS, DuckDB.
 
 The command's ``--threads`` (or ``$SLEEPFM_THREADS``) is set before any of them is loaded, torch
-among them, so each starts with it. A store opened in Python with ``threads`` sets it at once.
+among them, so each starts with it. :func:`set_threads` sets it at once. It is a setting of the
+process: the libraries have one pool of threads each, whatever stores are open.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _forked = False
 
 
 def setting() -> int | None:
-    """Threads that were asked for, by :func:`use` or the environment; None for all cores.
+    """Threads that were asked for, by :func:`set_threads` or the environment; None for all cores.
 
     Raises
     ------
@@ -36,13 +37,28 @@ def setting() -> int | None:
     if not text:
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise QueryError(f"${VARIABLE} is a number of threads, at least 1, not {text!r}")
+        raise QueryError(f"${VARIABLE} must be a number of threads, at least 1, got {text!r}")
     return int(text)
 
 
-def use(threads: int) -> None:
-    """Set how many threads searching may use, in this process; a forked child keeps to one."""
+def set_threads(threads: int) -> None:
+    """Set how many threads this process searches with.
+
+    FAISS and OpenBLAS take it at once, DuckDB in stores whose tables are opened from here on. A
+    forked child keeps to one.
+
+    Parameters
+    ----------
+    threads : int
+
+    Raises
+    ------
+    QueryError
+        If it is not at least 1.
+    """
     global _asked
+    if threads < 1:
+        raise QueryError(f"threads must be at least 1, got {threads}")
     _asked = threads
     threadpool_limits(1 if _forked else threads, user_api="blas")
     faiss().omp_set_num_threads(1 if _forked else threads)

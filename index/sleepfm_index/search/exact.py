@@ -1,23 +1,32 @@
-"""The exact nearest clips: blocks of a matrix product, the closest compared in float64."""
+"""The exact nearest clips: blocks of a matrix product, the closest compared in float64.
+
+The one tolerance of scores and the helpers that go with it are here; whoever ranks by float32
+products takes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index.search.blocks import Blocks
 
-_ROUNDING: Final = 1.01 * EMBEDDING_DIM * 2.0**-24
-"""A float32 inner product of 512 terms is off by at most this, times the lengths of both sides; a
-stored vector is of length one, up to float16."""
+ROUNDING: Final = 1.01 * EMBEDDING_DIM * 2.0**-24
+"""Most that a float32 inner product of as many terms is off, times the lengths of both sides. A
+stored vector is of length one up to its rounding, for which the hundredth is."""
+CLOSE: Final = 2 * ROUNDING
+"""Unit vectors whose float32 scores differ by less may be in the wrong order."""
+EQUAL: Final = 1e-12
+"""Scores closer than this are equal: far below what stored vectors can tell, above the rounding of
+a float64 product in any order of its terms."""
 _LOWEST: Final = np.float32(np.finfo(np.float32).min)
 _SPARE: Final = 1 << 16
 _QUERIES: Final = 1024
 
-Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 Hits = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -27,23 +36,94 @@ def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArr
 
     A product of two float16 numbers has 22 significant bits and none below 2^-48, so for stored
     unit vectors the sum is exact in any order, and equal scores are equal.
+
+    Parameters
+    ----------
+    left : ndarray of float32, shape [n, d]
+    right : ndarray of float32, shape [n, d] or [1, d]
+
+    Returns
+    -------
+    ndarray of float64, shape [n]
     """
     wide = np.broadcast_to(right.astype(np.float64), left.shape)
     return np.asarray(np.einsum("nd,nd->n", left.astype(np.float64), wide))
 
 
 def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the most by which float32 scores of each query may be in the wrong order."""
+    """Give the most by which float32 scores of each query may be in the wrong order.
+
+    Parameters
+    ----------
+    queries : ndarray of float32, shape [q, d]
+
+    Returns
+    -------
+    ndarray of float32, shape [q]
+    """
     lengths = np.linalg.norm(queries.astype(np.float64), axis=1)
-    return np.asarray(2 * _ROUNDING * lengths, np.float32)
+    return np.asarray(CLOSE * lengths, np.float32)
+
+
+def close_to_best(
+    scores: NDArray[np.float32], k: int, margins: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """Mark the candidates that float32 does not rule out of the best ``k``.
+
+    Parameters
+    ----------
+    scores : ndarray of float32, shape [q, m]
+        -inf where there is no candidate.
+    k : int
+    margins : ndarray of float32, shape [q]
+        What :func:`margin` gives.
+
+    Returns
+    -------
+    ndarray of bool, shape [q, m]
+    """
+    last = scores.shape[1] - min(k, scores.shape[1])
+    least = np.take(np.partition(scores, last, axis=1), last, axis=1) - margins
+    return np.asarray((scores >= least[:, None]) & (scores > -np.inf))
+
+
+def best_first(scores: NDArray[np.float64], ids: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+    """Order candidates by falling score, equal ones by rising id, and give the first ``k``.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape [..., m]
+    ids : ndarray of int64, of the same shape
+    k : int
+
+    Returns
+    -------
+    ndarray of int64, shape [..., min(k, m)]
+        Places along the last axis.
+    """
+    return np.lexsort((ids, -scores), axis=-1)[..., :k]
 
 
 def rank(read: Read, query: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:
-    """Give the best ``k`` of some clips by float64 scores, equal ones in order of clip id."""
+    """Give the best ``k`` of some clips by float64 scores, equal ones in order of clip id.
+
+    Parameters
+    ----------
+    read : callable
+        Vectors of some clips, float32 [m, 512].
+    query : ndarray of float32, shape [512]
+    ids : ndarray of int64, shape [m]
+    k : int
+
+    Returns
+    -------
+    ids : ndarray of int64, shape [min(k, m)]
+    scores : ndarray of float64, of the same shape
+    """
     if not len(ids):
         return ids, np.empty(0)
     scores = exact_scores(read(ids), query[None])
-    order = np.lexsort((ids, -scores))[:k]
+    order = best_first(scores, ids, k)
     return ids[order], scores[order]
 
 
@@ -61,6 +141,7 @@ def candidates(
     blocks : iterable of (clip_ids, vectors)
         int64 [m] and float32 [m, 512]; each block is read once.
     queries : ndarray of float32, shape [q, 512]
+    k : int
     read : callable
         Vectors of some clips; asked for only where very many score the same.
     apart : tuple of two ndarrays of int64, shape [q], optional
@@ -69,7 +150,7 @@ def candidates(
     Returns
     -------
     list of ndarray of int64
-        Ids a query, in no order: those that score within rounding of the k-th or above.
+        Ids for each query, in no order: those that score within rounding of the k-th or above.
     """
     best = [_Best(queries[at : at + _QUERIES], k, read) for at in range(0, len(queries), _QUERIES)]
     for ids, vectors in blocks:

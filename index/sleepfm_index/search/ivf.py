@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,51 +13,54 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.search.fastscan import read_list
-from sleepfm_index.search.index_format import CODES, Structure, read_arrays
+from sleepfm_index.search.ivf_format import CODES, Structure, read_arrays
+from sleepfm_index.search.protocol import Parameters, Trial, parameter
 from sleepfm_index.search.transform_coding import STAGES
 from sleepfm_index.storage.manifest import IndexEntry
-from sleepfm_index.storage.readahead import prefetch
+from sleepfm_index.storage.readahead import Readahead
 
-_AGAIN_S: Final = 5.0
-"""For so long the system is trusted to keep the lists that it was asked for, until one is slow."""
-_IN_MEMORY: Final = 8e9
-"""Bytes of lists a second; those that come more slowly were not in the page cache."""
 _BY_LISTS: Final = 15
 """FAISS's number for a fast scan whose threads share the lists, so that one query has them all."""
 _BY_QUERIES: Final = 13
 """And for one that reads a list once for all queries that want it."""
-_TOGETHER: Final = 1024
+_QUERIES: Final = 1024
 """Queries whose scores with all centroids are in memory at once."""
 _QUERY_BITS: Final = 4
-"""RaBitQ: bits a number of the query takes; more finds no more, and unquantised is 20x slower."""
+"""RaBitQ: bits per number of the query; more finds no more, and unquantised is 20x slower."""
 
 
 @dataclass(frozen=True)
 class InvertedFile:
-    """An open inverted file.
+    """An open inverted file, a :class:`~.protocol.VectorIndex`; its parameter is ``probes``.
 
     Parameters
     ----------
     structure : Structure
     counts : ndarray of int64, shape [lists]
-    path : Path
+        Rows of each list.
     index : faiss.IndexIVF
         Over the mapped lists.
     """
 
     structure: Structure
     counts: NDArray[np.int64]
-    path: Path
     index: Any
-    _asks: NDArray[np.float32] | None
+    _query_basis: NDArray[np.float32] | None
     _mapped: NDArray[np.uint8]
     _starts: NDArray[np.int64]
-    _asked: NDArray[np.float64]
-    _held: tuple[Any, ...]
+    _readahead: Readahead
+    _referenced: tuple[Any, ...]
+
+    complete = True
 
     @classmethod
     def open(cls, store: Path, entry: IndexEntry) -> InvertedFile:
         """Map a published file, whose extents are checked first.
+
+        Parameters
+        ----------
+        store : Path
+        entry : IndexEntry
 
         Raises
         ------
@@ -65,51 +68,99 @@ class InvertedFile:
             If the file is not one over the rows that the manifest states.
         """
         path, structure, counts = read_arrays(store, entry)
-        index, held = empty_index(structure)
+        index, referenced = empty_index(structure)
         lists = _map_lists(path, structure, counts)
         index.replace_invlists(lists, False)
         index.ntotal = entry.rows
-        starts = np.r_[0, np.cumsum(structure.kind.room(counts))]
-        asked = np.full(structure.kind.lists, -np.inf)
+        starts = np.r_[0, np.cumsum(structure.layout.padded_rows(counts))]
         mapped = np.memmap(path, np.uint8, "r")
         code = structure.transform
-        asks = None if code is None else np.ascontiguousarray(code.asks.T)
-        return cls(structure, counts, path, index, asks, mapped, starts, asked, (*held, lists))
+        basis = None if code is None else np.ascontiguousarray(code.query_basis.T)
+        readahead = Readahead(parts=structure.layout.lists)
+        referenced = (*referenced, lists)
+        return cls(structure, counts, index, basis, mapped, starts, readahead, referenced)
+
+    @property
+    def rows(self) -> int:
+        """Clips in it."""
+        return int(self.index.ntotal)
+
+    @property
+    def trained(self) -> Structure:
+        """Centroids and code."""
+        return self.structure
 
     def search(
         self,
         queries: NDArray[np.float32],
-        depth: int,
-        probes: int,
+        k: int,
+        parameters: Parameters,
         selector: Any | None = None,
     ) -> NDArray[np.int64]:
-        """Clip ids that score highest by their codes, int64 [q, depth]; -1 where there are fewer.
+        """Give the clips that score highest by their codes; see :class:`~.protocol.VectorIndex`.
 
         Parameters
         ----------
         queries : ndarray of float32, shape [q, 512]
-        depth : int
-            How many a query gets.
-        probes : int
-            How many lists are read.
+        k : int
+        parameters : mapping of str to int
+            ``probes``: lists read per query.
         selector : faiss.IDSelector, optional
-            Says which clip ids may be found.
+
+        Returns
+        -------
+        ndarray of int64, shape [q, k]
         """
-        if len(queries) > _TOGETHER:
-            parts = range(0, len(queries), _TOGETHER)
+        if len(queries) > _QUERIES:
+            parts = range(0, len(queries), _QUERIES)
             return np.concatenate(
-                [self.search(queries[at : at + _TOGETHER], depth, probes, selector) for at in parts]
+                [self.search(queries[at : at + _QUERIES], k, parameters, selector) for at in parts]
             )
-        lists, near = self._nearest(queries, min(probes, self.structure.kind.lists))
-        asked = queries if self._asks is None else _products(queries, self._asks)
+        probes = parameter(parameters, "probes", self.structure.layout.lists)
+        lists, near = self._nearest(queries, probes)
+        projected = queries if self._query_basis is None else _products(queries, self._query_basis)
         if len(queries) > 1:
-            return self._read(asked, depth, lists, near, selector)
-        start = time.perf_counter()
-        size = self._fetch(lists[0])
-        ids = self._read(asked, depth, lists, near, selector)
-        if time.perf_counter() - start > size / _IN_MEMORY:
-            self._asked.fill(-np.inf)
+            return self._read(projected, k, lists, near, selector)
+        before = self._readahead.begin()
+        self._fetch(lists[0])
+        ids = self._read(projected, k, lists, near, selector)
+        self._readahead.done(before)
         return ids
+
+    def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
+        """Give numbers of lists, each 1.2 times the one before, up to half of all.
+
+        Parameters
+        ----------
+        at_least : mapping of str to int, optional
+        """
+        lists = self.structure.layout.lists
+        fewest = at_least["probes"] if at_least is not None else 1
+        steps = sorted({round(2 ** (at / 4)) for at in range(4 * 20)})
+        steps = [step for step in steps if fewest <= step <= lists // 2] or [max(1, lists // 2)]
+        for probes in steps:
+            yield Trial({"probes": probes}, probes / lists * self.rows)
+
+    def for_more(self, parameters: Parameters, factor: float) -> Parameters:
+        """Give parameters for ``factor`` times as many answers.
+
+        Parameters
+        ----------
+        parameters : mapping of str to int
+        factor : float
+        """
+        lists = self.structure.layout.lists
+        return {"probes": round(parameter(parameters, "probes", lists) * factor**0.5)}
+
+    def wider(self, parameters: Parameters) -> Parameters | None:
+        """Give four times as many lists; None where all were read.
+
+        Parameters
+        ----------
+        parameters : mapping of str to int
+        """
+        probes = parameters["probes"]
+        return None if probes >= self.structure.layout.lists else {"probes": 4 * probes}
 
     def _nearest(
         self, queries: NDArray[np.float32], probes: int
@@ -125,59 +176,68 @@ class InvertedFile:
     def _read(
         self,
         queries: NDArray[np.float32],
-        depth: int,
+        k: int,
         lists: NDArray[np.int64],
         near: NDArray[np.float32],
         selector: Any | None,
     ) -> NDArray[np.int64]:
-        """Read lists, int64 [q, n], whose centroids score ``near``, as the codes are asked."""
+        """Read lists, int64 [q, n], whose centroids score ``near``."""
         x = np.ascontiguousarray(queries, np.float32)
-        scores = np.empty((len(x), depth), np.float32)
-        ids = np.empty((len(x), depth), np.int64)
+        scores = np.empty((len(x), k), np.float32)
+        ids = np.empty((len(x), k), np.int64)
         wanted: dict[str, Any] = {} if selector is None else {"sel": selector}
         wanted["nprobe"] = lists.shape[1]
-        if self.structure.kind.code.startswith("RaBitQ"):
+        if self.structure.layout.code.startswith("RaBitQ"):
             parameters = faiss().IVFRaBitQSearchParameters(qb=_QUERY_BITS, **wanted)
         else:
             parameters = faiss().SearchParametersIVF(**wanted)
-        if self.structure.kind.code.endswith("fs"):
+        if self.structure.layout.code.endswith("fs"):
             self.index.implem = _BY_LISTS if len(x) == 1 else _BY_QUERIES
         # FAISS's own wrapper of it takes no parameters.
         pointers = [faiss().swig_ptr(array) for array in (lists, near, scores, ids)]
         self.index.search_preassigned_c(
-            len(x), faiss().swig_ptr(x), depth, *pointers, False, parameters
+            len(x), faiss().swig_ptr(x), k, *pointers, False, parameters
         )
         return ids
 
-    def _fetch(self, lists: NDArray[np.int64]) -> int:
-        """Ask for the lists that were not asked for a moment ago; give the bytes of all."""
-        width = self.structure.kind.row_bytes
-        starts, ends = self._starts[lists] * width, self._starts[lists + 1] * width
-        now = time.monotonic()
-        due = now - self._asked[lists] > _AGAIN_S
-        self._asked[lists] = now
-        prefetch(self._mapped, starts[due], ends[due])
-        return int((ends - starts).sum())
+    def _fetch(self, lists: NDArray[np.int64]) -> None:
+        """Ask the system for the lists that are not known to be in memory."""
+        width = self.structure.layout.row_bytes
+        due = self._readahead.due(lists)
+        starts, ends = self._starts[due] * width, self._starts[due + 1] * width
+        self._readahead.ask(self._mapped, starts, ends)
 
-    def rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Codes, uint8 [n, width], and clip ids of one list."""
+    def read_rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Read one list.
+
+        Parameters
+        ----------
+        one : int
+            Its number.
+
+        Returns
+        -------
+        codes : ndarray of uint8, shape [n, width]
+        clip_ids : ndarray of int64, shape [n]
+        """
         start, end = self._extent(one)
-        return read_list(self.structure.kind, self._mapped[start:end], int(self.counts[one]))
+        return read_list(self.structure.layout, self._mapped[start:end], int(self.counts[one]))
 
-    def list_ids(self) -> NDArray[np.int64]:
+    def ids(self) -> NDArray[np.int64]:
         """Clip ids of all rows, list by list."""
-        width, room = CODES[self.structure.kind.code], self.structure.kind.room(self.counts)
+        layout = self.structure.layout
+        width, padded = CODES[layout.code], layout.padded_rows(self.counts)
         ids = np.empty(int(self.counts.sum()), np.int64)
         at = 0
         for one, count in enumerate(self.counts.tolist()):
-            start = self._extent(one)[0] + int(room[one]) * width
+            start = self._extent(one)[0] + int(padded[one]) * width
             ids[at : at + count] = self._mapped[start : start + 8 * count].view("<i8")
             at += count
         return ids
 
     def _extent(self, one: int) -> tuple[int, int]:
         """First byte of a list, and the byte after its last."""
-        width = self.structure.kind.row_bytes
+        width = self.structure.layout.row_bytes
         start, end = self._starts[one : one + 2].tolist()
         return start * width, end * width
 
@@ -191,32 +251,44 @@ def _products(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArra
 
 
 def quantizer(centroids: NDArray[np.float32]) -> Any:
-    """FAISS's index that finds the nearest centroids, by inner product."""
+    """FAISS's index that finds the nearest centroids, by inner product.
+
+    Parameters
+    ----------
+    centroids : ndarray of float32, shape [lists, 512]
+    """
     flat = faiss().IndexFlatIP(centroids.shape[1])
     flat.add(centroids)
     return flat
 
 
 def empty_index(structure: Structure) -> tuple[Any, tuple[Any, ...]]:
-    """FAISS's index without lists, and what must outlive it."""
-    kind, metric = structure.kind, faiss().METRIC_INNER_PRODUCT
+    """FAISS's index without lists, and what must outlive it.
+
+    Parameters
+    ----------
+    structure : Structure
+    """
+    layout, metric = structure.layout, faiss().METRIC_INNER_PRODUCT
     code = structure.transform
     if code is not None:
         none = faiss().IndexFlatIP(STAGES)  # lists are chosen by centroids of 512 numbers
-        make = faiss().IndexIVFPQFastScan if kind.code.endswith("fs") else faiss().IndexIVFPQ
-        index = make(none, STAGES, kind.lists, STAGES, 4, metric)
+        make = faiss().IndexIVFPQFastScan if layout.code.endswith("fs") else faiss().IndexIVFPQ
+        index = make(none, STAGES, layout.lists, STAGES, 4, metric)
         index.by_residual = True
-        faiss().copy_array_to_vector(np.ascontiguousarray(code.levels).ravel(), index.pq.centroids)
+        faiss().copy_array_to_vector(
+            np.ascontiguousarray(code.codebook).ravel(), index.pq.centroids
+        )
         index.is_trained = True
         return index, (none,)
     nearest = quantizer(structure.centroids)
-    if kind.code.startswith("RaBitQ"):
-        bits = int(kind.code.removeprefix("RaBitQ"))
-        index = faiss().IndexIVFRaBitQ(nearest, EMBEDDING_DIM, kind.lists, metric, False, bits)
+    if layout.code.startswith("RaBitQ"):
+        bits = int(layout.code.removeprefix("RaBitQ"))
+        index = faiss().IndexIVFRaBitQ(nearest, EMBEDDING_DIM, layout.lists, metric, False, bits)
     else:
-        bits = getattr(faiss().ScalarQuantizer, f"QT_{kind.code.removeprefix('SQ')}bit")
+        bits = getattr(faiss().ScalarQuantizer, f"QT_{layout.code.removeprefix('SQ')}bit")
         index = faiss().IndexIVFScalarQuantizer(
-            nearest, EMBEDDING_DIM, kind.lists, bits, metric, True, False
+            nearest, EMBEDDING_DIM, layout.lists, bits, metric, True, False
         )
         if len(structure.learned):
             faiss().copy_array_to_vector(structure.learned, index.sq.trained)
@@ -225,15 +297,15 @@ def empty_index(structure: Structure) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _map_lists(path: Path, structure: Structure, counts: NDArray[np.int64]) -> Any:
-    kind = structure.kind
-    lists = faiss().OnDiskInvertedLists(kind.lists, CODES[kind.code], str(path))
-    # One row of this table a list: its size, its capacity, and where it starts.
-    table = np.zeros((kind.lists, 3), np.uint64)
-    table[:, 0], table[:, 1] = counts, kind.room(counts)
-    table[1:, 2] = np.cumsum(kind.room(counts))[:-1] * kind.row_bytes
+    layout = structure.layout
+    lists = faiss().OnDiskInvertedLists(layout.lists, CODES[layout.code], str(path))
+    # One row of this table per list: its size, its capacity, and where it starts.
+    table = np.zeros((layout.lists, 3), np.uint64)
+    table[:, 0], table[:, 1] = counts, layout.padded_rows(counts)
+    table[1:, 2] = np.cumsum(layout.padded_rows(counts))[:-1] * layout.row_bytes
     faiss().memcpy(lists.lists.data(), faiss().swig_ptr(table), table.nbytes)
     lists.totsize = path.stat().st_size
     lists.read_only = True
-    lists.prefetch_nthread = 0  # a thread a list costs more than it brings
+    lists.prefetch_nthread = 0  # a thread per list costs more than it brings
     lists.do_mmap()
     return lists

@@ -11,28 +11,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.search.exact import Hits, candidates, exact_scores, margin, rank
-from sleepfm_index.search.index_format import is_searchable
-from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.search.exact import (
+    Hits,
+    best_first,
+    candidates,
+    close_to_best,
+    exact_scores,
+    margin,
+    rank,
+)
+from sleepfm_index.search.kinds import EXACT
+from sleepfm_index.search.protocol import VectorIndex
 from sleepfm_index.search.selection import Selection
-from sleepfm_index.storage.manifest import IndexEntry, Manifest, Probing, SegmentEntry
+from sleepfm_index.storage.manifest import IndexEntry, Manifest, SearchSetting, SegmentEntry
 from sleepfm_index.storage.vectors import Vectors
 
-EXACT: Final = "exact"
 _GATHERED: Final = 1 << 13
 _TOGETHER: Final = 64
 _CALIBRATED: Final = 10
 """How many answers an index was calibrated for."""
-_FEW: Final = 0.25
-"""Where a smaller share of the clips is allowed, they are read one by one."""
+_SELECTIVE: Final = 0.25
+"""Where a smaller share of the clips is allowed, only those are read."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found: a pair of (clip_ids, scores) a query, and how surely."""
+    """What a search found.
+
+    Parameters
+    ----------
+    hits : list of (clip_ids, scores)
+        One pair per query.
+    method : str
+        ``exact``, or that the answer is approximate and what recall was measured.
+    """
 
     hits: list[Hits]
-    how: str
+    method: str
 
 
 class Searcher:
@@ -50,12 +65,12 @@ class Searcher:
         self,
         manifest: Manifest,
         vectors: Vectors,
-        open_index: Callable[[IndexEntry], InvertedFile],
+        open_index: Callable[[IndexEntry], VectorIndex],
     ) -> None:
         self._manifest = manifest
         self._vectors = vectors
         self._open = open_index
-        self._entries = {i.target: i for i in manifest.indexes if i.probing}
+        self._entries = {i.target: i for i in manifest.indexes if i.settings}
 
     def find(
         self,
@@ -68,6 +83,15 @@ class Searcher:
     ) -> Found:
         """Find the ``k`` nearest clips that may be found.
 
+        Parameters
+        ----------
+        target : str
+        queries : ndarray of float32, shape [q, 512]
+        k : int
+        selection : Selection
+        exact : bool
+            Compare with every clip, whatever index there is.
+
         Returns
         -------
         Found
@@ -78,21 +102,16 @@ class Searcher:
         if not np.isfinite(queries).all():
             raise QueryError("a query holds numbers that are not finite")
         entry = None if exact else self._entries.get(target)
-        if entry is not None and not is_searchable(entry.kind):
-            raise FormatError(
-                f"the index of {target} is of a kind that is not known here, {entry.kind}; "
-                "run `sleepfm-index reindex`, or search exactly"
-            )
         share = selection.count / max(1, selection.rows)
-        probing = _probing(entry, share) if entry is not None else None
-        if entry is None or probing is None:
+        setting = None if entry is None else _setting(entry, share)
+        if entry is None or setting is None:
             return Found(self._exact(target, queries, k, selection), EXACT)
-        return Found(self._approximate(entry, probing, queries, k, selection), how(entry))
+        return Found(self._approximate(entry, setting, queries, k, selection), method(entry))
 
     def _exact(
         self, target: str, queries: NDArray[np.float32], k: int, selection: Selection
     ) -> list[Hits]:
-        if selection.allowed is not None and selection.count < _FEW * selection.rows:
+        if selection.allowed is not None and selection.count < _SELECTIVE * selection.rows:
             blocks = self._selected(target, selection)
         else:
             blocks = self._blocks(target, selection, self._manifest.segments)
@@ -105,7 +124,7 @@ class Searcher:
     def _approximate(
         self,
         entry: IndexEntry,
-        probing: Probing,
+        setting: SearchSetting,
         queries: NDArray[np.float32],
         k: int,
         selection: Selection,
@@ -114,29 +133,36 @@ class Searcher:
         read = self._read(entry.target)
         covered = set(entry.segments)
         newer = [s for s in self._manifest.segments if s.id not in covered]
-        beside = (
+        uncovered = (
             candidates(self._blocks(entry.target, selection, newer), queries, k, read)
             if newer
             else None
         )
         selector = selection.selector()
         more = max(1.0, k / _CALIBRATED)
-        probes, depth = round(probing.probes * more**0.5), max(k, round(probing.depth * more))
+        parameters = index.for_more(setting.parameters, more)
+        depth = max(k, round(min(setting.depth, index.rows) * more))
         hits: list[Hits] = [_NOTHING] * len(queries)
         waiting = np.arange(len(queries))
         while len(waiting):
-            ids = index.search(queries[waiting], depth, probes, selector)
-            if beside is not None:
-                ids = _joined(ids, [beside[at] for at in waiting])
+            ids = index.search(queries[waiting], depth, parameters, selector)
+            if uncovered is not None:
+                ids = _joined(ids, [uncovered[at] for at in waiting])
             for at, hit in zip(
                 waiting, self._ranked(entry.target, queries[waiting], ids, k), strict=True
             ):
                 hits[at] = hit
-            if probes >= index.structure.kind.lists:
-                break
-            # A filter may leave the lists nearest to a query empty; then more are read.
+            # A filter may leave out what lies nearest to a query; then it is searched further.
             waiting = np.array([at for at in waiting if len(hits[at][0]) < k], np.int64)
-            probes *= 4
+            wider = index.wider(parameters)
+            if wider is None:
+                break
+            parameters = wider
+        if len(waiting) and not index.complete:
+            for at, hit in zip(
+                waiting, self._exact(entry.target, queries[waiting], k, selection), strict=True
+            ):
+                hits[at] = hit
         return hits
 
     def _ranked(
@@ -158,14 +184,11 @@ class Searcher:
                     vectors = read(distinct)
                 near = np.full(part.shape, -np.inf, np.float32)
                 near[there] = (some @ vectors.T)[np.nonzero(there)[0], at]
-                # float64 for those that float32 does not rule out
-                last = part.shape[1] - min(k, part.shape[1])
-                least = np.take(np.partition(near, last, axis=1), last, axis=1) - margin(some)
-                close = there & (near >= least[:, None])
+                close = close_to_best(near, k, margin(some))
                 rows = vectors[at[close[there]]]
                 scores[close] = exact_scores(some[np.nonzero(close)[0]], rows)
                 there = close
-            order = np.lexsort((part, -scores), axis=1)[:, :k]
+            order = best_first(scores, part, k)
             for row, best in enumerate(order):
                 best = best[there[row, best]]
                 hits.append((part[row, best], scores[row, best]))
@@ -192,8 +215,13 @@ class Searcher:
             yield some[present], vectors[present]
 
 
-def how(entry: IndexEntry) -> str:
-    """How surely an index finds the nearest, in words."""
+def method(entry: IndexEntry) -> str:
+    """Say in words how surely an index finds the nearest.
+
+    Parameters
+    ----------
+    entry : IndexEntry
+    """
     if entry.recall is None:
         return "approximate, recall not measured"
     return f"approximate, recall@10 {entry.recall.at_10[0]:.3f} measured"
@@ -212,14 +240,14 @@ def _of_the_store() -> Iterator[None]:
         ) from None
 
 
-def _probing(entry: IndexEntry, share: float) -> Probing | None:
-    """Give the row of the next smaller share that was calibrated; None below the smallest."""
-    fitting = [row for row in entry.probing if row.share <= share]
+def _setting(entry: IndexEntry, share: float) -> SearchSetting | None:
+    """Give the setting of the next smaller share that was calibrated; None below the smallest."""
+    fitting = [row for row in entry.settings if row.share <= share]
     return max(fitting, key=lambda row: row.share) if fitting else None
 
 
-def _joined(ids: NDArray[np.int64], beside: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    wide = np.full((len(ids), max(map(len, beside), default=0)), -1, np.int64)
-    for row, more in zip(wide, beside, strict=True):
+def _joined(ids: NDArray[np.int64], uncovered: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    wide = np.full((len(ids), max(map(len, uncovered), default=0)), -1, np.int64)
+    for row, more in zip(wide, uncovered, strict=True):
         row[: len(more)] = more
     return np.hstack([ids, wide])

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.storage.manifest import Manifest
 
-_FEW: Final = 8
-"""Up to as many runs are left out one by one; more, by a bit for every clip of the store."""
+_MOST_RANGES: Final = 8
+"""Up to this many id ranges become FAISS range selectors; beyond, one bitmap over all ids."""
 
 Run = tuple[int, int]
 
@@ -47,11 +47,26 @@ class Selection:
         allowed: NDArray[np.int64] | None = None,
         without: tuple[Run, ...] = (),
     ) -> Selection:
-        """Take what is allowed; deleted clips are left out besides."""
+        """Take what is allowed; deleted clips are left out besides.
+
+        Parameters
+        ----------
+        manifest : Manifest
+        allowed : ndarray of int64, optional
+            Ascending clip ids; None allows all.
+        without : tuple of (first, last)
+            Runs of clip ids to leave out, both ends included.
+        """
         return cls(manifest.stored_ids, allowed, (*manifest.deleted, *without), manifest.rows)
 
     def but(self, first: int, last: int) -> Selection:
-        """Leave one more run out; what was found out of the others stays known."""
+        """Leave one more run out; the bitmap of the others is shared.
+
+        Parameters
+        ----------
+        first, last : int
+            Clip ids, both included.
+        """
         changed = replace(self, _apart=(*self._apart, (int(first), int(last))))
         for known in ("_bits", "_bitmap"):
             if known in self.__dict__:
@@ -84,7 +99,7 @@ class Selection:
         if self.all:
             return None
         parts = [self._without(first, last) for first, last in self._apart]
-        if self.allowed is None and len(self.without) <= _FEW:
+        if self.allowed is None and len(self.without) <= _MOST_RANGES:
             parts += [self._without(first, last) for first, last in self.without]
         else:
             parts.append(faiss().IDSelectorBitmap(self._bitmap))
@@ -97,7 +112,7 @@ class Selection:
         return faiss().IDSelectorNot(faiss().IDSelectorRange(first, last + 1))
 
     def _keep(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if self.allowed is None and len(self.without) <= _FEW:
+        if self.allowed is None and len(self.without) <= _MOST_RANGES:
             kept = np.ones(len(ids), bool)
             for first, last in self.without:
                 kept &= (ids < first) | (ids > last)

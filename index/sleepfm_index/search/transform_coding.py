@@ -1,6 +1,6 @@
 """Transform coding: a vector in 96 codes of four bits, spent on the directions that queries see.
 
-A list keeps of a vector r what is left after its centroid is subtracted, and a query q asks for
+A list keeps of a vector its residual r, the vector less the list's centroid, and a query q asks for
 q.r. So the directions are those in which q.r varies: with S the second moment of the queries and H
 its root, the principal directions u of H r (Guo et al. 2016, arXiv 1509.01469, weigh errors by the
 same moment). Each is coded by itself, with as many stages of 16 levels as its variance deserves
@@ -24,14 +24,14 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.runtime.threads import one_thread
 
 STAGES: Final = 96
-"""Codes of a vector."""
+"""Codes per vector."""
 LEVELS: Final = 16
-"""Values of a code, four bits."""
+"""Values of one code, four bits."""
 LEARNED: Final = STAGES * (2 * EMBEDDING_DIM + LEVELS)
 """Numbers of a transform code."""
 _MOST: Final = 4
 """Stages of one direction; FAISS adds the scores up in 8 bits each, so more would be lost."""
-_LEFT: Final = 0.03
+_RESIDUAL: Final = 0.03
 """Share of a direction's variance that a stage leaves; 0.01 of a Gaussian's (Lloyd 1982)."""
 _RIDGE: Final = 1e-3
 """Of the mean variance of queries, given to every direction: none is never asked about."""
@@ -43,56 +43,72 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TransformCode:
-    """How vectors are coded and queries put to them.
+    """Projections and codebook of a transform code.
 
     Parameters
     ----------
-    reads : ndarray of float32, shape [512, 96]
+    vector_basis : ndarray of float32, shape [512, 96]
         ``H u`` of each stage. Stages of one direction follow each other and have the same column:
-        each codes what the one before left.
-    asks : ndarray of float32, shape [512, 96]
+        each codes the residual of the one before.
+    query_basis : ndarray of float32, shape [512, 96]
         ``H^-1 u`` of each stage.
-    levels : ndarray of float32, shape [96, 16]
+    codebook : ndarray of float32, shape [96, 16]
         Values of each stage, ascending.
     """
 
-    reads: Floats
-    asks: Floats
-    levels: Floats
+    vector_basis: Floats
+    query_basis: Floats
+    codebook: Floats
 
     @classmethod
     def of(cls, learned: Floats) -> TransformCode:
-        """Read the numbers of :attr:`learned`."""
+        """Read the numbers of :attr:`learned`.
+
+        Parameters
+        ----------
+        learned : ndarray of float32, shape [99840]
+        """
         side = EMBEDDING_DIM * STAGES
-        reads, asks = learned[: 2 * side].reshape(2, EMBEDDING_DIM, STAGES)
-        return cls(reads, asks, learned[2 * side :].reshape(STAGES, LEVELS))
+        vector_basis, query_basis = learned[: 2 * side].reshape(2, EMBEDDING_DIM, STAGES)
+        return cls(vector_basis, query_basis, learned[2 * side :].reshape(STAGES, LEVELS))
 
     @property
     def learned(self) -> Floats:
         """All numbers, float32 [99840], as they are stored."""
-        return np.concatenate([self.reads.ravel(), self.asks.ravel(), self.levels.ravel()])
+        parts = (self.vector_basis, self.query_basis, self.codebook)
+        return np.concatenate([part.ravel() for part in parts])
 
-    def encode(self, left: Floats) -> NDArray[np.uint8]:
-        """Code vectors, float32 [n, 512], as uint8 [n, 48]: two codes a byte, the lower first."""
+    def encode(self, residual: Floats) -> NDArray[np.uint8]:
+        """Code residuals.
+
+        Parameters
+        ----------
+        residual : ndarray of float32, shape [n, 512]
+
+        Returns
+        -------
+        ndarray of uint8, shape [n, 48]
+            Two codes per byte, the lower four bits first.
+        """
         # In float64, since float32 sums depend on the number of threads and would flip a code.
-        values = np.ascontiguousarray((left.astype(np.float64) @ self.reads).T)
-        codes = np.empty((STAGES, len(left)), np.uint8)
-        again = _repeats(self.reads)
-        between = (self.levels[:, 1:] + self.levels[:, :-1]) / 2
+        values = np.ascontiguousarray((residual.astype(np.float64) @ self.vector_basis).T)
+        codes = np.empty((STAGES, len(residual)), np.uint8)
+        again = _repeats(self.vector_basis)
+        between = (self.codebook[:, 1:] + self.codebook[:, :-1]) / 2
         for stage in range(STAGES):
             if again[stage]:
                 values[stage] = values[stage - 1]
             codes[stage] = np.searchsorted(between[stage], values[stage])
-            values[stage] -= self.levels[stage][codes[stage]]
+            values[stage] -= self.codebook[stage][codes[stage]]
         return np.ascontiguousarray((codes[0::2] | codes[1::2] << 4).T)
 
 
-def learn(left: Floats, queries: Floats) -> TransformCode:
-    """Learn a code from vectors like those to be coded, and from queries like those to be asked.
+def learn(residual: Floats, queries: Floats) -> TransformCode:
+    """Learn a code from residuals like those to be coded and queries like those to be asked.
 
     Parameters
     ----------
-    left : ndarray of float32, shape [n, 512], n >= 1
+    residual : ndarray of float32, shape [n, 512], n >= 1
     queries : ndarray of float32, shape [m, 512], m >= 1
     """
     with one_thread():  # the same bytes by however many
@@ -101,20 +117,20 @@ def learn(left: Floats, queries: Floats) -> TransformCode:
         values, vectors = np.linalg.eigh(asked)
         root = (vectors * np.sqrt(values)) @ vectors.T
         inverse = (vectors / np.sqrt(values)) @ vectors.T
-        variances, directions = np.linalg.eigh(root @ _moment(left) @ root)
+        variances, directions = np.linalg.eigh(root @ _moment(residual) @ root)
         directions = directions[:, ::-1][:, _stages(variances[::-1])]
-        reads = (root @ directions).astype(np.float32)
-        asks = (inverse @ directions).astype(np.float32)
-        rest = np.concatenate([block @ reads for block in _blocks(left)]).T.copy()
-    levels = np.empty((STAGES, LEVELS), np.float32)
-    again = _repeats(reads)
+        vector_basis = (root @ directions).astype(np.float32)
+        query_basis = (inverse @ directions).astype(np.float32)
+        rest = np.concatenate([block @ vector_basis for block in _blocks(residual)]).T.copy()
+    codebook = np.empty((STAGES, LEVELS), np.float32)
+    again = _repeats(vector_basis)
     for stage in range(STAGES):
         if again[stage]:
             rest[stage] = rest[stage - 1]
-        levels[stage] = _lloyd(rest[stage])
-        between = (levels[stage, 1:] + levels[stage, :-1]) / 2
-        rest[stage] -= levels[stage][np.searchsorted(between, rest[stage])]
-    return TransformCode(reads, asks, levels)
+        codebook[stage] = _lloyd(rest[stage])
+        between = (codebook[stage, 1:] + codebook[stage, :-1]) / 2
+        rest[stage] -= codebook[stage][np.searchsorted(between, rest[stage])]
+    return TransformCode(vector_basis, query_basis, codebook)
 
 
 def _moment(x: Floats) -> NDArray[np.float64]:
@@ -137,23 +153,23 @@ def _stages(variances: NDArray[np.float64]) -> NDArray[np.int64]:
     for _ in range(STAGES):
         most = int(np.argmax(np.where(given < _MOST, left, -np.inf)))
         given[most] += 1
-        left[most] *= _LEFT
+        left[most] *= _RESIDUAL
     return np.repeat(np.arange(len(left)), given)
 
 
-def _repeats(reads: Floats) -> list[bool]:
-    """Which stages code what the one before left."""
-    return [False, *(reads[:, 1:] == reads[:, :-1]).all(axis=0).tolist()]
+def _repeats(vector_basis: Floats) -> list[bool]:
+    """Which stages code the residual of the one before."""
+    return [False, *(vector_basis[:, 1:] == vector_basis[:, :-1]).all(axis=0).tolist()]
 
 
 def _lloyd(values: Floats) -> Floats:
     """Levels of least squared error, from quantiles on (Lloyd, doi 10.1109/TIT.1982.1056489)."""
     ordered = np.sort(values)
     sums = np.r_[0.0, np.cumsum(ordered, dtype=np.float64)]
-    levels = np.quantile(ordered, (np.arange(LEVELS) + 0.5) / LEVELS)
+    codebook = np.quantile(ordered, (np.arange(LEVELS) + 0.5) / LEVELS)
     for _ in range(_ROUNDS):
-        edges = np.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2)
+        edges = np.searchsorted(ordered, (codebook[1:] + codebook[:-1]) / 2)
         ends = np.r_[0, edges, len(ordered)]
         counts = np.diff(ends)
-        levels = np.where(counts > 0, np.diff(sums[ends]) / np.maximum(counts, 1), levels)
-    return levels.astype(np.float32)
+        codebook = np.where(counts > 0, np.diff(sums[ends]) / np.maximum(counts, 1), codebook)
+    return codebook.astype(np.float32)

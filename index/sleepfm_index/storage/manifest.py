@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -13,115 +12,51 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.choices import BEFORE_GRIDS, NO_CHOICES, Choices
+from sleepfm.cohort_choices import BEFORE_GRIDS, NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm_index.errors import FormatError
+from sleepfm_index.schema import targets
 from sleepfm_index.storage import paths
-from sleepfm_index.storage.files import FileEntry, publish_file
+from sleepfm_index.storage.files import publish_file
+from sleepfm_index.storage.manifest_entries import (
+    IndexEntry,
+    Recall,
+    RowCacheEntry,
+    SearchSetting,
+    SegmentEntry,
+    WeightsIdentity,
+    count,
+    index_entry,
+    row_cache_entry,
+    segment_entry,
+)
+
+__all__ = [
+    "IndexEntry",
+    "Manifest",
+    "Recall",
+    "RowCacheEntry",
+    "SearchSetting",
+    "SegmentEntry",
+    "WeightsIdentity",
+    "as_ranges",
+    "read_manifest",
+    "write_manifest",
+]
 
 FORMAT: Final = "sleepfm-index store"
 FORMAT_VERSION: Final = 1
 INVERTED_LISTS: Final = "inverted-lists"
-FEATURES: Final = frozenset({INVERTED_LISTS})
+INDEX_PARAMETERS: Final = "index-parameters"
+FEATURES: Final = frozenset({INVERTED_LISTS, INDEX_PARAMETERS})
 """Feature flags this version understands; a store with any other is refused."""
 
 _LARGEST: Final = 1 << 28
 """Bytes; 14,000 segments take about 20 MB."""
 _MOST_CLIPS: Final = 1 << 31
 """Clip ids stay below this (two million nights), so a hostile count cannot ask for all memory."""
-_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
-
-
-@dataclass(frozen=True)
-class WeightsIdentity:
-    """Which weights made the vectors: name, SHA-256, and whether they were ever trained."""
-
-    name: str
-    sha256: str
-    trained: bool
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class SegmentEntry:
-    """One segment: its folder's name, its rows, its files, and the sources it came from.
-
-    ``first_clip_id`` and ``last_clip_id`` bound the clip ids in it, both included. ``columns``
-    are the subject columns beyond the schema's own.
-    """
-
-    id: str
-    rows: int
-    first_clip_id: int
-    last_clip_id: int
-    sources: tuple[str, ...]
-    columns: tuple[str, ...]
-    files: Mapping[str, FileEntry]
-
-    @cached_property
-    def line(self) -> str:
-        """The segment as JSON, kept because every commit writes it again."""
-        return json.dumps(asdict(self))
-
-
-@dataclass(frozen=True)
-class Probing:
-    """How far an index is searched where at least a share of the clips is allowed.
-
-    Parameters
-    ----------
-    share : float
-        Of the clips, in 0 to 1. Below the smallest share of an index, search is exact.
-    probes : int
-        Lists that are read.
-    depth : int
-        Candidates that are scored again from the vectors, for ten answers.
-    """
-
-    share: float
-    probes: int
-    depth: int
-
-
-@dataclass(frozen=True)
-class Recall:
-    """What an index finds of the exact answer, measured with queries of other modalities.
-
-    Parameters
-    ----------
-    asked : float
-        The recall@10 that the search was set to reach.
-    at_1, at_10 : tuple of (estimate, low, high)
-        With the 95 % interval.
-    queries : int
-        How many were asked; none of them chose how the index is searched.
-    clips : int
-        Clips of the target among which the exact answer was found.
-    """
-
-    asked: float
-    at_1: tuple[float, float, float]
-    at_10: tuple[float, float, float]
-    queries: int
-    clips: int
-
-
-@dataclass(frozen=True)
-class IndexEntry:
-    """One index file: a cache that can be rebuilt from the vectors of the segments it covers.
-
-    ``probing`` is in order of falling shares; without it the index is not searched.
-    """
-
-    target: str
-    file: str
-    kind: str
-    rows: int
-    segments: tuple[str, ...]
-    entry: FileEntry
-    probing: tuple[Probing, ...] = ()
-    recall: Recall | None = None
+_CLIP_ROWS: Final = "clip-rows"
 
 
 @dataclass(frozen=True)
@@ -138,6 +73,7 @@ class Manifest:
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
     choices: Choices = NO_CHOICES
+    row_cache: RowCacheEntry | None = None
 
     @property
     def rows(self) -> int:
@@ -151,9 +87,23 @@ class Manifest:
         return frozenset(keys.difference(self.withdrawn))
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities, in order; the contract says which there are."""
+        return self.contract.modalities
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Everything that can be searched; one index each."""
+        return targets(self.modalities)
+
+    @property
     def features(self) -> tuple[str, ...]:
         """What a program must know to read the store, beyond the format's version."""
-        return (INVERTED_LISTS,) if any(i.kind.startswith("IVF") for i in self.indexes) else ()
+        lists = any(i.kind.startswith("IVF") for i in self.indexes)
+        # Programs that know inverted files alone take a setting without lists for damaged.
+        others = any(set(s.parameters) != {"probes"} for i in self.indexes for s in i.settings)
+        used = {INVERTED_LISTS: lists, INDEX_PARAMETERS: others}
+        return tuple(name for name in used if used[name])
 
     @property
     def stored_ids(self) -> int:
@@ -163,10 +113,20 @@ class Manifest:
     @property
     def names(self) -> tuple[frozenset[str], frozenset[str]]:
         """Folders in ``segments/`` and files in ``indexes/`` that belong to the snapshot."""
-        return frozenset(s.id for s in self.segments), frozenset(i.file for i in self.indexes)
+        return frozenset(s.id for s in self.segments), frozenset(c.file for c in self.caches)
+
+    @property
+    def caches(self) -> tuple[IndexEntry | RowCacheEntry, ...]:
+        """What lies in ``indexes/`` and can be made again from the segments."""
+        return (*self.indexes, *(() if self.row_cache is None else (self.row_cache,)))
 
     def with_segment(self, segment: SegmentEntry) -> Manifest:
-        """Give the manifest with one segment more and the clip ids moved on."""
+        """Give the manifest with one segment more and the clip ids moved on.
+
+        Parameters
+        ----------
+        segment : SegmentEntry
+        """
         return replace(
             self,
             segments=(*self.segments, segment),
@@ -174,7 +134,14 @@ class Manifest:
         )
 
     def without_clips(self, clip_ids: NDArray[np.int64], withdrawn: tuple[str, ...]) -> Manifest:
-        """Give the manifest with clips of the store (ascending ids) and recordings hidden."""
+        """Give the manifest with clips of the store (ascending ids) and recordings hidden.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+        withdrawn : tuple of str
+            Content keys of the recordings.
+        """
         ranges = sorted([*self.deleted, *as_ranges(clip_ids)])
         merged: list[tuple[int, int]] = []
         for first, last in ranges:
@@ -185,7 +152,12 @@ class Manifest:
         return replace(self, deleted=tuple(merged), withdrawn=tuple(keys))
 
     def live(self, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the given clips are not deleted."""
+        """Which of the given clips are not deleted.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+        """
         if not self.deleted:
             return np.ones(len(clip_ids), bool)
         first, last = np.array(self.deleted, np.int64).T
@@ -194,7 +166,13 @@ class Manifest:
 
 
 def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Write ascending ids as ``(first, last)`` runs, both included."""
+    """Write ascending ids as ``(first, last)`` runs, both included.
+
+    Parameters
+    ----------
+    clip_ids : ndarray of int64, shape [n]
+        Ascending.
+    """
     if not len(clip_ids):
         return []
     breaks = np.flatnonzero(np.diff(clip_ids) != 1)
@@ -205,6 +183,12 @@ def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     """Read and check ``manifest.json``, or an earlier one kept under another name.
+
+    Parameters
+    ----------
+    store : Path
+    name : str
+        The file, below the store's folder.
 
     Raises
     ------
@@ -247,7 +231,13 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
 
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
-    """Replace ``manifest.json`` in one step; when it returns, the commit is durable."""
+    """Replace ``manifest.json`` in one step; when it returns, the commit is durable.
+
+    Parameters
+    ----------
+    store : Path
+    manifest : Manifest
+    """
     text = _to_text(manifest)
     publish_file(store / paths.MANIFEST, lambda sink: sink.write(text.encode()))
 
@@ -267,8 +257,10 @@ def _to_text(manifest: Manifest) -> str:
         "deleted": manifest.deleted,
         "withdrawn": manifest.withdrawn,
         "choices": manifest.choices.to_json(),
-        "indexes": [asdict(index) for index in manifest.indexes],
+        "indexes": [index.to_json() for index in manifest.indexes],
     }
+    if manifest.row_cache is not None:
+        plain["row_cache"] = asdict(manifest.row_cache)
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in plain.items()]
     segments = ",\n".join(segment.line for segment in manifest.segments)
     return "{" + ",\n".join([*lines, f'"segments": [\n{segments}\n]']) + "}\n"
@@ -278,65 +270,26 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
     contract = Contract.from_json(plain["contract"])
     if contract.sha256 != plain["contract_sha256"]:
         raise ValueError("the contract does not match its hash")
-    segments = tuple(_segment(s) for s in plain["segments"])
-    indexes = tuple(
-        IndexEntry(
-            target=str(i["target"]),
-            file=_safe(i["file"]),
-            kind=str(i["kind"]),
-            rows=_count(i["rows"]),
-            segments=tuple(map(str, i["segments"])),
-            entry=_entry(i["entry"]),
-            probing=tuple(_probing(p) for p in i.get("probing", ())),
-            recall=_recall(i.get("recall")),
-        )
-        for i in plain["indexes"]
-    )
+    segments = tuple(segment_entry(s) for s in plain["segments"])
+    indexes = tuple(index_entry(i) for i in plain["indexes"] if i["kind"] != _CLIP_ROWS)
+    # The row cache stood among the indexes before it had a field of its own.
+    earlier = next((i for i in plain["indexes"] if i["kind"] == _CLIP_ROWS), None)
+    cache = plain.get("row_cache") or earlier
     manifest = Manifest(
         uuid=str(plain["uuid"]),
         weights=WeightsIdentity(**plain["weights"]),
         contract=contract,
-        snapshot=_count(plain["snapshot"]),
-        next_clip_id=_count(plain["next_clip_id"]),
+        snapshot=count(plain["snapshot"]),
+        next_clip_id=count(plain["next_clip_id"]),
         segments=segments,
         indexes=indexes,
-        deleted=tuple((_count(a), _count(b)) for a, b in plain["deleted"]),
+        row_cache=None if cache is None else row_cache_entry(cache),
+        deleted=tuple((count(a), count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
         choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
     )
     _check_ids(manifest)
     return manifest
-
-
-def _segment(plain: Mapping[str, Any]) -> SegmentEntry:
-    return SegmentEntry(
-        id=_safe(plain["id"]),
-        rows=_count(plain["rows"]),
-        first_clip_id=_count(plain["first_clip_id"]),
-        last_clip_id=_count(plain["last_clip_id"]),
-        sources=tuple(map(str, plain["sources"])),
-        columns=tuple(map(str, plain["columns"])),
-        files={_safe(name): _entry(e) for name, e in plain["files"].items()},
-    )
-
-
-def _probing(plain: Mapping[str, Any]) -> Probing:
-    return Probing(_share(plain["share"]), _count(plain["probes"]), _count(plain["depth"]))
-
-
-def _recall(plain: Mapping[str, Any] | None) -> Recall | None:
-    if plain is None:
-        return None
-    at_1, at_10 = (tuple(map(_share, plain[name])) for name in ("at_1", "at_10"))
-    if len(at_1) != 3 or len(at_10) != 3:
-        raise ValueError("a recall is an estimate, a low and a high")
-    return Recall(
-        asked=_share(plain["asked"]),
-        at_1=(at_1[0], at_1[1], at_1[2]),
-        at_10=(at_10[0], at_10[1], at_10[2]),
-        queries=_count(plain["queries"]),
-        clips=_count(plain["clips"]),
-    )
 
 
 def _check_ids(manifest: Manifest) -> None:
@@ -352,27 +305,3 @@ def _check_ids(manifest: Manifest) -> None:
             end = last + 1
     if manifest.rows < 0 or not all(s.rows for s in manifest.segments):
         raise ValueError("a segment without clips, or more clips deleted than there are")
-
-
-def _entry(plain: Mapping[str, Any]) -> FileEntry:
-    return FileEntry(_count(plain["bytes"]), str(plain["sha256"]))
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"not a count: {value!r}")
-    return value
-
-
-def _share(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
-        raise ValueError(f"not a share of one: {value!r}")
-    return float(value)
-
-
-def _safe(name: object) -> str:
-    # One plain name: no separator, no leading dot, so that no entry leads out of the store.
-    text = str(name)
-    if not _SAFE_NAME.fullmatch(text):
-        raise ValueError(f"not a plain file name: {text!r}")
-    return text

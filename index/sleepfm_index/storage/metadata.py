@@ -14,20 +14,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS
+from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.manifest import Manifest, as_ranges
 from sleepfm_index.storage.quoting import quote_name, quote_text
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
 
 TIME_LIMIT_S: Final = 300.0
 MEMORY_LIMIT: Final = "4GB"
-_VIEWS: Final = {
-    "clips": (CLIPS, CLIP_COLUMNS),
-    "events": (EVENTS, EVENT_COLUMNS),
-    "recordings": (RECORDINGS, RECORDING_COLUMNS),
-}
+_VIEWS: Final = {"clips": CLIPS, "events": EVENTS, "recordings": RECORDINGS}
 _READ_ONLY: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
 
 
@@ -49,14 +45,14 @@ class Metadata:
         if threads:
             config["threads"] = threads
         self._store, self._manifest = store, manifest
-        with held(store, manifest):
+        with snapshot_guard(store, manifest):
             tables = {
                 view: [str(check_table(store, s, file)) for s in manifest.segments]
-                for view, (file, _) in _VIEWS.items()
+                for view, file in _VIEWS.items()
             }
         self._connection = duckdb.connect(":memory:", config=config)
         try:
-            with held(store, manifest):
+            with snapshot_guard(store, manifest):
                 _hide_deleted(self._connection, manifest)
                 _create_views(self._connection, manifest, tables)
         except duckdb.Error as error:
@@ -143,7 +139,7 @@ class Metadata:
         stop.daemon = True
         stop.start()
         try:
-            with held(self._store, self._manifest):
+            with snapshot_guard(self._store, self._manifest):
                 yield cursor
         except duckdb.InterruptException:
             raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None
@@ -205,8 +201,15 @@ def _create_views(
     connection: duckdb.DuckDBPyConnection, manifest: Manifest, tables: dict[str, list[str]]
 ) -> None:
     clips, others = bool(manifest.deleted), bool(manifest.withdrawn)
-    for view, (_, columns) in _VIEWS.items():
-        fields = ", ".join(f"NULL::{_duckdb_type(f.type)} AS {quote_name(f.name)}" for f in columns)
+    empty = {
+        "clips": clip_schema(manifest.modalities),
+        "events": EVENT_COLUMNS,
+        "recordings": RECORDING_COLUMNS,
+    }
+    for view in _VIEWS:
+        fields = ", ".join(
+            f"NULL::{_duckdb_type(f.type)} AS {quote_name(f.name)}" for f in empty[view]
+        )
         if tables[view]:
             # Segments of one kind of clips have one kind of everything.
             same = view == "events" or len({s.columns for s in manifest.segments}) == 1

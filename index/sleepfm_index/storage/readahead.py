@@ -1,7 +1,11 @@
-"""Ask the system for parts of a mapped file that are about to be read, all at once.
+"""Readahead: ask the system for what is about to be read, all at once.
 
-Left to itself it reads each when it is met, one after another, and a disk that could do a hundred
-at a time does one.
+Left to itself it reads each part of a mapped file when it is met, one after another, and a disk
+that could do a hundred at a time does one. Asking for what is in memory already costs time, too, so
+a reader stops asking while the process does not touch the disk: whether it did is what the system
+counts (page faults that had to wait, blocks read), not how long a read took.
+
+``SLEEPFM_READAHEAD=off`` in the environment switches it off.
 """
 
 from __future__ import annotations
@@ -9,55 +13,171 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MOST: Final = 1024
-"""Parts of one request, IOV_MAX of Linux."""
+try:
+    import resource
+except ImportError:  # Windows, which takes no such advice either
+    resource = None  # type: ignore[assignment]
+
+VARIABLE: Final = "SLEEPFM_READAHEAD"
+QUIET_READS: Final = 16
+"""After so many reads in a row without touching the disk, nothing is asked for."""
+MOST_RANGES: Final = 1024
+"""Ranges of one request, IOV_MAX of Linux."""
+
+DiskReads = tuple[int, int]
+"""Page faults that waited for the disk, and blocks read, of this process."""
+
+
+@dataclass
+class Counters:
+    """What all readers of this process have done.
+
+    Parameters
+    ----------
+    requests, ranges, bytes : int
+        Requests to the system, the ranges of mapped files in them, and the bytes of those.
+    reads, disk_reads : int
+        Reads that were watched, and those of them during which the process touched the disk.
+    """
+
+    requests: int = 0
+    ranges: int = 0
+    bytes: int = 0
+    reads: int = 0
+    disk_reads: int = 0
+
+
+COUNTERS: Final = Counters()
+
+
+def enabled() -> bool:
+    """Whether anything is asked for at all."""
+    able = hasattr(mmap, "MADV_WILLNEED") and resource is not None
+    return able and os.environ.get(VARIABLE, "on") != "off"
+
+
+class Readahead:
+    """Readahead of one reader.
+
+    Parameters
+    ----------
+    parts : int
+        Parts of the file that are asked for one by one and again only once the disk was touched.
+    """
+
+    def __init__(self, parts: int = 0) -> None:
+        self._enabled = enabled()
+        self._quiet = 0
+        self._asked = np.zeros(parts, bool)
+
+    @property
+    def asking(self) -> bool:
+        """Whether to ask: unless the last reads did not touch the disk."""
+        return self._enabled and self._quiet < QUIET_READS
+
+    def due(self, parts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give those of some parts that were not asked for since the disk was touched.
+
+        Parameters
+        ----------
+        parts : ndarray of int64, shape [n]
+        """
+        if not self._enabled:
+            return parts[:0]
+        due = parts[~self._asked[parts]]
+        self._asked[due] = True
+        return due
+
+    def ask(self, mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        """Ask for some bytes of a mapped array; nothing is waited for.
+
+        Parameters
+        ----------
+        mapped : ndarray
+            Contiguous; where it is not mapped, nothing happens.
+        starts, ends : ndarray of int64, shape [n]
+            Bytes from the beginning of the array: the first of each range and the one after its
+            last.
+        """
+        if self._enabled and len(starts):
+            prefetch(mapped, starts, ends)
+
+    def begin(self) -> DiskReads | None:
+        """Begin to watch a read; pass what this gives to :meth:`done`."""
+        return disk_reads() if self._enabled else None
+
+    def done(self, before: DiskReads | None) -> None:
+        """End a read.
+
+        Parameters
+        ----------
+        before : tuple of int, optional
+            What :meth:`begin` gave.
+        """
+        if before is None:
+            return
+        COUNTERS.reads += 1
+        if disk_reads() == before:
+            self._quiet += 1
+            return
+        COUNTERS.disk_reads += 1
+        self._quiet = 0
+        self._asked[:] = False
+
+
+def disk_reads() -> DiskReads:
+    """Count what this process has read from disks: faults that waited, and blocks."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_majflt, usage.ru_inblock
 
 
 def prefetch(mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-    """Ask for some bytes of an array that lies in a mapped file; nothing is waited for.
+    """Ask for some bytes of an array that lies in a mapped file; see :meth:`Readahead.ask`.
 
     Parameters
     ----------
     mapped : ndarray
-        Contiguous; where it is not mapped, nothing happens.
     starts, ends : ndarray of int64, shape [n]
-        Bytes from the beginning of the array: the first of each part and the one after its last.
     """
     if not hasattr(mmap, "MADV_WILLNEED"):
         return
     base = mapped.ctypes.data
     pages = (base + starts) // mmap.PAGESIZE * mmap.PAGESIZE
-    parts = np.stack([pages, base + ends - pages], axis=1).astype(np.uintp)
-    for at in range(0, len(parts), _MOST):
-        some = np.ascontiguousarray(parts[at : at + _MOST])
-        if not _together(some):
+    ranges = np.stack([pages, base + ends - pages], axis=1).astype(np.uintp)
+    COUNTERS.ranges += len(ranges)
+    COUNTERS.bytes += int(ranges[:, 1].sum())
+    for at in range(0, len(ranges), MOST_RANGES):
+        some = np.ascontiguousarray(ranges[at : at + MOST_RANGES])
+        COUNTERS.requests += 1
+        if not _at_once(some):
             for page, size in some.tolist():
                 _libc().madvise(page, size, mmap.MADV_WILLNEED)
 
 
-def _together(parts: NDArray[np.uintp]) -> bool:
+def _at_once(ranges: NDArray[np.uintp]) -> bool:
     """Make one request of all, in a third of the time, where the system lets a process do so."""
-    return _allowed(os.getpid()) and _asked(parts) >= 0
+    return _allowed(os.getpid()) and _advise(ranges) >= 0
 
 
 @cache
 def _allowed(process: int) -> bool:
     # Older kernels want privileges for it even of a process that asks for itself.
     try:
-        return hasattr(_libc(), "process_madvise") and _asked(np.zeros((1, 2), np.uintp)) >= 0
+        return hasattr(_libc(), "process_madvise") and _advise(np.zeros((1, 2), np.uintp)) >= 0
     except (OSError, AttributeError):  # a Python may be built without pidfd_open
         return False
 
 
-def _asked(parts: NDArray[np.uintp]) -> int:
+def _advise(ranges: NDArray[np.uintp]) -> int:
     itself = _handle(os.getpid())
-    given = _libc().process_madvise(itself, parts.ctypes.data, len(parts), mmap.MADV_WILLNEED, 0)
+    given = _libc().process_madvise(itself, ranges.ctypes.data, len(ranges), mmap.MADV_WILLNEED, 0)
     return int(given)
 
 

@@ -25,16 +25,14 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
 from sleepfm_index.runtime.threads import setting
-from sleepfm_index.schema import CLIP_COLUMNS
+from sleepfm_index.schema import clip_schema
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
-from sleepfm_index.storage.manifest import IndexEntry, Manifest, as_ranges
+from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
 from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
 from sleepfm_index.storage.segments import CLIPS, read_table
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
 
-KIND: Final = "clip-rows"
-TARGET: Final = "clips"
 SPAN: Final = 1 << 19
 """Record batch ``i`` holds the clips whose ids lie in ``[i * SPAN, (i + 1) * SPAN)``."""
 
@@ -44,8 +42,14 @@ _MOST: Final = 4096
 """As many rows are cut out one by one; more are read faster from the tables."""
 
 
-def write_rows(store: Path, manifest: Manifest) -> IndexEntry:
-    """Write the rows of all clips, and publish the file."""
+def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
+    """Write the rows of all clips, and publish the file.
+
+    Parameters
+    ----------
+    store : Path
+    manifest : Manifest
+    """
     with closing(Metadata(store, manifest, setting())) as metadata:
 
         def content(sink: Sink) -> None:
@@ -59,18 +63,22 @@ def write_rows(store: Path, manifest: Manifest) -> IndexEntry:
                     )
                     file.write_batch(pa.concat_batches([none, *table.to_batches()]))
 
-        name = f"{TARGET}-{uuid.uuid4().hex[:16]}.arrow"
+        name = f"clips-{uuid.uuid4().hex[:16]}.arrow"
         entry = publish_file(store / paths.INDEXES / name, content)
     segments = tuple(s.id for s in manifest.segments)
-    return IndexEntry(TARGET, name, KIND, manifest.rows, segments, entry)
+    return RowCacheEntry(name, manifest.rows, segments, entry)
 
 
-def rows_entry(manifest: Manifest) -> IndexEntry | None:
-    """Give the rows that can be mapped, if there are any and their columns are the store's.
+def usable_cache(manifest: Manifest) -> RowCacheEntry | None:
+    """Give the row cache, if there is one and its columns are the store's.
 
-    They are not once a segment came that has others, or one that they cover is gone.
+    They are not once a segment came that has others, or one that it covers is gone.
+
+    Parameters
+    ----------
+    manifest : Manifest
     """
-    entry = next((i for i in manifest.indexes if i.kind == KIND), None)
+    entry = manifest.row_cache
     if entry is None or not set(entry.segments) <= manifest.names[0]:
         return None
     covered = {s.columns for s in manifest.segments if s.id in entry.segments}
@@ -96,14 +104,24 @@ class ClipRows:
         self._owners = cache(self._read_owners)
 
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
-        """All metadata of the given clips, in the given order; unknown ids are left out."""
+        """All metadata of the given clips, in the given order; unknown ids are left out.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+        """
         mapped = self._mapped()
         live = clip_ids[self._manifest.live(clip_ids)]
         found = None if mapped is None else mapped.take(live)
         return self._metadata().rows(clip_ids) if found is None else found
 
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
-        """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs."""
+        """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs.
+
+        Parameters
+        ----------
+        column, value : str
+        """
         owners = self._owners(column)
         if owners is None:
             return self._metadata().runs(column, value)
@@ -111,8 +129,8 @@ class ClipRows:
         return tuple(as_ranges(ids[self._manifest.live(ids)]))
 
     def _map(self) -> _Mapped | None:
-        entry = rows_entry(self._manifest)
-        return None if entry is None else _open(self._store, entry)
+        entry = usable_cache(self._manifest)
+        return None if entry is None else _open(self._store, entry, self._manifest.modalities)
 
     def _read_owners(self, column: str) -> dict[str, list[NDArray[np.int64]]] | None:
         """Clip ids by what they have in a column; None where mapped rows are not to be trusted."""
@@ -135,14 +153,14 @@ class ClipRows:
         return owners if whole else None
 
     def _columns(self, column: str) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
-        mapped, entry = self._mapped(), rows_entry(self._manifest)
+        mapped, entry = self._mapped(), usable_cache(self._manifest)
         if mapped is None or entry is None:
             return
         for ids, batch in zip(mapped.ids, mapped.batches, strict=True):
             yield ids, batch.column(column)
         for segment in self._manifest.segments:
             if segment.id not in entry.segments:
-                with held(self._store, self._manifest):
+                with snapshot_guard(self._store, self._manifest):
                     table = read_table(self._store, segment, CLIPS, ["clip_id", column])
                 yield numpy_of(table["clip_id"]), table[column].combine_chunks()
 
@@ -178,13 +196,14 @@ class _Mapped:
         return pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
 
 
-def _open(store: Path, entry: IndexEntry) -> _Mapped | None:
+def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Mapped | None:
     """Map a published file; None if it is missing, of another size, or not rows of clips."""
     try:
         path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
             schema, count = reader.schema, reader.num_record_batches
-            if pa.schema(list(schema)[: len(CLIP_COLUMNS)]) != CLIP_COLUMNS or count > _BATCHES:
+            known = clip_schema(modalities)
+            if pa.schema(list(schema)[: len(known)]) != known or count > _BATCHES:
                 return None
             batches: list[pa.RecordBatch] = []
             for at in range(count):

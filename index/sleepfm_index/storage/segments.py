@@ -12,25 +12,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError
-from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS, VECTOR
-from sleepfm_index.storage import paths
+from sleepfm_index.schema import SUBJECT_COLUMNS, clip_schema, modalities_of
+from sleepfm_index.storage import paths, vector_format
 from sleepfm_index.storage.files import NewFolder, Sink, check_plain, publish_folder
 from sleepfm_index.storage.manifest import SegmentEntry
+from sleepfm_index.storage.vector_format import Stored
 
 CLIPS: Final = "clips.parquet"
 EVENTS: Final = "events.parquet"
 RECORDINGS: Final = "recordings.parquet"
 TABLES: Final = (CLIPS, EVENTS, RECORDINGS)
 
-_VECTORS: Final = pa.schema([("vector", VECTOR)])
+_VECTORS: Final = pa.schema([("vector", vector_format.ARROW)])
 ROW_GROUP: Final = 16_384
 """Rows. A clip's metadata costs the decoding of its group: groups of 122,880 rows cost 3.5 times as
 much an answer, and a full scan is no faster (benchmarks/rows.py)."""
 _TABLE_BYTES: Final = 1 << 26
 _CLIP_BYTES: Final = 1 << 16
-"""A table may unpack to 64 MB and 64 KB a clip (measured: 0.2 KB); more is a bomb."""
+"""A table may unpack to 64 MB and 64 KB per clip (measured: 0.2 KB); more is a bomb."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SegmentData:
         recordings, a hash of what they were merged from.
     clips, events, recordings : pyarrow.Table
         As in :mod:`sleepfm_index.schema`; ``clips`` without ``clip_id``, which the commit gives.
-    vectors : mapping of Modality to ndarray of float16, shape [n, 512]
+    vectors : mapping of str to ndarray of float16, shape [n, 512]
         Unit vectors, row by row with ``clips``; zero rows where a clip lacks the modality; a
         modality that no clip has is left out.
     """
@@ -53,11 +54,16 @@ class SegmentData:
     clips: pa.Table
     events: pa.Table
     recordings: pa.Table
-    vectors: Mapping[Modality, NDArray[np.float16]]
+    vectors: Mapping[str, Stored]
 
 
-def vector_file(modality: Modality) -> str:
-    """Name of a modality's vector file."""
+def vector_file(modality: str) -> str:
+    """Name of a modality's vector file.
+
+    Parameters
+    ----------
+    modality : str
+    """
     return f"{modality}.arrow"
 
 
@@ -73,7 +79,7 @@ def write_segment(
     Parameters
     ----------
     clip_ids : ndarray of int64, shape [n]
-        Ascending, one a row of ``data.clips``.
+        Ascending, one per row of ``data.clips``.
     snapshot : int
         The snapshot that will bring the segment. It is part of the name, so no two commits give
         one name to different content.
@@ -105,25 +111,39 @@ def write_segment(
 
 
 def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """Subject columns of a clips table beyond those of the schema, as ``name:type``."""
-    known = {*CLIP_COLUMNS.names, *SUBJECT_COLUMNS.names}
+    """Subject columns of a clips table beyond those of the schema, as ``name:type``.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    """
+    known = {*clip_schema(modalities_of(schema)).names, *SUBJECT_COLUMNS.names}
     return tuple(sorted(f"{f.name}:{f.type}" for f in schema if f.name not in known))
 
 
-def write_vectors(sink: Sink, vectors: NDArray[np.float16]) -> None:
-    """Write float16 [n, 512] as one uncompressed Arrow record batch, so it can be mapped."""
-    flat = np.ascontiguousarray(vectors, np.float16).reshape(-1)
-    values = pa.Array.from_buffers(pa.float16(), flat.size, [None, pa.py_buffer(flat)])
-    column = pa.Array.from_buffers(VECTOR, len(vectors), [None], children=[values])
-    batch = pa.record_batch([column], schema=_VECTORS)
+def write_vectors(sink: Sink, vectors: Stored) -> None:
+    """Write vectors, float16 [n, 512], as one uncompressed Arrow record batch, to be mapped.
+
+    Parameters
+    ----------
+    sink : Sink
+    vectors : ndarray of float16, shape [n, 512]
+    """
+    batch = pa.record_batch([vector_format.as_arrow(vectors)], schema=_VECTORS)
     with pa.ipc.new_file(sink, _VECTORS) as writer:
         writer.write_batch(batch)
 
 
-def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArray[np.float16]:
+def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> Stored:
     """Memory-map the vectors of one segment, shape [rows, 512], float16, read-only.
 
     A modality that no clip of the segment has gives zero rows without a file.
+
+    Parameters
+    ----------
+    store : Path
+    segment : SegmentEntry
+    modality : str
 
     Raises
     ------
@@ -132,7 +152,7 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArr
     """
     name = vector_file(modality)
     if name not in segment.files:
-        return np.broadcast_to(np.zeros(1, np.float16), (segment.rows, EMBEDDING_DIM))
+        return vector_format.absent_rows(segment.rows)
     path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
@@ -145,15 +165,20 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArr
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
     if len(values) != segment.rows * EMBEDDING_DIM:
         raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
-    # From the buffer, because Array.to_numpy imports pandas where there is one.
-    flat = np.frombuffer(values.buffers()[1], np.float16, len(values), 2 * values.offset)
-    return flat.reshape(segment.rows, EMBEDDING_DIM)
+    return vector_format.of_arrow(values, segment.rows)
 
 
 def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
     """Refuse a Parquet file that is not the manifest's, or that would unpack to too much.
 
     Its size and its footer are read, nothing else.
+
+    Parameters
+    ----------
+    store : Path
+    segment : SegmentEntry
+    name : str
+        Of the file.
 
     Raises
     ------
@@ -180,7 +205,17 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
 def read_table(
     store: Path, segment: SegmentEntry, name: str, columns: list[str] | None = None
 ) -> pa.Table:
-    """Read a table of a segment into memory, after :func:`check_table`."""
+    """Read a table of a segment into memory, after :func:`check_table`.
+
+    Parameters
+    ----------
+    store : Path
+    segment : SegmentEntry
+    name : str
+        Of the file.
+    columns : list of str, optional
+        By default all.
+    """
     path = check_table(store, segment, name)
     try:
         return pq.read_table(path, columns=columns, partitioning=None)

@@ -21,15 +21,30 @@ KEPT: Final = 10
 """How many earlier manifests a commit leaves."""
 
 
-def remember(store: Path, snapshot: int) -> None:
-    """Keep the manifest that is about to be replaced."""
+def archive_manifest(store: Path, snapshot: int) -> None:
+    """Keep the manifest that is about to be replaced.
+
+    Parameters
+    ----------
+    store : Path
+    snapshot : int
+        Its number.
+    """
     make_folder(store / paths.SNAPSHOTS)
     keep_as(store / paths.MANIFEST, store / file_name(snapshot))
 
 
-def forget(store: Path, keep: int, current: int) -> None:
-    """Remove all but the last ``keep`` manifests before the current one."""
-    known = numbers(store)
+def expire_snapshots(store: Path, keep: int, current: int) -> None:
+    """Remove all but the last ``keep`` manifests before the current one.
+
+    Parameters
+    ----------
+    store : Path
+    keep : int
+    current : int
+        Number of the current snapshot.
+    """
+    known = snapshot_ids(store)
     earlier = [n for n in known if n < current]
     kept = earlier[max(0, len(earlier) - keep) :]
     gone = [n for n in known if n not in kept]
@@ -39,21 +54,36 @@ def forget(store: Path, keep: int, current: int) -> None:
         sync_folder(store / paths.SNAPSHOTS)
 
 
-def numbers(store: Path) -> list[int]:
-    """Numbers of the earlier snapshots that are kept, ascending."""
+def snapshot_ids(store: Path) -> list[int]:
+    """Numbers of the earlier snapshots that are kept, ascending.
+
+    Parameters
+    ----------
+    store : Path
+    """
     names = (p.name.removesuffix(".json") for p in (store / paths.SNAPSHOTS).glob("*.json"))
     return sorted(int(name) for name in names if name.isdecimal())
 
 
 def file_name(snapshot: int) -> str:
-    """Where the manifest of an earlier snapshot lies, below the store's folder."""
+    """Where the manifest of an earlier snapshot lies, below the store's folder.
+
+    Parameters
+    ----------
+    snapshot : int
+    """
     return f"{paths.SNAPSHOTS}/{snapshot}.json"
 
 
 def kept_manifests(store: Path) -> list[Manifest]:
-    """Every earlier manifest that is kept and can be read."""
+    """Every earlier manifest that is kept and can be read.
+
+    Parameters
+    ----------
+    store : Path
+    """
     found = []
-    for number in numbers(store):
+    for number in snapshot_ids(store):
         try:
             found.append(read_manifest(store, file_name(number)))
         except FormatError:
@@ -64,8 +94,15 @@ def kept_manifests(store: Path) -> list[Manifest]:
 def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     """Give what publishing an earlier snapshot again would make of the current manifest.
 
-    Clip ids go on from the current manifest, so none is ever given twice. Indexes that are gone
-    are left out: they are caches.
+    Clip ids go on from the current manifest, so none is ever given twice. Caches that are
+    gone are left out.
+
+    Parameters
+    ----------
+    store : Path
+    snapshot : int
+        Number of the earlier snapshot.
+    current : Manifest
 
     Raises
     ------
@@ -74,29 +111,47 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     FormatError
         If files that it names are gone or of another size.
     """
-    if snapshot not in numbers(store):
-        known = ", ".join(map(str, numbers(store))) or "none"
+    if snapshot not in snapshot_ids(store):
+        known = ", ".join(map(str, snapshot_ids(store))) or "none"
         raise QueryError(f"no snapshot {snapshot} is kept; those that are: {known}")
     earlier = read_manifest(store, file_name(snapshot))
     if earlier.uuid != current.uuid:
         raise FormatError(f"snapshot {snapshot} is of another store ({earlier.uuid[:8]})")
     check_segments(store, earlier)
     indexes = tuple(i for i in earlier.indexes if _is_there(store, i.file, i.entry.bytes))
+    rows = earlier.row_cache
+    if rows is not None and not _is_there(store, rows.file, rows.entry.bytes):
+        rows = None
     following = max(current.next_clip_id, earlier.next_clip_id)
-    return replace(earlier, indexes=indexes, next_clip_id=following)
+    return replace(earlier, indexes=indexes, row_cache=rows, next_clip_id=following)
 
 
 def check_segments(store: Path, manifest: Manifest) -> None:
-    """Refuse a manifest whose segments are not all there, by name and size."""
+    """Refuse a manifest whose segments are not all there, by name and size.
+
+    Parameters
+    ----------
+    store : Path
+    manifest : Manifest
+
+    Raises
+    ------
+    FormatError
+    """
     for segment in manifest.segments:
         for name, entry in segment.files.items():
             check_plain(store, paths.SEGMENTS, segment.id, name, size=entry.bytes)
 
 
-def sweep(store: Path, kept: Iterable[Manifest]) -> int:
-    """Remove every segment and index that no kept manifest names; give the bytes freed.
+def remove_orphans(store: Path, kept: Iterable[Manifest]) -> int:
+    """Remove every segment and cache that no kept manifest names; give the bytes freed.
 
     Only a writer that holds the lock may call this: what another is writing has no name yet.
+
+    Parameters
+    ----------
+    store : Path
+    kept : iterable of Manifest
     """
     names = [manifest.names for manifest in kept]
     freed = 0
@@ -112,8 +167,14 @@ def sweep(store: Path, kept: Iterable[Manifest]) -> int:
 
 
 @contextmanager
-def held(store: Path, manifest: Manifest) -> Iterator[None]:
+def snapshot_guard(store: Path, manifest: Manifest) -> Iterator[None]:
     """Say that the snapshot is gone, where that is why a file of it cannot be read.
+
+    Parameters
+    ----------
+    store : Path
+    manifest : Manifest
+        The snapshot that is read.
 
     Raises
     ------
@@ -139,7 +200,7 @@ def _moved_on(store: Path, manifest: Manifest) -> bool:
         return False
     # File by file: a folder that is being removed is there longer than what was in it.
     files = [(store / paths.SEGMENTS / s.id / name) for s in manifest.segments for name in s.files]
-    files += [store / paths.INDEXES / i.file for i in manifest.indexes]
+    files += [store / paths.INDEXES / c.file for c in manifest.caches]
     return not all(file.exists() for file in files)
 
 

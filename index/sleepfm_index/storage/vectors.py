@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -12,29 +11,28 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import QueryError
 from sleepfm_index.schema import target_parts
+from sleepfm_index.storage import vector_format
 from sleepfm_index.storage.manifest import Manifest, as_ranges
-from sleepfm_index.storage.readahead import prefetch
+from sleepfm_index.storage.readahead import Readahead
 from sleepfm_index.storage.segments import CLIPS, map_vectors, read_table
-from sleepfm_index.storage.snapshots import held
+from sleepfm_index.storage.snapshots import snapshot_guard
+from sleepfm_index.storage.vector_format import Stored
 
 _BLOCK: Final = 1 << 13
 """Rows read at once where a whole segment is: 16 MB as float32, which a cache holds."""
-_ROW_BYTES: Final = 2 * EMBEDDING_DIM
-_IN_MEMORY_S: Final = 6e-6
-"""A vector that took longer, asking included, was not in the page cache: there it takes two."""
-_TRUSTED: Final = 16
-"""So many times in a row all were in the page cache; then they are read without asking."""
-_WIDENED: Final = 512
-"""Rows widened at once, so that the passes over them stay in the second cache."""
-_SIGN_AND_BITS: Final = np.int32(~0x70000000)
-_REBASE: Final = np.float32(2.0**112)
 
 
 class Vectors:
-    """Vectors of a snapshot; a file is mapped when first asked for, and never read whole."""
+    """Vectors of a snapshot; a file is mapped when first asked for, and never read whole.
+
+    Parameters
+    ----------
+    store : Path
+    manifest : Manifest
+    """
 
     def __init__(self, store: Path, manifest: Manifest) -> None:
         self._store = store
@@ -44,7 +42,7 @@ class Vectors:
         self._by_name = {s.id: s for s in self._segments}
         self._mapped = cache(self._map)
         self._ids = cache(self._read_ids)
-        self._at_once = 0
+        self._readahead = Readahead()
 
     def blocks(
         self,
@@ -56,6 +54,9 @@ class Vectors:
 
         Parameters
         ----------
+        name : str
+            The segment.
+        target : str
         keep : callable, optional
             Says of clip ids which are wanted; the vectors of the others are not read.
 
@@ -64,7 +65,7 @@ class Vectors:
         clip_ids : ndarray of int64, shape [m]
         vectors : ndarray of float32, shape [m, 512]
         """
-        mapped = [self._mapped(name, m) for m in target_parts(target)]
+        mapped = [self._mapped(name, m) for m in self._parts(target)]
         clip_ids = self._ids(name)
         for start in range(0, self._by_name[name].rows, _BLOCK):
             rows = slice(start, start + _BLOCK)
@@ -79,21 +80,35 @@ class Vectors:
             yield (ids, vectors) if present.all() else (ids[present], vectors[present])
 
     def having(self, name: str, target: str) -> NDArray[np.int64]:
-        """Ids of the clips of one segment that have the target."""
+        """Give the ids of the clips of one segment that have the target.
+
+        Parameters
+        ----------
+        name : str
+            The segment.
+        target : str
+        """
         rows = range(0, self._by_name[name].rows, _BLOCK)
-        mapped = [self._mapped(name, m) for m in target_parts(target)]
+        mapped = [self._mapped(name, m) for m in self._parts(target)]
         there = [
-            np.logical_or.reduce([_there(part[at : at + _BLOCK]) for part in mapped]) for at in rows
+            np.logical_or.reduce([vector_format.present(part[at : at + _BLOCK]) for part in mapped])
+            for at in rows
         ]
         return self._ids(name).of_rows(np.flatnonzero(np.concatenate(there)))
 
-    def there(self) -> NDArray[np.bool_]:
-        """For every clip id of the store, whether it is a clip that is not deleted."""
+    def known_ids(self, *, deleted: bool = False) -> NDArray[np.bool_]:
+        """Give for every clip id of the store whether it is a clip.
+
+        Parameters
+        ----------
+        deleted : bool
+            Whether deleted clips count that have not been compacted away.
+        """
         known = np.zeros(self._manifest.stored_ids, bool)
         for segment in self._segments:
             for first, last in self._ids(segment.id).runs():
                 known[first : last + 1] = True
-        for first, last in self._manifest.deleted:
+        for first, last in () if deleted else self._manifest.deleted:
             known[first : last + 1] = False
         return known
 
@@ -103,6 +118,12 @@ class Vectors:
         """Clips drawn at random over the whole snapshot, those that have the target.
 
         Every clip has the same chance, whichever segment it lies in.
+
+        Parameters
+        ----------
+        target : str
+        count : int
+        seed : int
 
         Returns
         -------
@@ -132,10 +153,10 @@ class Vectors:
         for at in np.unique(where):
             segment = self._segments[at]
             own = rows[where == at] - (ends[at] - segment.rows)
-            mapped = [self._mapped(segment.id, m) for m in target_parts(target)]
+            mapped = [self._mapped(segment.id, m) for m in self._parts(target)]
             for start in range(0, len(own), _BLOCK):
                 some = own[start : start + _BLOCK]
-                there = np.logical_or.reduce([_there(part[some]) for part in mapped])
+                there = np.logical_or.reduce([vector_format.present(part[some]) for part in mapped])
                 found.append(self._ids(segment.id).of_rows(some[there]))
         ids = np.concatenate(found)
         return ids[self._manifest.live(ids)]
@@ -147,9 +168,11 @@ class Vectors:
 
         Parameters
         ----------
+        clip_ids : ndarray of int64, shape [n]
+        target : str
         ahead : bool
-            Ask the system for all of them before the first is read, unless the last were all in
-            memory.
+            Ask the system for all of them before the first is read, unless the last reads did not
+            touch the disk (:mod:`.readahead`).
 
         Returns
         -------
@@ -162,12 +185,13 @@ class Vectors:
         QueryError
             If a clip id is not in the snapshot.
         """
-        names = target_parts(target)
-        parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), np.float16) for _ in names]
+        names = self._parts(target)
+        parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), vector_format.STORED) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1
         places = []
-        ask = ahead and self._at_once < _TRUSTED
-        start = time.perf_counter()
+        ask = ahead and self._readahead.asking
+        before = self._readahead.begin() if ahead else None
+        width = vector_format.ROW_BYTES
         for at in np.unique(where).tolist():
             chosen = np.flatnonzero(where == at)
             rows = self._rows(at, clip_ids[chosen])
@@ -175,12 +199,10 @@ class Vectors:
                 mapped = self._mapped(self._segments[at].id, modality)
                 places.append((part, chosen, mapped, rows))
                 if ask and mapped.flags.c_contiguous:  # it is not where there is no file
-                    prefetch(mapped, rows * _ROW_BYTES, (rows + 1) * _ROW_BYTES)
+                    self._readahead.ask(mapped, rows * width, (rows + 1) * width)
         for part, chosen, mapped, rows in places:
             part[chosen] = mapped[rows]
-        if ahead:
-            waited = time.perf_counter() - start > _IN_MEMORY_S * (len(clip_ids) + 20)
-            self._at_once = 0 if waited else self._at_once + 1
+        self._readahead.done(before)
         return _combine(parts)
 
     def _rows(self, at: int, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -189,15 +211,18 @@ class Vectors:
             raise QueryError(f"no clip {clip_ids[0]} in this store")
         return rows
 
-    def _map(self, name: str, modality: Modality) -> NDArray[np.float16]:
-        with held(self._store, self._manifest):
+    def _parts(self, target: str) -> tuple[str, ...]:
+        return target_parts(target, self._manifest.modalities)
+
+    def _map(self, name: str, modality: str) -> Stored:
+        with snapshot_guard(self._store, self._manifest):
             return map_vectors(self._store, self._by_name[name], modality)
 
     def _read_ids(self, name: str) -> ClipIds:
         entry = self._by_name[name]
         if entry.rows == entry.last_clip_id - entry.first_clip_id + 1:
             return ClipIds.of_runs([(entry.first_clip_id, entry.last_clip_id)])
-        with held(self._store, self._manifest):
+        with snapshot_guard(self._store, self._manifest):
             table = read_table(self._store, entry, CLIPS, ["clip_id"])
         return ClipIds.of_runs(as_ranges(table["clip_id"].to_numpy()))
 
@@ -219,19 +244,34 @@ class ClipIds:
 
     @classmethod
     def of_runs(cls, runs: list[tuple[int, int]]) -> ClipIds:
-        """Take (first, last) runs, both included."""
+        """Take (first, last) runs, both included.
+
+        Parameters
+        ----------
+        runs : list of (first, last)
+        """
         first, last = np.array(runs, np.int64).reshape(-1, 2).T
         return cls(first, np.r_[0, np.cumsum(last - first + 1)])
 
     def at(self, rows: slice) -> NDArray[np.int64]:
-        """Clip ids of a slice of rows."""
+        """Clip ids of a slice of rows.
+
+        Parameters
+        ----------
+        rows : slice
+        """
         start, stop, _ = rows.indices(int(self.row[-1]))
         if len(self.first) == 1:
             return np.arange(self.first[0] + start, self.first[0] + stop, dtype=np.int64)
         return self.of_rows(np.arange(start, stop, dtype=np.int64))
 
     def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Clip ids of some rows."""
+        """Clip ids of some rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape [n]
+        """
         run = np.searchsorted(self.row, rows, side="right") - 1
         ids: NDArray[np.int64] = self.first[run] + rows - self.row[run]
         return ids
@@ -242,7 +282,12 @@ class ClipIds:
         return list(zip(self.first.tolist(), last.tolist(), strict=True))
 
     def rows(self, clip_ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Rows of clip ids; None if one is not among them."""
+        """Rows of clip ids; None if one is not among them.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+        """
         if len(self.first) == 1:
             rows: NDArray[np.int64] = clip_ids - self.first[0]
             within = not len(rows) or (rows.min() >= 0 and rows.max() < self.row[-1])
@@ -253,35 +298,17 @@ class ClipIds:
         return rows if known else None
 
 
-def widen(halves: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Turn float16 into float32 by shifts, four times as fast as ``astype``.
-
-    A half's exponent and mantissa, 13 bits to the left, are a float's but for the bias of the
-    exponent, which one product mends, subnormal numbers included. Infinities and NaN, which no
-    stored vector holds, become finite.
-    """
-    wide = np.empty(halves.shape, np.float32)
-    bits, narrow = wide.view(np.int32), halves.view(np.int16)
-    for start in range(0, len(halves), _WIDENED):
-        rows = slice(start, start + _WIDENED)
-        # the sign was carried through the bits between it and the exponent; they are cleared
-        np.left_shift(narrow[rows], 13, out=bits[rows], dtype=np.int32)
-        np.bitwise_and(bits[rows], _SIGN_AND_BITS, out=bits[rows])
-        np.multiply(wide[rows], _REBASE, out=wide[rows])
-    return wide
-
-
 def _combine(
-    parts: list[NDArray[np.float16]],
+    parts: list[Stored],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Mean of the parts that are there (a zero row is not), not renormalised."""
-    total, present = widen(parts[0]), _there(parts[0])
+    total, present = vector_format.widen(parts[0]), vector_format.present(parts[0])
     if len(parts) == 1:
         return total, present
     count = present.astype(np.float32)
     for part in parts[1:]:
-        there = _there(part)
-        total += widen(part)
+        there = vector_format.present(part)
+        total += vector_format.widen(part)
         count += there
         present = present | there
     if np.all(count == len(parts)):
@@ -289,10 +316,3 @@ def _combine(
     else:
         total /= np.maximum(count, 1.0)[:, None]
     return total, present
-
-
-def _there(halves: NDArray[np.float16]) -> NDArray[np.bool_]:
-    """Which rows are not zero: four numbers at a time, by their bits."""
-    if halves.strides[-1] != halves.itemsize:  # zero rows without a file
-        return np.zeros(len(halves), bool)
-    return np.asarray(np.bitwise_or.reduce(halves.view(np.uint64), axis=1) != 0)

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from sleepfm.choices import Choices
+from sleepfm.cohort_choices import Choices
 from sleepfm.contract import Contract
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.storage import paths, snapshots
@@ -114,11 +114,11 @@ class Writer:
         ):
             raise CommitConflict("another writer moved the store on; open it again and retry")
         following = replace(manifest, snapshot=self.manifest.snapshot + 1)
-        snapshots.remember(self.path, self.manifest.snapshot)
+        snapshots.archive_manifest(self.path, self.manifest.snapshot)
         write_manifest(self.path, following)
         self.manifest = following
         self._read_as = _signature(self.path)
-        snapshots.forget(self.path, snapshots.KEPT, following.snapshot)
+        snapshots.expire_snapshots(self.path, snapshots.KEPT, following.snapshot)
 
     def _clear_unfinished(self) -> None:
         # With the lock held, nobody is writing these any more.

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import number_of
 from sleepfm.recordings.scoring.stage_words import (
@@ -21,7 +22,7 @@ from sleepfm.recordings.scoring.stage_words import (
     stage_of_code,
 )
 from sleepfm.recordings.scoring.text_file import decoded, lines_of, read_text
-from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Coding, Notes, Scored
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Scored
 
 LENGTHS_S: Final = (1.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 """Epochs that are scored somewhere, in seconds."""

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
+from sleepfm.choices import Coding
 from sleepfm.recordings.scoring.event_words import event_of, is_artifact, is_remark
 from sleepfm.recordings.scoring.stage_words import (
     CODINGS,
@@ -30,7 +31,6 @@ from sleepfm.recordings.scoring.stage_words import (
 from sleepfm.recordings.scoring.vocabulary import (
     EPOCH_S,
     Annotation,
-    Coding,
     Event,
     Reason,
     ScoredStage,

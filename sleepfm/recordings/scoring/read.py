@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import DAY_S, offset_seconds
 from sleepfm.recordings.scoring.formats import ENDINGS, READERS
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
-from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Coding, Notes, Reason, Scored, Scoring
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Notes, Reason, Scored, Scoring
 
 _HEAD: Final = 4096
 _NEAR_DAYS: Final = 3

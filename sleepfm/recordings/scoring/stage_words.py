@@ -7,8 +7,8 @@ import re
 import unicodedata
 from typing import Final
 
+from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.scoring.vocabulary import Coding
 
 CODINGS: Final[dict[Coding, dict[str, str]]] = {
     "yasa": {"-2": "UNS", "-1": "ART", "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "R"},

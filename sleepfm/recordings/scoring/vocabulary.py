@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
+from sleepfm.choices import Coding
 from sleepfm.stages import STAGES as STAGES
 
 EPOCH_S: Final = 30.0
@@ -32,8 +33,6 @@ such as Movement, or a lone stage mark, without a length. ``overlapping``: anoth
 for the same time. ``unreadable``: damaged bytes or a number that is none.
 """
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
-
-Coding = Literal["yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One self-contained page: all tables and figures of a store, and the commands that made them."""
+"""An HTML report with all tables and figures of a store, and the commands that reproduce them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.figures import panels, plots
+from sleepfm_index.evaluation.figures import panels
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 from sleepfm_index.evaluation.models.few_shot import few_shot
@@ -81,11 +82,11 @@ class _Page:
         self.parts.append(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{coded}">')
 
     def attempt(self, make: Callable[[], None]) -> None:
-        """Make a part, or say in its place why the store has no answer."""
+        """Add a part to the page, or the reason why the store cannot provide it."""
         try:
             make()
         except QueryError as error:
-            self.text(f"Left out: {error}.")
+            self.text(f"Not available: {error}.")
 
     def html(self, title: str) -> str:
         return (
@@ -104,21 +105,27 @@ def write_report(
     replicates: int = 500,
     map_method: str = "pca",
 ) -> Path:
-    """Write everything that is measured of a store into one page that loads nothing else.
+    """Write all evaluations of a store into one self-contained HTML page.
 
-    What a store cannot answer (no ages, too few subjects, recordings moved away) is said in its
-    place. No path and no signal but the strips' picture goes into the page.
+    Where a part is not available (no ages, too few subjects, recordings that were moved), the page
+    states the reason. The page contains no paths, and no signals except the plotted strips.
 
     Parameters
     ----------
+    store : Reader
     path : path
-        The page, ``.html``.
+        The file to write, ``.html``.
     gallery : int
         Draw at most this many clips for retrieval.
     seed, replicates : int
         Of all draws, and resamples of the subjects.
     map_method : {"pca", "umap"}
-        How the map of embeddings is made.
+        Method of the map of embeddings.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     page = _Page()
     _head(page, store)
@@ -127,9 +134,9 @@ def write_report(
     for label, kind in _LABELS:
         page.heading(f"Linear probe: {label}{' as a number' if kind == 'number' else ''}")
         page.attempt(partial(_probe, page, store, label, kind, seed, replicates))
-    page.heading("How few subjects a probe needs")
+    page.heading("Few-shot learning curve: stage")
     page.attempt(lambda: _few_shot(page, store, seed))
-    page.heading("Votes of the nearest labelled neighbours: stage")
+    page.heading("k-NN classification: stage")
     page.attempt(lambda: _knn(page, store, seed, replicates))
     page.heading("Map of the embeddings")
     page.attempt(lambda: _maps(page, store, map_method, seed))
@@ -151,8 +158,8 @@ def _head(page: _Page, store: Reader) -> None:
     weights = info.weights
     if not weights.trained:
         page.text(
-            "Untrained weights: a seeded random initialisation. Retrieval is chance; probes read a "
-            "random network's features.",
+            "Untrained weights: a seeded random initialisation. Expect retrieval at chance level; "
+            "probes use the features of a random network.",
             "warning",
         )
     rows = [
@@ -160,7 +167,7 @@ def _head(page: _Page, store: Reader) -> None:
         ("contract", f"{info.contract}, SHA-256 {info.contract_sha256}"),
         ("store", f"{store.manifest.uuid}, snapshot {info.snapshot}"),
         ("clips", f"{info.clips:,} of {info.recordings:,} recordings, {info.subjects:,} subjects"),
-        ("with", ", ".join(f"{m} {n:,}" for m, n in info.with_modality.items())),
+        ("clips with", ", ".join(f"{m} {n:,}" for m, n in info.with_modality.items())),
     ]
     page.table([{"a": a, "b": b} for a, b in rows], {"a": "", "b": ""})
 
@@ -196,22 +203,27 @@ def _probe(page: _Page, store: Reader, label: str, kind: str, seed: int, replica
 
 
 def _knn(page: _Page, store: Reader, seed: int, replicates: int) -> None:
-    for modality in ("bas", "ecg", "resp"):
-        command = ("knn", "--label", "stage", "--modality", modality, "--to", "bas")
+    first = store.manifest.modalities[0]
+    for modality in store.manifest.modalities:
+        command = ("knn", "--label", "stage", "--modality", modality, "--to", first)
         page.command(*command, "--seed", str(seed), "--replicates", str(replicates))
-        page.attempt(partial(_vote, page, store, modality, seed, replicates))
+        page.attempt(partial(_vote, page, store, modality, first, seed, replicates))
 
 
-def _vote(page: _Page, store: Reader, modality: str, seed: int, replicates: int) -> None:
-    result = knn(store, "stage", modality=modality, to="bas", seed=seed, replicates=replicates)
+def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int, replicates: int) -> None:
+    result = knn(store, "stage", modality=modality, to=to, seed=seed, replicates=replicates)
     _assessment(page, result)
 
 
 def _maps(page: _Page, store: Reader, method: str, seed: int) -> None:
+    modality = store.manifest.modalities[0]
     page.code(
-        f"sleepfm_index.evaluation.figures.embedding_map.embedding_maps(store, {method=}, {seed=})"
+        f"sleepfm_index.evaluation.figures.embedding_map.embedding_maps(store, {modality!r}, "
+        f"{method=}, {seed=})"
     )
-    page.figure(embedding_maps(store, method=method, seed=seed), "map by stage, subject and site")
+    page.figure(
+        embedding_maps(store, modality, method=method, seed=seed), "map by stage, subject and site"
+    )
 
 
 def _assessment(page: _Page, result: Assessment) -> None:
@@ -239,8 +251,8 @@ def _night(page: _Page, store: Reader, made: Predictions) -> None:
     own = own[np.argsort(start)]
     start = np.sort(start)
     page.text(
-        f"One night, {longest}: as scored, and by the probe on {made.features} that did not learn "
-        "from its subject."
+        f"One night, {longest}: the scoring, and the predictions of the probe on {made.features} "
+        "that was not trained on this subject."
     )
     whole = store.sql(
         "SELECT start_s, stage FROM clips "
@@ -261,14 +273,15 @@ def _few_shot(page: _Page, store: Reader, seed: int) -> None:
     page.command("probe", "--label", "stage", *words, "--seed", str(seed))
     result = few_shot(store, "stage", shots, repeats=5, folds=folds, recipe=Recipe(seed=seed))
     page.text(result.note)
-    page.figure(plots.few_shot_curve(result), "few-shot curve")
+    page.figure(few_shot_curve(result), "few-shot curve")
 
 
 def _strips(page: _Page, store: Reader) -> None:
-    for modality, to in (("ecg", "bas"), ("bas", "bas")):
+    first, *more = store.manifest.modalities
+    for modality, to in ((more[0] if more else first, first), (first, first)):
         ids = store.metadata.clip_ids(f"has_{modality} AND stage IN ('N2', 'N3', 'R')")
         if not len(ids):
-            page.text(f"Left out: no scored clip of sleep has {modality}.")
+            page.text(f"Not available: no scored clip of sleep has {modality}.")
             continue
         clip = int(ids[len(ids) // 2])
         words = ("--modality", modality, "--to", to, "--clip", str(clip), "-k", "4")

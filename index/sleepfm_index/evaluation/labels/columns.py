@@ -40,7 +40,7 @@ def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str
 
 def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
     """Which clips have a modality, or for ``others_of_*`` at least one of the others; bool [n]."""
-    names = [f"has_{part}" for part in target_parts(target)]
+    names = [f"has_{part}" for part in target_parts(target, store.manifest.modalities)]
     table = clip_columns(store, clip_ids, names)
     present = [table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in names]
     return np.asarray(np.logical_or.reduce(present), bool)

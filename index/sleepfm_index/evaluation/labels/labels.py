@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.stages import SCORED
+from sleepfm_index.choices import LabelKind
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
 from sleepfm_index.evaluation.labels.respiratory_scoring import (
@@ -112,7 +113,7 @@ def read_labels(
     QueryError
         If there is no such column, it holds no value, too many classes, or text for a number.
     """
-    if kind not in ("auto", "classes", "number"):
+    if kind not in get_args(LabelKind):
         raise QueryError(f"no kind of label {kind!r}; choose from auto, classes, number")
     if kind == "number" and label in _NAMES:
         raise QueryError(f"{label} has classes and is no number; leave --kind out")

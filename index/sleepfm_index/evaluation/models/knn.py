@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has
 from sleepfm_index.evaluation.labels.labels import Labels, read_labels
@@ -21,7 +20,7 @@ from sleepfm_index.evaluation.models.neighbour_search import nearest
 from sleepfm_index.query.question import EXCLUSIONS
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-from sleepfm_index.schema import OTHERS, target_name
+from sleepfm_index.schema import OTHERS, check_modality, target_name
 from sleepfm_index.storage.quoting import quote_text
 
 QUERIES: Final = 10_000
@@ -85,9 +84,9 @@ def knn(
     ----------
     label, kind, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
-    modality : {"bas", "ecg", "resp"}
+    modality : str
         What to search with.
-    to : {"bas", "ecg", "resp", "others"}, optional
+    to : str, optional
         What to search in; by default the same modality.
     vote : Vote, optional
         How many neighbours vote, and how.
@@ -113,7 +112,7 @@ def knn(
         If the question does not fit the store, or fewer than ``k`` clips may vote.
     """
     vote = vote or Vote()
-    target = _target(modality, to)
+    target = _target(store, modality, to)
     tested = test_store or store
     if tested.manifest.weights.sha256 != store.manifest.weights.sha256:
         raise QueryError(
@@ -190,7 +189,7 @@ def neighbours(
         If a clip is unknown or lacks the modality, or the question does not fit the store.
     """
     Vote(k=k, exclude=exclude)
-    target = _target(modality, to)
+    target = _target(store, modality, to)
     ids = np.asarray(clips, np.int64)
     queries, present = store.vectors.of(ids, modality)
     if not present.all():
@@ -243,13 +242,14 @@ def votes(
     return np.stack(shares, axis=1)
 
 
-def _target(modality: str, to: str | None) -> str:
-    known = [m.value for m in Modality]
-    if modality not in known:
-        raise QueryError(f"no modality {modality!r}; choose from {', '.join(known)}")
+def _target(store: Reader, modality: str, to: str | None) -> str:
+    known = store.manifest.modalities
+    check_modality(modality, known)
     if to not in (None, OTHERS, *known):
-        raise QueryError(f"no target {to!r}; choose from {', '.join(known)}, {OTHERS}")
-    return target_name(Modality(modality), to or modality)
+        raise QueryError(
+            f"no target {to!r} in this store; choose from {', '.join((*known, OTHERS))}"
+        )
+    return target_name(modality, to or modality, known)
 
 
 def _search(

@@ -8,15 +8,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.evaluation.retrieval.ranks import exact_scores
+from sleepfm_index.search.exact import CLOSE, best_first, exact_scores
 
 _ROWS: Final = 2048
 _COLUMNS: Final = 16_384
 _SPARE: Final = 32
-# Rounding of a float32 inner product of 512 terms of unit vectors is at most 512 x 2^-24. Where the
-# scores at the end of the spare places are closer than twice that to the last one wanted, float32
-# cannot tell who belongs among the first k, and the query is searched again in float64.
-_CLOSE: Final = 2 * 512 * 2.0**-24
 
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -62,7 +58,8 @@ def nearest(
         rows[part] = np.take_along_axis(ids, keep, axis=1)
     ordered = -np.sort(-scores, axis=1)
     last, end = ordered[:, k - 1], ordered[:, -1]
-    unsure = np.isfinite(end) & (last - np.where(np.isfinite(end), end, 0) <= _CLOSE)
+    # Scores that close: float32 cannot tell which belong among the first k.
+    unsure = np.isfinite(end) & (last - np.where(np.isfinite(end), end, 0) <= CLOSE)
     answer, exact = _ordered(queries, read, rows, k)
     if unsure.any():
         again = np.flatnonzero(unsure)
@@ -140,7 +137,7 @@ def _ordered(
             some = slice(start, start + _COLUMNS)
             values[some] = exact_scores(queries[top + query[some]], vectors[at[some]])
         exact[there] = values
-        order = np.lexsort((part, -exact), axis=1)[:, :k]
+        order = best_first(exact, part, k)
         scores[top : top + _ROWS] = np.take_along_axis(exact, order, axis=1)
         found[top : top + _ROWS] = np.take_along_axis(part, order, axis=1)
     return found, scores

@@ -58,8 +58,8 @@ def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> R
     features = str(about.get("features"))
     ids = store.metadata.clip_ids(where)
     present = np.ones(len(ids), bool)
-    for modality in check_features(features):
-        present &= has(store, ids, str(modality))
+    for modality in check_features(features, store.manifest.modalities):
+        present &= has(store, ids, modality)
     if not present.any():
         raise QueryError(f"no clip has {features}, which the probe reads")
     said = predict_rows(probe, reader(store, ids, features), np.flatnonzero(present))

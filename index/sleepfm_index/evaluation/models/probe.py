@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import has
 from sleepfm_index.evaluation.labels.labels import Labels, read_labels
@@ -28,7 +28,6 @@ from sleepfm_index.evaluation.models.external_predictions import beside as read_
 from sleepfm_index.evaluation.models.linear_probe import LinearProbe, fit_classes, fit_number
 from sleepfm_index.reader import Reader
 
-ALL: Final = "+".join(Modality)
 TRAIN_CLIPS: Final = 200_000
 _BLOCK: Final = 32_768
 
@@ -48,7 +47,7 @@ class Recipe:
         Seed of the folds and of the draw of clips.
     train_clips : int
         Learn from at most this many clips, drawn at random, which bounds memory: float32
-        [train_clips, 512] for one modality, three times that for all of them.
+        [train_clips, 512] for one modality, as many times that as are joined.
     """
 
     c: float = 1.0
@@ -292,7 +291,7 @@ def make_plan(
 
 def default_features(store: Reader, labels: Labels) -> list[str]:
     """Every modality that labelled clips have, and all of them together."""
-    there = [str(m) for m in Modality if has(store, labels.clip_ids, str(m)).any()]
+    there = [m for m in store.manifest.modalities if has(store, labels.clip_ids, m).any()]
     together = "+".join(there)
     if len(there) > 1 and _having(store, labels, together).any():
         there.append(together)
@@ -303,7 +302,7 @@ def default_features(store: Reader, labels: Labels) -> list[str]:
 
 def reader(store: Reader, clip_ids: NDArray[np.int64], features: str) -> Read:
     """Read vectors by row of ``clip_ids``, float32 [m, 512 per modality], side by side."""
-    parts = check_features(features)
+    parts = check_features(features, store.manifest.modalities)
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         x = np.empty((len(rows), EMBEDDING_DIM * len(parts)), np.float32)
@@ -312,14 +311,20 @@ def reader(store: Reader, clip_ids: NDArray[np.int64], features: str) -> Read:
             for start in range(0, len(rows), _BLOCK):
                 block = slice(start, start + _BLOCK)
                 ids = clip_ids[rows[block]]
-                x[block, columns] = store.vectors.of(ids, str(modality))[0]
+                x[block, columns] = store.vectors.of(ids, modality)[0]
         return x
 
     return read
 
 
-def check_features(features: str) -> list[Modality]:
+def check_features(features: str, known: tuple[str, ...]) -> list[str]:
     """Modalities of ``bas``, ``bas+ecg`` and the like.
+
+    Parameters
+    ----------
+    features : str
+    known : tuple of str
+        Modalities of the store.
 
     Raises
     ------
@@ -327,10 +332,9 @@ def check_features(features: str) -> list[Modality]:
         If one is unknown or named twice.
     """
     names = features.split("+")
-    known = [m.value for m in Modality]
     if any(n not in known for n in names) or len(set(names)) < len(names):
         raise QueryError(f"no features {features!r}; join some of {', '.join(known)} by +")
-    return [Modality(n) for n in names]
+    return names
 
 
 def predict_rows(fitted: LinearProbe, read: Read, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -378,7 +382,8 @@ def fit_probe(
 
 
 def _having(store: Reader, labels: Labels, features: str) -> NDArray[np.bool_]:
-    present = [has(store, labels.clip_ids, str(m)) for m in check_features(features)]
+    named = check_features(features, store.manifest.modalities)
+    present = [has(store, labels.clip_ids, m) for m in named]
     return np.asarray(np.logical_and.reduce(present), bool)
 
 

@@ -14,11 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_file
-from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
 from sleepfm_index.evaluation.models.external_predictions import SPLIT
-from sleepfm_index.evaluation.models.probe import ALL, Plan, check_features, make_plan
+from sleepfm_index.evaluation.models.probe import Plan, check_features, make_plan
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.storage.private import recording_file
@@ -60,7 +59,7 @@ def supervise(
     out: str | Path,
     training: Training,
     *,
-    features: str = ALL,
+    features: str | None = None,
     seed: int = 0,
     watch: Callable[[str, int, int], None] | None = None,
     **asked: Any,
@@ -80,8 +79,8 @@ def supervise(
         A Parquet file: clip_id, fold, ``p_<class>``.
     training : Training
         How.
-    features : str
-        Modalities whose channels are stacked, joined by ``+``.
+    features : str, optional
+        Modalities whose channels are stacked, joined by ``+``; by default all of the store.
     seed : int
         Seed of the folds, as the probe's.
     watch : callable, optional
@@ -105,7 +104,9 @@ def supervise(
     from sleepfm.training.data import Data, Watch
     from sleepfm.training.supervised import Labels, learn
 
-    modalities = check_features(features)
+    known = store.manifest.modalities
+    features = features or "+".join(known)
+    modalities = check_features(features, known)
     plan = make_plan(store, label, seed=seed, **asked)
     classes = plan.train.classes
     if not classes:
@@ -214,8 +215,8 @@ class _Nights:
         }
 
     def signals(
-        self, clips: NDArray[np.int64], modalities: list[Modality]
-    ) -> dict[Modality, NDArray[np.float32]]:
+        self, clips: NDArray[np.int64], modalities: list[str]
+    ) -> dict[str, NDArray[np.float32]]:
         """Signals of some clips, float32 [n, slots, samples] by modality."""
         places = [(self.recordings[self.recording[c]], self.row[c]) for c in clips.tolist()]
         for night, row in places:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm_index.choices import Among
 from sleepfm_index.errors import QueryError
 
-GALLERIES: Final = ("all", "cross-recording", "within-recording")
+GALLERIES: Final = get_args(Among)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,12 @@ class Gallery:
             raise QueryError(f"no gallery {self.among!r}; choose from {', '.join(GALLERIES)}")
 
     def drawn(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Draw from the rows that have both sides; one draw where all of them fit."""
+        """Draw from the rows that have both sides; one draw where all of them fit.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape [n]
+        """
         if self.size is None or self.size >= len(rows):
             return [rows]
         # One generator a direction: a draw does not depend on the directions before it.

@@ -19,15 +19,16 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
 )
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
-    DIRECTIONS,
     Facts,
     Ranked,
+    directions,
     measures,
     rank_direction,
     sides_present,
 )
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
+from sleepfm_index.schema import OTHERS
 
 
 def compare(
@@ -71,7 +72,7 @@ def compare(
     asked = Gallery(where, gallery, seed, draws, among)
     ours, theirs = shared_clips(store, other, where)
     rows = []
-    for query, to in DIRECTIONS:
+    for query, to in _shared_directions(store, other):
         both = sides_present(store, ours, query, to) & sides_present(other, theirs, query, to)
         if both.any():
             facts = Facts.of(store, ours[both])
@@ -94,6 +95,12 @@ def shared_clips(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ids of the clips that two stores share, by recording and offset, in the same order.
 
+    Parameters
+    ----------
+    store, other : Reader
+    where : str, optional
+        A condition on the clips of ``store``.
+
     Raises
     ------
     QueryError
@@ -106,6 +113,13 @@ def shared_clips(
     if not both.num_rows:
         raise QueryError("the two stores share no clip of the same recording and offset")
     return numbers(both["ours"]), numbers(both["theirs"])
+
+
+def _shared_directions(store: Reader, other: Reader) -> list[tuple[str, str]]:
+    """Directions that mean the same in both: ``others`` only where they are the same ones."""
+    ours, theirs = store.manifest.modalities, other.manifest.modalities
+    both = directions(tuple(m for m in ours if m in theirs))
+    return [(query, to) for query, to in both if to != OTHERS or set(ours) == set(theirs)]
 
 
 def _keyed(store: Reader, ids: NDArray[np.int64], keys: list[str], name: str) -> pa.Table:

@@ -7,18 +7,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.search.exact import exact_scores
-
-__all__ = ["CLOSE", "EQUAL", "exact_scores", "ranks_and_hits", "true_ranks"]
+from sleepfm_index.search.exact import CLOSE, EQUAL, exact_scores
 
 _ROWS: Final = 1024
 _COLUMNS: Final = 8192
-# Rounding of a float32 inner product of 512 terms of unit vectors is at most 512 x 2^-24; scores
-# closer than twice that are compared again in float64.
-CLOSE: Final = 2 * 512 * 2.0**-24
-EQUAL: Final = 1e-12
-"""Scores closer than this are equal: far below what float16 vectors can tell, above the rounding
-of a float64 product in any order of its terms."""
 
 
 def true_ranks(queries: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray[np.int64]:

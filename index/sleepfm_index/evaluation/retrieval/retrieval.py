@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Final
@@ -23,23 +22,15 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
     resampled_medians,
 )
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
+from sleepfm_index.evaluation.retrieval.rank_cache import RankCache
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
-from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
 
-__all__ = ["DIRECTIONS", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
+__all__ = ["RECALLS", "Ranked", "Retrieval", "directions", "evaluate", "true_ranks"]
 
 RECALLS: Final = (1, 5, 10)
-DIRECTIONS: Final = (
-    *[(str(a), str(b)) for a, b in permutations(Modality, 2)],
-    *[(str(m), OTHERS) for m in Modality],
-)
-"""Every ordered pair, then every modality to the others."""
-COMBINATIONS: Final = tuple(("+".join(m.others), str(m)) for m in Modality)
-"""Two modalities, averaged, to the third."""
-
 _NEAR_S: Final = 60.0
 
 
@@ -69,9 +60,10 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Retrieval(Result):
-    """The table of retrieval, and the ranks behind it by (query, target)."""
+    """The table of retrieval, the ranks behind it by (query, target), and how to draw them."""
 
     ranked: dict[tuple[str, str], Ranked] = field(default_factory=dict)
+    modalities: tuple[Modality, ...] = ()
 
 
 def evaluate(
@@ -100,7 +92,8 @@ def evaluate(
     by : str, optional
         A column of ``clips``: its values' queries get rows of their own, the gallery stays whole.
     combinations : bool
-        Add the mean of two modalities as a query for the third.
+        Add the mean of all modalities but one as a query for that one: of three, two for the
+        third. Where a store has them all but for one that no clip has, none is added.
     replicates : int
         Resamples of the subjects behind the 95 % intervals; 0 leaves the intervals out.
 
@@ -122,15 +115,43 @@ def evaluate(
     clip_ids = store.metadata.clip_ids(where)
     facts = Facts.of(store, clip_ids, by)
     ranked, rows = {}, []
-    passes = Passes(store, facts)
-    for query, to in (*DIRECTIONS, *(COMBINATIONS if combinations else ())):
-        found = rank_direction(store, facts, query, to, asked, passes)
+    cache = RankCache(store, facts.clip_ids)
+    for query, to in directions(store.manifest.modalities, combinations=combinations):
+        found = rank_direction(store, facts, query, to, asked, cache)
         if found is not None:
             ranked[query, to] = found
             rows += _rows(query, to, found, facts, seed, replicates)
     if not rows:
         raise QueryError("no clip has two modalities, so there is nothing to evaluate")
-    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, replicates), ranked)
+    contract = store.manifest.contract
+    drawn = tuple(map(contract.modality, contract.modalities))
+    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, replicates), ranked, drawn)
+
+
+def directions(
+    modalities: tuple[str, ...], *, combinations: bool = False
+) -> tuple[tuple[str, str], ...]:
+    """Every ordered pair, then every modality to the others, where those are several.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        Those of the store.
+    combinations : bool
+        Then the others of every modality, averaged, to it.
+
+    Returns
+    -------
+    tuple of (query, target)
+        Averaged modalities are joined by ``+``.
+    """
+    pairs = permutations(modalities, 2)
+    if len(modalities) < 3:
+        return tuple(pairs)
+    found = [*pairs, *((m, OTHERS) for m in modalities)]
+    if combinations:
+        found += [("+".join(o for o in modalities if o != m), m) for m in modalities]
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -147,7 +168,15 @@ class Facts:
 
     @classmethod
     def of(cls, store: Reader, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
-        """Read what is compared of some clips."""
+        """Read what is compared of some clips.
+
+        Parameters
+        ----------
+        store : Reader
+        clip_ids : ndarray of int64, shape [n]
+        by : str, optional
+            Column to group by.
+        """
         names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
         table = clip_columns(store, clip_ids, names)
         stage, stages = codes(table["stage"])
@@ -170,11 +199,18 @@ def rank_direction(
     query: str,
     to: str,
     gallery: Gallery,
-    passes: Passes | None = None,
+    cache: RankCache | None = None,
 ) -> Ranked | None:
     """Rank every query of one direction; None where no clip has both sides.
 
-    ``passes`` keeps what one direction found out about others of the same clips.
+    Parameters
+    ----------
+    store : Reader
+    facts : Facts
+    query, to : str
+    gallery : Gallery
+    cache : RankCache, optional
+        Ranks that are shared between directions of the same clips.
     """
     both = sides_present(store, facts.clip_ids, query, to)
     if not both.any():
@@ -182,7 +218,7 @@ def rank_direction(
     parts = []
     for number, at in enumerate(gallery.drawn(np.flatnonzero(both))):
         recording = facts.recording[at]
-        found = passes.of(query, to, at) if passes is not None and gallery.among == "all" else None
+        found = cache.of(query, to, at) if cache is not None and gallery.among == "all" else None
         if found is None:
             queries, targets = sides(store, facts.clip_ids[at], query, to)
             found = _ranks(queries, targets, recording, gallery.among)
@@ -208,39 +244,19 @@ def rank_direction(
     )
 
 
-class Passes:
-    """Ranks of clips in all directions at once, kept until all directions were asked for."""
-
-    def __init__(self, store: Reader, facts: Facts) -> None:
-        self._store = store
-        self._facts = facts
-        self._known: dict[
-            tuple[bytes, str], dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64]]]
-        ] = {}
-
-    def of(
-        self, query: str, to: str, at: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """Ranks and hits of one direction among some rows; None where a pass would not serve."""
-        if "+" in query:
-            return None
-        ids = self._facts.clip_ids[at]
-        everything = all(has(self._store, ids, str(m)).all() for m in Modality)
-        if not everything and to == OTHERS:
-            return None
-        names = [str(m) for m in Modality if everything or str(m) in (query, to)]
-        key = hashlib.sha256(at.tobytes()).digest(), "+".join(names)
-        if key not in self._known:
-            vectors = {name: self._store.vectors.of(ids, name)[0] for name in names}
-            self._known[key] = shared_ranks(vectors)
-        return self._known[key][query, to]
-
-
 def sides_present(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> NDArray[np.bool_]:
-    """Which clips have the query's modalities, all of them, and the target."""
-    names = [*query.split("+"), target_name(Modality(query), to) if to == OTHERS else to]
+    """Which clips have the query's modalities, all of them, and the target.
+
+    Parameters
+    ----------
+    store : Reader
+    clip_ids : ndarray of int64, shape [n]
+    query, to : str
+    """
+    known = store.manifest.modalities
+    names = [*query.split("+"), target_name(query, to, known) if to == OTHERS else to]
     present = [has(store, clip_ids, name) for name in names]
     return np.asarray(np.logical_and.reduce(present), bool)
 
@@ -248,14 +264,22 @@ def sides_present(
 def sides(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Vectors of the query and of the target, float32 [n, 512] each."""
+    """Vectors of the query and of the target, float32 [n, 512] each.
+
+    Parameters
+    ----------
+    store : Reader
+    clip_ids : ndarray of int64, shape [n]
+    query, to : str
+    """
+    known = store.manifest.modalities
     if "+" in query:
-        # the two modalities other than the target are what the target calls its others
-        queries, _ = store.vectors.of(clip_ids, target_name(Modality(to), OTHERS))
+        # the modalities other than the target are what the target calls its others
+        queries, _ = store.vectors.of(clip_ids, target_name(to, OTHERS, known))
         targets, _ = store.vectors.of(clip_ids, to)
     else:
         queries, _ = store.vectors.of(clip_ids, query)
-        targets, _ = store.vectors.of(clip_ids, target_name(Modality(query), to))
+        targets, _ = store.vectors.of(clip_ids, target_name(query, to, known))
     return queries, targets
 
 
@@ -301,7 +325,12 @@ def _rows(
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each."""
+    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each.
+
+    Parameters
+    ----------
+    ranks : ndarray of int64, shape [n]
+    """
     return {
         **{f"recall_at_{k}": (ranks <= k).astype(np.float64) for k in RECALLS},
         "mrr": 1.0 / ranks,

@@ -1,8 +1,9 @@
 """Ranks of several directions from the same products: one pass for all of them.
 
 The scores of modality a against b, tile by tile, rank a's queries along the rows and b's along the
-columns; and the score against the mean of two modalities is the mean of two scores. So the six
-ordered pairs and the three leave-one-out targets need three products a pair of clips, not twelve.
+columns; and the score against the mean of several modalities is the mean of their scores. So of
+three modalities the six ordered pairs and the three leave-one-out targets need three products per
+pair of clips, not twelve.
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from sleepfm_index.evaluation.retrieval.ranks import CLOSE, EQUAL
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.schema import OTHERS
-from sleepfm_index.search.exact import exact_scores
+from sleepfm_index.search.exact import CLOSE, EQUAL, exact_scores
 
 TILE: Final = 960
-"""Clips a side; no power of two, whose columns would all fall into one set of the cache."""
+"""Clips per side; no power of two, whose columns would all fall into one set of the cache."""
 _COMPARED: Final = 1 << 15
 _BYTE: Final = 255
 
@@ -35,21 +35,21 @@ Rows = NDArray[np.int64]
 def shared_ranks(
     vectors: Mapping[str, NDArray[np.float32]], tile: int = TILE, threads: int | None = None
 ) -> dict[tuple[str, str], tuple[Rows, Rows]]:
-    """Rank all directions between two or three modalities that all clips have.
+    """Rank all directions between modalities that all clips have.
 
     Parameters
     ----------
     vectors : mapping of str to ndarray of float32, shape [n, d]
         Unit vectors of each modality; row ``i`` of one is the true answer to row ``i`` of another.
     tile : int
-        Clips a side of a tile.
+        Clips per side of a tile.
     threads : int, optional
         Tiles that are worked on at a time, each by one thread.
 
     Returns
     -------
     dict of (query, target) to (ranks, hits)
-        As :func:`.ranks.ranks_and_hits` gives them, for every ordered pair and, of three
+        As :func:`.ranks.ranks_and_hits` gives them, for every ordered pair and, of three or more
         modalities, for ``others`` of each.
     """
     sides = _Sides(dict(vectors))
@@ -78,7 +78,7 @@ class _Sides:
     def __post_init__(self) -> None:
         names = tuple(self.vectors)
         directions = [(a, b) for a in names for b in names if a != b]
-        directions += [(name, OTHERS) for name in names if len(names) == 3]
+        directions += [(name, OTHERS) for name in names if len(names) > 2]
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "directions", directions)
         rows = np.arange(self.rows)
@@ -169,20 +169,21 @@ class _Counts:
         scores of the pairs that were multiplied the other way round.
         """
         names = self._sides.names
-        if len(names) != 3:
+        if len(names) < 3:
             return
-        first, second, third = names
-        half = np.float32(0.5)
-        mean = scores[first, second] + scores[first, third]
-        mean *= half
-        self._along_rows(self._at[first, OTHERS], mean, rows, columns)
-        np.add(mirrored[first, second].T, scores[second, third], out=mean)
-        mean *= half
-        self._along_rows(self._at[second, OTHERS], mean, rows, columns)
-        # of the last modality both are the other way round, so its queries lie along the columns
-        mean = mirrored[first, third] + mirrored[second, third]
-        mean *= half
-        self._along_columns(self._at[third, OTHERS], mean, columns, rows)
+        share = np.float32(1 / (len(names) - 1))
+        *all_but_last, last = names
+        mean = np.empty_like(scores[names[0], last])
+        for at, name in enumerate(all_but_last):
+            parts = [mirrored[other, name].T for other in names[:at]]
+            parts += [scores[name, other] for other in names[at + 1 :]]
+            _mean(parts, share, mean)
+            self._along_rows(self._at[name, OTHERS], mean, rows, columns)
+        # of the last modality all are the other way round, so its queries lie along the columns
+        parts = [mirrored[other, last] for other in all_but_last]
+        mean = np.empty_like(parts[0])
+        _mean(parts, share, mean)
+        self._along_columns(self._at[last, OTHERS], mean, columns, rows)
 
     def _along_rows(self, at: int, scores: Scores, rows: slice, columns: slice) -> None:
         low, high = self._sides.low[at][rows, None], self._sides.high[at][rows, None]
@@ -226,6 +227,13 @@ class _Counts:
         wins = (score > known) | ((score == known) & (place < known_at))
         self.best[at][query[wins]] = score[wins]
         self.best_at[at][query[wins]] = place[wins]
+
+
+def _mean(parts: list[Scores], share: np.float32, out: Scores) -> None:
+    np.add(parts[0], parts[1], out=out)
+    for part in parts[2:]:
+        out += part
+    out *= share
 
 
 def _row_sums(marks: NDArray[np.bool_]) -> Rows:

@@ -24,11 +24,42 @@ class Milvus:
         index: str,
         progress: Progress | None,
     ) -> Published:
-        """Make a collection hold exactly the clips of a store; see :class:`.engine.Engine`."""
+        """Synchronise a collection with a store, and verify the result.
+
+        Parameters
+        ----------
+        reader, uri, collection, targets, index, progress
+            As in :meth:`sleepfm_index.sharing.engine.Engine.publish`.
+
+        Returns
+        -------
+        Published
+
+        Raises
+        ------
+        StoreError
+            If Milvus cannot be reached, rejects a request, holds another store under this name, or
+            returns other answers than the store.
+        """
         return publish(reader, uri, collection, targets, index, progress)
 
     def connect(self, uri: str, *, collection: str, store: Path | None) -> Served:
-        """Open a published store; see :class:`.engine.Engine`."""
+        """Open a published store.
+
+        Parameters
+        ----------
+        uri, collection, store
+            As in :meth:`sleepfm_index.sharing.engine.Engine.connect`.
+
+        Returns
+        -------
+        Served
+
+        Raises
+        ------
+        StoreError
+            If Milvus cannot be reached, or has no such collection.
+        """
         return Served(uri, collection, store=store)
 
 

@@ -1,10 +1,14 @@
-"""Making an inverted file: centroids from a random sample, codes of all rows, lists on the disk."""
+"""Making an inverted file: train centroids on a random sample, code all rows, write the lists."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,32 +18,29 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.runtime.threads import faiss
-from sleepfm_index.search.fastscan import write_list
-from sleepfm_index.search.index_format import CODES, Kind, Structure, write_arrays
+from sleepfm_index.search.blocks import Blocks, gathered
+from sleepfm_index.search.fastscan import read_list, write_list
 from sleepfm_index.search.ivf import InvertedFile, empty_index, quantizer
+from sleepfm_index.search.ivf_format import CODES, Layout, Structure, write_arrays
+from sleepfm_index.search.protocol import SEED
 from sleepfm_index.search.transform_coding import learn
 from sleepfm_index.storage import paths
-from sleepfm_index.storage.files import Sink, publish_file
+from sleepfm_index.storage.files import Sink, publish_file, remove
 from sleepfm_index.storage.manifest import IndexEntry
 
-SEED: Final = 20240527
 SAMPLE: Final = 40
-"""Vectors a centroid that training draws."""
+"""Vectors per centroid that training draws."""
 ITERATIONS: Final = 10
 LEARNED_FROM: Final = 1 << 17
-"""Of them, how many the code learns from."""
-ASKED: Final = 1 << 14
-"""Queries of other modalities that a code is learned for."""
-_CODED: Final = 1 << 15
+"""Of them, how many the code is learned from."""
 _WRITTEN: Final = 1 << 26
 """Bytes of lists that are gathered at once."""
 
-Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
 Encode = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.uint8]]
 
 
 def train(
-    kind: Kind, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
+    layout: Layout, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
 ) -> Structure:
     """Find centroids by k-means, and learn the code.
 
@@ -47,16 +48,18 @@ def train(
 
     Parameters
     ----------
+    layout : Layout
     sample : ndarray of float32, shape [n, 512], n >= 1
         Drawn at random over all that will be indexed; with fewer rows than lists there are as
         many lists as rows.
     queries : ndarray of float32, shape [m, 512], m >= 1
         Vectors like those that will be asked for; a transform code is learned for them.
+    seed : int
     """
-    kind = Kind(min(kind.lists, len(sample)), kind.code)
+    layout = Layout(min(layout.lists, len(sample)), layout.code)
     means = faiss().Kmeans(
         EMBEDDING_DIM,
-        kind.lists,
+        layout.lists,
         niter=ITERATIONS,
         seed=seed,
         spherical=True,
@@ -64,16 +67,16 @@ def train(
         max_points_per_centroid=1 << 30,
     )
     means.train(sample)
-    structure = Structure(kind, means.centroids, np.empty(0, np.float32))
-    if kind.code.startswith("RaBitQ"):
+    structure = Structure(layout, means.centroids, np.empty(0, np.float32))
+    if layout.code.startswith("RaBitQ"):
         return structure
     # A sample comes in order of clip id, so rows are taken from all of it.
     some = np.ascontiguousarray(sample[:: max(1, len(sample) // LEARNED_FROM)])
-    left = some - structure.centroids[_nearest(quantizer(structure.centroids), some)]
-    if kind.code.startswith("TC"):
-        return replace(structure, learned=learn(left, queries).learned)
-    index, _held = empty_index(structure)
-    index.sq.train(np.ascontiguousarray(left))
+    residual = some - structure.centroids[_nearest(quantizer(structure.centroids), some)]
+    if layout.code.startswith("TC"):
+        return replace(structure, learned=learn(residual, queries).learned)
+    index, _referenced = empty_index(structure)
+    index.sq.train(np.ascontiguousarray(residual))
     return replace(structure, learned=faiss().vector_to_array(index.sq.trained))
 
 
@@ -88,23 +91,28 @@ def write(
     """Code all rows and publish the file.
 
     Codes go to a nameless file as they come, and from there into the lists, so that no more than
-    a block of vectors and 24 bytes a row are in memory.
+    a block of vectors and 24 bytes per row are in memory.
 
     Parameters
     ----------
+    store : Path
+    target : str
+    segments : tuple of str
+        The segments whose clips it will hold.
+    structure : Structure
     blocks : iterable of (clip_ids, vectors)
         int64 [m] and float32 [m, 512]: the rows to be coded.
     kept : tuple of (InvertedFile, ndarray of bool, shape [rows]), optional
         A file over the same centroids, and which of its rows, list by list, go before those.
     """
-    kind = structure.kind
+    layout = structure.layout
     with tempfile.TemporaryFile(dir=store / paths.INDEXES) as spool:
         keys, ids = _code(structure, blocks, spool)
         spool.flush()
-        width = CODES[kind.code]
+        width = CODES[layout.code]
         codes = np.memmap(spool, np.uint8, "r").reshape(-1, width) if len(ids) else None
         order = np.argsort(keys, kind="stable")
-        fresh = np.bincount(keys, minlength=kind.lists)
+        fresh = np.bincount(keys, minlength=layout.lists)
         old = _Kept(*kept) if kept is not None else None
         counts = fresh if old is None else fresh + old.counts
 
@@ -119,7 +127,7 @@ def write(
                     parts = [(gathered[own], named[own])]
                     if old is not None:
                         parts.insert(0, old.rows(one))
-                    write_list(sink, kind, *map(np.concatenate, zip(*parts, strict=True)))
+                    write_list(sink, layout, *map(np.concatenate, zip(*parts, strict=True)))
                     begin = own.stop
                 at += len(rows)
             write_arrays(sink, structure, counts)
@@ -127,7 +135,7 @@ def write(
         # A name is never used twice: an earlier snapshot may still name the file it knows.
         file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
         entry = publish_file(store / paths.INDEXES / file, content)
-    return IndexEntry(target, file, str(kind), int(counts.sum()), segments, entry)
+    return IndexEntry(target, file, str(layout), int(counts.sum()), segments, entry)
 
 
 class _Kept:
@@ -143,7 +151,7 @@ class _Kept:
     def rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Codes and clip ids of one list."""
         keep = self._keep[self._row[one] : self._row[one + 1]]
-        codes, ids = self._earlier.rows(one)
+        codes, ids = self._earlier.read_rows(one)
         return codes[keep], ids[keep]
 
 
@@ -154,7 +162,7 @@ def _code(
     encode = _encoder(structure)
     keys: list[NDArray[np.int32]] = []
     ids: list[NDArray[np.int64]] = []
-    for clip_ids, vectors in _gathered(blocks):
+    for clip_ids, vectors in gathered(blocks):
         nearest = _nearest(centroids, vectors)
         spool.write(encode(vectors, nearest).data)
         keys.append(nearest.astype(np.int32))
@@ -168,36 +176,15 @@ def _encoder(structure: Structure) -> Encode:
     code = structure.transform
     if code is not None:
         return lambda vectors, lists: code.encode(vectors - structure.centroids[lists])
-    index, held = empty_index(structure)
+    index, referenced = empty_index(structure)
 
     def encode(vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.uint8]:
-        codes = np.empty((len(vectors), CODES[structure.kind.code]), np.uint8)
-        assert held  # the index needs it
+        codes = np.empty((len(vectors), CODES[structure.layout.code]), np.uint8)
+        assert referenced  # the index needs it
         index.encode_vectors(len(vectors), _pointer(vectors), _pointer(lists), _pointer(codes))
         return codes
 
     return encode
-
-
-def _gathered(blocks: Blocks) -> Blocks:
-    """Blocks as large as threads can share, whatever the segments are."""
-    waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
-    rows = 0
-    for block in blocks:
-        waiting.append(block)
-        rows += len(block[0])
-        if rows >= _CODED:
-            yield _joined(waiting)
-            waiting, rows = [], 0
-    if rows:
-        yield _joined(waiting)
-
-
-def _joined(
-    blocks: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    ids, vectors = zip(*blocks, strict=True)
-    return np.concatenate(ids), np.ascontiguousarray(np.concatenate(vectors))
 
 
 def _nearest(centroids: Any, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -214,3 +201,59 @@ def _batches(counts: NDArray[np.int64], rows: int) -> Iterable[tuple[int, int]]:
 
 def _pointer(array: NDArray[Any]) -> Any:
     return faiss().swig_ptr(array)
+
+
+def merge(store: Path, shards: list[IndexEntry], layout: Layout) -> IndexEntry:
+    """Merge shards, in their order, into one file by FAISS's merge of lists on disk.
+
+    Parameters
+    ----------
+    store : Path
+    shards : list of IndexEntry
+        In row layout.
+    layout : Layout
+        Of the merged file.
+    """
+    opened = [InvertedFile.open(store, shard) for shard in shards]
+    structure = replace(opened[0].structure, layout=layout)
+    counts = np.sum([one.counts for one in opened], axis=0)
+    pointers = faiss().InvertedListsPtrVector()
+    for one in opened:
+        pointers.push_back(one.index.invlists)
+    target = shards[0].target
+    aside = store / paths.INDEXES / f".{target}-merged.{uuid.uuid4().hex[:8]}.tmp"
+    try:
+        lists = faiss().OnDiskInvertedLists(layout.lists, CODES[layout.code], str(aside))
+        with _quiet():
+            rows = int(lists.merge_from_multiple(pointers.data(), pointers.size(), False))
+        del lists  # lets go of the mapped file
+
+        def content(sink: Sink) -> None:
+            merged, end = np.memmap(aside, np.uint8, "r") if rows else np.empty(0, np.uint8), 0
+            for count in counts.tolist():
+                start, end = end, end + count * layout.row_bytes
+                write_list(sink, layout, *read_list(layout.row_layout, merged[start:end], count))
+            write_arrays(sink, structure, counts)
+
+        file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
+        entry = publish_file(store / paths.INDEXES / file, content)
+    finally:
+        remove(aside)
+    names = tuple(name for shard in shards for name in shard.segments)
+    return IndexEntry(target, file, str(layout), rows, names, entry)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Drop what FAISS prints to stdout: the paths of its files."""
+    sys.stdout.flush()
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    answers = os.dup(1)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(answers, 1)
+        os.close(answers)
+        os.close(nowhere)

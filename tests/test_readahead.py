@@ -1,4 +1,4 @@
-"""Asking for parts of a mapped file: they come, all at once or one by one, and nothing else."""
+"""Readahead: what is asked for comes, and nothing is asked for while no disk is read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sleepfm_index.storage import readahead as module
-from sleepfm_index.storage.readahead import prefetch
+from sleepfm_index.storage.readahead import QUIET_READS, Readahead, prefetch
 
 PAGES = 4096
 
@@ -92,3 +92,42 @@ def test_an_array_in_memory_is_left_alone() -> None:
     before = array.copy()
     prefetch(array, np.array([0, 5000]), np.array([10, 6000]))
     assert np.array_equal(array, before)
+
+
+def touch(readahead: Readahead, array: NDArray[np.uint8], at: int = 0) -> bool:
+    """Read one byte; give whether the disk was touched."""
+    before, counted = readahead.begin(), module.COUNTERS.disk_reads
+    int(array[at])
+    readahead.done(before)
+    return module.COUNTERS.disk_reads > counted
+
+
+def test_it_asks_until_the_disk_is_left_alone_and_again_when_it_is_read(
+    mapped: NDArray[np.uint8],
+) -> None:
+    readahead = Readahead(parts=4)
+    assert readahead.asking
+    if not touch(readahead, mapped):
+        pytest.skip("this system does not count what it reads for a process")
+    assert readahead.due(np.array([1, 2])).tolist() == [1, 2]
+    quiet = 0
+    while readahead.asking:  # what other threads of this process read counts as well
+        quiet = 0 if touch(readahead, mapped) else quiet + 1
+    assert quiet == QUIET_READS
+    assert readahead.due(np.array([1, 2, 3])).tolist() == [3]
+    last = PAGES - 1
+    if there(mapped)[last]:
+        pytest.skip("this system reads whole files ahead")
+    assert touch(readahead, mapped, last * mmap.PAGESIZE) and readahead.asking
+    assert readahead.due(np.array([1, 2, 3])).tolist() == [1, 2, 3]
+
+
+def test_it_can_be_switched_off(mapped: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(module.VARIABLE, "off")
+    readahead = Readahead(parts=4)
+    assert not readahead.asking and len(readahead.due(np.arange(4))) == 0
+    requests = module.COUNTERS.requests
+    readahead.ask(mapped, np.array([0]), np.array([1 << 20]))
+    assert module.COUNTERS.requests == requests and not there(mapped).any()
+    readahead.done(readahead.begin())
+    assert not readahead.asking

@@ -1,0 +1,198 @@
+"""How a graph of neighbours lies on the disk, and in FAISS's index without being copied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index.runtime.threads import faiss
+from sleepfm_index.storage import vector_format
+from sleepfm_index.storage.files import Sink
+
+_EF_CONSTRUCTION: Final = 80
+"""Candidates per clip while the graph is built."""
+_LARGEST: Final = 1.01
+"""No number of a vector of length one, or of a mean of such, is larger, rounding included."""
+_AT_ONCE: Final = 1 << 24
+"""Numbers written or checked at once."""
+
+
+@dataclass(frozen=True)
+class GraphArrays:
+    """What lies in the file, in this order.
+
+    Parameters
+    ----------
+    ids : ndarray of int64, shape [rows]
+        Clip ids.
+    entry : int
+        Row at which every walk begins, on the highest layer; -1 without rows.
+    vectors : ndarray of float16, shape [rows, 512]
+    layers : ndarray of int32, shape [rows]
+        On how many layers each row lies.
+    links : ndarray of int32
+        Row by row, layer by layer from the lowest, the rows that it is linked to; the first -1 of a
+        layer ends it.
+    """
+
+    ids: NDArray[np.int64]
+    entry: int
+    vectors: vector_format.Stored
+    layers: NDArray[np.int32]
+    links: NDArray[np.int32]
+
+    @property
+    def rows(self) -> int:
+        """Clips in the graph."""
+        return len(self.ids)
+
+    @classmethod
+    def of(cls, index: Any, ids: NDArray[np.int64]) -> GraphArrays:
+        """Take them out of FAISS's index.
+
+        Parameters
+        ----------
+        index : faiss.IndexHNSW
+        ids : ndarray of int64, shape [rows]
+        """
+        graph, array = index.hnsw, faiss().vector_to_array
+        codes = array(faiss().downcast_index(index.storage).codes)
+        vectors = codes.view(vector_format.STORED).reshape(len(ids), EMBEDDING_DIM)
+        entry = int(graph.entry_point) if len(ids) else -1
+        return cls(ids, entry, vectors, array(graph.levels), array(graph.neighbors))
+
+    @classmethod
+    def map(cls, path: Path, rows: int, below: NDArray[np.int64]) -> GraphArrays | None:
+        """Map a file; None if it is not a graph over so many rows.
+
+        Parameters
+        ----------
+        path : Path
+        rows : int
+        below : ndarray of int64
+            Links of a row on all layers below each, as FAISS lays them out.
+        """
+        size = path.stat().st_size
+        before_links = 8 * rows + 8 + vector_format.ROW_BYTES * rows + 4 * rows
+        if size < before_links or (size - before_links) % 4:
+            return None
+        content = np.memmap(path, np.uint8, "r")
+        ids, at = content[: 8 * rows].view("<i8"), 8 * rows
+        entry, at = int(content[at : at + 8].view("<i8")[0]), at + 8
+        end = at + vector_format.ROW_BYTES * rows
+        vectors = content[at:end].view(vector_format.STORED).reshape(rows, EMBEDDING_DIM)
+        layers, links = content[end:before_links].view("<i4"), content[before_links:].view("<i4")
+        found = cls(ids, entry, vectors, np.array(layers), links)
+        return found if found._is_sound(below) else None
+
+    def _is_sound(self, below: NDArray[np.int64]) -> bool:
+        """Whether FAISS, which looks at nothing, stays inside of these arrays."""
+        if not self.rows:
+            return self.entry == -1 and not len(self.links)
+        if self.layers.min() < 1 or self.layers.max() >= len(below):
+            return False
+        if not 0 <= self.entry < self.rows or self.layers[self.entry] != self.layers.max():
+            return False
+        starts = self.starts(below)
+        if starts[-1] != len(self.links):
+            return False
+        for at in range(0, len(self.links), _AT_ONCE):
+            some = self.links[at : at + _AT_ONCE]
+            if some.min() < -1 or some.max() >= self.rows:
+                return False
+        for layer in range(1, int(self.layers.max())):
+            # A link on a layer must lead to a row that lies on it: FAISS reads that row's links.
+            own = np.flatnonzero(self.layers > layer)
+            places = starts[own, None] + np.arange(below[layer], below[layer + 1])
+            linked = self.links[places.ravel()]
+            if np.any(self.layers[linked[linked >= 0]] <= layer):
+                return False
+        # A number that is not finite would leave FAISS without a next row.
+        return vector_format.bounded(self.vectors, _LARGEST)
+
+    def starts(self, below: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Place of each row's first link, and the number of links: int64 [rows + 1].
+
+        Parameters
+        ----------
+        below : ndarray of int64
+            What :func:`links_below` gives.
+        """
+        starts: NDArray[np.int64] = np.r_[0, np.cumsum(below[self.layers])]
+        return starts
+
+    def put_into(self, index: Any, *, copy: bool) -> None:
+        """Let FAISS's empty index be over these arrays.
+
+        Parameters
+        ----------
+        index : faiss.IndexHNSW
+        copy : bool
+            Copy vectors and links, which is needed for adding to them; else FAISS looks into these
+            arrays, which must outlive it.
+        """
+        graph, put = index.hnsw, faiss().copy_array_to_vector
+        storage = faiss().downcast_index(index.storage)
+        codes = np.ascontiguousarray(self.vectors).view(np.uint8).reshape(-1)
+        links = np.ascontiguousarray(self.links)
+        if copy or not self.rows:
+            put(codes, storage.codes)
+            put(links, graph.neighbors)
+        else:
+            storage.codes = _view(faiss().MaybeOwnedVectorUInt8, codes)
+            graph.neighbors = _view(faiss().MaybeOwnedVectorInt32, links)
+        put(np.ascontiguousarray(self.layers, np.int32), graph.levels)
+        put(self.starts(links_below(index)).astype(np.uint64), graph.offsets)
+        graph.entry_point = self.entry
+        graph.max_level = int(self.layers.max(initial=0)) - 1
+        storage.ntotal = index.ntotal = self.rows
+
+    def write(self, sink: Sink) -> None:
+        """Write them, vectors and links by parts.
+
+        Parameters
+        ----------
+        sink : Sink
+        """
+        sink.write(np.ascontiguousarray(self.ids, "<i8").tobytes())
+        sink.write(np.array([self.entry], "<i8").tobytes())
+        parts: tuple[NDArray[Any], ...] = (self.vectors, self.layers, self.links)
+        for array in parts:
+            flat = array.reshape(-1)
+            for at in range(0, len(flat), _AT_ONCE):
+                sink.write(flat[at : at + _AT_ONCE].tobytes())
+
+
+def empty_index(links: int) -> Any:
+    """FAISS's index without rows.
+
+    Parameters
+    ----------
+    links : int
+    """
+    half = faiss().ScalarQuantizer.QT_fp16
+    index = faiss().IndexHNSWSQ(EMBEDDING_DIM, half, links, faiss().METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = _EF_CONSTRUCTION
+    return index
+
+
+def links_below(index: Any) -> NDArray[np.int64]:
+    """Links that a row has on all layers below each: int64 [layers + 1].
+
+    Parameters
+    ----------
+    index : faiss.IndexHNSW
+    """
+    found = faiss().vector_to_array(index.hnsw.cum_nneighbor_per_level)
+    return np.asarray(found, np.int64)
+
+
+def _view(kind: Any, array: NDArray[Any]) -> Any:
+    """FAISS's vector over an array that is not copied, and not owned."""
+    nobody = kind().owner
+    return kind.create_view(faiss().swig_ptr(array), array.nbytes, nobody)

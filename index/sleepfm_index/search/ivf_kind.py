@@ -1,0 +1,183 @@
+"""Inverted files as a kind of index: ``IVF4096,TC96x4fs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index.errors import QueryError
+from sleepfm_index.search import ivf_builder
+from sleepfm_index.search.blocks import Blocks
+from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.search.ivf_builder import ITERATIONS, LEARNED_FROM, SAMPLE
+from sleepfm_index.search.ivf_format import BLOCK_LAYOUT, CODES, Layout, Structure
+from sleepfm_index.search.protocol import (
+    SEED,
+    Estimate,
+    IndexKind,
+    Parameters,
+    VectorIndex,
+)
+from sleepfm_index.storage.manifest import IndexEntry
+
+CODE: Final = "TC96x4fs"
+FINER: Final = "SQ8"
+"""The code that is tried next, where the vectors are too alike for the first to tell apart."""
+_OUTGROWN: Final = 2
+"""Centroids are found afresh when a plan would take more than this many times as many."""
+
+# Measured on two cores of an AMD EPYC with AVX-512 (docs/scale.md); other machines differ.
+_FLOPS: Final = 60e9  # per thread, float32 products of matrices
+_ROW_US: Final = 4.0  # to read, widen, code and write a row
+_CALIBRATION: Final = 1.5 * 600  # products of calibration, per row
+_WORKING: Final = 300_000_000  # bytes
+
+
+class InvertedFileKind(Layout):
+    """A number of lists and a code; see :class:`~.protocol.IndexKind` for what each member does."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(
+        f"IVF<lists>,{code}" for code in CODES if code not in BLOCK_LAYOUT.values()
+    )
+    removes_rows = True
+
+    @property
+    def searchable(self) -> bool:
+        """Whether a manifest may name it; the row layout of a shard is not searched."""
+        return self.code not in BLOCK_LAYOUT.values()
+
+    @property
+    def training_rows(self) -> int:
+        """Vectors that training draws, at most."""
+        return SAMPLE * self.lists
+
+    @property
+    def finer(self) -> IndexKind | None:
+        """The same lists with a code that tells more vectors apart."""
+        return InvertedFileKind(self.lists, FINER) if self.code == CODE else None
+
+    def check_rows(self, rows: int, target: str) -> None:
+        """Refuse more lists than clips.
+
+        Parameters
+        ----------
+        rows : int
+        target : str
+
+        Raises
+        ------
+        QueryError
+        """
+        if self.lists > rows:
+            raise QueryError(
+                f"{self} has more lists than {target or 'the store'} has clips ({rows:,})"
+            )
+
+    def outgrown(self, planned: IndexKind) -> bool:
+        """Whether a plan takes more than twice as many lists.
+
+        Parameters
+        ----------
+        planned : IndexKind
+        """
+        return isinstance(planned, InvertedFileKind) and planned.lists > _OUTGROWN * self.lists
+
+    def estimate(self, rows: int, sample: int, threads: int) -> Estimate:
+        """Estimate time, disk and memory.
+
+        Parameters
+        ----------
+        rows, sample, threads : int
+        """
+        drawn = min(rows, sample)
+        products = drawn * self.lists * ITERATIONS + rows * self.lists + rows * _CALIBRATION
+        training = drawn * EMBEDDING_DIM * 6 + self.lists * EMBEDDING_DIM * 8  # stored and float32
+        training += min(drawn, LEARNED_FROM) * EMBEDDING_DIM * 8  # some of it, and its residuals
+        return Estimate(
+            seconds=products * 2 * EMBEDDING_DIM / (_FLOPS * threads) + rows * _ROW_US / 1e6,
+            disk_bytes=self.file_bytes(rows),
+            memory_bytes=max(training, 36 * rows + self.lists * EMBEDDING_DIM * 8) + _WORKING,
+            # all centroids, a twentieth of the codes, and the vectors of the candidates
+            query_ms=(0.07 * self.lists + 0.00013 * rows) / 1000 + 0.6,
+        )
+
+    def describe(self, parameters: Parameters) -> str:
+        """Say how many lists are read.
+
+        Parameters
+        ----------
+        parameters : mapping of str to int
+        """
+        return f"{parameters.get('probes', 0)} lists"
+
+    def train(
+        self, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
+    ) -> Structure:
+        """Find centroids and learn the code; see :func:`.ivf_builder.train`.
+
+        Parameters
+        ----------
+        sample : ndarray of float32, shape [n, 512], n >= 1
+        queries : ndarray of float32, shape [m, 512], m >= 1
+        seed : int
+        """
+        return ivf_builder.train(self, sample, queries, seed)
+
+    def write(
+        self,
+        store: Path,
+        target: str,
+        segments: tuple[str, ...],
+        trained: Structure,
+        blocks: Blocks,
+        kept: tuple[VectorIndex, NDArray[np.bool_]] | None = None,
+    ) -> IndexEntry:
+        """Code rows and publish the file; see :func:`.ivf_builder.write`.
+
+        Parameters
+        ----------
+        store : Path
+        target : str
+        segments : tuple of str
+        trained : Structure
+        blocks : iterable of (clip_ids, vectors)
+        kept : tuple of (InvertedFile, ndarray of bool, shape [rows]), optional
+        """
+        if kept is None:
+            return ivf_builder.write(store, target, segments, trained, blocks)
+        earlier, keep = kept
+        assert isinstance(earlier, InvertedFile)
+        return ivf_builder.write(store, target, segments, trained, blocks, (earlier, keep))
+
+    def open(self, store: Path, entry: IndexEntry) -> InvertedFile:
+        """Map a published file.
+
+        Parameters
+        ----------
+        store : Path
+        entry : IndexEntry
+        """
+        return InvertedFile.open(store, entry)
+
+    def shard_training(self, trained: Structure) -> tuple[InvertedFileKind, Structure]:
+        """Give the row layout: shards have it, because FAISS merges rows and not blocks.
+
+        Parameters
+        ----------
+        trained : Structure
+        """
+        return self.row_layout, trained.row_layout
+
+    def merge(self, store: Path, shards: list[IndexEntry]) -> IndexEntry:
+        """Merge shards; see :func:`.ivf_builder.merge`.
+
+        Parameters
+        ----------
+        store : Path
+        shards : list of IndexEntry
+        """
+        return ivf_builder.merge(store, shards, self)

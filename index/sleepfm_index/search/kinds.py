@@ -1,0 +1,73 @@
+"""The kinds of index there are. A new one is a module and a line here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.search.hnsw import HNSW
+from sleepfm_index.search.ivf_kind import InvertedFileKind
+from sleepfm_index.search.protocol import IndexKind, VectorIndex
+from sleepfm_index.storage.manifest import IndexEntry
+
+KINDS: Final[tuple[type[IndexKind], ...]] = (InvertedFileKind, HNSW)
+EXACT: Final = "exact"
+"""The name of no index: every vector is compared."""
+
+
+def parse(name: str, *, shards: bool = False) -> IndexKind:
+    """Read the name of a kind, such as ``IVF4096,TC96x4fs`` or ``HNSW32``.
+
+    Parameters
+    ----------
+    name : str
+    shards : bool
+        Accept the kinds of shards as well, which are merged and not searched.
+
+    Raises
+    ------
+    QueryError
+        If there is no such kind.
+    """
+    for kind in KINDS:
+        found = kind.parse(name)
+        if found is not None and (found.searchable or shards):
+            return found
+    names = ", ".join((EXACT, *(form for kind in KINDS for form in kind.names)))
+    raise QueryError(f"no index {name!r}; choose from {names}")
+
+
+def find(name: str) -> IndexKind | None:
+    """Give the kind of an index that a manifest names; None if it is not known here.
+
+    Parameters
+    ----------
+    name : str
+    """
+    try:
+        return parse(name)
+    except QueryError:
+        return None
+
+
+def open_index(store: Path, entry: IndexEntry) -> VectorIndex:
+    """Open the index of an entry.
+
+    Parameters
+    ----------
+    store : Path
+    entry : IndexEntry
+
+    Raises
+    ------
+    FormatError
+        If its kind is not known here, or the file is not what the manifest states.
+    """
+    kind = find(entry.kind)
+    if kind is None:
+        raise FormatError(
+            f"the index of {entry.target} is of a kind that is not known here, {entry.kind}; "
+            "run `sleepfm-index reindex`, or search exactly"
+        )
+    return kind.open(store, entry)

@@ -1,0 +1,235 @@
+"""What a manifest lists: segments, indexes, the row cache; and how each is read from JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from sleepfm_index.storage.files import FileEntry
+
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+
+
+@dataclass(frozen=True)
+class WeightsIdentity:
+    """Which weights made the vectors: name, SHA-256, and whether they were ever trained."""
+
+    name: str
+    sha256: str
+    trained: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SegmentEntry:
+    """One segment: its folder's name, its rows, its files, and the sources it came from.
+
+    ``first_clip_id`` and ``last_clip_id`` bound the clip ids in it, both included. ``columns``
+    are the subject columns beyond the schema's own.
+    """
+
+    id: str
+    rows: int
+    first_clip_id: int
+    last_clip_id: int
+    sources: tuple[str, ...]
+    columns: tuple[str, ...]
+    files: Mapping[str, FileEntry]
+
+    @cached_property
+    def line(self) -> str:
+        """The segment as JSON, kept because every commit writes it again."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True)
+class SearchSetting:
+    """How far an index is searched where at least a share of the clips is allowed.
+
+    Parameters
+    ----------
+    share : float
+        Of the clips, in 0 to 1. Below the smallest share of an index, search is exact.
+    depth : int
+        Candidates that are scored again from the vectors, for ten answers.
+    parameters : mapping of str to int
+        How far the index itself is searched, in the words of its kind: ``{"probes": 16}``.
+    """
+
+    share: float
+    depth: int
+    parameters: Mapping[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as one flat JSON object."""
+        return {"share": self.share, **self.parameters, "depth": self.depth}
+
+
+@dataclass(frozen=True)
+class Recall:
+    """What an index finds of the exact answer, measured with queries of other modalities.
+
+    Parameters
+    ----------
+    asked : float
+        The recall@10 that the search was set to reach.
+    at_1, at_10 : tuple of (estimate, low, high)
+        With the 95 % interval.
+    queries : int
+        How many were asked; none of them chose how the index is searched.
+    clips : int
+        Clips of the target among which the exact answer was found.
+    """
+
+    asked: float
+    at_1: tuple[float, float, float]
+    at_10: tuple[float, float, float]
+    queries: int
+    clips: int
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """One index file: a cache that can be rebuilt from the vectors of the segments it covers.
+
+    ``settings`` are in order of falling shares; without any, the index is not searched.
+    """
+
+    target: str
+    file: str
+    kind: str
+    rows: int
+    segments: tuple[str, ...]
+    entry: FileEntry
+    settings: tuple[SearchSetting, ...] = ()
+    recall: Recall | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give it as JSON has it, where the settings stand under their first name."""
+        plain = asdict(self)
+        del plain["settings"]
+        return plain | {"probing": [setting.to_json() for setting in self.settings]}
+
+
+@dataclass(frozen=True)
+class RowCacheEntry:
+    """The file with the metadata rows of some segments: a cache (:mod:`.row_cache`)."""
+
+    file: str
+    rows: int
+    segments: tuple[str, ...]
+    entry: FileEntry
+
+
+def segment_entry(plain: Mapping[str, Any]) -> SegmentEntry:
+    """Read and check the entry of a segment.
+
+    Parameters
+    ----------
+    plain : mapping
+        As JSON has it.
+    """
+    return SegmentEntry(
+        id=_safe(plain["id"]),
+        rows=count(plain["rows"]),
+        first_clip_id=count(plain["first_clip_id"]),
+        last_clip_id=count(plain["last_clip_id"]),
+        sources=tuple(map(str, plain["sources"])),
+        columns=tuple(map(str, plain["columns"])),
+        files={_safe(name): _entry(e) for name, e in plain["files"].items()},
+    )
+
+
+def index_entry(plain: Mapping[str, Any]) -> IndexEntry:
+    """Read and check the entry of an index.
+
+    Parameters
+    ----------
+    plain : mapping
+        As JSON has it.
+    """
+    return IndexEntry(
+        target=str(plain["target"]),
+        file=_safe(plain["file"]),
+        kind=str(plain["kind"]),
+        rows=count(plain["rows"]),
+        segments=tuple(map(str, plain["segments"])),
+        entry=_entry(plain["entry"]),
+        settings=tuple(_setting(p) for p in plain.get("probing", ())),
+        recall=_recall(plain.get("recall")),
+    )
+
+
+def row_cache_entry(plain: Mapping[str, Any]) -> RowCacheEntry:
+    """Read and check the entry of the row cache.
+
+    Parameters
+    ----------
+    plain : mapping
+        As JSON has it.
+    """
+    return RowCacheEntry(
+        file=_safe(plain["file"]),
+        rows=count(plain["rows"]),
+        segments=tuple(map(str, plain["segments"])),
+        entry=_entry(plain["entry"]),
+    )
+
+
+def count(value: object) -> int:
+    """Give a number that counts something.
+
+    Parameters
+    ----------
+    value : object
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole number, or below zero.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"not a count: {value!r}")
+    return value
+
+
+def _setting(plain: Mapping[str, Any]) -> SearchSetting:
+    parameters = {str(k): count(v) for k, v in plain.items() if k not in ("share", "depth")}
+    return SearchSetting(_share(plain["share"]), count(plain["depth"]), parameters)
+
+
+def _recall(plain: Mapping[str, Any] | None) -> Recall | None:
+    if plain is None:
+        return None
+    at_1, at_10 = (tuple(map(_share, plain[name])) for name in ("at_1", "at_10"))
+    if len(at_1) != 3 or len(at_10) != 3:
+        raise ValueError("a recall is an estimate, a low and a high")
+    return Recall(
+        asked=_share(plain["asked"]),
+        at_1=(at_1[0], at_1[1], at_1[2]),
+        at_10=(at_10[0], at_10[1], at_10[2]),
+        queries=count(plain["queries"]),
+        clips=count(plain["clips"]),
+    )
+
+
+def _entry(plain: Mapping[str, Any]) -> FileEntry:
+    return FileEntry(count(plain["bytes"]), str(plain["sha256"]))
+
+
+def _share(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"not a share of one: {value!r}")
+    return float(value)
+
+
+def _safe(name: object) -> str:
+    # One plain name: no separator, no leading dot, so that no entry leads out of the store.
+    text = str(name)
+    if not _SAFE_NAME.fullmatch(text):
+        raise ValueError(f"not a plain file name: {text!r}")
+    return text

@@ -1,0 +1,177 @@
+"""Channels beyond the nine of every night: muscle, a second lead, more EEG, airflow, pulse, snore.
+
+They follow the same physiology as the nine, in the plainest way that has it: no part of them is
+fitted to recordings (docs/simulation.md). A night without them is the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import butter, sosfilt
+
+from sleepfm.errors import SimulationError
+from sleepfm.simulate import brain
+from sleepfm.simulate.grid import GRID_HZ, Floats, envelope, stamp, times
+from sleepfm.simulate.heart import LEADS, ecg
+from sleepfm.simulate.night import Night, Signal, render_night
+from sleepfm.simulate.respiration import breath_shape
+
+_EEG: Final = ("F3-M2", "F4-M1", "E2-M2")
+_AIR_HZ: Final = 32
+_EVERY_NIGHT: Final = (*brain.CHANNELS, "ECG", "CHEST", "SaO2", "ABD")
+
+
+def further_slots(slots: Sequence[str]) -> tuple[str, ...]:
+    """Those slots that a night has no channel for unless asked.
+
+    Parameters
+    ----------
+    slots : sequence of str
+        Slots of a contract.
+
+    Raises
+    ------
+    SimulationError
+        If one of them cannot be simulated.
+    """
+    further = tuple(slot for slot in slots if slot not in _EVERY_NIGHT)
+    odd = [slot for slot in further if slot not in FURTHER]
+    if odd:
+        known = ", ".join((*_EVERY_NIGHT, *FURTHER))
+        raise SimulationError(f"the slot {odd[0]} cannot be simulated; those that can are {known}")
+    return further
+
+
+def render_montage(
+    night: Night, lead: str = "II", further: Sequence[str] = ()
+) -> dict[str, Signal]:
+    """Signals of a night by slot, those of every night first.
+
+    Parameters
+    ----------
+    night : Night
+    lead : str
+        Of the ECG, one of :data:`sleepfm.simulate.heart.LEADS`.
+    further : sequence of str
+        Names of :data:`FURTHER`.
+    """
+    signals = render_night(night, lead)
+    eeg = [name for name in further if name in _EEG]
+    if eeg:
+        rendered = brain.render(
+            night.streams, night.subject, night.state, night.breathing, night.beats, eeg
+        )
+    for name in further:
+        if name in eeg:
+            signals[name] = Signal(rendered[name], night.subject.eeg_rate, "uV")
+        else:
+            signals[name] = _OTHERS[name](night)
+    return signals
+
+
+def _chin(night: Night) -> Signal:
+    """Tone of the chin by stage, least in REM sleep, and bursts with arousals and movements."""
+    tone = 12.0 * night.state.tone + 25.0 * night.state.arousal + 90.0 * night.state.movement
+    return _muscle(night, "CHIN", tone)
+
+
+def _legs(night: Night) -> Signal:
+    """Legs at rest, and the bursts of periodic leg movements and of movements of the body."""
+    legs = night.legs
+    kicks = envelope(len(night.state.tone), legs.onset_s, legs.duration_s, 400 * legs.strength, 0.2)
+    return _muscle(night, "LEGS", 3.0 + 3.0 * night.state.tone + kicks + 60 * night.state.movement)
+
+
+def _muscle(night: Night, name: str, size_uv: Floats) -> Signal:
+    rate = night.subject.eeg_rate
+    samples = len(size_uv) * rate // GRID_HZ
+    white = night.streams(f"noise {name}").standard_normal(samples, dtype=np.float32)
+    # 10 Hz is the lower filter of the AASM manual for EMG
+    sos = butter(2, 10.0, "highpass", fs=rate, output="sos")
+    noise = sosfilt(sos, white)
+    size = np.interp(times(samples, rate), times(len(size_uv), GRID_HZ), size_uv)
+    return Signal(np.asarray(size * noise, np.float32), rate, "uV")
+
+
+def _second_lead(night: Night) -> Signal:
+    """V1, with the baseline and the muscle of the first lead."""
+    state = night.state
+    seen = LEADS["V1"]
+    samples = ecg(
+        night.streams, night.subject, night.beats, night.breathing, state.movement, state.tone, seen
+    )
+    rng = night.streams("noise ECG2")
+    samples += np.float32(0.01) * rng.standard_normal(len(samples), dtype=np.float32)
+    return Signal(samples, night.subject.ecg_rate, "mV")
+
+
+def _pulse(night: Night) -> Signal:
+    """Pulse wave of the finger: a bump and its echo a quarter of a second after each beat."""
+    beats = night.beats
+    out = np.zeros(night.seconds * 64, np.float32)
+
+    def wave(tau: Floats, which: NDArray[np.intp]) -> Floats:
+        bump = np.exp(-0.5 * (tau / 0.08) ** 2) + 0.35 * np.exp(-0.5 * ((tau - 0.26) / 0.08) ** 2)
+        return np.asarray(beats.size[which, None] * bump)
+
+    stamp(out, 64, beats.at_s + 0.25, (0.25, 0.6), wave)
+    return Signal(_noisy(night, "PULSE", out, 0.02), 64, "")
+
+
+def _flow(night: Night) -> Signal:
+    """Airflow at the nose: the slope of the breath, by the share of the effort that moves air."""
+    return Signal(_noisy(night, "FLOW", _airflow(night), 0.03), _AIR_HZ, "V")
+
+
+def _thermistor(night: Night) -> Signal:
+    """Airflow by its warmth: slower than the air."""
+    sos = butter(1, 0.5, fs=_AIR_HZ, output="sos")
+    slow = np.asarray(sosfilt(sos, _airflow(night)), np.float32)
+    return Signal(_noisy(night, "THERM", slow, 0.03), _AIR_HZ, "V")
+
+
+def _airflow(night: Night) -> NDArray[np.float32]:
+    breathing = night.breathing
+    t = times(night.seconds * _AIR_HZ, _AIR_HZ)
+    grid = times(len(breathing.phase), GRID_HZ)
+    volume = breath_shape(np.interp(t, grid, breathing.phase), night.subject)
+    moved = np.interp(t, grid, breathing.depth * breathing.effort * breathing.flow)
+    return np.asarray(moved * np.gradient(volume) * _AIR_HZ / 2, np.float32)
+
+
+def _snore(night: Night) -> Signal:
+    """Envelope of the microphone: louder while breathing in, most in hypopneas."""
+    breathing = night.breathing
+    asleep = 1 - night.state.stage[:, 0]
+    narrow = asleep * (0.1 + np.clip(1 - breathing.flow, 0, 0.8) * (breathing.flow > 0.1))
+    inward = breathing.phase % 1.0 < night.subject.inspiration
+    t = times(night.seconds * _AIR_HZ, _AIR_HZ)
+    loud = np.interp(t, times(len(narrow), GRID_HZ), narrow * inward)
+    sound = night.streams("sound SNORE").standard_normal(len(loud), dtype=np.float32)
+    return Signal(_noisy(night, "SNORE", np.asarray(loud * sound, np.float32), 0.02), _AIR_HZ, "V")
+
+
+def _noisy(
+    night: Night, name: str, signal: NDArray[np.float32], size: float
+) -> NDArray[np.float32]:
+    rng = night.streams(f"noise {name}")
+    return signal + np.float32(size) * rng.standard_normal(len(signal), dtype=np.float32)
+
+
+_OTHERS: Final[dict[str, Callable[[Night], Signal]]] = {
+    "CHIN": _chin,
+    "LEGS": _legs,
+    "ECG2": _second_lead,
+    "PULSE": _pulse,
+    "FLOW": _flow,
+    "THERM": _thermistor,
+    "SNORE": _snore,
+}
+LABELS: Final = {"ECG2": "ECG V1", "PULSE": "Pleth"}
+"""Names of channels in a file where they are not their slot's."""
+FURTHER: Final = (*_EEG, *_OTHERS)
+"""Channels that a night has when asked, by the slot they fill."""
