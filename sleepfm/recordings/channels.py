@@ -277,9 +277,8 @@ def _options(
                     )
     # By one reference or another the difference is the same; the first of the table is taken.
     bare = {normalise(p[0]) for p in pairs}
-    options.append(
-        ("derive", pairs[:1] if len(bare) > 1 or len({p[0] for p in pairs}) == 1 else pairs)
-    )
+    one = len(bare) > 1 or len({p[0] for p in pairs}) == 1
+    options.append(("derive", pairs[:1] if one else pairs))
     if not alias and not pairs:
         present = {normalise(c.label) for c in recording.channels}
         for convention in conventions:
