@@ -87,9 +87,7 @@ def test_probabilities_are_those_of_the_saved_network(path: Path, made: Path) ->
         plan = divide(store, "stage", **ASKED)
         (test, *_) = [test for _, test in plan.sides("bas+ecg")]
         clips = plan.test.clip_ids[test]
-        nights = module._Nights.read(
-            store, plan, made.with_name("cnn.folds") / "clips", False, None
-        )
+        nights = module._Nights.read(store, plan, made.with_name("cnn.folds") / "clips", TINY, None)
         said = network.probabilities(nights.signals(clips, list(network.modalities)))
     table = {r["clip_id"]: r for r in pq.read_table(made).to_pylist()}
     for clip, own in zip(clips.tolist(), said, strict=True):

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
-from sleepfm.choices import Coding
+from sleepfm.choices import Coding, Grid
 from sleepfm_index.choices import BuildEngine, Task
 
 StoreOption = Annotated[
@@ -74,6 +74,35 @@ AllowIdentifyingOption = Annotated[
     bool,
     typer.Option(
         "--allow-identifying", help="Take columns that look like names, dates or addresses."
+    ),
+]
+SubstituteOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--substitute/--no-substitute", help="Fill slots from other derivations or sensors."
+    ),
+]
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--channels", help="Channel names of your cohort, a line 'slot: label' each; or none."
+    ),
+]
+EpochSecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--epoch-seconds",
+        min=0.5,
+        max=120,
+        help="Seconds of an epoch, if the scoring does not say.",
+    ),
+]
+GridOption = Annotated[
+    Grid | None,
+    typer.Option(
+        "--grid",
+        help="Clips begin with the scorer's epochs where all share one offset, or with the "
+        "recording.",
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]

@@ -9,10 +9,12 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    ChannelsOption,
     CollectionOption,
     Format,
     FormatOption,
     StoreOption,
+    SubstituteOption,
     UriOption,
     WhereOption,
 )
@@ -61,6 +63,8 @@ def query(
     weights: Annotated[
         str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
     ] = None,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
@@ -91,6 +95,10 @@ def query(
         _stream(store, modality, question, format)
         return
     question |= {"clip": clip, "recording": recording, "file": file, "at": at, "weights": weights}
+    if (substitute, channels) != (None, None):
+        if file is None:
+            raise typer.BadParameter("--substitute and --channels go with --file")
+        question |= {"substitute": substitute, "channels": channels}
     if engine == "local":
         question |= {"spread": spread, "exact": exact}
         result, trained, files = _ask_store(store, modality, question, plot)

@@ -11,9 +11,11 @@ import typer
 from sleepfm.choices import Precision, RecipeName
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    ChannelsOption,
     ClassesOption,
     LabelOption,
     StoreOption,
+    SubstituteOption,
     TaskOption,
     TestWhereOption,
     TrainWhereOption,
@@ -43,9 +45,8 @@ def supervise(
     batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, weights and order.")] = 0,
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="If the store was built so.")
-    ] = False,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option()] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
@@ -64,7 +65,7 @@ def supervise(
 
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
-    training = Training(settings, substitute, device, precision, threads)
+    training = Training(settings, substitute, channels, device, precision, threads)
     with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
         bar_task = bar.task_ids[0]
         result = train(

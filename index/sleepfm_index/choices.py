@@ -16,7 +16,7 @@ Among = Literal["all", "cross-recording", "within-recording"]
 Task = Literal["auto", "classification", "regression"]
 """What is predicted: classes or numbers; by default as the label's values are."""
 
-Ids = Literal["stem", "hash"]
+Ids = Literal["stem", "folder", "hash"]
 """How recordings are named in a store."""
 
 BuildEngine = Literal["local", "dask"]

@@ -1,4 +1,4 @@
-"""What can be asked of an open store: one method per verb, over :class:`~.reader.Reader`."""
+"""What can be asked of an open store: one method per verb."""
 
 from __future__ import annotations
 
@@ -10,31 +10,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.building.annotate import Annotation, annotate
-from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.labels.splits import Split
-from sleepfm_index.evaluation.metrics.assessment import Assessment
-from sleepfm_index.evaluation.models.few_shot import few_shot
-from sleepfm_index.evaluation.models.knn import QUERIES, Vote, knn, neighbours
-from sleepfm_index.evaluation.models.predict import predict
-from sleepfm_index.evaluation.models.probe import probe
-from sleepfm_index.evaluation.models.probe_kinds import load_probe
-from sleepfm_index.evaluation.models.recipe import Recipe
-from sleepfm_index.evaluation.retrieval.paired import compare
-from sleepfm_index.evaluation.retrieval.retrieval import evaluate
 from sleepfm_index.info import Info, describe
+from sleepfm_index.measures import Measures
 from sleepfm_index.query.answer import answer
 from sleepfm_index.query.batch import answers
 from sleepfm_index.query.question import Question, Questions
-from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS
 
 if TYPE_CHECKING:
+    from sleepfm_index.building.annotate import Annotation
     from sleepfm_index.explore.server import Explorer
 
 
-class Store(Reader):
+class Store(Measures):
     """An open store: everything that a :class:`~.reader.Reader` reads, and the verbs.
 
     Make one with :func:`sleepfm_index.open` or :func:`sleepfm_index.build`.
@@ -55,12 +44,15 @@ class Store(Reader):
         spread: float | None = None,
         exact: bool = False,
         weights: str | None = None,
+        substitute: bool | None = None,
+        channels: str | Path | None = None,
     ) -> Result:
         """Find the clips whose ``to`` vectors are nearest to one clip's ``modality`` vector.
 
         Parameters
         ----------
-        modality, to, clip, recording, file, at, k, where, exclude, spread, exact, weights
+        modality, to, clip, recording, file, at, k, where, exclude, spread, exact, weights, \
+        substitute, channels
             The fields of :class:`sleepfm_index.query.question.Question`. The query clip is named
             by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with ``at``.
 
@@ -77,7 +69,20 @@ class Store(Reader):
         """
         own = None if file is None else Path(file)
         question = Question(
-            modality, to, clip, recording, own, at, k, where, exclude, spread, exact, weights
+            modality,
+            to,
+            clip,
+            recording,
+            own,
+            at,
+            k,
+            where,
+            exclude,
+            spread,
+            exact,
+            weights,
+            substitute,
+            channels,
         )
         return answer(self, question)
 
@@ -138,219 +143,11 @@ class Store(Reader):
         StoreError
             If the table cannot be meant, or names nothing that is in the store.
         """
+        from sleepfm_index.building.annotate import annotate
+
         done = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
         self.reopen()
         return done
-
-    def evaluate(
-        self,
-        *,
-        against: Reader | None = None,
-        where: str | None = None,
-        gallery: int | None = None,
-        seed: int = 0,
-        draws: int = 1,
-        among: str = "all",
-        by: str | None = None,
-        combinations: bool = False,
-    ) -> Result:
-        """Measure cross-modal retrieval for every pair of modalities and every ``others``.
-
-        Parameters
-        ----------
-        against : Reader, optional
-            Another store of the same recordings: paired differences, see
-            :func:`sleepfm_index.evaluation.retrieval.paired.compare`; ``by`` and ``combinations``
-            do not apply.
-        where, gallery, seed, draws, among, by, combinations
-            As in :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
-
-        Raises
-        ------
-        QueryError
-            If the question does not fit the store.
-        """
-        if against is None:
-            return evaluate(
-                self,
-                where=where,
-                gallery=gallery,
-                seed=seed,
-                draws=draws,
-                among=among,
-                by=by,
-                combinations=combinations,
-            )
-        if by is not None or combinations:
-            raise QueryError("by and combinations do not apply to a comparison with another store")
-        return compare(
-            self,
-            against,
-            where=where,
-            gallery=gallery,
-            seed=seed,
-            draws=draws,
-            among=among,
-        )
-
-    def probe(
-        self,
-        label: str,
-        *,
-        on: str | Sequence[str] | None = None,
-        where: str | None = None,
-        task: str = "auto",
-        classes: Sequence[str] | None = None,
-        folds: int = 5,
-        train_where: str | None = None,
-        test_where: str | None = None,
-        test_store: Reader | None = None,
-        recipe: Recipe | None = None,
-        compare_with: str | Path | None = None,
-        against: Reader | None = None,
-        by: str | None = None,
-    ) -> Assessment:
-        """Measure what a probe reads from the vectors, subjects kept apart.
-
-        Needs scikit-learn.
-
-        Parameters
-        ----------
-        label, on, where, task, classes, recipe, compare_with, against, by
-            As in :func:`sleepfm_index.evaluation.models.probe.probe`.
-        folds, train_where, test_where, test_store
-            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
-        """
-        return probe(
-            self,
-            label,
-            on=on,
-            where=where,
-            task=task,
-            classes=classes,
-            split=Split(folds, train_where, test_where, test_store),
-            recipe=recipe,
-            compare_with=compare_with,
-            against=against,
-            by=by,
-        )
-
-    def few_shot(
-        self,
-        label: str,
-        shots: Sequence[int],
-        *,
-        on: str | Sequence[str] | None = None,
-        repeats: int = 10,
-        recipe: Recipe | None = None,
-        where: str | None = None,
-        task: str = "auto",
-        classes: Sequence[str] | None = None,
-        folds: int = 5,
-        train_where: str | None = None,
-        test_where: str | None = None,
-        test_store: Reader | None = None,
-    ) -> Result:
-        """Measure a probe that learns from few subjects.
-
-        Needs scikit-learn.
-
-        Parameters
-        ----------
-        label, shots, on, repeats, recipe
-            As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
-        where, task, classes
-            As in :func:`sleepfm_index.evaluation.models.train_test.divide`.
-        folds, train_where, test_where, test_store
-            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
-        """
-        return few_shot(
-            self,
-            label,
-            shots,
-            on=on,
-            repeats=repeats,
-            recipe=recipe,
-            where=where,
-            task=task,
-            classes=classes,
-            split=Split(folds, train_where, test_where, test_store),
-        )
-
-    def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
-        """Predict the label of every clip with a saved probe.
-
-        Parameters
-        ----------
-        probe : path
-            A file written by ``sleepfm-index probe --save``.
-        where : str, optional
-            SQL condition over the columns of ``clips``.
-        """
-        return predict(self, load_probe(probe), where=where)
-
-    def knn(
-        self,
-        label: str,
-        *,
-        modality: str = "bas",
-        to: str | None = None,
-        vote: Vote | None = None,
-        where: str | None = None,
-        task: str = "auto",
-        classes: Sequence[str] | None = None,
-        train_where: str | None = None,
-        test_where: str | None = None,
-        test_store: Reader | None = None,
-        against: Reader | None = None,
-        queries: int | None = QUERIES,
-        seed: int = 0,
-    ) -> Assessment:
-        """Measure how well the nearest labelled neighbours predict a label.
-
-        Parameters
-        ----------
-        label, modality, to, vote, where, task, classes, against, queries, seed
-            As in :func:`sleepfm_index.evaluation.models.knn.knn`.
-        train_where, test_where, test_store
-            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
-        """
-        return knn(
-            self,
-            label,
-            modality=modality,
-            to=to,
-            vote=vote,
-            where=where,
-            task=task,
-            classes=classes,
-            split=Split(train_where=train_where, test_where=test_where, test_store=test_store),
-            against=against,
-            queries=queries,
-            seed=seed,
-        )
-
-    def neighbours(
-        self,
-        modality: str,
-        to: str | None = None,
-        *,
-        clips: Sequence[int] | NDArray[np.int64],
-        label: str = "stage",
-        k: int = 10,
-        where: str | None = None,
-        exclude: str = "subject",
-    ) -> Result:
-        """Find the labelled neighbours of some clips.
-
-        Parameters
-        ----------
-        modality, to, clips, label, k, where, exclude
-            As in :func:`sleepfm_index.evaluation.models.knn.neighbours`.
-        """
-        return neighbours(
-            self, modality, to, clips=clips, label=label, k=k, where=where, exclude=exclude
-        )
 
     def info(self) -> Info:
         """Describe what the store holds and which weights made it."""

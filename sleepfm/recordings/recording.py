@@ -72,6 +72,12 @@ class Recording:
         Stages and events; empty when nothing was scored.
     warnings : tuple of str
         What was odd but readable, one sentence each, with no patient field in it.
+    start_day : int or None
+        The day of the start (``date.toordinal``), to place a scoring that has dates. It is in no
+        table and in nothing that is shown.
+    unread : tuple of str
+        Names of files that look like this recording's scoring and gave nothing. They are shown by a
+        scan and a build, and never stored.
     """
 
     sources: tuple[Path, ...]
@@ -81,6 +87,8 @@ class Recording:
     channels: tuple[Channel, ...]
     scoring: Scoring
     warnings: tuple[str, ...] = ()
+    start_day: int | None = field(default=None, repr=False)
+    unread: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def stem(self) -> str:

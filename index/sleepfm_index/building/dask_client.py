@@ -156,9 +156,6 @@ def _absolute_paths(job: Job) -> Job:
 
 def _share_threads(plan: Plan, cluster: Cluster) -> Plan:
     """Divide this machine's cores among its workers; workers of a site have their own."""
-    channels = plan.preparation.channels
-    if channels is not None:
-        plan = replace(plan, preparation=replace(plan.preparation, channels=channels.absolute()))
     if cluster.scheduler is not None:
         return plan
     threads = max(1, (plan.running.threads or cores()) // cluster.workers)

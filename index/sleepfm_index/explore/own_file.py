@@ -73,7 +73,9 @@ class OwnFiles:
         """
         try:
             manifest = store.manifest
-            own = OwnRecording.open(manifest.weights, manifest.contract, path)
+            own = OwnRecording.open(
+                manifest.weights, manifest.contract, path, choices=manifest.choices
+            )
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm.recordings.channels import ChannelMap
@@ -53,12 +54,13 @@ class OwnRecording:
         contract: Contract,
         file: Path,
         weights: str | None = None,
+        choices: Choices = NO_CHOICES,
     ) -> Self:
         """Read a recording and cut it into clips.
 
         Parameters
         ----------
-        made_by, contract, file, weights
+        made_by, contract, file, weights, choices
             As for :func:`encode_clips`.
 
         Raises
@@ -84,7 +86,7 @@ class OwnRecording:
                 f"{loaded.name} ({loaded.sha256[:12]}) are not the store's weights {made_by.name} "
                 f"({made_by.sha256[:12]}); name those by --weights"
             )
-        recording, channels, clips = Preparation(contract).prepare(file)
+        recording, channels, clips = Preparation(contract, choices).prepare(file)
         return cls(file, recording, channels, clips, contract.clip_seconds, Encoder(loaded))
 
     def encode(self, at: str, modalities: tuple[str, ...]) -> list[NDArray[np.float32]]:
@@ -108,6 +110,7 @@ class OwnRecording:
 def encode_clips(
     made_by: WeightsIdentity,
     contract: Contract,
+    choices: Choices,
     file: Path,
     at: str,
     modalities: tuple[str, ...],
@@ -121,6 +124,8 @@ def encode_clips(
         The weights of the store.
     contract : Contract
         Its contract.
+    choices : Choices
+        How its recordings were read.
     file : Path
         The recording.
     at : str
@@ -139,4 +144,4 @@ def encode_clips(
     QueryError
         If the weights are not the store's, no clip covers ``at``, or it lacks a modality.
     """
-    return OwnRecording.open(made_by, contract, file, weights).encode(at, modalities)
+    return OwnRecording.open(made_by, contract, file, weights, choices).encode(at, modalities)

@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.recordings import read_recording
-from sleepfm.recordings.signal_digest import signal_digest
-from sleepfm_index.building.preparation import content_digest
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
-from sleepfm_index.query.encode_clip import encode_clips
 from sleepfm_index.query.question import Question
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.quoting import quote_text
@@ -150,11 +146,17 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
 
 
 def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
+    # Readers take as long to import as a query takes; a clip of the store needs none.
+    from sleepfm_index.query.encode_clip import encode_clips
+
     assert question.file is not None and question.at is not None
     manifest = reader.manifest
     vectors = encode_clips(
         manifest.weights,
         manifest.contract,
+        manifest.choices.told(
+            manifest.contract, substitute=question.substitute, channels=question.channels
+        ),
         question.file,
         question.at,
         modalities,
@@ -173,6 +175,10 @@ def _recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
     A file's name says nothing: the same night may lie there under another one, and two people's
     nights may both be called ``night1``.
     """
+    from sleepfm.recordings import read_recording
+    from sleepfm.recordings.signal_digest import signal_digest
+    from sleepfm_index.building.preparation import content_digest
+
     recording = read_recording(file)
     conditions = []
     if "signals" in reader.metadata.columns("recordings").names:

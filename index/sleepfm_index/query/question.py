@@ -53,6 +53,9 @@ class Question:
         Compare with every clip, even if there is an index.
     weights : str, optional
         For ``file``: name or path of the store's weights, if they cannot be found by name.
+    substitute : bool, optional
+    channels : path, optional
+        For ``file``: how its channels fill slots, where not as in the store's last build.
     """
 
     modality: str
@@ -67,6 +70,8 @@ class Question:
     spread: float | None = None
     exact: bool = False
     weights: str | None = None
+    substitute: bool | None = None
+    channels: str | Path | None = None
 
 
 @dataclass(frozen=True)

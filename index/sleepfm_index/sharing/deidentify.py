@@ -40,7 +40,7 @@ def kept_names(modalities: tuple[str, ...]) -> frozenset[str]:
     """
     return frozenset(
         {
-            *("clip_id", "start_s", "stage"),
+            *("clip_id", "start_s", "stage", "stage_share"),
             *(f"has_{m}" for m in modalities),
             *(f"slots_{m}" for m in modalities),
             *EVENT_COLUMNS,

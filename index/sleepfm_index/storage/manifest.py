@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.cohort_choices import BEFORE_GRIDS, NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm_index.errors import FormatError, UncompactedError
@@ -73,6 +74,7 @@ class Manifest:
     indexes: tuple[IndexEntry, ...] = ()
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
+    choices: Choices = NO_CHOICES
     row_cache: RowCacheEntry | None = None
     withdrawals: tuple[str, ...] = ()
 
@@ -324,6 +326,7 @@ def _to_text(manifest: Manifest) -> str:
         "deleted": manifest.deleted,
         "withdrawn": manifest.withdrawn,
         "withdrawals": manifest.withdrawals,
+        "choices": manifest.choices.to_json(),
         "indexes": [index.to_json() for index in manifest.indexes],
     }
     if manifest.row_cache is not None:
@@ -354,6 +357,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         deleted=tuple((count(a), count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
         withdrawals=tuple(map(str, plain.get("withdrawals", ()))),
+        choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
     )
     _check_ids(manifest)
     return manifest

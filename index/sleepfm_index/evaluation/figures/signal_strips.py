@@ -194,10 +194,11 @@ def read_strips(
     for name in sorted({clip["recording_id"] for clip in clips}):
         recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
-        for slot, labels in slot_channels(store, name, channels).items():
+        for slot, (labels, turned) in slot_channels(store, name, channels).items():
             if slot not in wanted:
                 continue
-            whole = _whole(store.manifest.contract, slot, [channels[label] for label in labels])
+            own = [channels[label] for label in labels]
+            whole = _whole(store.manifest.contract, slot, own, turned)
             for strips, clip in zip(found, clips, strict=True):
                 if clip["recording_id"] == name:
                     first = round(clip["start_s"] * whole.rate)
@@ -208,8 +209,8 @@ def read_strips(
 
 def slot_channels(
     store: Reader, recording_id: str, channels: Collection[str]
-) -> dict[str, tuple[str, ...]]:
-    """Find which channel, or which two to subtract, filled each slot at the build.
+) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """Find which channel, or which two to subtract, filled each slot, and whether it was inverted.
 
     Parameters
     ----------
@@ -223,19 +224,22 @@ def slot_channels(
     ).to_pylist()
     found = {}
     for slot, said in row["slots"]:
-        words = said.partition(": ")[2].split(" - ")
+        tier, _, named = said.partition(": ")
+        words = named.split(" - ")
         # a label may itself contain the separator of two labels
         pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
         options = [(" - ".join(words),), *pairs]
         for labels in options:
             if all(label in channels for label in labels):
-                found[slot] = labels
+                found[slot] = (labels, tier.endswith("turned"))
                 break
     return found
 
 
-def _whole(contract: Contract, slot: str, channels: Sequence[Channel]) -> Strip:
+def _whole(contract: Contract, slot: str, channels: Sequence[Channel], turned: bool) -> Strip:
     values = channels[0].read()
+    if turned:
+        values *= np.float32(-1)
     if len(channels) == 2:
         values -= channels[1].read()
     wanted = SHOWN_UNITS.get(slot, contract.unit_of(slot))

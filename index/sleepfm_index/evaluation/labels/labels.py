@@ -23,6 +23,9 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import (
 from sleepfm_index.reader import Reader
 
 STAGES: Final = SCORED
+SDB_OR_UNSURE: Final = "sdb+unsure"
+UNSURE: Final = "unsure_s"
+"""Seconds of what NSRR's scorers marked Unsure: a hypopnea by flow alone, counted on request."""
 SDB_SECONDS: Final = 10.0
 """Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
 AGE_BINS: Final = ("0-18", "19-49", "50+")
@@ -95,8 +98,8 @@ def read_labels(
     Parameters
     ----------
     label : str
-        ``stage``, ``sdb``, ``age`` (the bins 0-18, 19-49, 50+; in years by ``task``), ``sex``,
-        ``bmi``, or any column of ``clips``.
+        ``stage``, ``sdb`` (``sdb+unsure`` also counts events marked Unsure), ``age`` (the bins
+        0-18, 19-49, 50+; in years by ``task``), ``sex``, ``bmi``, or any column of ``clips``.
     where : str or tuple of str, optional
         SQL conditions over the columns of ``clips``, all of which hold.
     task : {"auto", "classification", "regression"}
@@ -131,7 +134,7 @@ def read_labels(
     return _only(found, classes) if classes else found
 
 
-_NAMES: Final = ("stage", "sdb", "sex")
+_NAMES: Final = ("stage", "sdb", "sdb+unsure", "sex")
 _UNKNOWN: Final = (UNSCORED, AT_ODDS)
 
 _Found = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
@@ -147,7 +150,8 @@ def _stage(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Fou
 
 def _sdb(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
     there = store.clip_schema.names
-    names = [n for n in BREATHING if n in there]
+    wanted = (*BREATHING, UNSURE) if label == SDB_OR_UNSURE else BREATHING
+    names = [n for n in wanted if n in there]
     if not names:
         raise QueryError("the store has no column of apnea or hypopnea seconds to label by")
     table = clip_columns(store, ids, [*names, "recording_id"])
@@ -205,6 +209,7 @@ def _column(store: Reader, ids: NDArray[np.int64], column: str, task: str) -> _F
 _RULES: Final[dict[str, Callable[[Reader, NDArray[np.int64], str, str], _Found]]] = {
     "stage": _stage,
     "sdb": _sdb,
+    SDB_OR_UNSURE: _sdb,
     "age": _age,
     "sex": _sex,
     "bmi": _bmi,

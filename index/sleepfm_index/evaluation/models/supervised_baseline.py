@@ -40,14 +40,16 @@ class Training:
     ----------
     recipe : Recipe
         Epochs, batch size, rates; its seed also shuffles and chooses the validation subjects.
-    substitute : bool
-        As at the build.
+    substitute : bool, optional
+    channels : path, optional
+        How channels fill slots, where not as in the store's last build.
     device, precision, threads
         As in :func:`sleepfm.training.pretrain.pretrain`.
     """
 
     recipe: Recipe
-    substitute: bool = False
+    substitute: bool | None = None
+    channels: str | Path | None = None
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
@@ -118,7 +120,7 @@ def supervise(
         )
     out = Path(out)
     work = out.with_name(f"{out.stem}.folds")
-    night = _Nights.read(store, plan, work / "clips", training.substitute, watch)
+    night = _Nights.read(store, plan, work / "clips", training, watch)
     data = Data([], contract=store.manifest.contract, description=f"{label} by {features}")
     ids, folds, scores = [], [], []
     for fold, (train, test) in enumerate(plan.sides(features)):
@@ -170,7 +172,7 @@ class _Nights:
         store: Reader,
         plan: TrainTest,
         cache: Path,
-        substitute: bool,
+        training: Training,
         watch: Callable[[str, int, int], None] | None,
     ) -> _Nights:
         from sleepfm.training.clipcache import prepare_clips
@@ -179,13 +181,17 @@ class _Nights:
         ids = np.union1d(plan.train.clip_ids, plan.test.clip_ids)
         facts = clip_columns(store, ids, ["recording_id", "start_s"])
         names = facts["recording_id"].to_pylist()
-        rows = np.round(numbers(facts["start_s"]) / contract.clip_seconds).astype(np.int64)
+        # Clips may begin a part of one after the recording.
+        rows = np.floor(numbers(facts["start_s"]) / contract.clip_seconds + 1e-6).astype(np.int64)
+        choices = store.manifest.choices.told(
+            contract, substitute=training.substitute, channels=training.channels
+        )
         files = {name: recording_file(store.path, name) for name in sorted(set(names))}
         found = {}
         for done, (name, path) in enumerate(files.items()):
             if watch is not None:
                 watch("preparing clips", done, len(files))
-            prepared = prepare_clips([path], cache, contract, substitute=substitute)
+            prepared = prepare_clips([path], cache, contract, choices=choices)
             (found[name],) = prepared.recordings
         clips = ids.tolist()
         return cls(

@@ -198,7 +198,15 @@ class Served:
         assert question.file is not None and question.at is not None
         about = self.about
         (vector,) = encode_clips(
-            about.weights, about.contract, question.file, question.at, (modality,), question.weights
+            about.weights,
+            about.contract,
+            about.choices.told(
+                about.contract, substitute=question.substitute, channels=question.channels
+            ),
+            question.file,
+            question.at,
+            (modality,),
+            question.weights,
         )
         stem = question.file.stem
         known = self._entities(f"recording_id == {_quoted(stem)}", "subject_id", limit=1)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from sleepfm.cohort_choices import BEFORE_GRIDS, Choices
 from sleepfm.contract import Contract
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import StoreError
@@ -47,6 +48,8 @@ class About:
         Columns of ``clips``, in order.
     targets : tuple of str
         Vector fields.
+    choices : Choices
+        How the store's recordings were read.
     """
 
     store: str
@@ -54,6 +57,7 @@ class About:
     contract: Contract
     columns: tuple[Column, ...]
     targets: tuple[str, ...]
+    choices: Choices = BEFORE_GRIDS
 
     @classmethod
     def of(cls, manifest: Manifest, columns: tuple[Column, ...], targets: tuple[str, ...]) -> About:
@@ -72,7 +76,14 @@ class About:
         -------
         About
         """
-        return cls(manifest.uuid, manifest.weights, manifest.contract, columns, targets)
+        return cls(
+            manifest.uuid,
+            manifest.weights,
+            manifest.contract,
+            columns,
+            targets,
+            manifest.choices,
+        )
 
     def to_text(self) -> str:
         """Serialise the description as JSON.
@@ -89,6 +100,7 @@ class About:
                 "contract": self.contract.to_json(),
                 "columns": [[c.name, str(c.type)] for c in self.columns],
                 "targets": self.targets,
+                "choices": self.choices.to_json(),
             }
         )
 
@@ -123,6 +135,7 @@ class About:
                 Column(n, pa.type_for_alias(kind), known) for n, kind in plain["columns"]
             ),
             targets=tuple(t for t in known if t in plain["targets"]),
+            choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
         )
 
 
