@@ -28,7 +28,13 @@ from machine import machine
 from store import WEIGHTS, night
 
 from sleepfm.contract import ROBUST
+from sleepfm_index.explore.answers import Table, encode
+from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
+from sleepfm_index.explore.own_file import OwnFiles
+from sleepfm_index.explore.parameters import read_all
 from sleepfm_index.explore.server import Explorer
+from sleepfm_index.explore.session import Session
+from sleepfm_index.explore.signals import Signals
 from sleepfm_index.storage import private
 from sleepfm_index.storage.writer import Writer
 
@@ -70,10 +76,14 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--modalities", default="bas,ecg,resp")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--server", action="store_true", help="what the server does, no browser")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         path = written(Path(folder), asked.clips, asked.modalities.split(","))
-        print(json.dumps({**figures(path, asked), "machine": machine()}, indent=2))
+        found = {"clips": asked.clips, "machine": machine(), **served(path, asked)}
+        print(json.dumps(found, indent=2), flush=True)
+        if not asked.server:
+            print(json.dumps(seen(path, asked), indent=2))
 
 
 def written(folder: Path, clips: int, modalities: list[str]) -> Path:
@@ -89,11 +99,12 @@ def written(folder: Path, clips: int, modalities: list[str]) -> Path:
     edfio.Edf(signals).write(recording)
     slots = [(signal.label, f"alias: {signal.label}") for signal in signals]
     path = folder / "store"
-    clouds = rng.standard_normal((20, 512)).astype(np.float32)
+    clouds = rng.standard_normal((20, 512), dtype=np.float32)
+    noise = rng.standard_normal((SEGMENT, 512), dtype=np.float32)
     with Writer(path, WEIGHTS, ROBUST) as writer:
         for number, first in enumerate(range(0, clips, SEGMENT)):
             n = min(SEGMENT, clips - first)
-            whole = night(number, n)
+            whole = night(number, n)  # its vectors are replaced
             names = pa.array([f"night-{(first + at) // NIGHT:06d}" for at in range(n)])
             table = whole.clips
             for name in ("recording_id", "subject_id"):
@@ -105,8 +116,7 @@ def written(folder: Path, clips: int, modalities: list[str]) -> Path:
                 name, there = f"has_{m}", pa.array(np.full(n, m in modalities))
                 table = table.set_column(table.schema.get_field_index(name), name, there)
                 if m in modalities:
-                    x = clouds[rng.integers(0, 20, n)]
-                    x = x + rng.standard_normal((n, 512), dtype=np.float32)
+                    x = clouds[rng.integers(0, 20, n)] + np.roll(noise, rng.integers(512), 1)[:n]
                     x /= np.linalg.norm(x, axis=1, keepdims=True)
                     vectors[m] = x.astype(np.float16)
             kind = whole.recordings.schema
@@ -128,8 +138,42 @@ def written(folder: Path, clips: int, modalities: list[str]) -> Path:
     return path
 
 
-def figures(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Measure what a person waits for, in milliseconds; medians and 90 % of the clicks."""
+def served(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure the processor time of answers, which other work on the machine leaves alone."""
+    endpoints = {e.path: e for e in ENDPOINTS if e.method == "GET"}
+    rng = np.random.default_rng(2)
+    with Session(path) as session:
+        desk = Desk(session, Signals(), OwnFiles())
+
+        def ask(where: str, **said: str) -> float:
+            start = time.process_time()
+            endpoint = endpoints[where]
+            answer = endpoint.answer(desk, read_all(endpoint.parameters, said))
+            if isinstance(answer, Table):
+                encode(answer, "arrow")
+            return 1000 * (time.process_time() - start)
+
+        first = ask("/map"), ask("/map/values", by="stage")
+        again = ask("/map"), ask("/map/values", by="subject_id")
+        strips, near = [], []
+        for clip in rng.integers(0, asked.clips, asked.clicks):
+            name = f"night-{clip // NIGHT:06d}"
+            start = str(max(0.0, 30.0 * (clip % NIGHT) - 15))
+            strips.append(ask("/strips", recording=name, from_s=start, seconds="60", width="1200"))
+            for to in asked.modalities.split(","):
+                near.append(ask("/query", modality="bas", to=to, clip=str(clip), k="5"))
+    return {
+        "processor time of the server, ms": {
+            "map and stages, first": [round(t) for t in first],
+            "map and subjects, again": [round(t) for t in again],
+            "strips of nine channels": spread(strips),
+            "neighbours in one target": spread(near),
+        }
+    }
+
+
+def seen(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure what a person waits for in the browser: wall time, so on a machine at rest."""
     rng = np.random.default_rng(1)
     with Explorer(path, port=0) as explorer, chromium() as context:
         page = context.pages[0]
@@ -148,7 +192,6 @@ def figures(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
             waits[what] = [page.evaluate(CLICK, [int(clip), what]) for clip in clips]
         frames = page.evaluate(PAN, 4)
     return {
-        "clips": asked.clips,
         "map": note,
         "first paint with the map, s (server started, then warm)": [round(t, 2) for t in firsts],
         "click to strips, ms": spread(waits["drawn"]),
