@@ -70,6 +70,12 @@ CodingOption = Annotated[
 ]
 
 
+AllowIdentifyingOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-identifying", help="Take columns that look like names, dates or addresses."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
 ReplicatesOption = Annotated[int | None, typer.Option("--replicates", min=0, hidden=True)]
 """Without effect, since intervals are not resampled; kept for one release."""

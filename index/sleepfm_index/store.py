@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm_index.building.annotate import Annotation, annotate
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment
@@ -27,6 +29,9 @@ from sleepfm_index.query.question import Question, Questions
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS
+
+if TYPE_CHECKING:
+    from sleepfm_index.explore.server import Explorer
 
 
 class Store(Reader):
@@ -70,19 +75,9 @@ class Store(Reader):
         QueryError
             If the question does not fit the store.
         """
+        own = None if file is None else Path(file)
         question = Question(
-            modality=modality,
-            to=to,
-            clip=clip,
-            recording=recording,
-            file=None if file is None else Path(file),
-            at=at,
-            k=k,
-            where=where,
-            exclude=exclude,
-            spread=spread,
-            exact=exact,
-            weights=weights,
+            modality, to, clip, recording, own, at, k, where, exclude, spread, exact, weights
         )
         return answer(self, question)
 
@@ -120,18 +115,32 @@ class Store(Reader):
         QueryError
             If the questions do not fit the store.
         """
-        questions = Questions(
-            modality=modality,
-            to=to,
-            clips=None if clips is None else np.ascontiguousarray(clips, np.int64),
-            recording=recording,
-            k=k,
-            where=where,
-            exclude=exclude,
-            spread=spread,
-            exact=exact,
-        )
+        ids = None if clips is None else np.asarray(clips)
+        questions = Questions(modality, to, ids, recording, k, where, exclude, spread, exact)
         return answers(self, questions)
+
+    def annotate(
+        self, table: Any, *, strict: bool = False, allow_identifying: bool = False
+    ) -> Annotation:
+        """Add facts about recordings, subjects or clips, or correct them, in one commit.
+
+        This store then reads the snapshot that has them; others opened before do not.
+
+        Parameters
+        ----------
+        table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
+            With a column ``clip_id``, ``recording_id`` or ``subject_id``, and those to set.
+        strict, allow_identifying
+            As in :func:`sleepfm_index.annotate`.
+
+        Raises
+        ------
+        StoreError
+            If the table cannot be meant, or names nothing that is in the store.
+        """
+        done = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
+        self.reopen()
+        return done
 
     def evaluate(
         self,
@@ -346,6 +355,29 @@ class Store(Reader):
     def info(self) -> Info:
         """Describe what the store holds and which weights made it."""
         return describe(self)
+
+    def explore(
+        self, *, annotate: bool = False, probes: Sequence[str | Path] = (), view: str = ""
+    ) -> Explorer:
+        """Show the store as a page: in a notebook as the value of a cell, else at its ``url``.
+
+        Needs the extra ``[explore]``. The server runs in a thread until :meth:`Explorer.close`.
+
+        Parameters
+        ----------
+        annotate, probes, view
+            As in :class:`sleepfm_index.explore.server.Explorer`.
+        """
+        # An extra that not every user installs.
+        from sleepfm_index.explore.server import Explorer
+
+        return Explorer(
+            self.path, port=0, annotate=annotate, probes=probes, view=view, framed=True
+        ).start()
+
+    def _repr_html_(self) -> str:
+        """Say in a notebook what the store holds."""
+        return self.info()._repr_html_()
 
 
 def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A001

@@ -40,7 +40,7 @@ def read_recording(
         If the scoring file that was named cannot be read.
     """
     path = Path(path)
-    recording = _read_signals(path)
+    recording = read_signals(path)
     if not recording.channels:
         raise RecordingError(f"{path.name} holds annotations and no signal.")
     warnings = list(recording.warnings)
@@ -71,7 +71,18 @@ def read_recording(
     )
 
 
-def _read_signals(path: Path) -> Recording:
+def read_signals(path: Path) -> Recording:
+    """Read a recording without looking for scoring in other files.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    RecordingError
+        If the file cannot be read as a recording.
+    """
     lower = path.name.lower()
     try:
         if path.exists() and not path.is_file():  # a folder, a pipe, a device

@@ -56,8 +56,17 @@ class Preparation:
             how.append(fingerprint(self.channels).sha256)
         if self.coding is not None:
             how.append(f"coding={self.coding}")
-        what = [fingerprint(source).sha256 for source in recording.sources]
-        return _half(what) + _half(how)
+        return content_digest(recording) + _half(how)
+
+
+def content_digest(recording: Recording) -> str:
+    """Give the first half of a content key: a hash of all files of a recording, scoring included.
+
+    Parameters
+    ----------
+    recording : Recording
+    """
+    return _half([fingerprint(source).sha256 for source in recording.sources])
 
 
 def recorded(key: str) -> str:

@@ -1,24 +1,30 @@
-"""What is known of the subjects: subjects.csv, one line a recording."""
+"""Whose recordings these are: a table of subjects, as the columns of a store."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
+from sleepfm.column_names import KNOWN, Kind
 from sleepfm.contract import ROBUST
+from sleepfm.csv_text import same_id
+from sleepfm.errors import SubjectsError
+from sleepfm.subjects import SubjectTable, alike_id
+from sleepfm.subjects import read_subjects as read_table
 from sleepfm_index.errors import StoreError
-from sleepfm_index.schema import SUBJECT_COLUMNS, clip_schema
+from sleepfm_index.schema import SUBJECT_COLUMNS, is_reserved
 
-OLDEST: Final = 89.0
-"""Ages above this one are pooled, as the HIPAA safe harbour asks (45 CFR 164.514(b)(2)(i)(C))."""
-
-_IDENTITY: Final = pa.schema(
-    [("recording_id", pa.string()), ("subject_id", pa.string()), ("site", pa.string())]
-)
+_IDENTITY: Final = ("recording_id", "subject_id", "site")
+_TYPES: Final[Mapping[Kind, pa.DataType]] = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+}
 
 
 @dataclass(frozen=True)
@@ -31,15 +37,107 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Matching:
+    """How a table of subjects met the recordings that it was meant for.
+
+    Parameters
+    ----------
+    matched : tuple of str
+        Names that the table has and the recordings have.
+    unmatched : tuple of str
+        Rows that name none.
+    without : tuple of str
+        Recordings that have no row.
+    alike : dict of str to str
+        Unmatched row to the recording whose name differs from it by case, ending, spaces or
+        punctuation alone.
+    """
+
+    matched: tuple[str, ...] = ()
+    unmatched: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    alike: Mapping[str, str] = field(default_factory=dict)
+
+    def sentences(self, source: str, key: str = "recording") -> list[str]:
+        """Say what did not meet; nothing where all did.
+
+        Parameters
+        ----------
+        source : str
+            Name of the table.
+        key : {"recording", "subject"}
+        """
+        said = []
+        total = len(self.matched) + len(self.without)
+        if self.unmatched:
+            shown = [
+                f"{one} (perhaps {self.alike[one]})" if one in self.alike else one
+                for one in self.unmatched
+            ]
+            rows = "1 row names" if len(shown) == 1 else f"{len(shown):,} rows name"
+            said.append(f"{source}: {rows} no {key}: {_some(shown)}")
+        if self.without:
+            have = "has" if len(self.without) == 1 else "have"
+            said.append(
+                f"{source}: {len(self.without):,} of {total:,} {key}s {have} no row: "
+                f"{_some(self.without)}"
+            )
+        return said
+
+
+@dataclass(frozen=True)
 class Subjects:
-    """The subjects of a cohort by recording; ``columns`` is the schema of what is known of them."""
+    """The subjects of a cohort.
+
+    Parameters
+    ----------
+    by_recording : dict of str to Subject
+    columns : pyarrow.Schema
+        What is known of them.
+    notes : tuple of str
+        What there is to say about their table, one sentence each.
+    brought : frozenset of str
+        Columns that the table has.
+    """
 
     by_recording: dict[str, Subject]
     columns: pa.Schema
+    notes: tuple[str, ...] = ()
+    brought: frozenset[str] = frozenset()
 
     def of(self, recording_id: str) -> Subject:
-        """Subject of a recording; one of the recording's own name where nothing is listed."""
-        return self.by_recording.get(recording_id, Subject(recording_id))
+        """Subject of a recording; one of the recording's own name where nothing is listed.
+
+        Parameters
+        ----------
+        recording_id : str
+        """
+        return self.by_recording.get(same_id(recording_id), Subject(recording_id))
+
+    def match(self, names: Iterable[str]) -> Matching:
+        """Say which rows met the recordings of some names.
+
+        Parameters
+        ----------
+        names : iterable of str
+            The recordings' own names, before any hashing.
+        """
+        return match_ids(self.by_recording, names)
+
+    def named(self, ids: Mapping[str, str]) -> Subjects:
+        """Give the subjects under the ids that their recordings have in the store.
+
+        Parameters
+        ----------
+        ids : mapping of str to str
+            The recording's own name to its ``recording_id``.
+        """
+        known = {
+            same_id(identifier): self.by_recording[same_id(name)]
+            for name, identifier in ids.items()
+            if same_id(name) in self.by_recording
+        }
+        return Subjects(known, self.columns, self.notes, self.brought)
 
 
 def no_subjects() -> Subjects:
@@ -47,7 +145,12 @@ def no_subjects() -> Subjects:
     return Subjects({}, SUBJECT_COLUMNS)
 
 
-def read_subjects(path: Path, modalities: tuple[str, ...] = ROBUST.modalities) -> Subjects:
+def read_subjects(
+    path: Path,
+    modalities: tuple[str, ...] = ROBUST.modalities,
+    *,
+    allow_identifying: bool = False,
+) -> Subjects:
     """Read subjects.csv: ``recording_id`` and any of subject_id, site, nsrr_*, further columns.
 
     Parameters
@@ -55,47 +158,78 @@ def read_subjects(path: Path, modalities: tuple[str, ...] = ROBUST.modalities) -
     path : Path
     modalities : tuple of str
         Those of the store, whose columns have names of their own.
+    allow_identifying : bool
+        Whether columns that look as if they told who somebody is are taken.
 
     Raises
     ------
     StoreError
-        If the file cannot be read, has no ``recording_id``, names a recording twice, or has a
-        column whose name the store already uses.
+        If a column or a cell of it cannot be meant; one sentence.
     """
-    known = {f.name: f.type for f in (*_IDENTITY, *SUBJECT_COLUMNS)}
     try:
-        table = pacsv.read_csv(
+        table = read_table(
             path,
-            convert_options=pacsv.ConvertOptions(
-                column_types=known, strings_can_be_null=True, null_values=["", "NA", "NaN", "nan"]
-            ),
+            reserved=lambda name: is_reserved(name, modalities),
+            allow_identifying=allow_identifying,
         )
-    except (OSError, pa.ArrowException) as error:
-        raise StoreError(f"{path.name} cannot be read as a table of subjects: {error}") from error
-    names = table.column_names
-    if "recording_id" not in names:
-        raise StoreError(f"{path.name} needs a column recording_id; it has {', '.join(names)}")
-    reserved = set(clip_schema(modalities).names) - set(_IDENTITY.names)
-    taken = sorted({n for n in names if n in reserved or names.count(n) > 1})
-    if taken:
-        raise StoreError(f"{path.name}: rename the column {taken[0]}, its name is taken")
-    extra = [f for f in table.schema if f.name not in known]
-    columns = pa.schema([*SUBJECT_COLUMNS, *extra])
-    by_recording: dict[str, Subject] = {}
-    for row in table.to_pylist():
-        recording = row["recording_id"]
-        if recording is None or recording in by_recording:
-            raise StoreError(f"{path.name} names the recording {recording!r} twice, or not at all")
+    except SubjectsError as error:
+        raise StoreError(str(error)) from error
+    columns = pa.schema([*SUBJECT_COLUMNS, *extra_fields(table.columns)])
+    by_recording = {}
+    for recording, row in table.rows.items():
         facts = {name: row.get(name) for name in columns.names}
+        subject, site = row.get("subject_id"), row.get("site")
         by_recording[recording] = Subject(
-            row.get("subject_id") or recording, row.get("site"), _pool_oldest(facts)
+            recording if subject is None else str(subject),
+            None if site is None else str(site),
+            facts,
         )
-    return Subjects(by_recording, columns)
+    return Subjects(by_recording, columns, table.notes, frozenset(table.columns))
 
 
-def _pool_oldest(facts: dict[str, Any]) -> dict[str, Any]:
-    age = facts["nsrr_age"]
-    if age is None:
-        return facts
-    over = age > OLDEST or bool(facts["nsrr_age_gt89"])
-    return {**facts, "nsrr_age": OLDEST if over else age, "nsrr_age_gt89": over}
+def extra_fields(columns: Mapping[str, Kind]) -> list[pa.Field]:
+    """Arrow fields of the columns that have no meaning of their own.
+
+    Parameters
+    ----------
+    columns : mapping of str to str
+        Name to kind, as in :class:`sleepfm.subjects.SubjectTable`.
+    """
+    return [pa.field(n, _TYPES[kind]) for n, kind in columns.items() if n not in KNOWN]
+
+
+def fields_of(table: SubjectTable) -> dict[str, pa.DataType]:
+    """Arrow types of all columns that a table brings, in order.
+
+    Parameters
+    ----------
+    table : SubjectTable
+    """
+    own = {f.name: f.type for f in SUBJECT_COLUMNS} | dict.fromkeys(_IDENTITY, pa.string())
+    return {name: own.get(name, _TYPES[kind]) for name, kind in table.columns.items()}
+
+
+def match_ids(rows: Iterable[str], names: Iterable[str]) -> Matching:
+    """Match the ids of a table with those of recordings or subjects.
+
+    Parameters
+    ----------
+    rows, names : iterable of str
+        Ids in the table, and those that there are.
+    """
+    there = {same_id(name): name for name in names}
+    listed = dict.fromkeys(map(same_id, rows))
+    unmatched = tuple(one for one in listed if one not in there)
+    near = {alike_id(name): there[name] for name in there if name not in listed}
+    return Matching(
+        matched=tuple(there[one] for one in listed if one in there),
+        unmatched=unmatched,
+        without=tuple(name for one, name in there.items() if one not in listed),
+        alike={one: near[alike_id(one)] for one in unmatched if alike_id(one) in near},
+    )
+
+
+def _some(names: Iterable[str], most: int = 5) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import write_file
 from sleepfm.modality import COLOURS, FURTHER_COLOURS, Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.metrics.assessment import Predictions
@@ -85,8 +86,21 @@ def save(ax: Axes, path: str | Path) -> Path:
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in known:
         raise QueryError(f"unsupported figure format {path.name}; use a name in .png or .svg")
-    figure.savefig(path, dpi=150)
-    return path
+    plain_text(figure)
+    return write_file(path, lambda aside: figure.savefig(aside, dpi=150))
+
+
+def plain_text(figure: Any) -> None:
+    """Draw every text as it is written: a dollar in an id or a class is not mathematics.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def recall_curves(

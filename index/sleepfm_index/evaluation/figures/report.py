@@ -19,6 +19,7 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import panels
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
 from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
+from sleepfm_index.evaluation.figures.plots import plain_text
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
@@ -84,6 +85,7 @@ class _Page:
     def figure(self, ax: Axes, alt: str) -> None:
         sink = io.BytesIO()
         figure: Any = ax.get_figure(root=True)
+        plain_text(figure)
         figure.savefig(sink, format="png", dpi=110)
         coded = base64.b64encode(sink.getvalue()).decode()
         self.parts.append(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{coded}">')
@@ -247,7 +249,7 @@ def _assessment(page: _Page, result: Assessment) -> None:
 
 
 def _night(page: _Page, store: Reader, made: Predictions) -> None:
-    facts = store.metadata.rows(made.clip_ids)
+    facts = store.rows(made.clip_ids)
     names = np.array(facts["recording_id"].to_pylist())
     longest = max(sorted(set(names)), key=lambda name: int((names == name).sum()))
     own = np.flatnonzero(names == longest)

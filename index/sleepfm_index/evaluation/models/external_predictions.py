@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import numbers
 from sleepfm_index.evaluation.metrics.assessment import Predictions
+from sleepfm_index.storage.segments import read_parquet
 
 SPLIT: Final = b"sleepfm_split"
 """Metadata key of a predictions file: the identity of the split that it was made under."""
@@ -51,7 +51,7 @@ def read_external(
     path = Path(path)
     names = [f"p_{c}" for c in made.classes] or ["predicted"]
     try:
-        table = pq.read_table(path, columns=["clip_id", *names])
+        table = read_parquet(path, ["clip_id", *names])
     except (OSError, pa.ArrowException) as error:
         raise QueryError(
             f"{path.name} cannot be read as predictions with clip_id, {', '.join(names)}"

@@ -29,6 +29,30 @@ UNKNOWN: Final = "UNS"
 _FACTS: Final = ("recording_id", "start_s", "clock")
 
 
+def check_probe(store: Reader, probe: Probe) -> None:
+    """Refuse a probe that was fitted to other vectors than the store's.
+
+    Parameters
+    ----------
+    store : Reader
+    probe : Probe
+
+    Raises
+    ------
+    QueryError
+        If weights or contract differ.
+    """
+    about = probe.about
+    own = store.manifest.weights
+    if about.get("weights_sha256") != own.sha256:
+        raise QueryError(
+            f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
+            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
+        )
+    if about.get("contract_sha256") != store.manifest.contract.sha256:
+        raise QueryError("the probe was fitted to clips prepared under another contract")
+
+
 def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
     """Predict the label of every clip.
 
@@ -50,15 +74,8 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
     QueryError
         If the probe was fitted to vectors of other weights, or no clip has its features.
     """
+    check_probe(store, probe)
     about = probe.about
-    own = store.manifest.weights
-    if about.get("weights_sha256") != own.sha256:
-        raise QueryError(
-            f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
-            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
-        )
-    if about.get("contract_sha256") != store.manifest.contract.sha256:
-        raise QueryError("the probe was fitted to clips prepared under another contract")
     features = str(about.get("features"))
     ids = store.metadata.clip_ids(where)
     present = np.ones(len(ids), bool)
@@ -118,7 +135,7 @@ def write_predictions(
         If a recording's name cannot be a file's.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     whole = folder / "predictions.parquet"
     write_file(whole, lambda path: pq.write_table(result.table, path, compression="zstd"))
     written = [whole]
