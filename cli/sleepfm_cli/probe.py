@@ -56,7 +56,14 @@ def probe(
         str | None, typer.Option(help="Learn from so many subjects, e.g. 1,2,4,8: the curve.")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="For --shots: draws of subjects.")] = 10,
-    c: Annotated[float, typer.Option("-c", help="Inverse strength of the L2 penalty.")] = 1.0,
+    c: Annotated[
+        str,
+        typer.Option("-c", help="Inverse strength of the L2 penalty, or auto: by inner folds."),
+    ] = "1",
+    as_authors: Annotated[
+        bool,
+        typer.Option("--as-authors", help="As the SleepFM code: not standardised, 100 iterations."),
+    ] = False,
     train_clips: Annotated[
         int, typer.Option(min=2, help="Learn from at most so many clips, drawn at random.")
     ] = 200_000,
@@ -93,7 +100,13 @@ def probe(
         raise typer.BadParameter("--shots goes without --against and --by")
     if save is not None and len(features or ()) != 1:
         raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
-    recipe = Recipe(model=model, c=c, seed=seed, train_clips=train_clips)
+    if as_authors and (model != "linear" or c != "1"):
+        raise typer.BadParameter("--as-authors goes without --model and -c")
+    recipe = (
+        Recipe.as_authors(seed=seed, train_clips=train_clips)
+        if as_authors
+        else Recipe(model=model, c=_penalty(c), seed=seed, train_clips=train_clips)
+    )
     picked: dict[str, Any] = {
         "where": where,
         "task": task,
@@ -244,6 +257,15 @@ def show_few_shot(result: Result) -> None:
 
 _TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "kappa": "kappa", "mae": "MAE", "r": "r"}
 _WHOLE = ("accuracy", "kappa", "calibration_error", "answered")
+
+
+def _penalty(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"-c {text!r} is neither a number nor auto") from None
 
 
 def _numbers(text: str) -> list[int]:

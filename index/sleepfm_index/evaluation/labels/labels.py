@@ -98,8 +98,9 @@ def read_labels(
     Parameters
     ----------
     label : str
-        ``stage``, ``sdb`` (``sdb+unsure`` also counts events marked Unsure), ``age`` (the bins
-        0-18, 19-49, 50+; in years by ``task``), ``sex``, ``bmi``, or any column of ``clips``.
+        ``stage``, ``sdb`` (``sdb+unsure`` also counts events marked Unsure), ``sdb_event``, ``age``
+        (the bins 0-18, 19-49, 50+; in years by ``task``), ``sex``, ``bmi``, or any column of
+        ``clips``.
     where : str or tuple of str, optional
         SQL conditions over the columns of ``clips``, all of which hold.
     task : {"auto", "classification", "regression"}
@@ -134,7 +135,7 @@ def read_labels(
     return _only(found, classes) if classes else found
 
 
-_NAMES: Final = ("stage", "sdb", "sdb+unsure", "sex")
+_NAMES: Final = ("stage", "sdb", "sdb+unsure", "sdb_event", "sex")
 _UNKNOWN: Final = (UNSCORED, AT_ODDS)
 
 _Found = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
@@ -162,6 +163,21 @@ def _sdb(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found
     values = np.where(reason == "", (seconds >= SDB_SECONDS).astype(np.int64), -1)
     rule = f"yes where {' + '.join(names)} >= {SDB_SECONDS:g} s in the clip"
     return rule, values, ("no", "yes"), {why: int((reason == why).sum()) for why in _UNKNOWN}
+
+
+def _sdb_event(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+    _, values, classes, out = _sdb(store, ids, "sdb", task)
+    seconds = store.manifest.contract.clip_seconds
+    held = store.metadata.select(
+        "SELECT DISTINCT c.clip_id FROM clips c JOIN events e USING (recording_id) "
+        f"WHERE e.type IN ('apnea', 'hypopnea') AND e.duration_s >= {SDB_SECONDS} "
+        "AND e.onset_s + e.duration_s / 2 >= c.start_s "
+        f"AND e.onset_s + e.duration_s / 2 < c.start_s + {seconds}"
+    )
+    inside = np.isin(ids, numbers(held["clip_id"]))
+    values = np.where(values < 0, -1, inside.astype(np.int64))
+    rule = f"yes where the middle of an apnea or hypopnea of >= {SDB_SECONDS:g} s lies in the clip"
+    return rule, values, classes, out
 
 
 def _age(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
@@ -210,6 +226,7 @@ _RULES: Final[dict[str, Callable[[Reader, NDArray[np.int64], str, str], _Found]]
     "stage": _stage,
     "sdb": _sdb,
     SDB_OR_UNSURE: _sdb,
+    "sdb_event": _sdb_event,
     "age": _age,
     "sex": _sex,
     "bmi": _bmi,

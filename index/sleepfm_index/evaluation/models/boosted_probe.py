@@ -74,7 +74,7 @@ class BoostedProbe:
             "max_iter": ITERATIONS,
             "max_leaf_nodes": LEAVES,
             "max_bins": BINS,
-            "l2_regularization": 1 / recipe.c,
+            "l2_regularization": 1 / (1.0 if recipe.c is None else recipe.c),
             "early_stopping": False,
             "random_state": recipe.seed,
         }

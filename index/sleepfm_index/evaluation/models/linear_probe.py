@@ -62,9 +62,17 @@ class LinearProbe:
         cls, x: NDArray[np.float32], y: NDArray[Any], classes: tuple[str, ...], recipe: Recipe
     ) -> LinearProbe:
         """Fit a logistic regression, or without classes a ridge regression."""
-        if classes:
-            return fit_classes(x, y.astype(np.int64), classes, c=recipe.c)
-        return fit_number(x, y.astype(np.float64), c=recipe.c)
+        c = 1.0 if recipe.c is None else recipe.c
+        if not classes:
+            return fit_number(x, y.astype(np.float64), c=c, standardise=recipe.standardise)
+        return fit_classes(
+            x,
+            y.astype(np.int64),
+            classes,
+            c=c,
+            standardise=recipe.standardise,
+            iterations=recipe.iterations,
+        )
 
     def with_about(self, about: Mapping[str, Any]) -> LinearProbe:
         """Give the same probe with another record of what it was learned from."""
@@ -98,7 +106,13 @@ class LinearProbe:
 
 
 def fit_classes(
-    x: NDArray[np.float32], truth: NDArray[np.int64], classes: tuple[str, ...], *, c: float = 1.0
+    x: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    classes: tuple[str, ...],
+    *,
+    c: float = 1.0,
+    standardise: bool = True,
+    iterations: int | None = None,
 ) -> LinearProbe:
     """Fit a multinomial logistic regression by L-BFGS, classes weighted to balance.
 
@@ -110,12 +124,16 @@ def fit_classes(
         Codes of ``classes``, at least two of them present.
     c : float
         Inverse strength of the L2 penalty, as in ``sklearn.linear_model.LogisticRegression``.
+    standardise : bool
+        Whether ``x`` is standardised; else it is taken as it is.
+    iterations : int, optional
+        Limit of L-BFGS; by default 1,000.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    mean, scale = _standardise(x)
-    model = LogisticRegression(C=c, class_weight="balanced", max_iter=_ITERATIONS)
+    mean, scale = _standardise(x) if standardise else _as_they_are(x)
+    model = LogisticRegression(C=c, class_weight="balanced", max_iter=iterations or _ITERATIONS)
     with (
         warnings.catch_warnings(record=True) as caught,
         one_thread(unless=x.size >= _WORTH_THREADS),
@@ -137,18 +155,26 @@ def fit_classes(
 
 
 def fit_number(
-    x: NDArray[np.float32], truth: NDArray[np.float64], *, c: float = 1.0
+    x: NDArray[np.float32],
+    truth: NDArray[np.float64],
+    *,
+    c: float = 1.0,
+    standardise: bool = True,
 ) -> LinearProbe:
     """Fit a ridge regression with penalty 1 / ``c``; ``x`` [n, d] is standardised in place."""
     from sklearn.linear_model import Ridge
 
-    mean, scale = _standardise(x)
+    mean, scale = _standardise(x) if standardise else _as_they_are(x)
     centre, spread = float(truth.mean()), float(truth.std()) or 1.0
     with one_thread(unless=x.size >= _WORTH_THREADS):
         model = Ridge(alpha=1 / c).fit(x, ((truth - centre) / spread).astype(np.float32))
     slope = np.asarray(model.coef_, np.float64).reshape(-1, 1) * spread
     intercept = np.array([float(np.ravel(model.intercept_)[0]) * spread + centre])
     return LinearProbe((), mean, scale, slope, intercept, True)
+
+
+def _as_they_are(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.zeros(x.shape[1]), np.ones(x.shape[1])
 
 
 def _standardise(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -180,7 +180,7 @@ def fit_probe(
         "contract_sha256": store.manifest.contract.sha256,
         "clips": min(len(rows), recipe.train_clips),
         "subjects": len(np.unique(labels.subjects[rows])),
-        "c": recipe.c,
+        "c": fitted.about["c"],
         "seed": recipe.seed,
     }
     return fitted.with_about(about)

@@ -21,6 +21,7 @@ from sleepfm_index.evaluation.labels.splits import (
     subjects_of,
 )
 from sleepfm_index.evaluation.metrics.assessment import Predictions
+from sleepfm_index.evaluation.metrics.estimates import ranking
 from sleepfm_index.evaluation.models.features import (
     Read,
     feature_reader,
@@ -28,9 +29,10 @@ from sleepfm_index.evaluation.models.features import (
     predict_rows,
 )
 from sleepfm_index.evaluation.models.probe_kinds import Probe, probe_kind
-from sleepfm_index.evaluation.models.recipe import Recipe
+from sleepfm_index.evaluation.models.recipe import PENALTIES, Recipe
 from sleepfm_index.reader import Reader
 
+_INNER_FOLDS: Final = 3
 MAJORITY: Final = "majority class"
 MEAN: Final = "mean"
 """Names of the baselines that look at no clip."""
@@ -89,11 +91,12 @@ class TrainTest:
             If no clip has the features, or one class only is there to learn from.
         """
         warnings: tuple[str, ...] = ()
-        parts, new = [], 0
+        parts, new, penalties = [], 0, set()
         for train, test in self.sides(features):
             new += self._unseen(train, test)
             read = feature_reader(self.train_store, self.train.clip_ids, features)
             fitted = learn(recipe, read, self.train, train)
+            penalties.add(float(fitted.about["c"]))
             if not fitted.converged:
                 warnings = (f"a probe on {features} did not converge",)
             read = feature_reader(self.test_store, self.test.clip_ids, features)
@@ -104,6 +107,9 @@ class TrainTest:
                 f"no class of {self.train.name} is of subjects on both sides, so nothing can be "
                 "learned about those that are tested; name a label that people share"
             )
+        if recipe.c is None:
+            chosen_c = ", ".join(f"{c:g}" for c in sorted(penalties))
+            warnings += (f"C chosen by inner folds of subjects: {chosen_c} ({features})",)
         if new:
             warnings += (f"{new} tested clips are of a class that their probe had no example of",)
         chosen = self.test.take(rows)
@@ -214,7 +220,60 @@ def learn(recipe: Recipe, read: Read, labels: Labels, rows: NDArray[np.int64]) -
     if len(rows) > recipe.train_clips:
         rng = np.random.default_rng(recipe.seed)
         rows = np.sort(rng.choice(rows, recipe.train_clips, replace=False))
-    return kind.fit(read(rows), labels.values[rows], labels.classes, recipe)
+    if recipe.c is None:
+        recipe = replace(recipe, c=choose_penalty(recipe, read(rows), labels.take(rows)))
+    fitted = kind.fit(read(rows), labels.values[rows], labels.classes, recipe)
+    return fitted.with_about({"c": recipe.c})
+
+
+def choose_penalty(recipe: Recipe, x: NDArray[np.float32], labels: Labels) -> float:
+    """Choose the penalty that does best in three inner folds of the subjects to learn from.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    x : ndarray of float32, shape [n, d]
+    labels : Labels
+        Of the rows of ``x``.
+
+    Returns
+    -------
+    float
+        One of :data:`~.recipe.PENALTIES`, by the mean AUROC over classes, or the mean absolute
+        error, averaged over the folds; of equals the strongest.
+
+    Raises
+    ------
+    QueryError
+        If there are fewer than three subjects to learn from.
+    """
+    if len(subjects_of(labels)) < _INNER_FOLDS:
+        raise QueryError(f"choosing C needs {_INNER_FOLDS} subjects to learn from; give it by -c")
+    fold = deal_folds(labels, _INNER_FOLDS, recipe.seed)
+    kind = probe_kind(recipe.model)
+    gains = []
+    for c in PENALTIES:
+        found = []
+        for part in range(_INNER_FOLDS):
+            own, test = fold != part, fold == part
+            if labels.classes and len(np.unique(labels.values[own])) < 2:
+                continue
+            fitted = kind.fit(x[own], labels.values[own], labels.classes, replace(recipe, c=c))
+            found.append(_gain(fitted.predict(x[test]), labels.take(test)))
+        gains.append(float(np.nanmean(found)) if np.isfinite(found).any() else -np.inf)
+    return PENALTIES[int(np.argmax(gains))]
+
+
+def _gain(scores: NDArray[np.float64], labels: Labels) -> float:
+    """Mean AUROC over the classes that have one, or minus the mean absolute error."""
+    if not labels.classes:
+        return -float(np.abs(scores - labels.values).mean())
+    areas = [
+        ranking(scores[:, code], labels.values == code, np.zeros(len(labels), np.int64))[0].value
+        for code in range(len(labels.classes))
+    ]
+    known = [area for area in areas if np.isfinite(area)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _in_terms_of(one: Labels, two: Labels) -> Labels:
