@@ -18,6 +18,8 @@ from .lifecycle.delete import delete as delete
 from .lifecycle.restore import restore as restore
 from .lifecycle.snapshots import Snapshot as Snapshot
 from .lifecycle.snapshots import snapshots as snapshots
+from .lifecycle.snapshots import tag as tag
+from .lifecycle.snapshots import untag as untag
 from .lifecycle.verify import Verification as Verification
 from .lifecycle.verify import verify as verify
 from .results import Result as Result

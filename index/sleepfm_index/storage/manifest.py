@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,8 @@ from sleepfm_index.storage.manifest_entries import (
     count,
     index_entry,
     row_cache_entry,
+    safe_name,
+    seconds,
     segment_entry,
 )
 
@@ -62,7 +64,11 @@ _CLIP_ROWS: Final = "clip-rows"
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a reader needs to know before it opens another file."""
+    """Everything a reader needs to know before it opens another file.
+
+    ``written`` is when it was committed, in seconds since 1970, 0 where nobody noted it; ``tags``
+    are names that people gave to snapshots.
+    """
 
     uuid: str
     weights: WeightsIdentity
@@ -75,6 +81,8 @@ class Manifest:
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
     withdrawals: tuple[str, ...] = ()
+    written: float = 0.0
+    tags: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -324,6 +332,8 @@ def _to_text(manifest: Manifest) -> str:
         "deleted": manifest.deleted,
         "withdrawn": manifest.withdrawn,
         "withdrawals": manifest.withdrawals,
+        "written": manifest.written,
+        "tags": dict(manifest.tags),
         "indexes": [index.to_json() for index in manifest.indexes],
     }
     if manifest.row_cache is not None:
@@ -354,6 +364,8 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         deleted=tuple((count(a), count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
         withdrawals=tuple(map(str, plain.get("withdrawals", ()))),
+        written=seconds(plain.get("written", 0.0)),
+        tags={safe_name(name): count(n) for name, n in plain.get("tags", {}).items()},
     )
     _check_ids(manifest)
     return manifest
