@@ -18,6 +18,7 @@ from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.export import export
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
+from sleepfm_cli.move_recordings import move_recordings
 from sleepfm_cli.plan import plan
 from sleepfm_cli.predict import predict
 from sleepfm_cli.pretrain import pretrain
@@ -51,7 +52,7 @@ VERBS = (
     *(demo, scan, build, annotate, query, sql, info),
     *(evaluate, probe, knn, supervise, predict, report),
     *(export, publish),
-    *(delete, compact, plan, reindex, verify, snapshots, restore),
+    *(delete, compact, plan, reindex, verify, snapshots, restore, move_recordings),
     *(simulate, pretrain),
 )
 for verb in VERBS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -340,7 +341,8 @@ def _to_text(manifest: Manifest) -> str:
         plain["row_cache"] = asdict(manifest.row_cache)
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in plain.items()]
     segments = ",\n".join(segment.line for segment in manifest.segments)
-    return "{" + ",\n".join([*lines, f'"segments": [\n{segments}\n]']) + "}\n"
+    body = "{" + ",\n".join([*lines, f'"segments": [\n{segments}\n]'])
+    return f'{body},\n"sha256": "{hashlib.sha256(body.encode()).hexdigest()}"}}\n'
 
 
 def _from_json(plain: Mapping[str, Any]) -> Manifest:

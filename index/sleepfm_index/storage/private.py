@@ -71,8 +71,8 @@ def files(store: Path) -> dict[str, Path]:
         lines = content.decode().splitlines()
     except UnicodeDecodeError as error:
         raise FormatError(
-            f"{_folder(store) / _FILES} is damaged; remove it, or run `sleepfm-index "
-            "move-recordings` to list the recordings again"
+            f"{_folder(store) / _FILES} is damaged; put a copy of it back, or remove it: the store "
+            "then does not know where its recordings are"
         ) from error
     found = {}
     for line in lines:
