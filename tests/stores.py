@@ -83,10 +83,13 @@ def drawn_store(
     contract: Contract = ROBUST,
 ) -> Path:
     """A store with one drawn recording per entry of ``sizes``."""
-    with Writer(path, WEIGHTS, contract) as writer:
-        for seed, (name, n) in enumerate(sizes.items()):
+    with Writer(path, WEIGHTS, contract):
+        pass
+    for seed, (name, n) in enumerate(sizes.items()):
+        with Writer(path, WEIGHTS, contract) as writer:  # each is a step that one can go back
             writer.append(drawn_segment(name, n, seed, lacking=lacking, contract=contract))
-        if index:
+    if index:
+        with Writer(path, WEIGHTS, contract) as writer:
             index_all(writer)
     return path
 

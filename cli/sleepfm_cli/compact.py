@@ -39,6 +39,12 @@ def compact(
             "at them and remove the folder",
             "yellow",
         )
+    if done.named:
+        say(
+            f"the snapshots {', '.join(done.named)} keep their names, and clips that were deleted "
+            "since; `sleepfm-index snapshots --untag NAME` lets go of one",
+            "bold red",
+        )
     if keep_snapshots and done.clips_removed:
         say("the snapshots that are kept may still hold deleted clips", "yellow")
 

@@ -19,6 +19,7 @@ from sleepfm_cli.explore import explore
 from sleepfm_cli.export import export
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
+from sleepfm_cli.move_recordings import move_recordings
 from sleepfm_cli.plan import plan
 from sleepfm_cli.predict import predict
 from sleepfm_cli.pretrain import pretrain
@@ -52,7 +53,7 @@ VERBS = (
     *(demo, scan, build, annotate, query, sql, info, explore),
     *(evaluate, probe, knn, supervise, predict, report),
     *(export, publish),
-    *(delete, compact, plan, reindex, verify, snapshots, restore),
+    *(delete, compact, plan, reindex, verify, snapshots, restore, move_recordings),
     *(simulate, pretrain),
 )
 for verb in VERBS:

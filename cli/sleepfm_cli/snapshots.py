@@ -13,6 +13,10 @@ from sleepfm_cli.render import say, show_json, show_table
 
 
 def snapshots(
+    tag: Annotated[
+        str | None, typer.Option(help="Name the current snapshot, so that it is kept.")
+    ] = None,
+    untag: Annotated[str | None, typer.Option(help="Take a name away.")] = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -21,6 +25,11 @@ def snapshots(
 
     if format not in (Format.table, Format.json):
         raise typer.BadParameter("snapshots are written as a table or as json")
+    if tag is not None:
+        say(f"snapshot {sleepfm_index.tag(store, tag)} is named {tag}")
+    if untag is not None:
+        sleepfm_index.untag(store, untag)
+        say(f"no snapshot is named {untag} any more")
     found = sleepfm_index.snapshots(store)
     if format is Format.json:
         show_json([asdict(snapshot) for snapshot in found])
@@ -29,6 +38,7 @@ def snapshots(
         [
             (
                 s.number,
+                s.tag,
                 datetime.datetime.fromtimestamp(s.written).isoformat(" ", "seconds"),
                 s.clips,
                 s.recordings,
@@ -36,12 +46,12 @@ def snapshots(
             )
             for s in found
         ],
-        ("snapshot", "committed", "clips", "recordings", ""),
+        ("snapshot", "name", "committed", "clips", "recordings", ""),
     )
 
 
 def restore(
-    snapshot: Annotated[int, typer.Argument(help="Its number, as snapshots lists it.")],
+    snapshot: Annotated[str, typer.Argument(help="Its number or name, as snapshots lists it.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Restore an earlier snapshot; the current one is kept as well.

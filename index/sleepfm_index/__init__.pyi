@@ -15,9 +15,13 @@ from .lifecycle.compact import Compaction as Compaction
 from .lifecycle.compact import compact as compact
 from .lifecycle.delete import Deletion as Deletion
 from .lifecycle.delete import delete as delete
+from .lifecycle.move_recordings import Moved as Moved
+from .lifecycle.move_recordings import move_recordings as move_recordings
 from .lifecycle.restore import restore as restore
 from .lifecycle.snapshots import Snapshot as Snapshot
 from .lifecycle.snapshots import snapshots as snapshots
+from .lifecycle.snapshots import tag as tag
+from .lifecycle.snapshots import untag as untag
 from .lifecycle.verify import Verification as Verification
 from .lifecycle.verify import verify as verify
 from .results import Result as Result

@@ -58,6 +58,8 @@ class Compaction:
     quarantined : int
         Files in ``quarantine/``, removed where ``erase`` asked for it: they may hold clips of
         anybody.
+    named : tuple of str
+        Names of snapshots that stay and hold clips that were deleted since.
     """
 
     segments_before: int
@@ -68,6 +70,7 @@ class Compaction:
     written: Mapping[str, FileEntry] = field(default_factory=dict)
     linked: tuple[str, ...] = ()
     quarantined: int = 0
+    named: tuple[str, ...] = ()
 
 
 def compact(
@@ -92,7 +95,7 @@ def compact(
     segment_clips : int
         Largest segment to make, in clips.
     erase : bool
-        Also remove ``quarantine/``.
+        Also remove ``quarantine/`` and the snapshots that have a name.
 
     Raises
     ------
@@ -115,7 +118,10 @@ def compact(
                 )
             raise
         earlier = snapshots.kept_manifests(path)
-        snapshots.expire_snapshots(path, keep_snapshots, writer.manifest.snapshot)
+        if erase and writer.manifest.tags:
+            writer.commit(replace(writer.manifest, tags={}))
+        tagged = frozenset(writer.manifest.tags.values())
+        snapshots.expire_snapshots(path, keep_snapshots, writer.manifest.snapshot, tagged)
         kept = [writer.manifest, *snapshots.kept_manifests(path)]
         had, has = files_of([before, *earlier]), files_of(kept)
         removed = {name: entry for name, entry in had.items() if name not in has}
@@ -136,6 +142,7 @@ def compact(
         {name: entry for name, entry in has.items() if name not in had},
         linked,
         quarantined,
+        _holding_deleted(path, writer.manifest),
     )
 
 
@@ -157,6 +164,17 @@ def files_of(manifests: Iterable[Manifest], *, deleted_only: bool = False) -> di
         if not deleted_only:
             found |= {f"{paths.INDEXES}/{i.file}": i.entry for i in manifest.indexes}
     return found
+
+
+def _holding_deleted(store: Path, current: Manifest) -> tuple[str, ...]:
+    """Name the tagged snapshots that hold clips which the current one does not."""
+    found = []
+    for name, number in current.tags.items():
+        if number in snapshots.snapshot_ids(store):
+            earlier = read_manifest(store, snapshots.file_name(number))
+            if not earlier.sources <= current.sources or earlier.rows > current.rows:
+                found.append(name)
+    return tuple(found)
 
 
 def _linked_elsewhere(store: Path, files: Mapping[str, FileEntry]) -> tuple[str, ...]:

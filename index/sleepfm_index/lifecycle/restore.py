@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sleepfm_index.errors import QueryError
 from sleepfm_index.lifecycle.snapshots import Snapshot, snapshots
 from sleepfm_index.storage.snapshots import restorable
 from sleepfm_index.storage.writer import Writer
 
 
-def restore(store: str | Path, snapshot: int) -> Snapshot:
+def restore(store: str | Path, snapshot: int | str) -> Snapshot:
     """Go back to an earlier snapshot; what is left behind is kept as an earlier snapshot itself.
 
     Clips that were deleted since come back, clips that were added since are gone, and clip ids go
     on from where they were, so none is ever given twice.
 
+    Parameters
+    ----------
+    store : path
+        The store's folder.
+    snapshot : int or str
+        Its number, or the name that it was given.
+
     Raises
     ------
     QueryError
-        If the snapshot is not kept.
+        If the snapshot is not kept, or nothing has that name.
     FormatError
         If files that it needs were removed by ``compact`` or are damaged.
     StoreLocked
         If another process is writing.
     """
     with Writer(Path(store)) as writer:
-        writer.commit(restorable(writer.path, snapshot, writer.manifest))
+        number = writer.manifest.tags.get(str(snapshot))
+        if number is None:
+            if not str(snapshot).isdecimal():
+                known = ", ".join(writer.manifest.tags) or "none"
+                raise QueryError(f"no snapshot is named {snapshot!r}; names: {known}")
+            number = int(snapshot)
+        writer.commit(restorable(writer.path, number, writer.manifest))
         return snapshots(writer.path)[0]

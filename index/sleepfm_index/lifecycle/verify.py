@@ -6,7 +6,9 @@ Repair never guesses. A cache is made again from the segments; what is truth and
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -144,6 +146,7 @@ def _check(
         check.segment(segment)
     for cache in manifest.caches:
         check.cache(cache)
+    check.manifest()
     check.history()
     check.leftovers()
     return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
@@ -188,11 +191,21 @@ class _Check:
             if isinstance(cache, IndexEntry):
                 self._index_ids(cache)
 
+    def manifest(self) -> None:
+        with self._noting(paths.MANIFEST, "damaged"):
+            if not _is_as_written(self._store):
+                raise FormatError(
+                    "it is not as it was written, so what it says of clips and deletions may be "
+                    "wrong; put a copy back, or `sleepfm-index restore` an earlier snapshot"
+                )
+
     def history(self) -> None:
         for number in snapshots.snapshot_ids(self._store):
             name = snapshots.file_name(number)
             with self._noting(name, "leftover"):
                 earlier = read_manifest(self._store, name)
+                if not _is_as_written(self._store, name):
+                    raise FormatError("it is not as it was written; it should not be restored")
                 if earlier.snapshot != number or earlier.uuid != self._manifest.uuid:
                     raise FormatError("it is not the snapshot that its name says")
                 snapshots.check_segments(self._store, earlier)
@@ -306,7 +319,19 @@ def _repair(writer: Writer, found: Verification) -> Verification:
     return replace(found, clips=writer.manifest.rows, findings=done)
 
 
+def _is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
+    """Whether a manifest has the checksum that it was written with.
+
+    One that carries none, of an earlier program or edited by hand as a whole, passes.
+    """
+    whole = (store / name).read_bytes()
+    found = re.search(rb',\n"sha256": "([0-9a-f]{64})"}\n\Z', whole)
+    return found is None or hashlib.sha256(whole[: found.start()]).hexdigest() == found[1].decode()
+
+
 def _put_away(store: Path, finding: Finding) -> str:
+    if finding.where == paths.MANIFEST:
+        return ""  # nothing here knows better
     source = store / finding.where
     if finding.what == "cache":
         remove(source)

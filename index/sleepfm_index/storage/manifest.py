@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,8 @@ from sleepfm_index.storage.manifest_entries import (
     count,
     index_entry,
     row_cache_entry,
+    safe_name,
+    seconds,
     segment_entry,
 )
 
@@ -63,7 +66,11 @@ _CLIP_ROWS: Final = "clip-rows"
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a reader needs to know before it opens another file."""
+    """Everything a reader needs to know before it opens another file.
+
+    ``written`` is when it was committed, in seconds since 1970, 0 where nobody noted it; ``tags``
+    are names that people gave to snapshots.
+    """
 
     uuid: str
     weights: WeightsIdentity
@@ -77,6 +84,8 @@ class Manifest:
     choices: Choices = NO_CHOICES
     row_cache: RowCacheEntry | None = None
     withdrawals: tuple[str, ...] = ()
+    written: float = 0.0
+    tags: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -327,13 +336,16 @@ def _to_text(manifest: Manifest) -> str:
         "withdrawn": manifest.withdrawn,
         "withdrawals": manifest.withdrawals,
         "choices": manifest.choices.to_json(),
+        "written": manifest.written,
+        "tags": dict(manifest.tags),
         "indexes": [index.to_json() for index in manifest.indexes],
     }
     if manifest.row_cache is not None:
         plain["row_cache"] = asdict(manifest.row_cache)
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in plain.items()]
     segments = ",\n".join(segment.line for segment in manifest.segments)
-    return "{" + ",\n".join([*lines, f'"segments": [\n{segments}\n]']) + "}\n"
+    body = "{" + ",\n".join([*lines, f'"segments": [\n{segments}\n]'])
+    return f'{body},\n"sha256": "{hashlib.sha256(body.encode()).hexdigest()}"}}\n'
 
 
 def _from_json(plain: Mapping[str, Any]) -> Manifest:
@@ -358,6 +370,8 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         withdrawn=tuple(map(str, plain["withdrawn"])),
         withdrawals=tuple(map(str, plain.get("withdrawals", ()))),
         choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
+        written=seconds(plain.get("written", 0.0)),
+        tags={safe_name(name): count(n) for name, n in plain.get("tags", {}).items()},
     )
     _check_ids(manifest)
     return manifest

@@ -134,13 +134,13 @@ def segment_entry(plain: Mapping[str, Any]) -> SegmentEntry:
         As JSON has it.
     """
     return SegmentEntry(
-        id=_safe(plain["id"]),
+        id=safe_name(plain["id"]),
         rows=count(plain["rows"]),
         first_clip_id=count(plain["first_clip_id"]),
         last_clip_id=count(plain["last_clip_id"]),
         sources=tuple(map(str, plain["sources"])),
         columns=tuple(map(str, plain["columns"])),
-        files={_safe(name): _entry(e) for name, e in plain["files"].items()},
+        files={safe_name(name): _entry(e) for name, e in plain["files"].items()},
     )
 
 
@@ -154,7 +154,7 @@ def index_entry(plain: Mapping[str, Any]) -> IndexEntry:
     """
     return IndexEntry(
         target=str(plain["target"]),
-        file=_safe(plain["file"]),
+        file=safe_name(plain["file"]),
         kind=str(plain["kind"]),
         rows=count(plain["rows"]),
         segments=tuple(map(str, plain["segments"])),
@@ -173,7 +173,7 @@ def row_cache_entry(plain: Mapping[str, Any]) -> RowCacheEntry:
         As JSON has it.
     """
     return RowCacheEntry(
-        file=_safe(plain["file"]),
+        file=safe_name(plain["file"]),
         rows=count(plain["rows"]),
         segments=tuple(map(str, plain["segments"])),
         entry=_entry(plain["entry"]),
@@ -195,6 +195,23 @@ def count(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"not a count: {value!r}")
     return value
+
+
+def seconds(value: object) -> float:
+    """Give a time in seconds since 1970.
+
+    Parameters
+    ----------
+    value : object
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1e11:
+        raise ValueError(f"not a time in seconds since 1970: {value!r}")
+    return float(value)
 
 
 def _setting(plain: Mapping[str, Any]) -> SearchSetting:
@@ -227,7 +244,18 @@ def _share(value: object) -> float:
     return float(value)
 
 
-def _safe(name: object) -> str:
+def safe_name(name: object) -> str:
+    """Give a plain file name: no separator, no leading dot, so that it leads nowhere else.
+
+    Parameters
+    ----------
+    name : object
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
     # One plain name: no separator, no leading dot, so that no entry leads out of the store.
     text = str(name)
     if not _SAFE_NAME.fullmatch(text):

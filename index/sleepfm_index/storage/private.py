@@ -72,8 +72,8 @@ def files(store: Path) -> dict[str, Path]:
         return dict(_parsed(content))
     except UnicodeDecodeError as error:
         raise FormatError(
-            f"{_folder(store) / _FILES} is damaged; remove it, and build again to list the "
-            "recordings"
+            f"{_folder(store) / _FILES} is damaged; put a copy of it back, or remove it: the store "
+            "then does not know where its recordings are"
         ) from error
 
 

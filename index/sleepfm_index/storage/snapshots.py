@@ -34,7 +34,9 @@ def archive_manifest(store: Path, snapshot: int) -> None:
     keep_as(store / paths.MANIFEST, store / file_name(snapshot))
 
 
-def expire_snapshots(store: Path, keep: int, current: int) -> None:
+def expire_snapshots(
+    store: Path, keep: int, current: int, tagged: frozenset[int] = frozenset()
+) -> None:
     """Remove all but the last ``keep`` manifests before the current one.
 
     Parameters
@@ -43,11 +45,13 @@ def expire_snapshots(store: Path, keep: int, current: int) -> None:
     keep : int
     current : int
         Number of the current snapshot.
+    tagged : frozenset of int
+        Snapshots that stay because they have a name.
     """
     known = snapshot_ids(store)
     earlier = [n for n in known if n < current]
     kept = earlier[max(0, len(earlier) - keep) :]
-    gone = [n for n in known if n not in kept]
+    gone = [n for n in known if n not in kept and n not in tagged]
     for number in gone:
         remove(store / file_name(number))
     if gone:
@@ -123,7 +127,9 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     if rows is not None and not _is_there(store, rows.file, rows.entry.bytes):
         rows = None
     following = max(current.next_clip_id, earlier.next_clip_id)
-    return replace(earlier, indexes=indexes, row_cache=rows, next_clip_id=following)
+    return replace(
+        earlier, indexes=indexes, row_cache=rows, next_clip_id=following, tags=current.tags
+    )
 
 
 def check_segments(store: Path, manifest: Manifest) -> None:

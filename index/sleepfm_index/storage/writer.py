@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -57,6 +58,7 @@ class Writer:
         self._weights = weights
         self._contract = contract
         self._lock = FileLock(path / paths.LOCK, timeout=0, mode=0o600)
+        self._committed = False
         self.manifest: Manifest
 
     def __enter__(self) -> Self:
@@ -127,12 +129,17 @@ class Writer:
             and read_manifest(self.path).snapshot != self.manifest.snapshot
         ):
             raise CommitConflict("another writer moved the store on; open it again and retry")
-        following = replace(manifest, snapshot=self.manifest.snapshot + 1)
-        snapshots.archive_manifest(self.path, self.manifest.snapshot)
+        following = replace(manifest, snapshot=self.manifest.snapshot + 1, written=time.time())
+        if not self._committed:
+            # One step back is what somebody did: all commits of a build are one.
+            snapshots.archive_manifest(self.path, self.manifest.snapshot)
         write_manifest(self.path, following)
         self.manifest = following
         self._read_as = _signature(self.path)
-        snapshots.expire_snapshots(self.path, snapshots.KEPT, following.snapshot)
+        if not self._committed:
+            tagged = frozenset(following.tags.values())
+            snapshots.expire_snapshots(self.path, snapshots.KEPT, following.snapshot, tagged)
+        self._committed = True
 
     def _clear_unfinished(self) -> None:
         # With the lock held, nobody is writing these any more.
@@ -148,7 +155,7 @@ class Writer:
                 raise FormatError(f"{self.path} holds segments but no {paths.MANIFEST}; restore it")
             for folder in (paths.SEGMENTS, paths.INDEXES):
                 make_folder(self.path / folder)
-            fresh = Manifest(uuid.uuid4().hex, self._weights, self._contract)
+            fresh = Manifest(uuid.uuid4().hex, self._weights, self._contract, written=time.time())
             write_manifest(self.path, fresh)
             return fresh
         manifest = read_manifest(self.path)
