@@ -266,7 +266,7 @@ def test_another_address_needs_a_token_that_was_thought_of(served: Served) -> No
         ("/query", {"modality": "bas"}, "name a clip"),
         ("/query", {"modality": "bas", "clip": "x"}, "whole number"),
         ("/query", {"modality": "bas", "clip": 1, "kk": 3}, "no parameter 'kk'"),
-        ("/query", {"modality": "bas", "clip": 1, "spread": "nan"}, "must be a number"),
+        ("/query", {"modality": "bas", "clip": 1, "min_gap": "nan"}, "must be a number"),
         ("/query", {"modality": "bas", "clip": 999999}, "no clip 999999"),
         ("/query", {"modality": "bas", "like": "1,2", "unlike": "999999"}, "no clip 999999"),
         ("/query", {"modality": "bas", "file": "gone"}, "hand it in again"),

@@ -10,6 +10,7 @@ RENAMED: Final[dict[str, dict[str, str]]] = {
     "evaluate": {"--among": "--gallery-scope"},
     "probe": {"--kind": "--task", "--beside": "--compare-with"},
     "knn": {"--kind": "--task", "--equal": "--unweighted"},
+    "query": {"--spread": "--min-gap"},
     "supervise": {"--kind": "--task"},
 }
 """Per verb: earlier name -> name."""

@@ -41,7 +41,7 @@ class Store(Measures):
         k: int = 10,
         where: str | None = None,
         exclude: str = "subject",
-        spread: float | None = None,
+        min_gap: float | None = None,
         exact: bool = False,
         weights: str | None = None,
         substitute: bool | None = None,
@@ -51,7 +51,7 @@ class Store(Measures):
 
         Parameters
         ----------
-        modality, to, clip, recording, file, at, k, where, exclude, spread, exact, weights, \
+        modality, to, clip, recording, file, at, k, where, exclude, min_gap, exact, weights, \
         substitute, channels
             The fields of :class:`sleepfm_index.query.question.Question`. The query clip is named
             by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with ``at``.
@@ -78,7 +78,7 @@ class Store(Measures):
             k,
             where,
             exclude,
-            spread,
+            min_gap,
             exact,
             weights,
             substitute,
@@ -96,7 +96,7 @@ class Store(Measures):
         k: int = 10,
         where: str | None = None,
         exclude: str = "subject",
-        spread: float | None = None,
+        min_gap: float | None = None,
         exact: bool = False,
     ) -> pa.RecordBatchReader:
         """Find the nearest clips of many clips at once, or of a whole recording.
@@ -106,7 +106,7 @@ class Store(Measures):
 
         Parameters
         ----------
-        modality, to, clips, recording, k, where, exclude, spread, exact
+        modality, to, clips, recording, k, where, exclude, min_gap, exact
             The fields of :class:`sleepfm_index.query.question.Questions`; exactly one of ``clips``
             and ``recording`` is given.
 
@@ -121,7 +121,7 @@ class Store(Measures):
             If the questions do not fit the store.
         """
         ids = None if clips is None else np.asarray(clips)
-        questions = Questions(modality, to, ids, recording, k, where, exclude, spread, exact)
+        questions = Questions(modality, to, ids, recording, k, where, exclude, min_gap, exact)
         return answers(self, questions)
 
     def annotate(

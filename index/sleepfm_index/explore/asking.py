@@ -84,7 +84,7 @@ class Asked:
     k: int
     exclude: str
     where: str | None
-    spread: float | None
+    min_gap: float | None
     exact: bool
     like: Sequence[int] = ()
     unlike: Sequence[int] = ()
@@ -95,7 +95,7 @@ class Asked:
 
     def question(self, **other: Any) -> Question:
         """Give the part that any question has."""
-        names = ("modality", "to", "k", "exclude", "where", "spread", "exact")
+        names = ("modality", "to", "k", "exclude", "where", "min_gap", "exact")
         return Question(**{name: getattr(self, name) for name in names} | other)
 
 
@@ -108,7 +108,7 @@ def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
     whose ratio counts here). The examples themselves are left out of the answer.
     """
     modalities = check_search(
-        asked.modality, asked.to, asked.exclude, asked.k, asked.spread, store.manifest.modalities
+        asked.modality, asked.to, asked.exclude, asked.k, asked.min_gap, store.manifest.modalities
     )
     if asked.file is not None:
         vector, text = files.vector(store, asked.file, asked.from_s or 0.0, modalities)
@@ -146,7 +146,7 @@ def _nearest(
         asked.k,
         None if asked.where is None else store.metadata.clip_ids(asked.where),
         _merged([*without, *_own(store, asked.exclude, like)]),
-        asked.spread,
+        asked.min_gap,
         asked.exact,
     )
     found = nearest(store, vector[None], search)

@@ -208,7 +208,7 @@ ENDPOINTS: Final = (
                 default="subject",
                 choices=EXCLUSIONS,
             ),
-            Parameter("spread", "At most one clip per so many seconds of a recording.", "number"),
+            Parameter("min_gap", "At most one clip per so many seconds of a recording.", "number"),
             Parameter("exact", "Compare with every clip.", "flag", default=False),
         ),
         _query,

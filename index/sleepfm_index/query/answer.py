@@ -41,7 +41,7 @@ def answer(reader: Reader, question: Question) -> Result:
         own_runs(reader, question.exclude, origin.recording_id, origin.subject_id)
         if origin.known
         else (),
-        question.spread,
+        question.min_gap,
         question.exact,
     )
     found = nearest(reader, origin.vector[None], search)

@@ -66,10 +66,10 @@ def answer_note(
     if left_out and not known:
         left_out = ", the file is no recording of this store, so nothing was left out as its own"
     where = f", where {question.where}" if question.where else ""
-    spread = f", one per {question.spread:g} s of a recording" if question.spread else ""
+    min_gap = f", one per {question.min_gap:g} s of a recording" if question.min_gap else ""
     return (
         f"{question.modality} of {origin} -> {question.to}: "
-        f"{found} nearest{where}{left_out}{spread}; {method}"
+        f"{found} nearest{where}{left_out}{min_gap}; {method}"
     )
 
 

@@ -45,7 +45,7 @@ def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
     """
     known = reader.manifest.modalities
     modalities = check_search(
-        questions.modality, questions.to, questions.exclude, questions.k, questions.spread, known
+        questions.modality, questions.to, questions.exclude, questions.k, questions.min_gap, known
     )
     query_ids = _query_clips(reader, questions)
     vectors, present = query_vectors(reader, query_ids, modalities)
@@ -55,7 +55,7 @@ def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
         target_of(modalities, questions.to, known),
         questions.k,
         None if questions.where is None else reader.metadata.clip_ids(questions.where),
-        spread=questions.spread,
+        min_gap=questions.min_gap,
         exact=questions.exact,
     )
     batches = _batches(reader, questions.exclude, search, query_ids[present], vectors[present])

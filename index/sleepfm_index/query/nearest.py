@@ -47,7 +47,7 @@ class Search:
         Ids of the candidates, ascending; by default all clips.
     without : tuple of (first, last)
         Runs of clip ids to exclude.
-    spread : float, optional
+    min_gap : float, optional
         Minimum distance in seconds between two hits of one recording.
     exact : bool
         Compare with every candidate, even if there is an index.
@@ -57,7 +57,7 @@ class Search:
     k: int
     allowed: NDArray[np.int64] | None = None
     without: tuple[tuple[int, int], ...] = ()
-    spread: float | None = None
+    min_gap: float | None = None
     exact: bool = False
 
 
@@ -76,7 +76,7 @@ def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nea
     Nearest
         At most ``search.k`` hits per query.
     """
-    if search.spread is None:
+    if search.min_gap is None:
         return _find(reader, queries, search, search.k)
     hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(queries)
     waiting = np.arange(len(queries))
@@ -87,7 +87,7 @@ def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nea
         method = found.method
         more = []
         for at, (ids, scores) in zip(waiting, found.hits, strict=True):
-            kept = _spaced(reader, ids, search.spread)
+            kept = _spaced(reader, ids, search.min_gap)
             hits[at] = ids[kept[: search.k]], scores[kept[: search.k]]
             if len(kept) < search.k and len(ids) == wanted:
                 more.append(at)

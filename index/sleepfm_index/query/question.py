@@ -47,7 +47,7 @@ class Question:
         SQL condition over the columns of ``clips`` that the results must meet.
     exclude : {"subject", "recording", "none"}
         Exclude the clips of the query's own subject, of its own recording, or none.
-    spread : float, optional
+    min_gap : float, optional
         Minimum distance in seconds between two results of one recording; the nearest one is kept.
     exact : bool
         Compare with every clip, even if there is an index.
@@ -67,7 +67,7 @@ class Question:
     k: int = 10
     where: str | None = None
     exclude: str = "subject"
-    spread: float | None = None
+    min_gap: float | None = None
     exact: bool = False
     weights: str | None = None
     substitute: bool | None = None
@@ -82,7 +82,7 @@ class Questions:
 
     Parameters
     ----------
-    modality, to, k, where, exclude, spread, exact
+    modality, to, k, where, exclude, min_gap, exact
         As in :class:`Question`.
     clips : ndarray of int64, shape [n], optional
         Ids of the query clips.
@@ -97,7 +97,7 @@ class Questions:
     k: int = 10
     where: str | None = None
     exclude: str = "subject"
-    spread: float | None = None
+    min_gap: float | None = None
     exact: bool = False
 
 
@@ -121,7 +121,7 @@ def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...
         If the question is invalid; the message says what to change.
     """
     modalities = check_search(
-        question.modality, question.to, question.exclude, question.k, question.spread, known
+        question.modality, question.to, question.exclude, question.k, question.min_gap, known
     )
     named = [question.clip, question.recording, question.file]
     if sum(name is not None for name in named) != 1:
@@ -134,13 +134,13 @@ def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...
 
 
 def check_search(
-    modality: str, to: str, exclude: str, k: int, spread: float | None, known: tuple[str, ...]
+    modality: str, to: str, exclude: str, k: int, min_gap: float | None, known: tuple[str, ...]
 ) -> tuple[str, ...]:
     """Check the parameters of a search of a store, and split its modalities.
 
     Parameters
     ----------
-    modality, to, exclude, k, spread
+    modality, to, exclude, k, min_gap
         As in :class:`Question`.
     known : tuple of str
         Modalities of the store.
@@ -176,8 +176,8 @@ def check_search(
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")
     if k < 1:
         raise QueryError(f"k must be at least 1, got {k}")
-    if spread is not None and not 0 < spread < float("inf"):
-        raise QueryError(f"spread must be a positive number of seconds, got {spread:g}")
+    if min_gap is not None and not 0 < min_gap < float("inf"):
+        raise QueryError(f"min_gap must be a positive number of seconds, got {min_gap:g}")
     return names
 
 

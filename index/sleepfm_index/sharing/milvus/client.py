@@ -129,7 +129,7 @@ class Served:
         Parameters
         ----------
         question : Question
-            With one modality and without ``spread``.
+            With one modality and without ``min_gap``.
 
         Returns
         -------
@@ -145,9 +145,9 @@ class Served:
         """
         modalities = self.about.contract.modalities
         (searched, *more) = check_question(question, modalities)
-        if more or question.spread is not None:
+        if more or question.min_gap is not None:
             raise QueryError(
-                "Milvus supports neither several modalities at once nor spread; query the store "
+                "Milvus supports neither several modalities at once nor min_gap; query the store "
                 "with --engine local"
             )
         target = target_name(searched, question.to, modalities)

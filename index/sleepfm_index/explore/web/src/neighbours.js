@@ -118,7 +118,7 @@ function question(to) {
     to,
     k: state.k,
     exclude: state.exclude,
-    spread: state.spread,
+    min_gap: state.spread,
     exact: state.exact ? "true" : null,
     where: state.where,
   };
