@@ -1,6 +1,7 @@
 """Files that are whole or not there; an older file stays until the last moment.
 
-For files outside a store: weights, logs, tables, figures. A store has its own commit protocol.
+For files outside a store: weights, logs, tables, figures, for their owner alone (0600) until
+somebody widens it. A store has its own commit protocol.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
     """
     aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:
+        # Ours alone from the first byte on: it may hold signals, subjects, or what was predicted.
+        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
         write(aside)
+        _no_wider(aside)
         _sync(aside)
         aside.replace(path)
     except OSError as error:
@@ -59,10 +63,16 @@ def write_bytes(path: Path, content: bytes) -> Path:
         If it cannot be written; ``path`` is as it was.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise OutputError(f"{path.name} cannot be written: {error.strerror}") from error
     return write_file(path, lambda aside: aside.write_bytes(content))
+
+
+def _no_wider(path: Path) -> None:
+    # Whatever wrote it may have put another file in its place.
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
 
 
 def _sync(path: Path) -> None:

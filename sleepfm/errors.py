@@ -31,3 +31,7 @@ class OutputError(SleepFMError):
 
 class SimulationError(SleepFMError):
     """A simulated cohort cannot be made or written as asked; the text says what to change."""
+
+
+class SubjectsError(SleepFMError):
+    """A table of subjects cannot be read or meant as it stands; the text names the line."""

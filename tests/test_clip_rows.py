@@ -59,9 +59,14 @@ def with_column(segment: SegmentData, name: str, values: pa.Array) -> SegmentDat
     return dataclasses.replace(segment, clips=segment.clips.append_column(name, values))
 
 
+def rows(store: Store, ids: np.ndarray) -> pa.Table:
+    """Rows of the clips that are there; ``store.rows`` refuses a list that names others."""
+    return store._here().clip_rows.rows(ids)
+
+
 def check(store: Store, ids: np.ndarray) -> None:
     """Whatever is mapped, the answer is that of the tables, type for type."""
-    found, expected = store.rows(ids), store.metadata.rows(ids)
+    found, expected = rows(store, ids), store.metadata.rows(ids)
     assert found.schema.equals(expected.schema, check_metadata=True)
     assert found.equals(expected)
     named = store.metadata.select("SELECT DISTINCT recording_id, subject_id FROM clips")
@@ -85,7 +90,7 @@ def test_an_answer_needs_no_tables(path: Path, monkeypatch: pytest.MonkeyPatch) 
     sleepfm_index.delete(path, where="clip_id IN (0, 1, 30)")
     monkeypatch.setattr(Metadata, "__init__", no_tables)
     with sleepfm_index.open(path) as store:
-        assert store.rows(np.array([0, 2]))["clip_id"].to_pylist() == [2]
+        assert rows(store, np.array([0, 2]))["clip_id"].to_pylist() == [2]
         assert len(store.query("ecg", to="bas", clip=clip)) == len(one) == 10
         found = store.query_many("ecg", to="bas", recording="a", spread=60).read_all()
     asking = set(found["query_clip_id"].to_pylist())
@@ -102,7 +107,7 @@ def test_deleted_and_newer_clips_are_as_they_are(path: Path) -> None:
     sleepfm_index.delete(path, where="clip_id IN (3, 41, 42, 89)")
     append(path, drawn_segment("d", 5, 77), drawn_segment("b2", 3, 78))
     with sleepfm_index.open(path) as store:
-        assert store.rows(IDS)["clip_id"].to_pylist() == [77, 0, 12, 50, 90, 93]
+        assert rows(store, IDS)["clip_id"].to_pylist() == [77, 0, 12, 50, 90, 93]
         assert store.runs("recording_id", "b") == ((40, 40), (43, 69))
         assert store.runs("recording_id", "d") == ((90, 94),)
         check(store, IDS)
@@ -249,9 +254,9 @@ def test_rows_that_lie_are_passed_over_or_told_by_verify(path: Path) -> None:
         changed[at] ^= 0xFF
         file.write_bytes(changed)
         with sleepfm_index.open(path) as store:
-            rows = store.rows(IDS)
-            assert rows["clip_id"].equals(expected["clip_id"])
-            rows.to_pylist()
+            found = rows(store, IDS)
+            assert found["clip_id"].equals(expected["clip_id"])
+            found.to_pylist()
             for runs in store.runs("subject_id", "subject-a"), store.runs("recording_id", "b"):
                 assert all(0 <= first <= last < 90 for first, last in runs)
     assert [f.what for f in sleepfm_index.verify(path).findings] == ["cache"]

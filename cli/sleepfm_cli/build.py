@@ -12,6 +12,7 @@ from sleepfm_cli.build_progress import BuildProgress, opened_log
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     DEFAULT_WEIGHTS,
+    AllowIdentifyingOption,
     BuildEngineOption,
     ChannelsOption,
     CodingOption,
@@ -47,7 +48,16 @@ def build(
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Leave out recordings whose values contradict units.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Leave out recordings whose values contradict units; refuse subjects that do not "
+            "match; exit 1 if a recording failed.",
+        ),
+    ] = False,
+    allow_identifying: AllowIdentifyingOption = False,
+    readmit: Annotated[
+        bool, typer.Option("--readmit", help="Take recordings and subjects that were deleted.")
     ] = False,
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
@@ -93,6 +103,8 @@ def build(
         substitute=substitute,
         channels=channels,
         strict=strict,
+        allow_identifying=allow_identifying,
+        readmit=readmit,
         coding=coding,
         epoch_seconds=epoch_seconds,
         grid=grid,
@@ -132,7 +144,8 @@ def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **optio
         bar.summary()
     show_report(report)
     added, failed = report.of("added"), report.of("failed")
-    if failed and not added and not report.of("already there"):
+    nothing = not added and not report.of("already there")
+    if failed and (nothing or options.get("strict")):
         raise typer.Exit(1)
 
 
@@ -164,10 +177,14 @@ def show_report(report: BuildReport) -> None:
         show_table(
             [(o.file.name, o.status, o.reason) for o in skipped], ("file", "", "why it is not in")
         )
-    there = len(report.of("already there"))
+    for note in report.notes:
+        say(note, "yellow")
+    there, failed = len(report.of("already there")), len(report.of("failed"))
+    left_out = len(report.of("left out"))
     say(
         f"{len(added)} recordings added ({report.clips_added:,} clips), {there} already there, "
-        f"{len(skipped)} not in the store -> {report.store}"
+        f"{left_out} left out, {failed} failed -> {report.store}",
+        "bold red" if failed else "",
     )
     if unscored:
         say_unscored(len(unscored), len(added), [name for o in unscored for name in o.unread])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sleepfm_cli.options import DEFAULT_STORE, StoreOption
 from sleepfm_cli.render import say
+
+if TYPE_CHECKING:
+    from sleepfm_index import Compaction
 
 
 def compact(
@@ -29,5 +32,22 @@ def compact(
         f"{done.segments_before:,} segments became {done.segments_after:,}; "
         f"{done.clips_removed:,} deleted clips removed, {done.bytes_freed / 1e6:,.1f} MB freed"
     )
+    tell_linked(done)
+    if done.quarantined:
+        say(
+            f"quarantine/ holds {done.quarantined:,} files, which may be of deleted clips; look "
+            "at them and remove the folder",
+            "yellow",
+        )
     if keep_snapshots and done.clips_removed:
         say("the snapshots that are kept may still hold deleted clips", "yellow")
+
+
+def tell_linked(done: Compaction) -> None:
+    """Say which files live on under a name outside the store."""
+    if done.linked:
+        more = f" and {len(done.linked) - 3:,} more" if len(done.linked) > 3 else ""
+        say(
+            f"another name outside the store keeps the bytes of {', '.join(done.linked[:3])}{more}",
+            "bold red",
+        )

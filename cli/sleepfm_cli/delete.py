@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sleepfm_cli.compact import tell_linked
 from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
 from sleepfm_cli.render import say
 
@@ -14,17 +16,32 @@ def delete(
     subject: Annotated[str | None, typer.Option(help="Every clip of this subject_id.")] = None,
     recording: Annotated[str | None, typer.Option(help="Every clip of this recording_id.")] = None,
     where: WhereOption = None,
+    now: Annotated[
+        bool, typer.Option("--now", help="Also take them off the disk, earlier snapshots included.")
+    ] = False,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(help="Write what was deleted, when, and from which files, as JSON."),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Delete clips from all answers; compact removes them from disk.
 
-    A recording of which nothing is left is not brought back by building it again.
+    A recording of which nothing is left, or a subject, is not brought back by a build.
 
     Example: sleepfm-index delete --subject shhs1-200077
     """
     import sleepfm_index
 
-    done = sleepfm_index.delete(store, subject=subject, recording=recording, where=where)
+    done = sleepfm_index.delete(
+        store, subject=subject, recording=recording, where=where, now=now, receipt=receipt
+    )
     gone = f"; withdrawn: {', '.join(done.withdrawn)}" if done.withdrawn else ""
     say(f"{done.clips:,} clips deleted{gone}")
-    say("their bytes leave the disk with `sleepfm-index compact`")
+    if done.erased is None:
+        say("their bytes leave the disk with `sleepfm-index compact`")
+    else:
+        say(f"{len(done.erased.removed):,} files removed, {len(done.erased.written):,} written")
+        tell_linked(done.erased)
+    if receipt is not None:
+        say(f"receipt -> {receipt}")

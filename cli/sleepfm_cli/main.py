@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from sleepfm.errors import SleepFMError
+from sleepfm_cli.annotate import annotate
 from sleepfm_cli.build import build
 from sleepfm_cli.compact import compact
 from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
+from sleepfm_cli.explore import explore
 from sleepfm_cli.export import export
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
@@ -47,7 +49,7 @@ app = typer.Typer(
 )
 
 VERBS = (
-    *(demo, scan, build, query, sql, info),
+    *(demo, scan, build, annotate, query, sql, info, explore),
     *(evaluate, probe, knn, supervise, predict, report),
     *(export, publish),
     *(delete, compact, plan, reindex, verify, snapshots, restore),

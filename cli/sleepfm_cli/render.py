@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
 import math
 import re
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -21,7 +25,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from sleepfm_cli.options import Format
@@ -29,8 +32,11 @@ from sleepfm_cli.options import Format
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_WIDE = 200
 _LOOKS = 5
+_GAP = 2
+_ROWS_AT_ONCE = 4096
+ROWS_SHOWN = 200
+"""Rows of a table on a terminal; a pipe gets all."""
 _NUMBER = re.compile(r"-?[\d,.]+(e[+-]?\d+)?( \([\d.]+\))?|-|nan")
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -38,34 +44,75 @@ messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def answers() -> Console:
-    """Where answers go; a pipe or a file is never cut to a terminal's width."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+    """Where answers go that are no table; a pipe or a file is never cut."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def escaped(text: object) -> str:
+    r"""Write text so that nothing in it can steer a terminal or forge a line.
+
+    Control characters, escape sequences, line breaks and marks of writing direction are shown as
+    ``\x1b`` and the like; file names, labels and ids of strangers may hold them.
+    """
+    plain = str(text)
+    if plain.isprintable():
+        return plain
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
+        for c in plain
+    )
 
 
 def say(text: str, style: str = "") -> None:
-    """Write one line to stderr, as it is."""
-    messages.print(Text(text, style=style))
+    """Write one line to stderr."""
+    messages.print(Text(escaped(text), style=style))
 
 
 def show_table(
     rows: Iterable[Sequence[object]], columns: Sequence[str], *, title: str = ""
 ) -> None:
-    """Print rows as a table on stdout; columns of numbers are set flush right."""
-    texts = [[cell(value) for value in row] for row in rows]
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        box=None,
-        pad_edge=False,
-        show_header=any(columns),
-    )
-    for at, name in enumerate(columns):
-        numeric = texts and all(_NUMBER.fullmatch(row[at]) for row in texts)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    """Print rows as a table on stdout; columns of numbers are set flush right.
+
+    A pipe or a file gets one line per row, however long. A terminal too narrow for the table gets
+    one line per value instead, a block per row.
+    """
+    texts = [[escaped(cell(value)) for value in row] for row in rows]
+    names = [escaped(name) for name in columns]
+    console = answers()
+    if title.startswith("\n"):
+        console.print()
+    if title:
+        console.print(Text(escaped(title.strip()), style="italic"))
+    widths = [
+        max(map(cell_len, [name, *(row[at] for row in texts)])) for at, name in enumerate(names)
+    ]
+    total = sum(widths) + _GAP * (len(widths) - 1)
+    if console.is_terminal and total > console.width and len(names) > 2:
+        _show_records(console, texts, names)
+        return
+    flush = [
+        bool(texts) and all(_NUMBER.fullmatch(row[at]) for row in texts) for at in range(len(names))
+    ]
+    if any(names):
+        console.print(Text(_line(names, widths, flush), style="bold"))
     for row in texts:
-        table.add_row(*map(Text, row))
-    answers().print(table)
+        sys.stdout.write(_line(row, widths, flush) + "\n")
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], flush: Sequence[bool]) -> str:
+    padded = [
+        " " * (width - cell_len(text)) + text if right else text + " " * (width - cell_len(text))
+        for text, width, right in zip(cells, widths, flush, strict=True)
+    ]
+    return (" " * _GAP).join(padded).rstrip()
+
+
+def _show_records(console: Console, rows: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    width = max(map(cell_len, names))
+    for number, row in enumerate(rows, 1):
+        console.print(Text(f"row {number}", style="bold"))
+        for name, text in zip(names, row, strict=True):
+            sys.stdout.write(f"  {name}{' ' * (width - cell_len(name))}  {text}\n")
 
 
 def cell(value: object) -> str:
@@ -76,6 +123,8 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return "nan" if math.isnan(value) else f"{value:.4g}"
+    if isinstance(value, bytes):
+        return value.hex()
     if isinstance(value, dict):
         return ", ".join(f"{k}: {v}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
@@ -85,57 +134,105 @@ def cell(value: object) -> str:
 
 
 def show_arrow(table: pa.Table, format: Format) -> None:  # noqa: A002
-    """Write an Arrow table to stdout in the asked format."""
+    """Write an Arrow table to stdout in the asked format; see :func:`show_batches`."""
+    show_batches(table.to_reader(), format)
+
+
+def show_batches(reader: pa.RecordBatchReader, format: Format) -> None:  # noqa: A002
+    """Write record batches to stdout, as they come but for a table.
+
+    Columns of one name are told apart by a number. On a terminal a table has at most
+    :data:`ROWS_SHOWN` rows, and a line says how many more there are.
+    """
+    names = unique_names(reader.schema.names)
     if format is Format.table:
-        rows = [list(row.values()) for row in table.to_pylist()]
-        show_table(rows, table.column_names)
+        _show_batches_as_table(reader, names)
     elif format is Format.json:
-        show_json(table.to_pylist())
-    elif format is Format.csv:
-        from pyarrow import csv
-
-        csv.write_csv(_flat(table), sys.stdout.buffer)
+        sys.stdout.write("[")
+        first = True
+        for batch in reader:
+            for row in _records(batch, names):
+                text = json.dumps(row, indent=2, default=str)
+                sys.stdout.write(("" if first else ",") + "\n" + textwrap.indent(text, "  "))
+                first = False
+        sys.stdout.write("]\n" if first else "\n]\n")
     else:
-        from pyarrow import BufferOutputStream, parquet
-
-        if sys.stdout.isatty():
-            raise typer.BadParameter("parquet is not for a terminal; redirect it to a file")
-        sink = BufferOutputStream()
-        parquet.write_table(table, sink)
-        sys.stdout.buffer.write(sink.getvalue())
+        _write_batches(reader, names, format)
 
 
 def stream_arrow(reader: pa.RecordBatchReader, format: Format) -> None:  # noqa: A002
     """Write record batches to stdout as they come; JSON is one object a line."""
-    if format is Format.csv:
-        from pyarrow import csv
-
-        with csv.CSVWriter(sys.stdout.buffer, _flat(reader.schema.empty_table()).schema) as writer:
-            for batch in reader:
-                writer.write_table(_flat(_table(batch)))
-    elif format is Format.parquet:
-        from pyarrow import parquet
-
-        if sys.stdout.isatty():
-            raise typer.BadParameter("parquet is not for a terminal; redirect it to a file")
-        with parquet.ParquetWriter(sys.stdout.buffer, reader.schema) as written:
-            for batch in reader:
-                written.write_batch(batch)
-    elif format is Format.json:
+    names = unique_names(reader.schema.names)
+    if format is Format.json:
         for batch in reader:
-            for row in batch.to_pylist():
-                sys.stdout.write(json.dumps(_plain(row), default=str) + "\n")
+            for row in _records(batch, names):
+                sys.stdout.write(json.dumps(row, default=str) + "\n")
+    elif format is Format.table:
+        shown = ("query_clip_id", "rank", "score", "clip_id", "recording_id", "start_s", "stage")
+        for batch in reader:
+            rows = batch.select(shown).to_pylist()
+            show_table([list(row.values()) for row in rows], shown)
     else:
-        names = ("query_clip_id", "rank", "score", "clip_id", "recording_id", "start_s", "stage")
+        _write_batches(reader, names, format)
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Tell columns of one name apart: ``a``, ``a_1``, ``a_2``."""
+    taken: set[str] = set()
+    found = []
+    for name in names:
+        one, count = name, 0
+        while one in taken or (count and one in names):
+            count += 1
+            one = f"{name}_{count}"
+        taken.add(one)
+        found.append(one)
+    return found
+
+
+def _show_batches_as_table(reader: pa.RecordBatchReader, names: list[str]) -> None:
+    most = ROWS_SHOWN if sys.stdout.isatty() else None
+    rows: list[list[object]] = []
+    more = 0
+    for batch in reader:
+        keep = len(batch) if most is None else max(0, most - len(rows))
+        columns = [column.to_pylist() for column in batch.slice(0, keep).columns]
+        rows += [list(row) for row in zip(*columns, strict=True)]
+        more += max(0, len(batch) - keep)
+    show_table(rows, names)
+    if more:
+        say(f"{more:,} more rows; --format csv, json or parquet writes them all", "yellow")
+
+
+def _write_batches(reader: pa.RecordBatchReader, names: list[str], format: Format) -> None:  # noqa: A002
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    if format is Format.parquet and sys.stdout.isatty():
+        raise typer.BadParameter("parquet is not for a terminal; redirect it to a file")
+    convert = _flat if format is Format.csv else _storable
+    schema = convert(reader.schema.empty_table().rename_columns(names)).schema
+    kind = csv.CSVWriter if format is Format.csv else parquet.ParquetWriter
+    with kind(sys.stdout.buffer, schema) as writer:
         for batch in reader:
-            shown = batch.select(names).to_pylist()
-            show_table([list(row.values()) for row in shown], names)
+            table = pa.Table.from_batches([batch]).rename_columns(names)
+            writer.write_table(convert(table).cast(schema))
 
 
-def _table(batch: pa.RecordBatch) -> pa.Table:
+def _records(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, object]]:
     import pyarrow as pa
 
-    return pa.Table.from_batches([batch])
+    maps = {at for at, f in enumerate(batch.schema) if pa.types.is_map(f.type)}
+    for start in range(0, len(batch), _ROWS_AT_ONCE):
+        part = batch.slice(start, _ROWS_AT_ONCE)
+        columns = [
+            [v if v is None else dict(v) for v in column.to_pylist()]
+            if at in maps
+            else column.to_pylist()
+            for at, column in enumerate(part.columns)
+        ]
+        for row in zip(*columns, strict=True):
+            yield {name: _plain(value) for name, value in zip(names, row, strict=True)}
 
 
 def show_json(value: object) -> None:
@@ -170,19 +267,65 @@ def progress(title: str, total: int | None = None) -> Iterator[Progress]:
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    # CSV has no lists and maps: they are written as JSON.
+    # CSV has no lists and maps: they are written as JSON; bytes as hexadecimal digits.
     import pyarrow as pa
 
     for at, field in enumerate(table.schema):
         if pa.types.is_nested(field.type):
-            texts = [json.dumps(v, default=str) for v in table[field.name].to_pylist()]
-            table = table.set_column(at, field.name, pa.array(texts))
+            values = table[at].to_pylist()
+            texts = [None if v is None else json.dumps(_plain(v), default=str) for v in values]
+        elif _is_bytes(field.type):
+            texts = [None if v is None else v.hex() for v in table[at].to_pylist()]
+        elif pa.types.is_interval(field.type) or pa.types.is_duration(field.type):
+            texts = [None if v is None else _span(v) for v in table[at].to_pylist()]
+        else:
+            continue
+        table = table.set_column(at, field.name, pa.array(texts, pa.string()))
     return table
+
+
+def _storable(table: pa.Table) -> pa.Table:
+    # Parquet has no intervals.
+    import pyarrow as pa
+
+    for at, field in enumerate(table.schema):
+        if pa.types.is_interval(field.type):
+            texts = [None if v is None else _span(v) for v in table[at].to_pylist()]
+            table = table.set_column(at, field.name, pa.array(texts, pa.string()))
+    return table
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
+
+
+def _span(value: Any) -> str:
+    """Write an interval: months, days and seconds, as they are kept apart."""
+    if isinstance(value, datetime.timedelta):
+        return f"{value.total_seconds():g} s"
+    months, days, nanoseconds = value
+    parts = ((months, "months"), (days, "days"), (nanoseconds / 1e9, "s"))
+    return ", ".join(f"{count:g} {unit}" for count, unit in parts if count) or "0 s"
 
 
 def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            return None
+        whole = value == value.to_integral_value()
+        return int(value) if whole else float(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, datetime.timedelta) or type(value).__name__ == "MonthDayNano":
+        return _span(value)
     if isinstance(value, dict):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -17,7 +17,7 @@ def report(
         int, typer.Option(min=1, help="Maximum number of clips for retrieval.")
     ] = 10_000,
     seed: SeedOption = 0,
-    replicates: ReplicatesOption = 500,
+    replicates: ReplicatesOption = None,
     map_: Annotated[
         str, typer.Option("--map", help="Method of the embedding map: pca or umap.")
     ] = "pca",
@@ -33,7 +33,6 @@ def report(
             out,
             gallery=gallery,
             seed=seed,
-            replicates=replicates,
             map_method=map_,
         )
     answers().print(str(path), markup=False, soft_wrap=True)

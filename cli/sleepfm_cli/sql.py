@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, StoreOption
-from sleepfm_cli.render import show_arrow
+from sleepfm_cli.render import show_batches
 
 
 def sql(
@@ -21,5 +21,5 @@ def sql(
     """
     import sleepfm_index
 
-    with sleepfm_index.open(store) as opened:
-        show_arrow(opened.sql(statement).table, format)
+    with sleepfm_index.open(store) as opened, opened.metadata.stream(statement) as reader:
+        show_batches(reader, format)

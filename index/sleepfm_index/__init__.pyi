@@ -1,3 +1,5 @@
+from .building.annotate import Annotation as Annotation
+from .building.annotate import annotate as annotate
 from .building.pipeline import BuildReport as BuildReport
 from .building.pipeline import build as build
 from .errors import CommitConflict as CommitConflict

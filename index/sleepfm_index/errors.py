@@ -23,5 +23,9 @@ class SnapshotGone(StoreError):
     """A compaction removed the files of the snapshot that was open; open it again and retry."""
 
 
+class UncompactedError(StoreError):
+    """What was deleted still lies among other clips on the disk; compact the store and retry."""
+
+
 class QueryError(StoreError):
     """The question does not fit the store: an unknown clip, column or modality; change it."""

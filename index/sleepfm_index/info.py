@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sleepfm_index.reader import Reader
+from sleepfm_index.results import html_table
 from sleepfm_index.search import kinds
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 from sleepfm_index.storage.quoting import quote_name
@@ -51,6 +52,18 @@ class Info:
     segments: int
     bytes: int
     indexes: dict[str, str]
+
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        rows = [
+            ("clips", self.clips),
+            ("recordings", self.recordings),
+            ("subjects", self.subjects),
+            *[(f"clips with {m}", n) for m, n in self.with_modality.items()],
+            ("weights", f"{self.weights.name}: {self.weights.note}"),
+            ("snapshot", self.snapshot),
+        ]
+        return html_table(("", ""), rows, "store.explore() shows it as a page")
 
 
 def describe(store: Reader) -> Info:

@@ -6,7 +6,7 @@ import os
 import threading
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from sleepfm_index.search.searcher import Found, Searcher
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import Manifest, read_manifest
-from sleepfm_index.storage.metadata import Metadata
+from sleepfm_index.storage.metadata import Metadata, aligned
 from sleepfm_index.storage.row_cache import ClipRows
 from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.vectors import Vectors
@@ -50,7 +50,7 @@ class Reader:
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         self.manifest = read_manifest(self.path)
         if threads:
             set_threads(threads)
@@ -68,6 +68,22 @@ class Reader:
         if opened is not None:
             opened.close()
 
+    def reopen(self) -> None:
+        """Read the newest snapshot from here on."""
+        self.close()
+        self.manifest = read_manifest(self.path)
+
+    def __getstate__(self) -> dict[str, object]:
+        # Another process opens the files for itself, at the same snapshot.
+        return {"path": self.path, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path, self.manifest = state["path"], state["manifest"]
+        self._opened = {}
+
+    def __bool__(self) -> bool:
+        return True  # an empty store is a store
+
     def __len__(self) -> int:
         return self.manifest.rows
 
@@ -82,15 +98,20 @@ class Reader:
         return self.metadata.clip_schema()
 
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
-        """All metadata of the given clips, in the given order; unknown ids are left out.
+        """All metadata of the given clips, one row for each, in the given order.
 
         For the few rows of an answer: it needs no SQL where the store has rows that can be mapped.
 
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
+
+        Raises
+        ------
+        QueryError
+            If a clip was deleted or never in the store.
         """
-        return self._here().clip_rows.rows(clip_ids)
+        return aligned(self._here().clip_rows.rows(clip_ids), clip_ids)
 
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
         """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs.

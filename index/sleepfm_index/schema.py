@@ -7,6 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from sleepfm.labels import EVENT_COLUMNS as MEASURED_EVENTS
 from sleepfm_index.errors import QueryError
 
 OTHERS: Final = "others"
@@ -72,6 +73,29 @@ SUBJECT_COLUMNS: Final = pa.schema(
 )
 """What is known of the subject, in the National Sleep Research Resource's terms."""
 
+_ANSWER_COLUMNS: Final = frozenset({
+    "rank", "score", "query", "query_clip_id", "neighbour", "label", "predicted", "vector",
+    "source", OTHERS,
+})  # fmt: skip
+_OWN_BEGINNINGS: Final = ("has_", "slots_", "quality_", "query_", "others_of_", "p_", "_")
+
+
+def is_reserved(name: str, modalities: tuple[str, ...]) -> bool:
+    """Whether a column's name belongs to the store: measured, or put beside rows by an answer.
+
+    Parameters
+    ----------
+    name : str
+        Case does not count, as it does not in SQL.
+    modalities : tuple of str
+        Those of the store.
+    """
+    plain = name.casefold()
+    own = {column for column, _ in _CLIP} - {"recording_id", "subject_id", "site"}
+    taken = own | _ANSWER_COLUMNS | set(MEASURED_EVENTS) | {m.casefold() for m in modalities}
+    return plain in taken or plain.startswith(_OWN_BEGINNINGS)
+
+
 EVENT_COLUMNS: Final = pa.schema(
     [
         ("source", pa.string()),
@@ -97,11 +121,13 @@ RECORDING_COLUMNS: Final = pa.schema(
         ("slots", pa.map_(pa.string(), pa.string())),
         ("unmatched", pa.list_(pa.string())),
         ("warnings", pa.list_(pa.string())),
+        ("signals", pa.string()),
         ("dropped", pa.map_(pa.string(), pa.int64())),
     ]
 )
-"""How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``dropped``: how much
-of the scoring is stored nowhere, by reason, NULL in segments that were written without it."""
+"""How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``signals``: a hash of
+the samples alone; ``dropped``: how much of the scoring is stored nowhere, by reason. Both are NULL
+in segments that were written without them."""
 
 
 def target_name(modality: str, to: str, modalities: tuple[str, ...]) -> str:

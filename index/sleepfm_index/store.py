@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm_index.building.annotate import Annotation, annotate
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment
-from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
 from sleepfm_index.evaluation.models.few_shot import few_shot
 from sleepfm_index.evaluation.models.knn import QUERIES, Vote, knn, neighbours
-from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.predict import predict
-from sleepfm_index.evaluation.models.probe import Recipe, probe
+from sleepfm_index.evaluation.models.probe import probe
+from sleepfm_index.evaluation.models.probe_kinds import load_probe
+from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.retrieval.paired import compare
 from sleepfm_index.evaluation.retrieval.retrieval import evaluate
 from sleepfm_index.info import Info, describe
@@ -26,6 +29,9 @@ from sleepfm_index.query.question import Question, Questions
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS
+
+if TYPE_CHECKING:
+    from sleepfm_index.explore.server import Explorer
 
 
 class Store(Reader):
@@ -72,23 +78,9 @@ class Store(Reader):
         QueryError
             If the question does not fit the store.
         """
-        question = Question(
-            modality=modality,
-            to=to,
-            clip=clip,
-            recording=recording,
-            file=None if file is None else Path(file),
-            at=at,
-            k=k,
-            where=where,
-            exclude=exclude,
-            spread=spread,
-            exact=exact,
-            weights=weights,
-            substitute=substitute,
-            channels=channels,
-        )
-        return answer(self, question)
+        own = None if file is None else Path(file)
+        words = (modality, to, clip, recording, own, at, k, where, exclude, spread, exact, weights)
+        return answer(self, Question(*words, substitute, channels))
 
     def query_many(
         self,
@@ -124,18 +116,32 @@ class Store(Reader):
         QueryError
             If the questions do not fit the store.
         """
-        questions = Questions(
-            modality=modality,
-            to=to,
-            clips=None if clips is None else np.ascontiguousarray(clips, np.int64),
-            recording=recording,
-            k=k,
-            where=where,
-            exclude=exclude,
-            spread=spread,
-            exact=exact,
-        )
+        ids = None if clips is None else np.asarray(clips)
+        questions = Questions(modality, to, ids, recording, k, where, exclude, spread, exact)
         return answers(self, questions)
+
+    def annotate(
+        self, table: Any, *, strict: bool = False, allow_identifying: bool = False
+    ) -> Annotation:
+        """Add facts about recordings, subjects or clips, or correct them, in one commit.
+
+        This store then reads the snapshot that has them; others opened before do not.
+
+        Parameters
+        ----------
+        table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
+            With a column ``clip_id``, ``recording_id`` or ``subject_id``, and those to set.
+        strict, allow_identifying
+            As in :func:`sleepfm_index.annotate`.
+
+        Raises
+        ------
+        StoreError
+            If the table cannot be meant, or names nothing that is in the store.
+        """
+        done = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
+        self.reopen()
+        return done
 
     def evaluate(
         self,
@@ -148,7 +154,6 @@ class Store(Reader):
         among: str = "all",
         by: str | None = None,
         combinations: bool = False,
-        replicates: int = REPLICATES,
     ) -> Result:
         """Measure cross-modal retrieval for every pair of modalities and every ``others``.
 
@@ -158,7 +163,7 @@ class Store(Reader):
             Another store of the same recordings: paired differences, see
             :func:`sleepfm_index.evaluation.retrieval.paired.compare`; ``by`` and ``combinations``
             do not apply.
-        where, gallery, seed, draws, among, by, combinations, replicates
+        where, gallery, seed, draws, among, by, combinations
             As in :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
 
         Raises
@@ -176,7 +181,6 @@ class Store(Reader):
                 among=among,
                 by=by,
                 combinations=combinations,
-                replicates=replicates,
             )
         if by is not None or combinations:
             raise QueryError("by and combinations do not apply to a comparison with another store")
@@ -188,50 +192,48 @@ class Store(Reader):
             seed=seed,
             draws=draws,
             among=among,
-            replicates=replicates,
         )
 
     def probe(
         self,
         label: str,
         *,
-        on: Sequence[str] | None = None,
+        on: str | Sequence[str] | None = None,
         where: str | None = None,
-        kind: str = "auto",
+        task: str = "auto",
         classes: Sequence[str] | None = None,
         folds: int = 5,
         train_where: str | None = None,
         test_where: str | None = None,
         test_store: Reader | None = None,
         recipe: Recipe | None = None,
-        replicates: int = REPLICATES,
-        beside: str | Path | None = None,
+        compare_with: str | Path | None = None,
+        against: Reader | None = None,
+        by: str | None = None,
     ) -> Assessment:
-        """Measure what a linear probe reads from the vectors, subjects kept apart.
+        """Measure what a probe reads from the vectors, subjects kept apart.
 
         Needs scikit-learn.
 
         Parameters
         ----------
-        label, on, where, kind, classes, folds, train_where, test_where, test_store, recipe
+        label, on, where, task, classes, recipe, compare_with, against, by
             As in :func:`sleepfm_index.evaluation.models.probe.probe`.
-        replicates, beside
-            Likewise.
+        folds, train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         return probe(
             self,
             label,
             on=on,
             where=where,
-            kind=kind,
+            task=task,
             classes=classes,
-            folds=folds,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
+            split=Split(folds, train_where, test_where, test_store),
             recipe=recipe,
-            replicates=replicates,
-            beside=beside,
+            compare_with=compare_with,
+            against=against,
+            by=by,
         )
 
     def few_shot(
@@ -239,11 +241,11 @@ class Store(Reader):
         label: str,
         shots: Sequence[int],
         *,
-        on: Sequence[str] | None = None,
+        on: str | Sequence[str] | None = None,
         repeats: int = 10,
         recipe: Recipe | None = None,
         where: str | None = None,
-        kind: str = "auto",
+        task: str = "auto",
         classes: Sequence[str] | None = None,
         folds: int = 5,
         train_where: str | None = None,
@@ -258,8 +260,10 @@ class Store(Reader):
         ----------
         label, shots, on, repeats, recipe
             As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
-        where, kind, classes, folds, train_where, test_where, test_store
-            As in :func:`sleepfm_index.evaluation.models.probe.make_plan`.
+        where, task, classes
+            As in :func:`sleepfm_index.evaluation.models.train_test.divide`.
+        folds, train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         return few_shot(
             self,
@@ -269,12 +273,9 @@ class Store(Reader):
             repeats=repeats,
             recipe=recipe,
             where=where,
-            kind=kind,
+            task=task,
             classes=classes,
-            folds=folds,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
+            split=Split(folds, train_where, test_where, test_store),
         )
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
@@ -287,7 +288,7 @@ class Store(Reader):
         where : str, optional
             SQL condition over the columns of ``clips``.
         """
-        return predict(self, LinearProbe.load(probe), where=where)
+        return predict(self, load_probe(probe), where=where)
 
     def knn(
         self,
@@ -297,23 +298,23 @@ class Store(Reader):
         to: str | None = None,
         vote: Vote | None = None,
         where: str | None = None,
-        kind: str = "auto",
+        task: str = "auto",
         classes: Sequence[str] | None = None,
         train_where: str | None = None,
         test_where: str | None = None,
         test_store: Reader | None = None,
+        against: Reader | None = None,
         queries: int | None = QUERIES,
         seed: int = 0,
-        replicates: int = REPLICATES,
     ) -> Assessment:
         """Measure how well the nearest labelled neighbours predict a label.
 
         Parameters
         ----------
-        label, modality, to, vote, where, kind, classes, train_where, test_where, test_store
+        label, modality, to, vote, where, task, classes, against, queries, seed
             As in :func:`sleepfm_index.evaluation.models.knn.knn`.
-        queries, seed, replicates
-            Likewise.
+        train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         return knn(
             self,
@@ -322,14 +323,12 @@ class Store(Reader):
             to=to,
             vote=vote,
             where=where,
-            kind=kind,
+            task=task,
             classes=classes,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
+            split=Split(train_where=train_where, test_where=test_where, test_store=test_store),
+            against=against,
             queries=queries,
             seed=seed,
-            replicates=replicates,
         )
 
     def neighbours(
@@ -357,6 +356,29 @@ class Store(Reader):
     def info(self) -> Info:
         """Describe what the store holds and which weights made it."""
         return describe(self)
+
+    def explore(
+        self, *, annotate: bool = False, probes: Sequence[str | Path] = (), view: str = ""
+    ) -> Explorer:
+        """Show the store as a page: in a notebook as the value of a cell, else at its ``url``.
+
+        Needs the extra ``[explore]``. The server runs in a thread until :meth:`Explorer.close`.
+
+        Parameters
+        ----------
+        annotate, probes, view
+            As in :class:`sleepfm_index.explore.server.Explorer`.
+        """
+        # An extra that not every user installs.
+        from sleepfm_index.explore.server import Explorer
+
+        return Explorer(
+            self.path, port=0, annotate=annotate, probes=probes, view=view, framed=True
+        ).start()
+
+    def _repr_html_(self) -> str:
+        """Say in a notebook what the store holds."""
+        return self.info()._repr_html_()
 
 
 def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A001

@@ -124,19 +124,29 @@ def _channel(
         warnings.append(f"{label}: no valid calibration, so its unit is unknown")
     gain, offset = calibration or (1.0, 0.0)
 
-    def read() -> NDArray[np.float32]:
+    def calibrated(records: slice = slice(None)) -> NDArray[np.float32]:
         try:
-            content = file.content(stream)
+            content = file.content(stream, records)
         except (OSError, ValueError) as error:
             raise RecordingError(
                 f"{file.path.name} can no longer be read; it changed since it was opened."
             ) from error
-        (whole,) = _by_edfio(file, [stream], content)
-        values = whole.digital.astype(np.float32)
+        if file.sample_bytes == 2:
+            # What edfio would give; a short part of many channels is read without its checks.
+            values = np.ascontiguousarray(content).view("<i2").ravel().astype(np.float32)
+        else:
+            (read_back,) = _by_edfio(file, [stream], content)
+            values = read_back.digital.astype(np.float32)
         values *= np.float32(gain)
         values += np.float32(offset)
-        length = round(span_s * rate)
-        if length == values.size:
+        return values
+
+    length = round(span_s * rate)
+    whole = length == file.records * stream.samples
+
+    def read() -> NDArray[np.float32]:
+        values = calibrated()
+        if whole:
             return values
         blocks = values.reshape(file.records, stream.samples)
         values = np.full(length, np.nan, np.float32)
@@ -148,7 +158,16 @@ def _channel(
             values[start : start + len(block)] = block[: max(0, length - start)]
         return values
 
-    return Channel(label=label, sample_rate=rate, unit=unit, read=read)
+    def read_part(first: int, last: int) -> NDArray[np.float32]:
+        first, last = min(first, length), min(last, length)
+        if last <= first:
+            return np.empty(0, np.float32)
+        start = first // stream.samples
+        values = calibrated(slice(start, -(-last // stream.samples)))
+        return values[first - start * stream.samples : last - start * stream.samples]
+
+    part = read_part if whole else None
+    return Channel(label=label, sample_rate=rate, unit=unit, read=read, read_part=part)
 
 
 def _by_edfio(
@@ -166,7 +185,7 @@ def _by_edfio(
         encoding = "utf-8"
     except UnicodeDecodeError:
         encoding = "latin-1"
-    header = file.header(streams, 0 if content is None else file.records)
+    header = file.header(streams, 0 if content is None else len(content))
     if content is not None:
         # Gathered from the disk straight to its place behind the header.
         whole = bytearray(len(header) + content.size)

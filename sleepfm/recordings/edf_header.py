@@ -83,12 +83,12 @@ class CheckedFile:
         )
         return b"".join((*main, *(s.fields[name] for name in _WIDTHS for s in streams)))
 
-    def content(self, stream: Stream) -> NDArray[np.uint8]:
-        """Bytes of one signal, shape ``[records, bytes]``, still on disk."""
+    def content(self, stream: Stream, records: slice = slice(None)) -> NDArray[np.uint8]:
+        """Bytes of one signal in some data records, ``[records, bytes]``, still on disk."""
         width = sum(s.samples for s in self.streams) * self.sample_bytes
         data = np.memmap(self.path, np.uint8, "r", self.data_at, (self.records, width))
         start = stream.first * self.sample_bytes
-        return data[:, start : start + stream.samples * self.sample_bytes]
+        return data[records, start : start + stream.samples * self.sample_bytes]
 
 
 def is_edf(start: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""File names that may tell who slept: a person's name, a date, a hospital number."""
+"""Names of files and columns that may tell who slept: a name, a date, a hospital number."""
 
 from __future__ import annotations
 
@@ -36,4 +36,56 @@ def telling(stem: str) -> str | None:
     for first, second in _NAME.findall(stem):
         if first.lower() not in _ORDINARY and second.lower() not in _ORDINARY:
             return "a person's name"
+    return None
+
+
+_COLUMNS: Final = {
+    "a date": r"(visit|exam|psg|study|scan|recording|record|start|end|sleep)?_?(date|datum|day_of)"
+    r"|timestamp|recorded_(on|at)|datetime",
+    "a date of birth": r"dob|yob|birth_?(date|day|year)s?|(date|day|year)_of_birth|born|geb(urts)?"
+    r"_?(datum|jahr|tag)|(date_de_)?naissance|fecha_de_nacimiento",
+    "a person's name": r"(sur|last|first|middle|fore|given|family|full|maiden|patient|subject"
+    r"|person|participant|user|physician|doctor|scorer|technician|tech|own)?_?names?|initials|vorname"
+    r"|nachname|familienname|nom|prenom|nombre|apellidos?|scorer|technician|physician|doctor",
+    "an address": r"(home_?|street_?|mail_?|e_?mail_?|postal_?|ip_?)?address|street|zip_?(code)?"
+    r"|post_?code|postal_?code|plz|city|town|county|(tele)?phone(_?(no|nr|number))?|tel|mobile|fax"
+    r"|e_?mail|latitude|longitude|gps",
+    "a record number": r"mrn|ssn|nhs|nhs_?(no|number)|cpr|personnummer|bsn|(medical|hospital|health"
+    r"|patient|clinic|chart|case|insurance|passport|social_security|accession|account)"
+    r"_?(record)?_?(id|no|nr|num|number)|passport|pid|pat_?id|license",
+    "the name of a file": r"path|file_?(name|path)?|folder|directory|edf_?(file|path)|url|uri",
+}
+_EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+_CALENDAR: Final = re.compile(
+    r"(?<!\d)(?:(?:18|19|20)\d\d([-/.])(?:0?[1-9]|1[0-2])\1(?:0?[1-9]|[12]\d|3[01])"
+    r"|(?:0?[1-9]|[12]\d|3[01])([-/.])(?:0?[1-9]|[12]\d|3[01])\2(?:(?:18|19|20)\d\d|\d\d))(?!\d)"
+)
+
+
+def identifying_column(name: str) -> str | None:
+    """Say what a column looks like by its name when it may identify a person; None if it does not.
+
+    Parameters
+    ----------
+    name : str
+    """
+    split = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    plain = re.sub(r"[^a-z0-9]+", "_", split.casefold()).strip("_")
+    for looks, pattern in _COLUMNS.items():
+        if re.fullmatch(rf"(?:(?:nsrr|pat|pt|sub|subj|participant)_)?(?:{pattern})", plain):
+            return looks
+    return None
+
+
+def identifying_value(text: str) -> str | None:
+    """Say what a cell looks like when it may identify a person; None if it does not.
+
+    Parameters
+    ----------
+    text : str
+    """
+    if _EMAIL.search(text):
+        return "an e-mail address"
+    if _CALENDAR.search(text):
+        return "a date"
     return None

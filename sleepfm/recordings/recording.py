@@ -32,12 +32,23 @@ class Channel:
     read : callable
         Gives the whole signal in that unit, shape ``[samples]``, float32, NaN where the file has a
         gap; a fresh array at every call, which the caller may change.
+    read_part : callable, optional
+        Gives the samples ``[first, last)`` as ``read()[first:last]`` would be, without reading the
+        others; None where the reader can only read all.
     """
 
     label: str
     sample_rate: float
     unit: str
     read: Callable[[], NDArray[np.float32]] = field(repr=False)
+    read_part: Callable[[int, int], NDArray[np.float32]] | None = field(default=None, repr=False)
+
+    def part(self, first: int, last: int) -> NDArray[np.float32]:
+        """Read the samples ``[first, last)``, cut to what there is."""
+        first, last = max(0, first), max(0, last)
+        if self.read_part is not None:
+            return self.read_part(first, last)
+        return self.read()[first:last]
 
 
 @dataclass(frozen=True)

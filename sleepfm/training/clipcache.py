@@ -1,12 +1,14 @@
 """Clips prepared once and memory-mapped, so that an epoch reads no recording again.
 
-Each recording is one folder, named by the hash of (its files' names, sizes and times, contract,
-choice of channels), that holds one ``.npy`` a modality and ``clips.json``; it appears whole or not
-at all.
+Each recording is one folder, named by the hash of (the content of its files, contract, choice of
+channels), that holds one ``.npy`` a modality and ``clips.json``; it appears whole or not at all.
+Two people's ``night1.edf`` are two recordings, whatever their sizes and times. The cache holds
+whole nights, so it is its owner's alone (0700).
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -20,9 +22,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import write_bytes
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
-from sleepfm.errors import SleepFMError, TrainingError
+from sleepfm.errors import OutputError, RecordingError, SleepFMError, TrainingError
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.beside import find_annotations
 
@@ -93,15 +96,17 @@ def prepare_clips(
     found = find_recordings(paths)
     left_out = [(x.path.name, x.reason) for x in found.left_out]
     recordings = []
+    digests = _Digests(Path(folder))
     for done, file in enumerate(found.recordings, start=1):
         try:
-            recordings.append(_cached(file, folder, contract, choices))
+            recordings.append(_cached(file, folder, contract, choices, digests))
         except SleepFMError as error:
             if isinstance(error, TrainingError):
                 raise
             left_out.append((file.path.name, str(error)))
         if watch is not None:
             watch(done, len(found.recordings))
+    digests.save()
     if not recordings:
         why = f"; {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
         raise TrainingError(f"No recording gives clips to train on{why}")
@@ -114,9 +119,9 @@ def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
 
 
 def _cached(
-    file: RecordingFile, folder: Path, contract: Contract, choices: Choices
+    file: RecordingFile, folder: Path, contract: Contract, choices: Choices, digests: _Digests
 ) -> CachedRecording:
-    place = folder / _key(file, contract, choices)
+    place = folder / _key(file, contract, choices, digests)
     if not (place / "clips.json").is_file():
         _prepare(file, place, contract, choices)
     about = json.loads((place / "clips.json").read_text())
@@ -132,19 +137,55 @@ def _cached(
     )
 
 
-def _key(file: RecordingFile, contract: Contract, choices: Choices) -> str:
+def _key(file: RecordingFile, contract: Contract, choices: Choices, digests: _Digests) -> str:
     parts = [str(_VERSION), contract.sha256, *choices.identity]
     stem = file.path.name.partition(".")[0]
     beside = sorted(p for p in file.path.parent.glob(f"{glob.escape(stem)}*") if p.is_file())
-    for source in {
-        *beside,
-        *find_annotations(file.path),
-        file.path,
-        *([file.annotations] if file.annotations else []),
-    }:
-        stat = source.stat()
-        parts.append(f"{source.name}/{stat.st_size}/{stat.st_mtime_ns}")
+    try:
+        named = [file.annotations] if file.annotations else []
+        for source in {*beside, *find_annotations(file.path), file.path, *named}:
+            # Scoring is found by its name, so the ending counts; the rest of the name does not.
+            parts.append(f"{source.name.removeprefix(stem)}/{digests.of(source)}")
+    except OSError as error:
+        raise RecordingError(f"{file.path.name} cannot be read: {error.strerror}.") from error
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:32]
+
+
+class _Digests:
+    """Hashes of files, kept in the cache so that a file is read again only where it changed.
+
+    A file is the one that was hashed if its path, device, inode, size and both times are the same:
+    the time of change is the system's own, which no archive or copy can set.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "digests.json"
+        self._known: dict[str, str] = {}
+        self._fresh = False
+        try:
+            plain = json.loads(self._path.read_bytes())
+            self._known = {str(k): str(v) for k, v in plain.items()}
+        except (OSError, ValueError, AttributeError):
+            pass  # it is hashed again
+
+    def of(self, path: Path) -> str:
+        """Give the SHA-256 of a file's content."""
+        stat = path.stat()
+        seen = (
+            f"{path.absolute()}|{stat.st_dev}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}"
+            f"|{stat.st_ctime_ns}"
+        )
+        if seen not in self._known:
+            with path.open("rb") as file:
+                self._known[seen] = hashlib.file_digest(file, "sha256").hexdigest()
+            self._fresh = True
+        return self._known[seen]
+
+    def save(self) -> None:
+        """Keep what was hashed; without it, it is hashed again."""
+        if self._fresh:
+            with contextlib.suppress(OutputError):
+                write_bytes(self._path, json.dumps(self._known).encode())
 
 
 def _prepare(file: RecordingFile, place: Path, contract: Contract, choices: Choices) -> None:
@@ -156,7 +197,8 @@ def _prepare(file: RecordingFile, place: Path, contract: Contract, choices: Choi
         "present": {m: (bits != 0).tolist() for m, bits in clips.filled.items()},
     }
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.parent.chmod(0o700)
         with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as made:
             whole = Path(made) / "clips"
             whole.mkdir()

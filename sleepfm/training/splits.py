@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from sleepfm.errors import TrainingError
+from sleepfm import subjects
+from sleepfm.errors import SubjectsError, TrainingError
 
 Split = Literal["pretrain", "train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
@@ -73,16 +73,19 @@ def split_subjects(
 def read_subjects(path: Path) -> dict[str, str]:
     """Read subjects.csv: which subject each recording is of.
 
+    Parameters
+    ----------
+    path : Path
+        As in :func:`sleepfm.subjects.read_subjects`.
+
     Raises
     ------
     TrainingError
         If it cannot be read or has no ``recording_id``.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise TrainingError(f"{path.name} cannot be read as a table of subjects.") from error
-    if not rows or not rows[0].get("recording_id"):
-        raise TrainingError(f"{path.name} needs a column recording_id and at least one row.")
-    return {r["recording_id"]: r.get("subject_id") or r["recording_id"] for r in rows}
+        # What a store would not take for a column is of no interest here.
+        table = subjects.read_subjects(path, allow_identifying=True)
+    except SubjectsError as error:
+        raise TrainingError(str(error)) from error
+    return {name: str(row.get("subject_id") or name) for name, row in table.rows.items()}

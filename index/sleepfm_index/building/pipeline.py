@@ -15,14 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sleepfm.choices import Coding, Grid
+from sleepfm.csv_text import same_id
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.resources import cores, free_memory
 from sleepfm_index.building import dask_client, process_pool
+from sleepfm_index.building.annotate import differing
+from sleepfm_index.building.facts import facts_of_subjects
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.building.recording_task import (
+    READMIT,
     Clock,
     Job,
     Outcome,
@@ -34,8 +38,9 @@ from sleepfm_index.building.recording_task import (
     refusal,
     rows_of,
 )
-from sleepfm_index.building.subjects import no_subjects, read_subjects, unmatched
+from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
 from sleepfm_index.choices import BuildEngine, Ids
+from sleepfm_index.errors import StoreError, UncompactedError
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
@@ -43,10 +48,12 @@ from sleepfm_index.runtime.dask import Cluster
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import WeightsIdentity
+from sleepfm_index.storage.withdrawals import signals_mark, subject_mark
 from sleepfm_index.storage.writer import Writer
 
 __all__ = ["BuildReport", "Outcome", "Status", "build"]
 
+_WITHDRAWN = f"its subject was deleted from this store; {READMIT}"
 _NIGHT_BYTES = 3 << 29
 """Memory of a worker: 1.5 GB hold the clips of 10 h, the channels in hand, and the encoders."""
 _WORTH_BYTES = 1 << 28
@@ -55,11 +62,22 @@ _WORTH_BYTES = 1 << 28
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build did: the weights it used, and the outcome of every file in order."""
+    """What a build did.
+
+    Parameters
+    ----------
+    store : Path
+    weights : WeightsIdentity
+    outcomes : tuple of Outcome
+        What became of every file, in order.
+    notes : tuple of str
+        What there is to say about the table of subjects, one sentence each.
+    """
 
     store: Path
     weights: WeightsIdentity
     outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
 
     def of(self, status: Status) -> tuple[Outcome, ...]:
         """Outcomes of one status."""
@@ -81,6 +99,8 @@ def build(
     substitute: bool | None = None,
     channels: str | Path | None = None,
     strict: bool = False,
+    allow_identifying: bool = False,
+    readmit: bool = False,
     coding: Coding | None = None,
     epoch_seconds: float | None = None,
     grid: Grid | None = None,
@@ -122,7 +142,12 @@ def build(
         A table of channel names that goes before the package's own; ``"none"`` takes back an
         earlier one.
     strict : bool
-        Leave out a recording whose values contradict their unit, instead of warning.
+        Leave out a recording whose values contradict their unit, instead of warning; refuse a
+        table of subjects of which a row names no recording, or that lacks one.
+    allow_identifying : bool
+        Take columns of subjects.csv that look as if they told who somebody is.
+    readmit : bool
+        Take recordings and subjects again that were deleted from this store.
     coding : {"yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"}, optional
         What integer stages mean; without it they are not taken.
     epoch_seconds : float, optional
@@ -178,9 +203,17 @@ def build(
             "`sleepfm-index scan` says what can be read"
         )
     loaded = load_weights(weights)
-    cohort = no_subjects()
+    cohort, notes = no_subjects(), []
     if subjects is not None:
-        cohort = read_subjects(Path(subjects), loaded.contract.modalities)
+        cohort = read_subjects(
+            Path(subjects), loaded.contract.modalities, allow_identifying=allow_identifying
+        )
+        unmet = cohort.match(_own_name(f, ids) for f in found.recordings).sentences(
+            Path(subjects).name
+        )
+        if strict and unmet:
+            raise StoreError(f"{unmet[0]}; correct the table, or build without --strict")
+        notes = [*cohort.notes, *unmet]
     count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
@@ -194,21 +227,27 @@ def build(
         )
         preparation = Preparation(loaded.contract, choices, strict)
         writer.remember(choices)
+        jobs = [Job(file, _name(writer.path, file, ids)) for file in found.recordings]
+        gone = {*writer.manifest.withdrawn, *writer.manifest.withdrawals}
+        marks = {
+            j: _subject_mark(writer.manifest.uuid, cohort, _own_name(j.file, ids)) for j in jobs
+        }
+        if not readmit:
+            refused = [j for j in jobs if marks[j] in gone]
+            jobs = [j for j in jobs if marks[j] not in gone]
+            outcomes += [Outcome(j.file.path, "left out", _WITHDRAWN) for j in refused]
         plan = Plan(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
-            cohort,
+            cohort.named({_own_name(job.file, ids): job.recording_id for job in jobs}),
             present=writer.manifest.sources,
-            withdrawn=frozenset(writer.manifest.withdrawn),
+            withdrawn=frozenset() if readmit else frozenset(gone),
             taken=frozenset(_recording_ids(writer.path)),
             tell_names=ids != "hash",
         )
-        jobs = [Job(file, _name(writer.path, file, ids)) for file in found.recordings]
         taken = set(plan.taken)
         tell = notice or (lambda _: None)
-        for note in (*cohort.notes, *unmatched(cohort, [job.recording_id for job in jobs])):
-            tell(note)
         if engine == "dask":
             place = staging or str(writer.path / "staging")
             own = Cluster(scheduler, place, writer.manifest.uuid, count)
@@ -218,11 +257,14 @@ def build(
         with closing(work) as worked:
             for done, (job, rows) in enumerate(zip(jobs, worked, strict=True), start=1):
                 with _uninterrupted():
-                    outcomes.append(_commit(writer, job, rows, taken))
+                    readmitted = (marks[job],) if readmit else None
+                    outcomes.append(_commit(writer, job, rows, taken, readmitted))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
         update_indexes(writer, IndexRequest(watch=tell))
-    return BuildReport(Path(store), identity_of(loaded), tuple(outcomes))
+    if subjects is not None and any(o.status == "already there" for o in outcomes):
+        notes += _differing(Path(store), plan.subjects, Path(subjects))
+    return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
 
 
 def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None) -> int:
@@ -259,22 +301,38 @@ def _worked(
             yield Rows(Outcome(job.file.path, "failed", rows.why)) if died else rows
 
 
-def _commit(writer: Writer, job: Job, rows: Rows, taken: set[str]) -> Outcome:
-    """Commit what a job gave, unless another of this build has the same content or name."""
+def _commit(
+    writer: Writer, job: Job, rows: Rows, taken: set[str], readmit: tuple[str, ...] | None = None
+) -> Outcome:
+    """Commit what a job gave, unless another of this build has the same content or name.
+
+    With the mark of its subject to readmit, it is taken although it was withdrawn.
+    """
     if rows.data is None:
         return rows.outcome
     held = writer.manifest
-    refused = refusal(
-        job.file.path, rows.key, job.recording_id, held.sources, held.withdrawn, taken
-    )
+    withdrawn = () if readmit is not None else held.withdrawn
+    refused = refusal(job.file.path, rows.key, job.recording_id, held.sources, withdrawn, taken)
     if refused is not None:
         return refused
     clock = Clock()
-    with clock("commit"):
-        private.remember_file(writer.path, job.recording_id, job.file.path)
-        writer.append(rows.data)
+    try:
+        with clock("commit"):
+            private.remember_file(writer.path, job.recording_id, job.file.path)
+            if readmit is not None:
+                signals = str(rows.data.recordings["signals"][0].as_py())
+                marks = (*readmit, signals_mark(signals))
+                writer.append(rows.data, held.readmitted(rows.key, marks))
+            else:
+                writer.append(rows.data)
+    except UncompactedError as error:
+        return Outcome(job.file.path, "failed", str(error))
     taken.add(job.recording_id)
     return replace(rows.outcome, seconds=rows.outcome.seconds | clock.seconds)
+
+
+def _subject_mark(store: str, cohort: Subjects, stem: str) -> str:
+    return subject_mark(store, cohort.of(stem).subject_id)
 
 
 def _recording_ids(store: Path) -> list[str]:
@@ -283,10 +341,29 @@ def _recording_ids(store: Path) -> list[str]:
     return names
 
 
-def _name(store: Path, file: RecordingFile, ids: str) -> str:
+def _own_name(file: RecordingFile, ids: str) -> str:
+    """Give a recording's own name, before any hashing: its stem, or its folder and its stem."""
     if ids == "folder" and file.id is None:
         return f"{file.path.absolute().parent.name}_{file.stem}"
-    return private.hashed_id(store, file.stem) if ids == "hash" else file.stem
+    return file.stem
+
+
+def _name(store: Path, file: RecordingFile, ids: str) -> str:
+    name = same_id(_own_name(file, ids))
+    return private.hashed_id(store, name) if ids == "hash" else name
+
+
+def _differing(store: Path, subjects: Subjects, table: Path) -> list[str]:
+    """Say whose facts a table has otherwise than the store, which a build does not change."""
+    with Reader(store) as opened:
+        names = differing(opened, facts_of_subjects(subjects))
+    if not names:
+        return []
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return [
+        f"{table.name} differs from what is stored of {', '.join(names[:5])}{more}; "
+        f"`sleepfm-index annotate {table.name}` brings it in"
+    ]
 
 
 @contextmanager

@@ -56,8 +56,17 @@ class Preparation:
         options that decide what is read from the sources.
         """
         how = [self.contract.sha256, weights.sha256, *self.choices.identity]
-        what = [fingerprint(source).sha256 for source in recording.sources]
-        return _half(what) + _half(how)
+        return content_digest(recording) + _half(how)
+
+
+def content_digest(recording: Recording) -> str:
+    """Give the first half of a content key: a hash of all files of a recording, scoring included.
+
+    Parameters
+    ----------
+    recording : Recording
+    """
+    return _half([fingerprint(source).sha256 for source in recording.sources])
 
 
 def recorded(key: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Final
 
 _TRIES: Final = 2
@@ -139,13 +140,18 @@ class _Process:
         ours, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(
-                [sys.executable, "-c", f"from {__name__} import serve; serve({theirs.fileno()})"],
+                [
+                    sys.executable,
+                    "-P",
+                    "-c",
+                    f"from {__name__} import serve; serve({theirs.fileno()})",
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # Ctrl-C must reach the parent only, which ends the others.
                 start_new_session=True,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(p or "." for p in sys.path)},
+                env=os.environ | safe_path(),
             )
         self.connection = Connection(ours.detach())
         with suppress(OSError):
@@ -162,6 +168,16 @@ class _Process:
             return f"its process ended with exit status {code}"
         hint = ", possibly out of memory: try fewer --workers" if code == -signal.SIGKILL else ""
         return f"its process was ended by {signal.Signals(-code).name}{hint}"
+
+
+def safe_path() -> dict[str, str]:
+    """Environment for a Python process that imports what this one does, and nothing from its cwd.
+
+    An empty entry of ``sys.path`` stands for the folder somebody happens to be in, where a
+    ``numpy.py`` of a stranger may lie beside the recordings.
+    """
+    kept = [str(Path(p).absolute()) for p in sys.path if p and Path(p).is_absolute()]
+    return {"PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}
 
 
 def serve(handle: int) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
 from sleepfm.encoders.backend import Options
@@ -20,17 +23,21 @@ from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.recordings import RecordingFile
 from sleepfm.recordings.identifying_names import telling
+from sleepfm.recordings.signal_digest import signal_digest
 from sleepfm_index.building.preparation import Preparation, recorded
 from sleepfm_index.building.subjects import Subjects
 from sleepfm_index.building.tables import segment_rows
 from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.withdrawals import signals_mark
 
 if TYPE_CHECKING:
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.weights import Weights
 
+READMIT: Final = "build with --readmit to take it again"
+_NORM_TOLERANCE: Final = 1e-3
 Status = Literal["added", "already there", "left out", "failed"]
 
 
@@ -96,7 +103,8 @@ class Plan:
     subjects : Subjects
         What is known of whom.
     present, withdrawn : frozenset of str
-        Content keys that the store held, and that were deleted from it, when the build began.
+        Content keys that the store held, and that were deleted from it, when the build began;
+        with the latter the marks of :mod:`sleepfm_index.storage.withdrawals`.
     taken : frozenset of str
         Recording ids that the store held.
     tell_names : bool
@@ -150,8 +158,15 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         with clock("read"):
             recording = plan.preparation.read(file.path, file.annotations)
             key = plan.preparation.key(recording, identity_of(plan.weights))
+            signals = signal_digest(recording, file.annotations)
         refused = refusal(
-            file.path, key, job.recording_id, plan.present, plan.withdrawn, plan.taken
+            file.path,
+            key,
+            job.recording_id,
+            plan.present,
+            plan.withdrawn,
+            plan.taken,
+            signals_mark(signals),
         )
         if refused is None and made(key):
             refused = Outcome(file.path, "already there")
@@ -163,6 +178,12 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         encoder = encoder_of(plan)
         with clock("encode"):
             vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
+        _check_vectors(vectors, clips, plan.weights)
+        name = job.recording_id
+        modalities = plan.preparation.contract.modalities
+        data = segment_rows(
+            key, name, recording, channels, clips, vectors, plan.subjects, modalities, signals
+        )
     except (SleepFMError, OSError) as error:
         return Rows(Outcome(file.path, "failed", str(error)))
     except Exception as error:  # one odd file must not cost the others
@@ -183,12 +204,20 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         unread=recording.unread,
         seconds=clock.seconds,
     )
-    name, modalities = job.recording_id, plan.preparation.contract.modalities
-    return Rows(
-        outcome,
-        key,
-        segment_rows(key, name, recording, channels, clips, vectors, plan.subjects, modalities),
-    )
+    return Rows(outcome, key, data)
+
+
+def _check_vectors(
+    vectors: Mapping[str, NDArray[np.float32]], clips: Clips, weights: Weights
+) -> None:
+    """Refuse vectors that have no direction: they would be nobody's neighbour, or everybody's."""
+    for modality, rows in vectors.items():
+        lengths = np.linalg.norm(rows[clips.filled[modality] != 0], axis=1)
+        if not np.all(np.abs(lengths - 1) < _NORM_TOLERANCE):
+            raise WeightsError(
+                f"{weights.name} give {modality} vectors that are zero or not finite; the weights "
+                "are damaged or were not meant for such clips"
+            )
 
 
 def _encodable(clips: Clips, weights: Weights) -> Clips:
@@ -215,12 +244,16 @@ def refusal(
     present: Set[str],
     withdrawn: Collection[str],
     taken: Set[str],
+    mark: str = "",
 ) -> Outcome | None:
     """Say why a recording is not to be added to a store that holds these; None if it is."""
     if key in present:
         return Outcome(file, "already there")
     if recorded(key) in map(recorded, withdrawn):  # whatever the options were
-        return Outcome(file, "left out", "it was deleted from this store")
+        return Outcome(file, "left out", f"it was deleted from this store; {READMIT}")
+    if mark and mark in withdrawn:
+        why = "its signals are those of a recording that was deleted from this store"
+        return Outcome(file, "left out", f"{why}; {READMIT}")
     if recording_id in taken:
         error = QueryError(
             f"another recording named {file.stem} is already in the store; rename this file, build "

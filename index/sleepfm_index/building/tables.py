@@ -26,6 +26,7 @@ def segment_rows(
     vectors: dict[str, NDArray[np.float32]],
     subjects: Subjects,
     modalities: tuple[str, ...],
+    signals: str | None = None,
 ) -> SegmentData:
     """Put everything known of one recording into the tables of a segment.
 
@@ -37,6 +38,8 @@ def segment_rows(
         Unit vectors of the clips, row by row with ``clips``.
     modalities : tuple of str
         Those of the contract, whether the recording has them or not.
+    signals : str, optional
+        As from :func:`sleepfm.recordings.signal_digest.signal_digest`.
     """
     subject = subjects.of(recording_id)
     stored = {}
@@ -47,7 +50,7 @@ def segment_rows(
         key=key,
         clips=_clip_rows(recording_id, clips, subject, subjects.columns, modalities),
         events=_event_rows(key, recording_id, clips, subject),
-        recordings=_recording_row(key, recording_id, recording, channels, clips, subject),
+        recordings=_recording_row(key, recording_id, recording, channels, clips, subject, signals),
         vectors=stored,
     )
 
@@ -106,6 +109,7 @@ def _recording_row(
     channels: ChannelMap,
     clips: Clips,
     subject: Subject,
+    signals: str | None,
 ) -> pa.Table:
     row = {
         "source": key,
@@ -126,5 +130,6 @@ def _recording_row(
             *clips.warnings,
         ],
         "dropped": list(recording.scoring.dropped.items()),
+        "signals": signals,
     }
     return pa.Table.from_pylist([row], schema=RECORDING_COLUMNS)

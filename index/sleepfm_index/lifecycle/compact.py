@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,9 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
-from sleepfm_index.storage import private, snapshots
+from sleepfm_index.storage import paths, private, snapshots
+from sleepfm_index.storage.files import FileEntry, remove, sync_folder
+from sleepfm_index.storage.labels import keep_labels, label_columns
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import (
     CLIPS,
@@ -31,6 +34,7 @@ from sleepfm_index.storage.segments import (
     write_segment,
 )
 from sleepfm_index.storage.vector_format import STORED, Stored
+from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
 
 SEGMENT_CLIPS: Final = 1_000_000
@@ -39,16 +43,39 @@ SEGMENT_CLIPS: Final = 1_000_000
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did: segments before and after, clips and bytes that left the disk."""
+    """What a compaction did.
+
+    Parameters
+    ----------
+    segments_before, segments_after : int
+    clips_removed : int
+        Deleted clips that left the disk.
+    bytes_freed : int
+    removed, written : mapping of str to FileEntry
+        Files that left the store and that came, below its folder.
+    linked : tuple of str
+        Files that left the store and have another name outside it, where their bytes stay.
+    quarantined : int
+        Files in ``quarantine/``, removed where ``erase`` asked for it: they may hold clips of
+        anybody.
+    """
 
     segments_before: int
     segments_after: int
     clips_removed: int
     bytes_freed: int
+    removed: Mapping[str, FileEntry] = field(default_factory=dict)
+    written: Mapping[str, FileEntry] = field(default_factory=dict)
+    linked: tuple[str, ...] = ()
+    quarantined: int = 0
 
 
 def compact(
-    store: str | Path, *, keep_snapshots: int = 0, segment_clips: int = SEGMENT_CLIPS
+    store: str | Path,
+    *,
+    keep_snapshots: int = 0,
+    segment_clips: int = SEGMENT_CLIPS,
+    erase: bool = False,
 ) -> Compaction:
     """Merge small segments, rewrite those with deleted clips, and remove what is not needed.
 
@@ -64,6 +91,8 @@ def compact(
         them go on, and deleted clips stay on the disk as long as one of them holds them.
     segment_clips : int
         Largest segment to make, in clips.
+    erase : bool
+        Also remove ``quarantine/``.
 
     Raises
     ------
@@ -85,12 +114,66 @@ def compact(
                     path, [before, read_manifest(path), *snapshots.kept_manifests(path)]
                 )
             raise
+        earlier = snapshots.kept_manifests(path)
         snapshots.expire_snapshots(path, keep_snapshots, writer.manifest.snapshot)
         kept = [writer.manifest, *snapshots.kept_manifests(path)]
+        had, has = files_of([before, *earlier]), files_of(kept)
+        removed = {name: entry for name, entry in had.items() if name not in has}
+        linked = _linked_elsewhere(path, removed)
         freed = snapshots.remove_orphans(path, kept)
+        quarantined = sum(p.is_file() for p in (path / paths.QUARANTINE).rglob("*"))
+        if erase and quarantined:
+            remove(path / paths.QUARANTINE)
+            sync_folder(path)
         _forget_files(path, kept)
-    removed = sum(s.rows for s in before.segments) - writer.manifest.rows
-    return Compaction(len(before.segments), len(writer.manifest.segments), removed, freed)
+        _forget_labels(path, kept)
+    return Compaction(
+        len(before.segments),
+        len(writer.manifest.segments),
+        sum(s.rows for s in before.segments) - writer.manifest.rows,
+        freed,
+        removed,
+        {name: entry for name, entry in has.items() if name not in had},
+        linked,
+        quarantined,
+    )
+
+
+def files_of(manifests: Iterable[Manifest], *, deleted_only: bool = False) -> dict[str, FileEntry]:
+    """Files that manifests name, below the store's folder.
+
+    Parameters
+    ----------
+    manifests : iterable of Manifest
+    deleted_only : bool
+        Only those of segments that hold deleted clips.
+    """
+    found = {}
+    for manifest in manifests:
+        for segment in manifest.segments:
+            if not deleted_only or deleted_in(manifest, segment):
+                for name, entry in segment.files.items():
+                    found[f"{paths.SEGMENTS}/{segment.id}/{name}"] = entry
+        if not deleted_only:
+            found |= {f"{paths.INDEXES}/{i.file}": i.entry for i in manifest.indexes}
+    return found
+
+
+def _linked_elsewhere(store: Path, files: Mapping[str, FileEntry]) -> tuple[str, ...]:
+    """Name the files that have more names than lie in the store: their bytes outlive a removal."""
+    inside: Counter[tuple[int, int]] = Counter()
+    for folder in (paths.SEGMENTS, paths.INDEXES):
+        for path in (store / folder).rglob("*"):
+            status = path.lstat()
+            if status.st_nlink > 1:
+                inside[status.st_dev, status.st_ino] += 1
+    found = []
+    for name in files:
+        if (store / name).is_file():
+            status = (store / name).lstat()
+            if status.st_nlink > max(1, inside[status.st_dev, status.st_ino]):
+                found.append(name)
+    return tuple(sorted(found))
 
 
 def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
@@ -216,15 +299,15 @@ def _concatenated(store: Path, group: list[SegmentEntry], name: str) -> pa.Table
 def _clashing(tables: list[pa.Table]) -> set[str]:
     kinds: dict[str, set[pa.DataType]] = {}
     for table in tables:
-        for field in table.schema:
-            kinds.setdefault(field.name, set()).add(field.type)
+        for column in table.schema:
+            kinds.setdefault(column.name, set()).add(column.type)
     return {name for name, found in kinds.items() if pa.string() in found and len(found) > 1}
 
 
 def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
-    for at, field in enumerate(table.schema):
-        if field.name in names:
-            table = table.set_column(at, field.name, table[field.name].cast(pa.string()))
+    for at, column in enumerate(table.schema):
+        if column.name in names:
+            table = table.set_column(at, column.name, table[column.name].cast(pa.string()))
     return table
 
 
@@ -234,3 +317,20 @@ def _forget_files(store: Path, kept: list[Manifest]) -> None:
     for segment in {s.id: s for manifest in kept for s in manifest.segments}.values():
         names.update(read_table(store, segment, RECORDINGS, ["recording_id"])[0].to_pylist())
     private.keep_files(store, names)
+
+
+def _forget_labels(store: Path, kept: list[Manifest]) -> None:
+    """Forget what people said of clips that no kept snapshot holds."""
+    if not label_columns(store):
+        return
+    there = np.zeros(max(manifest.stored_ids for manifest in kept), bool)
+    for manifest in kept:
+        own = Vectors(store, manifest).known_ids()
+        there[: len(own)] |= own
+
+    def stays(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        known = (ids >= 0) & (ids < len(there))
+        known[known] = there[ids[known]]
+        return known
+
+    keep_labels(store, stays)

@@ -28,6 +28,7 @@ from sleepfm_index.storage.manifest import (
     Manifest,
     RowCacheEntry,
     SegmentEntry,
+    deleted_within,
     read_manifest,
 )
 from sleepfm_index.storage.segments import (
@@ -210,6 +211,7 @@ class _Check:
                 paths.INDEXES,
                 paths.SNAPSHOTS,
                 paths.PRIVATE,
+                paths.LABELS,
                 paths.QUARANTINE,
             },
         }
@@ -293,7 +295,7 @@ def _repair(writer: Writer, found: Verification) -> Verification:
         segments=kept,
         indexes=tuple(i for i in before.indexes if sound(i)),
         row_cache=rows if rows is not None and sound(rows) else None,
-        deleted=_still_deleted(before, kept),
+        deleted=deleted_within(before.deleted, kept),
     )
     if after != before:
         writer.commit(after)
@@ -302,17 +304,6 @@ def _repair(writer: Writer, found: Verification) -> Verification:
         wanted = IndexRequest(only_present=True, as_in=before)
         writer.commit(maintenance.with_caches(store, writer.manifest, wanted))
     return replace(found, clips=writer.manifest.rows, findings=done)
-
-
-def _still_deleted(
-    manifest: Manifest, kept: tuple[SegmentEntry, ...]
-) -> tuple[tuple[int, int], ...]:
-    # A range may reach over several segments; what lay in a damaged one is no longer there.
-    cut = (
-        (max(a, s.first_clip_id), min(b, s.last_clip_id))
-        for (a, b), s in itertools.product(manifest.deleted, kept)
-    )
-    return tuple(sorted((a, b) for a, b in cut if a <= b))
 
 
 def _put_away(store: Path, finding: Finding) -> str:

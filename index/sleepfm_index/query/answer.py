@@ -38,14 +38,18 @@ def answer(reader: Reader, question: Question) -> Result:
         target_of(modalities, question.to, known),
         question.k,
         None if question.where is None else reader.metadata.clip_ids(question.where),
-        own_runs(reader, question.exclude, origin.recording_id, origin.subject_id),
+        own_runs(reader, question.exclude, origin.recording_id, origin.subject_id)
+        if origin.known
+        else (),
         question.spread,
         question.exact,
     )
     found = nearest(reader, origin.vector[None], search)
     ((ids, scores),) = found.hits
     table = answer_table(reader.rows(ids), scores, [len(scores)])
-    return Result(table, answer_note(question, origin.text, len(scores), found.method))
+    return Result(
+        table, answer_note(question, origin.text, len(scores), found.method, known=origin.known)
+    )
 
 
 def own_runs(

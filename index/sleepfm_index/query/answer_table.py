@@ -41,7 +41,9 @@ def answer_table(
     return table
 
 
-def answer_note(question: Question, origin: str, found: int, method: str) -> str:
+def answer_note(
+    question: Question, origin: str, found: int, method: str, *, known: bool = True
+) -> str:
     """Summarise a query and its search method in one line.
 
     Parameters
@@ -53,12 +55,16 @@ def answer_note(question: Question, origin: str, found: int, method: str) -> str
         Number of rows of the answer.
     method : str
         ``exact search``, or the kind of index and its measured recall.
+    known : bool
+        Whether it is known whose clip the query is.
 
     Returns
     -------
     str
     """
     left_out = f", own {question.exclude} left out" if question.exclude != "none" else ""
+    if left_out and not known:
+        left_out = ", the file is no recording of this store, so nothing was left out as its own"
     where = f", where {question.where}" if question.where else ""
     spread = f", one per {question.spread:g} s of a recording" if question.spread else ""
     return (

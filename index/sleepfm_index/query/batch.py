@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.answer import own_runs
@@ -74,11 +74,40 @@ def _query_clips(reader: Reader, questions: Questions) -> NDArray[np.int64]:
     if (questions.clips is None) == (questions.recording is None):
         raise QueryError("pass either clips or recording")
     if questions.clips is not None:
-        return np.ascontiguousarray(questions.clips, np.int64)
+        return check_clip_ids(reader, questions.clips)
     runs = reader.runs("recording_id", str(questions.recording))
     if not runs:
         raise QueryError(f"no recording {questions.recording!r} in this store")
     return np.concatenate([np.arange(first, last + 1) for first, last in runs])
+
+
+def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
+    """Refuse what are no clips of a store; give their ids, int64 [n].
+
+    Parameters
+    ----------
+    reader : Reader
+    clips : array_like of int, shape [n]
+
+    Raises
+    ------
+    QueryError
+        If they are not whole numbers, or one was deleted or never in the store.
+    """
+    given = np.asarray(clips)
+    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
+        raise QueryError("clips are a list of clip ids, whole numbers")
+    ids = np.ascontiguousarray(given, np.int64)
+    known = reader.vectors.known_ids()
+    unknown = (ids < 0) | (ids >= len(known))
+    unknown |= ~known[np.where(unknown, 0, ids)] if len(known) else True
+    if unknown.any():
+        more = int(unknown.sum()) - 1
+        raise QueryError(
+            f"no clip {ids[unknown][0]} in this store; it was deleted or never there"
+            + (f", as were {more:,} more of those named" if more else "")
+        )
+    return ids
 
 
 def _batches(

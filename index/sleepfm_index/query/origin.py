@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.recordings import read_recording
+from sleepfm.recordings.signal_digest import signal_digest
+from sleepfm_index.building.preparation import content_digest
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.query.encode_clip import encode_clips
@@ -27,12 +31,15 @@ class Origin:
         Recording and subject whose clips can be excluded.
     vector : ndarray of float32, shape [512]
         Unit vector of the clip, or the mean of several.
+    known : bool
+        Whether it is known whose clip it is.
     """
 
     text: str
     recording_id: str
     subject_id: str
     vector: NDArray[np.float32]
+    known: bool = True
 
 
 def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
@@ -60,9 +67,9 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
     if clip is None:
         assert question.recording is not None and question.at is not None
         clip = clip_at(reader, question.recording, question.at)
-    row = reader.rows(np.array([clip]))
-    if not row.num_rows:
+    if not 0 <= clip < reader.manifest.next_clip_id:
         raise QueryError(f"no clip {clip} in this store; {_range(reader)}")
+    row = reader.rows(np.array([clip]))
     recording, subject = row["recording_id"][0].as_py(), row["subject_id"][0].as_py()
     vectors, present = query_vectors(reader, np.array([clip]), modalities)
     if not present[0]:
@@ -156,14 +163,29 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) 
         modalities,
         question.weights,
     )
-    # The file may be a recording of the store: its stem then identifies the clips to exclude.
-    stem = question.file.stem
-    known = reader.metadata.select(
-        f"SELECT any_value(subject_id) AS s FROM clips WHERE recording_id = {quote_text(stem)}"
-    )["s"][0].as_py()
-    return Origin(
-        f"{question.file.name} at {question.at}", stem, known or stem, mean_vector(vectors)
-    )
+    text = f"{question.file.name} at {question.at}"
+    known = _recording_of(reader, question.file)
+    if known is None:
+        return Origin(text, "", "", mean_vector(vectors), known=False)
+    return Origin(text, *known, mean_vector(vectors))
+
+
+def _recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
+    """Find which recording of the store a file is, by its samples; None if it is none of them.
+
+    A file's name says nothing: the same night may lie there under another one, and two people's
+    nights may both be called ``night1``.
+    """
+    recording = read_recording(file)
+    conditions = []
+    if "signals" in reader.metadata.columns("recordings").names:
+        conditions.append(f"signals = {quote_text(signal_digest(recording))}")
+    # A store of an earlier program knows the content of all files together, scoring included.
+    conditions.append(f"source[:32] = {quote_text(content_digest(recording))}")
+    found = reader.metadata.select(
+        f"SELECT recording_id, subject_id FROM recordings WHERE {' OR '.join(conditions)} LIMIT 1"
+    ).to_pylist()
+    return (found[0]["recording_id"], found[0]["subject_id"]) if found else None
 
 
 def _range(reader: Reader) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class Questions:
 
     modality: str
     to: str = OTHERS
-    clips: NDArray[np.int64] | None = None
+    clips: NDArray[np.integer[Any]] | None = None
     recording: str | None = None
     k: int = 10
     where: str | None = None

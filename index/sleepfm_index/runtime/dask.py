@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,14 +65,21 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     if cluster.scheduler is None:
         import dask
 
-        with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+        with _safe_path(), dask.config.set({"distributed.scheduler.allowed-failures": 1}):
             try:
                 local = distributed.LocalCluster(
+                    # Certificates of this cluster alone: nobody else on this machine may use it.
+                    security=True,
                     n_workers=cluster.workers,
                     threads_per_worker=1,
                     dashboard_address=None,
                     silence_logs=logging.CRITICAL,
                 )
+            except ImportError as error:
+                raise StoreError(
+                    "a Dask cluster on this machine needs the package cryptography: pip install "
+                    "'sleepfm-index[dask]'"
+                ) from error
             except RuntimeError as error:
                 raise StoreError(f"cannot start a Dask cluster on this machine: {error}") from error
             with local, distributed.Client(local) as client:
@@ -83,3 +91,17 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         raise StoreError(f"cannot connect to a Dask scheduler at {cluster.scheduler}") from error
     with client:
         yield client
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Have Python processes that are started meanwhile import nothing from the current folder."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before

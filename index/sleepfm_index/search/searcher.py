@@ -101,6 +101,8 @@ class Searcher:
         """
         if not np.isfinite(queries).all():
             raise QueryError("a query holds numbers that are not finite")
+        if not queries.any(axis=1).all():
+            raise QueryError("a query vector is all zero, so nothing is nearer to it than the rest")
         entry = None if exact else self._entries.get(target)
         share = selection.count / max(1, selection.rows)
         setting = None if entry is None else _setting(entry, share)

@@ -111,11 +111,26 @@ class NewFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._sinks: dict[str, Sink] = {}
+        self._linked: dict[str, FileEntry] = {}
 
     def file(self, name: str) -> Sink:
         """Open another file of the folder for writing; it stays open until all are synced."""
         self._sinks[name] = Sink(self._path / name)
         return self._sinks[name]
+
+    def link(self, name: str, source: Path, entry: FileEntry) -> None:
+        """Give a published file a name in this folder as well: it is not written again.
+
+        Parameters
+        ----------
+        name : str
+        source : Path
+            The file as it lies in another folder of the store.
+        entry : FileEntry
+            What the manifest states of it.
+        """
+        keep_as(source, self._path / name)
+        self._linked[name] = entry
 
     def sync(self) -> dict[str, FileEntry]:
         """Make the files and their names durable."""
@@ -127,7 +142,7 @@ class NewFolder:
         for sink in self._sinks.values():
             sink.close()
         sync_folder(self._path)
-        return entries
+        return entries | self._linked
 
     def abandon(self) -> None:
         """Remove the folder with all that was written."""
@@ -175,6 +190,42 @@ def publish_file(path: Path, write: Callable[[Sink], object]) -> FileEntry:
         raise
     sync_folder(path.parent)
     return entry
+
+
+def publish_new(path: Path, content: bytes) -> bool:
+    """Write a file that must not be there yet, in one step; say whether it was this call.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes
+
+    Returns
+    -------
+    bool
+        False where another process was first; its file stays.
+    """
+    aside = _aside(path)
+    sink = Sink(aside)
+    try:
+        sink.write(content)
+        sink.sync()
+        sink.close()
+        try:
+            path.hardlink_to(aside)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system that knows no links
+            if path.exists():
+                return False
+            aside.replace(path)
+    except BaseException:
+        sink.abandon()
+        raise
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
 
 
 def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str, FileEntry]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sleepfm.cohort_choices import BEFORE_GRIDS, NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
-from sleepfm_index.errors import FormatError
+from sleepfm_index.errors import FormatError, UncompactedError
 from sleepfm_index.schema import targets
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import publish_file
@@ -49,7 +50,8 @@ FORMAT: Final = "sleepfm-index store"
 FORMAT_VERSION: Final = 1
 INVERTED_LISTS: Final = "inverted-lists"
 INDEX_PARAMETERS: Final = "index-parameters"
-FEATURES: Final = frozenset({INVERTED_LISTS, INDEX_PARAMETERS})
+WITHDRAWALS: Final = "withdrawals"
+FEATURES: Final = frozenset({INVERTED_LISTS, INDEX_PARAMETERS, WITHDRAWALS})
 """Feature flags this version understands; a store with any other is refused."""
 
 _LARGEST: Final = 1 << 28
@@ -74,6 +76,7 @@ class Manifest:
     withdrawn: tuple[str, ...] = ()
     choices: Choices = NO_CHOICES
     row_cache: RowCacheEntry | None = None
+    withdrawals: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -102,7 +105,9 @@ class Manifest:
         lists = any(i.kind.startswith("IVF") for i in self.indexes)
         # Programs that know inverted files alone take a setting without lists for damaged.
         others = any(set(s.parameters) != {"probes"} for i in self.indexes for s in i.settings)
-        used = {INVERTED_LISTS: lists, INDEX_PARAMETERS: others}
+        # A program that does not know of withdrawals would bring back what was deleted.
+        gone = bool(self.withdrawals)
+        used = {INVERTED_LISTS: lists, INDEX_PARAMETERS: others, WITHDRAWALS: gone}
         return tuple(name for name in used if used[name])
 
     @property
@@ -133,7 +138,12 @@ class Manifest:
             next_clip_id=max(self.next_clip_id, segment.last_clip_id + 1),
         )
 
-    def without_clips(self, clip_ids: NDArray[np.int64], withdrawn: tuple[str, ...]) -> Manifest:
+    def without_clips(
+        self,
+        clip_ids: NDArray[np.int64],
+        withdrawn: tuple[str, ...],
+        marks: tuple[str, ...] = (),
+    ) -> Manifest:
         """Give the manifest with clips of the store (ascending ids) and recordings hidden.
 
         Parameters
@@ -141,6 +151,8 @@ class Manifest:
         clip_ids : ndarray of int64, shape [n]
         withdrawn : tuple of str
             Content keys of the recordings.
+        marks : tuple of str
+            What may not come back; see :mod:`sleepfm_index.storage.withdrawals`.
         """
         ranges = sorted([*self.deleted, *as_ranges(clip_ids)])
         merged: list[tuple[int, int]] = []
@@ -149,7 +161,47 @@ class Manifest:
                 first = merged.pop()[0]
             merged.append((first, last))
         keys = dict.fromkeys([*self.withdrawn, *withdrawn])
-        return replace(self, deleted=tuple(merged), withdrawn=tuple(keys))
+        gone = tuple(dict.fromkeys([*self.withdrawals, *marks]))
+        return replace(self, deleted=tuple(merged), withdrawn=tuple(keys), withdrawals=gone)
+
+    def readmitted(self, source: str, marks: Collection[str]) -> Manifest:
+        """Give the manifest in which a recording is not withdrawn any more.
+
+        What was deleted of it leaves the manifest; its bytes stay for the snapshots that name them.
+
+        Parameters
+        ----------
+        source : str
+            Content key of the recording.
+        marks : collection of str
+            Its marks among ``withdrawals``.
+
+        Raises
+        ------
+        UncompactedError
+            If it lies in one segment with others, so that a compaction has to come first.
+        """
+        kept = tuple(s for s in self.segments if source not in s.sources)
+        for segment in self.segments:
+            first, last = segment.first_clip_id, segment.last_clip_id
+            inside = (min(b, last) - max(a, first) + 1 for a, b in self.deleted)
+            if segment not in kept and sum(n for n in inside if n > 0) < segment.rows:
+                raise UncompactedError(
+                    "the recording was withdrawn and still lies among others on the disk; run "
+                    "`sleepfm-index compact`, then build with --readmit"
+                )
+        return replace(
+            self,
+            segments=kept,
+            deleted=deleted_within(self.deleted, kept),
+            withdrawn=tuple(k for k in self.withdrawn if k[:32] != source[:32]),
+            withdrawals=tuple(m for m in self.withdrawals if m not in marks),
+        )
+
+    @cached_property
+    def _deleted_runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        first, last = np.array(self.deleted, np.int64).reshape(-1, 2).T
+        return first, last
 
     def live(self, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of the given clips are not deleted.
@@ -160,9 +212,26 @@ class Manifest:
         """
         if not self.deleted:
             return np.ones(len(clip_ids), bool)
-        first, last = np.array(self.deleted, np.int64).T
+        first, last = self._deleted_runs
         at = np.searchsorted(first, clip_ids, side="right") - 1
         return np.asarray((at < 0) | (clip_ids > last[at]), dtype=bool)
+
+
+def deleted_within(
+    deleted: Iterable[tuple[int, int]], segments: Iterable[SegmentEntry]
+) -> tuple[tuple[int, int], ...]:
+    """Cut ranges of deleted clips to some segments; a range may reach over several.
+
+    Parameters
+    ----------
+    deleted : iterable of (first, last)
+    segments : iterable of SegmentEntry
+    """
+    cut = (
+        (max(a, s.first_clip_id), min(b, s.last_clip_id))
+        for (a, b), s in itertools.product(deleted, segments)
+    )
+    return tuple(sorted((a, b) for a, b in cut if a <= b))
 
 
 def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -257,6 +326,7 @@ def _to_text(manifest: Manifest) -> str:
         "deleted": manifest.deleted,
         "withdrawn": manifest.withdrawn,
         "choices": manifest.choices.to_json(),
+        "withdrawals": manifest.withdrawals,
         "indexes": [index.to_json() for index in manifest.indexes],
     }
     if manifest.row_cache is not None:
@@ -287,6 +357,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         deleted=tuple((count(a), count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
         choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
+        withdrawals=tuple(map(str, plain.get("withdrawals", ()))),
     )
     _check_ids(manifest)
     return manifest

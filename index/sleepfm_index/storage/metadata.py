@@ -1,9 +1,9 @@
-"""SQL over the metadata: DuckDB that can read this store's tables and nothing else."""
+"""SQL over the metadata: DuckDB that is handed rows, and can reach no file at all."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -14,58 +14,65 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
-from sleepfm_index.storage import paths
 from sleepfm_index.storage.manifest import Manifest, as_ranges
-from sleepfm_index.storage.quoting import quote_name, quote_text
-from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
+from sleepfm_index.storage.quoting import quote_text
 from sleepfm_index.storage.snapshots import snapshot_guard
+from sleepfm_index.storage.visible_tables import VIEWS, visible_tables
 
 TIME_LIMIT_S: Final = 300.0
 MEMORY_LIMIT: Final = "4GB"
-_VIEWS: Final = {"clips": CLIPS, "events": EVENTS, "recordings": RECORDINGS}
-_READ_ONLY: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
+RESULT_LIMIT: Final = 4 << 30
+"""Bytes of an answer that is held in memory as a whole; DuckDB's own limit does not count it."""
+SETTINGS: Final[dict[str, str | bool]] = {
+    "allow_community_extensions": False,
+    "allow_persistent_secrets": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "memory_limit": MEMORY_LIMIT,
+    # A name that is not a table is an error, not a variable of the calling program.
+    "python_enable_replacements": False,
+    "python_scan_all_frames": False,
+    # DuckDB would spill to ./.tmp, where anybody may look, and let statements write there.
+    "temp_directory": "",
+}
+_LOCKED: Final = (
+    # Not at the start: DuckDB would then allow a file of the name ":memory:" in this folder.
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+_QUESTIONS: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
 
 
 class Metadata:
     """The views ``clips``, ``events`` and ``recordings`` of one snapshot.
 
-    One connection, locked down before the first statement of a user runs: no file but the
-    segments', no extension, no setting, one read-only statement at a time. Safe to share between
-    threads.
+    DuckDB gets the rows from Arrow scanners that leave deleted ones out, and has no access to
+    files, extensions or settings. Every statement runs on a connection of its own in a read-only
+    transaction that is rolled back, so none leaves anything behind. Safe to share between threads.
     """
 
     def __init__(self, store: Path, manifest: Manifest, threads: int | None = None) -> None:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-            "python_enable_replacements": False,
-            "memory_limit": MEMORY_LIMIT,
-        }
+        config: dict[str, str | bool | int | float | list[str]] = dict(SETTINGS)
         if threads:
             config["threads"] = threads
         self._store, self._manifest = store, manifest
         with snapshot_guard(store, manifest):
-            tables = {
-                view: [str(check_table(store, s, file)) for s in manifest.segments]
-                for view, file in _VIEWS.items()
-            }
-        self._connection = duckdb.connect(":memory:", config=config)
-        try:
-            with snapshot_guard(store, manifest):
-                _hide_deleted(self._connection, manifest)
-                _create_views(self._connection, manifest, tables)
-        except duckdb.Error as error:
-            raise FormatError(
-                f"the tables of {store} cannot be read: {_one_sentence(error)}"
-            ) from error
-        segments = quote_text(store / paths.SEGMENTS)
-        self._connection.execute(f"SET allowed_directories = [{segments}]")
-        self._connection.execute("SET enable_external_access = false")
-        self._connection.execute("SET lock_configuration = true")
+            try:
+                self._tables = visible_tables(store, manifest)
+            except (pa.ArrowException, OSError) as error:
+                raise FormatError(
+                    f"the tables of {store} cannot be read: {_one_sentence(error)}; "
+                    "run `sleepfm-index verify`"
+                ) from error
+        self._connection = connect(config)
 
     def select(self, statement: str) -> pa.Table:
         """Answer one read-only statement.
+
+        Parameters
+        ----------
+        statement : str
+            One SELECT, or what DuckDB counts as one: DESCRIBE, SHOW, SUMMARIZE, VALUES, FROM.
 
         Raises
         ------
@@ -73,21 +80,62 @@ class Metadata:
             If it is not exactly one SELECT-like statement, does not parse, names what is not
             there, or runs past the limits of time and memory.
         """
+        with self.stream(statement) as reader:
+            batches, size = [], 0
+            for batch in reader:
+                size += batch.get_total_buffer_size()
+                if size > RESULT_LIMIT:
+                    raise QueryError(
+                        f"the answer is larger than {RESULT_LIMIT >> 30} GB; select fewer columns "
+                        "or rows, or write it as it comes by --format csv or parquet"
+                    )
+                batches.append(batch)
+            return pa.Table.from_batches(batches, reader.schema)
+
+    @contextmanager
+    def stream(self, statement: str) -> Iterator[pa.RecordBatchReader]:
+        """Answer one read-only statement, a record batch at a time; see :meth:`select`.
+
+        Parameters
+        ----------
+        statement : str
+
+        Yields
+        ------
+        pyarrow.RecordBatchReader
+            To be read inside the ``with`` statement.
+        """
         with self._guarded() as cursor:
             parsed = duckdb.extract_statements(statement)
             if len(parsed) != 1:
                 raise QueryError(f"one SQL statement at a time, please; this is {len(parsed)}")
-            if parsed[0].type not in _READ_ONLY:
+            if parsed[0].type not in _QUESTIONS:
                 kind = str(parsed[0].type).rpartition(".")[2]
                 raise QueryError(f"only SELECT-like statements can be run on a store, not {kind}")
             relation = cursor.sql(statement)
-            return pa.table({}) if relation is None else relation.to_arrow_table()
+            if relation is None:
+                yield pa.RecordBatchReader.from_batches(pa.schema([]), [])
+            else:
+                yield relation.to_arrow_reader()
+
+    def columns(self, view: str = "clips") -> pa.Schema:
+        """Columns of a view over all segments, with the types that SQL gives them.
+
+        Parameters
+        ----------
+        view : {"clips", "events", "recordings"}
+        """
+        return self.select(f"SELECT * FROM {view} LIMIT 0").schema
 
     def clip_ids(self, *conditions: str | None) -> NDArray[np.int64]:
         """Ids of the clips for which every SQL condition holds, ascending, int64 [n].
 
         Each condition is parsed as one expression, so it cannot close a parenthesis or start a
         second statement; None holds for every clip.
+
+        Parameters
+        ----------
+        *conditions : str or None
 
         Raises
         ------
@@ -106,13 +154,15 @@ class Metadata:
             return dict(matches.fetchall())
 
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
-        """All metadata of the given clips, in the given order; unknown ids are left out."""
+        """All metadata of the given clips, in the given order; unknown ids are left out.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+        """
         distinct, at = np.unique(clip_ids, return_inverse=True)
         listed = ", ".join(map(str, distinct.tolist())) or "NULL"
-        with self._guarded() as cursor:
-            table = cursor.sql(
-                f"SELECT * FROM clips WHERE clip_id IN ({listed}) ORDER BY clip_id"
-            ).to_arrow_table()
+        table = self.select(f"SELECT * FROM clips WHERE clip_id IN ({listed}) ORDER BY clip_id")
         known = numpy_of(table["clip_id"])
         place = np.full(len(distinct), -1)
         place[np.isin(distinct, known)] = np.arange(len(known))
@@ -140,14 +190,78 @@ class Metadata:
         stop.start()
         try:
             with snapshot_guard(self._store, self._manifest):
+                self._show_tables(cursor)
+                cursor.execute("BEGIN TRANSACTION READ ONLY")
                 yield cursor
         except duckdb.InterruptException:
             raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None
         except duckdb.Error as error:
             raise QueryError(_one_sentence(error)) from error
+        except pa.ArrowException as error:
+            raise FormatError(
+                f"the tables of {self._store} cannot be read: {_one_sentence(error)}; "
+                "run `sleepfm-index verify`"
+            ) from error
         finally:
             stop.cancel()
-            cursor.close()
+            cursor.close()  # which rolls back
+
+    def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        for view in VIEWS:
+            datasets = self._tables[view]
+            if len(datasets) == 1:
+                cursor.register(view, datasets[0])
+                continue
+            # The same column as numbers in one build and as text in another: text holds both.
+            for at, dataset in enumerate(datasets):
+                cursor.register(f"{view}_{at}", dataset)
+            parts = (f"SELECT * FROM {view}_{at}" for at in range(len(datasets)))
+            cursor.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL BY NAME '.join(parts)}")
+
+
+def connect(
+    config: Mapping[str, str | bool | int | float | list[str]],
+) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB that no statement can make read or write a file.
+
+    Parameters
+    ----------
+    config : mapping
+        At least :data:`SETTINGS`.
+    """
+    connection = duckdb.connect(":memory:", config=dict(config))
+    for statement in _LOCKED:
+        connection.execute(statement)
+    return connection
+
+
+def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
+    """Give a table back if its rows are those of the given clips, one by one and in order.
+
+    Whatever is looked up for some clips and then used by position goes through here: an id that is
+    not there would move every later row to another clip.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With a column ``clip_id``.
+    clip_ids : ndarray of int64, shape [n]
+
+    Raises
+    ------
+    QueryError
+        If a clip is not in the table; the sentence names the first one.
+    """
+    found = numpy_of(table["clip_id"])
+    if len(found) == len(clip_ids) and np.array_equal(found, clip_ids):
+        return table
+    missing = np.setdiff1d(clip_ids, found)
+    if not len(missing):
+        raise FormatError("rows were not found in the order asked; run `sleepfm-index verify`")
+    raise QueryError(
+        f"no clip {missing[0]} in this store; it was deleted or never there"
+        + (f", as were {len(missing) - 1:,} more of those named" if len(missing) > 1 else "")
+    )
 
 
 def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
@@ -173,69 +287,14 @@ def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
 def _matches(
     cursor: duckdb.DuckDBPyConnection, conditions: tuple[str | None, ...]
 ) -> duckdb.DuckDBPyRelation:
-    matches = cursor.view("clips")
+    matches = cursor.sql("SELECT * FROM clips")
     for condition in conditions:
         if condition is not None:
             matches = matches.filter(condition)
     return matches
 
 
-def _hide_deleted(connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
-    # As tables, because a condition with a hundred thousand ranges would be tried row by row.
-    connection.execute("CREATE TABLE _ranges (first BIGINT, last BIGINT)")
-    connection.execute("CREATE TABLE _withdrawn (source VARCHAR)")
-    for table, rows in (("_ranges", manifest.deleted), ("_withdrawn", manifest.withdrawn)):
-        for at in range(0, len(rows), 1000):
-            values = ", ".join(_values(row) for row in rows[at : at + 1000])
-            connection.execute(f"INSERT INTO {table} VALUES {values}")
-    connection.execute(
-        "CREATE TABLE _deleted AS SELECT unnest(range(first, last + 1)) AS clip_id FROM _ranges"
-    )
-
-
-def _values(row: tuple[int, int] | str) -> str:
-    return "(" + (quote_text(row) if isinstance(row, str) else f"{row[0]}, {row[1]}") + ")"
-
-
-def _create_views(
-    connection: duckdb.DuckDBPyConnection, manifest: Manifest, tables: dict[str, list[str]]
-) -> None:
-    clips, others = bool(manifest.deleted), bool(manifest.withdrawn)
-    empty = {
-        "clips": clip_schema(manifest.modalities),
-        "events": EVENT_COLUMNS,
-        "recordings": RECORDING_COLUMNS,
-    }
-    for view in _VIEWS:
-        fields = ", ".join(
-            f"NULL::{_duckdb_type(f.type)} AS {quote_name(f.name)}" for f in empty[view]
-        )
-        if tables[view]:
-            # Segments of one kind of clips have one kind of everything.
-            same = view == "events" or len({s.columns for s in manifest.segments}) == 1
-            listed = ", ".join(quote_text(p) for p in tables[view])
-            select = f"SELECT * FROM read_parquet([{listed}], union_by_name={not same})"
-            if view == "recordings":  # columns that no segment has yet are null
-                select = f"SELECT * FROM ({select} UNION ALL BY NAME SELECT {fields} WHERE false)"
-        else:
-            select = f"SELECT {fields} WHERE false"
-        if tables[view] and clips and view == "clips":
-            select += " ANTI JOIN _deleted USING (clip_id)"
-        if tables[view] and others and view != "clips":
-            select += " ANTI JOIN _withdrawn USING (source)"
-        connection.execute(f"CREATE VIEW {view} AS {select}")
-
-
-def _duckdb_type(kind: pa.DataType) -> str:
-    if pa.types.is_map(kind):
-        return f"MAP(VARCHAR, {_duckdb_type(kind.item_type)})"
-    if pa.types.is_list(kind):
-        return "VARCHAR[]"
-    names = {"string": "VARCHAR", "int64": "BIGINT", "uint16": "USMALLINT", "bool": "BOOLEAN"}
-    return names.get(str(kind), str(kind).upper())
-
-
-def _one_sentence(error: duckdb.Error) -> str:
+def _one_sentence(error: Exception) -> str:
     # DuckDB adds a picture of the statement after a blank line; its first paragraph says it all.
     first = str(error).split("\n\n")[0]
     return " ".join(first.split())

@@ -11,41 +11,80 @@ import hmac
 import json
 import os
 import secrets
+import stat
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from sleepfm_index.errors import QueryError
+from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.storage import paths
-from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
+from sleepfm_index.storage.files import make_folder, publish_file, publish_new
 
 _FILES: Final = "files.jsonl"
 _KEY: Final = "key"
+_KEY_BYTES: Final = 32
+_LARGEST: Final = 1 << 28
 
 
 def remember_file(store: Path, recording_id: str, source: Path) -> None:
-    """Note which file a recording came from; a line is appended, the last one counts."""
-    make_folder(store / paths.PRIVATE)
+    """Note which file a recording came from; a line is appended, the last one counts.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    recording_id : str
+    source : Path
+        The recording's signal file.
+    """
+    make_folder(_folder(store))
     line = json.dumps({"recording_id": recording_id, "file": str(source.resolve())})
-    handle = os.open(store / paths.PRIVATE / _FILES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = _opened(_folder(store) / _FILES, flags)
     try:
-        os.write(handle, (line + "\n").encode())
+        # A line that was cut short by a full disk must not swallow this one.
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        os.write(handle, (("\n" if torn else "") + line + "\n").encode())
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
 def files(store: Path) -> dict[str, Path]:
-    """Which file each recording came from; empty where ``private/`` was removed."""
+    """Which file each recording came from; empty where ``private/`` is not there or not ours.
+
+    Parameters
+    ----------
+    store : Path
+
+    Raises
+    ------
+    FormatError
+        If the list is reached by a link, is no plain file, or is no text.
+    """
     try:
-        lines = (store / paths.PRIVATE / _FILES).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+        content = _content(store, _FILES, _LARGEST)
+    except (FileNotFoundError, PermissionError):
         return {}
+    try:
+        return dict(_parsed(content))
+    except UnicodeDecodeError as error:
+        raise FormatError(
+            f"{_folder(store) / _FILES} is damaged; remove it, and build again to list the "
+            "recordings"
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _parsed(content: bytes) -> Mapping[str, Path]:
     found = {}
-    for line in lines:
+    for line in content.decode().splitlines():
         try:
             entry = json.loads(line)
-            found[str(entry["recording_id"])] = Path(entry["file"])
-        except (json.JSONDecodeError, KeyError, TypeError):
+            found[str(entry["recording_id"])] = Path(str(entry["file"]))
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # a line cut short by a crash; the recording is noted again when it is built
     return found
 
@@ -71,42 +110,136 @@ def recording_file(store: Path, recording_id: str) -> Path:
             "apart or was removed; put it back to read signals"
         )
     if not path.is_file():
-        raise QueryError(f"the recording {recording_id} is not where it was when it was built")
+        raise QueryError(
+            f"the recording {recording_id} is not where it was when it was built; say where the "
+            "recordings are by `sleepfm-index move-recordings OLD NEW`"
+        )
     return path
+
+
+def move_files(store: Path, moved: Mapping[str, Path]) -> None:
+    """Note other files for some recordings, in one step.
+
+    Parameters
+    ----------
+    store : Path
+    moved : mapping of str to Path
+        ``recording_id`` to where the file is.
+    """
+    _write_files(store, files(store) | dict(moved))
 
 
 def hashed_id(store: Path, stem: str) -> str:
     """Give the recording id that stands for a file's stem: an HMAC-SHA-256 under the store's key.
 
     Without the key nobody can tell which stem an id stands for.
+
+    Parameters
+    ----------
+    store : Path
+    stem : str
     """
     return hmac.new(key(store), stem.encode(), hashlib.sha256).hexdigest()[:20]
 
 
+def has_key(store: Path) -> bool:
+    """Whether the store has a key, so that recordings may be named by hashes.
+
+    Parameters
+    ----------
+    store : Path
+    """
+    return os.path.lexists(_folder(store) / _KEY)
+
+
 def key(store: Path) -> bytes:
-    """Give the store's key, 32 random bytes; it is made when first asked for."""
-    make_folder(store / paths.PRIVATE)
-    path = store / paths.PRIVATE / _KEY
-    if not path.exists():
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            os.write(handle, secrets.token_bytes(32))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        sync_folder(path.parent)
-    return path.read_bytes()
+    """Give the store's key, 32 random bytes; it is made when first asked for.
+
+    It appears whole or not at all, whoever else makes it at the same time.
+
+    Parameters
+    ----------
+    store : Path
+
+    Raises
+    ------
+    FormatError
+        If what is there is not such a key: too short, a link, or not its owner's alone.
+    """
+    make_folder(_folder(store))
+    path = _folder(store) / _KEY
+    if not has_key(store):
+        # Where another process was first, its key is the key.
+        publish_new(path, secrets.token_bytes(_KEY_BYTES))
+    found = _content(store, _KEY, _KEY_BYTES)
+    if len(found) != _KEY_BYTES:
+        raise FormatError(
+            f"{path} is no key: it has {len(found)} bytes instead of {_KEY_BYTES}; put the right "
+            "one back, or remove it if no id was hashed by it"
+        )
+    return found
 
 
 def keep_files(store: Path, recording_ids: set[str]) -> None:
-    """Forget the files of all other recordings."""
+    """Forget the files of all other recordings.
+
+    Parameters
+    ----------
+    store : Path
+    recording_ids : set of str
+    """
     known = files(store)
-    if not known.keys() - recording_ids:
-        return
-    lines = [
-        json.dumps({"recording_id": name, "file": str(file)})
-        for name, file in known.items()
-        if name in recording_ids
-    ]
-    text = "".join(line + "\n" for line in lines)
-    publish_file(store / paths.PRIVATE / _FILES, lambda sink: sink.write(text.encode()))
+    if known.keys() - recording_ids:
+        _write_files(store, {n: f for n, f in known.items() if n in recording_ids})
+
+
+def check_folder(store: Path) -> None:
+    """Refuse a ``private/`` that leads elsewhere, or that is no folder.
+
+    Parameters
+    ----------
+    store : Path
+
+    Raises
+    ------
+    FormatError
+        If it is a link or not a folder.
+    """
+    folder = store / paths.PRIVATE
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise FormatError(f"{folder} is a link or no folder; a store holds none")
+
+
+def _write_files(store: Path, known: Mapping[str, Path]) -> None:
+    make_folder(_folder(store))
+    lines = [json.dumps({"recording_id": n, "file": str(f)}) + "\n" for n, f in known.items()]
+    publish_file(_folder(store) / _FILES, lambda sink: sink.write("".join(lines).encode()))
+
+
+def _folder(store: Path) -> Path:
+    check_folder(store)
+    return store / paths.PRIVATE
+
+
+def _content(store: Path, name: str, most: int) -> bytes:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = _opened(_folder(store) / name, flags)
+    with os.fdopen(handle, "rb") as file:
+        return file.read(most + 1)
+
+
+def _opened(path: Path, flags: int) -> int:
+    """Open a plain file of ours, never through a link, and without waiting for a pipe."""
+    try:
+        handle = os.open(path, flags, 0o600)
+    except OSError as error:
+        if path.is_symlink():
+            raise FormatError(f"{path} is a link; a store holds none") from error
+        if path.exists() and not path.is_file():
+            raise FormatError(f"{path} is not a plain file") from error
+        raise
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise FormatError(f"{path} is not a plain file")
+    return handle

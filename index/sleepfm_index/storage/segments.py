@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -110,6 +110,37 @@ def write_segment(
     )
 
 
+def rewrite_tables(
+    store: Path, segment: SegmentEntry, tables: Mapping[str, pa.Table], snapshot: int
+) -> SegmentEntry:
+    """Write a segment with other tables and the same vectors, which get a second name.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    segment : SegmentEntry
+        The segment whose tables change; it stays as it is for the snapshots that name it.
+    tables : mapping of str to pyarrow.Table
+        The tables that change, by the name of their file; the same rows in the same order.
+    snapshot : int
+        The snapshot that will bring the segment.
+    """
+
+    def write(folder: NewFolder) -> None:
+        for name, entry in segment.files.items():
+            if name not in tables:
+                source = check_plain(store, paths.SEGMENTS, segment.id, name, size=entry.bytes)
+                folder.link(name, source, entry)
+        for name, table in tables.items():
+            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=ROW_GROUP)
+
+    name = f"{segment.id.rpartition('-')[0]}-{snapshot}"
+    files = publish_folder(store / paths.SEGMENTS / name, write)
+    columns = extra_columns(tables[CLIPS].schema) if CLIPS in tables else segment.columns
+    return replace(segment, id=name, columns=columns, files=files)
+
+
 def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
     """Subject columns of a clips table beyond those of the schema, as ``name:type``.
 
@@ -190,7 +221,8 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
         raise FormatError(f"the manifest names no {name} in segment {segment.id}")
     path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
     try:
-        footer = pq.read_metadata(path)
+        with pa.OSFile(str(path), "rb") as file:
+            footer = pq.read_metadata(file)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
@@ -218,6 +250,30 @@ def read_table(
     """
     path = check_table(store, segment, name)
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        return read_parquet(path, columns)
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read one Parquet file, and nothing from its path.
+
+    pyarrow and DuckDB take a folder named ``stage=N2`` for a column, and a path with a colon for an
+    address, unless they are handed the open file.
+
+    Parameters
+    ----------
+    path : Path
+    columns : list of str, optional
+        By default all.
+
+    Raises
+    ------
+    pyarrow.ArrowException
+        If it is not such a file, or lacks a column.
+    """
+    with pa.OSFile(str(path), "rb") as file, pq.ParquetFile(file) as parquet:
+        lacking = set(columns or ()).difference(parquet.schema_arrow.names)
+        if lacking:
+            raise pa.ArrowInvalid(f"it has no column {min(lacking)}")
+        return parquet.read(columns=columns)

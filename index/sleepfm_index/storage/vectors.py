@@ -183,8 +183,11 @@ class Vectors:
         Raises
         ------
         QueryError
-            If a clip id is not in the snapshot.
+            If a clip was deleted or never in the snapshot.
         """
+        live = self._manifest.live(clip_ids)
+        if not live.all():
+            raise QueryError(f"no clip {clip_ids[~live][0]} in this store; it was deleted")
         names = self._parts(target)
         parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), vector_format.STORED) for _ in names]
         where = np.searchsorted(self._starts, clip_ids, side="right") - 1

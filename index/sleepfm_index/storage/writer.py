@@ -24,6 +24,8 @@ from sleepfm_index.storage.manifest import (
 )
 from sleepfm_index.storage.segments import SegmentData, write_segment
 
+_PLACES = (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.PRIVATE, paths.QUARANTINE)
+
 
 class Writer:
     """The one process that may change a store; use it in a ``with`` statement.
@@ -66,7 +68,7 @@ class Writer:
             raise StoreError(
                 f"{self.path} holds other files and no store; name an empty or a new folder"
             )
-        for folder in (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.LOCK):
+        for folder in (*_PLACES, paths.LOCK):
             if (self.path / folder).is_symlink():
                 raise FormatError(f"{self.path / folder} is a link; a store holds none")
         make_folder(self.path)
@@ -87,17 +89,29 @@ class Writer:
         self._lock.release()
 
     def remember(self, choices: Choices) -> None:
-        """Keep how recordings are read; it is written with the next commit."""
+        """Keep how recordings are read; it is written with the next commit.
+
+        Parameters
+        ----------
+        choices : Choices
+        """
         self.manifest = replace(self.manifest, choices=choices)
 
-    def append(self, data: SegmentData) -> SegmentEntry:
-        """Write one segment and commit it; when this returns, it is durable and visible."""
+    def append(self, data: SegmentData, before: Manifest | None = None) -> SegmentEntry:
+        """Write one segment and commit it; when this returns, it is durable and visible.
+
+        Parameters
+        ----------
+        data : SegmentData
+        before : Manifest, optional
+            What the segment is added to, made from the manifest that this writer holds.
+        """
         rows = data.clips.num_rows
         if self._weights is None or not rows:
             raise StoreError("name the weights of what is appended, and append at least one clip")
         ids = np.arange(rows, dtype=np.int64) + self.manifest.next_clip_id
         entry = write_segment(self.path, data, ids, self.manifest.snapshot + 1)
-        self.commit(self.manifest.with_segment(entry))
+        self.commit((before or self.manifest).with_segment(entry))
         return entry
 
     def commit(self, manifest: Manifest) -> None:
@@ -122,7 +136,7 @@ class Writer:
 
     def _clear_unfinished(self) -> None:
         # With the lock held, nobody is writing these any more.
-        for folder in (".", paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS):
+        for folder in (".", *_PLACES):
             for path in left_aside(self.path / folder):
                 remove(path)
 

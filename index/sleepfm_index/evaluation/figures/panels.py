@@ -191,7 +191,7 @@ def draw_few_shot(result: Result, path: str | Path) -> Path:
 
 def _predicted_over_true(made: Predictions, ax: Axes) -> None:
     size = 6 if len(made.truth) > 200 else 30
-    ax.scatter(made.truth, made.said, s=size, alpha=0.5, linewidths=0)
+    ax.scatter(made.truth, made.scores, s=size, alpha=0.5, linewidths=0)
     ends = [float(np.min(made.truth)), float(np.max(made.truth))]
     ax.plot(ends, ends, ":", color="0.5")
     ax.set(xlabel="true value", ylabel="predicted value", title=f"{made.features}, {made.level}s")

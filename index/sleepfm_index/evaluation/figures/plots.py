@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import write_file
 from sleepfm.modality import COLOURS, FURTHER_COLOURS, Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.metrics.assessment import Predictions
-from sleepfm_index.evaluation.metrics.scores import BINS
+from sleepfm_index.evaluation.metrics.estimates import BINS
 from sleepfm_index.schema import OTHERS
 
 if TYPE_CHECKING:
@@ -85,8 +86,21 @@ def save(ax: Axes, path: str | Path) -> Path:
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in known:
         raise QueryError(f"unsupported figure format {path.name}; use a name in .png or .svg")
-    figure.savefig(path, dpi=150)
-    return path
+    plain_text(figure)
+    return write_file(path, lambda aside: figure.savefig(aside, dpi=150))
+
+
+def plain_text(figure: Any) -> None:
+    """Draw every text as it is written: a dollar in an id or a class is not mathematics.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def recall_curves(
@@ -325,8 +339,8 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = axes(ax, 4.6, 4.2)
-    confidence = made.said.max(axis=1)
-    right = made.said.argmax(axis=1) == made.truth
+    confidence = made.scores.max(axis=1)
+    right = made.scores.argmax(axis=1) == made.truth
     at = np.minimum((confidence * BINS).astype(int), BINS - 1)
     count = np.bincount(at, minlength=BINS)
     there = count > 0
@@ -352,8 +366,8 @@ def _curves(
         positive = made.truth == code
         if not positive.any() or positive.all():
             continue
-        order = np.argsort(-made.said[:, code], kind="stable")
-        ordered = made.said[order, code]
+        order = np.argsort(-made.scores[:, code], kind="stable")
+        ordered = made.scores[order, code]
         ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
         hits = np.cumsum(positive[order])[ends].astype(np.float64)
         misses = (ends + 1.0) - hits

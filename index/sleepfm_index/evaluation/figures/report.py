@@ -19,11 +19,14 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import panels
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
 from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
+from sleepfm_index.evaluation.figures.plots import plain_text
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 from sleepfm_index.evaluation.models.few_shot import few_shot
 from sleepfm_index.evaluation.models.knn import knn
-from sleepfm_index.evaluation.models.probe import Recipe, probe
+from sleepfm_index.evaluation.models.probe import probe
+from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.retrieval.retrieval import evaluate
 from sleepfm_index.info import describe
 from sleepfm_index.query.answer import answer
@@ -36,8 +39,13 @@ if TYPE_CHECKING:
 
 
 GALLERY: Final = 10_000
-_LABELS: Final = (("stage", "auto"), ("sdb", "auto"), ("age", "classes"), ("age", "number"),
-                  ("sex", "auto"))  # fmt: skip
+_LABELS: Final = (
+    ("stage", "auto"),
+    ("sdb", "auto"),
+    ("age", "classification"),
+    ("age", "regression"),
+    ("sex", "auto"),
+)
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
@@ -77,6 +85,7 @@ class _Page:
     def figure(self, ax: Axes, alt: str) -> None:
         sink = io.BytesIO()
         figure: Any = ax.get_figure(root=True)
+        plain_text(figure)
         figure.savefig(sink, format="png", dpi=110)
         coded = base64.b64encode(sink.getvalue()).decode()
         self.parts.append(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{coded}">')
@@ -102,7 +111,6 @@ def write_report(
     *,
     gallery: int = GALLERY,
     seed: int = 0,
-    replicates: int = 500,
     map_method: str = "pca",
 ) -> Path:
     """Write all evaluations of a store into one self-contained HTML page.
@@ -117,8 +125,8 @@ def write_report(
         The file to write, ``.html``.
     gallery : int
         Draw at most this many clips for retrieval.
-    seed, replicates : int
-        Of all draws, and resamples of the subjects.
+    seed : int
+        Of all draws.
     map_method : {"pca", "umap"}
         Method of the map of embeddings.
 
@@ -130,14 +138,14 @@ def write_report(
     page = _Page()
     _head(page, store)
     page.heading("Retrieval")
-    page.attempt(lambda: _retrieval(page, store, gallery, seed, replicates))
-    for label, kind in _LABELS:
-        page.heading(f"Linear probe: {label}{' as a number' if kind == 'number' else ''}")
-        page.attempt(partial(_probe, page, store, label, kind, seed, replicates))
+    page.attempt(lambda: _retrieval(page, store, gallery, seed))
+    for label, task in _LABELS:
+        page.heading(f"Linear probe: {label}{', regression' if task == 'regression' else ''}")
+        page.attempt(partial(_probe, page, store, label, task, seed))
     page.heading("Few-shot learning curve: stage")
     page.attempt(lambda: _few_shot(page, store, seed))
     page.heading("k-NN classification: stage")
-    page.attempt(lambda: _knn(page, store, seed, replicates))
+    page.attempt(lambda: _knn(page, store, seed))
     page.heading("Map of the embeddings")
     page.attempt(lambda: _maps(page, store, map_method, seed))
     page.heading("A clip and its neighbours")
@@ -172,7 +180,7 @@ def _head(page: _Page, store: Reader) -> None:
     page.table([{"a": a, "b": b} for a, b in rows], {"a": "", "b": ""})
 
 
-def _retrieval(page: _Page, store: Reader, gallery: int, seed: int, replicates: int) -> None:
+def _retrieval(page: _Page, store: Reader, gallery: int, seed: int) -> None:
     columns = {
         "query": "query", "target": "target", "recall_at_1": "R@1 [95 %]",
         "chance_at_1": "chance", "recall_at_5": "R@5", "recall_at_10": "R@10",
@@ -181,37 +189,35 @@ def _retrieval(page: _Page, store: Reader, gallery: int, seed: int, replicates: 
         "top_same_minute": "same minute", "subjects": "subjects",
     }  # fmt: skip
     for among in ("all", "cross-recording", "within-recording"):
-        words = ("--gallery", str(gallery), "--seed", str(seed), "--among", among)
-        page.command("evaluate", *words, "--replicates", str(replicates))
-        result = evaluate(store, gallery=gallery, seed=seed, among=among, replicates=replicates)
+        words = ("--gallery", str(gallery), "--seed", str(seed), "--gallery-scope", among)
+        page.command("evaluate", *words)
+        result = evaluate(store, gallery=gallery, seed=seed, among=among)
         page.text(result.note)
         page.table(result.to_pylist(), columns)
         if among == "all":
             page.figure(panels.retrieval(result), "recall at k, by pair, and ranks")
 
 
-def _probe(page: _Page, store: Reader, label: str, kind: str, seed: int, replicates: int) -> None:
+def _probe(page: _Page, store: Reader, label: str, task: str, seed: int) -> None:
     folds = str(_folds(store))
-    words = ["--label", label, "--kind", kind, "--folds", folds, "--seed", str(seed)]
-    page.command("probe", *words, "--replicates", str(replicates))
-    result = probe(
-        store, label, kind=kind, folds=int(folds), recipe=Recipe(seed=seed), replicates=replicates
-    )
+    words = ["--label", label, "--task", task, "--folds", folds, "--seed", str(seed)]
+    page.command("probe", *words)
+    result = probe(store, label, task=task, split=Split(folds=int(folds)), recipe=Recipe(seed=seed))
     _assessment(page, result)
     if label == "stage":
         _night(page, store, list(result.predictions.values())[-1])
 
 
-def _knn(page: _Page, store: Reader, seed: int, replicates: int) -> None:
+def _knn(page: _Page, store: Reader, seed: int) -> None:
     first = store.manifest.modalities[0]
     for modality in store.manifest.modalities:
         command = ("knn", "--label", "stage", "--modality", modality, "--to", first)
-        page.command(*command, "--seed", str(seed), "--replicates", str(replicates))
-        page.attempt(partial(_vote, page, store, modality, first, seed, replicates))
+        page.command(*command, "--seed", str(seed))
+        page.attempt(partial(_vote, page, store, modality, first, seed))
 
 
-def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int, replicates: int) -> None:
-    result = knn(store, "stage", modality=modality, to=to, seed=seed, replicates=replicates)
+def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int) -> None:
+    result = knn(store, "stage", modality=modality, to=to, seed=seed)
     _assessment(page, result)
 
 
@@ -243,7 +249,7 @@ def _assessment(page: _Page, result: Assessment) -> None:
 
 
 def _night(page: _Page, store: Reader, made: Predictions) -> None:
-    facts = store.metadata.rows(made.clip_ids)
+    facts = store.rows(made.clip_ids)
     names = np.array(facts["recording_id"].to_pylist())
     longest = max(sorted(set(names)), key=lambda name: int((names == name).sum()))
     own = np.flatnonzero(names == longest)
@@ -261,7 +267,7 @@ def _night(page: _Page, store: Reader, made: Predictions) -> None:
     every = np.array([row["start_s"] for row in whole])
     stages = [str(row["stage"]) for row in whole]
     seconds = float(store.manifest.contract.clip_seconds)
-    drawn = panels.night(every, stages, start, made.said[own], made.classes, seconds)
+    drawn = panels.night(every, stages, start, made.scores[own], made.classes, seconds)
     page.figure(drawn, "scored hypnogram and predicted hypnodensity")
 
 
@@ -271,7 +277,9 @@ def _few_shot(page: _Page, store: Reader, seed: int) -> None:
     shots = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= most]
     words = ("--shots", ",".join(map(str, shots)), "--repeats", "5", "--folds", str(folds))
     page.command("probe", "--label", "stage", *words, "--seed", str(seed))
-    result = few_shot(store, "stage", shots, repeats=5, folds=folds, recipe=Recipe(seed=seed))
+    result = few_shot(
+        store, "stage", shots, repeats=5, split=Split(folds=folds), recipe=Recipe(seed=seed)
+    )
     page.text(result.note)
     page.figure(few_shot_curve(result), "few-shot curve")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sleepfm_index.results import Result
 
-_SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
+SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
 """Where the unit shown is not the slot's own."""
 _EVENTS: Final = {"bas": ("arousal",), "resp": ("apnea", "hypopnea", "desaturation")}
 """Events shaded in the column of each modality, by the beginning of their type."""
@@ -76,7 +76,7 @@ def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to:
     QueryError
         As for :func:`signal_strips`.
     """
-    (own,) = store.metadata.rows(np.array([clip])).to_pylist()
+    (own,) = store.rows(np.array([clip])).to_pylist()
     hits = found.to_pylist()
     ids = np.array([clip, *(hit["clip_id"] for hit in hits)], np.int64)
     titles = [f"query: {_about(own)}"]
@@ -132,8 +132,7 @@ def signal_strips(
 
     contract = store.manifest.contract
     columns = list(modalities or contract.modalities)
-    facts = {row["clip_id"]: row for row in store.metadata.rows(clip_ids).to_pylist()}
-    clips = [facts[clip] for clip in clip_ids.tolist()]
+    clips = store.rows(clip_ids).to_pylist()
     strips = read_strips(store, clips, columns)
     figure = Figure(
         figsize=(4.4 * len(columns), 0.7 + 1.55 * len(clips)),
@@ -195,11 +194,12 @@ def read_strips(
     for name in sorted({clip["recording_id"] for clip in clips}):
         recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
-        for slot, (labels, turned) in _slots(store, name, channels).items():
+        over = turned_slots(store, name)
+        for slot, labels in slot_channels(store, name, channels).items():
             if slot not in wanted:
                 continue
             own = [channels[label] for label in labels]
-            whole = _whole(store.manifest.contract, slot, own, turned)
+            whole = _whole(store.manifest.contract, slot, own, slot in over)
             for strips, clip in zip(found, clips, strict=True):
                 if clip["recording_id"] == name:
                     first = round(clip["start_s"] * whole.rate)
@@ -208,25 +208,46 @@ def read_strips(
     return found
 
 
-def _slots(
-    store: Reader, recording_id: str, channels: Mapping[str, Channel]
-) -> dict[str, tuple[tuple[str, ...], bool]]:
-    """Tell which channel, or which two to subtract, filled each slot, and if turned over."""
+def slot_channels(
+    store: Reader, recording_id: str, channels: Collection[str]
+) -> dict[str, tuple[str, ...]]:
+    """Find which channel, or which two to subtract, filled each slot at the build.
+
+    Parameters
+    ----------
+    store : Reader
+    recording_id : str
+    channels : collection of str
+        Labels of the recording's channels.
+    """
     (row,) = store.metadata.select(
         f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
     ).to_pylist()
     found = {}
     for slot, said in row["slots"]:
-        tier, _, named = said.partition(": ")
-        words = named.split(" - ")
+        words = said.partition(": ")[2].split(" - ")
         # a label may itself contain the separator of two labels
         pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
         options = [(" - ".join(words),), *pairs]
         for labels in options:
             if all(label in channels for label in labels):
-                found[slot] = (labels, tier.endswith("turned"))
+                found[slot] = labels
                 break
     return found
+
+
+def turned_slots(store: Reader, recording_id: str) -> frozenset[str]:
+    """Find the slots whose channel was turned over at the build, minus being plus.
+
+    Parameters
+    ----------
+    store : Reader
+    recording_id : str
+    """
+    (row,) = store.metadata.select(
+        f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
+    ).to_pylist()
+    return frozenset(s for s, said in row["slots"] if said.partition(": ")[0].endswith("turned"))
 
 
 def _whole(contract: Contract, slot: str, channels: Sequence[Channel], turned: bool) -> Strip:
@@ -235,7 +256,7 @@ def _whole(contract: Contract, slot: str, channels: Sequence[Channel], turned: b
         values *= np.float32(-1)
     if len(channels) == 2:
         values -= channels[1].read()
-    wanted = _SHOWN_UNITS.get(slot, contract.unit_of(slot))
+    wanted = SHOWN_UNITS.get(slot, contract.unit_of(slot))
     scale = conversion(channels[0].unit, wanted)
     if scale is None:
         return Strip(values, channels[0].sample_rate, "")

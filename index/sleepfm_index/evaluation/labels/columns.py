@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import QueryError
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import target_parts
+from sleepfm_index.storage.metadata import aligned, int64s, numpy_of
 from sleepfm_index.storage.quoting import quote_name
 
 
@@ -22,7 +23,7 @@ def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str
     Raises
     ------
     QueryError
-        If the store has no such column.
+        If the store has no such column, or a clip was deleted or never there.
     """
     there = store.clip_schema.names
     for name in names:
@@ -34,8 +35,9 @@ def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str
             raise QueryError(f"clips have no column {name!r}{hint}")
     quoted = ", ".join(quote_name(n) for n in dict.fromkeys(("clip_id", *names)))
     table = store.metadata.select(f"SELECT {quoted} FROM clips ORDER BY clip_id")
-    at = np.searchsorted(numbers(table["clip_id"]), clip_ids)
-    return table.take(pa.array(at))
+    known = numpy_of(table["clip_id"])
+    at = np.minimum(np.searchsorted(known, clip_ids), max(0, len(known) - 1))
+    return aligned(table.take(int64s(at)) if len(known) else table, clip_ids)
 
 
 def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:

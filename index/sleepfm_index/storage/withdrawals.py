@@ -1,0 +1,35 @@
+"""What may not come back into a store: marks of recordings and of people, without their names."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+_SIGNALS: Final = "signals:"
+_SUBJECT: Final = "subject:"
+
+
+def signals_mark(digest: str) -> str:
+    """Mark of a recording by its samples.
+
+    Parameters
+    ----------
+    digest : str
+        As from :func:`sleepfm.recordings.signal_digest.signal_digest`.
+    """
+    return _SIGNALS + digest
+
+
+def subject_mark(store: str, subject_id: str) -> str:
+    """Mark of a person: a hash, so that the id itself does not stay.
+
+    Whoever guesses the id can check the guess; the hash is of this store alone.
+
+    Parameters
+    ----------
+    store : str
+        The store's uuid.
+    subject_id : str
+    """
+    text = f"{store}\n{subject_id}".encode("utf-8", "surrogatepass")
+    return _SUBJECT + hashlib.sha256(text).hexdigest()[:32]

@@ -1,0 +1,88 @@
+"""Names of columns that people bring: what they may be called."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal
+
+from sleepfm.errors import SubjectsError
+from sleepfm.recordings.identifying_names import identifying_column
+
+Kind = Literal["text", "integer", "number", "boolean"]
+
+KNOWN: Final[Mapping[str, Kind]] = {
+    "recording_id": "text",
+    "subject_id": "text",
+    "site": "text",
+    "nsrr_age": "number",
+    "nsrr_age_gt89": "boolean",
+    "nsrr_sex": "text",
+    "nsrr_bmi": "number",
+    "nsrr_ahi_hp3r_aasm15": "number",
+}
+"""Columns with a meaning of their own; every other one is kept as it is."""
+
+_MEANT: Final = {"age": "nsrr_age", "sex": "nsrr_sex", "gender": "nsrr_sex", "bmi": "nsrr_bmi"}
+_NAME: Final = re.compile(r"[^\W_][\w .()/%+-]{0,62}")
+
+
+def check_names(
+    names: Sequence[str],
+    source: str,
+    reserved: Callable[[str], bool],
+    *,
+    allow_identifying: bool,
+    notes: list[str],
+) -> None:
+    """Refuse names of columns that are taken, double, unwritable, or tell who somebody is.
+
+    Parameters
+    ----------
+    names : sequence of str
+    source : str
+        Name of the table, for messages.
+    reserved : callable
+        Says of a name whether it is taken.
+    allow_identifying : bool
+    notes : list of str
+        What there is to say is added here.
+
+    Raises
+    ------
+    SubjectsError
+        With what to do about the first such name.
+    """
+    seen: dict[str, str] = {}
+    for at, name in enumerate(names, 1):
+        if not name:
+            raise SubjectsError(f"{source}: column {at} has values and no name; name it or drop it")
+        if name not in KNOWN and not _NAME.fullmatch(name):
+            raise SubjectsError(
+                f"{source}: rename the column {name!r}; a name starts with a letter or digit and "
+                "has at most 63 of them, spaces and .()/%+-"
+            )
+        if name.casefold() in seen:
+            raise SubjectsError(
+                f"{source}: rename the column {name}, there is another one "
+                f"({seen[name.casefold()]}) that differs in case at most"
+            )
+        seen[name.casefold()] = name
+        if name in KNOWN:
+            continue
+        if name.casefold() in KNOWN:
+            raise SubjectsError(f"{source}: write {name.casefold()} for the column {name}")
+        if reserved(name):
+            raise SubjectsError(f"{source}: rename the column {name}, its name is taken")
+        looks = identifying_column(name)
+        if looks and not allow_identifying:
+            raise SubjectsError(
+                f"{source}: the column {name} looks like {looks}, which does not belong in a "
+                "store; drop it, or take it by --allow-identifying"
+            )
+        meant = _MEANT.get(name.casefold())
+        if meant is not None and meant not in names:
+            notes.append(
+                f"{name} is kept as a column of its own; rename it to {meant} if that is what it "
+                f"holds, which is what --label {meant.removeprefix('nsrr_')} reads"
+            )

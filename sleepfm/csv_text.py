@@ -1,0 +1,127 @@
+"""The text of a table that people keep in a spreadsheet: its encoding, its delimiter, its cells."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from pathlib import Path
+from typing import Final
+
+from sleepfm.errors import SubjectsError
+
+_LARGEST: Final = 1 << 28
+_DELIMITERS: Final = (",", ";", "\t", "|")
+
+
+def same_id(text: str) -> str:
+    """Write an id as it is compared: Unicode composed (NFC), no space at its ends.
+
+    Parameters
+    ----------
+    text : str
+    """
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def decoded(path: Path, notes: list[str]) -> str:
+    """Read a file as text, in UTF-8, UTF-16 or Windows-1252.
+
+    Parameters
+    ----------
+    path : Path
+    notes : list of str
+        A sentence is added where the encoding was guessed.
+
+    Raises
+    ------
+    SubjectsError
+        If it cannot be read, or is not text.
+    """
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            raise SubjectsError(
+                f"{path.name} cannot be read as a table of subjects: it is no file, or too large"
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise SubjectsError(
+            f"{path.name} cannot be read as a table of subjects: {reason}"
+        ) from error
+    encodings = ["utf-16"] if content[:2] in (b"\xff\xfe", b"\xfe\xff") else ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if "\0" in text:
+            break
+        if encoding == "cp1252":
+            notes.append(
+                f"{path.name} is not UTF-8; it was read as Windows-1252 (Western European): check "
+                "letters with accents, or save it as UTF-8"
+            )
+        return text
+    raise SubjectsError(
+        f"{path.name} cannot be read as a table of subjects: it is not text; save it as CSV UTF-8"
+    )
+
+
+def csv_cells(source: str, text: str) -> tuple[list[str], list[tuple[int, list[str]]], bool]:
+    """Split a CSV into the names of its columns and the cells of its lines.
+
+    Parameters
+    ----------
+    source : str
+        Name of the file, for messages.
+    text : str
+        Its content.
+
+    Returns
+    -------
+    names : list of str
+    lines : list of (int, list of str)
+        The number of each line, and one cell for each name.
+    decimal_comma : bool
+        Whether 40,5 is a number, since commas do not part the cells.
+
+    Raises
+    ------
+    SubjectsError
+        If it is not CSV, or a line has more cells than there are names.
+    """
+    lines = text.splitlines(keepends=True)
+    skipped = 0
+    delimiter = None
+    if lines and re.fullmatch(r"sep=(.)\s*", lines[0]):  # as Excel writes it
+        delimiter, skipped = lines[0][4], 1
+    header = lines[skipped] if len(lines) > skipped else ""
+    if delimiter is None:
+        delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO("".join(lines[skipped:])), delimiter=delimiter, strict=True)
+    try:
+        rows = [(reader.line_num + skipped, row) for row in reader]
+    except csv.Error as error:
+        raise SubjectsError(
+            f"{source}, line {reader.line_num + skipped} cannot be read as CSV: {error}"
+        ) from error
+    rows = [(number, row) for number, row in rows if any(cell.strip() for cell in row)]
+    if not rows:
+        raise SubjectsError(f"{source} cannot be read as a table of subjects: it is empty")
+    names = [same_id(name) for name in rows[0][1]]
+    if "=" in names[0] and delimiter not in header:
+        raise SubjectsError(f"{source} cannot be read as a table of subjects: no line of names")
+    body = rows[1:]
+    for number, row in body:
+        if any(cell.strip() for cell in row[len(names) :]):
+            raise SubjectsError(
+                f"{source}, line {number} has {len(row)} cells, the first line names {len(names)}"
+            )
+        row[len(names) :] = []
+        row += [""] * (len(names) - len(row))
+    # A comma at the end of every line names no column.
+    used = [at for at, name in enumerate(names) if name or any(row[at].strip() for _, row in body)]
+    body = [(number, [row[at] for at in used]) for number, row in body]
+    return [names[at] for at in used], body, delimiter != ","
