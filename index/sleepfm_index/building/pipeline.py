@@ -208,7 +208,9 @@ def build(
         cohort = read_subjects(
             Path(subjects), loaded.contract.modalities, allow_identifying=allow_identifying
         )
-        unmet = cohort.match(f.stem for f in found.recordings).sentences(Path(subjects).name)
+        unmet = cohort.match(_own_name(f, ids) for f in found.recordings).sentences(
+            Path(subjects).name
+        )
         if strict and unmet:
             raise StoreError(f"{unmet[0]}; correct the table, or build without --strict")
         notes = [*cohort.notes, *unmet]
@@ -217,7 +219,9 @@ def build(
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
         jobs = [Job(file, _name(writer.path, file, ids)) for file in found.recordings]
         gone = {*writer.manifest.withdrawn, *writer.manifest.withdrawals}
-        marks = {j: _subject_mark(writer.manifest.uuid, cohort, j.file.stem) for j in jobs}
+        marks = {
+            j: _subject_mark(writer.manifest.uuid, cohort, _own_name(j.file, ids)) for j in jobs
+        }
         if not readmit:
             refused = [j for j in jobs if marks[j] in gone]
             jobs = [j for j in jobs if marks[j] not in gone]
@@ -236,7 +240,7 @@ def build(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
-            cohort.named({job.file.stem: job.recording_id for job in jobs}),
+            cohort.named({_own_name(job.file, ids): job.recording_id for job in jobs}),
             present=writer.manifest.sources,
             withdrawn=frozenset() if readmit else frozenset(gone),
             taken=frozenset(_recording_ids(writer.path)),
@@ -337,11 +341,15 @@ def _recording_ids(store: Path) -> list[str]:
     return names
 
 
-def _name(store: Path, file: RecordingFile, ids: str) -> str:
-    stem = file.stem
+def _own_name(file: RecordingFile, ids: str) -> str:
+    """Give a recording's own name, before any hashing: its stem, or its folder and its stem."""
     if ids == "folder" and file.id is None:
-        stem = f"{file.path.absolute().parent.name}_{file.stem}"
-    name = same_id(stem)
+        return f"{file.path.absolute().parent.name}_{file.stem}"
+    return file.stem
+
+
+def _name(store: Path, file: RecordingFile, ids: str) -> str:
+    name = same_id(_own_name(file, ids))
     return private.hashed_id(store, name) if ids == "hash" else name
 
 

@@ -153,14 +153,9 @@ def read_subjects(
 ) -> Subjects:
     """Read subjects.csv: ``recording_id`` and any of subject_id, site, nsrr_*, further columns.
 
-    Columns are parted by commas, semicolons or tabs; the store's own names are known in any
-    case. In its own numeric columns a decimal comma is read, ``90+`` is 90, and what no person
-    can have (an age of -9 or 999) is taken for a code of a missing value, which is said.
-
     Parameters
     ----------
     path : Path
-        The file.
     modalities : tuple of str
         Those of the store, whose columns have names of their own.
     allow_identifying : bool

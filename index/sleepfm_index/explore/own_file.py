@@ -73,9 +73,7 @@ class OwnFiles:
         """
         try:
             manifest = store.manifest
-            own = OwnRecording.open(
-                manifest.weights, manifest.contract, path, choices=manifest.choices
-            )
+            own = OwnRecording.open(manifest.weights, manifest.contract, manifest.choices, path)
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise

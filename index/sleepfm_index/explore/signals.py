@@ -48,13 +48,10 @@ _SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class _Opened:
-    """An opened recording, and per slot its channels and whether they are inverted.
-
-    Of two channels the second is subtracted from the first.
-    """
+    """An opened recording, and the channels of its slots; two of a slot are subtracted."""
 
     recording: Recording
-    slots: dict[str, tuple[tuple[Channel, ...], bool]]
+    slots: dict[str, tuple[Channel, ...]]
 
 
 @dataclass(frozen=True)
@@ -109,9 +106,7 @@ class Signals:
         """Cut strips of a file that was handed in."""
         recording, channels, _ = files.recording(key)
         by_label = {c.label: c for c in recording.channels}
-        filled = {
-            s: (tuple(by_label[x] for x in m.labels), m.turned) for s, m in channels.slots.items()
-        }
+        filled = {s: tuple(by_label[x] for x in m.labels) for s, m in channels.slots.items()}
         return _table(_cut(_Opened(recording, filled), "", _checked(window)), {})
 
     def _of(self, store: Reader, name: str) -> _Opened:
@@ -135,8 +130,8 @@ def _open(store: Reader, name: str, path: Path) -> _Opened:
     channels = {c.label: c for c in recording.channels}
     order = list(SLOT_UNITS)
     filled = {
-        slot: (tuple(channels[label] for label in labels), turned)
-        for slot, (labels, turned) in slot_channels(store, name, channels).items()
+        slot: tuple(channels[label] for label in labels)
+        for slot, labels in slot_channels(store, name, channels).items()
     }
     places = {slot: order.index(slot) if slot in order else len(order) for slot in filled}
     return _Opened(recording, {s: filled[s] for s in sorted(filled, key=places.__getitem__)})
@@ -153,15 +148,13 @@ def _checked(window: Window) -> Window:
 def _cut(opened: _Opened, name: str, window: Window) -> list[dict[str, Any]]:
     rows = []
     for slot in _wanted(opened.slots, window.slots):
-        channels, turned = opened.slots[slot]
+        channels = opened.slots[slot]
         rate = channels[0].sample_rate
         first = max(0, round(window.from_s * rate))
         last = max(first, round((window.from_s + window.seconds) * rate))
         values = channels[0].part(first, last)
         if len(channels) == 2:
             values = values - channels[1].part(first, last)
-        if turned:
-            values = -values
         wanted = SHOWN_UNITS.get(slot) or SLOT_UNITS.get(slot, "")
         scale = conversion(channels[0].unit, wanted)
         unit = wanted if scale is not None else ""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
-from sleepfm.cohort_choices import NO_CHOICES, Choices
+from sleepfm.cohort_choices import Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm.recordings.channels import ChannelMap
@@ -52,15 +52,15 @@ class OwnRecording:
         cls,
         made_by: WeightsIdentity,
         contract: Contract,
+        choices: Choices,
         file: Path,
         weights: str | None = None,
-        choices: Choices = NO_CHOICES,
     ) -> Self:
         """Read a recording and cut it into clips.
 
         Parameters
         ----------
-        made_by, contract, file, weights, choices
+        made_by, contract, choices, file, weights
             As for :func:`encode_clips`.
 
         Raises
@@ -144,4 +144,4 @@ def encode_clips(
     QueryError
         If the weights are not the store's, no clip covers ``at``, or it lacks a modality.
     """
-    return OwnRecording.open(made_by, contract, file, weights, choices).encode(at, modalities)
+    return OwnRecording.open(made_by, contract, choices, file, weights).encode(at, modalities)

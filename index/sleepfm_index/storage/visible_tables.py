@@ -67,19 +67,23 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
     }
     for view, file in VIEWS.items():
         paths = [check_table(store, segment, file) for segment in manifest.segments]
-        datasets = _datasets(paths) or [ds.dataset(empty[view].empty_table())]
+        # columns of recordings that no segment has yet are null
+        known = RECORDING_COLUMNS if view == "recordings" else None
+        datasets = _datasets(paths, known) or [ds.dataset(empty[view].empty_table())]
         keep = hidden.get(view)
         found[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
     return found
 
 
-def _datasets(paths: list[Path]) -> list[ds.Dataset]:
+def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Dataset]:
     import pyarrow.dataset as ds
 
     # Fragments rather than a list of paths: nothing about them is guessed, and a segment that has
     # more columns than another is no reason to read either wrongly.
     system = fs.LocalFileSystem()
     groups: list[tuple[pa.Schema, list[ds.Fragment]]] = []
+    if paths and columns is not None:
+        groups.append((columns, []))
     known: dict[tuple[str, ...], int] = {}
     for path in paths:
         plain = ds.ParquetFileFormat()

@@ -194,11 +194,12 @@ def read_strips(
     for name in sorted({clip["recording_id"] for clip in clips}):
         recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
-        for slot, (labels, turned) in slot_channels(store, name, channels).items():
+        over = turned_slots(store, name)
+        for slot, labels in slot_channels(store, name, channels).items():
             if slot not in wanted:
                 continue
             own = [channels[label] for label in labels]
-            whole = _whole(store.manifest.contract, slot, own, turned)
+            whole = _whole(store.manifest.contract, slot, own, slot in over)
             for strips, clip in zip(found, clips, strict=True):
                 if clip["recording_id"] == name:
                     first = round(clip["start_s"] * whole.rate)
@@ -209,8 +210,8 @@ def read_strips(
 
 def slot_channels(
     store: Reader, recording_id: str, channels: Collection[str]
-) -> dict[str, tuple[tuple[str, ...], bool]]:
-    """Find which channel, or which two to subtract, filled each slot, and whether it was inverted.
+) -> dict[str, tuple[str, ...]]:
+    """Find which channel, or which two to subtract, filled each slot at the build.
 
     Parameters
     ----------
@@ -224,16 +225,29 @@ def slot_channels(
     ).to_pylist()
     found = {}
     for slot, said in row["slots"]:
-        tier, _, named = said.partition(": ")
-        words = named.split(" - ")
+        words = said.partition(": ")[2].split(" - ")
         # a label may itself contain the separator of two labels
         pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
         options = [(" - ".join(words),), *pairs]
         for labels in options:
             if all(label in channels for label in labels):
-                found[slot] = (labels, tier.endswith("turned"))
+                found[slot] = labels
                 break
     return found
+
+
+def turned_slots(store: Reader, recording_id: str) -> frozenset[str]:
+    """Find the slots whose channel was turned over at the build, minus being plus.
+
+    Parameters
+    ----------
+    store : Reader
+    recording_id : str
+    """
+    (row,) = store.metadata.select(
+        f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
+    ).to_pylist()
+    return frozenset(s for s, said in row["slots"] if said.partition(": ")[0].endswith("turned"))
 
 
 def _whole(contract: Contract, slot: str, channels: Sequence[Channel], turned: bool) -> Strip:
