@@ -70,6 +70,17 @@ def _restore(path: Path) -> None:
         sleepfm_index.restore(path, 4)
 
 
+def _annotate(path: Path) -> None:
+    sleepfm_index.annotate(
+        path, {"recording_id": ["a", "c"], "nsrr_age": [50.0, 60.0], "x": [1, 2]}
+    )
+
+
+def _tag(path: Path) -> None:
+    if not read_manifest(path).tags:
+        sleepfm_index.tag(path, "kept")
+
+
 _BUILD = (lambda p: _append(p, "d"), lambda p: _append(p, "e"), _reindex)
 
 SCENARIOS = {
@@ -79,4 +90,6 @@ SCENARIOS = {
     "compact": Scenario(_with_deleted, (sleepfm_index.compact,)),
     "reindex": Scenario(_with_unindexed, (_reindex,)),
     "restore": Scenario(_with_deleted, (_restore,)),
+    "annotate": Scenario(_indexed, (_annotate,)),
+    "tag": Scenario(_indexed, (_tag,)),
 }
