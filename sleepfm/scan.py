@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,7 @@ from sleepfm.choices import Coding
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.errors import SleepFMError
+from sleepfm.progress import Progress
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.channel_names import normalise
 from sleepfm.recordings.channels import (
@@ -155,7 +156,7 @@ def scan(
     overrides: str | Path | None = None,
     coding: Coding | None = None,
     epoch_s: float | None = None,
-    watch: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Scan:
     """Look at every recording that a build of the same paths would read.
 
@@ -169,7 +170,7 @@ def scan(
         As for :func:`~sleepfm.recordings.channels.match_channels`.
     coding, epoch_s
         As for :func:`~sleepfm.recordings.read.read_recording`.
-    watch : callable, optional
+    progress : callable, optional
         Called after every file with the number done and the number of all.
 
     Raises
@@ -194,8 +195,8 @@ def scan(
             said += "or name them in a cohort list"
             scanned = replace(scanned, warnings=(said, *scanned.warnings))
         files.append(scanned)
-        if watch is not None:
-            watch(len(files), len(found.recordings))
+        if progress is not None:
+            progress(len(files), len(found.recordings))
     filled = Counter(slot.slot for file in files for slot in file.slots)
     unmatched = Counter(name for file in files for name in file.unmatched)
     return Scan(

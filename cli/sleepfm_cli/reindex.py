@@ -56,7 +56,7 @@ def reindex(
         scheduler=scheduler,
         workers=workers,
         shards=shards,
-        watch=say,
+        notice=say,
     )
     with sleepfm_index.open(store) as opened:
         show_table(list(opened.info().indexes.items()), ("target", "search"))

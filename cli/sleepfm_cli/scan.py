@@ -54,7 +54,7 @@ def scan(
             overrides=channels,
             coding=coding,
             epoch_s=epoch_seconds,
-            watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     if format is Format.json:
         show_json(asdict(found))

@@ -26,10 +26,10 @@ def verify(
         raise typer.BadParameter("verify supports the formats table and json")
     with progress("reading the store") as bar:
 
-        def watch(done: int, total: int) -> None:
+        def advance(done: int, total: int) -> None:
             bar.update(bar.task_ids[0], completed=done, total=total)
 
-        found = sleepfm_index.verify(store, repair=repair, watch=watch)
+        found = sleepfm_index.verify(store, repair=repair, progress=advance)
     if format is Format.json:
         show_json({"ok": found.ok, **asdict(found)})
     elif found.findings:

@@ -261,7 +261,7 @@ def build(
                     outcomes.append(_commit(writer, job, rows, taken, readmitted))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
-        update_indexes(writer, IndexRequest(watch=tell))
+        update_indexes(writer, IndexRequest(notice=tell))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))

@@ -9,13 +9,13 @@ clip id. An answer has the columns of :func:`~sleepfm_index.query.answer_table.a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, cast
 
+from sleepfm.progress import Progress
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.question import Question
 from sleepfm_index.reader import Reader
@@ -24,9 +24,6 @@ from sleepfm_index.storage.manifest import WeightsIdentity
 
 ENGINES: Final = {"milvus": "sleepfm_index.sharing.milvus.engine"}
 """For each engine, the module that defines it as ``ENGINE``."""
-
-Progress = Callable[[int, int], None]
-"""Called with (clips sent, clips to send)."""
 
 
 @dataclass(frozen=True)

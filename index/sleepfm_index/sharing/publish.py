@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sleepfm.progress import Progress
 from sleepfm_index.errors import QueryError
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import check_target
-from sleepfm_index.sharing.engine import Progress, Published, PublishedStore
+from sleepfm_index.sharing.engine import Published, PublishedStore
 from sleepfm_index.sharing.engine import engine as find_engine
 
 DEFAULT_COLLECTION = "sleepfm_clips"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from sleepfm.progress import Progress
 from sleepfm_index.reader import Reader
-from sleepfm_index.sharing.engine import Engine, Progress, Published
+from sleepfm_index.sharing.engine import Engine, Published
 from sleepfm_index.sharing.milvus.client import Served
 from sleepfm_index.sharing.milvus.publish import publish
 

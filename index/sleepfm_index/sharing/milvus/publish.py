@@ -8,11 +8,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.progress import Progress
 from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.calibration import draw_queries
 from sleepfm_index.reader import Reader
 from sleepfm_index.sharing.clip_batches import clip_blocks, clips_schema
-from sleepfm_index.sharing.engine import Progress, Published
+from sleepfm_index.sharing.engine import Published
 from sleepfm_index.sharing.milvus.collection import MAX_RESULTS, About, Collection, milvus_errors
 from sleepfm_index.sharing.milvus.entities import KEY, columns_of, entities, presence
 
