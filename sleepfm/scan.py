@@ -108,7 +108,7 @@ class FileScan:
     events: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     dropped: dict[str, int] = field(default_factory=dict)
-    words: dict[str, int] = field(default_factory=dict)
+    words: dict[str, int] = field(default_factory=dict, repr=False)
     unread: tuple[str, ...] = ()
 
 
