@@ -27,6 +27,7 @@ import sleepfm_index
 from sleepfm.recordings import read_recording
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.evaluation.models.probe import fit_probe
+from sleepfm_index.evaluation.models.probe_kinds import save_probe
 from sleepfm_index.explore import openapi
 from sleepfm_index.explore.endpoints import ENDPOINTS
 from sleepfm_index.explore.server import Explorer
@@ -181,7 +182,7 @@ def test_a_probes_probability_colours_the_map(served: Served, tmp_path: Path) ->
     file = tmp_path / "stage.safetensors"
     with sleepfm_index.open(path) as store:
         made = fit_probe(store, "stage", "ecg")
-        made.save(file)
+        save_probe(made, file)
         expected = store.predict(file).table["p_N3"].to_pylist()
     with Explorer(path, port=0, token=TOKEN, probes=[file]) as explorer:
         client = Client(explorer)
