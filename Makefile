@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests crash test-cluster trial-concurrency experiments experiments-simulated experiments-real train-demo peers clean
+.PHONY: install demo test lint types tests crash test-cluster trial-concurrency experiments experiments-simulated experiments-real train-demo peers web screenshots clean
 
 install: $(STAMP)
 
@@ -66,6 +66,16 @@ test-cluster: install $(MOTO)
 # Other sizes: make train-demo TRAIN="--subjects 30 --hours 0.5 --epochs 2"
 train-demo: install
 	$(BIN)/python benchmarks/train_demo.py $(TRAIN)
+
+# The page of `explore`, built from its sources: the same bytes on every machine. Needs node 20.
+WEB := index/sleepfm_index/explore/web
+web:
+	npm ci --prefix $(WEB) --no-fund --no-audit
+	node $(WEB)/build.js
+
+# The pictures of README and docs/explore.md, from the demo's store; needs chromium.
+screenshots: install
+	$(BIN)/python benchmarks/screenshots.py
 
 # What search is compared with, in an environment of its own: then benchmarks/search.py.
 peers: benchmarks/peers/requirements.txt

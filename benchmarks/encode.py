@@ -24,7 +24,7 @@ import numpy as np
 from machine import machine
 
 from sleepfm.encoders.load import load_weights
-from sleepfm.encoders.reference import checked_clips
+from sleepfm.encoders.reference import check_clips
 from sleepfm.encoders.weights import Weights
 from sleepfm.resources import cores
 
@@ -113,7 +113,7 @@ def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Co
     run = make(loaded, threads)
     clips = {}
     for m in loaded.modalities:
-        own = checked_clips(loaded, m)
+        own = check_clips(loaded, m)
         clips[m] = np.resize(own, (count, *own.shape[1:]))
     pipe.send({m: run(m, clips[m]) for m in clips})
     while (asked := pipe.recv()) is not None:

@@ -48,11 +48,11 @@ def measure(folder: Path, step: str) -> None:
     start = time.perf_counter()
     with sleepfm_index.open(folder) as store:
         if step == "probe":
-            result = store.probe("stage", on=["bas"], folds=5, replicates=200)
+            result = store.probe("stage", on=["bas"], folds=5)
         elif step == "knn":
-            result = store.knn("stage", queries=10_000, replicates=200)
+            result = store.knn("stage", queries=10_000)
         else:
-            result = store.evaluate(gallery=10_000, replicates=200)
+            result = store.evaluate(gallery=10_000)
         size = len(store)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF)

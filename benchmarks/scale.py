@@ -224,7 +224,7 @@ def index(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         print(line, file=sys.stderr, flush=True)
 
     manifest = sleepfm_index.reindex(
-        folder / "store", recall=asked.recall, targets=("bas",), watch=said
+        folder / "store", recall=asked.recall, targets=("bas",), notice=said
     )
     end = time.perf_counter()
     times = [at for _, at in steps] + [end]

@@ -31,7 +31,8 @@ from sleepfm_index.evaluation.labels.labels import STAGES, Labels
 from sleepfm_index.evaluation.metrics.assessment import Predictions, class_rows
 from sleepfm_index.evaluation.models.knn import votes
 from sleepfm_index.evaluation.models.neighbour_search import nearest
-from sleepfm_index.evaluation.models.probe import Recipe
+from sleepfm_index.evaluation.models.recipe import Recipe
+from sleepfm_index.evaluation.models.train_test import learn
 
 BANDS = {"delta": (0.5, 4), "theta": (4, 8), "alpha": (8, 12), "sigma": (12, 16), "beta": (16, 30)}
 BLOCKS = 8
@@ -103,8 +104,8 @@ def by_probe(x: NDArray[np.float32], labels: Labels, part: NDArray[np.int64]) ->
     converged = True
     for at in np.unique(part):
         test = part == at
-        fitted = Recipe().learn(
-            lambda rows: x[labels.clip_ids[rows]], labels, np.flatnonzero(~test)
+        fitted = learn(
+            Recipe(), lambda rows: x[labels.clip_ids[rows]], labels, np.flatnonzero(~test)
         )
         said[test] = fitted.predict(x[labels.clip_ids[test]])
         converged &= fitted.converged
@@ -124,11 +125,11 @@ def predictions(name: str, labels: Labels, said: NDArray[np.float64]) -> Predict
     return Predictions(name, labels.classes, labels.values, said, labels.subjects, labels.clip_ids)
 
 
-def show(title: str, lines: list[tuple[str, Predictions]], replicates: int) -> None:
+def show(title: str, lines: list[tuple[str, Predictions]]) -> None:
     """Print a Markdown table, the best macro AUROC of each method marked."""
     print(f"\n### {title}\n")
     print("| features | by | AUROC | AUPRC | F1 | kappa |\n|---|---|---|---|---|---|")
-    rows = [(arm, made, class_rows(made, replicates)) for arm, made in lines]
+    rows = [(arm, made, class_rows(made)) for arm, made in lines]
     for arm, made, (macro, *_) in rows:
         cells = " | ".join(between(macro, n) for n in ("auroc", "auprc", "f1", "kappa"))
         print(f"| {arm} | {made.features} | {cells} |")
@@ -150,7 +151,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", nargs="*", default=["untrained"])
-    parser.add_argument("--replicates", type=int, default=1000)
     asked = parser.parse_args()
     files = sorted(asked.folder.glob("ucddb*.npz"))
     if not files:
@@ -167,7 +167,7 @@ def main() -> None:
     lines = [
         (arm, by(x, one, one.subjects)) for by in (by_probe, by_votes) for arm, x in arms.items()
     ]
-    show("W against N3, one subject left out at a time", lines, asked.replicates)
+    show("W against N3, one subject left out at a time", lines)
     at = [n.name for n in nights].index("018") if any(n.name == "018" for n in nights) else None
     if at is None:
         print("\nskipped: five stages need night 018, which is not there", file=sys.stderr)

@@ -129,7 +129,7 @@ class Study:
         split = ("--train-where", f"recording_id <= '{self.last}'", "--test-where", self.tested)
         words = ("--store", store, "--format", "json", "--on", on, *split, "--label", "age")
         bins = json.loads(tool("probe", *words, *more))
-        return bins, json.loads(tool("probe", *words, "--kind", "number"))
+        return bins, json.loads(tool("probe", *words, "--task", "regression"))
 
     def supervised(self, store: Path, on: str) -> Path:
         """Train one modality's encoder end to end to tell the bins of age."""
@@ -175,7 +175,7 @@ def ages(study: Study, whole: dict[str, Path]) -> list[str]:
     }
     for on in ("bas", "ecg", "resp"):
         predictions = study.supervised(whole["leave-one-out"], on)
-        bins, _ = study.age(whole["leave-one-out"], on, "--beside", predictions)
+        bins, _ = study.age(whole["leave-one-out"], on, "--compare-with", predictions)
         own = [row for row in bins if row["features"] == predictions.stem]
         cells = [classified(own, level) for level in ("subject", "clip")]
         lines.append(f"| (1) trained end to end for age | {on} | {' | '.join(cells)} | – | – |")

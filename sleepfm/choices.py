@@ -10,8 +10,11 @@ from typing import Literal
 BackendName = Literal["auto", "torch", "openvino"]
 """What runs the encoders; ``auto`` is the fastest that is right."""
 
-Coding = Literal["yasa", "profusion", "rk", "ucddb"]
+Coding = Literal["yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"]
 """What integer sleep stages mean."""
+
+Grid = Literal["scoring", "recording"]
+"""Where clips begin: with the scorer's epochs where all share one offset, or with the recording."""
 
 Objective = Literal["pairwise", "leave-one-out"]
 """What pretraining contrasts with what."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.choices import Grid
 from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError, RecordingError
-from sleepfm.labels import clip_event_seconds, clip_stages
+from sleepfm.labels import clip_event_seconds, clip_stage_shares, clip_stages, scoring_grid
 from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measure
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
-from sleepfm.recordings.recording import Recording
+from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.scoring.vocabulary import Event
 from sleepfm.recordings.units import conversion
 from sleepfm.resampling import resample
@@ -32,7 +33,10 @@ class Clips:
     clock_s : ndarray of float64, shape [n], or None
         Time of day of each clip, in seconds after midnight.
     stage, raw_stage : tuple of str, length n
-        AASM stage (``UNS`` where nothing was scored) and the label as written (``""`` if none).
+        AASM stage that covers most of the clip (``UNS`` where nothing was scored) and the label as
+        written (``""`` if none).
+    stage_share : ndarray of float32, shape [n]
+        Share of the clip for which its stage holds, in 0..1.
     signals : dict of str to ndarray of float32, shape [n, slots, samples]
         Only modalities with at least one slot filled; a missing slot is zero.
     filled : dict of str to ndarray of uint16, shape [n]
@@ -58,13 +62,19 @@ class Clips:
     event_seconds: dict[str, NDArray[np.float32]]
     events: tuple[Event, ...]
     warnings: tuple[str, ...] = ()
+    stage_share: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.start_s)
 
 
 def cut_clips(
-    recording: Recording, channels: ChannelMap, contract: Contract, *, strict: bool = False
+    recording: Recording,
+    channels: ChannelMap,
+    contract: Contract,
+    *,
+    strict: bool = False,
+    grid: Grid = "scoring",
 ) -> Clips:
     """Cut a recording into clips as a contract asks; a last incomplete clip is dropped.
 
@@ -81,6 +91,9 @@ def cut_clips(
         Rate, resampling, scaling and units.
     strict : bool
         Whether values that contradict their unit are an error instead of a warning.
+    grid : {"scoring", "recording"}
+        Whether clips begin with the scorer's epochs, where all share one offset, or with the
+        recording.
 
     Raises
     ------
@@ -90,7 +103,11 @@ def cut_clips(
         Under ``strict``, if values contradict their unit.
     """
     clip_s = contract.clip_seconds
-    count = int(recording.duration_s / clip_s + 1e-6)
+    stages = recording.scoring.stages
+    offset_s = scoring_grid(stages, clip_s) if grid == "scoring" else 0.0
+    count = int((recording.duration_s - offset_s) / clip_s + 1e-6)
+    if count < 1 and offset_s:
+        offset_s, count = 0.0, int(recording.duration_s / clip_s + 1e-6)
     if count < 1:
         raise RecordingError(
             f"{recording.stem} lasts {recording.duration_s:.3g} s, less than one clip ({clip_s} s)."
@@ -103,7 +120,7 @@ def cut_clips(
         m: np.zeros((count, len(contract.slots_of(m)), contract.clip_samples), np.float32)
         for m in contract.modalities
     }
-    qualities = _fill_all(blocks, recording, channels, contract, warnings, strict)
+    qualities = _fill_all(blocks, recording, channels, contract, warnings, strict, offset_s)
     for modality, block in blocks.items():
         slots = contract.slots_of(modality)
         bits = np.zeros(count, np.uint16)
@@ -121,9 +138,9 @@ def cut_clips(
             signals[modality], filled[modality] = block, bits
     if not signals:
         raise ChannelError(f"Every channel of {recording.stem} that fits a slot is dead.")
-    start_s = np.arange(count, dtype=np.float64) * clip_s
+    start_s = offset_s + np.arange(count, dtype=np.float64) * clip_s
     clock = recording.start_clock_s
-    stage, raw_stage = clip_stages(recording.scoring.stages, count, clip_s)
+    stage, raw_stage = clip_stages(stages, count, clip_s, offset_s)
     return Clips(
         start_s=start_s,
         clock_s=None if clock is None else (clock + start_s) % 86400,
@@ -132,9 +149,10 @@ def cut_clips(
         signals=signals,
         filled=filled,
         quality=quality,
-        event_seconds=clip_event_seconds(recording.scoring.events, count, clip_s),
+        event_seconds=clip_event_seconds(recording.scoring.events, count, clip_s, offset_s),
         events=recording.scoring.events,
         warnings=tuple(warnings),
+        stage_share=clip_stage_shares(stages, count, clip_s, offset_s),
     )
 
 
@@ -145,6 +163,7 @@ def _fill_all(
     contract: Contract,
     warnings: list[str],
     strict: bool,
+    offset_s: float,
 ) -> dict[str, NDArray[np.float32] | None]:
     """Fill every slot that has a channel, two at a time; give the quality of each by slot.
 
@@ -160,7 +179,9 @@ def _fill_all(
     said: list[list[str]] = [[] for _ in jobs]
     with ThreadPoolExecutor(max_workers=2) as pool:
         done = pool.map(
-            lambda job, own: _fill(job[0], recording, job[1], contract, own, strict), jobs, said
+            lambda job, own: _fill(job[0], recording, job[1], contract, own, strict, offset_s),
+            jobs,
+            said,
         )
         qualities = {job[1].slot: quality for job, quality in zip(jobs, done, strict=True)}
     for own in said:
@@ -175,6 +196,7 @@ def _fill(
     contract: Contract,
     warnings: list[str],
     strict: bool,
+    offset_s: float,
 ) -> NDArray[np.float32] | None:
     """Fill one slot of all clips, ``out`` of shape [clips, samples]; give its quality.
 
@@ -184,25 +206,41 @@ def _fill(
     first = by_label[match.labels[0]]
     rate = first.sample_rate
     values = first.read()
-    if len(match.labels) == 2:
-        values -= by_label[match.labels[1]].read()
     found = level(values)
-    if found.constant and not _varies(values):
-        warnings.append(f"{match.slot}: {first.label} is constant and was left out")
+    dead = first if found.constant and not _varies(values) else None
+    if len(match.labels) == 2 and dead is None:
+        second = by_label[match.labels[1]]
+        other = second.read()
+        if level(other).constant and not _varies(other):
+            dead = second
+        values -= other
+        found = level(values)
+    if dead is not None or (found.constant and not _varies(values)):
+        label = (dead or first).label
+        warnings.append(f"{match.slot}: {label} is constant and was left out")
         return None
-    to_slot_unit = conversion(first.unit, contract.unit_of(match.slot))
+    if match.turned:
+        values *= np.float32(-1)
+        found = Level(-found.median, found.deviation, found.constant)
+    unit = first.unit
+    if contract.unit_of(match.slot) == "%":
+        told = _saturation_unit(match.slot, first, found, warnings)
+        if told is None:
+            return None
+        unit = told
+    to_slot_unit = conversion(unit, contract.unit_of(match.slot))
     scale = to_slot_unit[0] if to_slot_unit else None
     problem = implausible(match.slot, contract.unit_of(match.slot), found, scale)
     if problem and strict:
         raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning.")
     if problem:
         warnings.append(problem)
-    to_contract_unit = conversion(first.unit, contract.units.get(match.slot, ""))
+    to_contract_unit = conversion(unit, contract.units.get(match.slot, ""))
     if to_contract_unit is None or scale is None:
         said = "gives a unit that is not known" if first.unit else "does not say its unit"
         warnings.append(f"{match.slot}: {first.label} {said}; values are taken as they are")
     issues = measure(
-        values,
+        values[round(offset_s * rate) :],
         rate,
         len(out),
         contract.clip_seconds,
@@ -214,8 +252,31 @@ def _fill(
         values *= np.float32(gain)
         values += np.float32(offset)
         found = Level(found.median * gain + offset, found.deviation * gain, found.constant)
-    out[:] = _prepared(values, rate, found, contract, out.size).reshape(out.shape)
+    skipped = round(offset_s * contract.sample_rate)
+    whole = _prepared(values, rate, found, contract, skipped + out.size)
+    out[:] = whole[skipped:].reshape(out.shape)
     return issues
+
+
+def _saturation_unit(slot: str, channel: Channel, found: Level, warnings: list[str]) -> str | None:
+    """Tell the unit of a saturation by its values, where the file gives none or an impossible one.
+
+    None where it is neither a percentage nor a fraction and its unit says that it is a voltage.
+    """
+    if conversion(channel.unit, "%") is not None:
+        return channel.unit
+    if 50 <= found.median <= 100:
+        return "%"
+    if 0.3 <= found.median <= 1:
+        warnings.append(f"{slot}: {channel.label} is taken as a fraction of 1, by its values")
+        return "1"
+    if conversion(channel.unit, "uV") is not None:
+        warnings.append(
+            f"{slot}: {channel.label} is left out: in {channel.unit} with a median of "
+            f"{found.median:.3g} it is no saturation"
+        )
+        return None
+    return channel.unit
 
 
 def _varies(values: NDArray[np.float32]) -> bool:

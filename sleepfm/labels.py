@@ -1,4 +1,4 @@
-"""Scoring laid over clips: one stage a clip, and seconds of each kind of event."""
+"""Stage and event seconds of each clip, computed from the scoring."""
 
 from __future__ import annotations
 
@@ -18,54 +18,169 @@ EVENT_COLUMNS: Final[dict[str, tuple[str, str | None]]] = {
     "hypopnea_s": ("hypopnea", None),
     "desaturation_s": ("desaturation", None),
     "arousal_s": ("arousal", None),
+    "rera_s": ("rera", None),
+    "limb_movement_s": ("limb_movement", None),
+    "unsure_s": ("unsure", None),
 }
-"""Column of seconds, and the event type and subtype (None: any) that it counts."""
+"""For each column of seconds, the event type and subtype (None: any) that it counts."""
+
+_ALSO: Final = {"arousal_s": ("rera",)}
+"""A respiratory effort-related arousal is an arousal, too."""
+_SAME_S: Final = 0.05
+_EPOCHS_S: Final = (30.0, 20.0, 15.0, 10.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 
 
-def clip_stages(
-    stages: Sequence[ScoredStage], clips: int, clip_s: float
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Stage and raw label of each clip.
+def scoring_grid(stages: Sequence[ScoredStage], clip_s: float) -> float:
+    """Seconds after the recording's start at which the scorer's epochs allow clips to begin.
 
-    A clip takes the stage that covers most of it, the earlier one on a tie, provided that this is
-    at least half the clip; otherwise it is ``UNS`` with an empty raw label.
+    Epochs that all start at one offset give that offset; where they do not, or where no whole
+    number of them makes a clip, clips begin with the recording: 0.
+
+    Parameters
+    ----------
+    stages : sequence of ScoredStage
+        Sorted by onset.
+    clip_s : float
+        Length of a clip, in seconds.
 
     Returns
     -------
-    tuple of str, length clips
-        Stages of :data:`~sleepfm.recordings.scoring.vocabulary.STAGES`.
-    tuple of str, length clips
-        The labels as written.
+    float
+        In 0 to ``clip_s``, in seconds.
     """
+    # the first one may have been cut off where the signals begin
+    onsets = np.array([s.onset_s for s in stages if s.onset_s > 0 or len(stages) == 1])
+    for epoch_s in _EPOCHS_S:
+        if epoch_s > clip_s or clip_s % epoch_s or not len(onsets):
+            continue
+        phase = float(np.median(onsets % epoch_s))
+        off = (onsets - phase + epoch_s / 2) % epoch_s - epoch_s / 2
+        if np.abs(off).max() <= _SAME_S:
+            return phase if _SAME_S < phase < epoch_s - _SAME_S else 0.0
+    return 0.0
+
+
+def clip_stages(
+    stages: Sequence[ScoredStage], clips: int, clip_s: float, offset_s: float = 0.0
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Assign a stage to each clip.
+
+    A clip takes the stage that covers most of it, the earlier one on a tie. What is not scored
+    counts as ``UNS``, which takes a clip only if it covers more of it than any stage.
+
+    Parameters
+    ----------
+    stages : sequence of ScoredStage
+        Stretches that do not overlap.
+    clips : int
+        How many clips.
+    clip_s : float
+        Length of a clip, in seconds.
+    offset_s : float
+        Where the first clip begins, in seconds.
+
+    Parameters
+    ----------
+    stages : sequence of ScoredStage
+        Onset and duration in seconds from the start of the recording.
+    clips : int
+        Number of clips.
+    clip_s : float
+        Length of a clip, in seconds.
+
+    Returns
+    -------
+    stages : tuple of str, length clips
+        Stages of :data:`~sleepfm.recordings.scoring.vocabulary.STAGES`.
+    labels : tuple of str, length clips
+        The labels as written; ``""`` where most of a clip is not scored.
+    """
+    seconds, first, raw = _covered(stages, clips, clip_s, offset_s)
+    total, best = _winners(seconds, first, clip_s)
+    labels = []
+    for i, k in enumerate(best):
+        scored = seconds[i, k] >= total[i, k] / 2 and raw[i, k] >= 0
+        labels.append(stages[raw[i, k]].raw if scored else "")
+    return tuple(STAGES[k] for k in best), tuple(labels)
+
+
+def clip_stage_shares(
+    stages: Sequence[ScoredStage], clips: int, clip_s: float, offset_s: float = 0.0
+) -> NDArray[np.float32]:
+    """Share of each clip for which its stage holds, in 0..1; below 1 a clip has others, too.
+
+    Parameters
+    ----------
+    stages, clips, clip_s, offset_s
+        As for :func:`clip_stages`.
+
+    Returns
+    -------
+    ndarray of float32, shape [clips]
+        For ``UNS`` the share that is not scored, or scored as unscored.
+    """
+    seconds, first, _ = _covered(stages, clips, clip_s, offset_s)
+    total, best = _winners(seconds, first, clip_s)
+    share = total[np.arange(clips), best] / clip_s
+    return np.clip(share, 0, 1).astype(np.float32)
+
+
+_Seconds = NDArray[np.float64]
+
+
+def _covered(
+    stages: Sequence[ScoredStage], clips: int, clip_s: float, offset_s: float
+) -> tuple[_Seconds, _Seconds, NDArray[np.int64]]:
+    """Give seconds, first onset and longest stretch by clip and stage, shape [clips, stages]."""
     seconds = np.zeros((clips, len(STAGES)))
     first = np.full((clips, len(STAGES)), np.inf)
     longest = np.zeros((clips, len(STAGES)))
-    raw = np.full((clips, len(STAGES)), -1)
+    raw = np.full((clips, len(STAGES)), -1, np.int64)
     for number, scored in enumerate(stages):
-        span, overlap = _overlap(scored.onset_s, scored.onset_s + scored.duration_s, clips, clip_s)
+        start = scored.onset_s - offset_s
+        span, overlap = _overlap(start, start + scored.duration_s, clips, clip_s)
         k = STAGES.index(scored.stage)
         seconds[span, k] += overlap
-        first[span, k] = np.minimum(first[span, k], scored.onset_s)
+        first[span, k] = np.minimum(first[span, k], start)
         longer = overlap > longest[span, k]
         longest[span, k] = np.where(longer, overlap, longest[span, k])
         raw[span, k] = np.where(longer, number, raw[span, k])
-    most = seconds.max(axis=1)
-    tied = np.where(seconds == most[:, None], first, np.inf)
-    best = np.argmin(tied, axis=1)
-    scored_clip = most >= clip_s / 2
-    return (
-        tuple(STAGES[k] if ok else "UNS" for k, ok in zip(best, scored_clip, strict=True)),
-        tuple(
-            stages[raw[i, k]].raw if ok else ""
-            for i, (k, ok) in enumerate(zip(best, scored_clip, strict=True))
-        ),
-    )
+    return seconds, first, raw
+
+
+def _winners(
+    seconds: _Seconds, first: _Seconds, clip_s: float
+) -> tuple[_Seconds, NDArray[np.intp]]:
+    """Count what is not scored as UNS, and give the stage that covers most of each clip."""
+    total = np.round(seconds, 6)
+    unscored = STAGES.index("UNS")
+    total[:, unscored] += np.maximum(clip_s - total.sum(axis=1), 0)
+    late = first.copy()
+    late[:, unscored] = np.finfo(np.float64).max  # on a tie, a stage goes before none
+    tied = np.where(total == total.max(axis=1)[:, None], late, np.inf)
+    return total, np.argmin(tied, axis=1)
 
 
 def clip_event_seconds(
-    events: Sequence[Event], clips: int, clip_s: float
+    events: Sequence[Event], clips: int, clip_s: float, offset_s: float = 0.0
 ) -> dict[str, NDArray[np.float32]]:
-    """Seconds of each clip that events of each kind cover; overlapping events count once.
+    """Count the seconds of each clip that events of each kind cover; overlaps count once.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        Onset and duration in seconds from the start of the recording.
+    clips : int
+        Number of clips.
+    clip_s : float
+        Length of a clip, in seconds.
+
+    Parameters
+    ----------
+    events : sequence of Event
+        Times in seconds from the recording's start.
+    clips, clip_s, offset_s
+        As for :func:`clip_stages`.
 
     Returns
     -------
@@ -75,9 +190,12 @@ def clip_event_seconds(
     columns = {}
     for column, (kind, subtype) in EVENT_COLUMNS.items():
         total = np.zeros(clips)
-        chosen = [e for e in events if e.type == kind and subtype in (None, e.subtype)]
+        also = _ALSO.get(column, ())
+        chosen = [
+            e for e in events if (e.type == kind and subtype in (None, e.subtype)) or e.type in also
+        ]
         for start, end in _union(chosen):
-            span, overlap = _overlap(start, end, clips, clip_s)
+            span, overlap = _overlap(start - offset_s, end - offset_s, clips, clip_s)
             total[span] += overlap
         columns[column] = total.astype(np.float32)
     return columns
@@ -86,7 +204,7 @@ def clip_event_seconds(
 def _overlap(
     start: float, end: float, clips: int, clip_s: float
 ) -> tuple[slice, NDArray[np.float64]]:
-    """Clips that an interval touches, and for how many seconds each."""
+    """Find the clips that an interval overlaps, and the seconds of overlap with each."""
     low = int(np.clip(np.floor(start / clip_s), 0, clips))
     high = int(np.clip(np.ceil(end / clip_s), low, clips))
     edges = np.arange(low, high) * clip_s

@@ -1,4 +1,4 @@
-"""How good a channel is, clip by clip, measured at its native rate before anything is changed."""
+"""Signal quality of a channel per clip, measured at its native rate before any processing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ISSUES: Final = ("flat", "clipped", "nan", "range")
-"""What is measured, in the order of the quality columns."""
+"""Quality measures, in the order of the quality columns."""
 
 _REACH_UV: Final = {"brain": 500.0, "heart": 10_000.0, "muscle": 2_000.0}
 _SATURATION: Final = (40.0, 100.5)
@@ -21,7 +21,16 @@ _ELECTRODE: Final = re.compile(r"(?:Fp|[FCOPTE])(?:z|\d{1,2})(?:-[A-Z][a-z]*\d?)
 
 @dataclass(frozen=True)
 class Level:
-    """Where a channel's values lie: median and robust deviation, ``IQR / 1.349``."""
+    """Location and scale of a channel's values, in the channel's own unit.
+
+    Parameters
+    ----------
+    median : float
+    deviation : float
+        Robust standard deviation, ``IQR / 1.349``.
+    constant : bool
+        True if all values are equal, or none is finite.
+    """
 
     median: float
     deviation: float
@@ -29,10 +38,21 @@ class Level:
 
 
 def level(values: NDArray[np.float32], most: int = 2**19) -> Level:
-    """Median and robust deviation over at most ``most`` evenly spaced finite samples.
+    """Compute median and robust deviation of a channel.
 
-    A channel whose middle half is one value (a saturation that rarely moves) takes its standard
-    deviation instead, so that no division by zero follows; a constant one has deviation 0.
+    Where the interquartile range is zero (a saturation that rarely changes), the standard deviation
+    is used instead, which avoids a later division by zero. A constant channel has deviation 0.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape [samples]
+        In the channel's own unit; values that are not finite are ignored.
+    most : int
+        Use at most this many evenly spaced samples.
+
+    Returns
+    -------
+    Level
     """
     sample = values[:: max(1, -(-len(values) // most))]
     sample = sample[np.isfinite(sample)]
@@ -56,28 +76,29 @@ def measure(
     *,
     stands_still: bool = False,
 ) -> NDArray[np.float32]:
-    """Fractions of flat, clipped, NaN and out-of-range signal per clip.
+    """Measure the fractions of flat, clipped, NaN and out-of-range signal per clip.
 
     Parameters
     ----------
     values : ndarray of float32, shape [samples]
         The channel at its native rate.
     rate : float
-        In Hz.
-    clips, clip_s : int
-        How many clips, and their length in seconds.
+        Sampling rate, in Hz.
+    clips : int
+        Number of clips.
+    clip_s : int
+        Length of a clip, in seconds.
     bounds : tuple of float, or None
-        Lowest and highest value that is in range (:func:`bounds_of`); None where anything goes.
+        Lowest and highest value in range (:func:`bounds_of`); None to skip the range check.
     stands_still : bool
-        Whether the signal may keep one value for long in health, as a saturation does: then it is
-        neither flat nor clipped.
+        True if the signal may normally stay at one value, as an oxygen saturation does; it then
+        counts as neither flat nor clipped.
 
     Returns
     -------
     ndarray of float32, shape [4, clips]
         Rows as in :data:`ISSUES`, all in 0..1. Flat: whole seconds without any change. Clipped:
-        samples at the channel's own highest or lowest value of the night, where that value is
-        held by consecutive samples.
+        two or more consecutive samples at the channel's highest or lowest value of the night.
     """
     per_clip = clip_s if rate >= 4 else 1
     edges = np.rint(np.arange(clips * per_clip + 1) * (clip_s / per_clip) * rate).astype(np.int64)
@@ -108,9 +129,9 @@ def measure(
         flat = whole & (high == low)
         result[0] = share(np.where(flat, sizes, 0))
         for rail in (high[whole].max(), low[whole].min()):
-            at = _held(inside, rail)
+            clipped = _repeated(inside, rail)
             # a flat second is flat, not clipped
-            result[1] += counted(at[~flat[np.searchsorted(edges, at, "right") - 1]])
+            result[1] += counted(clipped[~flat[np.searchsorted(edges, clipped, "right") - 1]])
     if bounds is not None and (whole & ((high > bounds[1]) | (low < bounds[0]))).any():
         finite = np.isfinite(inside)
         result[3] = counted(np.flatnonzero(finite & ((inside > bounds[1]) | (inside < bounds[0]))))
@@ -118,23 +139,29 @@ def measure(
 
 
 def bounds_of(
-    slot: str, unit: str, found: Level, scale: float | None
+    slot: str, unit: str, level: Level, scale: float | None
 ) -> tuple[float, float] | None:
-    """Lowest and highest value in range for a slot, in the channel's own unit.
+    """Compute the plausible range of a channel's values.
 
-    Brain signals within 500 uV, muscle within 2 mV and an ECG within 10 mV of the median, a
-    saturation from 40 to 100 %; None for belts, for slots of which no range is known, and where
-    ``scale`` is not known.
+    Brain signals lie within 500 uV, muscle signals within 2 mV and an ECG within 10 mV of the
+    median, an oxygen saturation from 40 to 100 %.
 
     Parameters
     ----------
     slot : str
+        The slot that the channel fills.
     unit : str
         The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
-    found : Level
-        Of the channel, in its own unit.
-    scale : float, or None
-        Factor from the channel's unit to the slot's.
+    level : Level
+        Of the channel.
+    scale : float or None
+        Factor from the channel's unit to the slot's; None if the unit is unknown.
+
+    Returns
+    -------
+    tuple of float, or None
+        Lowest and highest value, in the channel's own unit. None for slots without a unit, such as
+        belts, for slots whose range is unknown, and where ``scale`` is None.
     """
     if scale is None or not unit:
         return None
@@ -144,21 +171,32 @@ def bounds_of(
     if source is None:
         return None
     reach = _REACH_UV[source] / scale
-    return found.median - reach, found.median + reach
+    return level.median - reach, level.median + reach
 
 
-def implausible(slot: str, unit: str, found: Level, scale: float | None) -> str | None:
-    """Say how a channel's values contradict its unit, None where they do not.
+def implausible(slot: str, unit: str, level: Level, scale: float | None) -> str | None:
+    """Check whether a channel's values contradict its unit.
 
     Parameters
     ----------
-    slot, unit, found, scale
-        As for :func:`bounds_of`.
+    slot : str
+        The slot that the channel fills.
+    unit : str
+        The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
+    level : Level
+        Of the channel.
+    scale : float or None
+        Factor from the channel's unit to the slot's; None if the unit is unknown.
+
+    Returns
+    -------
+    str or None
+        A warning; None if the values are plausible or cannot be judged.
     """
-    if found.constant or scale is None or not unit:
+    if level.constant or scale is None or not unit:
         return None
     if unit == "%":
-        median = found.median * scale
+        median = level.median * scale
         if _SATURATION[0] <= median <= _SATURATION[1]:
             return None
         kind = "looks like a fraction" if 0 < median <= 1.5 else "contradicts its unit"
@@ -167,7 +205,7 @@ def implausible(slot: str, unit: str, found: Level, scale: float | None) -> str 
     if source is None:
         return None
     low, high = _TYPICAL_UV[source]
-    deviation = found.deviation * scale
+    deviation = level.deviation * scale
     if low <= deviation <= high:
         return None
     return (
@@ -177,15 +215,15 @@ def implausible(slot: str, unit: str, found: Level, scale: float | None) -> str 
 
 
 def _source(slot: str, unit: str) -> str | None:
-    """Say what a voltage comes from; None where the slot's name does not tell."""
+    """Name the source of a voltage; None where the slot's name does not tell."""
     if unit != "uV":
         return None
     return _SOURCES.get(slot) or ("brain" if _ELECTRODE.fullmatch(slot) else None)
 
 
-def _held(values: NDArray[np.float32], rail: np.float32) -> NDArray[np.int64]:
-    """Find samples at a rail that have a neighbour there too: one peak alone is not clipping."""
-    at = np.flatnonzero(values == rail)
-    beside = np.diff(at) == 1
-    held: NDArray[np.int64] = at[np.append(beside, False) | np.append(False, beside)]
-    return held
+def _repeated(values: NDArray[np.float32], rail: np.float32) -> NDArray[np.int64]:
+    """Find runs of two or more samples at a rail; a single peak is not clipping."""
+    at_rail = np.flatnonzero(values == rail)
+    adjacent = np.diff(at_rail) == 1
+    runs: NDArray[np.int64] = at_rail[np.append(adjacent, False) | np.append(False, adjacent)]
+    return runs

@@ -1,4 +1,4 @@
-"""A whole night of one channel, brought to another rate in one go."""
+"""Resampling of a whole night of one channel to another rate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sleepfm.contract import Resampling
 
 _FLAT: Final = 1.15
-"""soxr at quality HQ leaves a signal as it is up to 1 / 1.1 of the lower Nyquist frequency."""
+"""soxr at quality HQ has a flat pass band up to 1 / 1.1 of the lower Nyquist frequency."""
 
 
 def resample(
@@ -22,18 +22,19 @@ def resample(
     Parameters
     ----------
     values : ndarray of float32, shape [samples]
-        Finite, and for ``polyphase`` best centred: the signal is taken as 0 beyond its ends.
+        Finite. For ``polyphase`` it should be centred, because the signal is taken as 0 beyond its
+        ends.
     rate, target : float
-        Native and wanted rate, in Hz.
+        Native and target sampling rate, in Hz.
     method : {"polyphase", "fft"}
-        soxr at its quality HQ, or one FFT over the whole record, mirrored and padded to a power of
-        two, as by mne's ``resample``: what the published weights were trained on, up to half a
-        sample off in time, and some five times slower.
+        ``polyphase`` is soxr at quality HQ. ``fft`` is one FFT over the whole record, mirrored and
+        padded to a power of two, as in mne's ``resample``. The published weights were trained on
+        it; it is off by up to half a sample in time, and about five times slower.
 
     Returns
     -------
     ndarray of float32, shape [about samples * target / rate]
-        The signal at ``target`` Hz.
+        The signal at ``target`` Hz; ``values`` itself if the rates are equal.
     """
     if rate == target:
         return values
@@ -46,11 +47,12 @@ def resample(
 
 
 def _whole_record(values: NDArray[np.float32], ratio: float) -> NDArray[np.float32]:
-    """Give what ``mne.filter.resample(npad="auto", method="fft")`` gives, to some 1e-5 of it.
+    """Compute ``mne.filter.resample(npad="auto", method="fft")`` to within about 1e-5.
 
-    mne takes the inverse FFT at exactly the new length, which as a rule has a large prime factor
-    and costs ten times as much as a length without. Here it is taken at such a length, a little
-    above twice the band, and soxr, whose pass band holds all of it, goes the rest of the way.
+    mne takes the inverse FFT at exactly the new length, which usually has a large prime factor and
+    then costs ten times as much as a length without one. Here the inverse FFT has a fast length a
+    little above twice the band, and soxr, whose pass band covers the band, resamples to the new
+    length.
     """
     import soxr
     from scipy import fft
@@ -67,9 +69,9 @@ def _whole_record(values: NDArray[np.float32], ratio: float) -> NDArray[np.float
     band = min(old, new)
     spectrum = spectrum[: band // 2 + 1]
     if new > old:
-        spectrum[-1] *= 0.5  # a frequency at both ends of the spectrum becomes two
+        spectrum[-1] *= 0.5  # the old Nyquist bin stands for two bins of the new spectrum
     if new < old and fft.next_fast_len(new, real=True) == new:
-        spectrum[-1] *= 2  # and two become one
+        spectrum[-1] *= 2  # two bins of the old spectrum become the new Nyquist bin
         return _scaled(fft.irfft(spectrum, new), new / old)[cut : cut + final] + mean
     between = fft.next_fast_len(math.ceil(_FLAT * band), real=True)
     dense = _scaled(fft.irfft(spectrum, between), between / old)
@@ -84,7 +86,7 @@ def _scaled(values: NDArray[np.float32], by: float) -> NDArray[np.float32]:
 
 
 def _mirrored(values: NDArray[np.float32], left: int, right: int) -> NDArray[np.float32]:
-    """Turn the signal about its first and last sample, as far as it goes; zero beyond."""
+    """Extend the signal by odd reflection at its ends, as far as it reaches; zero beyond."""
     most = len(values) - 1
     before, after = min(left, most), min(right, most)
     return np.concatenate(

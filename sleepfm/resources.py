@@ -1,4 +1,4 @@
-"""What this machine has to give: cores, memory, and the name of its processor."""
+"""Resources of this machine: cores, free memory, and the name of its processor."""
 
 from __future__ import annotations
 
@@ -13,16 +13,27 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def cores() -> int:
-    """Cores that this process may use; fewer where ``OMP_NUM_THREADS`` says so."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(_cores(), int(asked)) if asked.isdigit() and int(asked) else _cores()
+    """Count the cores that this process may use; ``OMP_NUM_THREADS`` can lower the number.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(_cores(), int(limit)) if limit.isdigit() and int(limit) else _cores()
 
 
 def free_memory() -> int:
-    """Bytes of memory that this process can still take without swapping.
+    """Estimate the memory that this process can still allocate without swapping.
 
-    In a container, what is left below its limit (cgroup v2), which the machine's own figure does
-    not know.
+    In a container (cgroup v2), the container's limit counts too: the system's own figure ignores
+    it.
+
+    Returns
+    -------
+    int
+        Bytes.
     """
     free = int(psutil.virtual_memory().available)
     try:
@@ -34,7 +45,12 @@ def free_memory() -> int:
 
 
 def processor() -> str:
-    """Name of the processor, e.g. ``AMD EPYC``."""
+    """Read the name of the processor, e.g. ``AMD EPYC``.
+
+    Returns
+    -------
+    str
+    """
     info = Path("/proc/cpuinfo")
     if info.exists():
         lines = [x for x in info.read_text().splitlines() if x.startswith("model name")]

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from sleepfm.choices import Coding
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.errors import SleepFMError
-from sleepfm.recordings import RecordingFile, find_recordings, read_recording
+from sleepfm.progress import Progress
+from sleepfm.recordings import RecordingFile, find_recordings
+from sleepfm.recordings.channel_names import normalise
 from sleepfm.recordings.channels import (
     AmbiguousChannels,
     ChannelMap,
     match_channels,
-    normalise,
 )
 from sleepfm.recordings.identifying_names import telling
 from sleepfm.recordings.recording import Recording
@@ -47,6 +49,7 @@ _HINTS: Final = (
     ("FLOW", r"flow|nasal|pres|ptaf"),
     ("SNORE", r"snor|mic"),
 )
+_MOST_WORDS: Final = 20
 _NOT_SIGNALS: Final = re.compile(r"imp|ref|status|stat|quality|rate|cal$", re.IGNORECASE)
 
 
@@ -85,6 +88,13 @@ class FileScan:
         Events, per type.
     warnings : tuple of str
         What a person should check.
+    dropped : dict of str to int
+        What of the scoring is stored nowhere, by reason.
+    words : dict of str to int
+        The file's own words that name nothing known, the most frequent first. They are shown here,
+        on the user's machine, and never stored.
+    unread : tuple of str
+        Files that look like scoring of this recording and gave nothing.
     """
 
     file: str
@@ -97,6 +107,9 @@ class FileScan:
     scored_epochs: dict[str, float] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    dropped: dict[str, int] = field(default_factory=dict)
+    words: dict[str, int] = field(default_factory=dict, repr=False)
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,15 +142,21 @@ class Scan:
     slots_filled: dict[str, int]
     unmatched: tuple[UnmatchedName, ...]
 
+    @property
+    def unscored(self) -> tuple[FileScan, ...]:
+        """Recordings that can be built and for which no stage and no event was found."""
+        return tuple(f for f in self.files if not (f.problem or f.scored_epochs or f.events))
+
 
 def scan(
     paths: Iterable[str | Path],
     contract: Contract = ROBUST,
     *,
     substitute: bool = False,
-    overrides: Path | None = None,
+    overrides: str | Path | None = None,
     coding: Coding | None = None,
-    watch: Callable[[int, int], None] | None = None,
+    epoch_s: float | None = None,
+    progress: Progress | None = None,
 ) -> Scan:
     """Look at every recording that a build of the same paths would read.
 
@@ -149,9 +168,9 @@ def scan(
         Gives the slots.
     substitute, overrides
         As for :func:`~sleepfm.recordings.channels.match_channels`.
-    coding : str, optional
+    coding, epoch_s
         As for :func:`~sleepfm.recordings.read.read_recording`.
-    watch : callable, optional
+    progress : callable, optional
         Called after every file with the number done and the number of all.
 
     Raises
@@ -160,22 +179,33 @@ def scan(
         If a path does not exist or there is no recording at all. What is wrong with one file is in
         its :class:`FileScan`.
     """
+    choices = NO_CHOICES.told(
+        contract, substitute=substitute, channels=overrides, coding=coding, epoch_s=epoch_s
+    )
     found = find_recordings(paths)
+    names = Counter(item.stem for item in found.recordings)
     files: list[FileScan] = []
     fixes: dict[str, str] = {}
     for item in found.recordings:
-        files.append(_scan_file(item, contract, substitute, overrides, coding, fixes))
-        if watch is not None:
-            watch(len(files), len(found.recordings))
+        scanned = _scan_file(item, contract, choices, fixes)
+        if names[item.stem] > 1:
+            said = (
+                f"{names[item.stem]} files would be called {item.stem}: build with --ids folder, "
+            )
+            said += "or name them in a cohort list"
+            scanned = replace(scanned, warnings=(said, *scanned.warnings))
+        files.append(scanned)
+        if progress is not None:
+            progress(len(files), len(found.recordings))
     filled = Counter(slot.slot for file in files for slot in file.slots)
-    names = Counter(name for file in files for name in file.unmatched)
+    unmatched = Counter(name for file in files for name in file.unmatched)
     return Scan(
         files=tuple(files),
         left_out=tuple((item.path.name, item.reason) for item in found.left_out),
         slots_filled={s: filled[s] for s in contract.all_slots},
         unmatched=tuple(
             UnmatchedName(name, count, fixes.get(name, ""))
-            for name, count in sorted(names.items(), key=lambda pair: (-pair[1], pair[0]))
+            for name, count in sorted(unmatched.items(), key=lambda pair: (-pair[1], pair[0]))
         ),
     )
 
@@ -183,9 +213,7 @@ def scan(
 def _scan_file(
     item: RecordingFile,
     contract: Contract,
-    substitute: bool,
-    overrides: Path | None,
-    coding: Coding | None,
+    choices: Choices,
     fixes: dict[str, str],
 ) -> FileScan:
     identifying = telling(item.stem)
@@ -194,8 +222,10 @@ def _scan_file(
         warnings.append(f"the name looks like {identifying}: consider --ids hash")
     recording = None
     try:
-        recording = read_recording(item.path, item.annotations, coding=coding)
-        channels = match_channels(recording, contract, substitute=substitute, overrides=overrides)
+        recording = choices.read(item.path, item.annotations)
+        channels = match_channels(
+            recording, contract, substitute=choices.substitute, overrides=choices.channels
+        )
     except SleepFMError as error:
         labels = tuple(c.label for c in recording.channels) if recording else ()
         if isinstance(error, AmbiguousChannels):
@@ -234,6 +264,9 @@ def _scan_file(
         scored_epochs={stage: round(count, 2) for stage, count in epochs.items()},
         events=dict(Counter(e.type for e in recording.scoring.events)),
         warnings=(*warnings, *recording.warnings, *channels.warnings),
+        dropped={str(r): n for r, n in recording.scoring.dropped.items()},
+        words=dict(Counter(recording.scoring.words).most_common(_MOST_WORDS)),
+        unread=recording.unread,
     )
 
 

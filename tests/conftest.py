@@ -33,3 +33,12 @@ def parity_dir(recordings_dir: Path) -> Path:
     if not folder.is_dir():
         pytest.skip(f"no parity data at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cases_dir(recordings_dir: Path) -> Path:
+    """Folder of inputs that were read wrongly somewhere, beside the real recordings."""
+    folder = recordings_dir.parent / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"no cases at {folder}")
+    return folder

@@ -12,18 +12,11 @@ from recording_files import Signal, noise, psg, stages, write_edf
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.scoring.clock import clock_seconds, offset_seconds
+from sleepfm.recordings.scoring.event_words import event_of
+from sleepfm.recordings.scoring.hypnogram import fit, scoring_from_texts
 from sleepfm.recordings.scoring.read import read_scoring
-from sleepfm.recordings.scoring.vocabulary import (
-    STAGES,
-    Annotation,
-    Event,
-    ScoredStage,
-    Scoring,
-    event_of,
-    fit,
-    scoring_from_texts,
-    stage_of,
-)
+from sleepfm.recordings.scoring.stage_words import stage_of
+from sleepfm.recordings.scoring.vocabulary import STAGES, Annotation, Event, ScoredStage, Scoring
 
 
 def read(path: Path, text: str | bytes, clock=None, coding=None) -> Scoring:
@@ -42,7 +35,7 @@ def brief(scoring: Scoring):
         ("Sleep stage 4", "N3"), ("Sleep stage R", "R"), ("Sleep stage ?", "UNS"),
         ("Movement time", "UNS"), ("Stage 2 sleep|2", "N2"), ("Stage 4 sleep|4", "N3"),
         ("REM sleep|5", "R"), ("Wake|0", "W"), ("Unscored|9", "UNS"), ("N3", "N3"), ("NREM2", "N2"),
-        ("wake", "W"), ("Artifact", "ART"), ("SLEEP-S3", None), ("S3", "N3"), ("stage", None),
+        ("wake", "W"), ("Artifact", "ART"), ("SLEEP-S3", "N3"), ("S3", "N3"), ("stage", None),
         ("2", None), ("", None), ("Lights off", None), ("sleep stage", None),
     ],
 )  # fmt: skip
@@ -298,7 +291,8 @@ def test_free_text_is_dropped_and_only_counted() -> None:
     notes = [Annotation(0, 30, "Sleep stage W"), Annotation(5, None, "John Smith snores")]
     scoring = scoring_from_texts(notes, warnings)
     assert "Smith" not in repr((scoring, warnings))
-    assert warnings == ["1 annotations name neither a stage nor an event with a duration"]
+    assert scoring.dropped == {"unknown word": 1}
+    assert scoring.words == {"John Smith snores": 1}
 
 
 def test_a_lone_letter_among_markers_is_no_stage() -> None:

@@ -14,7 +14,7 @@ from sleepfm.contract import ROBUST
 from sleepfm.encoders import choice, on_openvino, on_torch, reference
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
-from sleepfm.encoders.graph import folded
+from sleepfm.encoders.graph import fold_batch_norms
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import untrained
 from sleepfm.encoders.networks import build
@@ -83,7 +83,7 @@ def test_norms_are_folded_as_torch_folds_them() -> None:
         "n.running_mean": rng.standard_normal(4),
         "n.running_var": rng.uniform(0.1, 9, 4),
     }
-    kernel, bias = folded(tensors, "c", "n")
+    kernel, bias = fold_batch_norms(tensors, "c", "n")
     gain = tensors["n.weight"] / np.sqrt(tensors["n.running_var"] + 1e-5)
     patch = rng.standard_normal((2, 3))
     plain = (tensors["c.weight"] * patch).sum((1, 2)) + tensors["c.bias"]
@@ -126,7 +126,7 @@ def test_without_openvino_torch_encodes(monkeypatch: pytest.MonkeyPatch) -> None
     encoder = Encoder(WEIGHTS, device="cpu", threads=1, backend="auto")
     assert encoder.backend == "torch f32"
     assert "OpenVINO cannot be imported" in encoder.why
-    with pytest.raises(WeightsError, match="cannot run as asked: not openvino bf16"):
+    with pytest.raises(WeightsError, match="cannot run with these options: not openvino"):
         Encoder(WEIGHTS, backend="openvino")
 
 
@@ -236,8 +236,8 @@ def test_nothing_is_reported_to_anybody_and_two_can_start_at_once(tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (Options(backend="abacus"), "no backend abacus"),
-        (Options(backend="openvino", device="cuda"), "OpenVINO runs on the CPU here, not on cuda"),
+        (Options(backend="abacus"), "unknown backend abacus"),
+        (Options(backend="openvino", device="cuda"), "OpenVINO runs on the CPU only, not on cuda"),
         (Options(device="abacus"), "no device abacus"),
     ],
 )

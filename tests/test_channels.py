@@ -8,7 +8,8 @@ import pytest
 from sleepfm.contract import ICML2024, PAPER_MONTAGE, ROBUST
 from sleepfm.errors import ChannelError
 from sleepfm.recordings import read_recording
-from sleepfm.recordings.channels import match_channels, normalise
+from sleepfm.recordings.channel_names import normalise
+from sleepfm.recordings.channels import match_channels
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.scoring.vocabulary import Scoring
 

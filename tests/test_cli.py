@@ -145,7 +145,7 @@ def test_the_verbs_of_evaluation(tmp_path: Path) -> None:
     from cohorts import cohort_store
 
     path = cohort_store(tmp_path / "s", "abcdef", 30)
-    few = ("--replicates", "10", "--store", path)
+    few = ("--store", path)
     done = run("evaluate", "--by", "stage", "--plot", tmp_path / "r.png", *few)
     assert done.returncode == 0, done.stderr
     assert "N3" in done.stdout.decode() and (tmp_path / "r.png").stat().st_size > 1000

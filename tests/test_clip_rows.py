@@ -86,13 +86,13 @@ def test_an_answer_needs_no_tables(path: Path, monkeypatch: pytest.MonkeyPatch) 
     with sleepfm_index.open(path) as store:
         clip = int(store.metadata.clip_ids("has_ecg AND clip_id > 30")[0])
         one = store.query("ecg", to="bas", clip=clip).to_pylist()
-        many = store.query_many("ecg", to="bas", recording="a", spread=60).read_all().to_pylist()
+        many = store.query_many("ecg", to="bas", recording="a", min_gap=60).read_all().to_pylist()
     sleepfm_index.delete(path, where="clip_id IN (0, 1, 30)")
     monkeypatch.setattr(Metadata, "__init__", no_tables)
     with sleepfm_index.open(path) as store:
         assert rows(store, np.array([0, 2]))["clip_id"].to_pylist() == [2]
         assert len(store.query("ecg", to="bas", clip=clip)) == len(one) == 10
-        found = store.query_many("ecg", to="bas", recording="a", spread=60).read_all()
+        found = store.query_many("ecg", to="bas", recording="a", min_gap=60).read_all()
     asking = set(found["query_clip_id"].to_pylist())
     assert asking == {row["query_clip_id"] for row in many} - {0, 1, 30}
 

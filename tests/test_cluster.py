@@ -203,7 +203,9 @@ def test_no_scheduler_answers() -> None:
 
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
-        pytest.raises(StoreError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"),
+        pytest.raises(
+            StoreError, match=r"cannot connect to a Dask scheduler at tcp://127\.0\.0\.1:1"
+        ),
         connected(Cluster("tcp://127.0.0.1:1")),
     ):
         pass

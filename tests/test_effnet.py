@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from sleepfm.contract import ROBUST
-from sleepfm.encoders.effnet import EffNet, folded
-from sleepfm.encoders.layout import shapes
+from sleepfm.encoders.effnet import EffNet, fold_batch_norms
+from sleepfm.encoders.layout import tensor_shapes
 from sleepfm.encoders.networks import initialise
 
 MODALITIES = list(ROBUST.modalities)
@@ -26,7 +26,7 @@ def test_the_keys_and_shapes_are_the_published_ones(modality: str, parity_dir: P
     theirs = {
         k.removeprefix("module."): tuple(s) for k, s, _ in spec[parity.AUTHORS_NAMES[modality]]
     }
-    assert shapes(parity.SLOTS[modality]) == theirs
+    assert tensor_shapes(parity.SLOTS[modality]) == theirs
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -40,13 +40,13 @@ def test_the_output_is_the_authors_with_and_without_folding(
     clips = torch.from_numpy(parity.clips(modality))
     with torch.inference_mode():
         assert _relative(network(clips).numpy(), theirs) < 1e-4
-        assert _relative(folded(network)(clips).numpy(), theirs) < 1e-4
+        assert _relative(fold_batch_norms(network)(clips).numpy(), theirs) < 1e-4
 
 
 def test_folding_leaves_the_network_itself_alone() -> None:
     network = EffNet(1).eval()
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    folded(network)
+    fold_batch_norms(network)
     after = network.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
 

@@ -37,7 +37,7 @@ def vectors_of(table: pa.Table, modality: str) -> np.ndarray:
 def test_every_clip_with_all_that_the_store_holds_of_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clip_batches, "ROWS", 7)
+    monkeypatch.setattr(clip_batches, "BLOCK_ROWS", 7)
     done = sleepfm_index.export(path, tmp_path / "all.parquet")
     table = pq.read_table(done.path)
     with sleepfm_index.open(path) as store:
@@ -135,9 +135,9 @@ def test_the_same_id_gets_the_same_hash_in_every_export(path: Path, tmp_path: Pa
 
 def test_what_is_there_is_not_replaced(path: Path, tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("mine")
-    with pytest.raises(StoreError, match="there already"):
+    with pytest.raises(StoreError, match="already exists"):
         sleepfm_index.export(path, tmp_path / "x.parquet")
-    with pytest.raises(QueryError, match="no clip to export where stage = 'ART'"):
+    with pytest.raises(QueryError, match="no clips to export where stage = 'ART'"):
         sleepfm_index.export(path, tmp_path / "y.parquet", where="stage = 'ART'")
     with pytest.raises(StoreError, match="no folder"):
         sleepfm_index.export(path, tmp_path / "none" / "y.parquet")

@@ -58,6 +58,13 @@ def test_a_store_of_version_1_is_changed(path: Path) -> None:
     assert sleepfm_index.verify(path).findings == ()
 
 
+def test_columns_that_came_later_read_as_null(path: Path) -> None:
+    with sleepfm_index.open(path) as opened:
+        rows = opened.sql("SELECT recording_id, dropped FROM recordings ORDER BY 1").to_pylist()
+        assert rows and all(row["dropped"] is None for row in rows)
+        assert opened.manifest.choices.grid == "recording"
+
+
 def test_an_inverted_file_and_rows_of_an_earlier_program(tmp_path: Path) -> None:
     """``fixtures/store-v1-indexed`` was made by 49effae: settings had lists, rows were an index."""
     path = Path(shutil.copytree(FIXTURES / "store-v1-indexed", tmp_path / "store"))

@@ -96,7 +96,7 @@ def test_a_graph_never_loses_a_filter_and_no_answer_is_short(
 def test_it_is_chosen_calibrated_described_and_verified(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", {"a": 500, "b": 300}, index=False)
     said: list[str] = []
-    made = sleepfm_index.reindex(path, index="HNSW16", recall=0.9, watch=said.append)
+    made = sleepfm_index.reindex(path, index="HNSW16", recall=0.9, notice=said.append)
     assert [i.kind for i in made.indexes] == ["HNSW16"] * len(TARGETS)
     assert any("HNSW16 for recall@10 0.9" in line for line in said)
     assert made.features == (INDEX_PARAMETERS,) and read_manifest(path) == made
@@ -134,7 +134,7 @@ def test_clips_are_added_and_a_graph_is_built_again_when_clips_are_gone(
     said: list[str] = []
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("c", 50, 51, lacking=0.0))
-        update_indexes(writer, IndexRequest(only_present=True, watch=said.append))
+        update_indexes(writer, IndexRequest(only_present=True, notice=said.append))
     assert "bas: adding clips to HNSW8" in said
     graph = kinds.open_index(path, entry_of(path))
     assert sorted(graph.ids().tolist()) == list(range(480))  # deleted clips are still in it

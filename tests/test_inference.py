@@ -47,9 +47,9 @@ def test_clips_that_are_not_finite_are_refused(encoder: Encoder, value: float) -
 
 
 def test_clips_of_another_shape_are_refused(encoder: Encoder) -> None:
-    with pytest.raises(WeightsError, match=r"\[n, 3, 7680\], not \[2, 1, 7680\]"):
+    with pytest.raises(WeightsError, match=r"\[n, 3, 7680\], got \[2, 1, 7680\]"):
         encoder.encode("resp", _clips(2))
-    with pytest.raises(WeightsError, match="float32, not float64"):
+    with pytest.raises(WeightsError, match="float32, got float64"):
         encoder.encode("ecg", _clips(2).astype(np.float64))
 
 

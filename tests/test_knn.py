@@ -58,7 +58,7 @@ def test_votes_are_sklearns_when_subjects_are_apart(path: Path) -> None:
     split = {"train_where": "site = 'north'", "test_where": "site = 'south'"}
     with sleepfm_index.open(path) as store:
         for weighted in (False, True):
-            result = store.knn("stage", vote=Vote(k=7, weighted=weighted), replicates=9, **split)
+            result = store.knn("stage", vote=Vote(k=7, weighted=weighted), **split)
             made = result.predictions["bas -> bas", "clip"]
             train = store.metadata.clip_ids("site = 'north' AND stage <> 'UNS'")
             x, q = (store.vectors.of(ids, "bas")[0] for ids in (train, made.clip_ids))
@@ -75,16 +75,18 @@ def test_votes_are_sklearns_when_subjects_are_apart(path: Path) -> None:
             weight = 1 - distance if weighted else np.ones_like(distance)
             total = [(weight * (stages[at] == c)).sum(axis=1) for c in made.classes]
             expected = np.stack(total, axis=1) / weight.sum(axis=1, keepdims=True)
-            np.testing.assert_allclose(made.said, expected, atol=2e-3)
+            np.testing.assert_allclose(made.scores, expected, atol=2e-3)
 
 
 def test_neighbours_know_the_stage(path: Path) -> None:
     with sleepfm_index.open(path) as store:
         for modality, to in (("bas", None), ("ecg", "bas"), ("resp", "others")):
-            row = store.knn("stage", modality=modality, to=to, replicates=20).to_pylist()[0]
+            row = store.knn("stage", modality=modality, to=to).to_pylist()[0]
             assert row["auroc"] > 0.9 and row["clips"] == 8 * 38 and row["answered"] == 1
-        age = store.knn("age", kind="number", vote=Vote(k=5), replicates=20).to_pylist()
-        assert [row["level"] for row in age] == ["clip", "subject"]
+        age = store.knn("age", task="regression", vote=Vote(k=5)).to_pylist()
+        assert [(row["features"], row["level"]) for row in age] == [
+            ("bas -> bas", "clip"), ("bas -> bas", "subject"), ("mean", "clip"), ("mean", "subject")
+        ]  # fmt: skip
 
 
 def test_own_subject_is_left_out(path: Path) -> None:
@@ -103,15 +105,15 @@ def test_own_subject_is_left_out(path: Path) -> None:
 def test_a_clip_never_votes_for_itself(tmp_path: Path) -> None:
     blind = cohort_store(tmp_path / "s", NAMES[:4], 30, signal=0.0)
     with sleepfm_index.open(blind) as store:
-        row = store.knn("stage", vote=Vote(k=1, exclude="none"), replicates=50).to_pylist()[0]
+        row = store.knn("stage", vote=Vote(k=1, exclude="none")).to_pylist()[0]
         assert row["accuracy"] < 0.5
 
 
 def test_a_margin_abstains(tmp_path: Path) -> None:
     path = cohort_store(tmp_path / "s", NAMES, 40, signal=0.4, noise=2.0)
     with sleepfm_index.open(path) as store:
-        bold = store.knn("stage", vote=Vote(k=10), replicates=5).to_pylist()[0]
-        made = store.knn("stage", vote=Vote(k=10, margin=0.3), replicates=5)
+        bold = store.knn("stage", vote=Vote(k=10)).to_pylist()[0]
+        made = store.knn("stage", vote=Vote(k=10, margin=0.3))
         shy = made.to_pylist()[0]
         assert 0 < shy["answered"] < 1 and shy["accuracy"] >= bold["accuracy"]
         assert shy["auroc"] == bold["auroc"]
@@ -122,7 +124,7 @@ def test_a_margin_abstains(tmp_path: Path) -> None:
 
 def test_at_most_so_many_are_asked_about(path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        result = store.knn("stage", queries=50, seed=3, replicates=5)
+        result = store.knn("stage", queries=50, seed=3)
         assert result.to_pylist()[0]["clips"] == 50
         assert "asked about 50 clips among 304" in result.note
 

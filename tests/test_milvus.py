@@ -261,12 +261,12 @@ def test_deletes_and_additions_are_published_again(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys, sleepfm_index
-from sleepfm_index.sharing.milvus import publishing
-publishing.BATCH = 10
-def watch(sent, total):
+from sleepfm_index.sharing.milvus import publish
+publish.BATCH = 10
+def progress(sent, total):
     if sent >= 40: os.kill(os.getpid(), signal.SIGKILL)
 targets = ("resp", "others_of_resp")
-sleepfm_index.publish(sys.argv[1], sys.argv[2], targets=targets, watch=watch)
+sleepfm_index.publish(sys.argv[1], sys.argv[2], targets=targets, progress=progress)
 """
 
 
@@ -298,7 +298,7 @@ def test_a_collection_of_others_is_left_alone(tmp_path: Path) -> None:
     client = MilvusClient(uri)
     client.create_collection("mine", dimension=4)
     client.close()
-    with pytest.raises(StoreError, match="not made by sleepfm-index"):
+    with pytest.raises(StoreError, match="not created by sleepfm-index"):
         sleepfm_index.publish(one, uri, collection="mine")
     with pytest.raises(StoreError, match="no collection none"):
         sleepfm_index.Served(uri, "none")
@@ -326,7 +326,7 @@ def test_vectors_that_were_changed_are_found_out(tmp_path: Path) -> None:
     [
         ("trial", "nor a file ending in .db"),
         ("nowhere/trial.db", "no folder nowhere"),
-        ("http://127.0.0.1:1", "no Milvus answers"),
+        ("http://127.0.0.1:1", "cannot connect to Milvus at"),
     ],
 )
 def test_an_address_without_milvus(path: Path, uri: str, sentence: str) -> None:

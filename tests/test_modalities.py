@@ -345,7 +345,7 @@ def test_a_store_of_four_is_drawn(store: sleepfm_index.Store, tmp_path: Path) ->
     hits = store.query("emg", to="emg", clip=3, k=1)
     strips = neighbour_strips(store, 3, hits, "emg", "emg")
     labels = [ax.get_xlabel() for ax in strips.get_figure(root=True).axes]
-    assert "Muscle: time in the clip (s)" in labels
+    assert "Muscle: time (s)" in labels
     assert embedding_map(store, "emg").get_title().startswith("emg of 24 clips")
 
 

@@ -17,6 +17,8 @@ from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import panels, plots
 from sleepfm_index.evaluation.figures.embedding_map import embedding_map, project
+from sleepfm_index.evaluation.figures.hypnograms import hypnodensity, hypnogram
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.figures.signal_strips import (
     neighbour_strips,
     read_strips,
@@ -40,7 +42,7 @@ def predictions() -> Predictions:
 
 def test_curves_hold_the_numbers_of_the_table(path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        result = store.evaluate(replicates=0)
+        result = store.evaluate()
     ax = plots.recall_curves(result.ranked)
     for line, row in zip(ax.get_lines(), result.to_pylist(), strict=False):
         assert line.get_label() == f"{row['query']} → {row['target']}"
@@ -67,14 +69,14 @@ def test_roc_and_precision_recall_enclose_the_areas_of_the_table() -> None:
     for code, line in enumerate(plots.roc(made).get_lines()[:3]):
         x, y = line.get_data()
         x, y = np.append(0, x), np.append(0, y)
-        area = roc_auc_score(made.truth == code, made.said[:, code])
+        area = roc_auc_score(made.truth == code, made.scores[:, code])
         assert np.trapezoid(y, x) == pytest.approx(area)
     lines = [li for li in plots.precision_recall(made).get_lines() if len(li.get_xdata()) > 2]
     for code, line in enumerate(lines):
         recall, precision = line.get_data()
         area = float(np.sum(np.diff(recall, prepend=0) * precision))
         assert area == pytest.approx(
-            average_precision_score(made.truth == code, made.said[:, code])
+            average_precision_score(made.truth == code, made.scores[:, code])
         )
 
 
@@ -83,7 +85,7 @@ def test_every_figure_takes_and_gives_axes_with_labels(path: Path) -> None:
     start = 30.0 * np.arange(200)
     stages = [made.classes[t] for t in made.truth]
     with sleepfm_index.open(path) as store:
-        result = store.evaluate(replicates=0)
+        result = store.evaluate()
         curve = store.few_shot("stage", [1, 2, 4], on=["bas"], repeats=2, folds=3)
         for draw in (
             lambda ax: plots.recall_curves(result.ranked, ax),
@@ -93,9 +95,9 @@ def test_every_figure_takes_and_gives_axes_with_labels(path: Path) -> None:
             lambda ax: plots.roc(made, ax),
             lambda ax: plots.precision_recall(made, ax),
             lambda ax: plots.calibration(made, ax),
-            lambda ax: plots.few_shot_curve(curve, ax=ax),
-            lambda ax: plots.hypnogram(start, stages, ax),
-            lambda ax: plots.hypnodensity(start, made.said, made.classes, ax),
+            lambda ax: few_shot_curve(curve, ax=ax),
+            lambda ax: hypnogram(start, stages, ax),
+            lambda ax: hypnodensity(start, made.scores, made.classes, ax),
             lambda ax: embedding_map(store, "bas", "stage", ax),
             lambda ax: embedding_map(store, "ecg", "nsrr_age", ax),
         ):
@@ -154,9 +156,11 @@ def test_maps_that_cannot_be_drawn(path: Path, asked: dict, sentence: str) -> No
 
 def test_files_by_their_ending(path: Path, tmp_path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        result = store.probe("stage", on=["bas"], replicates=0)
+        result = store.probe("stage", on=["bas"])
         panels.draw_assessment(result, tmp_path / "a.png")
-        panels.draw_assessment(store.probe("age", kind="number", on=["ecg"]), tmp_path / "n.svg")
+        panels.draw_assessment(
+            store.probe("age", task="regression", on=["ecg"]), tmp_path / "n.svg"
+        )
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert b"<svg" in (tmp_path / "n.svg").read_bytes()
     with pytest.raises(QueryError, match=r"\.png or \.svg"):
@@ -190,7 +194,7 @@ def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
         time, value = figure.axes[2].get_lines()[0].get_data()
         assert time[-1] == pytest.approx(30, abs=0.02)
         assert np.ptp(value) > 0
-        assert "time in the clip (s)" in figure.axes[2].get_xlabel()
+        assert "time (s)" in figure.axes[2].get_xlabel()
         assert any("mV" in t.get_text() for t in figure.axes[2].texts)
         assert any("µV" in t.get_text() for t in figure.axes[3].texts)
         edges = [a.spines["left"].get_linewidth() > 2 for a in figure.axes]

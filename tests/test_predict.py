@@ -15,6 +15,7 @@ from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.models.predict import predict, write_predictions
 from sleepfm_index.evaluation.models.probe import fit_probe
+from sleepfm_index.evaluation.models.probe_kinds import save_probe
 from sleepfm_index.storage.manifest import WeightsIdentity
 
 
@@ -23,7 +24,7 @@ def test_predictions_are_files_that_other_tools_open(tmp_path: Path) -> None:
     applied = cohort_store(tmp_path / "two", ["x", "y"], 20)
     with sleepfm_index.open(learned) as store:
         made = fit_probe(store, "stage", "bas")
-        made.save(tmp_path / "p.safetensors")
+        save_probe(made, tmp_path / "p.safetensors")
     with sleepfm_index.open(applied) as store:
         result = store.predict(tmp_path / "p.safetensors")
         truth = store.sql("SELECT stage FROM clips ORDER BY clip_id").table["stage"].to_pylist()
@@ -78,7 +79,7 @@ def test_a_clip_without_the_features_gets_no_label(tmp_path: Path) -> None:
 def test_a_number_is_predicted_as_a_number(tmp_path: Path) -> None:
     path = cohort_store(tmp_path / "s", ["a", "b", "c"], 20)
     with sleepfm_index.open(path) as store:
-        made = fit_probe(store, "age", "ecg", kind="number")
+        made = fit_probe(store, "age", "ecg", task="regression")
         result = predict(store, made)
     assert {type(row["predicted"]) for row in result.to_pylist()} == {float}
     assert [f.name for f in write_predictions(result, tmp_path / "o", made)] == [

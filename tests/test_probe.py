@@ -13,9 +13,12 @@ from sklearn.preprocessing import StandardScaler
 import sleepfm_index
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.evaluation.labels.labels import read_labels
-from sleepfm_index.evaluation.labels.splits import deal_folds, subjects_of
-from sleepfm_index.evaluation.models.linear_probe import LinearProbe, fit_classes, fit_number
-from sleepfm_index.evaluation.models.probe import Recipe, fit_probe, make_plan, probe
+from sleepfm_index.evaluation.labels.splits import Split, deal_folds, subjects_of
+from sleepfm_index.evaluation.models.linear_probe import fit_classes, fit_number
+from sleepfm_index.evaluation.models.probe import fit_probe, probe
+from sleepfm_index.evaluation.models.probe_kinds import load_probe, save_probe
+from sleepfm_index.evaluation.models.recipe import Recipe
+from sleepfm_index.evaluation.models.train_test import divide, learn
 from sleepfm_index.storage.manifest import WeightsIdentity
 
 NAMES = [f"n{i}" for i in range(10)]
@@ -28,10 +31,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_stage_is_read_from_vectors_that_hold_it(path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        result = store.probe("stage", on=["bas", "bas+ecg+resp"], replicates=50)
+        result = store.probe("stage", on=["bas", "bas+ecg+resp"])
         macro = [row for row in result.to_pylist() if row["class"] == "macro"]
-        assert [row["features"] for row in macro] == ["bas", "bas+ecg+resp"]
-        assert all(row["auroc"] > 0.95 and row["kappa"] > 0.6 for row in macro)
+        assert [row["features"] for row in macro] == ["bas", "bas+ecg+resp", "majority class"]
+        assert all(row["auroc"] > 0.95 and row["kappa"] > 0.6 for row in macro[:2])
         assert macro[0]["clips"] == 370 and macro[0]["subjects"] == 10
         assert "30 clips unscored" in result.note and "5 folds of subjects" in result.note
         assert macro[0]["auroc_low"] <= macro[0]["auroc"] <= macro[0]["auroc_high"]
@@ -40,23 +43,23 @@ def test_stage_is_read_from_vectors_that_hold_it(path: Path) -> None:
 def test_labels_shuffled_among_clips_cannot_be_read(path: Path, tmp_path: Path) -> None:
     blind = cohort_store(tmp_path / "s", NAMES, 40, signal=0.0)
     with sleepfm_index.open(blind) as store:
-        macro = store.probe("stage", on=["bas"], replicates=200).to_pylist()[0]
+        macro = store.probe("stage", on=["bas"]).to_pylist()[0]
         assert macro["auroc_low"] < 0.5 < macro["auroc_high"]
 
 
 def test_breathing_age_sex_and_bmi(path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        sdb = store.probe("sdb", on=["resp"], replicates=20)
+        sdb = store.probe("sdb", on=["resp"])
         assert "apnea_obstructive_s + hypopnea_s >= 10 s" in sdb.note
-        assert [row["class"] for row in sdb.to_pylist()] == ["macro", "no", "yes"]
+        assert [row["class"] for row in sdb.to_pylist()] == ["macro", "no", "yes"] * 2
         assert sdb.to_pylist()[0]["auroc"] > 0.9
-        age = store.probe("age", kind="number", on=["ecg"], replicates=20).to_pylist()
-        assert [row["level"] for row in age] == ["clip", "subject"]
+        age = store.probe("age", task="regression", on=["ecg"]).to_pylist()
+        assert [row["level"] for row in age] == ["clip", "subject"] * 2
         assert age[1]["clips"] == 10 and age[1]["r"] > 0.5 and age[1]["mae"] < 20
-        sex = store.probe("sex", on=["ecg"], folds=2, replicates=20).to_pylist()
+        sex = store.probe("sex", on=["ecg"], folds=2).to_pylist()
         assert {row["level"] for row in sex} == {"clip", "subject"}
-        assert store.probe("bmi", on=["ecg"], replicates=5).to_pylist()[0]["mae"] > 0
-        site = store.probe("site", on=["ecg"], folds=2, replicates=5).to_pylist()
+        assert store.probe("bmi", on=["ecg"]).to_pylist()[0]["mae"] > 0
+        site = store.probe("site", on=["ecg"], folds=2).to_pylist()
         assert [row["class"] for row in site[:3]] == ["macro", "north", "south"]
 
 
@@ -73,7 +76,7 @@ def test_no_subject_is_on_both_sides(path: Path) -> None:
 
 def test_what_belongs_to_the_subject_is_dealt_evenly(path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        labels = read_labels(store, "age", kind="number")
+        labels = read_labels(store, "age", task="regression")
         fold = deal_folds(labels, 2)
         means = [labels.values[fold == f].mean() for f in (0, 1)]
         assert abs(means[0] - means[1]) < labels.values.std() / 2
@@ -82,7 +85,7 @@ def test_what_belongs_to_the_subject_is_dealt_evenly(path: Path) -> None:
 def test_a_split_by_condition(path: Path) -> None:
     with sleepfm_index.open(path) as store:
         split = {"train_where": "site = 'north'", "test_where": "site = 'south'"}
-        result = store.probe("stage", on=["bas"], replicates=20, **split)
+        result = store.probe("stage", on=["bas"], **split)
         tested = store.metadata.clip_ids("site = 'south' AND stage != 'UNS'")
         assert result.to_pylist()[0]["clips"] == len(tested)
         made = result.predictions["bas", "clip"]
@@ -95,7 +98,7 @@ def test_another_store_must_hold_vectors_of_the_same_weights(path: Path, tmp_pat
     foreign = cohort_store(tmp_path / "foreign", ["x1"], weights=other)
     with sleepfm_index.open(path) as store:
         with sleepfm_index.open(same) as test:
-            row = store.probe("stage", on=["bas"], test_store=test, replicates=9).to_pylist()[0]
+            row = store.probe("stage", on=["bas"], test_store=test).to_pylist()[0]
             assert row["clips"] == 120 and row["auroc"] > 0.9
         with sleepfm_index.open(foreign) as test, pytest.raises(QueryError, match="different weig"):
             store.probe("stage", test_store=test)
@@ -107,13 +110,17 @@ def test_another_store_must_hold_vectors_of_the_same_weights(path: Path, tmp_pat
         ("stage", {"where": "stage = 'N2'"}, "all clips to learn stage from are N2"),
         ("stage", {"folds": 11}, "fewer than the 11 folds"),
         ("stage", {"folds": 1}, "at least 2 folds"),
-        ("nsrr_ahi_hp3r_aasm15", {}, "400 are left out: without nsrr_ahi"),
+        ("nsrr_ahi_hp3r_aasm15", {}, "nsrr_ahi_hp3r_aasm15 is empty in all 400 clips"),
         ("recording_id", {"where": "start_s < 60"}, "no class of recording_id is of subjects on b"),
-        ("clip_id", {"kind": "classes"}, "400 distinct values"),
-        ("stage", {"kind": "number"}, "stage has classes and is no number"),
-        ("bmi", {"kind": "classes", "where": "start_s < 60"}, "no class of bmi is of subjects on"),
+        ("clip_id", {"task": "classification"}, "400 distinct values"),
+        ("stage", {"task": "regression"}, "stage has classes and is not a number"),
+        (
+            "bmi",
+            {"task": "classification", "where": "start_s < 60"},
+            "no class of bmi is of subjects on",
+        ),
         ("nsrr_agee", {}, "no column 'nsrr_agee'; close to it: nsrr_age"),
-        ("site", {"kind": "number"}, "no number"),
+        ("site", {"task": "regression"}, "not a number"),
         ("colour", {}, "colour"),
         ("stage", {"on": ["eeg"]}, "no features 'eeg'"),
         ("stage", {"classes": ["W", "N9"]}, "no class N9"),
@@ -132,7 +139,7 @@ def test_a_class_of_one_subject_is_said(path: Path) -> None:
         names = sorted({r["recording_id"] for r in store.sql("SELECT * FROM clips").to_pylist()})
         rare = f"stage <> 'N3' OR recording_id = '{names[0]}'"
         count = len(store.metadata.clip_ids(f"stage = 'N3' AND recording_id = '{names[0]}'"))
-        result = store.probe("stage", on=["bas"], where=rare, replicates=5)
+        result = store.probe("stage", on=["bas"], where=rare)
         assert (
             f"{count} tested clips are of a class that their probe had no example of" in result.note
         )
@@ -175,20 +182,20 @@ def test_a_class_that_was_not_learned_has_no_probability() -> None:
 def test_not_converged_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sleepfm_index.evaluation.models.linear_probe._ITERATIONS", 2)
     with sleepfm_index.open(path) as store:
-        assert "did not converge" in store.probe("stage", on=["bas"], replicates=5).note
+        assert "did not converge" in store.probe("stage", on=["bas"]).note
 
 
 def test_a_cap_on_clips_is_kept(path: Path) -> None:
     with sleepfm_index.open(path) as store:
         seen = []
-        plan = make_plan(store, "stage")
+        plan = divide(store, "stage", Split())
         recipe = Recipe(train_clips=50)
 
         def read(rows: np.ndarray) -> np.ndarray:
             seen.append(len(rows))
             return store.vectors.of(plan.train.clip_ids[rows], "bas")[0]
 
-        recipe.learn(read, plan.train, np.arange(len(plan.train)))
+        learn(recipe, read, plan.train, np.arange(len(plan.train)))
         assert seen == [50]
 
 
@@ -196,7 +203,7 @@ def test_a_saved_probe_says_the_same(path: Path, tmp_path: Path) -> None:
     with sleepfm_index.open(path) as store:
         made = fit_probe(store, "stage", "bas+ecg")
         x = np.hstack([store.vectors.of(store.metadata.clip_ids(), m)[0] for m in ("bas", "ecg")])
-    again = LinearProbe.load(made.save(tmp_path / "p.safetensors"))
+    again = load_probe(save_probe(made, tmp_path / "p.safetensors"))
     np.testing.assert_array_equal(again.predict(x), made.predict(x))
     assert again.about == made.about
     assert again.about["weights_sha256"] == "0" * 64
@@ -211,24 +218,24 @@ def test_what_is_not_a_probe_is_refused(path: Path, tmp_path: Path, damage: str)
         file.write_text("a probe, honestly")
     elif damage == "cut":
         with sleepfm_index.open(path) as store:
-            fit_probe(store, "stage", "bas").save(file)
+            save_probe(fit_probe(store, "stage", "bas"), file)
         file.write_bytes(file.read_bytes()[:-100])
     elif damage == "other":
         save_file({"mean": np.zeros(3)}, file)
     with pytest.raises(FormatError, match=r"p\.safetensors"):
-        LinearProbe.load(file)
+        load_probe(file)
 
 
 def test_probe_is_a_table(path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        result = probe(store, "stage", on=["bas"], replicates=0)
+        result = probe(store, "stage", on=["bas"])
         assert isinstance(result.to_arrow(), pa.Table)
-        assert result.to_pylist()[0]["auroc_low"] is None
+        assert result.to_pylist()[0]["auroc_low"] is not None
 
 
 def test_another_model_stands_in_the_same_table(path: Path, tmp_path: Path) -> None:
     with sleepfm_index.open(path) as store:
-        plain = store.probe("stage", on=["bas"], replicates=5)
+        plain = store.probe("stage", on=["bas"])
         made = plain.predictions["bas", "clip"]
         half = made.clip_ids[::2]
         perfect = np.eye(5)[made.truth[::2].astype(int)]
@@ -237,13 +244,17 @@ def test_another_model_stands_in_the_same_table(path: Path, tmp_path: Path) -> N
             pa.table({"clip_id": half[::-1], **{k: v[::-1] for k, v in columns.items()}}),
             tmp_path / "cnn.parquet",
         )
-        both = store.probe("stage", on=["bas"], replicates=5, beside=tmp_path / "cnn.parquet")
+        both = store.probe("stage", on=["bas"], compare_with=tmp_path / "cnn.parquet")
         rows = [row for row in both.to_pylist() if row["class"] == "macro"]
-        assert [row["features"] for row in rows] == ["cnn", "bas"]
-        assert [row["clips"] for row in rows] == [len(half)] * 2
+        assert [row["features"] for row in rows] == ["cnn", "bas", "majority class"]
+        assert [row["clips"] for row in rows] == [len(half)] * 3
+        assert both.differences is not None
+        first = both.differences.to_pylist()[0]
+        assert (first["features"], first["against"]) == ("bas", "cnn")
+        assert first["kappa_difference"] == pytest.approx(rows[1]["kappa"] - 1)
         assert rows[0]["auroc"] == rows[0]["kappa"] == 1.0
         pq.write_table(pa.table({"clip_id": half, "p_W": perfect[:, 0]}), tmp_path / "w.parquet")
         with pytest.raises(QueryError, match="p_N1"):
-            store.probe("stage", on=["bas"], beside=tmp_path / "w.parquet")
+            store.probe("stage", on=["bas"], compare_with=tmp_path / "w.parquet")
         with pytest.raises(QueryError, match=r"none\.parquet"):
-            store.probe("stage", on=["bas"], beside=tmp_path / "none.parquet")
+            store.probe("stage", on=["bas"], compare_with=tmp_path / "none.parquet")

@@ -90,7 +90,7 @@ def test_a_recording_and_a_time_name_a_clip(store: sleepfm_index.Store) -> None:
         ({"modality": "ecg", "recording": "zz", "at": "+0"}, "no recording 'zz'"),
         ({"modality": "ecg", "recording": "a", "at": "noon"}, "'noon' is not a time"),
         ({"modality": "ecg", "recording": "a", "at": "+99999"}, "no clip of the recording"),
-        ({"modality": "ecg", "clip": 0, "k": 0}, "at least 1"),
+        ({"modality": "ecg", "clip": 0, "k": 0}, "k must be at least 1, got 0"),
         ({"modality": "ecg", "clip": 0, "exclude": "all"}, "cannot exclude 'all'"),
         ({"modality": "ecg", "clip": 0, "where": "stage ="}, "Parser Error"),
     ],

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from sleepfm.recordings.find import ANNOTATION_ENDINGS, SIGNAL_ENDINGS
+from sleepfm.recordings.scoring.formats import ENDINGS as ANNOTATION_ENDINGS
+from sleepfm.recordings.signals import SIGNAL_ENDINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "recordings.md").read_text(encoding="utf-8")

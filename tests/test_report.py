@@ -13,8 +13,8 @@ from sleepfm_index.evaluation.figures.report import write_report
 def test_the_page_loads_nothing_and_says_what_made_it(tmp_path: Path) -> None:
     path = cohort_store(tmp_path / "s", [f"n<{i}>" for i in range(4)], 24)
     with sleepfm_index.open(path) as store:
-        page = write_report(store, tmp_path / "r.html", replicates=10).read_text()
-        recall = store.evaluate(replicates=0).to_pylist()[0]["recall_at_1"]
+        page = write_report(store, tmp_path / "r.html").read_text()
+        recall = store.evaluate().to_pylist()[0]["recall_at_1"]
         assert store.manifest.uuid in page
         assert store.manifest.contract.sha256 in page
         assert store.manifest.weights.sha256 in page
@@ -33,6 +33,6 @@ def test_the_page_loads_nothing_and_says_what_made_it(tmp_path: Path) -> None:
 def test_what_a_store_cannot_answer_is_said(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", {"a": 30})
     with sleepfm_index.open(path) as store:
-        page = write_report(store, tmp_path / "r.html", replicates=5).read_text()
+        page = write_report(store, tmp_path / "r.html").read_text()
     assert "fewer than the 2 folds" in page
     assert "all clips to learn age from are 19-49" in page

@@ -181,7 +181,7 @@ def test_a_combination_needs_both_of_its_modalities(tmp_path: Path) -> None:
         assert row["gallery"] == len(store.metadata.clip_ids("has_bas AND has_ecg AND has_resp"))
 
 
-def test_intervals_hold_the_estimate_and_need_two_subjects(tmp_path: Path) -> None:
+def test_intervals_hold_the_estimate_and_need_six_subjects(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", dict.fromkeys("abcdefgh", 15))
     with sleepfm_index.open(path) as store:
         for row in store.evaluate().to_pylist():
@@ -196,8 +196,11 @@ def test_two_stores_are_compared_clip_by_clip(tmp_path: Path) -> None:
     # the same recordings, one fewer, in another order and with more noise
     two = cohort_store(tmp_path / "two", "ca", noise=3.0)
     with sleepfm_index.open(one) as store, sleepfm_index.open(two) as other:
-        same = store.evaluate(against=store).to_pylist()
-        assert all(row["mrr_difference"] == row["mrr_difference_low"] == 0 for row in same)
+        same = store.evaluate(against=store)
+        assert "3 subjects are too few for intervals, which need 6" in same.note
+        same = same.to_pylist()
+        assert all(row["mrr_difference"] == 0 for row in same)
+        assert all(row["mrr_difference_low"] is None for row in same)
         alone = store.evaluate().to_pylist()
         assert [r["recall_at_5"] for r in same] == [r["recall_at_5"] for r in alone]
         for row in store.evaluate(against=other, gallery=50, seed=2).to_pylist():

@@ -77,3 +77,21 @@ def test_the_user_has_the_last_word(tmp_path: Path) -> None:
 def test_a_store_without_any_label_says_why(tmp_path: Path) -> None:
     with pytest.raises(QueryError, match="not scored for respiration"):
         labelled(tmp_path, {"a": ((), ("N2",) * 4, "A")})
+
+
+def test_an_event_across_a_border_is_of_the_clip_that_holds_its_middle(tmp_path: Path) -> None:
+    """12 s from 53 s on: 7 s in the second clip, 5 s in the third, 10 s in none of them."""
+    (tmp_path / "in").mkdir()
+    scored = ("W", "N1", "N2", "R")
+    write_night(
+        tmp_path / "in" / "a.edf",
+        seed=1,
+        events=((53.0, 12.0, "Obstructive apnea"),),
+        stages=scored,
+    )
+    sleepfm_index.build(tmp_path / "s", [tmp_path / "in"])
+    with sleepfm_index.open(tmp_path / "s") as store:
+        assert read_labels(store, "sdb").values.tolist() == [0, 0, 0, 0]
+        labels = read_labels(store, "sdb_event")
+        assert labels.values.tolist() == [0, 1, 0, 0]
+        assert "the middle of an apnea or hypopnea of >= 10 s" in labels.note

@@ -193,7 +193,7 @@ def test_a_finer_code_is_taken_where_the_first_does_not_reach_the_recall(
     monkeypatch.setattr("sleepfm_index.indexing.planner.EXACT_ROWS", 100)
     path = drawn_store(tmp_path / "s", {"a": 300}, index=False)
     said: list[str] = []
-    made = sleepfm_index.reindex(path, recall=0.3, targets=("bas",), watch=said.append)
+    made = sleepfm_index.reindex(path, recall=0.3, targets=("bas",), notice=said.append)
     assert [i.kind for i in made.indexes] == ["IVF16,SQ8"] and made.indexes[0].settings
     assert any("IVF16,TC96x4fs does not reach a recall of 0.3" in line for line in said)
     assert {p.name for p in (path / "indexes").iterdir()} == {made.indexes[0].file}
@@ -323,7 +323,7 @@ def test_hits_are_spread_and_none_that_fits_is_missing(
     clip = int(nights.metadata.clip_ids("has_ecg")[0])
     everything = nights.query("ecg", to="bas", clip=clip, exclude="none", k=1000).to_pylist()
     for k in (1, 3, 20, 500):
-        asked = {"clip": clip, "exclude": "none", "k": k, "spread": seconds, "to": "bas"}
+        asked = {"clip": clip, "exclude": "none", "k": k, "min_gap": seconds, "to": "bas"}
         hits = nights.query("ecg", **asked).to_pylist()  # type: ignore[arg-type]
         kept: list[dict[str, object]] = []
         for hit in everything:
@@ -357,7 +357,7 @@ def test_a_whole_night_gets_the_answers_of_its_clips(
 ) -> None:
     monkeypatch.setattr("sleepfm_index.query.batch.BATCH", 16)
     where = "stage <> 'N2'"
-    reader = nights.query_many("ecg", to="bas", recording="b", k=4, where=where, spread=spread)
+    reader = nights.query_many("ecg", to="bas", recording="b", k=4, where=where, min_gap=spread)
     rows = reader.read_all()
     assert reader.schema.metadata[b"note"] == b"exact"
     asking = nights.metadata.clip_ids("recording_id = 'b' AND has_ecg")
@@ -365,7 +365,7 @@ def test_a_whole_night_gets_the_answers_of_its_clips(
         (int(clip), h["rank"], h["score"], h["clip_id"], h["stage"])
         for clip in asking
         for h in nights.query(
-            "ecg", to="bas", clip=int(clip), k=4, where=where, spread=spread
+            "ecg", to="bas", clip=int(clip), k=4, where=where, min_gap=spread
         ).to_pylist()
     ]
     names = ("query_clip_id", "rank", "score", "clip_id", "stage")

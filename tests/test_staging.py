@@ -20,7 +20,7 @@ from test_cluster import command, finished, longer
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.building.recording_task import Outcome, Rows
-from sleepfm_index.building.staging import Staging, pack, place, staged_name, unpack
+from sleepfm_index.building.staging import Staging, pack, staged_name, unpack, without_query
 from sleepfm_index.building.subjects import Subject
 from sleepfm_index.errors import StoreError
 
@@ -119,9 +119,9 @@ def test_the_name_tells_contents_apart() -> None:
 
 
 def test_a_place_that_is_none() -> None:
-    with pytest.raises(StoreError, match="nowhere://x is no place"):
+    with pytest.raises(StoreError, match="cannot stage rows at nowhere://x"):
         Staging("nowhere://x?secret=1", "store")
-    assert place("s3://bucket/x?access_key=1") == "s3://bucket/x"
+    assert without_query("s3://bucket/x?access_key=1") == "s3://bucket/x"
 
 
 @longer

@@ -15,13 +15,15 @@ import sleepfm_index
 from sleepfm.encoders.classifier import load_classifier
 from sleepfm.training.recipe import SHORT
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.models import supervised_baseline as module
 from sleepfm_index.evaluation.models.supervised_baseline import Training, supervise
+from sleepfm_index.evaluation.models.train_test import divide
 
 TINY = Training(
     replace(SHORT, epochs=1, batch_size=4), device="cpu", precision="float32", threads=1
 )
-ASKED = {"classes": ["W", "R"], "folds": 2, "seed": 3}
+ASKED = {"classes": ["W", "R"], "split": Split(folds=2), "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +84,10 @@ def test_probabilities_are_those_of_the_saved_network(path: Path, made: Path) ->
     (file,) = made.with_name("cnn.folds").glob("fold-1-*-bas+ecg.safetensors")
     network = load_classifier(file)
     with sleepfm_index.open(path) as store:
-        plan = module.make_plan(store, "stage", **ASKED)
+        plan = divide(store, "stage", **ASKED)
         (test, *_) = [test for _, test in plan.sides("bas+ecg")]
         clips = plan.test.clip_ids[test]
-        nights = module._Nights.read(
-            store, plan, made.with_name("cnn.folds") / "clips", False, None
-        )
+        nights = module._Nights.read(store, plan, made.with_name("cnn.folds") / "clips", TINY, None)
         said = network.probabilities(nights.signals(clips, list(network.modalities)))
     table = {r["clip_id"]: r for r in pq.read_table(made).to_pylist()}
     for clip, own in zip(clips.tolist(), said, strict=True):
@@ -95,9 +95,9 @@ def test_probabilities_are_those_of_the_saved_network(path: Path, made: Path) ->
 
 
 def test_it_stands_beside_the_probe_of_the_same_split_only(path: Path, made: Path) -> None:
-    from sleepfm_index.evaluation.models.probe import Recipe
+    from sleepfm_index.evaluation.models.recipe import Recipe
 
-    asked = {"classes": ["W", "R"], "folds": 2, "on": ["bas"], "replicates": 5, "beside": made}
+    asked = {"classes": ["W", "R"], "folds": 2, "on": ["bas"], "compare_with": made}
     with sleepfm_index.open(path) as store:
         both = store.probe("stage", recipe=Recipe(seed=3), **asked).predictions
         assert list(both) == [("cnn", "clip"), ("bas", "clip")]
@@ -107,8 +107,8 @@ def test_it_stands_beside_the_probe_of_the_same_split_only(path: Path, made: Pat
             store.probe("stage", recipe=Recipe(seed=4), **asked)
         table = pq.read_table(made).replace_schema_metadata(None)
         pq.write_table(table, made.with_name("foreign.parquet"))
-        asked["beside"] = made.with_name("foreign.parquet")
-        assert len(store.probe("stage", recipe=Recipe(seed=4), **asked)) == 6
+        asked["compare_with"] = made.with_name("foreign.parquet")
+        assert len(store.probe("stage", recipe=Recipe(seed=4), **asked)) == 9
 
 
 def test_what_is_of_the_subject_is_measured_per_subject_too(path: Path, tmp_path: Path) -> None:
@@ -120,10 +120,11 @@ def test_what_is_of_the_subject_is_measured_per_subject_too(path: Path, tmp_path
             "p_male": np.full(len(ids), 0.6),
         }
         pq.write_table(pa.table(said), tmp_path / "m.parquet")
-        asked = {"folds": 2, "on": ["bas"], "replicates": 5}
-        rows = store.probe("sex", beside=tmp_path / "m.parquet", **asked).to_pylist()
+        asked = {"folds": 2, "on": ["bas"]}
+        rows = store.probe("sex", compare_with=tmp_path / "m.parquet", **asked).to_pylist()
     levels = [(r["features"], r["level"]) for r in rows if r["class"] == "macro"]
-    assert levels == [("m", "clip"), ("m", "subject"), ("bas", "clip"), ("bas", "subject")]
+    names = ("m", "bas", "majority class")
+    assert levels == [(name, level) for name in names for level in ("clip", "subject")]
 
 
 def test_a_number_is_refused(path: Path, tmp_path: Path) -> None:

@@ -105,11 +105,11 @@ def test_a_damaged_or_foreign_file_is_refused(trained: Path, tmp_path: Path) -> 
         load_classifier(short)
     with pytest.raises(WeightsError, match="cannot be read"):
         load_classifier(tmp_path / "none.safetensors")
-    with pytest.raises(WeightsError, match="does not hold weights"):
+    with pytest.raises(WeightsError, match="does not contain weights"):
         load_weights(trained)
     found = load_classifier(trained)
     replace(found, classes=("W", "R")).save(tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="damaged or another classifier"):
+    with pytest.raises(WeightsError, match="damaged classifier, or one with another network"):
         load_classifier(tmp_path / "other.safetensors")
 
 

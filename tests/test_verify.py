@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_sound_store_is_read_whole(path: Path) -> None:
     seen = []
-    found = sleepfm_index.verify(path, watch=lambda done, total: seen.append((done, total)))
+    found = sleepfm_index.verify(path, progress=lambda done, total: seen.append((done, total)))
     assert found.ok and found.findings == ()
     named = sum(e.bytes for s in read_manifest(path).segments for e in s.files.values())
     named += sum(i.entry.bytes for i in read_manifest(path).indexes)

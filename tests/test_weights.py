@@ -42,7 +42,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_weights_whose_contract_does_not_fit_are_refused(weights: Weights, tmp_path: Path) -> None:
     """Clips of another rate, and recordings that have none of the channels."""
     half = replace(weights, contract=replace(ROBUST, sample_rate=128), sha256="")
-    with pytest.raises(WeightsError, match=r"ecg clips must have the shape \[n, 1, 3840\]"):
+    with pytest.raises(WeightsError, match=r"ecg clips must have shape \[n, 1, 3840\]"):
         Encoder(half, "cpu").encode("ecg", np.zeros((2, 1, 7680), np.float32))
     slots = {
         m: tuple(f"X{m}{i}" for i in range(len(ROBUST.slots_of(m)))) for m in ROBUST.modalities
@@ -103,7 +103,7 @@ def test_half_precision_is_half_as_large_and_nearly_the_same(
 def test_weights_in_the_cache_are_found_by_name(weights: Weights, own_cache: Path) -> None:
     replace(weights, name="lab", sha256="").save(own_cache / "lab.safetensors")
     assert load_weights("lab").name == "lab"
-    with pytest.raises(WeightsError, match=r"No weights are named lob \(at hand: untrained, lab"):
+    with pytest.raises(WeightsError, match=r"no weights named lob \(available: untrained, lab"):
         load_weights("lob")
     with pytest.raises(WeightsError, match="no weights file"):
         load_weights("nowhere/w.safetensors")
@@ -138,7 +138,7 @@ def test_a_header_of_a_newer_version_or_of_others_is_refused(
     with pytest.raises(WeightsError, match="format version 9"):
         load_weights(path)
     save_file({"a": np.zeros(3, np.float32)}, path)
-    with pytest.raises(WeightsError, match="does not hold weights of this project"):
+    with pytest.raises(WeightsError, match="does not contain weights of this project"):
         load_weights(path)
 
 
@@ -229,7 +229,7 @@ def test_a_pickle_that_runs_code_is_refused(zipped: bool, tmp_path: Path) -> Non
         torch.save(plain, path)
     else:
         path.write_bytes(pickle.dumps(plain, protocol=4))
-    with pytest.raises(WeightsError, match="asks to run code"):
+    with pytest.raises(WeightsError, match="would run code"):
         load_weights(path)
     assert not trace.exists()
 
@@ -298,10 +298,10 @@ def test_a_download_that_is_wrong_is_not_kept(server: tuple[str, Path], own_cach
     with pytest.raises(WeightsError, match="is not sleepfm-icml2024: its git blob id is"):
         fetch("sleepfm-icml2024", url=f"{address}/best.pt")
     for place in ("broken.pt", "missing.pt"):
-        with pytest.raises(WeightsError, match=r"best\.pt .*put it at .*sleepfm-icml2024\.pt"):
+        with pytest.raises(WeightsError, match=r"copy .*best\.pt .* to .*sleepfm-icml2024\.pt"):
             fetch("sleepfm-icml2024", url=f"{address}/{place}")
     assert list(own_cache.iterdir()) == []
-    with pytest.raises(WeightsError, match="nothing to fetch"):
+    with pytest.raises(WeightsError, match="no downloadable weights named sleepfm-2030"):
         fetch("sleepfm-2030")
 
 
@@ -319,8 +319,8 @@ def test_weights_are_imported_under_a_name(
     assert load_weights("lab").sha256 == weights.sha256
     assert (own_cache / "lab.safetensors").is_file()
     other = untrained(6).save(tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="Other weights are called lab"):
+    with pytest.raises(WeightsError, match="other weights named lab"):
         import_weights(other, "lab")
     for name in ("untrained", "../up", ""):
-        with pytest.raises(WeightsError, match="cannot be called"):
+        with pytest.raises(WeightsError, match="invalid name"):
             import_weights(path, name or "a/b")

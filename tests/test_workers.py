@@ -44,7 +44,7 @@ def test_a_process_that_is_killed_is_replaced(tmp_path: Path) -> None:
     found = list(answers(mortal, tmp_path, range(6), 2))
     assert [x for x in found if not isinstance(x, Died)] == [0, 2, 3, 4, 5]
     assert isinstance(found[1], Died)
-    assert "SIGKILL, perhaps for want of memory" in found[1].why
+    assert "SIGKILL, possibly out of memory" in found[1].why
 
 
 def test_processes_end_with_the_one_that_asks(tmp_path: Path) -> None:

@@ -14,15 +14,20 @@ from sleepfm_cli.options import (
     DEFAULT_WEIGHTS,
     AllowIdentifyingOption,
     BuildEngineOption,
+    ChannelsOption,
     CodingOption,
+    EpochSecondsOption,
+    GridOption,
     SchedulerOption,
     StoreOption,
+    SubstituteOption,
 )
-from sleepfm_cli.render import say, show_table
+from sleepfm_cli.render import say, say_unscored, show_table
 from sleepfm_index.choices import Ids
 
 if TYPE_CHECKING:
     from sleepfm_index import BuildReport
+    from sleepfm_index.building.recording_task import Outcome
 
 
 def build(
@@ -37,14 +42,11 @@ def build(
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
     ids: Annotated[
-        Ids, typer.Option(help="Name recordings by their file's stem, or by a keyed hash of it.")
+        Ids,
+        typer.Option(help="Name recordings by stem, by folder and stem, or by a keyed hash of it."),
     ] = "stem",
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
-    ] = False,
-    channels: Annotated[
-        Path | None, typer.Option(help="Channel names of your cohort, as in channels.yaml.")
-    ] = None,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     strict: Annotated[
         bool,
         typer.Option(
@@ -58,6 +60,8 @@ def build(
         bool, typer.Option("--readmit", help="Take recordings and subjects that were deleted.")
     ] = False,
     coding: CodingOption = None,
+    epoch_seconds: EpochSecondsOption = None,
+    grid: GridOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     backend: Annotated[
         BackendName, typer.Option(help="What runs the encoders; auto = the fastest that is right.")
@@ -84,10 +88,11 @@ def build(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Add recordings to a store; it is made if there is none.
+    """Add recordings to a store, which is created if necessary.
 
     Each recording is committed by itself. What is there is skipped, so the same command resumes a
-    build that was stopped.
+    build that was stopped. The store remembers --substitute, --channels, --coding,
+    --epoch-seconds and --grid for the next build and for query --file.
     """
     run(
         paths,
@@ -101,6 +106,8 @@ def build(
         allow_identifying=allow_identifying,
         readmit=readmit,
         coding=coding,
+        epoch_seconds=epoch_seconds,
+        grid=grid,
         device=device,
         backend=backend,
         workers=workers,
@@ -155,14 +162,16 @@ def show_report(report: BuildReport) -> None:
                     o.clips,
                     ", ".join(f"{s} = {c}" if s != c else s for s, c in (o.slots or {}).items()),
                     len(o.unmatched),
+                    _dropped(o),
                 )
                 for o in added
             ],
-            ("recording", "clips", "slots", "channels unused"),
+            ("recording", "clips", "slots", "channels unused", "scoring left out"),
         )
     for outcome in added:
         for warning in outcome.warnings:
             say(f"{outcome.recording_id}: {warning}", "yellow")
+    unscored = [o for o in added if not o.scored]
     skipped = [*report.of("left out"), *report.of("failed")]
     if skipped:
         show_table(
@@ -177,3 +186,12 @@ def show_report(report: BuildReport) -> None:
         f"{left_out} left out, {failed} failed -> {report.store}",
         "bold red" if failed else "",
     )
+    if unscored:
+        say_unscored(len(unscored), len(added), [name for o in unscored for name in o.unread])
+
+
+def _dropped(outcome: Outcome) -> str:
+    """Say what of a recording's scoring is stored nowhere, by reason."""
+    if not outcome.scored:
+        return "no scoring"
+    return ", ".join(f"{n} {reason}" for reason, n in outcome.dropped.items()) or "-"

@@ -1,4 +1,4 @@
-"""How a build is followed: a line that moves in a terminal, else a line now and then; and a log."""
+"""Progress of a build: a live line in a terminal, otherwise a line every ten seconds, and a log."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from sleepfm_index.building.pipeline import Outcome
 
 _EVERY_S: Final = 10.0
-"""Between two lines where there is no terminal."""
+"""Seconds between two lines without a terminal."""
 
 
 class BuildProgress:
-    """Counts what a build does.
+    """Counter and display of a build's progress.
 
     Parameters
     ----------
     log : file, optional
-        Gets a line of JSON for every recording, and a last one for the whole.
+        Receives one line of JSON per recording and a last one with the totals.
     file_names : bool
-        Whether the log may name files.
+        Write file names to the log.
     """
 
     def __init__(self, log: IO[str] | None = None, file_names: bool = True) -> None:
@@ -42,9 +42,17 @@ class BuildProgress:
         self.hours = 0.0
 
     def __call__(self, outcome: Outcome, done: int, total: int) -> None:
-        """Take note of one more file."""
+        """Count one more file.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            Of the file.
+        done, total : int
+            Files that are done, and all files.
+        """
         if not self._worked:
-            # What is there already takes no time to speak of, and says nothing about the rest.
+            # Skipped recordings take almost no time and must not distort the estimate.
             self._start = self._start if outcome.status != "already there" else time.monotonic()
         self._worked += outcome.status != "already there"
         self.done, self.total = done, total
@@ -63,7 +71,7 @@ class BuildProgress:
 
     @property
     def line(self) -> str:
-        """Where the build stands."""
+        """The state of the build in one line."""
         seconds = max(time.monotonic() - self._start, 1e-9)
         words = [f"{self.done}/{self.total} recordings", f"{self.clips:,} clips"]
         if self.clips:
@@ -73,13 +81,13 @@ class BuildProgress:
             ]
         words.append(f"{self.failed} failed")
         if self.added and self.done < self.total:
-            left = seconds / self._worked * (self.total - self.done)
-            words.append(f"{_span(left)} left")
+            remaining = seconds / self._worked * (self.total - self.done)
+            words.append(f"{_span(remaining)} left")
         return ", ".join(words)
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Show the line while the build is running."""
+        """Show the line in a ``with`` block, while the build runs."""
         if not messages.is_terminal:
             yield
             return
@@ -90,7 +98,13 @@ class BuildProgress:
         self._bar = None
 
     def summary(self, **more: object) -> None:
-        """Write the last line of the log."""
+        """Write the last line of the log.
+
+        Parameters
+        ----------
+        **more : object
+            Further entries; JSON values.
+        """
         seconds = time.monotonic() - self._start
         self._write(
             event="build",
@@ -127,7 +141,17 @@ class BuildProgress:
 
 @contextmanager
 def opened_log(path: Path | None) -> Iterator[IO[str] | None]:
-    """Open a log to be added to; None stays None."""
+    """Open a log for appending, in a ``with`` block.
+
+    Parameters
+    ----------
+    path : Path or None
+
+    Yields
+    ------
+    file or None
+        None if there is no path.
+    """
     if path is None:
         yield None
         return

@@ -25,7 +25,7 @@ def delete(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Delete clips: at once from every answer, from the disk with --now or compact.
+    """Delete clips from all answers; compact removes them from disk.
 
     A recording of which nothing is left, or a subject, is not brought back by a build.
 

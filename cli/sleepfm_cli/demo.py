@@ -1,4 +1,4 @@
-"""``sleepfm-index demo``: simulate, build, query, evaluate, in one go."""
+"""``sleepfm-index demo``: simulate, build, query and evaluate with one command."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _SQL = (
 
 def demo(
     folder: Annotated[
-        Path, typer.Option(help="Where the simulated recordings and the store go.")
+        Path, typer.Option(help="Folder for the simulated recordings and the store.")
     ] = Path("sleepfm-demo"),
-    subjects: Annotated[int, typer.Option(min=2, help="How many subjects to simulate.")] = 8,
-    hours: Annotated[float, typer.Option(min=0.1, help="Length of each recording.")] = 1.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 0,
+    subjects: Annotated[int, typer.Option(min=2, help="Number of subjects to simulate.")] = 8,
+    hours: Annotated[float, typer.Option(min=0.1, help="Length of each recording in hours.")] = 1.0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the simulation.")] = 0,
     weights: Annotated[str, typer.Option(help="Name or file of the weights.")] = DEFAULT_WEIGHTS,
 ) -> None:
-    """Simulate a small cohort, build a store from its files, and ask it a few questions."""
+    """Simulate a small cohort, build a store and run sample queries."""
     from sleepfm.simulate import simulate_cohort
 
     recordings, store = folder / "recordings", folder / "store"
@@ -87,6 +87,6 @@ def _command(words: tuple[str, ...], store: Path) -> str:
 
 
 def _shell(word: str) -> str:
-    # As a person would write SQL in a shell: in double quotes, if nothing in it minds.
+    # People put SQL in double quotes in a shell, which works without these characters.
     plain = shlex.quote(word)
     return f'"{word}"' if plain != word and not set(word) & set('"$`\\!') else plain

@@ -32,8 +32,11 @@ def evaluate(
     ] = None,
     seed: SeedOption = 0,
     draws: Annotated[int, typer.Option(min=1, help="How often a gallery is drawn.")] = 1,
-    among: Annotated[
-        Among, typer.Option(help="Rivals: all clips, other recordings' only, or one's own night's.")
+    gallery_scope: Annotated[
+        Among,
+        typer.Option(
+            help="Candidates: all clips, other recordings only, or the same recording only."
+        ),
     ] = "all",
     by: Annotated[
         str | None, typer.Option(help="A column: rows for its values too, e.g. stage.")
@@ -44,15 +47,15 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Another store of the same recordings: differences.")
     ] = None,
-    replicates: ReplicatesOption = 1000,
+    replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Measure retrieval for every ordered pair and every modality to the others.
+    """Measure cross-modal retrieval for every query and target.
 
-    Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals by
-    bootstrap over subjects. Ties count against.
+    Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals over
+    subjects. Ties count against.
     """
     import sleepfm_index
 
@@ -61,8 +64,7 @@ def evaluate(
         "gallery": gallery,
         "seed": seed,
         "draws": draws,
-        "among": among,
-        "replicates": replicates,
+        "among": gallery_scope,
     }
     if against is not None and (by or combinations or plot):
         raise typer.BadParameter("--against goes without --by, --combinations and --plot")
@@ -138,13 +140,18 @@ def show_differences(result: Result) -> None:
                 *(
                     f"{row[name]:.3f} - {row[f'{name}_against']:.3f} = "
                     + between(row, f"{name}_difference", "+.3f")
+                    + ("" if row[f"{name}_p_holm"] is None else f", {row[f'{name}_p_holm']:.3f}")
                     for name in names
                 ),
                 row["queries"],
             )
             for row in result.to_pylist()
         ],
-        ("pair", "R@1", "R@10", "MRR", "median rank", "queries"),
+        (
+            "pair",
+            *(f"{name} [95 %], p (Holm)" for name in ("R@1", "R@10", "MRR", "median rank")),
+            "queries",
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""``sleepfm-index export``: clips and vectors, for every other tool."""
+"""``sleepfm-index export``: clips and vectors for other tools."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sleepfm_index.choices import ExportFormat
 
 
 def export(
-    out: Annotated[Path, typer.Option(help="File (Parquet) or folder (Lance) to make.")],
+    out: Annotated[Path, typer.Option(help="File (Parquet) or folder (Lance) to write.")],
     format: Annotated[  # noqa: A002
-        ExportFormat, typer.Option("--format", help="lance needs the extra [lance].")
+        ExportFormat, typer.Option("--format", help="Output format; lance needs the extra [lance].")
     ] = "parquet",
     deidentified: Annotated[
         bool,
-        typer.Option("--deidentified", help="Hash ids; leave out site, clock and free columns."),
+        typer.Option("--deidentified", help="Hash ids; omit site, time of day and free columns."),
     ] = False,
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write clips joined with their vectors, one row a clip.
+    """Export clips joined with their vectors, one row per clip.
 
     Example: sleepfm-index export --out clips.parquet --deidentified --where "stage <> 'ART'"
     """
@@ -33,7 +33,7 @@ def export(
     written = sleepfm_index.export(
         store, out, format=format, deidentified=deidentified, where=where
     )
-    how = ", de-identified" if written.deidentified else ""
-    say(f"{written.clips:,} clips{how} -> {written.path}")
+    remark = ", de-identified" if written.deidentified else ""
+    say(f"{written.clips:,} clips{remark} -> {written.path}")
     if written.deidentified:
-        say("A vector is not anonymous: see docs/export.md before you hand it on.", "yellow")
+        say("Vectors are not anonymous: read docs/export.md before you share them.", "yellow")

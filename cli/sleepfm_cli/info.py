@@ -1,4 +1,4 @@
-"""``sleepfm-index info``: what a store holds."""
+"""``sleepfm-index info``: a summary of a store."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def info(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Say what a store holds and which weights made it."""
+    """Show the contents of a store and the weights that made it."""
     import sleepfm_index
 
     if format not in (Format.table, Format.json):
-        raise typer.BadParameter("info is written as a table or as json")
+        raise typer.BadParameter("info supports the formats table and json")
     with sleepfm_index.open(store) as opened:
         found = opened.info()
     if format is Format.json:

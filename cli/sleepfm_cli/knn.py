@@ -9,15 +9,16 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    AgainstOption,
     ClassesOption,
     Format,
     FormatOption,
-    KindOption,
     LabelOption,
     PlotOption,
     ReplicatesOption,
     SeedOption,
     StoreOption,
+    TaskOption,
     TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
@@ -39,8 +40,8 @@ def knn(
         typer.Option(help="What to search in: a modality, or others; default the same modality."),
     ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours vote.")] = 20,
-    equal: Annotated[
-        bool, typer.Option("--equal", help="All votes alike; default weighted by similarity.")
+    unweighted: Annotated[
+        bool, typer.Option("--unweighted", help="All votes alike; default weighted by similarity.")
     ] = False,
     margin: Annotated[
         float, typer.Option(help="Abstain where the first two classes are closer than this.")
@@ -49,31 +50,33 @@ def knn(
         Exclusion, typer.Option(help="Who has no vote: the clip's own ...")
     ] = "subject",
     where: WhereOption = None,
-    kind: KindOption = "auto",
+    task: TaskOption = "auto",
     classes: ClassesOption = None,
     train_where: TrainWhereOption = None,
     test_where: TestWhereOption = None,
     test_store: TestStoreOption = None,
+    against: AgainstOption = None,
     queries: Annotated[
         int, typer.Option(min=1, help="Ask about at most so many clips, drawn at random.")
     ] = 10_000,
     seed: SeedOption = 0,
-    replicates: ReplicatesOption = 1000,
+    replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Let the nearest labelled neighbours vote, and measure the vote; own subject left out.
+    """Evaluate k-NN classification, with the own subject excluded.
 
     Example: sleepfm-index knn --label stage --modality ecg --to bas
     """
     import sleepfm_index
     from sleepfm_index.evaluation.models.knn import Vote
 
-    vote = Vote(k=k, weighted=not equal, exclude=exclude, margin=margin)
+    vote = Vote(k=k, weighted=not unweighted, exclude=exclude, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
+        second = stack.enter_context(sleepfm_index.open(against)) if against else None
         stack.enter_context(messages.status("asking the neighbours"))
         result = opened.knn(
             label,
@@ -81,14 +84,14 @@ def knn(
             to=to,
             vote=vote,
             where=where,
-            kind=kind,
+            task=task,
             classes=listed(classes),
             train_where=train_where,
             test_where=test_where,
             test_store=other,
+            against=second,
             queries=queries,
             seed=seed,
-            replicates=replicates,
         )
         trained = opened.manifest.weights.trained
     if plot is not None:

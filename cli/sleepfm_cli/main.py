@@ -1,4 +1,4 @@
-"""The command and its verbs."""
+"""The command ``sleepfm-index`` and its verbs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sleepfm_cli.compact import compact
 from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
+from sleepfm_cli.explore import explore
 from sleepfm_cli.export import export
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
@@ -40,7 +41,7 @@ from sleepfm_cli.weights import weights
 
 app = typer.Typer(
     name="sleepfm-index",
-    help="An embedding store for polysomnography with search across modalities.",
+    help="An embedding store for polysomnography, with search across modalities.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -49,7 +50,7 @@ app = typer.Typer(
 )
 
 VERBS = (
-    *(demo, scan, build, annotate, query, sql, info),
+    *(demo, scan, build, annotate, query, sql, info, explore),
     *(evaluate, probe, knn, supervise, predict, report),
     *(export, publish),
     *(delete, compact, plan, reindex, verify, snapshots, restore, move_recordings),
@@ -60,8 +61,8 @@ for verb in VERBS:
 app.add_typer(weights, name="weights")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(value: bool) -> None:
+    if value:
         from sleepfm import __version__
 
         typer.echo(__version__)
@@ -71,21 +72,21 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, envvar="SLEEPFM_THREADS", help="Threads of everything; default: all."),
+        typer.Option(min=1, envvar="SLEEPFM_THREADS", help="CPU threads; default: all cores."),
     ] = None,
 ) -> None:
-    """Embed polysomnography, and search it across modalities."""
+    """Embed polysomnography and search it across modalities."""
     if threads is not None:
-        # Before numpy, torch, FAISS and DuckDB are loaded, so that each of them starts with it.
+        # This must happen before numpy, torch, FAISS and DuckDB are loaded.
         announce(threads)
 
 
 def main() -> None:
-    """Run the command: exit 0, 1 (failed) or 2 (usage), with one sentence on stderr."""
+    """Run the command; exit with 0, 1 (failure) or 2 (usage) and a one-line error on stderr."""
     try:
         app(args=present_names(sys.argv[1:]))
     except SleepFMError as error:
@@ -94,10 +95,10 @@ def main() -> None:
         say(f"error: {error}", "bold red")
         sys.exit(2 if isinstance(error, QueryError) else 1)
     except KeyboardInterrupt:
-        say("stopped; what was committed stays, and the same command goes on from there")
+        say("stopped; committed work is kept; run the same command to resume")
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of the answer (head, less) has left; that is no failure.
+        # The program that reads the output (head, less) has ended, which is not a failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         say(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), "bold red")

@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
-from sleepfm.choices import Coding
-from sleepfm_index.choices import BuildEngine, LabelKind
+from sleepfm.choices import Coding, Grid
+from sleepfm_index.choices import BuildEngine, Task
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
@@ -76,24 +76,56 @@ AllowIdentifyingOption = Annotated[
         "--allow-identifying", help="Take columns that look like names, dates or addresses."
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
-ReplicatesOption = Annotated[
-    int, typer.Option(min=0, help="Resamples of the subjects behind the 95 % intervals.")
+SubstituteOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--substitute/--no-substitute", help="Fill slots from other derivations or sensors."
+    ),
 ]
+ChannelsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--channels", help="Channel names of your cohort, a line 'slot: label' each; or none."
+    ),
+]
+EpochSecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--epoch-seconds",
+        min=0.5,
+        max=120,
+        help="Seconds of an epoch, if the scoring does not say.",
+    ),
+]
+GridOption = Annotated[
+    Grid | None,
+    typer.Option(
+        "--grid",
+        help="Clips begin with the scorer's epochs where all share one offset, or with the "
+        "recording.",
+    ),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
+ReplicatesOption = Annotated[int | None, typer.Option("--replicates", min=0, hidden=True)]
+"""Without effect, since intervals are not resampled; kept for one release."""
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Also draw a figure: out.png or out.svg.")
 ]
 LabelOption = Annotated[
     str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
 ]
-KindOption = Annotated[
-    LabelKind, typer.Option(help="Names or quantities; e.g. --label age --kind number.")
+TaskOption = Annotated[
+    Task, typer.Option(help="What is predicted; e.g. --label age --task regression.")
 ]
 ClassesOption = Annotated[
     str | None, typer.Option("--classes", help="Only these classes, e.g. W,N3.")
 ]
 TrainWhereOption = Annotated[
     str | None, typer.Option(help="SQL condition for the clips to learn from.")
+]
+AgainstOption = Annotated[
+    Path | None,
+    typer.Option(help="Another store of the same recordings: the same question, and differences."),
 ]
 TestWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the clips to test.")]
 TestStoreOption = Annotated[

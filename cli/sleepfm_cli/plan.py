@@ -28,7 +28,7 @@ def plan(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Say how each target would be searched, with time, disk and memory; nothing is changed.
+    """Preview index type, time, disk and memory; changes nothing.
 
     Example: sleepfm-index plan --rows 12000000 --recall 0.995
     """

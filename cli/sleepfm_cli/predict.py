@@ -17,13 +17,13 @@ def predict(
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Predict every clip: Parquet, and for stages a hypnogram per recording as CSV and EDF+."""
+    """Predict every clip; write Parquet, CSV and EDF+ hypnograms."""
     import sleepfm_index
-    from sleepfm_index.evaluation.models.linear_probe import LinearProbe
     from sleepfm_index.evaluation.models.predict import predict as predicted
     from sleepfm_index.evaluation.models.predict import write_predictions
+    from sleepfm_index.evaluation.models.probe_kinds import load_probe
 
-    made = LinearProbe.load(probe)
+    made = load_probe(probe)
     with sleepfm_index.open(store) as opened:
         result = predicted(opened, made, where=where)
         seconds = float(opened.manifest.contract.clip_seconds)

@@ -10,12 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sleepfm.choices import Objective, Precision, RecipeName
-from sleepfm_cli.options import listed
+from sleepfm_cli.options import (
+    ChannelsOption,
+    CodingOption,
+    EpochSecondsOption,
+    GridOption,
+    SubstituteOption,
+    listed,
+)
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from sleepfm.cohort_choices import Choices
     from sleepfm.training.clipcache import Prepared
     from sleepfm.training.pretrain import Watch
     from sleepfm.training.splits import Split, Splits
@@ -69,9 +77,14 @@ def pretrain(
         str,
         typer.Option(help="Which signals there are and how clips are prepared: a name, or JSON."),
     ] = "sleepfm-index-robust",
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
-    ] = False,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
+    coding: CodingOption = None,
+    epoch_seconds: EpochSecondsOption = None,
+    grid: GridOption = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Read recordings as the last build of this store did.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of prepared clips; default beside the weights.")
     ] = None,
@@ -83,7 +96,7 @@ def pretrain(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
 ) -> None:
-    """Train the encoders of a contract so that a clip's signals find each other.
+    """Pretrain the encoders of a contract by contrastive learning.
 
     The best epoch is in --out; a run that was stopped goes on with --resume, to the same numbers.
     """
@@ -111,7 +124,14 @@ def pretrain(
         fractions=_fractions(split),
         contract=chosen,
         cache=cache,
-        substitute=substitute,
+        choices=_choices(store).told(
+            chosen,
+            substitute=substitute,
+            channels=channels,
+            coding=coding,
+            epoch_s=epoch_seconds,
+            grid=grid,
+        ),
         description=describe,
     )
     known = chosen.modalities
@@ -137,6 +157,17 @@ def pretrain(
             watch=_watch(bar, settings.epochs),
         )
     _conclude(out, history, time.monotonic() - begun)
+
+
+def _choices(store: Path | None) -> Choices:
+    from sleepfm.cohort_choices import NO_CHOICES
+
+    if store is None:
+        return NO_CHOICES
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        return opened.manifest.choices
 
 
 def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:

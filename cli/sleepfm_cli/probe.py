@@ -1,4 +1,4 @@
-"""``sleepfm-index probe``: what a linear probe reads from the vectors."""
+"""``sleepfm-index probe``: what a probe reads from the vectors."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import typer
 from sleepfm_cli.evaluate import between
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    AgainstOption,
     ClassesOption,
     Format,
     FormatOption,
-    KindOption,
     LabelOption,
     PlotOption,
     ReplicatesOption,
     SeedOption,
     StoreOption,
+    TaskOption,
     TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
@@ -27,9 +28,11 @@ from sleepfm_cli.options import (
     listed,
 )
 from sleepfm_cli.render import messages, say, show_arrow, show_table
+from sleepfm_index.choices import Model
 
 if TYPE_CHECKING:
     from sleepfm_index import Result
+    from sleepfm_index.evaluation.metrics.assessment import Assessment
 
 
 def probe(
@@ -38,8 +41,12 @@ def probe(
         str | None,
         typer.Option(help="Vectors to read, e.g. bas,bas+ecg; default each, and all joined."),
     ] = None,
+    model: Annotated[
+        Model,
+        typer.Option(help="linear: logistic or ridge regression. boosting: 100 rounds of trees."),
+    ] = "linear",
     where: WhereOption = None,
-    kind: KindOption = "auto",
+    task: TaskOption = "auto",
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects.")] = 5,
     train_where: TrainWhereOption = None,
@@ -49,15 +56,26 @@ def probe(
         str | None, typer.Option(help="Learn from so many subjects, e.g. 1,2,4,8: the curve.")
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="For --shots: draws of subjects.")] = 10,
-    c: Annotated[float, typer.Option("-c", help="Inverse strength of the L2 penalty.")] = 1.0,
+    c: Annotated[
+        str,
+        typer.Option("-c", help="Inverse strength of the L2 penalty, or auto: by inner folds."),
+    ] = "1",
+    as_authors: Annotated[
+        bool,
+        typer.Option("--as-authors", help="As the SleepFM code: not standardised, 100 iterations."),
+    ] = False,
     train_clips: Annotated[
         int, typer.Option(min=2, help="Learn from at most so many clips, drawn at random.")
     ] = 200_000,
     seed: SeedOption = 0,
-    replicates: ReplicatesOption = 1000,
-    beside: Annotated[
+    replicates: ReplicatesOption = None,
+    compare_with: Annotated[
         Path | None,
         typer.Option(help="Another model's predictions (clip_id, p_<class>): one table with them."),
+    ] = None,
+    against: AgainstOption = None,
+    by: Annotated[
+        str | None, typer.Option(help="A column: rows for its values too, e.g. nsrr_sex.")
     ] = None,
     save: Annotated[
         Path | None,
@@ -67,21 +85,37 @@ def probe(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Read a label from frozen vectors by logistic or ridge regression, subjects kept apart.
+    """Evaluate a probe on frozen embeddings, with subject-wise folds.
 
     Example: sleepfm-index probe --label stage
     """
     import sleepfm_index
-    from sleepfm_index.evaluation.models.probe import Recipe, fit_probe
+    from sleepfm_index.evaluation.metrics.assessment import Assessment
+    from sleepfm_index.evaluation.models.probe import fit_probe
+    from sleepfm_index.evaluation.models.probe_kinds import save_probe
+    from sleepfm_index.evaluation.models.recipe import Recipe
 
     features = listed(on)
+    if shots is not None and (against is not None or by is not None):
+        raise typer.BadParameter("--shots goes without --against and --by")
     if save is not None and len(features or ()) != 1:
         raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
-    recipe = Recipe(c=c, seed=seed, train_clips=train_clips)
-    picked: dict[str, Any] = {"where": where, "kind": kind, "classes": listed(classes)}
+    if as_authors and (model != "linear" or c != "1"):
+        raise typer.BadParameter("--as-authors goes without --model and -c")
+    recipe = (
+        Recipe.as_authors(seed=seed, train_clips=train_clips)
+        if as_authors
+        else Recipe(model=model, c=_penalty(c), seed=seed, train_clips=train_clips)
+    )
+    picked: dict[str, Any] = {
+        "where": where,
+        "task": task,
+        "classes": listed(classes),
+    }
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
+        second = stack.enter_context(sleepfm_index.open(against)) if against else None
         split: dict[str, Any] = {
             "folds": folds,
             "train_where": train_where,
@@ -99,14 +133,15 @@ def probe(
                     label,
                     on=features,
                     recipe=recipe,
-                    replicates=replicates,
-                    beside=beside,
+                    compare_with=compare_with,
+                    against=second,
+                    by=by,
                     **picked,
                     **split,
                 )
             if save is not None and features:
                 fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
-                say(f"saved to {fitted.save(save)}")
+                say(f"saved to {save_probe(fitted, save)}")
         trained = opened.manifest.weights.trained
     if plot is not None:
         _draw(result, plot, curve=shots is not None)
@@ -116,27 +151,72 @@ def probe(
     say(result.note)
     if not trained:
         say("untrained weights: a random network's features", "bold yellow")
-    show_few_shot(result) if shots is not None else show_assessment(result)
+    if isinstance(result, Assessment):
+        show_assessment(result)
+    else:
+        show_few_shot(result)
 
 
-def show_assessment(result: Result) -> None:
-    """Print a table of measures with their intervals."""
+def show_assessment(result: Assessment) -> None:
+    """Print a table of measures with their intervals, and one of paired differences."""
     rows = result.to_pylist()
+    grouped = any(r["group"] is not None for r in rows)
     if "mae" in rows[0]:
         show_table(
             [
-                (r["features"], r["level"], between(r, "mae"), between(r, "r"), r["clips"],
-                 r["subjects"])
+                (*_whose(r, grouped), between(r, "mae"), between(r, "r"), r["clips"], r["subjects"])
                 for r in rows
             ],
-            ("from", "per", "MAE [95 %]", "r [95 %]", "n", "subjects"),
-        )  # fmt: skip
-        return
+            (*_heads(grouped), "MAE [95 %]", "r [95 %]", "n", "subjects"),
+        )
+    else:
+        _show_classes(rows, grouped)
+    if result.differences is not None:
+        show_probe_differences(result.differences.to_pylist())
+
+
+def show_probe_differences(rows: list[dict[str, Any]]) -> None:
+    """Print paired differences, each with its interval and its p adjusted by Holm."""
+    names = [n for n in ("auroc", "auprc", "f1", "kappa", "mae", "r") if f"{n}_p" in rows[0]]
+
+    def cell(row: dict[str, Any], name: str) -> str:
+        p = row[f"{name}_p_holm"]
+        return between(row, f"{name}_difference", "+.3f") + ("" if p is None else f", {p:.3f}")
+
     show_table(
         [
             (
-                r["features"],
+                f"{r['features']} - {r['against']}",
                 r["level"],
+                r["class"] or "",
+                *(cell(r, n) for n in names),
+                r["clips"],
+                r["subjects"],
+            )
+            for r in rows
+        ],
+        (
+            *("paired difference", "per", "class"),
+            *(f"{_TITLES[n]} [95 %], p (Holm)" for n in names),
+            *("n", "subjects"),
+        ),
+    )
+
+
+def _whose(row: dict[str, Any], grouped: bool) -> tuple[str, ...]:
+    group = (row["group"] or "all",) if grouped else ()
+    return (row["features"], *group, row["level"])
+
+
+def _heads(grouped: bool) -> tuple[str, ...]:
+    return ("from", *(("group",) if grouped else ()), "per")
+
+
+def _show_classes(rows: list[dict[str, Any]], grouped: bool) -> None:
+    show_table(
+        [
+            (
+                *_whose(r, grouped),
                 r["class"],
                 *(between(r, name) for name in ("auroc", "auprc", "f1")),
                 *("-" if r[n] is None else f"{r[n]:.3f}" for n in _WHOLE),
@@ -146,7 +226,7 @@ def show_assessment(result: Result) -> None:
             for r in rows
         ],
         (
-            *("from", "per", "class", "AUROC [95 %]", "AUPRC [95 %]", "F1 [95 %]"),
+            *(*_heads(grouped), "class", "AUROC [95 %]", "AUPRC [95 %]", "F1 [95 %]"),
             *("accuracy", "kappa", "calib. error", "answered", "n", "subjects"),
         ),
     )
@@ -175,7 +255,17 @@ def show_few_shot(result: Result) -> None:
     )
 
 
+_TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "kappa": "kappa", "mae": "MAE", "r": "r"}
 _WHOLE = ("accuracy", "kappa", "calibration_error", "answered")
+
+
+def _penalty(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"-c {text!r} is neither a number nor auto") from None
 
 
 def _numbers(text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""``sleepfm-index publish``: a store into an engine that serves it."""
+"""``sleepfm-index publish``: a store into a vector database."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from sleepfm_index.choices import PublishEngine
 
 def publish(
     uri: UriOption,
-    to: Annotated[PublishEngine, typer.Option(help="The engine.")] = "milvus",
+    to: Annotated[PublishEngine, typer.Option(help="Engine to publish to.")] = "milvus",
     collection: CollectionOption = "sleepfm_clips",
     targets: Annotated[
         str | None,
-        typer.Option(help="Vector fields to make, e.g. bas,ecg,others_of_ecg; default all."),
+        typer.Option(help="Vector fields to create, e.g. bas,ecg,others_of_ecg; default: all."),
     ] = None,
     index: Annotated[
-        str, typer.Option(help="Kind of index in the engine's words; FLAT is exact.")
+        str, typer.Option(help="Kind of index, by the engine's own name; FLAT is exact.")
     ] = "FLAT",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Make a collection hold exactly the clips of the store, and check that it does.
+    """Synchronise a collection of a vector database with the store.
 
-    The same command goes on where it was stopped, sends what was added since, and deletes what the
-    store deleted. Example: sleepfm-index publish --to milvus --uri http://localhost:19530
+    Sends missing clips, deletes those that the store deleted, and verifies the result. Run the same
+    command again to resume or to update.
+
+    Example: sleepfm-index publish --to milvus --uri http://localhost:19530
     """
     import sleepfm_index
 

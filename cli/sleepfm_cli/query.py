@@ -9,10 +9,12 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    ChannelsOption,
     CollectionOption,
     Format,
     FormatOption,
     StoreOption,
+    SubstituteOption,
     UriOption,
     WhereOption,
 )
@@ -51,7 +53,7 @@ def query(
     exclude: Annotated[
         Exclusion, typer.Option(help="Leave out the clips of the query's own ...")
     ] = "subject",
-    spread: Annotated[
+    min_gap: Annotated[
         float | None,
         typer.Option(help="At most one clip per so many seconds of a recording, the nearest one."),
     ] = None,
@@ -61,6 +63,8 @@ def query(
     weights: Annotated[
         str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
     ] = None,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     plot: Annotated[
         Path | None,
         typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
@@ -81,18 +85,22 @@ def query(
         raise typer.BadParameter("--plot needs one clip of the store, by --clip or --recording")
     if plot is not None and "," in modality:
         raise typer.BadParameter("--plot shows one modality")
-    if engine != "local" and (every or exact or spread):
-        raise typer.BadParameter("--all, --exact and --spread are answered by the store itself")
+    if engine != "local" and (every or exact or min_gap):
+        raise typer.BadParameter("--all, --exact and --min-gap are answered by the store itself")
     question: dict[str, Any] = {"to": to, "k": k, "where": where, "exclude": exclude}
     if every:
         if recording is None or (clip, file, at) != (None, None, None):
             raise typer.BadParameter("--all goes with --recording alone")
-        question |= {"recording": recording, "spread": spread, "exact": exact}
+        question |= {"recording": recording, "min_gap": min_gap, "exact": exact}
         _stream(store, modality, question, format)
         return
     question |= {"clip": clip, "recording": recording, "file": file, "at": at, "weights": weights}
+    if (substitute, channels) != (None, None):
+        if file is None:
+            raise typer.BadParameter("--substitute and --channels go with --file")
+        question |= {"substitute": substitute, "channels": channels}
     if engine == "local":
-        question |= {"spread": spread, "exact": exact}
+        question |= {"min_gap": min_gap, "exact": exact}
         result, trained, files = _ask_store(store, modality, question, plot)
     else:
         from sleepfm_index.query.question import Question

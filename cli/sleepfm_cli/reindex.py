@@ -38,7 +38,7 @@ def reindex(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Bring the indexes up to date with the clips, and measure their recall.
+    """Update or rebuild the indexes and measure their recall.
 
     Small stores are searched exactly and have none. The plan is printed before the work begins.
 
@@ -56,7 +56,7 @@ def reindex(
         scheduler=scheduler,
         workers=workers,
         shards=shards,
-        watch=say,
+        notice=say,
     )
     with sleepfm_index.open(store) as opened:
         show_table(list(opened.info().indexes.items()), ("target", "search"))

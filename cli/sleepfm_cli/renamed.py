@@ -6,8 +6,16 @@ from typing import Final
 
 from sleepfm_cli.render import say
 
-RENAMED: Final[dict[str, dict[str, str]]] = {}
+RENAMED: Final[dict[str, dict[str, str]]] = {
+    "evaluate": {"--among": "--gallery-scope"},
+    "probe": {"--kind": "--task", "--beside": "--compare-with"},
+    "knn": {"--kind": "--task", "--equal": "--unweighted"},
+    "query": {"--spread": "--min-gap"},
+    "supervise": {"--kind": "--task"},
+}
 """Per verb: earlier name -> name."""
+VALUES: Final = {"--kind": {"classes": "classification", "number": "regression"}}
+"""Per earlier name: earlier value -> value."""
 
 
 def present_names(words: list[str]) -> list[str]:
@@ -26,7 +34,11 @@ def present_names(words: list[str]) -> list[str]:
     verb = next((word for word in words if word in RENAMED), None)
     if verb is None:
         return words
-    return [_present(word, RENAMED[verb]) for word in words]
+    found, before = [], ""
+    for word in words:
+        found.append(VALUES.get(before, {}).get(word) or _present(word, RENAMED[verb]))
+        before = word
+    return found
 
 
 def _present(word: str, renamed: dict[str, str]) -> str:
@@ -34,4 +46,4 @@ def _present(word: str, renamed: dict[str, str]) -> str:
     if name not in renamed:
         return word
     say(f"{name} is called {renamed[name]}; the earlier name goes with the next release")
-    return f"{renamed[name]}{equals}{value}"
+    return f"{renamed[name]}{equals}{VALUES.get(name, {}).get(value, value)}"

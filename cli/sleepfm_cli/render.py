@@ -36,6 +36,7 @@ _GAP = 2
 _ROWS_AT_ONCE = 4096
 ROWS_SHOWN = 200
 """Rows of a table on a terminal; a pipe gets all."""
+_LOOKS = 5
 _NUMBER = re.compile(r"-?[\d,.]+(e[+-]?\d+)?( \([\d.]+\))?|-|nan")
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -330,3 +331,12 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value
+
+
+def say_unscored(unscored: int, total: int, looks: Sequence[str]) -> None:
+    """Say for how many recordings no scoring was found, and which files look like it."""
+    said = f"no scoring found for {unscored} of {total} recordings"
+    if looks:
+        more = f" and {len(looks) - _LOOKS} more" if len(looks) > _LOOKS else ""
+        said += f"; these files look like it and are not read: {', '.join(looks[:_LOOKS])}{more}"
+    say(said, "yellow")

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sleepfm_cli.options import CodingOption, Format, FormatOption
-from sleepfm_cli.render import progress, say, show_json, show_table
+from sleepfm_cli.options import (
+    ChannelsOption,
+    CodingOption,
+    EpochSecondsOption,
+    Format,
+    FormatOption,
+    SubstituteOption,
+)
+from sleepfm_cli.render import progress, say, say_unscored, show_json, show_table
 
 if TYPE_CHECKING:
     from sleepfm.scan import FileScan, Scan
@@ -21,19 +28,16 @@ def scan(
     paths: Annotated[
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
-    ] = False,
-    channels: Annotated[
-        Path | None, typer.Option(help="Channel names of your cohort: a line 'slot: label' each.")
-    ] = None,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     contract: Annotated[
         str, typer.Option(help="Whose slots are to be filled: a name, or a JSON file.")
     ] = "sleepfm-index-robust",
     coding: CodingOption = None,
+    epoch_seconds: EpochSecondsOption = None,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
-    """Say what each file maps to and what is wrong with it; nothing is written.
+    """Preview channel mapping, scoring and problems; writes nothing.
 
     Reads headers and scoring only. What would fix a name that no slot took stands beside it.
     """
@@ -46,10 +50,11 @@ def scan(
         found = scan_files(
             paths,
             load_contract(contract),
-            substitute=substitute,
+            substitute=bool(substitute),
             overrides=channels,
             coding=coding,
-            watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+            epoch_s=epoch_seconds,
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     if format is Format.json:
         show_json(asdict(found))
@@ -66,6 +71,9 @@ def _show(found: Scan) -> None:
             say(f"{file.file}: {file.problem}", "red")
         for warning in file.warnings:
             say(f"{file.file}: {warning}", "yellow")
+        if file.words:
+            named = ", ".join(f"{word!r} {n}" for word, n in file.words.items())
+            say(f"{file.file}: words of the scoring that are not known: {named}", "yellow")
     for name, reason in found.left_out:
         say(f"{name} is left out: {reason}")
     readable = sum(not f.problem for f in found.files)
@@ -84,6 +92,8 @@ def _show(found: Scan) -> None:
         if len(ordered) > _SHOWN:
             say(f"... and {len(ordered) - _SHOWN} more names; --format json lists them all")
     say(f"{readable} of {len(found.files)} recordings can be built")
+    if found.unscored:
+        say_unscored(len(found.unscored), readable, [n for f in found.unscored for n in f.unread])
 
 
 def _row(file: FileScan) -> tuple[str, ...]:
@@ -94,6 +104,6 @@ def _row(file: FileScan) -> tuple[str, ...]:
         for s in file.slots
     )
     length = f"{int(file.duration_s // 3600)}:{int(file.duration_s % 3600 // 60):02d} h"
-    scored = ", ".join(f"{stage} {count:g}" for stage, count in file.scored_epochs.items())
+    scored = ", ".join(f"{s} {count * 0.5:g} min" for s, count in file.scored_epochs.items())
     events = ", ".join(f"{kind} {count}" for kind, count in file.events.items())
     return file.file, length, slots, scored or "-", events or "-"

@@ -20,7 +20,7 @@ def simulate(
         str, typer.Option(help="Add the channels of this contract: a name, or a JSON file.")
     ] = "sleepfm-index-robust",
 ) -> None:
-    """Write simulated nights: EDF+ with stages and events, and subjects.csv."""
+    """Write simulated nights: EDF+ with scoring, and subjects.csv."""
     from sleepfm.contract import load_contract
     from sleepfm.simulate import simulate_cohort
 

@@ -20,7 +20,7 @@ def snapshots(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """List the snapshots that are kept; restore goes back to one of them."""
+    """List the snapshots that can be restored."""
     import sleepfm_index
 
     if format not in (Format.table, Format.json):
@@ -54,7 +54,7 @@ def restore(
     snapshot: Annotated[str, typer.Argument(help="Its number or name, as snapshots lists it.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Go back to an earlier snapshot; the one left behind can be restored in turn.
+    """Restore an earlier snapshot; the current one is kept as well.
 
     Clips that were deleted since come back, recordings that were added since are gone.
     """

@@ -15,7 +15,7 @@ def sql(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Ask the metadata: the tables are clips, events and recordings.
+    """Query the metadata: tables clips, events and recordings.
 
     Example: sleepfm-index sql "SELECT stage, count(*) FROM clips GROUP BY stage"
     """

@@ -11,10 +11,12 @@ import typer
 from sleepfm.choices import Precision, RecipeName
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    ChannelsOption,
     ClassesOption,
-    KindOption,
     LabelOption,
     StoreOption,
+    SubstituteOption,
+    TaskOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
@@ -30,7 +32,7 @@ def supervise(
         str | None, typer.Option(help="Whose channels are stacked, e.g. bas+ecg; default all.")
     ] = None,
     where: WhereOption = None,
-    kind: KindOption = "auto",
+    task: TaskOption = "auto",
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, a network each.")] = 5,
     train_where: TrainWhereOption = None,
@@ -43,29 +45,29 @@ def supervise(
     batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
     lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of folds, weights and order.")] = 0,
-    substitute: Annotated[
-        bool, typer.Option("--substitute", help="If the store was built so.")
-    ] = False,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option()] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Train networks end to end on the probe's split, to stand beside it in one table.
+    """Train a supervised CNN baseline on the same split as probe.
 
-    Then: sleepfm-index probe --label stage --beside cnn.parquet, with the same label, conditions,
-    folds and seed. The same command goes on where it was stopped.
+    Then: sleepfm-index probe --label stage --compare-with cnn.parquet, with the same label,
+    conditions, folds and seed. The same command goes on where it was stopped.
     """
     import sleepfm_index
     from sleepfm.training.recipe import RECIPES
+    from sleepfm_index.evaluation.labels.splits import Split
     from sleepfm_index.evaluation.models.supervised_baseline import Training
     from sleepfm_index.evaluation.models.supervised_baseline import supervise as train
 
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
-    training = Training(settings, substitute, device, precision, threads)
+    training = Training(settings, substitute, channels, device, precision, threads)
     with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
-        task = bar.task_ids[0]
+        bar_task = bar.task_ids[0]
         result = train(
             opened,
             label,
@@ -74,14 +76,12 @@ def supervise(
             features=on,
             seed=seed,
             where=where,
-            kind=kind,
+            task=task,
             classes=listed(classes),
-            folds=folds,
-            train_where=train_where,
-            test_where=test_where,
+            split=Split(folds, train_where, test_where),
             watch=lambda what, done, total: bar.update(
-                task, description=what, completed=done, total=total
+                bar_task, description=what, completed=done, total=total
             ),
         )
     say(result.note)
-    say(f"{len(result):,} predictions in {out}; put them beside the probe's with --beside {out}")
+    say(f"{len(result):,} predictions in {out}; compare: sleepfm-index probe --compare-with {out}")

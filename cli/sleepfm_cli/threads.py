@@ -1,4 +1,4 @@
-"""One number of threads for every library that has some."""
+"""The number of threads, set for all libraries before they are loaded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ _VARIABLES: Final = (
 
 
 def announce(threads: int) -> None:
-    """Say it in the environment, where libraries that are yet to be loaded look for it."""
+    """Set the environment variables that the libraries read when they are loaded.
+
+    Parameters
+    ----------
+    threads : int
+        At least 1.
+    """
     for name in _VARIABLES:
         os.environ[name] = str(threads)

@@ -1,4 +1,4 @@
-"""``sleepfm-index verify``: is everything there, and is it what was written."""
+"""``sleepfm-index verify``: check that a store is complete and unchanged."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from sleepfm_cli.render import progress, say, show_json, show_table
 def verify(
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Make caches again; move what is damaged to quarantine/."),
+        typer.Option("--repair", help="Rebuild caches; move damaged data to quarantine/."),
     ] = False,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Check every byte of a store; exit 1 if something is wrong and was not repaired."""
+    """Check every byte of a store; exit 1 if damage remains."""
     import sleepfm_index
 
     if format not in (Format.table, Format.json):
-        raise typer.BadParameter("verify is written as a table or as json")
+        raise typer.BadParameter("verify supports the formats table and json")
     with progress("reading the store") as bar:
 
-        def watch(done: int, total: int) -> None:
+        def advance(done: int, total: int) -> None:
             bar.update(bar.task_ids[0], completed=done, total=total)
 
-        found = sleepfm_index.verify(store, repair=repair, watch=watch)
+        found = sleepfm_index.verify(store, repair=repair, progress=advance)
     if format is Format.json:
         show_json({"ok": found.ok, **asdict(found)})
     elif found.findings:
@@ -39,7 +39,7 @@ def verify(
         )
     say(
         f"{found.files:,} files, {found.bytes / 1e6:,.1f} MB, {found.clips:,} clips: "
-        + ("nothing wrong" if found.ok else "damaged; `sleepfm-index verify --repair` mends it")
+        + ("nothing wrong" if found.ok else "damaged; `sleepfm-index verify --repair` fixes it")
     )
     if not found.ok:
         raise typer.Exit(1)

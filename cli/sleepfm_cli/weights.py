@@ -1,4 +1,4 @@
-"""``sleepfm-index weights``: what weights there are, and where they come from."""
+"""``sleepfm-index weights``: the available weights and their origin."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from sleepfm.encoders.weights import WeightsInfo
 
 weights = typer.Typer(
-    help="List, show, fetch, convert and import weights of the encoders.",
+    help="List, show, fetch, convert and import encoder weights.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-NameOrPath = Annotated[str, typer.Argument(help="Name of weights, or a file.")]
+NameOrPath = Annotated[str, typer.Argument(help="Name or file of the weights.")]
 
 
 @weights.command("list")
 def list_weights(format: FormatOption = Format.table) -> None:  # noqa: A002
-    """List the weights at hand, and those that can be fetched."""
+    """List the weights on this machine and those that can be fetched."""
     from sleepfm.encoders import cache
     from sleepfm.encoders.fetch import PUBLISHED
 
-    known = cache.known()
+    known = cache.available()
     rows = [("untrained", "built in", "seeded random initialisation, for trials")]
     for name, path in known.items():
         where = "shipped" if path.parent == cache.SHIPPED else "in the cache"
@@ -45,7 +45,7 @@ def list_weights(format: FormatOption = Format.table) -> None:  # noqa: A002
 
 @weights.command()
 def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa: A002
-    """Show identity, contract and training record of weights."""
+    """Show the identity, contract and training record of weights."""
     info = _info(name)
     about = {
         "name": info.name,
@@ -69,13 +69,13 @@ def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa
 def fetch(
     name: Annotated[str, typer.Argument(help="Name of published weights.")] = "sleepfm-icml2024",
 ) -> None:
-    """Download published weights into the cache, checked against their published hash."""
+    """Download published weights into the cache and verify their hash."""
     from sleepfm.encoders.fetch import fetch as download
     from sleepfm.encoders.load import load_weights
 
     path = download(name)
     loaded = load_weights(path)
-    say(f"{name} is in the cache (identity {loaded.sha256[:12]}); use it by --weights {name}")
+    say(f"{name} is in the cache (identity {loaded.sha256[:12]}); use it with --weights {name}")
 
 
 @weights.command()
@@ -83,11 +83,11 @@ def convert(
     source: NameOrPath,
     out: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
     half: Annotated[
-        bool, typer.Option("--half", help="Store kernels in float16: half as large.")
+        bool, typer.Option("--half", help="Store kernels in float16, which halves the file size.")
     ] = False,
-    name: Annotated[str | None, typer.Option(help="How the weights are called.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name in the file; default: unchanged.")] = None,
 ) -> None:
-    """Write weights (the authors' checkpoint too) as one safetensors file."""
+    """Convert weights or the authors' checkpoint to one safetensors file."""
     from sleepfm.encoders.load import load_weights
 
     loaded = load_weights(source)
@@ -102,13 +102,15 @@ def convert(
 @weights.command("import")
 def import_file(
     source: Annotated[Path, typer.Argument(help="A safetensors file or the authors' checkpoint.")],
-    name: Annotated[str | None, typer.Option(help="How to call them.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name in the cache; default: the name in the file.")
+    ] = None,
 ) -> None:
-    """Copy weights into the cache, so that --weights finds them by name."""
+    """Copy weights into the cache, so that they can be used by name."""
     from sleepfm.encoders.fetch import import_weights
 
     loaded = import_weights(source, name)
-    say(f"use them by --weights {name or loaded.name}")
+    say(f"use them with --weights {name or loaded.name}")
 
 
 def _info(name: str) -> WeightsInfo:
@@ -127,7 +129,7 @@ def _origin(path: Path) -> str:
     from sleepfm.errors import WeightsError
 
     if path.suffix != ".safetensors":
-        return "a checkpoint of the authors"
+        return "checkpoint of the authors"
     try:
         record = _info(str(path)).record
     except WeightsError as error:

@@ -13,10 +13,10 @@ Exclusion = Literal["subject", "recording", "none"]
 Among = Literal["all", "cross-recording", "within-recording"]
 """Which clips a query is ranked against."""
 
-LabelKind = Literal["auto", "classes", "number"]
-"""Whether a label is a name or a quantity."""
+Task = Literal["auto", "classification", "regression"]
+"""What is predicted: classes or numbers; by default as the label's values are."""
 
-Ids = Literal["stem", "hash"]
+Ids = Literal["stem", "folder", "hash"]
 """How recordings are named in a store."""
 
 BuildEngine = Literal["local", "dask"]
@@ -30,3 +30,6 @@ PublishEngine = Literal["milvus"]
 
 ExportFormat = Literal["parquet", "lance"]
 """How an export is written."""
+
+Model = Literal["linear", "boosting"]
+"""Kinds of probes."""

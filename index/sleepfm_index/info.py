@@ -1,10 +1,11 @@
-"""What a store holds, said briefly."""
+"""A summary of a store's contents."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from sleepfm_index.reader import Reader
+from sleepfm_index.results import html_table
 from sleepfm_index.search import kinds
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 from sleepfm_index.storage.quoting import quote_name
@@ -12,25 +13,31 @@ from sleepfm_index.storage.quoting import quote_name
 
 @dataclass(frozen=True)
 class Info:
-    """What a store holds.
+    """A summary of a store.
 
     Parameters
     ----------
     path : str
         The store's folder.
     clips, recordings, subjects : int
+        Numbers of each.
     with_modality : dict of str to int
-        Clips that have each modality.
+        Number of clips with each modality.
     weights : WeightsIdentity
+        The weights that produced the vectors.
     contract : str
         Name of the contract.
     contract_sha256 : str
-    snapshot, segments : int
+        Hash of the contract.
+    snapshot : int
+        Number of the current snapshot.
+    segments : int
+        Number of segments.
     bytes : int
-        Size of all published files.
+        Size of all committed files.
     indexes : dict of str to str
-        Target to how it is searched: exactly, or the kind of its index, the clips it covers and
-        its measured recall.
+        For each target, ``exact search`` or the kind of its index, the number of clips it covers
+        and its measured recall.
     """
 
     path: str
@@ -46,13 +53,29 @@ class Info:
     bytes: int
     indexes: dict[str, str]
 
+    def _repr_html_(self) -> str:
+        """Show it in a notebook."""
+        rows = [
+            ("clips", self.clips),
+            ("recordings", self.recordings),
+            ("subjects", self.subjects),
+            *[(f"clips with {m}", n) for m, n in self.with_modality.items()],
+            ("weights", f"{self.weights.name}: {self.weights.note}"),
+            ("snapshot", self.snapshot),
+        ]
+        return html_table(("", ""), rows, "store.explore() shows it as a page")
+
 
 def describe(store: Reader) -> Info:
-    """Count what a store holds; only metadata is read.
+    """Summarise a store from its metadata, without reading vectors.
 
     Parameters
     ----------
     store : Reader
+
+    Returns
+    -------
+    Info
     """
     manifest = store.manifest
     has = ", ".join(f"count(*) FILTER (has_{m}) AS {quote_name(m)}" for m in manifest.modalities)

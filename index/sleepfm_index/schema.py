@@ -122,10 +122,12 @@ RECORDING_COLUMNS: Final = pa.schema(
         ("unmatched", pa.list_(pa.string())),
         ("warnings", pa.list_(pa.string())),
         ("signals", pa.string()),
+        ("dropped", pa.map_(pa.string(), pa.int64())),
     ]
 )
 """How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``signals``: a hash of
-the samples alone."""
+the samples alone; ``dropped``: how much of the scoring is stored nowhere, by reason. The last two
+are NULL in segments that were written without them."""
 
 
 def target_name(modality: str, to: str, modalities: tuple[str, ...]) -> str:

@@ -1,36 +1,29 @@
-"""What can be asked of an open store: one method per verb, over :class:`~.reader.Reader`."""
+"""What can be asked of an open store: one method per verb."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.building.annotate import Annotation, annotate
-from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.metrics.assessment import Assessment
-from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
-from sleepfm_index.evaluation.models.few_shot import few_shot
-from sleepfm_index.evaluation.models.knn import QUERIES, Vote, knn, neighbours
-from sleepfm_index.evaluation.models.linear_probe import LinearProbe
-from sleepfm_index.evaluation.models.predict import predict
-from sleepfm_index.evaluation.models.probe import Recipe, probe
-from sleepfm_index.evaluation.retrieval.paired import compare
-from sleepfm_index.evaluation.retrieval.retrieval import evaluate
 from sleepfm_index.info import Info, describe
+from sleepfm_index.measures import Measures
 from sleepfm_index.query.answer import answer
 from sleepfm_index.query.batch import answers
 from sleepfm_index.query.question import Question, Questions
-from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS
 
+if TYPE_CHECKING:
+    from sleepfm_index.building.annotate import Annotation
+    from sleepfm_index.explore.server import Explorer
 
-class Store(Reader):
+
+class Store(Measures):
     """An open store: everything that a :class:`~.reader.Reader` reads, and the verbs.
 
     Make one with :func:`sleepfm_index.open` or :func:`sleepfm_index.build`.
@@ -48,15 +41,18 @@ class Store(Reader):
         k: int = 10,
         where: str | None = None,
         exclude: str = "subject",
-        spread: float | None = None,
+        min_gap: float | None = None,
         exact: bool = False,
         weights: str | None = None,
+        substitute: bool | None = None,
+        channels: str | Path | None = None,
     ) -> Result:
         """Find the clips whose ``to`` vectors are nearest to one clip's ``modality`` vector.
 
         Parameters
         ----------
-        modality, to, clip, recording, file, at, k, where, exclude, spread, exact, weights
+        modality, to, clip, recording, file, at, k, where, exclude, min_gap, exact, weights, \
+        substitute, channels
             The fields of :class:`sleepfm_index.query.question.Question`. The query clip is named
             by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with ``at``.
 
@@ -71,19 +67,22 @@ class Store(Reader):
         QueryError
             If the question does not fit the store.
         """
+        own = None if file is None else Path(file)
         question = Question(
-            modality=modality,
-            to=to,
-            clip=clip,
-            recording=recording,
-            file=None if file is None else Path(file),
-            at=at,
-            k=k,
-            where=where,
-            exclude=exclude,
-            spread=spread,
-            exact=exact,
-            weights=weights,
+            modality,
+            to,
+            clip,
+            recording,
+            own,
+            at,
+            k,
+            where,
+            exclude,
+            min_gap,
+            exact,
+            weights,
+            substitute,
+            channels,
         )
         return answer(self, question)
 
@@ -97,7 +96,7 @@ class Store(Reader):
         k: int = 10,
         where: str | None = None,
         exclude: str = "subject",
-        spread: float | None = None,
+        min_gap: float | None = None,
         exact: bool = False,
     ) -> pa.RecordBatchReader:
         """Find the nearest clips of many clips at once, or of a whole recording.
@@ -107,7 +106,7 @@ class Store(Reader):
 
         Parameters
         ----------
-        modality, to, clips, recording, k, where, exclude, spread, exact
+        modality, to, clips, recording, k, where, exclude, min_gap, exact
             The fields of :class:`sleepfm_index.query.question.Questions`; exactly one of ``clips``
             and ``recording`` is given.
 
@@ -121,17 +120,8 @@ class Store(Reader):
         QueryError
             If the questions do not fit the store.
         """
-        questions = Questions(
-            modality=modality,
-            to=to,
-            clips=None if clips is None else np.asarray(clips),
-            recording=recording,
-            k=k,
-            where=where,
-            exclude=exclude,
-            spread=spread,
-            exact=exact,
-        )
+        ids = None if clips is None else np.asarray(clips)
+        questions = Questions(modality, to, ids, recording, k, where, exclude, min_gap, exact)
         return answers(self, questions)
 
     def annotate(
@@ -153,230 +143,38 @@ class Store(Reader):
         StoreError
             If the table cannot be meant, or names nothing that is in the store.
         """
+        from sleepfm_index.building.annotate import annotate
+
         done = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
         self.reopen()
         return done
 
-    def evaluate(
-        self,
-        *,
-        against: Reader | None = None,
-        where: str | None = None,
-        gallery: int | None = None,
-        seed: int = 0,
-        draws: int = 1,
-        among: str = "all",
-        by: str | None = None,
-        combinations: bool = False,
-        replicates: int = REPLICATES,
-    ) -> Result:
-        """Measure cross-modal retrieval for every pair of modalities and every ``others``.
-
-        Parameters
-        ----------
-        against : Reader, optional
-            Another store of the same recordings: paired differences, see
-            :func:`sleepfm_index.evaluation.retrieval.paired.compare`; ``by`` and ``combinations``
-            do not apply.
-        where, gallery, seed, draws, among, by, combinations, replicates
-            As in :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
-
-        Raises
-        ------
-        QueryError
-            If the question does not fit the store.
-        """
-        if against is None:
-            return evaluate(
-                self,
-                where=where,
-                gallery=gallery,
-                seed=seed,
-                draws=draws,
-                among=among,
-                by=by,
-                combinations=combinations,
-                replicates=replicates,
-            )
-        if by is not None or combinations:
-            raise QueryError("by and combinations do not apply to a comparison with another store")
-        return compare(
-            self,
-            against,
-            where=where,
-            gallery=gallery,
-            seed=seed,
-            draws=draws,
-            among=among,
-            replicates=replicates,
-        )
-
-    def probe(
-        self,
-        label: str,
-        *,
-        on: Sequence[str] | None = None,
-        where: str | None = None,
-        kind: str = "auto",
-        classes: Sequence[str] | None = None,
-        folds: int = 5,
-        train_where: str | None = None,
-        test_where: str | None = None,
-        test_store: Reader | None = None,
-        recipe: Recipe | None = None,
-        replicates: int = REPLICATES,
-        beside: str | Path | None = None,
-    ) -> Assessment:
-        """Measure what a linear probe reads from the vectors, subjects kept apart.
-
-        Needs scikit-learn.
-
-        Parameters
-        ----------
-        label, on, where, kind, classes, folds, train_where, test_where, test_store, recipe
-            As in :func:`sleepfm_index.evaluation.models.probe.probe`.
-        replicates, beside
-            Likewise.
-        """
-        return probe(
-            self,
-            label,
-            on=on,
-            where=where,
-            kind=kind,
-            classes=classes,
-            folds=folds,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
-            recipe=recipe,
-            replicates=replicates,
-            beside=beside,
-        )
-
-    def few_shot(
-        self,
-        label: str,
-        shots: Sequence[int],
-        *,
-        on: Sequence[str] | None = None,
-        repeats: int = 10,
-        recipe: Recipe | None = None,
-        where: str | None = None,
-        kind: str = "auto",
-        classes: Sequence[str] | None = None,
-        folds: int = 5,
-        train_where: str | None = None,
-        test_where: str | None = None,
-        test_store: Reader | None = None,
-    ) -> Result:
-        """Measure a probe that learns from few subjects.
-
-        Needs scikit-learn.
-
-        Parameters
-        ----------
-        label, shots, on, repeats, recipe
-            As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
-        where, kind, classes, folds, train_where, test_where, test_store
-            As in :func:`sleepfm_index.evaluation.models.probe.make_plan`.
-        """
-        return few_shot(
-            self,
-            label,
-            shots,
-            on=on,
-            repeats=repeats,
-            recipe=recipe,
-            where=where,
-            kind=kind,
-            classes=classes,
-            folds=folds,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
-        )
-
-    def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
-        """Predict the label of every clip with a saved probe.
-
-        Parameters
-        ----------
-        probe : path
-            A file written by ``sleepfm-index probe --save``.
-        where : str, optional
-            SQL condition over the columns of ``clips``.
-        """
-        return predict(self, LinearProbe.load(probe), where=where)
-
-    def knn(
-        self,
-        label: str,
-        *,
-        modality: str = "bas",
-        to: str | None = None,
-        vote: Vote | None = None,
-        where: str | None = None,
-        kind: str = "auto",
-        classes: Sequence[str] | None = None,
-        train_where: str | None = None,
-        test_where: str | None = None,
-        test_store: Reader | None = None,
-        queries: int | None = QUERIES,
-        seed: int = 0,
-        replicates: int = REPLICATES,
-    ) -> Assessment:
-        """Measure how well the nearest labelled neighbours predict a label.
-
-        Parameters
-        ----------
-        label, modality, to, vote, where, kind, classes, train_where, test_where, test_store
-            As in :func:`sleepfm_index.evaluation.models.knn.knn`.
-        queries, seed, replicates
-            Likewise.
-        """
-        return knn(
-            self,
-            label,
-            modality=modality,
-            to=to,
-            vote=vote,
-            where=where,
-            kind=kind,
-            classes=classes,
-            train_where=train_where,
-            test_where=test_where,
-            test_store=test_store,
-            queries=queries,
-            seed=seed,
-            replicates=replicates,
-        )
-
-    def neighbours(
-        self,
-        modality: str,
-        to: str | None = None,
-        *,
-        clips: Sequence[int] | NDArray[np.int64],
-        label: str = "stage",
-        k: int = 10,
-        where: str | None = None,
-        exclude: str = "subject",
-    ) -> Result:
-        """Find the labelled neighbours of some clips.
-
-        Parameters
-        ----------
-        modality, to, clips, label, k, where, exclude
-            As in :func:`sleepfm_index.evaluation.models.knn.neighbours`.
-        """
-        return neighbours(
-            self, modality, to, clips=clips, label=label, k=k, where=where, exclude=exclude
-        )
-
     def info(self) -> Info:
         """Describe what the store holds and which weights made it."""
         return describe(self)
+
+    def explore(
+        self, *, annotate: bool = False, probes: Sequence[str | Path] = (), view: str = ""
+    ) -> Explorer:
+        """Show the store as a page: in a notebook as the value of a cell, else at its ``url``.
+
+        Needs the extra ``[explore]``. The server runs in a thread until :meth:`Explorer.close`.
+
+        Parameters
+        ----------
+        annotate, probes, view
+            As in :class:`sleepfm_index.explore.server.Explorer`.
+        """
+        # An extra that not every user installs.
+        from sleepfm_index.explore.server import Explorer
+
+        return Explorer(
+            self.path, port=0, annotate=annotate, probes=probes, view=view, framed=True
+        ).start()
+
+    def _repr_html_(self) -> str:
+        """Say in a notebook what the store holds."""
+        return self.info()._repr_html_()
 
 
 def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A001

@@ -1,4 +1,4 @@
-"""What runs the encoders, and how it is to run them."""
+"""The interface of an encoder backend, and the options that select and configure one."""
 
 from __future__ import annotations
 
@@ -10,33 +10,50 @@ from numpy.typing import NDArray
 
 
 class Backend(Protocol):
-    """What runs the encoders."""
+    """A library and device that run the encoders.
+
+    Attributes
+    ----------
+    name : str
+        Library, precision and device, e.g. ``openvino bf16`` or ``torch f16 on cuda``.
+    """
 
     name: str
 
     def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the vectors of clips [n, slots, samples]: [n, 512], not normalised.
+        """Encode clips; each vector depends on its own clip alone.
 
-        A clip's vector depends on that clip alone.
+        Parameters
+        ----------
+        modality : str
+            The encoder to run.
+        clips : ndarray of float32, shape [n, slots, samples]
+            Prepared as the weights' contract requires.
+
+        Returns
+        -------
+        ndarray of float32, shape [n, 512]
+            Not normalised.
         """
 
 
 @dataclass(frozen=True)
 class Options:
-    """How encoders are to be run; plain values.
+    """Selection and configuration of a backend; plain values that can be pickled.
 
     Parameters
     ----------
     backend : {"auto", "torch", "openvino"}
-        ``auto`` takes the fastest that passes the check.
+        ``auto`` selects the fastest that passes the check.
     device : str
         ``auto`` (CUDA, else Apple's MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     threads : int, optional
         Threads on the CPU; by default all cores that this process may use.
     batch_size : int, optional
-        Clips at a time; by default what is fastest for the backend.
+        Clips per batch; by default the fastest size for the backend.
     checked : str
-        Name of a choice made before on the same machine, which is taken without another check.
+        Name of a backend that passed the check earlier on this machine; it is used without
+        another check.
     """
 
     backend: str = "auto"

@@ -1,4 +1,4 @@
-"""Where weights files are: in the package, and in the user's cache."""
+"""Weights files: those shipped with the package, and those in the user's cache."""
 
 from __future__ import annotations
 
@@ -17,13 +17,25 @@ SUFFIXES: Final = (".safetensors", ".pt")
 
 
 def cache_folder() -> Path:
-    """Folder of the user's weights: ``$SLEEPFM_CACHE``, else the platform's own for caches."""
+    """Locate the user's weights: ``$SLEEPFM_CACHE``, else the platform's cache folder.
+
+    Returns
+    -------
+    Path
+        The folder, which need not exist.
+    """
     own = os.environ.get("SLEEPFM_CACHE")
     return Path(own) if own else platformdirs.user_cache_path("sleepfm-index") / "weights"
 
 
-def known() -> dict[str, Path]:
-    """Names of the weights at hand and their files; the user's come before shipped ones."""
+def available() -> dict[str, Path]:
+    """List the weights files on this machine; the user's take precedence over shipped ones.
+
+    Returns
+    -------
+    dict of str to Path
+        The file of each name.
+    """
     files: dict[str, Path] = {}
     for folder in (cache_folder(), SHIPPED):
         for suffix in SUFFIXES:
@@ -33,23 +45,33 @@ def known() -> dict[str, Path]:
 
 
 def locate(name_or_path: str) -> Path:
-    """Give the file of weights named by a path or by their name.
+    """Find a weights file by its path or by the name of the weights.
+
+    Parameters
+    ----------
+    name_or_path : str
+        A path, or one of the names of :func:`available`.
+
+    Returns
+    -------
+    Path
+        An existing file.
 
     Raises
     ------
     WeightsError
-        If there is none.
+        If there is no such file or name.
     """
     path = Path(name_or_path)
     if path.is_file():
         return path
     if path.suffix in SUFFIXES or len(path.parts) > 1:
-        raise WeightsError(f"There is no weights file {name_or_path}.")
-    files = known()
+        raise WeightsError(f"there is no weights file {name_or_path}")
+    files = available()
     if name_or_path not in files:
         names = ", ".join(["untrained", *files])
         raise WeightsError(
-            f"No weights are named {name_or_path} (at hand: {names}); give the path of a "
-            "safetensors file, or see `sleepfm-index weights list`."
+            f"there are no weights named {name_or_path} (available: {names}); pass the path of a "
+            "safetensors file, or see `sleepfm-index weights list`"
         )
     return files[name_or_path]

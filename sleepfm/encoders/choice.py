@@ -1,8 +1,8 @@
-"""Which backend encodes: the fastest at hand whose vectors are those of torch in float32.
+"""Selection of a backend: the fastest available whose vectors match PyTorch in float32.
 
-A backend encodes a few simulated clips before it is used. What torch makes of them, and how fast,
-is kept in the user's cache by weights and machine (:mod:`sleepfm.encoders.reference`), so that a
-build can start without torch.
+Before a backend is used it encodes a few simulated clips. PyTorch's vectors of these clips and its
+speed are cached per weights and machine (:mod:`sleepfm.encoders.reference`), so that a build can
+start without importing torch.
 """
 
 from __future__ import annotations
@@ -25,17 +25,27 @@ from sleepfm.resources import cores
 
 NAMES: Final[tuple[str, ...]] = get_args(BackendName)
 LEAST_COSINE: Final = 0.999
-"""Of every checked clip's vector with that of torch in float32."""
+"""Minimum cosine between a backend's vector and PyTorch's in float32, for every check clip."""
 
 PLAIN: Final = "torch f32"
-"""What the others are checked against."""
+"""The reference backend."""
 
 _GPU_DRIVERS: Final = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend, and in one sentence why it was taken and the others were not."""
+    """A selected backend.
+
+    Parameters
+    ----------
+    name : str
+        Library and precision, e.g. ``openvino bf16``.
+    backend : Backend
+        Ready to run.
+    why : str
+        One sentence: why it was selected and why the others were not.
+    """
 
     name: str
     backend: Backend
@@ -43,18 +53,32 @@ class Choice:
 
 
 def choose(weights: Weights, options: Options) -> Choice:
-    """Choose a backend.
+    """Select a backend for a set of weights.
+
+    Parameters
+    ----------
+    weights : Weights
+        The encoders to run.
+    options : Options
+        Requested backend, device, threads and batch size.
+
+    Returns
+    -------
+    Choice
+        The selected backend with the reason.
 
     Raises
     ------
     WeightsError
-        If the device or the backend that was asked for is not there, or none passes the check.
+        If the requested device or backend is not available, or none passes the check.
     """
     if options.backend not in NAMES:
-        raise WeightsError(f"There is no backend {options.backend}; use {', '.join(NAMES)}.")
-    device = "cpu" if options.backend == "openvino" else where(options.device)
+        raise WeightsError(f"unknown backend {options.backend}; choose from {', '.join(NAMES)}")
+    device = "cpu" if options.backend == "openvino" else resolve_device(options.device)
     if options.backend == "openvino" and options.device not in ("auto", "cpu"):
-        raise WeightsError(f"OpenVINO runs on the CPU here, not on {options.device}; use torch.")
+        raise WeightsError(
+            f"OpenVINO runs on the CPU only, not on {options.device}; use --backend torch"
+        )
     against: list[str] = []
     for name, make in _candidates(weights, options, device):
         if options.checked not in ("", name):
@@ -68,11 +92,27 @@ def choose(weights: Weights, options: Options) -> Choice:
             against.append(f"not {name}: {' '.join(str(error).split())}")
             continue
         return Choice(name, backend, "; ".join([why, *against]))
-    raise WeightsError(f"The encoders cannot run as asked: {'; '.join(against)}.")
+    raise WeightsError(f"the encoders cannot run with these options: {'; '.join(against)}")
 
 
-def where(device: str) -> str:
-    """Resolve ``auto``, without torch where there is no sign of a GPU."""
+def resolve_device(device: str) -> str:
+    """Resolve ``auto``; torch is imported only where a GPU driver is present.
+
+    Parameters
+    ----------
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Returns
+    -------
+    str
+        The device that ``auto`` stands for, or the same device.
+
+    Raises
+    ------
+    WeightsError
+        If the device is not available.
+    """
     if device == "cpu":
         return "cpu"
     drivers = sys.platform == "darwin" or any(Path(driver).exists() for driver in _GPU_DRIVERS)
@@ -86,7 +126,7 @@ def where(device: str) -> str:
 def _candidates(
     weights: Weights, options: Options, device: str
 ) -> Iterator[tuple[str, Callable[[], Backend]]]:
-    """Backends by name, those that should be fastest first."""
+    """Yield names and constructors of backends, the presumably fastest first."""
     threads = options.threads or cores()
     if device == "cpu" and options.backend != "torch":
         from sleepfm.encoders.on_openvino import OpenVINO
@@ -97,33 +137,33 @@ def _candidates(
         return
     from sleepfm.encoders.on_torch import on_torch
 
-    for kind in ("f16", "bf16", "f32") if device.startswith("cuda") else ("f32",):
-        make = partial(on_torch, weights, device, kind, options.threads, options.batch_size)
-        yield f"torch {kind}", make
+    for precision in ("f16", "bf16", "f32") if device.startswith("cuda") else ("f32",):
+        make = partial(on_torch, weights, device, precision, options.threads, options.batch_size)
+        yield f"torch {precision}", make
 
 
 def _checked(backend: Backend, weights: Weights, options: Options) -> str:
-    """Let a backend encode the clips of the check; say how fast it was, and how close.
+    """Encode the check clips with a backend and describe its speed and accuracy.
 
     Raises
     ------
     WeightsError
-        If it gives other vectors than torch in float32, or under ``auto`` is slower.
+        If its vectors differ from PyTorch's in float32, or under ``auto`` it is slower.
     """
-    from sleepfm.encoders.reference import checked_clips, reference, speed
+    from sleepfm.encoders.reference import check_clips, reference, speed
 
     known = reference(weights)
     least = 1.0
     for modality in weights.modalities:
-        found = backend.run(modality, checked_clips(weights, modality))
+        found = backend.run(modality, check_clips(weights, modality))
         least = min(least, _least_cosine(found, known.vectors[modality]))
     if not least >= LEAST_COSINE:
         raise WeightsError(f"its vectors differ from torch's in float32 (cosine {least:.4f})")
     close = f"cosine to {PLAIN} at least {least:.4f}"
     if backend.name.startswith("torch"):
-        return close  # on a GPU, where half precision needs no measuring
+        return close  # on a GPU, where speed is not compared
     rate = speed(backend, weights)
-    compared = f"{rate:,.0f} clips a CPU second, {PLAIN} {known.clips_per_cpu_s:,.0f}"
+    compared = f"{rate:,.0f} clips per CPU second, {PLAIN} {known.clips_per_cpu_s:,.0f}"
     if options.backend == "auto" and rate < known.clips_per_cpu_s:
         raise WeightsError(f"it is slower ({compared})")
     return f"{compared}; {close}"

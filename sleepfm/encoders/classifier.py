@@ -1,8 +1,8 @@
-"""A classifier: the encoder's network with a class head, as one file, ready to run.
+"""A classifier: the encoder's network with a class head, stored in one file.
 
-A safetensors file with the network's tensors; its one metadata entry, ``sleepfm-classifier``, is
-JSON: format version, name, classes, modalities whose channels are stacked, contract and training
-record.
+The file is in the safetensors format and holds the network's tensors. Its only metadata entry,
+``sleepfm-classifier``, is JSON: format version, name, classes, modalities whose channels are
+stacked, contract and training record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
-from sleepfm.encoders.effnet import EffNet, folded
+from sleepfm.encoders.effnet import EffNet, fold_batch_norms
 from sleepfm.errors import WeightsError
 
 FORMAT_VERSION: Final = 1
@@ -30,20 +30,20 @@ _BATCH: Final = 32
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network and what it tells apart.
+    """A trained classification network.
 
     Parameters
     ----------
     name : str
-        How people call it.
+        Display name.
     classes : tuple of str
-        In the order of the outputs.
+        Class names, in the order of the outputs.
     modalities : tuple of str
-        Whose channels are stacked, in order.
+        Input modalities; their channels are stacked in this order.
     contract : Contract
-        What it expects of its input.
+        Requirements on the input.
     record : dict
-        How it was trained; JSON values.
+        Training record; JSON values.
     tensors : mapping of str to ndarray
         State dict of the network.
     """
@@ -56,12 +56,22 @@ class Classifier:
     tensors: Mapping[str, NDArray[Any]] = field(repr=False)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one safetensors file, which is whole or not there.
+        """Write the classifier to one safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path
+            The file to write; an existing one is replaced.
+
+        Returns
+        -------
+        Path
+            The file.
 
         Raises
         ------
-        WeightsError
-            If it cannot be written.
+        OutputError
+            If the file cannot be written.
         """
         from safetensors.numpy import save
 
@@ -83,7 +93,7 @@ class Classifier:
         Parameters
         ----------
         clips : mapping of str to ndarray of float32, shape [n, slots, samples]
-            Prepared as the contract asks; a modality that a clip lacks is zero.
+            Prepared as the contract requires; all zero where a clip lacks the modality.
 
         Returns
         -------
@@ -93,19 +103,19 @@ class Classifier:
         Raises
         ------
         WeightsError
-            If a modality is missing, or its clips do not fit the contract or are not finite.
+            If a modality is missing, or its clips do not match the contract or are not finite.
         """
         for modality in self.modalities:
             if modality not in clips:
-                raise WeightsError(f"{self.name} needs {modality} clips.")
+                raise WeightsError(f"{self.name} needs {modality} clips")
             expected = (len(self.contract.slots_of(modality)), self.contract.clip_samples)
             if clips[modality].shape[1:] != expected or not np.isfinite(clips[modality]).all():
                 raise WeightsError(
-                    f"{modality} clips must be finite, of the shape [n, {expected[0]}, "
-                    f"{expected[1]}]; these are {list(clips[modality].shape)}."
+                    f"{modality} clips must be finite and of shape [n, {expected[0]}, "
+                    f"{expected[1]}], got {list(clips[modality].shape)}"
                 )
         stacked = np.concatenate([clips[m] for m in self.modalities], axis=1)
-        network = folded(self._network())
+        network = fold_batch_norms(self._network())
         with torch.inference_mode():
             whole = torch.from_numpy(stacked)
             parts = [network(part).softmax(1) for part in torch.split(whole, _BATCH)]
@@ -121,12 +131,21 @@ class Classifier:
 
 
 def load_classifier(path: str | os.PathLike[str]) -> Classifier:
-    """Read a classifier's file.
+    """Read a classifier file.
+
+    Parameters
+    ----------
+    path : path
+        A file written by :meth:`Classifier.save`.
+
+    Returns
+    -------
+    Classifier
 
     Raises
     ------
     WeightsError
-        If it is none, is damaged, or its tensors are not those of its network.
+        If the file is not a classifier, is damaged, or its tensors do not match its network.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -136,15 +155,15 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
             about = json.loads((content.metadata() or {})[_METADATA_KEY])
             tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
     except OSError as error:
-        raise WeightsError(f"{file.name} cannot be read: {error.strerror or error}.") from error
+        raise WeightsError(f"{file.name} cannot be read: {error.strerror or error}") from error
     except KeyError as error:
-        raise WeightsError(f"{file.name} does not hold a classifier of this project.") from error
+        raise WeightsError(f"{file.name} is not a classifier of this project") from error
     except (SafetensorError, ValueError) as error:
-        raise WeightsError(f"{file.name} is truncated or damaged.") from error
+        raise WeightsError(f"{file.name} is truncated or damaged") from error
     if about.get("format_version") != FORMAT_VERSION:
         raise WeightsError(
             f"{file.name} has format version {about.get('format_version')}; this program reads "
-            f"{FORMAT_VERSION}: use a newer one."
+            f"version {FORMAT_VERSION}: install a newer sleepfm-index"
         )
     try:
         found = Classifier(
@@ -157,5 +176,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
         )
         found._network()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{file.name} holds a damaged or another classifier.") from error
+        raise WeightsError(
+            f"{file.name} is a damaged classifier, or one with another network"
+        ) from error
     return found

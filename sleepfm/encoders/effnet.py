@@ -1,8 +1,8 @@
 """The SleepFM encoder: a one-dimensional EfficientNet from a 30 s clip to 512 numbers.
 
-Layer for layer, and key for key in its state dict, the encoder that Thapa et al. (ICML 2024,
-arXiv 2405.17766) published; its blocks are the inverted residuals of MobileNetV2 (Sandler et al.,
-2018) scaled as in EfficientNet (Tan and Le, 2019).
+The layers and the keys of the state dict are those of the encoder that Thapa et al. (ICML 2024,
+arXiv 2405.17766) published. Its blocks are the inverted residuals of MobileNetV2 (Sandler et al.,
+2018), scaled as in EfficientNet (Tan and Le, 2019).
 """
 
 from __future__ import annotations
@@ -32,14 +32,23 @@ DROPOUT: Final = 0.5
 
 
 class Conv(nn.Conv1d):
-    """A 1-D convolution run as a 2-D one over a picture one pixel high.
+    """A 1-D convolution computed as a 2-D one over an image one pixel high.
 
-    Weights keep their 1-D shape; the 2-D channels-last kernels are the ones that CPUs and GPUs run
-    fastest, in bfloat16 above all.
+    Weights keep their 1-D shape. CPUs and GPUs run 2-D channels-last kernels fastest, above all in
+    bfloat16.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``x`` of shape [n, channels, 1, time]."""
+        """Convolve a batch.
+
+        Parameters
+        ----------
+        x : Tensor, shape [n, channels, 1, time]
+
+        Returns
+        -------
+        Tensor, shape [n, out_channels, 1, time / stride]
+        """
         return F.conv2d(
             x,
             self.weight.unsqueeze(2),
@@ -51,31 +60,40 @@ class Conv(nn.Conv1d):
 
 
 class Bottleneck(nn.Module):
-    """Inverted residual: expand by a 1x1, filter each channel by itself, project by a 1x1.
+    """Inverted residual: 1x1 expansion, depthwise convolution, 1x1 projection.
 
     Parameters
     ----------
-    inside, outside : int
-        Channels that come in and go out.
+    in_channels, out_channels : int
+        Width of the input and of the output.
     stride : int
-        Of the depthwise convolution; at stride 1 the input is added to the result.
+        Stride of the depthwise convolution; at stride 1 the input is added to the result.
     dropout : float
-        Rate on the branch before it is added.
+        Dropout rate of the branch before the addition.
     """
 
-    def __init__(self, inside: int, outside: int, stride: int, dropout: float) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, dropout: float) -> None:
         super().__init__()
-        wide = inside * EXPANSION
-        self.conv1 = Conv(inside, wide, 1)
+        wide = in_channels * EXPANSION
+        self.conv1 = Conv(in_channels, wide, 1)
         self.b0: nn.Module = nn.BatchNorm2d(wide)
         self.conv2 = Conv(wide, wide, 3, stride=stride, padding=1, groups=wide)
         self.b1: nn.Module = nn.BatchNorm2d(wide)
-        self.conv3 = Conv(wide, outside, 1)
+        self.conv3 = Conv(wide, out_channels, 1)
         self.dropout = nn.Dropout(dropout)
         self.residual = stride == 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give [n, outside, 1, time / stride]."""
+        """Apply the block.
+
+        Parameters
+        ----------
+        x : Tensor, shape [n, in_channels, 1, time]
+
+        Returns
+        -------
+        Tensor, shape [n, out_channels, 1, time / stride]
+        """
         y = F.relu6(self.b0(self.conv1(x)), inplace=True)
         z: Tensor = self.conv3(F.relu6(self.b1(self.conv2(y)), inplace=True))
         if not self.residual:
@@ -85,22 +103,40 @@ class Bottleneck(nn.Module):
 
 
 class MBConv(nn.Module):
-    """One stage: residual bottlenecks at the incoming width, then one that halves the time.
+    """One stage: residual bottlenecks at the input width, then one that halves the time axis.
 
-    ``numbers`` are those that the published state dict gives the blocks.
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Width of the input and of the output.
+    numbers : list of int
+        Numbers of the blocks in the published state dict.
+    dropout : float
+        Dropout rate of the residual branches.
     """
 
-    def __init__(self, inside: int, outside: int, numbers: list[int], dropout: float) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, numbers: list[int], dropout: float
+    ) -> None:
         super().__init__()
         *residual, last = numbers
         self.stack = nn.Sequential()
         for i in residual:
-            self.stack.add_module(f"s{i}", Bottleneck(inside, inside, 1, dropout))
-        self.stack.add_module(f"s{last}", Bottleneck(inside, outside, 2, dropout))
-        self.bn: nn.Module = nn.BatchNorm2d(outside)
+            self.stack.add_module(f"s{i}", Bottleneck(in_channels, in_channels, 1, dropout))
+        self.stack.add_module(f"s{last}", Bottleneck(in_channels, out_channels, 2, dropout))
+        self.bn: nn.Module = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give [n, outside, 1, time / 2]."""
+        """Apply the stage.
+
+        Parameters
+        ----------
+        x : Tensor, shape [n, in_channels, 1, time]
+
+        Returns
+        -------
+        Tensor, shape [n, out_channels, 1, time / 2]
+        """
         out: Tensor = self.bn(self.stack(x))
         return out
 
@@ -113,9 +149,9 @@ class EffNet(nn.Module):
     channels : int
         Input channels: the modality's slots.
     dropout : float
-        The authors train with 0.5; it plays no part in evaluation.
+        Dropout rate; the authors train with 0.5. It has no effect in evaluation mode.
     outputs : int
-        Length of the result: 512 for an embedding, the number of classes for a classifier.
+        Length of the output: 512 for an embedding, the number of classes for a classifier.
     """
 
     def __init__(
@@ -124,11 +160,11 @@ class EffNet(nn.Module):
         super().__init__()
         self.stage1 = Conv(channels, STEM, 3, stride=2, padding=1)
         self.b0: nn.Module = nn.BatchNorm2d(STEM)
-        inside = STEM
+        in_channels = STEM
         for number, width in zip(STAGES, WIDTHS, strict=True):
-            setattr(self, f"stage{number}", MBConv(inside, width, blocks(number), dropout))
-            inside = width
-        self.stage9 = Conv(inside, HEAD, 1)
+            setattr(self, f"stage{number}", MBConv(in_channels, width, blocks(number), dropout))
+            in_channels = width
+        self.stage9 = Conv(in_channels, HEAD, 1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(HEAD, outputs)
 
@@ -138,7 +174,7 @@ class EffNet(nn.Module):
         Parameters
         ----------
         clips : Tensor, shape [n, channels, samples]
-            As the contract of the weights asks.
+            Prepared as the contract of the weights requires.
 
         Returns
         -------
@@ -148,16 +184,36 @@ class EffNet(nn.Module):
         return self.late(self.early(clips))
 
     def early(self, clips: Tensor) -> Tensor:
-        """Give what the stem and stages 2 to 4 make of clips: [n, 40, 1, samples / 16].
+        """Run the stem and stages 2 to 4.
 
-        A third of the work; half precision costs most of its error here (docs/encoding.md).
+        This is a third of the work. Most of the error of half precision arises here
+        (docs/encoding.md).
+
+        Parameters
+        ----------
+        clips : Tensor, shape [n, channels, samples]
+
+        Returns
+        -------
+        Tensor, shape [n, 40, 1, samples / 16]
         """
         x = clips.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         x = self.b0(self.stage1(x))
         return self._stages(x, range(STAGES.start, EARLY + 1))
 
     def late(self, x: Tensor) -> Tensor:
-        """Give the result, from what :meth:`early` gave."""
+        """Run the remaining stages and the last layer.
+
+        Parameters
+        ----------
+        x : Tensor, shape [n, 40, 1, samples / 16]
+            Output of :meth:`early`.
+
+        Returns
+        -------
+        Tensor, shape [n, outputs]
+            Not normalised.
+        """
         x = self._stages(x, range(EARLY + 1, STAGES.stop))
         x = F.relu(self.stage9(x).mean(dim=(2, 3)))
         out: Tensor = self.fc(self.dropout(x))
@@ -171,13 +227,18 @@ class EffNet(nn.Module):
         return x
 
 
-def folded(network: EffNet) -> EffNet:
-    """Give a copy for evaluation, with every batch norm folded into the convolution before it.
+def fold_batch_norms(network: EffNet) -> EffNet:
+    """Copy a network for evaluation, with each batch norm folded into the convolution before it.
 
     Parameters
     ----------
     network : EffNet
-        In evaluation mode, on any device.
+        In evaluation mode, on any device; it is not changed.
+
+    Returns
+    -------
+    EffNet
+        On the same device, without gradients.
     """
     net = copy.deepcopy(network).eval().requires_grad_(False)
 

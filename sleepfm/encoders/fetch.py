@@ -1,4 +1,4 @@
-"""Bring weights into the user's cache: from the authors' repository, or from a file at hand."""
+"""Add weights to the user's cache: from the authors' repository, or from a local file."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from sleepfm.errors import WeightsError
 
 @dataclass(frozen=True)
 class Published:
-    """Weights that somebody published.
+    """Weights that can be downloaded.
 
     Parameters
     ----------
     url : str
-        Of the file.
+        Address of the file.
     blob : str
         Its git blob id: SHA-1 over ``blob <size>``, a zero byte, and the content.
     licence : str
-        Under which it was published.
+        Licence of the file.
     page : str
-        Where a person finds it.
+        Web page that describes it.
     """
 
     url: str
@@ -47,42 +47,57 @@ PUBLISHED: Final = {
         page="https://github.com/rthapa84/sleepfm-codebase",
     )
 }
-"""What ``fetch`` knows, by name."""
+"""Downloadable weights by name."""
 
 
 def git_blob_id(content: bytes) -> str:
-    """Name of a content in git, e.g. ``git hash-object FILE``."""
-    # git's own name of the content; the file is also checked tensor by tensor before it is used
+    """Compute the git blob id of a file, as ``git hash-object FILE`` does.
+
+    Parameters
+    ----------
+    content : bytes
+        The whole file.
+
+    Returns
+    -------
+    str
+        40 hexadecimal digits.
+    """
+    # SHA-1 identifies the file in git; every tensor is also checked before the weights are used
     digest = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
     digest.update(content)
     return digest.hexdigest()
 
 
 def fetch(name: str, *, url: str | None = None, blob: str | None = None) -> Path:
-    """Download published weights into the cache, and check that they are what was published.
+    """Download published weights into the cache and verify their published hash.
 
     Parameters
     ----------
     name : str
         A key of :data:`PUBLISHED`.
-    url, blob : str, optional
-        From elsewhere (a mirror), or of another content.
+    url : str, optional
+        Another address of the same file, such as a mirror.
+    blob : str, optional
+        Another expected git blob id.
 
     Returns
     -------
     Path
-        The file in the cache; one that is there already and right is not fetched again.
+        The file in the cache; a file with the right hash is not downloaded again.
 
     Raises
     ------
     WeightsError
-        If the name is unknown, the download fails, or the content is not what was published.
+        If the name is unknown, the download fails, or the hash differs.
+    OutputError
+        If the cache cannot be written.
     """
     import pooch
 
     if name not in PUBLISHED:
         raise WeightsError(
-            f"There is nothing to fetch by the name {name}; known: {', '.join(PUBLISHED)}."
+            f"there are no downloadable weights named {name}; choose from {', '.join(PUBLISHED)}"
         )
     known = PUBLISHED[name]
     url, blob = url or known.url, blob or known.blob
@@ -97,40 +112,47 @@ def fetch(name: str, *, url: str | None = None, blob: str | None = None) -> Path
         content = part.read_bytes()
     except OSError as error:  # requests' errors are OSErrors too
         raise WeightsError(
-            f"{name} cannot be downloaded from {url}; without a network, take "
-            f"sleepfm/checkpoint/best.pt from {known.page} and put it at {path}."
+            f"{name} cannot be downloaded from {url}; without a network, copy "
+            f"sleepfm/checkpoint/best.pt from {known.page} to {path}"
         ) from error
     finally:
         part.unlink(missing_ok=True)
     if git_blob_id(content) != blob:
         raise WeightsError(
-            f"What came from {url} is not {name}: its git blob id is {git_blob_id(content)}, not "
-            f"{blob}; it was truncated or replaced, and is not kept. Try again."
+            f"the file from {url} is not {name}: its git blob id is {git_blob_id(content)}, not "
+            f"{blob}; it was truncated or replaced and has been discarded; try again"
         )
     return write_bytes(path, content)
 
 
 def import_weights(source: str | os.PathLike[str], name: str | None = None) -> Weights:
-    """Copy weights into the cache, so that their name finds them.
+    """Copy weights into the cache, so that they can be used by name.
 
     Parameters
     ----------
     source : path
         A safetensors file of this project or a checkpoint of the authors.
     name : str, optional
-        How to call them; by default the name they bear.
+        Name in the cache; by default the name in the file.
+
+    Returns
+    -------
+    Weights
+        The weights that were copied.
 
     Raises
     ------
     WeightsError
-        If they do not load, or the name is taken by other weights.
+        If they cannot be loaded, or other weights have this name.
+    OutputError
+        If the cache cannot be written.
     """
     weights = load_weights(source)
-    called = name or weights.name
-    if called.startswith("untrained") or not re.fullmatch(r"\w[\w.-]*", called):
-        raise WeightsError(f"Weights cannot be called {called}; use letters, digits, - and _.")
-    taken = cache.known().get(called)
-    if taken is not None and load_weights(taken).sha256 != weights.sha256:
-        raise WeightsError(f"Other weights are called {called} already; choose another --name.")
-    weights.save(cache.cache_folder() / f"{called}.safetensors")
+    chosen = name or weights.name
+    if chosen.startswith("untrained") or not re.fullmatch(r"\w[\w.-]*", chosen):
+        raise WeightsError(f"invalid name {chosen!r} for weights; use letters, digits, - and _")
+    existing = cache.available().get(chosen)
+    if existing is not None and load_weights(existing).sha256 != weights.sha256:
+        raise WeightsError(f"the cache has other weights named {chosen}; choose another --name")
+    weights.save(cache.cache_folder() / f"{chosen}.safetensors")
     return weights

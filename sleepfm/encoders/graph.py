@@ -1,9 +1,9 @@
 """The encoder as an OpenVINO graph, built from its tensors: no torch, no tracing, no converter.
 
-OpenVINO's own ``convert_model`` reports its use over the network and traces by a part of torch that
-is on its way out. The network is seven stages of one block, so it is written down here once more,
-layer for layer as in :mod:`sleepfm.encoders.effnet`; tests hold the two together, and so does the
-check that every build starts with.
+OpenVINO's own ``convert_model`` reports its use over the network and relies on a deprecated tracer
+of torch. The network is seven stages of one kind of block, so this module repeats it layer for
+layer as in :mod:`sleepfm.encoders.effnet`. Tests compare the two, and so does the check at the
+start of every build.
 """
 
 from __future__ import annotations
@@ -26,28 +26,69 @@ Array = NDArray[np.float32]
 
 
 def early_graph(tensors: Tensors, batch: int, slots: int, samples: int) -> openvino.Model:
-    """Give the stem and the early stages: [batch, slots, samples] to [batch, 40, samples / 16]."""
+    """Build the stem and the early stages.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        State dict of the encoder.
+    batch, slots, samples : int
+        Shape of the input.
+
+    Returns
+    -------
+    openvino.Model
+        From [batch, slots, samples] to [batch, 40, samples / 16], float32.
+    """
     from openvino import opset13 as ops
 
     clips = ops.parameter([batch, slots, samples], np.float32, name="clips")
-    x = _convolved(ops, clips, *folded(tensors, "stage1", "b0"), stride=2, padding=1)
+    x = _convolved(ops, clips, *fold_batch_norms(tensors, "stage1", "b0"), stride=2, padding=1)
     return _model(_staged(ops, x, tensors, range(2, EARLY + 1)), clips)
 
 
 def late_graph(tensors: Tensors, batch: int, width: int, length: int) -> openvino.Model:
-    """Give everything after the early stages: [batch, width, length] to [batch, 512]."""
+    """Build everything after the early stages.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        State dict of the encoder.
+    batch, width, length : int
+        Shape of the input, which is the output of :func:`early_graph`.
+
+    Returns
+    -------
+    openvino.Model
+        From [batch, width, length] to [batch, 512], float32, not normalised.
+    """
     from openvino import opset13 as ops
 
     early = ops.parameter([batch, width, length], np.float32, name="early")
     x = _staged(ops, early, tensors, range(EARLY + 1, STAGES.stop))
-    x = _convolved(ops, x, *folded(tensors, "stage9"))
+    x = _convolved(ops, x, *fold_batch_norms(tensors, "stage9"))
     x = ops.relu(ops.reduce_mean(x, ops.constant(np.array([2])), keep_dims=False))
     x = ops.matmul(x, ops.constant(_float32(tensors["fc.weight"])), False, True)
     return _model(ops.add(x, ops.constant(_float32(tensors["fc.bias"]))), early)
 
 
-def folded(tensors: Tensors, convolution: str, norm: str = "") -> tuple[Array, Array]:
-    """Give kernel and bias of a convolution, the batch norm after it folded in."""
+def fold_batch_norms(tensors: Tensors, convolution: str, norm: str = "") -> tuple[Array, Array]:
+    """Fold a batch norm into the convolution before it.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        State dict of the encoder.
+    convolution : str
+        Key of the convolution, without ``.weight`` and ``.bias``.
+    norm : str
+        Key of the batch norm; by default there is none.
+
+    Returns
+    -------
+    kernel : ndarray of float32, shape [out, in, width]
+    bias : ndarray of float32, shape [out]
+    """
     kernel = tensors[f"{convolution}.weight"].astype(np.float64)
     bias = tensors[f"{convolution}.bias"].astype(np.float64)
     if norm:
@@ -71,12 +112,14 @@ def _staged(ops: Any, x: Any, tensors: Tensors, numbers: range) -> Any:
 
 def _bottleneck(ops: Any, x: Any, tensors: Tensors, stage: int, block: int, last: bool) -> Any:
     own = f"stage{stage}.stack.s{block}"
-    y = _convolved(ops, x, *folded(tensors, f"{own}.conv1", f"{own}.b0"))
+    y = _convolved(ops, x, *fold_batch_norms(tensors, f"{own}.conv1", f"{own}.b0"))
     y = ops.clamp(y, 0.0, 6.0)
-    kernel, bias = folded(tensors, f"{own}.conv2", f"{own}.b1")
+    kernel, bias = fold_batch_norms(tensors, f"{own}.conv2", f"{own}.b1")
     y = _convolved(ops, y, kernel, bias, stride=2 if last else 1, padding=1, by_channel=True)
     y = ops.clamp(y, 0.0, 6.0)
-    y = _convolved(ops, y, *folded(tensors, f"{own}.conv3", f"stage{stage}.bn" if last else ""))
+    y = _convolved(
+        ops, y, *fold_batch_norms(tensors, f"{own}.conv3", f"stage{stage}.bn" if last else "")
+    )
     return y if last else ops.add(x, y)
 
 
@@ -90,11 +133,11 @@ def _convolved(
     padding: int = 0,
     by_channel: bool = False,
 ) -> Any:
-    how = ([stride], [padding], [padding], [1])
+    geometry = ([stride], [padding], [padding], [1])
     if by_channel:
-        y = ops.group_convolution(x, ops.constant(kernel[:, None]), *how)
+        y = ops.group_convolution(x, ops.constant(kernel[:, None]), *geometry)
     else:
-        y = ops.convolution(x, ops.constant(kernel), *how)
+        y = ops.convolution(x, ops.constant(kernel), *geometry)
     return ops.add(y, ops.constant(bias[None, :, None]))
 
 

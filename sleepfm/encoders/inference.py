@@ -1,4 +1,4 @@
-"""From clips to vectors: the encoders of a set of weights, ready to run."""
+"""The encoders of a set of weights, ready to turn clips into vectors."""
 
 from __future__ import annotations
 
@@ -29,24 +29,25 @@ class Encoder:
     threads : int, optional
         Threads on the CPU, under torch for the whole process; by default all cores.
     backend : {"torch", "auto", "openvino"}
-        ``torch`` is float32 on the CPU, to be compared with; ``auto`` the fastest whose vectors of
-        a few clips have a cosine of 0.999 with those, which is what a store is built by.
+        ``torch`` is the reference, float32 on the CPU. ``auto`` is the fastest backend whose
+        vectors of a few clips have a cosine of at least 0.999 with the reference; stores are built
+        with it.
     batch_size : int, optional
-        Clips at a time; by default what is fastest for the backend.
+        Clips per batch; by default the fastest size for the backend.
     running : Options, optional
-        All of these in one.
+        Replaces the four options above.
 
     Attributes
     ----------
     backend : str
-        What it runs on, e.g. ``openvino bf16``.
+        Selected backend, e.g. ``openvino bf16``.
     why : str
-        One sentence: why that was chosen, and why nothing else.
+        One sentence: why it was selected and why the others were not.
 
     Raises
     ------
     WeightsError
-        If there is no such device or backend, or the backend fails its check.
+        If the device or backend is not available, or fails the check.
     """
 
     def __init__(
@@ -70,19 +71,20 @@ class Encoder:
         Parameters
         ----------
         modality : str
-            Which encoder.
+            The encoder to run.
         clips : ndarray of float32, shape [n, slots, samples]
-            Prepared as the weights' contract asks.
+            Prepared as the weights' contract requires.
 
         Returns
         -------
         ndarray of float32, shape [n, 512]
-            Of length one each; a clip's vector does not depend on the others.
+            Unit vectors; each depends on its own clip alone.
 
         Raises
         ------
         WeightsError
-            If the weights have no such encoder, or the clips do not fit it or are not finite.
+            If the weights have no such encoder, or the clips do not match its contract or are not
+            finite.
         """
         self._check(modality, clips)
         if not len(clips):
@@ -91,8 +93,8 @@ class Encoder:
         lengths = np.linalg.norm(out, axis=1, keepdims=True)
         if not np.isfinite(lengths).all():
             raise WeightsError(
-                f"The {modality} encoder of {self.weights.name} gave values that are not finite; "
-                "the clips are far from what its contract asks."
+                f"the {modality} encoder of {self.weights.name} returned NaN or infinity; check "
+                "that the clips are scaled as its contract requires"
             )
         out /= np.maximum(lengths, np.float32(1e-12))
         return out
@@ -100,22 +102,39 @@ class Encoder:
     def _check(self, modality: str, clips: NDArray[np.float32]) -> None:
         contract = self.weights.contract
         if modality not in self.weights.tensors:
-            raise WeightsError(f"{self.weights.name} has no encoder for {modality}.")
+            raise WeightsError(f"{self.weights.name} has no encoder for {modality}")
         expected = (len(contract.slots_of(modality)), contract.clip_samples)
         if clips.ndim != 3 or clips.shape[1:] != expected:
             raise WeightsError(
-                f"{modality} clips must have the shape [n, {expected[0]}, {expected[1]}], "
-                f"not {list(clips.shape)}."
+                f"{modality} clips must have shape [n, {expected[0]}, {expected[1]}], "
+                f"got {list(clips.shape)}"
             )
         if clips.dtype != np.float32:
-            raise WeightsError(f"{modality} clips must be float32, not {clips.dtype}.")
+            raise WeightsError(f"{modality} clips must be float32, got {clips.dtype}")
         # a sum is finite only if every value is (float64: no overflow), and needs no second array
         if not np.isfinite(np.sum(clips, dtype=np.float64)):
-            raise WeightsError(f"{modality} clips hold NaN or infinity; set such samples to zero.")
+            raise WeightsError(
+                f"{modality} clips contain NaN or infinity; set these samples to zero"
+            )
 
 
 def choose_device(device: str) -> torch.device:
-    """Resolve ``auto`` and check that the device is there; see :mod:`sleepfm.encoders.on_torch`."""
+    """Resolve ``auto`` and check that the device is available.
+
+    Parameters
+    ----------
+    device : str
+        ``auto`` (CUDA, else Apple's MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    WeightsError
+        If the device is not available.
+    """
     from sleepfm.encoders import on_torch
 
     return on_torch.choose_device(device)

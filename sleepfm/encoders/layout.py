@@ -1,4 +1,4 @@
-"""The layers of the encoder and their sizes, and so what its state dict holds; no torch."""
+"""The layers of the encoder, their sizes, and the tensors of its state dict, without torch."""
 
 from __future__ import annotations
 
@@ -15,50 +15,72 @@ DEPTHS: Final = (1, 2, 2, 3, 3, 3, 3)
 HEAD: Final = 1280
 STAGES: Final = range(2, 9)
 POOLED: Final = (3, 6)
-"""Stages that a max pool of 3 follows."""
+"""Stages followed by max pooling over 3 samples."""
 EARLY: Final = 4
-"""Last stage of the early part, which keeps float32 where the rest is run in half precision."""
+"""Last stage of the early part, which stays in float32 when the rest runs in half precision."""
 
 
 def blocks(stage: int) -> list[int]:
-    """Numbers that the published state dict gives a stage's blocks; the last halves the time."""
+    """List the numbers of a stage's blocks in the published state dict.
+
+    Parameters
+    ----------
+    stage : int
+        2 to 8.
+
+    Returns
+    -------
+    list of int
+        In order; the last block halves the time axis.
+    """
     depth = DEPTHS[stage - STAGES.start]
     return [*range(depth - 1), depth + 1]
 
 
 @cache
-def shapes(channels: int) -> dict[str, tuple[int, ...]]:
-    """Keys and shapes of the state dict of an encoder with ``channels`` inputs."""
+def tensor_shapes(channels: int) -> dict[str, tuple[int, ...]]:
+    """List the keys and shapes of an encoder's state dict.
+
+    Parameters
+    ----------
+    channels : int
+        Input channels: the modality's slots.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        Shape of each tensor.
+    """
     return dict(_shapes(channels))
 
 
 def _shapes(channels: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from _convolution("stage1", STEM, channels, 3)
     yield from _norm("b0", STEM)
-    inside = STEM
-    for stage, outside in zip(STAGES, WIDTHS, strict=True):
-        wide = inside * EXPANSION
+    width_in = STEM
+    for stage, width_out in zip(STAGES, WIDTHS, strict=True):
+        wide = width_in * EXPANSION
         for block in blocks(stage):
             own = f"stage{stage}.stack.s{block}"
-            yield from _convolution(f"{own}.conv1", wide, inside, 1)
+            yield from _convolution(f"{own}.conv1", wide, width_in, 1)
             yield from _norm(f"{own}.b0", wide)
             yield from _convolution(f"{own}.conv2", wide, 1, 3)
             yield from _norm(f"{own}.b1", wide)
             yield from _convolution(
-                f"{own}.conv3", outside if block == blocks(stage)[-1] else inside, wide, 1
+                f"{own}.conv3", width_out if block == blocks(stage)[-1] else width_in, wide, 1
             )
-        yield from _norm(f"stage{stage}.bn", outside)
-        inside = outside
-    yield from _convolution("stage9", HEAD, inside, 1)
+        yield from _norm(f"stage{stage}.bn", width_out)
+        width_in = width_out
+    yield from _convolution("stage9", HEAD, width_in, 1)
     yield "fc.weight", (EMBEDDING_DIM, HEAD)
     yield "fc.bias", (EMBEDDING_DIM,)
 
 
 def _convolution(
-    name: str, outside: int, inside: int, width: int
+    name: str, width_out: int, width_in: int, width: int
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    yield f"{name}.weight", (outside, inside, width)
-    yield f"{name}.bias", (outside,)
+    yield f"{name}.weight", (width_out, width_in, width)
+    yield f"{name}.bias", (width_out,)
 
 
 def _norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:

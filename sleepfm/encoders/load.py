@@ -1,4 +1,4 @@
-"""Loading weights by name or from a file, whatever their format."""
+"""Loading of weights by name or from a file of either format."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
     name_or_path : str
         ``untrained`` or ``untrained:SEED`` (a seeded random initialisation), the path of a
         safetensors file of this project or of a checkpoint of the authors (``.pt``), or the name
-        of weights that ship with the package or lie in the user's cache.
+        of weights that ship with the package or are in the user's cache.
+
+    Returns
+    -------
+    Weights
 
     Raises
     ------
     WeightsError
-        If there are no such weights, or the file is damaged or does not fit the encoders.
+        If there are no such weights, or the file is damaged or does not match the encoders.
     """
     text = os.fspath(name_or_path)
     seed = re.fullmatch(r"untrained(?::(\d+))?", text)
@@ -34,7 +38,7 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
         return untrained(int(seed[1] or 0))
     path = cache.locate(text)
     if path.suffix in (".pt", ".pth"):
-        # torch, which only this format needs, takes seconds to import.
+        # Only this format needs torch, which takes seconds to import.
         from sleepfm.encoders.published import read_checkpoint
 
         return read_checkpoint(path)
@@ -42,14 +46,19 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
 
 
 def untrained(seed: int = 0, contract: Contract = ROBUST) -> Weights:
-    """Give a seeded random initialisation of a contract's encoders, for trials only.
+    """Initialise the encoders of a contract at random; their vectors are for trials only.
 
     Parameters
     ----------
     seed : int
-        Of the random numbers.
+        Random seed; equal seeds give equal weights on every machine.
     contract : Contract
-        Gives the modalities and their slots.
+        Defines the modalities and their slots.
+
+    Returns
+    -------
+    Weights
+        With ``trained`` false.
     """
     from sleepfm.encoders.networks import initial_tensors
 

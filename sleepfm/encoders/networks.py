@@ -1,4 +1,4 @@
-"""Between tensors in memory and networks of torch."""
+"""Conversion between tensors in memory and networks of torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,28 @@ from sleepfm.encoders.weights import Weights
 
 
 def build(weights: Weights, modality: str, dropout: float = DROPOUT) -> EffNet:
-    """Give the network of one modality, float32, on the CPU, in evaluation mode."""
+    """Build the network of one modality from its tensors.
+
+    Parameters
+    ----------
+    weights : Weights
+        Tensors and contract.
+    modality : str
+        The encoder to build.
+    dropout : float
+        Dropout rate, for training.
+
+    Returns
+    -------
+    EffNet
+        In float32, on the CPU, in evaluation mode.
+    """
     with torch.device("meta"):
         network = EffNet(len(weights.contract.slots_of(modality)), dropout)
     state = {}
     for key, values in weights.tensors[modality].items():
-        kind = values.dtype if key.endswith("num_batches_tracked") else np.float32
-        state[key] = torch.from_numpy(np.array(values, dtype=kind))
+        dtype = values.dtype if key.endswith("num_batches_tracked") else np.float32
+        state[key] = torch.from_numpy(np.array(values, dtype=dtype))
     network.load_state_dict(state, assign=True)
     for parameter in network.parameters():
         parameter.requires_grad_(True)
@@ -32,7 +47,24 @@ def build(weights: Weights, modality: str, dropout: float = DROPOUT) -> EffNet:
 def initialise(
     contract: Contract, modalities: Iterable[str], seed: int, dropout: float = DROPOUT
 ) -> dict[str, EffNet]:
-    """Give randomly initialised networks; each depends on the seed and its modality alone."""
+    """Initialise networks at random; each depends on the seed and its modality alone.
+
+    Parameters
+    ----------
+    contract : Contract
+        Sets the number of input channels of each modality.
+    modalities : iterable of str
+        The encoders to initialise.
+    seed : int
+        Random seed.
+    dropout : float
+        Dropout rate.
+
+    Returns
+    -------
+    dict of str to EffNet
+        By modality; in float32, on the CPU, in training mode.
+    """
     networks = {}
     with torch.random.fork_rng(devices=[]):
         for modality in modalities:
@@ -44,12 +76,27 @@ def initialise(
 def initial_tensors(
     contract: Contract, modalities: Iterable[str], seed: int
 ) -> dict[str, dict[str, NDArray[Any]]]:
-    """Give the state dicts of networks that were never trained, yet tell clips apart.
+    """Initialise state dicts whose untrained networks still distinguish clips.
 
-    torch's own initialisation shrinks a signal by the square root of three a layer; a network in
-    training makes up for it by its batch norms, an untrained one gives the same vector for every
-    clip. So kernels are drawn as in He et al. 2015 (arXiv 1502.01852), which keeps the variance,
-    and biases are zero. Uniform and not normal, so that the values do not depend on the machine.
+    The default initialisation of torch shrinks a signal by the square root of three per layer.
+    Batch norms compensate for this in training, but an untrained network gives nearly the same
+    vector for every clip. Kernels are therefore drawn as in He et al. 2015 (arXiv 1502.01852),
+    which keeps the variance, and biases are zero. The distribution is uniform rather than normal,
+    so that the values do not depend on the machine.
+
+    Parameters
+    ----------
+    contract : Contract
+        Sets the number of input channels of each modality.
+    modalities : iterable of str
+        The encoders to initialise.
+    seed : int
+        Random seed.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray
+        A state dict for each modality.
     """
     tensors = {}
     for modality, network in initialise(contract, modalities, seed).items():
@@ -69,5 +116,16 @@ def _seed(contract: Contract, modality: str, seed: int) -> int:
 
 
 def tensors_of(network: EffNet) -> dict[str, NDArray[Any]]:
-    """Give the state dict of a network as arrays in memory of their own."""
+    """Copy the state dict of a network into arrays.
+
+    Parameters
+    ----------
+    network : EffNet
+        On any device.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Copies that do not share memory with the network.
+    """
     return {k: v.detach().cpu().numpy().copy() for k, v in network.state_dict().items()}

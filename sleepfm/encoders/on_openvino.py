@@ -1,8 +1,8 @@
 """The encoders under OpenVINO, on the CPU.
 
-Each thread runs a stream of its own on small batches: what a clip becomes between two layers then
-stays in that core's cache. Where the processor multiplies bfloat16 (AMX, AVX512-BF16), all but the
-early part of the network does.
+Each thread runs a stream of its own on small batches, so that the activations of a clip stay in
+that core's cache. On processors with bfloat16 arithmetic (AMX, AVX512-BF16), all but the early part
+of the network uses it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sleepfm.errors import WeightsError
 from sleepfm.modality import EMBEDDING_DIM
 
 BATCH: Final = 8
-"""Clips at a time and thread: the fastest of 1, 2, 4 .. 32 (benchmarks/encode.py)."""
+"""Clips per batch and thread: the fastest of 1, 2, 4 .. 32 (benchmarks/encode.py)."""
 _REPORTING: Final = ("openvino.tools.ovc", "openvino_telemetry")
 
 
@@ -35,19 +35,19 @@ class OpenVINO:
     Parameters
     ----------
     weights : Weights
-        Whose encoders.
+        Weights to run.
     half : bool
-        Whether the late part multiplies bfloat16.
+        Run the late part in bfloat16.
     threads : int
-        How many batches run at once, a thread each.
+        Batches that run in parallel, one thread each.
     batch_size : int, optional
-        Clips of a batch; the last one is filled up with zeros, so a clip's vector depends on
-        nothing else.
+        Clips per batch. The last batch is padded with zeros, so that a clip's vector does not
+        depend on the number of clips.
 
     Raises
     ------
     WeightsError
-        If OpenVINO is not there, or ``half`` is asked of a processor without bfloat16.
+        If OpenVINO is not installed, or ``half`` is requested on a processor without bfloat16.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class OpenVINO:
         self.name = "openvino bf16" if half else "openvino f32"
         self._core = load().Core()
         if half and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise WeightsError("this processor does not multiply bfloat16")
+            raise WeightsError("this processor has no bfloat16 arithmetic")
         self._weights = weights
         self._half = half
         self._batch = batch_size or BATCH
@@ -65,7 +65,20 @@ class OpenVINO:
         self._requests: dict[str, SimpleQueue[tuple[Any, Any]]] = {}
 
     def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the vectors of clips, [n, 512], not normalised."""
+        """Encode clips.
+
+        Parameters
+        ----------
+        modality : str
+            The encoder to run.
+        clips : ndarray of float32, shape [n, slots, samples]
+            Prepared as the weights' contract requires.
+
+        Returns
+        -------
+        ndarray of float32, shape [n, 512]
+            Not normalised.
+        """
         out = np.empty((len(clips), EMBEDDING_DIM), np.float32)
         requests = self._requests.get(modality)
         if requests is None:
@@ -113,21 +126,26 @@ class OpenVINO:
             "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
             "NUM_STREAMS": self._threads,
             "INFERENCE_NUM_THREADS": self._threads,
-            # Processes side by side would all be pinned to the same first cores.
+            # Parallel processes would all be pinned to the same first cores.
             "ENABLE_CPU_PINNING": False,
         }
 
 
 def load() -> ModuleType:
-    """Import OpenVINO without the part of it that reports its use over the network.
+    """Import OpenVINO without the part that reports its use over the network.
 
-    ``import openvino`` alone sends an event and writes an identifier into the home folder; it does
-    neither if the converter, which is not needed here, cannot be imported.
+    A plain ``import openvino`` sends an event and writes an identifier into the home folder. It
+    does neither if the converter, which is not needed here, cannot be imported.
+
+    Returns
+    -------
+    module
+        ``openvino``.
 
     Raises
     ------
     WeightsError
-        If it cannot be imported.
+        If OpenVINO cannot be imported.
     """
     with _hidden(*_REPORTING):
         try:

@@ -1,8 +1,8 @@
-"""The checkpoint that the authors published, read into this project's weights.
+"""Reader for the checkpoint that the authors published.
 
-Their file is a pickled dict: ``epoch``, ``temperature``, ``optim_dict``, ``scheduler_dict``,
+The file is a pickled dict with ``epoch``, ``temperature``, ``optim_dict``, ``scheduler_dict``,
 ``best_loss``, ``loss`` and one ``<modality>_state_dict`` each for ``sleep_stages``, ``ekg`` and
-``respiratory``, whose keys carry the ``module.`` of DataParallel.
+``respiratory``, whose keys start with the ``module.`` of DataParallel.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STATE_DICTS: Final = {
 SOURCE: Final = "Thapa et al., ICML 2024, arXiv 2405.17766, MIT licence"
 
 _SCALAR: Final = np.float64().__reduce__()[0]
-# Plain numbers of numpy, which a saved loss may be; none of these can run code.
+# A saved loss may be a numpy scalar; none of these types can run code.
 _NUMPY_SCALARS: Final[list[Any]] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
@@ -40,17 +40,27 @@ _NUMPY_SCALARS: Final[list[Any]] = [
 
 
 def read_checkpoint(path: Path) -> Weights:
-    """Read a checkpoint of the authors; all of it fits, or it is refused.
+    """Read a checkpoint of the authors, and refuse it unless every tensor matches.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.pt`` file.
+
+    Returns
+    -------
+    Weights
+        Named ``sleepfm-icml2024``, in float32.
 
     Raises
     ------
     WeightsError
-        If the file is not such a checkpoint, asks to run code, or has other channels or layers.
+        If the file is not such a checkpoint, would run code, or has other channels or layers.
     """
-    plain = _unpickled(path)
+    plain = _unpickle(path)
     if not isinstance(plain, dict) or not all(k in plain for k in STATE_DICTS.values()):
         wanted = ", ".join(STATE_DICTS.values())
-        raise WeightsError(f"{path.name} is not a SleepFM checkpoint: it lacks one of {wanted}.")
+        raise WeightsError(f"{path.name} is not a SleepFM checkpoint: it lacks one of {wanted}")
     tensors = {m: _arrays(path.name, plain[key]) for m, key in STATE_DICTS.items()}
     check_tensors(path.name, ICML2024, tensors)
     return Weights(
@@ -63,22 +73,23 @@ def read_checkpoint(path: Path) -> Weights:
     )
 
 
-def _unpickled(path: Path) -> Any:
+def _unpickle(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path.name} is refused: it is not a plain checkpoint, or it asks to run code."
+            f"{path.name} was not loaded: it is not a plain checkpoint of tensors and numbers, or "
+            "it would run code"
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path.name} is not a torch checkpoint, or is damaged.") from error
+        raise WeightsError(f"{path.name} is not a torch checkpoint, or is damaged") from error
 
 
 def _arrays(file: str, state: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsError(f"{file}: a state dict holds something that is not a tensor.")
+        raise WeightsError(f"{file}: a state dict contains a value that is not a tensor")
     return {str(k).removeprefix("module."): v.detach().numpy().copy() for k, v in state.items()}
 
 
@@ -86,7 +97,7 @@ def _temperature(file: str, plain: dict[str, Any]) -> float:
     try:
         return float(torch.as_tensor(plain["temperature"]).detach())
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{file}: the temperature is missing or not a number.") from error
+        raise WeightsError(f"{file}: the temperature is missing or not a number") from error
 
 
 def _numbers(plain: dict[str, Any], *keys: str) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""What torch in float32 makes of a few simulated clips: every other backend is checked against it.
+"""Reference vectors: PyTorch's float32 output for a few simulated clips.
 
-Worked out once for a set of weights and a machine, then kept in the user's cache: a file whose
-first 32 bytes are the SHA-256 of the rest. A damaged one is made again.
+Every other backend is checked against them. They are computed once per set of weights and machine
+and kept in the user's cache, in a file whose first 32 bytes are the SHA-256 of the rest. A damaged
+file is computed again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.encoders.cache import cache_folder
 from sleepfm.encoders.weights import Weights
-from sleepfm.errors import WeightsError
+from sleepfm.errors import OutputError
 
 if TYPE_CHECKING:
     from sleepfm.encoders.backend import Backend
@@ -37,7 +38,15 @@ _EVERY: Final = 8
 
 @dataclass(frozen=True)
 class Reference:
-    """Vectors of the clips, [8, 512] per modality, and torch's speed on one core."""
+    """PyTorch's output for the check clips, and its speed.
+
+    Parameters
+    ----------
+    vectors : mapping of str to ndarray of float32, shape [8, 512]
+        Not normalised.
+    clips_per_cpu_s : float
+        Clips per second of processor time, on one core.
+    """
 
     vectors: Mapping[str, NDArray[np.float32]]
     clips_per_cpu_s: float
@@ -45,9 +54,19 @@ class Reference:
 
 @cache
 def simulated_clips(contract_json: str) -> dict[str, NDArray[np.float32]]:
-    """Give eight clips of a simulated night per modality, prepared as a contract asks.
+    """Cut eight clips from a simulated night, prepared as a contract requires.
 
-    A slot that the simulation does not know gets noise: what is compared is arithmetic.
+    A slot that the simulation does not know contains noise: only the arithmetic is compared.
+
+    Parameters
+    ----------
+    contract_json : str
+        The contract as JSON, which can be hashed for the cache.
+
+    Returns
+    -------
+    dict of str to ndarray of float32, shape [8, slots, samples]
+        By modality.
     """
     from sleepfm.clips import cut_clips
     from sleepfm.recordings.channels import ChannelMap, SlotMatch
@@ -74,35 +93,67 @@ def simulated_clips(contract_json: str) -> dict[str, NDArray[np.float32]]:
     return {m: clips.signals[m][::_EVERY] for m in clips.signals}
 
 
-def checked_clips(weights: Weights, modality: str) -> NDArray[np.float32]:
-    """Give the clips that backends of some weights are checked on, [8, slots, samples]."""
+def check_clips(weights: Weights, modality: str) -> NDArray[np.float32]:
+    """Return the clips on which backends are checked.
+
+    Parameters
+    ----------
+    weights : Weights
+        Their contract decides how the clips are prepared.
+    modality : str
+
+    Returns
+    -------
+    ndarray of float32, shape [8, slots, samples]
+    """
     return simulated_clips(json.dumps(weights.contract.to_json()))[modality]
 
 
 def reference(weights: Weights) -> Reference:
-    """Give torch's own vectors of the clips, from the cache where they are there."""
+    """Return PyTorch's vectors of the check clips, from the cache if they are there.
+
+    Parameters
+    ----------
+    weights : Weights
+        Weights to run.
+
+    Returns
+    -------
+    Reference
+    """
     path = cache_folder() / "references" / f"{_key(weights)}.bin"
     known = _read(path, weights)
     if known is not None:
         return known
-    made = _made(weights)
+    made = _compute(weights)
     content = io.BytesIO()
     arrays: dict[str, NDArray[Any]] = dict(made.vectors)
     arrays["clips_per_cpu_s"] = np.array([made.clips_per_cpu_s])
     np.savez(content, allow_pickle=False, **arrays)
     digest = hashlib.sha256(content.getvalue()).digest()
-    with contextlib.suppress(WeightsError):  # a cache that cannot be written costs time only
+    with contextlib.suppress(OutputError):  # a cache that cannot be written costs time only
         write_bytes(path, digest + content.getvalue())
     return made
 
 
 def speed(backend: Backend, weights: Weights) -> float:
-    """Clips a second of processor time, the better of two runs; it should have run before.
+    """Measure clips per second of processor time, the better of two runs.
 
-    By the clock a busy machine would look slow to whoever is measured at the wrong moment.
+    Processor time is used because wall-clock time depends on what else the machine is doing.
+
+    Parameters
+    ----------
+    backend : Backend
+        It should have run before, so that compilation is not measured.
+    weights : Weights
+        Their first modality is encoded.
+
+    Returns
+    -------
+    float
     """
     modality = weights.modalities[0]
-    clips = checked_clips(weights, modality)
+    clips = check_clips(weights, modality)
     seconds = []
     for _ in range(2):
         start = time.process_time()
@@ -111,7 +162,7 @@ def speed(backend: Backend, weights: Weights) -> float:
     return len(clips) / max(min(seconds), 1e-9)
 
 
-def _made(weights: Weights) -> Reference:
+def _compute(weights: Weights) -> Reference:
     import torch
 
     from sleepfm.encoders.on_torch import Torch
@@ -120,7 +171,7 @@ def _made(weights: Weights) -> Reference:
     torch.set_num_threads(1)
     try:
         backend = Torch(weights, torch.device("cpu"))
-        vectors = {m: backend.run(m, checked_clips(weights, m)) for m in weights.modalities}
+        vectors = {m: backend.run(m, check_clips(weights, m)) for m in weights.modalities}
         return Reference(vectors, speed(backend, weights))
     finally:
         torch.set_num_threads(threads)
@@ -143,13 +194,18 @@ def _key(weights: Weights) -> str:
         torch = version("torch")
     except PackageNotFoundError:
         torch = ""
-    clips = b"".join(checked_clips(weights, m).tobytes() for m in weights.modalities)
+    clips = b"".join(check_clips(weights, m).tobytes() for m in weights.modalities)
     parts = [weights.sha256, torch, processor(), hashlib.sha256(clips).hexdigest()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def processor() -> str:
-    """Name of the processor."""
+    """Read the name of the processor, e.g. ``AMD EPYC``.
+
+    Returns
+    -------
+    str
+    """
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text(errors="replace").splitlines():

@@ -1,9 +1,9 @@
-"""Weights: the encoders' tensors together with everything needed to use them rightly.
+"""Weights: the encoders' tensors, with everything needed to use them correctly.
 
-One safetensors file holds the encoders of all modalities (tensors named ``<modality>.<key>``); its
-one metadata entry, ``sleepfm``, is JSON: format version, name, whether the weights were trained,
+One safetensors file holds the encoders of all modalities (tensors named ``<modality>.<key>``). Its
+only metadata entry, ``sleepfm``, is JSON: format version, name, whether the weights were trained,
 temperature, contract and training record. The SHA-256 of the file is the weights' identity. Weights
-that are in memory only are identified by the bytes that :meth:`Weights.save` would write.
+that are only in memory are identified by the bytes that :meth:`Weights.save` would write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 
 from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
-from sleepfm.encoders.layout import shapes
+from sleepfm.encoders.layout import tensor_shapes
 from sleepfm.errors import WeightsError
 
 FORMAT_VERSION: Final = 1
@@ -33,24 +33,24 @@ Tensors = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class WeightsInfo:
-    """What the header of a weights file says.
+    """The header of a weights file.
 
     Parameters
     ----------
     name : str
-        How people call the weights.
+        Display name.
     trained : bool
         False for a random initialisation, whose vectors mean nothing.
     sha256 : str
         Identity: SHA-256 of the file.
     contract : Contract
-        What the encoders expect of their input.
+        Requirements of the encoders on their input.
     record : dict
-        How they were trained: objective, data, epochs, metrics; JSON values.
+        Training record: objective, data, epochs, metrics; JSON values.
     temperature : float
         The learned parameter t; similarities were multiplied by exp(t) in training.
     modalities : tuple of str
-        Those that the file has an encoder for.
+        Modalities with an encoder in the file.
     """
 
     name: str
@@ -64,7 +64,7 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class Weights:
-    """The encoders' tensors, and what :class:`WeightsInfo` says of them.
+    """The encoders' tensors with the facts of :class:`WeightsInfo`.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Weights:
     tensors : mapping of str to mapping of str to ndarray
         Per modality a state dict with the keys and shapes of the published encoder.
     sha256 : str
-        Identity; worked out where it is not given.
+        Identity; computed if it is empty.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Weights:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Those that there is an encoder for, in order."""
+        """Modalities with an encoder, in order."""
         return tuple(m for m in self.contract.modalities if m in self.tensors)
 
     @property
@@ -107,7 +107,13 @@ class Weights:
         )
 
     def to_bytes(self) -> bytes:
-        """Give the content of the safetensors file; equal weights give equal bytes."""
+        """Serialise the weights; equal weights give equal bytes.
+
+        Returns
+        -------
+        bytes
+            Content of the safetensors file.
+        """
         from safetensors.numpy import save
 
         about = {
@@ -128,19 +134,35 @@ class Weights:
         return content
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the weights to one safetensors file, which is whole or not there.
+        """Write the weights to one safetensors file, atomically.
+
+        Parameters
+        ----------
+        path : path
+            The file to write; an existing one is replaced.
+
+        Returns
+        -------
+        Path
+            The file.
 
         Raises
         ------
-        WeightsError
+        OutputError
             If the file cannot be written.
         """
         return write_bytes(Path(path), self.to_bytes())
 
     def half(self) -> Weights:
-        """Give the same weights with matrices and kernels in float16, half as large.
+        """Convert matrices and kernels to float16, which halves the size of the file.
 
-        Vectors of the batch norms stay float32: their variances can exceed float16.
+        Biases and the vectors of batch norms stay float32, because variances can exceed the range
+        of float16.
+
+        Returns
+        -------
+        Weights
+            A copy with its own identity.
         """
         halves = {
             m: {k: v.astype(np.float16) if v.ndim > 1 else v for k, v in tensors.items()}
@@ -150,7 +172,16 @@ class Weights:
 
 
 def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
-    """Read the header of a weights file, and its hash, without torch and without its tensors.
+    """Read the header and the hash of a weights file, without torch and without its tensors.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file of this project.
+
+    Returns
+    -------
+    WeightsInfo
 
     Raises
     ------
@@ -170,19 +201,19 @@ def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
         raise WeightsError(f"{file.name} is not a safetensors file") from error
     if about is None:
         raise WeightsError(
-            f"{file.name} is a safetensors file but does not hold weights of this project."
+            f"{file.name} is a safetensors file, but does not contain weights of this project"
         )
-    return _understand(file.name, about, names, sha256)
+    return _parse_info(file.name, about, names, sha256)
 
 
-def _understand(file: str, about: str, names: list[str], sha256: str) -> WeightsInfo:
+def _parse_info(file: str, about: str, names: list[str], sha256: str) -> WeightsInfo:
     try:
         plain = json.loads(about)
         version = plain["format_version"]
         if version != FORMAT_VERSION:
             raise WeightsError(
-                f"{file} has format version {version}; this program reads {FORMAT_VERSION}: "
-                "use a newer one."
+                f"{file} has format version {version}; this program reads version "
+                f"{FORMAT_VERSION}: install a newer sleepfm-index"
             )
         contract = Contract.from_json(plain["contract"])
         named = {n.partition(".")[0] for n in names}
@@ -199,7 +230,7 @@ def _understand(file: str, about: str, names: list[str], sha256: str) -> Weights
             modalities=tuple(m for m in contract.modalities if m in named),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again.") from error
+        raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again") from error
 
 
 def read_weights(path: Path) -> Weights:
@@ -210,10 +241,14 @@ def read_weights(path: Path) -> Weights:
     path : Path
         A safetensors file of this project.
 
+    Returns
+    -------
+    Weights
+
     Raises
     ------
     WeightsError
-        If it is truncated, damaged, or does not fit the encoders.
+        If it is truncated or damaged, or does not match the encoders.
     """
     from safetensors.numpy import load
 
@@ -222,7 +257,7 @@ def read_weights(path: Path) -> Weights:
         content = path.read_bytes()
         flat = load(content)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{path.name} is truncated or damaged; fetch it again.") from error
+        raise WeightsError(f"{path.name} is truncated or damaged; fetch it again") from error
     tensors: dict[str, dict[str, NDArray[Any]]] = {m: {} for m in info.modalities}
     for name, values in flat.items():
         modality, _, key = name.partition(".")
@@ -234,36 +269,45 @@ def read_weights(path: Path) -> Weights:
 
 
 def check_tensors(file: str, contract: Contract, tensors: Mapping[str, Tensors]) -> None:
-    """Refuse tensors that are not exactly those of the encoders, or not finite.
+    """Check that tensors are exactly those of the encoders, and finite.
+
+    Parameters
+    ----------
+    file : str
+        Name of the file, for messages.
+    contract : Contract
+        Sets the number of input channels.
+    tensors : mapping of str to mapping of str to ndarray
+        A state dict for each modality.
 
     Raises
     ------
     WeightsError
-        Naming the first thing that does not fit.
+        Naming the first tensor that does not match.
     """
     if not tensors:
-        raise WeightsError(f"{file} holds no encoder.")
+        raise WeightsError(f"{file} contains no encoder")
     for modality, own in tensors.items():
         slots = contract.slots_of(modality)
-        expected = shapes(len(slots))
+        expected = tensor_shapes(len(slots))
         stem = own.get("stage1.weight")
         if stem is not None and stem.ndim == 3 and stem.shape[1] != len(slots):
             raise WeightsError(
                 f"{file}: the {modality} encoder takes {stem.shape[1]} channels, but its contract "
-                f"has {len(slots)} ({', '.join(slots)}); these are weights of another layout."
+                f"has {len(slots)} ({', '.join(slots)}); these weights are for another montage"
             )
         odd = sorted(expected.keys() ^ own.keys())
         if odd:
             kind = "lacks" if odd[0] in expected else "has the unknown"
             raise WeightsError(
                 f"{file}: the {modality} encoder {kind} tensor {odd[0]} ({len(odd)} differ); "
-                "these are weights of another network."
+                "these are weights of another network"
             )
         for key, shape in expected.items():
             if own[key].shape != shape:
                 raise WeightsError(
-                    f"{file}: {modality}.{key} has the shape {own[key].shape}, not {shape}; "
-                    "these are weights of another network."
+                    f"{file}: {modality}.{key} has shape {own[key].shape}, not {shape}; "
+                    "these are weights of another network"
                 )
             if not np.isfinite(own[key]).all():
-                raise WeightsError(f"{file}: {modality}.{key} holds NaN or infinity.")
+                raise WeightsError(f"{file}: {modality}.{key} contains NaN or infinity")

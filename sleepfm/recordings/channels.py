@@ -13,13 +13,13 @@ from typing import Any, Final, Literal
 from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError
 from sleepfm.modality import SLOT_UNITS
+from sleepfm.recordings.channel_names import NO_REFERENCE, normalise, shared_references
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.units import conversion, known_unit
 
 Tier = Literal["alias", "derive", "substitute", "override"]
 
 _NAMED: Final = 12
-_ELECTRODE: Final = r"(?:[fcopt]p?[z0-9]|[ma][12]|e[12]|loc|roc)"
 
 
 class AmbiguousChannels(ChannelError):
@@ -42,11 +42,16 @@ class AmbiguousChannels(ChannelError):
 
 @dataclass(frozen=True)
 class SlotMatch:
-    """How one slot is filled: by which channel (or difference of two), and by which rule."""
+    """How one slot is filled: by which channel (or difference of two), and by which rule.
+
+    ``turned`` says that the channel is the slot's derivation the other way round (ECG2-ECG1), so
+    its sign is changed.
+    """
 
     slot: str
     labels: tuple[str, ...]
     tier: Tier
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ class _Slot:
     min_hz: float
     alias: frozenset[str]
     derive: tuple[tuple[str, str], ...]
-    substitute: frozenset[str]
+    substitute: tuple[str, ...]
+    turned: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -85,22 +91,7 @@ class _Convention:
     when: frozenset[str]
     unless: frozenset[str]
     channels: dict[str, str]
-
-
-@functools.lru_cache(maxsize=16384)
-def normalise(label: str) -> str:
-    """Bare form of a channel name, equal for names that mean the same derivation.
-
-    >>> normalise("EEG (C4-A1)"), normalise("LOC-A2"), normalise("EKG")
-    ('c4m1', 'e1m2', 'ecg')
-    """
-    name = re.sub(r"(?<=\S)#\d+$", "", label.strip())
-    name = re.sub(r"[^a-z0-9%]", "", name.lower())
-    name = re.sub(rf"^(?:eeg|eog)(?={_ELECTRODE})", "", name)
-    name = name.replace("ekg", "ecg")
-    name = re.sub(r"^loc(?=[am][12]|fpz|ref|avg|$)", "e1", name)
-    name = re.sub(r"^roc(?=[am][12]|fpz|ref|avg|$)", "e2", name)
-    return re.sub(r"(^|(?<=[0-9z]))a(?=[12](?!\d))", "m", name)
+    prefix: str = ""
 
 
 def is_voltage(label: str) -> bool:
@@ -108,7 +99,7 @@ def is_voltage(label: str) -> bool:
     table, _ = _table()
     name = normalise(label)
     return not any(
-        name in rules.alias | rules.substitute
+        name in rules.alias or name in rules.substitute
         for slot, rules in table.items()
         if SLOT_UNITS.get(slot) != "uV"
     )
@@ -119,7 +110,7 @@ def match_channels(
     contract: Contract,
     *,
     substitute: bool = False,
-    overrides: Path | None = None,
+    overrides: Path | Mapping[str, tuple[str, ...]] | None = None,
 ) -> ChannelMap:
     """Fill the slots of a contract from the channels of a recording.
 
@@ -130,10 +121,11 @@ def match_channels(
     contract : Contract
         Gives the slots.
     substitute : bool
-        Whether another derivation or sensor may stand in.
-    overrides : Path, optional
-        A YAML file ``slot: label``, ``slot: [plus, minus]`` or ``slot: null`` (leave empty), which
-        wins over the table where the recording has those labels.
+        Whether another derivation or sensor may stand in; of several, the first of the table does.
+    overrides : Path or mapping, optional
+        A YAML file, or what :func:`read_overrides` makes of one: ``slot: label``,
+        ``slot: [plus, minus]`` or ``slot: null`` (leave empty). It wins over the table where the
+        recording has those labels.
 
     Raises
     ------
@@ -142,7 +134,9 @@ def match_channels(
         be filled, or if the overrides cannot be read.
     """
     wanted = contract.all_slots
-    chosen = read_overrides(overrides, wanted) if overrides else {}
+    chosen: Mapping[str, tuple[str, ...]] = {}
+    if overrides is not None:
+        chosen = read_overrides(overrides, wanted) if isinstance(overrides, Path) else overrides
     table, conventions = _table()
     found: dict[str, SlotMatch] = {}
     stand_ins: dict[str, tuple[str, ...]] = {}
@@ -152,29 +146,35 @@ def match_channels(
     for slot in wanted:
         if slot in chosen and _override(slot, chosen[slot], by_label, found, warnings):
             continue
-        rules = table.get(slot) or _Slot(0.0, frozenset({normalise(slot)}), (), frozenset())
+        rules = table.get(slot) or _Slot(0.0, frozenset({normalise(slot)}), (), ())
         usable = _usable(recording.channels, slot, contract.unit_of(slot), rules, warnings)
         options = _options(slot, rules, usable, conventions, recording, warnings)
-        subs: list[tuple[str, ...]] = [
-            (c.label,)
-            for c in usable
-            if normalise(c.label) in rules.substitute - _named(table, wanted, slot)
-        ]
-        if substitute:
-            options.append(("substitute", subs))
         tier, candidates = next(((t, c) for t, c in options if c), ("alias", []))
+        subs = _stand_ins(slot, rules, usable, _named(table, wanted, slot))
         if len(candidates) > 1:
             conflicts[slot] = candidates
         elif candidates:
-            found[slot] = SlotMatch(slot, candidates[0], tier)
+            turned = normalise(candidates[0][0]) in rules.turned and len(candidates[0]) == 1
+            found[slot] = SlotMatch(slot, candidates[0], tier, turned)
+            if turned:
+                warnings.append(f"{slot}: {candidates[0][0]} is turned over, minus being plus")
+        elif subs and substitute:
+            found[slot] = SlotMatch(slot, (subs[0],), "substitute")
+            if len(subs) > 1:
+                warnings.append(
+                    f"{slot}: {subs[0]} stands in, before {_listed(subs[1:])}, by the order of the "
+                    "table"
+                )
         elif subs:
-            stand_ins[slot] = tuple(labels[0] for labels in subs)
+            stand_ins[slot] = tuple(subs)
     if conflicts:
         raise AmbiguousChannels(recording.stem, conflicts)
     if not found:
+        said = "; ".join(f"{slot} from {subs[0]}" for slot, subs in stand_ins.items())
+        use = f"--substitute would fill {said}; or name" if stand_ins else "Name"
         raise ChannelError(
             f"{recording.stem} has no usable channel; it holds {_listed(by_label)}. "
-            "Name them in a channels file (--channels)."
+            f"{use} them in a channels file (--channels)."
         )
     used = {label for match in found.values() for label in match.labels}
     return ChannelMap(
@@ -258,11 +258,16 @@ def _options(
     alias = [(c.label,) for c in usable if normalise(c.label) in rules.alias]
     options.append(("alias", list(alias)))
     pairs: list[tuple[str, ...]] = []
-    for plus, minus in rules.derive:
+    for plus, minus in (
+        *rules.derive,
+        *shared_references(slot, [normalise(c.label) for c in usable]),
+    ):
         firsts = [c for c in usable if normalise(c.label) == plus]
         seconds = [c for c in usable if normalise(c.label) == minus]
         for first in firsts:
             for second in seconds:
+                if (first.label, second.label) in pairs:
+                    continue
                 if _same_kind(first, second):
                     pairs.append((first.label, second.label))
                 elif not alias:
@@ -270,11 +275,18 @@ def _options(
                         f"{slot}: {first.label} minus {second.label} is not taken, "
                         "their units or rates differ"
                     )
-    options.append(("derive", pairs[:1] if len({p[0] for p in pairs}) == 1 else pairs))
+    # By one reference or another the difference is the same; the first of the table is taken.
+    bare = {normalise(p[0]) for p in pairs}
+    one = len(bare) > 1 or len({p[0] for p in pairs}) == 1
+    options.append(("derive", pairs[:1] if one else pairs))
     if not alias and not pairs:
         present = {normalise(c.label) for c in recording.channels}
         for convention in conventions:
             if not convention.when <= present or convention.unless & present:
+                continue
+            if convention.prefix and not all(
+                c.label.startswith(convention.prefix) for c in recording.channels
+            ):
                 continue
             hits = [c for c in usable if convention.channels.get(normalise(c.label)) == slot]
             options.append(("alias", [(c.label,) for c in hits]))
@@ -287,6 +299,32 @@ def _options(
     return options
 
 
+def _stand_ins(
+    slot: str, rules: _Slot, usable: Sequence[Channel], others: frozenset[str]
+) -> list[str]:
+    """Channels that could stand in for a slot, the first of the table first.
+
+    Behind those of the table come any with the slot's electrode against something else: C3-O1.
+    """
+    order = {name: i for i, name in enumerate(rules.substitute)}
+    electrode = normalise(slot.partition("-")[0]) if "-" in slot else None
+    ranked = []
+    for i, channel in enumerate(usable):
+        name = normalise(channel.label)
+        if name in others:
+            continue
+        if name in order:
+            ranked.append((order[name], i, channel.label))
+        elif (
+            electrode
+            and name.startswith(electrode)
+            and re.match(r"[a-z]", name[len(electrode) :])
+            and not NO_REFERENCE.search(name[len(electrode) :])
+        ):
+            ranked.append((len(order), i, channel.label))
+    return [label for _, _, label in sorted(ranked)]
+
+
 def _usable(
     channels: Sequence[Channel], slot: str, wanted: str, rules: _Slot, warnings: list[str]
 ) -> list[Channel]:
@@ -297,7 +335,12 @@ def _usable(
         reason = ""
         if channel.sample_rate < rules.min_hz:
             reason = f"{channel.sample_rate:g} Hz is too slow"
-        elif unit is not None and conversion(channel.unit, wanted) is None:
+        elif (
+            unit is not None
+            and conversion(channel.unit, wanted) is None
+            # Whole montages are exported in uV; a saturation is told by its values.
+            and not (wanted == "%" and conversion(channel.unit, "uV") is not None)
+        ):
             reason = f"its unit is {unit}"
         if not reason:
             usable.append(channel)
@@ -330,9 +373,10 @@ def _table() -> tuple[dict[str, _Slot], tuple[_Convention, ...]]:
     slots = {
         name: _Slot(
             min_hz=float(rules["min_hz"]),
-            alias=frozenset(map(normalise, rules["alias"])),
+            alias=frozenset(map(normalise, (*rules["alias"], *rules.get("turned", ())))),
             derive=tuple((normalise(a), normalise(b)) for a, b in rules["derive"]),
-            substitute=frozenset(map(normalise, rules["substitute"])),
+            substitute=tuple(map(normalise, rules["substitute"])),
+            turned=frozenset(map(normalise, rules.get("turned", ()))),
         )
         for name, rules in plain["slots"].items()
     }
@@ -342,6 +386,7 @@ def _table() -> tuple[dict[str, _Slot], tuple[_Convention, ...]]:
             when=frozenset(map(normalise, c.get("when", ()))),
             unless=frozenset(map(normalise, c.get("unless", ()))),
             channels={normalise(k): v for k, v in c["channels"].items()},
+            prefix=str(c.get("prefix", "")),
         )
         for c in plain["conventions"]
     )

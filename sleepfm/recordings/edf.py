@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,15 +18,22 @@ from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
 from sleepfm.recordings.edf_annotations import read_annotations, record_times
-from sleepfm.recordings.edf_header import CheckedFile, Stream, check, is_edf, refuse_length
+from sleepfm.recordings.edf_header import (
+    CheckedFile,
+    Stream,
+    check,
+    is_edf,
+    refuse_length,
+    start_of,
+)
 from sleepfm.recordings.recording import Channel, Recording, unique_labels
-from sleepfm.recordings.scoring.clock import clock_seconds
-from sleepfm.recordings.scoring.vocabulary import Scoring, scoring_from_texts
+from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
+from sleepfm.recordings.scoring.vocabulary import Scoring
 
 if TYPE_CHECKING:
     from edfio import BdfSignal, EdfSignal
 
-__all__ = ["is_annotations_only", "is_edf", "read_edf"]
+__all__ = ["Edf", "is_annotations_only", "is_edf", "read_edf"]
 
 _LARGEST: Final = 1e12
 
@@ -36,6 +44,20 @@ def is_annotations_only(path: Path) -> bool:
         return all(s.is_annotations for s in check(path, []).streams)
     except RecordingError:
         return False
+
+
+class Edf:
+    """EDF, EDF+, BDF and BDF+."""
+
+    endings: tuple[str, ...] = (".edf", ".rec", ".bdf")
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether it begins as EDF or BDF does."""
+        return is_edf(head)
+
+    def read(self, path: Path) -> Recording:
+        """Read a file; see :func:`read_edf`."""
+        return read_edf(path)
 
 
 def read_edf(path: Path) -> Recording:
@@ -52,29 +74,35 @@ def read_edf(path: Path) -> Recording:
     """
     warnings: list[str] = []
     file = check(path, warnings)
-    onsets, annotations = read_annotations(file, warnings)
-    places = record_times(file, onsets, warnings)
+    found = read_annotations(file, warnings)
+    places = record_times(file, found.onsets, warnings)
     span_s = float(places[-1]) + file.record_s
     refuse_length(path, span_s)
     wanted = [s for s in file.streams if not s.is_annotations and s.samples > 0]
-    if not wanted and not annotations:
+    if not wanted and not found.annotations:
         raise RecordingError(f"{path.name} holds neither a signal nor an annotation.")
     signals = _by_edfio(file, wanted)
     labels = [_printable(s.label) for s in signals]
+    scoring = Scoring()
+    if found.annotations:
+        scoring = scoring_from_texts(found.annotations, warnings, markers=True)
+    if found.unreadable:
+        dropped = {**scoring.dropped, "unreadable": found.unreadable}
+        scoring = replace(scoring, dropped=dropped)
+    clock, day = start_of(file, found.zero_s)
     kind = "BDF" if file.sample_bytes == 3 else "EDF"
     plus = re.fullmatch(rb"(?:EDF|BDF)(\+[CD])", file.reserved)
     return Recording(
         sources=(path,),
         format=kind + (plus.group(1).decode() if plus else ""),
         duration_s=span_s,
-        start_clock_s=_clock(file.start),
+        start_clock_s=clock,
+        start_day=day,
         channels=tuple(
             _channel(file, stream, signal, label, places, span_s, warnings)
             for stream, signal, label in zip(wanted, signals, unique_labels(labels), strict=True)
         ),
-        scoring=scoring_from_texts(annotations, warnings, markers=True)
-        if annotations
-        else Scoring(),
+        scoring=scoring,
         warnings=tuple(warnings),
     )
 
@@ -96,27 +124,50 @@ def _channel(
         warnings.append(f"{label}: no valid calibration, so its unit is unknown")
     gain, offset = calibration or (1.0, 0.0)
 
-    def read() -> NDArray[np.float32]:
+    def calibrated(records: slice = slice(None)) -> NDArray[np.float32]:
         try:
-            content = file.content(stream)
+            content = file.content(stream, records)
         except (OSError, ValueError) as error:
             raise RecordingError(
                 f"{file.path.name} can no longer be read; it changed since it was opened."
             ) from error
-        (whole,) = _by_edfio(file, [stream], content)
-        values = whole.digital.astype(np.float32)
+        if file.sample_bytes == 2:
+            # What edfio would give; a short part of many channels is read without its checks.
+            values = np.ascontiguousarray(content).view("<i2").ravel().astype(np.float32)
+        else:
+            (read_back,) = _by_edfio(file, [stream], content)
+            values = read_back.digital.astype(np.float32)
         values *= np.float32(gain)
         values += np.float32(offset)
-        length = round(span_s * rate)
-        if length == values.size:
+        return values
+
+    length = round(span_s * rate)
+    whole = length == file.records * stream.samples
+
+    def read() -> NDArray[np.float32]:
+        values = calibrated()
+        if whole:
             return values
         blocks = values.reshape(file.records, stream.samples)
         values = np.full(length, np.nan, np.float32)
-        for start, block in zip(np.rint(places * rate).astype(int), blocks, strict=True):
+        # Placed once per contiguous run: rounded record by record, slow signals would lose samples.
+        after_gap = np.flatnonzero(np.abs(np.diff(places) - file.record_s) > 1e-3) + 1
+        for run in np.split(np.arange(file.records), after_gap):
+            start = round(float(places[run[0]]) * rate)
+            block = blocks[run[0] : run[-1] + 1].ravel()
             values[start : start + len(block)] = block[: max(0, length - start)]
         return values
 
-    return Channel(label=label, sample_rate=rate, unit=unit, read=read)
+    def read_part(first: int, last: int) -> NDArray[np.float32]:
+        first, last = min(first, length), min(last, length)
+        if last <= first:
+            return np.empty(0, np.float32)
+        start = first // stream.samples
+        values = calibrated(slice(start, -(-last // stream.samples)))
+        return values[first - start * stream.samples : last - start * stream.samples]
+
+    part = read_part if whole else None
+    return Channel(label=label, sample_rate=rate, unit=unit, read=read, read_part=part)
 
 
 def _by_edfio(
@@ -134,7 +185,7 @@ def _by_edfio(
         encoding = "utf-8"
     except UnicodeDecodeError:
         encoding = "latin-1"
-    header = file.header(streams, 0 if content is None else file.records)
+    header = file.header(streams, 0 if content is None else len(content))
     if content is not None:
         # Gathered from the disk straight to its place behind the header.
         whole = bytearray(len(header) + content.size)
@@ -161,10 +212,3 @@ def _calibration(signal: EdfSignal | BdfSignal) -> tuple[float, float] | None:
 
 def _printable(text: str) -> str:
     return "".join(c for c in text if c.isprintable()).strip()
-
-
-def _clock(start: bytes) -> float | None:
-    """Seconds after midnight; None for the mark of an unknown start, 01.01.85 00.00.00."""
-    if start == b"01.01.8500.00.00":
-        return None
-    return clock_seconds(re.sub(r"[^0-9]", ".", start[8:].decode("latin-1").strip()))

@@ -9,7 +9,8 @@ Source: Kemp and Olivan, EDF+ (2003), https://www.edfplus.info/specs/edfplus.htm
 
 from __future__ import annotations
 
-import re
+import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,47 +21,97 @@ from sleepfm.recordings.edf_header import CheckedFile
 from sleepfm.recordings.scoring.vocabulary import Annotation
 
 _GAP_S: Final = 1e-3
-_TAL: Final = re.compile(
-    rb"([+-]\d{1,12}(?:\.\d{0,12})?)(?:\x15(\d{1,12}(?:\.\d{0,12})?))?\x14(.*)\x14", re.DOTALL
-)
+_OVERLAP_S: Final = 0.02
+"""Data records may overlap by this, from a device's clock that drifts against its samples."""
+_LONGEST_NUMBER: Final = 64
 
 
-def read_annotations(
-    file: CheckedFile, warnings: list[str]
-) -> tuple[list[float | None], list[Annotation]]:
-    """Onset of each data record, and all annotations counted from the first one's onset."""
+@dataclass(frozen=True)
+class FoundAnnotations:
+    """What the annotation signals of a file hold.
+
+    Parameters
+    ----------
+    onsets : list of float or None
+        When each data record starts, as the file has it; None where it does not say.
+    annotations : tuple of Annotation
+        In order, counted from the onset of the first data record.
+    zero_s : float
+        Onset of the first data record, in seconds after the time in the header.
+    unreadable : int
+        Pieces that are no annotation.
+    """
+
+    onsets: list[float | None]
+    annotations: tuple[Annotation, ...]
+    zero_s: float
+    unreadable: int
+
+
+def read_annotations(file: CheckedFile, warnings: list[str]) -> FoundAnnotations:
+    """Read the annotation signals of a file; what cannot be read is counted."""
     onsets: list[float | None] = []
     found: list[Annotation] = []
+    unreadable = 0
     streams = [s for s in file.streams if s.is_annotations and s.samples > 0]
     for number, stream in enumerate(streams):
         width = stream.samples * file.sample_bytes
         content = file.content(stream).tobytes()
         for start in range(0, len(content), width):
-            record = content[start : start + width].rstrip(b"\0").split(b"\0")
-            tals = [tal for piece in record if (tal := _TAL.fullmatch(piece))]
+            pieces = content[start : start + width].rstrip(b"\0").split(b"\0")
+            tals = [tal for piece in pieces if piece and (tal := _tal(piece))]
+            unreadable += sum(1 for piece in pieces if piece) - len(tals)
             if number == 0:
-                onsets.append(float(tals[0][1]) if tals else None)
-            for i, tal in enumerate(tals):
-                texts = tal[3].split(b"\x14")
-                if number == 0 and i == 0:
-                    texts = texts[1:]  # the first text of a data record is its own time, empty
-                length = float(tal[2]) if tal[2] else None
-                found += [
-                    Annotation(float(tal[1]), length, _text(text)) for text in texts if text.strip()
-                ]
+                onsets.append(tals[0][0] if tals else None)
+            for onset, length, texts in tals:
+                found += [Annotation(onset, length, _text(text)) for text in texts if text.strip()]
     zero = next((o for o in onsets if o is not None), 0.0)
     if onsets and any(o is None for o in onsets):
         warnings.append("some data records carry no time of their own")
-    return onsets, sorted(
+    annotations = sorted(
         (Annotation(a.onset_s - zero, a.duration_s, a.text) for a in found),
         key=lambda a: (a.onset_s, a.text),
     )
+    return FoundAnnotations(onsets, tuple(annotations), zero, unreadable)
+
+
+def _tal(piece: bytes) -> tuple[float, float | None, list[bytes]] | None:
+    """Onset, duration and texts of one time-stamped annotation list; None if it is none.
+
+    The specification asks for a sign and plain decimals; files are met with neither, with commas,
+    with exponents, and with an empty duration.
+    """
+    head, mark, rest = piece.partition(b"\x14")
+    if not mark:
+        return None
+    first, second, last = head.partition(b"\x15")
+    onset = _number(first)
+    length = _number(last) if last.strip() else None
+    if onset is None or (second and last.strip() and length is None):
+        return None
+    return onset, length, rest.split(b"\x14")
+
+
+def _number(raw: bytes) -> float | None:
+    if len(raw) > _LONGEST_NUMBER:
+        return None
+    try:
+        value = float(raw.strip().replace(b",", b".").decode("ascii"))
+    except (ValueError, UnicodeDecodeError):
+        return None
+    return value if math.isfinite(value) else None
 
 
 def record_times(
     file: CheckedFile, onsets: list[float | None], warnings: list[str]
 ) -> NDArray[np.float64]:
-    """Start of each data record in seconds from the first, as the file's own clock has it."""
+    """Start of each data record in seconds from the first, as the file's own clock has it.
+
+    Raises
+    ------
+    RecordingError
+        If records overlap by more than a device's clock drifts, or the file is nearly all gaps.
+    """
     regular: NDArray[np.float64] = np.arange(file.records, dtype=np.float64) * file.record_s
     known = [o for o in onsets if o is not None]
     name = file.path.name
@@ -77,6 +128,16 @@ def record_times(
     drift = np.abs(places - regular).max()
     if np.abs(steps).max(initial=0.0) <= _GAP_S and drift <= file.record_s / 2:
         return regular
+    slipped = (steps < -max(_GAP_S, 1e-6 * file.record_s)) & (
+        steps >= -min(_OVERLAP_S, 0.05 * file.record_s)
+    )
+    if slipped.any():
+        warnings.append(
+            f"{slipped.sum()} data records overlap the one before by up to "
+            f"{-1000 * steps[slipped].min():.0f} ms; they are taken to follow it"
+        )
+        steps = np.where(slipped, 0.0, steps)
+        places = np.r_[0.0, np.cumsum(steps + file.record_s)]
     if steps.min() < -max(_GAP_S, 1e-6 * file.record_s):
         if file.reserved[3:5] == b"+C":
             warnings.append(
@@ -86,6 +147,8 @@ def record_times(
             return regular
         raise RecordingError(f"{name} has data records that overlap in time.")
     gaps = steps[steps > _GAP_S]
+    if not len(gaps):
+        return regular
     if gaps.sum() > max(3600.0, 9 * file.records * file.record_s):
         raise RecordingError(f"{name} is nearly all gaps; split it into its pieces.")
     warnings.append(

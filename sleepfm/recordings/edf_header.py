@@ -11,6 +11,7 @@ Source: Kemp et al., EDF (1992), https://www.edfplus.info/specs; BDF as written 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
 from sleepfm.recordings.recording import MAX_HOURS
+from sleepfm.recordings.scoring.clock import DAY_S, clock_seconds, moment_of
 
 _WIDTHS: Final = {
     "label": 16, "transducer": 80, "unit": 8, "physical minimum": 8, "physical maximum": 8,
@@ -81,12 +83,12 @@ class CheckedFile:
         )
         return b"".join((*main, *(s.fields[name] for name in _WIDTHS for s in streams)))
 
-    def content(self, stream: Stream) -> NDArray[np.uint8]:
-        """Bytes of one signal, shape ``[records, bytes]``, still on disk."""
+    def content(self, stream: Stream, records: slice = slice(None)) -> NDArray[np.uint8]:
+        """Bytes of one signal in some data records, ``[records, bytes]``, still on disk."""
         width = sum(s.samples for s in self.streams) * self.sample_bytes
         data = np.memmap(self.path, np.uint8, "r", self.data_at, (self.records, width))
         start = stream.first * self.sample_bytes
-        return data[:, start : start + stream.samples * self.sample_bytes]
+        return data[records, start : start + stream.samples * self.sample_bytes]
 
 
 def is_edf(start: bytes) -> bool:
@@ -195,6 +197,35 @@ def _streams(path: Path, fields: bytes, count: int) -> tuple[Stream, ...]:
         streams.append(Stream(tidy, samples, first))
         first += samples
     return tuple(streams)
+
+
+def start_of(file: CheckedFile, zero_s: float = 0.0) -> tuple[float | None, int | None]:
+    """Time of day of the first sample, and its day; None where the header does not say.
+
+    Parameters
+    ----------
+    zero_s : float
+        Onset of the first data record after the time in the header, with its fraction, in seconds.
+
+    Returns
+    -------
+    float or None
+        Seconds after midnight; None for ``01.01.85 00.00.00``, the mark of an unknown start.
+    int or None
+        ``date.toordinal``; None for 1 January 1985, which stands for a date taken out. It serves to
+        place a scoring that has dates, and is never kept.
+    """
+    if file.start == b"01.01.8500.00.00":
+        return None, None
+    text = re.sub(r"[^0-9]", ".", file.start.decode("latin-1"))
+    clock = clock_seconds(text[8:].strip("."))
+    if clock is None:
+        return None, None
+    days, clock_s = divmod(clock + zero_s, DAY_S)
+    moment = moment_of("22:00:00", text[:8])
+    if moment is None or not moment.dates or file.start[:8] == b"01.01.85":
+        return clock_s, None
+    return clock_s, moment.dates[0] + int(days)
 
 
 def refuse_length(path: Path, seconds: float) -> None:

@@ -1,37 +1,17 @@
-"""Which files are recordings, and which annotation files belong to them."""
+"""Which files are recordings."""
 
 from __future__ import annotations
 
 import csv
 import glob
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from sleepfm.errors import RecordingError
 from sleepfm.recordings.edf import is_annotations_only
-
-SIGNAL_ENDINGS: Final = (
-    ".edf", ".rec", ".bdf", ".hea", ".fif", ".fif.gz", ".set", ".vhdr", ".gdf", ".cnt",
-)  # fmt: skip
-"""Endings of signal files, the preferred form of one recording first."""
-
-ANNOTATION_ENDINGS: Final = (
-    ".xml", ".annot", ".eannot", ".tsv", ".csv", ".txt", ".stg", ".hyp", ".st", ".arousal", ".mat",
-    ".edf",
-)  # fmt: skip
-"""Endings of scoring files, the preferred one first."""
-
-_SUFFIX: Final = re.compile(
-    r"^[._-]?(nsrr|profusion|stg|hypnogram|hypno|hyp|stages?|staging|sleepscoring|scoring|scored"
-    r"|events?|annotations?|annot|arousal|psg|xml|)$",
-    re.IGNORECASE,
-)
-_SLEEP_EDF: Final = re.compile(r"^(S[CT]\d{4})[A-Z0-9]{2}-(PSG|Hypnogram)$", re.IGNORECASE)
-_PARTS_OF_OTHERS: Final = (".dat", ".eeg", ".vmrk", ".fdt", ".mat")
+from sleepfm.recordings.signals import SIGNAL_ENDINGS, signal_stem
 
 
 @dataclass(frozen=True)
@@ -62,15 +42,6 @@ class Found:
 
     recordings: tuple[RecordingFile, ...]
     left_out: tuple[LeftOut, ...]
-
-
-def signal_stem(path: Path) -> str:
-    """File name without the ending of a signal file (``a.b.edf`` gives ``a.b``)."""
-    lower = path.name.lower()
-    for ending in sorted(SIGNAL_ENDINGS, key=len, reverse=True):
-        if lower.endswith(ending):
-            return path.name[: -len(ending)]
-    return path.stem
 
 
 def find_recordings(paths: Iterable[str | Path]) -> Found:
@@ -117,47 +88,6 @@ def find_recordings(paths: Iterable[str | Path]) -> Found:
     order = {path: i for i, path in enumerate(files)}
     kept.sort(key=lambda item: order[item.path.resolve()])
     return Found(tuple(kept), tuple(left))
-
-
-def find_annotations(path: Path) -> tuple[Path, ...]:
-    """Scoring files beside a recording: same stem, or the stem and a suffix such as ``-nsrr``.
-
-    Sleep-EDF's pairs (``SC4001E0-PSG.edf``, ``SC4001EC-Hypnogram.edf``) are known.
-    """
-    stem = signal_stem(path)
-    pair = _SLEEP_EDF.match(stem)
-    bids = re.sub(r"_(eeg|ieeg|meg)$", "", stem)
-    beside = []
-    try:
-        names = sorted(os.listdir(path.parent))  # noqa: PTH208, a cohort's folder is listed often
-    except OSError:
-        return ()
-    for name in names:
-        lower = name.lower()
-        if not (name.startswith(bids) or (pair and _SLEEP_EDF.match(name.rpartition(".")[0]))):
-            continue
-        other = path.parent / name
-        if other == path or not lower.endswith(ANNOTATION_ENDINGS):
-            continue
-        base = name.rpartition(".")[0]
-        match = _SLEEP_EDF.match(base)
-        if not other.is_file():
-            continue
-        if pair and match and match.group(1) == pair.group(1) and match.group(2) != pair.group(2):
-            beside.append(other)
-            continue
-        for start in {stem, bids}:
-            if base.startswith(start) and _SUFFIX.match(base[len(start) :]):
-                if base == start and lower.endswith((".mat", ".edf")):
-                    continue  # the signal itself, or its other form
-                beside.append(other)
-                break
-    return tuple(sorted(beside, key=lambda p: (_annotation_rank(p), p.name)))
-
-
-def _annotation_rank(path: Path) -> int:
-    lower = path.name.lower()
-    return next(i for i, e in enumerate(ANNOTATION_ENDINGS) if lower.endswith(e))
 
 
 def _preference(item: RecordingFile) -> tuple[str, int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import warnings as python_warnings
 from pathlib import Path
 from typing import Any, Final
@@ -11,9 +12,24 @@ from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
 from sleepfm.recordings.recording import MAX_HOURS, Channel, Recording, unique_labels
-from sleepfm.recordings.scoring.vocabulary import Annotation, Scoring, scoring_from_texts
+from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
+from sleepfm.recordings.scoring.vocabulary import Annotation, Scoring
 
 _VOLT: Final = 107  # FIFF_UNIT_V
+
+
+class Mne:
+    """What mne opens."""
+
+    endings: tuple[str, ...] = (".fif", ".fif.gz", ".set", ".vhdr", ".gdf", ".cnt")
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether it begins as one of them does; their names say what they are."""
+        return False
+
+    def read(self, path: Path) -> Recording:
+        """Read a file; see :func:`read_mne`."""
+        return read_mne(path)
 
 
 def read_mne(path: Path) -> Recording:
@@ -44,9 +60,16 @@ def read_mne(path: Path) -> Recording:
             f"recordings of at most {MAX_HOURS} h are read."
         )
     start = raw.info["meas_date"]
+    if start is not None:  # of a file that was cropped, its first sample
+        start += datetime.timedelta(seconds=float(raw.first_time))
     first = raw.first_time if raw.annotations.orig_time is not None else 0.0
     notes = [
-        Annotation(float(a["onset"]) - first, float(a["duration"]) or None, str(a["description"]))
+        Annotation(
+            float(a["onset"]) - first,
+            # one sample is how BrainVision and others write a mark without a length
+            length if (length := float(a["duration"])) > 1.5 / rate else None,
+            str(a["description"]),
+        )
         for a in raw.annotations
     ]
     warnings: list[str] = []
@@ -58,7 +81,8 @@ def read_mne(path: Path) -> Recording:
         duration_s=duration,
         start_clock_s=None
         if start is None
-        else float(start.hour * 3600 + start.minute * 60 + start.second),
+        else start.hour * 3600 + start.minute * 60 + start.second + start.microsecond / 1e6,
+        start_day=None if start is None else start.toordinal(),
         channels=tuple(
             _channel(path, raw, i, label, rate)
             for i, label in enumerate(unique_labels(raw.ch_names))

@@ -32,12 +32,23 @@ class Channel:
     read : callable
         Gives the whole signal in that unit, shape ``[samples]``, float32, NaN where the file has a
         gap; a fresh array at every call, which the caller may change.
+    read_part : callable, optional
+        Gives the samples ``[first, last)`` as ``read()[first:last]`` would be, without reading the
+        others; None where the reader can only read all.
     """
 
     label: str
     sample_rate: float
     unit: str
     read: Callable[[], NDArray[np.float32]] = field(repr=False)
+    read_part: Callable[[int, int], NDArray[np.float32]] | None = field(default=None, repr=False)
+
+    def part(self, first: int, last: int) -> NDArray[np.float32]:
+        """Read the samples ``[first, last)``, cut to what there is."""
+        first, last = max(0, first), max(0, last)
+        if self.read_part is not None:
+            return self.read_part(first, last)
+        return self.read()[first:last]
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,12 @@ class Recording:
         Stages and events; empty when nothing was scored.
     warnings : tuple of str
         What was odd but readable, one sentence each, with no patient field in it.
+    start_day : int or None
+        The day of the start (``date.toordinal``), to place a scoring that has dates. It is in no
+        table and in nothing that is shown.
+    unread : tuple of str
+        Names of files that look like this recording's scoring and gave nothing. They are shown by a
+        scan and a build, and never stored.
     """
 
     sources: tuple[Path, ...]
@@ -70,6 +87,8 @@ class Recording:
     channels: tuple[Channel, ...]
     scoring: Scoring
     warnings: tuple[str, ...] = ()
+    start_day: int | None = field(default=None, repr=False)
+    unread: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def stem(self) -> str:

@@ -31,7 +31,8 @@ def known_unit(written: str) -> str | None:
 
     A capital ``M`` before V is taken as milli: no biosignal is in megavolts.
     """
-    return _UNIT_OF.get(re.sub(r"[\s.\[\]]", "", written.strip().lower()))
+    bare = re.sub(r"[\s\[\]]", "", written.strip().lower())
+    return _UNIT_OF.get(bare.rstrip("."))  # "perc." is a percentage; ".V" is not volts
 
 
 def conversion(written: str, wanted: str) -> tuple[float, float] | None:

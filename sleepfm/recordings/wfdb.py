@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +20,20 @@ from sleepfm.recordings.scoring.vocabulary import Scoring
 _BYTES: Final = {"8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0,
                  "212": 1.5, "310": 4 / 3, "311": 4 / 3}  # fmt: skip
 _MAX_SIGNALS: Final = 4096
+
+
+class Wfdb:
+    """WFDB records."""
+
+    endings: tuple[str, ...] = (".hea",)
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether it begins as WFDB does; a header is text, and its name says what it is."""
+        return False
+
+    def read(self, path: Path) -> Recording:
+        """Read a file; see :func:`read_wfdb`."""
+        return read_wfdb(path)
 
 
 def read_wfdb(path: Path) -> Recording:
@@ -37,12 +54,19 @@ def read_wfdb(path: Path) -> Recording:
         raise RecordingError(
             f"{path.name} needs wfdb: pip install 'sleepfm-index[wfdb]'."
         ) from error
-    record = str(path.with_suffix(""))
     try:
-        header: Any = wfdb.rdheader(record)
+        with readable(path) as record:
+            header: Any = wfdb.rdheader(record)
     except Exception as error:  # wfdb raises whatever its parsing runs into
         raise RecordingError(f"{path.name} is not a WFDB header that can be read.") from error
     warnings: list[str] = []
+    late = [
+        f"{name} by {skew} samples"
+        for name, skew in zip(header.sig_name or (), header.skew or (), strict=False)
+        if skew
+    ]
+    if late:
+        warnings.append(f"signals stand late in the file and were moved: {', '.join(late)}")
     rate, frames = _checked(path, header, warnings)
     labels = unique_labels(name or f"signal {i + 1}" for i, name in enumerate(header.sig_name))
     return Recording(
@@ -50,30 +74,57 @@ def read_wfdb(path: Path) -> Recording:
         format="WFDB",
         duration_s=frames / rate,
         start_clock_s=_clock(header.base_time),
+        start_day=None if header.base_date is None else header.base_date.toordinal(),
         channels=tuple(
-            _channel(path, record, i, label, header, rate, frames) for i, label in enumerate(labels)
+            _channel(path, i, label, header, rate, frames) for i, label in enumerate(labels)
         ),
         scoring=Scoring(),
         warnings=tuple(warnings),
     )
 
 
-def _channel(
-    path: Path, record: str, index: int, label: str, header: Any, rate: float, frames: int
-) -> Channel:
+@contextmanager
+def readable(path: Path) -> Iterator[str]:
+    """Name of a record that wfdb can read: the file's own, or a copy of its header without a date.
+
+    wfdb refuses a whole record for a year of two digits (20/7/89).
+    """
+    lines = path.read_text(encoding="latin-1").splitlines(keepends=True)
+    at = next((i for i, x in enumerate(lines) if x.strip() and not x.startswith("#")), None)
+    words = lines[at].split() if at is not None else []
+    if len(words) < 6 or re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", words[5]):
+        yield str(path.with_suffix(""))
+        return
+    assert at is not None
+    with tempfile.TemporaryDirectory() as folder:
+        lines[at] = " ".join(words[:5]) + "\n"
+        Path(folder, path.name).write_text("".join(lines), encoding="latin-1")
+        for other in path.parent.iterdir():
+            if other.name != path.name and other.name.startswith(path.stem) and other.is_file():
+                Path(folder, other.name).symlink_to(other.absolute())
+        yield str(Path(folder, path.stem))
+
+
+def _channel(path: Path, index: int, label: str, header: Any, rate: float, frames: int) -> Channel:
+    late = int((header.skew or [0] * header.n_sig)[index] or 0)
+
     def read() -> NDArray[np.float32]:
         import wfdb
 
         try:
-            data: Any = wfdb.rdrecord(
-                record,
-                channels=[index],
-                sampto=frames,
-                physical=True,
-                smooth_frames=False,
-                ignore_skew=True,
-            )
+            with readable(path) as record:
+                data: Any = wfdb.rdrecord(
+                    record,
+                    channels=[index],
+                    sampto=frames,
+                    physical=True,
+                    smooth_frames=False,
+                    ignore_skew=True,
+                )
             values = np.asarray(data.e_p_signal[0], dtype=np.float32)
+            if late:  # the signal stands so many samples late in the file
+                values[: len(values) - late] = values[late:].copy()
+                values[max(len(values) - late, 0) :] = np.nan
         except Exception as error:
             raise RecordingError(f"The signals of {path.name} cannot be read.") from error
         return values

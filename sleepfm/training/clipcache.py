@@ -23,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_bytes
-from sleepfm.clips import cut_clips
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import OutputError, RecordingError, SleepFMError, TrainingError
-from sleepfm.recordings import RecordingFile, find_recordings, read_recording
-from sleepfm.recordings.channels import match_channels
+from sleepfm.recordings import RecordingFile, find_recordings
+from sleepfm.recordings.beside import find_annotations
 
 _VERSION: Final = 2
 
@@ -70,7 +70,7 @@ def prepare_clips(
     folder: Path,
     contract: Contract,
     *,
-    substitute: bool = False,
+    choices: Choices = NO_CHOICES,
     watch: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Cut all recordings under ``paths`` into clips, unless the cache has them already.
@@ -83,8 +83,8 @@ def prepare_clips(
         Of the cache.
     contract : Contract
         How clips are prepared.
-    substitute : bool
-        Whether other derivations may fill a slot.
+    choices : Choices
+        Which channels, codes and epochs.
     watch : callable, optional
         Called with (done, total) after every recording.
 
@@ -99,7 +99,7 @@ def prepare_clips(
     digests = _Digests(Path(folder))
     for done, file in enumerate(found.recordings, start=1):
         try:
-            recordings.append(_cached(file, folder, contract, substitute, digests))
+            recordings.append(_cached(file, folder, contract, choices, digests))
         except SleepFMError as error:
             if isinstance(error, TrainingError):
                 raise
@@ -119,11 +119,11 @@ def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
 
 
 def _cached(
-    file: RecordingFile, folder: Path, contract: Contract, substitute: bool, digests: _Digests
+    file: RecordingFile, folder: Path, contract: Contract, choices: Choices, digests: _Digests
 ) -> CachedRecording:
-    place = folder / _key(file, contract, substitute, digests)
+    place = folder / _key(file, contract, choices, digests)
     if not (place / "clips.json").is_file():
-        _prepare(file, place, contract, substitute)
+        _prepare(file, place, contract, choices)
     about = json.loads((place / "clips.json").read_text())
     present = {
         m: np.array(about["present"][m], bool) for m in contract.modalities if m in about["present"]
@@ -137,12 +137,17 @@ def _cached(
     )
 
 
-def _key(file: RecordingFile, contract: Contract, substitute: bool, digests: _Digests) -> str:
-    parts = [str(_VERSION), contract.sha256, str(substitute)]
+def _key(file: RecordingFile, contract: Contract, choices: Choices, digests: _Digests) -> str:
+    parts = [str(_VERSION), contract.sha256, *choices.identity]
     stem = file.path.name.partition(".")[0]
     beside = sorted(p for p in file.path.parent.glob(f"{glob.escape(stem)}*") if p.is_file())
     try:
-        for source in {*beside, file.path, *([file.annotations] if file.annotations else [])}:
+        for source in {
+            *beside,
+            *find_annotations(file.path),
+            file.path,
+            *([file.annotations] if file.annotations else []),
+        }:
             # Scoring is found by its name, so the ending counts; the rest of the name does not.
             parts.append(f"{source.name.removeprefix(stem)}/{digests.of(source)}")
     except OSError as error:
@@ -187,11 +192,8 @@ class _Digests:
                 write_bytes(self._path, json.dumps(self._known).encode())
 
 
-def _prepare(file: RecordingFile, place: Path, contract: Contract, substitute: bool) -> None:
-    recording = read_recording(file.path, file.annotations)
-    clips = cut_clips(
-        recording, match_channels(recording, contract, substitute=substitute), contract
-    )
+def _prepare(file: RecordingFile, place: Path, contract: Contract, choices: Choices) -> None:
+    _, clips = choices.cut(choices.read(file.path, file.annotations), contract)
     kind = stored_dtype(contract)
     about = {
         "count": len(clips),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from sleepfm.atomic_write import write_bytes
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording, Prepared, prepare_clips
@@ -58,8 +59,8 @@ class Data:
         How clips are prepared; it becomes part of the weights.
     cache : Path, optional
         Folder of the clip cache; by default ``<stem>.clips`` beside the weights.
-    substitute : bool
-        Whether other derivations may fill a slot.
+    choices : Choices
+        Which channels, codes and epochs.
     description : str
         What the data is, for the training record.
     """
@@ -69,7 +70,7 @@ class Data:
     fractions: Mapping[Split, float] = field(default_factory=lambda: FRACTIONS)
     contract: Contract = ROBUST
     cache: Path | None = None
-    substitute: bool = False
+    choices: Choices = NO_CHOICES
     description: str = ""
 
 
@@ -113,7 +114,7 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
     """
     cache = data.cache or out.with_name(f"{out.stem}.clips")
     prepared = prepare_clips(
-        data.paths, cache, data.contract, substitute=data.substitute, watch=watch.preparing
+        data.paths, cache, data.contract, choices=data.choices, watch=watch.preparing
     )
     known = read_subjects(data.subjects) if data.subjects else {}
     subject = {

@@ -6,7 +6,7 @@ name, and one commit takes them all. Whatever reads a store afterwards finds ord
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sleepfm.csv_text import same_id
+from sleepfm.progress import Progress
 from sleepfm_index.building.facts import CLIP_KEY, Facts, changes, read_facts
 from sleepfm_index.building.subjects import Matching, match_ids
 from sleepfm_index.errors import StoreError
@@ -64,7 +65,7 @@ def annotate(
     *,
     strict: bool = False,
     allow_identifying: bool = False,
-    watch: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Annotation:
     """Add facts about recordings, subjects or clips, or correct them, in one commit.
 
@@ -85,7 +86,7 @@ def annotate(
         subjects, that leaves one of them out.
     allow_identifying : bool
         Take columns that look as if they told who somebody is.
-    watch : callable, optional
+    progress : callable, optional
         Called with (segments done, segments in all).
 
     Returns
@@ -111,7 +112,7 @@ def annotate(
             raise StoreError(f"{said[0]}; nothing was changed")
         if not len(facts.keys):
             raise StoreError(f"{(said or ['the table has no row'])[0]}; nothing was changed")
-        written, clips, cleared = _rewritten(writer, facts, watch)
+        written, clips, cleared = _rewritten(writer, facts, progress)
         if written:
             writer.commit(_with(writer, written))
         return Annotation(
@@ -191,7 +192,7 @@ def _complaints(facts: Facts, matching: Matching, source: str) -> list[str]:
 
 
 def _rewritten(
-    writer: Writer, facts: Facts, watch: Callable[[int, int], None] | None
+    writer: Writer, facts: Facts, progress: Progress | None
 ) -> tuple[dict[str, SegmentEntry], int, int]:
     """Write the segments that change; give them by their old names, clips changed, and cleared."""
     written: dict[str, SegmentEntry] = {}
@@ -212,8 +213,8 @@ def _rewritten(
             )
             clips += int(changed.sum())
             cleared += int(lost.sum())
-        if watch is not None:
-            watch(done, len(segments))
+        if progress is not None:
+            progress(done, len(segments))
     return written, clips, cleared
 
 

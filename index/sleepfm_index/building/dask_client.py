@@ -1,10 +1,9 @@
-"""Recordings worked on by a Dask cluster: the site's own, or processes of this machine.
+"""The client of a build on a Dask cluster: that of the site, or processes on this machine.
 
-One recording is one task. A worker reads, cuts and encodes it and leaves its rows on shared
-storage (:mod:`~sleepfm_index.building.staging`); only a name comes back through the scheduler.
-The client takes the rows in the order of the recordings and is the only one that commits. So
-whatever dies, what was committed stays, what was staged is taken as it is, and only unfinished
-recordings are done again.
+One recording is one task. A worker reads, cuts and encodes it and writes its rows to shared storage
+(:mod:`~sleepfm_index.building.staging`); only a name comes back through the scheduler. The client
+fetches the rows in the order of the recordings and is the only process that commits. If anything
+dies, committed recordings stay, staged rows are used, and only unfinished recordings are repeated.
 """
 
 from __future__ import annotations
@@ -17,43 +16,61 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sleepfm.resources import cores
 from sleepfm_index.building.recording_task import Job, Outcome, Plan, Rows, Status
-from sleepfm_index.building.staging import Staging, place, unpack
+from sleepfm_index.building.staging import Staging, unpack, without_query
 from sleepfm_index.runtime.dask import Cluster, SchedulerLost, connected
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 SECOND_CHANCES: Final = 1
-"""How often a recording is tried again whose workers died as often as the scheduler allows."""
+"""Further attempts at a recording whose workers died as often as the scheduler allows."""
 
 
-def worked(
+def run_jobs(
     plan: Plan, jobs: list[Job], cluster: Cluster, notice: Callable[[str], None]
 ) -> Generator[Rows]:
-    """Give the rows of every job in order, worked out by a Dask cluster.
+    """Compute the rows of every job on a Dask cluster.
+
+    Parameters
+    ----------
+    plan : Plan
+        What all jobs share: weights, options, subjects.
+    jobs : list of Job
+        One per recording.
+    cluster : Cluster
+        The cluster and its staging.
+    notice : callable
+        Called with one sentence about the cluster.
+
+    Yields
+    ------
+    Rows
+        In the order of the jobs.
 
     Raises
     ------
+    SchedulerLost
+        If the connection to the scheduler is lost.
     StoreError
-        If Dask is not installed, no scheduler answers, or it was lost.
+        If Dask is not installed, or the scheduler cannot be reached.
     """
     staging = Staging(cluster.staging, cluster.folder)
     with connected(cluster) as client:
         notice(_sentence(client, cluster))
-        tasks = _Tasks(client, _divided(plan, cluster), jobs, cluster)
+        tasks = _Tasks(client, _share_threads(plan, cluster), jobs, cluster)
         try:
-            for at in range(len(jobs)):
-                rows, name = tasks.collected(at)
+            for number in range(len(jobs)):
+                rows, name = tasks.collect(number)
                 yield rows
                 if name:
                     staging.remove(name)  # it is committed
         finally:
-            tasks.let_go()
+            tasks.cancel_pending()
     staging.clear()
 
 
 class _Tasks:
-    """The tasks of a build on a cluster, one a recording."""
+    """The tasks of a build on a cluster, one per recording."""
 
     def __init__(self, client: Client, plan: Plan, jobs: list[Job], cluster: Cluster) -> None:
         from sleepfm_index.building.dask_worker import PLUGIN, Work, weights_file
@@ -70,59 +87,59 @@ class _Tasks:
         self._subjects = [plan.subjects.of(job.recording_id) for job in jobs]
         self._staging = staging
         self._build = uuid.uuid4().hex[:8]
-        self._futures: list[Future | None] = [self._submitted(at, 0) for at in range(len(jobs))]
+        self._futures: list[Future | None] = [self._submit(i, 0) for i in range(len(jobs))]
 
-    def collected(self, at: int) -> tuple[Rows, str]:
-        """Wait for one task, and fetch what it staged; give that and its name."""
+    def collect(self, number: int) -> tuple[Rows, str]:
+        """Wait for one task and fetch its rows; return them with their staged name."""
         from distributed import KilledWorker
 
-        job = self._jobs[at]
+        job = self._jobs[number]
         for chance in range(1 + SECOND_CHANCES):
             try:
-                found = self._result(at)
+                found = self._result(number)
                 if isinstance(found, Rows):
                     return _failed(job, found.outcome.reason, found.outcome.status), ""
                 return unpack(self._staging.read(found), job.file.path, self._modalities), found
             except KilledWorker:
-                # Perhaps it only had the bad luck to wait on a worker that another one killed.
+                # The task may have been waiting on a worker that another recording killed.
                 if chance < SECOND_CHANCES:
-                    self._futures[at] = self._submitted(at, chance + 1)
+                    self._futures[number] = self._submit(number, chance + 1)
             except SchedulerLost:
                 raise
             except Exception as error:
                 return _failed(job, f"{type(error).__name__}: {error}"), ""
-        return _failed(job, "it was tried again and again, and each time its worker died"), ""
+        return _failed(job, "its worker died on every attempt"), ""
 
-    def let_go(self) -> None:
-        """Have the scheduler forget what was not waited for, if there still is one."""
-        left = [future for future in self._futures if future is not None]
-        if left and self._client.status == "running":
-            self._client.cancel(left, force=True)
+    def cancel_pending(self) -> None:
+        """Cancel the tasks that were not collected, if the scheduler is still connected."""
+        pending = [future for future in self._futures if future is not None]
+        if pending and self._client.status == "running":
+            self._client.cancel(pending, force=True)
 
-    def _submitted(self, at: int, chance: int) -> Future:
+    def _submit(self, number: int, chance: int) -> Future:
         from sleepfm_index.building.dask_worker import staged
 
         return self._client.submit(
             staged,
-            _anywhere(self._jobs[at]),
-            self._subjects[at],
-            key=f"recording-{self._build}-{at}-{chance}",
+            _absolute_paths(self._jobs[number]),
+            self._subjects[number],
+            key=f"recording-{self._build}-{number}-{chance}",
             pure=False,
-            priority=-at,
+            priority=-number,
         )
 
-    def _result(self, at: int) -> Any:
+    def _result(self, number: int) -> Any:
         from distributed.client import FutureCancelledError
         from distributed.comm.core import CommClosedError
 
-        future, self._futures[at] = self._futures[at], None
+        future, self._futures[number] = self._futures[number], None
         assert future is not None
         try:
             return future.result()
         except (FutureCancelledError, CommClosedError, TimeoutError) as error:
             raise SchedulerLost(
-                "the Dask scheduler was lost; what was committed stays, and the same command goes "
-                "on from there with another one"
+                "the connection to the Dask scheduler was lost; committed recordings are kept; "
+                "start a scheduler and run the same command to resume"
             ) from error
 
 
@@ -130,18 +147,15 @@ def _failed(job: Job, reason: str, status: Status = "failed") -> Rows:
     return Rows(Outcome(job.file.path, status, reason))
 
 
-def _anywhere(job: Job) -> Job:
-    """Give a job by paths that do not depend on where a worker was started."""
+def _absolute_paths(job: Job) -> Job:
+    """Make the paths of a job independent of the worker's current folder."""
     file = job.file
     scoring = None if file.annotations is None else file.annotations.absolute()
     return replace(job, file=replace(file, path=file.path.absolute(), annotations=scoring))
 
 
-def _divided(plan: Plan, cluster: Cluster) -> Plan:
-    """Share this machine's cores out to its workers; those of a site have their own."""
-    channels = plan.preparation.channels
-    if channels is not None:
-        plan = replace(plan, preparation=replace(plan.preparation, channels=channels.absolute()))
+def _share_threads(plan: Plan, cluster: Cluster) -> Plan:
+    """Divide this machine's cores among its workers; workers of a site have their own."""
     if cluster.scheduler is not None:
         return plan
     threads = max(1, (plan.running.threads or cores()) // cluster.workers)
@@ -151,4 +165,4 @@ def _divided(plan: Plan, cluster: Cluster) -> Plan:
 def _sentence(client: Client, cluster: Cluster) -> str:
     count = len(client.scheduler_info(n_workers=-1)["workers"])
     where = cluster.scheduler or "this machine"
-    return f"Dask: {count} workers at {where}, rows staged at {place(cluster.staging)}"
+    return f"Dask: {count} workers at {where}, rows staged at {without_query(cluster.staging)}"

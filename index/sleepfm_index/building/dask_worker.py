@@ -1,4 +1,4 @@
-"""What a Dask worker does with one recording: its rows go to the staging, their name comes back."""
+"""The task of a Dask worker: compute the rows of one recording, stage them, return their name."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 PLUGIN: Final = "sleepfm-index"
 TRIES: Final = 3
-"""How often a recording is worked on whose rows could not be staged, e.g. for the network."""
+"""Attempts at a recording whose rows cannot be staged, for example because of the network."""
 
 _one_night = threading.Lock()
-"""A process has one night in memory, however many threads its worker has."""
+"""Limits a process to one night in memory, whatever the number of threads of its worker."""
 _weights: dict[str, Weights] = {}
 
 
 class Work(WorkerPlugin):  # type: ignore[misc]
-    """What is the same for every task of a build, brought to each worker once, whenever it joins.
+    """The plan that all tasks of a build share, sent once to each worker when it joins.
 
-    Weights are not in it, but their hash: a process fetches them from the staging.
+    It contains the hash of the weights only; a process fetches the weights from the staging.
 
     Parameters
     ----------
     plan : Plan
-        The plan of the build; its weights and its list of subjects are left behind.
+        The plan of the build; its weights and list of subjects are not sent.
     weights : str
         SHA-256 of the staged weights.
     staging, folder : str
-        Where rows and weights lie.
+        Location of rows and weights, as in :class:`~sleepfm_index.runtime.dask.Cluster`.
     """
 
     def __init__(self, plan: Plan, weights: str, staging: str, folder: str) -> None:
@@ -57,20 +57,44 @@ class Work(WorkerPlugin):  # type: ignore[misc]
         self._columns = plan.subjects.columns
 
     def setup(self, worker: Worker) -> None:
-        """Refuse a worker of another version: its vectors might differ."""
+        """Refuse a worker with another version of this package, whose vectors might differ.
+
+        Parameters
+        ----------
+        worker : distributed.Worker
+            The worker that joins.
+
+        Raises
+        ------
+        RuntimeError
+            If its version differs from the client's.
+        """
         if self._version != __version__:
             raise RuntimeError(
                 f"this worker has sleepfm-index {__version__}, the client {self._version}"
             )
 
     def work(self, job: Job, subject: Subject) -> Rows | str:
-        """Make the rows of one recording and stage them; see :func:`staged`."""
+        """Compute and stage the rows of one recording.
+
+        Parameters
+        ----------
+        job : Job
+            The recording.
+        subject : Subject
+            Its subject.
+
+        Returns
+        -------
+        str or Rows
+            As from :func:`staged`.
+        """
         staging = Staging(*self._staging)
 
         def name(key: str) -> str:
             return staged_name(key, job.recording_id, subject)
 
-        plan = self._plan(self._fetched(staging), job.recording_id, subject)
+        plan = self._plan(self._load_weights(staging), job.recording_id, subject)
         rows = rows_of(plan, job, made=lambda key: staging.has(name(key)))
         if rows.data is not None:
             staging.write(name(rows.key), pack(rows))
@@ -90,7 +114,7 @@ class Work(WorkerPlugin):  # type: ignore[misc]
             self._tell_names,
         )
 
-    def _fetched(self, staging: Staging) -> Weights:
+    def _load_weights(self, staging: Staging) -> Weights:
         from sleepfm.encoders.load import load_weights
 
         if self._weights not in _weights:
@@ -109,18 +133,25 @@ class Work(WorkerPlugin):  # type: ignore[misc]
 def staged(job: Job, subject: Subject) -> Rows | str:
     """Read, cut and encode one recording, and stage its rows.
 
+    Parameters
+    ----------
+    job : Job
+        The recording.
+    subject : Subject
+        Its subject.
+
     Returns
     -------
     str or Rows
-        The name of what was staged, by this task or by an earlier one; or, where there is nothing
-        to commit, why not.
+        Name of the rows that this task or an earlier one has staged; if there is nothing to
+        commit, rows without data that give the reason.
     """
     work: Work = get_worker().plugins[PLUGIN]
     for attempt in range(1, TRIES + 1):
         try:
             with _one_night:
                 return work.work(job, subject)
-        # An error that travels as an error may not arrive: the scheduler has to read it, too.
+        # A raised error might not arrive, because the scheduler must be able to unpickle it too.
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             time.sleep(attempt * attempt if attempt < TRIES else 0)
@@ -128,5 +159,15 @@ def staged(job: Job, subject: Subject) -> Rows | str:
 
 
 def weights_file(sha256: str) -> str:
-    """Name of staged weights."""
+    """Name the staged file of some weights.
+
+    Parameters
+    ----------
+    sha256 : str
+        Hash of the file.
+
+    Returns
+    -------
+    str
+    """
     return f"weights/{sha256}.safetensors"

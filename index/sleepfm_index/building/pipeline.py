@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sleepfm.choices import Coding
+from sleepfm.choices import Coding, Grid
 from sleepfm.csv_text import same_id
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
@@ -96,12 +96,14 @@ def build(
     weights: str = "demo",
     subjects: str | Path | None = None,
     ids: Ids = "stem",
-    substitute: bool = False,
+    substitute: bool | None = None,
     channels: str | Path | None = None,
     strict: bool = False,
     allow_identifying: bool = False,
     readmit: bool = False,
     coding: Coding | None = None,
+    epoch_seconds: float | None = None,
+    grid: Grid | None = None,
     device: str = "auto",
     threads: int | None = None,
     backend: str = "auto",
@@ -129,12 +131,16 @@ def build(
         Name or path of the weights; ``demo`` come with the package, trained on simulated nights.
     subjects : path, optional
         subjects.csv.
-    ids : {"stem", "hash"}
-        Whether ``recording_id`` is the file's stem or a keyed hash of it.
-    substitute : bool
-        Fill slots from other derivations or sensors where their own are missing.
+    ids : {"stem", "folder", "hash"}
+        Whether ``recording_id`` is the file's stem, its folder's name and the stem
+        (``sub1_psg``), or a keyed hash of the stem.
+    substitute : bool, optional
+        Fill slots from other derivations or sensors where their own are missing. The store
+        remembers this, ``channels``, ``coding``, ``epoch_seconds`` and ``grid``; what is not given
+        here is as in its last build.
     channels : path, optional
-        A table of channel names that goes before the package's own.
+        A table of channel names that goes before the package's own; ``"none"`` takes back an
+        earlier one.
     strict : bool
         Leave out a recording whose values contradict their unit, instead of warning; refuse a
         table of subjects of which a row names no recording, or that lacks one.
@@ -142,8 +148,13 @@ def build(
         Take columns of subjects.csv that look as if they told who somebody is.
     readmit : bool
         Take recordings and subjects again that were deleted from this store.
-    coding : {"yasa", "profusion", "rk", "ucddb"}, optional
+    coding : {"yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"}, optional
         What integer stages mean; without it they are not taken.
+    epoch_seconds : float, optional
+        Length of a scored epoch where the scoring does not say it.
+    grid : {"scoring", "recording"}, optional
+        Whether clips begin with the scorer's epochs where all share one offset (the default), or
+        with the recording.
     device : str
         Where the encoders run: ``auto``, ``cpu``, ``cuda``, ``mps``.
     threads : int, optional
@@ -197,39 +208,50 @@ def build(
         cohort = read_subjects(
             Path(subjects), loaded.contract.modalities, allow_identifying=allow_identifying
         )
-        unmet = cohort.match(f.stem for f in found.recordings).sentences(Path(subjects).name)
+        unmet = cohort.match(_own_name(f, ids) for f in found.recordings).sentences(
+            Path(subjects).name
+        )
         if strict and unmet:
             raise StoreError(f"{unmet[0]}; correct the table, or build without --strict")
         notes = [*cohort.notes, *unmet]
-    preparation = Preparation(
-        loaded.contract, substitute, None if channels is None else Path(channels), strict, coding
-    )
     count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
-        jobs = [Job(file, _name(writer.path, file.stem, ids)) for file in found.recordings]
+        jobs = [Job(file, _name(writer.path, file, ids)) for file in found.recordings]
         gone = {*writer.manifest.withdrawn, *writer.manifest.withdrawals}
-        marks = {j: _subject_mark(writer.manifest.uuid, cohort, j.file.stem) for j in jobs}
+        marks = {
+            j: _subject_mark(writer.manifest.uuid, cohort, _own_name(j.file, ids)) for j in jobs
+        }
         if not readmit:
             refused = [j for j in jobs if marks[j] in gone]
             jobs = [j for j in jobs if marks[j] not in gone]
             outcomes += [Outcome(j.file.path, "left out", _WITHDRAWN) for j in refused]
+        choices = writer.manifest.choices.told(
+            loaded.contract,
+            substitute=substitute,
+            channels=channels,
+            coding=coding,
+            epoch_s=epoch_seconds,
+            grid=grid or (None if writer.manifest.segments else "scoring"),
+        )
+        preparation = Preparation(loaded.contract, choices, strict)
+        writer.remember(choices)
         plan = Plan(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
-            cohort.named({job.file.stem: job.recording_id for job in jobs}),
+            cohort.named({_own_name(job.file, ids): job.recording_id for job in jobs}),
             present=writer.manifest.sources,
             withdrawn=frozenset() if readmit else frozenset(gone),
             taken=frozenset(_recording_ids(writer.path)),
-            tell_names=ids == "stem",
+            tell_names=ids != "hash",
         )
         taken = set(plan.taken)
         tell = notice or (lambda _: None)
         if engine == "dask":
             place = staging or str(writer.path / "staging")
             own = Cluster(scheduler, place, writer.manifest.uuid, count)
-            work: Generator[Rows] = dask_client.worked(plan, jobs, own, tell)
+            work: Generator[Rows] = dask_client.run_jobs(plan, jobs, own, tell)
         else:
             work = _worked(plan, jobs, count, tell)
         with closing(work) as worked:
@@ -239,7 +261,7 @@ def build(
                     outcomes.append(_commit(writer, job, rows, taken, readmitted))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
-        update_indexes(writer, IndexRequest(watch=tell))
+        update_indexes(writer, IndexRequest(notice=tell))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
@@ -319,8 +341,15 @@ def _recording_ids(store: Path) -> list[str]:
     return names
 
 
-def _name(store: Path, stem: str, ids: str) -> str:
-    name = same_id(stem)
+def _own_name(file: RecordingFile, ids: str) -> str:
+    """Give a recording's own name, before any hashing: its stem, or its folder and its stem."""
+    if ids == "folder" and file.id is None:
+        return f"{file.path.absolute().parent.name}_{file.stem}"
+    return file.stem
+
+
+def _name(store: Path, file: RecordingFile, ids: str) -> str:
+    name = same_id(_own_name(file, ids))
     return private.hashed_id(store, name) if ids == "hash" else name
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sleepfm.choices import Coding
-from sleepfm.clips import Clips, cut_clips
+from sleepfm.clips import Clips
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
-from sleepfm.recordings import read_recording
-from sleepfm.recordings.channels import ChannelMap, match_channels
+from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.storage.files import fingerprint
 from sleepfm_index.storage.manifest import WeightsIdentity
@@ -21,17 +20,25 @@ _DIGITS: Final = 32
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a file is to be prepared; with the file's content it decides the vectors."""
+    """How a file is to be prepared; with the file's content it decides the vectors.
+
+    Parameters
+    ----------
+    contract : Contract
+        What the weights expect.
+    choices : Choices
+        What the user says of the cohort.
+    strict : bool
+        Whether values that contradict their unit are an error instead of a warning.
+    """
 
     contract: Contract
-    substitute: bool = False
-    channels: Path | None = None
+    choices: Choices = NO_CHOICES
     strict: bool = False
-    coding: Coding | None = None
 
     def read(self, path: Path, annotations: Path | None = None) -> Recording:
         """Read a recording and its scoring."""
-        return read_recording(path, annotations, coding=self.coding)
+        return self.choices.read(path, annotations)
 
     def prepare(self, path: Path) -> tuple[Recording, ChannelMap, Clips]:
         """Read a recording, find its channels and cut it into clips."""
@@ -40,10 +47,7 @@ class Preparation:
 
     def cut(self, recording: Recording) -> tuple[ChannelMap, Clips]:
         """Find a recording's channels and cut it into clips."""
-        channels = match_channels(
-            recording, self.contract, substitute=self.substitute, overrides=self.channels
-        )
-        return channels, cut_clips(recording, channels, self.contract, strict=self.strict)
+        return self.choices.cut(recording, self.contract, strict=self.strict)
 
     def key(self, recording: Recording, weights: WeightsIdentity) -> str:
         """Content key: what was recorded, then how it became vectors, 32 hexadecimal digits each.
@@ -51,11 +55,7 @@ class Preparation:
         The first half is SHA-256 over the sources, cut; the second over contract, weights and the
         options that decide what is read from the sources.
         """
-        how = [self.contract.sha256, weights.sha256, f"substitute={self.substitute}"]
-        if self.channels is not None:
-            how.append(fingerprint(self.channels).sha256)
-        if self.coding is not None:
-            how.append(f"coding={self.coding}")
+        how = [self.contract.sha256, weights.sha256, *self.choices.identity]
         return content_digest(recording) + _half(how)
 
 

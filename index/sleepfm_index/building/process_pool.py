@@ -1,9 +1,9 @@
-"""Calls of one function in processes of their own, answered in order.
+"""Parallel calls of one function in separate processes, with results in order.
 
-Each process does one call at a time and holds what that call needs, so memory is bounded by their
-number. One that dies takes only its own call with it, which is tried once more in a fresh one. The
-processes are plain interpreters, not forks: no lock or thread of this process is copied into them,
-and a script that builds a store needs no ``if __name__ == "__main__"``.
+Each process runs one call at a time, so memory is bounded by their number. If a process dies, only
+its own call is affected; that call is repeated once in a new process. The processes are plain
+interpreters, not forks: no lock or thread of the parent is copied into them, and a script that
+builds a store needs no ``if __name__ == "__main__"``.
 """
 
 from __future__ import annotations
@@ -23,12 +23,18 @@ from typing import Any, Final
 
 _TRIES: Final = 2
 _AHEAD: Final = 4
-"""Answers that may wait for an earlier one, per process."""
+"""Maximum number of results per process that wait for an earlier one."""
 
 
 @dataclass(frozen=True)
 class Died:
-    """What is given in place of an answer: the process died, twice; ``why`` is half a sentence."""
+    """The result of a call whose process died on both attempts.
+
+    Parameters
+    ----------
+    why : str
+        The cause, as a clause for a message.
+    """
 
     why: str
 
@@ -41,18 +47,18 @@ def answers(
     Parameters
     ----------
     function : callable
-        Found by its name in a module; what it gives can be pickled.
+        A function at the top level of a module, with results that can be pickled.
     context : object
         Sent to each process once.
     jobs : iterable
-        Taken as processes become free, a bounded number ahead of the answers.
+        Consumed as processes become free, a bounded number ahead of the results.
     count : int
-        Processes.
+        Number of processes.
 
     Yields
     ------
     object
-        The answers, or :class:`Died`, in the order of the jobs. The processes end with the
+        The results, or :class:`Died`, in the order of the jobs. The processes end with the
         generator.
     """
     start = pickle.dumps((function, context), pickle.HIGHEST_PROTOCOL)
@@ -83,7 +89,7 @@ def answers(
 
 
 class _Process:
-    """An interpreter at the other end of a socket, started when it is first given a job."""
+    """An interpreter at the other end of a socket, started with its first job."""
 
     def __init__(self, start: bytes) -> None:
         self._start = start
@@ -94,7 +100,7 @@ class _Process:
         self._tries = 0
 
     def give(self, numbered: tuple[int, Any] | None) -> None:
-        """Send a job; None is none."""
+        """Send a numbered job; None is ignored."""
         if numbered is None:
             return
         self.number, self.job = numbered
@@ -102,11 +108,11 @@ class _Process:
         self._send()
 
     def take(self) -> Any:
-        """Give the answer; itself if the process died and was given the job again."""
+        """Receive the result; return the process itself if it died and the job was sent again."""
         try:
             answer = self.connection.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
-            why = self._buried()
+            why = self._reap()
             if self._tries < _TRIES:
                 self._send()
                 return self
@@ -115,7 +121,7 @@ class _Process:
         return answer
 
     def end(self) -> None:
-        """Kill the process, whatever it does."""
+        """Kill the process."""
         if self._child is not None:
             self._child.kill()
             self._child.wait()
@@ -126,7 +132,7 @@ class _Process:
         self._tries += 1
         if self._child is None:
             self._begin()
-        # A process that is dead already is met when the answer is waited for.
+        # A process that has already died is detected when its result is awaited.
         with suppress(OSError):
             self.connection.send(self.job)
 
@@ -143,7 +149,7 @@ class _Process:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                # so that Ctrl-C reaches this process alone, which ends the others
+                # Ctrl-C must reach the parent only, which ends the others.
                 start_new_session=True,
                 env=os.environ | safe_path(),
             )
@@ -151,7 +157,8 @@ class _Process:
         with suppress(OSError):
             self.connection.send_bytes(self._start)
 
-    def _buried(self) -> str:
+    def _reap(self) -> str:
+        """Clean up a process that died, and describe the cause."""
         assert self._child is not None
         self._child.kill()
         code = self._child.wait()
@@ -159,9 +166,7 @@ class _Process:
         self._child = None
         if code >= 0:
             return f"its process ended with exit status {code}"
-        hint = (
-            ", perhaps for want of memory: try fewer --workers" if code == -signal.SIGKILL else ""
-        )
+        hint = ", possibly out of memory: try fewer --workers" if code == -signal.SIGKILL else ""
         return f"its process was ended by {signal.Signals(-code).name}{hint}"
 
 
@@ -176,7 +181,13 @@ def safe_path() -> dict[str, str]:
 
 
 def serve(handle: int) -> None:
-    """Answer the jobs that come through a socket, until its other end is closed."""
+    """Run the jobs that arrive through a socket, until its other end is closed.
+
+    Parameters
+    ----------
+    handle : int
+        File descriptor of the socket.
+    """
     with Connection(handle) as connection, suppress(EOFError, OSError):
         function, context = pickle.loads(connection.recv_bytes())
         while True:

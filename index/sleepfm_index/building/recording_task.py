@@ -63,6 +63,12 @@ class Outcome:
         What was odd but readable.
     hours : float
         Length of what was added.
+    scored : bool
+        Whether any stage or event was found.
+    dropped : dict of str to int
+        What of the scoring was stored nowhere, by reason.
+    unread : tuple of str
+        Files that look like its scoring and gave nothing; shown, never stored.
     seconds : dict of str to float
         How long each phase took: ``read``, ``cut``, ``encode``, ``commit``.
     """
@@ -76,6 +82,9 @@ class Outcome:
     unmatched: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     hours: float = 0.0
+    scored: bool = False
+    dropped: dict[str, int] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
 
@@ -190,6 +199,9 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         unmatched=channels.unmatched,
         warnings=(*named, *recording.warnings, *channels.warnings, *clips.warnings),
         hours=len(clips) * plan.preparation.contract.clip_seconds / 3600,
+        scored=bool(recording.scoring),
+        dropped={str(r): n for r, n in recording.scoring.dropped.items()},
+        unread=recording.unread,
         seconds=clock.seconds,
     )
     return Rows(outcome, key, data)
@@ -244,8 +256,8 @@ def refusal(
         return Outcome(file, "left out", f"{why}; {READMIT}")
     if recording_id in taken:
         error = QueryError(
-            f"another recording named {file.stem} is already in the store; rename this file, or "
-            "delete the other one first"
+            f"another recording named {file.stem} is already in the store; rename this file, build "
+            "with --ids folder, or delete the other one first"
         )
         return Outcome(file, "failed", str(error))
     return None

@@ -1,8 +1,8 @@
-"""Where workers leave their rows for the one writer: a shared folder, or object storage.
+"""Staging: shared storage on which workers leave their rows for the one writer.
 
-A recording's rows are one object, so it is whole or not there, on a POSIX file system (written
-aside and renamed) as on S3 or Google Cloud Storage (a put). Its name is a hash of all that decides
-its content: who writes it twice writes the same.
+The rows of a recording are one object, which is written atomically both on a POSIX file system
+(temporary file and rename) and on S3 or Google Cloud Storage (a put). Its name is a hash of
+everything that determines its content, so writing it twice does no harm.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ class Staging:
     Parameters
     ----------
     uri : str
-        A path, or ``s3://bucket/folder``, ``gs://bucket/folder``: whatever
-        :func:`pyarrow.fs.FileSystem.from_uri` knows. Credentials come from the environment.
+        A path, or an address such as ``s3://bucket/folder`` or ``gs://bucket/folder`` that
+        :func:`pyarrow.fs.FileSystem.from_uri` supports. Credentials come from the environment.
     folder : str
-        A folder in it, for one store alone.
+        Folder within it for one store.
 
     Raises
     ------
     StoreError
-        If the address is not one.
+        If the address is not valid.
     """
 
     def __init__(self, uri: str, folder: str) -> None:
@@ -56,16 +56,33 @@ class Staging:
             else:
                 self._system, root = fs.LocalFileSystem(), str(Path(uri).absolute())
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise StoreError(f"{place(uri)} is no place to stage rows at: {error}") from error
+            raise StoreError(f"cannot stage rows at {without_query(uri)}: {error}") from error
         self._root = f"{root.rstrip('/')}/{folder}"
 
     def has(self, name: str) -> bool:
-        """Whether there is an object of this name."""
+        """Check whether an object exists.
+
+        Parameters
+        ----------
+        name : str
+            Path within the folder.
+
+        Returns
+        -------
+        bool
+        """
         info = self._system.get_file_info(f"{self._root}/{name}")
         return bool(info.type == fs.FileType.File)
 
     def write(self, name: str, content: bytes) -> None:
-        """Put an object, whole; one of the same name is replaced."""
+        """Write an object atomically; an existing one is replaced.
+
+        Parameters
+        ----------
+        name : str
+            Path within the folder.
+        content : bytes
+        """
         path = f"{self._root}/{name}"
         local = isinstance(self._system, fs.LocalFileSystem)
         aside = f"{path}.{uuid.uuid4().hex[:8]}.tmp" if local else path
@@ -77,18 +94,34 @@ class Staging:
             self._system.move(aside, path)
 
     def read(self, name: str) -> bytes:
-        """Give the content of an object."""
+        """Read an object.
+
+        Parameters
+        ----------
+        name : str
+            Path within the folder.
+
+        Returns
+        -------
+        bytes
+        """
         with self._system.open_input_stream(f"{self._root}/{name}") as stream:
             content: bytes = stream.read()
             return content
 
     def remove(self, name: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object if it exists.
+
+        Parameters
+        ----------
+        name : str
+            Path within the folder.
+        """
         with suppress(FileNotFoundError):
             self._system.delete_file(f"{self._root}/{name}")
 
     def clear(self) -> None:
-        """Remove the whole folder, and the one it lies in if nothing else does."""
+        """Remove the whole folder, and its parent if that is empty."""
         with suppress(FileNotFoundError):
             self._system.delete_dir(self._root)
         if isinstance(self._system, fs.LocalFileSystem):
@@ -97,26 +130,42 @@ class Staging:
 
 
 def staged_name(key: str, recording_id: str, subject: Subject) -> str:
-    """Name of the object that holds a recording's rows.
+    """Name the object with a recording's rows.
 
     Parameters
     ----------
     key : str
-        The recording's content key.
+        Content key of the recording.
     recording_id : str
     subject : Subject
-        What is known of whose it is, which is in the rows, too.
+        Facts of the subject, which are part of the rows.
+
+    Returns
+    -------
+    str
+        Path within the staging folder.
     """
     known = json.dumps([_FORMAT, key, recording_id, asdict(subject)], default=str, sort_keys=True)
     return f"rows/{hashlib.sha256(known.encode()).hexdigest()}.zip"
 
 
 def pack(rows: Rows) -> bytes:
-    """Write the rows of one recording as one archive: tables, vectors, and what is told of it."""
+    """Serialise the rows of one recording: tables, vectors and the outcome of its task.
+
+    Parameters
+    ----------
+    rows : Rows
+        With data.
+
+    Returns
+    -------
+    bytes
+        An uncompressed ZIP archive.
+    """
     data = rows.data
     assert data is not None
     about = asdict(rows.outcome) | {"key": rows.key}
-    del about["file"]  # the writer knows it; it is nobody else's business
+    del about["file"]  # the writer knows the path, which must not leave this machine
     tables = {CLIPS: data.clips, EVENTS: data.events, RECORDINGS: data.recordings}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -132,20 +181,25 @@ def pack(rows: Rows) -> bytes:
 
 
 def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
-    """Read what :func:`pack` wrote of a file; every part carries a checksum.
+    """Read the output of :func:`pack`, whose parts carry checksums.
 
     Parameters
     ----------
     content : bytes
+        The archive.
     file : Path
         The recording.
     modalities : tuple of str
-        Those that there may be vectors of.
+        Modalities that may have vectors: those of the contract.
+
+    Returns
+    -------
+    Rows
 
     Raises
     ------
     StoreError
-        If it is damaged.
+        If the archive is damaged.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -169,6 +223,15 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
     )
 
 
-def place(uri: str) -> str:
-    """Give an address without what may stand behind the question mark: keys, for one."""
+def without_query(uri: str) -> str:
+    """Remove the query part of an address, which may contain credentials.
+
+    Parameters
+    ----------
+    uri : str
+
+    Returns
+    -------
+    str
+    """
     return uri.partition("?")[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -76,7 +78,8 @@ def _clip_rows(
         values[f"slots_{modality}"] = filled
     # The commit gives the ids.
     fields = [field for field in clip_schema(modalities) if field.name != "clip_id"]
-    for measured in (clips.event_seconds, clips.quality):
+    shares = {} if clips.stage_share is None else {"stage_share": clips.stage_share}
+    for measured in (shares, clips.event_seconds, clips.quality):
         values |= measured
         fields += [pa.field(name, pa.float32()) for name in measured]
     values |= {name: [subject.facts.get(name)] * n for name in known.names}
@@ -116,11 +119,17 @@ def _recording_row(
         "duration_s": recording.duration_s,
         "clips": len(clips),
         "slots": [
-            (slot, f"{match.tier}: {' - '.join(match.labels)}")
+            (slot, f"{match.tier}{', turned' * match.turned}: {' - '.join(match.labels)}")
             for slot, match in channels.slots.items()
         ],
         "unmatched": list(channels.unmatched),
-        "warnings": [*recording.warnings, *channels.warnings, *clips.warnings],
+        "warnings": [
+            # What a file itself says stands in quotes; it is shown and never stored.
+            *(re.sub(r"'[^']*'", "'...'", warning) for warning in recording.warnings),
+            *channels.warnings,
+            *clips.warnings,
+        ],
+        "dropped": list(recording.scoring.dropped.items()),
         "signals": signals,
     }
     return pa.Table.from_pylist([row], schema=RECORDING_COLUMNS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm.progress import Notice
 from sleepfm_index.errors import QueryError
 from sleepfm_index.indexing import shards as sharding
 from sleepfm_index.indexing.calibration import FEWEST, calibrate, draw_queries
@@ -57,7 +57,7 @@ class IndexRequest:
         Only what there is already.
     as_in : Manifest, optional
         Make again the indexes that this manifest has, and its row cache.
-    watch : callable, optional
+    notice : callable, optional
         Called with a line before each step.
     shards : int
         In how many parts an index is coded that is made afresh.
@@ -71,7 +71,7 @@ class IndexRequest:
     targets: tuple[str, ...] | None = None
     only_present: bool = False
     as_in: Manifest | None = None
-    watch: Callable[[str], object] | None = None
+    notice: Notice | None = None
     shards: int = 1
     code: sharding.Code = sharding.here
 
@@ -82,8 +82,8 @@ class IndexRequest:
         ----------
         line : str
         """
-        if self.watch is not None:
-            self.watch(line)
+        if self.notice is not None:
+            self.notice(line)
 
 
 def with_caches(store: Path, manifest: Manifest, request: IndexRequest) -> Manifest:

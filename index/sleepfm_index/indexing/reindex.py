@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from sleepfm.progress import Notice
 from sleepfm_index.choices import BuildEngine
 from sleepfm_index.indexing.dask_shards import OnDask
 from sleepfm_index.indexing.maintenance import IndexRequest, with_caches
@@ -29,7 +29,7 @@ def reindex(
     scheduler: str | None = None,
     workers: int = 2,
     shards: int | None = None,
-    watch: Callable[[str], object] | None = None,
+    notice: Notice | None = None,
 ) -> Manifest:
     """Bring the index of every target up to date with the clips.
 
@@ -58,7 +58,7 @@ def reindex(
     shards : int, optional
         In how many parts an index is coded; by default one, for Dask two per
         worker. A graph (HNSW) is always made in one part.
-    watch : callable, optional
+    notice : callable, optional
         Called with a line before each step.
 
     Returns
@@ -75,7 +75,9 @@ def reindex(
     """
     if threads is not None:
         set_threads(threads)
-    request = IndexRequest(index, recall, rebuild, targets=targets, watch=watch, shards=shards or 1)
+    request = IndexRequest(
+        index, recall, rebuild, targets=targets, notice=notice, shards=shards or 1
+    )
     if engine == "dask":
         code = OnDask(Cluster(scheduler, workers=workers))
         request = replace(request, shards=shards or 2 * workers, code=code)

@@ -21,6 +21,7 @@ from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import FileEntry, remove, sync_folder
+from sleepfm_index.storage.labels import keep_labels, label_columns
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import (
     CLIPS,
@@ -33,6 +34,7 @@ from sleepfm_index.storage.segments import (
     write_segment,
 )
 from sleepfm_index.storage.vector_format import STORED, Stored
+from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
 
 SEGMENT_CLIPS: Final = 1_000_000
@@ -130,6 +132,7 @@ def compact(
             remove(path / paths.QUARANTINE)
             sync_folder(path)
         _forget_files(path, kept)
+        _forget_labels(path, kept)
     return Compaction(
         len(before.segments),
         len(writer.manifest.segments),
@@ -332,3 +335,20 @@ def _forget_files(store: Path, kept: list[Manifest]) -> None:
     for segment in {s.id: s for manifest in kept for s in manifest.segments}.values():
         names.update(read_table(store, segment, RECORDINGS, ["recording_id"])[0].to_pylist())
     private.keep_files(store, names)
+
+
+def _forget_labels(store: Path, kept: list[Manifest]) -> None:
+    """Forget what people said of clips that no kept snapshot holds."""
+    if not label_columns(store):
+        return
+    there = np.zeros(max(manifest.stored_ids for manifest in kept), bool)
+    for manifest in kept:
+        own = Vectors(store, manifest).known_ids()
+        there[: len(own)] |= own
+
+    def stays(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        known = (ids >= 0) & (ids < len(there))
+        known[known] = there[ids[known]]
+        return known
+
+    keep_labels(store, stays)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import SleepFMError
+from sleepfm.progress import Progress
 from sleepfm_index.errors import CommitConflict, FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
@@ -91,7 +92,7 @@ def verify(
     store: str | Path,
     *,
     repair: bool = False,
-    watch: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Verification:
     """Check sizes, hashes, rows, clip ids, norms, indexes and leftovers; every byte is read.
 
@@ -102,7 +103,7 @@ def verify(
     repair : bool
         Make damaged caches again; move damaged segments and leftovers to ``quarantine/`` and
         commit a manifest without them.
-    watch : callable, optional
+    progress : callable, optional
         Called as bytes are read, with (bytes read, bytes in all).
 
     Raises
@@ -118,8 +119,8 @@ def verify(
     manifest = _read(path)
     if repair:
         with Writer(path) as writer:
-            return _repair(writer, _check(path, writer.manifest, watch))
-    found = _check(path, manifest, watch)
+            return _repair(writer, _check(path, writer.manifest, progress))
+    found = _check(path, manifest, progress)
     if not found.ok and read_manifest(path).snapshot != manifest.snapshot:
         raise CommitConflict("the store changed while it was verified; verify it again")
     return found
@@ -138,10 +139,8 @@ def _read(store: Path) -> Manifest:
         ) from error
 
 
-def _check(
-    store: Path, manifest: Manifest, watch: Callable[[int, int], None] | None
-) -> Verification:
-    check = _Check(store, manifest, watch)
+def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verification:
+    check = _Check(store, manifest, progress)
     for segment in manifest.segments:
         check.segment(segment)
     for cache in manifest.caches:
@@ -155,13 +154,11 @@ def _check(
 class _Check:
     """Goes through a store, and notes what is not as it should be."""
 
-    def __init__(
-        self, store: Path, manifest: Manifest, watch: Callable[[int, int], None] | None
-    ) -> None:
+    def __init__(self, store: Path, manifest: Manifest, progress: Progress | None) -> None:
         self._store = store
         self._manifest = manifest
         self._vectors = Vectors(store, manifest)
-        self._watch = watch
+        self._progress = progress
         self._total = sum(e.bytes for s in manifest.segments for e in s.files.values())
         self._total += sum(c.entry.bytes for c in manifest.caches)
         self._damaged: set[str] = set()
@@ -224,6 +221,7 @@ class _Check:
                 paths.INDEXES,
                 paths.SNAPSHOTS,
                 paths.PRIVATE,
+                paths.LABELS,
                 paths.QUARANTINE,
             },
         }
@@ -251,8 +249,8 @@ class _Check:
             raise FormatError(f"the content of {names[-1]} is not what was written")
         self.files += 1
         self.bytes += size
-        if self._watch is not None:
-            self._watch(self.bytes, self._total)
+        if self._progress is not None:
+            self._progress(self.bytes, self._total)
 
     def _rows(self, segment: SegmentEntry) -> None:
         has = [f"has_{m}" for m in self._manifest.modalities]

@@ -1,1 +1,1 @@
-"""A question becomes an answer: which clips go with this one."""
+"""Queries: from a question to a table of the nearest clips."""

@@ -1,4 +1,4 @@
-"""A question becomes an answer: resolve its origin, select, search, and lay out the table."""
+"""The steps of a query: resolve its origin, select candidates, search, and build the table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sleepfm_index.results import Result
 
 
 def answer(reader: Reader, question: Question) -> Result:
-    """Answer a question.
+    """Answer a question from a store.
 
     Parameters
     ----------
@@ -22,13 +22,14 @@ def answer(reader: Reader, question: Question) -> Result:
     -------
     Result
         Columns rank, score, clip_id and all metadata of the clips found. The score is the cosine
-        of two unit vectors, or for means their mean. Fewer than ``k`` rows where no more clips
-        fit the question. The note says whether search was exact, else the measured recall.
+        of two unit vectors, or a mean of cosines where the query or target is a mean. There are
+        fewer than ``k`` rows if no more clips match. The note states whether the search was exact,
+        or else the measured recall.
 
     Raises
     ------
     QueryError
-        If the question does not fit the store.
+        If the question is not valid for the store.
     """
     known = reader.manifest.modalities
     modalities = check_question(question, known)
@@ -40,7 +41,7 @@ def answer(reader: Reader, question: Question) -> Result:
         own_runs(reader, question.exclude, origin.recording_id, origin.subject_id)
         if origin.known
         else (),
-        question.spread,
+        question.min_gap,
         question.exact,
     )
     found = nearest(reader, origin.vector[None], search)
@@ -54,14 +55,20 @@ def answer(reader: Reader, question: Question) -> Result:
 def own_runs(
     reader: Reader, exclude: str, recording_id: str, subject_id: str
 ) -> tuple[tuple[int, int], ...]:
-    """Find the runs of clip ids that a query leaves out as its own.
+    """Find the clips that a query excludes because they are its own.
 
     Parameters
     ----------
     reader : Reader
     exclude : {"subject", "recording", "none"}
+        Exclude the clips of the query's subject, of its recording, or none.
     recording_id, subject_id : str
         Of the query clip.
+
+    Returns
+    -------
+    tuple of (int, int)
+        First and last clip id of each run.
     """
     if exclude == "none":
         return ()

@@ -1,4 +1,4 @@
-"""The table of an answer, and its note; one place for one query, a batch and an engine."""
+"""The table of an answer and its note, for single queries, batches and engines alike."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ def answer_table(
     counts: list[int],
     query_clip_ids: NDArray[np.int64] | None = None,
 ) -> pa.Table:
-    """Put ranks and scores before the metadata of the clips that were found.
+    """Add ranks and scores to the metadata of the clips that were found.
 
     Parameters
     ----------
-    rows : pyarrow.Table
-        Metadata of the clips found, those of one query after those of another, best first.
+    rows : pyarrow.Table, n rows
+        Metadata of the clips found, one query after the other, best first.
     scores : ndarray of float64, shape [n]
         One per row.
     counts : list of int
-        How many rows each query has.
+        Number of rows of each query.
     query_clip_ids : ndarray of int64, shape [queries], optional
-        Put the query's clip id before everything else.
+        Clip id of each query, for the column ``query_clip_id``.
 
     Returns
     -------
@@ -44,28 +44,32 @@ def answer_table(
 def answer_note(
     question: Question, origin: str, found: int, method: str, *, known: bool = True
 ) -> str:
-    """Say in one line what was asked, of what, and how surely it was found.
+    """Summarise a query and its search method in one line.
 
     Parameters
     ----------
     question : Question
     origin : str
-        The query clip in words.
+        Description of the query clip.
     found : int
-        Rows of the answer.
+        Number of rows of the answer.
     method : str
         ``exact search``, or the kind of index and its measured recall.
     known : bool
         Whether it is known whose clip the query is.
+
+    Returns
+    -------
+    str
     """
     left_out = f", own {question.exclude} left out" if question.exclude != "none" else ""
     if left_out and not known:
         left_out = ", the file is no recording of this store, so nothing was left out as its own"
     where = f", where {question.where}" if question.where else ""
-    spread = f", one per {question.spread:g} s of a recording" if question.spread else ""
+    min_gap = f", one per {question.min_gap:g} s of a recording" if question.min_gap else ""
     return (
         f"{question.modality} of {origin} -> {question.to}: "
-        f"{found} nearest{where}{left_out}{spread}; {method}"
+        f"{found} nearest{where}{left_out}{min_gap}; {method}"
     )
 
 
@@ -75,6 +79,10 @@ def float64s(values: NDArray[np.float64]) -> pa.Array:
     Parameters
     ----------
     values : ndarray of float64, shape [n]
+
+    Returns
+    -------
+    pyarrow.Array of double
     """
     whole = np.ascontiguousarray(values, np.float64)
     return pa.Array.from_buffers(pa.float64(), len(whole), [None, pa.py_buffer(whole)])

@@ -1,4 +1,4 @@
-"""Many questions at once: thousands of clips, or a whole night; answers as a stream of Arrow."""
+"""Batch queries: thousands of clips or a whole night, answered as a stream of Arrow batches."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.search.exact import Hits
 
 BATCH: Final = 1024
-"""Queries of one batch; their answers are one record batch."""
+"""Queries per batch; their answers form one record batch."""
 
 
 def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
-    """Answer many questions, a batch at a time.
+    """Answer many questions, one batch at a time.
 
     Parameters
     ----------
@@ -34,31 +34,31 @@ def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
     Returns
     -------
     pyarrow.RecordBatchReader
-        Columns query_clip_id, rank, score, clip_id and all metadata of the clips found; a query's
-        rows follow each other by rank, queries in the order asked. The schema's metadata says
-        under ``note`` how surely they are the nearest.
+        Columns query_clip_id, rank, score, clip_id and all metadata of the clips found. Queries
+        are in the given order and the rows of each are sorted by rank. The schema's metadata
+        states the search method under ``note``.
 
     Raises
     ------
     QueryError
-        If the questions do not fit the store.
+        If the questions are not valid for the store.
     """
     known = reader.manifest.modalities
     modalities = check_search(
-        questions.modality, questions.to, questions.exclude, questions.k, questions.spread, known
+        questions.modality, questions.to, questions.exclude, questions.k, questions.min_gap, known
     )
-    asking = _query_clips(reader, questions)
-    vectors, present = query_vectors(reader, asking, modalities)
+    query_ids = _query_clips(reader, questions)
+    vectors, present = query_vectors(reader, query_ids, modalities)
     if not present.any():
         raise QueryError(f"none of these clips has {questions.modality} signals to search with")
     search = Search(
         target_of(modalities, questions.to, known),
         questions.k,
         None if questions.where is None else reader.metadata.clip_ids(questions.where),
-        spread=questions.spread,
+        min_gap=questions.min_gap,
         exact=questions.exact,
     )
-    batches = _batches(reader, questions.exclude, search, asking[present], vectors[present])
+    batches = _batches(reader, questions.exclude, search, query_ids[present], vectors[present])
     first = next(batches)
     schema = first.schema
 
@@ -114,11 +114,11 @@ def _batches(
     reader: Reader,
     exclude: str,
     search: Search,
-    asking: NDArray[np.int64],
+    query_ids: NDArray[np.int64],
     vectors: NDArray[np.float32],
 ) -> Iterator[pa.RecordBatch]:
-    for start in range(0, len(asking), BATCH):
-        some, queries = asking[start : start + BATCH], vectors[start : start + BATCH]
+    for start in range(0, len(query_ids), BATCH):
+        some, queries = query_ids[start : start + BATCH], vectors[start : start + BATCH]
         hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(some)
         method = ""
         for places, without in _by_owner(reader, exclude, some):
@@ -132,7 +132,7 @@ def _batches(
 def _by_owner(
     reader: Reader, exclude: str, clips: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]]:
-    """Group queries that leave out the same clips: (their places, the runs left out)."""
+    """Group queries that exclude the same clips: (positions of the queries, runs to exclude)."""
     if exclude == "none":
         yield np.arange(len(clips)), ()
         return
@@ -143,10 +143,10 @@ def _by_owner(
 
 
 def _record_batch(
-    reader: Reader, asking: NDArray[np.int64], hits: list[Hits], method: str
+    reader: Reader, query_ids: NDArray[np.int64], hits: list[Hits], method: str
 ) -> pa.RecordBatch:
     ids = np.concatenate([ids for ids, _ in hits])
     scores = np.concatenate([scores for _, scores in hits])
-    table = answer_table(reader.rows(ids), scores, [len(ids) for ids, _ in hits], asking)
+    table = answer_table(reader.rows(ids), scores, [len(ids) for ids, _ in hits], query_ids)
     table = table.replace_schema_metadata({"note": method}).combine_chunks()
     return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
+
+_DAY_S: Final = 86400.0
 
 
 def clip_position(
@@ -18,10 +21,10 @@ def clip_position(
     Parameters
     ----------
     at : str
-        ``HH:MM:SS`` or ``HH:MM`` (time of day if it falls within the recording, else offset), or
-        ``+SECONDS`` from the start.
+        ``HH:MM:SS`` or ``HH:MM`` (time of day if it falls within the recording, else offset; from
+        24:00 on, hours after the midnight before it began), or ``+SECONDS`` from the start.
     start_s : ndarray of float64, shape [n]
-        Offset of each clip, in seconds.
+        Offset of each clip, in seconds, ascending.
     clock_s : ndarray of float64, shape [n], or None
         Time of day of each clip, in seconds after midnight.
     clip_seconds : float
@@ -35,22 +38,51 @@ def clip_position(
     Raises
     ------
     QueryError
-        If the time cannot be read or no clip covers it.
+        If the time cannot be read, no clip covers it, or it comes on two days of the recording.
     """
     plus = re.fullmatch(r"\+(\d+(?:\.\d+)?)", at)
-    clock = re.fullmatch(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", at)
+    clock = re.fullmatch(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", at)
     if plus:
-        wanted = [(start_s, float(plus[1]))]
+        hits = _covering(start_s, float(plus[1]), clip_seconds)
     elif clock:
         seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3] or 0)
-        wanted = [(start_s, seconds)]
-        if clock_s is not None:
-            wanted.insert(0, (clock_s, seconds))
+        hits = np.empty(0, np.int64)
+        if clock_s is not None and len(start_s):
+            hits = _at_clock(start_s, clock_s, seconds, clip_seconds)
+            if len(hits) > 1:
+                places = " or ".join(f"+{start_s[i]:.0f}" for i in hits)
+                raise QueryError(
+                    f"{at} comes {len(hits)} times in this recording; write {places} instead"
+                )
+        if not len(hits):
+            hits = _covering(start_s, seconds, clip_seconds)
     else:
         raise QueryError(f"{at!r} is not a time; write HH:MM:SS, or +SECONDS from the start")
-    for starts, seconds in wanted:
-        since = np.mod(seconds - starts, 86400.0)
-        hits = np.flatnonzero(since < clip_seconds)
-        if len(hits):
-            return int(hits[0])
-    raise QueryError(f"no clip of the recording covers {at}")
+    if not len(hits):
+        raise QueryError(f"no clip of the recording covers {at}")
+    return int(hits[0])
+
+
+def _at_clock(
+    start_s: NDArray[np.float64],
+    clock_s: NDArray[np.float64],
+    seconds: float,
+    clip_seconds: float,
+) -> NDArray[np.int64]:
+    """Clips that cover a time of day, on whichever day of the recording.
+
+    Hours from 24 on count on from the midnight before the first clip: 25:30:00 is half past one.
+    """
+    absolute = clock_s[0] + (start_s - start_s[0])  # seconds after that midnight, never wrapped
+    if seconds >= _DAY_S:
+        return _covering(absolute, seconds, clip_seconds)
+    days = range(int(absolute[-1] // _DAY_S) + 1)
+    found = [_covering(absolute, seconds + day * _DAY_S, clip_seconds) for day in days]
+    return np.concatenate(found)
+
+
+def _covering(
+    starts: NDArray[np.float64], seconds: float, clip_seconds: float
+) -> NDArray[np.int64]:
+    since = seconds - starts
+    return np.flatnonzero((since >= 0) & (since < clip_seconds))

@@ -2,23 +2,115 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.clips import Clips
+from sleepfm.cohort_choices import Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
+from sleepfm.recordings.channels import ChannelMap
+from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.vector_format import narrow, widen
 
+if TYPE_CHECKING:
+    from sleepfm.encoders.inference import Encoder
+
+
+@dataclass(frozen=True)
+class OwnRecording:
+    """A recording that need not be in the store, cut into clips, and what encodes them.
+
+    Parameters
+    ----------
+    file : Path
+    recording : Recording
+    channels : ChannelMap
+    clips : Clips
+    clip_seconds : float
+    encoder : Encoder
+        Of the weights that made the store.
+    """
+
+    file: Path
+    recording: Recording
+    channels: ChannelMap
+    clips: Clips
+    clip_seconds: float
+    encoder: Encoder
+
+    @classmethod
+    def open(
+        cls,
+        made_by: WeightsIdentity,
+        contract: Contract,
+        choices: Choices,
+        file: Path,
+        weights: str | None = None,
+    ) -> Self:
+        """Read a recording and cut it into clips.
+
+        Parameters
+        ----------
+        made_by, contract, choices, file, weights
+            As for :func:`encode_clips`.
+
+        Raises
+        ------
+        QueryError
+            If there is no such file, or the weights are not the store's.
+        """
+        # torch takes seconds to import; a query by a clip of the store does without.
+        from sleepfm.encoders.inference import Encoder
+        from sleepfm.encoders.load import load_weights
+
+        if not file.is_file():
+            raise QueryError(f"there is no file {file}")
+        try:
+            loaded = load_weights(weights or made_by.name)
+        except WeightsError as error:
+            raise QueryError(
+                f"the store was built with the weights {made_by.name}, which cannot be loaded "
+                f"({error}); name their file by --weights"
+            ) from error
+        if loaded.sha256 != made_by.sha256:
+            raise QueryError(
+                f"{loaded.name} ({loaded.sha256[:12]}) are not the store's weights {made_by.name} "
+                f"({made_by.sha256[:12]}); name those by --weights"
+            )
+        recording, channels, clips = Preparation(contract, choices).prepare(file)
+        return cls(file, recording, channels, clips, contract.clip_seconds, Encoder(loaded))
+
+    def encode(self, at: str, modalities: tuple[str, ...]) -> list[NDArray[np.float32]]:
+        """Encode the clip that covers a time; see :func:`encode_clips`.
+
+        Raises
+        ------
+        QueryError
+            If no clip covers ``at``, or it lacks a modality.
+        """
+        clips = self.clips
+        place = clip_position(at, clips.start_s, clips.clock_s, self.clip_seconds)
+        for modality in modalities:
+            if not clips.filled[modality][place]:
+                raise QueryError(f"{self.file.name} has no {modality} signal at {at}")
+        parts = (clips.signals[m][place : place + 1] for m in modalities)
+        vectors = (self.encoder.encode(m, x)[0] for m, x in zip(modalities, parts, strict=True))
+        return [widen(narrow(vector[None]))[0] for vector in vectors]
+
 
 def encode_clips(
     made_by: WeightsIdentity,
     contract: Contract,
+    choices: Choices,
     file: Path,
     at: str,
     modalities: tuple[str, ...],
@@ -32,6 +124,8 @@ def encode_clips(
         The weights of the store.
     contract : Contract
         Its contract.
+    choices : Choices
+        How its recordings were read.
     file : Path
         The recording.
     at : str
@@ -50,29 +144,4 @@ def encode_clips(
     QueryError
         If the weights are not the store's, no clip covers ``at``, or it lacks a modality.
     """
-    # torch takes seconds to import; a query by a clip of the store does without.
-    from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.load import load_weights
-
-    if not file.is_file():
-        raise QueryError(f"there is no file {file}")
-    try:
-        loaded = load_weights(weights or made_by.name)
-    except WeightsError as error:
-        raise QueryError(
-            f"the store was built with the weights {made_by.name}, which cannot be loaded "
-            f"({error}); name their file by --weights"
-        ) from error
-    if loaded.sha256 != made_by.sha256:
-        raise QueryError(
-            f"{loaded.name} ({loaded.sha256[:12]}) are not the store's weights {made_by.name} "
-            f"({made_by.sha256[:12]}); name those by --weights"
-        )
-    _, _, clips = Preparation(contract).prepare(file)
-    place = clip_position(at, clips.start_s, clips.clock_s, contract.clip_seconds)
-    for modality in modalities:
-        if not clips.filled[modality][place]:
-            raise QueryError(f"{file.name} has no {modality} signal at {at}")
-    encoder = Encoder(loaded)
-    vectors = (encoder.encode(m, clips.signals[m][place : place + 1])[0] for m in modalities)
-    return [widen(narrow(vector[None]))[0] for vector in vectors]
+    return OwnRecording.open(made_by, contract, choices, file, weights).encode(at, modalities)

@@ -1,4 +1,4 @@
-"""The nearest clips of queries that may find the same clips, spaced in time where asked."""
+"""Search for the nearest clips of one or more queries, optionally spaced in time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sleepfm_index.search.exact import Hits
 from sleepfm_index.storage.metadata import numpy_of
 
 _MORE: Final = 4
-"""Spaced hits are chosen among so many times as many, and again as many while too few are left."""
+"""Factor by which a spaced search fetches more than k hits, and grows while too few remain."""
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """What was found.
+    """The result of a search.
 
     Parameters
     ----------
@@ -35,27 +35,29 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Search:
-    """Which clips may be found, and how.
+    """The target, candidates and options of a search.
 
     Parameters
     ----------
     target : str
         One of the store's targets, :func:`sleepfm_index.schema.targets`.
     k : int
-    allowed : ndarray of int64, optional
-        Ids of the clips that may be found, ascending.
+        Number of clips per query.
+    allowed : ndarray of int64, shape [n], optional
+        Ids of the candidates, ascending; by default all clips.
     without : tuple of (first, last)
-        Runs of clip ids to leave out.
-    spread : float, optional
-        Least distance in seconds between two clips of one recording.
+        Runs of clip ids to exclude.
+    min_gap : float, optional
+        Minimum distance in seconds between two hits of one recording.
     exact : bool
+        Compare with every candidate, even if there is an index.
     """
 
     target: str
     k: int
     allowed: NDArray[np.int64] | None = None
     without: tuple[tuple[int, int], ...] = ()
-    spread: float | None = None
+    min_gap: float | None = None
     exact: bool = False
 
 
@@ -66,9 +68,15 @@ def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nea
     ----------
     reader : Reader
     queries : ndarray of float32, shape [n, 512]
+        Query vectors.
     search : Search
+
+    Returns
+    -------
+    Nearest
+        At most ``search.k`` hits per query.
     """
-    if search.spread is None:
+    if search.min_gap is None:
         return _find(reader, queries, search, search.k)
     hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(queries)
     waiting = np.arange(len(queries))
@@ -79,7 +87,7 @@ def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nea
         method = found.method
         more = []
         for at, (ids, scores) in zip(waiting, found.hits, strict=True):
-            kept = _spaced(reader, ids, search.spread)
+            kept = _spaced(reader, ids, search.min_gap)
             hits[at] = ids[kept[: search.k]], scores[kept[: search.k]]
             if len(kept) < search.k and len(ids) == wanted:
                 more.append(at)

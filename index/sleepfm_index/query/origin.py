@@ -1,4 +1,4 @@
-"""Where a query vector comes from: a clip of the store, or a clip of a file."""
+"""The query vector of a question, from a clip of the store or a clip of a file."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.recordings import read_recording
-from sleepfm.recordings.signal_digest import signal_digest
-from sleepfm_index.building.preparation import content_digest
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
-from sleepfm_index.query.encode_clip import encode_clips
 from sleepfm_index.query.question import Question
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.quoting import quote_text
@@ -21,16 +17,16 @@ from sleepfm_index.storage.quoting import quote_text
 
 @dataclass(frozen=True)
 class Origin:
-    """A query vector, and the clip that it belongs to.
+    """A query vector and the clip that it belongs to.
 
     Parameters
     ----------
     text : str
-        The clip in words, for the note of an answer.
+        Description of the clip, for the note of an answer.
     recording_id, subject_id : str
-        Whose clips an exclusion leaves out.
+        Recording and subject whose clips can be excluded.
     vector : ndarray of float32, shape [512]
-        The clip's unit vector, or the mean of several.
+        Unit vector of the clip, or the mean of several.
     known : bool
         Whether it is known whose clip it is.
     """
@@ -43,7 +39,7 @@ class Origin:
 
 
 def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
-    """Find the query vector of a question, encoding a clip of a file where one is named.
+    """Look up the query vector of a question, or encode it from a file.
 
     Parameters
     ----------
@@ -51,6 +47,10 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
     question : Question
     modalities : tuple of str
         As from :func:`~sleepfm_index.query.question.check_question`.
+
+    Returns
+    -------
+    Origin
 
     Raises
     ------
@@ -77,7 +77,7 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
 def query_vectors(
     reader: Reader, clip_ids: NDArray[np.int64], modalities: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Mean of the vectors that clips have in some modalities, and which clips have them all.
+    """Average the vectors of clips over some modalities.
 
     Parameters
     ----------
@@ -88,7 +88,9 @@ def query_vectors(
     Returns
     -------
     vectors : ndarray of float32, shape [n, 512]
+        Mean vectors, not normalised again.
     present : ndarray of bool, shape [n]
+        True for clips with all of the modalities.
     """
     parts = [reader.vectors.of(clip_ids, m) for m in modalities]
     present = np.asarray(np.logical_and.reduce([there for _, there in parts]))
@@ -96,7 +98,17 @@ def query_vectors(
 
 
 def mean_vector(vectors: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Average the vectors of several modalities; the mean is not normalised again."""
+    """Average the vectors of several modalities, without normalising the mean.
+
+    Parameters
+    ----------
+    vectors : list of ndarray of float32, shape [..., 512]
+        One array per modality.
+
+    Returns
+    -------
+    ndarray of float32, shape [..., 512]
+    """
     return np.asarray(sum(vectors) / len(vectors), np.float32)
 
 
@@ -110,6 +122,11 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
         Its ``recording_id``.
     at : str
         A time; see :func:`~sleepfm_index.query.clip_time.clip_position`.
+
+    Returns
+    -------
+    int
+        Clip id.
 
     Raises
     ------
@@ -129,11 +146,17 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
 
 
 def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
+    # Readers take as long to import as a query takes; a clip of the store needs none.
+    from sleepfm_index.query.encode_clip import encode_clips
+
     assert question.file is not None and question.at is not None
     manifest = reader.manifest
     vectors = encode_clips(
         manifest.weights,
         manifest.contract,
+        manifest.choices.told(
+            manifest.contract, substitute=question.substitute, channels=question.channels
+        ),
         question.file,
         question.at,
         modalities,
@@ -152,6 +175,10 @@ def _recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
     A file's name says nothing: the same night may lie there under another one, and two people's
     nights may both be called ``night1``.
     """
+    from sleepfm.recordings import read_recording
+    from sleepfm.recordings.signal_digest import signal_digest
+    from sleepfm_index.building.preparation import content_digest
+
     recording = read_recording(file)
     conditions = []
     if "signals" in reader.metadata.columns("recordings").names:

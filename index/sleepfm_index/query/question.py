@@ -1,4 +1,4 @@
-"""A question, and what makes one valid."""
+"""Questions to a store, and their validation."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ EXCLUSIONS: Final = get_args(Exclusion)
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """A query for the clips nearest to one clip.
 
-    The clip is named by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with
-    ``at``.
+    The query clip is named by exactly one of ``clip``, ``recording`` with ``at``, or ``file``
+    with ``at``.
 
     Parameters
     ----------
     modality : str
-        What to search with: a modality of the store, or several joined by a comma. Several are
-        averaged, not scaled to length one again, so a score is the mean of their cosines.
+        What to search with: a modality of the store, or several joined by commas. Several are
+        averaged without renormalisation, so a score is the mean of their cosine similarities.
     to : str
-        What to search in: a modality of the store, or ``others``, the mean of all but the one
-        searched with; of several, the one that is left (two of three leave the third).
+        What to search in: a modality of the store, or ``others``, the mean of all modalities but
+        the one searched with. With several, ``others`` is the one that remains.
     clip : int, optional
         A clip of the store.
     recording : str, optional
@@ -38,20 +38,24 @@ class Question:
     file : Path, optional
         A recording that need not be in the store; it is read and encoded.
     at : str, optional
-        Where in the recording: ``HH:MM:SS``, a time of day if the recording knows one and it falls
-        within the night, else an offset from its start; or ``+SECONDS``, always an offset.
+        Time within the recording. ``HH:MM:SS`` is a time of day if the recording has a start time
+        and the time falls within the night, else an offset from the start; ``+SECONDS`` is always
+        an offset.
     k : int
-        How many clips to give.
+        Number of clips to return.
     where : str, optional
-        SQL condition over the columns of ``clips``; only clips for which it holds are found.
+        SQL condition over the columns of ``clips`` that the results must meet.
     exclude : {"subject", "recording", "none"}
-        Leave out the clips of the query's own subject, of its recording, or nothing.
-    spread : float, optional
-        Give at most one clip per so many seconds of a recording, the nearest one.
+        Exclude the clips of the query's own subject, of its own recording, or none.
+    min_gap : float, optional
+        Minimum distance in seconds between two results of one recording; the nearest one is kept.
     exact : bool
-        Compare with every clip, whatever index there is.
+        Compare with every clip, even if there is an index.
     weights : str, optional
-        For ``file``: the weights that made the store, if they cannot be found by name.
+        For ``file``: name or path of the store's weights, if they cannot be found by name.
+    substitute : bool, optional
+    channels : path, optional
+        For ``file``: how its channels fill slots, where not as in the store's last build.
     """
 
     modality: str
@@ -63,22 +67,27 @@ class Question:
     k: int = 10
     where: str | None = None
     exclude: str = "subject"
-    spread: float | None = None
+    min_gap: float | None = None
     exact: bool = False
     weights: str | None = None
+    substitute: bool | None = None
+    channels: str | Path | None = None
 
 
 @dataclass(frozen=True)
 class Questions:
-    """What is asked of many clips; fields as in :class:`Question`.
+    """Queries for the clips nearest to each of many clips.
+
+    Query clips without the modality are skipped.
 
     Parameters
     ----------
-    clips : ndarray of int64, optional
-        Clips of the store that ask.
+    modality, to, k, where, exclude, min_gap, exact
+        As in :class:`Question`.
+    clips : ndarray of int64, shape [n], optional
+        Ids of the query clips.
     recording : str, optional
-        All clips of this recording ask. One of the two is given. Clips without the modality are
-        passed over.
+        Query with all clips of this recording. Exactly one of ``clips`` and ``recording`` is given.
     """
 
     modality: str
@@ -88,49 +97,63 @@ class Questions:
     k: int = 10
     where: str | None = None
     exclude: str = "subject"
-    spread: float | None = None
+    min_gap: float | None = None
     exact: bool = False
 
 
-def check_question(asked: Question, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse a question that a store cannot answer; give the modalities to search with.
+def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that a store can answer a question, and split its modalities.
 
     Parameters
     ----------
-    asked : Question
+    question : Question
     known : tuple of str
         Modalities of the store.
+
+    Returns
+    -------
+    tuple of str
+        The modalities to search with.
 
     Raises
     ------
     QueryError
-        With one sentence that says what to change.
+        If the question is invalid; the message says what to change.
     """
-    modalities = check_search(asked.modality, asked.to, asked.exclude, asked.k, asked.spread, known)
-    named = [asked.clip is not None, asked.recording is not None, asked.file is not None]
-    if sum(named) != 1:
-        raise QueryError("name one clip: by --clip, by --recording and --at, or by --file and --at")
-    if (asked.at is None) == (asked.clip is None):
-        raise QueryError("--at goes with --recording or --file, and they need it")
+    modalities = check_search(
+        question.modality, question.to, question.exclude, question.k, question.min_gap, known
+    )
+    named = [question.clip, question.recording, question.file]
+    if sum(name is not None for name in named) != 1:
+        raise QueryError(
+            "name one clip with --clip, with --recording and --at, or with --file and --at"
+        )
+    if (question.at is None) == (question.clip is None):
+        raise QueryError("pass --at together with --recording or --file, and only then")
     return modalities
 
 
 def check_search(
-    modality: str, to: str, exclude: str, k: int, spread: float | None, known: tuple[str, ...]
+    modality: str, to: str, exclude: str, k: int, min_gap: float | None, known: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Refuse what no search of a store could be; give the modalities to search with.
+    """Check the parameters of a search of a store, and split its modalities.
 
     Parameters
     ----------
-    modality, to, exclude, k, spread
-        Fields of :class:`Question`.
+    modality, to, exclude, k, min_gap
+        As in :class:`Question`.
     known : tuple of str
         Modalities of the store.
+
+    Returns
+    -------
+    tuple of str
+        The modalities to search with.
 
     Raises
     ------
     QueryError
-        With one sentence that says what to change.
+        If a parameter is invalid; the message says what to change.
     """
     names = tuple(name.strip() for name in modality.split(","))
     for name in names:
@@ -152,24 +175,28 @@ def check_search(
     if exclude not in EXCLUSIONS:
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")
     if k < 1:
-        raise QueryError(f"k is the number of clips to give, at least 1, not {k}")
-    if spread is not None and not 0 < spread < float("inf"):
-        raise QueryError(f"clips are spread by a number of seconds above 0, not {spread:g}")
+        raise QueryError(f"k must be at least 1, got {k}")
+    if min_gap is not None and not 0 < min_gap < float("inf"):
+        raise QueryError(f"min_gap must be a positive number of seconds, got {min_gap:g}")
     return names
 
 
 def target_of(modalities: tuple[str, ...], to: str, known: tuple[str, ...]) -> str:
-    """Name what a search with some modalities looks in.
+    """Name the target of a search.
 
     Parameters
     ----------
     modalities : tuple of str
-        What is searched with, as :func:`check_search` gives it.
+        The modalities to search with, as from :func:`check_search`.
     to : str
-        A modality or ``others``: of one modality the mean of all but it, of several the only one
-        that is left.
+        A modality or ``others``, as in :class:`Question`.
     known : tuple of str
         Modalities of the store.
+
+    Returns
+    -------
+    str
+        One of :func:`sleepfm_index.schema.targets`.
     """
     if to != OTHERS or len(modalities) == 1:
         return target_name(modalities[0], to, known)

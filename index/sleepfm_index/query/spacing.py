@@ -1,4 +1,4 @@
-"""Hits spread in time: at most one clip per so many seconds of a recording."""
+"""Spacing of hits in time: a minimum distance between two clips of one recording."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from numpy.typing import NDArray
 def spread_out(
     recordings: Sequence[str], start_s: NDArray[np.float64], seconds: float
 ) -> NDArray[np.int64]:
-    """Places of the hits that stay, best first.
+    """Select hits with a minimum distance in time.
 
-    A hit stays unless a better one that stays starts less than ``seconds`` before or after it in
-    the same recording.
+    A hit is kept unless a better hit that is kept starts less than ``seconds`` before or after it
+    in the same recording.
 
     Parameters
     ----------
     recordings : sequence of str
         The recording of each hit, best first.
     start_s : ndarray of float64, shape [n]
-        When each hit starts, in seconds from its recording's start.
+        Start of each hit, in seconds from the start of its recording.
     seconds : float
+        Minimum distance.
+
+    Returns
+    -------
+    ndarray of int64, shape [m]
+        Positions of the hits that are kept, best first.
     """
     kept: list[int] = []
     taken: dict[str, list[float]] = {}

@@ -1,1 +1,1 @@
-"""The process and the machine: threads, memory, clusters."""
+"""Settings of the process and connections to clusters."""

@@ -1,4 +1,4 @@
-"""Connecting to a Dask cluster: the site's own, or processes of this machine."""
+"""Connection to a Dask cluster: that of the site, or processes on this machine."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sleepfm_index.errors import StoreError
 
 @dataclass(frozen=True)
 class Cluster:
-    """Which cluster works, and where it leaves what it made.
+    """A Dask cluster and the storage it shares with the client.
 
     Parameters
     ----------
-    scheduler : str, optional
-        Address of the site's scheduler, e.g. ``tcp://host:8786``; without one, processes of this
+    scheduler : str or None
+        Address of the site's scheduler, e.g. ``tcp://host:8786``; None to start processes on this
         machine.
     staging : str
         Folder or URI that all workers reach by the same name.
     folder : str
-        Folder in it, for one store alone.
+        Folder within the staging for one store.
     workers : int
-        Processes, where they are of this machine.
+        Number of processes, if they run on this machine.
     """
 
     scheduler: str | None
@@ -36,23 +36,31 @@ class Cluster:
 
 
 class SchedulerLost(StoreError):
-    """The scheduler is gone; retry when there is another one."""
+    """The connection to the scheduler was lost; retry when a scheduler is running."""
 
 
 @contextmanager
 def connected(cluster: Cluster) -> Iterator[Any]:
-    """Connect to a cluster, or start one on this machine that ends with the block.
+    """Connect to a cluster, or start one on this machine, for a ``with`` block.
+
+    Parameters
+    ----------
+    cluster : Cluster
+
+    Yields
+    ------
+    distributed.Client
 
     Raises
     ------
     StoreError
-        If Dask is not installed, or no scheduler answers.
+        If Dask is not installed, the scheduler cannot be reached, or no cluster can be started.
     """
     try:
         import distributed
     except ImportError as error:
         raise StoreError("Dask is not installed: pip install 'sleepfm-index[dask]'") from error
-    # What it would say of lost workers and connections is said in the report.
+    # Lost workers and connections are reported by the build.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if cluster.scheduler is None:
         import dask
@@ -73,14 +81,14 @@ def connected(cluster: Cluster) -> Iterator[Any]:
                     "'sleepfm-index[dask]'"
                 ) from error
             except RuntimeError as error:
-                raise StoreError(f"no Dask cluster could be started here: {error}") from error
+                raise StoreError(f"cannot start a Dask cluster on this machine: {error}") from error
             with local, distributed.Client(local) as client:
                 yield client
         return
     try:
         client = distributed.Client(cluster.scheduler)
     except (OSError, ValueError) as error:
-        raise StoreError(f"no Dask scheduler answers at {cluster.scheduler}") from error
+        raise StoreError(f"cannot connect to a Dask scheduler at {cluster.scheduler}") from error
     with client:
         yield client
 

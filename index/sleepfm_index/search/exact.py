@@ -6,13 +6,14 @@ products takes them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index.search.blocks import Blocks
 
 ROUNDING: Final = 1.01 * EMBEDDING_DIM * 2.0**-24
 """Most that a float32 inner product of as many terms is off, times the lengths of both sides. A
@@ -26,7 +27,6 @@ _LOWEST: Final = np.float32(np.finfo(np.float32).min)
 _SPARE: Final = 1 << 16
 _QUERIES: Final = 1024
 
-Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 Hits = tuple[NDArray[np.int64], NDArray[np.float64]]
 

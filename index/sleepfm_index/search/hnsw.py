@@ -25,12 +25,11 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.runtime.threads import faiss
+from sleepfm_index.search.blocks import Blocks, gathered
 from sleepfm_index.search.hnsw_format import GraphArrays, empty_index, links_below
-from sleepfm_index.search.ivf_builder import gathered
 from sleepfm_index.search.protocol import (
     DEPTHS,
     SEED,
-    Blocks,
     Estimate,
     IndexKind,
     Parameters,

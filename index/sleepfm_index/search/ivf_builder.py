@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.runtime.threads import faiss
+from sleepfm_index.search.blocks import Blocks, gathered
 from sleepfm_index.search.fastscan import read_list, write_list
 from sleepfm_index.search.ivf import InvertedFile, empty_index, quantizer
 from sleepfm_index.search.ivf_format import CODES, Layout, Structure, write_arrays
-from sleepfm_index.search.protocol import SEED, Blocks
+from sleepfm_index.search.protocol import SEED
 from sleepfm_index.search.transform_coding import learn
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, publish_file, remove
@@ -32,7 +33,6 @@ SAMPLE: Final = 40
 ITERATIONS: Final = 10
 LEARNED_FROM: Final = 1 << 17
 """Of them, how many the code is learned from."""
-_CODED: Final = 1 << 15
 _WRITTEN: Final = 1 << 26
 """Bytes of lists that are gathered at once."""
 
@@ -185,32 +185,6 @@ def _encoder(structure: Structure) -> Encode:
         return codes
 
     return encode
-
-
-def gathered(blocks: Blocks) -> Blocks:
-    """Join blocks until they are large enough for all threads.
-
-    Parameters
-    ----------
-    blocks : iterable of (clip_ids, vectors)
-    """
-    waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
-    rows = 0
-    for block in blocks:
-        waiting.append(block)
-        rows += len(block[0])
-        if rows >= _CODED:
-            yield _joined(waiting)
-            waiting, rows = [], 0
-    if rows:
-        yield _joined(waiting)
-
-
-def _joined(
-    blocks: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    ids, vectors = zip(*blocks, strict=True)
-    return np.concatenate(ids), np.ascontiguousarray(np.concatenate(vectors))
 
 
 def _nearest(centroids: Any, vectors: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import QueryError
 from sleepfm_index.search import ivf_builder
+from sleepfm_index.search.blocks import Blocks
 from sleepfm_index.search.ivf import InvertedFile
 from sleepfm_index.search.ivf_builder import ITERATIONS, LEARNED_FROM, SAMPLE
 from sleepfm_index.search.ivf_format import BLOCK_LAYOUT, CODES, Layout, Structure
 from sleepfm_index.search.protocol import (
     SEED,
-    Blocks,
     Estimate,
     IndexKind,
     Parameters,

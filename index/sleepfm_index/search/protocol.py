@@ -22,7 +22,7 @@ A new kind is one module with a class like :class:`IndexKind`, named in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, Self, runtime_checkable
@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
+from sleepfm_index.search.blocks import Blocks
 from sleepfm_index.storage.manifest import IndexEntry
 
 SEED: Final = 20240527
@@ -38,8 +39,6 @@ SEED: Final = 20240527
 DEPTHS: Final = (20, 30, 50, 70, 100, 150, 200, 300, 400)
 """Numbers of candidates that calibration tries."""
 
-Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""Clip ids, int64 [m], and their vectors, float32 [m, 512]; each clip once, ids ascending."""
 Parameters = Mapping[str, int]
 """How far an index is searched, by the names of its kind."""
 Trained = Any

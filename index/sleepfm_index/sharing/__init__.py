@@ -1,1 +1,1 @@
-"""Handing vectors and metadata on: exports, and collections in a vector database."""
+"""Export of vectors and metadata, and publication into a vector database."""

@@ -1,4 +1,4 @@
-"""A store read from one end to the other: clips with their vectors, a block at a time."""
+"""Sequential reading of a whole store: clips with their vectors, one block at a time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sleepfm_index.storage.vector_format import Stored
 if TYPE_CHECKING:
     from sleepfm_index.storage.manifest import SegmentEntry
 
-ROWS: Final = 8192
-"""Clips of a block: 25 MB of vectors."""
+BLOCK_ROWS: Final = 8192
+"""Clips per block: 25 MB of vectors."""
 
 Order = Callable[[pa.Table], NDArray[np.int64]]
-"""Gives the rows of a clips table in another order."""
+"""Function that returns the row numbers of a clips table in another order."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class ClipBlock:
     Parameters
     ----------
     clips : pyarrow.Table
-        Rows of ``clips``, with the columns and types that SQL sees.
+        Rows of ``clips``, with the columns and types of the SQL table.
     vectors : dict of str to ndarray of float16, shape [n, 512]
-        Row by row with ``clips``; zero rows where a clip lacks the modality.
+        One row per clip, all zero where the clip lacks the modality.
     """
 
     clips: pa.Table
@@ -42,7 +42,16 @@ class ClipBlock:
 
 
 def clips_schema(store: Reader) -> pa.Schema:
-    """Columns of ``clips`` over all segments of a store, as SQL sees them."""
+    """Return the schema of ``clips`` over all segments, as in SQL.
+
+    Parameters
+    ----------
+    store : Reader
+
+    Returns
+    -------
+    pyarrow.Schema
+    """
     return store.clip_schema
 
 
@@ -53,18 +62,24 @@ def clip_blocks(
     segments: list[SegmentEntry] | None = None,
     order: Order | None = None,
 ) -> Iterator[ClipBlock]:
-    """Go through the clips of a store that are not deleted, in order of clip id.
+    """Iterate over the clips of a store that are not deleted, in order of clip id.
 
-    Memory holds the clips table of one segment (0.3 KB a clip) and the vectors of one block.
+    Memory holds the clips table of one segment (0.3 KB per clip) and the vectors of one block.
 
     Parameters
     ----------
-    clip_ids : ndarray of int64, optional
-        Only these clips; a segment that has none of them is not read.
+    store : Reader
+    clip_ids : ndarray of int64, shape [n], optional
+        Read only these clips; segments without any of them are skipped.
     segments : list of SegmentEntry, optional
-        Which segments, in which order; by default all, by clip id.
+        Segments to read, in this order; by default all, in order of clip id.
     order : callable, optional
-        Another order of the clips within a segment.
+        Order of the clips within a segment; by default by clip id.
+
+    Yields
+    ------
+    ClipBlock
+        At most :data:`BLOCK_ROWS` clips of one segment.
     """
     schema = clips_schema(store)
     by_id = sorted(store.manifest.segments, key=lambda s: s.first_clip_id)
@@ -78,8 +93,8 @@ def clip_blocks(
         if order is not None:
             ranked = order(table)
             wanted = ranked[np.isin(ranked, wanted)]
-        for at in range(0, len(wanted), ROWS):
-            chosen = wanted[at : at + ROWS]
+        for at in range(0, len(wanted), BLOCK_ROWS):
+            chosen = wanted[at : at + BLOCK_ROWS]
             yield ClipBlock(table.take(chosen), {m: v[chosen] for m, v in mapped.items()})
 
 

@@ -1,6 +1,6 @@
-"""What an export may say of a person: a list of what is kept, everything else is left out.
+"""De-identification of an export: an allow-list of columns, and hashed ids.
 
-The rules are written for people in docs/export.md; this module is what they describe.
+docs/export.md describes these rules for users.
 """
 
 from __future__ import annotations
@@ -19,24 +19,28 @@ from sleepfm.quality import ISSUES
 from sleepfm_index.schema import SUBJECT_COLUMNS
 
 HASHED: Final = ("recording_id", "subject_id")
-"""Replaced by keyed hashes."""
+"""Columns whose values are replaced by keyed hashes."""
 
 
-def kept_columns(modalities: tuple[str, ...]) -> frozenset[str]:
-    """Give the names of the columns that stay.
+def kept_names(modalities: tuple[str, ...]) -> frozenset[str]:
+    """List the names of the columns that are exported unhashed.
 
-    ``clip_id`` is counted anew and ``nsrr_age`` is in whole years. Left out are the site, the time
-    of day, the scorer's own words, and every further column of subjects.csv, of which nobody knows
-    what it holds.
+    ``clip_id`` is renumbered and ``nsrr_age`` rounded down to whole years. Everything else is
+    omitted: the site, the time of day, the raw stage labels, and all further columns of
+    subjects.csv, whose content is unknown.
 
     Parameters
     ----------
     modalities : tuple of str
         Those of the store's contract.
+
+    Returns
+    -------
+    frozenset of str
     """
     return frozenset(
         {
-            *("clip_id", "start_s", "stage"),
+            *("clip_id", "start_s", "stage", "stage_share"),
             *(f"has_{m}" for m in modalities),
             *(f"slots_{m}" for m in modalities),
             *EVENT_COLUMNS,
@@ -47,39 +51,73 @@ def kept_columns(modalities: tuple[str, ...]) -> frozenset[str]:
 
 
 class Pseudonyms:
-    """Keyed hashes in place of ids: the same id gets the same hash as long as the key is the same.
+    """Keyed hashes of ids; under one key, equal ids have equal hashes.
 
     Parameters
     ----------
     key : bytes
-        Who does not have it cannot tell which id a hash stands for.
+        Without it, a hash cannot be traced back to its id.
     """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def of(self, column: str, text: str) -> str:
-        """Give 20 hex digits of HMAC-SHA-256 over the column's name and the id."""
+        """Hash one id by HMAC-SHA-256 over the column's name and the id.
+
+        Parameters
+        ----------
+        column : str
+            ``recording_id`` or ``subject_id``.
+        text : str
+            The id.
+
+        Returns
+        -------
+        str
+            20 hexadecimal digits.
+        """
         message = f"export\n{column}\n{text}".encode()
         return hmac.new(self._key, message, hashlib.sha256).hexdigest()[:20]
 
     def column(self, table: pa.Table, name: str) -> pa.Array:
-        """Give a column of ids with every id replaced."""
+        """Hash every id of a column.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+        name : str
+            The column to hash.
+
+        Returns
+        -------
+        pyarrow.Array of string
+        """
         coded = table[name].combine_chunks().dictionary_encode()
         hashed = [None if v is None else self.of(name, v) for v in coded.dictionary.to_pylist()]
         return pc.take(pa.array(hashed, pa.string()), coded.indices)
 
     def order(self, table: pa.Table) -> NDArray[np.int64]:
-        """Rows by hashed recording, then by time.
+        """Order rows by hashed recording, then by time.
 
-        Recordings were added in the order of their files' names, which would tell them apart.
+        Recordings are stored in the order of their file names, which could identify them.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+            Rows of ``clips``.
+
+        Returns
+        -------
+        ndarray of int64, shape [n]
+            Row numbers.
         """
         names = np.asarray(self.column(table, "recording_id").to_pylist())
         return np.lexsort((table["start_s"].to_numpy(), names))
 
 
-def kept(schema: pa.Schema, modalities: tuple[str, ...]) -> pa.Schema:
-    """Columns of ``clips`` that stay, the hashed ones included.
+def kept_columns(schema: pa.Schema, modalities: tuple[str, ...]) -> pa.Schema:
+    """Select the columns of ``clips`` that are exported, including the hashed ones.
 
     Parameters
     ----------
@@ -87,27 +125,38 @@ def kept(schema: pa.Schema, modalities: tuple[str, ...]) -> pa.Schema:
         Of ``clips``.
     modalities : tuple of str
         Those of the store's contract.
+
+    Returns
+    -------
+    pyarrow.Schema
     """
-    names = kept_columns(modalities)
+    names = kept_names(modalities)
     return pa.schema([f for f in schema if f.name in names or f.name in HASHED])
 
 
-def deidentified(
+def deidentify(
     clips: pa.Table, names: Pseudonyms, first_id: int, modalities: tuple[str, ...]
 ) -> pa.Table:
-    """Give rows of ``clips`` without what could lead back to a person.
+    """Remove or replace everything in ``clips`` that could identify a person.
 
     Parameters
     ----------
     clips : pyarrow.Table
+        Rows of ``clips``.
     names : Pseudonyms
+        Hashes for recording and subject ids.
     first_id : int
-        The clip id of the first row; the others count on from there.
+        Clip id of the first row; the others follow.
     modalities : tuple of str
         Those of the store's contract.
+
+    Returns
+    -------
+    pyarrow.Table
+        The same rows with the columns of :func:`kept_columns`.
     """
     ids = np.arange(first_id, first_id + len(clips), dtype=np.int64)
     replaced = {"clip_id": pa.array(ids), "nsrr_age": pc.floor(clips["nsrr_age"])}
     replaced |= {name: names.column(clips, name) for name in HASHED}
-    schema = kept(clips.schema, modalities)
+    schema = kept_columns(clips.schema, modalities)
     return pa.table([replaced.get(f.name, clips[f.name]) for f in schema], schema=schema)

@@ -1,21 +1,21 @@
-"""What a vector database must do to hold a store and answer its questions.
+"""The interface of an engine: a vector database that holds a published store and answers queries.
 
-A new engine is one package beside :mod:`~sleepfm_index.sharing.milvus` and one line of
-:data:`ENGINES`. Conventions: clip ids are the store's own and never reused, so publishing again is
-a difference of two sets of ids; an engine chooses candidates, and scores are computed again in
-float64 from the vectors that it holds, equal scores in order of clip id; an answer has the columns
-of :func:`~sleepfm_index.query.answer_table.answer_table`.
+To add an engine, write one package next to :mod:`~sleepfm_index.sharing.milvus` and one line of
+:data:`ENGINES`. Three conventions hold for every engine. Clip ids are the store's own and never
+reused, so that publishing again means comparing two sets of ids. The engine selects candidates;
+their scores are recomputed in float64 from the vectors it holds, and equal scores are in order of
+clip id. An answer has the columns of :func:`~sleepfm_index.query.answer_table.answer_table`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self, cast
 
+from sleepfm.progress import Progress
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.question import Question
 from sleepfm_index.reader import Reader
@@ -23,26 +23,23 @@ from sleepfm_index.results import Result
 from sleepfm_index.storage.manifest import WeightsIdentity
 
 ENGINES: Final = {"milvus": "sleepfm_index.sharing.milvus.engine"}
-"""Name of each engine, and the module whose ``ENGINE`` it is."""
-
-Progress = Callable[[int, int], None]
-"""Called with (clips sent, clips to send)."""
+"""For each engine, the module that defines it as ``ENGINE``."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a publication did.
+    """The result of a publication.
 
     Parameters
     ----------
     collection : str
+        Name of the collection.
     clips : int
         Clips in the collection, as many as in the store.
     added, removed : int
-        Clips sent, and clips deleted because the store no longer has them.
+        Clips sent, and clips deleted from the collection because they are not in the store.
     recall : dict of str to float
-        By target: the share that the engine finds of the true nearest ten of sampled clips, as
-        they are in other modalities.
+        Recall@10 of each target, measured with sampled clips of other modalities.
     """
 
     collection: str
@@ -53,19 +50,28 @@ class Published:
 
 
 class PublishedStore(Protocol):
-    """A published store, open for questions; a context manager."""
+    """A published store that answers questions; a context manager."""
 
     @property
     def weights(self) -> WeightsIdentity:
-        """The weights whose vectors it holds."""
+        """The weights that produced the vectors."""
 
     def answer(self, question: Question) -> Result:
-        """Find the nearest clips, as the store itself does.
+        """Find the nearest clips, with the same result as from the store itself.
+
+        Parameters
+        ----------
+        question : Question
+
+        Returns
+        -------
+        Result
+            As from :func:`~sleepfm_index.query.answer.answer`.
 
         Raises
         ------
         QueryError
-            If the question does not fit the collection, or the engine cannot answer it.
+            If the question is not valid for the collection, or the engine does not support it.
         """
 
     def __enter__(self) -> Self: ...
@@ -91,17 +97,49 @@ class Engine(Protocol):
         index: str,
         progress: Progress | None,
     ) -> Published:
-        """Make a collection hold exactly the clips of a store, and check that it does.
+        """Synchronise a collection with a store, and verify the result.
+
+        Parameters
+        ----------
+        reader : Reader
+            The store.
+        uri : str
+            Address of the engine.
+        collection : str
+            Name of the collection; it is created if it does not exist.
+        targets : tuple of str
+            Vector fields of a new collection.
+        index : str
+            Kind of index, by the engine's own name.
+        progress : callable or None
+            Called after each batch with (clips sent, clips to send).
+
+        Returns
+        -------
+        Published
 
         Raises
         ------
         StoreError
-            If the engine cannot be reached, holds another store under this name, or does not
-            answer as the store does.
+            If the engine cannot be reached, holds another store under this name, or returns other
+            answers than the store.
         """
 
     def connect(self, uri: str, *, collection: str, store: Path | None) -> PublishedStore:
         """Open a published store.
+
+        Parameters
+        ----------
+        uri : str
+            Address of the engine.
+        collection : str
+            Name of the collection.
+        store : Path or None
+            The store that was published, for conditions that the engine cannot evaluate.
+
+        Returns
+        -------
+        PublishedStore
 
         Raises
         ------
@@ -111,12 +149,16 @@ class Engine(Protocol):
 
 
 def engine(name: str) -> Engine:
-    """Find an engine by its name.
+    """Look up an engine by name.
 
     Parameters
     ----------
     name : str
         A key of :data:`ENGINES`.
+
+    Returns
+    -------
+    Engine
 
     Raises
     ------
@@ -124,5 +166,5 @@ def engine(name: str) -> Engine:
         If there is no such engine.
     """
     if name not in ENGINES:
-        raise QueryError(f"no engine {name!r}; choose from {', '.join(ENGINES)}")
+        raise QueryError(f"unknown engine {name!r}; choose from {', '.join(ENGINES)}")
     return cast(Engine, import_module(ENGINES[name]).ENGINE)

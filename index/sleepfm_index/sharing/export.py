@@ -1,4 +1,4 @@
-"""A store handed on: clips joined with their vectors, as one Parquet file or Lance dataset."""
+"""Export of clips joined with their vectors, as one Parquet file or Lance dataset."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sleepfm_index.choices import ExportFormat
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.reader import Reader
 from sleepfm_index.sharing.clip_batches import ClipBlock, clip_blocks, clips_schema
-from sleepfm_index.sharing.deidentify import Pseudonyms, deidentified, kept
+from sleepfm_index.sharing.deidentify import Pseudonyms, deidentify, kept_columns
 from sleepfm_index.storage import private, vector_format
 from sleepfm_index.storage.files import Sink, publish_file
 from sleepfm_index.storage.vector_format import Stored
@@ -27,7 +27,18 @@ FORMATS: Final = get_args(ExportFormat)
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: where, how many clips, in which format, and whether de-identified."""
+    """The result of an export.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder that was written.
+    clips : int
+        Number of rows.
+    format : {"parquet", "lance"}
+    deidentified : bool
+        True if ids were hashed and other columns omitted.
+    """
 
     path: Path
     clips: int
@@ -43,49 +54,53 @@ def export(
     deidentified: bool = False,
     where: str | None = None,
 ) -> Exported:
-    """Write the clips of a store with their vectors, for every other tool.
+    """Write the clips of a store with their vectors, for use in other tools.
 
-    One row per clip: the columns of ``clips``, and every modality as a list of 512 float16, null
-    where the clip lacks it. Written a block at a time.
+    The table has one row per clip: the columns of ``clips``, and every modality as a list of 512
+    float16, null where the clip lacks it. It is written block by block.
 
     Parameters
     ----------
     store : path
         The store's folder.
     out : path
-        The file (Parquet) or folder (Lance) to make; there must be nothing.
+        The file (Parquet) or folder (Lance) to write; it must not exist.
     format : {"parquet", "lance"}
         Lance needs ``pip install 'sleepfm-index[lance]'``.
     deidentified : bool
-        Leave out what could lead back to a person; see :mod:`sleepfm_index.sharing.deidentify`.
+        Omit or hash what could identify a person; see :mod:`sleepfm_index.sharing.deidentify`.
     where : str, optional
         SQL condition over the columns of ``clips``; by default all clips.
+
+    Returns
+    -------
+    Exported
 
     Raises
     ------
     QueryError
-        If the condition is not valid or holds for no clip, or the format is not known.
+        If the condition is not valid or matches no clip, or the format is unknown.
     StoreError
-        If ``out`` exists already, or the format's package is not installed.
+        If ``out`` exists, or the format's package is not installed.
     """
     path = Path(out)
     if format not in FORMATS:
-        raise QueryError(f"no format {format!r}; choose from {', '.join(FORMATS)}")
+        raise QueryError(f"unknown format {format!r}; choose from {', '.join(FORMATS)}")
     if path.exists() or path.is_symlink():
-        raise StoreError(f"{path} is there already; name another place, or remove it first")
+        raise StoreError(f"{path} already exists; choose another name, or remove it first")
     if not path.parent.is_dir():
-        raise StoreError(f"there is no folder {path.parent} to write {path.name} in")
+        raise StoreError(f"cannot write {path.name}: there is no folder {path.parent}")
     with Reader(store) as opened:
         clip_ids = opened.metadata.clip_ids(where)
         if not len(clip_ids):
-            raise QueryError("there is no clip to export" + (f" where {where}" if where else ""))
+            raise QueryError("there are no clips to export" + (f" where {where}" if where else ""))
         rows = _Rows(opened, clip_ids, deidentified)
         (_write_parquet if format == "parquet" else _write_lance)(path, rows)
     return Exported(path, rows.written, format, deidentified)
 
 
 class _Rows:
-    """The batches of an export, and their schema."""
+    """Iterator over the record batches of an export, with their schema."""
 
     def __init__(self, store: Reader, clip_ids: NDArray[np.int64], hide: bool) -> None:
         self._store = store
@@ -94,7 +109,7 @@ class _Rows:
         columns = clips_schema(store)
         self._modalities = store.manifest.modalities
         if hide:
-            columns = kept(columns, self._modalities)
+            columns = kept_columns(columns, self._modalities)
         fields = [*columns, *(pa.field(m, vector_format.ARROW) for m in self._modalities)]
         self.schema = pa.schema(fields, metadata=_origin(store, hide))
         self.written = 0
@@ -103,7 +118,7 @@ class _Rows:
         for block in self._blocks():
             clips = block.clips
             if self._names is not None:
-                clips = deidentified(clips, self._names, self.written, self._modalities)
+                clips = deidentify(clips, self._names, self.written, self._modalities)
             arrays = [c.combine_chunks() for c in clips.columns]
             arrays += [_lists(block.vectors[m]) for m in self._modalities]
             self.written += len(clips)
@@ -120,21 +135,21 @@ class _Rows:
 
 
 def _lists(vectors: Stored) -> pa.Array:
-    """Vectors as an Arrow column; a zero row, which stands for none, becomes null."""
+    """Convert vectors to an Arrow column; zero rows, which mark missing vectors, become null."""
     return vector_format.as_arrow(vectors, pa.array(~vector_format.present(vectors)))
 
 
 def _origin(store: Reader, hide: bool) -> dict[str, str]:
-    # Which weights made the vectors, for whoever reads them; and whether they were ever trained.
+    # The reader of the file needs to know which weights made the vectors, and if they are trained.
     manifest = store.manifest
-    told: dict[str, Any] = {
+    origin: dict[str, Any] = {
         "weights": asdict(manifest.weights),
         "contract_sha256": manifest.contract.sha256,
         "deidentified": hide,
     }
     if not hide:
-        told |= {"store": manifest.uuid, "snapshot": manifest.snapshot}
-    return {"sleepfm_index": json.dumps(told)}
+        origin |= {"store": manifest.uuid, "snapshot": manifest.snapshot}
+    return {"sleepfm_index": json.dumps(origin)}
 
 
 def _write_parquet(path: Path, rows: _Rows) -> None:
@@ -142,7 +157,7 @@ def _write_parquet(path: Path, rows: _Rows) -> None:
     vectors = [f.name for f in rows.schema if f.type == vector_format.ARROW]
 
     def write(sink: Sink) -> None:
-        # Half floats of a unit vector hardly compress: the time is better spent elsewhere.
+        # The float16 values of unit vectors hardly compress.
         compression = {f"{m}.list.element": "NONE" for m in vectors}
         with pq.ParquetWriter(
             sink,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sleepfm.progress import Progress
 from sleepfm_index.errors import QueryError
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import check_target
-from sleepfm_index.sharing.engine import Progress, Published, PublishedStore
+from sleepfm_index.sharing.engine import Published, PublishedStore
 from sleepfm_index.sharing.engine import engine as find_engine
 
 DEFAULT_COLLECTION = "sleepfm_clips"
@@ -23,39 +24,44 @@ def publish(
     index: str = "FLAT",
     progress: Progress | None = None,
 ) -> Published:
-    """Make a collection hold the clips of a store, and check that it does.
+    """Synchronise a collection in a vector database with a store, and verify the result.
 
-    Clip ids are never reused, so a clip that is there is the right one: what is missing is sent,
-    what the store has deleted is deleted, and a publication that was killed goes on.
+    Clip ids are never reused, so a clip with the right id is the right clip. Missing clips are
+    sent, clips that the store deleted are deleted, and an interrupted publication resumes.
 
     Parameters
     ----------
     store : path
         The store's folder.
     uri : str
-        For Milvus ``http://host:19530`` of a server, or a file ending in ``.db`` for milvus-lite.
+        For Milvus, the address of a server (``http://host:19530``), or a file ending in ``.db``
+        for milvus-lite.
     to : str
-        A key of :data:`~sleepfm_index.sharing.engine.ENGINES`.
+        The engine, a key of :data:`~sleepfm_index.sharing.engine.ENGINES`.
     collection : str
-        Its name; made if there is none.
+        Name of the collection; it is created if it does not exist.
     targets : tuple of str, optional
-        Which vector fields it gets, when it is made; by default all.
+        Vector fields of a new collection; by default all.
     index : str
-        Kind of index over the vectors, in the engine's words; ``FLAT`` is exact.
+        Kind of index over the vectors, by the engine's own name; ``FLAT`` is exact.
     progress : callable, optional
         Called after each batch with (clips sent, clips to send).
+
+    Returns
+    -------
+    Published
 
     Raises
     ------
     QueryError
         If there is no such engine or target.
     StoreError
-        If the engine cannot be reached, refuses, holds another store under this name, or does not
-        answer as the store does.
+        If the engine cannot be reached, rejects a request, holds another store under this name, or
+        returns other answers than the store.
     """
     chosen = find_engine(to)
     if targets is not None and not targets:
-        raise QueryError("name at least one target, or none at all for every one")
+        raise QueryError("no targets named; name at least one, or leave targets out for all")
     with Reader(store) as reader:
         targets = targets or reader.manifest.targets
         for target in targets:
@@ -77,16 +83,23 @@ def connect(
     Parameters
     ----------
     uri : str
-        Where it was published to.
+        Address that the store was published to, as in :func:`publish`.
     engine : str
         A key of :data:`~sleepfm_index.sharing.engine.ENGINES`.
     collection : str
-        Its name.
+        Name of the collection.
     store : path, optional
-        The store it was published from, for conditions that the engine cannot be asked.
+        The store that was published, for conditions that the engine cannot evaluate.
+
+    Returns
+    -------
+    PublishedStore
+        With ``answer(question)``; for Milvus also ``query(...)``.
 
     Raises
     ------
+    QueryError
+        If there is no such engine.
     StoreError
         If the engine cannot be reached, or has no such collection.
     """

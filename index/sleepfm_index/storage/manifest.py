@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.cohort_choices import BEFORE_GRIDS, NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import WeightsError
 from sleepfm_index.errors import FormatError, UncompactedError
@@ -78,9 +79,10 @@ class Manifest:
     next_clip_id: int = 0
     segments: tuple[SegmentEntry, ...] = ()
     indexes: tuple[IndexEntry, ...] = ()
-    row_cache: RowCacheEntry | None = None
     deleted: tuple[tuple[int, int], ...] = ()
     withdrawn: tuple[str, ...] = ()
+    choices: Choices = NO_CHOICES
+    row_cache: RowCacheEntry | None = None
     withdrawals: tuple[str, ...] = ()
     written: float = 0.0
     tags: Mapping[str, int] = field(default_factory=dict)
@@ -333,6 +335,7 @@ def _to_text(manifest: Manifest) -> str:
         "deleted": manifest.deleted,
         "withdrawn": manifest.withdrawn,
         "withdrawals": manifest.withdrawals,
+        "choices": manifest.choices.to_json(),
         "written": manifest.written,
         "tags": dict(manifest.tags),
         "indexes": [index.to_json() for index in manifest.indexes],
@@ -366,6 +369,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         deleted=tuple((count(a), count(b)) for a, b in plain["deleted"]),
         withdrawn=tuple(map(str, plain["withdrawn"])),
         withdrawals=tuple(map(str, plain.get("withdrawals", ()))),
+        choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
         written=seconds(plain.get("written", 0.0)),
         tags={safe_name(name): count(n) for name, n in plain.get("tags", {}).items()},
     )

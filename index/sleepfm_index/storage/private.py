@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -68,14 +69,18 @@ def files(store: Path) -> dict[str, Path]:
     except (FileNotFoundError, PermissionError):
         return {}
     try:
-        lines = content.decode().splitlines()
+        return dict(_parsed(content))
     except UnicodeDecodeError as error:
         raise FormatError(
             f"{_folder(store) / _FILES} is damaged; put a copy of it back, or remove it: the store "
             "then does not know where its recordings are"
         ) from error
+
+
+@lru_cache(maxsize=4)
+def _parsed(content: bytes) -> Mapping[str, Path]:
     found = {}
-    for line in lines:
+    for line in content.decode().splitlines():
         try:
             entry = json.loads(line)
             found[str(entry["recording_id"])] = Path(str(entry["file"]))

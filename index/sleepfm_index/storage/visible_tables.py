@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from pyarrow import fs
 
 from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
 from sleepfm_index.storage.manifest import Manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 VIEWS: Final = {"clips": CLIPS, "events": EVENTS, "recordings": RECORDINGS}
 """Name in SQL, and the file in each segment."""
@@ -27,7 +29,7 @@ _FEW_RANGES: Final = 16
 _CODED: Final = frozenset({"stage", "raw_stage", "site", "nsrr_sex"})
 """Columns of few values, read as codes: grouping by one takes a quarter of the time."""
 
-Visible = dict[str, list[ds.Dataset]]
+Visible = dict[str, "list[ds.Dataset]"]
 
 
 def visible_tables(store: Path, manifest: Manifest) -> Visible:
@@ -50,6 +52,9 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
     FormatError
         If a file is not the one that the manifest states.
     """
+    # It loads pandas where that is installed, which only a statement in SQL should wait for.
+    import pyarrow.dataset as ds
+
     hidden = {"clips": _not_deleted(manifest)}
     if manifest.withdrawn:
         gone = pc.field("source").isin(pa.array(manifest.withdrawn, pa.string()))
@@ -62,17 +67,23 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
     }
     for view, file in VIEWS.items():
         paths = [check_table(store, segment, file) for segment in manifest.segments]
-        datasets = _datasets(paths) or [ds.dataset(empty[view].empty_table())]
+        # columns of recordings that no segment has yet are null
+        known = RECORDING_COLUMNS if view == "recordings" else None
+        datasets = _datasets(paths, known) or [ds.dataset(empty[view].empty_table())]
         keep = hidden.get(view)
         found[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
     return found
 
 
-def _datasets(paths: list[Path]) -> list[ds.Dataset]:
+def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Dataset]:
+    import pyarrow.dataset as ds
+
     # Fragments rather than a list of paths: nothing about them is guessed, and a segment that has
     # more columns than another is no reason to read either wrongly.
     system = fs.LocalFileSystem()
     groups: list[tuple[pa.Schema, list[ds.Fragment]]] = []
+    if paths and columns is not None:
+        groups.append((columns, []))
     known: dict[tuple[str, ...], int] = {}
     for path in paths:
         plain = ds.ParquetFileFormat()

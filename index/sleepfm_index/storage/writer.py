@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from filelock import FileLock, Timeout
 
+from sleepfm.cohort_choices import Choices
 from sleepfm.contract import Contract
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.storage import paths, snapshots
@@ -88,6 +89,15 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
+
+    def remember(self, choices: Choices) -> None:
+        """Keep how recordings are read; it is written with the next commit.
+
+        Parameters
+        ----------
+        choices : Choices
+        """
+        self.manifest = replace(self.manifest, choices=choices)
 
     def append(self, data: SegmentData, before: Manifest | None = None) -> SegmentEntry:
         """Write one segment and commit it; when this returns, it is durable and visible.

@@ -1,31 +1,303 @@
-"""Times of day, as seconds after midnight. A calendar date is never kept."""
+"""Times as scoring files write them, and where they lie in the signals.
+
+A time is a number of seconds, a time of day, or a date with one. Dates and days serve to place a
+scoring and are never kept. Nothing wraps at 24 hours: a time of day belongs to the one day on which
+it lies in the signals, and a table for which that is not one day is refused.
+"""
 
 from __future__ import annotations
 
+import datetime
+import itertools
+import math
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
+
+from sleepfm.errors import AnnotationError
+from sleepfm.recordings.scoring.vocabulary import Scored
 
 DAY_S: Final = 86400.0
 _CLOCK: Final = re.compile(
-    r"(\d{1,2})[:.](\d{2})(?:[:.](\d{2})(?:[.,](\d{1,9}))?)?\s*([ap]m)?", re.IGNORECASE
+    r"(\d{1,3})[:.](\d{2})(?:[:.](\d{2})(?:[.,:](\d{1,12}))?)?\s*([ap])?\.?(m)?\.?", re.IGNORECASE
 )
+_ISO: Final = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})[T ]*(.*?)(?:Z|[+-]\d{2}:?\d{2})?$")
+_NUMERIC_DATE: Final = re.compile(r"(\d{1,2})[-/.](\d{1,2})[-/.](\d{4}|\d{2})[T ]*(.*)$")
+_NAMED_DATE: Final = re.compile(
+    r"(\d{1,2})[- ]([a-z]{3})[a-z]*[- ,]+(\d{4}|\d{2})[T ]*(.*)$", re.IGNORECASE
+)
+_MONTHS: Final = [
+    "jan",
+    "feb",
+    "mar",
+    "apr",
+    "may",
+    "jun",
+    "jul",
+    "aug",
+    "sep",
+    "oct",
+    "nov",
+    "dec",
+]
+_BEFORE_S: Final = 6 * 3600.0
+_UNIX_EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
+_NEAR_DAYS: Final = 3
+"""A scoring whose dates are further from the signals' has dates of another calendar."""
 
 
 def clock_seconds(text: str) -> float | None:
     """Seconds after midnight of ``HH:MM:SS`` (also with dots, fractions, am or pm), else None."""
+    found = _clock(text)
+    return None if found is None or found > DAY_S + 60 or _hours(text) > 23 else found
+
+
+def offset_seconds(clock_s: float, start_clock_s: float) -> float:
+    """Seconds from a recording's start to a time of day, between 6 h before it and 18 h after."""
+    return (clock_s - start_clock_s + _BEFORE_S) % DAY_S - _BEFORE_S
+
+
+def number_of(text: str) -> float | None:
+    """Give a finite number, with a decimal point or comma; None if it is none."""
+    text = text.strip()
+    if text.count(",") == 1 and "." not in text:
+        text = text.replace(",", ".")
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A time as written: ``seconds`` counted from the recording's start, or after midnight.
+
+    ``clock`` says which; ``dates`` are the days it may mean (``date.toordinal``), two where a
+    numeric date can be read day first or month first.
+    """
+
+    seconds: float
+    clock: bool = False
+    dates: tuple[int, ...] = ()
+
+
+def moment_of(text: str, day: str = "") -> Moment | None:
+    """Read a time, with a date in the same cell or in one of its own; None if it is none."""
+    text = text.strip().strip('"')
+    number = number_of(text)
+    if number is not None and not day:
+        return Moment(number)
+    dates, rest = _date(text)
+    if not dates and day:
+        dates, _ = _date(day.strip().strip('"'))
+        if not dates:
+            return None
+    seconds = _clock(rest) if rest else 0.0 if dates and not day else None
+    if seconds is None:
+        seconds = number
+    if seconds is None:
+        return None
+    if dates and dates[0] in (_UNIX_EPOCH, _UNIX_EPOCH + 1) and not day:
+        # seconds since 1970, as mne writes onsets of which nobody knows the date
+        return Moment(seconds + (dates[0] - _UNIX_EPOCH) * DAY_S)
+    return Moment(seconds, True, dates)
+
+
+def place(
+    moments: Sequence[Moment | None],
+    scored: Scored,
+    warnings: list[str],
+    *,
+    elapsed: bool | None = None,
+) -> list[float | None]:
+    """Seconds from the start of the signals to each moment, None where there is none.
+
+    Parameters
+    ----------
+    moments : sequence of Moment or None
+        In the order of the file.
+    scored : Scored
+        When the signals start, and how long they are.
+    warnings : list of str
+        Takes what a person should look at.
+    elapsed : bool, optional
+        Whether ``HH:MM:SS`` is time since the start (a heading said so) or a time of day.
+
+    Raises
+    ------
+    AnnotationError
+        If they cannot be placed without doubt.
+    """
+    known = [m for m in moments if m is not None]
+    if not any(m.clock for m in known):
+        return [None if m is None else m.seconds for m in moments]
+    if not all(m.clock for m in known):
+        raise AnnotationError("mixes seconds and times of day in one column")
+    if any(m.dates for m in known):
+        if not all(m.dates for m in known):
+            raise AnnotationError("gives a date with some of its times and not with others")
+        return _by_date(moments, scored, warnings)
+    seconds = [m.seconds for m in known]
+    if elapsed or (elapsed is None and _reads_as_elapsed(seconds, scored)):
+        placed = iter(_forward(seconds))
+    else:
+        if scored.start_clock_s is None:
+            raise AnnotationError(
+                "gives times of day, and the recording does not say when it starts"
+            )
+        placed = iter(_by_clock(seconds, scored.start_clock_s, scored.duration_s))
+    return [None if m is None else next(placed) for m in moments]
+
+
+def _by_clock(seconds: list[float], start: float, duration: float | None) -> list[float]:
+    """Give times of day the days on which they lie in the signals."""
+    if max(seconds) >= DAY_S:  # hours count on after midnight: 25:10:00
+        return [s - start for s in seconds]
+    if duration is None or duration <= DAY_S - _BEFORE_S:
+        return [offset_seconds(s, start) for s in seconds]
+    walked = _forward(seconds)
+    end = duration + 60
+    first = offset_seconds(walked[0], start) - walked[0]
+    days = [first + k * DAY_S for k in range(-1, int(duration // DAY_S) + 2)]
+    fitting = [d for d in days if walked[0] + d >= -_BEFORE_S and walked[-1] + d <= end]
+    inside = [d for d in fitting if walked[0] + d >= -60]
+    chosen = inside or fitting
+    if not chosen:
+        return [offset_seconds(s, start) for s in seconds]
+    if len(chosen) > 1:
+        raise AnnotationError(
+            f"gives times of day without dates, which fit several days of a recording of "
+            f"{duration / 3600:.0f} h; add a column with the date"
+        )
+    return [s + chosen[0] for s in walked]
+
+
+def _by_date(
+    moments: Sequence[Moment | None], scored: Scored, warnings: list[str]
+) -> list[float | None]:
+    known = [m for m in moments if m is not None]
+    readings = range(max(len(m.dates) for m in known))
+
+    def days(reading: int) -> np.ndarray:
+        return np.array([m.dates[min(reading, len(m.dates) - 1)] for m in known])
+
+    def distance(reading: int) -> tuple[float, int]:
+        own = days(reading)
+        from_start = 0 if scored.start_day is None else int(np.abs(own - scored.start_day).max())
+        return (min(from_start, 10 * _NEAR_DAYS), int(own.max() - own.min()))
+
+    own = days(min(readings, key=distance))
+    seconds = np.array([m.seconds for m in known])
+    if scored.start_clock_s is None:
+        raise AnnotationError("gives dates, and the recording does not say when it starts")
+    absolute = own * DAY_S + seconds
+    same = scored.start_day is not None and np.abs(own - scored.start_day).min() <= _NEAR_DAYS
+    if same:
+        placed = absolute - (scored.start_day * DAY_S + scored.start_clock_s)  # type: ignore[operator]
+    else:
+        first = int(np.argmin(absolute))
+        placed = absolute - absolute[first]
+        at = _by_clock([float(seconds[first])], scored.start_clock_s, None)[0]
+        placed = placed + at
+        if scored.start_day is not None:
+            warnings.append(
+                "the dates of the scoring are not those of the signals; aligned by time of day"
+            )
+        elif scored.duration_s is not None and scored.duration_s > DAY_S:
+            raise AnnotationError("gives dates, and the recording of more than a day has none")
+    found = iter(placed.tolist())
+    return [None if m is None else next(found) for m in moments]
+
+
+def _reads_as_elapsed(seconds: list[float], scored: Scored) -> bool:
+    """Whether times without a word about it count from the start of the recording.
+
+    They do if they begin at zero and cover the signals, and do not lie in them as times of day.
+    """
+    walked = _forward(seconds)
+    if walked[0] > 60 or any(b < a for a, b in itertools.pairwise(walked)):
+        return False
+    start, duration = scored.start_clock_s, scored.duration_s
+    if start is None:
+        return duration is not None and walked[-1] <= duration
+    if duration is None or walked[-1] > duration:
+        return False
+    as_clock = [offset_seconds(s, start) for s in seconds]
+    in_signals = sum(-60 <= t <= duration for t in as_clock) / len(as_clock)
+    if in_signals < 1:
+        return True
+    if abs(as_clock[0]) < 60:  # the recording starts at midnight: both are the same
+        return False
+    raise AnnotationError(
+        "gives times that fit both as times of day and as time since the start; name the column "
+        "'elapsed' or 'clock'"
+    )
+
+
+def _forward(seconds: list[float]) -> list[float]:
+    """Walk times of day in the order of a file, a day later when they go back by half a day."""
+    walked = list(seconds)
+    for i in range(1, len(walked)):
+        days = math.ceil((walked[i - 1] - walked[i]) / DAY_S - 0.5)
+        walked[i] += max(days, 0) * DAY_S
+    return walked
+
+
+def _hours(text: str) -> int:
+    match = _CLOCK.fullmatch(text.strip())
+    return int(match.group(1)) if match else 0
+
+
+def _clock(text: str) -> float | None:
+    """Seconds of ``HH:MM:SS`` with any number of hours."""
     match = _CLOCK.fullmatch(text.strip())
     if match is None:
         return None
     hours, minutes, seconds = (int(match.group(i) or 0) for i in (1, 2, 3))
     half = (match.group(5) or "").lower()
     if half:
-        hours = hours % 12 + (12 if half == "pm" else 0)
-    if hours > 23 or minutes > 59 or seconds > 60:
+        if not 1 <= hours <= 12:
+            return None
+        hours = hours % 12 + (12 if half == "p" else 0)
+    elif match.group(6):
+        return None
+    if minutes > 59 or seconds > 60:
         return None
     fraction = float(f"0.{match.group(4)}") if match.group(4) else 0.0
     return hours * 3600.0 + minutes * 60 + seconds + fraction
 
 
-def offset_seconds(clock_s: float, start_clock_s: float) -> float:
-    """Seconds from a recording's start to a time of day, between 6 h before it and 18 h after."""
-    return (clock_s - start_clock_s + 6 * 3600) % DAY_S - 6 * 3600
+def _date(text: str) -> tuple[tuple[int, ...], str]:
+    """Days that a text may mean, and what stands behind the date."""
+    match = _ISO.fullmatch(text)
+    if match:
+        year, month, day = int(match[1]), int(match[2]), int(match[3])
+        return _days([(year, month, day)]), match[4]
+    match = _NAMED_DATE.fullmatch(text)
+    if match and match[2].lower() in _MONTHS:
+        month = _MONTHS.index(match[2].lower()) + 1
+        return _days([(_year(match[3]), month, int(match[1]))]), match[4]
+    match = _NUMERIC_DATE.fullmatch(text)
+    if match and not (text.count(".") == 2 and not match[4] and len(match[3]) == 2):
+        a, b, year = int(match[1]), int(match[2]), _year(match[3])
+        return _days([(year, b, a), (year, a, b)]), match[4]
+    return (), text
+
+
+def _days(dates: Sequence[tuple[int, int, int]]) -> tuple[int, ...]:
+    found = []
+    for year, month, day in dates:
+        try:
+            found.append(datetime.date(year, month, day).toordinal())
+        except ValueError:
+            continue
+    return tuple(dict.fromkeys(found))
+
+
+def _year(text: str) -> int:
+    year = int(text)
+    return year if len(text) == 4 else year + (1900 if year >= 85 else 2000)

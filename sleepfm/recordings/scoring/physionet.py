@@ -5,13 +5,15 @@ Codes of ``.st``: https://physionet.org/content/slpdb/1.0.0/README.st.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
+from sleepfm.recordings.wfdb import readable
 
 _ST_STAGES: Final = {"W": "W", "1": "stage 1", "2": "stage 2", "3": "stage 3", "4": "stage 4",
                      "R": "R", "MT": "MT", "M": "MT"}  # fmt: skip
@@ -31,82 +33,98 @@ _CINC_STAGES: Final = {"wake": "W", "nonrem1": "N1", "nonrem2": "N2", "nonrem3":
 _CINC_RATE: Final = 200.0
 
 
-def read_st(path: Path) -> Notes:
-    """Read slpdb's ``.st``: one mark per 30 s epoch, a stage and what happened in it.
+class SlpdbMarks:
+    """slpdb's ``.st``: one mark per 30 s epoch, a stage and what happened in it.
 
     An event is known to its epoch and no closer, so it is given the epoch's whole length.
-
-    Raises
-    ------
-    AnnotationError
-        If it is no WFDB annotation file, or wfdb is not installed.
     """
-    marks = _annotations(path)
-    notes = []
-    for onset, text in marks:
-        for word in text.split():
-            if word in _ST_STAGES:
-                notes.append(Annotation(onset, EPOCH_S, _ST_STAGES[word]))
-            notes += [Annotation(onset, EPOCH_S, event) for event in _ST_EVENTS.get(word, ())]
-    if not notes:
-        raise AnnotationError("holds no sleep stage of slpdb")
-    return Notes(tuple(notes))
+
+    endings: tuple[str, ...] = (".st",)
+
+    def sniff(self, head: bytes) -> bool:
+        """Any file of this ending."""
+        return True
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read a file; see :class:`~.reader.ScoringReader`."""
+        notes = []
+        dropped: Counter[Reason] = Counter()
+        for onset, text in _annotations(path):
+            for word in text.split():
+                if word in _ST_STAGES:
+                    notes.append(Annotation(onset, EPOCH_S, _ST_STAGES[word]))
+                dropped["unknown word"] += word not in _ST_STAGES and word not in _ST_EVENTS
+                notes += [Annotation(onset, EPOCH_S, event) for event in _ST_EVENTS.get(word, ())]
+        if not notes:
+            raise AnnotationError("holds no sleep stage of slpdb")
+        return Notes(tuple(notes), dropped=dropped)
 
 
-def read_arousal(path: Path) -> Notes:
-    """Read CinC 2018's ``.arousal``: stages, and events from ``(name`` to ``name)``.
+class CincArousals:
+    """CinC 2018's ``.arousal``: changes of stage, and events from ``(name`` to ``name)``."""
 
-    Raises
-    ------
-    AnnotationError
-        If it is no WFDB annotation file, or wfdb is not installed.
-    """
-    notes = []
-    open_since: dict[str, float] = {}
-    for onset, text in _annotations(path):
-        if text.startswith("("):
-            open_since.setdefault(text[1:], onset)
-        elif text.endswith(")"):
-            start = open_since.pop(text[:-1], None)
-            if start is not None:
-                notes.append(Annotation(start, onset - start, text[:-1]))
-        else:
-            notes.append(Annotation(onset, None, _CINC_STAGES.get(text, f"Sleep stage {text}")))
-    if not notes:
-        raise AnnotationError("holds no scoring")
-    return Notes(tuple(notes))
+    endings: tuple[str, ...] = (".arousal",)
+
+    def sniff(self, head: bytes) -> bool:
+        """Any file of this ending."""
+        return True
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read a file; see :class:`~.reader.ScoringReader`."""
+        notes = []
+        dropped: Counter[Reason] = Counter()
+        open_since: dict[str, float] = {}
+        for onset, text in _annotations(path):
+            if text.startswith("("):
+                open_since.setdefault(text[1:], onset)
+            elif text.endswith(")"):
+                start = open_since.pop(text[:-1], None)
+                if start is None:
+                    dropped["no time"] += 1
+                else:
+                    notes.append(Annotation(start, onset - start, text[:-1]))
+            else:
+                word = _CINC_STAGES.get(text, f"Sleep stage {text}")
+                notes.append(Annotation(onset, None, word, "stage"))
+        dropped["no duration"] += len(open_since)
+        if not notes:
+            raise AnnotationError("holds no scoring")
+        return Notes(tuple(notes), dropped=dropped)
 
 
-def read_cinc_mat(path: Path) -> Notes:
-    """Read CinC 2018's ``-arousal.mat``: one 0/1 track per stage at 200 Hz.
+class CincTracks:
+    """CinC 2018's ``-arousal.mat``: one 0/1 track per stage at 200 Hz."""
 
-    Raises
-    ------
-    AnnotationError
-        If it is no such file, or h5py is not installed.
-    """
-    try:
-        import h5py
-    except ImportError as error:
-        raise AnnotationError("needs h5py: pip install 'sleepfm-index[wfdb]'") from error
-    notes = []
-    try:
-        with h5py.File(path, "r") as file:
-            tracks = file["data/sleep_stages"]
-            for name, stage in _CINC_STAGES.items():
-                if name not in tracks:
-                    continue
-                if tracks[name].size > 100 * 3600 * _CINC_RATE:
-                    raise AnnotationError("is longer than any night")
-                on = np.asarray(tracks[name]).ravel() > 0
-                edges = np.flatnonzero(np.diff(np.r_[False, on, False])) / _CINC_RATE
-                for start, end in edges.reshape(-1, 2).tolist():
-                    notes.append(Annotation(start, end - start, stage))
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AnnotationError("is not an arousal file of CinC 2018") from error
-    if not notes:
-        raise AnnotationError("holds no sleep stage")
-    return Notes(tuple(sorted(notes, key=lambda n: n.onset_s)))
+    endings: tuple[str, ...] = (".mat",)
+
+    def sniff(self, head: bytes) -> bool:
+        """Any file of this ending."""
+        return True
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read a file; see :class:`~.reader.ScoringReader`."""
+        try:
+            import h5py
+        except ImportError as error:
+            raise AnnotationError("needs h5py: pip install 'sleepfm-index[wfdb]'") from error
+        notes = []
+        try:
+            with h5py.File(path, "r") as file:
+                tracks = file["data/sleep_stages"]
+                for name, stage in _CINC_STAGES.items():
+                    if name not in tracks:
+                        continue
+                    if tracks[name].size > 100 * 3600 * _CINC_RATE:
+                        raise AnnotationError("is longer than any night")
+                    on = np.asarray(tracks[name]).ravel() > 0
+                    edges = np.flatnonzero(np.diff(np.r_[False, on, False])) / _CINC_RATE
+                    for start, end in edges.reshape(-1, 2).tolist():
+                        notes.append(Annotation(start, end - start, stage))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise AnnotationError("is not an arousal file of CinC 2018") from error
+        if not notes:
+            raise AnnotationError("holds no sleep stage")
+        return Notes(tuple(sorted(notes, key=lambda n: n.onset_s)))
 
 
 def _annotations(path: Path) -> list[tuple[float, str]]:
@@ -115,10 +133,11 @@ def _annotations(path: Path) -> list[tuple[float, str]]:
         import wfdb
     except ImportError as error:
         raise AnnotationError("needs wfdb: pip install 'sleepfm-index[wfdb]'") from error
-    record = path.with_suffix("")
+    header = path.with_suffix(".hea")
     try:
-        marks: Any = wfdb.rdann(str(record), path.suffix[1:])
-        rate = marks.fs or wfdb.rdheader(str(record)).fs
+        with readable(header) as record:
+            marks: Any = wfdb.rdann(record, path.suffix[1:])
+            rate = marks.fs or wfdb.rdheader(record).fs
         return [
             (float(sample / rate), text.rstrip("\0").strip())
             for sample, text in zip(marks.sample, marks.aux_note, strict=True)

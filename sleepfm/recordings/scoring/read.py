@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from sleepfm.choices import Coding
-from sleepfm.errors import AnnotationError, RecordingError
-from sleepfm.recordings.scoring.clock import offset_seconds
-from sleepfm.recordings.scoring.physionet import read_arousal, read_cinc_mat, read_st
-from sleepfm.recordings.scoring.text import read_epochs, read_luna, read_table
-from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Scoring, scoring_from_texts
-from sleepfm.recordings.scoring.xml import read_xml
+from sleepfm.errors import AnnotationError
+from sleepfm.recordings.scoring.clock import DAY_S, offset_seconds
+from sleepfm.recordings.scoring.formats import ENDINGS, READERS
+from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Notes, Reason, Scored, Scoring
+
+_HEAD: Final = 4096
+_NEAR_DAYS: Final = 3
+_STICKS_OUT_S: Final = 300.0
 
 
 def read_scoring(
-    path: Path, start_clock_s: float | None, warnings: list[str], coding: Coding | None = None
+    path: Path,
+    start_clock_s: float | None,
+    warnings: list[str],
+    coding: Coding | None = None,
+    *,
+    duration_s: float | None = None,
+    start_day: int | None = None,
+    epoch_s: float | None = None,
 ) -> Scoring:
     """Read one scoring file, its times counted from the start of the signals.
 
-    Where the file and the recording both give a time of day, the two are aligned by it; otherwise
-    both start together.
+    Where the file and the recording both give a time of day, the two are aligned by it, unless the
+    scoring would then lie outside signals that it fits as they are; otherwise both start together.
 
     Parameters
     ----------
@@ -31,22 +43,26 @@ def read_scoring(
     warnings : list of str
         Takes what is odd but readable.
     coding : str, optional
-        What integer stages mean: a name of :data:`~sleepfm.recordings.scoring.vocabulary.CODINGS`.
+        What integer stages mean: a name of :data:`~sleepfm.recordings.scoring.stage_words.CODINGS`.
+    duration_s : float, optional
+        Length of the signals, in seconds.
+    start_day : int, optional
+        The day on which they start (``date.toordinal``).
+    epoch_s : float, optional
+        Length of a row that does not say its own, in seconds.
 
     Raises
     ------
     AnnotationError
         If the file cannot be read as scoring: a sentence that begins with its name.
     """
+    scored = Scored(start_clock_s, start_day, duration_s, coding, epoch_s)
     try:
         if path.exists() and not path.is_file():
             raise AnnotationError("is not a file")
-        notes = _read(path, start_clock_s, coding)
-        shift = 0.0
-        if notes.start_clock_s is not None and start_clock_s is not None:
-            shift = offset_seconds(notes.start_clock_s, start_clock_s)
-            if abs(shift) >= 1:
-                warnings.append(f"scoring starts {shift:+.0f} s from the signals, by their clocks")
+        notes = _read(path, scored)
+        warnings += notes.warnings
+        shift = _shift(notes, scored, warnings)
         moved = notes.annotations
         if shift:
             moved = tuple(replace(a, onset_s=a.onset_s + shift) for a in moved)
@@ -58,41 +74,44 @@ def read_scoring(
         raise AnnotationError(f"{path.name} cannot be opened: {reason}.") from error
     if not scoring:
         raise AnnotationError(f"{path.name} holds neither a stage nor an event that is known here.")
-    return scoring
+    dropped: Counter[Reason] = Counter(notes.dropped)
+    dropped.update(scoring.dropped)
+    return replace(scoring, dropped={r: n for r, n in dropped.items() if n})
 
 
-def _read(path: Path, start_clock_s: float | None, coding: Coding | None) -> Notes:
+def _read(path: Path, scored: Scored) -> Notes:
     name = path.name.lower()
-    if name.endswith(".xml"):
-        return read_xml(path)
-    if name.endswith(".annot"):
-        return read_luna(path, start_clock_s)
-    if name.endswith(".eannot"):
-        return read_epochs(path, coding)
-    if name.endswith(".st"):
-        return read_st(path)
-    if name.endswith(".arousal"):
-        return read_arousal(path)
-    if name.endswith(".mat"):
-        return read_cinc_mat(path)
-    if name.endswith((".edf", ".bdf")):
-        return _read_edf(path)
-    if name.endswith((".tsv", ".csv", ".txt", ".stg", ".hyp")):
-        return read_table(path, coding, start_clock_s)
-    raise AnnotationError("is of no scoring format that is read here")
+    if not name.endswith(ENDINGS):
+        raise AnnotationError("is of no scoring format that is read here")
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    fitting = [r for r in READERS if name.endswith(r.endings)]
+    reader = next((r for r in fitting if r.sniff(head)), fitting[0])
+    return reader.read(path, scored)
 
 
-def _read_edf(path: Path) -> Notes:
-    """Scoring in an EDF+ file of its own, as Sleep-EDF and HMC have it."""
-    from sleepfm.recordings.edf import read_edf
-
-    try:
-        recording = read_edf(path)
-    except RecordingError as error:
-        raise AnnotationError("is not an EDF+ file that can be read") from error
-    stages = (Annotation(s.onset_s, s.duration_s, s.raw) for s in recording.scoring.stages)
-    events = (
-        Annotation(e.onset_s, e.duration_s, f"{e.subtype} {e.type}".strip())
-        for e in recording.scoring.events
-    )
-    return Notes((*stages, *events), recording.start_clock_s)
+def _shift(notes: Notes, scored: Scored, warnings: list[str]) -> float:
+    """Seconds by which a scoring moves, so that its times count from the start of the signals."""
+    if notes.start_clock_s is None or scored.start_clock_s is None or not notes.annotations:
+        return 0.0
+    shift = offset_seconds(notes.start_clock_s, scored.start_clock_s)
+    if notes.start_day is not None and scored.start_day is not None:
+        days = notes.start_day - scored.start_day
+        if abs(days) <= _NEAR_DAYS:
+            shift = days * DAY_S + notes.start_clock_s - scored.start_clock_s
+    if abs(shift) < 1e-3:
+        return shift
+    if scored.duration_s is not None:
+        first = min(a.onset_s for a in notes.annotations)
+        last = max(a.onset_s + (a.duration_s or 0.0) for a in notes.annotations)
+        fits = first >= -1 and last <= scored.duration_s + EPOCH_S
+        out = max(-(first + shift), last + shift - scored.duration_s)
+        if fits and out > min(_STICKS_OUT_S, (last - first) / 2):
+            warnings.append(
+                f"the clock of the scoring is {shift:+.0f} s from that of the signals, in which it "
+                "would not lie; both are taken to start together"
+            )
+            return 0.0
+    if abs(shift) >= 1:
+        warnings.append(f"scoring starts {shift:+.0f} s from the signals, by their clocks")
+    return shift

@@ -1,4 +1,4 @@
-"""A map of embeddings in two dimensions: PCA, or UMAP where it is installed."""
+"""Two-dimensional maps of embeddings by PCA, or by UMAP if it is installed."""
 
 from __future__ import annotations
 
@@ -36,25 +36,35 @@ def embedding_map(
     clips: int = CLIPS,
     seed: int = 0,
 ) -> Axes:
-    """Draw clips where their vectors lie, coloured by a column.
+    """Draw a scatter plot of clips by their vectors, coloured by a column.
 
     Parameters
     ----------
+    store : Reader
     modality : str
-        One of the store.
+        The vectors to map; one of the store's modalities.
     by : str
-        A column of ``clips``: names get one colour each, quantities a colour scale.
+        A column of ``clips``: one colour per category, or a colour scale for a quantity.
+    ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
     where : str, optional
         SQL condition over the columns of ``clips``.
     method : {"pca", "umap"}
-        The first two principal axes, or UMAP (the extra ``umap``).
+        The first two principal axes, or UMAP (needs the extra ``umap``).
     clips : int
-        Draw at most this many clips, chosen at random by the seed.
+        Draw at most this many clips, chosen at random.
+    seed : int
+        Random seed of the selection and of UMAP.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
 
     Raises
     ------
     QueryError
-        If the question does not fit the store, or UMAP is not installed.
+        If there is no such modality or column, fewer than three clips match, or UMAP is not
+        installed.
     """
     drawn = _Map.of(store, modality, where, method, clips, seed)
     ax = axes(ax, 6.0, 5.0)
@@ -72,7 +82,25 @@ def embedding_maps(
     clips: int = CLIPS,
     seed: int = 0,
 ) -> Axes:
-    """Draw one map beside itself, coloured by several columns; as :func:`embedding_map`."""
+    """Draw the same map several times side by side, each coloured by another column.
+
+    Parameters
+    ----------
+    store, modality, where, method, clips, seed
+        As for :func:`embedding_map`.
+    by : sequence of str
+        Columns of ``clips``, one per map.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The first map's; its figure contains them all.
+
+    Raises
+    ------
+    QueryError
+        As for :func:`embedding_map`.
+    """
     from matplotlib.figure import Figure
 
     drawn = _Map.of(store, modality, where, method, clips, seed)
@@ -87,7 +115,7 @@ def embedding_maps(
 
 @dataclass(frozen=True)
 class _Map:
-    """Where some clips lie: their ids, places [n, 2], what the axes are, and a title."""
+    """Clip ids [n], positions [n, 2], axis labels and title of a map."""
 
     ids: NDArray[np.int64]
     place: NDArray[np.float64]
@@ -99,12 +127,12 @@ class _Map:
         cls, store: Reader, modality: str, where: str | None, method: str, clips: int, seed: int
     ) -> _Map:
         if method not in METHODS:
-            raise QueryError(f"no method {method!r}; choose from {', '.join(METHODS)}")
+            raise QueryError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
         check_modality(modality, store.manifest.modalities)
         ids = store.metadata.clip_ids(where)
         ids = ids[has(store, ids, modality)]
         if len(ids) < 3:
-            raise QueryError(f"a map needs at least 3 clips with {modality}, there are {len(ids)}")
+            raise QueryError(f"a map needs at least 3 clips with {modality}, got {len(ids)}")
         if len(ids) > clips:
             ids = np.sort(np.random.default_rng(seed).choice(ids, clips, replace=False))
         vectors, _ = store.vectors.of(ids, modality)
@@ -119,22 +147,36 @@ class _Map:
 def project(
     vectors: NDArray[np.float32], method: str = "pca", seed: int = 0
 ) -> tuple[NDArray[np.float64], tuple[str, str]]:
-    """Bring vectors to two dimensions.
+    """Project vectors to two dimensions.
+
+    Parameters
+    ----------
+    vectors : ndarray of float32, shape [n, 512]
+    method : {"pca", "umap"}
+        The first two principal axes, or UMAP with the cosine metric.
+    seed : int
+        Random seed of UMAP.
 
     Returns
     -------
     place : ndarray of float64, shape [n, 2]
+        Positions.
     labels : tuple of str
-        What the axes are; for PCA with the share of the variance.
+        Labels of the two axes; for PCA with the share of the variance.
+
+    Raises
+    ------
+    QueryError
+        If UMAP is not installed.
     """
     if method == "umap":
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ImportWarning)  # umap misses TensorFlow aloud
+                warnings.simplefilter("ignore", ImportWarning)  # umap warns without TensorFlow
                 from umap import UMAP
         except ImportError:
             raise QueryError(
-                "UMAP is not installed; pip install 'sleepfm-index[umap]', or take --map pca"
+                "UMAP is not installed: pip install 'sleepfm-index[umap]', or use --map pca"
             ) from None
         place = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
         return np.asarray(place, np.float64), ("UMAP 1", "UMAP 2")
@@ -142,7 +184,7 @@ def project(
     with one_thread():
         spread, directions = np.linalg.eigh(centred.T @ centred)
     first = directions[:, [-1, -2]]
-    first = first * np.sign(first[np.abs(first).argmax(axis=0), [0, 1]])  # one of two signs
+    first = first * np.sign(first[np.abs(first).argmax(axis=0), [0, 1]])  # fixes the sign
     share = spread[[-1, -2]] / max(spread.sum(), 1e-12)
     one, two = (f"principal axis {i} ({s:.1%} of variance)" for i, s in enumerate(share, 1))
     return centred @ first, (one, two)
@@ -178,5 +220,5 @@ def _scatter(
 
 
 def _place(name: str) -> int:
-    """Stages in their own order, before everything else."""
+    """Rank of a category in the legend: stages first, in their own order."""
     return list(STAGE_COLOURS).index(name) if name in STAGE_COLOURS else len(STAGE_COLOURS)

@@ -1,4 +1,4 @@
-"""Pages of figures: several axes of :mod:`sleepfm_index.evaluation.figures.plots` in one file."""
+"""Figures of several panels, made of the plots in :mod:`sleepfm_index.evaluation.figures.plots`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import plots
+from sleepfm_index.evaluation.figures.hypnograms import hypnodensity, hypnogram
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 
 if TYPE_CHECKING:
@@ -21,12 +23,39 @@ if TYPE_CHECKING:
 
 
 def draw_retrieval(result: Retrieval, path: str | Path) -> Path:
-    """Write recall curves, the matrix of pairs and the ranks of every direction."""
+    """Write recall curves, the matrix of pairs and the histogram of ranks to a file.
+
+    Parameters
+    ----------
+    result : Retrieval
+    path : path
+        The file; its ending (png, svg, pdf) is the format.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    QueryError
+        If the ending is not a supported format.
+    """
     return plots.save(retrieval(result), path)
 
 
 def retrieval(result: Retrieval) -> Axes:
-    """Draw a table of retrieval; the first axes of the figure are given back."""
+    """Draw recall curves, the matrix of pairs and the histogram of ranks.
+
+    Parameters
+    ----------
+    result : Retrieval
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The first panel's; its figure contains them all.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15.0, 4.4), layout="constrained")
@@ -39,15 +68,42 @@ def retrieval(result: Retrieval) -> Axes:
 
 
 def draw_assessment(result: Assessment, path: str | Path) -> Path:
-    """Write confusion matrix, ROC, precision-recall and calibration, a row per features.
+    """Write confusion matrix, ROC, precision-recall and calibration for each kind of features.
 
-    A number gets predicted over true values.
+    For a numeric label, the figure shows predicted over true values.
+
+    Parameters
+    ----------
+    result : Assessment
+    path : path
+        The file; its ending (png, svg, pdf) is the format.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    QueryError
+        If the ending is not a supported format.
     """
     return plots.save(assessment(list(result.predictions.values())), path)
 
 
 def assessment(made: list[Predictions]) -> Axes:
-    """Draw predictions; the first axes of the figure are given back."""
+    """Draw confusion matrix, ROC, precision-recall and calibration, or predicted over true values.
+
+    Parameters
+    ----------
+    made : list of Predictions
+        One row of panels each.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The first panel's; its figure contains them all.
+    """
     from matplotlib.figure import Figure
 
     columns = 4 if made[0].classes else 1
@@ -60,7 +116,7 @@ def assessment(made: list[Predictions]) -> Axes:
             plots.precision_recall(one, row[2])
             plots.calibration(one, row[3])
         else:
-            _said_over_truth(one, row[0])
+            _predicted_over_true(one, row[0])
     first: Axes = panels[0][0]
     return first
 
@@ -68,28 +124,39 @@ def assessment(made: list[Predictions]) -> Axes:
 def night(
     start_s: NDArray[np.float64],
     stages: Sequence[str],
-    said_s: NDArray[np.float64],
+    predicted_s: NDArray[np.float64],
     made: NDArray[np.float64],
     classes: Sequence[str],
     clip_seconds: float = 30.0,
 ) -> Axes:
-    """Draw a night's scored hypnogram above the hypnodensity of what was predicted.
+    """Draw a night's scored hypnogram above the predicted hypnodensity.
 
     Parameters
     ----------
     start_s : ndarray of float64, shape [n]
-        Offset of each scored clip, in seconds; ``stages`` are theirs.
-    said_s : ndarray of float64, shape [m]
+        Offset of each scored clip, in seconds.
+    stages : sequence of str, length n
+        Stage of each scored clip.
+    predicted_s : ndarray of float64, shape [m]
         Offset of each predicted clip, in seconds.
     made : ndarray of float64, shape [m, classes]
-        Probabilities.
+        Predicted probabilities.
+    classes : sequence of str
+        Stages, in the order of the probabilities.
+    clip_seconds : float
+        Length of a clip, in seconds.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The upper panel's; its figure contains both.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    plots.hypnogram(start_s, stages, above, clip_seconds=clip_seconds)
-    plots.hypnodensity(said_s, made, classes, below, clip_seconds=clip_seconds)
+    hypnogram(start_s, stages, above, clip_seconds=clip_seconds)
+    hypnodensity(predicted_s, made, classes, below, clip_seconds=clip_seconds)
     above.set(xlabel="", title="scored")
     below.set(title="predicted")
     first: Axes = above
@@ -97,16 +164,34 @@ def night(
 
 
 def draw_few_shot(result: Result, path: str | Path) -> Path:
-    """Write the learning curve of the first measure of a table."""
+    """Write the few-shot learning curve to a file, of AUROC or else MAE.
+
+    Parameters
+    ----------
+    result : Result
+        As from :func:`~sleepfm_index.evaluation.models.few_shot.few_shot`.
+    path : path
+        The file; its ending (png, svg, pdf) is the format.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    QueryError
+        If no draw could be fitted, or the ending is not a supported format.
+    """
     measure = "auroc" if "auroc" in result.table.column_names else "mae"
     if not any(row[measure] is not None for row in result.to_pylist()):
-        raise QueryError("no draw could be learned from, so there is no curve to draw")
-    return plots.save(plots.few_shot_curve(result, measure), path)
+        raise QueryError("there is no learning curve to draw: no draw of subjects could be fitted")
+    return plots.save(few_shot_curve(result, measure), path)
 
 
-def _said_over_truth(made: Predictions, ax: Axes) -> None:
+def _predicted_over_true(made: Predictions, ax: Axes) -> None:
     size = 6 if len(made.truth) > 200 else 30
-    ax.scatter(made.truth, made.said, s=size, alpha=0.5, linewidths=0)
+    ax.scatter(made.truth, made.scores, s=size, alpha=0.5, linewidths=0)
     ends = [float(np.min(made.truth)), float(np.max(made.truth))]
     ax.plot(ends, ends, ":", color="0.5")
     ax.set(xlabel="true value", ylabel="predicted value", title=f"{made.features}, {made.level}s")

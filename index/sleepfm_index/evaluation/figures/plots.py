@@ -1,7 +1,7 @@
-"""Figures of what is measured: data in, matplotlib ``Axes`` in and out.
+"""Single plots of evaluation results.
 
-Every function draws into ``ax``, or into a figure of its own where none is given, and gives the
-axes back. Figures are made without pyplot, so nothing global changes and no display is needed.
+Every function draws into ``ax``, or into a separate figure if none is given, and returns the axes.
+Figures are made without pyplot, so no global state changes and no display is needed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sleepfm.atomic_write import write_file
 from sleepfm.modality import COLOURS, FURTHER_COLOURS, Modality
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.metrics.assessment import Predictions
-from sleepfm_index.evaluation.metrics.scores import BINS
+from sleepfm_index.evaluation.metrics.estimates import BINS
 from sleepfm_index.schema import OTHERS
 
 if TYPE_CHECKING:
@@ -34,16 +34,26 @@ STAGE_COLOURS: Final = {
     "R": "#d55e00",
     "UNS": "#bbbbbb",
 }
-"""Colours of Okabe and Ito, told apart by most colour-blind readers; N3 is a darker blue."""
+"""Colours of Okabe and Ito, distinguishable for most colour-blind readers; N3 is a darker blue."""
 _AVERAGED_COLOUR: Final = "#cc79a7"
-"""Of a query that averages several modalities."""
-_STROKES: Final = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 3)))
-_OTHERS_STROKE: Final = (0, (1, 1))
-_HEIGHT: Final = {"N3": 0, "N2": 1, "N1": 2, "R": 3, "W": 4}
+"""Colour of a query that averages several modalities."""
+_DASHES: Final = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 3)))
+_OTHERS_DASHES: Final = (0, (1, 1))
 
 
 def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axes:
-    """Give the axes, or those of a figure of their own; sizes in inches."""
+    """Return the given axes, or those of a separate figure.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes, optional
+    width, height : float
+        Size of the separate figure, in inches.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     if ax is not None:
         return ax
     from matplotlib.figure import Figure
@@ -52,18 +62,30 @@ def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axe
 
 
 def save(ax: Axes, path: str | Path) -> Path:
-    """Write the figure of some axes; the ending (png, svg, pdf) is the format.
+    """Write the figure of some axes to a file.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Any axes of the figure.
+    path : path
+        The file; its ending (png, svg, pdf) is the format.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
     QueryError
-        If the ending is no format of matplotlib's.
+        If matplotlib does not support the format.
     """
     path = Path(path)
     figure: Any = ax.get_figure(root=True)
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in known:
-        raise QueryError(f"no figure can be written as {path.name}; end it in .png or .svg")
+        raise QueryError(f"unsupported figure format {path.name}; use a name in .png or .svg")
     plain_text(figure)
     return write_file(path, lambda aside: figure.savefig(aside, dpi=150))
 
@@ -86,74 +108,92 @@ def recall_curves(
     ax: Axes | None = None,
     modalities: Sequence[Modality] = (),
 ) -> Axes:
-    """Recall@k over k for every direction, with chance of the first one's gallery.
+    """Draw recall@k over k for every direction, with the chance level of the first gallery.
 
     Parameters
     ----------
     ranked : dict of (query, target) to Ranked
-        As in :class:`~sleepfm_index.evaluation.retrieval.retrieval.Retrieval`.
-    ax : Axes, optional
+        Ranks of the matching clips, as in
+        :class:`~sleepfm_index.evaluation.retrieval.retrieval.Retrieval`.
+    ax : matplotlib.axes.Axes, optional
     modalities : sequence of Modality
-        Titles and colours; one that is not there is called and coloured by its name.
+        Titles and colours. A modality that is missing here is labelled with its name.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
     """
     ax = axes(ax)
     largest = max(int(found.sizes.max()) for found in ranked.values())
     k = np.unique(np.geomspace(1, largest, 200).astype(int))
-    looks = _Looks(ranked, modalities)
+    styles = _LineStyles(ranked, modalities)
     for (query, to), found in ranked.items():
         ordered = np.sort(found.ranks)
         recall = np.searchsorted(ordered, k, side="right") / len(ordered)
-        ax.plot(k, recall, **looks.line(query, to))
+        ax.plot(k, recall, **styles.line(query, to))
     sizes = next(iter(ranked.values())).sizes
     chance = [np.minimum(1, some / sizes).mean() for some in k]
     ax.plot(k, chance, color="0.5", linestyle=":", label="chance")
-    ax.set(xscale="log", xlabel="k (candidates looked at)", ylabel="recall@k", ylim=(0, 1.02))
+    ax.set(xscale="log", xlabel="k", ylabel="recall@k", ylim=(0, 1.02))
     ax.set_xlim(1, largest)
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.legend(fontsize="x-small", ncols=2)
     return ax
 
 
-class _Looks:
-    """How directions are drawn: coloured by what is searched with, stroked by what is searched in.
+class _LineStyles:
+    """Labels and line styles of directions: colour by query modality, dashes by target.
 
     Parameters
     ----------
     ranked : mapping by (query, target)
         The directions.
     modalities : sequence of Modality
-        Titles and colours of those that a contract describes.
+        Titles and colours of the modalities that the contract describes.
     """
 
     def __init__(
         self, ranked: Mapping[tuple[str, str], object], modalities: Sequence[Modality]
     ) -> None:
-        named = [m.name for m in modalities] or list(COLOURS)
-        found = [name for pair in ranked for name in pair if name != OTHERS and "+" not in name]
-        names = list(dict.fromkeys([*named, *found]))
+        described = [m.name for m in modalities] or list(COLOURS)
+        drawn = [name for pair in ranked for name in pair if name != OTHERS and "+" not in name]
+        names = list(dict.fromkeys([*described, *drawn]))
         self._titles = {m.name: m.title for m in modalities}
         self._colours = {m.name: m.colour for m in modalities}
-        for at, name in enumerate(names):
-            default = COLOURS.get(name, FURTHER_COLOURS[at % len(FURTHER_COLOURS)])
+        for number, name in enumerate(names):
+            default = COLOURS.get(name, FURTHER_COLOURS[number % len(FURTHER_COLOURS)])
             self._colours.setdefault(name, default)
-        self._strokes = {name: _STROKES[at % len(_STROKES)] for at, name in enumerate(names)}
+        self._dashes = {name: _DASHES[i % len(_DASHES)] for i, name in enumerate(names)}
 
     def title(self, name: str) -> str:
-        """Give what a modality, or several joined by ``+``, is called."""
+        """Return the title of a modality, or of several joined by ``+``."""
         return "+".join(self._titles.get(part, part) for part in name.split("+"))
 
     def line(self, query: str, to: str) -> dict[str, Any]:
-        """Keywords of a line in matplotlib."""
+        """Choose the keyword arguments of a matplotlib line."""
         return {
             "label": f"{self.title(query)} → {self.title(to)}",
             "color": self._colours.get(query, _AVERAGED_COLOUR),
-            "linestyle": self._strokes.get(to, _OTHERS_STROKE),
+            "linestyle": self._dashes.get(to, _OTHERS_DASHES),
             "linewidth": 2.4 if to == OTHERS else 1.4,
         }
 
 
 def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = None) -> Axes:
-    """One measure of retrieval for every query (row) and target (column)."""
+    """Draw one retrieval measure for every query (row) and target (column).
+
+    Parameters
+    ----------
+    result : Result
+        Rows of a retrieval table; rows of groups are ignored.
+    measure : str
+        A column of the table.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 3.6)
     rows = [row for row in result.to_pylist() if row.get("group") is None]
     queries = list(dict.fromkeys(row["query"] for row in rows))
@@ -178,28 +218,35 @@ def rank_histogram(
     ax: Axes | None = None,
     modalities: Sequence[Modality] = (),
 ) -> Axes:
-    """How the ranks of the true answers are spread, by share of the gallery, against chance.
+    """Draw the distribution of ranks of the matching clips, relative to the gallery size.
 
-    Bins are equally wide on a logarithmic scale, from the first place to the last.
+    Bins are equally wide on a logarithmic scale, from the first rank to the last.
 
     Parameters
     ----------
-    ranked, ax, modalities
-        As in :func:`recall_curves`.
+    ranked : dict of (query, target) to Ranked
+        Ranks of the matching clips.
+    ax : matplotlib.axes.Axes, optional
+    modalities : sequence of Modality
+        Titles and colours, as in :func:`recall_curves`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
     """
     ax = axes(ax)
     largest = max(int(found.sizes.max()) for found in ranked.values())
     edges = np.geomspace(100 / largest, 100, 21)
-    # a rank at an edge is in the bin below it, so that the first bin holds rank 1
+    # a rank at an edge belongs to the bin below it, so that the first bin contains rank 1
     inner = np.append(edges[1:-1] * (1 + 1e-9), np.inf)
-    looks = _Looks(ranked, modalities)
+    styles = _LineStyles(ranked, modalities)
     for (query, to), found in ranked.items():
         bin_of = np.searchsorted(inner, 100 * found.ranks / found.sizes)
         share = np.bincount(bin_of, minlength=20) / len(bin_of)
-        ax.stairs(100 * share, edges, **looks.line(query, to))
+        ax.stairs(100 * share, edges, **styles.line(query, to))
     even = np.diff(np.append(0, edges[1:]))
-    ax.stairs(even, edges, color="0.5", linestyle=":", label="ranks at random")
-    ax.set(xscale="log", xlabel="rank of the true answer (% of the gallery)", ylabel="queries (%)")
+    ax.stairs(even, edges, color="0.5", linestyle=":", label="chance")
+    ax.set(xscale="log", xlabel="rank of the matching clip (% of candidates)", ylabel="queries (%)")
     ax.set_xlim(edges[0], 100)
     ax.xaxis.set_major_formatter("{x:g}")
     ax.legend(fontsize="x-small", ncols=2)
@@ -207,7 +254,17 @@ def rank_histogram(
 
 
 def confusion_matrix(made: Predictions, ax: Axes | None = None) -> Axes:
-    """Clips by true class (row) and predicted class (column): counts, shaded by share of row."""
+    """Draw a confusion matrix: counts by true (row) and predicted class, shaded by share of row.
+
+    Parameters
+    ----------
+    made : Predictions
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 4.0)
     matrix = made.confusion()
     with np.errstate(invalid="ignore"):
@@ -218,12 +275,22 @@ def confusion_matrix(made: Predictions, ax: Axes | None = None) -> Axes:
     ax.set_xticks(ticks, made.classes)
     ax.set_yticks(ticks, made.classes)
     ax.set(xlabel="predicted", ylabel="true", title=f"{made.features}, {made.level}s")
-    ax.figure.colorbar(image, ax=ax, label="share of the true class")
+    ax.figure.colorbar(image, ax=ax, label="row-normalised")
     return ax
 
 
 def roc(made: Predictions, ax: Axes | None = None) -> Axes:
-    """ROC curve of each class against the rest."""
+    """Draw the ROC curve of each class against the rest.
+
+    Parameters
+    ----------
+    made : Predictions
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 4.2)
     for name, hits, misses, _ in _curves(made):
         ax.plot(misses / misses[-1], hits / hits[-1], label=name, color=STAGE_COLOURS.get(name))
@@ -235,7 +302,17 @@ def roc(made: Predictions, ax: Axes | None = None) -> Axes:
 
 
 def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
-    """Precision over recall of each class, dotted at the share of its clips."""
+    """Draw precision over recall for each class, with dotted lines at the class prevalence.
+
+    Parameters
+    ----------
+    made : Predictions
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 4.2)
     for name, hits, misses, share in _curves(made):
         (line,) = ax.plot(
@@ -248,10 +325,22 @@ def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
 
 
 def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
-    """Share right over the probability of the predicted class, in ten equal bins."""
+    """Draw a calibration curve: accuracy over the probability of the predicted class.
+
+    Probabilities are grouped in ten equal bins.
+
+    Parameters
+    ----------
+    made : Predictions
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
     ax = axes(ax, 4.6, 4.2)
-    confidence = made.said.max(axis=1)
-    right = made.said.argmax(axis=1) == made.truth
+    confidence = made.scores.max(axis=1)
+    right = made.scores.argmax(axis=1) == made.truth
     at = np.minimum((confidence * BINS).astype(int), BINS - 1)
     count = np.bincount(at, minlength=BINS)
     there = count > 0
@@ -262,86 +351,23 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
     ax.plot(mean[there], share[there], "o-", label=made.features)
     for x, y, n in zip(mean[there], share[there], count[there], strict=True):
         ax.annotate(f"{n}", (x, y), (4, -9), textcoords="offset points", fontsize="x-small")
-    ax.set(xlabel="probability of the predicted class", ylabel="share right", xlim=(0, 1.02))
+    ax.set(xlabel="probability of the predicted class", ylabel="observed accuracy", xlim=(0, 1.02))
     ax.set(ylim=(-0.02, 1.02), title="calibration (clips per point)")
     ax.legend(loc="upper left")
-    return ax
-
-
-def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = None) -> Axes:
-    """Draw a measure over the subjects learned from; bands are 2.5 to 97.5 % of the draws."""
-    ax = axes(ax)
-    rows = [row for row in result.to_pylist() if row[measure] is not None]
-    for features in dict.fromkeys(row["features"] for row in rows):
-        own = [row for row in rows if row["features"] == features]
-        shots = [row["shots"] for row in own]
-        (line,) = ax.plot(shots, [row[measure] for row in own], "o-", label=features)
-        low, high = ([row[f"{measure}_{end}"] for row in own] for end in ("low", "high"))
-        ax.fill_between(shots, low, high, alpha=0.15, color=line.get_color())
-    ticks = sorted({row["shots"] for row in rows})
-    ax.set(xlabel="subjects learned from", ylabel=f"macro {measure.upper()}", xscale="log")
-    ax.set_title("bands: 2.5 to 97.5 % of the draws of subjects", fontsize="small")
-    ax.set_xticks(ticks, [str(t) for t in ticks], minor=False)
-    ax.minorticks_off()
-    ax.legend()
-    return ax
-
-
-def hypnogram(
-    start_s: NDArray[np.float64],
-    stages: Sequence[str],
-    ax: Axes | None = None,
-    *,
-    clip_seconds: float = 30.0,
-) -> Axes:
-    """Stages over the hours of a night; what is not scored is left blank, REM is marked."""
-    ax = axes(ax, 8.0, 2.2)
-    height = np.array([_HEIGHT.get(stage, np.nan) for stage in stages])
-    hours = start_s / 3600
-    edges = np.append(hours, hours[-1] + clip_seconds / 3600)
-    ax.stairs(height, edges, baseline=None, color="0.2", linewidth=1.0)
-    rem = np.array(stages) == "R"
-    width = clip_seconds / 3600
-    ax.bar(hours[rem], 0.25, width, 2.9, align="edge", color=STAGE_COLOURS["R"])
-    ax.set_yticks(list(_HEIGHT.values()), list(_HEIGHT))
-    ax.set(xlabel="time since the recording's start (h)", ylabel="stage", ylim=(-0.4, 4.4))
-    ax.set_xlim(edges[0], edges[-1])
-    return ax
-
-
-def hypnodensity(
-    start_s: NDArray[np.float64],
-    probabilities: NDArray[np.float64],
-    classes: Sequence[str],
-    ax: Axes | None = None,
-    *,
-    clip_seconds: float = 30.0,
-) -> Axes:
-    """Probability of each stage over the hours of a night, stacked."""
-    ax = axes(ax, 8.0, 2.2)
-    hours = np.append(start_s, start_s[-1] + clip_seconds) / 3600
-    upto = np.zeros(len(start_s))
-    for code, name in enumerate(classes):
-        over = upto + probabilities[:, code]
-        ax.stairs(over, hours, baseline=upto, fill=True, color=STAGE_COLOURS.get(name), label=name)
-        upto = over
-    ax.set(xlabel="time since the recording's start (h)", ylabel="probability", ylim=(0, 1))
-    ax.set_xlim(hours[0], hours[-1])
-    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return ax
 
 
 def _curves(
     made: Predictions,
 ) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64], float]]:
-    """Count true and false positives of every class that has both, by falling threshold."""
+    """Count true and false positives by descending threshold, for classes with both kinds."""
     curves = []
     for code, name in enumerate(made.classes):
         positive = made.truth == code
         if not positive.any() or positive.all():
             continue
-        order = np.argsort(-made.said[:, code], kind="stable")
-        ordered = made.said[order, code]
+        order = np.argsort(-made.scores[:, code], kind="stable")
+        ordered = made.scores[order, code]
         ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
         hits = np.cumsum(positive[order])[ends].astype(np.float64)
         misses = (ends + 1.0) - hits

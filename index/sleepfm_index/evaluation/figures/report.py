@@ -1,4 +1,4 @@
-"""One self-contained page: all tables and figures of a store, and the commands that made them."""
+"""An HTML report with all tables and figures of a store, and the commands that reproduce them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ import numpy as np
 
 from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.figures import panels, plots
+from sleepfm_index.evaluation.figures import panels
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
+from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
+from sleepfm_index.evaluation.figures.plots import plain_text
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 from sleepfm_index.evaluation.models.few_shot import few_shot
 from sleepfm_index.evaluation.models.knn import knn
-from sleepfm_index.evaluation.models.probe import Recipe, probe
+from sleepfm_index.evaluation.models.probe import probe
+from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.retrieval.retrieval import evaluate
 from sleepfm_index.info import describe
 from sleepfm_index.query.answer import answer
@@ -35,8 +39,13 @@ if TYPE_CHECKING:
 
 
 GALLERY: Final = 10_000
-_LABELS: Final = (("stage", "auto"), ("sdb", "auto"), ("age", "classes"), ("age", "number"),
-                  ("sex", "auto"))  # fmt: skip
+_LABELS: Final = (
+    ("stage", "auto"),
+    ("sdb", "auto"),
+    ("age", "classification"),
+    ("age", "regression"),
+    ("sex", "auto"),
+)
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
@@ -76,17 +85,17 @@ class _Page:
     def figure(self, ax: Axes, alt: str) -> None:
         sink = io.BytesIO()
         figure: Any = ax.get_figure(root=True)
-        plots.plain_text(figure)
+        plain_text(figure)
         figure.savefig(sink, format="png", dpi=110)
         coded = base64.b64encode(sink.getvalue()).decode()
         self.parts.append(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{coded}">')
 
     def attempt(self, make: Callable[[], None]) -> None:
-        """Make a part, or say in its place why the store has no answer."""
+        """Add a part to the page, or the reason why the store cannot provide it."""
         try:
             make()
         except QueryError as error:
-            self.text(f"Left out: {error}.")
+            self.text(f"Not available: {error}.")
 
     def html(self, title: str) -> str:
         return (
@@ -102,36 +111,41 @@ def write_report(
     *,
     gallery: int = GALLERY,
     seed: int = 0,
-    replicates: int = 500,
     map_method: str = "pca",
 ) -> Path:
-    """Write everything that is measured of a store into one page that loads nothing else.
+    """Write all evaluations of a store into one self-contained HTML page.
 
-    What a store cannot answer (no ages, too few subjects, recordings moved away) is said in its
-    place. No path and no signal but the strips' picture goes into the page.
+    Where a part is not available (no ages, too few subjects, recordings that were moved), the page
+    states the reason. The page contains no paths, and no signals except the plotted strips.
 
     Parameters
     ----------
+    store : Reader
     path : path
-        The page, ``.html``.
+        The file to write, ``.html``.
     gallery : int
         Draw at most this many clips for retrieval.
-    seed, replicates : int
-        Of all draws, and resamples of the subjects.
+    seed : int
+        Of all draws.
     map_method : {"pca", "umap"}
-        How the map of embeddings is made.
+        Method of the map of embeddings.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     page = _Page()
     _head(page, store)
     page.heading("Retrieval")
-    page.attempt(lambda: _retrieval(page, store, gallery, seed, replicates))
-    for label, kind in _LABELS:
-        page.heading(f"Linear probe: {label}{' as a number' if kind == 'number' else ''}")
-        page.attempt(partial(_probe, page, store, label, kind, seed, replicates))
-    page.heading("How few subjects a probe needs")
+    page.attempt(lambda: _retrieval(page, store, gallery, seed))
+    for label, task in _LABELS:
+        page.heading(f"Linear probe: {label}{', regression' if task == 'regression' else ''}")
+        page.attempt(partial(_probe, page, store, label, task, seed))
+    page.heading("Few-shot learning curve: stage")
     page.attempt(lambda: _few_shot(page, store, seed))
-    page.heading("Votes of the nearest labelled neighbours: stage")
-    page.attempt(lambda: _knn(page, store, seed, replicates))
+    page.heading("k-NN classification: stage")
+    page.attempt(lambda: _knn(page, store, seed))
     page.heading("Map of the embeddings")
     page.attempt(lambda: _maps(page, store, map_method, seed))
     page.heading("A clip and its neighbours")
@@ -152,8 +166,8 @@ def _head(page: _Page, store: Reader) -> None:
     weights = info.weights
     if not weights.trained:
         page.text(
-            "Untrained weights: a seeded random initialisation. Retrieval is chance; probes read a "
-            "random network's features.",
+            "Untrained weights: a seeded random initialisation. Expect retrieval at chance level; "
+            "probes use the features of a random network.",
             "warning",
         )
     rows = [
@@ -161,12 +175,12 @@ def _head(page: _Page, store: Reader) -> None:
         ("contract", f"{info.contract}, SHA-256 {info.contract_sha256}"),
         ("store", f"{store.manifest.uuid}, snapshot {info.snapshot}"),
         ("clips", f"{info.clips:,} of {info.recordings:,} recordings, {info.subjects:,} subjects"),
-        ("with", ", ".join(f"{m} {n:,}" for m, n in info.with_modality.items())),
+        ("clips with", ", ".join(f"{m} {n:,}" for m, n in info.with_modality.items())),
     ]
     page.table([{"a": a, "b": b} for a, b in rows], {"a": "", "b": ""})
 
 
-def _retrieval(page: _Page, store: Reader, gallery: int, seed: int, replicates: int) -> None:
+def _retrieval(page: _Page, store: Reader, gallery: int, seed: int) -> None:
     columns = {
         "query": "query", "target": "target", "recall_at_1": "R@1 [95 %]",
         "chance_at_1": "chance", "recall_at_5": "R@5", "recall_at_10": "R@10",
@@ -175,37 +189,35 @@ def _retrieval(page: _Page, store: Reader, gallery: int, seed: int, replicates: 
         "top_same_minute": "same minute", "subjects": "subjects",
     }  # fmt: skip
     for among in ("all", "cross-recording", "within-recording"):
-        words = ("--gallery", str(gallery), "--seed", str(seed), "--among", among)
-        page.command("evaluate", *words, "--replicates", str(replicates))
-        result = evaluate(store, gallery=gallery, seed=seed, among=among, replicates=replicates)
+        words = ("--gallery", str(gallery), "--seed", str(seed), "--gallery-scope", among)
+        page.command("evaluate", *words)
+        result = evaluate(store, gallery=gallery, seed=seed, among=among)
         page.text(result.note)
         page.table(result.to_pylist(), columns)
         if among == "all":
             page.figure(panels.retrieval(result), "recall at k, by pair, and ranks")
 
 
-def _probe(page: _Page, store: Reader, label: str, kind: str, seed: int, replicates: int) -> None:
+def _probe(page: _Page, store: Reader, label: str, task: str, seed: int) -> None:
     folds = str(_folds(store))
-    words = ["--label", label, "--kind", kind, "--folds", folds, "--seed", str(seed)]
-    page.command("probe", *words, "--replicates", str(replicates))
-    result = probe(
-        store, label, kind=kind, folds=int(folds), recipe=Recipe(seed=seed), replicates=replicates
-    )
+    words = ["--label", label, "--task", task, "--folds", folds, "--seed", str(seed)]
+    page.command("probe", *words)
+    result = probe(store, label, task=task, split=Split(folds=int(folds)), recipe=Recipe(seed=seed))
     _assessment(page, result)
     if label == "stage":
         _night(page, store, list(result.predictions.values())[-1])
 
 
-def _knn(page: _Page, store: Reader, seed: int, replicates: int) -> None:
+def _knn(page: _Page, store: Reader, seed: int) -> None:
     first = store.manifest.modalities[0]
     for modality in store.manifest.modalities:
         command = ("knn", "--label", "stage", "--modality", modality, "--to", first)
-        page.command(*command, "--seed", str(seed), "--replicates", str(replicates))
-        page.attempt(partial(_vote, page, store, modality, first, seed, replicates))
+        page.command(*command, "--seed", str(seed))
+        page.attempt(partial(_vote, page, store, modality, first, seed))
 
 
-def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int, replicates: int) -> None:
-    result = knn(store, "stage", modality=modality, to=to, seed=seed, replicates=replicates)
+def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int) -> None:
+    result = knn(store, "stage", modality=modality, to=to, seed=seed)
     _assessment(page, result)
 
 
@@ -245,8 +257,8 @@ def _night(page: _Page, store: Reader, made: Predictions) -> None:
     own = own[np.argsort(start)]
     start = np.sort(start)
     page.text(
-        f"One night, {longest}: as scored, and by the probe on {made.features} that did not learn "
-        "from its subject."
+        f"One night, {longest}: the scoring, and the predictions of the probe on {made.features} "
+        "that was not trained on this subject."
     )
     whole = store.sql(
         "SELECT start_s, stage FROM clips "
@@ -255,7 +267,7 @@ def _night(page: _Page, store: Reader, made: Predictions) -> None:
     every = np.array([row["start_s"] for row in whole])
     stages = [str(row["stage"]) for row in whole]
     seconds = float(store.manifest.contract.clip_seconds)
-    drawn = panels.night(every, stages, start, made.said[own], made.classes, seconds)
+    drawn = panels.night(every, stages, start, made.scores[own], made.classes, seconds)
     page.figure(drawn, "scored hypnogram and predicted hypnodensity")
 
 
@@ -265,9 +277,11 @@ def _few_shot(page: _Page, store: Reader, seed: int) -> None:
     shots = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= most]
     words = ("--shots", ",".join(map(str, shots)), "--repeats", "5", "--folds", str(folds))
     page.command("probe", "--label", "stage", *words, "--seed", str(seed))
-    result = few_shot(store, "stage", shots, repeats=5, folds=folds, recipe=Recipe(seed=seed))
+    result = few_shot(
+        store, "stage", shots, repeats=5, split=Split(folds=folds), recipe=Recipe(seed=seed)
+    )
     page.text(result.note)
-    page.figure(plots.few_shot_curve(result), "few-shot curve")
+    page.figure(few_shot_curve(result), "few-shot curve")
 
 
 def _strips(page: _Page, store: Reader) -> None:
@@ -275,7 +289,7 @@ def _strips(page: _Page, store: Reader) -> None:
     for modality, to in ((more[0] if more else first, first), (first, first)):
         ids = store.metadata.clip_ids(f"has_{modality} AND stage IN ('N2', 'N3', 'R')")
         if not len(ids):
-            page.text(f"Left out: no scored clip of sleep has {modality}.")
+            page.text(f"Not available: no scored clip of sleep has {modality}.")
             continue
         clip = int(ids[len(ids) // 2])
         words = ("--modality", modality, "--to", to, "--clip", str(clip), "-k", "4")

@@ -1,4 +1,4 @@
-"""A clip and its neighbours as strips of signal, read from the recordings and never stored."""
+"""Plots of the signals of a clip and its neighbours, read from the recordings and never stored."""
 
 from __future__ import annotations
 
@@ -24,18 +24,27 @@ if TYPE_CHECKING:
 
     from sleepfm_index.results import Result
 
-_SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
+SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
 """Where the unit shown is not the slot's own."""
 _EVENTS: Final = {"bas": ("arousal",), "resp": ("apnea", "hypopnea", "desaturation")}
 """Events shaded in the column of each modality, by the beginning of their type."""
 _MARK: Final = "#d55e00"
 _SATURATION: Final = 6.0
-"""Least span of a lane of saturation, in %, so that steps of the oximeter stay small."""
+"""Minimum span of a saturation lane, in %, so that the steps of the oximeter stay small."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """One channel of one clip: samples [n] in ``unit`` (``""``: as the file has it), and Hz."""
+    """The signal of one channel in one clip.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape [samples]
+    rate : float
+        Sampling rate, in Hz.
+    unit : str
+        Unit of the values; empty if it is that of the device.
+    """
 
     values: NDArray[np.float32]
     rate: float
@@ -43,19 +52,29 @@ class Strip:
 
 
 def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to: str) -> Axes:
-    """Draw a clip and its nearest, those modalities marked that were compared.
+    """Draw a query clip and its nearest clips, with the compared modalities marked.
 
     Parameters
     ----------
+    store : Reader
     clip : int
-        The clip that was asked about.
+        The query clip.
     found : Result
-        What ``store.query(modality, to, clip=clip)`` gave.
+        The result of ``store.query(modality, to, clip=clip)``.
+    modality : str
+        Modality of the query.
+    to : str
+        Target of the query.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The first strip's; its figure contains them all.
 
     Raises
     ------
     QueryError
-        As :func:`signal_strips`.
+        As for :func:`signal_strips`.
     """
     (own,) = store.rows(np.array([clip])).to_pylist()
     hits = found.to_pylist()
@@ -64,8 +83,7 @@ def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to:
     titles += [f"{hit['rank']}: {_about(hit)}, score {hit['score']:.3f}" for hit in hits]
     known = store.manifest.modalities
     compared = target_parts(target_name(modality, to, known), known)
-    there = {"others": "the others"}.get(to, to)
-    note = f"{modality} of the query against {there} of each neighbour (marked at the left edge)"
+    note = f"query: {modality}; neighbours ranked by {' + '.join(compared)} (orange bar = compared)"
     marked = [(modality,), *[compared] * len(hits)]
     return signal_strips(store, ids, titles, marked=marked, note=note)
 
@@ -79,34 +97,35 @@ def signal_strips(
     marked: Sequence[Collection[str]] = (),
     note: str = "",
 ) -> Axes:
-    """Draw clips one below the other: a row a clip, a column a modality, a line a slot.
+    """Draw the signals of clips: one row per clip, one column per modality, one line per slot.
 
-    Signals are those of the recordings at their own rates, unfiltered, in uV, mV and %; a belt is
-    drawn to a scale of its own, since its unit is the device's. Voltages of a column share one
+    Signals come from the recordings at their own rates, unfiltered, in uV, mV and %. Each belt has
+    a scale of its own, because its unit is that of the device; voltages of a column share one
     scale. Scored respiratory events and arousals are shaded.
 
     Parameters
     ----------
+    store : Reader
     clip_ids : ndarray of int64, shape [n]
         The query first.
     titles : sequence of str
-        One a clip.
+        One per clip.
     modalities : sequence of str, optional
-        Columns, in order; by default all of the store.
+        Columns, in order; by default all modalities of the store.
     marked : sequence of collections of str, optional
-        For each clip the modalities to mark at their edge, e.g. those compared.
+        For each clip, the modalities to mark at the left edge, e.g. those compared.
     note : str
-        One line above everything.
+        Title of the figure.
 
     Returns
     -------
-    Axes
-        The first strip's; its figure holds them all.
+    matplotlib.axes.Axes
+        The first strip's; its figure contains them all.
 
     Raises
     ------
     QueryError
-        If the store does not know where its recordings are, or one is not there.
+        If the store does not know where its recordings are, or one of them is missing.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -123,16 +142,15 @@ def signal_strips(
     seconds = contract.clip_seconds
     for column, modality in enumerate(columns):
         slots = contract.slots_of(modality)
-        volts = _volts_a_lane(strips, slots)
+        volts = _volts_per_lane(strips, slots)
         for row, fact in enumerate(clips):
             ax = panels[row][column]
             _draw(ax, strips[row], slots, volts, seconds)
             _shade(ax, _events(store, fact, _EVENTS.get(modality, ()), seconds))
             if row < len(marked) and modality in marked[row]:
                 ax.spines["left"].set(color=_MARK, linewidth=3)
-        panels[-1][column].set_xlabel(
-            f"{contract.modality(modality).title}: time in the clip (s)", fontsize="small"
-        )
+        title = contract.modality(modality).title
+        panels[-1][column].set_xlabel(f"{title}: time (s)", fontsize="small")
     for row, (fact, title) in enumerate(zip(clips, titles, strict=True)):
         colour = STAGE_COLOURS.get(str(fact["stage"]), "0.3")
         panels[row][0].set_title(
@@ -150,17 +168,25 @@ def signal_strips(
 def read_strips(
     store: Reader, clips: Sequence[Mapping[str, Any]], modalities: Sequence[str]
 ) -> list[dict[str, Strip]]:
-    """Read the signals of some clips, by slot, each recording once.
+    """Read the signals of clips from their recordings, each recording once.
 
     Parameters
     ----------
+    store : Reader
     clips : sequence of mappings
         Rows of ``clips``.
+    modalities : sequence of str
+        Modalities whose slots are read.
+
+    Returns
+    -------
+    list of dict of str to Strip
+        For each clip, the signal of each slot.
 
     Raises
     ------
     QueryError
-        As :func:`sleepfm_index.storage.private.recording_file`.
+        As for :func:`sleepfm_index.storage.private.recording_file`.
     """
     found: list[dict[str, Strip]] = [{} for _ in clips]
     wanted = [s for m in modalities for s in store.manifest.contract.slots_of(m)]
@@ -168,10 +194,12 @@ def read_strips(
     for name in sorted({clip["recording_id"] for clip in clips}):
         recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
-        for slot, labels in _slots(store, name, channels).items():
+        over = turned_slots(store, name)
+        for slot, labels in slot_channels(store, name, channels).items():
             if slot not in wanted:
                 continue
-            whole = _whole(store.manifest.contract, slot, [channels[label] for label in labels])
+            own = [channels[label] for label in labels]
+            whole = _whole(store.manifest.contract, slot, own, slot in over)
             for strips, clip in zip(found, clips, strict=True):
                 if clip["recording_id"] == name:
                     first = round(clip["start_s"] * whole.rate)
@@ -180,17 +208,25 @@ def read_strips(
     return found
 
 
-def _slots(
-    store: Reader, recording_id: str, channels: Mapping[str, Channel]
+def slot_channels(
+    store: Reader, recording_id: str, channels: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Which channel, or which two to subtract, filled each slot at the build."""
+    """Find which channel, or which two to subtract, filled each slot at the build.
+
+    Parameters
+    ----------
+    store : Reader
+    recording_id : str
+    channels : collection of str
+        Labels of the recording's channels.
+    """
     (row,) = store.metadata.select(
         f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
     ).to_pylist()
     found = {}
     for slot, said in row["slots"]:
         words = said.partition(": ")[2].split(" - ")
-        # a label may itself hold the words that part two labels
+        # a label may itself contain the separator of two labels
         pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
         options = [(" - ".join(words),), *pairs]
         for labels in options:
@@ -200,11 +236,27 @@ def _slots(
     return found
 
 
-def _whole(contract: Contract, slot: str, channels: Sequence[Channel]) -> Strip:
+def turned_slots(store: Reader, recording_id: str) -> frozenset[str]:
+    """Find the slots whose channel was turned over at the build, minus being plus.
+
+    Parameters
+    ----------
+    store : Reader
+    recording_id : str
+    """
+    (row,) = store.metadata.select(
+        f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
+    ).to_pylist()
+    return frozenset(s for s, said in row["slots"] if said.partition(": ")[0].endswith("turned"))
+
+
+def _whole(contract: Contract, slot: str, channels: Sequence[Channel], turned: bool) -> Strip:
     values = channels[0].read()
+    if turned:
+        values *= np.float32(-1)
     if len(channels) == 2:
         values -= channels[1].read()
-    wanted = _SHOWN_UNITS.get(slot, contract.unit_of(slot))
+    wanted = SHOWN_UNITS.get(slot, contract.unit_of(slot))
     scale = conversion(channels[0].unit, wanted)
     if scale is None:
         return Strip(values, channels[0].sample_rate, "")
@@ -212,20 +264,20 @@ def _whole(contract: Contract, slot: str, channels: Sequence[Channel]) -> Strip:
     return Strip(values * np.float32(gain) + np.float32(offset), channels[0].sample_rate, wanted)
 
 
-def _volts_a_lane(strips: Sequence[Mapping[str, Strip]], slots: Sequence[str]) -> float:
-    """How many volts (in the column's unit) fill one lane, the same for all clips."""
+def _volts_per_lane(strips: Sequence[Mapping[str, Strip]], slots: Sequence[str]) -> float:
+    """Compute the voltage (in the column's unit) that fills one lane, the same for all clips."""
     spans = [
         _span(own[slot].values)[1]
         for own in strips
         for slot in slots
         if slot in own and own[slot].unit.endswith("V")
     ]
-    # lanes of several channels may run into each other, a lone one has nowhere to go
+    # lanes of several channels may overlap, a single lane must not be clipped
     return float(np.quantile(spans, 0.8 if len(slots) > 1 else 1.0)) if spans else 0.0
 
 
 def _span(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Middle and extent of a signal, but for its few outermost samples."""
+    """Compute the centre and range of a signal, without its most extreme samples."""
     known = values[np.isfinite(values)]
     low, high = np.percentile(known, [0.1, 99.9]) if len(known) else (0.0, 0.0)
     return float(low + high) / 2, float(high - low)
@@ -273,7 +325,7 @@ def _scale_bar(ax: Any, volts: float, unit: str, seconds: float) -> None:
 def _events(
     store: Reader, clip: Mapping[str, Any], kinds: Sequence[str], seconds: float
 ) -> list[tuple[float, float, str]]:
-    """Start and end in the clip, in seconds, and type of the scored events that it holds."""
+    """List start and end within the clip, in seconds, and type of its scored events."""
     if not kinds:
         return []
     start = float(clip["start_s"])

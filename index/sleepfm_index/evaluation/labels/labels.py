@@ -1,4 +1,4 @@
-"""What is to be told from a clip: its label, by a rule that is printed wherever it is used."""
+"""The label of a clip, by a rule that is printed wherever it is used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.stages import SCORED
-from sleepfm_index.choices import LabelKind
+from sleepfm_index.choices import Task
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
 from sleepfm_index.evaluation.labels.respiratory_scoring import (
@@ -23,6 +23,9 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import (
 from sleepfm_index.reader import Reader
 
 STAGES: Final = SCORED
+SDB_OR_UNSURE: Final = "sdb+unsure"
+UNSURE: Final = "unsure_s"
+"""Seconds of what NSRR's scorers marked Unsure: a hypopnea by flow alone, counted on request."""
 SDB_SECONDS: Final = 10.0
 """Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
 AGE_BINS: Final = ("0-18", "19-49", "50+")
@@ -87,7 +90,7 @@ def read_labels(
     label: str,
     where: str | tuple[str | None, ...] | None = None,
     *,
-    kind: str = "auto",
+    task: str = "auto",
     classes: Sequence[str] | None = None,
 ) -> Labels:
     """Label the clips of a store.
@@ -95,13 +98,13 @@ def read_labels(
     Parameters
     ----------
     label : str
-        ``stage``, ``sdb``, ``age`` (the bins 0-18, 19-49, 50+; a number by ``kind``), ``sex``,
-        ``bmi``, or any column of ``clips``.
+        ``stage``, ``sdb`` (``sdb+unsure`` also counts events marked Unsure), ``sdb_event``, ``age``
+        (the bins 0-18, 19-49, 50+; in years by ``task``), ``sex``, ``bmi``, or any column of
+        ``clips``.
     where : str or tuple of str, optional
         SQL conditions over the columns of ``clips``, all of which hold.
-    kind : {"auto", "classes", "number"}
-        Whether the values are names or quantities; by default text and truth values are classes,
-        numbers are numbers.
+    task : {"auto", "classification", "regression"}
+        By default text and truth values are classes, and numbers are predicted as numbers.
     classes : sequence of str, optional
         Keep the clips of these classes only, in this order.
 
@@ -110,19 +113,19 @@ def read_labels(
     QueryError
         If there is no such column, it holds no value, too many classes, or text for a number.
     """
-    if kind not in get_args(LabelKind):
-        raise QueryError(f"no kind of label {kind!r}; choose from auto, classes, number")
-    if kind == "number" and label in _NAMES:
-        raise QueryError(f"{label} has classes and is no number; leave --kind out")
+    if task not in get_args(Task):
+        raise QueryError(f"no task {task!r}; choose from {', '.join(get_args(Task))}")
+    if task == "regression" and label in _NAMES:
+        raise QueryError(f"{label} has classes and is not a number; leave --task out")
     conditions = [w for w in (where if isinstance(where, tuple) else (where,)) if w]
     ids = store.metadata.clip_ids(*conditions)
     if not len(ids):
         condition = f" where {' and '.join(conditions)}" if conditions else ""
         raise QueryError(f"no clip to label{condition}")
-    if label == "age" and kind == "number":
-        rule, values, names, left_out = _column(store, ids, "nsrr_age", kind)
+    if label == "age" and task == "regression":
+        rule, values, names, left_out = _column(store, ids, "nsrr_age", task)
     else:
-        rule, values, names, left_out = _RULES.get(label, _any_column)(store, ids, label, kind)
+        rule, values, names, left_out = _RULES.get(label, _any_column)(store, ids, label, task)
     subject, people = codes(clip_columns(store, ids, ["subject_id"])["subject_id"])
     known = values >= 0 if names else np.isfinite(values)
     if not known.any():
@@ -132,13 +135,13 @@ def read_labels(
     return _only(found, classes) if classes else found
 
 
-_NAMES: Final = ("stage", "sdb", "sex")
+_NAMES: Final = ("stage", "sdb", "sdb+unsure", "sdb_event", "sex")
 _UNKNOWN: Final = (UNSCORED, AT_ODDS)
 
 _Found = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
 
 
-def _stage(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _stage(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
     code, names = codes(clip_columns(store, ids, ["stage"])["stage"])
     place = np.array([STAGES.index(n) if n in STAGES else -1 for n in names] + [-1])
     values = place[code]
@@ -146,9 +149,10 @@ def _stage(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Fou
     return "the scored stage of the clip", values, STAGES, {"unscored (UNS, ART)": unscored}
 
 
-def _sdb(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _sdb(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
     there = store.clip_schema.names
-    names = [n for n in BREATHING if n in there]
+    wanted = (*BREATHING, UNSURE) if label == SDB_OR_UNSURE else BREATHING
+    names = [n for n in wanted if n in there]
     if not names:
         raise QueryError("the store has no column of apnea or hypopnea seconds to label by")
     table = clip_columns(store, ids, [*names, "recording_id"])
@@ -161,7 +165,22 @@ def _sdb(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found
     return rule, values, ("no", "yes"), {why: int((reason == why).sum()) for why in _UNKNOWN}
 
 
-def _age(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+def _sdb_event(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+    _, values, classes, out = _sdb(store, ids, "sdb", task)
+    seconds = store.manifest.contract.clip_seconds
+    held = store.metadata.select(
+        "SELECT DISTINCT c.clip_id FROM clips c JOIN events e USING (recording_id) "
+        f"WHERE e.type IN ('apnea', 'hypopnea') AND e.duration_s >= {SDB_SECONDS} "
+        "AND e.onset_s + e.duration_s / 2 >= c.start_s "
+        f"AND e.onset_s + e.duration_s / 2 < c.start_s + {seconds}"
+    )
+    inside = np.isin(ids, numbers(held["clip_id"]))
+    values = np.where(values < 0, -1, inside.astype(np.int64))
+    rule = f"yes where the middle of an apnea or hypopnea of >= {SDB_SECONDS:g} s lies in the clip"
+    return rule, values, classes, out
+
+
+def _age(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
     age = numbers(clip_columns(store, ids, ["nsrr_age"])["nsrr_age"]).astype(np.float64)
     known = np.isfinite(age)
     values = np.where(known, np.digitize(np.nan_to_num(age), (19.0, 50.0)), -1)
@@ -169,25 +188,30 @@ def _age(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found
     return rule, values, AGE_BINS, {"without nsrr_age": int((~known).sum())}
 
 
-def _sex(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
-    return _column(store, ids, "nsrr_sex", "classes")
+def _sex(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+    return _column(store, ids, "nsrr_sex", "classification")
 
 
-def _bmi(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
-    return _column(store, ids, "nsrr_bmi", "number" if kind == "auto" else kind)
+def _bmi(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+    return _column(store, ids, "nsrr_bmi", "regression" if task == "auto" else task)
 
 
-def _any_column(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
-    return _column(store, ids, label, kind)
+def _any_column(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+    return _column(store, ids, label, task)
 
 
-def _column(store: Reader, ids: NDArray[np.int64], column: str, kind: str) -> _Found:
+def _column(store: Reader, ids: NDArray[np.int64], column: str, task: str) -> _Found:
     found = clip_columns(store, ids, [column])[column]
     out = {f"without {column}": found.null_count}
     numeric = pa.types.is_integer(found.type) or pa.types.is_floating(found.type)
-    if kind == "number" or (kind == "auto" and numeric):
+    if found.null_count == len(found):
+        raise QueryError(
+            f"{column} is empty in all {len(found)} clips, so there is nothing to learn or test; "
+            "fill it in subjects.csv"
+        )
+    if task == "regression" or (task == "auto" and numeric):
         if not numeric:
-            raise QueryError(f"{column} holds {found.type}, which is no number")
+            raise QueryError(f"{column} holds {found.type}, which is not a number")
         return f"{column}, a number", numbers(found).astype(np.float64), (), out
     values, names = codes(found)
     if len(names) > MOST_CLASSES:
@@ -201,6 +225,8 @@ def _column(store: Reader, ids: NDArray[np.int64], column: str, kind: str) -> _F
 _RULES: Final[dict[str, Callable[[Reader, NDArray[np.int64], str, str], _Found]]] = {
     "stage": _stage,
     "sdb": _sdb,
+    SDB_OR_UNSURE: _sdb,
+    "sdb_event": _sdb_event,
     "age": _age,
     "sex": _sex,
     "bmi": _bmi,

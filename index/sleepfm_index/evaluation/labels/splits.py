@@ -3,12 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.labels import Labels
+from sleepfm_index.reader import Reader
+
+
+@dataclass(frozen=True)
+class Split:
+    """How subjects are divided into those learned from and those tested.
+
+    By folds, unless a test condition or a test store is given.
+
+    Parameters
+    ----------
+    folds : int
+        Folds of subjects, each tested by a model of the others.
+    train_where, test_where : str, optional
+        SQL conditions for the clips to learn from and the clips to test.
+    test_store : Reader, optional
+        Test on this store; it must hold vectors of the same weights.
+    """
+
+    folds: int = 5
+    train_where: str | None = None
+    test_where: str | None = None
+    test_store: Reader | None = None
+
+    @property
+    def fixed(self) -> bool:
+        """Whether a condition or a store decides who is tested."""
+        return self.test_where is not None or self.test_store is not None
+
+    def tested(self, store: Reader) -> Reader:
+        """Store whose clips are tested.
+
+        Parameters
+        ----------
+        store : Reader
+            The store whose clips are learned from.
+
+        Raises
+        ------
+        QueryError
+            If its vectors are of other weights than those that are learned from.
+        """
+        tested = self.test_store or store
+        if tested.manifest.weights.sha256 != store.manifest.weights.sha256:
+            raise QueryError(
+                "the two stores hold vectors of different weights, which cannot be compared; build "
+                f"the test store with the weights {store.manifest.weights.name}"
+            )
+        return tested
 
 
 def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
@@ -24,7 +74,7 @@ def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
     """
     present, subject = np.unique(labels.subjects, return_inverse=True)
     if folds < 2:
-        raise QueryError(f"at least 2 folds are needed to test on other subjects, not {folds}")
+        raise QueryError(f"at least 2 folds are needed to test on other subjects, got {folds}")
     if len(present) < folds:
         raise QueryError(
             f"{labels.name} is known of {len(present)} subjects, fewer than the {folds} folds; "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -10,42 +11,43 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.evaluation.metrics.bootstrap import (
-    REPLICATES,
-    draw_subjects,
-    interval,
-    subject_sums,
-    weight_blocks,
-)
-from sleepfm_index.evaluation.metrics.scores import (
+from sleepfm_index.evaluation.metrics import intervals
+from sleepfm_index.evaluation.metrics.estimates import (
+    Estimate,
+    average,
     calibration_error,
-    calibration_sums,
     confusion,
-    confusion_scores,
-    ranking_scores,
-    regression_scores,
-    regression_sums,
+    confusion_measures,
+    correlation,
+    mean,
+    ranking,
+    subject_sums,
 )
+from sleepfm_index.evaluation.metrics.intervals import FEWEST, Interval, too_few
 from sleepfm_index.results import Result
 
 MACRO: Final = "macro"
 """The row of a table that holds the mean over the classes with a test example."""
 
 Floats = NDArray[np.float64]
+Row = dict[str, object]
+Measured = dict[str, tuple[Estimate, Interval]]
+"""Measures of one row, each with its interval."""
+_ON_MACRO: Final = ("accuracy", "kappa", "calibration_error")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of clips (or subjects) it did not learn from.
+    """What a model predicts of clips (or subjects) that it did not learn from.
 
     Parameters
     ----------
     features : str
-        What it was told, e.g. ``bas`` or ``bas+ecg+resp``.
+        What it was given, e.g. ``bas`` or ``bas+ecg+resp``.
     classes : tuple of str
-        Empty for a number.
+        Empty for a regression.
     truth : ndarray of int64 (class codes) or float64, shape [n]
-    said : ndarray of float64, shape [n, classes] (probabilities) or [n] (numbers)
+    scores : ndarray of float64, shape [n, classes] (probabilities) or [n] (numbers)
     subjects : ndarray of int64, shape [n]
         Codes of the subjects.
     clip_ids : ndarray of int64, shape [n]
@@ -55,29 +57,43 @@ class Predictions:
         False where the model abstained; such clips count in no confusion matrix.
     warnings : tuple of str
         E.g. that a fit did not converge.
+    group : str, optional
+        Which part of the tested clips they are of, e.g. ``N2``.
     """
 
     features: str
     classes: tuple[str, ...]
     truth: NDArray[np.int64] | Floats
-    said: Floats
+    scores: Floats
     subjects: NDArray[np.int64]
     clip_ids: NDArray[np.int64]
     level: str = "clip"
     answered: NDArray[np.bool_] | None = None
     warnings: tuple[str, ...] = ()
+    group: str | None = None
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Predictions:
+        """Give the predictions of some clips."""
+        return replace(
+            self,
+            truth=self.truth[rows],
+            scores=self.scores[rows],
+            subjects=self.subjects[rows],
+            clip_ids=self.clip_ids[rows],
+            answered=None if self.answered is None else self.answered[rows],
+        )
 
     def per_subject(self) -> Predictions:
         """Mean of the clips of each subject."""
         present, code = np.unique(self.subjects, return_inverse=True)
         clips = np.bincount(code)
-        mean = subject_sums(self.said, code)
-        mean = mean / (clips if mean.ndim == 1 else clips[:, None])
+        sums = subject_sums(self.scores, code)
+        mean_scores = sums / (clips if sums.ndim == 1 else clips[:, None])
         _, first = np.unique(code, return_index=True)
         return replace(
             self,
             truth=self.truth[first],
-            said=mean,
+            scores=mean_scores,
             subjects=np.arange(len(present)),
             clip_ids=np.empty(0, np.int64),
             level="subject",
@@ -87,156 +103,206 @@ class Predictions:
     def confusion(self) -> NDArray[np.int64]:
         """Clips by true and predicted class, those abstained from left out."""
         chosen = slice(None) if self.answered is None else self.answered
-        predicted = self.said.argmax(axis=1)
+        predicted = self.scores.argmax(axis=1)
         return confusion(self.truth.astype(np.int64)[chosen], predicted[chosen], len(self.classes))
 
 
 @dataclass(frozen=True)
 class Assessment(Result):
-    """A table of measures, and the predictions behind it by (features, level)."""
+    """A table of measures, the predictions behind it, and how two models differ.
+
+    Parameters
+    ----------
+    predictions : dict
+        By (features, level); neither baselines nor groups.
+    differences : pyarrow.Table, optional
+        Paired differences from another model; see
+        :func:`~sleepfm_index.evaluation.metrics.differences.differences`.
+    """
 
     predictions: Mapping[tuple[str, str], Predictions] = field(default_factory=dict)
+    differences: pa.Table | None = None
+
+
+Level = Callable[[Predictions], Predictions]
+
+
+def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Predictions]:
+    """Give each of some predictions, followed by itself at other levels, e.g. per subject."""
+    return [part for one in made for part in (one, *(level(one) for level in levels))]
 
 
 def assess(
-    predictions: list[Predictions], note: str, *, replicates: int = REPLICATES, seed: int = 0
+    predictions: Sequence[Predictions], note: str, baselines: Sequence[Predictions] = ()
 ) -> Assessment:
     """Put predictions into one table.
+
+    Parameters
+    ----------
+    predictions : sequence of Predictions
+        Each gives one row, or for classes one per class and a macro row.
+    note : str
+        How they were made; what the table cannot show is added to it.
+    baselines : sequence of Predictions
+        What the others are to be judged by; their rows are the last.
 
     Returns
     -------
     Assessment
-        For classes, one row a class and one ``macro`` row: features, level, class, auroc, auprc,
+        For classes, one ``macro`` row and one row per class: features, group (null for all clips),
+        level, class, auroc, auprc,
         f1 (on the macro row the means over the classes that have a test example), accuracy, kappa,
         calibration_error (macro row), each with ``_low`` and ``_high``; clips (test examples),
-        share, subjects, answered. For a number: mae and r. A class without a test example has a
+        share, subjects, answered. For a regression: mae and r. A class without a test example has a
         row without measures, and the note names it.
     """
     rows, absent, warnings = [], [], []
-    for made in predictions:
-        rows += (
-            class_rows(made, replicates, seed)
-            if made.classes
-            else [number_row(made, replicates, seed)]
-        )
-        missing = [r["class"] for r in rows if r["features"] == made.features and not r["clips"]]
-        absent += [str(c) for c in missing if str(c) not in absent]
+    for made in (*predictions, *baselines):
+        own = class_rows(made) if made.classes else [number_row(made)]
+        if made.group is None:
+            absent += [str(r["class"]) for r in own if not r["clips"] and r["class"] not in absent]
         warnings += [w for w in made.warnings if w not in warnings]
+        rows += own
     if absent:
         warnings.append(f"no test example of {', '.join(absent)}, which count in no mean")
+    warnings += small_sample(predictions)
     return Assessment(
         pa.Table.from_pylist(rows),
         "; ".join([note, *warnings]),
-        {(made.features, made.level): made for made in predictions},
+        {(made.features, made.level): made for made in predictions if made.group is None},
     )
 
 
-def class_rows(made: Predictions, replicates: int = REPLICATES, seed: int = 0) -> list[Row]:
-    """Rows of a classifier: the macro row, then one a class."""
+def small_sample(predictions: Sequence[Predictions]) -> list[str]:
+    """Say where there are too few subjects for an interval, or for a class to be judged by."""
+    few_people = too_few(
+        min(len(np.unique(made.subjects)) for made in predictions if made.group is None)
+    )
+    if few_people is not None:
+        return [few_people]
+    few: dict[str, int] = {}
+    for made in (made for made in predictions if made.group is None):
+        for code, name in enumerate(made.classes):
+            holders = len(np.unique(made.subjects[made.truth == code]))
+            if 0 < holders < FEWEST:
+                few[name] = min(holders, few.get(name, holders))
+    if not few:
+        return []
+    counts = ", ".join(f"{name} ({n})" for name, n in few.items())
+    return [f"few subjects of a class: {counts}; read its row as an anecdote"]
+
+
+def class_rows(made: Predictions) -> list[Row]:
+    """Rows of a classifier: the macro row, then one per class."""
+    per_class, whole = measure_classes(made)
     truth = made.truth.astype(np.int64)
-    _, subjects = np.unique(made.subjects, return_inverse=True)
-    people = int(subjects.max()) + 1
-    counts = np.vstack([np.ones(people, np.int64), draw_subjects(people, replicates, seed)])
-    n = np.bincount(truth, minlength=len(made.classes))
-    auroc, auprc = _rankings(made, truth, subjects, counts)
-    by_matrix = _by_matrix(made, truth, subjects, counts)
-    there = n > 0
-    found = {"auroc": auroc, "auprc": auprc, "f1": by_matrix.pop("f1")}
-    shared = {"features": made.features, "level": made.level}
+    shared = {"features": made.features, "group": made.group, "level": made.level}
     answered = 1.0 if made.answered is None else float(made.answered.mean())
     rows: list[Row] = [
         {
             **shared,
             "class": MACRO,
-            # a resample without one of the classes defines no mean
-            **_entries({k: v[:, there].mean(axis=1) for k, v in found.items()}, people),
-            **_entries(by_matrix, people),
+            **_entries(whole),
             "clips": len(truth),
             "share": 1.0,
-            "subjects": people,
+            "subjects": len(np.unique(made.subjects)),
             "answered": answered,
         }
     ]
     for code, name in enumerate(made.classes):
-        holders = len(np.unique(subjects[truth == code]))
-        own = {k: v[:, code] if there[code] else v[:, code] * np.nan for k, v in found.items()}
+        own = truth == code
         rows.append(
             {
                 **shared,
                 "class": name,
-                **_entries(own, people),
-                **_entries({k: np.full(1, np.nan) for k in by_matrix}, people),
-                "clips": int(n[code]),
-                "share": float(n[code] / len(truth)),
-                "subjects": holders,
+                **_entries(per_class[code]),
+                **{f"{k}{end}": None for k in _ON_MACRO for end in ("", "_low", "_high")},
+                "clips": int(own.sum()),
+                "share": float(own.mean()),
+                "subjects": len(np.unique(made.subjects[own])),
                 "answered": None,
             }
         )
     return rows
 
 
-def number_row(made: Predictions, replicates: int = REPLICATES, seed: int = 0) -> Row:
+def measure_classes(made: Predictions) -> tuple[list[Measured], Measured]:
+    """Measure a classifier.
+
+    Returns
+    -------
+    per_class : list of dict
+        By class: auroc, auprc, f1, each an estimate and its interval.
+    macro : dict
+        Their means over the classes with a test example, and accuracy, kappa, calibration_error.
+    """
+    truth = made.truth.astype(np.int64)
+    present, subjects = np.unique(made.subjects, return_inverse=True)
+    people, classes = len(present), len(made.classes)
+    chosen = np.ones(len(truth), bool) if made.answered is None else made.answered
+    predicted = made.scores.argmax(axis=1)
+    cell = (subjects * classes + truth) * classes + predicted
+    counted = np.bincount(cell[chosen], minlength=people * classes**2)
+    matrices = counted.reshape(-1, classes, classes).astype(np.float64)
+    accuracy, kappa, f1 = confusion_measures(matrices)
+    total = matrices.sum(axis=0)
+    n = float(total.sum())
+    chance = float((total.sum(axis=0) * total.sum(axis=1)).sum() / n**2) if n else math.nan
+    right = predicted == truth
+    calibration = calibration_error(made.scores.max(axis=1), right, subjects)
+    per_class = [
+        _one_class(made.scores[:, code], truth == code, subjects)
+        | {"f1": (f1[code], intervals.proportion(f1[code]))}
+        for code in range(classes)
+    ]
+    there = [own for code, own in enumerate(per_class) if (truth == code).any()]
+    whole: Measured = {}
+    for name in ("auroc", "auprc", "f1"):
+        found = [own[name] for own in there]
+        parts, spans = [part for part, _ in found], [span for _, span in found]
+        whole[name] = average(parts), intervals.macro(parts, spans)
+    floor = accuracy.value * (1 - accuracy.value) / n if n else 0.0
+    whole["accuracy"] = accuracy, intervals.proportion(accuracy, floor)
+    whole["kappa"] = kappa, intervals.kappa(kappa, chance)
+    whole["calibration_error"] = calibration, intervals.proportion(calibration)
+    return per_class, whole
+
+
+def number_row(made: Predictions) -> Row:
     """Row of a regression."""
-    _, subjects = np.unique(made.subjects, return_inverse=True)
-    people = int(subjects.max()) + 1
-    counts = np.vstack([np.ones(people, np.int64), draw_subjects(people, replicates, seed)])
-    centre = made.truth.mean()  # r does not change, and nothing large cancels
-    sums = subject_sums(regression_sums(made.truth - centre, made.said - centre), subjects)
     return {
         "features": made.features,
+        "group": made.group,
         "level": made.level,
         "class": None,
-        **_entries(regression_scores(counts @ sums), people),
+        **_entries(measure_number(made)),
         "clips": len(made.truth),
-        "subjects": people,
+        "subjects": len(np.unique(made.subjects)),
     }
 
 
-Row = dict[str, object]
+def measure_number(made: Predictions) -> Measured:
+    """Measure a regression: mae, in the label's unit, and r."""
+    _, subjects = np.unique(made.subjects, return_inverse=True)
+    error = mean(np.abs(made.truth - made.scores), subjects)
+    r = correlation(made.truth.astype(np.float64), made.scores, subjects)
+    return {"mae": (error, intervals.positive(error)), "r": (r, intervals.correlation(r))}
 
 
-def _rankings(
-    made: Predictions,
-    truth: NDArray[np.int64],
-    subjects: NDArray[np.int64],
-    counts: NDArray[np.int64],
-) -> tuple[Floats, Floats]:
-    found = np.full((2, len(counts), len(made.classes)), np.nan)
-    at = 0
-    for weights in weight_blocks(subjects, counts):
-        for code in range(len(made.classes)):
-            if (truth == code).any():
-                span = slice(at, at + len(weights))
-                found[:, span, code] = ranking_scores(made.said[:, code], truth == code, weights)
-        at += len(weights)
-    return found[0], found[1]
-
-
-def _by_matrix(
-    made: Predictions,
-    truth: NDArray[np.int64],
-    subjects: NDArray[np.int64],
-    counts: NDArray[np.int64],
-) -> dict[str, Floats]:
-    classes = len(made.classes)
-    chosen = np.ones(len(truth), bool) if made.answered is None else made.answered
-    predicted = made.said.argmax(axis=1)
-    cell = (subjects * classes + truth) * classes + predicted
-    per_subject = np.bincount(cell[chosen], minlength=counts.shape[1] * classes**2)
-    matrices = (counts @ per_subject.reshape(-1, classes**2)).reshape(-1, classes, classes)
-    right = predicted == truth
-    sums = subject_sums(calibration_sums(made.said.max(axis=1), right), subjects)
+def _one_class(score: Floats, positive: NDArray[np.bool_], subjects: NDArray[np.int64]) -> Measured:
+    area, precision = ranking(score, positive, subjects)
+    counts = int(positive.sum()), int((~positive).sum())
+    holders = len(np.unique(subjects[positive])), len(np.unique(subjects[~positive]))
     return {
-        **confusion_scores(matrices.astype(np.float64)),
-        "calibration_error": calibration_error(counts @ sums),
+        "auroc": (area, intervals.auroc(area, counts, holders)),
+        "auprc": (precision, intervals.auprc(precision, float(positive.mean()), holders)),
     }
 
 
-def _entries(found: dict[str, Floats], people: int) -> dict[str, float | None]:
-    """Estimate (the first value) and interval (the rest) of each measure; None for NaN."""
+def _entries(measured: Measured) -> dict[str, float | None]:
+    """Estimate and interval of each measure; None for NaN."""
     entries: dict[str, float | None] = {}
-    for name, values in found.items():
-        low, high = interval(values[1:], people)
-        for key, value in ((name, values[0]), (f"{name}_low", low), (f"{name}_high", high)):
+    for name, (estimate, (low, high)) in measured.items():
+        for key, value in ((name, estimate.value), (f"{name}_low", low), (f"{name}_high", high)):
             entries[key] = float(value) if np.isfinite(value) else None
     return entries

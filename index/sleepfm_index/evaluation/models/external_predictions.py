@@ -1,4 +1,4 @@
-"""Another model's predictions, e.g. the supervised CNN's, scored beside a probe's."""
+"""Another model's predictions, e.g. the supervised CNN's, scored in a probe's table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPLIT: Final = b"sleepfm_split"
 """Metadata key of a predictions file: the identity of the split that it was made under."""
 
 
-def beside(
+def read_external(
     path: str | Path, made: Predictions, split: str | None = None
 ) -> tuple[Predictions, Predictions]:
     """Read another model's predictions of the clips that a probe predicted.
@@ -66,18 +66,18 @@ def beside(
     if missing:
         raise QueryError(f"{path.name} has no column {missing[0]}")
     ids = numbers(table["clip_id"]).astype(np.int64)
-    said = np.stack([numbers(table[n]).astype(np.float64) for n in names], axis=1)
-    known = np.isfinite(said).all(axis=1)
-    ids, said = ids[known], said[known]
+    scores = np.stack([numbers(table[n]).astype(np.float64) for n in names], axis=1)
+    known = np.isfinite(scores).all(axis=1)
+    ids, scores = ids[known], scores[known]
     shared, ours, theirs = np.intersect1d(made.clip_ids, ids, return_indices=True)
     if not len(shared):
         raise QueryError(f"{path.name} predicts none of the clips that the probe predicted")
     common = replace(
         made,
         truth=made.truth[ours],
-        said=made.said[ours],
+        scores=made.scores[ours],
         subjects=made.subjects[ours],
         clip_ids=shared,
     )
-    taken = said[theirs] if made.classes else said[theirs, 0]
-    return replace(common, features=path.stem, said=taken, warnings=()), common
+    taken = scores[theirs] if made.classes else scores[theirs, 0]
+    return replace(common, features=path.stem, scores=taken, warnings=()), common

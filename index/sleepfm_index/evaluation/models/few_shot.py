@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import MACRO, Predictions, class_rows, number_row
-from sleepfm_index.evaluation.models.probe import (
-    Plan,
-    Recipe,
+from sleepfm_index.evaluation.models.features import (
     default_features,
-    make_plan,
+    feature_list,
+    feature_reader,
     predict_rows,
-    reader,
 )
+from sleepfm_index.evaluation.models.recipe import Recipe
+from sleepfm_index.evaluation.models.train_test import TrainTest, divide, learn
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 
@@ -27,10 +28,13 @@ def few_shot(
     label: str,
     shots: Sequence[int],
     *,
-    on: Sequence[str] | None = None,
+    on: str | Sequence[str] | None = None,
     repeats: int = 10,
     recipe: Recipe | None = None,
-    **asked: Any,
+    where: str | None = None,
+    task: str = "auto",
+    classes: Sequence[str] | None = None,
+    split: Split | None = None,
 ) -> Result:
     """Measure a probe that learns from few subjects, drawn again and again.
 
@@ -39,19 +43,17 @@ def few_shot(
 
     Parameters
     ----------
-    label, on, recipe
+    label, on, recipe, where, task, classes, split
         As in :func:`sleepfm_index.evaluation.models.probe.probe`.
     shots : sequence of int
         How many subjects to learn from.
     repeats : int
         How often they are drawn.
-    **asked
-        Further arguments of :func:`sleepfm_index.evaluation.models.probe.make_plan`.
 
     Returns
     -------
     Result
-        One row a feature and number of subjects: features, shots, then for each measure (auroc,
+        One row per feature and number of subjects: features, shots, then for each measure (auroc,
         auprc, f1 macro; or mae and r) its mean over the draws with ``_low`` and ``_high``, the 2.5
         and 97.5 percentiles over the draws; draws, one_class_draws (draws that held a single class,
         from which nothing can be learned; they are in no mean).
@@ -62,9 +64,12 @@ def few_shot(
         If there are fewer subjects to learn from than a shot asks for, or as ``probe``.
     """
     recipe = recipe or Recipe()
-    plan = make_plan(store, label, seed=recipe.seed, **asked)
+    plan = divide(
+        store, label, split or Split(), where=where, task=task, classes=classes, seed=recipe.seed
+    )
     rows = []
-    for features in on or default_features(store, plan.train):
+    chosen_features = default_features(store, plan.train) if on is None else feature_list(on)
+    for features in chosen_features:
         train, test = next(plan.sides(features))
         people = np.unique(plan.train.subjects[train])
         for shot in shots:
@@ -93,28 +98,32 @@ def few_shot(
 
 
 def _measured(
-    plan: Plan, features: str, recipe: Recipe, train: Any, test: Any
+    plan: TrainTest,
+    features: str,
+    recipe: Recipe,
+    train: NDArray[np.int64],
+    test: NDArray[np.int64],
 ) -> dict[str, float | None]:
-    fitted = recipe.learn(
-        reader(plan.train_store, plan.train.clip_ids, features), plan.train, train
-    )
-    said = predict_rows(fitted, reader(plan.test_store, plan.test.clip_ids, features), test)
+    read = feature_reader(plan.train_store, plan.train.clip_ids, features)
+    fitted = learn(recipe, read, plan.train, train)
+    read = feature_reader(plan.test_store, plan.test.clip_ids, features)
+    scores = predict_rows(fitted, read, test)
     chosen = plan.test.take(test)
     made = Predictions(
-        features, chosen.classes, chosen.values, said, chosen.subjects, chosen.clip_ids
+        features, chosen.classes, chosen.values, scores, chosen.subjects, chosen.clip_ids
     )
     if not made.classes:
-        row = number_row(made, replicates=0)
+        row = number_row(made)
     else:
-        row = next(r for r in class_rows(made, replicates=0) if r["class"] == MACRO)
+        row = next(r for r in class_rows(made) if r["class"] == MACRO)
     return {name: row[name] for name in _measures(plan)}  # type: ignore[misc]
 
 
-def _measures(plan: Plan) -> tuple[str, ...]:
+def _measures(plan: TrainTest) -> tuple[str, ...]:
     return ("auroc", "auprc", "f1") if plan.train.classes else ("mae", "r")
 
 
-def _summary(found: list[dict[str, float | None]], plan: Plan) -> dict[str, float | None]:
+def _summary(found: list[dict[str, float | None]], plan: TrainTest) -> dict[str, float | None]:
     summary: dict[str, float | None] = {}
     for name in _measures(plan):
         values = np.array([row[name] for row in found if row[name] is not None], np.float64)

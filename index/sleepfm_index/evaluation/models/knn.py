@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has
 from sleepfm_index.evaluation.labels.labels import Labels, read_labels
-from sleepfm_index.evaluation.labels.splits import check_apart, check_classes, subjects_of
-from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess
-from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
+from sleepfm_index.evaluation.labels.splits import Split, check_apart, check_classes, subjects_of
+from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess, at_levels
+from sleepfm_index.evaluation.metrics.differences import differences
 from sleepfm_index.evaluation.models.neighbour_search import nearest
+from sleepfm_index.evaluation.models.train_test import TrainTest
+from sleepfm_index.evaluation.models.two_stores import AGAINST, shared_labels
 from sleepfm_index.query.question import EXCLUSIONS
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
@@ -50,12 +52,12 @@ class Vote:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise QueryError(f"k is the number of neighbours, at least 1, not {self.k}")
+            raise QueryError(f"k must be at least 1, got {self.k}")
         if self.exclude not in EXCLUSIONS:
             known = ", ".join(EXCLUSIONS)
             raise QueryError(f"cannot exclude {self.exclude!r}; choose from {known}")
         if not 0 <= self.margin <= 1:
-            raise QueryError(f"a margin is a share of the votes, 0 to 1, not {self.margin:g}")
+            raise QueryError(f"margin must be from 0 to 1, got {self.margin:g}")
 
 
 def knn(
@@ -66,14 +68,12 @@ def knn(
     to: str | None = None,
     vote: Vote | None = None,
     where: str | None = None,
-    kind: str = "auto",
+    task: str = "auto",
     classes: Sequence[str] | None = None,
-    train_where: str | None = None,
-    test_where: str | None = None,
-    test_store: Reader | None = None,
+    split: Split | None = None,
+    against: Reader | None = None,
     queries: int | None = QUERIES,
     seed: int = 0,
-    replicates: int = REPLICATES,
 ) -> Assessment:
     """Measure what the nearest labelled neighbours say of a clip.
 
@@ -82,7 +82,7 @@ def knn(
 
     Parameters
     ----------
-    label, kind, classes
+    label, task, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     modality : str
         What to search with.
@@ -92,14 +92,16 @@ def knn(
         How many neighbours vote, and how.
     where : str, optional
         SQL condition for every clip.
-    train_where, test_where : str, optional
-        SQL conditions for the neighbours and for the clips asked about; subjects must differ.
-    test_store : Store, optional
-        Ask about the clips of this store; it must hold vectors of the same weights.
+    split : Split, optional
+        Conditions for the neighbours and for the clips asked about, or a store of the latter;
+        subjects must differ. There are no folds: each clip is asked about without its own subject.
+    against : Reader, optional
+        Another store of the same recordings: the same question of the clips that both have, and
+        paired differences.
     queries : int, optional
         Ask about at most this many clips; None asks about all.
     seed : int
-        Seed of that draw and of the resamples.
+        Seed of that draw.
 
     Returns
     -------
@@ -113,15 +115,11 @@ def knn(
     """
     vote = vote or Vote()
     target = _target(store, modality, to)
-    tested = test_store or store
-    if tested.manifest.weights.sha256 != store.manifest.weights.sha256:
-        raise QueryError(
-            "the two stores hold vectors of different weights, which cannot be compared; build "
-            f"the test store with the weights {store.manifest.weights.name}"
-        )
-    voters = read_labels(store, label, (where, train_where), kind=kind, classes=classes)
+    split = split or Split()
+    tested = split.tested(store)
+    voters = read_labels(store, label, (where, split.train_where), task=task, classes=classes)
     voters = voters.take(has(store, voters.clip_ids, target))
-    asked = read_labels(tested, label, (where, test_where), kind=kind, classes=classes)
+    asked = read_labels(tested, label, (where, split.test_where), task=task, classes=classes)
     asked = asked.take(has(tested, asked.clip_ids, modality))
     if not len(asked) or not len(voters):
         raise QueryError(f"no labelled clip has {modality} to search with, or {target} to find")
@@ -131,24 +129,89 @@ def knn(
             f"{', '.join(asked.classes)}); name them by --classes"
         )
     check_classes(voters)
-    apart = train_where is not None or test_where is not None or test_store is not None
+    apart = split.fixed or split.train_where is not None
     if apart:
         check_apart(subjects_of(voters), subjects_of(asked))
-    if queries is not None and queries < len(asked):
-        drawn = np.random.default_rng(seed).choice(len(asked), queries, replace=False)
-        asked = asked.take(np.sort(drawn))
-    rows, scores = _search(store, voters, target, tested, asked, modality, vote)
-    _enough(rows, voters, vote)
-    made = _predictions(f"{modality} -> {to or modality}", voters, asked, rows, scores, vote)
-    parts = [made]
-    if voters.per_subject and asked.per_subject and len(subjects_of(asked)) > 1:
-        parts.append(made.per_subject())
+    question = _Question(store, voters, tested, asked, modality, to, vote)
+    pairs: list[tuple[Predictions, Predictions]] = []
+    if against is None:
+        question = question.drawn(queries, seed)
+        made = [question.predict()]
+    else:
+        question, other = question.on_shared_clips(against)
+        question, other = question.drawn(queries, seed), other.drawn(queries, seed)
+        one, two = question.predict(), other.predict()
+        two = replace(two, features=two.features + AGAINST, clip_ids=one.clip_ids)
+        made, pairs = [one, two], [(one, two)]
+    asked = question.asked
+    per_subject = voters.per_subject and asked.per_subject and len(subjects_of(asked)) > 1
+    levels = [Predictions.per_subject] if per_subject else []
+    baseline = TrainTest(store, voters, tested, asked, None).baseline(made[0])
     own = "tested subjects apart" if apart else f"own {vote.exclude} left out"
     note = (
         f"votes of {vote.k} neighbours, {'by similarity' if vote.weighted else 'all alike'}, "
-        f"{own}; {asked.note}; asked about {len(asked):,} clips among {len(voters):,}"
+        f"{own}; {asked.note}; asked about {len(asked):,} clips among {len(question.voters):,}"
     )
-    return assess(parts, note, replicates=replicates, seed=seed)
+    result = assess(at_levels(made, levels), note, at_levels([baseline], levels))
+    if not pairs:
+        return result
+    pairs += [(level(a), level(b)) for a, b in pairs for level in levels]
+    return replace(result, differences=differences(pairs))
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Which labelled clips are asked about, in which store, and which may vote."""
+
+    store: Reader
+    voters: Labels
+    tested: Reader
+    asked: Labels
+    modality: str
+    to: str | None
+    vote: Vote
+
+    @property
+    def target(self) -> str:
+        return _target(self.store, self.modality, self.to)
+
+    def drawn(self, queries: int | None, seed: int) -> _Question:
+        """Ask about at most so many clips, drawn at random."""
+        if queries is None or queries >= len(self.asked):
+            return self
+        rows = np.random.default_rng(seed).choice(len(self.asked), queries, replace=False)
+        return replace(self, asked=self.asked.take(np.sort(rows)))
+
+    def on_shared_clips(self, other: Reader) -> tuple[_Question, _Question]:
+        """Ask the same of two stores: of the clips that have both sides in both."""
+        if self.tested is not self.store:
+            raise QueryError(
+                "--against compares two stores of the same recordings; leave --test-store out"
+            )
+        voters, voters_there, _ = shared_labels(self.store, other, self.voters)
+        both = has(other, voters_there.clip_ids, self.target)
+        asked, asked_there, _ = shared_labels(self.store, other, self.asked)
+        there = has(other, asked_there.clip_ids, self.modality)
+        if not both.any() or not there.any():
+            raise QueryError("the two stores share no labelled clip with these modalities")
+        ours = replace(self, voters=voters.take(both), asked=asked.take(there))
+        theirs = replace(
+            self,
+            store=other,
+            tested=other,
+            voters=voters_there.take(both),
+            asked=asked_there.take(there),
+        )
+        return ours, theirs
+
+    def predict(self) -> Predictions:
+        """Let the neighbours vote."""
+        rows, scores = _search(
+            self.store, self.voters, self.target, self.tested, self.asked, self.modality, self.vote
+        )
+        _enough(rows, self.voters, self.vote)
+        features = f"{self.modality} -> {self.to or self.modality}"
+        return _predictions(features, self.voters, self.asked, rows, scores, self.vote)
 
 
 def neighbours(
@@ -308,16 +371,16 @@ def _predictions(
     scores: NDArray[np.float64],
     vote: Vote,
 ) -> Predictions:
-    said = votes(voters, rows, scores, vote.weighted)
+    shares = votes(voters, rows, scores, vote.weighted)
     answered = None
     if voters.classes and vote.margin > 0:
-        first = np.sort(said, axis=1)
+        first = np.sort(shares, axis=1)
         answered = first[:, -1] - first[:, -2] >= vote.margin
     return Predictions(
         features,
         voters.classes,
         asked.values,
-        said,
+        shares,
         asked.subjects,
         asked.clip_ids,
         answered=answered,

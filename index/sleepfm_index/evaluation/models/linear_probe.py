@@ -1,23 +1,18 @@
-"""A linear probe: logistic or ridge regression on frozen vectors, kept as tensors and JSON."""
+"""A linear probe: logistic or ridge regression on frozen vectors."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.atomic_write import write_file
-from sleepfm_index.errors import FormatError
+from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.runtime.threads import one_thread
 
-FORMAT_VERSION: Final = 1
-_KEY: Final = "sleepfm_probe"
 _TENSORS: Final = ("mean", "scale", "coefficients", "intercept")
 _ITERATIONS: Final = 1000
 _WORTH_THREADS: Final = 1 << 25
@@ -42,6 +37,8 @@ class LinearProbe:
         What it was learned from: label, rule, features, weights, contract; JSON values.
     """
 
+    kind: ClassVar[str] = "linear"
+
     classes: tuple[str, ...]
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
@@ -60,65 +57,62 @@ class LinearProbe:
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         return np.asarray(scores / scores.sum(axis=1, keepdims=True), np.float64)
 
-    def save(self, path: str | Path) -> Path:
-        """Write one safetensors file; everything but the tensors is JSON in its header."""
-        from safetensors.numpy import save
+    @classmethod
+    def fit(
+        cls, x: NDArray[np.float32], y: NDArray[Any], classes: tuple[str, ...], recipe: Recipe
+    ) -> LinearProbe:
+        """Fit a logistic regression, or without classes a ridge regression."""
+        c = 1.0 if recipe.c is None else recipe.c
+        if not classes:
+            return fit_number(x, y.astype(np.float64), c=c, standardise=recipe.standardise)
+        return fit_classes(
+            x,
+            y.astype(np.int64),
+            classes,
+            c=c,
+            standardise=recipe.standardise,
+            iterations=recipe.iterations,
+        )
 
-        plain = {
-            "format_version": FORMAT_VERSION,
-            "classes": list(self.classes),
-            "converged": self.converged,
-            "about": dict(self.about),
-        }
-        tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
-        content = save(tensors, {_KEY: json.dumps(plain, sort_keys=True)})
-        path = Path(path)
+    def with_about(self, about: Mapping[str, Any]) -> LinearProbe:
+        """Give the same probe with another record of what it was learned from."""
+        return replace(self, about=about)
 
-        def write(aside: Path) -> None:
-            aside.write_bytes(content)
-
-        write_file(path, write)
-        return path
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """All that predicting needs, by name."""
+        return {name: getattr(self, name) for name in _TENSORS}
 
     @classmethod
-    def load(cls, path: str | Path) -> LinearProbe:
-        """Read a saved probe.
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, NDArray[Any]],
+        classes: tuple[str, ...],
+        converged: bool,
+        about: Mapping[str, Any],
+    ) -> LinearProbe:
+        """Put a probe together again.
 
         Raises
         ------
-        FormatError
-            If it is missing, damaged, or of a format that this version does not know.
+        KeyError, ValueError
+            If an array is missing, or their shapes do not agree.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path = Path(path)
-        try:
-            with safe_open(str(path), "numpy") as file:
-                plain = json.loads((file.metadata() or {})[_KEY])
-                tensors = {name: file.get_tensor(name) for name in _TENSORS}
-            if plain["format_version"] != FORMAT_VERSION:
-                raise ValueError(f"format version {plain['format_version']}")
-            made = cls(
-                classes=tuple(map(str, plain["classes"])),
-                converged=bool(plain["converged"]),
-                about=dict(plain["about"]),
-                **tensors,
-            )
-            width, outputs = len(made.mean), max(1, len(made.classes))
-            if made.coefficients.shape != (width, outputs) or made.scale.shape != (width,):
-                raise ValueError("the shapes of its tensors do not agree")
-            if made.intercept.shape != (outputs,):
-                raise ValueError("the shapes of its tensors do not agree")
-        except OSError as error:
-            reason = (error.strerror or "no such file").lower()
-            raise FormatError(f"{path.name} cannot be read: {reason}") from error
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"{path.name} is not a saved probe: {error}") from error
+        made = cls(classes, **{n: tensors[n] for n in _TENSORS}, converged=converged, about=about)
+        width, outputs = len(made.mean), max(1, len(classes))
+        shapes = ((width,), (width,), (width, outputs), (outputs,))
+        if tuple(tensors[name].shape for name in _TENSORS) != shapes:
+            raise ValueError("the shapes of its arrays do not agree")
         return made
 
 
 def fit_classes(
-    x: NDArray[np.float32], truth: NDArray[np.int64], classes: tuple[str, ...], *, c: float = 1.0
+    x: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    classes: tuple[str, ...],
+    *,
+    c: float = 1.0,
+    standardise: bool = True,
+    iterations: int | None = None,
 ) -> LinearProbe:
     """Fit a multinomial logistic regression by L-BFGS, classes weighted to balance.
 
@@ -130,12 +124,16 @@ def fit_classes(
         Codes of ``classes``, at least two of them present.
     c : float
         Inverse strength of the L2 penalty, as in ``sklearn.linear_model.LogisticRegression``.
+    standardise : bool
+        Whether ``x`` is standardised; else it is taken as it is.
+    iterations : int, optional
+        Limit of L-BFGS; by default 1,000.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    mean, scale = _standardise(x)
-    model = LogisticRegression(C=c, class_weight="balanced", max_iter=_ITERATIONS)
+    mean, scale = _standardise(x) if standardise else _as_they_are(x)
+    model = LogisticRegression(C=c, class_weight="balanced", max_iter=iterations or _ITERATIONS)
     with (
         warnings.catch_warnings(record=True) as caught,
         one_thread(unless=x.size >= _WORTH_THREADS),
@@ -157,18 +155,26 @@ def fit_classes(
 
 
 def fit_number(
-    x: NDArray[np.float32], truth: NDArray[np.float64], *, c: float = 1.0
+    x: NDArray[np.float32],
+    truth: NDArray[np.float64],
+    *,
+    c: float = 1.0,
+    standardise: bool = True,
 ) -> LinearProbe:
     """Fit a ridge regression with penalty 1 / ``c``; ``x`` [n, d] is standardised in place."""
     from sklearn.linear_model import Ridge
 
-    mean, scale = _standardise(x)
+    mean, scale = _standardise(x) if standardise else _as_they_are(x)
     centre, spread = float(truth.mean()), float(truth.std()) or 1.0
     with one_thread(unless=x.size >= _WORTH_THREADS):
         model = Ridge(alpha=1 / c).fit(x, ((truth - centre) / spread).astype(np.float32))
     slope = np.asarray(model.coef_, np.float64).reshape(-1, 1) * spread
     intercept = np.array([float(np.ravel(model.intercept_)[0]) * spread + centre])
     return LinearProbe((), mean, scale, slope, intercept, True)
+
+
+def _as_they_are(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.zeros(x.shape[1]), np.ones(x.shape[1])
 
 
 def _standardise(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,8 +16,12 @@ from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.evaluation.labels.columns import clip_columns, has
 from sleepfm_index.evaluation.labels.labels import STAGES
-from sleepfm_index.evaluation.models.linear_probe import LinearProbe
-from sleepfm_index.evaluation.models.probe import check_features, predict_rows, reader
+from sleepfm_index.evaluation.models.features import (
+    check_features,
+    feature_reader,
+    predict_rows,
+)
+from sleepfm_index.evaluation.models.probe_kinds import Probe
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 
@@ -25,12 +29,36 @@ UNKNOWN: Final = "UNS"
 _FACTS: Final = ("recording_id", "start_s", "clock")
 
 
-def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> Result:
+def check_probe(store: Reader, probe: Probe) -> None:
+    """Refuse a probe that was fitted to other vectors than the store's.
+
+    Parameters
+    ----------
+    store : Reader
+    probe : Probe
+
+    Raises
+    ------
+    QueryError
+        If weights or contract differ.
+    """
+    about = probe.about
+    own = store.manifest.weights
+    if about.get("weights_sha256") != own.sha256:
+        raise QueryError(
+            f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
+            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
+        )
+    if about.get("contract_sha256") != store.manifest.contract.sha256:
+        raise QueryError("the probe was fitted to clips prepared under another contract")
+
+
+def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
     """Predict the label of every clip.
 
     Parameters
     ----------
-    probe : LinearProbe
+    probe : Probe
         A probe fitted to vectors of the same weights and contract.
     where : str, optional
         SQL condition over the columns of ``clips``.
@@ -46,15 +74,8 @@ def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> R
     QueryError
         If the probe was fitted to vectors of other weights, or no clip has its features.
     """
+    check_probe(store, probe)
     about = probe.about
-    own = store.manifest.weights
-    if about.get("weights_sha256") != own.sha256:
-        raise QueryError(
-            f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
-            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
-        )
-    if about.get("contract_sha256") != store.manifest.contract.sha256:
-        raise QueryError("the probe was fitted to clips prepared under another contract")
     features = str(about.get("features"))
     ids = store.metadata.clip_ids(where)
     present = np.ones(len(ids), bool)
@@ -62,21 +83,21 @@ def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> R
         present &= has(store, ids, modality)
     if not present.any():
         raise QueryError(f"no clip has {features}, which the probe reads")
-    said = predict_rows(probe, reader(store, ids, features), np.flatnonzero(present))
+    scores = predict_rows(probe, feature_reader(store, ids, features), np.flatnonzero(present))
     table = clip_columns(store, ids, _FACTS)
     lacking = ~present
     if probe.classes:
         names = np.array(probe.classes, object)
         label = np.full(len(ids), None, object)
-        label[present] = names[said.argmax(axis=1)]
+        label[present] = names[scores.argmax(axis=1)]
         table = table.append_column("predicted", pa.array(label.tolist(), pa.string()))
         for code, name in enumerate(probe.classes):
             share = np.zeros(len(ids))
-            share[present] = said[:, code]
+            share[present] = scores[:, code]
             table = table.append_column(f"p_{name}", pa.array(share, mask=lacking))
     else:
         number = np.zeros(len(ids))
-        number[present] = said
+        number[present] = scores
         table = table.append_column("predicted", pa.array(number, mask=lacking))
     note = (
         f"{about.get('label')} ({about.get('rule')}) by a probe on {features}: "
@@ -86,7 +107,7 @@ def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> R
 
 
 def write_predictions(
-    result: Result, folder: str | Path, probe: LinearProbe, *, clip_seconds: float = 30.0
+    result: Result, folder: str | Path, probe: Probe, *, clip_seconds: float = 30.0
 ) -> list[Path]:
     """Write predictions as files that other tools open.
 
@@ -98,7 +119,7 @@ def write_predictions(
         Made if there is none: ``predictions.parquet``; and for stages, per recording,
         ``<recording>.hypnogram.csv`` (onset_s, duration_s, stage) and ``<recording>.hypnogram.edf``
         (EDF+ annotations "Sleep stage N2", at the recording's time of day, without a date).
-    probe : LinearProbe
+    probe : Probe
         What predicted.
     clip_seconds : float
         Length of a clip, in seconds.

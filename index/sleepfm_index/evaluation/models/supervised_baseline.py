@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from sleepfm.atomic_write import write_file
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.models.external_predictions import SPLIT
-from sleepfm_index.evaluation.models.probe import Plan, check_features, make_plan
+from sleepfm_index.evaluation.models.features import check_features
+from sleepfm_index.evaluation.models.train_test import TrainTest, divide
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.storage.private import recording_file
@@ -38,14 +40,16 @@ class Training:
     ----------
     recipe : Recipe
         Epochs, batch size, rates; its seed also shuffles and chooses the validation subjects.
-    substitute : bool
-        As at the build.
+    substitute : bool, optional
+    channels : path, optional
+        How channels fill slots, where not as in the store's last build.
     device, precision, threads
         As in :func:`sleepfm.training.pretrain.pretrain`.
     """
 
     recipe: Recipe
-    substitute: bool = False
+    substitute: bool | None = None
+    channels: str | Path | None = None
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
@@ -59,20 +63,23 @@ def supervise(
     *,
     features: str | None = None,
     seed: int = 0,
+    where: str | None = None,
+    task: str = "auto",
+    classes: Sequence[str] | None = None,
+    split: Split | None = None,
     watch: Callable[[str, int, int], None] | None = None,
-    **asked: Any,
 ) -> Result:
     """Train one network a fold on the recordings themselves, and predict whom it never saw.
 
     Clips, labels and subjects on either side are those of ``probe`` with the same arguments, so the
-    two can stand in one table: ``store.probe(label, beside=out)``. A tenth of the subjects that are
-    learned from, at least one, chooses the epoch. The networks lie in ``<stem>.folds/`` beside
-    ``out``, with the prepared clips; the same call goes on where it was stopped.
+    two can stand in one table: ``store.probe(label, compare_with=out)``. A tenth of the subjects
+    that are learned from, at least one, chooses the epoch. The networks lie in ``<stem>.folds/``
+    beside ``out``, with the prepared clips; the same call goes on where it was stopped.
 
     Parameters
     ----------
-    label
-        As in :func:`sleepfm_index.evaluation.models.probe.probe`; it must have classes.
+    label, where, task, classes, split
+        As in :func:`sleepfm_index.evaluation.models.probe.probe`; the label must have classes.
     out : path
         A Parquet file: clip_id, fold, ``p_<class>``.
     training : Training
@@ -83,8 +90,6 @@ def supervise(
         Seed of the folds, as the probe's.
     watch : callable, optional
         Called with (what, done, total).
-    **asked
-        Further arguments of :func:`sleepfm_index.evaluation.models.probe.make_plan`.
 
     Returns
     -------
@@ -105,15 +110,19 @@ def supervise(
     known = store.manifest.modalities
     features = features or "+".join(known)
     modalities = check_features(features, known)
-    plan = make_plan(store, label, seed=seed, **asked)
-    classes = plan.train.classes
-    if not classes:
-        raise QueryError(f"{label} is a number; the networks tell classes apart: --kind classes")
+    plan = divide(
+        store, label, split or Split(), where=where, task=task, classes=classes, seed=seed
+    )
+    names = plan.train.classes
+    if not names:
+        raise QueryError(
+            f"{label} is a number, and the networks predict classes; ask for --task classification"
+        )
     out = Path(out)
     work = out.with_name(f"{out.stem}.folds")
-    night = _Nights.read(store, plan, work / "clips", training.substitute, watch)
+    night = _Nights.read(store, plan, work / "clips", training, watch)
     data = Data([], contract=store.manifest.contract, description=f"{label} by {features}")
-    ids, folds, said = [], [], []
+    ids, folds, scores = [], [], []
     for fold, (train, test) in enumerate(plan.sides(features)):
 
         def step(epoch: int, done: int, total: int, loss: float, fold: int = fold) -> None:
@@ -125,7 +134,7 @@ def supervise(
             night.split(plan, train, training.recipe.seed),
             data,
             file,
-            Labels(classes, modalities),
+            Labels(names, modalities),
             training.recipe,
             device=training.device,
             precision=training.precision,  # type: ignore[arg-type]
@@ -136,11 +145,11 @@ def supervise(
         network = load_classifier(file)
         clips = plan.test.clip_ids[test]
         for at in range(0, len(clips), _BLOCK):
-            said.append(network.probabilities(night.signals(clips[at : at + _BLOCK], modalities)))
+            scores.append(network.probabilities(night.signals(clips[at : at + _BLOCK], modalities)))
         ids.append(clips)
         folds.append(np.full(len(clips), fold + 1))
     about = {"label": label, "features": features, "recipe": training.recipe.to_json()}
-    table = _table(np.concatenate(ids), np.concatenate(folds), np.concatenate(said), classes)
+    table = _table(np.concatenate(ids), np.concatenate(folds), np.concatenate(scores), names)
     table = table.replace_schema_metadata(
         {SPLIT: plan.identity.encode(), b"sleepfm_baseline": json.dumps(about).encode()}
     )
@@ -161,9 +170,9 @@ class _Nights:
     def read(
         cls,
         store: Reader,
-        plan: Plan,
+        plan: TrainTest,
         cache: Path,
-        substitute: bool,
+        training: Training,
         watch: Callable[[str, int, int], None] | None,
     ) -> _Nights:
         from sleepfm.training.clipcache import prepare_clips
@@ -172,13 +181,17 @@ class _Nights:
         ids = np.union1d(plan.train.clip_ids, plan.test.clip_ids)
         facts = clip_columns(store, ids, ["recording_id", "start_s"])
         names = facts["recording_id"].to_pylist()
-        rows = np.round(numbers(facts["start_s"]) / contract.clip_seconds).astype(np.int64)
+        # Clips may begin a part of one after the recording.
+        rows = np.floor(numbers(facts["start_s"]) / contract.clip_seconds + 1e-6).astype(np.int64)
+        choices = store.manifest.choices.told(
+            contract, substitute=training.substitute, channels=training.channels
+        )
         files = {name: recording_file(store.path, name) for name in sorted(set(names))}
         found = {}
         for done, (name, path) in enumerate(files.items()):
             if watch is not None:
                 watch("preparing clips", done, len(files))
-            prepared = prepare_clips([path], cache, contract, substitute=substitute)
+            prepared = prepare_clips([path], cache, contract, choices=choices)
             (found[name],) = prepared.recordings
         clips = ids.tolist()
         return cls(
@@ -188,7 +201,7 @@ class _Nights:
         )
 
     def split(
-        self, plan: Plan, train: NDArray[np.int64], seed: int
+        self, plan: TrainTest, train: NDArray[np.int64], seed: int
     ) -> dict[str, list[CachedRecording]]:
         """Give the recordings to train on and to validate on, no clips labelled but theirs."""
         from sleepfm.training.splits import split_subjects
@@ -229,11 +242,12 @@ class _Nights:
 def _table(
     ids: NDArray[np.int64],
     folds: NDArray[np.int64],
-    said: NDArray[np.float32],
+    scores: NDArray[np.float32],
     classes: tuple[str, ...],
 ) -> pa.Table:
     order = np.argsort(ids)
     columns = {"clip_id": ids[order], "fold": folds[order]}
     return pa.table(
-        columns | {f"p_{name}": said[order, i].astype(np.float64) for i, name in enumerate(classes)}
+        columns
+        | {f"p_{name}": scores[order, i].astype(np.float64) for i, name in enumerate(classes)}
     )

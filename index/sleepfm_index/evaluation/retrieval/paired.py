@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,15 +11,20 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
-from sleepfm_index.evaluation.metrics.bootstrap import (
-    REPLICATES,
-    draw_subjects,
-    interval,
-    resampled_means,
-    resampled_medians,
+from sleepfm_index.evaluation.metrics.differences import adjust
+from sleepfm_index.evaluation.metrics.estimates import Estimate, mean
+from sleepfm_index.evaluation.metrics.intervals import (
+    Interval,
+    difference,
+    median_estimate,
+    of_median,
+    p_value,
+    proportion,
+    too_few,
 )
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
+    MEASURES,
     Facts,
     Ranked,
     directions,
@@ -40,7 +46,6 @@ def compare(
     seed: int = 0,
     draws: int = 1,
     among: str = "all",
-    replicates: int = REPLICATES,
 ) -> Result:
     """Measure retrieval in two stores over the same clips, and the differences clip by clip.
 
@@ -54,14 +59,13 @@ def compare(
         What to compare with.
     where, gallery, seed, draws, among
         Fields of :class:`~.gallery.Gallery`; ``where`` is asked of ``store``.
-    replicates : int
-        Resamples of the subjects behind the 95 % intervals of the differences.
 
     Returns
     -------
     Result
         Columns query, target, and for every measure ``<measure>``, ``<measure>_against``,
-        ``<measure>_difference`` (this minus the other) with ``_low`` and ``_high``; gallery,
+        ``<measure>_difference`` (this minus the other) with ``_low`` and ``_high``, ``<measure>_p``
+        of no difference and ``<measure>_p_holm``, adjusted (Holm) over the directions; gallery,
         queries, subjects, seed, draws.
 
     Raises
@@ -80,13 +84,17 @@ def compare(
             one = rank_direction(store, facts, query, to, asked)
             two = rank_direction(other, replace(facts, clip_ids=theirs[both]), query, to, asked)
             assert one is not None and two is not None
-            rows.append(_row(query, to, one, two, seed, replicates))
+            rows.append(_row(query, to, one, two, seed))
     if not rows:
         raise QueryError("no clip has two modalities in both stores, so there is nothing to do")
+    for name in (*MEASURES, "median_rank"):
+        adjust(rows, name)
+    few = too_few(min(int(str(row["subjects"])) for row in rows))
+    spread = few or "95 % intervals over subjects"
     return Result(
         pa.Table.from_pylist(rows),
         f"{store.manifest.weights.name} against {other.manifest.weights.name}: {len(ours)} clips "
-        "that both stores hold; differences are paired, intervals by subjects",
+        f"that both stores hold; differences are paired, this store minus the other; {spread}",
     )
 
 
@@ -126,20 +134,18 @@ def _keyed(store: Reader, ids: NDArray[np.int64], keys: list[str], name: str) ->
     return clip_columns(store, ids, keys).rename_columns([name, *keys])
 
 
-def _row(
-    query: str, to: str, one: Ranked, two: Ranked, seed: int, replicates: int
-) -> dict[str, object]:
+def _row(query: str, to: str, one: Ranked, two: Ranked, seed: int) -> dict[str, object]:
     _, subjects = np.unique(one.subjects, return_inverse=True)
     people = int(subjects.max()) + 1
-    counts = draw_subjects(people, replicates, seed)
     row: dict[str, object] = {"query": query, "target": to}
+    same = np.array_equal(one.ranks, two.ranks)
     ours, theirs = measures(one.ranks), measures(two.ranks)
     for name in ours:
-        resampled = resampled_means(ours[name] - theirs[name], subjects, counts)
-        row |= _entry(name, ours[name].mean(), theirs[name].mean(), resampled, people)
-    a, b = one.ranks.astype(np.float64), two.ranks.astype(np.float64)
-    resampled = resampled_medians(a, subjects, counts) - resampled_medians(b, subjects, counts)
-    row |= _entry("median_rank", np.median(a), np.median(b), resampled, people)
+        sides = [mean(values, subjects) for values in (ours[name], theirs[name])]
+        row |= _entry(name, sides, [proportion(side) for side in sides], same)
+    ranks = [found.ranks.astype(np.float64) for found in (one, two)]
+    medians = [median_estimate(values, subjects) for values in ranks]
+    row |= _entry("median_rank", medians, [of_median(values, subjects) for values in ranks], same)
     return row | {
         "gallery": round(float(one.sizes.mean())),
         "queries": len(one.ranks),
@@ -150,13 +156,15 @@ def _row(
 
 
 def _entry(
-    name: str, ours: float, theirs: float, resampled: NDArray[np.float64], people: int
+    name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval], same: bool
 ) -> dict[str, object]:
-    low, high = interval(resampled, people)
+    ours, theirs = estimates
+    low, high = difference(ours, theirs, *intervals, same=same)
     return {
-        name: float(ours),
-        f"{name}_against": float(theirs),
-        f"{name}_difference": float(ours - theirs),
+        name: ours.value,
+        f"{name}_against": theirs.value,
+        f"{name}_difference": ours.value - theirs.value,
         f"{name}_difference_low": low if np.isfinite(low) else None,
         f"{name}_difference_high": high if np.isfinite(high) else None,
+        f"{name}_p": None if np.isnan(p := p_value(ours, theirs)) else p,
     }

@@ -14,13 +14,8 @@ from sleepfm.modality import Modality
 from sleepfm.stages import SCORED
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
-from sleepfm_index.evaluation.metrics.bootstrap import (
-    REPLICATES,
-    draw_subjects,
-    interval,
-    resampled_means,
-    resampled_medians,
-)
+from sleepfm_index.evaluation.metrics.estimates import mean
+from sleepfm_index.evaluation.metrics.intervals import of_median, proportion, too_few
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.rank_cache import RankCache
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
@@ -76,7 +71,6 @@ def evaluate(
     among: str = "all",
     by: str | None = None,
     combinations: bool = False,
-    replicates: int = REPLICATES,
 ) -> Retrieval:
     """Measure how well one modality finds its own clip in another.
 
@@ -94,8 +88,6 @@ def evaluate(
     combinations : bool
         Add the mean of all modalities but one as a query for that one: of three, two for the
         third. Where a store has them all but for one that no clip has, none is added.
-    replicates : int
-        Resamples of the subjects behind the 95 % intervals; 0 leaves the intervals out.
 
     Returns
     -------
@@ -120,12 +112,12 @@ def evaluate(
         found = rank_direction(store, facts, query, to, asked, cache)
         if found is not None:
             ranked[query, to] = found
-            rows += _rows(query, to, found, facts, seed, replicates)
+            rows += _rows(query, to, found, facts, seed)
     if not rows:
         raise QueryError("no clip has two modalities, so there is nothing to evaluate")
     contract = store.manifest.contract
     drawn = tuple(map(contract.modality, contract.modalities))
-    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, replicates), ranked, drawn)
+    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, rows), ranked, drawn)
 
 
 def directions(
@@ -311,17 +303,19 @@ def _shares(
     }
 
 
-def _rows(
-    query: str, to: str, found: Ranked, facts: Facts, seed: int, replicates: int
-) -> list[dict[str, object]]:
+def _rows(query: str, to: str, found: Ranked, facts: Facts, seed: int) -> list[dict[str, object]]:
     every = np.ones(len(found.ranks), bool)
-    rows = [{**_row(query, to, found, every, seed, replicates), "group": None}]
+    rows = [{**_row(query, to, found, every, seed), "group": None}]
     group = facts.group[found.rows]
     for code, value in enumerate(facts.groups):
         if (group == code).any():
-            row = _row(query, to, found, group == code, seed, replicates)
+            row = _row(query, to, found, group == code, seed)
             rows.append({**row, "group": str(value)})
     return rows
+
+
+MEASURES: Final = (*(f"recall_at_{k}" for k in RECALLS), "mrr")
+"""What is averaged over queries."""
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
@@ -338,17 +332,17 @@ def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
 
 
 def _row(
-    query: str, to: str, found: Ranked, chosen: NDArray[np.bool_], seed: int, replicates: int
+    query: str, to: str, found: Ranked, chosen: NDArray[np.bool_], seed: int
 ) -> dict[str, object]:
     ranks, sizes, draw = found.ranks[chosen], found.sizes[chosen], found.draw[chosen]
     _, subjects = np.unique(found.subjects[chosen], return_inverse=True)
     people = int(subjects.max()) + 1
     averaged = measures(ranks)
-    counts = draw_subjects(people, replicates, seed)
-    means = resampled_means(np.stack([*averaged.values()], axis=1), subjects, counts)
-    spread = {name: interval(means[:, i], people) for i, name in enumerate(averaged)}
-    medians = resampled_medians(ranks.astype(np.float64), subjects, counts)
-    spread["median_rank"] = interval(medians, people)
+    spread = {
+        name: proportion(mean(values, subjects), float(values.var()) / len(values))
+        for name, values in averaged.items()
+    }
+    spread["median_rank"] = of_median(ranks.astype(np.float64), subjects)
     bounds = {
         f"{name}_{end}": value if np.isfinite(value) else None
         for name, pair in spread.items()
@@ -378,7 +372,8 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _note(gallery: Gallery, by: str | None, replicates: int) -> str:
+def _note(gallery: Gallery, by: str | None, rows: list[dict[str, object]]) -> str:
+    few = too_few(min(int(str(row["subjects"])) for row in rows))
     among = {
         "all": "",
         "cross-recording": "; rivals from other recordings only",
@@ -387,5 +382,5 @@ def _note(gallery: Gallery, by: str | None, replicates: int) -> str:
     return (
         f"gallery: {'all clips' if gallery.where is None else gallery.where}{among}"
         f"{f'; by {by}, the gallery whole' if by else ''}"
-        f"{f'; 95 % intervals by {replicates} resamples of the subjects' if replicates else ''}"
+        f"; {few or '95 % intervals over subjects'}"
     )

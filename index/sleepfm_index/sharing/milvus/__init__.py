@@ -1,6 +1,6 @@
-"""A store served by Milvus: published into a collection, and asked there.
+"""Milvus as an engine: a store is published into a collection and queried there.
 
-``fields`` says how a clip becomes an entity, ``collection`` opens and makes collections,
-``publishing`` fills them, ``expression`` translates conditions and ``served`` answers questions.
-Needs ``pip install 'sleepfm-index[milvus]'``.
+:mod:`.entities` converts clips to entities and back, :mod:`.collection` creates and opens
+collections, :mod:`.publish` fills them, :mod:`.filter_expression` translates SQL conditions, and
+:mod:`.client` answers questions. Needs ``pip install 'sleepfm-index[milvus]'``.
 """

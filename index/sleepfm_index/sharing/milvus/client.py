@@ -1,4 +1,4 @@
-"""Questions answered by Milvus: the same rows as from the store that was published."""
+"""Queries against Milvus, with the same rows as from the store that was published."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from sleepfm_index.query.question import Question, check_question
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
-from sleepfm_index.sharing.milvus.collection import DEFAULT, MOST, Collection, told
+from sleepfm_index.sharing.milvus.collection import DEFAULT, MAX_RESULTS, Collection, milvus_errors
 from sleepfm_index.sharing.milvus.entities import KEY, presence, rows
 from sleepfm_index.storage.manifest import WeightsIdentity, as_ranges
 
 _RANGES: Final = 2000
-"""Runs of clip ids that a condition resolved by the store may become."""
+"""Maximum number of id ranges in a condition that the store has resolved."""
 
 
 class Served:
-    """A published store, asked in Milvus; use it in a ``with`` statement.
+    """A store published to Milvus; use it in a ``with`` statement.
 
     Parameters
     ----------
     uri : str
-        ``http://host:19530`` of a server, or a file ending in ``.db`` for milvus-lite.
+        Address of a server (``http://host:19530``), or a file ending in ``.db`` for milvus-lite.
     collection : str
-        Its name.
+        Name of the collection.
     store : path, optional
-        The store it was published from, for conditions that Milvus cannot be asked.
+        The store that was published, for conditions that Milvus cannot evaluate.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class Served:
             self._served.__exit__()
             raise StoreError(
                 f"there is no collection {collection} at {uri}; "
-                "make it with `sleepfm-index publish --to milvus`"
+                "create it with `sleepfm-index publish --to milvus`"
             )
         self._served.load()
         self.about = about
@@ -73,7 +73,7 @@ class Served:
 
     @property
     def weights(self) -> WeightsIdentity:
-        """The weights whose vectors the collection holds."""
+        """The weights that produced the vectors."""
         return self.about.weights
 
     def query(
@@ -97,10 +97,14 @@ class Served:
         modality, to, clip, recording, file, at, k, where, exclude, weights
             The fields of :class:`sleepfm_index.query.question.Question`.
 
+        Returns
+        -------
+        Result
+
         Raises
         ------
         QueryError
-            If the question does not fit the collection.
+            If the question is not valid for the collection.
         """
         question = Question(
             modality=modality,
@@ -117,22 +121,39 @@ class Served:
         return self.answer(question)
 
     def answer(self, question: Question) -> Result:
-        """Answer a question; see :class:`~sleepfm_index.sharing.engine.PublishedStore`.
+        """Answer a question.
 
-        Milvus chooses the candidates; their scores are computed again in float64 from the vectors
-        that it holds, and equal scores are in order of clip id.
+        Milvus selects the candidates. Their scores are recomputed in float64 from the vectors in
+        the collection, and equal scores are in order of clip id.
+
+        Parameters
+        ----------
+        question : Question
+            With one modality and without ``min_gap``.
+
+        Returns
+        -------
+        Result
+            As from :func:`~sleepfm_index.query.answer.answer`.
+
+        Raises
+        ------
+        QueryError
+            If the question is not valid for the collection, or Milvus does not support it.
+        StoreError
+            If Milvus rejects a request.
         """
         modalities = self.about.contract.modalities
         (searched, *more) = check_question(question, modalities)
-        if more or question.spread is not None:
+        if more or question.min_gap is not None:
             raise QueryError(
-                "several modalities at once and spread are answered by the store itself: --engine "
-                "local"
+                "Milvus supports neither several modalities at once nor min_gap; query the store "
+                "with --engine local"
             )
         target = target_name(searched, question.to, modalities)
         if target not in self.about.targets:
             raise QueryError(
-                f"the collection has no vectors of {target}; publish it with --targets"
+                f"the collection has no vectors of {target}; publish a new one with --targets"
             )
         origin = self._origin(question, searched)
         condition = self._filter(question, target, origin)
@@ -142,12 +163,12 @@ class Served:
         note = answer_note(question, origin.text, len(found), self._method(target))
         return Result(answer_table(table, scores, [len(found)]), note)
 
-    # The query's own vector
+    # The query vector
 
-    def _origin(self, asked: Question, modality: str) -> Origin:
-        if asked.file is not None:
-            return self._encoded(asked, modality)
-        clip = asked.clip if asked.clip is not None else self._clip_at(asked)
+    def _origin(self, question: Question, modality: str) -> Origin:
+        if question.file is not None:
+            return self._encode(question, modality)
+        clip = question.clip if question.clip is not None else self._clip_at(question)
         if modality not in self.about.targets:
             raise QueryError(f"the collection has no vectors of {modality} to search with")
         found = self._entities(f"{KEY} == {clip}", "recording_id", "subject_id", modality)
@@ -159,44 +180,52 @@ class Served:
             raise QueryError(f"clip {clip} ({recording}) has no {modality} signal to search with")
         return Origin(f"clip {clip} of {recording}", recording, found[0]["subject_id"], vector)
 
-    def _clip_at(self, asked: Question) -> int:
-        assert asked.recording is not None and asked.at is not None
-        condition = f"recording_id == {_quoted(asked.recording)}"
+    def _clip_at(self, question: Question) -> int:
+        assert question.recording is not None and question.at is not None
+        condition = f"recording_id == {_quoted(question.recording)}"
         clips = sorted(
             self._entities(condition, KEY, "start_s", "clock"), key=lambda clip: clip["start_s"]
         )
         if not clips:
-            raise QueryError(f"no recording {asked.recording!r} in this collection")
+            raise QueryError(f"no recording {question.recording!r} in this collection")
         starts = np.array([clip["start_s"] for clip in clips])
         clocks = [clip["clock"] for clip in clips]
         clock = None if None in clocks else np.array(clocks)
         seconds = self.about.contract.clip_seconds
-        return int(clips[clip_position(asked.at, starts, clock, seconds)][KEY])
+        return int(clips[clip_position(question.at, starts, clock, seconds)][KEY])
 
-    def _encoded(self, asked: Question, modality: str) -> Origin:
-        assert asked.file is not None and asked.at is not None
+    def _encode(self, question: Question, modality: str) -> Origin:
+        assert question.file is not None and question.at is not None
         about = self.about
         (vector,) = encode_clips(
-            about.weights, about.contract, asked.file, asked.at, (modality,), asked.weights
+            about.weights,
+            about.contract,
+            about.choices.told(
+                about.contract, substitute=question.substitute, channels=question.channels
+            ),
+            question.file,
+            question.at,
+            (modality,),
+            question.weights,
         )
-        stem = asked.file.stem
+        stem = question.file.stem
         known = self._entities(f"recording_id == {_quoted(stem)}", "subject_id", limit=1)
         subject = known[0]["subject_id"] if known else stem
-        return Origin(f"{asked.file.name} at {asked.at}", stem, subject, vector)
+        return Origin(f"{question.file.name} at {question.at}", stem, subject, vector)
 
-    # The clips that may be found
+    # The candidates
 
-    def _filter(self, asked: Question, target: str, origin: Origin) -> str:
+    def _filter(self, question: Question, target: str, origin: Origin) -> str:
         conditions = [presence(target, self.about.contract.modalities)]
-        if asked.exclude != "none":
-            own = getattr(origin, f"{asked.exclude}_id")
-            conditions.append(f"{asked.exclude}_id != {_quoted(own)}")
-        if asked.where:
-            conditions.append(self._condition(asked.where))
+        if question.exclude != "none":
+            own = getattr(origin, f"{question.exclude}_id")
+            conditions.append(f"{question.exclude}_id != {_quoted(own)}")
+        if question.where:
+            conditions.append(self._condition(question.where))
         return " and ".join(conditions)
 
     def _condition(self, where: str) -> str:
-        # sqlglot comes with the extra.
+        # sqlglot is installed with the extra only.
         from sleepfm_index.sharing.milvus.filter_expression import Untranslatable, translate
 
         try:
@@ -204,37 +233,37 @@ class Served:
         except Untranslatable:
             if self._store is None or not Path(self._store).is_dir():
                 raise
-            return self._resolved(Path(self._store), where)
+            return self._resolve(Path(self._store), where)
 
-    def _resolved(self, path: Path, where: str) -> str:
-        """Ask the store itself which clips a condition holds for."""
+    def _resolve(self, path: Path, where: str) -> str:
+        """Let the store evaluate a condition, and list the matching clip ids as ranges."""
         with Reader(path) as store:
             if store.manifest.uuid != self.about.store:
-                raise StoreError(f"{path} is not the store that was published here")
+                raise StoreError(f"{path} is not the store that this collection was published from")
             runs = as_ranges(store.metadata.clip_ids(where))
         if len(runs) > _RANGES:
             raise QueryError(
-                f"the condition holds for {len(runs):,} separate runs of clips, too many to send "
-                "to Milvus; ask the store by --engine local"
+                f"the condition matches {len(runs):,} separate ranges of clip ids, too many for "
+                "Milvus; query the store with --engine local"
             )
         listed = [f"({KEY} >= {first} and {KEY} <= {last})" for first, last in runs]
         return "(" + (" or ".join(listed) or f"{KEY} < 0") + ")"
 
-    # Asking
+    # The search
 
     def _nearest(
         self, target: str, query: NDArray[np.float32], k: int, condition: str
     ) -> list[tuple[float, dict[str, Any]]]:
-        if k > MOST:
-            raise QueryError(f"Milvus gives at most {MOST:,} clips, not {k:,}")
-        with told():
+        if k > MAX_RESULTS:
+            raise QueryError(f"Milvus returns at most {MAX_RESULTS:,} clips, got k = {k:,}")
+        with milvus_errors():
             (answer,) = self._served.client.search(
                 self._served.name,
                 data=[query],
                 anns_field=target,
                 filter=condition,
-                # Milvus orders by float32: those that only float64 tells apart must all be there.
-                limit=min(2 * k + 16, MOST),
+                # Milvus ranks in float32; the spare results cover ties that float64 resolves.
+                limit=min(2 * k + 16, MAX_RESULTS),
                 output_fields=[*(c.field for c in self.about.columns), target],
                 search_params={"metric_type": "IP"},
             )
@@ -246,8 +275,10 @@ class Served:
         ranked = sorted(zip(scores, found, strict=True), key=lambda hit: (-hit[0], hit[1][KEY]))
         return ranked[:k]
 
-    def _entities(self, condition: str, *fields: str, limit: int = MOST) -> list[dict[str, Any]]:
-        with told():
+    def _entities(
+        self, condition: str, *fields: str, limit: int = MAX_RESULTS
+    ) -> list[dict[str, Any]]:
+        with milvus_errors():
             return list(
                 self._served.client.query(
                     self._served.name, filter=condition, output_fields=list(fields), limit=limit

@@ -1,4 +1,4 @@
-"""A collection in Milvus that stands for one store: opened, made, and told apart from others."""
+"""A Milvus collection that holds one store: creation, opening and identification."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from sleepfm.cohort_choices import BEFORE_GRIDS, Choices
 from sleepfm.contract import Contract
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import StoreError
@@ -22,8 +23,8 @@ from sleepfm_index.sharing.milvus.entities import KEY, PARTITION, Column
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 
 DEFAULT: Final = "sleepfm_clips"
-MOST: Final = 16_384
-"""Entities that Milvus gives in one answer."""
+MAX_RESULTS: Final = 16_384
+"""Maximum number of entities that Milvus returns for one request."""
 
 _PROPERTY: Final = "sleepfm_index"
 _FORMAT: Final = 1
@@ -33,18 +34,22 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 @dataclass(frozen=True)
 class About:
-    """What a collection says of itself: whose store it is, and how its fields are read.
+    """The description that a collection carries in its properties.
 
     Parameters
     ----------
     store : str
         UUID of the store.
     weights : WeightsIdentity
+        The weights that produced the vectors.
     contract : Contract
+        Contract of the weights.
     columns : tuple of Column
-        Columns of ``clips``, in their order.
+        Columns of ``clips``, in order.
     targets : tuple of str
         Vector fields.
+    choices : Choices
+        How the store's recordings were read.
     """
 
     store: str
@@ -52,14 +57,41 @@ class About:
     contract: Contract
     columns: tuple[Column, ...]
     targets: tuple[str, ...]
+    choices: Choices = BEFORE_GRIDS
 
     @classmethod
     def of(cls, manifest: Manifest, columns: tuple[Column, ...], targets: tuple[str, ...]) -> About:
-        """Describe the collection of a store."""
-        return cls(manifest.uuid, manifest.weights, manifest.contract, columns, targets)
+        """Describe the collection of a store.
+
+        Parameters
+        ----------
+        manifest : Manifest
+            Of the store.
+        columns : tuple of Column
+            Columns of ``clips``, in order.
+        targets : tuple of str
+            Vector fields.
+
+        Returns
+        -------
+        About
+        """
+        return cls(
+            manifest.uuid,
+            manifest.weights,
+            manifest.contract,
+            columns,
+            targets,
+            manifest.choices,
+        )
 
     def to_text(self) -> str:
-        """Write it as JSON."""
+        """Serialise the description as JSON.
+
+        Returns
+        -------
+        str
+        """
         return json.dumps(
             {
                 "format": _FORMAT,
@@ -68,15 +100,31 @@ class About:
                 "contract": self.contract.to_json(),
                 "columns": [[c.name, str(c.type)] for c in self.columns],
                 "targets": self.targets,
+                "choices": self.choices.to_json(),
             }
         )
 
     @classmethod
     def from_text(cls, text: str) -> About:
-        """Read what :meth:`to_text` wrote."""
+        """Parse the output of :meth:`to_text`.
+
+        Parameters
+        ----------
+        text : str
+            JSON.
+
+        Returns
+        -------
+        About
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If the text is not such a description.
+        """
         plain = json.loads(text)
         if plain["format"] != _FORMAT:
-            raise ValueError(f"of format {plain['format']}")
+            raise ValueError(f"unknown format {plain['format']}")
         contract = Contract.from_json(plain["contract"])
         known = targets(contract.modalities)
         return cls(
@@ -87,6 +135,7 @@ class About:
                 Column(n, pa.type_for_alias(kind), known) for n, kind in plain["columns"]
             ),
             targets=tuple(t for t in known if t in plain["targets"]),
+            choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
         )
 
 
@@ -96,29 +145,29 @@ class Collection:
     Parameters
     ----------
     uri : str
-        ``http://host:19530`` of a server, or a file ending in ``.db`` for milvus-lite.
+        Address of a server (``http://host:19530``), or a file ending in ``.db`` for milvus-lite.
     name : str
-        Name of the collection.
+        Name of the collection, which need not exist.
 
     Raises
     ------
     StoreError
-        If pymilvus is not installed, or nothing answers at the address.
+        If pymilvus is not installed, the name is not valid, or the server cannot be reached.
     """
 
     def __init__(self, uri: str, name: str = DEFAULT) -> None:
         if not _NAME.fullmatch(name):
-            raise StoreError(f"{name!r} cannot be a collection: letters, digits and _, please")
+            raise StoreError(f"invalid collection name {name!r}; use letters, digits and _")
         try:
             import pymilvus
             import sqlglot  # noqa: F401
         except ImportError as error:
             raise StoreError(
-                "the client of Milvus is not installed: pip install 'sleepfm-index[milvus]'"
+                "the Milvus client is not installed: pip install 'sleepfm-index[milvus]'"
             ) from error
         if "://" not in uri:
             _check_file(Path(uri))
-        # It prints what it raises; one sentence is enough.
+        # These loggers repeat every exception; one message is enough.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
         logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
         self.name = name
@@ -126,8 +175,8 @@ class Collection:
         try:
             self.client = pymilvus.MilvusClient(uri)
         except (pymilvus.MilvusException, ValueError, OSError) as error:
-            why = "" if "://" in uri else "; another process may have it open"
-            raise StoreError(f"no Milvus answers at {uri}{why}") from error
+            hint = "" if "://" in uri else "; another process may have the file open"
+            raise StoreError(f"cannot connect to Milvus at {uri}{hint}") from error
         if "://" not in uri:
             _users[_file(uri)] += 1
 
@@ -140,14 +189,19 @@ class Collection:
             _release(self._uri)
 
     def about(self) -> About | None:
-        """Say whose collection it is; None if there is none.
+        """Read the description of the collection.
+
+        Returns
+        -------
+        About or None
+            None if the collection does not exist.
 
         Raises
         ------
         StoreError
-            If it is not a collection of this program.
+            If it was not created by this program, or Milvus rejects the request.
         """
-        with told():
+        with milvus_errors():
             if not self.client.has_collection(self.name):
                 return None
             properties: Mapping[str, str] = self.client.describe_collection(self.name)["properties"]
@@ -155,12 +209,23 @@ class Collection:
             return About.from_text(properties[_PROPERTY])
         except (KeyError, TypeError, ValueError) as error:
             raise StoreError(
-                f"the collection {self.name} was not made by sleepfm-index publish; "
-                "name another by --collection"
+                f"the collection {self.name} was not created by sleepfm-index publish; "
+                "choose another name with --collection"
             ) from error
 
-    def make(self, about: About) -> None:
-        """Make the collection; one vector field a target, partitioned by site."""
+    def create(self, about: About) -> None:
+        """Create the collection, with one vector field per target and partitioned by site.
+
+        Parameters
+        ----------
+        about : About
+            Description of the collection.
+
+        Raises
+        ------
+        StoreError
+            If Milvus rejects the request.
+        """
         from pymilvus import DataType
 
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
@@ -175,7 +240,7 @@ class Collection:
             )
         for target in about.targets:
             schema.add_field(target, DataType.FLOAT_VECTOR, dim=EMBEDDING_DIM)
-        with told():
+        with milvus_errors():
             self.client.create_collection(
                 self.name,
                 schema=schema,
@@ -183,14 +248,27 @@ class Collection:
                 consistency_level="Strong",
             )
 
-    def index(self, targets: tuple[str, ...], kind: str) -> None:
-        """Make the indexes that are not there."""
-        with told():
+    def create_indexes(self, targets: tuple[str, ...], kind: str) -> None:
+        """Create the indexes that do not exist yet, without waiting for them.
+
+        Parameters
+        ----------
+        targets : tuple of str
+            Vector fields to index.
+        kind : str
+            Milvus's name of the kind of index, e.g. ``FLAT`` or ``HNSW``.
+
+        Raises
+        ------
+        StoreError
+            If Milvus rejects the request.
+        """
+        with milvus_errors():
             there = self.client.list_indexes(self.name)
             wanted = self.client.prepare_index_params()
             for target in targets:
                 if target not in there:
-                    # Unit vectors and means of them: the inner product is the score.
+                    # For unit vectors, and means of them, the inner product is the score.
                     wanted.add_index(
                         target, index_type=kind, index_name=target, metric_type="IP", params={}
                     )
@@ -199,25 +277,67 @@ class Collection:
                 self.client.create_index(self.name, wanted, sync=False)
 
     def load(self) -> None:
-        """Have the collection ready to be searched."""
-        with told():
+        """Load the collection for searching, which waits for its indexes.
+
+        Raises
+        ------
+        StoreError
+            If Milvus rejects the request.
+        """
+        with milvus_errors():
             self.client.load_collection(self.name)
 
     def index_kind(self, target: str) -> str:
-        """Kind of the index over a target, e.g. ``FLAT`` or ``HNSW``."""
-        with told():
+        """Look up the kind of a target's index.
+
+        Parameters
+        ----------
+        target : str
+            A vector field.
+
+        Returns
+        -------
+        str
+            Such as ``FLAT`` or ``HNSW``.
+
+        Raises
+        ------
+        StoreError
+            If Milvus rejects the request.
+        """
+        with milvus_errors():
             return str(self.client.describe_index(self.name, target)["index_type"])
 
     def count(self) -> int:
-        """Entities in the collection."""
-        with told():
+        """Count the entities in the collection.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        StoreError
+            If Milvus rejects the request.
+        """
+        with milvus_errors():
             counted = self.client.query(self.name, filter="", output_fields=["count(*)"])
         return int(counted[0]["count(*)"])
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Turn what Milvus raises into one sentence."""
+def milvus_errors() -> Iterator[None]:
+    """Convert exceptions of Milvus to one-line errors in a ``with`` block.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    StoreError
+        If the block raises an exception of Milvus.
+    """
     import pymilvus
 
     try:
@@ -225,12 +345,12 @@ def told() -> Iterator[None]:
     except pymilvus.MilvusException as error:
         message = " ".join(str(error.message).split())
         if "vector field" in message and "maximum" in message:
-            message += "; set proxy.maxVectorFieldNum to 6, or publish fewer by --targets"
-        raise StoreError(f"Milvus refuses: {message}") from error
+            message += "; set proxy.maxVectorFieldNum to 6, or publish fewer fields with --targets"
+        raise StoreError(f"Milvus rejected the request: {message}") from error
 
 
 _users: Counter[str] = Counter()
-"""How often this process has each file of milvus-lite open: they share one server in it."""
+"""Open connections of this process per milvus-lite file; they share one server in the process."""
 
 
 def _file(uri: str) -> str:
@@ -248,6 +368,8 @@ def _release(uri: str) -> None:
 
 def _check_file(path: Path) -> None:
     if path.suffix != ".db":
-        raise StoreError(f"{path} is neither http://host:19530 nor a file ending in .db")
+        raise StoreError(
+            f"{path} is neither an address such as http://host:19530 nor a file ending in .db"
+        )
     if not path.parent.is_dir():
-        raise StoreError(f"there is no folder {path.parent} for {path.name}")
+        raise StoreError(f"cannot open {path.name}: there is no folder {path.parent}")

@@ -1,4 +1,4 @@
-"""How a clip becomes an entity of a Milvus collection, and an entity a row again."""
+"""Conversion of clips to entities of a Milvus collection, and back to rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sleepfm_index.schema import target_parts
 
 KEY: Final = "clip_id"
 PARTITION: Final = "site"
-"""The partition key. It cannot be null in Milvus: an unknown site is an empty text there."""
+"""The partition key. It cannot be null in Milvus, where an unknown site is an empty string."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 _KINDS: Final = {
@@ -32,14 +32,14 @@ _KINDS: Final = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column of ``clips`` and the scalar field that holds it.
+    """A column of ``clips`` and its scalar field in Milvus.
 
     Parameters
     ----------
     name : str
-        The column's name in the store.
+        Name of the column in the store.
     type : pyarrow.DataType
-        Its type there.
+        Type of the column in the store.
     vectors : tuple of str
         Names of the collection's vector fields, which no scalar field can have.
     """
@@ -50,35 +50,55 @@ class Column:
 
     @property
     def field(self) -> str:
-        """Name of the field: the column's own, or a hash of it where Milvus would refuse that."""
+        """Name of the field: that of the column, or a hash of it if Milvus does not allow it."""
         if _PLAIN.fullmatch(self.name) and self.name not in self.vectors:
             return self.name
         return "column_" + hashlib.sha256(self.name.encode()).hexdigest()[:12]
 
     @property
     def kind(self) -> str:
-        """Name of the field's ``DataType``; what Milvus has no type for is kept as text."""
+        """Name of the field's ``DataType``; types unknown to Milvus are stored as text."""
         return _KINDS.get(self.type, "VARCHAR")
 
     @property
     def nullable(self) -> bool:
-        """Whether the field can be null."""
+        """True if the field can be null."""
         return self.name not in (KEY, PARTITION)
 
-    def stored(self, values: pa.ChunkedArray) -> list[Any]:
-        """Values of the column as Milvus takes them."""
+    def to_milvus(self, values: pa.ChunkedArray) -> list[Any]:
+        """Convert values of the column to values of the field.
+
+        Parameters
+        ----------
+        values : pyarrow.ChunkedArray
+
+        Returns
+        -------
+        list
+            One value per row.
+        """
         if self.type not in _KINDS:
             values = values.cast(pa.string())
         listed: list[Any] = values.to_pylist()
         if self.name == PARTITION:
             return [value or "" for value in listed]
         if pa.types.is_floating(self.type):
-            # Milvus knows no NaN.
+            # Milvus has no NaN.
             return [None if v is None or not math.isfinite(v) else v for v in listed]
         return listed
 
-    def restored(self, values: list[Any]) -> pa.Array:
-        """Values of the field as they were in the store."""
+    def from_milvus(self, values: list[Any]) -> pa.Array:
+        """Convert values of the field back to values of the column.
+
+        Parameters
+        ----------
+        values : list
+            One value per row.
+
+        Returns
+        -------
+        pyarrow.Array
+        """
         if self.name == PARTITION:
             values = [value or None for value in values]
         if self.type in _KINDS:
@@ -87,7 +107,7 @@ class Column:
 
 
 def columns_of(schema: pa.Schema, targets: tuple[str, ...]) -> tuple[Column, ...]:
-    """Columns of ``clips`` in their order.
+    """List the columns of ``clips`` in order.
 
     Parameters
     ----------
@@ -95,6 +115,10 @@ def columns_of(schema: pa.Schema, targets: tuple[str, ...]) -> tuple[Column, ...
         Of ``clips``.
     targets : tuple of str
         All targets of the store, whether they are published or not.
+
+    Returns
+    -------
+    tuple of Column
     """
     return tuple(Column(f.name, f.type, targets) for f in schema)
 
@@ -102,27 +126,58 @@ def columns_of(schema: pa.Schema, targets: tuple[str, ...]) -> tuple[Column, ...
 def entities(
     clips: pa.Table, vectors: Mapping[str, NDArray[np.float32]], columns: tuple[Column, ...]
 ) -> list[dict[str, Any]]:
-    """Give clips as entities: scalar fields, and a float32 vector for each target.
+    """Convert clips to entities with scalar fields and one vector per target.
 
-    A target that a clip lacks is a zero vector there, as in the store; :func:`presence` keeps
-    those out of every answer.
+    A clip without a target has a zero vector, as in the store; :func:`presence` excludes such
+    clips from every search.
+
+    Parameters
+    ----------
+    clips : pyarrow.Table
+        Rows of ``clips``.
+    vectors : mapping of str to ndarray of float32, shape [n, 512]
+        Vectors of each target, one row per clip.
+    columns : tuple of Column
+        Columns to include.
+
+    Returns
+    -------
+    list of dict
+        One entity per clip.
     """
-    fields = {c.field: c.stored(clips[c.name]) for c in columns} | dict(vectors)
+    fields = {c.field: c.to_milvus(clips[c.name]) for c in columns} | dict(vectors)
     return [{name: values[row] for name, values in fields.items()} for row in range(len(clips))]
 
 
 def presence(target: str, modalities: tuple[str, ...]) -> str:
-    """Milvus expression that holds for the clips that have a target.
+    """Write the Milvus expression that selects the clips with a target.
 
     Parameters
     ----------
     target : str
+        One of :func:`sleepfm_index.schema.targets`.
     modalities : tuple of str
         Those of the store.
+
+    Returns
+    -------
+    str
     """
     return "(" + " or ".join(f"has_{m} == true" for m in target_parts(target, modalities)) + ")"
 
 
 def rows(entities: list[dict[str, Any]], columns: tuple[Column, ...]) -> pa.Table:
-    """Give entities as rows of ``clips``."""
-    return pa.table({c.name: c.restored([e.get(c.field) for e in entities]) for c in columns})
+    """Convert entities to rows of ``clips``.
+
+    Parameters
+    ----------
+    entities : list of dict
+        Scalar fields of each clip.
+    columns : tuple of Column
+        Columns of the result.
+
+    Returns
+    -------
+    pyarrow.Table
+    """
+    return pa.table({c.name: c.from_milvus([e.get(c.field) for e in entities]) for c in columns})

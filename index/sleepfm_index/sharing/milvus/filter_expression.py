@@ -1,9 +1,9 @@
-"""A condition in SQL becomes a condition in Milvus's language, or is refused.
+"""Translation of SQL conditions to Milvus filter expressions.
 
-Only what means exactly the same there is translated: comparisons of a column with a value, IN,
-BETWEEN, LIKE, IS NULL, AND, OR, NOT. SQL has three truth values and Milvus's treatment of null has
-changed between versions, so negations are driven down to the comparisons (De Morgan) and every
-comparison of a column that can be null says so.
+Only constructs with exactly the same meaning are translated: comparisons of a column with a value,
+IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT. Everything else is rejected. SQL has three truth values,
+and Milvus's treatment of null has changed between versions. Negations are therefore moved inwards
+to the comparisons (De Morgan), and every comparison of a nullable column tests for null explicitly.
 """
 
 from __future__ import annotations
@@ -32,21 +32,36 @@ _NOTHING, _EVERYTHING = f"{KEY} < 0", f"{KEY} >= 0"
 
 
 class Untranslatable(QueryError):
-    """The condition is SQL that Milvus cannot be asked; ask the store itself."""
+    """The SQL condition has no Milvus equivalent; the store itself can evaluate it."""
 
 
 def translate(where: str, columns: tuple[Column, ...]) -> str:
-    """Give a SQL condition over ``clips`` as a Milvus expression with the same meaning.
+    """Translate a SQL condition over ``clips`` to an equivalent Milvus expression.
+
+    Parameters
+    ----------
+    where : str
+        Condition in DuckDB's dialect.
+    columns : tuple of Column
+        Columns of the collection.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
     Untranslatable
-        If it is more than Milvus can be asked, or not a condition.
+        If the condition has no Milvus equivalent, or is not a condition.
+    QueryError
+        If it names an unknown column.
     """
     try:
         parsed = sqlglot.parse_one(where, read="duckdb")
     except sqlglot.errors.SqlglotError as error:
-        raise Untranslatable(f"this is no condition that Milvus can be asked: {where}") from error
+        raise Untranslatable(
+            f"this condition cannot be translated to a Milvus filter: {where}"
+        ) from error
     return _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
 
 
@@ -55,7 +70,19 @@ class _Translation:
         self._columns = columns
 
     def of(self, node: Any, *, negated: bool) -> str:
-        """Expression that is true exactly where the condition, or its negation, is true in SQL."""
+        """Translate a condition, or its negation, to an expression that is true for the same rows.
+
+        Parameters
+        ----------
+        node : sqlglot.Expression
+            The parsed condition.
+        negated : bool
+            Translate the negation.
+
+        Returns
+        -------
+        str
+        """
         if isinstance(node, exp.Paren):
             return self.of(node.this, negated=negated)
         if isinstance(node, exp.Not):
@@ -72,20 +99,20 @@ class _Translation:
         if isinstance(node, exp.Column):
             column = self._column(node)
             if column.kind != "BOOL":
-                _refuse(node)
-            return self._guarded(column, f"{column.field} == {_word(not negated)}")
+                _reject(node)
+            return self._with_null_check(column, f"{column.field} == {_word(not negated)}")
         if type(node) in _OPERATORS:
             _only(node, "this", "expression")
             return self._comparison(node, _OPERATORS[type(node)][negated])
         if isinstance(node, (exp.NullSafeEQ, exp.NullSafeNEQ)):
-            return self._distinct(node, isinstance(node, exp.NullSafeNEQ) != negated)
+            return self._is_distinct(node, isinstance(node, exp.NullSafeNEQ) != negated)
         if isinstance(node, exp.Is):
             return self._is(node, negated)
         if isinstance(node, exp.In):
             _only(node, "this", "expressions")
             column = self._column(node.this)
             values = ", ".join(_literal(value, column) for value in node.expressions)
-            return self._guarded(
+            return self._with_null_check(
                 column, f"{column.field} {'not in' if negated else 'in'} [{values}]"
             )
         if isinstance(node, exp.Between):
@@ -94,10 +121,10 @@ class _Translation:
             low, high = (_literal(node.args[end], column) for end in ("low", "high"))
             inside = f"({column.field} >= {low} and {column.field} <= {high})"
             outside = f"({column.field} < {low} or {column.field} > {high})"
-            return self._guarded(column, outside if negated else inside)
+            return self._with_null_check(column, outside if negated else inside)
         if isinstance(node, exp.Like):
             return self._like(node, negated != bool(node.args.get("negate")))
-        return _refuse(node)
+        return _reject(node)
 
     def _comparison(self, node: Any, operator: str) -> str:
         left, right = node.left, node.right
@@ -105,10 +132,10 @@ class _Translation:
             left, right, operator = right, left, _MIRRORED[operator]
         column = self._column(left)
         if column.kind == "BOOL" and operator not in ("==", "!="):
-            _refuse(node)
-        return self._guarded(column, f"{column.field} {operator} {_literal(right, column)}")
+            _reject(node)
+        return self._with_null_check(column, f"{column.field} {operator} {_literal(right, column)}")
 
-    def _distinct(self, node: Any, distinct: bool) -> str:
+    def _is_distinct(self, node: Any, distinct: bool) -> str:
         _only(node, "this", "expression")
         column = self._column(node.left)
         if isinstance(node.right, exp.Null):
@@ -116,7 +143,7 @@ class _Translation:
         value = _literal(node.right, column)
         if distinct:
             return f"({self._null(column, True)} or {column.field} != {value})"
-        return self._guarded(column, f"{column.field} == {value}")
+        return self._with_null_check(column, f"{column.field} == {value}")
 
     def _is(self, node: Any, negated: bool) -> str:
         _only(node, "this", "expression")
@@ -127,25 +154,25 @@ class _Translation:
             value = _word(node.expression.this)
             if negated:
                 return f"({self._null(column, True)} or {column.field} != {value})"
-            return self._guarded(column, f"{column.field} == {value}")
-        return _refuse(node)
+            return self._with_null_check(column, f"{column.field} == {value}")
+        return _reject(node)
 
     def _like(self, node: Any, negated: bool) -> str:
         _only(node, "this", "expression", "negate")
         column = self._column(node.this)
         pattern = _text(node.expression)
-        # Milvus escapes by a backslash, SQL does not.
+        # Milvus uses the backslash as an escape character, SQL does not.
         if column.kind != "VARCHAR" or pattern is None or "\\" in pattern:
-            _refuse(node)
+            _reject(node)
         like = f"{column.field} like {json.dumps(pattern, ensure_ascii=False)}"
-        return self._guarded(column, f"not ({like})" if negated else like)
+        return self._with_null_check(column, f"not ({like})" if negated else like)
 
     def _column(self, node: Any) -> Column:
         if not isinstance(node, exp.Column) or node.table not in ("", "clips"):
-            _refuse(node)
+            _reject(node)
         column = self._columns.get(node.name.lower())
         if column is None:
-            raise QueryError(f"there is no column {node.name} among the clips")
+            raise QueryError(f"the collection has no column {node.name}")
         return column
 
     def _null(self, column: Column, null: bool) -> str:
@@ -155,30 +182,30 @@ class _Translation:
             return _NOTHING if null else _EVERYTHING
         return f"{column.field} is {'null' if null else 'not null'}"
 
-    def _guarded(self, column: Column, comparison: str) -> str:
+    def _with_null_check(self, column: Column, comparison: str) -> str:
         if column.name == KEY:
             return f"({comparison})"
         return f"({self._null(column, False)} and {comparison})"
 
 
 def _literal(node: Any, column: Column) -> str:
-    """Write a value as the column's type has it."""
+    """Write a value in the syntax of the column's type."""
     if column.kind == "BOOL" and isinstance(node, exp.Boolean):
         return _word(node.this)
     if column.kind == "VARCHAR" and pa.types.is_string(column.type):
         text = _text(node)
-        return _refuse(node) if text is None else json.dumps(text, ensure_ascii=False)
+        return _reject(node) if text is None else json.dumps(text, ensure_ascii=False)
     negative = isinstance(node, exp.Neg)
     number = node.this if negative else node
     if not isinstance(number, exp.Literal) or number.is_string:
-        return _refuse(node)
+        return _reject(node)
     value = float(number.this) * (-1 if negative else 1)
     if column.kind in ("INT64", "INT32"):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else _refuse(node)
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else _reject(node)
     if column.kind == "FLOAT":
-        # DuckDB compares a float column in float32: 40.1 is the float32 nearest to it.
+        # DuckDB compares a float column in float32, so 40.1 means the nearest float32.
         value = float(np.float32(value))
-    return repr(value) if column.kind in ("FLOAT", "DOUBLE") else _refuse(node)
+    return repr(value) if column.kind in ("FLOAT", "DOUBLE") else _reject(node)
 
 
 def _text(node: Any) -> str | None:
@@ -190,13 +217,13 @@ def _word(value: bool) -> str:
 
 
 def _only(node: Any, *known: str) -> None:
-    # What a later version of the parser adds to a node must not be passed over in silence.
+    # Arguments added by a later version of the parser must not be ignored silently.
     if any(value for name, value in node.args.items() if name not in known):
-        _refuse(node)
+        _reject(node)
 
 
-def _refuse(node: Any) -> NoReturn:
+def _reject(node: Any) -> NoReturn:
     raise Untranslatable(
-        f"Milvus cannot be asked {node.sql(dialect='duckdb')}: it compares columns with values "
-        "(=, <, IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT); for more name the store by --store"
+        f"Milvus does not support {node.sql(dialect='duckdb')}: use comparisons of a column with a "
+        "value (=, <, IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT), or pass the store with --store"
     )

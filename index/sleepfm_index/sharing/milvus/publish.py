@@ -1,4 +1,4 @@
-"""A store is published: Milvus ends with exactly its clips, whatever it held before."""
+"""Publication to Milvus: the collection ends up with exactly the clips of the store."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.progress import Progress
 from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.calibration import draw_queries
 from sleepfm_index.reader import Reader
 from sleepfm_index.sharing.clip_batches import clip_blocks, clips_schema
-from sleepfm_index.sharing.engine import Progress, Published
-from sleepfm_index.sharing.milvus.collection import MOST, About, Collection, told
+from sleepfm_index.sharing.engine import Published
+from sleepfm_index.sharing.milvus.collection import MAX_RESULTS, About, Collection, milvus_errors
 from sleepfm_index.sharing.milvus.entities import KEY, columns_of, entities, presence
 
 BATCH: Final = 1000
-"""Clips of one upsert: 12 MB with six vectors each; Milvus takes 64 MB."""
+"""Clips per upsert: 12 MB with six vectors each; the limit of Milvus is 64 MB."""
 SAMPLES: Final = 50
-"""Queries per target by which a publication is checked: clips in other modalities, where there are
-any, since a target's own vectors are found too easily."""
+"""Queries per target that verify a publication. They are vectors of other modalities where there
+are any, because a target's own vectors are found too easily."""
 _K: Final = 10
 _SEED: Final = 0
 _EXACT: Final = ("FLAT", "BRUTE_FORCE")
@@ -34,79 +35,84 @@ def publish(
     index: str,
     progress: Progress | None,
 ) -> Published:
-    """Make a Milvus collection hold the clips of a store, and check that it does.
+    """Synchronise a Milvus collection with a store, and verify the result.
 
     Parameters
     ----------
     reader : Reader
+        The store.
     uri, collection, targets, index, progress
         As in :func:`sleepfm_index.sharing.publish.publish`.
+
+    Returns
+    -------
+    Published
 
     Raises
     ------
     StoreError
-        If Milvus cannot be reached, rejects the request, holds another store under this name, or
-        does not answer as the store does.
+        If Milvus cannot be reached, rejects a request, holds another store under this name, or
+        returns other answers than the store.
     """
     with Collection(uri, collection) as served:
-        about = _prepared(reader, served, targets)
-        served.index(about.targets, index)
+        about = _prepare(reader, served, targets)
+        served.create_indexes(about.targets, index)
         served.load()
         live = reader.metadata.clip_ids(None)
         missing, extra = _difference(served, live, reader.manifest.next_clip_id)
-        for at in range(0, len(extra), MOST):
-            with told():
-                served.client.delete(collection, ids=extra[at : at + MOST].tolist())
+        for start in range(0, len(extra), MAX_RESULTS):
+            with milvus_errors():
+                served.client.delete(collection, ids=extra[start : start + MAX_RESULTS].tolist())
         _send(reader, served, about, missing, progress)
-        with told():
+        with milvus_errors():
             served.client.flush(collection)
-        recall = _checked(reader, served, about, live)
+        recall = _verify(reader, served, about, live)
     return Published(collection, len(live), len(missing), len(extra), recall)
 
 
-def _prepared(store: Reader, served: Collection, targets: tuple[str, ...]) -> About:
+def _prepare(store: Reader, served: Collection, targets: tuple[str, ...]) -> About:
     wanted = About.of(
         store.manifest, columns_of(clips_schema(store), store.manifest.targets), targets
     )
-    there = served.about()
-    if there is None:
+    existing = served.about()
+    if existing is None:
         if not len(store):
             raise StoreError("the store is empty; there is nothing to publish")
-        served.make(wanted)
+        served.create(wanted)
         return wanted
-    if there.store != wanted.store:
+    if existing.store != wanted.store:
         raise StoreError(
-            f"the collection {served.name} holds another store ({there.store[:8]}); "
-            "name another by --collection"
+            f"the collection {served.name} holds another store ({existing.store[:8]}); "
+            "choose another name with --collection"
         )
-    if set(wanted.columns) - set(there.columns):
-        names = ", ".join(sorted(c.name for c in set(wanted.columns) - set(there.columns)))
+    if set(wanted.columns) - set(existing.columns):
+        names = ", ".join(sorted(c.name for c in set(wanted.columns) - set(existing.columns)))
         raise StoreError(
-            f"the collection {served.name} was made before the store had the columns {names}; "
-            "name another by --collection"
+            f"the collection {served.name} was created before the store had the columns {names}; "
+            "choose another name with --collection"
         )
-    return there
+    return existing
 
 
 def _difference(
     served: Collection, live: NDArray[np.int64], following: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Clip ids that Milvus lacks, and those that it has and the store has not."""
-    there = np.concatenate([*_ids(served, following), np.empty(0, np.int64)])
-    return np.setdiff1d(live, there), np.setdiff1d(there, live)
+    """List the clip ids that only the store has, and those that only Milvus has."""
+    published = np.concatenate([*_ids(served, following), np.empty(0, np.int64)])
+    return np.setdiff1d(live, published), np.setdiff1d(published, live)
 
 
 def _ids(served: Collection, following: int) -> Iterator[NDArray[np.int64]]:
     if not served.count():
         return
-    for first in range(0, following, MOST):
-        last = min(first + MOST, following) - 1
-        with told():
+    for first in range(0, following, MAX_RESULTS):
+        last = min(first + MAX_RESULTS, following) - 1
+        with milvus_errors():
             found = served.client.query(
                 served.name,
                 filter=f"{KEY} >= {first} and {KEY} <= {last}",
                 output_fields=[KEY],
-                limit=MOST,
+                limit=MAX_RESULTS,
             )
         yield np.fromiter((entity[KEY] for entity in found), np.int64, len(found))
 
@@ -124,21 +130,21 @@ def _send(
     known = columns_of(clips_schema(store), store.manifest.targets)
     columns = tuple(c for c in about.columns if c in known)
     for block in clip_blocks(store, clip_ids=missing):
-        for at in range(0, len(block.clips), BATCH):
-            clips = block.clips.slice(at, BATCH)
+        for start in range(0, len(block.clips), BATCH):
+            clips = block.clips.slice(start, BATCH)
             ids = clips[KEY].to_numpy()
             vectors = {t: store.vectors.of(ids, t)[0] for t in about.targets}
-            with told():
+            with milvus_errors():
                 served.client.upsert(served.name, entities(clips, vectors, columns))
             sent += len(clips)
             if progress is not None:
                 progress(sent, len(missing))
 
 
-def _checked(
+def _verify(
     store: Reader, served: Collection, about: About, live: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Count, and ask a few clips of every target; give the recall of the true nearest ten."""
+    """Compare the number of clips with the store's, and measure recall@10 of every target."""
     if served.count() != len(live):
         raise StoreError(
             f"the collection {served.name} holds {served.count():,} clips, the store "
@@ -151,7 +157,7 @@ def _checked(
             continue
         if found < 1.0 and served.index_kind(target) in _EXACT:
             raise StoreError(
-                f"Milvus does not find the nearest clips in {target} although its index is exact; "
+                f"Milvus does not find the nearest clips in {target}, although its index is exact; "
                 f"drop the collection {served.name} and publish again"
             )
         recall[target] = found
@@ -165,7 +171,7 @@ def _recall(store: Reader, served: Collection, target: str) -> float | None:
     truths = store.find(target, queries, _K, exact=True).hits
     if not sum(len(ids) for ids, _ in truths):
         return None
-    with told():
+    with milvus_errors():
         answers = served.client.search(
             served.name,
             data=list(queries),
@@ -176,7 +182,7 @@ def _recall(store: Reader, served: Collection, target: str) -> float | None:
         )
     hits = truth = 0
     for query, answer, (ids, scores) in zip(queries, answers, truths, strict=True):
-        # Whoever scores as high as the tenth is as good an answer as the tenth.
+        # A clip that scores as high as the tenth is as good an answer as the tenth.
         found = np.array([hit[KEY] for hit in answer], np.int64)
         score = store.vectors.of(found, target)[0].astype(np.float64) @ query.astype(np.float64)
         hits += int((score >= scores[-1] - 1e-6).sum())

@@ -1,0 +1,209 @@
+"""How long a person waits for the page: first paint, a click to strips and to neighbours, panning.
+
+python benchmarks/explore.py                          200,000 clips in 250 nights
+python benchmarks/explore.py --clips 12000000 --modalities bas
+python benchmarks/explore.py --clips 4000             a try
+
+The store is written by the store's own writer from drawn vectors; all nights lead to one EDF file
+of 8 h and nine channels. The browser is headless Chromium with software rendering (SwiftShader),
+which shares the processor with the server; a graphics card draws the map by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import edfio
+import numpy as np
+import pyarrow as pa
+from browser import chromium
+from machine import machine
+from store import WEIGHTS, night
+
+from sleepfm.contract import ROBUST
+from sleepfm_index.explore.answers import Table, encode
+from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
+from sleepfm_index.explore.own_file import OwnFiles
+from sleepfm_index.explore.parameters import read_all
+from sleepfm_index.explore.server import Explorer
+from sleepfm_index.explore.session import Session
+from sleepfm_index.explore.signals import Signals
+from sleepfm_index.storage import private
+from sleepfm_index.storage.writer import Writer
+
+NIGHT = 800
+SEGMENT = 100_000
+RATES = {"ECG": 256, "CHEST": 32, "ABD": 32, "SaO2": 4}
+CLICK = """async ([clip, what]) => {
+    const start = performance.now();
+    history.pushState(null, "", location.pathname + location.search + "#clip=" + clip);
+    dispatchEvent(new PopStateEvent("popstate"));
+    const node = document.querySelector(what === "drawn" ? ".lanes" : ".columns");
+    for (;;) {
+        const at = Number(node.dataset[what]);
+        if (node.dataset.clip === String(clip) && at > start) return at - start;
+        await new Promise((done) => setTimeout(done, 2));
+    }
+}"""
+PAN = """async (seconds) => {
+    const stage = document.querySelector(".stage canvas");
+    const { left, top, width, height } = stage.getBoundingClientRect();
+    const at = (type, x) => stage.dispatchEvent(new MouseEvent(type, {
+        bubbles: true, clientX: left + x, clientY: top + height / 2, buttons: 1, view: window }));
+    at("mousedown", width / 2);
+    let frames = 0;
+    const start = performance.now();
+    while (performance.now() - start < 1000 * seconds) {
+        at("mousemove", width / 2 + 60 * Math.sin(frames / 8));
+        await new Promise(requestAnimationFrame);
+        frames++;
+    }
+    at("mouseup", width / 2);
+    return (1000 * frames) / (performance.now() - start);
+}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=200_000)
+    parser.add_argument("--clicks", type=int, default=40)
+    parser.add_argument("--modalities", default="bas,ecg,resp")
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--server", action="store_true", help="what the server does, no browser")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+        path = written(Path(folder), asked.clips, asked.modalities.split(","))
+        found = {"clips": asked.clips, "machine": machine(), **served(path, asked)}
+        print(json.dumps(found, indent=2), flush=True)
+        if not asked.server:
+            print(json.dumps(seen(path, asked), indent=2))
+
+
+def written(folder: Path, clips: int, modalities: list[str]) -> Path:
+    """Write a store of drawn vectors in twenty clouds, and a recording for all its nights."""
+    recording = folder / "night.edf"
+    rng = np.random.default_rng(0)
+    signals = []
+    for slot in ROBUST.all_slots:
+        rate, unit = RATES.get(slot, 128), "%" if slot == "SaO2" else "uV"
+        x = rng.standard_normal(8 * 3600 * rate)
+        x = 90 + np.clip(x, -5, 5) if unit == "%" else 30 * x
+        signals.append(edfio.EdfSignal(x, rate, label=slot, physical_dimension=unit))
+    edfio.Edf(signals).write(recording)
+    slots = [(signal.label, f"alias: {signal.label}") for signal in signals]
+    path = folder / "store"
+    clouds = rng.standard_normal((20, 512), dtype=np.float32)
+    noise = rng.standard_normal((SEGMENT, 512), dtype=np.float32)
+    with Writer(path, WEIGHTS, ROBUST) as writer:
+        for number, first in enumerate(range(0, clips, SEGMENT)):
+            n = min(SEGMENT, clips - first)
+            whole = night(number, n)  # its vectors are replaced
+            names = pa.array([f"night-{(first + at) // NIGHT:06d}" for at in range(n)])
+            table = whole.clips
+            for name in ("recording_id", "subject_id"):
+                table = table.set_column(table.schema.get_field_index(name), name, names)
+            starts = pa.array(30.0 * (np.arange(first, first + n) % NIGHT))
+            table = table.set_column(table.schema.get_field_index("start_s"), "start_s", starts)
+            vectors = {}
+            for m in ROBUST.modalities:
+                name, there = f"has_{m}", pa.array(np.full(n, m in modalities))
+                table = table.set_column(table.schema.get_field_index(name), name, there)
+                if m in modalities:
+                    x = clouds[rng.integers(0, 20, n)] + np.roll(noise, rng.integers(512), 1)[:n]
+                    x /= np.linalg.norm(x, axis=1, keepdims=True)
+                    vectors[m] = x.astype(np.float16)
+            kind = whole.recordings.schema
+            own = sorted(set(names.to_pylist()))
+            rows = [
+                {
+                    **whole.recordings.to_pylist()[0],
+                    "recording_id": name,
+                    "subject_id": name,
+                    "duration_s": 8 * 3600.0,
+                    "slots": slots,
+                }
+                for name in own
+            ]
+            recordings = pa.Table.from_pylist(rows, schema=kind)
+            writer.append(replace(whole, clips=table, recordings=recordings, vectors=vectors))
+            for name in own:
+                private.remember_file(path, name, recording)
+    return path
+
+
+def served(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure the processor time of answers, which other work on the machine leaves alone."""
+    endpoints = {e.path: e for e in ENDPOINTS if e.method == "GET"}
+    rng = np.random.default_rng(2)
+    with Session(path) as session:
+        desk = Desk(session, Signals(), OwnFiles())
+
+        def ask(where: str, **said: str) -> float:
+            start = time.process_time()
+            endpoint = endpoints[where]
+            answer = endpoint.answer(desk, read_all(endpoint.parameters, said))
+            if isinstance(answer, Table):
+                encode(answer, "arrow")
+            return 1000 * (time.process_time() - start)
+
+        first = ask("/map"), ask("/map/values", by="stage")
+        again = ask("/map"), ask("/map/values", by="subject_id")
+        strips, near = [], []
+        for clip in rng.integers(0, asked.clips, asked.clicks):
+            name = f"night-{clip // NIGHT:06d}"
+            start = str(max(0.0, 30.0 * (clip % NIGHT) - 15))
+            strips.append(ask("/strips", recording=name, from_s=start, seconds="60", width="1200"))
+            for to in asked.modalities.split(","):
+                near.append(ask("/query", modality="bas", to=to, clip=str(clip), k="5"))
+    return {
+        "processor time of the server, ms": {
+            "map and stages, first": [round(t) for t in first],
+            "map and subjects, again": [round(t) for t in again],
+            "strips of nine channels": spread(strips),
+            "neighbours in one target": spread(near),
+        }
+    }
+
+
+def seen(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Measure what a person waits for in the browser: wall time, so on a machine at rest."""
+    rng = np.random.default_rng(1)
+    with Explorer(path, port=0) as explorer, chromium() as context:
+        page = context.pages[0]
+        page.set_viewport_size({"width": 1280, "height": 900})
+        firsts = []
+        for clip in (17, 1017, 2017):
+            page.goto("about:blank")
+            start = time.perf_counter()
+            page.goto(f"{explorer.url}#clip={clip}")
+            page.wait_for_selector(".stage[data-drawn]")
+            firsts.append(time.perf_counter() - start)
+        note = page.locator(".map > .note").inner_text()
+        waits = {}
+        for what in ("drawn", "hits"):
+            clips = rng.integers(0, asked.clips, asked.clicks)
+            waits[what] = [page.evaluate(CLICK, [int(clip), what]) for clip in clips]
+        frames = page.evaluate(PAN, 4)
+    return {
+        "map": note,
+        "first paint with the map, s (server started, then warm)": [round(t, 2) for t in firsts],
+        "click to strips, ms": spread(waits["drawn"]),
+        "click to neighbours of all columns, ms": spread(waits["hits"]),
+        "frames a second while the map is panned": round(frames, 1),
+    }
+
+
+def spread(milliseconds: list[float]) -> dict[str, float]:
+    cut = statistics.quantiles(milliseconds, n=10)
+    return {"p50": round(statistics.median(milliseconds), 1), "p90": round(cut[8], 1)}
+
+
+if __name__ == "__main__":
+    main()

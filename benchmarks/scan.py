@@ -1,0 +1,70 @@
+"""A dry run over a cohort: `scan` of many recordings with NSRR scoring in a folder beside.
+
+Writes --files EDF files of 13 channels (one minute each; a header is read, no signal) and as many
+XML files of a whole night, 960 stages and 300 events each, as the NSRR lays them out, and times
+`scan`.
+
+    python benchmarks/scan.py [--files 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from read import write
+
+EVENT = (
+    "<ScoredEvent><EventType>x</EventType><EventConcept>{}</EventConcept><Start>{}</Start>"
+    "<Duration>{}</Duration></ScoredEvent>"
+)
+
+
+def scoring() -> str:
+    """Scoring of one night in the NSRR's form."""
+    stages = ["Wake|0", "Stage 1 sleep|1", "Stage 2 sleep|2", "Stage 3 sleep|3", "REM sleep|5"]
+    rows = [EVENT.format(stages[i // 40 % 5], 30.0 * i, 30.0) for i in range(960)]
+    kinds = ["Hypopnea|Hypopnea", "SpO2 desaturation|SpO2 desaturation", "Arousal|Arousal ()"]
+    rows += [EVENT.format(kinds[i % 3], 90.0 * i + 7, 15.5) for i in range(300)]
+    return f"<PSGAnnotation><ScoredEvents>{''.join(rows)}</ScoredEvents></PSGAnnotation>"
+
+
+def main() -> None:
+    """Write the cohort, scan it, print a line of JSON."""
+    from sleepfm.scan import scan
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--files", type=int, default=1000)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        signals, beside = Path(folder, "edfs"), Path(folder, "annotations-events-nsrr")
+        signals.mkdir()
+        beside.mkdir()
+        write(signals / "n0000.edf", 1 / 60)
+        text = scoring()
+        for i in range(args.files):
+            if i:
+                shutil.copy(signals / "n0000.edf", signals / f"n{i:04d}.edf")
+            (beside / f"n{i:04d}-nsrr.xml").write_text(text)
+        scan([signals / "n0000.edf"])  # imports
+        begun, worked = time.perf_counter(), time.process_time()
+        found = scan([signals])
+        result = {
+            "files": len(found.files),
+            "scored": sum(bool(f.scored_epochs) for f in found.files),
+            "seconds": round(time.perf_counter() - begun, 2),
+            "processor_seconds": round(time.process_time() - worked, 2),
+            "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+            "load": round(os.getloadavg()[0], 2),
+        }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Take the pictures of README and docs/explore.md, from the store of `make demo`.
+
+python benchmarks/screenshots.py                              sleepfm-demo/store
+python benchmarks/screenshots.py --store other/store
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+from browser import chromium
+from PIL import Image
+
+from sleepfm_index.explore.server import Explorer
+
+IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
+CLIP = 420
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", type=Path, default=Path("sleepfm-demo/store"))
+    asked = parser.parse_args()
+    if not asked.store.exists():
+        sys.exit(f"there is no store at {asked.store}; make one: make demo")
+    IMAGES.mkdir(exist_ok=True)
+    with Explorer(asked.store, port=0) as explorer, chromium() as context:
+
+        def opened(view: str, width: int, scheme: str) -> Any:
+            page = context.new_page()
+            page.emulate_media(color_scheme=scheme)
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto(explorer.url + f"#{view}")
+            page.wait_for_selector(".stage[data-drawn]")
+            page.wait_for_selector(".columns[data-drawn]")
+            page.wait_for_timeout(600)
+            return page
+
+        page = opened(f"clip={CLIP}", 1280, "light")
+        keep(page, "explore")
+        page.close()
+        page = opened(f"clip={CLIP}&by=subject_id&ask=ecg&span=120&on=ecg", 1280, "dark")
+        keep(page, "explore-dark")
+        page.close()
+        page = opened(f"clip={CLIP}", 390, "light")
+        page.set_viewport_size({"width": 390, "height": 1500})
+        page.wait_for_timeout(600)
+        keep(page, "explore-phone", whole=False)
+        page.close()
+        page = opened(f"clip={CLIP}", 1280, "light")
+        lasso(page)
+        page.wait_for_timeout(600)
+        keep(page, "explore-lasso", whole=False)
+
+
+def lasso(page: Any) -> None:
+    """Draw around the right half of the map."""
+    page.click("[aria-label=Lasso]")
+    box = page.locator(".stage").bounding_box()
+    middle = box["x"] + 0.72 * box["width"], box["y"] + 0.5 * box["height"]
+    radius = 0.26 * min(box["width"], box["height"])
+    page.mouse.move(middle[0] + radius, middle[1])
+    page.mouse.down()
+    for at in range(1, 33):
+        turn = 2 * math.pi * at / 32
+        page.mouse.move(middle[0] + radius * math.cos(turn), middle[1] + radius * math.sin(turn))
+        page.wait_for_timeout(12)
+    page.mouse.up()
+    page.wait_for_selector(".panel tbody tr")
+
+
+def keep(page: Any, name: str, *, whole: bool = True) -> None:
+    """Write a picture in at most 128 colours, which is a third of the bytes."""
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
+    file = IMAGES / f"{name}.png"
+    shot.quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)
+    print(f"{file.relative_to(Path.cwd())}: {file.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""``sleepfm-index explore``: a local page to look at a store with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli.options import DEFAULT_STORE, StoreOption
+from sleepfm_cli.render import answers, say
+
+
+def explore(
+    store: StoreOption = DEFAULT_STORE,
+    allow_annotate: Annotated[
+        bool, typer.Option("--allow-annotate", help="Let the page write labels, as own columns.")
+    ] = False,
+    probe: Annotated[
+        list[Path] | None,
+        typer.Option(help="A saved probe whose probabilities colour the map; may be repeated."),
+    ] = None,
+    view: Annotated[
+        str, typer.Option(help="Open a view: the part of a link after #, as Copy link gives it.")
+    ] = "",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but this machine's needs --token.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; by default 8707, or a free one."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SLEEPFM_EXPLORE_TOKEN",
+            help="What requests must show, 16 characters or more; by default drawn at random.",
+        ),
+    ] = None,
+) -> None:
+    """Look at a store: a local page with a map, nights, signals and neighbours.
+
+    It reads only, unless --allow-annotate, and sends nothing to any other machine. Stop it by
+    Ctrl-C.
+    """
+    from sleepfm_index.explore.server import Explorer
+
+    explorer = Explorer(
+        store,
+        host=host,
+        port=port,
+        token=token,
+        annotate=allow_annotate,
+        probes=probe or (),
+        view=view,
+    )
+    answers().print(explorer.url, soft_wrap=True, markup=False)
+    say("open this address in a browser; Ctrl-C stops the server", "dim")
+    explorer.run()

@@ -1,0 +1,90 @@
+"""Paired differences between two models' predictions of the same clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from sleepfm_index.evaluation.metrics.assessment import (
+    MACRO,
+    Measured,
+    Predictions,
+    Row,
+    measure_classes,
+    measure_number,
+)
+from sleepfm_index.evaluation.metrics.intervals import difference, holm, p_value
+
+MEASURES: Final = ("auroc", "auprc", "f1", "accuracy", "kappa", "mae", "r")
+
+
+def differences(pairs: Sequence[tuple[Predictions, Predictions]]) -> pa.Table:
+    """Measure by how much one model differs from another.
+
+    Parameters
+    ----------
+    pairs : sequence of (Predictions, Predictions)
+        Of the same clips in the same order: what is measured, and what it is compared with.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row per pair, or for classes a macro row and one per class: features, against, level,
+        class; then for each measure its value, ``_against``, ``_difference`` (the first minus the
+        second) with ``_low`` and ``_high``, ``_p`` of no difference and ``_p_holm``, adjusted
+        (Holm) over the rows of the table; clips, subjects.
+    """
+    rows: list[Row] = []
+    for one, two in pairs:
+        assert np.array_equal(one.truth, two.truth) and np.array_equal(one.subjects, two.subjects)
+        shared = {"features": one.features, "against": two.features, "level": one.level}
+        same = np.array_equal(one.scores, two.scores)
+        size = {"clips": len(one.truth), "subjects": len(np.unique(one.subjects))}
+        if not one.classes:
+            measured = measure_number(one), measure_number(two)
+            rows.append({**shared, "class": None, **_entries(*measured, same), **size})
+            continue
+        (first, macro), (second, other) = measure_classes(one), measure_classes(two)
+        rows.append({**shared, "class": MACRO, **_entries(macro, other, same), **size})
+        for name, a, b in zip(one.classes, first, second, strict=True):
+            rows.append({**shared, "class": name, **_entries(a, b, same), **size})
+    for name in MEASURES:
+        adjust(rows, name)
+    return pa.Table.from_pylist(rows, schema=_schema(rows))
+
+
+def adjust(rows: Sequence[Row], name: str) -> None:
+    """Add ``<name>_p_holm`` to rows with ``<name>_p``: adjusted over all rows that have one."""
+    own = [row for row in rows if f"{name}_p" in row]
+    values = [row[f"{name}_p"] for row in own]
+    raw = [np.nan if v is None else float(v) for v in values]  # type: ignore[arg-type]
+    for row, value in zip(own, holm(raw), strict=True):
+        row[f"{name}_p_holm"] = value if np.isfinite(value) else None
+
+
+def _entries(one: Measured, two: Measured, same: bool) -> Row:
+    row: Row = {}
+    for name in (n for n in MEASURES if n in one):
+        (a, first), (b, second) = one[name], two[name]
+        low, high = difference(a, b, first, second, same=same)
+        values = {
+            name: a.value,
+            f"{name}_against": b.value,
+            f"{name}_difference": a.value - b.value,
+            f"{name}_difference_low": low,
+            f"{name}_difference_high": high,
+            f"{name}_p": p_value(a, b),
+        }
+        row |= {key: float(v) if np.isfinite(v) else None for key, v in values.items()}
+    return row
+
+
+def _schema(rows: Sequence[Row]) -> pa.Schema:
+    """Columns of every row: those of the macro row, which has all measures."""
+    words, counts = ("features", "against", "level", "class"), ("clips", "subjects")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    kinds = {**dict.fromkeys(words, pa.string()), **dict.fromkeys(counts, pa.int64())}
+    return pa.schema([(name, kinds.get(name, pa.float64())) for name in names])

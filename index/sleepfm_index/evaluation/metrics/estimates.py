@@ -1,0 +1,278 @@
+"""Measures of predictions, each with the influence of every subject on it.
+
+The clips of a night are not independent, people are. So every measure comes with what each subject
+adds to it, from which :mod:`.intervals` takes its cluster variances: the influence function (the
+derivative by the weight of a clip), summed over the clips of the subject and divided by the share
+of the clips that are of others. For a mean that is exactly the change when the subject is left out
+(the jackknife); without the division, subjects with many clips would vary too little. Undefined is
+NaN, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+_LEAST: Final = 1e-9
+BINS: Final = 10
+"""Equal-width bins of confidence behind the calibration error."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measure of some clips and each subject's influence on it.
+
+    Parameters
+    ----------
+    value : float
+        NaN where it is undefined.
+    influence : ndarray of float64, shape [subjects]
+        Change of the value by each subject, as above.
+    clips : int
+        Clips (or subjects) that were measured.
+    """
+
+    value: float
+    influence: Floats
+    clips: int
+
+    @property
+    def subjects(self) -> int:
+        """How many subjects were measured."""
+        return len(self.influence)
+
+    @property
+    def variance(self) -> float:
+        """Cluster variance, ``(S - 1) / S`` times the sum of squared influences; NaN for one."""
+        n = self.subjects
+        if n < 2 or not math.isfinite(self.value):
+            return math.nan
+        return float((n - 1) / n * np.dot(self.influence, self.influence))
+
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of :attr:`variance`, ``2 S / (kurtosis - 1) - 1``.
+
+        A variance of S normal values has S - 1; where a few subjects carry it, their kurtosis makes
+        it as uncertain as that of fewer. Kept between a third of S - 1 and S - 1, because a
+        kurtosis of few values is itself uncertain.
+        """
+        n = self.subjects
+        second = float(np.mean(self.influence**2))
+        if second == 0:
+            return n - 1
+        kurtosis = float(np.mean((self.influence / math.sqrt(second)) ** 4))
+        known = 2 * n / max(kurtosis - 1, 1e-9) - 1
+        return float(min(max(known, (n - 1) / 3), n - 1))
+
+    def minus(self, other: Estimate) -> Estimate:
+        """Paired difference: both are of the same subjects, in the same order."""
+        return Estimate(self.value - other.value, self.influence - other.influence, self.clips)
+
+
+def average(estimates: Sequence[Estimate]) -> Estimate:
+    """Unweighted mean of estimates of the same subjects, e.g. the macro mean over classes."""
+    return Estimate(
+        float(np.mean([e.value for e in estimates])),
+        np.asarray(np.mean([e.influence for e in estimates], axis=0), np.float64),
+        max(e.clips for e in estimates),
+    )
+
+
+def subject_sums(values: Floats, subjects: Codes) -> Floats:
+    """Sum of each column over the clips of each subject.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape [n] or [n, m]
+    subjects : ndarray of int64, shape [n]
+        Codes from 0 on.
+
+    Returns
+    -------
+    ndarray of float64, shape [subjects] or [subjects, m]
+    """
+    size = int(subjects.max()) + 1 if len(subjects) else 0
+    if values.ndim == 1:
+        return np.asarray(np.bincount(subjects, values, minlength=size), np.float64)
+    columns = [np.bincount(subjects, column, minlength=size) for column in values.T]
+    return np.stack(columns, axis=1) if columns else np.empty((size, 0))
+
+
+def mean(values: Floats, subjects: Codes) -> Estimate:
+    """Mean over clips: a ratio of two sums over subjects.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape [n]
+    subjects : ndarray of int64, shape [n]
+        Codes from 0 on, each of them with a clip.
+    """
+    value = float(values.mean())
+    share = 1 / len(values)
+    return Estimate(value, _left_out((values - value) * share, share, subjects), len(values))
+
+
+def median(values: Floats, subjects: Codes, density: float = 1.0) -> Estimate:
+    """Median over clips.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape [n]
+    subjects : ndarray of int64, shape [n]
+    density : float
+        Density of the values at the median, in their reciprocal unit; with 1 the influence is that
+        on the share of values up to the median, with its sign turned.
+    """
+    value = float(np.median(values))
+    # what ties with the median counts half, so that influences sum to 0 where half lie on each side
+    below = (values < value) + 0.5 * (values == value)
+    share = 1 / len(values)
+    change = _left_out((below.mean() - below) * (share / density), share, subjects)
+    return Estimate(value, change, len(values))
+
+
+def ranking(
+    score: Floats, positive: NDArray[np.bool_], subjects: Codes
+) -> tuple[Estimate, Estimate]:
+    """Area under the ROC curve, and average precision, of one class against the rest.
+
+    Parameters
+    ----------
+    score : ndarray of float64, shape [n]
+    positive : ndarray of bool, shape [n]
+    subjects : ndarray of int64, shape [n]
+
+    Returns
+    -------
+    auroc, auprc : Estimate
+        As ``sklearn.metrics.roc_auc_score`` and ``average_precision_score``; NaN without a positive
+        (or, for the first, a negative) clip. The influence on AUROC is made of the placement values
+        of DeLong et al. (1988), *Biometrics* 44:837, summed by subject as in Obuchowski (1997),
+        *Biometrics* 53:567.
+    """
+    people, n = int(subjects.max()) + 1, len(score)
+    order = np.argsort(-score, kind="stable")
+    ordered, hit = score[order], positive[order].astype(np.float64)
+    # thresholds lie after the last of equal scores
+    ends = np.append(np.flatnonzero(np.diff(ordered)), n - 1)
+    group = np.searchsorted(ends, np.arange(n))
+    hits = np.cumsum(hit)[ends]
+    misses = ends + 1 - hits
+    p, q = hits[-1], misses[-1]
+    undefined = Estimate(math.nan, np.full(people, math.nan), n)
+    if p == 0:
+        return undefined, undefined
+    gained, missed = np.diff(hits, prepend=0.0), np.diff(misses, prepend=0.0)
+    auroc = undefined
+    if q:
+        # a positive outranks the negatives after it, and half of those it is tied with
+        outranks = (q - misses + missed / 2) / q
+        outranked = (hits - gained / 2) / p
+        value = float((gained * outranks).sum() / p)
+        change = np.where(hit > 0, (outranks[group] - value) / p, (outranked[group] - value) / q)
+        auroc = Estimate(value, _of_both(change, hit, subjects[order]), n)
+    precision = hits / (ends + 1)
+    value = float((gained * precision).sum() / p)
+    # d precision_k / d w_j = (hit_j - precision_k) / count_k for every threshold k after j
+    after = np.cumsum((gained / (ends + 1))[::-1])[::-1]
+    after_precision = np.cumsum((gained * precision / (ends + 1))[::-1])[::-1]
+    change = (hit * (precision + after - value)[group] - after_precision[group]) / p
+    return auroc, Estimate(value, _of_both(change, hit, subjects[order]), n)
+
+
+def confusion(truth: Codes, predicted: Codes, classes: int) -> NDArray[np.int64]:
+    """Clips by true class (rows) and predicted class (columns), int64 [classes, classes]."""
+    flat = np.bincount(truth * classes + predicted, minlength=classes**2)
+    return flat.reshape(classes, classes)
+
+
+def confusion_measures(matrices: Floats) -> tuple[Estimate, Estimate, list[Estimate]]:
+    """Compute the measures that need only confusion matrices.
+
+    Parameters
+    ----------
+    matrices : ndarray of float64, shape [subjects, classes, classes]
+        Clips of each subject by true and predicted class.
+
+    Returns
+    -------
+    accuracy, kappa : Estimate
+        Kappa is Cohen's.
+    f1 : list of Estimate
+        One per class; NaN for a class that no clip has.
+    """
+    true, said = matrices.sum(axis=2), matrices.sum(axis=1)
+    hits = np.diagonal(matrices, axis1=1, axis2=2)
+    n, right = true.sum(axis=1), hits.sum(axis=1)
+    total, t, s = float(n.sum()), true.sum(axis=0), said.sum(axis=0)
+    clips, others = round(total), 1 - n / total
+    with np.errstate(invalid="ignore", divide="ignore"):
+        accuracy = right.sum() / total
+        on_accuracy = (right - accuracy * n) / total
+        chance = (t * s).sum() / total**2
+        on_chance = (true @ s + said @ t) / total**2 - 2 * chance * n / total
+        kappa = (accuracy - chance) / (1 - chance)
+        on_kappa = on_accuracy / (1 - chance) - on_chance * (1 - accuracy) / (1 - chance) ** 2
+        f1 = np.where(t > 0, 2 * hits.sum(axis=0) / (t + s), np.nan)
+        own = (true + said) / (t + s)
+        on_f1 = (2 * hits / (t + s) - f1 * own) / np.maximum(1 - own, _LEAST)
+        others = np.maximum(others, _LEAST)
+    return (
+        Estimate(float(accuracy), on_accuracy / others, clips),
+        Estimate(float(kappa), on_kappa / others, clips),
+        [Estimate(float(f1[c]), on_f1[:, c], clips) for c in range(len(t))],
+    )
+
+
+def calibration_error(confidence: Floats, right: NDArray[np.bool_], subjects: Codes) -> Estimate:
+    """Compute the expected calibration error.
+
+    Mean over clips of |mean confidence - share right| of their bin, ten equal-width bins of the
+    probability of the predicted class (Guo et al., ICML 2017, arXiv 1706.04599, eq. 3).
+
+    Parameters
+    ----------
+    confidence : ndarray of float64, shape [n]
+    right : ndarray of bool, shape [n]
+    subjects : ndarray of int64, shape [n]
+    """
+    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    gap = confidence - right
+    side = np.sign(np.bincount(place, gap, minlength=BINS))[place]
+    return mean(side * gap, subjects)
+
+
+def correlation(truth: Floats, predicted: Floats, subjects: Codes) -> Estimate:
+    """Pearson's r over clips; NaN where one of the two is constant."""
+    t, p = truth - truth.mean(), predicted - predicted.mean()
+    spread = math.sqrt(float(np.dot(t, t)) * float(np.dot(p, p)))
+    # what is left of a constant is its rounding
+    constant = np.ptp(truth) == 0 or np.ptp(predicted) <= 1e-12 * np.abs(predicted).max()
+    if constant or spread == 0:
+        return Estimate(math.nan, np.full(int(subjects.max()) + 1, math.nan), len(truth))
+    r = float(np.clip(np.dot(t, p) / spread, -1, 1))
+    u, v = t / t.std(), p / p.std()
+    share = 1 / len(t)
+    change = (u * v - r * (u**2 + v**2) / 2) * share
+    return Estimate(r, _left_out(change, share, subjects), len(t))
+
+
+def _left_out(change: Floats, weight: Floats | float, subjects: Codes) -> Floats:
+    """Sum the changes by each subject and divide by the share of the weight that is others'."""
+    weights = np.broadcast_to(np.asarray(weight, np.float64), change.shape)
+    return subject_sums(change, subjects) / np.maximum(1 - subject_sums(weights, subjects), _LEAST)
+
+
+def _of_both(change: Floats, hit: Floats, subjects: Codes) -> Floats:
+    """As :func:`_left_out` for positives among the positives and negatives among the negatives."""
+    parts = [(hit, float(hit.sum())), (1 - hit, float((1 - hit).sum()))]
+    one, two = (_left_out(change * own, own / max(total, 1.0), subjects) for own, total in parts)
+    return one + two

@@ -1,0 +1,307 @@
+"""95 % intervals over subjects, made of the estimates' cluster variances.
+
+Nothing is resampled: an interval is a formula on a scale on which the measure is nearly normal, so
+it holds its estimate, stays within the measure's range, and has no width only where there is
+nothing to be uncertain of. ``benchmarks/coverage.py`` measures how often each holds the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from statistics import NormalDist
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm_index.evaluation.metrics.estimates import Estimate, average, median
+
+LEVEL: Final = 0.95
+FEWEST: Final = 6
+"""Subjects below which no interval is given: a variance of fewer says too little."""
+FEWEST_OF_CLASS: Final = 2
+"""Subjects with, and without, a class below which its AUROC and AUPRC get no interval."""
+NONE: Final = (math.nan, math.nan)
+_TAIL: Final = (1 - LEVEL) / 2
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
+
+Interval = tuple[float, float]
+
+
+def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
+    """Interval of a mean of values from 0 to 1, e.g. recall, accuracy or F1.
+
+    Wilson's score interval of the effective sample size ``p (1 - p) / variance``, with Student's t
+    in place of z, as for surveys of clusters (Franco et al. 2019, *J. Surv. Stat. Methodol.*
+    7:334). At 0 and 1 there is no variance to go by; the bound is then the exact one (Clopper and
+    Pearson) of as many trials as there are subjects, which holds however hits cluster in people.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    floor : float
+        Least variance: that of independent clips. Clusters vary less only by chance.
+    """
+    p, people = estimate.value, estimate.subjects
+    if people < FEWEST or not math.isfinite(p):
+        return NONE
+    if p <= 0 or p >= 1:
+        bound = all_of(people)
+        return (0.0, 1 - bound) if p <= 0 else (bound, 1.0)
+    variance = max(estimate.variance, floor, 1e-12 * p * (1 - p))
+    size = p * (1 - p) / variance
+    z = student_quantile(1 - _TAIL, estimate.degrees)
+    centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
+    half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def auroc(estimate: Estimate, counts: tuple[int, int], holders: tuple[int, int]) -> Interval:
+    """Interval of an area under the ROC curve.
+
+    Newcombe's score interval (2006, *Statistics in Medicine* 25:559, method 5): the areas from
+    which the estimate is no further than z of their own standard errors. Where clips of subjects
+    are measured, their numbers are divided by the design effect, the cluster variance over the
+    variance of as many independent clips, and z is Student's t; where classes are wholly parted, by
+    the clips per subject.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    counts : tuple of int
+        Clips (or subjects) of the class, and of the rest.
+    holders : tuple of int
+        Subjects with clips of the class, and of the rest.
+    """
+    area, people = estimate.value, estimate.subjects
+    if people < FEWEST or min(holders) < FEWEST_OF_CLASS or not math.isfinite(area):
+        return NONE
+    m, n = float(counts[0]), float(counts[1])
+    z = NormalDist().inv_cdf(1 - _TAIL)
+    if estimate.clips > people:
+        z = student_quantile(1 - _TAIL, estimate.degrees)
+        if estimate.variance > 0:
+            effect = max(1.0, estimate.variance / _area_variance(area, m, n))
+            m, n = m / effect, n / effect
+        else:
+            m, n = float(holders[0]), float(holders[1])
+    low, high = (_score_bound(area, end, m, n, z) for end in (0.0, 1.0))
+    return low, high
+
+
+def auprc(estimate: Estimate, prevalence: float, holders: tuple[int, int]) -> Interval:
+    """Interval of an average precision: as :func:`proportion`, at the prevalence of the sample.
+
+    A perfect one has the bound of a classifier whose positives are all outranked by as many
+    negatives as the exact bound on AUROC allows.
+    """
+    if min(holders) < FEWEST_OF_CLASS:
+        return NONE
+    if estimate.value >= 1 and estimate.subjects >= FEWEST:
+        outranking = (1 - prevalence) * (1 - all_of(min(holders)))
+        return prevalence / (prevalence + outranking), 1.0
+    return proportion(estimate)
+
+
+def kappa(estimate: Estimate, chance: float) -> Interval:
+    """Interval of Cohen's kappa: that of ``(1 + kappa) / 2`` as a :func:`proportion`.
+
+    Parameters
+    ----------
+    estimate : Estimate
+    chance : float
+        Agreement expected by chance, which carries the exact bound on accuracy at kappa 1 over.
+    """
+    if estimate.value >= 1 and estimate.subjects >= FEWEST:
+        return 1 - (1 - all_of(estimate.subjects)) / (1 - chance), 1.0
+    half = Estimate((1 + estimate.value) / 2, estimate.influence / 2, estimate.clips)
+    low, high = proportion(half)
+    return 2 * low - 1, 2 * high - 1
+
+
+def correlation(estimate: Estimate) -> Interval:
+    """Interval of Pearson's r: Student's t on Fisher's scale."""
+    r, people = estimate.value, estimate.subjects
+    if people < FEWEST or not abs(r) < 1:
+        return NONE
+    variance = estimate.variance / (1 - r**2) ** 2
+    if estimate.clips == people:
+        variance = max(variance, 1 / (people - 3))
+    half = student_quantile(1 - _TAIL, estimate.degrees) * math.sqrt(variance)
+    return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+
+
+def positive(estimate: Estimate) -> Interval:
+    """Interval of a mean above 0 without an upper end, e.g. an error: Student's t of its log."""
+    if estimate.subjects < FEWEST or not estimate.value > 0:
+        return NONE
+    half = student_quantile(1 - _TAIL, estimate.degrees) * math.sqrt(estimate.variance)
+    return estimate.value * math.exp(-half / estimate.value), estimate.value * math.exp(
+        half / estimate.value
+    )
+
+
+def of_median(values: NDArray[np.float64], subjects: NDArray[np.int64]) -> Interval:
+    """Interval of a median over clips (Woodruff 1952, *JASA* 47:635).
+
+    The values at the ends of the interval of the share of clips that lie below the median.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape [n]
+    subjects : ndarray of int64, shape [n]
+        Codes from 0 on.
+    """
+    share = median(values, subjects)
+    low, high = proportion(Estimate(0.5, share.influence, share.clips), 0.25 / len(values))
+    if not math.isfinite(low):
+        return NONE
+    ordered = np.sort(values)
+    first = max(math.ceil(low * len(values)) - 1, 0)
+    last = min(math.floor(high * len(values)), len(values) - 1)
+    return float(min(ordered[first], share.value)), float(max(ordered[last], share.value))
+
+
+def median_estimate(values: NDArray[np.float64], subjects: NDArray[np.int64]) -> Estimate:
+    """Median with influences in its own unit, for differences of medians.
+
+    The density at the median is that between the ends of :func:`of_median`.
+    """
+    share = median(values, subjects)
+    low, high = of_median(values, subjects)
+    if not math.isfinite(low):
+        return share
+    within = float(np.mean((values >= low) & (values <= high)))
+    return median(values, subjects, density=within / (high - low) if high > low else math.inf)
+
+
+def macro(estimates: Sequence[Estimate], intervals: Sequence[Interval]) -> Interval:
+    """Interval of a mean over classes, from the intervals of the classes.
+
+    The distances of the classes' ends from their estimates are added as their influences correlate
+    (MOVER: Zou and Donner 2008, *Statistics in Medicine* 27:1693). A class without variance is
+    taken as correlated with all.
+    """
+    if not intervals or not all(math.isfinite(low) for low, _ in intervals):
+        return NONE
+    influences = np.stack([e.influence for e in estimates])
+    length = np.sqrt((influences**2).sum(axis=1))
+    silent = length == 0
+    unit = influences / np.where(silent, 1.0, length)[:, None]
+    together = np.clip(unit @ unit.T, -1, 1)
+    together[silent], together[:, silent] = 1.0, 1.0
+    value = average(estimates).value
+    down = np.array([e.value - i[0] for e, i in zip(estimates, intervals, strict=True)])
+    up = np.array([i[1] - e.value for e, i in zip(estimates, intervals, strict=True)])
+    ends = [math.sqrt(max(float(d @ together @ d), 0.0)) / len(d) for d in (down, up)]
+    return value - ends[0], value + ends[1]
+
+
+def difference(
+    one: Estimate, two: Estimate, first: Interval, second: Interval, *, same: bool = False
+) -> Interval:
+    """Interval of a paired difference ``one - two``: Student's t of the subjects' differences.
+
+    Parameters
+    ----------
+    one, two : Estimate
+        Of the same subjects, in the same order.
+    first, second : tuple of float
+        Their own intervals. Where neither varies between subjects but they are not the same, e.g.
+        two models without a fault, the ends of these are combined (MOVER, uncorrelated).
+    same : bool
+        Both predict the same of every clip, so that there is nothing to be uncertain of.
+    """
+    apart = one.minus(two)
+    if apart.subjects < FEWEST or not math.isfinite(apart.value):
+        return NONE
+    if same:
+        return 0.0, 0.0
+    if apart.variance > 0:
+        half = student_quantile(1 - _TAIL, apart.degrees) * math.sqrt(apart.variance)
+        return apart.value - half, apart.value + half
+    ends = [
+        math.hypot(one.value - first[0], second[1] - two.value),
+        math.hypot(first[1] - one.value, two.value - second[0]),
+    ]
+    return apart.value - ends[0], apart.value + ends[1]
+
+
+def p_value(one: Estimate, two: Estimate) -> float:
+    """Two-sided p of a paired difference of 0, by the t of :func:`difference`; NaN if undefined."""
+    apart = one.minus(two)
+    if apart.subjects < FEWEST or not math.isfinite(apart.value) or not apart.variance > 0:
+        return math.nan
+    return 2 * (1 - student_cdf(abs(apart.value) / math.sqrt(apart.variance), apart.degrees))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Adjust p values for their number (Holm 1979, *Scand. J. Statist.* 6:65); NaN stays NaN."""
+    values = np.asarray(p, np.float64)
+    known = np.flatnonzero(np.isfinite(values))
+    order = known[np.argsort(values[known], kind="stable")]
+    steps = values[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(values), math.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(v) for v in adjusted]
+
+
+def too_few(people: int) -> str | None:
+    """Say that there are too few subjects for intervals; None where there are enough."""
+    if people >= FEWEST:
+        return None
+    return f"{people} subjects are too few for intervals, which need {FEWEST}"
+
+
+def all_of(trials: int) -> float:
+    """Exact lower bound of a rate when all of some independent trials succeed."""
+    return float(_TAIL ** (1 / trials))
+
+
+def _area_variance(area: float, m: float, n: float) -> float:
+    """Variance of an AUROC of ``m`` and ``n`` independent clips (Newcombe 2006, method 5)."""
+    size = (m + n) / 2 - 1
+    spread = 1 + size * ((1 - area) / (2 - area) + area / (1 + area))
+    return area * (1 - area) * spread / (m * n)
+
+
+def _score_bound(area: float, end: float, m: float, n: float, z: float) -> float:
+    """Furthest area towards ``end`` that lies within z standard errors of the estimate."""
+    inside, outside = area, end
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        if abs(area - middle) <= z * math.sqrt(max(_area_variance(middle, m, n), 0.0)):
+            inside = middle
+        else:
+            outside = middle
+    return (inside + outside) / 2 if area != end else area
+
+
+@cache
+def student_cdf(t: float, degrees: float) -> float:
+    """Distribution function of Student's t for t >= 0, by Gauss-Legendre quadrature."""
+    # with t = sqrt(degrees) tan(x) the density is a power of a cosine
+    end = math.atan(t / math.sqrt(degrees))
+    area = float(_WEIGHTS @ np.cos(end * (_NODES + 1) / 2) ** (degrees - 1)) * end / 2
+    scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - math.log(math.pi) / 2
+    return min(0.5 + area * math.exp(scale), 1.0)
+
+
+@cache
+def student_quantile(probability: float, degrees: float) -> float:
+    """Quantile of Student's t for a probability of at least a half, by bisection.
+
+    ``scipy.special.stdtrit`` does the same; importing it would take longer than most answers.
+    """
+    low, high = 0.0, 1.0
+    while student_cdf(high, degrees) < probability:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        if student_cdf(middle, degrees) < probability:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

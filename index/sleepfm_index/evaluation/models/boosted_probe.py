@@ -1,0 +1,188 @@
+"""A boosted probe: scikit-learn's histogram gradient boosting, kept as arrays of trees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from sleepfm_index.evaluation.models.recipe import Recipe
+
+ITERATIONS: Final = 100
+LEAVES: Final = 15
+BINS: Final = 64
+"""Thresholds per dimension: of 512 dimensions, 255 only cost time."""
+_NODES: Final = ("feature", "threshold", "left", "right", "value")
+
+
+@dataclass(frozen=True)
+class BoostedProbe:
+    """A fitted sum of trees per class (one for two classes or a regression).
+
+    Nodes of all trees lie one after another. A node with a child sends ``x[feature] <= threshold``
+    to ``left`` and the rest to ``right``; a leaf is its own child.
+
+    Parameters
+    ----------
+    classes : tuple of str
+        Empty for a regression.
+    learned : ndarray of int64, shape [k]
+        Codes of the classes that were learned, ascending; empty for a regression. Others have
+        probability 0.
+    roots : ndarray of int64, shape [iterations, outputs]
+        First node of every tree.
+    baseline : ndarray of float64, shape [outputs]
+        What the trees are added to.
+    feature, left, right : ndarray of int64, shape [nodes]
+    threshold, value : ndarray of float64, shape [nodes]
+    width : int
+        Length of the vectors.
+    about : dict
+        What it was learned from.
+    """
+
+    kind: ClassVar[str] = "boosting"
+    converged: ClassVar[bool] = True  # a set number of iterations
+
+    classes: tuple[str, ...]
+    learned: NDArray[np.int64]
+    roots: NDArray[np.int64]
+    baseline: NDArray[np.float64]
+    feature: NDArray[np.int64]
+    threshold: NDArray[np.float64]
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    value: NDArray[np.float64]
+    width: int
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls, x: NDArray[np.float32], y: NDArray[Any], classes: tuple[str, ...], recipe: Recipe
+    ) -> Self:
+        """Fit 100 rounds of trees of 15 leaves, classes weighted to balance; ``1 / c`` is the L2.
+
+        No round is stopped early, because scikit-learn would validate on clips of the same people.
+        """
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+        settings: dict[str, Any] = {
+            "max_iter": ITERATIONS,
+            "max_leaf_nodes": LEAVES,
+            "max_bins": BINS,
+            "l2_regularization": 1 / (1.0 if recipe.c is None else recipe.c),
+            "early_stopping": False,
+            "random_state": recipe.seed,
+        }
+        # OpenMP threads that wait for each other take minutes for seconds on a busy machine
+        with threadpool_limits(1):
+            if classes:
+                model = HistGradientBoostingClassifier(class_weight="balanced", **settings)
+            else:
+                model = HistGradientBoostingRegressor(**settings)
+            model.fit(x, y)
+        learned = model.classes_.astype(np.int64) if classes else np.empty(0, np.int64)
+        # scikit-learn publishes no trees of this model; test_boosted_probe.py compares predictions
+        trees = [[tree.nodes for tree in round_] for round_ in model._predictors]
+        sizes = [len(nodes) for round_ in trees for nodes in round_]
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        nodes = np.concatenate([nodes for round_ in trees for nodes in round_])
+        offset, own = np.repeat(starts, sizes), np.arange(len(nodes))
+        leaf = nodes["is_leaf"].astype(bool)
+        return cls(
+            classes,
+            learned,
+            starts.reshape(len(trees), -1),
+            np.ravel(model._baseline_prediction).astype(np.float64),
+            np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64),
+            nodes["num_threshold"].astype(np.float64),
+            np.where(leaf, own, nodes["left"] + offset).astype(np.int64),
+            np.where(leaf, own, nodes["right"] + offset).astype(np.int64),
+            nodes["value"].astype(np.float64),
+            x.shape[1],
+        )
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probabilities, float64 [n, classes], or numbers, float64 [n]."""
+        scores = np.tile(self.baseline, (len(x), 1))
+        rows = np.arange(len(x))
+        for round_ in self.roots:
+            for output, root in enumerate(round_):
+                at = np.full(len(x), root)
+                while True:
+                    low = x[rows, self.feature[at]] <= self.threshold[at]
+                    below = np.where(low, self.left[at], self.right[at])
+                    if np.array_equal(below, at):
+                        break
+                    at = below
+                scores[:, output] += self.value[at]
+        if not self.classes:
+            return scores[:, 0]
+        if len(self.learned) == 2:
+            scores = np.column_stack([np.zeros(len(x)), scores[:, 0]])
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        shares = np.zeros((len(x), len(self.classes)))
+        shares[:, self.learned] = scores / scores.sum(axis=1, keepdims=True)
+        return shares
+
+    def with_about(self, about: Mapping[str, Any]) -> Self:
+        """Give the same probe with another record of what it was learned from."""
+        return replace(self, about=about)
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """All that predicting needs, by name."""
+        whole = {name: getattr(self, name) for name in ("learned", "roots", "baseline", *_NODES)}
+        return whole | {"width": np.array([self.width])}
+
+    @classmethod
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, NDArray[Any]],
+        classes: tuple[str, ...],
+        converged: bool,
+        about: Mapping[str, Any],
+    ) -> Self:
+        """Put a probe together again.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If an array is missing, or their shapes or contents do not agree: every child lies after
+            its parent or is it, so that no path runs in a circle.
+        """
+        made = cls(
+            classes,
+            **{name: tensors[name] for name in ("learned", "roots", "baseline", *_NODES)},
+            width=int(tensors["width"][0]),
+            about=about,
+        )
+        nodes, own = len(made.value), np.arange(len(made.value))
+        outputs = len(made.baseline)
+        expected = {0: 1, 2: 1}.get(len(made.learned), len(made.learned))
+        sound = (
+            made.roots.ndim == 2
+            and made.roots.shape[1] == outputs == expected
+            and bool(classes) == bool(len(made.learned))
+            and all(getattr(made, name).shape == (nodes,) for name in _NODES)
+            and all(
+                _within(getattr(made, name), limit)
+                for name, limit in (
+                    *(("roots", nodes), ("left", nodes), ("right", nodes)),
+                    *(("feature", made.width), ("learned", len(classes))),
+                )
+            )
+            and bool(np.all(made.left >= own) and np.all(made.right >= own))
+            and bool(np.all((made.left == own) == (made.right == own)))
+        )
+        if not sound:
+            raise ValueError("its trees do not agree")
+        return made
+
+
+def _within(values: NDArray[Any], limit: int) -> bool:
+    """Whether values are integers from 0 to below a limit."""
+    return values.dtype.kind == "i" and bool(np.all((values >= 0) & (values < limit)))

@@ -1,0 +1,162 @@
+"""What a probe is, the kinds there are, and the file of one.
+
+A new kind is one module with a class that does what :class:`Probe` says, and one line of
+:data:`PROBES`. A saved probe is a safetensors file: arrays, and JSON in the header. Loading one
+runs no code that the file brings, as unpickling would, and needs neither scikit-learn nor the
+version of it that fitted the probe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Final, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.atomic_write import write_file
+from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.evaluation.models.boosted_probe import BoostedProbe
+from sleepfm_index.evaluation.models.linear_probe import LinearProbe
+from sleepfm_index.evaluation.models.recipe import Recipe
+
+FORMAT_VERSION: Final = 1
+_KEY: Final = "sleepfm_probe"
+
+
+class Probe(Protocol):
+    """A model of frozen vectors: it is fitted, predicts, and is kept as arrays.
+
+    Vectors are float32 [n, d], those of several modalities side by side. Instances are immutable.
+    """
+
+    kind: ClassVar[str]
+    """Its name in :data:`PROBES` and in files."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; empty for a regression."""
+
+    @property
+    def converged(self) -> bool:
+        """Whether the fit ended before its limit of iterations."""
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What it was learned from: label, rule, features, weights, contract; JSON values."""
+
+    @classmethod
+    def fit(
+        cls, x: NDArray[np.float32], y: NDArray[Any], classes: tuple[str, ...], recipe: Recipe
+    ) -> Self:
+        """Learn from vectors and their labels.
+
+        Parameters
+        ----------
+        x : ndarray of float32, shape [n, d]
+            May be overwritten.
+        y : ndarray of int64 (codes of ``classes``) or float64, shape [n]
+            At least two classes are present; one that is not is predicted with probability 0.
+        classes : tuple of str
+            Empty for a regression.
+        recipe : Recipe
+        """
+
+    def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Probabilities, float64 [n, classes], or numbers, float64 [n]."""
+
+    def with_about(self, about: Mapping[str, Any]) -> Self:
+        """Give the same probe with another record of what it was learned from."""
+
+    def tensors(self) -> dict[str, NDArray[Any]]:
+        """All that predicting needs, by name."""
+
+    @classmethod
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, NDArray[Any]],
+        classes: tuple[str, ...],
+        converged: bool,
+        about: Mapping[str, Any],
+    ) -> Self:
+        """Put a probe together again.
+
+        Raises
+        ------
+        KeyError, ValueError
+            If an array is missing, or their shapes or contents do not agree.
+        """
+
+
+PROBES: Final[Mapping[str, type[Probe]]] = {
+    probe.kind: probe for probe in (LinearProbe, BoostedProbe)
+}
+"""Kinds of probes by name."""
+
+
+def probe_kind(name: str) -> type[Probe]:
+    """Find a kind of probe.
+
+    Raises
+    ------
+    QueryError
+        If there is none of this name.
+    """
+    if name not in PROBES:
+        raise QueryError(f"no model {name!r}; choose from {', '.join(PROBES)}")
+    return PROBES[name]
+
+
+def save_probe(probe: Probe, path: str | Path) -> Path:
+    """Write one safetensors file; everything but the arrays is JSON in its header."""
+    from safetensors.numpy import save
+
+    header = {
+        "format_version": FORMAT_VERSION,
+        "kind": probe.kind,
+        "classes": list(probe.classes),
+        "converged": probe.converged,
+        "about": dict(probe.about),
+    }
+    tensors = {name: np.ascontiguousarray(array) for name, array in probe.tensors().items()}
+    content = save(tensors, {_KEY: json.dumps(header, sort_keys=True)})
+    path = Path(path)
+
+    def write(aside: Path) -> None:
+        aside.write_bytes(content)
+
+    write_file(path, write)
+    return path
+
+
+def load_probe(path: str | Path) -> Probe:
+    """Read a saved probe of any kind.
+
+    Raises
+    ------
+    FormatError
+        If it is missing, damaged, or of a format or kind that this version does not know.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    try:
+        with safe_open(str(path), "numpy") as file:
+            header = json.loads((file.metadata() or {})[_KEY])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if header["format_version"] != FORMAT_VERSION:
+            raise ValueError(f"format version {header['format_version']}")
+        # files of the first release name no kind
+        kind = str(header.get("kind", LinearProbe.kind))
+        if kind not in PROBES:
+            raise ValueError(f"it is a probe of kind {kind!r}, which this version does not know")
+        classes = tuple(map(str, header["classes"]))
+        about = dict(header["about"])
+        return PROBES[kind].from_tensors(tensors, classes, bool(header["converged"]), about)
+    except OSError as error:
+        reason = (error.strerror or "no such file").lower()
+        raise FormatError(f"{path.name} cannot be read: {reason}") from error
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path.name} is not a saved probe: {error}") from error

@@ -1,0 +1,189 @@
+"""The ASGI application: the page, its files, and the endpoints behind the guard."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sleepfm.errors import SleepFMError
+from sleepfm_index.errors import QueryError, SnapshotGone, StoreLocked
+from sleepfm_index.explore import openapi
+from sleepfm_index.explore.answers import MEDIA, Document, Table, dumps, encode
+from sleepfm_index.explore.endpoints import ENDPOINTS, Desk, Endpoint, from_json
+from sleepfm_index.explore.guard import Guard
+from sleepfm_index.explore.own_file import LARGEST, OwnFiles
+from sleepfm_index.explore.parameters import read_all
+from sleepfm_index.explore.session import Session
+from sleepfm_index.explore.signals import Signals
+
+Handler = Callable[[Request], Awaitable[Response]]
+_FILES: Final = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/explore.js": ("explore.js", "text/javascript; charset=utf-8"),
+    "/explore.css": ("explore.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+"""The page's own files: code and no data, so they need no token."""
+_LARGEST_BODY: Final = 16 << 20
+
+
+def application(
+    session: Session,
+    token: str,
+    hosts: Collection[str],
+    *,
+    any_address: bool = False,
+    framed: bool = False,
+) -> Starlette:
+    """Put the application together.
+
+    Parameters
+    ----------
+    session : Session
+        The store; it is closed with the application.
+    token, hosts, any_address, framed
+        See :class:`sleepfm_index.explore.guard.Guard`.
+    """
+    desk = Desk(session, Signals(), OwnFiles())
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        desk.files.close()
+        session.close()
+
+    routes = [Route(path, _file(*of), methods=["GET"]) for path, of in _FILES.items()]
+    routes += [Route(e.path, _handler(desk, e), methods=[e.method]) for e in ENDPOINTS]
+    routes += [
+        Route("/files", partial(_take, desk), methods=["POST"]),
+        Route("/openapi.json", _openapi, methods=["GET"]),
+    ]
+    guard = Middleware(
+        Guard, token, hosts, any_address=any_address, open_paths=tuple(_FILES), framed=framed
+    )
+    return Starlette(
+        routes=routes,
+        middleware=[guard],
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _nothing_there},
+    )
+
+
+def _file(name: str, media: str) -> Handler:
+    async def give(_: Request) -> Response:
+        found = resources.files("sleepfm_index.explore").joinpath("static", name)
+        return Response(found.read_bytes(), media_type=media)
+
+    return give
+
+
+async def _nothing_there(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    text = f"nothing answers {request.method} {request.url.path[:80]}; see /openapi.json"
+    return _json({"error": text}, status)
+
+
+async def _openapi(_: Request) -> Response:
+    return _json(openapi.document())
+
+
+def _handler(desk: Desk, endpoint: Endpoint) -> Handler:
+    async def handle(request: Request) -> Response:
+        said = {k: v for k, v in request.query_params.items() if k not in ("token", "format")}
+        said |= {k: str(v) for k, v in request.path_params.items()}
+        try:
+            form = _format(request)
+            if endpoint.body == "json":
+                said |= from_json(await _body(request))
+            values = read_all(endpoint.parameters, said)
+            return await run_in_threadpool(_answer, desk, endpoint, values, form)
+        except SleepFMError as error:
+            return _error(error)
+        except OSError as error:
+            return _json({"error": f"{error.strerror or 'the disk cannot be read'}".lower()}, 503)
+
+    return handle
+
+
+def _answer(desk: Desk, endpoint: Endpoint, values: dict[str, Any], form: str) -> Response:
+    answer = endpoint.answer(desk, values)
+    snapshot = str(desk.session.store().manifest.snapshot)
+    headers = {"X-Store-Snapshot": snapshot}
+    if isinstance(answer, Document):
+        return Response(dumps(answer.content), answer.status, headers, MEDIA["json"])
+    assert isinstance(answer, Table)
+    return Response(encode(answer, form), 200, headers, MEDIA[form])
+
+
+async def _take(desk: Desk, request: Request) -> Response:
+    try:
+        path = desk.files.place(request.query_params.get("name", ""))
+        try:
+            await _save(request, path)
+            content = await run_in_threadpool(
+                desk.session.asked, lambda store: desk.files.take(store, path)
+            )
+        except BaseException:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            raise
+        return _json(content, 201)
+    except ClientDisconnect:
+        return _json({"error": "the file did not arrive whole; hand it in again"}, 400)
+    except SleepFMError as error:
+        return _error(error)
+
+
+async def _save(request: Request, path: Path) -> None:
+    size = 0
+    async with await anyio.open_file(path, "wb") as file:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > LARGEST:
+                raise QueryError(f"a file may have at most {LARGEST >> 30} GiB")
+            await file.write(piece)
+
+
+async def _body(request: Request) -> bytes:
+    parts, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > _LARGEST_BODY:
+            raise QueryError(f"a request may have at most {_LARGEST_BODY >> 20} MiB")
+        parts.append(piece)
+    return b"".join(parts)
+
+
+def _format(request: Request) -> str:
+    said = request.query_params.get("format")
+    if said is not None:
+        if said not in MEDIA:
+            raise QueryError(f"no format {said[:80]!r}; choose from {', '.join(MEDIA)}")
+        return said
+    accepted = request.headers.get("accept", "")
+    kinds = {media.partition(";")[0]: name for name, media in MEDIA.items()}
+    return next((name for media, name in kinds.items() if media in accepted), "json")
+
+
+def _error(error: SleepFMError) -> Response:
+    if isinstance(error, SnapshotGone | StoreLocked):
+        return _json({"error": f"{error}; ask again"}, 503)
+    text = str(error).rstrip(".")
+    return _json({"error": text}, 400)
+
+
+def _json(content: dict[str, Any], status: int = 200) -> Response:
+    return Response(dumps(content), status, media_type=MEDIA["json"])

@@ -1,0 +1,214 @@
+"""Where clips lie in two dimensions, and what colours them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.figures.embedding_map import project
+from sleepfm_index.evaluation.models.features import (
+    check_features,
+    feature_reader,
+    predict_rows,
+)
+from sleepfm_index.evaluation.models.predict import check_probe
+from sleepfm_index.explore import labelling
+from sleepfm_index.explore.answers import Table
+from sleepfm_index.explore.session import Session
+from sleepfm_index.reader import Reader
+from sleepfm_index.runtime.threads import one_thread
+from sleepfm_index.schema import check_modality
+from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.quoting import quote_name
+
+METHODS: Final = ("pca", "umap")
+LIMIT: Final = 200_000
+"""Points that a map has; of more clips it shows some, drawn by a hash of their ids."""
+_LEARNED: Final = 20_000
+_UMAP: Final = 20_000
+_BLOCK: Final = 1 << 13
+
+
+@dataclass(frozen=True)
+class Map:
+    """A map: which clips, and where.
+
+    Parameters
+    ----------
+    ids : ndarray of int64, shape [n], ascending
+    place : ndarray of float32, shape [n, 2]
+        Scaled to -1 ... 1, both axes alike.
+    axes : tuple of str
+    total : int
+        Clips that fit; more than n where the map shows some of them.
+    scan : str
+        SQL that narrows a scan of ``clips`` to few more than these.
+    """
+
+    ids: NDArray[np.int64]
+    place: NDArray[np.float32]
+    axes: tuple[str, str]
+    total: int
+    scan: str = ""
+
+
+def points(session: Session, modality: str, method: str, where: str | None, limit: int) -> Table:
+    """Give clip_id, x and y of a map."""
+    store, drawn = session.asked(
+        lambda store: (store, _map(session, store, modality, method, where, limit))
+    )
+    shown = len(drawn.ids)
+    note = f"{modality}: {shown:,} clips"
+    if shown < drawn.total:
+        note = f"{modality}: {shown:,} of {drawn.total:,} clips, drawn by a hash of their ids"
+    rows = pa.table(
+        {
+            "clip_id": int64s(drawn.ids).cast(pa.int32()),
+            "x": pa.array(np.ascontiguousarray(drawn.place[:, 0])),
+            "y": pa.array(np.ascontiguousarray(drawn.place[:, 1])),
+        }
+    )
+    about: dict[str, Any] = {
+        "total": drawn.total,
+        "axes": list(drawn.axes),
+        "snapshot": store.manifest.snapshot,
+    }
+    return Table(rows, note, about)
+
+
+def values(
+    session: Session, modality: str, method: str, where: str | None, limit: int, by: str
+) -> Table:
+    """Give one value per point of a map, in its order.
+
+    Parameters
+    ----------
+    by : str
+        A column of ``clips``, ``label:<own column>``, or ``probe:<name>:<class>``.
+    """
+
+    def ask(store: Reader) -> Table:
+        drawn = _map(session, store, modality, method, where, limit)
+        kind, _, name = by.partition(":")
+        if name and kind == "probe":
+            column = _probability(session, store, drawn, name)
+        elif name and kind == "label":
+            column = labelling.aligned(session.path, name, drawn.ids)
+        else:
+            column = _column(store, drawn, by)
+        if pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
+            column = column.cast(pa.string()).dictionary_encode()
+        else:
+            column = column.cast(pa.float32())
+        about = {"snapshot": store.manifest.snapshot}
+        return Table(pa.table({"value": column}), f"{by} of {len(drawn.ids):,} clips", about)
+
+    return session.asked(ask)
+
+
+def _map(
+    session: Session, store: Reader, modality: str, method: str, where: str | None, limit: int
+) -> Map:
+    check_modality(modality, store.manifest.modalities)
+    if method not in METHODS:
+        raise QueryError(f"no method {method!r}; choose from {', '.join(METHODS)}")
+    limit = max(1, min(limit, LIMIT))
+    key = ("map", store.manifest.snapshot, modality, method, where, limit)
+    return session.kept(key, lambda: _draw(store, modality, method, where, limit))
+
+
+def _draw(store: Reader, modality: str, method: str, where: str | None, limit: int) -> Map:
+    has, scan = f"has_{modality}", ""
+    limit = min(limit, _UMAP) if method == "umap" else limit
+    if where is None:
+        total = int(store.sql(f"SELECT count(*) AS n FROM clips WHERE {has}").to_pylist()[0]["n"])
+        share = total // limit
+        # A filter that DuckDB applies while it scans, so that no more ids than needed are made.
+        sample = f"hash(clip_id) % {share} = 0" if share > 1 else None
+        scan = f" WHERE {sample}" if sample else ""
+        ids = store.metadata.clip_ids(has, sample)
+    else:
+        ids = store.metadata.clip_ids(has, where)
+        total = len(ids)
+    if len(ids) > limit:
+        ids = np.sort(np.random.default_rng(0).choice(ids, limit, replace=False))
+    if len(ids) < 3:
+        raise QueryError(
+            f"a map needs at least 3 clips with {modality}, and {len(ids)} fit; "
+            "take another modality or a wider filter"
+        )
+    if method == "umap":
+        vectors, _ = store.vectors.of(ids, modality)
+        place, axes = project(vectors, "umap", 0)
+    else:
+        place, axes = _principal(store, ids, modality)
+    return Map(ids, _scaled(place), axes, total, scan)
+
+
+def _principal(
+    store: Reader, ids: NDArray[np.int64], modality: str
+) -> tuple[NDArray[np.float64], tuple[str, str]]:
+    """First two principal axes, learned from at most :data:`_LEARNED` of the clips."""
+    step = -(-len(ids) // _LEARNED)
+    sample, _ = store.vectors.of(ids[::step], modality)
+    mean = sample.mean(axis=0, dtype=np.float64)
+    centred = sample - mean.astype(np.float32)
+    with one_thread():
+        spread, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
+    first = directions[:, [-1, -2]]
+    first = first * np.sign(first[np.abs(first).argmax(axis=0), [0, 1]])  # one of two signs
+    share = spread[[-1, -2]] / max(float(spread.sum()), 1e-12)
+    place = np.empty((len(ids), 2))
+    narrow = first.astype(np.float32)
+    for start in range(0, len(ids), _BLOCK):
+        some = slice(start, start + _BLOCK)
+        place[some] = store.vectors.of(ids[some], modality)[0] @ narrow
+    one, two = (f"principal axis {i}, {s:.0%} of variance" for i, s in enumerate(share, 1))
+    return place - mean @ first, (one, two)
+
+
+def _scaled(place: NDArray[np.float64]) -> NDArray[np.float32]:
+    low, high = place.min(axis=0), place.max(axis=0)
+    half = max(float((high - low).max()) / 2, 1e-12)
+    scaled: NDArray[np.float32] = ((place - (low + high) / 2) / (1.05 * half)).astype(np.float32)
+    return scaled
+
+
+def _column(store: Reader, drawn: Map, name: str) -> pa.Array:
+    there = store.sql("SELECT * FROM clips LIMIT 0").table.schema
+    if name not in there.names:
+        raise QueryError(f"clips have no column {name[:80]!r}")
+    kind = there.field(name).type
+    if pa.types.is_nested(kind):
+        raise QueryError(f"{name} holds lists, which have no colour; choose another column")
+    # The hash that drew the clips picks their rows while DuckDB scans.
+    rows = store.sql(f"SELECT clip_id, {quote_name(name)} AS value FROM clips{drawn.scan}").table
+    known = rows["clip_id"].to_numpy()
+    order = np.argsort(known)
+    at = order[np.searchsorted(known, drawn.ids, sorter=order)]
+    return rows["value"].combine_chunks().take(pa.array(at))
+
+
+def _probability(session: Session, store: Reader, drawn: Map, name: str) -> pa.Array:
+    probe_name, _, wanted = name.rpartition(":")
+    probe_name = probe_name or wanted
+    probe = session.probe(probe_name)
+    check_probe(store, probe)
+    features = str(probe.about.get("features"))
+    present = np.ones(len(drawn.ids), bool)
+    for modality in check_features(features, store.manifest.modalities):
+        present &= store.vectors.of(drawn.ids, str(modality))[1]
+    said = predict_rows(probe, feature_reader(store, drawn.ids, features), np.flatnonzero(present))
+    result = np.full(len(drawn.ids), np.nan, np.float32)
+    if probe.classes:
+        if wanted not in probe.classes:
+            raise QueryError(f"{probe_name} tells apart {', '.join(probe.classes)}, not {wanted!r}")
+        result[present] = said[:, probe.classes.index(wanted)]
+    else:
+        result[present] = said
+    return pa.array(result, from_pandas=True)

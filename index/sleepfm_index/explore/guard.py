@@ -1,0 +1,122 @@
+"""Who may ask: requests to this server's own name, from its own page, with its token."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+# regl, which draws the map, writes its own functions as it runs: it needs unsafe-eval.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; worker-src 'self' blob:; font-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
+)
+
+
+class Guard:
+    """Let through what this server's page and its user's tools ask.
+
+    The host that a request names must be the server's, so that a page elsewhere whose name is made
+    to point here (DNS rebinding) learns nothing; where an Origin is named it must be the server's
+    too; and everything but the page's own files needs the token, as ``Authorization: Bearer`` or
+    ``?token=``.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    token : str
+    hosts : collection of str
+        Names that the server goes by, without a port.
+    any_address : bool
+        Whether every numeric address is one of its own, as where it listens on all of them.
+    open_paths : collection of str
+        Paths that need no token.
+    framed : bool
+        Whether pages of this machine may show the page in a frame, as a notebook does.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str,
+        hosts: Collection[str],
+        *,
+        any_address: bool = False,
+        open_paths: Collection[str] = (),
+        framed: bool = False,
+    ) -> None:
+        self._app = app
+        self._token = token.encode()
+        self._hosts = {host.lower() for host in hosts}
+        self._any_address = any_address
+        self._open = frozenset(open_paths)
+        ancestors = "http://127.0.0.1:* http://localhost:* 'self'" if framed else "'none'"
+        self._policy = _POLICY.format(ancestors=ancestors)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 400, 401 or 403 where a request must not pass."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+
+        async def sealed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                answer["Content-Security-Policy"] = self._policy
+                answer["X-Content-Type-Options"] = "nosniff"
+                answer["Referrer-Policy"] = "no-referrer"
+                answer["Cross-Origin-Resource-Policy"] = "same-origin"
+                answer.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refused = self._refusal(scope, headers)
+        if refused is None:
+            await self._app(scope, receive, sealed)
+        else:
+            status, text = refused
+            await JSONResponse({"error": text}, status)(scope, receive, sealed)
+
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+        host = headers.get("host", "")
+        if not self._own(_name(f"//{host}")):
+            return 400, "this server goes by another name; open the address that it printed"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return 403, "pages of other origins may not ask this server"
+        if headers.get("sec-fetch-site") == "cross-site" and scope["path"] not in self._open:
+            return 403, "pages of other sites may not ask this server"
+        if scope["path"] in self._open:
+            return None
+        kind, _, said = headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            said = QueryParams(scope["query_string"]).get("token", "")
+        if not hmac.compare_digest(said.strip().encode(), self._token):
+            return 401, "the token is missing or wrong; open the address that the server printed"
+        return None
+
+    def _own(self, name: str) -> bool:
+        if name in self._hosts:
+            return True
+        if not self._any_address:
+            return False
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def _name(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""

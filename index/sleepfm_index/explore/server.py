@@ -1,0 +1,186 @@
+"""The server: one process, one store, on this machine unless told otherwise."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from sleepfm_index.errors import QueryError, StoreError
+
+try:
+    import starlette  # noqa: F401
+    import uvicorn
+except ModuleNotFoundError as error:
+    raise StoreError(
+        "the page needs starlette and uvicorn: pip install 'sleepfm-index[explore]'"
+    ) from error
+
+from sleepfm_index.explore.app import application
+from sleepfm_index.explore.guard import LOOPBACK
+from sleepfm_index.explore.session import Session
+
+HOST: Final = "127.0.0.1"
+PORT: Final = 8707
+_STARTED_S: Final = 30.0
+
+
+class Explorer:
+    """A running or a prepared server for one store.
+
+    Parameters
+    ----------
+    path : path
+        The store's folder.
+    host : str
+        Address to listen on. Any but this machine's own needs a token that was thought of.
+    port : int, optional
+        By default 8707, or any free one where that is taken; 0 takes any free one.
+    token : str, optional
+        By default drawn at random.
+    annotate : bool
+        Whether labels may be written.
+    probes : sequence of path
+        Saved probes whose probabilities can colour the map.
+    view : str
+        The part of the page's address after ``#``.
+    framed : bool
+        Whether pages of this machine may show it in a frame.
+    threads : int, optional
+
+    Raises
+    ------
+    QueryError
+        If the host needs a token.
+    StoreError
+        If the address cannot be listened on.
+    FormatError
+        If there is no store, or not one that this version can read.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        host: str = HOST,
+        port: int | None = None,
+        token: str | None = None,
+        annotate: bool = False,
+        probes: Sequence[str | Path] = (),
+        view: str = "",
+        framed: bool = False,
+        threads: int | None = None,
+    ) -> None:
+        if host not in LOOPBACK and not token:
+            raise QueryError(
+                f"whoever reaches {host} could look at the store: say a token of your own by "
+                "--token (16 characters or more), or leave out --host"
+            )
+        if token is not None and (len(token) < 16 or not token.isascii() or " " in token):
+            raise QueryError("a token has at least 16 characters, none of them a space")
+        self.token = token or secrets.token_urlsafe(24)
+        session = Session(path, annotate=annotate, probes=probes, threads=threads)
+        self._socket = _listen(host, port)
+        self.host, self.port = host, int(self._socket.getsockname()[1])
+        self._view = view.lstrip("#")
+        everywhere = _unspecified(host)
+        names = {host} if host not in LOOPBACK else set(LOOPBACK)
+        if everywhere:
+            names = {*LOOPBACK, socket.gethostname(), socket.getfqdn()}
+        app = application(session, self.token, names, any_address=everywhere, framed=framed)
+        config = uvicorn.Config(
+            app,
+            log_level="error",
+            access_log=False,  # it would write tokens down
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=2,
+            ws="none",
+        )
+        self._server = uvicorn.Server(config)
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """The page's address, token included."""
+        host = HOST if _unspecified(self.host) else self.host
+        host = f"[{host}]" if ":" in host else host
+        view = f"#{self._view}" if self._view else ""
+        return f"http://{host}:{self.port}/?token={self.token}{view}"
+
+    def run(self) -> None:
+        """Serve until stopped (Ctrl-C)."""
+        self._server.run(sockets=[self._socket])
+
+    def start(self) -> Self:
+        """Serve from a thread of this process, until :meth:`close`."""
+        self._thread = threading.Thread(target=self.run, name="explore", daemon=True)
+        self._thread.start()
+        until = time.monotonic() + _STARTED_S
+        while not self._server.started and time.monotonic() < until:
+            if not self._thread.is_alive():
+                raise StoreError("the server did not start")
+            time.sleep(0.01)
+        return self
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.should_exit = True
+        if self._thread is not None:
+            self._thread.join(_STARTED_S)
+            self._thread = None
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self if self._thread else self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Explorer(http://{self.host}:{self.port}/)"
+
+    def _repr_html_(self) -> str:
+        return (
+            f'<iframe src="{self.url}" width="100%" height="860" '
+            'style="border:1px solid rgba(128,128,128,.3);border-radius:12px" '
+            'title="sleepfm-index explore"></iframe>'
+        )
+
+
+def _listen(host: str, port: int | None) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    ports = [PORT, 0] if port is None else [port]
+    for at, wanted in enumerate(ports):
+        made = socket.socket(family, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((host, wanted))
+        except OSError as error:
+            made.close()
+            if at == len(ports) - 1:
+                raise StoreError(
+                    f"cannot listen on {host}:{wanted}: {(error.strerror or str(error)).lower()}; "
+                    "choose another --host or --port"
+                ) from error
+            continue
+        return made
+    raise AssertionError
+
+
+def _unspecified(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False

@@ -1,0 +1,252 @@
+"""What can be measured on an open store: one method per verb of evaluation.
+
+Evaluation is imported when it is used, because it takes as long to import as a query takes to
+answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.reader import Reader
+from sleepfm_index.results import Result
+
+if TYPE_CHECKING:
+    from sleepfm_index.evaluation.labels.splits import Split
+    from sleepfm_index.evaluation.metrics.assessment import Assessment
+    from sleepfm_index.evaluation.models.knn import Vote
+    from sleepfm_index.evaluation.models.recipe import Recipe
+
+
+class Measures(Reader):
+    """A :class:`~.reader.Reader` that can be evaluated."""
+
+    def evaluate(
+        self,
+        *,
+        against: Reader | None = None,
+        where: str | None = None,
+        gallery: int | None = None,
+        seed: int = 0,
+        draws: int = 1,
+        among: str = "all",
+        by: str | None = None,
+        combinations: bool = False,
+    ) -> Result:
+        """Measure cross-modal retrieval for every pair of modalities and every ``others``.
+
+        Parameters
+        ----------
+        against : Reader, optional
+            Another store of the same recordings: paired differences, see
+            :func:`sleepfm_index.evaluation.retrieval.paired.compare`; ``by`` and ``combinations``
+            do not apply.
+        where, gallery, seed, draws, among, by, combinations
+            As in :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
+
+        Raises
+        ------
+        QueryError
+            If the question does not fit the store.
+        """
+        from sleepfm_index.evaluation.retrieval.paired import compare
+        from sleepfm_index.evaluation.retrieval.retrieval import evaluate
+
+        if against is None:
+            return evaluate(
+                self,
+                where=where,
+                gallery=gallery,
+                seed=seed,
+                draws=draws,
+                among=among,
+                by=by,
+                combinations=combinations,
+            )
+        if by is not None or combinations:
+            raise QueryError("by and combinations do not apply to a comparison with another store")
+        return compare(
+            self,
+            against,
+            where=where,
+            gallery=gallery,
+            seed=seed,
+            draws=draws,
+            among=among,
+        )
+
+    def probe(
+        self,
+        label: str,
+        *,
+        on: str | Sequence[str] | None = None,
+        where: str | None = None,
+        task: str = "auto",
+        classes: Sequence[str] | None = None,
+        folds: int = 5,
+        train_where: str | None = None,
+        test_where: str | None = None,
+        test_store: Reader | None = None,
+        recipe: Recipe | None = None,
+        compare_with: str | Path | None = None,
+        against: Reader | None = None,
+        by: str | None = None,
+    ) -> Assessment:
+        """Measure what a probe reads from the vectors, subjects kept apart.
+
+        Needs scikit-learn.
+
+        Parameters
+        ----------
+        label, on, where, task, classes, recipe, compare_with, against, by
+            As in :func:`sleepfm_index.evaluation.models.probe.probe`.
+        folds, train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
+        """
+        from sleepfm_index.evaluation.models.probe import probe
+
+        return probe(
+            self,
+            label,
+            on=on,
+            where=where,
+            task=task,
+            classes=classes,
+            split=Split(folds, train_where, test_where, test_store),
+            recipe=recipe,
+            compare_with=compare_with,
+            against=against,
+            by=by,
+        )
+
+    def few_shot(
+        self,
+        label: str,
+        shots: Sequence[int],
+        *,
+        on: str | Sequence[str] | None = None,
+        repeats: int = 10,
+        recipe: Recipe | None = None,
+        where: str | None = None,
+        task: str = "auto",
+        classes: Sequence[str] | None = None,
+        folds: int = 5,
+        train_where: str | None = None,
+        test_where: str | None = None,
+        test_store: Reader | None = None,
+    ) -> Result:
+        """Measure a probe that learns from few subjects.
+
+        Needs scikit-learn.
+
+        Parameters
+        ----------
+        label, shots, on, repeats, recipe
+            As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
+        where, task, classes
+            As in :func:`sleepfm_index.evaluation.models.train_test.divide`.
+        folds, train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
+        """
+        from sleepfm_index.evaluation.models.few_shot import few_shot
+
+        return few_shot(
+            self,
+            label,
+            shots,
+            on=on,
+            repeats=repeats,
+            recipe=recipe,
+            where=where,
+            task=task,
+            classes=classes,
+            split=Split(folds, train_where, test_where, test_store),
+        )
+
+    def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
+        """Predict the label of every clip with a saved probe.
+
+        Parameters
+        ----------
+        probe : path
+            A file written by ``sleepfm-index probe --save``.
+        where : str, optional
+            SQL condition over the columns of ``clips``.
+        """
+        from sleepfm_index.evaluation.models.predict import predict
+        from sleepfm_index.evaluation.models.probe_kinds import load_probe
+
+        return predict(self, load_probe(probe), where=where)
+
+    def knn(
+        self,
+        label: str,
+        *,
+        modality: str = "bas",
+        to: str | None = None,
+        vote: Vote | None = None,
+        where: str | None = None,
+        task: str = "auto",
+        classes: Sequence[str] | None = None,
+        train_where: str | None = None,
+        test_where: str | None = None,
+        test_store: Reader | None = None,
+        against: Reader | None = None,
+        queries: int | None = 10_000,
+        seed: int = 0,
+    ) -> Assessment:
+        """Measure how well the nearest labelled neighbours predict a label.
+
+        Parameters
+        ----------
+        label, modality, to, vote, where, task, classes, against, queries, seed
+            As in :func:`sleepfm_index.evaluation.models.knn.knn`.
+        train_where, test_where, test_store
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
+        """
+        from sleepfm_index.evaluation.models.knn import knn
+
+        return knn(
+            self,
+            label,
+            modality=modality,
+            to=to,
+            vote=vote,
+            where=where,
+            task=task,
+            classes=classes,
+            split=Split(train_where=train_where, test_where=test_where, test_store=test_store),
+            against=against,
+            queries=queries,
+            seed=seed,
+        )
+
+    def neighbours(
+        self,
+        modality: str,
+        to: str | None = None,
+        *,
+        clips: Sequence[int] | NDArray[np.int64],
+        label: str = "stage",
+        k: int = 10,
+        where: str | None = None,
+        exclude: str = "subject",
+    ) -> Result:
+        """Find the labelled neighbours of some clips.
+
+        Parameters
+        ----------
+        modality, to, clips, label, k, where, exclude
+            As in :func:`sleepfm_index.evaluation.models.knn.neighbours`.
+        """
+        from sleepfm_index.evaluation.models.knn import neighbours
+
+        return neighbours(
+            self, modality, to, clips=clips, label=label, k=k, where=where, exclude=exclude
+        )

@@ -1,0 +1,40 @@
+"""Vectors that come a block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROWS: Final = 1 << 15
+
+Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+"""Clip ids, int64 [m], and their vectors, float32 [m, 512]; each clip once, ids ascending."""
+
+
+def gathered(blocks: Blocks) -> Blocks:
+    """Join blocks until they are large enough for all threads.
+
+    Parameters
+    ----------
+    blocks : iterable of (clip_ids, vectors)
+    """
+    waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    rows = 0
+    for block in blocks:
+        waiting.append(block)
+        rows += len(block[0])
+        if rows >= _ROWS:
+            yield _joined(waiting)
+            waiting, rows = [], 0
+    if rows:
+        yield _joined(waiting)
+
+
+def _joined(
+    blocks: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    ids, vectors = zip(*blocks, strict=True)
+    return np.concatenate(ids), np.ascontiguousarray(np.concatenate(vectors))

@@ -1,0 +1,194 @@
+"""Labels that people give clips: own columns beside the scorer's, with who and when.
+
+An own column is one file of the store, ``labels/<column>.jsonl``: a JSON object a line with
+``clip_id``, ``value`` (text, or null where a label is taken back), ``by`` and ``at`` (UTC, ISO
+8601). Lines are only added, and the last one of a clip counts, so the history stays. They are
+appended under a lock and synced; one that was cut short by a crash is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
+from sleepfm_index.storage.paths import LABELS as FOLDER
+
+_LOCK: Final = ".lock"
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_LONGEST: Final = 200
+_within = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Label:
+    """What somebody said of a clip, and when."""
+
+    value: str
+    by: str
+    at: str
+
+
+def append_labels(
+    store: Path, column: str, clip_ids: Sequence[int], value: str | None, by: str
+) -> str:
+    """Label some clips in an own column; all of them, or none.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    column : str
+        Small letters, digits and ``_``.
+    clip_ids : sequence of int
+    value : str, optional
+        None takes the label back.
+    by : str
+        Who says so.
+
+    Returns
+    -------
+    str
+        When, in UTC.
+
+    Raises
+    ------
+    QueryError
+        If the column cannot be one, the label is not one line, or nobody is named.
+    """
+    by = by.strip()
+    if not by or len(by) > _LONGEST or not by.isprintable():
+        raise QueryError("say who labels, in one line: a name or initials")
+    if value is not None and not (value.strip() and len(value) <= _LONGEST and value.isprintable()):
+        raise QueryError(f"a label is one line of 1 to {_LONGEST} characters")
+    if not _NAME.fullmatch(column):
+        raise QueryError(
+            f"{column[:80]!r} cannot be an own column: it needs small letters, digits and _"
+        )
+    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    lines = [
+        json.dumps({"clip_id": int(clip), "value": value, "by": by, "at": at}, ensure_ascii=False)
+        for clip in clip_ids
+    ]
+    _append(store, column, "".join(line + "\n" for line in lines).encode())
+    return at
+
+
+def read_labels(store: Path, column: str) -> dict[int, Label]:
+    """Give the labels of an own column that count, by clip id.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    column : str
+
+    Raises
+    ------
+    QueryError
+        If there is no such column.
+    """
+    path = store / FOLDER / f"{column}.jsonl"
+    if not _NAME.fullmatch(column) or path.is_symlink() or not path.is_file():
+        known = ", ".join(label_columns(store)) or "none yet"
+        raise QueryError(f"no own column {column[:80]!r}; there are {known}")
+    stat = path.stat()
+    return _read(path, stat.st_mtime_ns, stat.st_size)
+
+
+def label_columns(store: Path) -> list[str]:
+    """List the names of the own columns."""
+    names = (p.stem for p in (store / FOLDER).glob("*.jsonl") if p.is_file())
+    return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def keep_labels(store: Path, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
+    """Forget the labels of clips that are gone.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    keep : callable
+        Says of clip ids, int64 [n], which stay, bool [n].
+    """
+    for column in label_columns(store):
+        with _locked(store):
+            path = store / FOLDER / f"{column}.jsonl"
+            entries = _entries(path)
+            stay = keep(np.array([entry["clip_id"] for entry in entries], np.int64))
+            if bool(np.all(stay)):
+                continue
+            lines = [
+                json.dumps(e, ensure_ascii=False) for e, s in zip(entries, stay, strict=True) if s
+            ]
+            text = "".join(line + "\n" for line in lines).encode()
+            publish_file(path, lambda sink, text=text: sink.write(text))  # type: ignore[misc]
+
+
+def _locked(store: Path) -> FileLock:
+    make_folder(store / FOLDER)
+    return FileLock(store / FOLDER / _LOCK, timeout=30, mode=0o600)
+
+
+def _append(store: Path, column: str, lines: bytes) -> None:
+    with _within, _locked(store):
+        path = store / FOLDER / f"{column}.jsonl"
+        new = not path.exists()
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+        handle = os.open(path, flags, 0o600)
+        try:
+            size = os.fstat(handle).st_size
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                lines = b"\n" + lines  # what a crash cut short stays a line of its own
+            done = 0
+            try:
+                while done < len(lines):
+                    done += os.write(handle, lines[done:])
+                os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, size)  # all of them, or none
+                raise
+        finally:
+            os.close(handle)
+        if new:
+            sync_folder(path.parent)
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, _changed: int, _size: int) -> dict[int, Label]:
+    found: dict[int, Label] = {}
+    for entry in _entries(path):
+        clip, value = entry["clip_id"], entry["value"]
+        if value is None:
+            found.pop(clip, None)
+        else:
+            found[clip] = Label(value, entry["by"], entry["at"])
+    return found
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    entries = []
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            entry = json.loads(line)
+            ok = isinstance(entry["clip_id"], int) and isinstance(entry["value"], str | None)
+            ok = ok and isinstance(entry["by"], str) and isinstance(entry["at"], str)
+        except (ValueError, KeyError, TypeError):
+            continue
+        if ok:
+            entries.append(entry)
+    return entries

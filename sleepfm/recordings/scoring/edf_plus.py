@@ -1,0 +1,31 @@
+"""Scoring in an EDF+ file of its own, as Sleep-EDF, HMC, MASS and Noxturnal exports have it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sleepfm.errors import AnnotationError, RecordingError
+from sleepfm.recordings.edf_annotations import read_annotations
+from sleepfm.recordings.edf_header import check, is_edf, start_of
+from sleepfm.recordings.scoring.vocabulary import Notes, Scored
+
+
+class EdfPlus:
+    """EDF+ and BDF+ files that hold annotations."""
+
+    endings: tuple[str, ...] = (".edf", ".bdf")
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether it begins as EDF or BDF does."""
+        return is_edf(head[:256])
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read the annotations of a file; see :class:`~.reader.ScoringReader`."""
+        warnings: list[str] = []
+        try:
+            file = check(path, warnings)
+            found = read_annotations(file, warnings)
+        except RecordingError as error:
+            raise AnnotationError("is not an EDF+ file that can be read") from error
+        clock, day = start_of(file, found.zero_s)
+        return Notes(found.annotations, clock, day, {"unreadable": found.unreadable})

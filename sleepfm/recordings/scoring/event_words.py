@@ -1,0 +1,156 @@
+"""The words that real files use for events, by rule: what an event is, then of which kind.
+
+A label is read as words. What negates it goes first (``Apnea artifact`` is no event); then the
+head: the part before ``with`` and outside brackets, so that a cause or a consequence is not taken
+for the event (``Arousal (Apnea)`` is an arousal, ``Hypopnea with arousal`` a hypopnea).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Final
+
+from sleepfm.recordings.scoring.stage_words import LONGEST, name_of, plain
+
+EVENT_TYPES: Final = (
+    "apnea", "hypopnea", "desaturation", "rera", "arousal", "limb_movement", "unsure", "snore",
+    "flow_limitation", "hypoventilation", "periodic_breathing", "bradycardia", "tachycardia",
+    "asystole", "bruxism", "spindle", "k_complex", "cap",
+)  # fmt: skip
+"""Types of event that are kept; any other annotation is free text, dropped and counted."""
+
+_NEGATED: Final = re.compile(
+    r"\b(?:art[ei]fa[ck]t\w*|art[ei]fatt\w*|excluded?|deleted|rejected|invalid|index|(?:no|not|without|ohne|"
+    r"sans|senza|sin)\b.*)"
+)
+_WITH: Final = re.compile(r"\s(?:with|w|mit|avec|con|plus)\s|\+|\bassoc\w*")
+_AROUSAL: Final = re.compile(
+    r"\b(?:micro ?)?(?:arou[sz]al\w*|aro)\b|weckreaktion|aufwachreaktion|micro ?eveil"
+    r"|micro ?risvegli|micro ?despertar|\brisvegli|\bdespertar"
+)
+_RERA: Final = re.compile(r"\breras?\b|respiratory effort related")
+_HYPOPNEA: Final = re.compile(
+    r"\w*h[yi]popn\w*|\bipopne\w*|\bhyp\b|\bh(?= (?:obstr|centr|mixed|zentr))"
+)
+_APNEA: Final = re.compile(
+    r"\bapn\w*|\b(?:osa|csa|msa)\b|\w+apn(?:o?ea|oe|ee)s?\b"
+    r"|\ba(?= (?:obstr|centr|mixed|zentr|gem|mix))|^(?:obstructive|mixed)$"
+)
+_DESATURATION: Final = re.compile(
+    r"\bdesat\w*|\bdessat\w*|entsattigung\w*|\b(?:sp|sa)?o2 (?:drop|dip)s?\b"
+)
+_LIMB: Final = re.compile(
+    r"\blimb|\bplm\w*|\blms?\b|\bleg (?:movement|mov|jerk|activity)|beinbewegung"
+    r"|mouvements? (?:de )?jambe|gamb[ae]|pierna"
+)
+_SUBTYPES: Final = (
+    ("obstructive", re.compile(r"obstr|ostrutt|obstruk|\bosa\b|\bo\b")),
+    ("central", re.compile(r"centr|zentral|clear ?airway|open ?airway|\bcsa\b|\bc\b")),
+    ("mixed", re.compile(r"mixed|gemischt|mixte|mist[ao]|mixt[ao]|\bmsa\b|\bm\b")),
+)  # fmt: skip
+_CAUSES: Final = (
+    ("respiratory", re.compile(r"resp|apn|popn|desat|snor|\bres\b|rera|flow")),
+    ("limb_movement", re.compile(r"limb|plm|\blms?\b|leg|\bmov")),
+    ("spontaneous", re.compile(r"spont|\bspon?\b")),
+)
+_KINDS: Final = (
+    ("unsure", re.compile(r"^unsure$"), ""),
+    ("periodic_breathing", re.compile(r"cheyne|\bcsr\b"), "cheyne_stokes"),
+    ("periodic_breathing", re.compile(r"periodic (?:breath|resp)|periodische atmung"), ""),
+    ("flow_limitation", re.compile(r"flow ?limit"), ""),
+    ("hypoventilation", re.compile(r"hypoventil"), ""),
+    ("snore", re.compile(r"\bsnor|schnarch|ronfl|\bruss"), ""),
+    ("bradycardia", re.compile(r"bradyc?[ck]ard|bradikard"), ""),
+    ("tachycardia", re.compile(r"tachy[ck]ard|takikard"), ""),
+    ("asystole", re.compile(r"asystol"), ""),
+    ("bruxism", re.compile(r"bruxis"), ""),
+    ("spindle", re.compile(r"\bspindel|\bspindles?\b"), ""),
+    ("k_complex", re.compile(r"\bk ?complex|\bk ?komplex"), ""),
+)
+_CAP: Final = re.compile(r"^(?:m?cap) ?(a[123]|b)\b")
+_COMMON: Final = re.compile(
+    r"event|respirat|resp\b|related|sleep|scored|left|right|bilateral|links|rechts|spo2|sao2|o2|oxygen"
+    r"|saturation|ekg|ecg|eeg|emg|nasal|flow|leg|limb|movement|phase|clear|open|airway|standard|auto"
+    r"|periodic|isolated|spontan\w*|\d+|[lr]\b|of|de|di|der|breathing|rhythm|wave|partial\w*|unspecified"
+    r"|type|with|w\b|mit|avec|con"
+)
+
+
+@functools.lru_cache(maxsize=4096)
+def event_of(text: str) -> tuple[str, str] | None:
+    """Type and subtype of the event that a label names, None where it names none.
+
+    Knows NSRR, Profusion, Luna, CinC 2018 (``resp_obstructiveapnea``), Noxturnal (``A.
+    Obstructive``), Embla, RemLogic, Domino and ucddb (``HYP-C``), in English, German, French,
+    Italian and Spanish. The subtype of an arousal is its cause.
+    """
+    words = _words(text)
+    if not words or _NEGATED.search(words):
+        return None
+    whole = re.sub(r"[()]", " ", words)
+    head = _WITH.split(re.sub(r"\(.*?\)", " ", words))[0]
+    for part in (head, whole):
+        found = _kind(" ".join(part.split()), " ".join(whole.split()))
+        if found is not None:
+            return found
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def is_artifact(text: str) -> bool:
+    """Whether a label says of something that it is no event: ``SpO2 desaturation artifact``."""
+    words = _words(text)
+    return bool(words and re.search(r"art[ei]fa", words))
+
+
+@functools.lru_cache(maxsize=4096)
+def is_remark(text: str) -> bool:
+    """Whether a label that names an event is a sentence about it: ``CPAP started for apnea``."""
+    words = " ".join(re.sub(r"[()]", " ", _words(text)).split())
+    patterns = (_AROUSAL, _RERA, _HYPOPNEA, _APNEA, _DESATURATION, _LIMB, _CAP)
+    for pattern in (*patterns, *(p for _, p in _SUBTYPES), *(p for _, p in _CAUSES),
+                    *(p for _, p, _ in _KINDS)):  # fmt: skip
+        words = re.sub(
+            rf"\w*(?:{pattern.pattern.replace('^', '').replace('$', '')})\w*", " ", words
+        )
+    rest = [w for w in words.split() if not _COMMON.fullmatch(w) and len(w) > 2]
+    return len(rest) > 1
+
+
+def _kind(head: str, whole: str) -> tuple[str, str] | None:
+    if _RERA.search(head):
+        return "rera", ""
+    if _AROUSAL.search(head):
+        beside = _AROUSAL.sub(" ", whole)
+        return "arousal", next((name for name, cause in _CAUSES if cause.search(beside)), "")
+    found = []
+    for kind, pattern in (("desaturation", _DESATURATION), ("hypopnea", _HYPOPNEA),
+                          ("apnea", _APNEA)):  # fmt: skip
+        match = pattern.search(head)
+        if match:
+            found.append((match.start(), kind))
+    if found:
+        kind = min(found)[1]
+        if kind == "desaturation":
+            return kind, ""
+        return kind, next((name for name, subtype in _SUBTYPES if subtype.search(whole)), "")
+    if _LIMB.search(head):
+        return "limb_movement", "periodic" if re.search(r"periodic|\bplm", head) else ""
+    cap = _CAP.match(head)
+    if cap:
+        return "cap", cap.group(1).upper()
+    return next(((kind, sub) for kind, pattern, sub in _KINDS if pattern.search(head)), None)
+
+
+def _words(text: str) -> str:
+    """Words of a label in lower case, brackets kept, one space between them."""
+    name = name_of(text)
+    if len(name) > LONGEST:
+        return ""
+    second = text.partition("@@")[0].partition("|")[2]
+    if second and not name:
+        name = second.strip()
+    name = re.sub(r"^[A-Z]{2,5}:\s*", "", name)  # a vendor's class of events: "SRO: Hypopnea"
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.sub(r"[^a-z0-9()+]+", " ", plain(name)).strip()

@@ -1,0 +1,91 @@
+"""Hypnograms in HDF5: the Dreem Open Datasets, and the annotation files of BDSP (CAISR).
+
+DOD: ``hypnogram``, one code of YASA's per 30 s. BDSP: ``annotations/stage``, one code a sample, and
+``annotations/resp``, ``/arousal``, ``/limb`` likewise (https://bdsp.io, CAISR).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.errors import AnnotationError
+from sleepfm.recordings.scoring.stage_words import CODINGS
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Scored
+
+_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+_LONGEST: Final = 100 * 3600 * 512
+_EVENTS: Final = {
+    "resp": {1: "obstructive apnea", 2: "central apnea", 3: "mixed apnea", 4: "hypopnea",
+             5: "RERA"},
+    "arousal": {1: "arousal"},
+    "limb": {1: "limb movement", 2: "periodic limb movement"},
+}  # fmt: skip
+
+
+class Hdf5:
+    """HDF5 with ``hypnogram`` or ``annotations/stage``, in the file of the signals or beside it."""
+
+    endings: tuple[str, ...] = (".h5", ".hdf5")
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether it is HDF5."""
+        return head.startswith(_SIGNATURE)
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read a file; see :class:`~.reader.ScoringReader`."""
+        try:
+            import h5py
+        except ImportError as error:
+            raise AnnotationError("needs h5py: pip install 'sleepfm-index[wfdb]'") from error
+        try:
+            with h5py.File(path, "r") as file:
+                if "hypnogram" in file:
+                    return Notes(tuple(_hypnogram(_codes(file["hypnogram"]), scored)))
+                if "annotations" in file:
+                    return Notes(tuple(_tracks(file)))
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise AnnotationError("is not an HDF5 file of a known form") from error
+        raise AnnotationError("holds neither 'hypnogram' nor 'annotations'")
+
+
+def _codes(dataset: Any) -> NDArray[np.int64]:
+    if dataset.size > _LONGEST:
+        raise AnnotationError("is longer than any night")
+    values = np.nan_to_num(np.asarray(dataset, dtype=np.float64).ravel(), nan=-1.0)
+    codes: NDArray[np.int64] = np.rint(values).astype(np.int64)
+    return codes
+
+
+def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
+    """Give one stage per 30 s; DOD writes -1 for what was not scored."""
+    epoch_s = scored.epoch_s or EPOCH_S
+    coding = CODINGS[scored.coding] if scored.coding else CODINGS["yasa"] | {"-1": "UNS"}
+    return [
+        Annotation(i * epoch_s, epoch_s, f"{coding.get(str(code), f'code {code}')}|{code}", "stage")
+        for i, code in enumerate(codes.tolist())
+    ]
+
+
+def _tracks(file: Any) -> list[Annotation]:
+    rate = float(np.ravel(file.attrs.get("sampling_rate", file.attrs.get("fs", np.nan)))[0])
+    if not np.isfinite(rate) or rate <= 0:
+        raise AnnotationError("does not say the rate of its annotations ('sampling_rate')")
+    notes = []
+    group = file["annotations"]
+    for name in group:
+        codes = _codes(group[name])
+        edges = np.flatnonzero(np.diff(codes)) + 1
+        starts, ends = np.r_[0, edges], np.r_[edges, len(codes)]
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            code = int(codes[start])
+            onset, length = start / rate, (end - start) / rate
+            if name == "stage":
+                stage = CODINGS["bdsp"].get(str(code), f"code {code}")
+                notes.append(Annotation(onset, length, f"{stage}|{code}", "stage"))
+            elif code in _EVENTS.get(name, {}):
+                notes.append(Annotation(onset, length, _EVENTS[name][code]))
+    return notes

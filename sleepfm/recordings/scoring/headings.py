@@ -1,0 +1,301 @@
+"""What a heading of a table says: which column is a time, in which unit, which is a label."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from sleepfm.recordings.scoring.stage_words import plain
+
+Role = Literal[
+    "onset", "end", "duration", "date", "epoch", "sample", "stage", "event", "label", "number",
+    "other", "unknown time",
+]  # fmt: skip
+
+_UNITS: Final = {
+    "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "sek": 1.0, "sekunden": 1.0,
+    "secondes": 1.0, "secondi": 1.0, "segundos": 1.0,
+    "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3, "millis": 1e-3,
+    "us": 1e-6, "min": 60.0, "mins": 60.0, "minute": 60.0, "minutes": 60.0, "minuten": 60.0,
+    "h": 3600.0, "hr": 3600.0, "hrs": 3600.0, "hour": 3600.0, "hours": 3600.0,
+}  # fmt: skip
+_FORMATS: Final = re.compile(
+    r"^(?:[dmyh]{1,4}[-/.: ]?)*h{1,2}[:.]?m{2}(?:[:.]?s{2}(?:[.,:]\w+)?)?(?: ?am/?pm)?$"
+)
+_ONSET: Final = frozenset(
+    [
+        "onset",
+        "onsets",
+        "start",
+        "starts",
+        "starttime",
+        "begin",
+        "begins",
+        "beginning",
+        "began",
+        "from",
+        "beginn",
+        "anfang",
+        "startzeit",
+        "debut",
+        "inizio",
+        "inicio",
+        "comienzo",
+    ]
+)
+_TIME: Final = frozenset(
+    [
+        "time",
+        "times",
+        "timestamp",
+        "clock",
+        "datetime",
+        "zeit",
+        "uhrzeit",
+        "heure",
+        "ora",
+        "hora",
+        "tiempo",
+        "temps",
+        "tempo",
+    ]
+)
+_END: Final = frozenset(
+    [
+        "end",
+        "ends",
+        "ending",
+        "stop",
+        "stops",
+        "finish",
+        "until",
+        "to",
+        "endtime",
+        "stoptime",
+        "ende",
+        "endzeit",
+        "fin",
+        "fine",
+        "termine",
+    ]
+)
+_DURATION: Final = frozenset(
+    [
+        "duration",
+        "durations",
+        "dur",
+        "length",
+        "len",
+        "dauer",
+        "lange",
+        "duree",
+        "durata",
+        "duracion",
+    ]
+)
+_DATE: Final = frozenset(["date", "day", "datum", "fecha", "data", "jour"])
+_EPOCH: Final = frozenset(["epoch", "epochs", "epoche", "epochen", "epoque", "epoca", "epoc", "ep"])
+_SAMPLE: Final = frozenset(
+    ["sample", "samples", "begsample", "endsample", "samp", "smp", "sampleindex"]
+)
+_STAGE: Final = frozenset(
+    [
+        "stage",
+        "stages",
+        "staging",
+        "sleepstage",
+        "sleepstages",
+        "stagename",
+        "stadium",
+        "stadien",
+        "schlafstadium",
+        "schlafstadien",
+        "schlafphase",
+        "stade",
+        "stades",
+        "stadio",
+        "stadi",
+        "etapa",
+        "fase",
+        "hypnogram",
+        "hypno",
+        "hypnogramme",
+        "score",
+        "scoring",
+    ]
+)
+_EVENT: Final = frozenset(
+    [
+        "event",
+        "events",
+        "eventname",
+        "ereignis",
+        "ereignisse",
+        "evenement",
+        "evenements",
+        "evento",
+        "eventi",
+        "eventos",
+    ]
+)
+_LABEL: Final = frozenset(
+    [
+        "trial",
+        "annotation",
+        "annotations",
+        "description",
+        "descriptions",
+        "label",
+        "labels",
+        "class",
+        "concept",
+        "name",
+        "value",
+        "type",
+        "eventtype",
+        "comment",
+        "text",
+        "marker",
+        "remark",
+        "beschreibung",
+        "bezeichnung",
+        "descrizione",
+        "descripcion",
+        "anmerkung",
+    ]
+)
+_NUMBER: Final = frozenset(
+    ["no", "nr", "n", "index", "idx", "id", "row", "number", "num", "nummer", "unnamed"]
+)
+_ELAPSED: Final = frozenset(
+    ["elapsed", "relative", "since", "recording", "seconds", "sec", "offset"]
+)
+_CLOCK: Final = frozenset(["clock", "wall", "absolute", "local", "daytime", "uhrzeit"])
+_FILLERS: Final = frozenset(
+    [
+        "recording",
+        "recorded",
+        "of",
+        "the",
+        "event",
+        "events",
+        "epoch",
+        "stage",
+        "sleep",
+        "in",
+        "and",
+        "rel",
+        "relative",
+        "since",
+        "elapsed",
+        "annotation",
+        "abs",
+        "absolute",
+        "real",
+        "wall",
+        "clock",
+        "local",
+        "utc",
+        "d",
+        "scored",
+        "scoring",
+        "start",
+        "beg",
+    ]
+)
+_LENGTHS: Final = frozenset(("sec", "secs", "seconds", "ms", "msec", "offset", "lag", "latency"))
+_TIME_LIKE: Final = _ONSET | _TIME | _END | _DURATION | _DATE | _SAMPLE | _EPOCH | _LENGTHS
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A column by its heading.
+
+    Parameters
+    ----------
+    written : str
+        As the file has it.
+    role : str
+        What the column holds; ``unknown time`` where it can carry time and it is not known which.
+    unit_s : float
+        Seconds of one unit of a numeric time.
+    elapsed : bool or None
+        Whether ``HH:MM:SS`` is time since the start (True) or a time of day (False); None if the
+        heading does not say.
+    words : frozenset of str
+        Its words in lower case without accents.
+    """
+
+    written: str
+    role: Role
+    unit_s: float = 1.0
+    elapsed: bool | None = None
+    words: frozenset[str] = frozenset()
+
+
+@functools.lru_cache(maxsize=4096)
+def heading_of(written: str) -> Heading:
+    """Understand a heading, in any case, spacing and with its unit in brackets or behind it.
+
+    >>> heading_of("Onset (s)").role, heading_of("Duration[ms]").unit_s
+    ('onset', 0.001)
+    """
+    text = written.strip().strip("\"'#*\ufeff ")
+    unit, text = _bracketed(text)
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    words = [w for w in re.split(r"[^a-z0-9%]+", plain(text)) if w]
+    if unit is None and len(words) > 1 and words[-1] in _UNITS:
+        unit = _UNITS[words.pop()]
+    found = frozenset(words)
+    role = _role(words, found)
+    elapsed = None
+    if role in ("onset", "end"):
+        if found & {"elapsed", "relative", "rel", "since"}:
+            elapsed = True
+        elif found & _CLOCK:
+            elapsed = False
+    if role == "other" and found & _TIME_LIKE:
+        role = "unknown time"
+    return Heading(written.strip(), role, 1.0 if unit is None else unit, elapsed, found)
+
+
+def _bracketed(text: str) -> tuple[float | None, str]:
+    """Part the unit in brackets from a heading; other brackets become words."""
+    unit = None
+    for match in re.finditer(r"[\(\[{]([^\)\]}]*)[\)\]}]", text):
+        inner = re.sub(r"\s+", " ", match.group(1).strip().lower())
+        if inner in _UNITS:
+            unit = _UNITS[inner]
+        elif not _FORMATS.fullmatch(inner) and inner not in ("24h", "am/pm", "clock"):
+            continue
+        text = text.replace(match.group(0), " ")
+    return unit, text
+
+
+def _role(words: list[str], found: frozenset[str]) -> Role:
+    if not words:
+        return "number"  # an index that pandas wrote without a name
+    if found & _SAMPLE:
+        return "sample"
+    if found & _DURATION or (found & _EPOCH and len(words) > 1 and words[-1] in ("seconds", "sec")):
+        return "duration"
+    rest = found - _FILLERS
+    if found & _END and not rest - _END - _TIME - _DATE:
+        return "end"
+    if found & (_ONSET | _TIME) and not rest - _ONSET - _TIME - _DATE - {"epoch"}:
+        return "onset"
+    if found & _DATE and not rest - _DATE:
+        return "date"
+    if found & _STAGE and not found & (_NUMBER | {"probability", "prob", "confidence"}):
+        return "stage"
+    if found & _EPOCH and not found - _EPOCH - _NUMBER - {"sleep"}:
+        return "epoch"
+    if found & _EVENT and not found & _NUMBER and not found - _EVENT - _LABEL - {"user", "defined"}:
+        return "event"
+    if found & _LABEL and not found & _NUMBER:
+        return "label"
+    if not found - _NUMBER - _EVENT - _EPOCH - _STAGE:
+        return "number"
+    return "other"

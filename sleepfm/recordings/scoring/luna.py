@@ -1,0 +1,117 @@
+"""Luna's ``.annot``: class, instance, channel, start, stop, meta, in three to six columns.
+
+Source: https://zzz.bwh.harvard.edu/luna/ref/annotations/
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+from sleepfm.errors import AnnotationError
+from sleepfm.recordings.scoring.clock import Moment, moment_of, place
+from sleepfm.recordings.scoring.stage_words import stage_of
+from sleepfm.recordings.scoring.text_file import lines_of, read_text
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
+
+_PLACES: Final = {3: (0, None, 1, 2), 4: (0, 1, 2, 3), 5: (0, 1, 3, 4), 6: (0, 1, 3, 4)}
+"""Columns of class, instance, start and stop, by how many columns a line has."""
+
+
+class Luna:
+    """Luna ``.annot`` files."""
+
+    endings: tuple[str, ...] = (".annot",)
+
+    def sniff(self, head: bytes) -> bool:
+        """Any file of this ending."""
+        return True
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read a file; see :class:`~.reader.ScoringReader`."""
+        lines = lines_of(read_text(path))
+        delimiter = "\t" if any("\t" in line for line in lines) else None
+        rows = [[c.strip() for c in line.split(delimiter)] for line in lines]
+        rows = [r for r in rows if r and not r[0].startswith("#") and r[0].lower() != "class"]
+        dropped: Counter[Reason] = Counter()
+        texts, starts, stops = [], [], []
+        for row in rows:
+            if len(row) not in _PLACES:
+                dropped["unreadable"] += 1
+                continue
+            name, instance, start, end_at = _PLACES[len(row)]
+            text = row[name]
+            said = "." if instance is None else row[instance]
+            if stage_of(text) is None and stage_of(said) is not None:
+                text = said  # class SleepStage, instance N2
+            texts.append(text)
+            starts.append(row[start])
+            stops.append(row[end_at])
+        warnings: list[str] = []
+        onsets = _placed(starts, scored, warnings)
+        ends = _placed(stops, scored, warnings)
+        notes = []
+        for i, (text, onset, stop) in enumerate(zip(texts, onsets, stops, strict=True)):
+            if onset is None:
+                dropped["no time"] += 1
+                continue
+            end = ends[i]
+            if stop == "...":
+                following = next((o for o in onsets[i + 1 :] if o is not None), None)
+                end = following if following is not None else onset + EPOCH_S
+            elif stop.startswith("+") and end is not None:
+                end += onset
+            elif stop.startswith("e:") and end is not None:
+                end += _epoch_of(stop)
+            if end is None or end < onset:
+                dropped["no duration" if stop in (".", "") else "unreadable"] += 1
+                continue
+            notes.append(Annotation(onset, end - onset, text))
+        if not notes:
+            raise AnnotationError("holds no annotation with a start and a stop")
+        return Notes(tuple(notes), dropped=dropped, warnings=tuple(warnings))
+
+
+def _placed(texts: list[str], scored: Scored, warnings: list[str]) -> list[float | None]:
+    """Seconds from the start: ``120.5``, ``0+00:02:00``, ``e:5``, times of day, dates with them."""
+    clocks: list[Moment | None] = []
+    found: list[float | None] = []
+    for text in texts:
+        moment = None
+        plain: float | None = None
+        if text.startswith("e:"):
+            plain = _epoch_start(text)
+        elif text.startswith(("0+", "+")):
+            length = moment_of(text.partition("+")[2])
+            plain = None if length is None else length.seconds
+        elif text not in ("...", ".", ""):
+            moment = moment_of(text)
+            if moment is None and text.count("-") >= 2:  # a date, a dash and a time of day
+                day, _, clock = text.rpartition("-")
+                moment = moment_of(clock, day)
+            if moment is not None and not moment.clock:
+                plain, moment = moment.seconds, None
+        clocks.append(moment)
+        found.append(plain)
+    if any(m is not None for m in clocks):
+        for i, seconds in enumerate(place(clocks, scored, warnings, elapsed=False)):
+            if seconds is not None:
+                found[i] = seconds
+    return found
+
+
+def _epoch_of(text: str) -> float:
+    """Length of Luna's epochs, ``e:30:5`` naming their length before their number."""
+    parts = text.split(":")
+    try:
+        return float(parts[1]) if len(parts) == 3 else EPOCH_S
+    except ValueError:
+        return EPOCH_S
+
+
+def _epoch_start(text: str) -> float | None:
+    try:
+        return (float(text.split(":")[-1]) - 1) * _epoch_of(text)
+    except ValueError:
+        return None

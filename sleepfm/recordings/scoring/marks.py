@@ -1,0 +1,186 @@
+"""Lines that begin with a time: WSC's allscore, ucddb's respevt, and other lists without a heading.
+
+Sources: NSRR's page of the Wisconsin Sleep Cohort (``21:33:01.00  STAGE - N2``, ``RESPIRATORY EVENT
+- DUR: 16.5 SEC. - OBSTRUCTIVE HYPOPNEA - DESAT 4 %``); PhysioNet ucddb (``00:23:27 HYP-C 16 ...``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from sleepfm.errors import AnnotationError
+from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
+from sleepfm.recordings.scoring.epochs import checked_codes
+from sleepfm.recordings.scoring.event_words import event_of
+from sleepfm.recordings.scoring.stage_words import stage_in_column, stage_of
+from sleepfm.recordings.scoring.text_file import (
+    cells_of,
+    decoded,
+    delimiter_of,
+    lines_of,
+    read_text,
+)
+from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Reason, Scored
+
+_DURATION: Final = re.compile(r"-?\s*DUR:\s*([\d.,]+)\s*SEC\.?\s*-?", re.IGNORECASE)
+_TIMED: Final = re.compile(
+    r"^\s*(\d{1,2}:\d{2}:\d{2}(?:[.,:]\d+)?(?: ?[AP]M)?)\s+(.+)$", re.IGNORECASE
+)
+_RESPEVT: Final = re.compile(r"^(\S+)\s+(?:(?:PB|CS|-)\s+)?(\d+(?:\.\d+)?)\b")
+
+
+class TimedLines:
+    """A time of day, and behind it what happened."""
+
+    endings: tuple[str, ...] = (".allscore.txt", "_respevt.txt", ".sco.txt", ".txt", ".sco", ".stg")
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether most lines begin with a time of day, and no delimiter but a tab parts cells."""
+        try:
+            lines = lines_of(decoded(head))[:-1] or lines_of(decoded(head))
+        except AnnotationError:
+            return False
+        timed = sum(_TIMED.match(line) is not None for line in lines)
+        return timed > 0.5 * len(lines) or any(line.lstrip().startswith("PB/CS") for line in lines)
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read a list; see :class:`~.reader.ScoringReader`."""
+        moments: list[Moment | None] = []
+        found: list[tuple[float | None, str]] = []
+        dropped: Counter[Reason] = Counter()
+        for line in lines_of(read_text(path)):
+            match = _TIMED.match(line)
+            moment = moment_of(match.group(1)) if match else None
+            if match is None or moment is None:
+                # headings of several lines, and an end-of-file mark, carry no time
+                dropped["no time"] += bool(event_of(line) or stage_of(line))
+                continue
+            moments.append(moment)
+            found.append(_said(match.group(2).strip()))
+        if not found:
+            raise AnnotationError("holds no line that begins with a time of day")
+        warnings: list[str] = []
+        onsets = place(moments, scored, warnings, elapsed=None)
+        notes = tuple(
+            Annotation(onset, duration, text)
+            for onset, (duration, text) in zip(onsets, found, strict=True)
+            if onset is not None
+        )
+        return Notes(notes, dropped=dropped, warnings=tuple(warnings))
+
+
+class Rows:
+    """Rows without a heading: one or two times, and a label."""
+
+    endings: tuple[str, ...] = (".csv", ".tsv", ".txt", ".ids", ".stg", ".sco")
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether rows begin with a time or number and end in a word."""
+        try:
+            lines = [x for x in lines_of(decoded(head)) if not x.startswith("#")][:20]
+            rows = cells_of(lines, delimiter_of(lines[0])) if lines else []
+        except AnnotationError:
+            return False
+        return bool(rows) and all(
+            len(r) >= 2 and moment_of(r[0]) is not None for r in rows[:-1] or rows
+        )
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read rows; see :class:`~.reader.ScoringReader`."""
+        lines = [x for x in lines_of(read_text(path)) if not x.startswith("#")]
+        rows = [[c for c in r if c] for r in cells_of(lines, delimiter_of(lines[0]))]
+        width = Counter(map(len, rows)).most_common(1)[0][0]
+        labels = [i for i in range(width) if self._is_label([r[i] for r in rows if len(r) > i])]
+        if width not in (2, 3) or labels != [width - 1]:
+            raise AnnotationError(
+                "has no heading, and its columns do not say what they are; add one, e.g. "
+                "onset,duration,event"
+            )
+        dropped: Counter[Reason] = Counter()
+        dropped["unreadable"] = sum(len(r) != width for r in rows)
+        rows = [r for r in rows if len(r) == width]
+        warnings: list[str] = []
+        onsets = place([moment_of(r[0]) for r in rows], scored, warnings)
+        lengths: list[float | None] = [scored.epoch_s] * len(rows)
+        if width == 3:
+            lengths = _second(rows, onsets, scored, warnings)
+        texts = [r[-1] for r in rows]
+        role = "stage" if all(stage_in_column(t) is not None for t in texts) else ""
+        notes = []
+        for onset, length, text in zip(
+            onsets, lengths, checked_codes(texts, scored.coding), strict=True
+        ):
+            if onset is None:
+                dropped["no time"] += 1
+            else:
+                notes.append(Annotation(onset, length, text, role))  # type: ignore[arg-type]
+        dropped += Counter()
+        return Notes(tuple(notes), dropped=dropped, warnings=tuple(warnings))
+
+    @staticmethod
+    def _is_label(cells: Sequence[str]) -> bool:
+        known = [c for c in cells if stage_in_column(c) is not None or event_of(c) is not None]
+        return len(known) > 0.3 * len(cells)
+
+
+def _second(
+    rows: Sequence[Sequence[str]],
+    onsets: Sequence[float | None],
+    scored: Scored,
+    warnings: list[str],
+) -> list[float | None]:
+    """Lengths from a second column that is either a duration or an end.
+
+    Raises
+    ------
+    AnnotationError
+        If it could be both.
+    """
+    moments = [moment_of(r[1]) for r in rows]
+    if any(m is None for m in moments):
+        raise AnnotationError("has no heading, and a second column that is no time")
+    if any(m.clock for m in moments if m is not None):
+        ends = place(moments, scored, warnings)
+        return [
+            None if a is None or b is None else b - a for a, b in zip(onsets, ends, strict=True)
+        ]
+    values = [m.seconds for m in moments if m is not None]
+    starts = [o if o is not None else 0.0 for o in onsets]
+    as_end = all(v > s for v, s in zip(values, starts, strict=True))
+    as_length = all(
+        s + v <= after + 1.0
+        for s, v, after in zip(starts, values, starts[1:], strict=False)
+    )  # fmt: skip
+    if as_end == as_length and not (len(set(values)) == 1 and len(values) > 1):
+        raise AnnotationError(
+            "has no heading, and its second column may be a duration or an end; add one, e.g. "
+            "onset,duration,event"
+        )
+    if as_length or len(set(values)) == 1:
+        return list(values)
+    return [v - s for v, s in zip(values, starts, strict=True)]
+
+
+def _said(rest: str) -> tuple[float | None, str]:
+    """Length and words of what stands behind a time."""
+    duration = _DURATION.search(rest)
+    if duration:
+        before, after = rest[: duration.start()].strip(" -"), rest[duration.end() :].strip(" -")
+        # what it is stands behind the length, its class before it
+        text = (
+            after
+            if event_of(after) is not None and event_of(before) is None
+            else f"{before} ({after})"
+        )
+        return number_of(duration.group(1)), text
+    stage = re.fullmatch(r"STAGE\s*-\s*(.+)", rest, re.IGNORECASE)
+    if stage:
+        return None, f"Stage {stage.group(1)}"
+    respevt = _RESPEVT.match(rest)
+    if respevt and event_of(respevt.group(1)) is not None:
+        return number_of(respevt.group(2)), respevt.group(1)
+    return None, rest

@@ -1,0 +1,150 @@
+"""The words and codes that real files use for sleep stages."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from typing import Final
+
+from sleepfm.choices import Coding
+from sleepfm.errors import AnnotationError
+
+CODINGS: Final[dict[Coding, dict[str, str]]] = {
+    "yasa": {"-2": "UNS", "-1": "ART", "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "R"},
+    "profusion": {"0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS",
+                  "9": "UNS"},
+    "rk": {"-1": "UNS", "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS",
+           "7": "UNS", "9": "UNS"},
+    "ucddb": {"0": "W", "1": "R", "2": "N1", "3": "N2", "4": "N3", "5": "N3", "6": "ART",
+              "7": "UNS", "8": "UNS"},
+    "dreams": {"5": "W", "4": "R", "3": "N1", "2": "N2", "1": "N3", "0": "N3", "-1": "UNS",
+               "-2": "UNS", "-3": "UNS"},
+    "bdsp": {"1": "N3", "2": "N2", "3": "N1", "4": "R", "5": "W", "0": "UNS", "9": "UNS"},
+}  # fmt: skip
+"""What integer hypnograms mean. REM is 4 in YASA, DREAMS and BDSP, 5 in Profusion and R&K, 1 in
+ucddb. DREAMS: readme of the database (Devuyst 2005); BDSP: CAISR's annotation files."""
+
+LONGEST: Final = 80
+"""Characters of a label; a longer text is a remark."""
+
+_PREFIXES: Final = (
+    "sleepstage", "sleep", "stage", "schlafstadium", "stadium", "stade", "stadio", "etapa", "fase",
+    "sommeil", "sonno", "sueno",
+)  # fmt: skip
+_SUFFIXES: Final = ("sleep", "stage", "schlaf", "sommeil", "sonno", "sueno", "phase")
+_CORES: Final = {
+    "W": "w wake awake wakefulness wk wach wachheit eveil veille veglia vigilia despierto s0",
+    "N1": "n1 s1 nrem1 nonrem1 nremi nonremi ni si",
+    "N2": "n2 s2 nrem2 nonrem2 nremii nonremii nii sii",
+    "N3": "n3 s3 nrem3 nonrem3 nremiii nonremiii niii siii n4 s4 nrem4 nonrem4 nremiv nonremiv niv "
+    "siv sws slowwave n3n4 s3s4 n34 s34",
+    "R": "r rem paradoxal paradoxical sp",
+    "UNS": "uns unscored unknown notscored nonscored nostage notstaged undefined u mt movement "
+    "movementtime m bodymovement bewegung disconnected disconnection unsure indeterminate ns none "
+    "unstaged nscored",
+    "ART": "art artefact artifact artefakt artefacto artefatto artefatti artifacts artefacts",
+}
+_CORE: Final = {word: stage for stage, words in _CORES.items() for word in words.split()}
+_AFTER_STAGE: Final = {
+    "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS", "9": "UNS",
+    "a": "ART", "i": "N1", "ii": "N2", "iii": "N3", "iv": "N3",
+}  # fmt: skip
+_EXPLICIT: Final = frozenset(
+    f"{kind}{n}" for kind in ("n", "s", "nrem", "nonrem") for n in (1, 2, 3, 4)
+)
+_NEVER_ALONE: Final = frozenset(("ni", "si", "sp", "unsure", "none", "ns"))
+_IN_A_COLUMN: Final = {"?": "UNS", "l": "UNS", "a": "ART", "ns": "UNS", "none": "UNS", "sp": "R",
+                       "nan": "UNS", "n/a": "UNS", "na": "UNS", "unsure": "UNS", "-": "UNS",
+                       "lightson": "UNS", "lightsoff": "UNS"}  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """Lower-case text without accents, as words are compared."""
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in decomposed if not unicodedata.combining(c))
+
+
+def name_of(text: str) -> str:
+    """Take the name out of a label: ``Comment/Stage 2 sleep|2@@C3-M2`` is ``Stage 2 sleep``.
+
+    Drops the channel of EDF+ (``@@``), BrainVision's kind of a marker, and NSRR's code.
+    """
+    text = text.partition("@@")[0]
+    kind, slash, rest = text.partition("/")
+    if slash and kind.strip().lower() in ("comment", "stimulus", "response", "annotation"):
+        text = rest
+    return text.partition("|")[0].strip()
+
+
+@functools.lru_cache(maxsize=4096)
+def stage_of(text: str) -> str | None:
+    """AASM stage named by a label, None where the label names none.
+
+    Rechtschaffen and Kales S3 and S4 are N3, movement time is ``UNS``. Knows EDF+ (``Sleep stage
+    N2``), Sleep-EDF (``Sleep stage 4``, ``Movement time``), NSRR (``Stage 2 sleep|2``), Luna,
+    RemLogic (``SLEEP-S2``), bare names, and German, French, Italian and Spanish ones. A bare number
+    names no stage: what it means depends on the coding.
+    """
+    return _stage(text)[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def says_stage(text: str) -> bool:
+    """Whether a label cannot be a remark: ``Sleep stage W`` and ``N2``, but not ``awake``."""
+    return _stage(text)[1]
+
+
+def stage_in_column(text: str) -> str | None:
+    """As :func:`stage_of`, in a column of stages, where ``?`` and ``L`` mean unscored."""
+    found = stage_of(text)
+    return found if found is not None else _IN_A_COLUMN.get(re.sub(r"[\s\"]", "", plain(text)))
+
+
+def _stage(text: str) -> tuple[str | None, bool]:
+    name = name_of(text)
+    if len(name) > LONGEST:
+        return None, False
+    lowered = plain(name)
+    word = re.sub(r"[^a-z0-9]", "", lowered)
+    if word in ("sleepstage", "stage"):
+        return ("UNS", True) if lowered.endswith("?") else (None, False)
+    prefix = next((p for p in _PREFIXES if word.startswith(p) and word != p), "")
+    core = word.removeprefix(prefix)
+    suffix = next((s for s in _SUFFIXES if core.endswith(s) and core != s), "")
+    bare = core.removesuffix(suffix)
+    for candidate in (core, bare):
+        if prefix and candidate in _AFTER_STAGE:
+            return _AFTER_STAGE[candidate], True
+        if candidate in _CORE and (prefix or candidate not in _NEVER_ALONE):
+            stage = _CORE[candidate]
+            certain = bool(prefix) or (
+                stage not in ("UNS", "ART") and (candidate in _EXPLICIT or candidate != core)
+            )
+            return stage, certain
+    return None, False
+
+
+def stage_of_code(text: str, coding: Coding | None) -> str | None:
+    """Stage that an integer code means in a coding; None if the text is no integer.
+
+    Raises
+    ------
+    AnnotationError
+        If it is an integer and the coding is unknown.
+    """
+    code = integer(text)
+    if code is None:
+        return None
+    if coding is None:
+        raise AnnotationError(
+            "holds integer codes, which mean different stages in different codings; "
+            f"name one of {', '.join(CODINGS)}"
+        )
+    return CODINGS[coding].get(code)
+
+
+def integer(text: str) -> str | None:
+    """Give an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none."""
+    number = re.fullmatch(r"\s*\"?([+-]?\d{1,4})(?:[.,]0*)?\"?\s*", text)
+    return str(int(number.group(1))) if number else None

@@ -1,0 +1,99 @@
+"""Scoring in tables with a heading: BIDS, HMC, STAGES, RemLogic and CAP, WSC, SleepFM, mne.
+
+A table is read only when every column that can carry time is understood
+(:mod:`~sleepfm.recordings.scoring.headings`); otherwise it is refused with the heading.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from sleepfm.errors import AnnotationError
+from sleepfm.recordings.scoring.clock import moment_of
+from sleepfm.recordings.scoring.epochs import (
+    legend_of,
+)
+from sleepfm.recordings.scoring.event_words import event_of
+from sleepfm.recordings.scoring.headings import heading_of
+from sleepfm.recordings.scoring.stage_words import stage_of
+from sleepfm.recordings.scoring.table_columns import Columns
+from sleepfm.recordings.scoring.text_file import (
+    cells_of,
+    decoded,
+    delimiter_of,
+    lines_of,
+    read_text,
+)
+from sleepfm.recordings.scoring.vocabulary import Notes, Scored
+
+_PREAMBLE: Final = 80
+"""Lines among which a heading is looked for."""
+_POSITIONS: Final = ("onset", "end", "duration", "date", "epoch", "sample")
+
+
+class Table:
+    """Tables whose first line, or one of the first, names the columns."""
+
+    endings: tuple[str, ...] = (".tsv", ".csv", ".txt", ".stg")
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether one of the first lines is a heading."""
+        try:
+            return _find_heading(lines_of(decoded(head))) is not None
+        except AnnotationError:
+            return False
+
+    def read(self, path: Path, scored: Scored) -> Notes:
+        """Read a table; see :class:`~.reader.ScoringReader`."""
+        text = read_text(path)
+        lines = lines_of(text)
+        if not lines:
+            raise AnnotationError("is empty")
+        found = _find_heading(lines)
+        if found is None:
+            raise AnnotationError("has no heading that names a time and a stage or an event")
+        at, delimiter, written = found
+        body = [line for line in lines[at + 1 :] if not line.startswith("#")]
+        rows = [row for row in cells_of(body, delimiter) if any(row)]
+        table = Columns.of(written, rows, at + 2)
+        warnings: list[str] = []
+        table = table.choose(path, warnings)
+        if table.onset is None:
+            return table.by_epoch(scored, legend_of(lines[:at]), warnings)
+        notes = table.by_onset(scored, legend_of(lines[:at]), warnings)
+        origin = re.search(r"orig_time\s*:\s*(\d{4}-\S+ \S+)", "\n".join(lines[:at]))
+        start = moment_of(origin.group(1)) if origin else None
+        if start is None or not start.clock:
+            return notes
+        return replace(notes, start_clock_s=start.seconds, start_day=start.dates[0])
+
+
+def _find_heading(lines: Sequence[str]) -> tuple[int, str, list[str]] | None:
+    """Line, delimiter and cells of the heading; None if there is none."""
+    for at, line in enumerate(lines[:_PREAMBLE]):
+        bare = line.lstrip("#\ufeff ")
+        delimiter = delimiter_of(bare)
+        try:
+            (cells,) = cells_of([bare], delimiter)
+        except (AnnotationError, ValueError):
+            continue
+        if _is_heading(cells) and not (len(cells) == 1 and line[:1] in "#["):
+            return at, delimiter, cells
+    return None
+
+
+def _is_heading(cells: list[str]) -> bool:
+    if any(moment_of(c) is not None for c in cells if c):
+        return False
+    roles = [heading_of(c).role for c in cells]
+    labels = [c for c, r in zip(cells, roles, strict=True) if r in ("stage", "event", "label")]
+    if any(stage_of(c) is not None or event_of(c) is not None for c in cells):
+        return False
+    if len(cells) == 1:
+        return roles[0] in ("stage", "label") and len(cells[0].split()) < 4
+    placed = [r for r in roles if r in _POSITIONS]
+    return (bool(labels) and len(cells) > 1) or len(placed) > 1

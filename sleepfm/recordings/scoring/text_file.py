@@ -1,0 +1,82 @@
+"""Text of scoring files, and the cells of tables in it."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from pathlib import Path
+from typing import Final
+
+from sleepfm.errors import AnnotationError
+
+MAX_BYTES: Final = 64 * 2**20
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def read_text(path: Path) -> str:
+    """Text of a scoring file: UTF-8, UTF-16 with its mark, or else latin-1.
+
+    Raises
+    ------
+    AnnotationError
+        If it is larger than ``MAX_BYTES`` or holds NUL bytes, which no text does.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise AnnotationError(f"is larger than {MAX_BYTES // 2**20} MiB")
+    return decoded(path.read_bytes())
+
+
+def decoded(raw: bytes) -> str:
+    """Text of bytes, by their byte order mark, else UTF-8 where they are, else latin-1.
+
+    Raises
+    ------
+    AnnotationError
+        If they are no text.
+    """
+    for mark, encoding in _BOMS:
+        if raw.startswith(mark):
+            # The start of a file may end within a character.
+            return codecs.getincrementaldecoder(encoding)("replace").decode(raw)
+    if b"\0" in raw:
+        odd, even = raw[1::2], raw[::2]
+        if odd and odd.count(0) > 0.9 * len(odd) and 0 not in even:
+            return raw.decode("utf-16-le", "replace")
+        raise AnnotationError("is not a text file")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines that are not empty."""
+    return [line for line in re.split(r"\r\n|\r|\n", text) if line.strip("\ufeff \t")]
+
+
+def delimiter_of(line: str) -> str:
+    """Tell what parts the cells of a line: tab, semicolon, comma or bar, else spaces."""
+    best = max("\t;,|", key=line.count)
+    return best if line.count(best) else " "
+
+
+def cells_of(lines: list[str], delimiter: str) -> list[list[str]]:
+    """Cells of each line, stripped.
+
+    Raises
+    ------
+    AnnotationError
+        If the lines are no table.
+    """
+    if delimiter == " ":
+        return [re.split(r"\s{2,}|\t", line.strip()) for line in lines]
+    try:
+        rows = csv.reader(lines, delimiter=delimiter)
+        return [[cell.strip().strip("\ufeff") for cell in row] for row in rows]
+    except csv.Error as error:
+        raise AnnotationError("is not a table") from error

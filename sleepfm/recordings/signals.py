@@ -1,0 +1,95 @@
+"""The readers of signals. A new format is a file beside this, and a line in :data:`READERS`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final, Protocol
+
+from sleepfm.errors import RecordingError
+from sleepfm.recordings.edf import Edf
+from sleepfm.recordings.hdf5 import Hdf5
+from sleepfm.recordings.mne import Mne
+from sleepfm.recordings.recording import Recording
+from sleepfm.recordings.wfdb import Wfdb
+
+_HEAD: Final = 256
+
+
+class SignalReader(Protocol):
+    """Reads recordings of one format.
+
+    Conventions that hold for every reader:
+
+    - Channels are given at their native rates, in the unit that the file states, unchanged; samples
+      stay on disk until a channel's ``read`` is called.
+    - A gap is NaN and keeps its length, so that times stay true.
+    - Sizes are bounded before anything is allocated (``MAX_HOURS``).
+    - Patient and recording fields reach nothing. The day of the start serves to place scoring.
+    - Scoring in the file itself is given as read; what stands beside it is joined elsewhere.
+    - An error is a :class:`~sleepfm.errors.RecordingError`, a sentence that begins with the file.
+
+    Parameters
+    ----------
+    endings : tuple of str
+        Lower-case ends of the names of its files, the preferred form of a recording first.
+    """
+
+    endings: tuple[str, ...]
+
+    def sniff(self, head: bytes) -> bool:
+        """Whether a file of any name that begins with these 256 bytes is of the format."""
+        ...
+
+    def read(self, path: Path) -> Recording:
+        """Read a file's header and its own scoring.
+
+        Raises
+        ------
+        RecordingError
+            If it cannot be read as a recording.
+        """
+        ...
+
+
+READERS: Final[tuple[SignalReader, ...]] = (Edf(), Wfdb(), Mne(), Hdf5())
+"""Asked in this order: what the content says goes before what the name says."""
+
+SIGNAL_ENDINGS: Final = tuple(ending for reader in READERS for ending in reader.endings)
+"""Endings of signal files, the preferred form of one recording first."""
+
+
+def read_signals(path: Path) -> Recording:
+    """Read a recording of any format, with the scoring that stands in the file itself.
+
+    Raises
+    ------
+    RecordingError
+        If the file cannot be read as a recording.
+    """
+    lower = path.name.lower()
+    try:
+        if path.exists() and not path.is_file():  # a folder, a pipe, a device
+            raise RecordingError(f"{path.name} is not a file.")
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        reason = (error.strerror or "unknown error").lower()
+        raise RecordingError(f"{path.name} cannot be opened: {reason}.") from error
+    for reader in READERS:
+        if reader.sniff(head):
+            return reader.read(path)
+    for reader in READERS:
+        if lower.endswith(reader.endings):
+            return reader.read(path)
+    raise RecordingError(
+        f"{path.name} is of no format that is read here ({', '.join(SIGNAL_ENDINGS)})."
+    )
+
+
+def signal_stem(path: Path) -> str:
+    """File name without the ending of a signal file (``a.b.edf`` gives ``a.b``)."""
+    lower = path.name.lower()
+    for ending in sorted(SIGNAL_ENDINGS, key=len, reverse=True):
+        if lower.endswith(ending):
+            return path.name[: -len(ending)]
+    return path.stem

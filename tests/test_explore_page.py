@@ -1,0 +1,404 @@
+"""The page in a browser: Chromium, headless, which can reach nothing but the server."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from explored import TOKEN, Client, explored_store
+
+import sleepfm_index
+from sleepfm_index.explore.server import Explorer
+from sleepfm_index.storage.labels import read_labels
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
+
+CHROMIUM = next((p for n in ("chromium", "chromium-browser") if (p := shutil.which(n))), None)
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+Open = Callable[..., "playwright.Page"]
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[playwright.BrowserContext]:
+    with tempfile.TemporaryDirectory() as profile, playwright.sync_playwright() as started:
+        made = started.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, args=list(FLAGS), headless=True
+        )
+        made.set_default_timeout(20_000)
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return explored_store(tmp_path_factory.mktemp("page"))
+
+
+@pytest.fixture(scope="module")
+def explorer(store: Path) -> Iterator[Explorer]:
+    with Explorer(store, port=0, token=TOKEN, annotate=True) as served:
+        yield served
+
+
+@pytest.fixture
+def asked() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def open_page(
+    context: playwright.BrowserContext, explorer: Explorer, asked: list[str]
+) -> Iterator[Open]:
+    pages: list[playwright.Page] = []
+    errors: list[str] = []
+
+    def go(
+        view: str = "clip=50", *, at: Explorer | None = None, width: int = 1280, whole: bool = True
+    ) -> playwright.Page:
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        pages.append(page)
+        page.goto((at or explorer).url.partition("#")[0] + f"#{view}")
+        if whole:
+            page.wait_for_selector(".stage[data-drawn]")
+            page.wait_for_selector(".columns .card")
+        return page
+
+    yield go
+    for page in pages:
+        page.close()
+    assert not errors
+
+
+def strips_of(page: playwright.Page, clip: int) -> None:
+    page.wait_for_selector(f'.lanes[data-clip="{clip}"][data-drawn]')
+    assert page.locator(".lane").count() == 6
+
+
+def colours(page: playwright.Page, selector: str) -> int:
+    """How many distinct colours are seen in a part of the page."""
+    shot = image.open(io.BytesIO(page.locator(selector).screenshot())).convert("RGB")
+    return len(np.unique(np.asarray(shot).reshape(-1, 3), axis=0))
+
+
+def clip_of(page: playwright.Page) -> int:
+    found = re.search(r"clip=(\d+)", page.url)
+    assert found
+    return int(found[1])
+
+
+def test_it_opens_draws_and_asks_nobody_else(
+    open_page: Open, explorer: Explorer, asked: list[str]
+) -> None:
+    page = open_page()
+    assert "store" in page.title()
+    assert page.locator(".counts").inner_text() == "120 clips · 3 nights · 3 subjects"
+    strips_of(page, 50)
+    # five stages, and all shades at the edges of points; a blank canvas has one
+    assert colours(page, ".stage canvas") > 20
+    for lane in page.locator(".lane canvas").all()[:2]:
+        shot = image.open(io.BytesIO(lane.screenshot())).convert("L")
+        assert (np.asarray(shot) < 120).sum() > 300
+    own = f"http://127.0.0.1:{explorer.port}/"
+    assert asked and all(url.startswith((own, "data:", "blob:")) for url in asked)
+    assert page.context.cookies() == []
+
+
+def test_a_point_leads_to_strips_to_a_neighbour_and_back(open_page: Open) -> None:
+    page = open_page()
+    strips_of(page, 50)
+    page.wait_for_selector(".nears i")
+    box = page.locator(".stage").bounding_box()
+    assert box
+    spots = page.eval_on_selector_all(".nears i", "all => all.map(x => x.style.transform)")
+    x, y = map(float, re.findall(r"[\d.]+(?=px)", spots[0]))
+    page.mouse.move(box["x"] + x - 3, box["y"] + y)
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_function("!location.hash.includes('clip=50')")
+    first = clip_of(page)
+    strips_of(page, first)
+    card = page.locator('.column[data-to="ecg"] .card').first
+    page.wait_for_function(f"document.querySelector('.clip .where').innerText.includes({first})")
+    page.wait_for_selector(".columns:not(.loading)")
+    second = int(card.get_attribute("data-clip") or -1)
+    card.locator(".go").click()
+    page.wait_for_function(f"location.hash.includes('clip={second}')")
+    strips_of(page, second)
+    page.go_back()
+    strips_of(page, first)
+    page.go_back()
+    strips_of(page, 50)
+
+
+def test_a_filter_narrows_map_and_neighbours_and_a_wrong_one_says_why(
+    open_page: Open, store: Path
+) -> None:
+    page = open_page()
+    page.keyboard.press("/")
+    page.keyboard.type("stag")
+    page.keyboard.press("Tab")
+    page.keyboard.type(" = 'N2'")
+    page.keyboard.press("Enter")
+    with sleepfm_index.open(store) as opened:
+        fits = len(opened.metadata.clip_ids("stage = 'N2' AND has_bas"))
+    page.wait_for_selector(f'.stage[data-drawn="{fits}"]')
+    assert f"{fits} clips" in page.locator(".filter .note").inner_text()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.card .chip')].every(c => c.innerText === 'N2')"
+    )
+    field = page.locator("#filter")
+    field.fill("stagge = 1")
+    field.press("Enter")
+    page.wait_for_selector("#filter[aria-invalid=true]")
+    assert "stagge" in page.locator(".filter .note").inner_text()
+    page.locator("[aria-label='Clear the filter']").click()
+    page.wait_for_selector('.stage[data-drawn="120"]')
+
+
+def test_a_lasso_counts_shows_and_labels_what_it_holds(open_page: Open, store: Path) -> None:
+    page = open_page()
+    page.locator("[aria-label=Lasso]").click()
+    box = page.locator(".stage").bounding_box()
+    assert box
+    corners = [(0.02, 0.02), (0.5, 0.02), (0.5, 0.98), (0.02, 0.98), (0.02, 0.03)]
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in corners]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=8)
+        page.wait_for_timeout(30)
+    page.mouse.up()
+    page.wait_for_selector(".panel .big")
+    said = int(page.locator(".panel .big").inner_text().split()[0])
+    assert 20 < said < 100
+    page.wait_for_selector(".panel tbody tr")
+    assert page.locator(".panel tbody tr").count() == said
+    assert page.locator(".bin").count() == 5
+    with page.expect_download() as download:
+        page.locator(".panel button", has_text="CSV").click()
+    assert len(Path(download.value.path()).read_text().splitlines()) == said + 1
+    page.get_by_label("Own column").fill("cluster")
+    page.locator(".label-form").get_by_label("Label", exact=True).fill("left")
+    page.locator(".label-form").get_by_label("Who labels").fill("ak")
+    page.locator(".label-form button").click()
+    page.wait_for_selector("#toast:not([hidden])")
+    assert len(read_labels(store, "cluster")) == said
+    page.get_by_label("Colour by").select_option("label:cluster")
+    page.wait_for_selector(".key >> text=left")
+
+
+def test_examples_and_a_stretch_change_the_neighbours(open_page: Open, explorer: Explorer) -> None:
+    page = open_page()
+    column = page.locator('.column[data-to="bas"] .card')
+    liked = int(column.nth(0).get_attribute("data-clip") or -1)
+    column.nth(0).locator("[aria-label^=More]").click()
+    page.wait_for_selector(f".example >> text={liked}")
+    page.wait_for_function(
+        f"!document.querySelector('.column[data-to=bas] .card[data-clip=\"{liked}\"]')"
+    )
+    client = Client(explorer)
+    rows = client.json("/query", modality="bas", to="bas", clip=50, like=liked, k=5)["rows"]
+    shown = [int(card.get_attribute("data-clip") or -1) for card in column.all()]
+    assert shown == [row["clip_id"] for row in rows]
+    page.locator(".examples >> text=Clear").click()
+    page.evaluate("scrollTo(0, 0)")
+    lane = page.locator(".lane .u-over").first.bounding_box()
+    assert lane
+    page.mouse.move(lane["x"] + 20, lane["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(lane["x"] + 200, lane["y"] + 10, steps=6)
+    page.mouse.up()
+    page.wait_for_selector(".stretch:not([hidden])")
+    assert "since=" in page.url and "until=" in page.url
+
+
+def test_labels_by_keys_go_beside_the_scorers_and_on_to_the_next_clip(
+    open_page: Open, store: Path
+) -> None:
+    page = open_page("clip=60")
+    page.locator("#labels .who").fill("ak")
+    page.locator("#labels .who").press("Tab")
+    page.locator(".lanes").focus()
+    page.keyboard.press("3")
+    strips_of(page, 61)
+    page.keyboard.press("a")
+    page.wait_for_selector("#labels .choice[aria-pressed=true] >> text=apnea")
+    with sleepfm_index.open(store) as opened:
+        scored = opened.sql("SELECT stage FROM clips WHERE clip_id = 61").to_pylist()[0]["stage"]
+    page.keyboard.press("c")
+    strips_of(page, 62)
+    stages, events = (read_labels(store, f"{what}_checked") for what in ("stage", "event"))
+    assert (stages[60].value, stages[60].by, stages[61].value) == ("N3", "ak", scored)
+    assert events[61].value == "apnea"
+
+
+def test_the_keyboard_alone_reaches_everything(open_page: Open) -> None:
+    page = open_page()
+    page.keyboard.press("ArrowRight")
+    strips_of(page, 51)
+    page.keyboard.press("Shift+ArrowLeft")
+    strips_of(page, 41)
+    page.keyboard.press("-")
+    page.wait_for_function("location.hash.includes('span=60')")
+    page.wait_for_selector(".columns:not(.loading)")
+    page.keyboard.press("j")
+    near = page.evaluate("document.activeElement.closest('.card').dataset.clip")
+    page.keyboard.press("Enter")
+    strips_of(page, int(near))
+    page.keyboard.press("g")
+    page.keyboard.press("ArrowUp")
+    page.wait_for_function(f"!location.hash.includes('clip={near}&')")
+    page.keyboard.press("s")
+    page.wait_for_selector(".panel textarea")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".panel tbody tr")
+    page.locator(".panel header button.icon").focus()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".panel", state="hidden")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog[open]")
+    unnamed = page.eval_on_selector_all(
+        "button, input, select, textarea, summary",
+        "all => all.filter(x => !x.textContent.trim() && !x.getAttribute('aria-label') "
+        "&& !x.closest('label')).map(x => x.outerHTML)",
+    )
+    assert unnamed == []
+
+
+@pytest.mark.parametrize("width", [390, 800])
+def test_nothing_sticks_out_of_a_narrow_page(open_page: Open, width: int) -> None:
+    page = open_page(width=width)
+    strips_of(page, 50)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert colours(page, ".stage canvas") > 20
+
+
+def test_the_address_is_the_whole_view(open_page: Open) -> None:
+    view = "clip=33&on=ecg&by=subject_id&ask=resp&k=3&where=start_s+%3E+60&span=120&like=7"
+    page = open_page(view)
+
+    def seen() -> list[object]:
+        page.wait_for_selector(".stage[data-drawn]")
+        page.wait_for_selector('.columns:not(.loading) [data-to="resp"] li:nth-child(3)')
+        strips_of(page, 33)
+        return [
+            page.get_by_label("Colour by").input_value(),
+            page.locator("#filter").input_value(),
+            page.locator(".key").all_inner_texts(),
+            page.eval_on_selector_all(".card", "all => all.map(x => x.dataset.clip)"),
+            page.locator(".example").count(),
+        ]
+
+    before = seen()
+    page.reload()
+    assert seen() == before
+    assert before[0] == "subject_id" and before[4] == 1
+
+
+def test_a_wrong_token_is_asked_for_again_and_the_view_is_kept(
+    open_page: Open, explorer: Explorer, context: playwright.BrowserContext
+) -> None:
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{explorer.port}/?token=wrong#clip=50")
+    page.wait_for_selector("h1 >> text=token")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_label("Token").press("Enter")
+    strips_of(page, 50)
+    page.close()
+
+
+def test_a_page_of_another_origin_learns_nothing(
+    context: playwright.BrowserContext, explorer: Explorer, store: Path
+) -> None:
+    # The same machine, another port: another origin to the browser.
+    with Explorer(store, port=0, token=TOKEN) as other:
+        page = context.new_page()
+        page.goto(f"http://127.0.0.1:{other.port}/icon.svg")
+        target = f"http://127.0.0.1:{explorer.port}/store?token={TOKEN}"
+        ask = f"fetch({json.dumps(target)}).then(a => a.text(), e => 'refused: ' + e)"
+        assert page.evaluate(ask).startswith("refused")
+        page.close()
+
+
+def test_a_notebook_may_frame_the_page_and_others_may_not(
+    context: playwright.BrowserContext, explorer: Explorer, store: Path
+) -> None:
+    class Notebook(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(frame.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with (
+        sleepfm_index.open(store) as opened,
+        opened.explore(view="clip=50") as framed,
+        ThreadingHTTPServer(("127.0.0.1", 0), Notebook) as notebook,
+    ):
+        threading.Thread(target=notebook.serve_forever, daemon=True).start()
+        page = context.new_page()
+        page.set_viewport_size({"width": 1280, "height": 900})
+        frame = framed._repr_html_()
+        page.goto(f"http://127.0.0.1:{notebook.server_port}/")
+        page.frame_locator("iframe").locator('.lanes[data-clip="50"]').wait_for()
+        frame = explorer._repr_html_()
+        page.reload()
+        page.wait_for_timeout(500)
+        assert page.frame_locator("iframe").locator("#app").count() == 0
+        page.close()
+        notebook.shutdown()
+
+
+def test_a_store_without_recordings_says_so_and_shows_the_rest(
+    open_page: Open, tmp_path: Path
+) -> None:
+    path = explored_store(tmp_path, nights=2, clips=12)
+    shutil.rmtree(tmp_path / "recordings")
+    with Explorer(path, port=0, token=TOKEN) as served:
+        page = open_page("clip=5", at=served)
+        assert "not on this machine" in page.locator(".lanes").inner_text()
+        assert "recordings away" in page.locator(".counts").inner_text()
+        page.locator(".column[data-to=ecg] .go").first.click()
+        page.wait_for_function("!location.hash.includes('clip=5&') && location.hash !== '#clip=5'")
+
+
+def test_a_store_that_is_compacted_meanwhile_goes_on_and_says_so(
+    open_page: Open, tmp_path: Path
+) -> None:
+    path = explored_store(tmp_path, nights=3, clips=12)
+    with Explorer(path, port=0, token=TOKEN) as served:
+        page = open_page("clip=14", at=served)
+        sleepfm_index.delete(path, recording="night-0")
+        sleepfm_index.compact(path, keep_snapshots=0)
+        page.keyboard.press("ArrowRight")
+        strips_of(page, 15)
+        page.locator("#toast button").click()
+        page.wait_for_selector('.stage[data-drawn="24"]')

@@ -1,0 +1,173 @@
+"""Intervals: how often they hold the truth, and what they never do."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sleepfm_index.evaluation.metrics import intervals
+from sleepfm_index.evaluation.metrics.assessment import Predictions, assess
+from sleepfm_index.evaluation.metrics.estimates import Estimate, mean, ranking
+
+SAMPLES = 120
+# four standard errors of a coverage of .95 from so many samples
+NOISE = 4 * math.sqrt(0.95 * 0.05 / SAMPLES)
+HARD = {
+    # most of the mean is of a few people, and of 8 or 12 drawn, often none of them is there
+    "recall@1 = .01, 960 clips each": 0.88,
+    "recall@1 = .01, 100 clips each": 0.92,
+    "accuracy = .95": 0.91,
+    "difference of recalls": 0.90,
+    "difference of MAEs": 0.91,
+    "MAE per clip": 0.91,
+}
+
+
+@pytest.fixture(scope="module")
+def coverage() -> ModuleType:
+    file = Path(__file__).resolve().parents[1] / "benchmarks" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("coverage_benchmark", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("people", [8, 12, 40])
+def test_intervals_hold_the_truth_as_often_as_they_say(coverage: ModuleType, people: int) -> None:
+    """The full table is of benchmarks/coverage.py; this is it with fewer samples."""
+    for name, row in coverage.coverage(people, SAMPLES, seed=1).items():
+        assert row["covered"] >= HARD.get(name, 0.93) - NOISE, name
+        # perfect scores have exact bounds, which are wide; elsewhere wide is wrong as well
+        if not name.startswith(("per subject, AUPRC", "recall@1 = .01, 100")):
+            assert row["covered"] <= 0.97 + NOISE, name
+        assert row["outside"] == 0 and row["points"] == 0, name
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    people=st.integers(1, 12),
+    clips=st.integers(1, 12),
+    levels=st.integers(1, 4),
+    classes=st.integers(2, 3),
+)
+def test_no_estimate_lies_outside_its_interval(
+    seed: int, people: int, clips: int, levels: int, classes: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    subjects = np.repeat(np.arange(people), clips)
+    truth = rng.integers(0, classes, len(subjects))
+    if seed % 3 == 0:
+        truth = truth[::clips][subjects] if clips > 1 else truth
+    scores = rng.integers(0, levels, (len(subjects), classes)) + (seed % 4) * np.eye(classes)[truth]
+    scores = (scores + 0.01) / (scores + 0.01).sum(axis=1, keepdims=True)
+    made = Predictions("x", tuple("abc"[:classes]), truth, scores, subjects, subjects)
+    parts = [made, made.per_subject()] if seed % 3 == 0 else [made]
+    for row in assess(parts, "").to_pylist():
+        check(row, ("auroc", "auprc", "f1", "accuracy", "kappa", "calibration_error"))
+    number = Predictions("x", (), truth * 1.0, scores[:, 0] * levels, subjects, subjects)
+    for row in assess([number], "").to_pylist():
+        check(row, ("mae", "r"))
+
+
+def check(row: dict[str, object], names: tuple[str, ...]) -> None:
+    for name in names:
+        value, low, high = (row[name + end] for end in ("", "_low", "_high"))
+        assert (low is None) == (high is None)
+        if low is not None:
+            assert low - 1e-9 <= value <= high + 1e-9, (name, row)
+        if row["subjects"] < intervals.FEWEST and row["class"] in (None, "macro"):
+            assert low is None
+
+
+@pytest.mark.parametrize(
+    ("degrees", "probability"), [(2.4, 0.975), (5, 0.975), (18.3, 0.9), (200, 0.995)]
+)
+def test_student(degrees: float, probability: float) -> None:
+    expected = scipy.stats.t.ppf(probability, degrees)
+    assert intervals.student_quantile(probability, degrees) == pytest.approx(expected, rel=1e-6)
+    assert intervals.student_cdf(expected, degrees) == pytest.approx(probability, rel=1e-9)
+
+
+@pytest.mark.parametrize("people", [6, 8, 40])
+def test_bounds_at_0_and_1_are_those_of_clopper_and_pearson_over_subjects(people: int) -> None:
+    subjects = np.repeat(np.arange(people), 30)
+    low, high = intervals.proportion(mean(np.zeros(len(subjects)), subjects))
+    exact = scipy.stats.binomtest(0, people).proportion_ci(0.95, "exact")
+    assert (low, high) == pytest.approx((exact.low, exact.high))
+    low, high = intervals.proportion(mean(np.ones(len(subjects)), subjects))
+    assert (low, high) == pytest.approx((1 - exact.high, 1.0))
+
+
+def test_a_proportion_of_independent_subjects_is_wilsons() -> None:
+    values = np.array([1.0] * 30 + [0.0] * 70)
+    found = intervals.proportion(mean(values, np.arange(100)))
+    wilson = scipy.stats.binomtest(30, 100).proportion_ci(0.95, "wilson")
+    # Student's t and S - 1 widen it by some 2 %
+    assert found == pytest.approx((wilson.low, wilson.high), abs=0.004)
+
+
+def test_complete_separation_is_no_certainty() -> None:
+    """Newcombe's bounds for 4 against 4 without an overlap, by a search over a fine grid."""
+    score, positive = np.arange(8.0), np.arange(8) >= 4
+    area, _ = ranking(score, positive, np.arange(8))
+    low, high = intervals.auroc(area, (4, 4), (4, 4))
+    grid = np.linspace(0.01, 0.999, 9891)
+    spread = 1 + 3 * ((1 - grid) / (2 - grid) + grid / (1 + grid))
+    inside = 1 - grid <= 1.959964 * np.sqrt(grid * (1 - grid) * spread / 16)
+    assert high == 1.0 and low == pytest.approx(grid[inside].min(), abs=2e-4)
+
+
+def test_few_subjects_have_no_interval_and_it_is_said() -> None:
+    subjects = np.repeat(np.arange(5), 10)
+    truth = np.tile([0, 1], 25)
+    scores = np.column_stack([1 - truth * 0.6, truth * 0.6])
+    result = assess([Predictions("x", ("a", "b"), truth, scores, subjects, subjects)], "note")
+    assert all(row["auroc_low"] is None for row in result.to_pylist())
+    assert "5 subjects are too few for intervals, which need 6" in result.note
+
+
+def test_a_class_of_few_subjects_is_said() -> None:
+    subjects = np.repeat(np.arange(20), 5)
+    truth = (subjects < 3).astype(int)
+    scores = np.random.default_rng(0).dirichlet([1, 1], 100)
+    result = assess([Predictions("x", ("no", "yes"), truth, scores, subjects, subjects)], "note")
+    assert "few subjects of a class: yes (3)" in result.note
+
+
+def test_a_difference_of_a_model_with_itself_is_nothing() -> None:
+    rng = np.random.default_rng(2)
+    one = mean(rng.random(80), np.arange(80) // 8)
+    span = intervals.proportion(one)
+    assert intervals.difference(one, one, span, span, same=True) == (0.0, 0.0)
+    perfect = mean(np.ones(80), np.arange(80) // 8)
+    span = intervals.proportion(perfect)
+    low, high = intervals.difference(perfect, perfect, span, span)
+    assert low < 0 < high
+
+
+def test_holm_is_by_hand() -> None:
+    assert intervals.holm([0.01, 0.04, math.nan, 0.03]) == pytest.approx(
+        [0.03, 0.06, math.nan, 0.06], nan_ok=True
+    )
+    assert intervals.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_the_p_of_a_difference_is_that_of_a_paired_t_test() -> None:
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0.2, 1, 30), rng.normal(0, 1, 30)
+    one, two = mean(a, np.arange(30)), mean(b, np.arange(30))
+    apart = Estimate(one.value - two.value, one.influence - two.influence, 30)
+    expected = 2 * scipy.stats.t.sf(
+        abs(apart.value) / np.sqrt((a - b).var(ddof=1) / 30), apart.degrees
+    )
+    assert intervals.p_value(one, two) == pytest.approx(expected)
