@@ -87,6 +87,9 @@ def test_a_second_build_adds_nothing(cohort: Path, path: Path) -> None:
         assert store.manifest == before
 
 
+WITHDRAWN = "it was deleted from this store; build with --readmit to take it again"
+
+
 def test_a_withdrawn_recording_is_not_brought_back(cohort: Path, tmp_path: Path) -> None:
     path = tmp_path / "s"
     sleepfm_index.build(path, [cohort], weights="untrained")
@@ -94,7 +97,7 @@ def test_a_withdrawn_recording_is_not_brought_back(cohort: Path, tmp_path: Path)
     for _ in range(2):
         report = sleepfm_index.build(path, [cohort], weights="untrained")
         assert [(o.status, o.reason) for o in report.outcomes] == [
-            ("left out", "it was deleted from this store"),
+            ("left out", WITHDRAWN),
             ("already there", ""),
         ]
         sleepfm_index.compact(path)
@@ -111,7 +114,7 @@ def test_a_withdrawn_recording_stays_away_whatever_the_options(
     sleepfm_index.delete(path, recording="night-a")
     for options in ({"substitute": True}, {"coding": "yasa"}, {"ids": "hash"}):
         (outcome,) = sleepfm_index.build(path, files, weights="untrained", **options).outcomes
-        assert (outcome.status, outcome.reason) == ("left out", "it was deleted from this store")
+        assert (outcome.status, outcome.reason) == ("left out", WITHDRAWN)
 
 
 def test_a_build_in_two_parts_equals_one(cohort: Path, path: Path, tmp_path: Path) -> None:
