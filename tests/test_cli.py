@@ -124,7 +124,7 @@ def test_every_verb_is_in_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     for command in app.registered_commands:
         assert command.callback is not None
-        name = command.name or command.callback.__name__
+        name = command.name or command.callback.__name__.replace("_", "-")
         assert f"sleepfm-index {name}" in readme, name
 
 

@@ -18,7 +18,6 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 
 if TYPE_CHECKING:
-    from sleepfm_index.evaluation.labels.splits import Split
     from sleepfm_index.evaluation.metrics.assessment import Assessment
     from sleepfm_index.evaluation.models.knn import Vote
     from sleepfm_index.evaluation.models.recipe import Recipe
@@ -109,6 +108,7 @@ class Measures(Reader):
         folds, train_where, test_where, test_store
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
+        from sleepfm_index.evaluation.labels.splits import Split
         from sleepfm_index.evaluation.models.probe import probe
 
         return probe(
@@ -154,6 +154,7 @@ class Measures(Reader):
         folds, train_where, test_where, test_store
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
+        from sleepfm_index.evaluation.labels.splits import Split
         from sleepfm_index.evaluation.models.few_shot import few_shot
 
         return few_shot(
@@ -210,6 +211,7 @@ class Measures(Reader):
         train_where, test_where, test_store
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
+        from sleepfm_index.evaluation.labels.splits import Split
         from sleepfm_index.evaluation.models.knn import knn
 
         return knn(
