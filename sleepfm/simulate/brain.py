@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfftfreq
 
-from sleepfm.simulate.grid import GRID_HZ, Floats, drift, happen, smooth, stamp, times
+from sleepfm.simulate.grid import (
+    GRID_HZ,
+    Floats,
+    drift,
+    happen,
+    highpass,
+    smooth,
+    stamp,
+    times,
+)
 from sleepfm.simulate.heart import Beats, add_qrs
 from sleepfm.simulate.respiration import Breathing
 from sleepfm.simulate.streams import Streams
@@ -299,3 +308,4 @@ def _add_body(
     signal += np.interp(t, times(n, GRID_HZ), smooth(sway, 0.5)).astype(np.float32)
     # electrodes and amplifier
     signal += np.float32(0.6) * streams(f"sensor {name}").standard_normal(len(signal), np.float32)
+    signal[:] = highpass(signal, rate, subject.eeg_highpass_hz)

@@ -10,17 +10,18 @@ import edfio
 import numpy as np
 
 from sleepfm.simulate.hypnogram import EPOCH_S, STAGES
-from sleepfm.simulate.night import Night, Signal, render_night
+from sleepfm.simulate.night import Night, render_night
+from sleepfm.simulate.signal import Signal
 
 _EVENT_WORDS: Final = ("Hypopnea", "Obstructive apnea", "Central apnea", "Mixed apnea")
 # What the recorder can hold, per unit; belts are set by their own gain.
 _RANGE: Final = {"uV": (-1000.0, 1000.0), "mV": (-5.0, 5.0), "%": (0.0, 102.3)}
 
 
-def to_edf(night: Night, lead: str = "II") -> edfio.Edf:
+def to_edf(night: Night, lead: str = "II", failures: float = 0.0) -> edfio.Edf:
     """Render a night into an EDF+ file in memory: signals, hypnogram and events."""
     subject = night.subject
-    signals = render_night(night, lead)
+    signals = render_night(night, lead, failures)
     hour, rest = divmod(subject.start_s, 3600)
     return edfio.Edf(
         [_edf_signal(name, signals.pop(name)) for name in list(signals)],
