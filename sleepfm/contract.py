@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
@@ -42,6 +43,11 @@ class Contract:
     units : mapping of str to str
         Unit asked for per slot; ``""`` takes the values as they come, ``gain(baseline)/unit``, in
         WFDB's notation, asks for stored counts.
+    boost : mapping of str to tuple of float
+        Per slot (window in s, gain): what is faster than a moving average over the window is added
+        to the signal so many times over, before it is clipped. It lifts what is fast and small, as
+        heart beats are in a belt or an EEG, to the size of what is slow and large. Empty by
+        default, and then no part of the identity.
     """
 
     name: str
@@ -53,6 +59,7 @@ class Contract:
         default_factory=lambda: {m.value: s for m, s in SLOTS.items()}
     )
     units: Mapping[str, str] = field(default_factory=lambda: dict(SLOT_UNITS))
+    boost: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def clip_samples(self) -> int:
@@ -68,6 +75,9 @@ class Contract:
         plain = asdict(self)
         plain["slots"] = {m: list(s) for m, s in self.slots.items()}
         plain["units"] = dict(self.units)
+        del plain["boost"]  # weights and stores from before there was one keep their identity
+        if self.boost:
+            plain["boost"] = {slot: list(pair) for slot, pair in self.boost.items()}
         return plain
 
     @classmethod
@@ -83,6 +93,10 @@ class Contract:
             fields = dict(plain)
             fields["slots"] = {str(m): tuple(map(str, s)) for m, s in plain["slots"].items()}
             fields["units"] = {str(k): str(v) for k, v in plain["units"].items()}
+            fields["boost"] = {
+                str(slot): (float(window), float(gain))
+                for slot, (window, gain) in plain.get("boost", {}).items()
+            }
             contract = cls(**fields)
             known = contract.resampling in ("polyphase", "fft")
             known = known and contract.scaling in ("robust", "none")
@@ -91,6 +105,9 @@ class Contract:
             for size in (contract.sample_rate, contract.clip_seconds):
                 if type(size) is not int or size < 1:
                     raise ValueError("rate and length of a clip must be whole numbers above 0")
+            for window, gain in contract.boost.values():
+                if not (window > 0 and gain > 0 and math.isfinite(window * gain)):
+                    raise ValueError("window and gain of a boost must be above 0")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise WeightsError(f"not a contract this version understands: {error}") from error
         return contract
@@ -119,4 +136,24 @@ saturation above -32,768 (98 % is 31,456). Asked for by unit, other files come o
 ROBUST: Final = Contract(name="sleepfm-index-robust", resampling="polyphase", scaling="robust")
 """This project's own: polyphase resampling, robust scaling per recording and channel."""
 
-CONTRACTS: Final[dict[str, Contract]] = {c.name: c for c in (ICML2024, ROBUST)}
+_EEG: Final = SLOTS[Modality.BAS]
+
+BODY: Final = Contract(
+    name="sleepfm-index-body",
+    resampling="polyphase",
+    scaling="robust",
+    sample_rate=64,
+    slots={
+        "bas": _EEG,
+        "ecg": SLOTS[Modality.ECG],
+        "resp": (*SLOTS[Modality.RESP], "FLOW", "PULSE"),
+    },
+    units={**SLOT_UNITS, "FLOW": "", "PULSE": ""},
+    boost={
+        **dict.fromkeys(_EEG, (0.06, 3.0)),
+        **dict.fromkeys(("CHEST", "ABD", "FLOW"), (0.35, 8.0)),
+    },
+)
+"""64 Hz, airflow and pulse beside the belts, and beats lifted out of EEG and belts."""
+
+CONTRACTS: Final[dict[str, Contract]] = {c.name: c for c in (ICML2024, ROBUST, BODY)}

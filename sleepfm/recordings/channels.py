@@ -110,7 +110,7 @@ def is_voltage(label: str) -> bool:
     return not any(
         name in rules.alias | rules.substitute
         for slot, rules in table.items()
-        if SLOT_UNITS[slot] != "uV"
+        if SLOT_UNITS.get(slot) != "uV"
     )
 
 

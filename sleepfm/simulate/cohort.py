@@ -50,9 +50,9 @@ def simulate_cohort(
     """Write a simulated cohort: ``sim-0001.edf`` and so on (EDF+), and ``subjects.csv``.
 
     Each file holds C3-M2, C4-M1, O1-M2, O2-M1, E1-M2 (uV), ECG (mV), CHEST, ABD (V or no unit),
-    SaO2 (%), Flow and Pleth, at rates drawn per subject and sensor, with stages, respiratory events, desaturations
-    and arousals as annotations. Subject ``i`` is the same however many are asked for. Files appear
-    under their names only when complete.
+    SaO2 (%), Flow and Pleth, at rates drawn per subject and sensor, with stages, respiratory
+    events, desaturations and arousals as annotations. Subject ``i`` is the same however many are
+    asked for. Files appear under their names only when complete.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def lowpass(values: Floats, tau_s: float) -> Floats:
 
 
 def highpass(signal: NDArray[np.float32], rate: float, hz: float) -> NDArray[np.float32]:
-    """First-order high-pass of a recorder, at rest on the first value; ``hz`` is its -3 dB point."""
+    """First-order high-pass of a recorder, at rest on the first value; -3 dB at ``hz``."""
     numerator, denominator = butter(1, hz, "highpass", fs=rate)
     state = lfilter_zi(numerator, denominator) * signal[0]
     return np.asarray(lfilter(numerator, denominator, signal, zi=state)[0], np.float32)

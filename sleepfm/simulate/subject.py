@@ -9,7 +9,6 @@ import numpy as np
 
 from sleepfm.simulate.streams import Streams
 
-
 # AASM manual 2.6: 0.3 Hz for EEG, EOG and ECG, 0.1 Hz for belts; DC to 0.5 Hz are in use.
 _HIGHPASS_HZ: Final = (0.05, 0.5)
 # How high the heart's shake stands in a belt, relative to a breath; chosen.

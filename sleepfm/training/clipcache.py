@@ -69,6 +69,7 @@ def prepare_clips(
     contract: Contract,
     *,
     substitute: bool = False,
+    channels: Path | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Cut all recordings under ``paths`` into clips, unless the cache has them already.
@@ -83,6 +84,8 @@ def prepare_clips(
         How clips are prepared.
     substitute : bool
         Whether other derivations may fill a slot.
+    channels : Path, optional
+        A channels file.
     watch : callable, optional
         Called with (done, total) after every recording.
 
@@ -96,7 +99,7 @@ def prepare_clips(
     recordings = []
     for done, file in enumerate(found.recordings, start=1):
         try:
-            recordings.append(_cached(file, folder, contract, substitute))
+            recordings.append(_cached(file, folder, contract, substitute, channels))
         except SleepFMError as error:
             if isinstance(error, TrainingError):
                 raise
@@ -115,11 +118,11 @@ def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
 
 
 def _cached(
-    file: RecordingFile, folder: Path, contract: Contract, substitute: bool
+    file: RecordingFile, folder: Path, contract: Contract, substitute: bool, channels: Path | None
 ) -> CachedRecording:
-    place = folder / _key(file, contract, substitute)
+    place = folder / _key(file, contract, substitute, channels)
     if not (place / "clips.json").is_file():
-        _prepare(file, place, contract, substitute)
+        _prepare(file, place, contract, substitute, channels)
     about = json.loads((place / "clips.json").read_text())
     present = {Modality(m): np.array(bits, bool) for m, bits in about["present"].items()}
     return CachedRecording(
@@ -131,8 +134,10 @@ def _cached(
     )
 
 
-def _key(file: RecordingFile, contract: Contract, substitute: bool) -> str:
+def _key(file: RecordingFile, contract: Contract, substitute: bool, channels: Path | None) -> str:
     parts = [str(_VERSION), contract.sha256, str(substitute)]
+    if channels is not None:
+        parts.append(f"channels/{hashlib.sha256(channels.read_bytes()).hexdigest()}")
     stem = file.path.name.partition(".")[0]
     beside = sorted(p for p in file.path.parent.glob(f"{glob.escape(stem)}*") if p.is_file())
     for source in {*beside, file.path, *([file.annotations] if file.annotations else [])}:
@@ -141,11 +146,12 @@ def _key(file: RecordingFile, contract: Contract, substitute: bool) -> str:
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:32]
 
 
-def _prepare(file: RecordingFile, place: Path, contract: Contract, substitute: bool) -> None:
+def _prepare(
+    file: RecordingFile, place: Path, contract: Contract, substitute: bool, channels: Path | None
+) -> None:
     recording = read_recording(file.path, file.annotations)
-    clips = cut_clips(
-        recording, match_channels(recording, contract, substitute=substitute), contract
-    )
+    slots = match_channels(recording, contract, substitute=substitute, overrides=channels)
+    clips = cut_clips(recording, slots, contract)
     kind = stored_dtype(contract)
     about = {
         "count": len(clips),

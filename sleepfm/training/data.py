@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.encoders.cache import write_atomically
@@ -62,6 +63,12 @@ class Data:
         Whether other derivations may fill a slot.
     description : str
         What the data is, for the training record.
+    channels : Path, optional
+        A channels file (:func:`sleepfm.recordings.channels.match_channels`).
+    truth : mapping, optional
+        By recording and column, what is known of each clip (:mod:`sleepfm.training.physiology`).
+    repeats : mapping of str to int
+        How often a pass sees the clips of a recording; 1 for those that are not listed.
     """
 
     paths: Sequence[str | Path]
@@ -71,6 +78,9 @@ class Data:
     cache: Path | None = None
     substitute: bool = False
     description: str = ""
+    channels: Path | None = None
+    truth: Mapping[str, Mapping[str, NDArray[np.floating]]] | None = None
+    repeats: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,12 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
     """
     cache = data.cache or out.with_name(f"{out.stem}.clips")
     prepared = prepare_clips(
-        data.paths, cache, data.contract, substitute=data.substitute, watch=watch.preparing
+        data.paths,
+        cache,
+        data.contract,
+        substitute=data.substitute,
+        channels=data.channels,
+        watch=watch.preparing,
     )
     known = read_subjects(data.subjects) if data.subjects else {}
     subject = {

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Objective = Literal["pairwise", "leave-one-out"]
+Objective = Literal["pairwise", "leave-one-out", "physiology"]
 
 OTHERS = -1
 """Stands for "the others" where a term would name a second modality."""

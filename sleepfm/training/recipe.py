@@ -10,12 +10,14 @@ from typing import Any, Final, Literal
 from sleepfm.errors import TrainingError
 
 Optimizer = Literal["sgd", "adamw"]
-Schedule = Literal["step", "cosine"]
+Schedule = Literal["step", "cosine", "trapezoid"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _MOMENTUM: Final = 0.9
 _DECAY: Final = 0.1
 _WARM_UP: Final = 0.05
+_RISE_STEPS: Final = 100
+_FALL: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class Recipe:
         SGD has momentum 0.9.
     lr : float
         Highest learning rate.
-    schedule : {"step", "cosine"}
+    schedule : {"step", "cosine", "trapezoid"}
         ``step``: a tenth every ``step_epochs``. ``cosine``: up over the first 5 % of the steps,
-        then down to zero.
+        then down to zero. ``trapezoid``: up over the first 100 steps, level, and down to zero over
+        the last fifth.
     step_epochs : int
         See ``schedule``.
     weight_decay : float
@@ -52,6 +55,20 @@ class Recipe:
         is done on whole clips.
     temperature : float
         Where the temperature parameter starts; similarities are multiplied by its exponential.
+    physiology : float
+        Weight of the regression of what is known of each clip (:mod:`sleepfm.training.physiology`)
+        beside the objective; 0 leaves it out.
+    slot_dropout : float
+        Share of the clips in which each slot is taken away with probability 1/2; one that carries
+        signal stays in each modality.
+    vary : bool
+        Whether gain, polarity, leads and noise of the channels are varied anew in every step
+        (:mod:`sleepfm.training.augment`).
+    average : float
+        Decay of the exponential moving average of the weights that is validated and exported, e.g.
+        0.999; 0 takes the weights as they are.
+    epoch_clips : int, optional
+        Clips from one validation to the next; by default one pass over all.
     seed : int
         Of the initialisation, the order of clips and the dropout.
     """
@@ -67,6 +84,11 @@ class Recipe:
     together: int = 1
     crop_s: float | None = None
     temperature: float = 0.0
+    physiology: float = 0.0
+    slot_dropout: float = 0.0
+    vary: bool = False
+    average: float = 0.0
+    epoch_clips: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,14 +102,23 @@ class Recipe:
             raise TrainingError("The dropout must be at least 0 and below 1.")
         if self.crop_s is not None and not self.crop_s >= 1:
             raise TrainingError("crop_s must be at least 1 second.")
-        if self.temperature < 0 or self.weight_decay < 0:
-            raise TrainingError("Temperature and weight decay must be at least 0.")
+        if min(self.temperature, self.weight_decay, self.physiology) < 0:
+            raise TrainingError(
+                "Temperature, weight decay and weight of physiology must be at least 0."
+            )
+        if not (0 <= self.slot_dropout <= 1 and 0 <= self.average < 1):
+            raise TrainingError("slot_dropout must be 0 to 1, average at least 0 and below 1.")
+        if self.epoch_clips is not None and self.epoch_clips < self.batch_size:
+            raise TrainingError("epoch_clips must be at least one batch.")
 
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of one step of ``steps`` in all, a function of nothing else."""
         if self.schedule == "step":
             epoch = step * self.epochs // steps
             return float(self.lr * _DECAY ** (epoch // self.step_epochs))
+        if self.schedule == "trapezoid":
+            rise = min(1.0, (step + 1) / _RISE_STEPS)
+            return self.lr * rise * min(1.0, (steps - step) / (_FALL * steps))
         warm = max(1, int(_WARM_UP * steps))
         if step < warm:
             return self.lr * (step + 1) / warm
@@ -98,9 +129,12 @@ class Recipe:
         return asdict(self)
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Names of the settings in which another recipe, as JSON, differs."""
+        """Names of the settings in which another recipe, as JSON, differs.
+
+        A setting that the other does not name has its default there.
+        """
         own = self.to_json()
-        return [f.name for f in fields(self) if own[f.name] != other.get(f.name)]
+        return [f.name for f in fields(self) if own[f.name] != other.get(f.name, f.default)]
 
 
 AUTHORS: Final = Recipe()
