@@ -255,7 +255,7 @@ def _add_k_complexes(
 def _add_eye_movements(
     streams: Streams, subject: Subject, transients: Transients, channels: dict[str, Signal]
 ) -> None:
-    """Saccades are steps that the recorder's 0.3 Hz high-pass lets decay; blinks are bumps."""
+    """Saccades are steps after which the eyes drift back; blinks are bumps."""
     rng = streams("eye movements")
     at, blinks = transients.saccades_s, transients.blinks_s
     jump = subject.eye_uv * np.exp(0.4 * rng.standard_normal(len(at)))
@@ -266,13 +266,13 @@ def _add_eye_movements(
         seen = {"C": 0.10, "O": 0.02, "E": 1.0}[name[0]]
 
         def saccade(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
-            step = np.clip(tau / 0.05, 0, 1) * np.exp(-np.clip(tau, 0, None) / 0.5)
+            step = np.clip(tau / 0.05, 0, 1) * np.exp(-np.clip(tau, 0, None) / 0.8)
             return np.asarray(seen * jump[k, None] * step)
 
         def closing(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
             return np.asarray(seen * blink[k, None] * np.exp(-0.5 * (tau / 0.09) ** 2))
 
-        stamp(signal, subject.eeg_rate, at, (0.0, 2.0), saccade)
+        stamp(signal, subject.eeg_rate, at, (0.0, 3.0), saccade)
         stamp(signal, subject.eeg_rate, blinks, (0.35, 0.35), closing)
 
 

@@ -38,7 +38,8 @@ def pulse(
     size = np.exp(0.25 * drift(rng, n, 200.0) - np.minimum(narrow, 1.5))
     size *= 1 + 0.08 * breathing.chest
     at = np.interp(beats.at_s, grid, size)
-    at *= np.clip(beats.rr_s / np.median(beats.rr_s), 0.3, 1.4) ** 0.7
+    if len(at):
+        at *= np.clip(beats.rr_s / np.median(beats.rr_s), 0.3, 1.4) ** 0.7
     transit = subject.pulse_transit_s + 0.008 * np.interp(beats.at_s, grid, breathing.chest)
     out = np.zeros(n * rate // GRID_HZ, np.float32)
 
