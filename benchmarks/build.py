@@ -21,7 +21,7 @@ from pathlib import Path
 from machine import machine
 from night import write_night
 
-from sleepfm.encoders.choice import cores
+from sleepfm.resources import cores
 
 
 def write_cohort(folder: Path, nights: int, hours: float) -> None:

@@ -29,10 +29,10 @@ from store import NIGHT, WEIGHTS, night
 
 from sleepfm.contract import ROBUST
 from sleepfm.recordings import RecordingFile
-from sleepfm_index.staging import Staging, pack, staged_name, unpack
-from sleepfm_index.subjects import Subject
-from sleepfm_index.work import Job, Outcome, Rows
-from sleepfm_index.writer import Writer
+from sleepfm_index.building.recording_task import Job, Outcome, Rows
+from sleepfm_index.building.staging import Staging, pack, staged_name, unpack
+from sleepfm_index.building.subjects import Subject
+from sleepfm_index.storage.writer import Writer
 
 RECORDINGS = 14_000
 

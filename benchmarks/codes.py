@@ -32,12 +32,13 @@ def main() -> None:
     parser.add_argument("--lists", type=int, default=512)
     parser.add_argument("--probes", type=int, default=32)
     asked = parser.parse_args()
-    from sleepfm_index import threads
-    from sleepfm_index.ann import CODES, FOLDER, PACKED, Kind
-    from sleepfm_index.exact import candidates, rank
-    from sleepfm_index.indexing import train, write
-    from sleepfm_index.inverted import InvertedFile
-    from sleepfm_index.vectors import widen
+    from sleepfm_index.indexing.ivf_builder import train, write
+    from sleepfm_index.runtime import threads
+    from sleepfm_index.search.exact import candidates, rank
+    from sleepfm_index.search.index_format import CODES, PACKED, Kind
+    from sleepfm_index.search.ivf import InvertedFile
+    from sleepfm_index.storage.paths import INDEXES
+    from sleepfm_index.storage.vectors import widen
 
     threads.use(1)
     drawn = Embeddings()
@@ -64,7 +65,7 @@ def main() -> None:
     print("|---|--:|--:|--:|---|")
     centroids = None
     with tempfile.TemporaryDirectory() as scratch:
-        (Path(scratch) / FOLDER).mkdir()
+        (Path(scratch) / INDEXES).mkdir()
         for code in (c for c in CODES if c not in PACKED.values()):
             structure = train(Kind(asked.lists, code), widen(vectors[chosen]), others)
             if centroids is None:

@@ -23,10 +23,11 @@ from multiprocessing.connection import Connection
 import numpy as np
 from machine import machine
 
-from sleepfm.encoders.choice import cores
+from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.reference import checked_clips
-from sleepfm.encoders.weights import Weights, load_weights
+from sleepfm.encoders.weights import Weights
 from sleepfm.modality import Modality
+from sleepfm.resources import cores
 
 Run = Callable[[Modality, np.ndarray], np.ndarray]
 BATCH = 32
@@ -53,7 +54,7 @@ def eager(weights: Weights, threads: int) -> Run:
 def tuned(weights: Weights, threads: int, kind: str = "f32") -> Run:
     """Run them channels-last with norms folded, memory kept, and perhaps bfloat16."""
     from sleepfm.encoders.on_torch import on_torch
-    from sleepfm.training.memory import keep_freed_memory
+    from sleepfm.malloc import keep_freed_memory
 
     keep_freed_memory()
     return on_torch(weights, "cpu", kind, threads).run

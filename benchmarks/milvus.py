@@ -26,8 +26,8 @@ from store import NIGHT, WEIGHTS, night
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm.modality import EMBEDDING_DIM, Modality
-from sleepfm_index.segment import SegmentData
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.writer import Writer
 
 TARGETS = ("bas", "ecg", "others_of_ecg")
 WHERE = "stage = 'N2' AND start_s >= 600"

@@ -26,9 +26,10 @@ from machine import machine
 from read import CHANNELS
 
 from sleepfm.contract import ICML2024
-from sleepfm.encoders.choice import cores
-from sleepfm.encoders.weights import Weights, load_weights, untrained
+from sleepfm.encoders.load import load_weights, untrained
+from sleepfm.encoders.weights import Weights
 from sleepfm.modality import Modality
+from sleepfm.resources import cores
 
 CLIP = 7680
 SLOT_OF = {"Chest": "CHEST", "SpO2": "SaO2", "Abdomen": "ABD"}

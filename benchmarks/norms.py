@@ -25,8 +25,9 @@ from sleepfm.training import loop, norms
 from sleepfm.training.batches import Batch, in_order
 from sleepfm.training.pretrain import Contrastive, Data, pretrain
 from sleepfm.training.recipe import RECIPES
+from sleepfm.training.task import Run
 
-RUN = loop.Run(torch.device("cpu"), torch.float32)
+RUN = Run(torch.device("cpu"), torch.float32)
 
 
 def show(task: Contrastive, statistics: str) -> None:

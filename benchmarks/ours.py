@@ -15,17 +15,18 @@ from embeddings import Embeddings
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
-from sleepfm_index.manifest import Probing, WeightsIdentity
-from sleepfm_index.planning import EXACT_ROWS, plan_rows
+from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.planner import EXACT_ROWS, plan_rows
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import (
     CLIP_COLUMNS,
     EVENT_COLUMNS,
     RECORDING_COLUMNS,
     SUBJECT_COLUMNS,
 )
-from sleepfm_index.segment import SegmentData
-from sleepfm_index.upkeep import Asked
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import Probing, WeightsIdentity
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.writer import Writer
 
 data, threads = arguments()
 path = data.folder / "store"
@@ -64,7 +65,7 @@ else:
             writer.append(segment())
         kind = plan_rows(max(len(data.vectors), EXACT_ROWS + 1)).kind
         start = time.perf_counter()
-        writer.reindex(Asked(index=kind, recall=0.99, targets=("bas",)))
+        update_indexes(writer, Asked(index=kind, recall=0.99, targets=("bas",)))
     built = time.perf_counter() - start
     (data.folder / "ours.seconds").write_text(str(built))
 

@@ -34,7 +34,7 @@ def main() -> None:
     asked = parser.parse_args()
     from threadpoolctl import threadpool_limits
 
-    from sleepfm_index.evaluation.passes import shared_ranks
+    from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
 
     n = asked.candidates
     drawn = Embeddings()

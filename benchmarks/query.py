@@ -28,7 +28,7 @@ import duckdb; mark("import duckdb")
 import faiss; mark("import faiss")
 import typer, rich.table, rich.progress; mark("import typer, rich")
 import sleepfm_cli.main, sleepfm_index; mark("import sleepfm_cli, sleepfm_index")
-from sleepfm_index.query import Question
+from sleepfm_index.query.answer import Question
 store = sleepfm_index.open(sys.argv[1]); mark("open: read the manifest")
 store.metadata; mark("open DuckDB, lock it down")
 store._index("bas"); mark("check and map the index")

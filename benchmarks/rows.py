@@ -24,12 +24,12 @@ from store import WEIGHTS, night
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index import segment
-from sleepfm_index.clip_rows import write_rows
 from sleepfm_index.schema import CLIP_COLUMNS
-from sleepfm_index.segment import SegmentData
-from sleepfm_index.sql import Metadata
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage import segments
+from sleepfm_index.storage.metadata import Metadata
+from sleepfm_index.storage.row_cache import write_rows
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.writer import Writer
 
 SEGMENTS = 4
 GROUPS = (122_880, 32_768, 16_384, 8_192, 4_096)
@@ -99,7 +99,7 @@ def main() -> None:
     print(f"{machine()}; {total:,} clips, {len(CLIP_COLUMNS)} columns and the subject's")
     print("rows a group   MB of metadata   ten hits, ms   a night's clip ids, ms   full scan, ms")
     for group in GROUPS:
-        segment.ROW_GROUP = group  # type: ignore[misc]
+        segments.ROW_GROUP = group  # type: ignore[misc]
         with tempfile.TemporaryDirectory() as name:
             path = Path(name) / "store"
             with Writer(path, WEIGHTS, ROBUST) as writer:

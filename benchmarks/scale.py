@@ -144,15 +144,15 @@ def write(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
 
     from sleepfm.contract import ROBUST
     from sleepfm.modality import Modality
-    from sleepfm_index.manifest import WeightsIdentity
     from sleepfm_index.schema import (
         CLIP_COLUMNS,
         EVENT_COLUMNS,
         RECORDING_COLUMNS,
         SUBJECT_COLUMNS,
     )
-    from sleepfm_index.segment import SegmentData
-    from sleepfm_index.writer import Writer
+    from sleepfm_index.storage.manifest import WeightsIdentity
+    from sleepfm_index.storage.segments import SegmentData
+    from sleepfm_index.storage.writer import Writer
 
     identity = WeightsIdentity("drawn", "0" * 64, False, "drawn at random for a benchmark")
     with Writer(folder / "store", identity, ROBUST) as writer:
@@ -348,7 +348,7 @@ def read(path: Path) -> None:
 def recall(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """recall@10 against exact search, by queries that took no part in the calibration."""
     import sleepfm_index
-    from sleepfm_index.calibration import clustered
+    from sleepfm_index.indexing.calibration import clustered
 
     with sleepfm_index.open(folder / "store") as store:
         clips = asking(store, TRUTH, 3)

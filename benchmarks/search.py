@@ -95,8 +95,8 @@ def draw(folder: Path, rows: int) -> None:
 
 def truth(vectors: np.ndarray, queries: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """Exact answers among some rows, int64 [q, 10]; -1 where there are fewer."""
-    from sleepfm_index.exact import candidates, rank
-    from sleepfm_index.vectors import widen
+    from sleepfm_index.search.exact import candidates, rank
+    from sleepfm_index.storage.vectors import widen
 
     rows = np.flatnonzero(keep)
     parts = (rows[at : at + 8192] for at in range(0, len(rows), 8192))

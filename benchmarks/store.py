@@ -28,11 +28,11 @@ from machine import machine
 
 from sleepfm.contract import ROBUST
 from sleepfm.modality import EMBEDDING_DIM, Modality
-from sleepfm_index.compaction import SEGMENT_CLIPS
-from sleepfm_index.manifest import Manifest, WeightsIdentity
+from sleepfm_index.lifecycle.compact import SEGMENT_CLIPS
 from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS, SUBJECT_COLUMNS
-from sleepfm_index.segment import SegmentData
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.writer import Writer
 
 WEIGHTS = WeightsIdentity("drawn", "0" * 64, False, "drawn at random")
 NIGHT = 960
@@ -42,7 +42,7 @@ RECORDINGS = 40
 _OPEN = """
 import json, sys, time
 import numpy as np
-import sleepfm_index, sleepfm_index.sql, sleepfm_index.vectors
+import sleepfm_index, sleepfm_index.storage.metadata, sleepfm_index.storage.vectors
 def anonymous():
     lines = open("/proc/self/smaps_rollup").read().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith("Anonymous")) / 1024

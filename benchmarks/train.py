@@ -36,10 +36,10 @@ from sleepfm.modality import Modality
 from sleepfm.training import loop
 from sleepfm.training.batches import ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording, stored_dtype
-from sleepfm.training.loop import Run, choose_precision
 from sleepfm.training.objectives import contrast
 from sleepfm.training.pretrain import Contrastive
 from sleepfm.training.recipe import AUTHORS, SHORT
+from sleepfm.training.task import Run, choose_precision
 
 CHANNELS = {m: len(ROBUST.slots_of(m)) for m in Modality}
 

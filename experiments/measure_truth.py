@@ -35,6 +35,8 @@ Floats = NDArray[np.float64]
 BREATHING = ("CHEST", "ABD", "FLOW")
 BREATH_RATE = 25
 CLIP_S = 30
+_BEATS = "NLRBAaJSVrFejnE/fQ"
+"""Annotation codes of WFDB that stand for a beat."""
 
 
 def main() -> None:
@@ -86,7 +88,11 @@ def beats_of(file: RecordingFile, ecg: Channel) -> Floats:
     marks = file.path.with_suffix(".atr")
     if marks.exists():
         notes = wfdb.rdann(str(marks.with_suffix("")), "atr")
-        beats = [s for s, kind in zip(notes.sample, notes.symbol, strict=True) if kind in "NLRBAaJSVrFejnE/fQ"]
+        beats = [
+            s
+            for s, kind in zip(notes.sample, notes.symbol, strict=True)
+            if kind in "NLRBAaJSVrFejnE/fQ"
+        ]
         return np.asarray(beats, np.float64) / ecg.sample_rate
     values = np.nan_to_num(ecg.read().astype(np.float64))
     try:

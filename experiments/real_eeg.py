@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
 from sleepfm.resampling import resample
-from sleepfm_index.evaluation.assess import Predictions, class_rows
-from sleepfm_index.evaluation.knn import votes
-from sleepfm_index.evaluation.labelled import STAGES, Labels
-from sleepfm_index.evaluation.nearest import nearest
-from sleepfm_index.evaluation.probe import Recipe
+from sleepfm_index.evaluation.labels.labels import STAGES, Labels
+from sleepfm_index.evaluation.metrics.assessment import Predictions, class_rows
+from sleepfm_index.evaluation.models.knn import votes
+from sleepfm_index.evaluation.models.neighbour_search import nearest
+from sleepfm_index.evaluation.models.probe import Recipe
 
 BANDS = {"delta": (0.5, 4), "theta": (4, 8), "alpha": (8, 12), "sigma": (12, 16), "beta": (16, 30)}
 BLOCKS = 8
@@ -189,7 +189,7 @@ def standardised(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
 def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
     """Encode all clips of all nights by the bas encoder of some weights, as a store keeps them."""
     from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.weights import load_weights
+    from sleepfm.encoders.load import load_weights
 
     weights = load_weights(name)
     if Modality.BAS not in weights.tensors or weights.contract.sha256 != ROBUST.sha256:

@@ -14,9 +14,9 @@ from sleepfm.errors import ChannelError, RecordingError
 from sleepfm.labels import clip_event_seconds, clip_stages
 from sleepfm.modality import SLOT_UNITS, Modality
 from sleepfm.quality import ISSUES, Level, bounds_of, implausible, level, measure
-from sleepfm.recordings.annotations import Event
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
 from sleepfm.recordings.recording import Recording
+from sleepfm.recordings.scoring.vocabulary import Event
 from sleepfm.recordings.units import conversion
 from sleepfm.resampling import resample
 

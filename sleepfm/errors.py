@@ -25,5 +25,9 @@ class TrainingError(SleepFMError):
     """Training cannot start or go on; the last checkpoint is intact."""
 
 
+class OutputError(SleepFMError):
+    """A file cannot be written where it was asked for; what was there before is intact."""
+
+
 class SimulationError(SleepFMError):
     """A simulated cohort cannot be made or written as asked; the text says what to change."""

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.recordings.annotations import STAGES, Event, ScoredStage
+from sleepfm.recordings.scoring.vocabulary import STAGES, Event, ScoredStage
 
 EVENT_COLUMNS: Final[dict[str, tuple[str, str | None]]] = {
     "apnea_obstructive_s": ("apnea", "obstructive"),
@@ -33,7 +33,7 @@ def clip_stages(
     Returns
     -------
     tuple of str, length clips
-        Stages of :data:`~sleepfm.recordings.annotations.STAGES`.
+        Stages of :data:`~sleepfm.recordings.scoring.vocabulary.STAGES`.
     tuple of str, length clips
         The labels as written.
     """

@@ -16,15 +16,15 @@ from sleepfm.contract import ROBUST, Contract
 from sleepfm.errors import SleepFMError
 from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings, read_recording
-from sleepfm.recordings.annotations import EPOCH_S, Coding
 from sleepfm.recordings.channels import (
     AmbiguousChannels,
     ChannelMap,
     match_channels,
     normalise,
 )
+from sleepfm.recordings.identifying_names import telling
 from sleepfm.recordings.recording import Recording
-from sleepfm.recordings.telling import telling
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Coding
 
 _HINTS: Final = (
     ("CHEST", r"chest|thor|thx|rib|effort1"),

@@ -12,15 +12,16 @@ from stores import STAGES, WEIGHTS
 from sleepfm.clips import Clips
 from sleepfm.contract import ROBUST
 from sleepfm.modality import SLOTS, Modality
-from sleepfm.recordings.annotations import Event, Scoring
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
-from sleepfm_index.manifest import WeightsIdentity
-from sleepfm_index.rows import segment_rows
+from sleepfm.recordings.scoring.vocabulary import Event, Scoring
+from sleepfm_index.building.subjects import Subject, Subjects
+from sleepfm_index.building.tables import segment_rows
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import SUBJECT_COLUMNS
-from sleepfm_index.segment import SegmentData
-from sleepfm_index.subjects import Subject, Subjects
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import WeightsIdentity
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.writer import Writer
 
 AXES = np.linalg.qr(np.random.default_rng(99).standard_normal((512, 16)))[0].T
 """Directions that stand for stages (0 to 4), breathing events (5), age (6) and sex (7)."""
@@ -86,5 +87,5 @@ def cohort_store(
         for name in names:
             writer.append(night(name, n, noise=noise, signal=signal, unscored=unscored))
         if index:
-            writer.reindex()
+            update_indexes(writer)
     return path

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sleepfm_index import dask_worker
+from sleepfm_index.building import dask_worker
 
 # Dask may load this file twice.
 _rows_of = getattr(dask_worker.rows_of, "slowed", dask_worker.rows_of)

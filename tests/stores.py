@@ -12,19 +12,19 @@ import pyarrow as pa
 from sleepfm.clips import Clips
 from sleepfm.contract import ROBUST
 from sleepfm.modality import SLOTS, Modality
-from sleepfm.recordings.annotations import Event, Scoring
 from sleepfm.recordings.channels import ChannelMap, SlotMatch
 from sleepfm.recordings.recording import Recording
-from sleepfm_index.ann import Kind
-from sleepfm_index.indexing import train, write
-from sleepfm_index.manifest import Probing, Recall, WeightsIdentity
-from sleepfm_index.rows import segment_rows
+from sleepfm.recordings.scoring.vocabulary import Event, Scoring
+from sleepfm_index.building.subjects import Subject, Subjects
+from sleepfm_index.building.tables import segment_rows
+from sleepfm_index.indexing.ivf_builder import train, write
 from sleepfm_index.schema import SUBJECT_COLUMNS, TARGETS
-from sleepfm_index.segment import SegmentData
+from sleepfm_index.search.index_format import Kind
+from sleepfm_index.storage.manifest import Probing, Recall, WeightsIdentity
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.vectors import Vectors
+from sleepfm_index.storage.writer import Writer
 from sleepfm_index.store import Store
-from sleepfm_index.subjects import Subject, Subjects
-from sleepfm_index.vectors import Vectors
-from sleepfm_index.writer import Writer
 
 WEIGHTS = WeightsIdentity("drawn", "0" * 64, False, "drawn at random for a test")
 STAGES = ("W", "N1", "N2", "N3", "R")

@@ -11,7 +11,9 @@ from recording_files import Signal, noise, psg, stages, write_edf
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings import read_recording
-from sleepfm.recordings.annotations import (
+from sleepfm.recordings.scoring.clock import clock_seconds, offset_seconds
+from sleepfm.recordings.scoring.read import read_scoring
+from sleepfm.recordings.scoring.vocabulary import (
     STAGES,
     Annotation,
     Event,
@@ -22,8 +24,6 @@ from sleepfm.recordings.annotations import (
     scoring_from_texts,
     stage_of,
 )
-from sleepfm.recordings.clock import clock_seconds, offset_seconds
-from sleepfm.recordings.scoring import read_scoring
 
 
 def read(path: Path, text: str | bytes, clock=None, coding=None) -> Scoring:

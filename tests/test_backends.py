@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from sleepfm.encoders import choice, on_openvino, on_torch, reference
-from sleepfm.encoders.choice import Options, choose
+from sleepfm.encoders.backend import Options
+from sleepfm.encoders.choice import choose
 from sleepfm.encoders.graph import folded
 from sleepfm.encoders.inference import Encoder
+from sleepfm.encoders.load import untrained
 from sleepfm.encoders.networks import build
 from sleepfm.encoders.on_openvino import OpenVINO
 from sleepfm.encoders.on_torch import on_torch as torch_backend
-from sleepfm.encoders.weights import Weights, untrained
+from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
 from sleepfm.modality import Modality
 
@@ -199,7 +201,7 @@ _ENCODE = """
 import sys
 import numpy as np
 from sleepfm.encoders.inference import Encoder
-from sleepfm.encoders.weights import untrained
+from sleepfm.encoders.load import untrained
 from sleepfm.modality import Modality
 
 encoder = Encoder(untrained(1), device="cpu", threads=1, backend="auto")

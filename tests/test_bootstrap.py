@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sleepfm_index.evaluation.bootstrap import (
+from sleepfm_index.evaluation.metrics.bootstrap import (
     draw_subjects,
     interval,
     resampled_means,
@@ -37,7 +37,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     subjects = rng.integers(0, 7, 200)
     values, counts = rng.standard_normal(200), draw_subjects(7, 50)
     whole = resampled_medians(values, subjects, counts)
-    monkeypatch.setattr("sleepfm_index.evaluation.bootstrap._CELLS", 3 * 200)
+    monkeypatch.setattr("sleepfm_index.evaluation.metrics.bootstrap._CELLS", 3 * 200)
     np.testing.assert_array_equal(resampled_medians(values, subjects, counts), whole)
 
 

@@ -17,8 +17,8 @@ import pytest
 from nights import write_night
 
 import sleepfm_index
-from sleepfm_index import disk
-from sleepfm_index.ingest import suitable_workers
+from sleepfm_index.building.pipeline import suitable_workers
+from sleepfm_index.storage import files
 
 NIGHTS = 4
 OPTIONS = {"weights": "untrained:1", "threads": 2}
@@ -143,14 +143,14 @@ def test_a_full_disk_stops_the_build_which_goes_on_later(
     path = tmp_path / "s"
     done = []
     with monkeypatch.context() as patch:
-        put = disk._Disk._put
+        put = files._Disk._put
 
-        def full(self: disk._Disk, piece: memoryview) -> None:
+        def full(self: files._Disk, piece: memoryview) -> None:
             if len(done) == 2:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             put(self, piece)
 
-        patch.setattr(disk._Disk, "_put", full)
+        patch.setattr(files._Disk, "_put", full)
         with pytest.raises(OSError, match="No space left"):
             sleepfm_index.build(
                 path, [cohort], workers=2, watch=lambda o, *_: done.append(o), **OPTIONS

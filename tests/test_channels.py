@@ -9,9 +9,9 @@ from sleepfm.contract import ICML2024, ROBUST
 from sleepfm.errors import ChannelError
 from sleepfm.modality import SLOTS
 from sleepfm.recordings import read_recording
-from sleepfm.recordings.annotations import Scoring
 from sleepfm.recordings.channels import match_channels, normalise
 from sleepfm.recordings.recording import Channel, Recording
+from sleepfm.recordings.scoring.vocabulary import Scoring
 
 BAS = SLOTS["bas"]
 

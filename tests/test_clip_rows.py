@@ -14,13 +14,13 @@ from stores import WEIGHTS, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index import clip_rows
-from sleepfm_index.clip_rows import KIND, write_rows
-from sleepfm_index.manifest import IndexEntry, read_manifest
-from sleepfm_index.segment import SegmentData
-from sleepfm_index.sql import Metadata
+from sleepfm_index.storage import row_cache
+from sleepfm_index.storage.manifest import IndexEntry, read_manifest
+from sleepfm_index.storage.metadata import Metadata
+from sleepfm_index.storage.row_cache import KIND, write_rows
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.writer import Writer
 from sleepfm_index.store import Store
-from sleepfm_index.writer import Writer
 
 IDS = np.array([77, 3, 3, 41, 0, 89, 12, 50, 90, 93])
 
@@ -31,9 +31,9 @@ def no_tables(self: Metadata, *_: object) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("sleepfm_index.upkeep.EXACT_ROWS", 50)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.EXACT_ROWS", 50)
     # Several record batches: ids 0 to 31, 32 to 63, 64 to 95.
-    monkeypatch.setattr(clip_rows, "SPAN", 32)
+    monkeypatch.setattr(row_cache, "SPAN", 32)
     path = drawn_store(tmp_path / "s", {"a": 40, "b": 30, "c": 20}, index=False)
     sleepfm_index.reindex(path, index="exact")
     return path
@@ -118,7 +118,7 @@ def test_deleted_and_newer_clips_are_as_they_are(path: Path) -> None:
 
 
 def test_many_newer_clips_are_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sleepfm_index.upkeep.BESIDE", 4)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.BESIDE", 4)
     before = rows_file(path)
     append(path, drawn_segment("d", 5, 77))
     sleepfm_index.reindex(path, index="exact", targets=("bas",))
@@ -167,7 +167,7 @@ def test_any_store_answers_alike_with_and_without(
 ) -> None:
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         path = Path(name) / "s"
-        patch.setattr(clip_rows, "SPAN", 8)
+        patch.setattr(row_cache, "SPAN", 8)
         first = data.draw(st.integers(1, len(drawn)))
         append(path, *drawn[:first])
         with Writer(path) as writer:

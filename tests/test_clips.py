@@ -12,9 +12,9 @@ from sleepfm.errors import ChannelError, RecordingError
 from sleepfm.labels import clip_event_seconds, clip_stages
 from sleepfm.modality import Modality
 from sleepfm.recordings import read_recording
-from sleepfm.recordings.annotations import Event, ScoredStage, Scoring
 from sleepfm.recordings.channels import match_channels
 from sleepfm.recordings.recording import Channel, Recording
+from sleepfm.recordings.scoring.vocabulary import Event, ScoredStage, Scoring
 
 BAS, ECG, RESP = Modality
 

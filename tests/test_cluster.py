@@ -18,7 +18,7 @@ from nights import write_night
 from stores import content
 
 import sleepfm_index
-from sleepfm_index.cluster import Cluster, connected
+from sleepfm_index.building.dask_client import Cluster, connected
 from sleepfm_index.errors import StoreError
 
 pytest.importorskip("distributed", reason="needs pip install 'sleepfm-index[dask]'")

@@ -9,12 +9,13 @@ from stores import WEIGHTS, content, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index import disk, private
-from sleepfm_index.compaction import compact, plan
 from sleepfm_index.errors import SnapshotGone
-from sleepfm_index.manifest import Manifest, SegmentEntry, read_manifest
+from sleepfm_index.indexing.reindex import update_indexes
+from sleepfm_index.lifecycle.compact import compact, plan
 from sleepfm_index.schema import TARGETS
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage import files, private
+from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
+from sleepfm_index.storage.writer import Writer
 
 SIZES = {"a": 30, "b": 20, "c": 25, "d": 5}
 
@@ -111,7 +112,7 @@ def test_everything_deleted_leaves_an_empty_store_that_works(tmp_path: Path) -> 
     assert list((path / "segments").iterdir()) == []
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("g", 4, 52))
-        writer.reindex()
+        update_indexes(writer)
     assert sleepfm_index.verify(path).ok
 
 
@@ -218,7 +219,7 @@ def test_a_full_disk_leaves_the_old_and_nothing_beside_it(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sleepfm_index.indexing.publish_file", full)
+    monkeypatch.setattr("sleepfm_index.indexing.ivf_builder.publish_file", full)
     with pytest.raises(OSError, match="No space left"):
         compact(path)
     assert read_manifest(path) == before
@@ -231,7 +232,7 @@ def test_a_disk_that_fails_after_the_commit_takes_nothing_with_it(
     path = drawn_store(tmp_path / "s", SIZES)
     with sleepfm_index.open(path) as store:
         before = content(store)
-    real = disk.sync_folder
+    real = files.sync_folder
 
     def failing(folder: Path) -> None:
         if folder == path:
@@ -239,7 +240,7 @@ def test_a_disk_that_fails_after_the_commit_takes_nothing_with_it(
         real(folder)
 
     with monkeypatch.context() as patched:
-        patched.setattr("sleepfm_index.disk.sync_folder", failing)
+        patched.setattr("sleepfm_index.storage.files.sync_folder", failing)
         with pytest.raises(OSError, match="Input/output"):
             compact(path)
     with sleepfm_index.open(path) as store:

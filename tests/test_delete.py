@@ -9,9 +9,9 @@ from stores import WEIGHTS, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import QueryError
-from sleepfm_index.manifest import as_ranges, read_manifest
 from sleepfm_index.schema import TARGETS
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import as_ranges, read_manifest
+from sleepfm_index.storage.writer import Writer
 
 
 @pytest.fixture

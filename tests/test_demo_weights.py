@@ -6,7 +6,7 @@ import numpy as np
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm.encoders.weights import load_weights
+from sleepfm.encoders.load import load_weights
 from sleepfm.modality import Modality
 from sleepfm.simulate import simulate_cohort
 

@@ -15,9 +15,9 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
 from sleepfm_cli.main import app
-from sleepfm_index import blocks
 from sleepfm_index.errors import QueryError, StoreError
-from sleepfm_index.writer import Writer
+from sleepfm_index.sharing import clip_batches
+from sleepfm_index.storage.writer import Writer
 
 SIZES = {"night-2019-01": 30, "night-2019-02": 20, "night-2019-03": 10}
 
@@ -38,7 +38,7 @@ def vectors_of(table: pa.Table, modality: str) -> np.ndarray:
 def test_every_clip_with_all_that_the_store_holds_of_it(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "ROWS", 7)
+    monkeypatch.setattr(clip_batches, "ROWS", 7)
     done = sleepfm_index.export(path, tmp_path / "all.parquet")
     table = pq.read_table(done.path)
     with sleepfm_index.open(path) as store:
@@ -151,7 +151,7 @@ def test_a_failed_export_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("sleepfm_index.exporting._lists", fail)
+    monkeypatch.setattr("sleepfm_index.sharing.export._lists", fail)
     with pytest.raises(OSError, match="no space"):
         sleepfm_index.export(path, tmp_path / "x.parquet")
     assert not list(tmp_path.iterdir())

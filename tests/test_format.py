@@ -17,8 +17,9 @@ from stores import WEIGHTS, drawn_segment
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index.manifest import read_manifest
-from sleepfm_index.writer import Writer
+from sleepfm_index.indexing.reindex import update_indexes
+from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.writer import Writer
 
 FIXTURES = Path(__file__).with_name("fixtures")
 
@@ -49,7 +50,7 @@ def test_a_store_of_version_1_is_read(path: Path) -> None:
 def test_a_store_of_version_1_is_changed(path: Path) -> None:
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("d", 5, 9))
-        writer.reindex()
+        update_indexes(writer)
     sleepfm_index.delete(path, recording="b")
     sleepfm_index.compact(path)
     manifest = read_manifest(path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sleepfm.encoders.inference import Encoder
-from sleepfm.encoders.weights import untrained
+from sleepfm.encoders.load import untrained
 from sleepfm.errors import WeightsError
 from sleepfm.modality import Modality
 

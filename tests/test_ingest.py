@@ -9,10 +9,10 @@ import pytest
 from nights import write_night
 
 import sleepfm_index
-from sleepfm.encoders.weights import load_weights
+from sleepfm.encoders.load import load_weights
 from sleepfm.modality import Modality
-from sleepfm_index import private
 from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.storage import private
 
 
 @pytest.fixture(scope="module")

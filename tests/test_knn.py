@@ -11,8 +11,8 @@ from sklearn.neighbors import NearestNeighbors
 
 import sleepfm_index
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.knn import Vote
-from sleepfm_index.evaluation.nearest import nearest
+from sleepfm_index.evaluation.models.knn import Vote
+from sleepfm_index.evaluation.models.neighbour_search import nearest
 
 NAMES = [f"n{i}" for i in range(8)]
 
@@ -31,8 +31,8 @@ def test_neighbours_are_those_of_brute_force(seed: int, n: int, q: int, k: int) 
     queries = (rng.integers(-3, 4, (q, 512)) / 64).astype(np.float32)
     groups, own = rng.integers(0, 4, n), rng.integers(-1, 4, q)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sleepfm_index.evaluation.nearest._ROWS", 7)
-        patch.setattr("sleepfm_index.evaluation.nearest._COLUMNS", 16)
+        patch.setattr("sleepfm_index.evaluation.models.neighbour_search._ROWS", 7)
+        patch.setattr("sleepfm_index.evaluation.models.neighbour_search._COLUMNS", 16)
         rows, scores = nearest(queries, own, lambda r: gallery[r], groups, k)
     exact = queries.astype(np.float64) @ gallery.astype(np.float64).T
     for i in range(q):

@@ -10,7 +10,7 @@ from stores import drawn_store
 
 import sleepfm_index
 from sleepfm_index.errors import FormatError
-from sleepfm_index.manifest import read_manifest, write_manifest
+from sleepfm_index.storage.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import TARGETS
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.writer import Writer
 
 pytest.importorskip("pymilvus", reason="needs pip install 'sleepfm-index[milvus]'")
 pytest.importorskip("sqlglot", reason="needs pip install 'sleepfm-index[milvus]'")
@@ -37,7 +38,7 @@ def sited_store(path: Path) -> Path:
             clips = drawn.clips.set_column(at, "site", pa.array([site] * 30, pa.string()))
             hours = pa.array([None if i % 3 == 0 else i for i in range(30)], pa.int64())
             writer.append(replace(drawn, clips=clips.append_column("Stunden im Bett", hours)))
-        writer.reindex()
+        update_indexes(writer)
     return path
 
 
@@ -261,7 +262,7 @@ def test_deletes_and_additions_are_published_again(tmp_path: Path) -> None:
 
 _KILLED = """
 import os, signal, sys, sleepfm_index
-from sleepfm_index.milvus import publishing
+from sleepfm_index.sharing.milvus import publishing
 publishing.BATCH = 10
 def watch(sent, total):
     if sent >= 40: os.kill(os.getpid(), signal.SIGKILL)

@@ -18,9 +18,9 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
 from sleepfm_index.errors import QueryError
-from sleepfm_index.manifest import read_manifest
 from sleepfm_index.schema import TARGETS, target_parts
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.writer import Writer
 
 
 class Clip:
@@ -98,7 +98,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(keep=st.integers(0, 2), size=st.sampled_from([6, 20, 1000]))
     def compact(self, keep: int, size: int) -> None:
-        from sleepfm_index.compaction import compact
+        from sleepfm_index.lifecycle.compact import compact
 
         compact(self.path, keep_snapshots=keep, segment_clips=size)
         self.committed()

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from sleepfm.modality import Modality
 from sleepfm.training.batches import Batch
-from sleepfm.training.loop import Task
 from sleepfm.training.norms import measure_norms
+from sleepfm.training.task import Task
 
 
 class _Small(Task):

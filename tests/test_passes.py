@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sleepfm_index.evaluation.passes import shared_ranks
+from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
 from sleepfm_index.schema import OTHERS
 
 NAMES = ("bas", "ecg", "resp")

@@ -15,10 +15,14 @@ from sleepfm.modality import Modality
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation import figures, plots
-from sleepfm_index.evaluation.assess import Predictions
-from sleepfm_index.evaluation.maps import embedding_map, project
-from sleepfm_index.evaluation.strips import neighbour_strips, read_strips, signal_strips
+from sleepfm_index.evaluation.figures import panels, plots
+from sleepfm_index.evaluation.figures.embedding_map import embedding_map, project
+from sleepfm_index.evaluation.figures.signal_strips import (
+    neighbour_strips,
+    read_strips,
+    signal_strips,
+)
+from sleepfm_index.evaluation.metrics.assessment import Predictions
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +155,12 @@ def test_maps_that_cannot_be_drawn(path: Path, asked: dict, sentence: str) -> No
 def test_files_by_their_ending(path: Path, tmp_path: Path) -> None:
     with sleepfm_index.open(path) as store:
         result = store.probe("stage", on=["bas"], replicates=0)
-        figures.draw_assessment(result, tmp_path / "a.png")
-        figures.draw_assessment(store.probe("age", kind="number", on=["ecg"]), tmp_path / "n.svg")
+        panels.draw_assessment(result, tmp_path / "a.png")
+        panels.draw_assessment(store.probe("age", kind="number", on=["ecg"]), tmp_path / "n.svg")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert b"<svg" in (tmp_path / "n.svg").read_bytes()
     with pytest.raises(QueryError, match=r"\.png or \.svg"):
-        figures.draw_assessment(result, tmp_path / "a.txt")
+        panels.draw_assessment(result, tmp_path / "a.txt")
 
 
 def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:

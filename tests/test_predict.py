@@ -11,11 +11,11 @@ from cohorts import cohort_store
 from stores import drawn_store
 
 import sleepfm_index
-from sleepfm.recordings.scoring import read_scoring
+from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.predict import predict, write_predictions
-from sleepfm_index.evaluation.probe import fit_probe
-from sleepfm_index.manifest import WeightsIdentity
+from sleepfm_index.evaluation.models.predict import predict, write_predictions
+from sleepfm_index.evaluation.models.probe import fit_probe
+from sleepfm_index.storage.manifest import WeightsIdentity
 
 
 def test_predictions_are_files_that_other_tools_open(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sleepfm_index import prefetch as module
-from sleepfm_index.prefetch import prefetch
+from sleepfm_index.storage import readahead as module
+from sleepfm_index.storage.readahead import prefetch
 
 PAGES = 4096
 

@@ -12,7 +12,7 @@ from nights import write_night
 
 from sleepfm.contract import ROBUST
 from sleepfm.encoders.inference import Encoder
-from sleepfm.encoders.weights import load_weights
+from sleepfm.encoders.load import load_weights
 from sleepfm.errors import TrainingError
 from sleepfm.modality import Modality
 from sleepfm.training import loop
@@ -24,6 +24,7 @@ from sleepfm.training.metrics import gallery_metrics, ranks
 from sleepfm.training.pretrain import Contrastive, Data, Watch, pretrain
 from sleepfm.training.recipe import AUTHORS, SHORT, Recipe
 from sleepfm.training.splits import read_subjects, split_subjects
+from sleepfm.training.task import Metrics, Run
 
 HALVES = {"pretrain": 0.5, "valid": 0.5}
 TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2, crop_s=None)
@@ -39,7 +40,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _train(cohort: Path, out: Path, recipe: Recipe = TINY, **options: object) -> list[loop.Metrics]:
+def _train(cohort: Path, out: Path, recipe: Recipe = TINY, **options: object) -> list[Metrics]:
     data = Data([cohort], fractions=HALVES, cache=cohort / "cache")  # type: ignore[arg-type]
     asked = {"device": "cpu", "precision": "float32", "threads": 1, **options}
     return pretrain(data, out, "leave-one-out", recipe, **asked)  # type: ignore[arg-type]
@@ -91,16 +92,16 @@ def test_a_killed_run_resumes_to_the_same_numbers(
 
 def test_windows_are_drawn_anew_and_fix_the_run(cohort: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, float]] = []
-    encode = Contrastive.encode
+    outputs = Contrastive.outputs
 
     def watch(task: Contrastive, batch: Batch) -> list[torch.Tensor]:
         if task.training and torch.is_grad_enabled():
             signals = batch.signals[Modality.RESP]
             seen.append((signals.shape[-1], float(signals.sum())))
-        return encode(task, batch)
+        return outputs(task, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Contrastive, "encode", watch)
+        patch.setattr(Contrastive, "outputs", watch)
         for name in ("a", "b"):
             _train(cohort, tmp_path / f"{name}.safetensors", replace(TINY, crop_s=3.0))
     first, again = seen[: len(seen) // 2], seen[len(seen) // 2 :]
@@ -121,7 +122,7 @@ def test_a_run_killed_between_checkpoint_and_weights_loses_nothing(
     best = load_weights(unbroken).record["epoch"]
     export = Contrastive.export
 
-    def kill(task: Contrastive, path: Path, history: list[loop.Metrics]) -> None:
+    def kill(task: Contrastive, path: Path, history: list[Metrics]) -> None:
         if len(history) == best:
             raise KeyboardInterrupt
         export(task, path, history)
@@ -138,7 +139,7 @@ def test_a_run_killed_between_checkpoint_and_weights_loses_nothing(
 def test_a_killed_run_in_bfloat16_resumes_to_the_same_numbers(cohort: Path, tmp_path: Path) -> None:
     outs = [tmp_path / "whole.safetensors", tmp_path / "w.safetensors"]
 
-    def kill(metrics: loop.Metrics) -> None:
+    def kill(metrics: Metrics) -> None:
         raise KeyboardInterrupt
 
     _train(cohort, outs[0], precision="bfloat16")
@@ -200,7 +201,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    def after_first(metrics: loop.Metrics) -> None:
+    def after_first(metrics: Metrics) -> None:
         nonlocal kept
         kept = out.with_name("w.checkpoint.pt").read_bytes()
         monkeypatch.setattr(os, "fsync", full)
@@ -258,7 +259,7 @@ def test_nan_among_prepared_clips_stops_at_once_and_keeps_the_last_epoch(
     data = Data([cohort], fractions=HALVES, cache=cache)  # type: ignore[arg-type]
     out = tmp_path / "w.safetensors"
 
-    def spoil(metrics: loop.Metrics) -> None:
+    def spoil(metrics: Metrics) -> None:
         for file in cache.glob("*/ecg.npy"):
             clips = np.load(file, mmap_mode="r+")
             clips[:, 0, 5] = np.nan
@@ -281,7 +282,7 @@ def test_a_modality_that_nobody_in_a_split_has_is_no_obstacle(cohort: Path, tmp_
     assert batch.present is not None and batch.present[2].tolist() == [False, False]
     task = Contrastive("pairwise", tuple(Modality), ROBUST, TINY, clips, {}).eval()
     with torch.no_grad():
-        found = task.evaluate(loop.Run(torch.device("cpu"), torch.float32))
+        found = task.evaluate(Run(torch.device("cpu"), torch.float32))
     assert found["gallery"]["bas->resp"] == {"gallery": 0}
     assert np.isfinite(found["loss"])
 

@@ -10,7 +10,7 @@ from test_cli import run
 from test_privacy_recordings import PLANTED, planted
 
 import sleepfm_index
-from sleepfm_index import private
+from sleepfm_index.storage import paths
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_no_planted_word_reaches_the_store_or_the_log(built: tuple[Path, str]) -> None:
     store, said = built
-    files = [p for p in store.rglob("*") if p.is_file() and private.FOLDER not in p.parts]
+    files = [p for p in store.rglob("*") if p.is_file() and paths.PRIVATE not in p.parts]
     assert len(files) > 8
     # Parquet is compressed: its tables are searched as text, too.
     texts = [str(pq.read_table(p).to_pydict()) for p in files if p.suffix == ".parquet"]
@@ -52,7 +52,7 @@ def test_without_the_private_folder_everything_but_the_file_is_known(
     shutil.copytree(built[0], copy)
     with sleepfm_index.open(copy) as store:
         assert store.files()["n"].name == "n.edf"
-    shutil.rmtree(copy / private.FOLDER)
+    shutil.rmtree(copy / paths.PRIVATE)
     with sleepfm_index.open(copy) as store:
         assert store.files() == {}
         assert len(store.query("ecg", clip=0, exclude="none")) > 0

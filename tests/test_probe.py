@@ -12,11 +12,11 @@ from sklearn.preprocessing import StandardScaler
 
 import sleepfm_index
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.evaluation.labelled import read_labels
-from sleepfm_index.evaluation.linear import LinearProbe, fit_classes, fit_number
-from sleepfm_index.evaluation.probe import Recipe, fit_probe, make_plan, probe
-from sleepfm_index.evaluation.splits import deal_folds, subjects_of
-from sleepfm_index.manifest import WeightsIdentity
+from sleepfm_index.evaluation.labels.labels import read_labels
+from sleepfm_index.evaluation.labels.splits import deal_folds, subjects_of
+from sleepfm_index.evaluation.models.linear_probe import LinearProbe, fit_classes, fit_number
+from sleepfm_index.evaluation.models.probe import Recipe, fit_probe, make_plan, probe
+from sleepfm_index.storage.manifest import WeightsIdentity
 
 NAMES = [f"n{i}" for i in range(10)]
 
@@ -173,7 +173,7 @@ def test_a_class_that_was_not_learned_has_no_probability() -> None:
 
 
 def test_not_converged_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sleepfm_index.evaluation.linear._ITERATIONS", 2)
+    monkeypatch.setattr("sleepfm_index.evaluation.models.linear_probe._ITERATIONS", 2)
     with sleepfm_index.open(path) as store:
         assert "did not converge" in store.probe("stage", on=["bas"], replicates=5).note
 

@@ -6,7 +6,7 @@ from stores import drawn_store
 
 import sleepfm_index
 from sleepfm_index.errors import QueryError
-from sleepfm_index.position import clip_position
+from sleepfm_index.query.clip_time import clip_position
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from sleepfm.contract import ROBUST
 from sleepfm.errors import AnnotationError, RecordingError, SleepFMError
 from sleepfm.recordings import find_recordings, read_recording
 from sleepfm.recordings.channels import match_channels
-from sleepfm.recordings.scoring import read_scoring
+from sleepfm.recordings.scoring.read import read_scoring
 
 MAIN = {
     "version": (0, 8), "patient": (8, 80), "recording": (88, 80), "startdate": (168, 8),

@@ -7,7 +7,7 @@ from cohorts import cohort_store
 from stores import drawn_store
 
 import sleepfm_index
-from sleepfm_index.evaluation.report import write_report
+from sleepfm_index.evaluation.figures.report import write_report
 
 
 def test_the_page_loads_nothing_and_says_what_made_it(tmp_path: Path) -> None:

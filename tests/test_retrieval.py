@@ -11,7 +11,7 @@ from stores import drawn_store
 
 import sleepfm_index
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.retrieval import DIRECTIONS, true_ranks
+from sleepfm_index.evaluation.retrieval.retrieval import DIRECTIONS, true_ranks
 from sleepfm_index.schema import target_name
 
 
@@ -38,8 +38,8 @@ def test_ranks_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     queries, targets = rng.standard_normal((2, 700, 512)).astype(np.float32) / 23
     whole = true_ranks(queries, targets)
-    monkeypatch.setattr("sleepfm_index.evaluation.ranks._ROWS", 64)
-    monkeypatch.setattr("sleepfm_index.evaluation.ranks._COLUMNS", 100)
+    monkeypatch.setattr("sleepfm_index.evaluation.retrieval.ranks._ROWS", 64)
+    monkeypatch.setattr("sleepfm_index.evaluation.retrieval.ranks._COLUMNS", 100)
     np.testing.assert_array_equal(true_ranks(queries, targets), whole)
 
 

@@ -11,7 +11,7 @@ import pytest
 from recording_files import Signal, noise, psg, stages, write_edf
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.telling import telling
+from sleepfm.recordings.identifying_names import telling
 from sleepfm.scan import scan
 
 ROOT = Path(__file__).resolve().parents[1]

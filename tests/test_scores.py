@@ -8,8 +8,8 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sleepfm_index.evaluation.assess import Predictions, assess
-from sleepfm_index.evaluation.scores import (
+from sleepfm_index.evaluation.metrics.assessment import Predictions, assess
+from sleepfm_index.evaluation.metrics.scores import (
     calibration_error,
     calibration_sums,
     confusion,

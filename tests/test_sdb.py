@@ -10,7 +10,7 @@ from nights import write_night
 
 import sleepfm_index
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.labelled import read_labels
+from sleepfm_index.evaluation.labels.labels import read_labels
 
 APNEA = ((31.0, 20.0, "Obstructive apnea"),)
 AROUSAL = ((31.0, 5.0, "Arousal"),)

@@ -14,14 +14,21 @@ from stores import WEIGHTS, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index import calibration
-from sleepfm_index.ann import CODES, PACKED, Kind
-from sleepfm_index.disk import fingerprint
-from sleepfm_index.manifest import IndexEntry, Manifest, Probing, read_manifest, write_manifest
+from sleepfm_index.indexing import calibration
+from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import TARGETS, target_parts
-from sleepfm_index.upkeep import Asked
-from sleepfm_index.vectors import Vectors
-from sleepfm_index.writer import Writer
+from sleepfm_index.search.index_format import CODES, PACKED, Kind
+from sleepfm_index.storage.files import fingerprint
+from sleepfm_index.storage.manifest import (
+    IndexEntry,
+    Manifest,
+    Probing,
+    read_manifest,
+    write_manifest,
+)
+from sleepfm_index.storage.vectors import Vectors
+from sleepfm_index.storage.writer import Writer
 
 
 def probed(path: Path, probing: tuple[Probing, ...]) -> Path:
@@ -108,7 +115,7 @@ def test_equal_scores_are_in_order_of_clip_id(tmp_path: Path, copies: int) -> No
 def test_constant_vectors_do_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm_index.exact._SPARE", 50)
+    monkeypatch.setattr("sleepfm_index.search.exact._SPARE", 50)
     with Writer(tmp_path / "s", WEIGHTS, ROBUST) as writer:
         data = drawn_segment("a", 900, 1, lacking=0.0)
         same = {m: np.repeat(v[:1], 900, axis=0) for m, v in data.vectors.items()}
@@ -162,7 +169,7 @@ def test_calibration_asks_with_other_modalities_only(
 
     known = calibration.calibrate
     monkeypatch.setattr(Vectors, "draw", watched)
-    monkeypatch.setattr("sleepfm_index.upkeep.calibrate", calibrate)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.calibrate", calibrate)
     sleepfm_index.reindex(path, index="IVF4,SQ4", recall=0.3)
     for target in TARGETS:
         queries = calibration.draw_queries(
@@ -181,8 +188,8 @@ def test_a_finer_code_is_taken_where_the_first_does_not_reach_the_recall(
         return known(vectors, manifest, entry, *rest)  # type: ignore[arg-type]
 
     known = calibration.calibrate
-    monkeypatch.setattr("sleepfm_index.upkeep.calibrate", calibrate)
-    monkeypatch.setattr("sleepfm_index.planning.EXACT_ROWS", 100)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.calibrate", calibrate)
+    monkeypatch.setattr("sleepfm_index.indexing.planner.EXACT_ROWS", 100)
     path = drawn_store(tmp_path / "s", {"a": 300}, index=False)
     said: list[str] = []
     made = sleepfm_index.reindex(path, recall=0.3, targets=("bas",), watch=said.append)
@@ -196,7 +203,7 @@ def test_a_finer_code_is_taken_where_the_first_does_not_reach_the_recall(
 def test_a_finer_code_is_taken_where_an_index_does_not_reach_a_higher_recall(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm_index.planning.EXACT_ROWS", 100)
+    monkeypatch.setattr("sleepfm_index.indexing.planner.EXACT_ROWS", 100)
     path = drawn_store(tmp_path / "s", {"a": 300}, index=False)
     made = sleepfm_index.reindex(path, recall=0.3, targets=("bas",))
     assert [i.kind for i in made.indexes] == ["IVF16,TC96x4fs"]
@@ -207,7 +214,7 @@ def test_a_finer_code_is_taken_where_an_index_does_not_reach_a_higher_recall(
             return None
         return known(vectors, manifest, entry, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sleepfm_index.upkeep.calibrate", calibrate)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.calibrate", calibrate)
     higher = sleepfm_index.reindex(path, recall=0.4, targets=("bas",))
     assert [i.kind for i in higher.indexes] == ["IVF16,SQ8"] and higher.indexes[0].probing
     assert sleepfm_index.verify(path).findings == ()
@@ -267,16 +274,16 @@ def test_selective_filters_are_searched_exactly(tmp_path: Path) -> None:
 def test_few_newer_clips_lie_beside_the_index_and_many_are_taken_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm_index.upkeep.BESIDE", 10)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.BESIDE", 10)
     path = drawn_store(tmp_path / "s", {"a": 1000}, lacking=0.0)
     before = read_manifest(path).indexes
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("b", 8, 50, lacking=0.0))
-        writer.reindex()
+        update_indexes(writer)
     assert read_manifest(path).indexes == before
     with Writer(path, WEIGHTS, ROBUST) as writer:
         writer.append(drawn_segment("c", 40, 51, lacking=0.0))
-        writer.reindex(Asked(recall=0.3))
+        update_indexes(writer, Asked(recall=0.3))
     after = read_manifest(path).indexes
     assert [i.rows for i in after] == [1048] * len(TARGETS)
     assert all(i.recall is not None and i.recall.clips == 1048 for i in after)  # measured again
@@ -344,7 +351,7 @@ def test_two_modalities_ask_together(nights: sleepfm_index.Store) -> None:
 def test_a_whole_night_gets_the_answers_of_its_clips(
     nights: sleepfm_index.Store, spread: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm_index.batch.TOGETHER", 16)
+    monkeypatch.setattr("sleepfm_index.query.batch.BATCH", 16)
     where = "stage <> 'N2'"
     reader = nights.query_many("ecg", to="bas", recording="b", k=4, where=where, spread=spread)
     rows = reader.read_all()

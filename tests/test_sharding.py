@@ -9,10 +9,10 @@ from stores import drawn_store
 from test_cluster import command, finished, longer
 
 import sleepfm_index
-from sleepfm_index import indexing, sharding
-from sleepfm_index.ann import CODES, Kind
-from sleepfm_index.manifest import IndexEntry, read_manifest
-from sleepfm_index.vectors import Vectors
+from sleepfm_index.indexing import ivf_builder, shards
+from sleepfm_index.search.index_format import CODES, Kind
+from sleepfm_index.storage.manifest import IndexEntry, read_manifest
+from sleepfm_index.storage.vectors import Vectors
 
 SIZES = {f"r{at}": 40 + 7 * at for at in range(7)}
 
@@ -33,14 +33,14 @@ def test_shards_merged_are_the_whole(path: Path, code: str, target: str, count: 
     manifest = read_manifest(path)
     vectors = Vectors(path, manifest)
     _, sample = vectors.draw(target, 200, 0)
-    structure = indexing.train(Kind(8, code), sample, sample)
-    shards = sharding.divided(manifest, count)
-    assert [name for shard in shards for name in shard] == [s.id for s in manifest.segments]
-    assert len(shards) == min(count, len(SIZES))
-    merged = sharding.write(path, target, structure, shards, sharding.here)
+    structure = ivf_builder.train(Kind(8, code), sample, sample)
+    parts = shards.divided(manifest, count)
+    assert [name for part in parts for name in part] == [s.id for s in manifest.segments]
+    assert len(parts) == min(count, len(SIZES))
+    merged = shards.write(path, target, structure, parts, shards.here)
     names = tuple(s.id for s in manifest.segments)
     blocks = (block for name in names for block in vectors.blocks(name, target))
-    whole = indexing.write(path, target, names, structure, blocks)
+    whole = ivf_builder.write(path, target, names, structure, blocks)
     assert content(path, merged) == content(path, whole)
     assert (merged.rows, merged.segments, merged.kind) == (whole.rows, names, whole.kind)
 
@@ -48,16 +48,16 @@ def test_shards_merged_are_the_whole(path: Path, code: str, target: str, count: 
 def test_the_order_of_shards_is_that_of_clips_not_of_who_was_first(path: Path) -> None:
     manifest = read_manifest(path)
     _, sample = Vectors(path, manifest).draw("bas", 200, 0)
-    structure = indexing.train(Kind(4, "SQ8"), sample, sample)
-    shards = sharding.divided(manifest, 4)
+    structure = ivf_builder.train(Kind(4, "SQ8"), sample, sample)
+    parts = shards.divided(manifest, 4)
 
     def backwards(
-        store: str, trained: IndexEntry, shards: list[tuple[str, ...]]
+        store: str, trained: IndexEntry, parts: list[tuple[str, ...]]
     ) -> list[IndexEntry]:
-        return sharding.here(store, trained, shards[::-1])[::-1]
+        return shards.here(store, trained, parts[::-1])[::-1]
 
-    one = sharding.write(path, "bas", structure, shards, sharding.here)
-    other = sharding.write(path, "bas", structure, shards, backwards)
+    one = shards.write(path, "bas", structure, parts, shards.here)
+    other = shards.write(path, "bas", structure, parts, backwards)
     assert content(path, one) == content(path, other)
 
 

@@ -8,9 +8,9 @@ from stores import WEIGHTS, content, drawn_segment, drawn_store, index_all
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.history import KEPT
-from sleepfm_index.manifest import read_manifest
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.snapshots import KEPT
+from sleepfm_index.storage.writer import Writer
 
 
 def test_every_commit_keeps_the_manifest_before_it(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_settings_do_not_leak_between_statements(store: sleepfm_index.Store) -> 
 def test_an_endless_statement_is_stopped(
     store: sleepfm_index.Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm_index.sql.TIME_LIMIT_S", 0.3)
+    monkeypatch.setattr("sleepfm_index.storage.metadata.TIME_LIMIT_S", 0.3)
     with pytest.raises(QueryError, match="longer than"):
         store.sql("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b")
 
@@ -119,7 +119,7 @@ def test_columns_of_later_subjects_are_empty_for_earlier_ones(tmp_path: Path) ->
     from stores import WEIGHTS, drawn_segment
 
     from sleepfm.contract import ROBUST
-    from sleepfm_index.writer import Writer
+    from sleepfm_index.storage.writer import Writer
 
     path = drawn_store(tmp_path / "s", {"a": 3})
     data = drawn_segment("b", 2, 9)

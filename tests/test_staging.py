@@ -18,10 +18,10 @@ from stores import content, drawn_segment
 from test_cluster import command, finished, longer
 
 import sleepfm_index
+from sleepfm_index.building.recording_task import Outcome, Rows
+from sleepfm_index.building.staging import Staging, pack, place, staged_name, unpack
+from sleepfm_index.building.subjects import Subject
 from sleepfm_index.errors import StoreError
-from sleepfm_index.staging import Staging, pack, place, staged_name, unpack
-from sleepfm_index.subjects import Subject
-from sleepfm_index.work import Outcome, Rows
 
 MOTO = os.environ.get("SLEEPFM_TEST_MOTO", sys.executable)
 """A Python that has moto[server]; its own, because its pins do not go with ours."""

@@ -11,9 +11,10 @@ from stores import WEIGHTS, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ICML2024, ROBUST
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
-from sleepfm_index.manifest import WeightsIdentity, read_manifest, write_manifest
+from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.schema import TARGETS, target_parts
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.manifest import WeightsIdentity, read_manifest, write_manifest
+from sleepfm_index.storage.writer import Writer
 
 
 def oracle(store: sleepfm_index.Store, target: str) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +49,7 @@ def test_search_is_exact_whatever_is_indexed_and_allowed(
     with Writer(path, WEIGHTS, ROBUST) as writer:
         for at, n in enumerate(sizes):
             if at == covered:
-                writer.reindex()
+                update_indexes(writer)
             writer.append(drawn_segment(f"night-{at}", n, seed + at))
     rng = np.random.default_rng(seed)
     query = rng.standard_normal(512).astype(np.float32)
@@ -174,7 +175,7 @@ def test_nothing_is_left_beside_a_failed_write(
         raise OSError(28, "No space left on device")
 
     with Writer(path, WEIGHTS, ROBUST) as writer:
-        monkeypatch.setattr("sleepfm_index.segment.write_vectors", full_disk)
+        monkeypatch.setattr("sleepfm_index.storage.segments.write_vectors", full_disk)
         with pytest.raises(OSError, match="No space left"):
             writer.append(drawn_segment("b", 4, 1))
     assert sorted(str(p) for p in path.rglob("*")) == before

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sleepfm_index.building.subjects import read_subjects
 from sleepfm_index.errors import StoreError
-from sleepfm_index.subjects import read_subjects
 
 
 def write(tmp_path: Path, text: str) -> Path:

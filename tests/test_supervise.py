@@ -15,8 +15,8 @@ import sleepfm_index
 from sleepfm.encoders.classifier import load_classifier
 from sleepfm.training.recipe import SHORT
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation import supervise as module
-from sleepfm_index.evaluation.supervise import Training, supervise
+from sleepfm_index.evaluation.models import supervised_baseline as module
+from sleepfm_index.evaluation.models.supervised_baseline import Training, supervise
 
 TINY = Training(
     replace(SHORT, epochs=1, batch_size=4), device="cpu", precision="float32", threads=1
@@ -95,7 +95,7 @@ def test_probabilities_are_those_of_the_saved_network(path: Path, made: Path) ->
 
 
 def test_it_stands_beside_the_probe_of_the_same_split_only(path: Path, made: Path) -> None:
-    from sleepfm_index.evaluation.probe import Recipe
+    from sleepfm_index.evaluation.models.probe import Recipe
 
     asked = {"classes": ["W", "R"], "folds": 2, "on": ["bas"], "replicates": 5, "beside": made}
     with sleepfm_index.open(path) as store:

@@ -11,7 +11,7 @@ from nights import write_night
 
 from sleepfm.contract import ROBUST
 from sleepfm.encoders.classifier import load_classifier
-from sleepfm.encoders.weights import load_weights
+from sleepfm.encoders.load import load_weights
 from sleepfm.errors import TrainingError, WeightsError
 from sleepfm.modality import Modality
 from sleepfm.training.batches import ClipSet, in_order

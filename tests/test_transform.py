@@ -14,12 +14,12 @@ from sklearn.cluster import KMeans
 from stores import drawn_store
 
 import sleepfm_index
-from sleepfm_index import transform
-from sleepfm_index.inverted import InvertedFile
-from sleepfm_index.manifest import read_manifest
-from sleepfm_index.threads import one_thread
-from sleepfm_index.transform import LEVELS, STAGES, TransformCode, learn
-from sleepfm_index.writer import Writer
+from sleepfm_index.runtime.threads import one_thread
+from sleepfm_index.search import transform_coding
+from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.search.transform_coding import LEVELS, STAGES, TransformCode, learn
+from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.writer import Writer
 
 Floats = NDArray[np.float32]
 
@@ -92,7 +92,7 @@ def test_levels_are_as_good_as_those_of_scikit_learn(seed: int, shape: str) -> N
         "two": lambda: rng.standard_normal(2000) + 8 * rng.integers(0, 2, 2000),
         "heavy": lambda: rng.standard_t(3, 2000),
     }[shape]().astype(np.float32)
-    levels = transform._lloyd(x)
+    levels = transform_coding._lloyd(x)
     error = np.min((x[:, None] - levels) ** 2, axis=1).sum()
     start = np.quantile(x, (np.arange(LEVELS) + 0.5) / LEVELS)[:, None]
     known = KMeans(LEVELS, init=start, n_init=1, max_iter=20).fit(x[:, None])
@@ -128,7 +128,7 @@ def test_what_is_stored_is_what_was_learned() -> None:
     again = TransformCode.of(code.learned)
     for name in ("reads", "asks", "levels"):
         assert np.array_equal(getattr(again, name), getattr(code, name))
-    assert code.learned.shape == (transform.LEARNED,)
+    assert code.learned.shape == (transform_coding.LEARNED,)
 
 
 def test_an_index_finds_first_what_scores_highest_by_its_codes(tmp_path: Path) -> None:

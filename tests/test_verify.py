@@ -14,13 +14,13 @@ from stores import WEIGHTS, content, drawn_segment, drawn_store
 import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
-from sleepfm_index.ann import CODES
-from sleepfm_index.disk import fingerprint
 from sleepfm_index.errors import FormatError
-from sleepfm_index.manifest import read_manifest, write_manifest
 from sleepfm_index.schema import TARGETS
-from sleepfm_index.segment import SegmentData
-from sleepfm_index.writer import Writer
+from sleepfm_index.search.index_format import CODES
+from sleepfm_index.storage.files import fingerprint
+from sleepfm_index.storage.manifest import read_manifest, write_manifest
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.writer import Writer
 
 
 @pytest.fixture

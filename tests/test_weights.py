@@ -20,7 +20,8 @@ from nights import write_night
 from sleepfm.contract import ICML2024, ROBUST
 from sleepfm.encoders.fetch import fetch, git_blob_id, import_weights
 from sleepfm.encoders.inference import Encoder
-from sleepfm.encoders.weights import Weights, load_weights, read_info, untrained
+from sleepfm.encoders.load import load_weights, untrained
+from sleepfm.encoders.weights import Weights, read_info
 from sleepfm.errors import ChannelError, WeightsError
 from sleepfm.modality import Modality
 from sleepfm.recordings import read_recording

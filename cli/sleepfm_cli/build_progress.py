@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from sleepfm_cli.render import messages, say
 
 if TYPE_CHECKING:
-    from sleepfm_index.ingest import Outcome
+    from sleepfm_index.building.pipeline import Outcome
 
 _EVERY_S: Final = 10.0
 """Between two lines where there is no terminal."""

@@ -76,9 +76,9 @@ def evaluate(
             result = opened.evaluate(by=by, combinations=combinations, **asked)
         trained = opened.manifest.weights.trained
     if plot is not None:
-        from sleepfm_index.evaluation import figures
+        from sleepfm_index.evaluation.figures import panels
 
-        figures.draw_retrieval(result, plot)  # type: ignore[arg-type]
+        panels.draw_retrieval(result, plot)  # type: ignore[arg-type]
     if format is not Format.table:
         show_arrow(result.table, format)
         return

@@ -68,7 +68,7 @@ def knn(
     Example: sleepfm-index knn --label stage --modality ecg --to bas
     """
     import sleepfm_index
-    from sleepfm_index.evaluation.knn import Vote
+    from sleepfm_index.evaluation.models.knn import Vote
 
     vote = Vote(k=k, weighted=not equal, exclude=exclude.value, margin=margin)
     with ExitStack() as stack:
@@ -92,9 +92,9 @@ def knn(
         )
         trained = opened.manifest.weights.trained
     if plot is not None:
-        from sleepfm_index.evaluation import figures
+        from sleepfm_index.evaluation.figures import panels
 
-        figures.draw_assessment(result, plot)
+        panels.draw_assessment(result, plot)
     if format is not Format.table:
         show_arrow(result.table, format)
         return

@@ -11,7 +11,7 @@ from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, IndexOption
 from sleepfm_cli.render import say, show_json, show_table
 
 if TYPE_CHECKING:
-    from sleepfm_index.planning import Plan
+    from sleepfm_index.indexing.planner import Plan
 
 
 def plan(

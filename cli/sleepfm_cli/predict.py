@@ -19,9 +19,9 @@ def predict(
 ) -> None:
     """Predict every clip: Parquet, and for stages a hypnogram per recording as CSV and EDF+."""
     import sleepfm_index
-    from sleepfm_index.evaluation.linear import LinearProbe
-    from sleepfm_index.evaluation.predict import predict as predicted
-    from sleepfm_index.evaluation.predict import write_predictions
+    from sleepfm_index.evaluation.models.linear_probe import LinearProbe
+    from sleepfm_index.evaluation.models.predict import predict as predicted
+    from sleepfm_index.evaluation.models.predict import write_predictions
 
     made = LinearProbe.load(probe)
     with sleepfm_index.open(store) as opened:

@@ -109,10 +109,10 @@ def pretrain(
     from sleepfm.contract import CONTRACTS
     from sleepfm.encoders.inference import choose_device
     from sleepfm.modality import Modality
-    from sleepfm.training.loop import choose_precision
     from sleepfm.training.pretrain import Data
     from sleepfm.training.pretrain import pretrain as train
     from sleepfm.training.recipe import RECIPES
+    from sleepfm.training.task import choose_precision
 
     if contract not in CONTRACTS:
         raise typer.BadParameter(f"--contract is one of {', '.join(CONTRACTS)}")

@@ -73,7 +73,7 @@ def probe(
     Example: sleepfm-index probe --label stage
     """
     import sleepfm_index
-    from sleepfm_index.evaluation.probe import Recipe, fit_probe
+    from sleepfm_index.evaluation.models.probe import Recipe, fit_probe
 
     features = listed(on)
     if save is not None and len(features or ()) != 1:
@@ -83,7 +83,7 @@ def probe(
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
-        split = {
+        split: dict[str, Any] = {
             "folds": folds,
             "train_where": train_where,
             "test_where": test_where,
@@ -187,6 +187,6 @@ def _numbers(text: str) -> list[int]:
 
 
 def _draw(result: Any, path: Path, *, curve: bool) -> None:
-    from sleepfm_index.evaluation import figures
+    from sleepfm_index.evaluation.figures import panels
 
-    figures.draw_few_shot(result, path) if curve else figures.draw_assessment(result, path)
+    panels.draw_few_shot(result, path) if curve else panels.draw_assessment(result, path)

@@ -48,10 +48,11 @@ def publish(
         done = sleepfm_index.publish(
             store,
             uri,
+            to=to.value,
             collection=collection,
             targets=tuple(listed(targets) or TARGETS),
             index=index,
-            watch=lambda sent, total: bar.update(bar.task_ids[0], completed=sent, total=total),
+            progress=lambda sent, total: bar.update(bar.task_ids[0], completed=sent, total=total),
         )
     rows = [(target, f"{recall:.3f}") for target, recall in done.recall.items()]
     show_table(rows, ("vectors", "recall@10"))

@@ -23,6 +23,7 @@ from sleepfm_cli.render import clock, say, show_arrow, show_table, stream_arrow
 
 if TYPE_CHECKING:
     from sleepfm_index import Result, Store
+    from sleepfm_index.query.question import Question
 
 
 def query(
@@ -94,7 +95,11 @@ def query(
         question |= {"spread": spread, "exact": exact}
         result, trained, files = _ask_store(store, modality, question, plot)
     else:
-        result, trained, files = _ask_milvus(uri, collection, store, modality, question)
+        from sleepfm_index.query.question import Question
+
+        result, trained, files = _ask_engine(
+            engine.value, uri, collection, store, Question(modality, **question)
+        )
     if format is not Format.table:
         show_arrow(result.table, format)
         return
@@ -149,9 +154,9 @@ def _ask_store(store: Path, modality: str, question: dict[str, Any], plot: Path 
 def _draw(
     opened: Store, result: Result, modality: str, question: dict[str, Any], plot: Path
 ) -> None:
-    from sleepfm_index.evaluation import plots
-    from sleepfm_index.evaluation.strips import neighbour_strips
-    from sleepfm_index.query import clip_at
+    from sleepfm_index.evaluation.figures import plots
+    from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+    from sleepfm_index.query.origin import clip_at
 
     clip = question["clip"]
     if clip is None:
@@ -159,12 +164,10 @@ def _draw(
     plots.save(neighbour_strips(opened, clip, result, modality, question["to"]), plot)
 
 
-def _ask_milvus(
-    uri: str, collection: str, store: Path, modality: str, question: dict[str, Any]
-) -> Answer:
+def _ask_engine(engine: str, uri: str, collection: str, store: Path, question: Question) -> Answer:
     import sleepfm_index
 
     if not uri:
-        raise typer.BadParameter("--engine milvus needs --uri: where the store was published to")
-    with sleepfm_index.Served(uri, collection, store=store) as served:
-        return served.query(modality, **question), served.about.weights.trained, {}
+        raise typer.BadParameter(f"--engine {engine} needs --uri: where the store was published to")
+    with sleepfm_index.connect(uri, engine=engine, collection=collection, store=store) as served:
+        return served.answer(question), served.weights.trained, {}

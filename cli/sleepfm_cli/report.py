@@ -23,7 +23,7 @@ def report(
 ) -> None:
     """Write one self-contained page with all tables and figures and what made them."""
     import sleepfm_index
-    from sleepfm_index.evaluation.report import write_report
+    from sleepfm_index.evaluation.figures.report import write_report
 
     with sleepfm_index.open(store) as opened, messages.status("measuring everything"):
         path = write_report(

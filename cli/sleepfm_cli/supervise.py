@@ -57,8 +57,8 @@ def supervise(
     """
     import sleepfm_index
     from sleepfm.training.recipe import RECIPES
-    from sleepfm_index.evaluation.supervise import Training
-    from sleepfm_index.evaluation.supervise import supervise as train
+    from sleepfm_index.evaluation.models.supervised_baseline import Training
+    from sleepfm_index.evaluation.models.supervised_baseline import supervise as train
 
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe.value], **{k: v for k, v in given.items() if v is not None})

@@ -71,7 +71,7 @@ def fetch(
 ) -> None:
     """Download published weights into the cache, checked against their published hash."""
     from sleepfm.encoders.fetch import fetch as download
-    from sleepfm.encoders.weights import load_weights
+    from sleepfm.encoders.load import load_weights
 
     path = download(name)
     loaded = load_weights(path)
@@ -88,7 +88,7 @@ def convert(
     name: Annotated[str | None, typer.Option(help="How the weights are called.")] = None,
 ) -> None:
     """Write weights (the authors' checkpoint too) as one safetensors file."""
-    from sleepfm.encoders.weights import load_weights
+    from sleepfm.encoders.load import load_weights
 
     loaded = load_weights(source)
     if half:
@@ -113,7 +113,8 @@ def import_file(
 
 def _info(name: str) -> WeightsInfo:
     from sleepfm.encoders import cache
-    from sleepfm.encoders.weights import load_weights, read_info
+    from sleepfm.encoders.load import load_weights
+    from sleepfm.encoders.weights import read_info
 
     if not name.startswith("untrained"):
         path = cache.locate(name)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from sleepfm.modality import Modality
-from sleepfm_index.manifest import Manifest, WeightsIdentity
+from sleepfm_index.reader import Reader
 from sleepfm_index.schema import TARGETS
-
-if TYPE_CHECKING:
-    from sleepfm_index.store import Store
+from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Info:
     indexes: dict[str, str]
 
 
-def describe(store: Store) -> Info:
+def describe(store: Reader) -> Info:
     """Count what a store holds; only metadata is read."""
     manifest = store.manifest
     has = ", ".join(f"count(*) FILTER (has_{m}) AS {m}" for m in Modality)

@@ -1,137 +1,62 @@
-"""An open store: what can be asked of it."""
+"""What can be asked of an open store: one method per verb, over :class:`~.reader.Reader`."""
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index import private
-from sleepfm_index.clip_rows import ClipRows
 from sleepfm_index.errors import QueryError
-from sleepfm_index.exact import Hits
-from sleepfm_index.history import held
-from sleepfm_index.inverted import InvertedFile
-from sleepfm_index.manifest import Manifest, read_manifest
+from sleepfm_index.evaluation.metrics.assessment import Assessment
+from sleepfm_index.evaluation.metrics.bootstrap import REPLICATES
+from sleepfm_index.evaluation.models.few_shot import few_shot
+from sleepfm_index.evaluation.models.knn import QUERIES, Vote, knn, neighbours
+from sleepfm_index.evaluation.models.linear_probe import LinearProbe
+from sleepfm_index.evaluation.models.predict import predict
+from sleepfm_index.evaluation.models.probe import Recipe, probe
+from sleepfm_index.evaluation.retrieval.paired import compare
+from sleepfm_index.evaluation.retrieval.retrieval import evaluate
+from sleepfm_index.info import Info, describe
+from sleepfm_index.query.answer import answer
+from sleepfm_index.query.batch import answers
+from sleepfm_index.query.question import Question, Questions
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-from sleepfm_index.schema import TARGETS
-from sleepfm_index.searching import Found, Searcher
-from sleepfm_index.selection import Selection
-from sleepfm_index.sql import Metadata
-from sleepfm_index.threads import setting, use
-from sleepfm_index.vectors import Vectors
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from sleepfm_index.evaluation.assess import Assessment
-    from sleepfm_index.info import Info
-    from sleepfm_index.query import Question
+from sleepfm_index.schema import OTHERS
 
 
-class Store:
-    """An open store, held at the snapshot it was opened at.
+class Store(Reader):
+    """An open store: everything that a :class:`~.reader.Reader` reads, and the verbs.
 
-    Make one with :func:`sleepfm_index.open` or :func:`sleepfm_index.build`. Nothing is read before
-    it is needed; vectors and indexes are memory-mapped. Threads may share it, and so may forked
-    processes: each opens the files again for itself.
-
-    Parameters
-    ----------
-    path : Path
-        The store's folder.
-    threads : int, optional
-        Threads of DuckDB, FAISS and OpenBLAS; by default ``$SLEEPFM_THREADS``, else all cores.
-
-    Raises
-    ------
-    FormatError
-        If there is no store, or not one that this version can read.
+    Make one with :func:`sleepfm_index.open` or :func:`sleepfm_index.build`.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
-        self.path = Path(path)
-        self.manifest = read_manifest(self.path)
-        self._threads = threads or setting()
-        if threads:
-            use(threads)
-        self._opened: dict[int, _Opened] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the connection and the mapped files."""
-        opened = self._opened.pop(os.getpid(), None)
-        if opened is not None:
-            opened.close()
-
-    def __len__(self) -> int:
-        return self.manifest.rows
-
-    @property
-    def metadata(self) -> Metadata:
-        """Clips, events and recordings, for SQL."""
-        return self._here().metadata()
-
-    def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
-        """All metadata of the given clips, in the given order; unknown ids are left out.
-
-        For the few rows of an answer: it needs no SQL where the store has rows that can be mapped.
-        """
-        return self._here().clip_rows.rows(clip_ids)
-
-    def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
-        """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs."""
-        return self._here().clip_rows.runs(column, value)
-
-    @property
-    def vectors(self) -> Vectors:
-        """The vectors, by clip id and modality."""
-        return self._here().vectors
-
-    def _here(self) -> _Opened:
-        # A forked child must not touch its parent's connection: its threads are not there.
-        opened = self._opened.get(os.getpid())
-        if opened is None:
-            fresh = _Opened(self.path, self.manifest, self._threads)
-            opened = self._opened.setdefault(os.getpid(), fresh)
-        return opened
-
-    # What can be asked
-
-    def sql(self, statement: str) -> Result:
-        """Answer a SELECT-like statement over ``clips``, ``events`` and ``recordings``.
-
-        Raises
-        ------
-        QueryError
-            If it is not one read-only statement, or is not valid.
-        """
-        return Result(self.metadata.select(statement), "")
-
-    def query(self, modality: str, to: str = "others", **question: Any) -> Result:
+    def query(
+        self,
+        modality: str,
+        to: str = OTHERS,
+        *,
+        clip: int | None = None,
+        recording: str | None = None,
+        file: str | Path | None = None,
+        at: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        exclude: str = "subject",
+        spread: float | None = None,
+        exact: bool = False,
+        weights: str | None = None,
+    ) -> Result:
         """Find the clips whose ``to`` vectors are nearest to one clip's ``modality`` vector.
 
         Parameters
         ----------
-        modality : str
-            What to search with: ``bas``, ``ecg``, ``resp``, or two of them joined by a comma.
-        to : {"others", "bas", "ecg", "resp"}
-            What to search in; ``others`` is the mean of a clip's other unit vectors.
-        **question
-            The other fields of :class:`sleepfm_index.query.Question`: ``clip`` or ``recording``
-            with ``at`` or ``file`` with ``at``; ``k``, ``where``, ``exclude``, ``spread``,
-            ``exact``, ``weights``.
+        modality, to, clip, recording, file, at, k, where, exclude, spread, exact, weights
+            The fields of :class:`sleepfm_index.query.question.Question`. The query clip is named
+            by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with ``at``.
 
         Returns
         -------
@@ -144,25 +69,45 @@ class Store:
         QueryError
             If the question does not fit the store.
         """
-        from sleepfm_index.query import Question, answer
-
-        asked: Question = Question(modality=modality, to=to, **question)
-        return answer(self, asked)
+        question = Question(
+            modality=modality,
+            to=to,
+            clip=clip,
+            recording=recording,
+            file=None if file is None else Path(file),
+            at=at,
+            k=k,
+            where=where,
+            exclude=exclude,
+            spread=spread,
+            exact=exact,
+            weights=weights,
+        )
+        return answer(self, question)
 
     def query_many(
-        self, modality: str, to: str = "others", **questions: Any
+        self,
+        modality: str,
+        to: str = OTHERS,
+        *,
+        clips: Sequence[int] | NDArray[np.int64] | None = None,
+        recording: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        exclude: str = "subject",
+        spread: float | None = None,
+        exact: bool = False,
     ) -> pa.RecordBatchReader:
         """Find the nearest clips of many clips at once, or of a whole recording.
 
-        Several times faster a query than :meth:`query`, and nothing is held but one batch.
+        Several times faster per query than :meth:`query`; one batch of answers is in memory at a
+        time.
 
         Parameters
         ----------
-        modality, to : str
-            As in :meth:`query`.
-        **questions
-            The other fields of :class:`sleepfm_index.batch.Questions`: ``clips`` (ids) or
-            ``recording``; ``k``, ``where``, ``exclude``, ``spread``, ``exact``.
+        modality, to, clips, recording, k, where, exclude, spread, exact
+            The fields of :class:`sleepfm_index.query.question.Questions`; exactly one of ``clips``
+            and ``recording`` is given.
 
         Returns
         -------
@@ -174,160 +119,254 @@ class Store:
         QueryError
             If the questions do not fit the store.
         """
-        from sleepfm_index.batch import Questions, answers
+        questions = Questions(
+            modality=modality,
+            to=to,
+            clips=None if clips is None else np.ascontiguousarray(clips, np.int64),
+            recording=recording,
+            k=k,
+            where=where,
+            exclude=exclude,
+            spread=spread,
+            exact=exact,
+        )
+        return answers(self, questions)
 
-        return answers(self, Questions(modality=modality, to=to, **questions))
-
-    def evaluate(self, *, against: Store | None = None, **asked: Any) -> Result:
+    def evaluate(
+        self,
+        *,
+        against: Reader | None = None,
+        where: str | None = None,
+        gallery: int | None = None,
+        seed: int = 0,
+        draws: int = 1,
+        among: str = "all",
+        by: str | None = None,
+        combinations: bool = False,
+        replicates: int = REPLICATES,
+    ) -> Result:
         """Measure cross-modal retrieval for every pair of modalities and every ``others``.
 
         Parameters
         ----------
-        against : Store, optional
+        against : Reader, optional
             Another store of the same recordings: paired differences, see
-            :func:`sleepfm_index.evaluation.compare.compare`.
-        **asked
-            ``where``, ``gallery``, ``seed``, ``draws``, ``among``, ``by``, ``combinations``: see
-            :func:`sleepfm_index.evaluation.retrieval.evaluate`.
+            :func:`sleepfm_index.evaluation.retrieval.paired.compare`; ``by`` and ``combinations``
+            do not apply.
+        where, gallery, seed, draws, among, by, combinations, replicates
+            As in :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
+
+        Raises
+        ------
+        QueryError
+            If the question does not fit the store.
         """
-        if against is not None:
-            from sleepfm_index.evaluation.compare import compare
+        if against is None:
+            return evaluate(
+                self,
+                where=where,
+                gallery=gallery,
+                seed=seed,
+                draws=draws,
+                among=among,
+                by=by,
+                combinations=combinations,
+                replicates=replicates,
+            )
+        if by is not None or combinations:
+            raise QueryError("by and combinations do not apply to a comparison with another store")
+        return compare(
+            self,
+            against,
+            where=where,
+            gallery=gallery,
+            seed=seed,
+            draws=draws,
+            among=among,
+            replicates=replicates,
+        )
 
-            return compare(self, against, **asked)
-        from sleepfm_index.evaluation.retrieval import evaluate
-
-        return evaluate(self, **asked)
-
-    def probe(self, label: str, **asked: Any) -> Assessment:
+    def probe(
+        self,
+        label: str,
+        *,
+        on: Sequence[str] | None = None,
+        where: str | None = None,
+        kind: str = "auto",
+        classes: Sequence[str] | None = None,
+        folds: int = 5,
+        train_where: str | None = None,
+        test_where: str | None = None,
+        test_store: Reader | None = None,
+        recipe: Recipe | None = None,
+        replicates: int = REPLICATES,
+        beside: str | Path | None = None,
+    ) -> Assessment:
         """Measure what a linear probe reads from the vectors, subjects kept apart.
 
-        See :func:`sleepfm_index.evaluation.probe.probe`; needs scikit-learn.
+        Needs scikit-learn.
+
+        Parameters
+        ----------
+        label, on, where, kind, classes, folds, train_where, test_where, test_store, recipe
+            As in :func:`sleepfm_index.evaluation.models.probe.probe`.
+        replicates, beside
+            Likewise.
         """
-        from sleepfm_index.evaluation.probe import probe
+        return probe(
+            self,
+            label,
+            on=on,
+            where=where,
+            kind=kind,
+            classes=classes,
+            folds=folds,
+            train_where=train_where,
+            test_where=test_where,
+            test_store=test_store,
+            recipe=recipe,
+            replicates=replicates,
+            beside=beside,
+        )
 
-        return probe(self, label, **asked)
-
-    def few_shot(self, label: str, shots: Sequence[int], **asked: Any) -> Result:
+    def few_shot(
+        self,
+        label: str,
+        shots: Sequence[int],
+        *,
+        on: Sequence[str] | None = None,
+        repeats: int = 10,
+        recipe: Recipe | None = None,
+        where: str | None = None,
+        kind: str = "auto",
+        classes: Sequence[str] | None = None,
+        folds: int = 5,
+        train_where: str | None = None,
+        test_where: str | None = None,
+        test_store: Reader | None = None,
+    ) -> Result:
         """Measure a probe that learns from few subjects.
 
-        See :func:`sleepfm_index.evaluation.fewshot.few_shot`; needs scikit-learn.
-        """
-        from sleepfm_index.evaluation.fewshot import few_shot
+        Needs scikit-learn.
 
-        return few_shot(self, label, shots, **asked)
+        Parameters
+        ----------
+        label, shots, on, repeats, recipe
+            As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
+        where, kind, classes, folds, train_where, test_where, test_store
+            As in :func:`sleepfm_index.evaluation.models.probe.make_plan`.
+        """
+        return few_shot(
+            self,
+            label,
+            shots,
+            on=on,
+            repeats=repeats,
+            recipe=recipe,
+            where=where,
+            kind=kind,
+            classes=classes,
+            folds=folds,
+            train_where=train_where,
+            test_where=test_where,
+            test_store=test_store,
+        )
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
-        """Predict the label of every clip by a saved probe.
+        """Predict the label of every clip with a saved probe.
 
-        See :func:`sleepfm_index.evaluation.predict.predict`.
+        Parameters
+        ----------
+        probe : path
+            A file written by ``sleepfm-index probe --save``.
+        where : str, optional
+            SQL condition over the columns of ``clips``.
         """
-        from sleepfm_index.evaluation.linear import LinearProbe
-        from sleepfm_index.evaluation.predict import predict
-
         return predict(self, LinearProbe.load(probe), where=where)
 
-    def knn(self, label: str, **asked: Any) -> Assessment:
-        """Measure what the nearest labelled neighbours say; see :mod:`.evaluation.knn`."""
-        from sleepfm_index.evaluation.knn import knn
+    def knn(
+        self,
+        label: str,
+        *,
+        modality: str = "bas",
+        to: str | None = None,
+        vote: Vote | None = None,
+        where: str | None = None,
+        kind: str = "auto",
+        classes: Sequence[str] | None = None,
+        train_where: str | None = None,
+        test_where: str | None = None,
+        test_store: Reader | None = None,
+        queries: int | None = QUERIES,
+        seed: int = 0,
+        replicates: int = REPLICATES,
+    ) -> Assessment:
+        """Measure how well the nearest labelled neighbours predict a label.
 
-        return knn(self, label, **asked)
+        Parameters
+        ----------
+        label, modality, to, vote, where, kind, classes, train_where, test_where, test_store
+            As in :func:`sleepfm_index.evaluation.models.knn.knn`.
+        queries, seed, replicates
+            Likewise.
+        """
+        return knn(
+            self,
+            label,
+            modality=modality,
+            to=to,
+            vote=vote,
+            where=where,
+            kind=kind,
+            classes=classes,
+            train_where=train_where,
+            test_where=test_where,
+            test_store=test_store,
+            queries=queries,
+            seed=seed,
+            replicates=replicates,
+        )
 
-    def neighbours(self, modality: str, to: str | None = None, **asked: Any) -> Result:
-        """Find the labelled neighbours of some clips; see :mod:`.evaluation.knn`."""
-        from sleepfm_index.evaluation.knn import neighbours
+    def neighbours(
+        self,
+        modality: str,
+        to: str | None = None,
+        *,
+        clips: Sequence[int] | NDArray[np.int64],
+        label: str = "stage",
+        k: int = 10,
+        where: str | None = None,
+        exclude: str = "subject",
+    ) -> Result:
+        """Find the labelled neighbours of some clips.
 
-        return neighbours(self, modality, to, **asked)
-
-    def files(self) -> dict[str, Path]:
-        """Which file each recording came from; empty where ``private/`` was removed."""
-        return private.files(self.path)
+        Parameters
+        ----------
+        modality, to, clips, label, k, where, exclude
+            As in :func:`sleepfm_index.evaluation.models.knn.neighbours`.
+        """
+        return neighbours(
+            self, modality, to, clips=clips, label=label, k=k, where=where, exclude=exclude
+        )
 
     def info(self) -> Info:
-        """Say what the store holds and which weights made it."""
-        from sleepfm_index.info import describe
-
+        """Describe what the store holds and which weights made it."""
         return describe(self)
 
-    def search(
-        self,
-        target: str,
-        queries: NDArray[np.float32],
-        k: int,
-        allowed: NDArray[np.int64] | None = None,
-        *,
-        exact: bool = False,
-    ) -> list[Hits]:
-        """Nearest clips by inner product; :meth:`find` says how surely they are the nearest.
 
-        Parameters
-        ----------
-        target : str
-            One of :data:`sleepfm_index.schema.TARGETS`.
-        queries : ndarray of float32, shape [q, 512]
-        k : int
-            How many clips a query gets, if there are as many.
-        allowed : ndarray of int64, optional
-            Ids of the clips that may be found, ascending; by default all.
-        exact : bool
-            Compare with every clip, whatever index there is.
+def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A001
+    """Open a store at its latest snapshot.
 
-        Returns
-        -------
-        list of (clip_ids, scores)
-            One pair a query, int64 [m] and float64 [m] with m <= k, best first; equal scores in
-            order of clip id. Scores are computed in float64 from the stored vectors.
-        """
-        return self.find(target, queries, k, allowed, exact=exact).hits
+    Parameters
+    ----------
+    path : path
+        The store's folder.
+    threads : int, optional
+        Threads that searching may use; by default all cores.
 
-    def find(
-        self,
-        target: str,
-        queries: NDArray[np.float32],
-        k: int,
-        allowed: NDArray[np.int64] | None = None,
-        *,
-        without: tuple[tuple[int, int], ...] = (),
-        exact: bool = False,
-    ) -> Found:
-        """Nearest clips, and whether they are surely the nearest; see :meth:`search`.
-
-        Parameters
-        ----------
-        without : tuple of (first, last)
-            Runs of clip ids to leave out, both ends included.
-        """
-        if target not in TARGETS:
-            raise QueryError(f"no target {target!r}; choose from {', '.join(TARGETS)}")
-        selection = Selection.of(self.manifest, allowed, without)
-        return self._here().searcher.find(target, queries, k, selection, exact=exact)
-
-
-class _Opened:
-    """What one process has open of a store."""
-
-    def __init__(self, path: Path, manifest: Manifest, threads: int | None) -> None:
-        self._path = path
-        self._manifest = manifest
-        self._threads = threads
-        self._lock = threading.Lock()
-        self._metadata: Metadata | None = None
-        self.vectors = Vectors(path, manifest)
-        self.clip_rows = ClipRows(path, manifest, self.metadata)
-        self.index = cache(self._open_index)
-        self.searcher = Searcher(manifest, self.vectors, lambda entry: self.index(entry.target))
-
-    def metadata(self) -> Metadata:
-        with self._lock:
-            if self._metadata is None:
-                self._metadata = Metadata(self._path, self._manifest, self._threads)
-            return self._metadata
-
-    def close(self) -> None:
-        if self._metadata is not None:
-            self._metadata.close()
-        self.index.cache_clear()
-
-    def _open_index(self, target: str) -> InvertedFile:
-        (entry,) = (i for i in self._manifest.indexes if i.target == target)
-        with held(self._path, self._manifest):
-            return InvertedFile.open(self._path, entry)
+    Raises
+    ------
+    FormatError
+        If there is no store there, or not one that this version can read.
+    """
+    return Store(path, threads=threads)

@@ -1,10 +1,8 @@
-"""Where weights lie: in the package, and in the user's cache; and how a file is put there."""
+"""Where weights files are: in the package, and in the user's cache."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -55,29 +53,3 @@ def locate(name_or_path: str) -> Path:
             "safetensors file, or see `sleepfm-index weights list`."
         )
     return files[name_or_path]
-
-
-def write_atomically(path: Path, content: bytes) -> Path:
-    """Write a file that is whole or not there; an older one stays until the last moment.
-
-    Raises
-    ------
-    WeightsError
-        If it cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-        raise WeightsError(f"{path.name} cannot be written: {error.strerror}.") from error
-    return path

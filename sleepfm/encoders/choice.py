@@ -7,20 +7,20 @@ build can start without torch.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.encoders.backend import Backend, Options
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
-from sleepfm.modality import Modality
+from sleepfm.resources import cores
 
 Name = Literal["auto", "torch", "openvino"]
 NAMES: Final[tuple[str, ...]] = get_args(Name)
@@ -33,43 +33,6 @@ PLAIN: Final = "torch f32"
 _GPU_DRIVERS: Final = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 
-class Backend(Protocol):
-    """What runs the encoders."""
-
-    name: str
-
-    def run(self, modality: Modality, clips: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the vectors of clips [n, slots, samples]: [n, 512], not normalised.
-
-        A clip's vector depends on that clip alone.
-        """
-
-
-@dataclass(frozen=True)
-class Options:
-    """How encoders are to be run; plain values.
-
-    Parameters
-    ----------
-    backend : {"auto", "torch", "openvino"}
-        ``auto`` takes the fastest that passes the check.
-    device : str
-        ``auto`` (CUDA, else Apple's MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
-    threads : int, optional
-        Threads on the CPU; by default all cores that this process may use.
-    batch_size : int, optional
-        Clips at a time; by default what is fastest for the backend.
-    checked : str
-        Name of a choice made before on the same machine, which is taken without another check.
-    """
-
-    backend: str = "auto"
-    device: str = "auto"
-    threads: int | None = None
-    batch_size: int | None = None
-    checked: str = ""
-
-
 @dataclass(frozen=True)
 class Choice:
     """A backend, and in one sentence why it was taken and the others were not."""
@@ -77,18 +40,6 @@ class Choice:
     name: str
     backend: Backend
     why: str
-
-
-def cores() -> int:
-    """Cores that this process may use; fewer where ``OMP_NUM_THREADS`` says so."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(_cores(), int(asked)) if asked.isdigit() and int(asked) else _cores()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def choose(weights: Weights, options: Options) -> Choice:

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
-from sleepfm.encoders import cache
 from sleepfm.encoders.effnet import EffNet, folded
 from sleepfm.errors import WeightsError
 from sleepfm.modality import Modality
@@ -76,7 +76,7 @@ class Classifier:
         }
         text = json.dumps(about, sort_keys=True, separators=(",", ":"))
         content = save(dict(self.tensors), metadata={_METADATA_KEY: text})
-        return cache.write_atomically(Path(path), content)
+        return write_bytes(Path(path), content)
 
     def probabilities(self, clips: Mapping[Modality, NDArray[np.float32]]) -> NDArray[np.float32]:
         """Classify clips, on the CPU.

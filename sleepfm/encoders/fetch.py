@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sleepfm.atomic_write import write_bytes
 from sleepfm.encoders import cache
-from sleepfm.encoders.weights import Weights, load_weights
+from sleepfm.encoders.load import load_weights
+from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
 
 
@@ -105,7 +107,7 @@ def fetch(name: str, *, url: str | None = None, blob: str | None = None) -> Path
             f"What came from {url} is not {name}: its git blob id is {git_blob_id(content)}, not "
             f"{blob}; it was truncated or replaced, and is not kept. Try again."
         )
-    return cache.write_atomically(path, content)
+    return write_bytes(path, content)
 
 
 def import_weights(source: str | os.PathLike[str], name: str | None = None) -> Weights:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.encoders.choice import Options, choose
+from sleepfm.encoders.backend import Options
+from sleepfm.encoders.choice import choose
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
 from sleepfm.modality import EMBEDDING_DIM, Modality
@@ -22,7 +23,7 @@ class Encoder:
     Parameters
     ----------
     weights : Weights
-        From :func:`sleepfm.encoders.weights.load_weights`.
+        From :func:`sleepfm.encoders.load.load_weights`.
     device : str
         ``auto`` (CUDA, else Apple's MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     threads : int, optional

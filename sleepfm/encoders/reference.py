@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
-from sleepfm.encoders.cache import cache_folder, write_atomically
+from sleepfm.encoders.cache import cache_folder
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
 from sleepfm.modality import Modality
 
 if TYPE_CHECKING:
-    from sleepfm.encoders.choice import Backend
+    from sleepfm.encoders.backend import Backend
 
 CLIPS: Final = 8
 _EVERY: Final = 8
@@ -47,9 +48,9 @@ class Reference:
 def simulated_clips(contract_json: str) -> dict[Modality, NDArray[np.float32]]:
     """Give eight clips of a simulated night per modality, prepared as a contract asks."""
     from sleepfm.clips import cut_clips
-    from sleepfm.recordings.annotations import Scoring
     from sleepfm.recordings.channels import match_channels
     from sleepfm.recordings.recording import Channel, Recording
+    from sleepfm.recordings.scoring.vocabulary import Scoring
     from sleepfm.simulate.night import render_night, simulate_night
 
     contract = Contract.from_json(json.loads(contract_json))
@@ -81,7 +82,7 @@ def reference(weights: Weights) -> Reference:
     np.savez(content, allow_pickle=False, **arrays)
     digest = hashlib.sha256(content.getvalue()).digest()
     with contextlib.suppress(WeightsError):  # a cache that cannot be written costs time only
-        write_atomically(path, digest + content.getvalue())
+        write_bytes(path, digest + content.getvalue())
     return made
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,8 +20,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.contract import ROBUST, Contract
-from sleepfm.encoders import cache
+from sleepfm.atomic_write import write_bytes
+from sleepfm.contract import Contract
 from sleepfm.encoders.layout import shapes
 from sleepfm.errors import WeightsError
 from sleepfm.modality import Modality
@@ -30,7 +29,6 @@ from sleepfm.modality import Modality
 FORMAT_VERSION: Final = 1
 _METADATA_KEY: Final = "sleepfm"
 _HEADER_LIMIT: Final = 1 << 20
-_INITIAL_TEMPERATURE: Final = 0.0
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -139,7 +137,7 @@ class Weights:
         WeightsError
             If the file cannot be written.
         """
-        return cache.write_atomically(Path(path), self.to_bytes())
+        return write_bytes(Path(path), self.to_bytes())
 
     def half(self) -> Weights:
         """Give the same weights with matrices and kernels in float16, half as large.
@@ -151,33 +149,6 @@ class Weights:
             for m, tensors in self.tensors.items()
         }
         return replace(self, tensors=halves, sha256="")
-
-
-def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
-    """Load weights by name or from a file.
-
-    Parameters
-    ----------
-    name_or_path : str
-        ``untrained`` or ``untrained:SEED`` (a seeded random initialisation), the path of a
-        safetensors file of this project or of a checkpoint of the authors (``.pt``), or the name
-        of weights that ship with the package or lie in the user's cache.
-
-    Raises
-    ------
-    WeightsError
-        If there are no such weights, or the file is damaged or does not fit the encoders.
-    """
-    text = os.fspath(name_or_path)
-    seed = re.fullmatch(r"untrained(?::(\d+))?", text)
-    if seed:
-        return untrained(int(seed[1] or 0))
-    path = cache.locate(text)
-    if path.suffix in (".pt", ".pth"):
-        from sleepfm.encoders.published import read_checkpoint
-
-        return read_checkpoint(path)
-    return _read(path)
 
 
 def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
@@ -210,20 +181,6 @@ def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
     return _understand(file.name, about, names, sha256)
 
 
-def untrained(seed: int = 0) -> Weights:
-    """Give a seeded random initialisation of the three encoders, for trials only."""
-    from sleepfm.encoders.networks import initial_tensors
-
-    return Weights(
-        name=f"untrained:{seed}" if seed else "untrained",
-        trained=False,
-        contract=ROBUST,
-        record={"seed": seed},
-        temperature=_INITIAL_TEMPERATURE,
-        tensors=initial_tensors(ROBUST, tuple(Modality), seed),
-    )
-
-
 def _understand(file: str, about: str, names: list[str], sha256: str) -> WeightsInfo:
     try:
         plain = json.loads(about)
@@ -247,7 +204,19 @@ def _understand(file: str, about: str, names: list[str], sha256: str) -> Weights
         raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again.") from error
 
 
-def _read(path: Path) -> Weights:
+def read_weights(path: Path) -> Weights:
+    """Read a weights file.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file of this project.
+
+    Raises
+    ------
+    WeightsError
+        If it is truncated, damaged, or does not fit the encoders.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load
 

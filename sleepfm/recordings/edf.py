@@ -1,6 +1,6 @@
 """EDF, EDF+ and BDF, read by edfio; samples stay on disk until a channel is asked for.
 
-edfio is given a checked header (:mod:`~sleepfm.recordings.edf_guard`), and for samples a file of
+edfio is given a checked header (:mod:`~sleepfm.recordings.edf_header`), and for samples a file of
 that one signal: so a 24-bit file is not loaded whole, which edfio would do; a data record cut short
 or a number padded with NULs is no obstacle; nothing about who was recorded reaches it.
 """
@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.annotation_edf import read_annotations, record_times
-from sleepfm.recordings.annotations import Scoring, scoring_from_texts
-from sleepfm.recordings.clock import clock_seconds
-from sleepfm.recordings.edf_guard import CheckedFile, Stream, check, is_edf, refuse_length
+from sleepfm.recordings.edf_annotations import read_annotations, record_times
+from sleepfm.recordings.edf_header import CheckedFile, Stream, check, is_edf, refuse_length
 from sleepfm.recordings.recording import Channel, Recording, unique_labels
+from sleepfm.recordings.scoring.clock import clock_seconds
+from sleepfm.recordings.scoring.vocabulary import Scoring, scoring_from_texts
 
 if TYPE_CHECKING:
     from edfio import BdfSignal, EdfSignal

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.annotations import Annotation, Scoring, scoring_from_texts
 from sleepfm.recordings.recording import MAX_HOURS, Channel, Recording, unique_labels
+from sleepfm.recordings.scoring.vocabulary import Annotation, Scoring, scoring_from_texts
 
 _VOLT: Final = 107  # FIFF_UNIT_V
 

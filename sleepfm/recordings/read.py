@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from sleepfm.errors import AnnotationError, RecordingError
-from sleepfm.recordings.annotations import Coding, Scoring, fit
 from sleepfm.recordings.edf import is_edf, read_edf
 from sleepfm.recordings.find import SIGNAL_ENDINGS, find_annotations
 from sleepfm.recordings.mne import read_mne
 from sleepfm.recordings.recording import Recording
-from sleepfm.recordings.scoring import read_scoring
+from sleepfm.recordings.scoring.read import read_scoring
+from sleepfm.recordings.scoring.vocabulary import Coding, Scoring, fit
 from sleepfm.recordings.wfdb import read_wfdb
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.recordings.annotations import Scoring
+from sleepfm.recordings.scoring.vocabulary import Scoring
 
 MAX_HOURS: Final = 72
 """Longest recording that is read, in hours: a bound on memory against damaged headers."""

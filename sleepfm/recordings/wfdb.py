@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.annotations import Scoring
 from sleepfm.recordings.recording import MAX_HOURS, Channel, Recording, unique_labels
+from sleepfm.recordings.scoring.vocabulary import Scoring
 
 _BYTES: Final = {"8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0,
                  "212": 1.5, "310": 4 / 3, "311": 4 / 3}  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from sleepfm.encoders.cache import write_atomically
+from sleepfm.atomic_write import write_bytes
 from sleepfm.errors import TrainingError
 from sleepfm.training.averaging import Average
 from sleepfm.training.recipe import Recipe
@@ -79,7 +79,7 @@ class Checkpoint:
 
         Raises
         ------
-        WeightsError
+        OutputError
             If the file cannot be written.
         """
         cuda = self.device.type == "cuda"
@@ -102,7 +102,7 @@ class Checkpoint:
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        write_atomically(self.path, buffer.getvalue())
+        write_bytes(self.path, buffer.getvalue())
 
     def restore(self) -> Progress:
         """Put everything back as it was.

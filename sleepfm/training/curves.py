@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sleepfm.encoders.cache import write_atomically
+from sleepfm.atomic_write import write_bytes
 from sleepfm.errors import SleepFMError, TrainingError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from sleepfm.training.loop import Metrics
+    from sleepfm.training.task import Metrics
 
 SHARES: Final = {
     "mean_recall_at_1": "recall@1 over the validation gallery, mean of all directions",
@@ -82,7 +82,7 @@ def draw(history: Sequence[Metrics], path: Path) -> Path:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     try:
-        return write_atomically(path, buffer.getvalue())
+        return write_bytes(path, buffer.getvalue())
     except SleepFMError as error:
         raise TrainingError(str(error)) from error
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import ROBUST, Contract
-from sleepfm.encoders.cache import write_atomically
 from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording, Prepared, prepare_clips
-from sleepfm.training.loop import Metrics, Run
 from sleepfm.training.recipe import Recipe
 from sleepfm.training.splits import FRACTIONS, Split, Splits, read_subjects, split_subjects
+from sleepfm.training.task import Metrics, Run
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Cohort:
     def write_splits(self, out: Path) -> None:
         """Write the splits beside the weights."""
         path = out.with_name(f"{out.stem}.splits.json")
-        write_atomically(path, self.splits.to_json().encode())
+        write_bytes(path, self.splits.to_json().encode())
 
 
 def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:

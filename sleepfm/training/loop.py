@@ -5,102 +5,32 @@ from __future__ import annotations
 import json
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
-from sleepfm.encoders.cache import write_atomically
-from sleepfm.errors import TrainingError, WeightsError
+from sleepfm.errors import OutputError, TrainingError, WeightsError
+from sleepfm.malloc import keep_freed_memory
 from sleepfm.training.augment import augment
 from sleepfm.training.averaging import Average
-from sleepfm.training.batches import Batch, ClipSet, of_epoch, shuffled, stream
+from sleepfm.training.batches import Batch, ClipSet, of_epoch, shuffled
 from sleepfm.training.checkpoint import Checkpoint, Progress
 from sleepfm.training.curves import can_draw, draw
-from sleepfm.training.memory import keep_freed_memory
 from sleepfm.training.norms import NORM_BATCHES, measure_norms
-from sleepfm.training.recipe import Optimizer, Precision, Recipe
+from sleepfm.training.recipe import Optimizer, Recipe
+from sleepfm.training.task import Metrics, Run, Task
 
 _CLIP_NORM: Final = 1.0
 _FOR_NORMS: Final = 1 << 40
 """Number of the first step whose batch the norms are measured on, beyond those of any epoch."""
 _TIMINGS: Final = ("seconds", "valid_seconds", "clips_per_s", "waiting_for_data")
-
-Metrics = dict[str, Any]
-
-
-class Task(nn.Module, ABC):
-    """What is trained: the networks, their loss, and how good they are."""
-
-    @abstractmethod
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the loss of a batch, and counts that are summed over an epoch."""
-
-    @abstractmethod
-    def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Say what the summed counts of an epoch mean."""
-
-    @abstractmethod
-    def evaluate(self, run: Run) -> Metrics:
-        """Measure on the validation clips; ``loss`` chooses the best epoch."""
-
-    @abstractmethod
-    def export(self, path: Path, history: list[Metrics]) -> None:
-        """Write weights as they are."""
-
-    def constrain(self) -> None:
-        """Bring parameters back into their bounds after a step."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Where and how tensors are worked on."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """Give the context in which networks run."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-    def to_device(self, batch: Batch) -> Batch:
-        """Bring a batch to the device, in the working precision."""
-        signals = {
-            m: x.to(self.device, non_blocking=True).to(self.dtype) for m, x in batch.signals.items()
-        }
-        present, targets = batch.present, batch.targets
-        return Batch(
-            signals,
-            None if present is None else present.to(self.device),
-            batch.labels.to(self.device),
-            None if targets is None else targets.to(self.device),
-        )
-
-    def batches(self, clips: ClipSet, orders: list[Any]) -> Iterator[Batch]:
-        """Stream batches to the device."""
-        for batch in stream(clips, orders, pin=self.device.type == "cuda"):
-            yield self.to_device(batch)
-
-
-def choose_precision(device: torch.device, precision: Precision) -> torch.dtype:
-    """Resolve ``auto``: bfloat16 where the device multiplies it natively, else float32."""
-    if precision != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        native = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
-    else:
-        native = False
-    return torch.bfloat16 if native else torch.float32
 
 
 def refuse_taken(out: Path, resume: bool) -> None:
@@ -241,7 +171,7 @@ def _saving(what: str) -> Iterator[None]:
     """Say what to do where something cannot be written."""
     try:
         yield
-    except (WeightsError, TrainingError) as error:
+    except (OutputError, WeightsError, TrainingError) as error:
         raise TrainingError(
             f"{what} cannot be saved ({error}) The last good checkpoint is intact; "
             "make room and run the same command with --resume."
@@ -254,7 +184,7 @@ def _publish(task: Task, out: Path, history: list[Metrics]) -> None:
     if losses[-1] <= min(losses):
         task.export(out, history)
     log = "".join(json.dumps(h) + "\n" for h in history)
-    write_atomically(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
+    write_bytes(out.with_name(f"{out.stem}.log.jsonl"), log.encode())
     if can_draw():
         draw(history, out.with_name(f"{out.stem}.curves.png"))
 

@@ -13,15 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-if TYPE_CHECKING:
-    from sleepfm.training.batches import Batch
-    from sleepfm.training.loop import Task
+from sleepfm.training.batches import Batch
+from sleepfm.training.task import Task
 
 NORM_BATCHES: Final = 64
 """Training batches that the statistics are measured on; all there are, where there are fewer."""

@@ -22,19 +22,12 @@ from sleepfm.training.batches import Batch, ClipSet, in_order, shuffled
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
 from sleepfm.training.knowledge import know
-from sleepfm.training.loop import (
-    Metrics,
-    Run,
-    Task,
-    choose_precision,
-    fit,
-    record_at_end,
-    refuse_taken,
-)
+from sleepfm.training.loop import fit, record_at_end, refuse_taken
 from sleepfm.training.metrics import gallery_metrics
 from sleepfm.training.objectives import OTHERS, Objective, contrast
 from sleepfm.training.physiology import Readers, targets_of
 from sleepfm.training.recipe import AUTHORS, Precision, Recipe
+from sleepfm.training.task import Metrics, Run, Task, choose_precision
 
 __all__ = ["Contrastive", "Data", "Watch", "pretrain"]
 

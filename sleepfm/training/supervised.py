@@ -26,18 +26,11 @@ from sleepfm.modality import Modality
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
-from sleepfm.training.loop import (
-    Metrics,
-    Run,
-    Task,
-    choose_precision,
-    fit,
-    record_at_end,
-    refuse_taken,
-)
+from sleepfm.training.loop import fit, record_at_end, refuse_taken
 from sleepfm.training.metrics import class_metrics
 from sleepfm.training.recipe import AUTHORS, Precision, Recipe
 from sleepfm.training.splits import Split
+from sleepfm.training.task import Metrics, Run, Task, choose_precision
 
 CLASSES: Final = ("W", "N1", "N2", "N3", "R")
 """The stages that are told apart; clips of any other (unscored, artefact) are left out."""

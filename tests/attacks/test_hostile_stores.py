@@ -23,11 +23,11 @@ from stores import WEIGHTS, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index.disk import fingerprint
 from sleepfm_index.errors import FormatError, StoreError
-from sleepfm_index.manifest import read_manifest, write_manifest
-from sleepfm_index.segment import map_vectors
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.files import fingerprint
+from sleepfm_index.storage.manifest import read_manifest, write_manifest
+from sleepfm_index.storage.segments import map_vectors
+from sleepfm_index.storage.writer import Writer
 
 
 @pytest.fixture
@@ -144,8 +144,8 @@ import sys
 from pathlib import Path
 from sleepfm.modality import Modality
 from sleepfm_index.errors import FormatError
-from sleepfm_index.manifest import read_manifest
-from sleepfm_index.segment import map_vectors
+from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.segments import map_vectors
 path = Path(sys.argv[1])
 (segment,) = read_manifest(path).segments
 file = path / "segments" / segment.id / "bas.arrow"

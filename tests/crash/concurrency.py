@@ -29,7 +29,7 @@ from sleepfm.contract import ROBUST
 from sleepfm.modality import Modality
 from sleepfm_index.errors import SnapshotGone
 from sleepfm_index.schema import TARGETS
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage.writer import Writer
 
 _LIVE = 12
 

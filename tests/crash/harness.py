@@ -34,7 +34,7 @@ from scenarios import SCENARIOS, Scenario
 from stores import content
 
 import sleepfm_index
-from sleepfm_index.manifest import FILE_NAME
+from sleepfm_index.storage.paths import MANIFEST
 
 RANDOM_TIMES = 200
 KINDS = ("kill", "torn", "power", "ENOSPC", "EIO", "random times")
@@ -119,7 +119,7 @@ class Trial:
             held = _held(place)
             if held not in (self.states[-1:] if done else self.states):
                 return "the store is as it was before or after no commit"
-            if (place / FILE_NAME).exists():
+            if (place / MANIFEST).exists():
                 found = sleepfm_index.verify(place)
                 if not found.ok:
                     return f"verify: {found.findings}"
@@ -195,7 +195,7 @@ def row(tally: Tally, name: str) -> str:
 
 def _held(store: Path) -> dict[str, Any] | None:
     """All that a store holds; None where there is none yet."""
-    if not (store / FILE_NAME).exists():
+    if not (store / MANIFEST).exists():
         return None
     with sleepfm_index.open(store, threads=1) as opened:
         clips = {str(i): [repr(part) for part in row] for i, row in content(opened).items()}

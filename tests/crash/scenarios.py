@@ -10,9 +10,9 @@ from stores import WEIGHTS, drawn_segment
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
-from sleepfm_index import private
-from sleepfm_index.manifest import read_manifest
-from sleepfm_index.writer import Writer
+from sleepfm_index.storage import private
+from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.writer import Writer
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _BROKEN = """
 import sys
 sys.argv = ["harness", "--only", "delete", "--times", "0", "--kind", {kind!r}]
 sys.path[:0] = [{folder!r}, {tests!r}]
-import sleepfm_index.disk as disk
+import sleepfm_index.storage.files as disk
 {breakage}
 import harness
 harness.main()

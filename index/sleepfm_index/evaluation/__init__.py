@@ -1,5 +1,6 @@
-"""What a store is worth, measured: retrieval, probes, neighbours, and the figures and the page.
+"""Evaluation: retrieval, probes, neighbours, and the figures and the report.
 
-Read :mod:`~sleepfm_index.evaluation.retrieval`, :mod:`~sleepfm_index.evaluation.probe` and
-:mod:`~sleepfm_index.evaluation.knn` first; the others serve them.
+Read :mod:`~sleepfm_index.evaluation.retrieval.retrieval`,
+:mod:`~sleepfm_index.evaluation.models.probe` and :mod:`~sleepfm_index.evaluation.models.knn` first;
+the others serve them.
 """

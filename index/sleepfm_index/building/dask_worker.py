@@ -1,0 +1,132 @@
+"""What a Dask worker does with one recording: its rows go to the staging, their name comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+from sleepfm import __version__
+from sleepfm_index.building.recording_task import Job, Outcome, Plan, Rows, identity_of, rows_of
+from sleepfm_index.building.staging import Staging, pack, staged_name
+from sleepfm_index.building.subjects import Subject, Subjects
+
+if TYPE_CHECKING:
+    from sleepfm.encoders.weights import Weights
+
+PLUGIN: Final = "sleepfm-index"
+TRIES: Final = 3
+"""How often a recording is worked on whose rows could not be staged, e.g. for the network."""
+
+_one_night = threading.Lock()
+"""A process has one night in memory, however many threads its worker has."""
+_weights: dict[str, Weights] = {}
+
+
+class Work(WorkerPlugin):  # type: ignore[misc]
+    """What is the same for every task of a build, brought to each worker once, whenever it joins.
+
+    Weights are not in it, but their hash: a process fetches them from the staging.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan of the build; its weights and its list of subjects are left behind.
+    weights : str
+        SHA-256 of the staged weights.
+    staging, folder : str
+        Where rows and weights lie.
+    """
+
+    def __init__(self, plan: Plan, weights: str, staging: str, folder: str) -> None:
+        self._version = __version__
+        self._weights = weights
+        self._identity = identity_of(plan.weights).sha256
+        self._staging = (staging, folder)
+        self._running = plan.running
+        self._preparation = plan.preparation
+        self._present, self._withdrawn = plan.present, plan.withdrawn
+        self._taken = plan.taken
+        self._tell_names = plan.tell_names
+        self._columns = plan.subjects.columns
+
+    def setup(self, worker: Worker) -> None:
+        """Refuse a worker of another version: its vectors might differ."""
+        if self._version != __version__:
+            raise RuntimeError(
+                f"this worker has sleepfm-index {__version__}, the client {self._version}"
+            )
+
+    def work(self, job: Job, subject: Subject) -> Rows | str:
+        """Make the rows of one recording and stage them; see :func:`staged`."""
+        staging = Staging(*self._staging)
+
+        def name(key: str) -> str:
+            return staged_name(key, job.recording_id, subject)
+
+        plan = self._plan(self._fetched(staging), job.recording_id, subject)
+        rows = rows_of(plan, job, made=lambda key: staging.has(name(key)))
+        if rows.data is not None:
+            staging.write(name(rows.key), pack(rows))
+        elif rows.outcome.status != "already there" or rows.key in plan.present:
+            return rows
+        return name(rows.key)
+
+    def _plan(self, weights: Weights, recording_id: str, subject: Subject) -> Plan:
+        return Plan(
+            weights,
+            self._running,
+            self._preparation,
+            Subjects({recording_id: subject}, self._columns),
+            self._present,
+            self._withdrawn,
+            self._taken,
+            self._tell_names,
+        )
+
+    def _fetched(self, staging: Staging) -> Weights:
+        from sleepfm.encoders.load import load_weights
+
+        if self._weights not in _weights:
+            content = staging.read(weights_file(self._weights))
+            if hashlib.sha256(content).hexdigest() != self._weights:
+                raise ValueError("the staged weights are not those of the build")
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "staged.safetensors"
+                path.write_bytes(content)
+                loaded = replace(load_weights(path), sha256=self._identity)
+            _weights.clear()
+            _weights[self._weights] = loaded
+        return _weights[self._weights]
+
+
+def staged(job: Job, subject: Subject) -> Rows | str:
+    """Read, cut and encode one recording, and stage its rows.
+
+    Returns
+    -------
+    str or Rows
+        The name of what was staged, by this task or by an earlier one; or, where there is nothing
+        to commit, why not.
+    """
+    work: Work = get_worker().plugins[PLUGIN]
+    for attempt in range(1, TRIES + 1):
+        try:
+            with _one_night:
+                return work.work(job, subject)
+        # An error that travels as an error may not arrive: the scheduler has to read it, too.
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            time.sleep(attempt * attempt if attempt < TRIES else 0)
+    return Rows(Outcome(job.file.path, "failed", f"not staged after {TRIES} attempts: {why}"))
+
+
+def weights_file(sha256: str) -> str:
+    """Name of staged weights."""
+    return f"weights/{sha256}.safetensors"

@@ -1,0 +1,269 @@
+"""One recording becomes rows: the unit of work, whoever does it and wherever.
+
+:func:`rows_of` takes plain values and gives plain values, so it can be called here, in another
+process or on another machine; only the commit belongs to the one writer of the store.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sleepfm.clips import Clips
+from sleepfm.encoders.backend import Options
+from sleepfm.errors import SleepFMError, WeightsError
+from sleepfm.malloc import keep_freed_memory
+from sleepfm.recordings import RecordingFile
+from sleepfm.recordings.identifying_names import telling
+from sleepfm_index.building.preparation import Preparation, recorded
+from sleepfm_index.building.subjects import Subjects
+from sleepfm_index.building.tables import segment_rows
+from sleepfm_index.errors import QueryError
+from sleepfm_index.storage.manifest import WeightsIdentity
+from sleepfm_index.storage.segments import SegmentData
+
+if TYPE_CHECKING:
+    from sleepfm.encoders.inference import Encoder
+    from sleepfm.encoders.weights import Weights
+
+Status = Literal["added", "already there", "left out", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one file.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+    status : {"added", "already there", "left out", "failed"}
+    reason : str
+        Why it was left out or failed; one sentence.
+    recording_id : str
+    clips : int
+        Clips added.
+    slots : dict of str to str
+        Slot to channel, for what was read.
+    unmatched : tuple of str
+        Channels that no slot took.
+    warnings : tuple of str
+        What was odd but readable.
+    hours : float
+        Length of what was added.
+    seconds : dict of str to float
+        How long each phase took: ``read``, ``cut``, ``encode``, ``commit``.
+    """
+
+    file: Path
+    status: Status
+    reason: str = ""
+    recording_id: str = ""
+    clips: int = 0
+    slots: dict[str, str] | None = None
+    unmatched: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    hours: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is the same for every recording of a build; plain values.
+
+    Parameters
+    ----------
+    weights : Weights
+        Whose encoders; tens of megabytes, so it is sent once to each that works by the plan.
+    running : Options
+        How the encoders run.
+    preparation : Preparation
+        How files are prepared.
+    subjects : Subjects
+        What is known of whom.
+    present, withdrawn : frozenset of str
+        Content keys that the store held, and that were deleted from it, when the build began.
+    taken : frozenset of str
+        Recording ids that the store held.
+    tell_names : bool
+        Whether to warn of files that look as if they were named after a person.
+    """
+
+    weights: Weights
+    running: Options
+    preparation: Preparation
+    subjects: Subjects
+    present: frozenset[str] = frozenset()
+    withdrawn: frozenset[str] = frozenset()
+    taken: frozenset[str] = frozenset()
+    tell_names: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to be read, and the recording id that it is to have."""
+
+    file: RecordingFile
+    recording_id: str
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one job gave: its outcome, and if that is ``added`` what is to be committed.
+
+    ``key`` is the content key, empty where the file could not be read.
+    """
+
+    outcome: Outcome
+    key: str = ""
+    data: SegmentData | None = None
+
+
+def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False) -> Rows:
+    """Read, cut and encode one recording; a bad one is an outcome and no error.
+
+    The encoders are made when first needed, and kept for the next recording of the same plan.
+
+    Parameters
+    ----------
+    made : callable, optional
+        Says of a content key whether the rows lie somewhere already; they are ``already there``.
+    """
+    file = job.file
+    keep_freed_memory()  # or every channel's pages are cleared anew: half of the time of reading
+    clock = Clock()
+    try:
+        with clock("read"):
+            recording = plan.preparation.read(file.path, file.annotations)
+            key = plan.preparation.key(recording, identity_of(plan.weights))
+        refused = refusal(
+            file.path, key, job.recording_id, plan.present, plan.withdrawn, plan.taken
+        )
+        if refused is None and made(key):
+            refused = Outcome(file.path, "already there")
+        if refused is not None:
+            return Rows(refused, key)
+        with clock("cut"):
+            channels, clips = plan.preparation.cut(recording)
+            clips = _encodable(clips, plan.weights)
+        encoder = encoder_of(plan)
+        with clock("encode"):
+            vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
+    except (SleepFMError, OSError) as error:
+        return Rows(Outcome(file.path, "failed", str(error)))
+    except Exception as error:  # one odd file must not cost the others
+        return Rows(Outcome(file.path, "failed", f"unexpected {type(error).__name__}: {error}"))
+    looks = telling(file.stem) if plan.tell_names else None
+    named = (f"the name looks like {looks}: consider --ids hash",) if looks else ()
+    outcome = Outcome(
+        file.path,
+        "added",
+        recording_id=job.recording_id,
+        clips=len(clips),
+        slots={slot: " - ".join(m.labels) for slot, m in channels.slots.items()},
+        unmatched=channels.unmatched,
+        warnings=(*named, *recording.warnings, *channels.warnings, *clips.warnings),
+        hours=len(clips) * plan.preparation.contract.clip_seconds / 3600,
+        seconds=clock.seconds,
+    )
+    name = job.recording_id
+    return Rows(
+        outcome,
+        key,
+        segment_rows(key, name, recording, channels, clips, vectors, plan.subjects),
+    )
+
+
+def _encodable(clips: Clips, weights: Weights) -> Clips:
+    """Leave out the modalities that weights have no encoder for, e.g. those pretrained on two."""
+    lacking = [m for m in clips.signals if m not in weights.tensors]
+    if len(lacking) == len(clips.signals):
+        raise WeightsError(
+            f"{weights.name} has encoders for {', '.join(weights.tensors)}; the recording has only "
+            f"{', '.join(lacking)}."
+        )
+    said = [f"{m} was left out: {weights.name} has no encoder for it" for m in lacking]
+    return replace(
+        clips,
+        signals={m: x for m, x in clips.signals.items() if m not in lacking},
+        filled={m: x for m, x in clips.filled.items() if m not in lacking},
+        warnings=(*clips.warnings, *said),
+    )
+
+
+def refusal(
+    file: Path,
+    key: str,
+    recording_id: str,
+    present: Set[str],
+    withdrawn: Collection[str],
+    taken: Set[str],
+) -> Outcome | None:
+    """Say why a recording is not to be added to a store that holds these; None if it is."""
+    if key in present:
+        return Outcome(file, "already there")
+    if recorded(key) in map(recorded, withdrawn):  # whatever the options were
+        return Outcome(file, "left out", "it was deleted from this store")
+    if recording_id in taken:
+        error = QueryError(
+            f"another recording named {file.stem} is already in the store; rename this file, or "
+            "delete the other one first"
+        )
+        return Outcome(file, "failed", str(error))
+    return None
+
+
+class Clock:
+    """Seconds of each phase, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Time what is done inside."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = time.perf_counter() - start
+
+
+def encoder_of(plan: Plan) -> Encoder:
+    """Give the encoders of a plan, made once for a process."""
+    from sleepfm.encoders.inference import Encoder
+
+    running = plan.running
+    key = (plan.weights.sha256, running)
+    with _one_at_a_time:
+        if key not in _encoders:
+            _encoders.clear()
+            _encoders[key] = Encoder(plan.weights, running=running)
+        return _encoders[key]
+
+
+_encoders: dict[tuple[str, Options], Encoder] = {}
+_one_at_a_time = threading.Lock()
+
+
+def identity_of(weights: Weights) -> WeightsIdentity:
+    """Give what a manifest keeps of weights."""
+    return WeightsIdentity(weights.name, weights.sha256, weights.trained, _note(weights))
+
+
+def _note(weights: Weights) -> str:
+    if not weights.trained:
+        return (
+            "UNTRAINED: a seeded random initialisation, for trying the tool out; neighbours and "
+            "recall mean nothing"
+        )
+    data = str(weights.record.get("data", ""))
+    if data.startswith("simulated"):
+        return (
+            f"trained on {data}; for trying the tool out. For science: `sleepfm-index weights "
+            "fetch`, or `pretrain` on nights of your own"
+        )
+    return ""

@@ -1,0 +1,112 @@
+"""Clips and their vectors become rows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sleepfm.clips import Clips
+from sleepfm.modality import Modality
+from sleepfm.recordings.channels import ChannelMap
+from sleepfm.recordings.recording import Recording
+from sleepfm_index.building.subjects import Subject, Subjects
+from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS
+from sleepfm_index.storage.segments import SegmentData
+
+
+def segment_rows(
+    key: str,
+    recording_id: str,
+    recording: Recording,
+    channels: ChannelMap,
+    clips: Clips,
+    vectors: dict[Modality, NDArray[np.float32]],
+    subjects: Subjects,
+) -> SegmentData:
+    """Put everything known of one recording into the tables of a segment.
+
+    Parameters
+    ----------
+    key : str
+        Content key of the recording.
+    vectors : dict of Modality to ndarray of float32, shape [n, 512]
+        Unit vectors of the clips, row by row with ``clips``.
+    """
+    subject = subjects.of(recording_id)
+    stored = {}
+    for modality, encoded in vectors.items():
+        stored[modality] = encoded.astype(np.float16)
+        stored[modality][clips.filled[modality] == 0] = 0
+    return SegmentData(
+        key=key,
+        clips=_clip_rows(recording_id, clips, subject, subjects.columns),
+        events=_event_rows(key, recording_id, clips, subject),
+        recordings=_recording_row(key, recording_id, recording, channels, clips, subject),
+        vectors=stored,
+    )
+
+
+def _clip_rows(recording_id: str, clips: Clips, subject: Subject, known: pa.Schema) -> pa.Table:
+    n = len(clips)
+    values = {
+        "recording_id": [recording_id] * n,
+        "subject_id": [subject.subject_id] * n,
+        "site": [subject.site] * n,
+        "start_s": clips.start_s,
+        "clock": [None] * n if clips.clock_s is None else clips.clock_s,
+        "stage": clips.stage,
+        "raw_stage": clips.raw_stage,
+    }
+    for modality in Modality:
+        filled = clips.filled.get(modality, np.zeros(n, np.uint16))
+        values[f"has_{modality}"] = filled > 0
+        values[f"slots_{modality}"] = filled
+    # The commit gives the ids.
+    fields = [field for field in CLIP_COLUMNS if field.name != "clip_id"]
+    for measured in (clips.event_seconds, clips.quality):
+        values |= measured
+        fields += [pa.field(name, pa.float32()) for name in measured]
+    values |= {name: [subject.facts.get(name)] * n for name in known.names}
+    return pa.table(values, schema=pa.schema([*fields, *known]))
+
+
+def _event_rows(key: str, recording_id: str, clips: Clips, subject: Subject) -> pa.Table:
+    rows = [
+        {
+            "source": key,
+            "recording_id": recording_id,
+            "subject_id": subject.subject_id,
+            "onset_s": event.onset_s,
+            "duration_s": event.duration_s,
+            "type": event.type,
+            "subtype": event.subtype,
+        }
+        for event in clips.events
+    ]
+    return pa.Table.from_pylist(rows, schema=EVENT_COLUMNS)
+
+
+def _recording_row(
+    key: str,
+    recording_id: str,
+    recording: Recording,
+    channels: ChannelMap,
+    clips: Clips,
+    subject: Subject,
+) -> pa.Table:
+    row = {
+        "source": key,
+        "recording_id": recording_id,
+        "subject_id": subject.subject_id,
+        "format": recording.format,
+        "duration_s": recording.duration_s,
+        "clips": len(clips),
+        "slots": [
+            (slot, f"{match.tier}: {' - '.join(match.labels)}")
+            for slot, match in channels.slots.items()
+        ],
+        "unmatched": list(channels.unmatched),
+        "warnings": [*recording.warnings, *channels.warnings, *clips.warnings],
+    }
+    return pa.Table.from_pylist([row], schema=RECORDING_COLUMNS)

@@ -1,0 +1,182 @@
+"""A map of embeddings in two dimensions: PCA, or UMAP where it is installed."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.modality import Modality
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS, axes
+from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
+from sleepfm_index.reader import Reader
+from sleepfm_index.runtime.threads import one_thread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+METHODS: Final = ("pca", "umap")
+CLIPS: Final = 5000
+
+
+def embedding_map(
+    store: Reader,
+    modality: str = "bas",
+    by: str = "stage",
+    ax: Axes | None = None,
+    *,
+    where: str | None = None,
+    method: str = "pca",
+    clips: int = CLIPS,
+    seed: int = 0,
+) -> Axes:
+    """Draw clips where their vectors lie, coloured by a column.
+
+    Parameters
+    ----------
+    modality : {"bas", "ecg", "resp"}
+    by : str
+        A column of ``clips``: names get one colour each, quantities a colour scale.
+    where : str, optional
+        SQL condition over the columns of ``clips``.
+    method : {"pca", "umap"}
+        The first two principal axes, or UMAP (the extra ``umap``).
+    clips : int
+        Draw at most this many clips, chosen at random by the seed.
+
+    Raises
+    ------
+    QueryError
+        If the question does not fit the store, or UMAP is not installed.
+    """
+    drawn = _Map.of(store, modality, where, method, clips, seed)
+    ax = axes(ax, 6.0, 5.0)
+    drawn.show(ax, store, by)
+    return ax
+
+
+def embedding_maps(
+    store: Reader,
+    modality: str = "bas",
+    by: Sequence[str] = ("stage", "subject_id", "site"),
+    *,
+    where: str | None = None,
+    method: str = "pca",
+    clips: int = CLIPS,
+    seed: int = 0,
+) -> Axes:
+    """Draw one map beside itself, coloured by several columns; as :func:`embedding_map`."""
+    from matplotlib.figure import Figure
+
+    drawn = _Map.of(store, modality, where, method, clips, seed)
+    figure = Figure(figsize=(5.4 * len(by), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(by), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, column in zip(panels, by, strict=True):
+        drawn.show(ax, store, column)
+        ax.label_outer()
+    first: Axes = panels[0]
+    return first
+
+
+@dataclass(frozen=True)
+class _Map:
+    """Where some clips lie: their ids, places [n, 2], what the axes are, and a title."""
+
+    ids: NDArray[np.int64]
+    place: NDArray[np.float64]
+    labels: tuple[str, str]
+    title: str
+
+    @classmethod
+    def of(
+        cls, store: Reader, modality: str, where: str | None, method: str, clips: int, seed: int
+    ) -> _Map:
+        if method not in METHODS:
+            raise QueryError(f"no method {method!r}; choose from {', '.join(METHODS)}")
+        if modality not in [m.value for m in Modality]:
+            raise QueryError(f"no modality {modality!r}; choose from {', '.join(Modality)}")
+        ids = store.metadata.clip_ids(where)
+        ids = ids[has(store, ids, modality)]
+        if len(ids) < 3:
+            raise QueryError(f"a map needs at least 3 clips with {modality}, there are {len(ids)}")
+        if len(ids) > clips:
+            ids = np.sort(np.random.default_rng(seed).choice(ids, clips, replace=False))
+        vectors, _ = store.vectors.of(ids, modality)
+        place, labels = project(vectors, method, seed)
+        return cls(ids, place, labels, f"{modality} of {len(ids):,} clips")
+
+    def show(self, ax: Axes, store: Reader, by: str) -> None:
+        _scatter(ax, self.place, store, self.ids, by)
+        ax.set(xlabel=self.labels[0], ylabel=self.labels[1], title=f"{self.title}, by {by}")
+
+
+def project(
+    vectors: NDArray[np.float32], method: str = "pca", seed: int = 0
+) -> tuple[NDArray[np.float64], tuple[str, str]]:
+    """Bring vectors to two dimensions.
+
+    Returns
+    -------
+    place : ndarray of float64, shape [n, 2]
+    labels : tuple of str
+        What the axes are; for PCA with the share of the variance.
+    """
+    if method == "umap":
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ImportWarning)  # umap misses TensorFlow aloud
+                from umap import UMAP
+        except ImportError:
+            raise QueryError(
+                "UMAP is not installed; pip install 'sleepfm-index[umap]', or take --map pca"
+            ) from None
+        place = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
+        return np.asarray(place, np.float64), ("UMAP 1", "UMAP 2")
+    centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    with one_thread():
+        spread, directions = np.linalg.eigh(centred.T @ centred)
+    first = directions[:, [-1, -2]]
+    first = first * np.sign(first[np.abs(first).argmax(axis=0), [0, 1]])  # one of two signs
+    share = spread[[-1, -2]] / max(spread.sum(), 1e-12)
+    one, two = (f"principal axis {i} ({s:.1%} of variance)" for i, s in enumerate(share, 1))
+    return centred @ first, (one, two)
+
+
+def _scatter(
+    ax: Axes, place: NDArray[np.float64], store: Reader, ids: NDArray[np.int64], by: str
+) -> None:
+    column = clip_columns(store, ids, [by])[by]
+    x, y = place.T
+    if column.type in ("float", "double"):
+        points = ax.scatter(x, y, c=numbers(column), s=6, cmap="viridis", linewidths=0)
+        ax.figure.colorbar(points, ax=ax, label=by)
+        return
+    code, names = codes(column)
+    if len(names) > 20:
+        ax.scatter(x, y, c=code, s=6, cmap="hsv", linewidths=0)
+        ax.annotate(f"{len(names)} values of {by}", (0.02, 0.02), xycoords="axes fraction")
+        return
+    order = sorted(range(len(names)), key=lambda at: (_place(str(names[at])), at))
+    for at in order:
+        chosen = code == at
+        colour = STAGE_COLOURS.get(str(names[at])) if by == "stage" else None
+        ax.scatter(x[chosen], y[chosen], s=6, color=colour, label=str(names[at]), linewidths=0)
+    ax.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
+        markerscale=2.5,
+        fontsize="small",
+        handletextpad=0.1,
+    )
+
+
+def _place(name: str) -> int:
+    """Stages in their own order, before everything else."""
+    return list(STAGE_COLOURS).index(name) if name in STAGE_COLOURS else len(STAGE_COLOURS)

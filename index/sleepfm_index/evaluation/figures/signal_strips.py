@@ -1,0 +1,319 @@
+"""A clip and its neighbours as strips of signal, read from the recordings and never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.modality import SLOT_UNITS, Modality
+from sleepfm.recordings import read_recording
+from sleepfm.recordings.recording import Channel
+from sleepfm.recordings.units import conversion
+from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS
+from sleepfm_index.reader import Reader
+from sleepfm_index.schema import target_name, target_parts
+from sleepfm_index.storage.private import recording_file
+from sleepfm_index.storage.quoting import quote_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from sleepfm_index.results import Result
+
+_SHOWN_UNITS: Final = {**SLOT_UNITS, "ECG": "mV"}
+_EVENTS: Final = {
+    Modality.BAS: ("arousal",),
+    Modality.ECG: (),
+    Modality.RESP: ("apnea", "hypopnea", "desaturation"),
+}
+"""Events shaded in the column of each modality, by the beginning of their type."""
+_MARK: Final = "#d55e00"
+_SATURATION: Final = 6.0
+"""Least span of a lane of saturation, in %, so that steps of the oximeter stay small."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One channel of one clip: samples [n] in ``unit`` (``""``: as the file has it), and Hz."""
+
+    values: NDArray[np.float32]
+    rate: float
+    unit: str
+
+
+def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to: str) -> Axes:
+    """Draw a clip and its nearest, those modalities marked that were compared.
+
+    Parameters
+    ----------
+    clip : int
+        The clip that was asked about.
+    found : Result
+        What ``store.query(modality, to, clip=clip)`` gave.
+
+    Raises
+    ------
+    QueryError
+        As :func:`signal_strips`.
+    """
+    (own,) = store.metadata.rows(np.array([clip])).to_pylist()
+    hits = found.to_pylist()
+    ids = np.array([clip, *(hit["clip_id"] for hit in hits)], np.int64)
+    titles = [f"query: {_about(own)}"]
+    titles += [f"{hit['rank']}: {_about(hit)}, score {hit['score']:.3f}" for hit in hits]
+    compared = target_parts(target_name(Modality(modality), to))
+    there = {"others": "the others"}.get(to, to)
+    note = f"{modality} of the query against {there} of each neighbour (marked at the left edge)"
+    marked = [(modality,), *[compared] * len(hits)]
+    return signal_strips(store, ids, titles, marked=marked, note=note)
+
+
+def signal_strips(
+    store: Reader,
+    clip_ids: NDArray[np.int64],
+    titles: Sequence[str],
+    modalities: Sequence[str] = tuple(Modality),
+    *,
+    marked: Sequence[Collection[str]] = (),
+    note: str = "",
+) -> Axes:
+    """Draw clips one below the other: a row a clip, a column a modality, a line a slot.
+
+    Signals are those of the recordings at their own rates, unfiltered, in uV, mV and %; a belt is
+    drawn to a scale of its own, since its unit is the device's. Voltages of a column share one
+    scale. Scored respiratory events and arousals are shaded.
+
+    Parameters
+    ----------
+    clip_ids : ndarray of int64, shape [n]
+        The query first.
+    titles : sequence of str
+        One a clip.
+    modalities : sequence of str
+        Columns, in order.
+    marked : sequence of collections of str, optional
+        For each clip the modalities to mark at their edge, e.g. those compared.
+    note : str
+        One line above everything.
+
+    Returns
+    -------
+    Axes
+        The first strip's; its figure holds them all.
+
+    Raises
+    ------
+    QueryError
+        If the store does not know where its recordings are, or one is not there.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    columns = [Modality(m) for m in modalities]
+    facts = {row["clip_id"]: row for row in store.metadata.rows(clip_ids).to_pylist()}
+    clips = [facts[clip] for clip in clip_ids.tolist()]
+    strips = read_strips(store, clips, columns)
+    figure = Figure(
+        figsize=(4.4 * len(columns), 0.7 + 1.55 * len(clips)),
+        layout=ConstrainedLayoutEngine(hspace=0.01, wspace=0.01),
+    )
+    panels = figure.subplots(len(clips), len(columns), squeeze=False, sharex=True)
+    seconds = store.manifest.contract.clip_seconds
+    for column, modality in enumerate(columns):
+        slots = store.manifest.contract.slots_of(modality)
+        volts = _volts_a_lane(strips, slots)
+        for row, fact in enumerate(clips):
+            ax = panels[row][column]
+            _draw(ax, strips[row], slots, volts, seconds)
+            _shade(ax, _events(store, fact, _EVENTS[modality], seconds))
+            if row < len(marked) and modality in marked[row]:
+                ax.spines["left"].set(color=_MARK, linewidth=3)
+        panels[-1][column].set_xlabel(f"{modality}: time in the clip (s)", fontsize="small")
+    for row, (fact, title) in enumerate(zip(clips, titles, strict=True)):
+        colour = STAGE_COLOURS.get(str(fact["stage"]), "0.3")
+        panels[row][0].set_title(
+            title,
+            loc="left",
+            fontsize="small",
+            color=colour,
+            fontweight="normal" if row else "bold",
+        )
+    figure.suptitle(note, fontsize="small")
+    first: Axes = panels[0][0]
+    return first
+
+
+def read_strips(
+    store: Reader, clips: Sequence[Mapping[str, Any]], modalities: Sequence[Modality]
+) -> list[dict[str, Strip]]:
+    """Read the signals of some clips, by slot, each recording once.
+
+    Parameters
+    ----------
+    clips : sequence of mappings
+        Rows of ``clips``.
+
+    Raises
+    ------
+    QueryError
+        As :func:`sleepfm_index.storage.private.recording_file`.
+    """
+    found: list[dict[str, Strip]] = [{} for _ in clips]
+    wanted = [s for m in modalities for s in store.manifest.contract.slots_of(m)]
+    seconds = store.manifest.contract.clip_seconds
+    for name in sorted({clip["recording_id"] for clip in clips}):
+        recording = read_recording(recording_file(store.path, name))
+        channels = {c.label: c for c in recording.channels}
+        for slot, labels in _slots(store, name, channels).items():
+            if slot not in wanted:
+                continue
+            whole = _whole(slot, [channels[label] for label in labels])
+            for strips, clip in zip(found, clips, strict=True):
+                if clip["recording_id"] == name:
+                    first = round(clip["start_s"] * whole.rate)
+                    part = whole.values[first : first + round(seconds * whole.rate)]
+                    strips[slot] = Strip(part.copy(), whole.rate, whole.unit)
+    return found
+
+
+def _slots(
+    store: Reader, recording_id: str, channels: Mapping[str, Channel]
+) -> dict[str, tuple[str, ...]]:
+    """Which channel, or which two to subtract, filled each slot at the build."""
+    (row,) = store.metadata.select(
+        f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
+    ).to_pylist()
+    found = {}
+    for slot, said in row["slots"]:
+        words = said.partition(": ")[2].split(" - ")
+        # a label may itself hold the words that part two labels
+        pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
+        options = [(" - ".join(words),), *pairs]
+        for labels in options:
+            if all(label in channels for label in labels):
+                found[slot] = labels
+                break
+    return found
+
+
+def _whole(slot: str, channels: Sequence[Channel]) -> Strip:
+    values = channels[0].read()
+    if len(channels) == 2:
+        values -= channels[1].read()
+    wanted = _SHOWN_UNITS.get(slot, "")
+    scale = conversion(channels[0].unit, wanted)
+    if scale is None:
+        return Strip(values, channels[0].sample_rate, "")
+    gain, offset = scale
+    return Strip(values * np.float32(gain) + np.float32(offset), channels[0].sample_rate, wanted)
+
+
+def _volts_a_lane(strips: Sequence[Mapping[str, Strip]], slots: Sequence[str]) -> float:
+    """How many volts (in the column's unit) fill one lane, the same for all clips."""
+    spans = [
+        _span(own[slot].values)[1]
+        for own in strips
+        for slot in slots
+        if slot in own and own[slot].unit.endswith("V")
+    ]
+    # lanes of several channels may run into each other, a lone one has nowhere to go
+    return float(np.quantile(spans, 0.8 if len(slots) > 1 else 1.0)) if spans else 0.0
+
+
+def _span(values: NDArray[np.float32]) -> tuple[float, float]:
+    """Middle and extent of a signal, but for its few outermost samples."""
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known, [0.1, 99.9]) if len(known) else (0.0, 0.0)
+    return float(low + high) / 2, float(high - low)
+
+
+def _draw(
+    ax: Any, strips: Mapping[str, Strip], slots: Sequence[str], volts: float, seconds: float
+) -> None:
+    for lane, slot in enumerate(slots):
+        strip = strips.get(slot)
+        known = strip is not None and bool(np.isfinite(strip.values).any())
+        if strip is None or not known:
+            ax.text(seconds / 2, -lane, f"no {slot}", ha="center", va="center", color="0.6")
+            continue
+        middle, whole = _span(strip.values)
+        if strip.unit.endswith("V"):
+            whole = volts
+        if strip.unit == "%":
+            whole = max(whole, _SATURATION)
+            said = f"{float(np.nanmedian(strip.values)):.0f} %"
+            ax.text(seconds * 1.01, -lane, said, va="center", fontsize="x-small")
+        height = np.clip((strip.values - middle) / (1.15 * whole or 1.0), -0.9, 0.9)
+        time = np.arange(len(height)) / strip.rate
+        ax.plot(time, height - lane, color="0.1", linewidth=0.5)
+    in_volts = [s.unit for slot, s in strips.items() if slot in slots and s.unit.endswith("V")]
+    if in_volts:
+        _scale_bar(ax, volts, in_volts[0], seconds)
+    ax.set_yticks([-lane for lane in range(len(slots))], slots, fontsize="x-small")
+    ax.set(xlim=(0, seconds * 1.07), ylim=(0.35 - len(slots), 0.8 if len(slots) > 1 else 0.65))
+    ax.set_xticks(np.arange(0, seconds + 1, 5))
+    ax.tick_params(axis="x", labelsize="x-small")
+    ax.grid(axis="x", color="0.9", linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _scale_bar(ax: Any, volts: float, unit: str, seconds: float) -> None:
+    """Draw a bar of a round number of volts; a lane is 1 high and 1.15 ``volts``."""
+    bar = _round_down(0.8 * volts)
+    high = bar / (1.15 * volts)
+    ax.plot([seconds * 1.012] * 2, [-high / 2, high / 2], color=_MARK, linewidth=2)
+    label = f"{bar:g} {unit.replace('u', 'µ')}"
+    ax.text(seconds * 1.02, 0, label, rotation=90, va="center", fontsize="x-small", color=_MARK)
+
+
+def _events(
+    store: Reader, clip: Mapping[str, Any], kinds: Sequence[str], seconds: float
+) -> list[tuple[float, float, str]]:
+    """Start and end in the clip, in seconds, and type of the scored events that it holds."""
+    if not kinds:
+        return []
+    start = float(clip["start_s"])
+    rows = store.metadata.select(
+        "SELECT onset_s, duration_s, type, subtype FROM events WHERE recording_id = "
+        f"{quote_text(clip['recording_id'])} AND onset_s < {start + seconds} "
+        f"AND onset_s + duration_s > {start} ORDER BY onset_s"
+    ).to_pylist()
+    return [
+        (
+            max(0.0, row["onset_s"] - start),
+            min(seconds, row["onset_s"] + row["duration_s"] - start),
+            " ".join(filter(None, (row["subtype"], row["type"]))),
+        )
+        for row in rows
+        if str(row["type"]).startswith(tuple(kinds))
+    ]
+
+
+def _shade(ax: Any, events: Sequence[tuple[float, float, str]]) -> None:
+    for place, (start, end, kind) in enumerate(events):
+        ax.axvspan(start, end, color="#56b4e9", alpha=0.18, linewidth=0)
+        ax.text(
+            start + 0.2,
+            0.99 - 0.1 * (place % 2),
+            kind,
+            transform=ax.get_xaxis_transform(),
+            va="top",
+            fontsize="xx-small",
+            color="#0072b2",
+        )
+
+
+def _about(row: Mapping[str, Any]) -> str:
+    seconds = round(row["start_s"] if row["clock"] is None else row["clock"])
+    time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    offset = " from the start" if row["clock"] is None else ""
+    return f"clip {row['clip_id']}, {row['recording_id']}, {time}{offset}, {row['stage']}"
+
+
+def _round_down(value: float) -> float:
+    power = 10.0 ** np.floor(np.log10(max(value, 1e-12)))
+    return float(next(f * power for f in (5, 2, 1) if f * power <= value))

@@ -1,0 +1,1 @@
+"""What clips are labelled with, and how subjects are split."""

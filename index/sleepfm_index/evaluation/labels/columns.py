@@ -1,0 +1,73 @@
+"""Columns of the clips table, row by row with given clip ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.reader import Reader
+from sleepfm_index.schema import target_parts
+from sleepfm_index.storage.quoting import quote_name
+
+
+def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
+    """Give some columns of the clips, in the order of ``clip_ids``.
+
+    Raises
+    ------
+    QueryError
+        If the store has no such column.
+    """
+    there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
+    for name in names:
+        if name not in there:
+            near = get_close_matches(name, there, n=3, cutoff=0.5)
+            hint = (
+                f"; close to it: {', '.join(near)}" if near else f"; there are {', '.join(there)}"
+            )
+            raise QueryError(f"clips have no column {name!r}{hint}")
+    quoted = ", ".join(quote_name(n) for n in dict.fromkeys(("clip_id", *names)))
+    table = store.metadata.select(f"SELECT {quoted} FROM clips ORDER BY clip_id")
+    at = np.searchsorted(numbers(table["clip_id"]), clip_ids)
+    return table.take(pa.array(at))
+
+
+def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
+    """Which clips have a modality, or for ``others_of_*`` at least one of the others; bool [n]."""
+    names = [f"has_{part}" for part in target_parts(target)]
+    table = clip_columns(store, clip_ids, names)
+    present = [table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in names]
+    return np.asarray(np.logical_or.reduce(present), bool)
+
+
+def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Give a column of numbers as an array; nulls are NaN, which makes it float64."""
+    whole = column.combine_chunks()
+    if whole.null_count:
+        whole = whole.cast(pa.float64()).fill_null(float("nan"))
+    # ChunkedArray.to_numpy would import pandas
+    return np.asarray(whole.to_numpy())
+
+
+def codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
+    """Distinct values in sorted order, and which of them each row has; -1 where it is null.
+
+    Returns
+    -------
+    codes : ndarray of int64, shape [n]
+    values : list
+    """
+    encoded = column.combine_chunks().dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    place = np.empty(len(values) + 1, np.int64)
+    place[order] = np.arange(len(values))
+    place[-1] = -1
+    raw = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
+    return place[raw], [values[i] for i in order]

@@ -1,0 +1,226 @@
+"""What is to be told from a clip: its label, by a rule that is printed wherever it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
+from sleepfm_index.evaluation.labels.respiratory_scoring import (
+    AT_ODDS,
+    BREATHING,
+    UNSCORED,
+    left_out,
+)
+from sleepfm_index.reader import Reader
+
+STAGES: Final = ("W", "N1", "N2", "N3", "R")
+SDB_SECONDS: Final = 10.0
+"""Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
+AGE_BINS: Final = ("0-18", "19-49", "50+")
+MOST_CLASSES: Final = 50
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labelled clips of a store.
+
+    Parameters
+    ----------
+    name, rule : str
+        What was asked, and how a clip gets its label, in words.
+    clip_ids : ndarray of int64, shape [n]
+    values : ndarray of int64 (class codes) or float64, shape [n]
+    classes : tuple of str
+        Names of the classes; empty for a number.
+    subjects : ndarray of int64, shape [n]
+        Which of ``subject_names``.
+    left_out : dict of str to int
+        Clips without a label, counted by reason.
+    """
+
+    name: str
+    rule: str
+    clip_ids: NDArray[np.int64]
+    values: NDArray[np.int64] | NDArray[np.float64]
+    classes: tuple[str, ...]
+    subjects: NDArray[np.int64]
+    subject_names: tuple[str, ...]
+    left_out: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    @property
+    def per_subject(self) -> bool:
+        """Whether every clip of a subject has the same label."""
+        first = np.full(len(self.subject_names), -1, np.int64)
+        first[self.subjects[::-1]] = np.arange(len(self) - 1, -1, -1)
+        return bool(np.all(self.values == self.values[first[self.subjects]]))
+
+    def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Labels:
+        """Give some of the labelled clips."""
+        return replace(
+            self,
+            clip_ids=self.clip_ids[rows],
+            values=self.values[rows],
+            subjects=self.subjects[rows],
+        )
+
+    @property
+    def note(self) -> str:
+        """One line: the rule, and what was left out."""
+        out = ", ".join(f"{n} clips {why}" for why, n in self.left_out.items() if n)
+        return f"{self.name}: {self.rule}" + (f"; left out: {out}" if out else "")
+
+
+def read_labels(
+    store: Reader,
+    label: str,
+    where: str | tuple[str | None, ...] | None = None,
+    *,
+    kind: str = "auto",
+    classes: Sequence[str] | None = None,
+) -> Labels:
+    """Label the clips of a store.
+
+    Parameters
+    ----------
+    label : str
+        ``stage``, ``sdb``, ``age`` (the bins 0-18, 19-49, 50+; a number by ``kind``), ``sex``,
+        ``bmi``, or any column of ``clips``.
+    where : str or tuple of str, optional
+        SQL conditions over the columns of ``clips``, all of which hold.
+    kind : {"auto", "classes", "number"}
+        Whether the values are names or quantities; by default text and truth values are classes,
+        numbers are numbers.
+    classes : sequence of str, optional
+        Keep the clips of these classes only, in this order.
+
+    Raises
+    ------
+    QueryError
+        If there is no such column, it holds no value, too many classes, or text for a number.
+    """
+    if kind not in ("auto", "classes", "number"):
+        raise QueryError(f"no kind of label {kind!r}; choose from auto, classes, number")
+    if kind == "number" and label in _NAMES:
+        raise QueryError(f"{label} has classes and is no number; leave --kind out")
+    conditions = [w for w in (where if isinstance(where, tuple) else (where,)) if w]
+    ids = store.metadata.clip_ids(*conditions)
+    if not len(ids):
+        condition = f" where {' and '.join(conditions)}" if conditions else ""
+        raise QueryError(f"no clip to label{condition}")
+    if label == "age" and kind == "number":
+        rule, values, names, left_out = _column(store, ids, "nsrr_age", kind)
+    else:
+        rule, values, names, left_out = _RULES.get(label, _any_column)(store, ids, label, kind)
+    subject, people = codes(clip_columns(store, ids, ["subject_id"])["subject_id"])
+    known = values >= 0 if names else np.isfinite(values)
+    if not known.any():
+        raise QueryError(f"no clip has a label for {label}; {_reasons(left_out)}")
+    found = Labels(label, rule, ids, values, names, subject, tuple(map(str, people)), left_out)
+    found = found.take(known)
+    return _only(found, classes) if classes else found
+
+
+_NAMES: Final = ("stage", "sdb", "sex")
+_UNKNOWN: Final = (UNSCORED, AT_ODDS)
+
+_Found = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
+
+
+def _stage(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+    code, names = codes(clip_columns(store, ids, ["stage"])["stage"])
+    place = np.array([STAGES.index(n) if n in STAGES else -1 for n in names] + [-1])
+    values = place[code]
+    unscored = int((values < 0).sum())
+    return "the scored stage of the clip", values, STAGES, {"unscored (UNS, ART)": unscored}
+
+
+def _sdb(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+    there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
+    names = [n for n in BREATHING if n in there]
+    if not names:
+        raise QueryError("the store has no column of apnea or hypopnea seconds to label by")
+    table = clip_columns(store, ids, [*names, "recording_id"])
+    seconds = np.sum([np.nan_to_num(numbers(table[n])) for n in names], axis=0)
+    recording, recordings = codes(table["recording_id"])
+    reasons = left_out(store, names)
+    reason = np.array([reasons.get(str(name), "") for name in recordings])[recording]
+    values = np.where(reason == "", (seconds >= SDB_SECONDS).astype(np.int64), -1)
+    rule = f"yes where {' + '.join(names)} >= {SDB_SECONDS:g} s in the clip"
+    return rule, values, ("no", "yes"), {why: int((reason == why).sum()) for why in _UNKNOWN}
+
+
+def _age(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+    age = numbers(clip_columns(store, ids, ["nsrr_age"])["nsrr_age"]).astype(np.float64)
+    known = np.isfinite(age)
+    values = np.where(known, np.digitize(np.nan_to_num(age), (19.0, 50.0)), -1)
+    rule = "nsrr_age in completed years, in bins 0-18, 19-49, 50+"
+    return rule, values, AGE_BINS, {"without nsrr_age": int((~known).sum())}
+
+
+def _sex(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+    return _column(store, ids, "nsrr_sex", "classes")
+
+
+def _bmi(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+    return _column(store, ids, "nsrr_bmi", "number" if kind == "auto" else kind)
+
+
+def _any_column(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
+    return _column(store, ids, label, kind)
+
+
+def _column(store: Reader, ids: NDArray[np.int64], column: str, kind: str) -> _Found:
+    found = clip_columns(store, ids, [column])[column]
+    out = {f"without {column}": found.null_count}
+    numeric = pa.types.is_integer(found.type) or pa.types.is_floating(found.type)
+    if kind == "number" or (kind == "auto" and numeric):
+        if not numeric:
+            raise QueryError(f"{column} holds {found.type}, which is no number")
+        return f"{column}, a number", numbers(found).astype(np.float64), (), out
+    values, names = codes(found)
+    if len(names) > MOST_CLASSES:
+        raise QueryError(
+            f"{column} has {len(names)} distinct values, more than {MOST_CLASSES} classes; "
+            "name a column of few values, or a number"
+        )
+    return f"{column}, as it is", values, tuple(map(str, names)), out
+
+
+_RULES: Final[dict[str, Callable[[Reader, NDArray[np.int64], str, str], _Found]]] = {
+    "stage": _stage,
+    "sdb": _sdb,
+    "age": _age,
+    "sex": _sex,
+    "bmi": _bmi,
+}
+
+
+def _only(labels: Labels, classes: Sequence[str]) -> Labels:
+    unknown = [c for c in classes if c not in labels.classes]
+    if unknown or not labels.classes:
+        raise QueryError(
+            f"no class {', '.join(unknown) or 'in a number'} of {labels.name}; "
+            f"choose from {', '.join(labels.classes) or 'none'}"
+        )
+    place = np.full(len(labels.classes), -1, np.int64)
+    place[[labels.classes.index(c) for c in classes]] = np.arange(len(classes))
+    code = place[labels.values.astype(np.int64)]
+    out = {**labels.left_out, "of other classes": int((code < 0).sum())}
+    kept = replace(labels, values=code, classes=tuple(classes), left_out=out).take(code >= 0)
+    if not len(kept):
+        raise QueryError(f"no clip is of the classes {', '.join(classes)}")
+    return kept
+
+
+def _reasons(left_out: dict[str, int]) -> str:
+    return ", ".join(f"{n} are left out: {why}" for why, n in left_out.items() if n)

@@ -1,0 +1,76 @@
+"""Who is learned from and who is tested: subjects are kept apart, never clips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.labels import Labels
+
+
+def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
+    """Deal the subjects of labelled clips into folds; int64 [n], the fold of each clip.
+
+    Subjects are shuffled by the seed. Where a label belongs to the subject (age, sex), they are
+    dealt in its order, so that every fold gets about the same mix.
+
+    Raises
+    ------
+    QueryError
+        If there are fewer subjects than folds, or fewer than two folds.
+    """
+    present, subject = np.unique(labels.subjects, return_inverse=True)
+    if folds < 2:
+        raise QueryError(f"at least 2 folds are needed to test on other subjects, not {folds}")
+    if len(present) < folds:
+        raise QueryError(
+            f"{labels.name} is known of {len(present)} subjects, fewer than the {folds} folds; "
+            "ask for fewer folds or add subjects"
+        )
+    order = np.random.default_rng(seed).permutation(len(present))
+    if labels.per_subject:
+        value = np.zeros(len(present))
+        value[subject] = labels.values
+        order = order[np.argsort(value[order], kind="stable")]
+    fold = np.empty(len(present), np.int64)
+    fold[order] = np.arange(len(present)) % folds
+    return fold[subject]
+
+
+def check_apart(train: Iterable[str], test: Iterable[str]) -> None:
+    """Refuse a split with a subject on both sides.
+
+    Raises
+    ------
+    QueryError
+        That says how many, and names one.
+    """
+    both = sorted(set(train) & set(test))
+    if both:
+        raise QueryError(
+            f"{len(both)} subjects are on both sides, {both[0]} among them; change the conditions "
+            "so that every subject is learned from or tested, not both"
+        )
+
+
+def check_classes(labels: Labels) -> None:
+    """Refuse to learn from fewer than two classes.
+
+    Raises
+    ------
+    QueryError
+        That says which class there is.
+    """
+    if labels.classes:
+        present = np.unique(labels.values)
+        if len(present) < 2:
+            only = labels.classes[int(present[0])]
+            raise QueryError(f"all clips to learn {labels.name} from are {only}; two are needed")
+
+
+def subjects_of(labels: Labels) -> set[str]:
+    """Names of the subjects of some labelled clips."""
+    return {labels.subject_names[i] for i in np.unique(labels.subjects)}

@@ -1,0 +1,1 @@
+"""What reads labels from vectors: probes, k-nearest neighbours, supervised baselines."""

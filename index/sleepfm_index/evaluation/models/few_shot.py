@@ -1,0 +1,125 @@
+"""How few subjects a probe needs: the learning curve over subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.metrics.assessment import MACRO, Predictions, class_rows, number_row
+from sleepfm_index.evaluation.models.probe import (
+    Plan,
+    Recipe,
+    default_features,
+    make_plan,
+    predict_rows,
+    reader,
+)
+from sleepfm_index.reader import Reader
+from sleepfm_index.results import Result
+
+
+def few_shot(
+    store: Reader,
+    label: str,
+    shots: Sequence[int],
+    *,
+    on: Sequence[str] | None = None,
+    repeats: int = 10,
+    recipe: Recipe | None = None,
+    **asked: Any,
+) -> Result:
+    """Measure a probe that learns from few subjects, drawn again and again.
+
+    One fold of subjects (or the test condition or store) is tested throughout; the subjects to
+    learn from are drawn from the others.
+
+    Parameters
+    ----------
+    label, on, recipe
+        As in :func:`sleepfm_index.evaluation.models.probe.probe`.
+    shots : sequence of int
+        How many subjects to learn from.
+    repeats : int
+        How often they are drawn.
+    **asked
+        Further arguments of :func:`sleepfm_index.evaluation.models.probe.make_plan`.
+
+    Returns
+    -------
+    Result
+        One row a feature and number of subjects: features, shots, then for each measure (auroc,
+        auprc, f1 macro; or mae and r) its mean over the draws with ``_low`` and ``_high``, the 2.5
+        and 97.5 percentiles over the draws; draws, one_class_draws (draws that held a single class,
+        from which nothing can be learned; they are in no mean).
+
+    Raises
+    ------
+    QueryError
+        If there are fewer subjects to learn from than a shot asks for, or as ``probe``.
+    """
+    recipe = recipe or Recipe()
+    plan = make_plan(store, label, seed=recipe.seed, **asked)
+    rows = []
+    for features in on or default_features(store, plan.train):
+        train, test = next(plan.sides(features))
+        people = np.unique(plan.train.subjects[train])
+        for shot in shots:
+            if not 1 <= shot <= len(people):
+                raise QueryError(
+                    f"{shot} subjects cannot be drawn from the {len(people)} that are learned from"
+                )
+        for shot in shots:
+            rng = np.random.default_rng((recipe.seed, shot))
+            found, single = [], 0
+            for _ in range(repeats):
+                drawn = rng.choice(people, shot, replace=False)
+                chosen = train[np.isin(plan.train.subjects[train], drawn)]
+                if plan.train.classes and len(np.unique(plan.train.values[chosen])) < 2:
+                    single += 1
+                    continue
+                found.append(_measured(plan, features, recipe, chosen, test))
+            rows.append(
+                {"features": features, "shots": shot, **_summary(found, plan)}
+                | {"draws": len(found), "one_class_draws": single}
+            )
+    return Result(
+        pa.Table.from_pylist(rows),
+        f"{plan.train.note}; {repeats} draws of subjects, the same subjects tested throughout",
+    )
+
+
+def _measured(
+    plan: Plan, features: str, recipe: Recipe, train: Any, test: Any
+) -> dict[str, float | None]:
+    fitted = recipe.learn(
+        reader(plan.train_store, plan.train.clip_ids, features), plan.train, train
+    )
+    said = predict_rows(fitted, reader(plan.test_store, plan.test.clip_ids, features), test)
+    chosen = plan.test.take(test)
+    made = Predictions(
+        features, chosen.classes, chosen.values, said, chosen.subjects, chosen.clip_ids
+    )
+    if not made.classes:
+        row = number_row(made, replicates=0)
+    else:
+        row = next(r for r in class_rows(made, replicates=0) if r["class"] == MACRO)
+    return {name: row[name] for name in _measures(plan)}  # type: ignore[misc]
+
+
+def _measures(plan: Plan) -> tuple[str, ...]:
+    return ("auroc", "auprc", "f1") if plan.train.classes else ("mae", "r")
+
+
+def _summary(found: list[dict[str, float | None]], plan: Plan) -> dict[str, float | None]:
+    summary: dict[str, float | None] = {}
+    for name in _measures(plan):
+        values = np.array([row[name] for row in found if row[name] is not None], np.float64)
+        known = len(values) > 0
+        summary[name] = float(values.mean()) if known else None
+        summary[f"{name}_low"] = float(np.quantile(values, 0.025)) if known else None
+        summary[f"{name}_high"] = float(np.quantile(values, 0.975)) if known else None
+    return summary

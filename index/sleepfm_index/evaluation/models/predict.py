@@ -1,0 +1,171 @@
+"""A saved probe applied to a store: predictions as Parquet, hypnograms as CSV and EDF+."""
+
+from __future__ import annotations
+
+import csv
+import re
+from datetime import time
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sleepfm.atomic_write import write_file
+from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.evaluation.labels.columns import clip_columns, has
+from sleepfm_index.evaluation.labels.labels import STAGES
+from sleepfm_index.evaluation.models.linear_probe import LinearProbe
+from sleepfm_index.evaluation.models.probe import check_features, predict_rows, reader
+from sleepfm_index.reader import Reader
+from sleepfm_index.results import Result
+
+UNKNOWN: Final = "UNS"
+_FACTS: Final = ("recording_id", "start_s", "clock")
+
+
+def predict(store: Reader, probe: LinearProbe, *, where: str | None = None) -> Result:
+    """Predict the label of every clip.
+
+    Parameters
+    ----------
+    probe : LinearProbe
+        A probe fitted to vectors of the same weights and contract.
+    where : str, optional
+        SQL condition over the columns of ``clips``.
+
+    Returns
+    -------
+    Result
+        Columns clip_id, recording_id, start_s, clock, predicted (the class of highest probability,
+        or the number), and for classes ``p_<class>``; null where a clip lacks the features.
+
+    Raises
+    ------
+    QueryError
+        If the probe was fitted to vectors of other weights, or no clip has its features.
+    """
+    about = probe.about
+    own = store.manifest.weights
+    if about.get("weights_sha256") != own.sha256:
+        raise QueryError(
+            f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
+            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
+        )
+    if about.get("contract_sha256") != store.manifest.contract.sha256:
+        raise QueryError("the probe was fitted to clips prepared under another contract")
+    features = str(about.get("features"))
+    ids = store.metadata.clip_ids(where)
+    present = np.ones(len(ids), bool)
+    for modality in check_features(features):
+        present &= has(store, ids, str(modality))
+    if not present.any():
+        raise QueryError(f"no clip has {features}, which the probe reads")
+    said = predict_rows(probe, reader(store, ids, features), np.flatnonzero(present))
+    table = clip_columns(store, ids, _FACTS)
+    lacking = ~present
+    if probe.classes:
+        names = np.array(probe.classes, object)
+        label = np.full(len(ids), None, object)
+        label[present] = names[said.argmax(axis=1)]
+        table = table.append_column("predicted", pa.array(label.tolist(), pa.string()))
+        for code, name in enumerate(probe.classes):
+            share = np.zeros(len(ids))
+            share[present] = said[:, code]
+            table = table.append_column(f"p_{name}", pa.array(share, mask=lacking))
+    else:
+        number = np.zeros(len(ids))
+        number[present] = said
+        table = table.append_column("predicted", pa.array(number, mask=lacking))
+    note = (
+        f"{about.get('label')} ({about.get('rule')}) by a probe on {features}: "
+        f"{int(present.sum())} clips predicted, {int(lacking.sum())} lack {features}"
+    )
+    return Result(table, note)
+
+
+def write_predictions(
+    result: Result, folder: str | Path, probe: LinearProbe, *, clip_seconds: float = 30.0
+) -> list[Path]:
+    """Write predictions as files that other tools open.
+
+    Parameters
+    ----------
+    result : Result
+        As from :func:`predict`.
+    folder : path
+        Made if there is none: ``predictions.parquet``; and for stages, per recording,
+        ``<recording>.hypnogram.csv`` (onset_s, duration_s, stage) and ``<recording>.hypnogram.edf``
+        (EDF+ annotations "Sleep stage N2", at the recording's time of day, without a date).
+    probe : LinearProbe
+        What predicted.
+    clip_seconds : float
+        Length of a clip, in seconds.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    StoreError
+        If a recording's name cannot be a file's.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = folder / "predictions.parquet"
+    write_file(whole, lambda path: pq.write_table(result.table, path, compression="zstd"))
+    written = [whole]
+    if not probe.classes or not set(probe.classes) <= set(STAGES):
+        return written
+    nights: dict[str, list[dict[str, object]]] = {}
+    for row in result.table.sort_by("start_s").to_pylist():
+        nights.setdefault(row["recording_id"], []).append(row)
+    for name, rows in nights.items():
+        if not re.fullmatch(r"[^/\\\0]{1,200}", name) or name.startswith("."):
+            raise StoreError(f"the recording {name!r} cannot name a file; rename it in the store")
+        stages = [(float(r["start_s"]), str(r["predicted"] or UNKNOWN)) for r in rows]  # type: ignore[arg-type]
+        table, edf = folder / f"{name}.hypnogram.csv", folder / f"{name}.hypnogram.edf"
+        clock = rows[0]["clock"]
+        start = None if clock is None else (float(clock) - stages[0][0]) % 86400  # type: ignore[arg-type]
+        write_hypnogram_csv(table, stages, clip_seconds)
+        write_hypnogram_edf(edf, stages, clip_seconds, start)
+        written += [table, edf]
+    return written
+
+
+def write_hypnogram_csv(path: Path, stages: list[tuple[float, str]], clip_seconds: float) -> None:
+    """Write (onset_s, stage) pairs as onset_s, duration_s, stage."""
+
+    def write(aside: Path) -> None:
+        with aside.open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file)
+            lines.writerow(("onset_s", "duration_s", "stage"))
+            lines.writerows((f"{onset:g}", f"{clip_seconds:g}", stage) for onset, stage in stages)
+
+    write_file(path, write)
+
+
+def write_hypnogram_edf(
+    path: Path, stages: list[tuple[float, str]], clip_seconds: float, start_clock_s: float | None
+) -> None:
+    """Write (onset_s, stage) pairs as an EDF+ file of annotations only.
+
+    Parameters
+    ----------
+    start_clock_s : float or None
+        Time of day of the recording's start, in seconds; midnight where it is not known.
+    """
+    import edfio
+
+    words = {UNKNOWN: "?"}
+    notes = [
+        edfio.EdfAnnotation(onset, clip_seconds, f"Sleep stage {words.get(stage, stage)}")
+        for onset, stage in stages
+    ]
+    seconds = int(start_clock_s or 0)
+    start = time(seconds // 3600 % 24, seconds // 60 % 60, seconds % 60)
+    made = edfio.Edf([], annotations=notes, starttime=start)
+    write_file(path, lambda aside: made.write(aside))

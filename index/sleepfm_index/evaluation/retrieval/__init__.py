@@ -1,0 +1,1 @@
+"""Cross-modal retrieval: recall, rank, and paired differences between stores."""

@@ -1,0 +1,106 @@
+"""The rank of the true answer among all candidates: exact, in tiles of bounded memory."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm_index.search.exact import exact_scores
+
+__all__ = ["CLOSE", "EQUAL", "exact_scores", "ranks_and_hits", "true_ranks"]
+
+_ROWS: Final = 1024
+_COLUMNS: Final = 8192
+# Rounding of a float32 inner product of 512 terms of unit vectors is at most 512 x 2^-24; scores
+# closer than twice that are compared again in float64.
+CLOSE: Final = 2 * 512 * 2.0**-24
+EQUAL: Final = 1e-12
+"""Scores closer than this are equal: far below what float16 vectors can tell, above the rounding
+of a float64 product in any order of its terms."""
+
+
+def true_ranks(queries: NDArray[np.float32], targets: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Rank of each query's own target among all targets; ties count against.
+
+    Parameters
+    ----------
+    queries, targets : ndarray of float32, shape [n, d]
+        Row ``i`` of ``targets`` is the true answer to row ``i`` of ``queries``.
+
+    Returns
+    -------
+    ndarray of int64, shape [n]
+        ``#{j : q_i . t_j >= q_i . t_i}``, at least 1. Scores that float32 cannot tell apart are
+        compared in float64.
+    """
+    return ranks_and_hits(queries, targets)[0]
+
+
+def ranks_and_hits(
+    queries: NDArray[np.float32],
+    targets: NDArray[np.float32],
+    groups: NDArray[np.int64] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rank of each query's own target, and which target scores highest.
+
+    Parameters
+    ----------
+    queries, targets : ndarray of float32, shape [n, d]
+        Row ``i`` of ``targets`` is the true answer to row ``i`` of ``queries``.
+    groups : ndarray of int64, shape [n], optional
+        Where given, the candidates of a query are its own target and those of other groups.
+
+    Returns
+    -------
+    ranks : ndarray of int64, shape [n]
+        As in :func:`true_ranks`.
+    hits : ndarray of int64, shape [n]
+        Row of the highest score in float32, the first of equals; the own row where the rank is 1.
+    """
+    n = len(queries)
+    ranks, hits = np.empty(n, np.int64), np.empty(n, np.int64)
+    for start in range(0, n, _ROWS):
+        rows = np.arange(start, min(start + _ROWS, n))
+        block = queries[rows]
+        own = exact_scores(block, targets[rows])
+        count = np.zeros(len(rows), np.int64)
+        best, best_at = np.full(len(rows), -np.inf, np.float32), rows.copy()
+        for left in range(0, n, _COLUMNS):
+            columns = np.arange(left, min(left + _COLUMNS, n))
+            scores = block @ targets[left : left + _COLUMNS].T
+            if groups is not None:
+                same = groups[rows][:, None] == groups[columns][None]
+                scores[same & (rows[:, None] != columns[None])] = -np.inf
+            count += _at_least(scores, own, block, targets[left : left + _COLUMNS])
+            at = scores.argmax(axis=1)
+            top = scores[np.arange(len(rows)), at]
+            better = top > best
+            best[better], best_at[better] = top[better], columns[at[better]]
+        ranks[rows] = count
+        hits[rows] = np.where(count == 1, rows, best_at)
+    return ranks, hits
+
+
+def _at_least(
+    scores: NDArray[np.float32],
+    own: NDArray[np.float64],
+    block: NDArray[np.float32],
+    targets: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """How many candidates of a tile score at least ``own``; the closest are compared in float64."""
+    high = (own + CLOSE).astype(np.float32)[:, None]
+    low = (own - CLOSE).astype(np.float32)[:, None]
+    count = (scores > high).sum(axis=1)
+    rows, columns = np.nonzero((scores >= low) & (scores <= high))
+    if 8 * len(rows) > scores.size:
+        # Nearly constant vectors: one product is cheaper than one by one.
+        exact = block.astype(np.float64) @ targets.T.astype(np.float64)
+        close = (scores >= low) & (scores <= high)
+        return np.asarray(count + (close & (exact >= own[:, None] - EQUAL)).sum(axis=1), np.int64)
+    for at in range(0, len(rows), 65536):
+        r, c = rows[at : at + 65536], columns[at : at + 65536]
+        exact = exact_scores(block[r], targets[c])
+        count += np.bincount(r, exact >= own[r] - EQUAL, minlength=len(block)).astype(np.int64)
+    return np.asarray(count, np.int64)

@@ -1,0 +1,406 @@
+"""Cross-modal retrieval, measured: how well one modality finds its own clip in another."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sleepfm.modality import Modality
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
+from sleepfm_index.evaluation.metrics.bootstrap import (
+    REPLICATES,
+    draw_subjects,
+    interval,
+    resampled_means,
+    resampled_medians,
+)
+from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
+from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
+from sleepfm_index.reader import Reader
+from sleepfm_index.results import Result
+from sleepfm_index.schema import OTHERS, target_name
+
+__all__ = ["DIRECTIONS", "GALLERIES", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
+
+GALLERIES: Final = ("all", "cross-recording", "within-recording")
+RECALLS: Final = (1, 5, 10)
+DIRECTIONS: Final = (
+    *[(str(a), str(b)) for a, b in permutations(Modality, 2)],
+    *[(str(m), OTHERS) for m in Modality],
+)
+"""Every ordered pair, then every modality to the others."""
+COMBINATIONS: Final = tuple(("+".join(m.others), str(m)) for m in Modality)
+"""Two modalities, averaged, to the third."""
+
+_SCORED: Final = ("W", "N1", "N2", "N3", "R")
+_NEAR_S: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Every query of one direction, the draws of the gallery one after another.
+
+    Parameters
+    ----------
+    rows, clip_ids, ranks, sizes, subjects : ndarray of int64, shape [n]
+        The clip's row among the facts, its id, the rank of its true answer, the size of its
+        gallery, and a code of its subject.
+    shares : dict of str to ndarray of float64, shape [n]
+        Whether the top hit is of the same stage, subject, minute; NaN where that is not known.
+    draw : ndarray of int64, shape [n]
+        Which draw of the gallery.
+    """
+
+    rows: NDArray[np.int64]
+    clip_ids: NDArray[np.int64]
+    ranks: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    subjects: NDArray[np.int64]
+    shares: dict[str, NDArray[np.float64]]
+    draw: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Retrieval(Result):
+    """The table of retrieval, and the ranks behind it by (query, target)."""
+
+    ranked: dict[tuple[str, str], Ranked] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Which clips are compared with which.
+
+    Parameters
+    ----------
+    where : str, optional
+        SQL condition over the columns of ``clips``.
+    size : int, optional
+        Draw this many clips at random; by default all.
+    seed : int
+        Seed of the first draw; the next take the seeds after it.
+    draws : int
+        How often a gallery is drawn; the queries of all draws are pooled.
+    among : {"all", "cross-recording", "within-recording"}
+        Whether a query's rivals are all clips of the gallery, those of other recordings, or those
+        of its own. Beside them stands its true answer.
+    """
+
+    where: str | None = None
+    size: int | None = None
+    seed: int = 0
+    draws: int = 1
+    among: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.size is not None and self.size < 1:
+            raise QueryError(f"a gallery holds at least 1 clip, not {self.size}")
+        if self.draws < 1:
+            raise QueryError(f"a gallery is drawn at least once, not {self.draws} times")
+        if self.among not in GALLERIES:
+            raise QueryError(f"no gallery {self.among!r}; choose from {', '.join(GALLERIES)}")
+
+    def drawn(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Draw from the rows that have both sides; one draw where all of them fit."""
+        if self.size is None or self.size >= len(rows):
+            return [rows]
+        # One generator a direction: a draw does not depend on the directions before it.
+        return [
+            rows[np.sort(np.random.default_rng(s).choice(len(rows), self.size, replace=False))]
+            for s in range(self.seed, self.seed + self.draws)
+        ]
+
+
+def evaluate(
+    store: Reader,
+    *,
+    where: str | None = None,
+    gallery: int | None = None,
+    seed: int = 0,
+    draws: int = 1,
+    among: str = "all",
+    by: str | None = None,
+    combinations: bool = False,
+    replicates: int = REPLICATES,
+) -> Retrieval:
+    """Measure how well one modality finds its own clip in another.
+
+    For each clip of the gallery the query is its vector in one modality; the candidates are all
+    vectors of the gallery in the other. The rank is the number of candidates that score at least
+    as high as the true one, so ties count against (constant vectors score as bad as can be, never
+    as perfect). Galleries hold the clips that have both sides.
+
+    Parameters
+    ----------
+    where, gallery, seed, draws, among
+        Fields of :class:`Gallery` (``gallery`` is its ``size``).
+    by : str, optional
+        A column of ``clips``: its values' queries get rows of their own, the gallery stays whole.
+    combinations : bool
+        Add the mean of two modalities as a query for the third.
+    replicates : int
+        Resamples of the subjects behind the 95 % intervals; 0 leaves the intervals out.
+
+    Returns
+    -------
+    Retrieval
+        Columns query, target, recall_at_1, recall_at_5, recall_at_10, median_rank, mrr, gallery
+        (mean number of candidates), seed, chance_at_1, chance_at_5, chance_at_10 (k over the number
+        of candidates), ``*_low`` and ``*_high`` of each measure, top_same_stage, top_same_subject,
+        top_same_minute (share of the top hits; stage among scored queries, minute within 60 s in
+        the same recording), queries, subjects, draws, recall_at_1_sd (over the draws), group.
+
+    Raises
+    ------
+    QueryError
+        If the condition or a column is not valid, or no direction has a clip with both sides.
+    """
+    asked = Gallery(where, gallery, seed, draws, among)
+    clip_ids = store.metadata.clip_ids(where)
+    facts = Facts.of(store, clip_ids, by)
+    ranked, rows = {}, []
+    passes = Passes(store, facts)
+    for query, to in (*DIRECTIONS, *(COMBINATIONS if combinations else ())):
+        found = rank_direction(store, facts, query, to, asked, passes)
+        if found is not None:
+            ranked[query, to] = found
+            rows += _rows(query, to, found, facts, seed, replicates)
+    if not rows:
+        raise QueryError("no clip has two modalities, so there is nothing to evaluate")
+    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, replicates), ranked)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is compared of clips, row by row with ``clip_ids``; -1 codes what is not known."""
+
+    clip_ids: NDArray[np.int64]
+    stage: NDArray[np.int64]
+    subject: NDArray[np.int64]
+    recording: NDArray[np.int64]
+    start_s: NDArray[np.float64]
+    group: NDArray[np.int64]
+    groups: list[object]
+
+    @classmethod
+    def of(cls, store: Reader, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
+        """Read what is compared of some clips."""
+        names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
+        table = clip_columns(store, clip_ids, names)
+        stage, stages = codes(table["stage"])
+        scored = np.array([s in _SCORED for s in stages] + [False])
+        group, groups = codes(table[by]) if by else (np.zeros(len(clip_ids), np.int64), [])
+        return cls(
+            clip_ids,
+            np.where(scored[stage], stage, -1),
+            codes(table["subject_id"])[0],
+            codes(table["recording_id"])[0],
+            numbers(table["start_s"]),
+            group,
+            groups,
+        )
+
+
+def rank_direction(
+    store: Reader,
+    facts: Facts,
+    query: str,
+    to: str,
+    gallery: Gallery,
+    passes: Passes | None = None,
+) -> Ranked | None:
+    """Rank every query of one direction; None where no clip has both sides.
+
+    ``passes`` keeps what one direction found out about others of the same clips.
+    """
+    both = sides_present(store, facts.clip_ids, query, to)
+    if not both.any():
+        return None
+    parts = []
+    for number, at in enumerate(gallery.drawn(np.flatnonzero(both))):
+        recording = facts.recording[at]
+        found = passes.of(query, to, at) if passes is not None and gallery.among == "all" else None
+        if found is None:
+            queries, targets = sides(store, facts.clip_ids[at], query, to)
+            found = _ranks(queries, targets, recording, gallery.among)
+        ranks, hits = found
+        same = np.bincount(recording)[recording]
+        sizes = {
+            "all": np.full(len(at), len(at)),
+            "cross-recording": len(at) - same + 1,
+            "within-recording": same,
+        }[gallery.among]
+        shares = _shares(facts, at, at[hits])
+        parts.append((at, ranks, sizes, shares, np.full(len(at), number)))
+    rows, ranks, sizes, shares, draw = zip(*parts, strict=True)
+    pooled = np.concatenate(rows)
+    return Ranked(
+        pooled,
+        facts.clip_ids[pooled],
+        np.concatenate(ranks),
+        np.concatenate(sizes),
+        facts.subject[pooled],
+        {name: np.concatenate([s[name] for s in shares]) for name in shares[0]},
+        np.concatenate(draw),
+    )
+
+
+class Passes:
+    """Ranks of clips in all directions at once, kept until all directions were asked for."""
+
+    def __init__(self, store: Reader, facts: Facts) -> None:
+        self._store = store
+        self._facts = facts
+        self._known: dict[
+            tuple[bytes, str], dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64]]]
+        ] = {}
+
+    def of(
+        self, query: str, to: str, at: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Ranks and hits of one direction among some rows; None where a pass would not serve."""
+        if "+" in query:
+            return None
+        ids = self._facts.clip_ids[at]
+        everything = all(has(self._store, ids, str(m)).all() for m in Modality)
+        if not everything and to == OTHERS:
+            return None
+        names = [str(m) for m in Modality if everything or str(m) in (query, to)]
+        key = hashlib.sha256(at.tobytes()).digest(), "+".join(names)
+        if key not in self._known:
+            vectors = {name: self._store.vectors.of(ids, name)[0] for name in names}
+            self._known[key] = shared_ranks(vectors)
+        return self._known[key][query, to]
+
+
+def sides_present(
+    store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
+) -> NDArray[np.bool_]:
+    """Which clips have the query's modalities, all of them, and the target."""
+    names = [*query.split("+"), target_name(Modality(query), to) if to == OTHERS else to]
+    present = [has(store, clip_ids, name) for name in names]
+    return np.asarray(np.logical_and.reduce(present), bool)
+
+
+def sides(
+    store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors of the query and of the target, float32 [n, 512] each."""
+    if "+" in query:
+        # the two modalities other than the target are what the target calls its others
+        queries, _ = store.vectors.of(clip_ids, target_name(Modality(to), OTHERS))
+        targets, _ = store.vectors.of(clip_ids, to)
+    else:
+        queries, _ = store.vectors.of(clip_ids, query)
+        targets, _ = store.vectors.of(clip_ids, target_name(Modality(query), to))
+    return queries, targets
+
+
+def _ranks(
+    queries: NDArray[np.float32],
+    targets: NDArray[np.float32],
+    recording: NDArray[np.int64],
+    among: str,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if among != "within-recording":
+        return ranks_and_hits(queries, targets, recording if among == "cross-recording" else None)
+    ranks, hits = np.empty((2, len(queries)), np.int64)
+    for code in np.unique(recording):
+        own = np.flatnonzero(recording == code)
+        ranks[own], top = ranks_and_hits(queries[own], targets[own])
+        hits[own] = own[top]
+    return ranks, hits
+
+
+def _shares(
+    facts: Facts, query: NDArray[np.int64], hit: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    stage = np.where(facts.stage[query] < 0, np.nan, facts.stage[query] == facts.stage[hit])
+    near = np.abs(facts.start_s[query] - facts.start_s[hit]) <= _NEAR_S
+    return {
+        "top_same_stage": stage,
+        "top_same_subject": (facts.subject[query] == facts.subject[hit]).astype(np.float64),
+        "top_same_minute": (near & (facts.recording[query] == facts.recording[hit])).astype(float),
+    }
+
+
+def _rows(
+    query: str, to: str, found: Ranked, facts: Facts, seed: int, replicates: int
+) -> list[dict[str, object]]:
+    every = np.ones(len(found.ranks), bool)
+    rows = [{**_row(query, to, found, every, seed, replicates), "group": None}]
+    group = facts.group[found.rows]
+    for code, value in enumerate(facts.groups):
+        if (group == code).any():
+            row = _row(query, to, found, group == code, seed, replicates)
+            rows.append({**row, "group": str(value)})
+    return rows
+
+
+def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each."""
+    return {
+        **{f"recall_at_{k}": (ranks <= k).astype(np.float64) for k in RECALLS},
+        "mrr": 1.0 / ranks,
+    }
+
+
+def _row(
+    query: str, to: str, found: Ranked, chosen: NDArray[np.bool_], seed: int, replicates: int
+) -> dict[str, object]:
+    ranks, sizes, draw = found.ranks[chosen], found.sizes[chosen], found.draw[chosen]
+    _, subjects = np.unique(found.subjects[chosen], return_inverse=True)
+    people = int(subjects.max()) + 1
+    averaged = measures(ranks)
+    counts = draw_subjects(people, replicates, seed)
+    means = resampled_means(np.stack([*averaged.values()], axis=1), subjects, counts)
+    spread = {name: interval(means[:, i], people) for i, name in enumerate(averaged)}
+    medians = resampled_medians(ranks.astype(np.float64), subjects, counts)
+    spread["median_rank"] = interval(medians, people)
+    bounds = {
+        f"{name}_{end}": value if np.isfinite(value) else None
+        for name, pair in spread.items()
+        for end, value in zip(("low", "high"), pair, strict=True)
+    }
+    by_draw = [float(np.mean(ranks[draw == d] <= 1)) for d in np.unique(draw)]
+    return {
+        "query": query,
+        "target": to,
+        **{f"recall_at_{k}": float(averaged[f"recall_at_{k}"].mean()) for k in RECALLS},
+        "median_rank": float(np.median(ranks)),
+        "mrr": float(averaged["mrr"].mean()),
+        "gallery": round(float(sizes.mean())),
+        "seed": seed,
+        **{f"chance_at_{k}": float(np.minimum(1.0, k / sizes).mean()) for k in RECALLS},
+        **bounds,
+        **{name: _mean(share[chosen]) for name, share in found.shares.items()},
+        "queries": len(ranks),
+        "subjects": people,
+        "draws": len(by_draw),
+        "recall_at_1_sd": float(np.std(by_draw, ddof=1)) if len(by_draw) > 1 else None,
+    }
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _note(gallery: Gallery, by: str | None, replicates: int) -> str:
+    among = {
+        "all": "",
+        "cross-recording": "; rivals from other recordings only",
+        "within-recording": "; rivals from the same recording only",
+    }[gallery.among]
+    return (
+        f"gallery: {'all clips' if gallery.where is None else gallery.where}{among}"
+        f"{f'; by {by}, the gallery whole' if by else ''}"
+        f"{f'; 95 % intervals by {replicates} resamples of the subjects' if replicates else ''}"
+    )

@@ -1,0 +1,1 @@
+"""Making and maintaining indexes: choose a kind, train, code, calibrate, update."""

@@ -1,0 +1,42 @@
+"""Shards of an index as tasks of a Dask cluster."""
+
+from __future__ import annotations
+
+from sleepfm_index.errors import StoreError
+from sleepfm_index.indexing.shards import code_shard
+from sleepfm_index.runtime.dask import Cluster, connected
+from sleepfm_index.storage.manifest import IndexEntry
+
+
+class OnDask:
+    """Codes shards as tasks of a Dask cluster whose workers reach the store's folder.
+
+    Parameters
+    ----------
+    cluster : Cluster
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def __call__(
+        self, store: str, trained: IndexEntry, shards: list[tuple[str, ...]]
+    ) -> list[IndexEntry]:
+        """Code all shards; give their files in order."""
+        with connected(self._cluster) as client:
+            futures = client.map(
+                code_shard,
+                [store] * len(shards),
+                [trained] * len(shards),
+                shards,
+                key=[f"shard-{trained.file}-{at}" for at in range(len(shards))],
+                pure=False,
+            )
+            try:
+                coded: list[IndexEntry] = client.gather(futures)
+            except Exception as error:
+                raise StoreError(
+                    f"the cluster did not code {trained.target}: {type(error).__name__}: {error}; "
+                    "the same command begins again"
+                ) from error
+        return coded

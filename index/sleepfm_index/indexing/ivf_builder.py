@@ -1,0 +1,216 @@
+"""Making an inverted file: centroids from a random sample, codes of all rows, lists on the disk."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index.runtime.threads import faiss
+from sleepfm_index.search.fastscan import write_list
+from sleepfm_index.search.index_format import CODES, Kind, Structure, write_arrays
+from sleepfm_index.search.ivf import InvertedFile, empty_index, quantizer
+from sleepfm_index.search.transform_coding import learn
+from sleepfm_index.storage import paths
+from sleepfm_index.storage.files import Sink, publish_file
+from sleepfm_index.storage.manifest import IndexEntry
+
+SEED: Final = 20240527
+SAMPLE: Final = 40
+"""Vectors a centroid that training draws."""
+ITERATIONS: Final = 10
+LEARNED_FROM: Final = 1 << 17
+"""Of them, how many the code learns from."""
+ASKED: Final = 1 << 14
+"""Queries of other modalities that a code is learned for."""
+_CODED: Final = 1 << 15
+_WRITTEN: Final = 1 << 26
+"""Bytes of lists that are gathered at once."""
+
+Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+Encode = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.uint8]]
+
+
+def train(
+    kind: Kind, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
+) -> Structure:
+    """Find centroids by k-means, and learn the code.
+
+    The same sample and queries give the same bytes, by however many threads.
+
+    Parameters
+    ----------
+    sample : ndarray of float32, shape [n, 512], n >= 1
+        Drawn at random over all that will be indexed; with fewer rows than lists there are as
+        many lists as rows.
+    queries : ndarray of float32, shape [m, 512], m >= 1
+        Vectors like those that will be asked for; a transform code is learned for them.
+    """
+    kind = Kind(min(kind.lists, len(sample)), kind.code)
+    means = faiss().Kmeans(
+        EMBEDDING_DIM,
+        kind.lists,
+        niter=ITERATIONS,
+        seed=seed,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=1 << 30,
+    )
+    means.train(sample)
+    structure = Structure(kind, means.centroids, np.empty(0, np.float32))
+    if kind.code.startswith("RaBitQ"):
+        return structure
+    # A sample comes in order of clip id, so rows are taken from all of it.
+    some = np.ascontiguousarray(sample[:: max(1, len(sample) // LEARNED_FROM)])
+    left = some - structure.centroids[_nearest(quantizer(structure.centroids), some)]
+    if kind.code.startswith("TC"):
+        return replace(structure, learned=learn(left, queries).learned)
+    index, _held = empty_index(structure)
+    index.sq.train(np.ascontiguousarray(left))
+    return replace(structure, learned=faiss().vector_to_array(index.sq.trained))
+
+
+def write(
+    store: Path,
+    target: str,
+    segments: tuple[str, ...],
+    structure: Structure,
+    blocks: Blocks,
+    kept: tuple[InvertedFile, NDArray[np.bool_]] | None = None,
+) -> IndexEntry:
+    """Code all rows and publish the file.
+
+    Codes go to a nameless file as they come, and from there into the lists, so that no more than
+    a block of vectors and 24 bytes a row are in memory.
+
+    Parameters
+    ----------
+    blocks : iterable of (clip_ids, vectors)
+        int64 [m] and float32 [m, 512]: the rows to be coded.
+    kept : tuple of (InvertedFile, ndarray of bool, shape [rows]), optional
+        A file over the same centroids, and which of its rows, list by list, go before those.
+    """
+    kind = structure.kind
+    with tempfile.TemporaryFile(dir=store / paths.INDEXES) as spool:
+        keys, ids = _code(structure, blocks, spool)
+        spool.flush()
+        width = CODES[kind.code]
+        codes = np.memmap(spool, np.uint8, "r").reshape(-1, width) if len(ids) else None
+        order = np.argsort(keys, kind="stable")
+        fresh = np.bincount(keys, minlength=kind.lists)
+        old = _Kept(*kept) if kept is not None else None
+        counts = fresh if old is None else fresh + old.counts
+
+        def content(sink: Sink) -> None:
+            at = 0
+            for first, last in _batches(fresh, _WRITTEN // width):
+                rows = order[at : at + int(fresh[first:last].sum())]
+                gathered = codes[rows] if codes is not None else np.empty((0, width), np.uint8)
+                named, begin = ids[rows], 0
+                for one in range(first, last):
+                    own = slice(begin, begin + int(fresh[one]))
+                    parts = [(gathered[own], named[own])]
+                    if old is not None:
+                        parts.insert(0, old.rows(one))
+                    write_list(sink, kind, *map(np.concatenate, zip(*parts, strict=True)))
+                    begin = own.stop
+                at += len(rows)
+            write_arrays(sink, structure, counts)
+
+        # A name is never used twice: an earlier snapshot may still name the file it knows.
+        file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
+        entry = publish_file(store / paths.INDEXES / file, content)
+    return IndexEntry(target, file, str(kind), int(counts.sum()), segments, entry)
+
+
+class _Kept:
+    """Rows of an earlier file, list by list."""
+
+    def __init__(self, earlier: InvertedFile, keep: NDArray[np.bool_]) -> None:
+        self._earlier = earlier
+        self._row = np.r_[0, np.cumsum(earlier.counts)]
+        self._keep = keep
+        self.counts = np.add.reduceat(np.r_[keep, False], self._row[:-1], dtype=np.int64)
+        self.counts[earlier.counts == 0] = 0
+
+    def rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Codes and clip ids of one list."""
+        keep = self._keep[self._row[one] : self._row[one + 1]]
+        codes, ids = self._earlier.rows(one)
+        return codes[keep], ids[keep]
+
+
+def _code(
+    structure: Structure, blocks: Blocks, spool: Any
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    centroids = quantizer(structure.centroids)
+    encode = _encoder(structure)
+    keys: list[NDArray[np.int32]] = []
+    ids: list[NDArray[np.int64]] = []
+    for clip_ids, vectors in _gathered(blocks):
+        nearest = _nearest(centroids, vectors)
+        spool.write(encode(vectors, nearest).data)
+        keys.append(nearest.astype(np.int32))
+        ids.append(clip_ids)
+    none: tuple[Any, Any] = (np.empty(0, np.int32), np.empty(0, np.int64))
+    return np.concatenate([*keys, none[0]]), np.concatenate([*ids, none[1]])
+
+
+def _encoder(structure: Structure) -> Encode:
+    """Give what codes vectors, float32 [n, 512], of lists, int64 [n], as uint8 [n, width]."""
+    code = structure.transform
+    if code is not None:
+        return lambda vectors, lists: code.encode(vectors - structure.centroids[lists])
+    index, held = empty_index(structure)
+
+    def encode(vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.uint8]:
+        codes = np.empty((len(vectors), CODES[structure.kind.code]), np.uint8)
+        assert held  # the index needs it
+        index.encode_vectors(len(vectors), _pointer(vectors), _pointer(lists), _pointer(codes))
+        return codes
+
+    return encode
+
+
+def _gathered(blocks: Blocks) -> Blocks:
+    """Blocks as large as threads can share, whatever the segments are."""
+    waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    rows = 0
+    for block in blocks:
+        waiting.append(block)
+        rows += len(block[0])
+        if rows >= _CODED:
+            yield _joined(waiting)
+            waiting, rows = [], 0
+    if rows:
+        yield _joined(waiting)
+
+
+def _joined(
+    blocks: list[tuple[NDArray[np.int64], NDArray[np.float32]]],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    ids, vectors = zip(*blocks, strict=True)
+    return np.concatenate(ids), np.ascontiguousarray(np.concatenate(vectors))
+
+
+def _nearest(centroids: Any, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+    found: NDArray[np.int64] = centroids.search(vectors, 1)[1][:, 0]
+    return np.ascontiguousarray(found)
+
+
+def _batches(counts: NDArray[np.int64], rows: int) -> Iterable[tuple[int, int]]:
+    """Give runs of lists that together hold about as many rows."""
+    batch = np.cumsum(counts) // max(1, rows)
+    starts = np.flatnonzero(np.r_[True, np.diff(batch) != 0])
+    yield from zip(starts.tolist(), [*starts[1:].tolist(), len(counts)], strict=True)
+
+
+def _pointer(array: NDArray[Any]) -> Any:
+    return faiss().swig_ptr(array)

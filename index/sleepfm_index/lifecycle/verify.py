@@ -1,0 +1,335 @@
+"""Verify: what lies on the disk against the manifest, and caches against the vectors.
+
+Repair never guesses. A cache is made again from the segments; what is truth and damaged is moved to
+``quarantine/`` and leaves the manifest, so a repeated build reads that recording again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.errors import SleepFMError
+from sleepfm.modality import Modality
+from sleepfm_index.errors import CommitConflict, FormatError
+from sleepfm_index.indexing import maintenance
+from sleepfm_index.indexing.maintenance import Asked
+from sleepfm_index.search import index_format
+from sleepfm_index.search.ivf import InvertedFile
+from sleepfm_index.storage import paths, snapshots
+from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
+from sleepfm_index.storage.manifest import (
+    IndexEntry,
+    Manifest,
+    SegmentEntry,
+    read_manifest,
+)
+from sleepfm_index.storage.segments import (
+    CLIPS,
+    TABLES,
+    check_table,
+    map_vectors,
+    read_table,
+)
+from sleepfm_index.storage.vectors import Vectors
+from sleepfm_index.storage.writer import Writer
+
+NORM_TOLERANCE: Final = 1e-3
+"""A unit vector of float16 is off by at most 2^-11 a component, so 4.9e-4 in length."""
+_BLOCK: Final = 1 << 15
+
+What = Literal["damaged", "cache", "leftover"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Parameters
+    ----------
+    where : str
+        File or folder, below the store's own.
+    what : {"damaged", "cache", "leftover"}
+        Truth that is damaged; a cache that is, which loses nothing; or what a process that died
+        left behind, which harms nothing.
+    why : str
+        One sentence.
+    repaired : str
+        What was done about it; empty if nothing.
+    """
+
+    where: str
+    what: What
+    why: str
+    repaired: str = ""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was checked, and what was found."""
+
+    files: int
+    bytes: int
+    clips: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong that was not repaired; leftovers are not wrong."""
+        return all(f.what == "leftover" or f.repaired for f in self.findings)
+
+
+def verify(
+    store: str | Path,
+    *,
+    repair: bool = False,
+    watch: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Check sizes, hashes, rows, clip ids, norms, indexes and leftovers; every byte is read.
+
+    Parameters
+    ----------
+    store : path
+        The store's folder.
+    repair : bool
+        Make damaged caches again; move damaged segments and leftovers to ``quarantine/`` and
+        commit a manifest without them.
+    watch : callable, optional
+        Called as bytes are read, with (bytes read, bytes in all).
+
+    Raises
+    ------
+    FormatError
+        If the manifest itself cannot be read; the sentence names the last one that was kept.
+    CommitConflict
+        If another process compacted the store meanwhile.
+    StoreLocked
+        If something is to be repaired and another process is writing.
+    """
+    path = Path(store)
+    manifest = _read(path)
+    if repair:
+        with Writer(path) as writer:
+            return _repair(writer, _check(path, writer.manifest, watch))
+    found = _check(path, manifest, watch)
+    if not found.ok and read_manifest(path).snapshot != manifest.snapshot:
+        raise CommitConflict("the store changed while it was verified; verify it again")
+    return found
+
+
+def _read(store: Path) -> Manifest:
+    try:
+        return read_manifest(store)
+    except FormatError as error:
+        known = snapshots.numbers(store)
+        if not known:
+            raise
+        raise FormatError(
+            f"{error}; the last one kept is {snapshots.file_name(known[-1])}, which lacks what was "
+            "committed after it"
+        ) from error
+
+
+def _check(
+    store: Path, manifest: Manifest, watch: Callable[[int, int], None] | None
+) -> Verification:
+    check = _Check(store, manifest, watch)
+    for segment in manifest.segments:
+        check.segment(segment)
+    for index in manifest.indexes:
+        check.index(index)
+    check.history()
+    check.leftovers()
+    return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
+
+
+class _Check:
+    """Goes through a store, and notes what is not as it should be."""
+
+    def __init__(
+        self, store: Path, manifest: Manifest, watch: Callable[[int, int], None] | None
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._vectors = Vectors(store, manifest)
+        self._watch = watch
+        self._total = sum(e.bytes for s in manifest.segments for e in s.files.values())
+        self._total += sum(i.entry.bytes for i in manifest.indexes)
+        self._damaged: set[str] = set()
+        self.files = 0
+        self.bytes = 0
+        self.findings: list[Finding] = []
+
+    def segment(self, segment: SegmentEntry) -> None:
+        where = f"{paths.SEGMENTS}/{segment.id}"
+        with self._noting(where, "damaged"):
+            for name in sorted({*TABLES, *segment.files}):
+                if name not in segment.files:
+                    raise FormatError(f"the manifest names no {name} in it")
+                self._content(segment.files[name].bytes, segment.files[name], *_at(segment, name))
+            for name in TABLES:
+                check_table(self._store, segment, name)
+            self._rows(segment)
+        if any(f.where == where for f in self.findings):
+            self._damaged.add(segment.id)
+
+    def index(self, index: IndexEntry) -> None:
+        with self._noting(f"{paths.INDEXES}/{index.file}", "cache"):
+            self._content(index.entry.bytes, index.entry, paths.INDEXES, index.file)
+            unknown = set(index.segments) - {s.id for s in self._manifest.segments}
+            if unknown or self._damaged & set(index.segments):
+                raise FormatError("it covers segments that are damaged or not in the manifest")
+            if index_format.is_inverted(index.kind):
+                self._entries(index)
+
+    def history(self) -> None:
+        for number in snapshots.numbers(self._store):
+            name = snapshots.file_name(number)
+            with self._noting(name, "leftover"):
+                earlier = read_manifest(self._store, name)
+                if earlier.snapshot != number or earlier.uuid != self._manifest.uuid:
+                    raise FormatError("it is not the snapshot that its name says")
+                snapshots.check_segments(self._store, earlier)
+
+    def leftovers(self) -> None:
+        folders, files = self._manifest.names
+        kept = snapshots.kept_manifests(self._store)
+        known = {
+            paths.SEGMENTS: folders.union(*(m.names[0] for m in kept)),
+            paths.INDEXES: files.union(*(m.names[1] for m in kept)),
+            paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.numbers(self._store)},
+            ".": {
+                paths.MANIFEST,
+                paths.LOCK,
+                paths.SEGMENTS,
+                paths.INDEXES,
+                paths.SNAPSHOTS,
+                paths.PRIVATE,
+                paths.QUARANTINE,
+            },
+        }
+        inside = {f"{paths.SEGMENTS}/{s.id}": set(s.files) for s in self._manifest.segments}
+        for folder, names in {**known, **inside}.items():
+            if (self._store / folder).is_symlink():
+                continue  # noted in the folder above; what it leads to is not the store's
+            for path in sorted((self._store / folder).glob("*")):
+                where = str(path.relative_to(self._store))
+                if path.is_symlink():
+                    self.findings.append(Finding(where, "damaged", "it is a link"))
+                elif path.name not in names:
+                    self.findings.append(Finding(where, "leftover", "no manifest names it"))
+
+    @contextmanager
+    def _noting(self, where: str, what: What) -> Iterator[None]:
+        try:
+            yield
+        except (SleepFMError, OSError) as error:
+            self.findings.append(Finding(where, what, str(error)))
+
+    def _content(self, size: int, entry: object, *names: str) -> None:
+        path = check_plain(self._store, *names, size=size)
+        if fingerprint(path) != entry:
+            raise FormatError(f"the content of {names[-1]} is not what was written")
+        self.files += 1
+        self.bytes += size
+        if self._watch is not None:
+            self._watch(self.bytes, self._total)
+
+    def _rows(self, segment: SegmentEntry) -> None:
+        has = [f"has_{m}" for m in Modality]
+        clips = read_table(self._store, segment, CLIPS, ["clip_id", *has])
+        ids = clips["clip_id"].to_numpy()
+        if np.any(np.diff(ids) <= 0) or clips["clip_id"].null_count:
+            raise FormatError("its clip ids do not ascend")
+        if (ids[0], ids[-1]) != (segment.first_clip_id, segment.last_clip_id):
+            raise FormatError("its clip ids are not those that the manifest states")
+        for modality in Modality:
+            there = clips[f"has_{modality}"].to_numpy()
+            self._norms(segment, modality, np.asarray(there, bool))
+
+    def _norms(self, segment: SegmentEntry, modality: Modality, there: NDArray[np.bool_]) -> None:
+        vectors = map_vectors(self._store, segment, modality)
+        for start in range(0, segment.rows, _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            lengths = np.linalg.norm(vectors[rows].astype(np.float32), axis=1)
+            if np.any(lengths[~there[rows]] != 0):
+                raise FormatError(f"clips without {modality} have {modality} vectors")
+            if not np.all(np.abs(lengths[there[rows]] - 1) < NORM_TOLERANCE):
+                raise FormatError(f"{modality} vectors are not of length 1")
+
+    def _entries(self, index: IndexEntry) -> None:
+        opened = InvertedFile.open(self._store, index)
+        ids = np.sort(opened.list_ids())
+        covered = [s for s in self._manifest.segments if s.id in index.segments]
+        known = [self._vectors.having(s.id, index.target) for s in covered]
+        there = np.sort(np.concatenate([*known, np.empty(0, np.int64)]))
+        if np.any(np.diff(ids) == 0) or not np.isin(ids, there).all():
+            raise FormatError("its clip ids are not those of the segments")
+        if not np.isin(there[self._manifest.live(there)], ids).all():
+            raise FormatError("it lacks clips of the segments that it covers")
+
+
+def _repair(writer: Writer, found: Verification) -> Verification:
+    store, before = writer.path, writer.manifest
+    wrong = {f.where for f in found.findings if f.what != "leftover"}
+    damaged = {s.id for s in before.segments if _is_or_is_in(f"{paths.SEGMENTS}/{s.id}", wrong)}
+    indexes = tuple(
+        i
+        for i in before.indexes
+        if f"{paths.INDEXES}/{i.file}" not in wrong and not damaged & set(i.segments)
+    )
+    kept = tuple(s for s in before.segments if s.id not in damaged)
+    after = replace(before, segments=kept, indexes=indexes, deleted=_still_deleted(before, kept))
+    if after != before:
+        writer.commit(after)
+    done = tuple(replace(f, repaired=_put_away(store, f)) for f in found.findings)
+    if after != before:
+        wanted = Asked(only_present=True, instead_of=before.indexes)
+        writer.commit(
+            replace(writer.manifest, indexes=maintenance.indexes(writer.path, after, wanted))
+        )
+    return replace(found, clips=writer.manifest.rows, findings=done)
+
+
+def _still_deleted(
+    manifest: Manifest, kept: tuple[SegmentEntry, ...]
+) -> tuple[tuple[int, int], ...]:
+    # A range may reach over several segments; what lay in a damaged one is no longer there.
+    cut = (
+        (max(a, s.first_clip_id), min(b, s.last_clip_id))
+        for (a, b), s in itertools.product(manifest.deleted, kept)
+    )
+    return tuple(sorted((a, b) for a, b in cut if a <= b))
+
+
+def _put_away(store: Path, finding: Finding) -> str:
+    source = store / finding.where
+    if finding.what == "cache":
+        remove(source)
+        return "made again"
+    if not source.exists() and not source.is_symlink():
+        return "left out of the manifest"
+    make_folder(store / paths.QUARANTINE)
+    name = finding.where.replace("/", "-")
+    folder = store / paths.QUARANTINE
+    free = (folder / (name if not n else f"{name}.{n}") for n in itertools.count())
+    place = next(path for path in free if not path.exists())
+    source.rename(place)
+    for folder in (place.parent, source.parent):
+        sync_folder(folder)
+    return f"moved to {place.relative_to(store)}"
+
+
+def _is_or_is_in(folder: str, wheres: set[str]) -> bool:
+    return any(w == folder or w.startswith(folder + "/") for w in wheres)
+
+
+def _at(segment: SegmentEntry, name: str) -> tuple[str, str, str]:
+    return paths.SEGMENTS, segment.id, name

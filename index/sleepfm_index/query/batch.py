@@ -1,0 +1,122 @@
+"""Many questions at once: thousands of clips, or a whole night; answers as a stream of Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.query.answer import own_runs
+from sleepfm_index.query.answer_table import answer_table
+from sleepfm_index.query.nearest import Search, nearest
+from sleepfm_index.query.origin import query_vectors
+from sleepfm_index.query.question import Questions, check_search, target_of
+from sleepfm_index.reader import Reader
+from sleepfm_index.search.exact import Hits
+
+BATCH: Final = 1024
+"""Queries of one batch; their answers are one record batch."""
+
+
+def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
+    """Answer many questions, a batch at a time.
+
+    Parameters
+    ----------
+    reader : Reader
+    questions : Questions
+
+    Returns
+    -------
+    pyarrow.RecordBatchReader
+        Columns query_clip_id, rank, score, clip_id and all metadata of the clips found; a query's
+        rows follow each other by rank, queries in the order asked. The schema's metadata says
+        under ``note`` how surely they are the nearest.
+
+    Raises
+    ------
+    QueryError
+        If the questions do not fit the store.
+    """
+    modalities = check_search(
+        questions.modality, questions.to, questions.exclude, questions.k, questions.spread
+    )
+    asking = _query_clips(reader, questions)
+    vectors, present = query_vectors(reader, asking, modalities)
+    if not present.any():
+        raise QueryError(f"none of these clips has {questions.modality} signals to search with")
+    search = Search(
+        target_of(modalities, questions.to),
+        questions.k,
+        None if questions.where is None else reader.metadata.clip_ids(questions.where),
+        spread=questions.spread,
+        exact=questions.exact,
+    )
+    batches = _batches(reader, questions.exclude, search, asking[present], vectors[present])
+    first = next(batches)
+    schema = first.schema
+
+    def stream() -> Iterator[pa.RecordBatch]:
+        yield first
+        for batch in batches:
+            yield batch.cast(schema)
+
+    return pa.RecordBatchReader.from_batches(schema, stream())
+
+
+def _query_clips(reader: Reader, questions: Questions) -> NDArray[np.int64]:
+    if (questions.clips is None) == (questions.recording is None):
+        raise QueryError("pass either clips or recording")
+    if questions.clips is not None:
+        return np.ascontiguousarray(questions.clips, np.int64)
+    runs = reader.runs("recording_id", str(questions.recording))
+    if not runs:
+        raise QueryError(f"no recording {questions.recording!r} in this store")
+    return np.concatenate([np.arange(first, last + 1) for first, last in runs])
+
+
+def _batches(
+    reader: Reader,
+    exclude: str,
+    search: Search,
+    asking: NDArray[np.int64],
+    vectors: NDArray[np.float32],
+) -> Iterator[pa.RecordBatch]:
+    for start in range(0, len(asking), BATCH):
+        some, queries = asking[start : start + BATCH], vectors[start : start + BATCH]
+        hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(some)
+        method = ""
+        for places, without in _by_owner(reader, exclude, some):
+            found = nearest(reader, queries[places], replace(search, without=without))
+            for at, hit in zip(places, found.hits, strict=True):
+                hits[at] = hit
+            method = found.method
+        yield _record_batch(reader, some, hits, method)
+
+
+def _by_owner(
+    reader: Reader, exclude: str, clips: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]]:
+    """Group queries that leave out the same clips: (their places, the runs left out)."""
+    if exclude == "none":
+        yield np.arange(len(clips)), ()
+        return
+    owners = reader.rows(clips)[f"{exclude}_id"].to_pylist()
+    for owner in dict.fromkeys(owners):
+        places = np.array([at for at, one in enumerate(owners) if one == owner], np.int64)
+        yield places, own_runs(reader, exclude, owner, owner)
+
+
+def _record_batch(
+    reader: Reader, asking: NDArray[np.int64], hits: list[Hits], method: str
+) -> pa.RecordBatch:
+    ids = np.concatenate([ids for ids, _ in hits])
+    scores = np.concatenate([scores for _, scores in hits])
+    table = answer_table(reader.rows(ids), scores, [len(ids) for ids, _ in hits], asking)
+    table = table.replace_schema_metadata({"note": method}).combine_chunks()
+    return table.to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)

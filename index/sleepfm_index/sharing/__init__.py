@@ -1,0 +1,1 @@
+"""Handing vectors and metadata on: exports, and collections in a vector database."""

@@ -1,0 +1,14 @@
+"""Names of the files and folders of a store."""
+
+from __future__ import annotations
+
+from typing import Final
+
+MANIFEST: Final = "manifest.json"
+"""The only file that a commit replaces."""
+SEGMENTS: Final = "segments"
+INDEXES: Final = "indexes"
+SNAPSHOTS: Final = "snapshots"
+PRIVATE: Final = "private"
+QUARANTINE: Final = "quarantine"
+LOCK: Final = ".lock"

@@ -1,0 +1,188 @@
+"""A segment: the clips of one or more recordings on disk, written once, then only read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm_index.errors import FormatError
+from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS, VECTOR
+from sleepfm_index.storage import paths
+from sleepfm_index.storage.files import NewFolder, Sink, check_plain, publish_folder
+from sleepfm_index.storage.manifest import SegmentEntry
+
+CLIPS: Final = "clips.parquet"
+EVENTS: Final = "events.parquet"
+RECORDINGS: Final = "recordings.parquet"
+TABLES: Final = (CLIPS, EVENTS, RECORDINGS)
+
+_VECTORS: Final = pa.schema([("vector", VECTOR)])
+ROW_GROUP: Final = 16_384
+"""Rows. A clip's metadata costs the decoding of its group: groups of 122,880 rows cost 3.5 times as
+much an answer, and a full scan is no faster (benchmarks/rows.py)."""
+_TABLE_BYTES: Final = 1 << 26
+_CLIP_BYTES: Final = 1 << 16
+"""A table may unpack to 64 MB and 64 KB a clip (measured: 0.2 KB); more is a bomb."""
+
+
+@dataclass(frozen=True)
+class SegmentData:
+    """What becomes a segment, in memory.
+
+    Parameters
+    ----------
+    key : str
+        Content key of the recording: the hash of (source content, contract, weights); for several
+        recordings, a hash of what they were merged from.
+    clips, events, recordings : pyarrow.Table
+        As in :mod:`sleepfm_index.schema`; ``clips`` without ``clip_id``, which the commit gives.
+    vectors : mapping of Modality to ndarray of float16, shape [n, 512]
+        Unit vectors, row by row with ``clips``; zero rows where a clip lacks the modality; a
+        modality that no clip has is left out.
+    """
+
+    key: str
+    clips: pa.Table
+    events: pa.Table
+    recordings: pa.Table
+    vectors: Mapping[Modality, NDArray[np.float16]]
+
+
+def vector_file(modality: Modality) -> str:
+    """Name of a modality's vector file."""
+    return f"{modality}.arrow"
+
+
+def write_segment(
+    store: Path,
+    data: SegmentData,
+    clip_ids: NDArray[np.int64],
+    snapshot: int,
+    sources: tuple[str, ...] | None = None,
+) -> SegmentEntry:
+    """Write and publish a segment; it belongs to the store once the manifest names it.
+
+    Parameters
+    ----------
+    clip_ids : ndarray of int64, shape [n]
+        Ascending, one a row of ``data.clips``.
+    snapshot : int
+        The snapshot that will bring the segment. It is part of the name, so no two commits give
+        one name to different content.
+    sources : tuple of str, optional
+        Content keys of the recordings; by default the one of ``data``.
+    """
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(clip_ids, np.int64))]
+    ids = pa.Array.from_buffers(pa.int64(), len(clip_ids), buffers)
+    clips = data.clips.add_column(0, "clip_id", ids)
+    tables = {CLIPS: clips, EVENTS: data.events, RECORDINGS: data.recordings}
+
+    def write(folder: NewFolder) -> None:
+        for name, table in tables.items():
+            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=ROW_GROUP)
+        for modality, vectors in data.vectors.items():
+            write_vectors(folder.file(vector_file(modality)), vectors)
+
+    name = f"{data.key[:16]}-{snapshot}"
+    files = publish_folder(store / paths.SEGMENTS / name, write)
+    return SegmentEntry(
+        id=name,
+        rows=len(clip_ids),
+        first_clip_id=int(clip_ids[0]),
+        last_clip_id=int(clip_ids[-1]),
+        sources=(data.key,) if sources is None else sources,
+        columns=extra_columns(clips.schema),
+        files=files,
+    )
+
+
+def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
+    """Subject columns of a clips table beyond those of the schema, as ``name:type``."""
+    known = {*CLIP_COLUMNS.names, *SUBJECT_COLUMNS.names}
+    return tuple(sorted(f"{f.name}:{f.type}" for f in schema if f.name not in known))
+
+
+def write_vectors(sink: Sink, vectors: NDArray[np.float16]) -> None:
+    """Write float16 [n, 512] as one uncompressed Arrow record batch, so it can be mapped."""
+    flat = np.ascontiguousarray(vectors, np.float16).reshape(-1)
+    values = pa.Array.from_buffers(pa.float16(), flat.size, [None, pa.py_buffer(flat)])
+    column = pa.Array.from_buffers(VECTOR, len(vectors), [None], children=[values])
+    batch = pa.record_batch([column], schema=_VECTORS)
+    with pa.ipc.new_file(sink, _VECTORS) as writer:
+        writer.write_batch(batch)
+
+
+def map_vectors(store: Path, segment: SegmentEntry, modality: Modality) -> NDArray[np.float16]:
+    """Memory-map the vectors of one segment, shape [rows, 512], float16, read-only.
+
+    A modality that no clip of the segment has gives zero rows without a file.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, is not the size that the manifest states, or is not such a file.
+    """
+    name = vector_file(modality)
+    if name not in segment.files:
+        return np.broadcast_to(np.zeros(1, np.float16), (segment.rows, EMBEDDING_DIM))
+    path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+            if reader.num_record_batches != 1 or reader.schema != _VECTORS:
+                raise FormatError(f"{path} is not a vector file of this store")
+            column = reader.get_batch(0).column(0)
+            column.validate(full=True)
+            values = column.values
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
+    if len(values) != segment.rows * EMBEDDING_DIM:
+        raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
+    # From the buffer, because Array.to_numpy imports pandas where there is one.
+    flat = np.frombuffer(values.buffers()[1], np.float16, len(values), 2 * values.offset)
+    return flat.reshape(segment.rows, EMBEDDING_DIM)
+
+
+def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
+    """Refuse a Parquet file that is not the manifest's, or that would unpack to too much.
+
+    Its size and its footer are read, nothing else.
+
+    Raises
+    ------
+    FormatError
+        If it is missing, reached by a link, of another size, does not hold the rows that the
+        manifest states, or unpacks to far more than such rows need.
+    """
+    if name not in segment.files:
+        raise FormatError(f"the manifest names no {name} in segment {segment.id}")
+    path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
+    try:
+        footer = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    rows = sum(group.num_rows for group in groups)
+    if rows != footer.num_rows or (name == CLIPS and rows != segment.rows):
+        raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
+    if sum(g.total_byte_size for g in groups) > _TABLE_BYTES + _CLIP_BYTES * segment.rows:
+        raise FormatError(f"{path} would unpack to more than {segment.rows} clips can need")
+    return path
+
+
+def read_table(
+    store: Path, segment: SegmentEntry, name: str, columns: list[str] | None = None
+) -> pa.Table:
+    """Read a table of a segment into memory, after :func:`check_table`."""
+    path = check_table(store, segment, name)
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error

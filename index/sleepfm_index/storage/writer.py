@@ -1,0 +1,164 @@
+"""How a store changes: one writer at a time, one commit after another."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from sleepfm.contract import Contract
+from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
+from sleepfm_index.storage import paths, snapshots
+from sleepfm_index.storage.files import left_aside, make_folder, remove
+from sleepfm_index.storage.manifest import (
+    Manifest,
+    SegmentEntry,
+    WeightsIdentity,
+    read_manifest,
+    write_manifest,
+)
+from sleepfm_index.storage.segments import SegmentData, write_segment
+
+
+class Writer:
+    """The one process that may change a store; use it in a ``with`` statement.
+
+    The lock is the operating system's, so it ends with the process that holds it.
+
+    Parameters
+    ----------
+    path : Path
+        The store's folder; it is made if there is none and it is known whose vectors it is for.
+    weights : WeightsIdentity, optional
+        Whose vectors will be appended; they must be the store's own. Nothing can be appended
+        without.
+    contract : Contract, optional
+        How the clips were prepared; it must be the store's own.
+
+    Raises
+    ------
+    StoreLocked
+        If another process is writing.
+    StoreError
+        If the store holds vectors of other weights or another contract.
+    """
+
+    def __init__(
+        self, path: Path, weights: WeightsIdentity | None = None, contract: Contract | None = None
+    ) -> None:
+        self.path = path
+        self._weights = weights
+        self._contract = contract
+        self._lock = FileLock(path / paths.LOCK, timeout=0, mode=0o600)
+        self.manifest: Manifest
+
+    def __enter__(self) -> Self:
+        if self.path.exists() and not self.path.is_dir():
+            raise StoreError(f"{self.path} is a file; name a folder for the store")
+        if self._weights is None:
+            read_manifest(self.path)  # there must be one
+        elif self.path.is_dir() and not _is_store(self.path) and any(self.path.iterdir()):
+            raise StoreError(
+                f"{self.path} holds other files and no store; name an empty or a new folder"
+            )
+        for folder in (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.LOCK):
+            if (self.path / folder).is_symlink():
+                raise FormatError(f"{self.path / folder} is a link; a store holds none")
+        make_folder(self.path)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise StoreLocked(f"another process is writing to {self.path}; try again") from None
+        try:
+            self._clear_unfinished()
+            self.manifest = self._open_or_create()
+            self._read_as = _signature(self.path)
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def append(self, data: SegmentData) -> SegmentEntry:
+        """Write one segment and commit it; when this returns, it is durable and visible."""
+        rows = data.clips.num_rows
+        if self._weights is None or not rows:
+            raise StoreError("name the weights of what is appended, and append at least one clip")
+        ids = np.arange(rows, dtype=np.int64) + self.manifest.next_clip_id
+        entry = write_segment(self.path, data, ids, self.manifest.snapshot + 1)
+        self.commit(self.manifest.with_segment(entry))
+        return entry
+
+    def commit(self, manifest: Manifest) -> None:
+        """Publish a manifest made from the one that this writer holds, as the next snapshot.
+
+        Raises
+        ------
+        CommitConflict
+            If the store is not at the snapshot that this writer holds.
+        """
+        if (
+            _signature(self.path) != self._read_as
+            and read_manifest(self.path).snapshot != self.manifest.snapshot
+        ):
+            raise CommitConflict("another writer moved the store on; open it again and retry")
+        following = replace(manifest, snapshot=self.manifest.snapshot + 1)
+        snapshots.remember(self.path, self.manifest.snapshot)
+        write_manifest(self.path, following)
+        self.manifest = following
+        self._read_as = _signature(self.path)
+        snapshots.forget(self.path, snapshots.KEPT, following.snapshot)
+
+    def _clear_unfinished(self) -> None:
+        # With the lock held, nobody is writing these any more.
+        for folder in (".", paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS):
+            for path in left_aside(self.path / folder):
+                remove(path)
+
+    def _open_or_create(self) -> Manifest:
+        if self._weights is None or self._contract is None:
+            return read_manifest(self.path)
+        if not (self.path / paths.MANIFEST).exists():
+            if any((self.path / paths.SEGMENTS).glob("*")):
+                raise FormatError(f"{self.path} holds segments but no {paths.MANIFEST}; restore it")
+            for folder in (paths.SEGMENTS, paths.INDEXES):
+                make_folder(self.path / folder)
+            fresh = Manifest(uuid.uuid4().hex, self._weights, self._contract)
+            write_manifest(self.path, fresh)
+            return fresh
+        manifest = read_manifest(self.path)
+        _refuse_mixture(manifest, self._weights, self._contract)
+        return manifest
+
+
+def _signature(store: Path) -> tuple[int, int, int]:
+    # Every commit replaces the file, so another one has another of these.
+    stat = (store / paths.MANIFEST).stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _is_store(path: Path) -> bool:
+    # A process that died while it made the store leaves the lock file alone.
+    return (path / paths.MANIFEST).exists() or (path / paths.LOCK).exists()
+
+
+def _refuse_mixture(manifest: Manifest, weights: WeightsIdentity, contract: Contract) -> None:
+    ours, theirs = manifest.weights, weights
+    if ours.sha256 != theirs.sha256:
+        raise StoreError(
+            f"the store holds vectors of the weights {ours.name} ({ours.sha256[:12]}), these are "
+            f"{theirs.name} ({theirs.sha256[:12]}); vectors of two weights cannot be compared, so "
+            "build another store"
+        )
+    if manifest.contract.sha256 != contract.sha256:
+        raise StoreError(
+            f"the store's clips were prepared under the contract {manifest.contract.name} "
+            f"({manifest.contract.sha256[:12]}), these under {contract.name} "
+            f"({contract.sha256[:12]}); build another store"
+        )

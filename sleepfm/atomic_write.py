@@ -1,0 +1,73 @@
+"""Files that are whole or not there; an older file stays until the last moment.
+
+For files outside a store: weights, logs, tables, figures. A store has its own commit protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from sleepfm.errors import OutputError
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> Path:
+    """Have a file written under a temporary name in its folder, then rename it.
+
+    Parameters
+    ----------
+    path : Path
+        Final place; an existing file there is replaced.
+    write : callable
+        Writes the whole content to the path that it is given, which has the same ending.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; ``path`` is as it was.
+    """
+    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        write(aside)
+        _sync(aside)
+        aside.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path.name} cannot be written: {error.strerror or error}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return path
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file's whole content, making its folder where there is none.
+
+    Parameters
+    ----------
+    path : Path
+    content : bytes
+
+    Raises
+    ------
+    OutputError
+        If it cannot be written; ``path`` is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path.name} cannot be written: {error.strerror}") from error
+    return write_file(path, lambda aside: aside.write_bytes(content))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

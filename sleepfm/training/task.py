@@ -1,0 +1,85 @@
+"""What is trained, and where it runs; the loop knows no more of either."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sleepfm.training.batches import Batch, ClipSet, stream
+from sleepfm.training.recipe import Precision
+
+Metrics = dict[str, Any]
+
+
+class Task(nn.Module, ABC):
+    """What is trained: the networks, their loss, and how good they are."""
+
+    @abstractmethod
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Give the loss of a batch, and counts that are summed over an epoch."""
+
+    @abstractmethod
+    def train_metrics(self, counts: dict[str, float]) -> Metrics:
+        """Say what the summed counts of an epoch mean."""
+
+    @abstractmethod
+    def evaluate(self, run: Run) -> Metrics:
+        """Measure on the validation clips; ``loss`` chooses the best epoch."""
+
+    @abstractmethod
+    def export(self, path: Path, history: list[Metrics]) -> None:
+        """Write weights as they are."""
+
+    def constrain(self) -> None:
+        """Bring parameters back into their bounds after a step."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how tensors are worked on."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Give the context in which networks run."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def to_device(self, batch: Batch) -> Batch:
+        """Bring a batch to the device, in the working precision."""
+        signals = {
+            m: x.to(self.device, non_blocking=True).to(self.dtype) for m, x in batch.signals.items()
+        }
+        present, targets = batch.present, batch.targets
+        return Batch(
+            signals,
+            None if present is None else present.to(self.device),
+            batch.labels.to(self.device),
+            None if targets is None else targets.to(self.device),
+        )
+
+    def batches(self, clips: ClipSet, orders: list[Any]) -> Iterator[Batch]:
+        """Stream batches to the device."""
+        for batch in stream(clips, orders, pin=self.device.type == "cuda"):
+            yield self.to_device(batch)
+
+
+def choose_precision(device: torch.device, precision: Precision) -> torch.dtype:
+    """Resolve ``auto``: bfloat16 where the device multiplies it natively, else float32."""
+    if precision != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        native = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    else:
+        native = False
+    return torch.bfloat16 if native else torch.float32
