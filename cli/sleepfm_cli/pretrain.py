@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sleepfm_cli.options import listed
+from sleepfm_cli.options import CodingOption, listed
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class Objective(enum.StrEnum):
 
     pairwise = "pairwise"
     leave_one_out = "leave-one-out"
+    siglip = "siglip"
+    barlow = "barlow"
+    vicreg = "vicreg"
+    physiology = "physiology"
 
 
 class RecipeName(enum.StrEnum):
@@ -33,6 +38,8 @@ class RecipeName(enum.StrEnum):
 
     authors = "authors"
     short = "short"
+    warm_up = "warm-up"
+    body = "body"
 
 
 class Precision(enum.StrEnum):
@@ -48,13 +55,26 @@ def pretrain(
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
     out: Annotated[Path, typer.Option(help="The weights file; log and splits lie beside it.")],
-    objective: Annotated[Objective, typer.Option()] = Objective.leave_one_out,
+    objective: Annotated[
+        Objective,
+        typer.Option(help="What is learned; physiology contrasts nothing and reads --truth."),
+    ] = Objective.leave_one_out,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Weights to begin from, by name or path.")
+    ] = None,
+    truth: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet of what is known of each clip (simulate --truth); repeatable."),
+    ] = None,
     on: Annotated[
         str | None, typer.Option(help="Only these modalities, e.g. bas,ecg; default all there are.")
     ] = None,
     recipe: Annotated[
         RecipeName,
-        typer.Option(help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs."),
+        typer.Option(
+            help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs. warm-up and "
+            "body: how the shipped weights were made (docs/training.md)."
+        ),
     ] = RecipeName.authors,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the clips; default the recipe's.")
@@ -69,9 +89,48 @@ def pretrain(
     together: Annotated[
         int | None, typer.Option(min=1, help="Clips of one night in a batch together.")
     ] = None,
+    together_end: Annotated[
+        int | None, typer.Option(min=1, help="The same in the last epoch, reached step by step.")
+    ] = None,
     crop_s: Annotated[
         float | None,
         typer.Option(min=1, help="Train on windows of this many seconds; default the recipe's."),
+    ] = None,
+    physiology: Annotated[
+        float | None, typer.Option(min=0, help="Weight of reading --truth beside the objective.")
+    ] = None,
+    within: Annotated[
+        float | None, typer.Option(min=0, help="Weight of SimCLR between the halves of a clip.")
+    ] = None,
+    masked: Annotated[
+        float | None, typer.Option(min=0, help="Weight of masked reconstruction of spectra.")
+    ] = None,
+    covariance: Annotated[
+        float | None, typer.Option(min=0, help="Weight of a term against low rank.")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(min=0, help="Vectors of earlier steps kept as negatives.")
+    ] = None,
+    slot_dropout: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the clips that lose slots.")
+    ] = None,
+    vary: Annotated[
+        bool | None,
+        typer.Option("--vary/--as-recorded", help="Vary gain, polarity, leads and noise."),
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(min=0, help="Decay of the weights' moving average; 0: none.")
+    ] = None,
+    epoch_clips: Annotated[
+        int | None, typer.Option(min=2, help="Clips between validations; default one pass.")
+    ] = None,
+    repeat: Annotated[
+        list[str] | None,
+        typer.Option(help="PATH=N: a pass sees the recordings under PATH N times; repeatable."),
+    ] = None,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(min=8, help="Samples per second; default the contract's."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of weights, splits and order; default 0.")
@@ -87,10 +146,19 @@ def pretrain(
             "are left for what comes after."
         ),
     ] = "0.7,0.1,0.1,0.1",
-    contract: Annotated[str, typer.Option(help="How clips are prepared.")] = "sleepfm-index-robust",
+    contract: Annotated[
+        str | None,
+        typer.Option(
+            help="How clips are prepared; default that of --from, else sleepfm-index-robust."
+        ),
+    ] = None,
     substitute: Annotated[
         bool, typer.Option("--substitute", help="Fill slots from other derivations or sensors.")
     ] = False,
+    channels: Annotated[
+        Path | None, typer.Option(help="A channels file: slot to channel name.")
+    ] = None,
+    coding: CodingOption = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of prepared clips; default beside the weights.")
     ] = None,
@@ -101,6 +169,9 @@ def pretrain(
     precision: Annotated[Precision, typer.Option()] = Precision.auto,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0.01, help="Time between two checkpoints.")
+    ] = 5.0,
 ) -> None:
     """Train the three encoders so that a clip's signals find each other.
 
@@ -108,20 +179,39 @@ def pretrain(
     """
     from sleepfm.contract import CONTRACTS
     from sleepfm.encoders.inference import choose_device
+    from sleepfm.encoders.load import load_weights
     from sleepfm.modality import Modality
     from sleepfm.training.pretrain import Data
     from sleepfm.training.pretrain import pretrain as train
     from sleepfm.training.recipe import RECIPES
     from sleepfm.training.task import choose_precision
+    from sleepfm_index.truth import read_truth
 
-    if contract not in CONTRACTS:
-        raise typer.BadParameter(f"--contract is one of {', '.join(CONTRACTS)}")
+    begin = None if start is None else load_weights(start)
+    if contract is None:
+        contract = begin.contract.name if begin else "sleepfm-index-robust"
+    known = CONTRACTS | ({begin.contract.name: begin.contract} if begin else {})
+    if contract not in known:
+        raise typer.BadParameter(f"--contract is one of {', '.join(known)}")
+    prepared = known[contract]
+    if sample_rate is not None and sample_rate != prepared.sample_rate:
+        prepared = replace(prepared, name=f"{contract}-{sample_rate}hz", sample_rate=sample_rate)
     asked: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
         "dropout": dropout,
         "together": together,
+        "together_end": together_end,
+        "physiology": physiology,
+        "within": within,
+        "masked": masked,
+        "covariance": covariance,
+        "memory": memory,
+        "slot_dropout": slot_dropout,
+        "vary": vary,
+        "average": average,
+        "epoch_clips": epoch_clips,
         "crop_s": crop_s,
         "seed": seed,
     }
@@ -130,14 +220,18 @@ def pretrain(
         paths=paths,
         subjects=subjects,
         fractions=_fractions(split),
-        contract=CONTRACTS[contract],
+        contract=prepared,
         cache=cache,
         substitute=substitute,
         description=describe,
+        channels=channels,
+        coding=None if coding is None else coding.value,
+        truth={k: v for path in truth for k, v in read_truth(path).items()} if truth else None,
+        repeats=_repeats(repeat or ()),
     )
-    known = [m.value for m in Modality]
-    if any(name not in known for name in listed(on) or ()):
-        raise typer.BadParameter(f"--on takes some of {', '.join(known)}, parted by commas")
+    modalities = [m.value for m in Modality]
+    if any(name not in modalities for name in listed(on) or ()):
+        raise typer.BadParameter(f"--on takes some of {', '.join(modalities)}, parted by commas")
     place = choose_device(device)
     numbers = str(choose_precision(place, precision.value)).removeprefix("torch.")
     say(f"training {objective.value} on {place.type} in {numbers}, recipe {recipe.value}")
@@ -150,11 +244,13 @@ def pretrain(
             out,
             objective.value,
             settings,
-            modalities=[Modality(name) for name in listed(on) or known],
+            modalities=[Modality(name) for name in listed(on) or modalities],
             device=device,
             precision=precision.value,
             threads=threads,
             resume=resume,
+            start=begin,
+            checkpoint_minutes=checkpoint_minutes,
             watch=_watch(bar, settings.epochs),
         )
     _conclude(out, history, time.monotonic() - begun)
@@ -174,6 +270,19 @@ def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
     if not drawn:
         say("no curves drawn, matplotlib is missing: pip install 'sleepfm-index[eval]'", "yellow")
     say(f"use it: sleepfm-index build RECORDINGS --weights {out}")
+
+
+def _repeats(asked: Sequence[str]) -> dict[str, int]:
+    """Read PATH=N: how often a pass sees each recording under a path."""
+    from sleepfm.recordings import find_recordings
+
+    found: dict[str, int] = {}
+    for text in asked:
+        path, _, times = text.rpartition("=")
+        if not path or not times.isdecimal() or not int(times):
+            raise typer.BadParameter(f"--repeat takes PATH=N with N at least 1, not {text}")
+        found |= {file.stem: int(times) for file in find_recordings([path]).recordings}
+    return found
 
 
 def _fractions(text: str) -> dict[Split, float]:
@@ -217,8 +326,13 @@ def _watch(bar: Progress, epochs: int) -> Watch:
             f"  recall@1 {valid['mean_recall_at_1']:.4f} among {size:,} clips (chance "
             f"{1 / size:.4f}), temperature {metrics['temperature']:.2f}"
         )
-        top1 = ", ".join(f"{k} {v:.2f}" for k, v in metrics["top1_in_batch"].items())
-        say(f"  top-1 in batch: {top1}")
+        if metrics["top1_in_batch"]:
+            top1 = ", ".join(f"{k} {v:.2f}" for k, v in metrics["top1_in_batch"].items())
+            say(f"  top-1 in batch: {top1}")
+        for name, facts in valid["knows"].items():
+            if facts:
+                told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.items())
+                say(f"  {name}: {told}")
 
     return Watch(
         preparing=lambda done, total: bar.update(task, completed=done, total=total),

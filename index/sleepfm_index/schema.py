@@ -40,6 +40,10 @@ SUBJECT_COLUMNS: Final = pa.schema(
 )
 """What is known of the subject, in the National Sleep Research Resource's terms."""
 
+WEIGHTS_SPLIT: Final = "weights_split"
+"""Column of a store whose weights say whom they have seen in training: the split in which they saw
+the clip's subject (``pretrain``, ``valid``), null for people they have not seen."""
+
 EVENT_COLUMNS: Final = pa.schema(
     [
         ("source", pa.string()),

@@ -16,6 +16,7 @@ from torch import Tensor
 from sleepfm.contract import Contract
 from sleepfm.modality import Modality
 from sleepfm.training.batches import Batch
+from sleepfm.training.masked import draw_hidden
 from sleepfm.training.recipe import Recipe
 
 _GAIN_SD: Final = 0.3
@@ -39,13 +40,17 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         Names the slots.
     recipe : Recipe
         ``vary`` for gain (log-normal), polarity, other leads and noise; ``slot_dropout`` for slots
-        taken away.
+        taken away; ``masked`` for what is hidden.
     epoch, step : int
         What the draw depends on, besides the recipe's seed.
     """
+    draw = np.random.default_rng((recipe.seed, epoch, step, 1))
+    if recipe.masked:
+        first = next(iter(batch.signals.values()))
+        hidden = draw_hidden(len(first), first.shape[-1], contract.sample_rate, draw)
+        batch = replace(batch, hidden=hidden.to(first.device))
     if not (recipe.vary or recipe.slot_dropout):
         return batch
-    draw = np.random.default_rng((recipe.seed, epoch, step, 1))
     signals = {}
     for modality, x in batch.signals.items():
         slots = contract.slots_of(modality)

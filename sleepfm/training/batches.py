@@ -37,12 +37,15 @@ class Batch:
         The class of each clip, -1 for none.
     targets : Tensor of float32, shape [n, k], or None
         What is known of each clip, NaN where it is not.
+    hidden : Tensor of bool, shape [n, blocks], or None
+        Which blocks of each clip are to be hidden (:mod:`sleepfm.training.masked`).
     """
 
     signals: dict[Modality, Tensor]
     present: Tensor | None
     labels: Tensor
     targets: Tensor | None = None
+    hidden: Tensor | None = None
 
     def window(self, start: int, stop: int) -> Batch:
         """Give the same samples of every clip and modality, as a view."""
@@ -161,16 +164,24 @@ def of_epoch(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
     them.
     """
     if recipe.epoch_clips is None:
-        return shuffled(clips, recipe.batch_size, recipe.together, recipe.seed, epoch)
+        return shuffled(clips, recipe.batch_size, _together(recipe, epoch), recipe.seed, epoch)
     count = recipe.epoch_clips // recipe.batch_size
     each = len(clips) // recipe.batch_size
     orders: list[Order] = []
     number = epoch * count // each
     first = epoch * count - number * each
     while len(orders) < first + count:
-        orders += shuffled(clips, recipe.batch_size, recipe.together, recipe.seed, number)
+        orders += shuffled(clips, recipe.batch_size, _together(recipe, epoch), recipe.seed, number)
         number += 1
     return orders[first : first + count]
+
+
+def _together(recipe: Recipe, epoch: int) -> int:
+    """Clips of one night that come together in an epoch, on the way to ``together_end``."""
+    if recipe.together_end is None:
+        return recipe.together
+    share = epoch / max(1, recipe.epochs - 1)
+    return round(recipe.together + share * (recipe.together_end - recipe.together))
 
 
 def in_order(clips: ClipSet, size: int) -> list[Order]:

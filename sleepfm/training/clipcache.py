@@ -26,6 +26,7 @@ from sleepfm.errors import SleepFMError, TrainingError
 from sleepfm.modality import Modality
 from sleepfm.recordings import RecordingFile, find_recordings, read_recording
 from sleepfm.recordings.channels import match_channels
+from sleepfm.recordings.scoring.vocabulary import Coding
 
 _VERSION: Final = 1
 
@@ -56,6 +57,25 @@ class CachedRecording:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How channels and stages of a recording are taken.
+
+    Parameters
+    ----------
+    substitute : bool
+        Whether other derivations may fill a slot.
+    channels : Path, optional
+        A channels file.
+    coding : {"yasa", "profusion", "rk", "ucddb"}, optional
+        What integer stages mean.
+    """
+
+    substitute: bool = False
+    channels: Path | None = None
+    coding: Coding | None = None
+
+
+@dataclass(frozen=True)
 class Prepared:
     """The recordings of a training set, and those that could not be used, with the reason."""
 
@@ -68,8 +88,7 @@ def prepare_clips(
     folder: Path,
     contract: Contract,
     *,
-    substitute: bool = False,
-    channels: Path | None = None,
+    reading: Reading | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Cut all recordings under ``paths`` into clips, unless the cache has them already.
@@ -82,10 +101,8 @@ def prepare_clips(
         Of the cache.
     contract : Contract
         How clips are prepared.
-    substitute : bool
-        Whether other derivations may fill a slot.
-    channels : Path, optional
-        A channels file.
+    reading : Reading, optional
+        How channels and stages are taken.
     watch : callable, optional
         Called with (done, total) after every recording.
 
@@ -99,7 +116,7 @@ def prepare_clips(
     recordings = []
     for done, file in enumerate(found.recordings, start=1):
         try:
-            recordings.append(_cached(file, folder, contract, substitute, channels))
+            recordings.append(_cached(file, folder, contract, reading or Reading()))
         except SleepFMError as error:
             if isinstance(error, TrainingError):
                 raise
@@ -118,11 +135,11 @@ def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
 
 
 def _cached(
-    file: RecordingFile, folder: Path, contract: Contract, substitute: bool, channels: Path | None
+    file: RecordingFile, folder: Path, contract: Contract, reading: Reading
 ) -> CachedRecording:
-    place = folder / _key(file, contract, substitute, channels)
+    place = folder / _key(file, contract, reading)
     if not (place / "clips.json").is_file():
-        _prepare(file, place, contract, substitute, channels)
+        _prepare(file, place, contract, reading)
     about = json.loads((place / "clips.json").read_text())
     present = {Modality(m): np.array(bits, bool) for m, bits in about["present"].items()}
     return CachedRecording(
@@ -134,10 +151,12 @@ def _cached(
     )
 
 
-def _key(file: RecordingFile, contract: Contract, substitute: bool, channels: Path | None) -> str:
-    parts = [str(_VERSION), contract.sha256, str(substitute)]
-    if channels is not None:
-        parts.append(f"channels/{hashlib.sha256(channels.read_bytes()).hexdigest()}")
+def _key(file: RecordingFile, contract: Contract, reading: Reading) -> str:
+    parts = [str(_VERSION), contract.sha256, str(reading.substitute)]
+    if reading.channels is not None:
+        parts.append(f"channels/{hashlib.sha256(reading.channels.read_bytes()).hexdigest()}")
+    if reading.coding is not None:
+        parts.append(f"coding/{reading.coding}")
     stem = file.path.name.partition(".")[0]
     beside = sorted(p for p in file.path.parent.glob(f"{glob.escape(stem)}*") if p.is_file())
     for source in {*beside, file.path, *([file.annotations] if file.annotations else [])}:
@@ -146,11 +165,11 @@ def _key(file: RecordingFile, contract: Contract, substitute: bool, channels: Pa
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:32]
 
 
-def _prepare(
-    file: RecordingFile, place: Path, contract: Contract, substitute: bool, channels: Path | None
-) -> None:
-    recording = read_recording(file.path, file.annotations)
-    slots = match_channels(recording, contract, substitute=substitute, overrides=channels)
+def _prepare(file: RecordingFile, place: Path, contract: Contract, reading: Reading) -> None:
+    recording = read_recording(file.path, file.annotations, coding=reading.coding)
+    slots = match_channels(
+        recording, contract, substitute=reading.substitute, overrides=reading.channels
+    )
     clips = cut_clips(recording, slots, contract)
     kind = stored_dtype(contract)
     about = {

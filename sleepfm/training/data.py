@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import ROBUST, Contract
+from sleepfm.recordings.scoring.vocabulary import Coding
 from sleepfm.training.batches import ClipSet
-from sleepfm.training.clipcache import CachedRecording, Prepared, prepare_clips
+from sleepfm.training.clipcache import CachedRecording, Prepared, Reading, prepare_clips
 from sleepfm.training.recipe import Recipe
 from sleepfm.training.splits import FRACTIONS, Split, Splits, read_subjects, split_subjects
 from sleepfm.training.task import Metrics, Run
@@ -65,6 +66,8 @@ class Data:
         What the data is, for the training record.
     channels : Path, optional
         A channels file (:func:`sleepfm.recordings.channels.match_channels`).
+    coding : {"yasa", "profusion", "rk", "ucddb"}, optional
+        What integer stages mean.
     truth : mapping, optional
         By recording and column, what is known of each clip (:mod:`sleepfm.training.physiology`).
     repeats : mapping of str to int
@@ -79,6 +82,7 @@ class Data:
     substitute: bool = False
     description: str = ""
     channels: Path | None = None
+    coding: Coding | None = None
     truth: Mapping[str, Mapping[str, NDArray[np.floating]]] | None = None
     repeats: Mapping[str, int] = field(default_factory=dict)
 
@@ -126,8 +130,7 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
         data.paths,
         cache,
         data.contract,
-        substitute=data.substitute,
-        channels=data.channels,
+        reading=Reading(data.substitute, data.channels, data.coding),
         watch=watch.preparing,
     )
     known = read_subjects(data.subjects) if data.subjects else {}

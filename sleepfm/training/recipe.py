@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal
 
 from sleepfm.errors import TrainingError
@@ -47,6 +47,9 @@ class Recipe:
     together : int
         Clips of one night that come into a batch together. 1 mixes all nights; more makes a clip
         compete with others of its own night.
+    together_end : int, optional
+        ``together`` in the last epoch, reached in equal steps; by default it stays. People are told
+        apart first, then the clips of one.
     crop_s : float, optional
         Seconds of each clip that a step sees, one window for all modalities, drawn anew every
         step; None is the whole clip. The encoders average over time, so what they learn from short
@@ -58,6 +61,15 @@ class Recipe:
     physiology : float
         Weight of the regression of what is known of each clip (:mod:`sleepfm.training.physiology`)
         beside the objective; 0 leaves it out.
+    within : float
+        Weight of SimCLR within each modality: the two halves of a clip find each other.
+    masked : float
+        Weight of masked reconstruction (:mod:`sleepfm.training.masked`).
+    covariance : float
+        Weight of VICReg's covariance term on the outputs of each modality, against low rank.
+    memory : int
+        Vectors of earlier steps that are kept as further negatives (Wang et al. 2020, arXiv
+        1912.06798); for the two objectives that have negatives in a softmax.
     slot_dropout : float
         Share of the clips in which each slot is taken away with probability 1/2; one that carries
         signal stays in each modality.
@@ -82,9 +94,14 @@ class Recipe:
     weight_decay: float = 0.0
     dropout: float = 0.5
     together: int = 1
+    together_end: int | None = None
     crop_s: float | None = None
     temperature: float = 0.0
     physiology: float = 0.0
+    within: float = 0.0
+    masked: float = 0.0
+    covariance: float = 0.0
+    memory: int = 0
     slot_dropout: float = 0.0
     vary: bool = False
     average: float = 0.0
@@ -102,10 +119,14 @@ class Recipe:
             raise TrainingError("The dropout must be at least 0 and below 1.")
         if self.crop_s is not None and not self.crop_s >= 1:
             raise TrainingError("crop_s must be at least 1 second.")
-        if min(self.temperature, self.weight_decay, self.physiology) < 0:
-            raise TrainingError(
-                "Temperature, weight decay and weight of physiology must be at least 0."
-            )
+        for name in (
+            *("temperature", "weight_decay", "physiology", "within", "masked", "covariance"),
+            "memory",
+        ):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise TrainingError(f"{name} must be at least 0.")
+        if self.together_end is not None and self.together_end < 1:
+            raise TrainingError("together_end must be at least 1.")
         if not (0 <= self.slot_dropout <= 1 and 0 <= self.average < 1):
             raise TrainingError("slot_dropout must be 0 to 1, average at least 0 and below 1.")
         if self.epoch_clips is not None and self.epoch_clips < self.batch_size:
@@ -155,4 +176,23 @@ SHORT: Final = Recipe(
 """For a budget of CPU hours: AdamW, one warm-up and one cosine, no dropout, batches with several
 clips of each night, windows of 10 s."""
 
-RECIPES: Final = {"authors": AUTHORS, "short": SHORT}
+_BODY: Final = Recipe(
+    optimizer="adamw",
+    lr=2e-3,
+    schedule="trapezoid",
+    weight_decay=0.01,
+    dropout=0.0,
+    slot_dropout=0.5,
+    vary=True,
+    average=0.998,
+)
+
+WARM_UP: Final = replace(_BODY, epochs=3, epoch_clips=16_000, crop_s=15.0)
+"""First step to the shipped weights, under the objective ``physiology``."""
+
+BODY: Final = replace(
+    _BODY, epochs=40, epoch_clips=6_400, batch_size=64, together=4, temperature=2.0, physiology=0.3
+)
+"""Second step, from the weights of the first, under ``leave-one-out``."""
+
+RECIPES: Final = {"authors": AUTHORS, "short": SHORT, "warm-up": WARM_UP, "body": BODY}

@@ -17,6 +17,7 @@ from typing import Literal
 
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
+from sleepfm.encoders.seen import Seen
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.scoring.vocabulary import Coding
@@ -44,6 +45,7 @@ from sleepfm_index.runtime.threads import setting
 from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.writer import Writer
+from sleepfm_index.truth import read_truth
 
 __all__ = ["BuildReport", "Outcome", "Status", "build"]
 
@@ -77,6 +79,7 @@ def build(
     *,
     weights: str = "demo",
     subjects: str | Path | None = None,
+    truth: str | Path | None = None,
     ids: Literal["stem", "hash"] = "stem",
     substitute: bool = False,
     channels: str | Path | None = None,
@@ -109,6 +112,9 @@ def build(
         Name or path of the weights; ``demo`` come with the package, trained on simulated nights.
     subjects : path, optional
         subjects.csv.
+    truth : path, optional
+        A Parquet file of what is known of each clip (:func:`sleepfm_index.truth.read_truth`); its
+        columns become columns of the clips.
     ids : {"stem", "hash"}
         Whether ``recording_id`` is the file's stem or a keyed hash of it.
     substitute : bool
@@ -178,7 +184,8 @@ def build(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
-            cohort,
+            cohort.marked(Seen.of_record(loaded.record)),
+            {} if truth is None else read_truth(Path(truth)),
             present=writer.manifest.sources,
             withdrawn=frozenset(writer.manifest.withdrawn),
             taken=frozenset(_recording_ids(writer.path)),

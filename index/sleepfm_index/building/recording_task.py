@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from sleepfm_index.building.tables import segment_rows
 from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.truth import Truth
 
 if TYPE_CHECKING:
     from sleepfm.encoders.inference import Encoder
@@ -86,6 +87,8 @@ class Plan:
         How files are prepared.
     subjects : Subjects
         What is known of whom.
+    truth : mapping of str to Truth
+        What is known of the clips, by recording.
     present, withdrawn : frozenset of str
         Content keys that the store held, and that were deleted from it, when the build began.
     taken : frozenset of str
@@ -98,6 +101,7 @@ class Plan:
     running: Options
     preparation: Preparation
     subjects: Subjects
+    truth: Mapping[str, Truth] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
     withdrawn: frozenset[str] = frozenset()
     taken: frozenset[str] = frozenset()
@@ -175,7 +179,10 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
     return Rows(
         outcome,
         key,
-        segment_rows(key, name, recording, channels, clips, vectors, plan.subjects),
+        segment_rows(
+            *(key, name, recording, channels, clips, vectors, plan.subjects),
+            plan.truth.get(file.stem),
+        ),
     )
 
 

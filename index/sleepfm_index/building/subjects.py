@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from sleepfm.encoders.seen import Seen
 from sleepfm_index.errors import StoreError
-from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS
+from sleepfm_index.schema import CLIP_COLUMNS, SUBJECT_COLUMNS, WEIGHTS_SPLIT
 
 OLDEST: Final = 89.0
 """Ages above this one are pooled, as the HIPAA safe harbour asks (45 CFR 164.514(b)(2)(i)(C))."""
@@ -31,14 +32,36 @@ class Subject:
 
 @dataclass(frozen=True)
 class Subjects:
-    """The subjects of a cohort by recording; ``columns`` is the schema of what is known of them."""
+    """The subjects of a cohort by recording.
+
+    Parameters
+    ----------
+    by_recording : dict of str to Subject
+        Those that are listed.
+    columns : Schema
+        Of what is known of them.
+    seen : Seen, optional
+        Whom the store's weights have seen in training.
+    """
 
     by_recording: dict[str, Subject]
     columns: pa.Schema
+    seen: Seen | None = None
 
     def of(self, recording_id: str) -> Subject:
         """Subject of a recording; one of the recording's own name where nothing is listed."""
-        return self.by_recording.get(recording_id, Subject(recording_id))
+        subject = self.by_recording.get(recording_id, Subject(recording_id))
+        if self.seen is None:
+            return subject
+        split = self.seen.split_of(subject.subject_id)
+        return replace(subject, facts={**subject.facts, WEIGHTS_SPLIT: split})
+
+    def marked(self, seen: Seen | None) -> Subjects:
+        """Give the same with a column :data:`WEIGHTS_SPLIT`, where weights say whom they saw."""
+        if seen is None:
+            return self
+        columns = self.columns.append(pa.field(WEIGHTS_SPLIT, pa.string()))
+        return Subjects(self.by_recording, columns, seen)
 
 
 def no_subjects() -> Subjects:
@@ -68,7 +91,7 @@ def read_subjects(path: Path) -> Subjects:
     names = table.column_names
     if "recording_id" not in names:
         raise StoreError(f"{path.name} needs a column recording_id; it has {', '.join(names)}")
-    reserved = set(CLIP_COLUMNS.names) - set(_IDENTITY.names)
+    reserved = {WEIGHTS_SPLIT, *CLIP_COLUMNS.names} - set(_IDENTITY.names)
     taken = sorted({n for n in names if n in reserved or names.count(n) > 1})
     if taken:
         raise StoreError(f"{path.name}: rename the column {taken[0]}, its name is taken")

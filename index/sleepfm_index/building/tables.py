@@ -13,6 +13,7 @@ from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.subjects import Subject, Subjects
 from sleepfm_index.schema import CLIP_COLUMNS, EVENT_COLUMNS, RECORDING_COLUMNS
 from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.truth import Truth
 
 
 def segment_rows(
@@ -23,6 +24,7 @@ def segment_rows(
     clips: Clips,
     vectors: dict[Modality, NDArray[np.float32]],
     subjects: Subjects,
+    truth: Truth | None = None,
 ) -> SegmentData:
     """Put everything known of one recording into the tables of a segment.
 
@@ -32,6 +34,8 @@ def segment_rows(
         Content key of the recording.
     vectors : dict of Modality to ndarray of float32, shape [n, 512]
         Unit vectors of the clips, row by row with ``clips``.
+    truth : mapping of str to ndarray, shape [m], optional
+        Further columns; clips beyond the last row get nulls.
     """
     subject = subjects.of(recording_id)
     stored = {}
@@ -40,14 +44,16 @@ def segment_rows(
         stored[modality][clips.filled[modality] == 0] = 0
     return SegmentData(
         key=key,
-        clips=_clip_rows(recording_id, clips, subject, subjects.columns),
+        clips=_clip_rows(recording_id, clips, subject, subjects.columns, truth or {}),
         events=_event_rows(key, recording_id, clips, subject),
         recordings=_recording_row(key, recording_id, recording, channels, clips, subject),
         vectors=stored,
     )
 
 
-def _clip_rows(recording_id: str, clips: Clips, subject: Subject, known: pa.Schema) -> pa.Table:
+def _clip_rows(
+    recording_id: str, clips: Clips, subject: Subject, known: pa.Schema, truth: Truth
+) -> pa.Table:
     n = len(clips)
     values = {
         "recording_id": [recording_id] * n,
@@ -68,7 +74,13 @@ def _clip_rows(recording_id: str, clips: Clips, subject: Subject, known: pa.Sche
         values |= measured
         fields += [pa.field(name, pa.float32()) for name in measured]
     values |= {name: [subject.facts.get(name)] * n for name in known.names}
-    return pa.table(values, schema=pa.schema([*fields, *known]))
+    extra = []
+    for name, column in truth.items():
+        whole = np.full(n, np.nan, np.float32)
+        whole[: len(column)] = column[:n]
+        values[name] = pa.array(whole, from_pandas=True)
+        extra.append(pa.field(name, pa.float32()))
+    return pa.table(values, schema=pa.schema([*fields, *known, *extra]))
 
 
 def _event_rows(key: str, recording_id: str, clips: Clips, subject: Subject) -> pa.Table:
