@@ -40,6 +40,7 @@ class RecipeName(enum.StrEnum):
     short = "short"
     warm_up = "warm-up"
     body = "body"
+    fine_tuning = "fine-tuning"
 
 
 class Precision(enum.StrEnum):
@@ -73,7 +74,8 @@ def pretrain(
         RecipeName,
         typer.Option(
             help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs. warm-up and "
-            "body: how the shipped weights were made (docs/training.md)."
+            "body: how the shipped weights were made; fine-tuning: from weights to people of one's "
+            "own (docs/training.md)."
         ),
     ] = RecipeName.authors,
     epochs: Annotated[

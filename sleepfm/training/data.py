@@ -56,6 +56,8 @@ class Data:
         subjects.csv; without it every recording is its own subject.
     fractions : mapping
         Share of the subjects in each split.
+    assigned : mapping of str to str, optional
+        The split of every subject, instead of drawing it by ``fractions``.
     contract : Contract
         How clips are prepared; it becomes part of the weights.
     cache : Path, optional
@@ -77,6 +79,7 @@ class Data:
     paths: Sequence[str | Path]
     subjects: Path | None = None
     fractions: Mapping[Split, float] = field(default_factory=lambda: FRACTIONS)
+    assigned: Mapping[str, Split] | None = None
     contract: Contract = ROBUST
     cache: Path | None = None
     substitute: bool = False
@@ -137,7 +140,10 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
     subject = {
         r.recording_id: known.get(r.recording_id, r.recording_id) for r in prepared.recordings
     }
-    splits = split_subjects(subject.values(), data.fractions, seed)
+    if data.assigned is None:
+        splits = split_subjects(subject.values(), data.fractions, seed)
+    else:
+        splits = Splits({s: data.assigned.get(s, "test") for s in set(subject.values())})
     if watch.prepared is not None:
         watch.prepared(prepared, splits)
     return Cohort(prepared, splits, subject)

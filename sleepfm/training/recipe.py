@@ -195,4 +195,23 @@ BODY: Final = replace(
 )
 """Second step, from the weights of the first, under ``leave-one-out``."""
 
-RECIPES: Final = {"authors": AUTHORS, "short": SHORT, "warm-up": WARM_UP, "body": BODY}
+FINE_TUNING: Final = replace(
+    _BODY,
+    epochs=3,
+    batch_size=32,
+    together=8,
+    lr=3e-4,
+    schedule="cosine",
+    temperature=2.0,
+    physiology=1.0,
+    average=0.98,
+)
+"""From trained weights to the people of one clinic, under ``leave-one-out``."""
+
+RECIPES: Final = {
+    "authors": AUTHORS,
+    "short": SHORT,
+    "warm-up": WARM_UP,
+    "body": BODY,
+    "fine-tuning": FINE_TUNING,
+}
