@@ -15,6 +15,7 @@ from sleepfm_cli.delete import delete
 from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.export import export
+from sleepfm_cli.import_vectors import import_
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
 from sleepfm_cli.plan import plan
@@ -54,6 +55,7 @@ VERBS = (
 )
 for verb in VERBS:
     app.command()(verb)
+app.command("import")(import_)
 app.add_typer(weights, name="weights")
 
 
