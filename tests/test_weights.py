@@ -22,7 +22,7 @@ from sleepfm.encoders.fetch import fetch, git_blob_id, import_weights
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights, untrained
 from sleepfm.encoders.weights import Weights, read_info
-from sleepfm.errors import ChannelError, WeightsError
+from sleepfm.errors import ChannelError, OutputError, WeightsError
 from sleepfm.modality import Modality
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channels import match_channels
@@ -168,7 +168,7 @@ def test_a_failed_save_leaves_the_older_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WeightsError, match="No space left"):
+    with pytest.raises(OutputError, match="No space left"):
         replace(weights, name="later", sha256="").save(path)
     assert path.read_bytes() == before
     assert list(tmp_path.glob(".w*")) == []

@@ -76,6 +76,11 @@ class Reader:
         """Clips, events and recordings, for SQL."""
         return self._here().metadata()
 
+    @property
+    def clip_schema(self) -> pa.Schema:
+        """Columns of ``clips`` over all segments, as SQL sees them."""
+        return self.metadata.clip_schema()
+
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
         """All metadata of the given clips, in the given order; unknown ids are left out.
 

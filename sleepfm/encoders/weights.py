@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
@@ -28,7 +28,6 @@ from sleepfm.modality import Modality
 
 FORMAT_VERSION: Final = 1
 _METADATA_KEY: Final = "sleepfm"
-_HEADER_LIMIT: Final = 1 << 20
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -161,19 +160,15 @@ def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
     """
     file = Path(path)
     try:
+        with safe_open(file, framework="numpy") as tensors:
+            names = list(tensors.keys())
+            about = (tensors.metadata() or {}).get(_METADATA_KEY)
         with file.open("rb") as stream:
-            (size,) = struct.unpack("<Q", stream.read(8))
-            if size > _HEADER_LIMIT:
-                raise WeightsError(f"{file.name} is not a safetensors file.")
-            header = json.loads(stream.read(size))
-            stream.seek(0)
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        names = [str(k) for k in header if k != "__metadata__"]
-        about = (header.get("__metadata__") or {}).get(_METADATA_KEY)
     except OSError as error:
-        raise WeightsError(f"{file.name} cannot be read: {error.strerror}.") from error
-    except (struct.error, ValueError, AttributeError) as error:
-        raise WeightsError(f"{file.name} is not a safetensors file.") from error
+        raise WeightsError(f"{file.name} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise WeightsError(f"{file.name} is not a safetensors file") from error
     if about is None:
         raise WeightsError(
             f"{file.name} is a safetensors file but does not hold weights of this project."
@@ -217,7 +212,6 @@ def read_weights(path: Path) -> Weights:
     WeightsError
         If it is truncated, damaged, or does not fit the encoders.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     info = read_info(path)

@@ -23,6 +23,7 @@ from sleepfm.encoders.inference import choose_device
 from sleepfm.encoders.networks import tensors_of
 from sleepfm.errors import TrainingError
 from sleepfm.modality import Modality
+from sleepfm.stages import SCORED
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
@@ -32,7 +33,7 @@ from sleepfm.training.recipe import AUTHORS, Precision, Recipe
 from sleepfm.training.splits import Split
 from sleepfm.training.task import Metrics, Run, Task, choose_precision
 
-CLASSES: Final = ("W", "N1", "N2", "N3", "R")
+CLASSES: Final = SCORED
 """The stages that are told apart; clips of any other (unscored, artefact) are left out."""
 
 

@@ -43,7 +43,7 @@ class ClipBlock:
 
 def clips_schema(store: Reader) -> pa.Schema:
     """Columns of ``clips`` over all segments of a store, as SQL sees them."""
-    return store.metadata.select("SELECT * FROM clips LIMIT 0").schema
+    return store.clip_schema
 
 
 def clip_blocks(

@@ -123,6 +123,10 @@ class Metadata:
         wanted = place[at]
         return table.take(int64s(wanted[wanted >= 0]))
 
+    def clip_schema(self) -> pa.Schema:
+        """Columns of ``clips`` over all segments, as SQL sees them."""
+        return self.select("SELECT * FROM clips LIMIT 0").schema
+
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
         """Clip ids of a subject or a recording, as (first, last) runs."""
         ids = self.clip_ids(f"{column} = {quote_text(value)}")

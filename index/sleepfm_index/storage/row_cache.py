@@ -49,7 +49,7 @@ def write_rows(store: Path, manifest: Manifest) -> IndexEntry:
     with closing(Metadata(store, manifest, setting())) as metadata:
 
         def content(sink: Sink) -> None:
-            schema = metadata.select("SELECT * FROM clips LIMIT 0").schema
+            schema = metadata.clip_schema()
             none = pa.RecordBatch.from_pylist([], schema)
             with pa.ipc.new_file(sink, schema) as file:
                 for first in range(0, manifest.stored_ids, SPAN):

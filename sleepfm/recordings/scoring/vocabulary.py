@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeVar
 
 from sleepfm.errors import AnnotationError
+from sleepfm.stages import STAGES as STAGES
 
-STAGES: Final = ("W", "N1", "N2", "N3", "R", "UNS", "ART")
 """AASM stages, ``UNS`` for unscored or movement, ``ART`` for artefact; always strings."""
 
 EPOCH_S: Final = 30.0

@@ -24,7 +24,7 @@ def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str
     QueryError
         If the store has no such column.
     """
-    there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
+    there = store.clip_schema.names
     for name in names:
         if name not in there:
             near = get_close_matches(name, there, n=3, cutoff=0.5)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from sleepfm.stages import SCORED
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
 from sleepfm_index.evaluation.labels.respiratory_scoring import (
@@ -20,7 +21,7 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import (
 )
 from sleepfm_index.reader import Reader
 
-STAGES: Final = ("W", "N1", "N2", "N3", "R")
+STAGES: Final = SCORED
 SDB_SECONDS: Final = 10.0
 """Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
 AGE_BINS: Final = ("0-18", "19-49", "50+")
@@ -145,7 +146,7 @@ def _stage(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Fou
 
 
 def _sdb(store: Reader, ids: NDArray[np.int64], label: str, kind: str) -> _Found:
-    there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
+    there = store.clip_schema.names
     names = [n for n in BREATHING if n in there]
     if not names:
         raise QueryError("the store has no column of apnea or hypopnea seconds to label by")

@@ -69,7 +69,7 @@ def _reason(row: dict[str, Any], at_site: bool, hours: float) -> str | None:
 
 
 def _facts(store: Reader, columns: list[str]) -> list[dict[str, Any]]:
-    there = store.metadata.select("SELECT * FROM clips LIMIT 0").column_names
+    there = store.clip_schema.names
     seconds = " + ".join(f"coalesce({quote_name(name)}, 0)" for name in columns)
     ahi = f"any_value({quote_name(_AHI)})" if _AHI in there else "NULL"
     declared = "NULL"

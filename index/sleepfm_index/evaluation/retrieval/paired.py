@@ -17,10 +17,10 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
     resampled_means,
     resampled_medians,
 )
+from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
     DIRECTIONS,
     Facts,
-    Gallery,
     Ranked,
     measures,
     rank_direction,
@@ -52,7 +52,7 @@ def compare(
     other : Store
         What to compare with.
     where, gallery, seed, draws, among
-        Fields of :class:`~.retrieval.Gallery`; ``where`` is asked of ``store``.
+        Fields of :class:`~.gallery.Gallery`; ``where`` is asked of ``store``.
     replicates : int
         Resamples of the subjects behind the 95 % intervals of the differences.
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
+from sleepfm.stages import SCORED
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
 from sleepfm_index.evaluation.metrics.bootstrap import (
@@ -21,15 +22,15 @@ from sleepfm_index.evaluation.metrics.bootstrap import (
     resampled_means,
     resampled_medians,
 )
+from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
 from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
 
-__all__ = ["DIRECTIONS", "GALLERIES", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
+__all__ = ["DIRECTIONS", "RECALLS", "Ranked", "Retrieval", "evaluate", "true_ranks"]
 
-GALLERIES: Final = ("all", "cross-recording", "within-recording")
 RECALLS: Final = (1, 5, 10)
 DIRECTIONS: Final = (
     *[(str(a), str(b)) for a, b in permutations(Modality, 2)],
@@ -39,7 +40,6 @@ DIRECTIONS: Final = (
 COMBINATIONS: Final = tuple(("+".join(m.others), str(m)) for m in Modality)
 """Two modalities, averaged, to the third."""
 
-_SCORED: Final = ("W", "N1", "N2", "N3", "R")
 _NEAR_S: Final = 60.0
 
 
@@ -72,50 +72,6 @@ class Retrieval(Result):
     """The table of retrieval, and the ranks behind it by (query, target)."""
 
     ranked: dict[tuple[str, str], Ranked] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Which clips are compared with which.
-
-    Parameters
-    ----------
-    where : str, optional
-        SQL condition over the columns of ``clips``.
-    size : int, optional
-        Draw this many clips at random; by default all.
-    seed : int
-        Seed of the first draw; the next take the seeds after it.
-    draws : int
-        How often a gallery is drawn; the queries of all draws are pooled.
-    among : {"all", "cross-recording", "within-recording"}
-        Whether a query's rivals are all clips of the gallery, those of other recordings, or those
-        of its own. Beside them stands its true answer.
-    """
-
-    where: str | None = None
-    size: int | None = None
-    seed: int = 0
-    draws: int = 1
-    among: str = "all"
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise QueryError(f"a gallery holds at least 1 clip, not {self.size}")
-        if self.draws < 1:
-            raise QueryError(f"a gallery is drawn at least once, not {self.draws} times")
-        if self.among not in GALLERIES:
-            raise QueryError(f"no gallery {self.among!r}; choose from {', '.join(GALLERIES)}")
-
-    def drawn(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Draw from the rows that have both sides; one draw where all of them fit."""
-        if self.size is None or self.size >= len(rows):
-            return [rows]
-        # One generator a direction: a draw does not depend on the directions before it.
-        return [
-            rows[np.sort(np.random.default_rng(s).choice(len(rows), self.size, replace=False))]
-            for s in range(self.seed, self.seed + self.draws)
-        ]
 
 
 def evaluate(
@@ -195,7 +151,7 @@ class Facts:
         names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
         table = clip_columns(store, clip_ids, names)
         stage, stages = codes(table["stage"])
-        scored = np.array([s in _SCORED for s in stages] + [False])
+        scored = np.array([s in SCORED for s in stages] + [False])
         group, groups = codes(table[by]) if by else (np.zeros(len(clip_ids), np.int64), [])
         return cls(
             clip_ids,
