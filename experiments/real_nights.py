@@ -38,6 +38,7 @@ from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.weights import Weights
 from sleepfm.modality import Modality
+from sleepfm.stages import SCORED
 from sleepfm.training.clipcache import CachedRecording, Reading, prepare_clips
 from sleepfm.training.pretrain import Data, pretrain
 from sleepfm.training.recipe import FINE_TUNING
@@ -46,7 +47,6 @@ from sleepfm_index.truth import read_truth
 Floats = NDArray[np.floating]
 
 FOLDS = 4
-STAGES = ("W", "N1", "N2", "N3", "R")
 PLAIN = replace(BODY, name="plain", sample_rate=128, boost={})
 K = 10
 
@@ -145,7 +145,7 @@ def probe(clips: Clips, x: Floats) -> list[float]:
     """Give the balanced accuracy per person of a linear probe learned from other folds' people."""
     found = []
     fold = np.array([clips.fold[p] for p in clips.person])
-    scored = np.isin(clips.stage, STAGES)
+    scored = np.isin(clips.stage, SCORED)
     guess = np.full(len(fold), "", dtype=clips.stage.dtype)
     for number in range(FOLDS):
         train, test = scored & (fold != number), fold == number

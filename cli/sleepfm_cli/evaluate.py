@@ -130,7 +130,7 @@ def _fewer_slots(
     with progress("encoding with fewer slots") as bar:
         return fewer_slots(
             paths,
-            Encoder(loaded, "cpu", backend="auto"),
+            Encoder(loaded, "cpu", backend="auto").encode,
             Preparation(loaded.contract, channels=channels),
             subjects=None if subjects is None else read_subjects(subjects),
             seed=seed,

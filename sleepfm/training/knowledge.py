@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
+from sleepfm.stages import SCORED
 from sleepfm.training.batches import ClipSet
 from sleepfm.training.geometry import (
     alignment,
@@ -18,7 +19,7 @@ from sleepfm.training.geometry import (
     stage_auroc,
     uniformity,
 )
-from sleepfm.training.physiology import NAMES, STAGES
+from sleepfm.training.physiology import NAMES
 
 _ASKED: Final = {"heart_rate": "log_rr_mean_s", "breathing_rate": "log_breath_hz"}
 
@@ -59,8 +60,8 @@ def know(
             targets, owner = clips.targets[rows], clips.owner[rows]
             known = {name: targets[:, NAMES.index(column)] for name, column in _ASKED.items()}
             facts |= {k: round(r, 3) for k, r in decode(own[rows], known, owner).items()}
-            first = NAMES.index(f"stage_{STAGES[0]}")
-            stages = targets[:, first : first + len(STAGES)]
+            first = NAMES.index(f"stage_{SCORED[0]}")
+            stages = targets[:, first : first + len(SCORED)]
             auroc = stage_auroc(own[rows], stages, owner)
             if np.isfinite(auroc):
                 facts["stage_auroc"] = round(auroc, 3)

@@ -83,7 +83,8 @@ class SpectrumReaders(nn.Module):
         spread = (((logs - mean) * there).square().sum(dim=0) / count).sqrt().clamp(min=1e-3)
         wanted = (logs - mean) / spread
         guess = self.heads[str(modality)](outputs).view_as(wanted)
-        return ((guess - wanted).square() * there).sum() / (there.sum() * _BANDS).clamp(min=1)
+        error: Tensor = ((guess - wanted).square() * there).sum()
+        return error / (there.sum() * _BANDS).clamp(min=1)
 
     def _powers(self, signals: Tensor, hidden: Tensor) -> Tensor:
         """Mean power in each band over the hidden blocks: [n, slots, bands]."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sleepfm.modality import EMBEDDING_DIM, Modality
+from sleepfm.stages import SCORED
 
-STAGES: Final = ("W", "N1", "N2", "N3", "R")
 _HEART_BINS_BPM: Final = np.geomspace(38, 120, 24)
 _BREATH_BINS_HZ: Final = np.geomspace(0.12, 0.5, 16)
 
@@ -46,7 +46,7 @@ _PLAIN: Final = (
 NAMES: Final = (
     *(f"log_{name}" for name in _LOGARITHMS),
     *_PLAIN,
-    *(f"stage_{s}" for s in STAGES),
+    *(f"stage_{s}" for s in SCORED),
     *(f"heart_{bpm:.0f}" for bpm in _HEART_BINS_BPM),
     *(f"breath_{hz:.2f}" for hz in _BREATH_BINS_HZ),
 )
@@ -54,7 +54,7 @@ NAMES: Final = (
 
 _GROUPS: Final = (
     slice(0, len(_LOGARITHMS) + len(_PLAIN)),
-    slice(len(_LOGARITHMS) + len(_PLAIN), len(_LOGARITHMS) + len(_PLAIN) + len(STAGES)),
+    slice(len(_LOGARITHMS) + len(_PLAIN), len(_LOGARITHMS) + len(_PLAIN) + len(SCORED)),
     slice(len(NAMES) - len(_HEART_BINS_BPM) - len(_BREATH_BINS_HZ), -len(_BREATH_BINS_HZ)),
     slice(len(NAMES) - len(_BREATH_BINS_HZ), len(NAMES)),
 )
@@ -87,8 +87,8 @@ def targets_of(
         logs = [np.log(np.maximum(column(name), 1e-3)) for name in _LOGARITHMS]
         heart = _spread(np.log(60 / column("rr_mean_s")), np.log(_HEART_BINS_BPM))
         breath = _spread(np.log(column("breath_hz")), np.log(_BREATH_BINS_HZ))
-    stages = np.array([[float(s == name) for name in STAGES] for s in stage])
-    stages = stages.reshape(count, len(STAGES))
+    stages = np.array([[float(s == name) for name in SCORED] for s in stage])
+    stages = stages.reshape(count, len(SCORED))
     stages[stages.sum(axis=1) == 0] = np.nan
     plain = [column(name) for name in _PLAIN]
     blocks = (np.stack([*logs, *plain], axis=1), stages, heart, breath)

@@ -185,13 +185,16 @@ def build(
             Options(backend, device, threads, batch_size),
             preparation,
             cohort.marked(Seen.of_record(loaded.record)),
-            {} if truth is None else read_truth(Path(truth)),
             present=writer.manifest.sources,
             withdrawn=frozenset(writer.manifest.withdrawn),
             taken=frozenset(_recording_ids(writer.path)),
             tell_names=ids == "stem",
         )
-        jobs = [Job(file, _name(writer.path, file.stem, ids)) for file in found.recordings]
+        known = {} if truth is None else read_truth(Path(truth))
+        jobs = [
+            Job(file, _name(writer.path, file.stem, ids), known.get(file.stem))
+            for file in found.recordings
+        ]
         taken = set(plan.taken)
         tell = notice or (lambda _: None)
         if engine == "dask":

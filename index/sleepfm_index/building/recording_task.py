@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -87,8 +87,6 @@ class Plan:
         How files are prepared.
     subjects : Subjects
         What is known of whom.
-    truth : mapping of str to Truth
-        What is known of the clips, by recording.
     present, withdrawn : frozenset of str
         Content keys that the store held, and that were deleted from it, when the build began.
     taken : frozenset of str
@@ -101,7 +99,6 @@ class Plan:
     running: Options
     preparation: Preparation
     subjects: Subjects
-    truth: Mapping[str, Truth] = field(default_factory=dict)
     present: frozenset[str] = frozenset()
     withdrawn: frozenset[str] = frozenset()
     taken: frozenset[str] = frozenset()
@@ -110,10 +107,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be read, and the recording id that it is to have."""
+    """One file to be read, the recording id that it is to have, and what is known of its clips."""
 
     file: RecordingFile
     recording_id: str
+    truth: Truth | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         key,
         segment_rows(
             *(key, name, recording, channels, clips, vectors, plan.subjects),
-            plan.truth.get(file.stem),
+            job.truth,
         ),
     )
 

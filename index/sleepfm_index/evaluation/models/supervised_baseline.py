@@ -165,7 +165,7 @@ class _Nights:
         substitute: bool,
         watch: Callable[[str, int, int], None] | None,
     ) -> _Nights:
-        from sleepfm.training.clipcache import prepare_clips
+        from sleepfm.training.clipcache import Reading, prepare_clips
 
         contract = store.manifest.contract
         ids = np.union1d(plan.train.clip_ids, plan.test.clip_ids)
@@ -177,7 +177,7 @@ class _Nights:
         for done, (name, path) in enumerate(files.items()):
             if watch is not None:
                 watch("preparing clips", done, len(files))
-            prepared = prepare_clips([path], cache, contract, substitute=substitute)
+            prepared = prepare_clips([path], cache, contract, reading=Reading(substitute))
             (found[name],) = prepared.recordings
         clips = ids.tolist()
         return cls(

@@ -12,21 +12,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
-from sleepfm.encoders.inference import Encoder
 from sleepfm.errors import SleepFMError
 from sleepfm.modality import Modality
 from sleepfm.recordings import find_recordings
+from sleepfm.stages import SCORED
 from sleepfm.training.geometry import stage_auroc
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.building.subjects import Subjects, no_subjects
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.labels.labels import STAGES
 from sleepfm_index.evaluation.retrieval.ranks import true_ranks
 from sleepfm_index.results import Result
 
 K: Final = 10
 
 Vectors = NDArray[np.float32]
+Encode = Callable[[Modality, NDArray[np.float32]], Vectors]
+"""From a modality and clips [n, slots, samples] to unit vectors [n, 512]."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class _Night:
 
 def fewer_slots(
     paths: Sequence[str | Path],
-    encoder: Encoder,
+    encode: Encode,
     preparation: Preparation,
     *,
     subjects: Subjects | None = None,
@@ -58,8 +59,8 @@ def fewer_slots(
     ----------
     paths : sequence of str or Path
         Recordings, folders, globs or cohort lists.
-    encoder : Encoder
-        Of any weights.
+    encode : callable
+        Of any encoder, e.g. :meth:`sleepfm.encoders.inference.Encoder.encode`.
     preparation : Preparation
         How files are read, under the contract of the same weights.
     subjects : Subjects, optional
@@ -91,7 +92,7 @@ def fewer_slots(
     if count < 2 or len(modalities) < 2:
         why = f": {problems[0]}" if problems else ""
         raise QueryError(f"fewer than two clips have two modalities in common{why}")
-    whole = {m: _encode(encoder, m, nights, None, draw) for m in modalities}
+    whole = {m: _encode(encode, m, nights, None, draw) for m in modalities}
     owner = np.concatenate([[n.subject] * len(n.stage) for n in nights])
     stage = np.concatenate([n.stage for n in nights])
     rows = []
@@ -100,7 +101,7 @@ def fewer_slots(
         for left in range(most, 0, -1):
             some = whole[modality]
             if left < most:
-                some = _encode(encoder, modality, nights, left, draw)
+                some = _encode(encode, modality, nights, left, draw)
             rows.append(_row(modality, left, most, some, whole, owner, stage))
     left_out = f", {len(problems)} recordings left out" if problems else ""
     note = f"{count:,} clips of {len(nights)} recordings{left_out}; seed {seed}"
@@ -141,7 +142,7 @@ def _night(clips: Clips, subject: str, most: int, draw: np.random.Generator) -> 
 
 
 def _encode(
-    encoder: Encoder,
+    encode: Encode,
     modality: Modality,
     nights: list[_Night],
     left: int | None,
@@ -153,7 +154,7 @@ def _encode(
         if left is not None:
             kept = draw.permutation(night.filled[modality])[:left]
             signals[:, ~np.isin(np.arange(signals.shape[1]), kept)] = 0
-        parts.append(encoder.encode(modality, signals))
+        parts.append(encode(modality, signals))
     return np.concatenate(parts)
 
 
@@ -172,7 +173,7 @@ def _row(
         if other is not modality
         for a, b in ((some, vectors), (vectors, some))
     ]
-    one_hot = np.array([[float(s == name) for name in STAGES] for s in stage])
+    one_hot = np.array([[float(s == name) for name in SCORED] for s in stage])
     one_hot[one_hot.sum(axis=1) == 0] = np.nan
     auroc = stage_auroc(some, one_hot, np.unique(owner, return_inverse=True)[1])
     return {
