@@ -1,11 +1,11 @@
 """Read beats and breaths off real recordings, clip by clip: a truth file for `pretrain --truth`.
 
-Beats come from a .atr file beside the recording where there is one, else from NeuroKit2's R-peak
-detector; breaths from NeuroKit2 on the belts and the airflow, their median. A clip whose channel is
-too poor keeps NaN. R-R intervals outside 0.3 to 2 s, and those that differ from the median of the
-nine around by more than a fifth, are left out.
+Beats come from a .atr file beside the recording where there is one, else from the XQRS detector of
+wfdb; breaths are the peaks of belts and airflow between 0.08 and 0.7 Hz, the median over sensors. A
+clip whose channel is too poor keeps NaN. R-R intervals outside 0.3 to 2 s, and those that differ
+from the median of the nine around by more than a fifth, are left out.
 
-    pip install 'sleepfm-index[physiology]'
+    pip install 'sleepfm-index[wfdb]'
     python experiments/measure_truth.py RECORDINGS --out truth.parquet [--channels channels.yaml]
 """
 
@@ -15,12 +15,12 @@ import argparse
 import warnings
 from pathlib import Path
 
-import neurokit2 as nk
 import numpy as np
 import wfdb
 from numpy.typing import NDArray
+from plain_features import detect_beats
 from scipy.ndimage import median_filter
-from scipy.signal import resample_poly
+from scipy.signal import butter, find_peaks, resample_poly, sosfiltfilt
 
 from sleepfm.contract import BODY
 from sleepfm.errors import SleepFMError
@@ -95,12 +95,7 @@ def beats_of(file: RecordingFile, ecg: Channel) -> Floats:
         ]
         return np.asarray(beats, np.float64) / ecg.sample_rate
     values = np.nan_to_num(ecg.read().astype(np.float64))
-    try:
-        clean = nk.ecg_clean(values, sampling_rate=int(ecg.sample_rate))
-        _, found = nk.ecg_peaks(clean, sampling_rate=int(ecg.sample_rate), correct_artifacts=False)
-    except (ValueError, IndexError, ZeroDivisionError):
-        return np.zeros(0)
-    return np.asarray(found["ECG_R_Peaks"], np.float64) / ecg.sample_rate
+    return detect_beats(values, ecg.sample_rate)
 
 
 def breaths_of(channel: Channel, clips: int) -> tuple[Floats, Floats, Floats]:
@@ -110,13 +105,12 @@ def breaths_of(channel: Channel, clips: int) -> tuple[Floats, Floats, Floats]:
     nothing = tuple(np.full(clips, np.nan) for _ in range(3))
     if np.ptp(slow) == 0:
         return nothing  # type: ignore[return-value]
-    clean = nk.rsp_clean(slow, sampling_rate=BREATH_RATE)
-    try:
-        _, found = nk.rsp_peaks(clean, sampling_rate=BREATH_RATE)
-    except (ValueError, IndexError):
-        return nothing  # type: ignore[return-value]
-    peaks = np.asarray(found["RSP_Peaks"], int)
-    troughs = np.asarray(found["RSP_Troughs"], int)
+    band = butter(2, (0.08, 0.7), "bandpass", fs=BREATH_RATE, output="sos")
+    clean = sosfiltfilt(band, slow)
+    least = 0.3 * float(clean.std())
+    peaks, troughs = (
+        find_peaks(sign * clean, prominence=least, distance=BREATH_RATE)[0] for sign in (1, -1)
+    )
     if len(peaks) < 10 or len(troughs) < 10:
         return nothing  # type: ignore[return-value]
     before = np.searchsorted(troughs, peaks) - 1

@@ -26,7 +26,7 @@ def import_(
     """Add vectors made elsewhere to a store of their own; it is made if there is none.
 
     Query, evaluate, probe and export then work as on any store. Vectors of up to 512 dimensions;
-    what the files must hold is in docs/store.md.
+    what the files must hold is in docs/format.md.
     """
     from sleepfm_index.building.import_vectors import import_vectors
 
