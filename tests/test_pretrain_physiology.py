@@ -24,7 +24,7 @@ from sleepfm_index.truth import read_truth, write_truth
 
 HALVES = {"pretrain": 0.5, "valid": 0.5}
 TINY = replace(
-    BODY_RECIPE, epochs=2, batch_size=4, together=2, epoch_clips=8, average=0.5, slot_dropout=0.5
+    BODY_RECIPE, epochs=2, batch_size=4, together=2, epoch_clips=8, average=0.5, crop_s=None
 )
 
 

@@ -191,7 +191,14 @@ WARM_UP: Final = replace(_BODY, epochs=3, epoch_clips=16_000, crop_s=15.0)
 """First step to the shipped weights, under the objective ``physiology``."""
 
 BODY: Final = replace(
-    _BODY, epochs=40, epoch_clips=6_400, batch_size=64, together=4, temperature=2.0, physiology=0.3
+    _BODY,
+    epochs=40,
+    epoch_clips=12_800,
+    batch_size=64,
+    together=4,
+    crop_s=15.0,
+    temperature=2.0,
+    physiology=1.0,
 )
 """Second step, from the weights of the first, under ``leave-one-out``."""
 
