@@ -41,7 +41,9 @@ trial-concurrency: install
 
 # On simulated nights, within an hour on two cores (other sizes: SIMULATED="--subjects 200"), then on
 # real EEG against a band-power baseline; UCDDB is a folder of ucddb*.npz (docs/evaluation.md).
+# SLPDB one of slpdb as WFDB records, subjects.csv, channels.yaml.
 UCDDB ?= ../shared/ucddb
+SLPDB ?= ../shared/slpdb
 WEIGHTS ?= untrained demo
 experiments: experiments-simulated experiments-real
 
@@ -50,6 +52,8 @@ experiments-simulated: install
 
 experiments-real: install
 	$(BIN)/python experiments/real_eeg.py $(UCDDB) --weights $(WEIGHTS)
+	$(BIN)/python experiments/real_nights.py $(SLPDB)/records --subjects $(SLPDB)/subjects.csv \
+	    --channels $(SLPDB)/channels.yaml --weights $(WEIGHTS)
 
 # A cluster on loopback whose processes are killed, and object storage: moto has an environment of
 # its own, because its pins do not go with ours.

@@ -16,11 +16,11 @@ Coding = Literal["yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"]
 Grid = Literal["scoring", "recording"]
 """Where clips begin: with the scorer's epochs where all share one offset, or with the recording."""
 
-Objective = Literal["pairwise", "leave-one-out"]
-"""What pretraining contrasts with what."""
+Objective = Literal["pairwise", "leave-one-out", "siglip", "barlow", "vicreg", "physiology"]
+"""What pretraining learns: what is contrasted with what; ``physiology`` contrasts nothing."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """In which numbers networks are trained."""
 
-RecipeName = Literal["authors", "short"]
+RecipeName = Literal["authors", "short", "warm-up", "body", "fine-tuning"]
 """Settings of training to start from."""

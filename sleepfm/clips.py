@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter1d
 
 from sleepfm.choices import Grid
 from sleepfm.contract import Contract
@@ -253,7 +254,8 @@ def _fill(
         values += np.float32(offset)
         found = Level(found.median * gain + offset, found.deviation * gain, found.constant)
     skipped = round(offset_s * contract.sample_rate)
-    whole = _prepared(values, rate, found, contract, skipped + out.size)
+    boost = contract.boost.get(match.slot)
+    whole = _prepared(values, rate, found, contract, skipped + out.size, boost)
     out[:] = whole[skipped:].reshape(out.shape)
     return issues
 
@@ -285,9 +287,14 @@ def _varies(values: NDArray[np.float32]) -> bool:
 
 
 def _prepared(
-    values: NDArray[np.float32], rate: float, found: Level, contract: Contract, size: int
+    values: NDArray[np.float32],
+    rate: float,
+    found: Level,
+    contract: Contract,
+    size: int,
+    boost: tuple[float, float] | None,
 ) -> NDArray[np.float32]:
-    """Resample and scale a channel to exactly ``size`` samples, zero where it is missing.
+    """Resample, scale and boost a channel to exactly ``size`` samples, zero where it is missing.
 
     Works in ``values`` itself.
     """
@@ -306,6 +313,8 @@ def _prepared(
     whole = whole[:size]
     if robust:
         whole *= np.float32(1 / found.deviation if found.deviation else 0)
+        if boost is not None:
+            _boost(whole, contract.sample_rate, *boost)
         np.clip(whole, -_CLIP_AT, _CLIP_AT, out=whole)
     elif shift:
         whole += shift
@@ -313,3 +322,10 @@ def _prepared(
         nearest = np.arange(size) * (rate / contract.sample_rate)
         whole[bad[np.minimum(nearest.astype(np.int64), len(bad) - 1)]] = 0
     return whole
+
+
+def _boost(whole: NDArray[np.float32], rate: int, window_s: float, gain: float) -> None:
+    """Add ``gain`` times what a moving average does not follow, in place."""
+    width = max(3, round(window_s * rate) | 1)
+    slow = uniform_filter1d(whole, width, mode="nearest")
+    whole += np.float32(gain) * (whole - slow)

@@ -6,15 +6,16 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from sleepfm.choices import Coding, Grid
-from sleepfm.clips import Clips, cut_clips
 from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError
-from sleepfm.recordings.channels import ChannelMap, match_channels, read_overrides
-from sleepfm.recordings.read import read_recording
-from sleepfm.recordings.recording import Recording
+
+if TYPE_CHECKING:
+    from sleepfm.clips import Clips
+    from sleepfm.recordings.channels import ChannelMap
+    from sleepfm.recordings.recording import Recording
 
 _LONGEST_EPOCH_S = 120.0
 
@@ -76,6 +77,8 @@ class Choices:
         if channels is not None and str(channels) == "none":
             made = replace(made, channels=None, channels_sha256="")
         elif channels is not None:
+            from sleepfm.recordings.channels import read_overrides
+
             path = Path(channels)
             slots = [slot for own in contract.slots.values() for slot in own]
             named = read_overrides(path, slots)
@@ -93,13 +96,31 @@ class Choices:
         return made if grid is None else replace(made, grid=grid)
 
     def read(self, path: Path, annotations: Path | None = None) -> Recording:
-        """Read a recording and its scoring; see :func:`~sleepfm.recordings.read.read_recording`."""
+        """Read a recording and its scoring; see :func:`~sleepfm.recordings.read.read_recording`.
+
+        Parameters
+        ----------
+        path, annotations
+            As there.
+        """
+        # A store knows its choices; only what reads recordings by them loads the readers.
+        from sleepfm.recordings.read import read_recording
+
         return read_recording(path, annotations, coding=self.coding, epoch_s=self.epoch_s)
 
     def cut(
         self, recording: Recording, contract: Contract, *, strict: bool = False
     ) -> tuple[ChannelMap, Clips]:
-        """Find a recording's channels and cut it; see :func:`~sleepfm.clips.cut_clips`."""
+        """Find a recording's channels and cut it; see :func:`~sleepfm.clips.cut_clips`.
+
+        Parameters
+        ----------
+        recording, contract, strict
+            As there.
+        """
+        from sleepfm.clips import cut_clips
+        from sleepfm.recordings.channels import match_channels
+
         channels = match_channels(
             recording, contract, substitute=self.substitute, overrides=self.channels
         )

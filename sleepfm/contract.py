@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -55,6 +56,11 @@ class Contract:
         Samples per second of every channel of a clip, in Hz.
     clip_seconds : int
         Length of a clip, in seconds.
+    boost : mapping of str to tuple of float
+        Per slot (window in s, gain): what is faster than a moving average over the window is added
+        to the signal so many times over, before it is clipped. It lifts what is fast and small, as
+        heart beats are in a belt or an EEG, to the size of what is slow and large. Empty by
+        default, and then no part of the identity.
     titles : mapping of str to str
         How figures call a modality; by default by its name.
     colours : mapping of str to str
@@ -68,6 +74,7 @@ class Contract:
     units: Mapping[str, str]
     sample_rate: int = 256
     clip_seconds: int = 30
+    boost: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     colours: Mapping[str, str] = field(default_factory=dict)
 
@@ -129,6 +136,8 @@ class Contract:
         }
         if list(self.modalities) != sorted(self.modalities):
             plain["order"] = list(self.modalities)  # JSON objects have none that one can rely on
+        if self.boost:
+            plain["boost"] = {slot: list(pair) for slot, pair in self.boost.items()}
         for name in ("titles", "colours"):
             if getattr(self, name):
                 plain[name] = dict(getattr(self, name))
@@ -141,8 +150,8 @@ class Contract:
         Parameters
         ----------
         plain : mapping
-            The fields; ``titles``, ``colours`` and ``order`` (of the modalities, by default
-            alphabetical) may be missing.
+            The fields; ``boost``, ``titles``, ``colours`` and ``order`` (of the modalities, by
+            default alphabetical) may be missing.
 
         Raises
         ------
@@ -157,6 +166,10 @@ class Contract:
             given["slots"] = {m: tuple(map(str, _listed(plain["slots"][m]))) for m in order}
             for name in ("units", "titles", "colours"):
                 given[name] = {str(k): str(v) for k, v in dict(plain.get(name, {})).items()}
+            given["boost"] = {
+                str(slot): (float(window), float(gain))
+                for slot, (window, gain) in dict(plain.get("boost", {})).items()
+            }
             if "units" not in plain:
                 raise KeyError("units")
             unknown = set(given) - {f.name for f in fields(cls)}
@@ -188,6 +201,11 @@ class Contract:
                 raise ValueError(f"{modality} must have 1 to {MOST_SLOTS} slots")
         if len(set(self.all_slots)) != len(self.all_slots):
             raise ValueError("two slots have one name")
+        for slot, (window, gain) in self.boost.items():
+            if slot not in self.all_slots:
+                raise ValueError(f"boost of {slot!r}, which the contract does not have")
+            if not (window > 0 and gain > 0 and math.isfinite(window * gain)):
+                raise ValueError("window and gain of a boost must be above 0")
         odd = ({*self.titles} | {*self.colours}).difference(self.slots)
         if odd:
             raise ValueError(f"title or colour of {min(odd)!r}, which the contract does not have")
@@ -267,7 +285,23 @@ were is not published in full; these are the full montage of the AASM manual, pr
 :data:`ROBUST`. There are no weights for it but those that one trains.
 """
 
-CONTRACTS: Final[dict[str, Contract]] = {c.name: c for c in (ICML2024, ROBUST, PAPER_MONTAGE)}
+_BODY: Final = {**_RELEASED, "resp": (*_RELEASED["resp"], "FLOW", "PULSE")}
+
+BODY: Final = Contract(
+    name="sleepfm-index-body",
+    resampling="polyphase",
+    scaling="robust",
+    sample_rate=64,
+    slots=_BODY,
+    units=_units(_BODY),
+    boost={
+        **dict.fromkeys(_BODY["bas"], (0.06, 3.0)),
+        **dict.fromkeys(("CHEST", "ABD", "FLOW"), (0.35, 8.0)),
+    },
+)
+"""64 Hz, airflow and pulse beside the belts, and beats lifted out of EEG and belts."""
+
+CONTRACTS: Final[dict[str, Contract]] = {c.name: c for c in (ICML2024, ROBUST, PAPER_MONTAGE, BODY)}
 
 
 def load_contract(name_or_path: str) -> Contract:

@@ -1,9 +1,11 @@
 """Recordings to clips: parity, scaling, labels, gaps, quality."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from nights import write_night
 from recording_files import Signal, noise, psg, stages, write_edf
 
 from sleepfm.clips import cut_clips
@@ -273,3 +275,22 @@ def test_nox_saturation_comes_out_in_percent(recordings_dir: Path) -> None:
     assert 92 < percent.min() < np.median(percent) < percent.max() < 98
     native = next(c for c in recording.channels if c.label == "C3-M2").read()
     np.testing.assert_allclose(clips.signals[BAS][:, 0].std(), native.std() * 1e6, rtol=1e-3)
+
+
+def test_a_boost_adds_what_a_moving_average_does_not_follow(tmp_path: Path) -> None:
+    path = write_night(tmp_path / "n.edf", seed=1)
+    plain = replace(ROBUST, sample_rate=64)
+    boosted = replace(plain, boost={"ECG": (0.25, 2.0)})
+    recording = read_recording(path)
+    found = [
+        cut_clips(recording, match_channels(recording, c), c).signals for c in (plain, boosted)
+    ]
+    whole, lifted = (f["ecg"][:, 0].ravel().astype(float) for f in found)
+    inside = np.abs(whole) < 5  # where nothing is clipped
+    slow = np.convolve(whole, np.ones(17) / 17, "same")
+    middle = slice(64, -64)
+    expected = whole + 2 * (whole - slow)
+    quiet = inside[middle] & (np.abs(expected[middle]) < 19)
+    np.testing.assert_allclose(lifted[middle][quiet], expected[middle][quiet], atol=2e-3)
+    for modality in ("bas", "resp"):
+        np.testing.assert_array_equal(found[0][modality], found[1][modality])

@@ -53,7 +53,7 @@ def test_json_round_trip_keeps_the_hash(contract: Contract) -> None:
     again = Contract.from_json(contract.to_json())
     assert again == contract
     assert again.sha256 == contract.sha256
-    assert contract.clip_samples == 7680
+    assert contract.clip_samples == 30 * contract.sample_rate
 
 
 @pytest.mark.parametrize(("contract", "sha256"), SHIPPED, ids=lambda x: getattr(x, "name", ""))
@@ -101,6 +101,14 @@ def test_the_hash_follows_meaning_and_not_the_name() -> None:
     assert replace(ROBUST, name="other").sha256 == ROBUST.sha256
     assert replace(ROBUST, sample_rate=128).sha256 != ROBUST.sha256
     assert ICML2024.sha256 != ROBUST.sha256
+    assert replace(ROBUST, boost={"ECG": (0.1, 2.0)}).sha256 != ROBUST.sha256
+
+
+def test_weights_and_stores_that_exist_keep_their_contracts() -> None:
+    """A field that older files do not have must not change what identifies them."""
+    assert ROBUST.sha256.startswith("3f684cac774fc4bf")
+    assert ICML2024.sha256.startswith("d017db1468e00042")
+    assert "boost" not in ROBUST.to_json()
 
 
 @pytest.mark.parametrize(
@@ -120,6 +128,10 @@ def test_the_hash_follows_meaning_and_not_the_name() -> None:
         {"titles": {"emg": "Muscle"}},
         {"titles": {"ecg": "$x$"}},
         {"colours": {"ecg": "red"}},
+        {"boost": {"ECG": [0.1]}},
+        {"boost": {"ECG": [0.0, 2.0]}},
+        {"boost": {"ECG": [0.1, "much"]}},
+        {"boost": {"PULSE": [0.1, 2.0]}},
         {"slots": "bas"},
         {"units": None},
         {"surprise": 1},

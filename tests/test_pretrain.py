@@ -91,16 +91,16 @@ def test_a_killed_run_resumes_to_the_same_numbers(
 
 def test_windows_are_drawn_anew_and_fix_the_run(cohort: Path, tmp_path: Path) -> None:
     seen: list[tuple[int, float]] = []
-    encode = Contrastive.encode
+    outputs = Contrastive.outputs
 
     def watch(task: Contrastive, batch: Batch) -> list[torch.Tensor]:
         if task.training and torch.is_grad_enabled():
             signals = batch.signals["resp"]
             seen.append((signals.shape[-1], float(signals.sum())))
-        return encode(task, batch)
+        return outputs(task, batch)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Contrastive, "encode", watch)
+        patch.setattr(Contrastive, "outputs", watch)
         for name in ("a", "b"):
             _train(cohort, tmp_path / f"{name}.safetensors", replace(TINY, crop_s=3.0))
     first, again = seen[: len(seen) // 2], seen[len(seen) // 2 :]

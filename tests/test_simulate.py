@@ -36,7 +36,7 @@ from sleepfm.simulate.subject import draw_subject
 from sleepfm_cli.simulate import simulate
 
 EEG = ("C3-M2", "C4-M1", "O1-M2", "O2-M1", "E1-M2")
-ALL = (*EEG, "ECG", "CHEST", "ABD", "SaO2")
+ALL = (*EEG, "ECG", "CHEST", "ABD", "SaO2", "Flow", "Pleth")
 
 
 @pytest.fixture(scope="module")
@@ -326,6 +326,107 @@ def test_movement_disturbs_every_channel_at_once(night: Night, signals: dict[str
         assert np.median(np.divide(rough, calm)) > 1.3, name
 
 
+# --- airflow and pulse ----------------------------------------------------------------------------
+
+
+def test_no_air_moves_in_an_apnea_while_belts_may(night: Night, signals: dict[str, Signal]) -> None:
+    events, still = night.respiratory_events, night.state.movement
+    share: dict[str, list[float]] = {"Flow": [], "CHEST": []}
+    for onset, end in zip(
+        events.onset_s[events.kind == OBSTRUCTIVE],
+        events.end_s[events.kind == OBSTRUCTIVE],
+        strict=True,
+    ):
+        if onset > 40 and still[int((onset - 30) * GRID_HZ) : int(end * GRID_HZ)].max() < 0.02:
+            for name, found in share.items():
+                before = span(signals[name], onset - 30, onset - 5).std()
+                found.append(float(span(signals[name], onset + 4, end - 1).std() / before))
+    assert len(share["Flow"]) > 3
+    assert np.median(share["Flow"]) < 0.3 < np.median(share["CHEST"])
+
+
+def test_the_pulse_follows_each_beat_by_its_transit(
+    night: Night, signals: dict[str, Signal]
+) -> None:
+    wave, beats = signals["Pleth"], night.beats.at_s[~night.beats.ectopic][5:-5]
+    around = np.arange(-int(0.2 * wave.rate), int(0.6 * wave.rate))
+    index = np.round(beats * wave.rate).astype(int)
+    average = wave.samples[index[:, None] + around].mean(axis=0)
+    peak = around[average.argmax()] / wave.rate
+    assert peak == pytest.approx(night.subject.pulse_transit_s, abs=1.5 / wave.rate + 0.02)
+
+
+def test_the_pulse_shrinks_after_an_arousal(night: Night, signals: dict[str, Signal]) -> None:
+    wave = signals["Pleth"]
+    alone = night.arousals.onset_s
+    alone = alone[(alone > 60) & (np.diff(alone, prepend=-100) > 60)]
+    change = [span(wave, t + 5, t + 12).std() / span(wave, t - 20, t - 3).std() for t in alone]
+    assert len(change) > 5 and np.median(change) < 0.9
+
+
+# --- recorders, failures, nights ------------------------------------------------------------------
+
+
+def test_each_recorder_has_its_own_high_pass(night: Night) -> None:
+    """A first-order high-pass lets a wave of its own frequency through at half the power."""
+    low, high = (
+        render_night(replace(night, subject=replace(night.subject, ecg_highpass_hz=hz)))["ECG"]
+        for hz in (0.05, 0.5)
+    )
+    f, slow = welch(low.samples, low.rate, nperseg=64 * low.rate)
+    filtered = welch(high.samples, high.rate, nperseg=64 * high.rate)[1]
+    at = int(np.abs(f - 0.25).argmin())
+    expected = (0.25**2 / (0.25**2 + 0.5**2)) / (0.25**2 / (0.25**2 + 0.05**2))
+    assert filtered[at] / slow[at] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_failure_is_one_channels_own(night: Night, signals: dict[str, Signal]) -> None:
+    spoiled = render_night(night, failures=0.5)
+    lost = set(signals) - set(spoiled)
+    changed = {n for n, s in spoiled.items() if not np.array_equal(s.samples, signals[n].samples)}
+    assert 2 <= len(lost | changed) <= 9
+    assert render_night(night, failures=1.0)
+    again = render_night(night, failures=0.5)
+    assert again.keys() == spoiled.keys()
+    assert all(np.array_equal(again[n].samples, s.samples) for n, s in spoiled.items())
+
+
+def test_a_second_night_is_the_same_person_with_other_sensors() -> None:
+    first, second = (simulate_night(4, 7, 20, night=n) for n in (1, 2))
+    person = ("age", "sex", "bmi", "heart_bpm", "cardiac_uv", "qrs_width", "alpha_hz")
+    assert all(getattr(first.subject, k) == getattr(second.subject, k) for k in person)
+    assert first.subject.belt_gain != second.subject.belt_gain
+    assert not np.array_equal(first.beats.at_s[:50], second.beats.at_s[:50])
+
+
+def test_second_nights_are_files_of_the_same_subject(tmp_path: Path) -> None:
+    paths = simulate_cohort(tmp_path, subjects=6, hours=0.01, seed=9, second_nights=0.5)
+    again = [p.stem for p in paths if p.stem.endswith("-night2")]
+    assert 0 < len(again) < 6
+    with (tmp_path / "subjects.csv").open(newline="", encoding="utf-8") as file:
+        subject = {r["recording_id"]: r["subject_id"] for r in csv.DictReader(file)}
+    assert subject.keys() == {p.stem for p in paths}
+    assert all(subject[name] == subject[name.removesuffix("-night2")] for name in again)
+
+
+def test_excerpts_begin_anywhere_in_the_night(tmp_path: Path) -> None:
+    paths = simulate_cohort(tmp_path, subjects=8, hours=0.01, seed=9, excerpts=True)
+    hours = [edfio.read_edf(p).starttime.hour for p in paths]
+    assert len(set(hours)) > 3
+
+
+def test_some_are_children() -> None:
+    people = [draw_subject(Streams(3, number)) for number in range(1, 400)]
+    ages = np.array([p.age for p in people])
+    assert 5 <= ages.min() < 8 and ages.max() <= 80
+    assert 0.07 < (ages < 18).mean() < 0.16
+    young, old = (
+        np.mean([p.heart_bpm for p in people if low <= p.age < high])
+        for low, high in ((5, 10), (20, 80))
+    )
+    assert young > old + 8
+
+
 # --- what is not shared ---------------------------------------------------------------------------
 
 
@@ -347,7 +448,7 @@ def test_without_physiology_the_channels_share_nothing(night: Night) -> None:
     rendered = render_night(still)
     common = {n: resample_poly(s.samples, 8, s.rate) for n, s in rendered.items()}
     brain = [common[n] - common[n].mean() for n in EEG]
-    rest = [common[n] for n in ("ECG", "CHEST", "ABD", "SaO2")]
+    rest = [common[n] for n in ALL if n not in EEG]
     pairs = [(a, b) for i, a in enumerate(rest) for b in (*rest[i + 1 :], *brain)]
     worst = max(float(coherence(a, b, 8, nperseg=256)[1].max()) for a, b in pairs)
     averages = 2 * night.seconds * 8 / 256  # half-overlapping segments
@@ -460,7 +561,7 @@ def test_subjects_csv_is_the_truth_of_the_files(cohort: list[Path]) -> None:
         asleep_h = sum(n.startswith("Sleep stage ") and n[-1] != "W" for n in notes) / 120
         events = sum("apnea" in n or n == "Hypopnea" for n in notes)
         assert float(row["nsrr_ahi_hp3r_aasm15"]) == pytest.approx(events / asleep_h, abs=0.006)
-        assert 20 <= float(row["nsrr_age"]) <= 80 and row["nsrr_sex"] in ("female", "male")
+        assert 5 <= float(row["nsrr_age"]) <= 80 and row["nsrr_sex"] in ("female", "male")
 
 
 def digests(paths: list[Path]) -> list[str]:

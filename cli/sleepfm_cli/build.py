@@ -41,6 +41,13 @@ def build(
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet file of what is known of each clip, as simulate --truth writes it; its "
+            "columns become columns of the clips."
+        ),
+    ] = None,
     ids: Annotated[
         Ids,
         typer.Option(help="Name recordings by stem, by folder and stem, or by a keyed hash of it."),
@@ -99,6 +106,7 @@ def build(
         store,
         weights=weights,
         subjects=subjects,
+        truth=truth,
         ids=ids,
         substitute=substitute,
         channels=channels,

@@ -18,10 +18,11 @@ from sleepfm_cli.options import (
     StoreOption,
     WhereOption,
 )
-from sleepfm_cli.render import messages, say, show_arrow, show_table
+from sleepfm_cli.render import messages, progress, say, show_arrow, show_table
 from sleepfm_index.choices import Among
 
 if TYPE_CHECKING:
+    from sleepfm.cohort_choices import Choices
     from sleepfm_index import Result
 
 
@@ -47,6 +48,23 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Another store of the same recordings: differences.")
     ] = None,
+    without_slots: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--without-slots",
+            help="Recordings to encode again by the store's weights with ever fewer channels, "
+            "instead of measuring the store; repeatable.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="With --without-slots: weights, in place of the store's.")
+    ] = None,
+    channels: Annotated[
+        Path | None, typer.Option(help="With --without-slots: a channels file.")
+    ] = None,
+    subjects: Annotated[
+        Path | None, typer.Option(help="With --without-slots: subjects.csv.")
+    ] = None,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
@@ -58,7 +76,18 @@ def evaluate(
     subjects. Ties count against.
     """
     import sleepfm_index
+    from sleepfm.cohort_choices import NO_CHOICES
 
+    if without_slots:
+        name, choices = weights, NO_CHOICES
+        if name is None:
+            with sleepfm_index.open(store) as opened:
+                name, choices = opened.manifest.weights.name, opened.manifest.choices
+        found = _fewer_slots(without_slots, name, choices, channels, subjects, seed)
+        show_fewer_slots(found, format)
+        return
+    if weights or channels or subjects:
+        raise typer.BadParameter("--weights, --channels and --subjects go with --without-slots")
     asked: dict[str, Any] = {
         "where": where,
         "gallery": gallery,
@@ -91,6 +120,54 @@ def evaluate(
         show_differences(result)
     else:
         show_recall(result)
+
+
+def _fewer_slots(
+    paths: list[Path],
+    weights: str,
+    choices: Choices,
+    channels: Path | None,
+    subjects: Path | None,
+    seed: int,
+) -> Result:
+    from sleepfm.encoders.inference import Encoder
+    from sleepfm.encoders.load import load_weights
+    from sleepfm_index.building.preparation import Preparation
+    from sleepfm_index.building.subjects import read_subjects
+    from sleepfm_index.evaluation.retrieval.fewer_slots import fewer_slots
+
+    loaded = load_weights(weights)
+    with progress("encoding with fewer slots") as bar:
+        return fewer_slots(
+            paths,
+            Encoder(loaded, "cpu", backend="auto").encode,
+            Preparation(loaded.contract, choices.told(loaded.contract, channels=channels)),
+            subjects=None
+            if subjects is None
+            else read_subjects(subjects, loaded.contract.modalities),
+            seed=seed,
+            watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+        )
+
+
+def show_fewer_slots(result: Result, form: Format) -> None:
+    """Print retrieval and stages over the slots left."""
+    if form is not Format.table:
+        show_arrow(result.table, form)
+        return
+    say(result.note)
+    show_table(
+        [
+            (
+                row["modality"],
+                f"{row['slots_left']} of {row['slots']}",
+                f"{row['recall_at_10']:.3f} ({row['chance_at_10']:.3f})",
+                "-" if row["stage_auroc"] is None else f"{row['stage_auroc']:.3f}",
+            )
+            for row in result.to_pylist()
+        ],
+        ("modality", "slots left", "R@10 (chance)", "stage AUROC"),
+    )
 
 
 def show_recall(result: Result) -> None:

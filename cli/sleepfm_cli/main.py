@@ -17,6 +17,7 @@ from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.explore import explore
 from sleepfm_cli.export import export
+from sleepfm_cli.import_vectors import import_
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
 from sleepfm_cli.move_recordings import move_recordings
@@ -58,6 +59,7 @@ VERBS = (
 )
 for verb in VERBS:
     app.command()(verb)
+app.command("import")(import_)
 app.add_typer(weights, name="weights")
 
 

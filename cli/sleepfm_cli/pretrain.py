@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,13 +35,27 @@ def pretrain(
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
     out: Annotated[Path, typer.Option(help="The weights file; log and splits lie beside it.")],
-    objective: Annotated[Objective, typer.Option()] = "leave-one-out",
+    objective: Annotated[
+        Objective,
+        typer.Option(help="What is learned; physiology contrasts nothing and reads --truth."),
+    ] = "leave-one-out",
+    start: Annotated[
+        str | None, typer.Option("--from", help="Weights to begin from, by name or path.")
+    ] = None,
+    truth: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet of what is known of each clip (simulate --truth); repeatable."),
+    ] = None,
     on: Annotated[
         str | None, typer.Option(help="Only these modalities, e.g. bas,ecg; default all there are.")
     ] = None,
     recipe: Annotated[
         RecipeName,
-        typer.Option(help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs."),
+        typer.Option(
+            help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs. warm-up and "
+            "body: how the shipped weights were made; fine-tuning: from weights to people of one's "
+            "own (docs/training.md)."
+        ),
     ] = "authors",
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the clips; default the recipe's.")
@@ -55,9 +70,48 @@ def pretrain(
     together: Annotated[
         int | None, typer.Option(min=1, help="Clips of one night in a batch together.")
     ] = None,
+    together_end: Annotated[
+        int | None, typer.Option(min=1, help="The same in the last epoch, reached step by step.")
+    ] = None,
     crop_s: Annotated[
         float | None,
         typer.Option(min=1, help="Train on windows of this many seconds; default the recipe's."),
+    ] = None,
+    physiology: Annotated[
+        float | None, typer.Option(min=0, help="Weight of reading --truth beside the objective.")
+    ] = None,
+    within: Annotated[
+        float | None, typer.Option(min=0, help="Weight of SimCLR between the halves of a clip.")
+    ] = None,
+    masked: Annotated[
+        float | None, typer.Option(min=0, help="Weight of masked reconstruction of spectra.")
+    ] = None,
+    covariance: Annotated[
+        float | None, typer.Option(min=0, help="Weight of a term against low rank.")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(min=0, help="Vectors of earlier steps kept as negatives.")
+    ] = None,
+    slot_dropout: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the clips that lose slots.")
+    ] = None,
+    vary: Annotated[
+        bool | None,
+        typer.Option("--vary/--as-recorded", help="Vary gain, polarity, leads and noise."),
+    ] = None,
+    average: Annotated[
+        float | None, typer.Option(min=0, help="Decay of the weights' moving average; 0: none.")
+    ] = None,
+    epoch_clips: Annotated[
+        int | None, typer.Option(min=2, help="Clips between validations; default one pass.")
+    ] = None,
+    repeat: Annotated[
+        list[str] | None,
+        typer.Option(help="PATH=N: a pass sees the recordings under PATH N times; repeatable."),
+    ] = None,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(min=8, help="Samples per second; default the contract's."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of weights, splits and order; default 0.")
@@ -74,9 +128,12 @@ def pretrain(
         ),
     ] = "0.7,0.1,0.1,0.1",
     contract: Annotated[
-        str,
-        typer.Option(help="Which signals there are and how clips are prepared: a name, or JSON."),
-    ] = "sleepfm-index-robust",
+        str | None,
+        typer.Option(
+            help="Which signals there are and how clips are prepared: a name, or JSON; default "
+            "that of --from, else sleepfm-index-robust."
+        ),
+    ] = None,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     coding: CodingOption = None,
@@ -95,6 +152,9 @@ def pretrain(
     precision: Annotated[Precision, typer.Option()] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0.01, help="Time between two checkpoints.")
+    ] = 5.0,
 ) -> None:
     """Pretrain the encoders of a contract by contrastive learning.
 
@@ -102,18 +162,36 @@ def pretrain(
     """
     from sleepfm.contract import load_contract
     from sleepfm.encoders.inference import choose_device
+    from sleepfm.encoders.load import load_weights
     from sleepfm.training.pretrain import Data
     from sleepfm.training.pretrain import pretrain as train
     from sleepfm.training.recipe import RECIPES
     from sleepfm.training.task import choose_precision
+    from sleepfm_index.truth import read_truth
 
-    chosen = load_contract(contract)
+    begin = None if start is None else load_weights(start)
+    if begin is not None and contract in (None, begin.contract.name):
+        chosen = begin.contract
+    else:
+        chosen = load_contract(contract or "sleepfm-index-robust")
+    if sample_rate is not None and sample_rate != chosen.sample_rate:
+        chosen = replace(chosen, name=f"{chosen.name}-{sample_rate}hz", sample_rate=sample_rate)
     asked: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
         "dropout": dropout,
         "together": together,
+        "together_end": together_end,
+        "physiology": physiology,
+        "within": within,
+        "masked": masked,
+        "covariance": covariance,
+        "memory": memory,
+        "slot_dropout": slot_dropout,
+        "vary": vary,
+        "average": average,
+        "epoch_clips": epoch_clips,
         "crop_s": crop_s,
         "seed": seed,
     }
@@ -133,6 +211,8 @@ def pretrain(
             grid=grid,
         ),
         description=describe,
+        truth={k: v for path in truth for k, v in read_truth(path).items()} if truth else None,
+        repeats=_repeats(repeat or ()),
     )
     known = chosen.modalities
     if any(name not in known for name in listed(on) or ()):
@@ -154,6 +234,8 @@ def pretrain(
             precision=precision,
             threads=threads,
             resume=resume,
+            start=begin,
+            checkpoint_minutes=checkpoint_minutes,
             watch=_watch(bar, settings.epochs),
         )
     _conclude(out, history, time.monotonic() - begun)
@@ -184,6 +266,19 @@ def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
     if not drawn:
         say("no curves drawn, matplotlib is missing: pip install 'sleepfm-index[eval]'", "yellow")
     say(f"use it: sleepfm-index build RECORDINGS --weights {out}")
+
+
+def _repeats(asked: Sequence[str]) -> dict[str, int]:
+    """Read PATH=N: how often a pass sees each recording under a path."""
+    from sleepfm.recordings import find_recordings
+
+    found: dict[str, int] = {}
+    for text in asked:
+        path, _, times = text.rpartition("=")
+        if not path or not times.isdecimal() or not int(times):
+            raise typer.BadParameter(f"--repeat takes PATH=N with N at least 1, not {text}")
+        found |= {file.stem: int(times) for file in find_recordings([path]).recordings}
+    return found
 
 
 def _fractions(text: str) -> dict[Split, float]:
@@ -227,8 +322,13 @@ def _watch(bar: Progress, epochs: int) -> Watch:
             f"  recall@1 {valid['mean_recall_at_1']:.4f} among {size:,} clips (chance "
             f"{1 / size:.4f}), temperature {metrics['temperature']:.2f}"
         )
-        top1 = ", ".join(f"{k} {v:.2f}" for k, v in metrics["top1_in_batch"].items())
-        say(f"  top-1 in batch: {top1}")
+        if metrics["top1_in_batch"]:
+            top1 = ", ".join(f"{k} {v:.2f}" for k, v in metrics["top1_in_batch"].items())
+            say(f"  top-1 in batch: {top1}")
+        for name, facts in valid["knows"].items():
+            if facts:
+                told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.items())
+                say(f"  {name}: {told}")
 
     return Watch(
         preparing=lambda done, total: bar.update(task, completed=done, total=total),

@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sleepfm_cli.render import progress, say
 
+if TYPE_CHECKING:
+    from sleepfm.simulate import Night
+    from sleepfm_index.truth import Truth
+
 
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where to write the EDF+ files.")],
-    subjects: Annotated[int, typer.Option(help="How many subjects, one night each.")] = 8,
+    subjects: Annotated[int, typer.Option(help="How many subjects.")] = 8,
     hours: Annotated[float, typer.Option(help="Length of each night.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
     lead: Annotated[str, typer.Option(help="Lead of the ECG: II or V1.")] = "II",
     contract: Annotated[
         str, typer.Option(help="Add the channels of this contract: a name, or a JSON file.")
     ] = "sleepfm-index-robust",
+    second_nights: Annotated[
+        float, typer.Option(help="Share of the subjects who come for a second night.")
+    ] = 0.0,
+    excerpts: Annotated[
+        bool, typer.Option("--excerpts", help="Begin anywhere in the night, not at lights out.")
+    ] = False,
+    failures: Annotated[
+        float, typer.Option(help="Probability that a channel fails: hum, pops, loose, lost.")
+    ] = 0.0,
+    truth: Annotated[
+        bool,
+        typer.Option("--truth", help="Write truth.parquet too: what is true of each clip."),
+    ] = False,
 ) -> None:
     """Write simulated nights: EDF+ with scoring, and subjects.csv."""
     from sleepfm.contract import load_contract
-    from sleepfm.simulate import simulate_cohort
+    from sleepfm.simulate import clip_truth, simulate_cohort
+    from sleepfm_index.truth import write_truth
+
+    known: dict[str, Truth] = {}
+
+    def note(recording_id: str, night: Night) -> None:
+        known[recording_id] = clip_truth(night)
 
     with progress("simulating nights", total=subjects) as bar:
         paths = simulate_cohort(
@@ -32,6 +55,13 @@ def simulate(
             seed=seed,
             lead=lead,
             slots=load_contract(contract).all_slots,
+            second_nights=second_nights,
+            excerpts=excerpts,
+            failures=failures,
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+            known=note if truth else None,
         )
-    say(f"{len(paths)} simulated nights and subjects.csv are in {folder}")
+    if truth:
+        write_truth(folder / "truth.parquet", known)
+    files = "subjects.csv and truth.parquet" if truth else "subjects.csv"
+    say(f"{len(paths)} simulated nights and {files} are in {folder}")

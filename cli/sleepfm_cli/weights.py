@@ -46,6 +46,8 @@ def list_weights(format: FormatOption = Format.table) -> None:  # noqa: A002
 @weights.command()
 def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa: A002
     """Show the identity, contract and training record of weights."""
+    from sleepfm.encoders.seen import Seen
+
     info = _info(name)
     about = {
         "name": info.name,
@@ -61,7 +63,14 @@ def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa
         return
     rows = [(k, v) for k, v in about.items() if not isinstance(v, dict)]
     rows += [(f"contract {k}", v) for k, v in info.contract.to_json().items()]
-    rows += [(f"record {k}", v) for k, v in info.record.items() if k != "metrics"]
+    rows += [(f"record {k}", v) for k, v in info.record.items() if k not in ("metrics", "people")]
+    seen = Seen.of_record(info.record)
+    if seen is not None:
+        counts = ", ".join(f"{len(own)} {split}" for split, own in sorted(seen.splits.items()))
+        rows.append(("people seen, as keyed hashes", counts))
+    knows = info.record.get("metrics", {}).get("valid", {}).get("knows", {})
+    for part, facts in knows.items():
+        rows += [(f"{part}: {k.replace('_', ' ')}", v) for k, v in facts.items()]
     show_table(rows, ("", ""))
 
 

@@ -73,6 +73,10 @@ SUBJECT_COLUMNS: Final = pa.schema(
 )
 """What is known of the subject, in the National Sleep Research Resource's terms."""
 
+WEIGHTS_SPLIT: Final = "weights_split"
+"""Column of a store whose weights say whom they have seen in training: the split in which they saw
+the clip's subject (``pretrain``, ``valid``), null for people they have not seen."""
+
 _ANSWER_COLUMNS: Final = frozenset({
     "rank", "score", "query", "query_clip_id", "neighbour", "label", "predicted", "vector",
     "source", OTHERS,
@@ -93,7 +97,7 @@ def is_reserved(name: str, modalities: tuple[str, ...]) -> bool:
     plain = name.casefold()
     own = {column for column, _ in _CLIP} - {"recording_id", "subject_id", "site"}
     taken = own | _ANSWER_COLUMNS | set(MEASURED_EVENTS) | {m.casefold() for m in modalities}
-    return plain in taken or plain.startswith(_OWN_BEGINNINGS)
+    return plain in taken | {WEIGHTS_SPLIT} or plain.startswith(_OWN_BEGINNINGS)
 
 
 EVENT_COLUMNS: Final = pa.schema(

@@ -73,7 +73,8 @@ def simulated_clips(contract_json: str) -> dict[str, NDArray[np.float32]]:
     from sleepfm.recordings.recording import Channel, Recording
     from sleepfm.recordings.scoring.vocabulary import Scoring
     from sleepfm.simulate.montage import FURTHER, render_montage
-    from sleepfm.simulate.night import Signal, simulate_night
+    from sleepfm.simulate.night import simulate_night
+    from sleepfm.simulate.signal import Signal
 
     contract = Contract.from_json(json.loads(contract_json))
     night = simulate_night(seed=0, subject_number=1, epochs=CLIPS * _EVERY)

@@ -6,6 +6,15 @@ and its source, and what is not realistic, is in docs/simulation.md.
 """
 
 from sleepfm.simulate.cohort import simulate_cohort
-from sleepfm.simulate.night import Night, Signal, render_night, simulate_night
+from sleepfm.simulate.night import Night, render_night, simulate_night
+from sleepfm.simulate.signal import Signal
+from sleepfm.simulate.truth import clip_truth
 
-__all__ = ["Night", "Signal", "render_night", "simulate_cohort", "simulate_night"]
+__all__ = [
+    "Night",
+    "Signal",
+    "clip_truth",
+    "render_night",
+    "simulate_cohort",
+    "simulate_night",
+]

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfftfreq
 
-from sleepfm.simulate.grid import GRID_HZ, Floats, drift, happen, smooth, stamp, times
+from sleepfm.simulate.grid import (
+    GRID_HZ,
+    Floats,
+    drift,
+    happen,
+    highpass,
+    smooth,
+    stamp,
+    times,
+)
 from sleepfm.simulate.heart import Beats, add_qrs
 from sleepfm.simulate.respiration import Breathing
 from sleepfm.simulate.streams import Streams
@@ -258,7 +267,7 @@ def _add_k_complexes(
 def _add_eye_movements(
     streams: Streams, subject: Subject, transients: Transients, channels: dict[str, Signal]
 ) -> None:
-    """Saccades are steps that the recorder's 0.3 Hz high-pass lets decay; blinks are bumps."""
+    """Saccades are steps after which the eyes drift back; blinks are bumps."""
     rng = streams("eye movements")
     at, blinks = transients.saccades_s, transients.blinks_s
     jump = subject.eye_uv * np.exp(0.4 * rng.standard_normal(len(at)))
@@ -271,13 +280,13 @@ def _add_eye_movements(
         turned = -seen if name.startswith("E2") else seen
 
         def saccade(tau: Floats, k: NDArray[np.intp], seen: float = turned) -> Floats:
-            step = np.clip(tau / 0.05, 0, 1) * np.exp(-np.clip(tau, 0, None) / 0.5)
+            step = np.clip(tau / 0.05, 0, 1) * np.exp(-np.clip(tau, 0, None) / 0.8)
             return np.asarray(seen * jump[k, None] * step)
 
         def closing(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
             return np.asarray(seen * blink[k, None] * np.exp(-0.5 * (tau / 0.09) ** 2))
 
-        stamp(signal, subject.eeg_rate, at, (0.0, 2.0), saccade)
+        stamp(signal, subject.eeg_rate, at, (0.0, 3.0), saccade)
         stamp(signal, subject.eeg_rate, blinks, (0.35, 0.35), closing)
 
 
@@ -313,3 +322,4 @@ def _add_body(
     signal += np.interp(t, times(n, GRID_HZ), smooth(sway, 0.5)).astype(np.float32)
     # electrodes and amplifier
     signal += np.float32(0.6) * streams(f"sensor {name}").standard_normal(len(signal), np.float32)
+    signal[:] = highpass(signal, rate, subject.eeg_highpass_hz)

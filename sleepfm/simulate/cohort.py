@@ -17,9 +17,11 @@ from sleepfm.simulate.heart import LEADS
 from sleepfm.simulate.hypnogram import EPOCH_S
 from sleepfm.simulate.montage import further_slots
 from sleepfm.simulate.night import Night, simulate_night
+from sleepfm.simulate.streams import Streams
 
 MAX_SUBJECTS: Final = 9999
 MAX_HOURS: Final = 24.0
+_NIGHT_H: Final = 7.5
 
 COLUMNS: Final = (
     "recording_id",
@@ -41,21 +43,25 @@ def simulate_cohort(
     seed: int = 0,
     lead: str = "II",
     slots: Sequence[str] = (),
+    second_nights: float = 0.0,
+    excerpts: bool = False,
+    failures: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
+    known: Callable[[str, Night], None] | None = None,
 ) -> list[Path]:
     """Write a simulated cohort: ``sim-0001.edf`` and so on (EDF+), and ``subjects.csv``.
 
-    Each file holds C3-M2, C4-M1, O1-M2, O2-M1, E1-M2 (uV), ECG (mV), CHEST, ABD (V or no unit) and
-    SaO2 (%), at rates drawn per subject and sensor, with stages, respiratory events, desaturations
-    and arousals as annotations; and what else ``slots`` asks for. Subject ``i`` is the same
-    however many are asked for. Files appear under their names only when complete.
+    Each file holds C3-M2, C4-M1, O1-M2, O2-M1, E1-M2 (uV), ECG (mV), CHEST, ABD (V or no unit),
+    SaO2 (%), Flow and Pleth, at rates drawn per subject and sensor, with stages, respiratory
+    events, desaturations and arousals as annotations; and what else ``slots`` asks for. Subject
+    ``i`` is the same however many are asked for. Files appear under their names only when complete.
 
     Parameters
     ----------
     folder : Path
         Where to write; made if absent. Files of an earlier run with the same seed are replaced.
     subjects : int
-        How many subjects, 1 to 9999, one night each.
+        How many subjects, 1 to 9999.
     hours : float
         Length of each night in hours, rounded to whole epochs of 30 s; up to 24.
     seed : int
@@ -65,8 +71,18 @@ def simulate_cohort(
     slots : sequence of str
         Slots of a contract: those among :data:`sleepfm.simulate.montage.FURTHER` are added to the
         channels of every night, which stay the same.
+    second_nights : float
+        Share of the subjects, 0 to 1, who come for a second night (``sim-0001-night2.edf``), with
+        other sensors.
+    excerpts : bool
+        Whether recordings begin at a random point of the night instead of at lights out.
+    failures : float
+        Probability, 0 to 1, that a channel fails for a part of the night or is lost.
     progress : callable, optional
         Called as ``progress(done, subjects)`` before the first and after each subject.
+    known : callable, optional
+        Called as ``known(recording_id, night)`` once a file is written, with all that is true of
+        its night.
 
     Returns
     -------
@@ -80,24 +96,31 @@ def simulate_cohort(
         or it holds a subjects.csv that is not from a cohort of this seed.
     """
     epochs = _check(subjects, hours, seed)
+    for name, share in (("second nights", second_nights), ("failures", failures)):
+        if not 0 <= share <= 1:
+            raise SimulationError(f"the share of {name} must be 0 to 1, not {share}")
     if lead not in LEADS:
         raise SimulationError(f"no ECG lead {lead!r}; choose from {', '.join(LEADS)}")
     further = further_slots(slots)
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        known = _known_rows(folder / "subjects.csv", seed)
+        rows = _known_rows(folder / "subjects.csv", seed)
         paths = []
         for number in range(1, subjects + 1):
             if progress:
                 progress(number - 1, subjects)
-            night = simulate_night(seed, number, epochs)
-            paths.append(folder / f"sim-{number:04d}.edf")
-            with _replacing(paths[-1]) as temporary:
-                to_edf(night, lead, further).write(temporary)
-            known[paths[-1].stem] = _row(night, paths[-1].stem)
+            for night in _nights(seed, number, epochs, second_nights, excerpts):
+                which = night.streams.night
+                stem = f"sim-{number:04d}" + (f"-night{which}" if which > 1 else "")
+                paths.append(folder / f"{stem}.edf")
+                with _replacing(paths[-1]) as temporary:
+                    to_edf(night, lead, further, failures).write(temporary)
+                rows[stem] = _row(night, stem)
+                if known:
+                    known(stem, night)
         with _replacing(folder / "subjects.csv") as temporary:
-            _write_rows(temporary, known)
+            _write_rows(temporary, rows)
     except OSError as error:
         reason = error.strerror or "it cannot be written"
         raise SimulationError(
@@ -106,6 +129,19 @@ def simulate_cohort(
     if progress:
         progress(subjects, subjects)
     return paths
+
+
+def _nights(
+    seed: int, number: int, epochs: int, second_nights: float, excerpts: bool
+) -> Iterator[Night]:
+    """Give the nights of one subject."""
+    again = Streams(seed, number)("nights").random() < second_nights
+    for which in range(1, 2 + again):
+        first = 0
+        if excerpts:
+            spare = max(0, round(_NIGHT_H * 3600 / EPOCH_S) - epochs)
+            first = int(Streams(seed, number, which)("first epoch").integers(spare + 1))
+        yield simulate_night(seed, number, epochs, night=which, first_epoch=first)
 
 
 def _check(subjects: int, hours: float, seed: int) -> int:

@@ -9,22 +9,38 @@ from typing import Final
 import edfio
 import numpy as np
 
+from sleepfm.simulate.failures import fail
 from sleepfm.simulate.hypnogram import EPOCH_S, STAGES
 from sleepfm.simulate.montage import LABELS, render_montage
-from sleepfm.simulate.night import Night, Signal
+from sleepfm.simulate.night import Night
+from sleepfm.simulate.signal import Signal
 
 _EVENT_WORDS: Final = ("Hypopnea", "Obstructive apnea", "Central apnea", "Mixed apnea")
 # What the recorder can hold, per unit; belts are set by their own gain.
 _RANGE: Final = {"uV": (-1000.0, 1000.0), "mV": (-5.0, 5.0), "%": (0.0, 102.3)}
 
 
-def to_edf(night: Night, lead: str = "II", further: Sequence[str] = ()) -> edfio.Edf:
-    """Render a night into an EDF+ file in memory: signals, hypnogram and events."""
+def to_edf(
+    night: Night, lead: str = "II", further: Sequence[str] = (), failures: float = 0.0
+) -> edfio.Edf:
+    """Render a night into an EDF+ file in memory: signals, hypnogram and events.
+
+    Parameters
+    ----------
+    night : Night
+    lead, further
+        As :func:`sleepfm.simulate.montage.render_montage` takes them.
+    failures : float
+        Probability that a channel fails (:func:`sleepfm.simulate.failures.fail`).
+    """
     subject = night.subject
-    signals = render_montage(night, lead, further)
+    montage = render_montage(night, lead, further)
+    signals = {LABELS.get(slot, slot): signal for slot, signal in montage.items()}
+    if failures:
+        signals = fail(night.streams, signals, failures)
     hour, rest = divmod(subject.start_s, 3600)
     return edfio.Edf(
-        [_edf_signal(LABELS.get(name, name), signals.pop(name)) for name in list(signals)],
+        [_edf_signal(name, signals.pop(name)) for name in list(signals)],
         patient=edfio.Patient(),
         recording=edfio.Recording(equipment_code="simulated"),
         starttime=datetime.time(hour, rest // 60, rest % 60),

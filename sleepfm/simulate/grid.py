@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
+from scipy.signal import butter, lfilter, lfilter_zi
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +43,13 @@ def lowpass(values: Floats, tau_s: float) -> Floats:
     keep = np.exp(-1.0 / (GRID_HZ * tau_s))
     state = [keep * values[0]]
     return np.asarray(lfilter([1 - keep], [1.0, -keep], values, zi=state)[0])
+
+
+def highpass(signal: NDArray[np.float32], rate: float, hz: float) -> NDArray[np.float32]:
+    """First-order high-pass of a recorder, at rest on the first value; -3 dB at ``hz``."""
+    numerator, denominator = butter(1, hz, "highpass", fs=rate)
+    state = lfilter_zi(numerator, denominator) * signal[0]
+    return np.asarray(lfilter(numerator, denominator, signal, zi=state)[0], np.float32)
 
 
 def smooth(values: Floats, width_s: float) -> Floats:

@@ -16,6 +16,7 @@ from sleepfm.simulate.grid import (
     Shape,
     drift,
     envelope,
+    highpass,
     response,
     rhythm,
     smooth,
@@ -173,7 +174,7 @@ def ecg(
     signal += np.interp(t, grid, muscle).astype(np.float32) * noise
     swing = lfilter([0.02], [1, -0.98], rng.standard_normal(samples, dtype=np.float32)) * 7.0
     signal += (np.interp(t, grid, movement) * (0.5 * swing + 0.12 * noise)).astype(np.float32)
-    return signal
+    return highpass(signal, rate, subject.ecg_highpass_hz)
 
 
 def add_qrs(

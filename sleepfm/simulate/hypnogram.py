@@ -38,7 +38,7 @@ TRANSITION: Final = np.array(
 
 
 def draw_hypnogram(rng: np.random.Generator, epochs: int) -> NDArray[np.int8]:
-    """Stages of a night as indices into ``STAGES``, shape ``[epochs]``."""
+    """Stages of a night from lights out, as indices into ``STAGES``, shape ``[epochs]``."""
     rows = np.cumsum(TRANSITION / TRANSITION.sum(axis=1, keepdims=True), axis=1)
     dice = rng.random(epochs)
     stages = np.empty(epochs, np.int8)

@@ -1,6 +1,6 @@
-"""Channels beyond the nine of every night: muscle, a second lead, more EEG, airflow, pulse, snore.
+"""Channels beyond those of every night: muscle, a second lead, more EEG, warm air, snore.
 
-They follow the same physiology as the nine, in the plainest way that has it: no part of them is
+They follow the same physiology as the others, in the plainest way that has it: no part of them is
 fitted to recordings (docs/simulation.md). A night without them is the same to the last bit.
 """
 
@@ -15,14 +15,15 @@ from scipy.signal import butter, sosfilt
 
 from sleepfm.errors import SimulationError
 from sleepfm.simulate import brain
-from sleepfm.simulate.grid import GRID_HZ, Floats, envelope, stamp, times
+from sleepfm.simulate.grid import GRID_HZ, Floats, envelope, times
 from sleepfm.simulate.heart import LEADS, ecg
-from sleepfm.simulate.night import Night, Signal, render_night
+from sleepfm.simulate.night import Night, render_night
 from sleepfm.simulate.respiration import breath_shape
+from sleepfm.simulate.signal import Signal
 
 _EEG: Final = ("F3-M2", "F4-M1", "E2-M2")
 _AIR_HZ: Final = 32
-_EVERY_NIGHT: Final = (*brain.CHANNELS, "ECG", "CHEST", "SaO2", "ABD")
+_EVERY_NIGHT: Final = (*brain.CHANNELS, "ECG", "CHEST", "SaO2", "ABD", "FLOW", "PULSE")
 
 
 def further_slots(slots: Sequence[str]) -> tuple[str, ...]:
@@ -59,7 +60,8 @@ def render_montage(
     further : sequence of str
         Names of :data:`FURTHER`.
     """
-    signals = render_night(night, lead)
+    slots = {label: slot for slot, label in LABELS.items()}
+    signals = {slots.get(name, name): x for name, x in render_night(night, lead).items()}
     eeg = [name for name in further if name in _EEG]
     if eeg:
         rendered = brain.render(
@@ -109,24 +111,6 @@ def _second_lead(night: Night) -> Signal:
     return Signal(samples, night.subject.ecg_rate, "mV")
 
 
-def _pulse(night: Night) -> Signal:
-    """Pulse wave of the finger: a bump and its echo a quarter of a second after each beat."""
-    beats = night.beats
-    out = np.zeros(night.seconds * 64, np.float32)
-
-    def wave(tau: Floats, which: NDArray[np.intp]) -> Floats:
-        bump = np.exp(-0.5 * (tau / 0.08) ** 2) + 0.35 * np.exp(-0.5 * ((tau - 0.26) / 0.08) ** 2)
-        return np.asarray(beats.size[which, None] * bump)
-
-    stamp(out, 64, beats.at_s + 0.25, (0.25, 0.6), wave)
-    return Signal(_noisy(night, "PULSE", out, 0.02), 64, "")
-
-
-def _flow(night: Night) -> Signal:
-    """Airflow at the nose: the slope of the breath, by the share of the effort that moves air."""
-    return Signal(_noisy(night, "FLOW", _airflow(night), 0.03), _AIR_HZ, "V")
-
-
 def _thermistor(night: Night) -> Signal:
     """Airflow by its warmth: slower than the air."""
     sos = butter(1, 0.5, fs=_AIR_HZ, output="sos")
@@ -166,12 +150,10 @@ _OTHERS: Final[dict[str, Callable[[Night], Signal]]] = {
     "CHIN": _chin,
     "LEGS": _legs,
     "ECG2": _second_lead,
-    "PULSE": _pulse,
-    "FLOW": _flow,
     "THERM": _thermistor,
     "SNORE": _snore,
 }
-LABELS: Final = {"ECG2": "ECG V1", "PULSE": "Pleth"}
+LABELS: Final = {"FLOW": "Flow", "PULSE": "Pleth", "ECG2": "ECG V1"}
 """Names of channels in a file where they are not their slot's."""
 FURTHER: Final = (*_EEG, *_OTHERS)
 """Channels that a night has when asked, by the slot they fill."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +21,22 @@ from sleepfm.simulate.events import (
     muscle_tone,
     phasic_rem,
 )
+from sleepfm.simulate.failures import fail
 from sleepfm.simulate.grid import drift, rhythm
 from sleepfm.simulate.heart import LEADS, Beats, Drive, beat, ecg
 from sleepfm.simulate.hypnogram import EPOCH_S, W, draw_hypnogram, stage_weights
-from sleepfm.simulate.respiration import Breathing, belt, breathe, find_desaturations, oximeter
+from sleepfm.simulate.respiration import (
+    Breathing,
+    airflow,
+    belt,
+    breathe,
+    find_desaturations,
+    oximeter,
+)
+from sleepfm.simulate.signal import Signal
 from sleepfm.simulate.streams import Streams
 from sleepfm.simulate.subject import Subject, draw_subject
-
-
-@dataclass(frozen=True)
-class Signal:
-    """One channel: samples (float32), samples per second, and unit."""
-
-    samples: NDArray[np.float32]
-    rate: int
-    unit: str
+from sleepfm.simulate.vessels import pulse
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,28 @@ class Night:
         return len(self.scored_events) / asleep_h if asleep_h else float("nan")
 
 
-def simulate_night(seed: int, subject_number: int, epochs: int) -> Night:
-    """Simulate the physiology of one night; the same arguments give the same night."""
-    streams = Streams(seed, subject_number)
+def simulate_night(
+    seed: int, subject_number: int, epochs: int, *, night: int = 1, first_epoch: int = 0
+) -> Night:
+    """Simulate the physiology of one night; the same arguments give the same night.
+
+    Parameters
+    ----------
+    seed, subject_number : int
+        Who.
+    epochs : int
+        Length, in epochs of 30 s.
+    night : int
+        Which of the person's nights, from 1: the person stays, the sensors and the sleep are
+        others.
+    first_epoch : int
+        Epochs between lights out and the start of the recording.
+    """
+    streams = Streams(seed, subject_number, night)
     subject = draw_subject(streams)
-    stages = draw_hypnogram(streams("hypnogram"), epochs)
+    start_s = (subject.start_s + first_epoch * EPOCH_S) % 86400
+    subject = replace(subject, start_s=start_s)
+    stages = draw_hypnogram(streams("hypnogram"), first_epoch + epochs)[first_epoch:]
     stage = stage_weights(stages)
     n = len(stage)
     position, turns = draw_positions(streams, n)
@@ -154,10 +172,11 @@ def _near(
     return np.asarray((np.abs(at[:, None] - others) <= within_s).any(axis=1))
 
 
-def render_night(night: Night, lead: str = "II") -> dict[str, Signal]:
+def render_night(night: Night, lead: str = "II", failures: float = 0.0) -> dict[str, Signal]:
     """Signals of a night by channel name, in the order of a recorder's montage.
 
-    ``lead`` is that of the ECG, one of :data:`sleepfm.simulate.heart.LEADS`.
+    ``lead`` is that of the ECG, one of :data:`sleepfm.simulate.heart.LEADS`; ``failures`` the
+    probability that a channel fails (:func:`sleepfm.simulate.failures.fail`).
     """
     subject, streams = night.subject, night.streams
     movement = night.state.movement
@@ -184,4 +203,8 @@ def render_night(night: Night, lead: str = "II") -> dict[str, Signal]:
         signals[name] = Signal(samples, subject.belt_rate, subject.belt_unit)
     shown = oximeter(streams, subject, night.breathing, movement)
     signals["SaO2"] = Signal(shown, subject.oxygen_rate, "%")
-    return signals
+    flow = airflow(streams, subject, night.breathing, movement, night.beats.at_s)
+    signals["Flow"] = Signal(flow, subject.flow_rate, subject.belt_unit)
+    wave = pulse(streams, subject, night.beats, night.breathing, night.arousals, movement)
+    signals["Pleth"] = Signal(wave, subject.pulse_rate, "")
+    return fail(streams, signals, failures) if failures else signals

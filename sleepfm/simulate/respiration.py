@@ -16,6 +16,7 @@ from sleepfm.simulate.grid import (
     drift,
     envelope,
     happen,
+    highpass,
     lowpass,
     smooth,
     stamp,
@@ -174,13 +175,48 @@ def belt(
     signal += np.interp(t, grid, 0.12 * drift(rng, n, 40.0) - 0.8 * smooth(size, 60.0))
     # the heart shakes the chest: cardiogenic oscillations, plain in central apnea
     shaken = np.zeros(samples, np.float32)
-    size_heart = 0.04 * float(np.exp(rng.normal(0, 0.4)))
+    size_heart = subject.cardiogenic * float(np.exp(rng.normal(0, 0.15)))
     stamp(shaken, rate, beats_s + 0.12, (0.25, 0.35), lambda tau, _: size_heart * _shake(tau))
     signal += shaken
     swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)
     signal += np.interp(t, grid, movement) * 1.2 * swing
     signal += subject.belt_noise * rng.standard_normal(samples)
+    signal = highpass(signal.astype(np.float32), rate, subject.belt_highpass_hz)
     return np.asarray(subject.belt_sign * subject.belt_gain * signal, np.float32)
+
+
+def airflow(
+    streams: Streams, subject: Subject, breathing: Breathing, movement: Floats, beats_s: Floats
+) -> NDArray[np.float32]:
+    """Airflow at the nose at the sensor's rate, float32, inspiration up, in the device's own unit.
+
+    A cannula measures pressure, which grows with the square of the flow; a thermistor follows the
+    flow late. Neither sees effort against a closed airway.
+    """
+    rng = streams("noise Flow")
+    rate = subject.flow_rate
+    n = len(breathing.phase)
+    samples = n * rate // GRID_HZ
+    t, grid = times(samples, rate), times(n, GRID_HZ)
+    pace = smooth(np.gradient(breathing.phase) * GRID_HZ, 10.0)
+    size = np.interp(t, grid, breathing.depth * breathing.effort * breathing.flow)
+    volume = breath_shape(np.interp(t, grid, breathing.phase), subject)
+    flow = size * np.gradient(volume) * rate / (np.pi * np.interp(t, grid, pace))
+    if subject.flow_kind == "cannula":
+        signal = np.sign(flow) * np.abs(flow) ** 1.8
+    else:
+        late = np.exp(-1 / (0.5 * rate))
+        signal = lfilter([1 - late], [1, -late], flow)
+    # the heart moves air too, as long as the airway is open
+    moved = np.zeros(samples, np.float32)
+    share = 0.5 * subject.cardiogenic * float(np.exp(rng.normal(0, 0.3)))
+    stamp(moved, rate, beats_s + 0.15, (0.25, 0.35), lambda tau, _: share * _shake(tau))
+    signal += moved * np.interp(t, grid, np.sqrt(np.clip(breathing.flow, 0, 1)))
+    signal *= np.exp(np.interp(t, grid, 0.25 * drift(rng, n, 600.0)))
+    swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)
+    signal += np.interp(t, grid, movement) * 0.4 * swing
+    signal += subject.belt_noise * rng.standard_normal(samples)
+    return highpass(signal.astype(np.float32), rate, subject.flow_highpass_hz)
 
 
 def _shake(tau: Floats) -> Floats:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from sleepfm.simulate.streams import Streams
+
+# AASM manual 2.6: 0.3 Hz for EEG, EOG and ECG, 0.1 Hz for belts; DC to 0.5 Hz are in use.
+_HIGHPASS_HZ: Final = (0.05, 0.5)
+# How high the heart's shake stands in a belt, relative to a breath; chosen.
+_CARDIOGENIC: Final = {"inductance": (0.04, 0.08), "piezo": (0.06, 0.12)}
 
 
 @dataclass(frozen=True)
@@ -56,23 +62,36 @@ class Subject:
     eye_uv: float
     cardiac_uv: float
     sway_uv: float
+    # vessels
+    pulse_transit_s: float
+    pulse_notch: float
+    vasoconstriction: float
     # sensors
     start_s: int
     belt_sign: int
     belt_unit: str
     belt_gain: float
     belt_noise: float
+    belt_kind: str
+    cardiogenic: float
+    flow_kind: str
     ecg_noise_mv: float
     oxygen_step: float
     eeg_rate: int
     ecg_rate: int
     belt_rate: int
     oxygen_rate: int
+    flow_rate: int
+    pulse_rate: int
+    eeg_highpass_hz: float
+    ecg_highpass_hz: float
+    belt_highpass_hz: float
+    flow_highpass_hz: float
 
 
 def draw_subject(streams: Streams) -> Subject:
     """Draw one person and their sensors; sources of the ranges are in docs/simulation.md."""
-    rng = streams("subject")
+    rng = streams.person("subject")
 
     def about(mean: float, sd: float) -> float:
         return float(mean + sd * np.clip(rng.standard_normal(), -2.5, 2.5))
@@ -81,19 +100,25 @@ def draw_subject(streams: Streams) -> Subject:
         return float(median * np.exp(log_sd * np.clip(rng.standard_normal(), -2.5, 2.5)))
 
     site = ("sim-community", "sim-clinic")[int(rng.random() < 0.5)]
-    age = float(np.round(rng.uniform(20, 80), 1))
+    age = float(np.round(_age(rng.random()), 1))
+    young = max(20 - age, 0.0) / 15
     sex = ("female", "male")[int(rng.random() < 0.5)]
-    bmi = float(np.round(around(27 if site == "sim-community" else 31, 0.15), 1))
+    bmi = around(27 if site == "sim-community" else 31, 0.15)
+    bmi = float(np.round(bmi * (1 - 0.4 * young), 1))
     older = (age - 50) / 30
     risk = 0.4 * older + 0.06 * (bmi - 28) + (0.25 if sex == "male" else -0.25)
     mix = rng.dirichlet([11.0, 6.0, 2.0, 1.0])
     sensors = streams("sensors")
+    recorder = streams("recorder")
+    vessels = streams.person("vessels")
+    belt_kind = ("inductance", "piezo")[int(recorder.random() < 0.4)]
+    low, high = _CARDIOGENIC[belt_kind]
     return Subject(
         site=site,
         age=age,
         sex=sex,
         bmi=bmi,
-        heart_bpm=about(63 if sex == "female" else 60, 9),
+        heart_bpm=about(63 if sex == "female" else 60, 9) + 25 * young**1.5,
         rsa=around(0.045, 0.35) * float(np.exp(-0.5 * older)),
         ecg_mv=around(1.0, 0.3) * (-1 if rng.random() < 0.06 else 1),
         qrs_respiration=around(0.10, 0.4),
@@ -104,7 +129,7 @@ def draw_subject(streams: Streams) -> Subject:
         t_mv=around(0.28, 0.35),
         p_mv=around(0.12, 0.3),
         ectopic_per_hour=around(2.0, 1.2),
-        breaths_per_min=about(15.0, 2.5),
+        breaths_per_min=about(15.0, 2.5) + 6 * young,
         inspiration=about(0.40, 0.03),
         expiratory_rest=about(1.5, 0.2),
         abdominal=about(0.0, 0.3),
@@ -115,24 +140,46 @@ def draw_subject(streams: Streams) -> Subject:
         oxygen=about(96.0, 0.9) - 0.6 * max(older, 0.0),
         oxygen_drop=around(8.0, 0.35),
         circulation_s=float(rng.uniform(15, 30)),
-        alpha_hz=about(10.0, 0.8) - 0.4 * max(older, 0.0),
+        alpha_hz=about(10.0, 0.8) - 0.4 * max(older, 0.0) - 1.8 * young,
         alpha_uv=around(11.0, 0.4),
         spindle_hz=about(13.3, 0.5),
         spindle_uv=around(17.0, 0.3),
         slow_gain=around(1.0, 0.15) * float(np.exp(-0.25 * older)),
         eeg_gain=around(1.0, 0.15),
         eye_uv=around(100.0, 0.3),
-        cardiac_uv=around(11.0, 0.4) * float(np.exp(0.03 * (bmi - 28))),
+        cardiac_uv=_between(rng.random(), 10.0, 30.0),
         sway_uv=around(10.0, 0.45),
+        pulse_transit_s=float(0.24 - 0.03 * older + 0.02 * vessels.standard_normal()),
+        pulse_notch=float(vessels.uniform(0.2, 0.6)) * float(np.exp(-0.3 * older)),
+        vasoconstriction=float(vessels.uniform(0.2, 0.8)),
         start_s=int(sensors.integers(22 * 3600, 23 * 3600 + 1800)),
         belt_sign=-1 if sensors.random() < 0.25 else 1,
         belt_unit=("V", "")[int(sensors.random() < 0.5)],
         belt_gain=float(np.exp(sensors.normal(0, 0.4))),
         belt_noise=float(0.015 * np.exp(sensors.normal(0, 0.4))),
+        belt_kind=belt_kind,
+        cardiogenic=_between(recorder.random(), low, high),
+        flow_kind=("cannula", "thermistor")[int(recorder.random() < 0.4)],
         ecg_noise_mv=float(0.012 * np.exp(sensors.normal(0, 0.5))),
         oxygen_step=float(sensors.choice([1.0, 0.1])),
         eeg_rate=int(sensors.choice([256, 200, 128])),
         ecg_rate=int(sensors.choice([256, 200, 128])),
         belt_rate=int(sensors.choice([25, 32])),
         oxygen_rate=int(sensors.choice([1, 2, 4])),
+        flow_rate=int(recorder.choice([25, 32, 64])),
+        pulse_rate=int(recorder.choice([32, 64, 128])),
+        eeg_highpass_hz=_between(recorder.random(), *_HIGHPASS_HZ),
+        ecg_highpass_hz=_between(recorder.random(), *_HIGHPASS_HZ),
+        belt_highpass_hz=_between(recorder.random(), *_HIGHPASS_HZ),
+        flow_highpass_hz=_between(recorder.random(), *_HIGHPASS_HZ),
     )
+
+
+def _between(share: float, low: float, high: float) -> float:
+    """Give a value between two, evenly spread on a logarithmic scale over a share of 0 to 1."""
+    return float(low * (high / low) ** share)
+
+
+def _age(share: float) -> float:
+    """Give an age in years: 5 to 20 in the first eighth of the people, 20 to 80 in the rest."""
+    return 5 + 120 * share if share < 0.125 else 20 + 60 * (share - 0.125) / 0.875

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sleepfm.contract import Contract
 from sleepfm.training.clipcache import CachedRecording, stored_dtype
+from sleepfm.training.recipe import Recipe
 
 _AHEAD: Final = 4
 
@@ -33,16 +34,22 @@ class Batch:
         Which clips have which modality; None where all have all.
     labels : Tensor of int64, shape [n]
         The class of each clip, -1 for none.
+    targets : Tensor of float32, shape [n, k], or None
+        What is known of each clip, NaN where it is not.
+    hidden : Tensor of bool, shape [n, blocks], or None
+        Which blocks of each clip are to be hidden (:mod:`sleepfm.training.masked`).
     """
 
     signals: dict[str, Tensor]
     present: Tensor | None
     labels: Tensor
+    targets: Tensor | None = None
+    hidden: Tensor | None = None
 
     def window(self, start: int, stop: int) -> Batch:
         """Give the same samples of every clip and modality, as a view."""
         signals = {m: x[..., start:stop] for m, x in self.signals.items()}
-        return Batch(signals, self.present, self.labels)
+        return replace(self, signals=signals)
 
 
 class ClipSet:
@@ -62,6 +69,8 @@ class ClipSet:
         Clips with fewer modalities are left out.
     labelled : bool
         Whether clips without a class are left out too.
+    targets : mapping of str to ndarray of float32, shape [clips, k]
+        What is known of the clips of a recording, by its id; NaN for those that are not listed.
     """
 
     def __init__(
@@ -72,11 +81,13 @@ class ClipSet:
         classes: Mapping[str, int] | None = None,
         at_least: int = 2,
         labelled: bool = False,
+        targets: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> None:
         self.modalities = tuple(modalities)
         self.contract = contract
         self._recordings = tuple(recordings)
-        owner, row, present, labels = [], [], [], []
+        owner, row, present, labels, known = [], [], [], [], []
+        width = next(iter(targets.values())).shape[1] if targets else 0
         for number, recording in enumerate(recordings):
             absent = np.zeros(recording.count, bool)
             has = np.stack([recording.present.get(m, absent) for m in self.modalities])
@@ -86,6 +97,8 @@ class ClipSet:
             row.append(kept)
             present.append(has[:, kept])
             labels.append(own[kept])
+            unknown = np.full((recording.count, width), np.nan, np.float32)
+            known.append((targets or {}).get(recording.recording_id, unknown)[kept])
         empty: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
         self.owner = np.concatenate(owner or empty)
         self._row = np.concatenate(row or empty)
@@ -93,6 +106,7 @@ class ClipSet:
             present or [np.zeros((len(self.modalities), 0), bool)], axis=1
         )
         self.labels = np.concatenate(labels or empty)
+        self.targets = np.concatenate(known) if targets and known else None
 
     def __len__(self) -> int:
         return len(self._row)
@@ -104,7 +118,8 @@ class ClipSet:
         for which, modality in enumerate(self.modalities):
             signals[modality] = torch.from_numpy(self._signals(modality, clips, has[which]))
         present = None if has.all() else torch.from_numpy(has)
-        return Batch(signals, present, torch.from_numpy(self.labels[clips]))
+        targets = None if self.targets is None else torch.from_numpy(self.targets[clips])
+        return Batch(signals, present, torch.from_numpy(self.labels[clips]), targets)
 
     def _signals(self, modality: str, clips: Order, has: NDArray[np.bool_]) -> NDArray[np.generic]:
         shape = (len(self.contract.slots_of(modality)), self.contract.clip_samples)
@@ -139,6 +154,33 @@ def shuffled(clips: ClipSet, size: int, together: int, seed: int, epoch: int) ->
     return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
 
 
+def of_epoch(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
+    """Give the batches between two validations: a pass over all clips, or ``epoch_clips`` of them.
+
+    Passes follow each other without end, each in an order of its own, and epochs are cut from
+    them.
+    """
+    if recipe.epoch_clips is None:
+        return shuffled(clips, recipe.batch_size, _together(recipe, epoch), recipe.seed, epoch)
+    count = recipe.epoch_clips // recipe.batch_size
+    each = len(clips) // recipe.batch_size
+    orders: list[Order] = []
+    number = epoch * count // each
+    first = epoch * count - number * each
+    while len(orders) < first + count:
+        orders += shuffled(clips, recipe.batch_size, _together(recipe, epoch), recipe.seed, number)
+        number += 1
+    return orders[first : first + count]
+
+
+def _together(recipe: Recipe, epoch: int) -> int:
+    """Clips of one night that come together in an epoch, on the way to ``together_end``."""
+    if recipe.together_end is None:
+        return recipe.together
+    share = epoch / max(1, recipe.epochs - 1)
+    return round(recipe.together + share * (recipe.together_end - recipe.together))
+
+
 def in_order(clips: ClipSet, size: int) -> list[Order]:
     """All clips, none left over."""
     numbers = np.arange(len(clips))
@@ -163,7 +205,7 @@ def stream(clips: ClipSet, orders: Sequence[Order], pin: bool = False) -> Iterat
         if not pin:
             return batch
         signals = {m: x.pin_memory() for m, x in batch.signals.items()}
-        return Batch(signals, batch.present, batch.labels)
+        return replace(batch, signals=signals)
 
     with ThreadPoolExecutor(max_workers=2 if pin else 1) as pool:
         waiting: deque[Future[Batch]] = deque()

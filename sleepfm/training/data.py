@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_bytes
 from sleepfm.cohort_choices import NO_CHOICES, Choices
@@ -55,6 +56,8 @@ class Data:
         subjects.csv; without it every recording is its own subject.
     fractions : mapping
         Share of the subjects in each split.
+    assigned : mapping of str to str, optional
+        The split of every subject, instead of drawing it by ``fractions``.
     contract : Contract
         How clips are prepared; it becomes part of the weights.
     cache : Path, optional
@@ -63,15 +66,22 @@ class Data:
         Which channels, codes and epochs.
     description : str
         What the data is, for the training record.
+    truth : mapping, optional
+        By recording and column, what is known of each clip (:mod:`sleepfm.training.physiology`).
+    repeats : mapping of str to int
+        How often a pass sees the clips of a recording; 1 for those that are not listed.
     """
 
     paths: Sequence[str | Path]
     subjects: Path | None = None
     fractions: Mapping[Split, float] = field(default_factory=lambda: FRACTIONS)
+    assigned: Mapping[str, Split] | None = None
     contract: Contract = ROBUST
     cache: Path | None = None
     choices: Choices = NO_CHOICES
     description: str = ""
+    truth: Mapping[str, Mapping[str, NDArray[np.floating]]] | None = None
+    repeats: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +130,10 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
     subject = {
         r.recording_id: known.get(r.recording_id, r.recording_id) for r in prepared.recordings
     }
-    splits = split_subjects(subject.values(), data.fractions, seed)
+    if data.assigned is None:
+        splits = split_subjects(subject.values(), data.fractions, seed)
+    else:
+        splits = Splits({s: data.assigned.get(s, "test") for s in set(subject.values())})
     if watch.prepared is not None:
         watch.prepared(prepared, splits)
     return Cohort(prepared, splits, subject)

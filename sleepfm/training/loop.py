@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.errors import OutputError, TrainingError, WeightsError
 from sleepfm.malloc import keep_freed_memory
-from sleepfm.training.batches import Batch, ClipSet, Order, shuffled
+from sleepfm.training.augment import augment
+from sleepfm.training.averaging import Average
+from sleepfm.training.batches import Batch, ClipSet, of_epoch, shuffled
+from sleepfm.training.checkpoint import Checkpoint, Progress
 from sleepfm.training.curves import can_draw, draw
 from sleepfm.training.norms import NORM_BATCHES, measure_norms
 from sleepfm.training.recipe import Optimizer, Recipe
 from sleepfm.training.task import Metrics, Run, Task
 
-_VERSION: Final = 1
 _CLIP_NORM: Final = 1.0
+_FOR_NORMS: Final = 1 << 40
+"""Number of the first step whose batch the norms are measured on, beyond those of any epoch."""
 _TIMINGS: Final = ("seconds", "valid_seconds", "clips_per_s", "waiting_for_data")
 
 
@@ -67,15 +71,17 @@ def fit(
     *,
     identity: str,
     resume: bool = False,
+    checkpoint_minutes: float = 5.0,
     progress: Callable[[int, int, int, float], None] | None = None,
     report: Callable[[Metrics], None] | None = None,
 ) -> list[Metrics]:
     """Train a task and write what came of it.
 
-    Beside ``out`` lie, from the end of the first epoch on, ``<stem>.checkpoint.pt``, replaced
-    atomically every epoch, ``<stem>.log.jsonl``, one line an epoch, and, where matplotlib is there,
-    ``<stem>.curves.png``. ``out`` itself holds the epoch with the lowest validation loss. Before
-    every validation the batch norms are measured afresh (:mod:`sleepfm.training.norms`).
+    Beside ``out`` lie ``<stem>.checkpoint.pt``, replaced atomically every few minutes and after
+    every epoch, and from the end of the first epoch on ``<stem>.log.jsonl``, one line per epoch,
+    and, where matplotlib is there, ``<stem>.curves.png``. ``out`` itself holds the epoch with the
+    lowest validation loss. Before every validation the batch norms are measured afresh
+    (:mod:`sleepfm.training.norms`).
 
     Parameters
     ----------
@@ -92,6 +98,8 @@ def fit(
     resume : bool
         Go on from the checkpoint if there is one. On the CPU, and with the same number of threads,
         the numbers are those of an unbroken run.
+    checkpoint_minutes : float
+        Time between two checkpoints.
     progress : callable, optional
         Called with (epoch, batches done, batches, loss of the last one).
     report : callable, optional
@@ -116,37 +124,58 @@ def fit(
     if run.device.type == "cpu":
         keep_freed_memory()
     refuse_taken(out, resume)
-    optimizer = _optimizer(task, recipe)
-    checkpoint = _checkpoint_of(out)
-    history: list[Metrics] = []
+    average = Average(task, recipe.average)
+    checkpoint = Checkpoint(
+        _checkpoint_of(out),
+        task,
+        _optimizer(task, recipe),
+        average,
+        recipe,
+        run.device,
+        run.dtype,
+        identity,
+    )
+    done = Progress(total=torch.zeros((), device=run.device))
     torch.manual_seed(recipe.seed)
-    if resume and checkpoint.exists():
-        history = _restore(checkpoint, task, optimizer, recipe, run, identity)
-        _publish(task, out, history)  # it may have been killed between checkpoint and weights
-    for epoch in range(len(history), recipe.epochs):
+    if resume and checkpoint.path.exists():
+        done = checkpoint.restore()
+        if done.history and not done.step:
+            with average.applied(task):  # it may have been killed between checkpoint and weights
+                _publish(task, out, done.history)
+    while len(done.history) < recipe.epochs:
+        epoch = len(done.history)
         metrics = {
             "epoch": epoch + 1,
-            **_epoch(task, clips, recipe, run, optimizer, epoch, progress),
+            **_epoch(checkpoint, clips, run, done, 60 * checkpoint_minutes, progress),
         }
         started = time.perf_counter()
-        measure_norms(task, run.batches(clips, _for_norms(clips, recipe, epoch)), run.autocast)
-        with torch.no_grad():
-            metrics["valid"] = task.evaluate(run)
+        with average.applied(task):
+            measure_norms(task, _for_norms(clips, recipe, run, epoch), run.autocast)
+            with torch.no_grad():
+                metrics["valid"] = task.evaluate(run)
         metrics["valid_seconds"] = round(time.perf_counter() - started, 3)
         if not math.isfinite(metrics["valid"]["loss"]):
             raise TrainingError("The validation loss is not finite; use a lower learning rate.")
-        history.append(metrics)
-        try:
-            _save(checkpoint, task, optimizer, recipe, run, identity, history)
-            _publish(task, out, history)
-        except (OutputError, WeightsError, TrainingError) as error:
-            raise TrainingError(
-                f"Epoch {epoch + 1} cannot be saved ({error}) The last good checkpoint is intact; "
-                "make room and run the same command with --resume."
-            ) from error
+        done = Progress([*done.history, metrics], total=torch.zeros((), device=run.device))
+        with _saving(f"Epoch {epoch + 1}"):
+            checkpoint.save(done)
+            with average.applied(task):
+                _publish(task, out, done.history)
         if report is not None:
             report(metrics)
-    return history
+    return done.history
+
+
+@contextmanager
+def _saving(what: str) -> Iterator[None]:
+    """Say what to do where something cannot be written."""
+    try:
+        yield
+    except (OutputError, WeightsError, TrainingError) as error:
+        raise TrainingError(
+            f"{what} cannot be saved ({error}) The last good checkpoint is intact; "
+            "make room and run the same command with --resume."
+        ) from error
 
 
 def _publish(task: Task, out: Path, history: list[Metrics]) -> None:
@@ -160,34 +189,37 @@ def _publish(task: Task, out: Path, history: list[Metrics]) -> None:
         draw(history, out.with_name(f"{out.stem}.curves.png"))
 
 
-def _for_norms(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
-    # all nights mixed, whatever the batches of training are
-    return shuffled(clips, recipe.batch_size, 1, recipe.seed, epoch)[:NORM_BATCHES]
+def _for_norms(clips: ClipSet, recipe: Recipe, run: Run, epoch: int) -> Iterator[Batch]:
+    # all nights mixed, whatever the batches of training are, and varied as they are
+    orders = shuffled(clips, recipe.batch_size, 1, recipe.seed, epoch)[:NORM_BATCHES]
+    for number, batch in enumerate(run.batches(clips, orders)):
+        yield augment(batch, clips.contract, recipe, epoch, _FOR_NORMS + number)
 
 
 def _epoch(
-    task: Task,
+    checkpoint: Checkpoint,
     clips: ClipSet,
-    recipe: Recipe,
     run: Run,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
+    done: Progress,
+    every_s: float,
     progress: Callable[[int, int, int, float], None] | None,
 ) -> Metrics:
+    task, recipe, optimizer = checkpoint.task, checkpoint.recipe, checkpoint.optimizer
+    assert isinstance(task, Task)
+    epoch = len(done.history)
     task.train()
-    orders = shuffled(clips, recipe.batch_size, recipe.together, recipe.seed, epoch)
-    counts: dict[str, Tensor] = {}
-    total = torch.zeros((), device=run.device)
-    waited = 0.0
-    started = ready = time.perf_counter()
-    for done, batch in enumerate(run.batches(clips, orders)):
-        waited += time.perf_counter() - ready
-        rate = recipe.lr_at(epoch * len(orders) + done, recipe.epochs * len(orders))
+    orders = of_epoch(clips, recipe, epoch)
+    started = ready = saved = time.perf_counter()
+    spent = done.seconds
+    for batch in run.batches(clips, orders[done.step :]):
+        done.waited += time.perf_counter() - ready
+        step = epoch * len(orders) + done.step
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = recipe.lr_at(step, recipe.epochs * len(orders))
         optimizer.zero_grad(set_to_none=True)
         if recipe.crop_s is not None:
-            batch = batch.window(*_crop(recipe, clips.contract, epoch, done))
+            batch = batch.window(*_crop(recipe, clips.contract, epoch, done.step))
+        batch = augment(batch, clips.contract, recipe, epoch, done.step)
         with run.autocast():
             loss, own = task.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -195,26 +227,32 @@ def _epoch(
             nn.utils.clip_grad_norm_(task.parameters(), _CLIP_NORM)
         optimizer.step()
         task.constrain()
-        total += loss.detach()
+        checkpoint.average.update(task, step)
+        done.total += loss.detach()
         for name, count in own.items():
-            counts[name] = counts.get(name, 0) + count.detach()
-        if run.device.type == "cpu" or done % 20 == 0:  # a GPU is not made to wait for every step
+            done.counts[name] = done.counts.get(name, torch.zeros(())) + count.detach()
+        done.step += 1
+        if run.device.type == "cpu" or done.step % 20 == 1:  # a GPU does not wait for every step
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise _not_finite(batch, epoch)
             if progress is not None:
-                progress(epoch + 1, done + 1, len(orders), value)
+                progress(epoch + 1, done.step, len(orders), value)
         ready = time.perf_counter()
-    mean = float(total) / len(orders)
-    seconds = time.perf_counter() - started
+        done.seconds = spent + ready - started
+        if ready - saved > every_s and done.step < len(orders):
+            with _saving(f"Step {step + 1}"):
+                checkpoint.save(done)
+            saved = ready = time.perf_counter()
+    mean = float(done.total) / len(orders)
     if not math.isfinite(mean):
         raise _not_finite(batch, epoch)
     return {
         "loss": mean,
-        **task.train_metrics({k: float(v) for k, v in counts.items()}),
-        "seconds": round(seconds, 3),
-        "clips_per_s": round(len(orders) * recipe.batch_size / seconds, 2),
-        "waiting_for_data": round(waited / seconds, 4),
+        **task.train_metrics({k: float(v) for k, v in done.counts.items()}),
+        "seconds": round(done.seconds, 3),
+        "clips_per_s": round(len(orders) * recipe.batch_size / done.seconds, 2),
+        "waiting_for_data": round(done.waited / done.seconds, 4),
     }
 
 
@@ -248,64 +286,3 @@ def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
     if kind == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)
-
-
-def _save(
-    path: Path,
-    task: Task,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    run: Run,
-    identity: str,
-    history: list[Metrics],
-) -> None:
-    state = {
-        "version": _VERSION,
-        "identity": identity,
-        "recipe": recipe.to_json(),
-        "dtype": str(run.dtype),
-        "task": task.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state(run.device) if run.device.type == "cuda" else None,
-        "history": json.dumps(history),
-    }
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def _restore(
-    path: Path,
-    task: Task,
-    optimizer: torch.optim.Optimizer,
-    recipe: Recipe,
-    run: Run,
-    identity: str,
-) -> list[Metrics]:
-    try:
-        state = torch.load(path, map_location=run.device, weights_only=True)
-        version = state["version"]
-    except Exception as error:  # torch raises many kinds over a damaged file
-        raise TrainingError(f"{path.name} is damaged; remove it to start anew.") from error
-    if version != _VERSION:
-        raise TrainingError(f"{path.name} is of another version of this program.")
-    differ = recipe.differences(state["recipe"])
-    if state["dtype"] != str(run.dtype):
-        differ.append("precision")
-    if differ:
-        raise TrainingError(
-            f"{path.name} is of a run with another {', '.join(differ)}; resume with the same "
-            "settings, or name another --out."
-        )
-    if state["identity"] != identity:
-        raise TrainingError(
-            f"{path.name} is of a run on other data, or of another kind; name another --out."
-        )
-    task.load_state_dict(state["task"])
-    optimizer.load_state_dict(state["optimizer"])
-    torch.set_rng_state(state["random"].cpu())
-    if state["random_cuda"] is not None and run.device.type == "cuda":
-        torch.cuda.set_rng_state(state["random_cuda"].cpu(), run.device)
-    history: list[Metrics] = json.loads(state["history"])
-    return history

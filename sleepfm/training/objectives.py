@@ -1,10 +1,11 @@
-"""The two contrastive objectives of SleepFM: pairwise, and leave-one-out.
+"""The contrastive objectives: SleepFM's pairwise and leave-one-out, and SigLIP.
 
 Clips of a batch are matched between modalities by symmetric InfoNCE (Thapa et al., ICML 2024, arXiv
 2405.17766, section 3.2): for each direction, the cross-entropy of picking a clip's own counterpart
 among those of the batch, similarities multiplied by exp(t) with a learned t. *Pairwise* contrasts
 every pair of modalities; *leave-one-out* contrasts each modality with the mean of the clip's other
-vectors, which is not normalised again.
+vectors, which is not normalised again. *SigLIP* contrasts every pair of modalities too, by a
+sigmoid per pair of clips instead of a softmax over the batch.
 """
 
 from __future__ import annotations
@@ -59,12 +60,15 @@ def contrast(
     vectors: Sequence[Tensor],
     temperature: Tensor,
     present: Tensor | None = None,
+    *,
+    memory: Sequence[Tensor] | None = None,
+    bias: Tensor | None = None,
 ) -> Contrast:
     """Measure how well the vectors of a batch find their counterparts.
 
     Parameters
     ----------
-    objective : {"pairwise", "leave-one-out"}
+    objective : {"pairwise", "leave-one-out", "siglip"}
         What is contrasted with what.
     vectors : sequence of Tensor, shape [n, d], at least 2
         Unit vectors, one tensor a modality; row ``i`` of all belongs to clip ``i``.
@@ -72,6 +76,11 @@ def contrast(
         The parameter t.
     present : Tensor of bool, shape [modalities, n], optional
         Which clips have which modality; by default all. A clip takes part with those it has.
+    memory : sequence of Tensor, shape [k, d], optional
+        Vectors of other clips, one tensor per modality, as further negatives; row ``i`` of all
+        belongs to one clip.
+    bias : Tensor, scalar, optional
+        What siglip adds to every similarity.
 
     Returns
     -------
@@ -87,21 +96,25 @@ def contrast(
     if len(vectors) < 2:
         raise ValueError("a contrast needs at least two modalities")
     scale = temperature.exp()
-    terms = tuple(
-        _term(first, second, a, b, scale)
-        for first, second, a, b in _sides(objective, vectors, present)
-        if len(a) > 1
-    )
+    old = list(_sides(objective, memory, None)) if memory is not None and len(memory[0]) else []
+    terms = []
+    for number, (first, second, a, b) in enumerate(_sides(objective, vectors, present)):
+        if len(a) < 2:
+            continue
+        if objective == "siglip":
+            terms.append(_sigmoid_term(first, second, a, b, scale, bias))
+        else:
+            terms.append(_term(first, second, a, b, scale, old[number][2:] if old else None))
     if not terms:
         raise ValueError("a contrast needs at least two clips that have the modalities")
     total = torch.stack([t.cross_entropy for t in terms]).sum()
-    return Contrast(total / (2 * sum(t.clips for t in terms)), terms)
+    return Contrast(total / (2 * sum(t.clips for t in terms)), tuple(terms))
 
 
 def _sides(
     objective: Objective, vectors: Sequence[Tensor], present: Tensor | None
 ) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-    if objective == "pairwise":
+    if objective != "leave-one-out":
         for i, j in combinations(range(len(vectors)), 2):
             both = None if present is None else present[i] & present[j]
             yield i, j, _rows(vectors[i], both), _rows(vectors[j], both)
@@ -123,14 +136,40 @@ def _rows(vectors: Tensor, chosen: Tensor | None) -> Tensor:
     return vectors if chosen is None else vectors[chosen]
 
 
-def _term(first: int, second: int, a: Tensor, b: Tensor, scale: Tensor) -> Term:
+def _term(
+    first: int,
+    second: int,
+    a: Tensor,
+    b: Tensor,
+    scale: Tensor,
+    old: tuple[Tensor, Tensor] | None,
+) -> Term:
     logits = a @ b.T * scale
+    forward, backward = logits, logits.T
+    if old is not None:
+        forward = torch.cat([forward, a @ old[1].T * scale], dim=1)
+        backward = torch.cat([backward, b @ old[0].T * scale], dim=1)
     own = torch.arange(len(a), device=a.device)
-    loss = F.cross_entropy(logits, own, reduction="sum")
-    loss = loss + F.cross_entropy(logits.T, own, reduction="sum")
+    loss = F.cross_entropy(forward, own, reduction="sum")
+    loss = loss + F.cross_entropy(backward, own, reduction="sum")
+    return Term(first, second, loss, _hits(logits), len(a))
+
+
+def _sigmoid_term(
+    first: int, second: int, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor | None
+) -> Term:
+    """Each pair of a batch by itself: counterparts or not (Zhai et al. 2023, arXiv 2303.15343)."""
+    logits = a @ b.T * scale
+    shifted = logits if bias is None else logits + bias
+    sign = 2 * torch.eye(len(a), device=a.device, dtype=a.dtype) - 1
+    # twice, as the other terms sum over both directions
+    loss = -2 * F.logsigmoid(sign * shifted).sum()
+    return Term(first, second, loss, _hits(logits), len(a))
+
+
+def _hits(logits: Tensor) -> Tensor:
     with torch.no_grad():
         true = logits.diagonal()
         # a tie is no hit: vectors that are all alike find nothing
         hits = ((logits >= true[:, None]).sum(1) == 1).sum()
-        hits = hits + ((logits >= true[None, :]).sum(0) == 1).sum()
-    return Term(first, second, loss, hits, len(a))
+        return hits + ((logits >= true[None, :]).sum(0) == 1).sum()

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from numpy.typing import NDArray
 
 from sleepfm.choices import Objective, Precision
 from sleepfm.contract import Contract
 from sleepfm.encoders.inference import choose_device
-from sleepfm.encoders.networks import initialise, tensors_of
+from sleepfm.encoders.seen import Seen, hash_people
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import TrainingError
-from sleepfm.modality import EMBEDDING_DIM
-from sleepfm.training.batches import Batch, ClipSet, in_order
+from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording
+from sleepfm.training.contrastive import Contrastive
 from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
-from sleepfm.training.loop import fit, record_at_end, refuse_taken
-from sleepfm.training.metrics import gallery_metrics
-from sleepfm.training.objectives import OTHERS, contrast
+from sleepfm.training.loop import fit, refuse_taken
+from sleepfm.training.physiology import targets_of
 from sleepfm.training.recipe import AUTHORS, Recipe
-from sleepfm.training.task import Metrics, Run, Task, choose_precision
+from sleepfm.training.task import Metrics, Run, choose_precision
 
 __all__ = ["Contrastive", "Data", "Watch", "pretrain"]
 
@@ -40,6 +38,8 @@ def pretrain(
     precision: Precision = "auto",
     threads: int | None = None,
     resume: bool = False,
+    start: Weights | None = None,
+    checkpoint_minutes: float = 5.0,
     watch: Watch | None = None,
 ) -> list[Metrics]:
     """Train the encoders of all modalities that the recordings have.
@@ -53,8 +53,8 @@ def pretrain(
         What to train on.
     out : Path
         The weights file.
-    objective : {"pairwise", "leave-one-out"}
-        What is contrasted with what.
+    objective : {"pairwise", "leave-one-out", "physiology"}
+        What is contrasted with what; ``physiology`` contrasts nothing, and regresses what is known.
     recipe : Recipe
         How.
     modalities : sequence of str, optional
@@ -64,6 +64,11 @@ def pretrain(
         the CPU.
     resume : bool
         Go on from the checkpoint if there is one.
+    start : Weights, optional
+        Trained weights to begin from, of the same contract; by default a random initialisation.
+        Heads that read physiology are fitted to what these weights know.
+    checkpoint_minutes : float
+        Time between two checkpoints.
     watch : Watch, optional
         Who is told how it goes.
 
@@ -86,138 +91,72 @@ def pretrain(
     cohort = gather(data, out, recipe.seed, watch)
     chosen = {s: cohort.recordings(s) for s in ("pretrain", "valid")}
     modalities = _modalities(chosen["pretrain"], data.contract, modalities)
-    clips = {name: ClipSet(own, data.contract, modalities) for name, own in chosen.items()}
+    targets = _targets(data, chosen, objective, recipe)
+    seen = {**chosen, "pretrain": _repeated(chosen["pretrain"], data.repeats)}
+    clips = {
+        name: ClipSet(own, data.contract, modalities, targets=targets) for name, own in seen.items()
+    }
     for name, own in clips.items():
         if len(own) < 2:
             raise TrainingError(
                 f"The split {name} has {len(own)} clips with two modalities; it needs at least 2."
             )
     cohort.write_splits(out)
-    record = {"objective": objective, **record_of(data, clips, recipe, run)}
+    people = {s: {cohort.subject[r.recording_id] for r in own} for s, own in chosen.items()}
+    identity = identity_of(
+        [objective, data.contract.sha256, list(modalities), start.sha256 if start else ""], seen
+    )
+    earlier = Seen.of_record(start.record) if start else None
+    record = hash_people(people, identity.encode(), earlier).added_to(
+        {"objective": objective, **record_of(data, clips, recipe, run)}
+    )
     record["modalities"] = [str(m) for m in modalities]
     task = Contrastive(objective, modalities, data.contract, recipe, clips["valid"], record)
+    if clips["pretrain"].targets is not None:
+        task.read_off(clips["pretrain"].targets)
     task.to(place)
+    if start is not None:
+        record["started_from"] = {"name": start.name, "sha256": start.sha256}
+        task.begin(start, clips["pretrain"], run)
     return fit(
         task,
         clips["pretrain"],
         recipe,
         run,
         out,
-        identity=identity_of([objective, data.contract.sha256, list(modalities)], chosen),
+        identity=identity,
         resume=resume,
+        checkpoint_minutes=checkpoint_minutes,
         progress=watch.training,
         report=watch.epoch,
     )
 
 
-class Contrastive(Task):
-    """The encoders under one of the two objectives, with a learned temperature."""
+def _repeated(
+    recordings: Sequence[CachedRecording], repeats: Mapping[str, int]
+) -> list[CachedRecording]:
+    return [r for r in recordings for _ in range(repeats.get(r.recording_id, 1))]
 
-    def __init__(
-        self,
-        objective: Objective,
-        modalities: Sequence[str],
-        contract: Contract,
-        recipe: Recipe,
-        valid: ClipSet,
-        record: Metrics,
-    ) -> None:
-        super().__init__()
-        self.objective: Objective = objective
-        self.modalities = tuple(modalities)
-        networks = initialise(contract, modalities, recipe.seed, recipe.dropout)
-        self.networks = nn.ModuleDict({str(m): n for m, n in networks.items()})
-        self.temperature = nn.Parameter(torch.tensor(recipe.temperature))
-        self._contract = contract
-        self._batch_size = recipe.batch_size
-        self._valid = valid
-        self._record = record
 
-    def encode(self, batch: Batch) -> list[Tensor]:
-        """Give unit vectors, float32 [n, 512], of each modality; zero where a clip lacks it."""
-        vectors = []
-        for which, modality in enumerate(self.modalities):
-            network, signals = self.networks[str(modality)], batch.signals[modality]
-            has = None if batch.present is None else batch.present[which]
-            if has is None or bool(has.all()):
-                vectors.append(F.normalize(network(signals).float(), dim=1))
-                continue
-            out = torch.zeros(len(signals), EMBEDDING_DIM, device=signals.device)
-            # a batch norm has nothing to learn from one clip
-            if int(has.sum()) > int(self.training):
-                out[has] = F.normalize(network(signals[has]).float(), dim=1)
-            vectors.append(out)
-        return vectors
-
-    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Contrast the vectors of a batch; counts hits of every term."""
-        vectors = self.encode(batch)
-        with torch.autocast(self.temperature.device.type, enabled=False):
-            found = contrast(self.objective, vectors, self.temperature, batch.present)
-        counts: dict[str, Tensor] = {}
-        for term in found.terms:
-            name = self._name(term.first, term.second)
-            counts[f"{name}/hits"] = term.hits
-            counts[f"{name}/clips"] = torch.tensor(2 * term.clips)
-        return found.loss, counts
-
-    def constrain(self) -> None:
-        """Keep the temperature at 0 or above, as the authors do."""
-        with torch.no_grad():
-            self.temperature.clamp_(min=0)
-
-    def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Top-1 within the batch, both directions together, and the temperature."""
-        names = [k.removesuffix("/clips") for k in counts if k.endswith("/clips")]
-        top1 = {n: round(counts[f"{n}/hits"] / counts[f"{n}/clips"], 5) for n in names}
-        return {"top1_in_batch": top1, "temperature": self.temperature.item()}
-
-    def evaluate(self, run: Run) -> Metrics:
-        """Recall over the whole validation gallery, and the loss in batches of training's size."""
-        parts: list[list[Tensor]] = []
-        size = 2 * self._batch_size
-        for batch in run.batches(self._valid, list(in_order(self._valid, size))):
-            with run.autocast():
-                parts.append(self.encode(batch))
-        vectors = [torch.cat(own) for own in zip(*parts, strict=True)]
-        present = torch.from_numpy(self._valid.present).to(run.device)
-        gallery = gallery_metrics(
-            dict(zip(self.modalities, vectors, strict=True)),
-            dict(zip(self.modalities, present, strict=True)),
+def _targets(
+    data: Data,
+    chosen: Mapping[str, Sequence[CachedRecording]],
+    objective: Objective,
+    recipe: Recipe,
+) -> dict[str, NDArray[np.float32]] | None:
+    """Give what is known of the clips of each recording, where that plays a part."""
+    if not recipe.physiology and objective != "physiology":
+        return None
+    if data.truth is None:
+        raise TrainingError(
+            "Nothing is known of the clips to learn from; give a truth file (--truth), as "
+            "`simulate --truth` writes it."
         )
-        recalls = [g["recall_at_1"] for g in gallery.values() if g["gallery"]]
-        return {
-            "loss": self._valid_loss(vectors, present),
-            "mean_recall_at_1": sum(recalls) / len(recalls),
-            "gallery": gallery,
-        }
-
-    def _valid_loss(self, vectors: list[Tensor], present: Tensor) -> float:
-        count = present.shape[1]
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-        losses = []
-        for rows in torch.split(order, min(self._batch_size, count)):
-            if len(rows) == min(self._batch_size, count):
-                own = rows.to(present.device)
-                some = [v[own] for v in vectors]
-                found = contrast(self.objective, some, self.temperature, present[:, own])
-                losses.append(found.loss)
-        return float(torch.stack(losses).mean())
-
-    def export(self, path: Path, history: list[Metrics]) -> None:
-        """Write the encoders with their training record."""
-        Weights(
-            name=path.stem,
-            trained=True,
-            contract=self._contract,
-            record=record_at_end(self._record, history),
-            temperature=self.temperature.item(),
-            tensors={m: tensors_of(n) for m, n in self.networks.items()},  # type: ignore[arg-type]
-        ).save(path)
-
-    def _name(self, first: int, second: int) -> str:
-        other = "others" if second == OTHERS else str(self.modalities[second])
-        return f"{self.modalities[first]}-{other}"
+    return {
+        r.recording_id: targets_of(data.truth.get(r.recording_id, {}), r.stage)
+        for own in chosen.values()
+        for r in own
+    }
 
 
 def _modalities(

@@ -57,11 +57,12 @@ class Run:
         signals = {
             m: x.to(self.device, non_blocking=True).to(self.dtype) for m, x in batch.signals.items()
         }
-        present = batch.present
+        present, targets = batch.present, batch.targets
         return Batch(
             signals,
             None if present is None else present.to(self.device),
             batch.labels.to(self.device),
+            None if targets is None else targets.to(self.device),
         )
 
     def batches(self, clips: ClipSet, orders: list[Any]) -> Iterator[Batch]:

@@ -92,7 +92,7 @@ class Work(WorkerPlugin):  # type: ignore[misc]
         staging = Staging(*self._staging)
 
         def name(key: str) -> str:
-            return staged_name(key, job.recording_id, subject)
+            return staged_name(key, job.recording_id, subject, job.truth)
 
         plan = self._plan(self._load_weights(staging), job.recording_id, subject)
         rows = rows_of(plan, job, made=lambda key: staging.has(name(key)))

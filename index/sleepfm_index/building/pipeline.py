@@ -18,6 +18,7 @@ from sleepfm.choices import Coding, Grid
 from sleepfm.csv_text import same_id
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
+from sleepfm.encoders.seen import Seen
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.resources import cores, free_memory
@@ -50,6 +51,7 @@ from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.withdrawals import signals_mark, subject_mark
 from sleepfm_index.storage.writer import Writer
+from sleepfm_index.truth import read_truth
 
 __all__ = ["BuildReport", "Outcome", "Status", "build"]
 
@@ -95,6 +97,7 @@ def build(
     *,
     weights: str = "demo",
     subjects: str | Path | None = None,
+    truth: str | Path | None = None,
     ids: Ids = "stem",
     substitute: bool | None = None,
     channels: str | Path | None = None,
@@ -131,6 +134,9 @@ def build(
         Name or path of the weights; ``demo`` come with the package, trained on simulated nights.
     subjects : path, optional
         subjects.csv.
+    truth : path, optional
+        A Parquet file of what is known of each clip (:func:`sleepfm_index.truth.read_truth`); its
+        columns become columns of the clips.
     ids : {"stem", "folder", "hash"}
         Whether ``recording_id`` is the file's stem, its folder's name and the stem
         (``sub1_psg``), or a keyed hash of the stem.
@@ -217,14 +223,19 @@ def build(
     count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
-        jobs = [Job(file, _name(writer.path, file, ids)) for file in found.recordings]
+        known = {} if truth is None else read_truth(Path(truth))
+        jobs = [
+            Job(file, _name(writer.path, file, ids), known.get(file.stem))
+            for file in found.recordings
+        ]
         gone = {*writer.manifest.withdrawn, *writer.manifest.withdrawals}
         marks = {
-            j: _subject_mark(writer.manifest.uuid, cohort, _own_name(j.file, ids)) for j in jobs
+            j.recording_id: _subject_mark(writer.manifest.uuid, cohort, _own_name(j.file, ids))
+            for j in jobs
         }
         if not readmit:
-            refused = [j for j in jobs if marks[j] in gone]
-            jobs = [j for j in jobs if marks[j] not in gone]
+            refused = [j for j in jobs if marks[j.recording_id] in gone]
+            jobs = [j for j in jobs if marks[j.recording_id] not in gone]
             outcomes += [Outcome(j.file.path, "left out", _WITHDRAWN) for j in refused]
         choices = writer.manifest.choices.told(
             loaded.contract,
@@ -240,7 +251,9 @@ def build(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
-            cohort.named({_own_name(job.file, ids): job.recording_id for job in jobs}),
+            cohort.named({_own_name(job.file, ids): job.recording_id for job in jobs}).marked(
+                Seen.of_record(loaded.record)
+            ),
             present=writer.manifest.sources,
             withdrawn=frozenset() if readmit else frozenset(gone),
             taken=frozenset(_recording_ids(writer.path)),
@@ -257,7 +270,7 @@ def build(
         with closing(work) as worked:
             for done, (job, rows) in enumerate(zip(jobs, worked, strict=True), start=1):
                 with _uninterrupted():
-                    readmitted = (marks[job],) if readmit else None
+                    readmitted = (marks[job.recording_id],) if readmit else None
                     outcomes.append(_commit(writer, job, rows, taken, readmitted))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))

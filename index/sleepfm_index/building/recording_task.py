@@ -31,6 +31,7 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.withdrawals import signals_mark
+from sleepfm_index.truth import Truth
 
 if TYPE_CHECKING:
     from sleepfm.encoders.inference import Encoder
@@ -123,10 +124,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be read, and the recording id that it is to have."""
+    """One file to be read, the recording id that it is to have, and what is known of its clips."""
 
     file: RecordingFile
     recording_id: str
+    truth: Truth | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,11 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         with clock("encode"):
             vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
         _check_vectors(vectors, clips, plan.weights)
-        name = job.recording_id
-        modalities = plan.preparation.contract.modalities
         data = segment_rows(
-            key, name, recording, channels, clips, vectors, plan.subjects, modalities, signals
+            *(key, job.recording_id, recording, channels, clips, vectors, plan.subjects),
+            plan.preparation.contract.modalities,
+            signals,
+            job.truth,
         )
     except (SleepFMError, OSError) as error:
         return Rows(Outcome(file.path, "failed", str(error)))

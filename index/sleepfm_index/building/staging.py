@@ -26,6 +26,7 @@ from sleepfm_index.building.recording_task import Outcome, Rows
 from sleepfm_index.building.subjects import Subject
 from sleepfm_index.errors import StoreError
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, SegmentData
+from sleepfm_index.truth import Truth
 
 _FORMAT: Final = 1
 _ABOUT: Final = "about.json"
@@ -129,7 +130,7 @@ class Staging:
                 Path(self._root).parent.rmdir()
 
 
-def staged_name(key: str, recording_id: str, subject: Subject) -> str:
+def staged_name(key: str, recording_id: str, subject: Subject, truth: Truth | None = None) -> str:
     """Name the object with a recording's rows.
 
     Parameters
@@ -139,13 +140,18 @@ def staged_name(key: str, recording_id: str, subject: Subject) -> str:
     recording_id : str
     subject : Subject
         Facts of the subject, which are part of the rows.
+    truth : mapping of str to ndarray, optional
+        What is known of its clips, which is part of the rows, too.
 
     Returns
     -------
     str
         Path within the staging folder.
     """
-    known = json.dumps([_FORMAT, key, recording_id, asdict(subject)], default=str, sort_keys=True)
+    facts = [_FORMAT, key, recording_id, asdict(subject)]
+    if truth:
+        facts.append({name: values.tolist() for name, values in truth.items()})
+    known = json.dumps(facts, default=str, sort_keys=True)
     return f"rows/{hashlib.sha256(known.encode()).hexdigest()}.zip"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +12,12 @@ import pyarrow as pa
 from sleepfm.column_names import KNOWN, Kind
 from sleepfm.contract import ROBUST
 from sleepfm.csv_text import same_id
+from sleepfm.encoders.seen import Seen
 from sleepfm.errors import SubjectsError
 from sleepfm.subjects import SubjectTable, alike_id
 from sleepfm.subjects import read_subjects as read_table
 from sleepfm_index.errors import StoreError
-from sleepfm_index.schema import SUBJECT_COLUMNS, is_reserved
+from sleepfm_index.schema import SUBJECT_COLUMNS, WEIGHTS_SPLIT, is_reserved
 
 _IDENTITY: Final = ("recording_id", "subject_id", "site")
 _TYPES: Final[Mapping[Kind, pa.DataType]] = {
@@ -98,12 +99,15 @@ class Subjects:
         What there is to say about their table, one sentence each.
     brought : frozenset of str
         Columns that the table has.
+    seen : Seen, optional
+        Whom the store's weights have seen in training.
     """
 
     by_recording: dict[str, Subject]
     columns: pa.Schema
     notes: tuple[str, ...] = ()
     brought: frozenset[str] = frozenset()
+    seen: Seen | None = None
 
     def of(self, recording_id: str) -> Subject:
         """Subject of a recording; one of the recording's own name where nothing is listed.
@@ -112,7 +116,23 @@ class Subjects:
         ----------
         recording_id : str
         """
-        return self.by_recording.get(same_id(recording_id), Subject(recording_id))
+        subject = self.by_recording.get(same_id(recording_id), Subject(recording_id))
+        if self.seen is None:
+            return subject
+        split = self.seen.split_of(subject.subject_id)
+        return replace(subject, facts={**subject.facts, WEIGHTS_SPLIT: split})
+
+    def marked(self, seen: Seen | None) -> Subjects:
+        """Give the same with a column :data:`WEIGHTS_SPLIT`, where weights say whom they saw.
+
+        Parameters
+        ----------
+        seen : Seen, optional
+        """
+        if seen is None:
+            return self
+        columns = self.columns.append(pa.field(WEIGHTS_SPLIT, pa.string()))
+        return replace(self, columns=columns, seen=seen)
 
     def match(self, names: Iterable[str]) -> Matching:
         """Say which rows met the recordings of some names.
@@ -137,7 +157,7 @@ class Subjects:
             for name, identifier in ids.items()
             if same_id(name) in self.by_recording
         }
-        return Subjects(known, self.columns, self.notes, self.brought)
+        return replace(self, by_recording=known)
 
 
 def no_subjects() -> Subjects:

@@ -15,6 +15,7 @@ from sleepfm_index.building.subjects import Subject, Subjects
 from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.vector_format import narrow
+from sleepfm_index.truth import Truth
 
 
 def segment_rows(
@@ -27,6 +28,7 @@ def segment_rows(
     subjects: Subjects,
     modalities: tuple[str, ...],
     signals: str | None = None,
+    truth: Truth | None = None,
 ) -> SegmentData:
     """Put everything known of one recording into the tables of a segment.
 
@@ -40,6 +42,8 @@ def segment_rows(
         Those of the contract, whether the recording has them or not.
     signals : str, optional
         As from :func:`sleepfm.recordings.signal_digest.signal_digest`.
+    truth : mapping of str to ndarray, shape [m], optional
+        Further columns; clips beyond the last row get nulls.
     """
     subject = subjects.of(recording_id)
     stored = {}
@@ -48,7 +52,7 @@ def segment_rows(
         stored[modality][clips.filled[modality] == 0] = 0
     return SegmentData(
         key=key,
-        clips=_clip_rows(recording_id, clips, subject, subjects.columns, modalities),
+        clips=_clip_rows(recording_id, clips, subject, subjects.columns, modalities, truth or {}),
         events=_event_rows(key, recording_id, clips, subject),
         recordings=_recording_row(key, recording_id, recording, channels, clips, subject, signals),
         vectors=stored,
@@ -61,6 +65,7 @@ def _clip_rows(
     subject: Subject,
     known: pa.Schema,
     modalities: tuple[str, ...],
+    truth: Truth,
 ) -> pa.Table:
     n = len(clips)
     values = {
@@ -83,7 +88,13 @@ def _clip_rows(
         values |= measured
         fields += [pa.field(name, pa.float32()) for name in measured]
     values |= {name: [subject.facts.get(name)] * n for name in known.names}
-    return pa.table(values, schema=pa.schema([*fields, *known]))
+    extra = []
+    for name, column in truth.items():
+        whole = np.full(n, np.nan, np.float32)
+        whole[: len(column)] = column[:n]
+        values[name] = pa.array(whole, from_pandas=True)
+        extra.append(pa.field(name, pa.float32()))
+    return pa.table(values, schema=pa.schema([*fields, *known, *extra]))
 
 
 def _event_rows(key: str, recording_id: str, clips: Clips, subject: Subject) -> pa.Table:

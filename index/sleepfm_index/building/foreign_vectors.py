@@ -1,0 +1,215 @@
+"""Vectors that other programs made, as files: Parquet, npz, or HDF5 as SleepFM-clinical writes it.
+
+Parquet
+    One row per clip: ``recording_id``; ``start_s``, or rows in order; one list per modality,
+    ``bas``, ``ecg``, ``resp``, null where it is absent; optionally ``subject_id``, ``site``,
+    ``stage``.
+npz
+    One recording per file, named by it: arrays ``bas``, ``ecg``, ``resp`` [n, d]; optionally
+    ``start_s`` [n] and ``stage`` [n].
+HDF5
+    One recording per file, named by it: datasets ``BAS``, ``EKG`` or ``ECG``, ``RESP`` [t, d], one
+    row per 5 s; six unit vectors are averaged to one of 30 s. Other datasets (``EMG``) are left
+    out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sleepfm.contract import ROBUST
+from sleepfm.modality import EMBEDDING_DIM
+from sleepfm_index.errors import StoreError
+
+CLIP_S: Final = 30
+MODALITIES: Final = ROBUST.modalities
+"""What a store of vectors made elsewhere can hold."""
+_HDF5_ROW_S: Final = 5
+_HDF5_NAMES: Final = {
+    "BAS": "bas",
+    "EKG": "ecg",
+    "ECG": "ecg",
+    "RESP": "resp",
+}
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ForeignRecording:
+    """The clips of one recording with vectors made elsewhere.
+
+    Parameters
+    ----------
+    recording_id : str
+        Its name.
+    start_s : ndarray of float64, shape [n]
+        Offset of each clip from the recording's start, in seconds.
+    vectors : dict of str to ndarray of float32, shape [n, 512]
+        Unit vectors, zeros at the end where theirs are shorter; all zero where a clip has none.
+    stage : tuple of str, length n
+        ``UNS`` where nothing is said.
+    subject_id, site : str or None
+        Whose it is, and from where, where the file says so.
+    """
+
+    recording_id: str
+    start_s: NDArray[np.float64]
+    vectors: dict[str, Vectors]
+    stage: tuple[str, ...]
+    subject_id: str | None = None
+    site: str | None = None
+
+
+def read_vectors(path: Path) -> Iterator[ForeignRecording]:
+    """Read a file, or all files of a folder.
+
+    Raises
+    ------
+    StoreError
+        If a file cannot be read, holds no vectors, vectors of more than 512 dimensions, values that
+        are not finite, or columns of different lengths.
+    """
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix in _READERS)
+        if not files:
+            raise StoreError(f"{path.name} holds no file ending in {', '.join(_READERS)}")
+        for file in files:
+            yield from read_vectors(file)
+        return
+    if path.suffix not in _READERS:
+        raise StoreError(
+            f"{path.name}: vectors are read from {', '.join(_READERS)}, not from {path.suffix!r}"
+        )
+    try:
+        yield from _READERS[path.suffix](path)
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise StoreError(f"{path.name} cannot be read: {error}") from error
+
+
+def _parquet(path: Path) -> Iterator[ForeignRecording]:
+    table = pq.read_table(path)
+    names = table.column_names
+    modalities = [m for m in MODALITIES if str(m) in names]
+    if "recording_id" not in names or not modalities:
+        raise StoreError(
+            f"{path.name} needs recording_id and at least one of bas, ecg, resp; it has "
+            f"{', '.join(names)}"
+        )
+    owner = np.array(table["recording_id"].to_pylist(), dtype=object)
+    for name in dict.fromkeys(owner):
+        own = table.filter(pa.array(owner == name))
+        start = own["start_s"].to_numpy() if "start_s" in names else _in_order(own.num_rows)
+        order = np.argsort(start, kind="stable")
+        own = own.take(order)
+        rows = {m: _lists(path, own[str(m)], m) for m in modalities}
+        yield _recording(
+            path,
+            str(name),
+            np.asarray(start, np.float64)[order],
+            rows,
+            own["stage"].to_pylist() if "stage" in names else None,
+            _one(own, "subject_id"),
+            _one(own, "site"),
+        )
+
+
+def _lists(path: Path, column: pa.ChunkedArray, modality: str) -> Vectors:
+    lists = column.to_pylist()
+    sizes = {len(row) for row in lists if row is not None}
+    if len(sizes) > 1:
+        raise StoreError(
+            f"{path.name}: vectors of {modality} have {min(sizes)} to {max(sizes)} values"
+        )
+    width = next(iter(sizes), 0)
+    return np.array([row or [0.0] * width for row in lists], np.float32).reshape(len(lists), width)
+
+
+def _one(table: pa.Table, name: str) -> str | None:
+    if name not in table.column_names:
+        return None
+    values = {v for v in table[name].to_pylist() if v is not None}
+    if len(values) > 1:
+        raise StoreError(
+            f"a recording has more than one {name}: {', '.join(sorted(map(str, values)))}"
+        )
+    return str(next(iter(values))) if values else None
+
+
+def _npz(path: Path) -> Iterator[ForeignRecording]:
+    with np.load(path, allow_pickle=False) as arrays:
+        rows = {m: np.asarray(arrays[str(m)], np.float32) for m in MODALITIES if str(m) in arrays}
+        count = len(next(iter(rows.values()), ()))
+        start = np.asarray(arrays["start_s"]) if "start_s" in arrays else _in_order(count)
+        stage = [str(s) for s in arrays["stage"]] if "stage" in arrays else None
+    yield _recording(path, path.stem, start.astype(np.float64), rows, stage)
+
+
+def _hdf5(path: Path) -> Iterator[ForeignRecording]:
+    try:
+        import h5py  # an extra: only who has such files needs it
+    except ImportError as error:
+        raise StoreError("reading HDF5 needs h5py: pip install 'sleepfm-index[wfdb]'") from error
+    each = CLIP_S // _HDF5_ROW_S
+    rows = {}
+    with h5py.File(path) as file:
+        for name, modality in _HDF5_NAMES.items():
+            if name in file and isinstance(file[name], h5py.Dataset):
+                x = np.asarray(file[name], np.float32)
+                x = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
+                count = len(x) // each
+                rows[modality] = x[: count * each].reshape(count, each, -1).mean(axis=1)
+    if rows:
+        count = min(map(len, rows.values()))
+        rows = {m: x[:count] for m, x in rows.items()}
+    yield _recording(path, path.stem, _in_order(len(next(iter(rows.values()), ()))), rows, None)
+
+
+_READERS: Final = {".parquet": _parquet, ".npz": _npz, ".hdf5": _hdf5, ".h5": _hdf5}
+
+
+def _in_order(count: int) -> NDArray[np.float64]:
+    return np.arange(count, dtype=np.float64) * CLIP_S
+
+
+def _recording(
+    path: Path,
+    name: str,
+    start_s: NDArray[np.float64],
+    rows: dict[str, Vectors],
+    stage: Iterable[str | None] | None,
+    subject_id: str | None = None,
+    site: str | None = None,
+) -> ForeignRecording:
+    """Check what was read, and bring the vectors to unit length and 512 dimensions."""
+    if not rows or not len(start_s):
+        raise StoreError(f"{path.name} holds no vectors of bas, ecg or resp")
+    stages = tuple(s or "UNS" for s in stage) if stage is not None else ("UNS",) * len(start_s)
+    vectors = {}
+    for modality, x in rows.items():
+        if x.ndim != 2 or len(x) != len(start_s) or len(stages) != len(x):
+            raise StoreError(
+                f"{path.name}: {modality} has the shape {x.shape}, with {len(start_s)} clips"
+            )
+        if x.shape[1] > EMBEDDING_DIM:
+            raise StoreError(
+                f"{path.name}: vectors of {modality} have {x.shape[1]} dimensions, a store holds "
+                f"{EMBEDDING_DIM}; reduce them first (e.g. by principal components)"
+            )
+        if not np.isfinite(x).all():
+            raise StoreError(f"{path.name}: vectors of {modality} hold NaN or infinity")
+        length = np.linalg.norm(x, axis=1, keepdims=True)
+        whole = np.zeros((len(x), EMBEDDING_DIM), np.float32)
+        whole[:, : x.shape[1]] = x / np.maximum(length, 1e-12)
+        vectors[modality] = whole
+    if (np.diff(start_s) <= 0).any():
+        raise StoreError(f"{path.name}: two clips of {name} start at the same time")
+    return ForeignRecording(name, start_s, vectors, stages, subject_id, site)

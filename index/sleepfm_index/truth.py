@@ -1,0 +1,80 @@
+"""What is known of each clip besides its stage, as a Parquet file: one row per clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import StoreError
+
+KEYS = ("recording_id", "clip")
+"""Columns that say which clip a row is of: the recording, and its number there from 0."""
+
+Truth = Mapping[str, NDArray[np.floating]]
+
+
+def write_truth(path: Path, known: Mapping[str, Truth]) -> None:
+    """Write what is known of the clips of some recordings.
+
+    Rows of other recordings that the file already has are kept; rows of the same ones replaced.
+
+    Parameters
+    ----------
+    path : Path
+        The Parquet file; replaced as a whole.
+    known : mapping of str to mapping of str to ndarray, shape [clips]
+        By recording, then by column name.
+    """
+    whole = dict(read_truth(path)) if path.exists() else {}
+    whole |= {name: dict(truth) for name, truth in known.items()}
+    tables = []
+    for name in sorted(whole):
+        columns = {k: pa.array(v, from_pandas=True) for k, v in whole[name].items()}
+        count = len(next(iter(columns.values())))
+        keys = {"recording_id": pa.array([name] * count), "clip": pa.array(range(count))}
+        tables.append(pa.table({**keys, **columns}))
+    partial = path.with_name(f".{path.name}.tmp")
+    try:
+        pq.write_table(pa.concat_tables(tables, promote_options="default"), partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_truth(path: Path) -> dict[str, dict[str, NDArray[np.floating]]]:
+    """Read what :func:`write_truth` wrote; missing values are NaN.
+
+    Raises
+    ------
+    StoreError
+        If the file cannot be read, or lacks ``recording_id`` or ``clip``.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{path.name} cannot be read as Parquet: {error}") from error
+    missing = [key for key in KEYS if key not in table.column_names]
+    if missing:
+        raise StoreError(f"{path.name} has no column {' and no column '.join(missing)}")
+    table = table.sort_by([("recording_id", "ascending"), ("clip", "ascending")])
+    owner = np.array(table["recording_id"].to_pylist())
+    clip = table["clip"].to_numpy()
+    columns = {
+        name: table[name].to_numpy(zero_copy_only=False).astype(np.float32)
+        for name in table.column_names
+        if name not in KEYS
+    }
+    found = {}
+    for name in np.unique(owner):
+        own = owner == name
+        count = int(clip[own].max()) + 1
+        rows = {k: np.full(count, np.nan, np.float32) for k in columns}
+        for k, values in columns.items():
+            rows[k][clip[own]] = values[own]
+        found[str(name)] = rows
+    return found

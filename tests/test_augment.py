@@ -1,0 +1,92 @@
+"""Varied sensors: what may change does, what must stay stays, and a step draws the same again."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sleepfm.contract import BODY
+from sleepfm.training.augment import augment
+from sleepfm.training.batches import Batch
+from sleepfm.training.masked import BLOCK_S, SpectrumReaders
+from sleepfm.training.recipe import Recipe
+
+PLAIN = Recipe(batch_size=64)
+
+
+def batch(n: int = 64, filled: float = 1.0) -> Batch:
+    draw = torch.Generator().manual_seed(0)
+    signals = {}
+    for m in BODY.modalities:
+        x = torch.randn(n, len(BODY.slots_of(m)), BODY.clip_samples, generator=draw)
+        keep = torch.rand(x.shape[:2], generator=draw) < filled
+        keep[:, 0] |= ~keep.any(dim=1)
+        signals[m] = x * keep.unsqueeze(2)
+    return Batch(signals, None, torch.full((n,), -1))
+
+
+def slots(x: torch.Tensor) -> torch.Tensor:
+    return (x != 0).any(dim=2)
+
+
+def test_as_recorded_is_left_alone() -> None:
+    own = batch()
+    assert augment(own, BODY, PLAIN, 0, 0) is own
+
+
+@pytest.mark.parametrize("filled", [1.0, 0.4])
+def test_slots_are_taken_but_never_the_last(filled: float) -> None:
+    own = batch(filled=filled)
+    thin = augment(own, BODY, replace(PLAIN, slot_dropout=1.0), 0, 0)
+    for m in BODY.modalities:
+        before, after = slots(own.signals[m]), slots(thin.signals[m])
+        assert not (after & ~before).any()
+        assert after.any(dim=1).all()
+        kept = thin.signals[m][after]
+        torch.testing.assert_close(kept, own.signals[m][after])
+        if len(BODY.slots_of(m)) > 1:
+            assert 0.3 < after.sum() / before.sum() < 0.8
+
+
+def test_sensors_vary_and_a_saturation_never_turns_over() -> None:
+    own = batch()
+    varied = augment(own, BODY, replace(PLAIN, vary=True), 3, 5)
+    again = augment(own, BODY, replace(PLAIN, vary=True), 3, 5)
+    other = augment(own, BODY, replace(PLAIN, vary=True), 3, 6)
+    resp = BODY.slots_of("resp")
+    signs = {}
+    for m in BODY.modalities:
+        assert torch.equal(varied.signals[m], again.signals[m])
+        assert not torch.equal(varied.signals[m], other.signals[m])
+        signs[m] = (varied.signals[m] * own.signals[m]).sum(dim=2).sign()
+    turned = (signs["resp"] < 0).float().mean(dim=0)
+    assert turned[resp.index("SaO2")] == 0
+    assert 0.3 < turned[resp.index("CHEST")] < 0.7
+    assert 0 < turned[resp.index("PULSE")] < 0.3
+    assert 0.1 < float((signs["ecg"] < 0).float().mean()) < 0.45
+    assert torch.equal(own.signals["ecg"], batch().signals["ecg"])
+
+
+def test_an_empty_slot_stays_empty_without_other_leads() -> None:
+    own = batch(filled=0.4)
+    varied = augment(own, BODY, replace(PLAIN, vary=True), 0, 1)
+    for m in ("ecg", "resp"):
+        assert torch.equal(slots(varied.signals[m]), slots(own.signals[m]))
+
+
+def test_half_of_a_clip_is_hidden_and_its_spectrum_is_asked_for() -> None:
+    own = augment(batch(8), BODY, replace(PLAIN, masked=1.0), 0, 0)
+    assert own.hidden is not None
+    blocks = BODY.clip_seconds // BLOCK_S
+    assert own.hidden.shape == (8, blocks)
+    assert own.hidden.sum(dim=1).tolist() == [round(blocks / 2)] * 8
+    readers = SpectrumReaders(BODY, BODY.modalities)
+    shown = readers.hide(own).signals["ecg"]
+    size = BLOCK_S * BODY.sample_rate
+    pieces = shown.reshape(8, blocks, size).abs().amax(dim=2)
+    assert torch.equal(pieces == 0, own.hidden)
+    loss = readers.loss("ecg", torch.zeros(8, 512), own.signals["ecg"], own.hidden)
+    bias = readers.heads["ecg"].bias
+    assert float(loss.detach()) == pytest.approx(1 + float(bias.detach().square().mean()), rel=0.3)
+    assert np.isfinite(float(loss.detach()))
