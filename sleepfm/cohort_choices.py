@@ -93,13 +93,42 @@ class Choices:
         return made if grid is None else replace(made, grid=grid)
 
     def read(self, path: Path, annotations: Path | None = None) -> Recording:
-        """Read a recording and its scoring; see :func:`~sleepfm.recordings.read.read_recording`."""
+        """Read a recording and its scoring; see :func:`~sleepfm.recordings.read.read_recording`.
+
+        Parameters
+        ----------
+        path : Path
+            Signal file.
+        annotations : Path, optional
+            Scoring file; found beside the signals where none is named.
+
+        Returns
+        -------
+        Recording
+        """
         return read_recording(path, annotations, coding=self.coding, epoch_s=self.epoch_s)
 
     def cut(
         self, recording: Recording, contract: Contract, *, strict: bool = False
     ) -> tuple[ChannelMap, Clips]:
-        """Find a recording's channels and cut it; see :func:`~sleepfm.clips.cut_clips`."""
+        """Find a recording's channels and cut it; see :func:`~sleepfm.clips.cut_clips`.
+
+        Parameters
+        ----------
+        recording : Recording
+            Recording to cut.
+        contract : Contract
+            Gives the slots, the sampling rate and the length of a clip.
+        strict : bool
+            Passed on to :func:`~sleepfm.clips.cut_clips`.
+
+        Returns
+        -------
+        channels : ChannelMap
+            Channel or channels that fill each slot.
+        clips : Clips
+            The recording, cut into clips.
+        """
         channels = match_channels(
             recording, contract, substitute=self.substitute, overrides=self.channels
         )
@@ -135,6 +164,15 @@ class Choices:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> Choices:
         """Read choices from a manifest.
+
+        Parameters
+        ----------
+        plain : mapping of str to object
+            Choices as a manifest holds them; a missing key means the default.
+
+        Returns
+        -------
+        Choices
 
         Raises
         ------
