@@ -55,7 +55,14 @@ def write_bytes(path: Path, content: bytes) -> Path:
     Parameters
     ----------
     path : Path
+        File to write.
     content : bytes
+        All that it will hold.
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------

@@ -40,13 +40,15 @@ def check_names(
     Parameters
     ----------
     names : sequence of str
+        Headings of the table, in order.
     source : str
         Name of the table, for messages.
     reserved : callable
         Says of a name whether it is taken.
     allow_identifying : bool
+        Whether to take columns that look as if they identify a person.
     notes : list of str
-        What there is to say is added here.
+        Sentences on what a person should check are added here.
 
     Raises
     ------

@@ -94,7 +94,18 @@ class Contract:
         return tuple(slot for own in self.slots.values() for slot in own)
 
     def slots_of(self, modality: str) -> tuple[str, ...]:
-        """Input channels of one modality, in order."""
+        """List the input channels of one modality, in order.
+
+        Parameters
+        ----------
+        modality : str
+            Name of the modality.
+
+        Returns
+        -------
+        tuple of str
+            Names of its slots.
+        """
         return tuple(self.slots[modality])
 
     def modality(self, name: str) -> Modality:
@@ -116,7 +127,17 @@ class Contract:
         return known | {m: free[i % len(free)] for i, m in enumerate(lacking)}
 
     def unit_of(self, slot: str) -> str:
-        """Physical unit of a slot: ``uV``, ``%``, or ``""`` where it is the device's own."""
+        """Give the physical unit of a slot: ``uV``, ``%``, or ``""`` where it is the device's own.
+
+        Parameters
+        ----------
+        slot : str
+            Name of the slot.
+
+        Returns
+        -------
+        str
+        """
         return SLOT_UNITS.get(slot, self.units.get(slot, "").rpartition("/")[2])
 
     def to_json(self) -> dict[str, Any]:

@@ -21,6 +21,11 @@ def same_id(text: str) -> str:
     Parameters
     ----------
     text : str
+        Id as written.
+
+    Returns
+    -------
+    str
     """
     return unicodedata.normalize("NFC", text).strip()
 
@@ -31,8 +36,13 @@ def decoded(path: Path, notes: list[str]) -> str:
     Parameters
     ----------
     path : Path
+        Table of subjects.
     notes : list of str
         A sentence is added where the encoding was guessed.
+
+    Returns
+    -------
+    str
 
     Raises
     ------

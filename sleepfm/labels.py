@@ -71,22 +71,13 @@ def clip_stages(
     Parameters
     ----------
     stages : sequence of ScoredStage
-        Stretches that do not overlap.
-    clips : int
-        How many clips.
-    clip_s : float
-        Length of a clip, in seconds.
-    offset_s : float
-        Where the first clip begins, in seconds.
-
-    Parameters
-    ----------
-    stages : sequence of ScoredStage
-        Onset and duration in seconds from the start of the recording.
+        Stretches that do not overlap; times in seconds from the start of the recording.
     clips : int
         Number of clips.
     clip_s : float
         Length of a clip, in seconds.
+    offset_s : float
+        Where the first clip begins, in seconds.
 
     Returns
     -------
@@ -174,13 +165,8 @@ def clip_event_seconds(
         Number of clips.
     clip_s : float
         Length of a clip, in seconds.
-
-    Parameters
-    ----------
-    events : sequence of Event
-        Times in seconds from the recording's start.
-    clips, clip_s, offset_s
-        As for :func:`clip_stages`.
+    offset_s : float
+        Where the first clip begins, in seconds.
 
     Returns
     -------

@@ -55,7 +55,21 @@ _NOT_SIGNALS: Final = re.compile(r"imp|ref|status|stat|quality|rate|cal$", re.IG
 
 @dataclass(frozen=True)
 class FilledSlot:
-    """How one slot of one file is filled."""
+    """How one slot of one file is filled.
+
+    Parameters
+    ----------
+    slot : str
+        Name of the slot.
+    tier : str
+        Rule by which the channels fit.
+    channels : tuple of str
+        One channel name, or two of which the second is subtracted.
+    sample_rate : float
+        Rate of the channel, in Hz.
+    unit : str
+        Unit of the channel, as the file states it.
+    """
 
     slot: str
     tier: str
@@ -114,7 +128,17 @@ class FileScan:
 
 @dataclass(frozen=True)
 class UnmatchedName:
-    """A channel name that no slot took, in how many files, and what would use it, if anything."""
+    """A channel name that no slot took.
+
+    Parameters
+    ----------
+    name : str
+        Channel name.
+    files : int
+        Number of files that have it.
+    fix : str
+        How to have it used; empty where there is no way.
+    """
 
     name: str
     files: int

@@ -83,6 +83,11 @@ def alike_id(text: str) -> str:
     Parameters
     ----------
     text : str
+        Id as written.
+
+    Returns
+    -------
+    str
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     folded = re.sub(r"\.(edf|bdf|rec|hea|fif|fif\.gz|set|vhdr|gdf|cnt)$", "", folded.strip())

@@ -141,7 +141,18 @@ def find_annotations(path: Path) -> tuple[Path, ...]:
 
 
 def find_lookalikes(path: Path) -> tuple[str, ...]:
-    """Names of files beside a recording that may be its scoring and that no reader takes."""
+    """Name the files beside a recording that may be its scoring and that no reader takes.
+
+    Parameters
+    ----------
+    path : Path
+        Signal file.
+
+    Returns
+    -------
+    tuple of str
+        Names without folders, cut to the first few.
+    """
     known = {p.name for p in find_annotations(path)}
     stem = _SIGNAL_WORDS.sub("", signal_stem(path))
     found = []

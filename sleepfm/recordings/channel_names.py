@@ -15,8 +15,20 @@ NO_REFERENCE: Final = re.compile(r"imp|stat|qual|ohm|off|raw\d")
 
 @functools.lru_cache(maxsize=16384)
 def normalise(label: str) -> str:
-    """Bare form of a channel name, equal for names that mean the same derivation.
+    """Give the bare form of a channel name, equal for names that mean the same derivation.
 
+    Parameters
+    ----------
+    label : str
+        Name as the file has it.
+
+    Returns
+    -------
+    str
+        Lower-case letters, digits and ``%``.
+
+    Examples
+    --------
     >>> normalise("EEG (C4-A1)"), normalise("LOC-A2"), normalise("EKG")
     ('c4m1', 'e1m2', 'ecg')
     """

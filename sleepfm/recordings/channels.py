@@ -23,10 +23,7 @@ _NAMED: Final = 12
 
 
 class AmbiguousChannels(ChannelError):
-    """Two channels fit one slot in the same tier; a channels file settles it.
-
-    ``options`` has the candidates of each such slot.
-    """
+    """Two channels fit one slot in the same tier; ``options`` has the candidates of each slot."""
 
     def __init__(self, stem: str, options: dict[str, list[tuple[str, ...]]]) -> None:
         self.options = options
@@ -95,7 +92,13 @@ class _Convention:
 
 
 def is_voltage(label: str) -> bool:
-    """Whether a name can be a voltage: False for names that only a belt or a saturation has."""
+    """Tell whether a name can be a voltage: False for names that only a belt or a saturation has.
+
+    Parameters
+    ----------
+    label : str
+        Channel name as written.
+    """
     table, _ = _table()
     name = normalise(label)
     return not any(
@@ -192,6 +195,13 @@ def _named(table: Mapping[str, _Slot], wanted: Sequence[str], slot: str) -> froz
 
 def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Read a channels file: for each slot one label, two (plus, minus), or none.
+
+    Parameters
+    ----------
+    path : Path
+        YAML file.
+    slots : sequence of str
+        Names of the slots that exist.
 
     Raises
     ------
@@ -302,10 +312,7 @@ def _options(
 def _stand_ins(
     slot: str, rules: _Slot, usable: Sequence[Channel], others: frozenset[str]
 ) -> list[str]:
-    """Channels that could stand in for a slot, the first of the table first.
-
-    Behind those of the table come any with the slot's electrode against something else: C3-O1.
-    """
+    """Channels that could stand in for a slot: the table's, then any with its electrode (C3-O1)."""
     order = {name: i for i, name in enumerate(rules.substitute)}
     electrode = normalise(slot.partition("-")[0]) if "-" in slot else None
     ranked = []

@@ -39,7 +39,18 @@ _LARGEST: Final = 1e12
 
 
 def is_annotations_only(path: Path) -> bool:
-    """Whether an EDF+ file holds annotations and no signal, as Sleep-EDF's hypnograms do."""
+    """Tell whether an EDF+ file holds annotations and no signal, as Sleep-EDF's hypnograms do.
+
+    Parameters
+    ----------
+    path : Path
+        EDF or BDF file.
+
+    Returns
+    -------
+    bool
+        False also for a file that cannot be read.
+    """
     try:
         return all(s.is_annotations for s in check(path, []).streams)
     except RecordingError:
@@ -52,11 +63,31 @@ class Edf:
     endings: tuple[str, ...] = (".edf", ".rec", ".bdf")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether it begins as EDF or BDF does."""
+        """Tell whether it begins as EDF or BDF does.
+
+        Parameters
+        ----------
+        head : bytes
+            First 256 bytes of the file.
+
+        Returns
+        -------
+        bool
+        """
         return is_edf(head)
 
     def read(self, path: Path) -> Recording:
-        """Read a file; see :func:`read_edf`."""
+        """Read a file; see :func:`read_edf`.
+
+        Parameters
+        ----------
+        path : Path
+            EDF or BDF file.
+
+        Returns
+        -------
+        Recording
+        """
         return read_edf(path)
 
 
@@ -65,6 +96,16 @@ def read_edf(path: Path) -> Recording:
 
     Labels are UTF-8 where all of the file's are, else latin-1. A file that ends early is read as
     far as complete data records go. Gaps of a discontinuous file are NaN: times stay true.
+
+    Parameters
+    ----------
+    path : Path
+        EDF or BDF file.
+
+    Returns
+    -------
+    Recording
+        With the scoring that the file's own annotations hold.
 
     Raises
     ------

@@ -49,7 +49,19 @@ class FoundAnnotations:
 
 
 def read_annotations(file: CheckedFile, warnings: list[str]) -> FoundAnnotations:
-    """Read the annotation signals of a file; what cannot be read is counted."""
+    """Read the annotation signals of a file; what cannot be read is counted.
+
+    Parameters
+    ----------
+    file : CheckedFile
+        File whose header has been checked.
+    warnings : list of str
+        Sentences on what a person should check are added here.
+
+    Returns
+    -------
+    FoundAnnotations
+    """
     onsets: list[float | None] = []
     found: list[Annotation] = []
     unreadable = 0
@@ -105,7 +117,22 @@ def _number(raw: bytes) -> float | None:
 def record_times(
     file: CheckedFile, onsets: list[float | None], warnings: list[str]
 ) -> NDArray[np.float64]:
-    """Start of each data record in seconds from the first, as the file's own clock has it.
+    """Give the start of each data record in seconds from the first, by the file's own clock.
+
+    Parameters
+    ----------
+    file : CheckedFile
+        File whose header has been checked.
+    onsets : list of float or None
+        Onset of each data record in seconds, None where the record has none; empty where the file
+        has no annotation signal.
+    warnings : list of str
+        Sentences on what a person should check are added here.
+
+    Returns
+    -------
+    ndarray of float64, shape [records]
+        Seconds from the start of the first record.
 
     Raises
     ------

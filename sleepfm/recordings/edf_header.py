@@ -39,7 +39,17 @@ _TIDY: Final = bytes.maketrans(b"\0,", b" .")
 
 @dataclass(frozen=True)
 class Stream:
-    """One signal of the file: its header fields made tidy, and its place in a data record."""
+    """One signal of the file: its header fields made tidy, and its place in a data record.
+
+    Parameters
+    ----------
+    fields : dict of str to bytes
+        Header fields by name, padded to their widths.
+    samples : int
+        Samples in each data record.
+    first : int
+        Place of its first sample in a data record, counted in samples.
+    """
 
     fields: dict[str, bytes]
     samples: int
@@ -53,7 +63,27 @@ class Stream:
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file whose header is complete and consistent; nothing of its data has been read."""
+    """A file whose header is complete and consistent; nothing of its data has been read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    sample_bytes : int
+        Bytes per sample: 2 in EDF, 3 in BDF.
+    reserved : bytes
+        Reserved field of the header, which marks EDF+ and BDF+.
+    start : bytes
+        Start date and time as the header has them, ``dd.mm.yyhh.mm.ss``.
+    data_at : int
+        Offset of the first data record, in bytes.
+    records : int
+        Number of complete data records.
+    duration : bytes
+        Length of a data record in seconds, as the header has it.
+    streams : tuple of Stream
+        All signals, annotations included, in file order.
+    """
 
     path: Path
     sample_bytes: int
@@ -70,7 +100,20 @@ class CheckedFile:
         return float(self.duration)
 
     def header(self, streams: Sequence[Stream], records: int) -> bytes:
-        """Header of a file with only these signals, and nothing about who was recorded and when."""
+        """Write the header of a file with only these signals and without identity or date.
+
+        Parameters
+        ----------
+        streams : sequence of Stream
+            Signals of that file.
+        records : int
+            Number of its data records.
+
+        Returns
+        -------
+        bytes
+            256 bytes, and 256 more for each signal.
+        """
         main = (
             b"0       " if self.sample_bytes == 2 else b"\xffBIOSEMI",
             bytes(160).replace(b"\0", b" "),
@@ -84,7 +127,20 @@ class CheckedFile:
         return b"".join((*main, *(s.fields[name] for name in _WIDTHS for s in streams)))
 
     def content(self, stream: Stream, records: slice = slice(None)) -> NDArray[np.uint8]:
-        """Bytes of one signal in some data records, ``[records, bytes]``, still on disk."""
+        """Give the bytes of one signal in some data records, still on disk.
+
+        Parameters
+        ----------
+        stream : Stream
+            The signal.
+        records : slice
+            Data records to take; all of them by default.
+
+        Returns
+        -------
+        ndarray of uint8, shape [records, bytes]
+            A view of the mapped file.
+        """
         width = sum(s.samples for s in self.streams) * self.sample_bytes
         data = np.memmap(self.path, np.uint8, "r", self.data_at, (self.records, width))
         start = stream.first * self.sample_bytes
@@ -92,7 +148,17 @@ class CheckedFile:
 
 
 def is_edf(start: bytes) -> bool:
-    """Whether a file's first eight bytes are those of EDF or BDF."""
+    """Tell whether a file's first eight bytes are those of EDF or BDF.
+
+    Parameters
+    ----------
+    start : bytes
+        First bytes of the file, at least eight.
+
+    Returns
+    -------
+    bool
+    """
     return start[:8].rstrip(b" \0") == b"0" or start[:8] == b"\xffBIOSEMI"
 
 
@@ -204,6 +270,8 @@ def start_of(file: CheckedFile, zero_s: float = 0.0) -> tuple[float | None, int 
 
     Parameters
     ----------
+    file : CheckedFile
+        File whose header has been checked.
     zero_s : float
         Onset of the first data record after the time in the header, with its fraction, in seconds.
 
@@ -229,7 +297,20 @@ def start_of(file: CheckedFile, zero_s: float = 0.0) -> tuple[float | None, int 
 
 
 def refuse_length(path: Path, seconds: float) -> None:
-    """Refuse what is longer than any recording, before an array is made for it."""
+    """Refuse a file longer than any recording, before an array is made for it.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    seconds : float
+        Length that its header claims.
+
+    Raises
+    ------
+    RecordingError
+        If that is more than ``MAX_HOURS``.
+    """
     if seconds > MAX_HOURS * 3600:
         raise RecordingError(
             f"{path.name} claims to last {seconds / 3600:.3g} h; "

@@ -16,7 +16,17 @@ from sleepfm.recordings.signals import SIGNAL_ENDINGS, signal_stem
 
 @dataclass(frozen=True)
 class RecordingFile:
-    """A recording to read: its signal file, its scoring where a list names one, and its name."""
+    """A recording to read: its signal file, its scoring where a list names one, and its name.
+
+    Parameters
+    ----------
+    path : Path
+        Signal file.
+    annotations : Path, optional
+        Scoring file, where a cohort list names one.
+    id : str, optional
+        Name, where a cohort list gives one.
+    """
 
     path: Path
     annotations: Path | None = None
@@ -30,7 +40,15 @@ class RecordingFile:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is not read, and why."""
+    """A file that is not read, and why.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    reason : str
+        Why it is not read.
+    """
 
     path: Path
     reason: str
@@ -38,7 +56,15 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Found:
-    """Recordings in a stable order, and the files left out."""
+    """Recordings in a stable order, and the files left out.
+
+    Parameters
+    ----------
+    recordings : tuple of RecordingFile
+        Recordings to read.
+    left_out : tuple of LeftOut
+        Files that are not read.
+    """
 
     recordings: tuple[RecordingFile, ...]
     left_out: tuple[LeftOut, ...]

@@ -29,11 +29,30 @@ class Hdf5:
     endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether it is one for certain; much else is HDF5, so the name says it."""
+        """Return False: much else is HDF5, so the file's name decides.
+
+        Parameters
+        ----------
+        head : bytes
+            First 256 bytes of the file.
+
+        Returns
+        -------
+        bool
+        """
         return False
 
     def read(self, path: Path) -> Recording:
         """Read a file.
+
+        Parameters
+        ----------
+        path : Path
+            HDF5 file.
+
+        Returns
+        -------
+        Recording
 
         Raises
         ------

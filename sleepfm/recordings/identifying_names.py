@@ -23,6 +23,11 @@ _ORDINARY: Final = frozenset((
 def telling(stem: str) -> str | None:
     """Say what a file's stem looks like when it may identify a person; None if it does not.
 
+    Parameters
+    ----------
+    stem : str
+        File name without its ending.
+
     Returns
     -------
     str or None
@@ -68,6 +73,12 @@ def identifying_column(name: str) -> str | None:
     Parameters
     ----------
     name : str
+        Heading of the column.
+
+    Returns
+    -------
+    str or None
+        E.g. ``"a date"``.
     """
     split = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
     plain = re.sub(r"[^a-z0-9]+", "_", split.casefold()).strip("_")
@@ -83,6 +94,12 @@ def identifying_value(text: str) -> str | None:
     Parameters
     ----------
     text : str
+        Content of the cell.
+
+    Returns
+    -------
+    str or None
+        ``"an e-mail address"`` or ``"a date"``.
     """
     if _EMAIL.search(text):
         return "an e-mail address"

@@ -24,11 +24,31 @@ class Mne:
     endings: tuple[str, ...] = (".fif", ".fif.gz", ".set", ".vhdr", ".gdf", ".cnt")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether it begins as one of them does; their names say what they are."""
+        """Return False: the file's name decides.
+
+        Parameters
+        ----------
+        head : bytes
+            First 256 bytes of the file.
+
+        Returns
+        -------
+        bool
+        """
         return False
 
     def read(self, path: Path) -> Recording:
-        """Read a file; see :func:`read_mne`."""
+        """Read a file; see :func:`read_mne`.
+
+        Parameters
+        ----------
+        path : Path
+            File of a format that mne reads.
+
+        Returns
+        -------
+        Recording
+        """
         return read_mne(path)
 
 
@@ -38,6 +58,16 @@ def read_mne(path: Path) -> Recording:
     mne scales voltages to V. It takes a channel of unknown kind for an EEG in microvolts (a
     saturation of 98 % becomes 9.8e-5 V); names that are no voltage are brought back to the number
     that the file holds, in an unknown unit.
+
+    Parameters
+    ----------
+    path : Path
+        File of a format that mne reads.
+
+    Returns
+    -------
+    Recording
+        With the scoring that the file's own annotations hold.
 
     Raises
     ------

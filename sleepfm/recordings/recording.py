@@ -44,7 +44,20 @@ class Channel:
     read_part: Callable[[int, int], NDArray[np.float32]] | None = field(default=None, repr=False)
 
     def part(self, first: int, last: int) -> NDArray[np.float32]:
-        """Read the samples ``[first, last)``, cut to what there is."""
+        """Read the samples ``[first, last)``, cut to what there is.
+
+        Parameters
+        ----------
+        first : int
+            Index of the first sample; below 0 counts as 0.
+        last : int
+            Index behind the last sample.
+
+        Returns
+        -------
+        ndarray of float32, shape [samples]
+            In the channel's unit.
+        """
         first, last = max(0, first), max(0, last)
         if self.read_part is not None:
             return self.read_part(first, last)
@@ -97,7 +110,18 @@ class Recording:
 
 
 def unique_labels(labels: Iterable[str]) -> list[str]:
-    """Labels in order, the second and later of a name marked ``#2``, ``#3`` ..."""
+    """Give labels in order, the second and later of a name marked ``#2``, ``#3`` ...
+
+    Parameters
+    ----------
+    labels : iterable of str
+        Channel names, in file order.
+
+    Returns
+    -------
+    list of str
+        As many names, all different.
+    """
     repeats: Counter[str] = Counter()
     taken: set[str] = set()
     unique: list[str] = []

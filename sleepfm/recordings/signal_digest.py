@@ -32,8 +32,14 @@ def signal_digest(recording: Recording, scoring: Path | None = None) -> str:
     Parameters
     ----------
     recording : Recording
+        The recording; its first source is the signal file.
     scoring : Path, optional
         The scoring file that was named for it.
+
+    Returns
+    -------
+    str
+        The start of a SHA-256, in hexadecimal digits.
 
     Raises
     ------

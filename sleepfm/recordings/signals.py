@@ -37,11 +37,30 @@ class SignalReader(Protocol):
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Whether a file of any name that begins with these 256 bytes is of the format."""
+        """Tell whether a file of any name that begins with these bytes is of the format.
+
+        Parameters
+        ----------
+        head : bytes
+            First 256 bytes of the file.
+
+        Returns
+        -------
+        bool
+        """
         ...
 
     def read(self, path: Path) -> Recording:
         """Read a file's header and its own scoring.
+
+        Parameters
+        ----------
+        path : Path
+            The file; it exists.
+
+        Returns
+        -------
+        Recording
 
         Raises
         ------
@@ -60,6 +79,15 @@ SIGNAL_ENDINGS: Final = tuple(ending for reader in READERS for ending in reader.
 
 def read_signals(path: Path) -> Recording:
     """Read a recording of any format, with the scoring that stands in the file itself.
+
+    Parameters
+    ----------
+    path : Path
+        Signal file.
+
+    Returns
+    -------
+    Recording
 
     Raises
     ------
@@ -87,7 +115,17 @@ def read_signals(path: Path) -> Recording:
 
 
 def signal_stem(path: Path) -> str:
-    """File name without the ending of a signal file (``a.b.edf`` gives ``a.b``)."""
+    """Give the file name without the ending of a signal file (``a.b.edf`` gives ``a.b``).
+
+    Parameters
+    ----------
+    path : Path
+        Signal file; it need not exist.
+
+    Returns
+    -------
+    str
+    """
     lower = path.name.lower()
     for ending in sorted(SIGNAL_ENDINGS, key=len, reverse=True):
         if lower.endswith(ending):

@@ -30,16 +30,38 @@ def known_unit(written: str) -> str | None:
     """Recognise a spelling: ``"uVolt"``, ``"µV"`` and ``"UV"`` are ``"uV"``; None if unknown.
 
     A capital ``M`` before V is taken as milli: no biosignal is in megavolts.
+
+    Parameters
+    ----------
+    written : str
+        Unit as a file has it.
+
+    Returns
+    -------
+    str or None
+        The unit as this project spells it.
     """
     bare = re.sub(r"[\s\[\]]", "", written.strip().lower())
     return _UNIT_OF.get(bare.rstrip("."))  # "perc." is a percentage; ".V" is not volts
 
 
 def conversion(written: str, wanted: str) -> tuple[float, float] | None:
-    """Gain and offset that bring values in unit ``written`` to ``wanted``; None if there are none.
+    """Find the gain and offset that bring values to a wanted unit; None if there are none.
 
     A wanted unit of ``""`` takes values as they come. A wanted unit may be stored counts in WFDB's
     notation, ``gain(baseline)/unit``: ``655.35(-32768)/%`` makes 98 % the count 31,456.
+
+    Parameters
+    ----------
+    written : str
+        Unit of the values, as a file has it.
+    wanted : str
+        Unit to bring them to.
+
+    Returns
+    -------
+    tuple of float, or None
+        Gain and offset: ``wanted = gain * written + offset``.
     """
     if not wanted:
         return 1.0, 0.0

@@ -28,11 +28,31 @@ class Wfdb:
     endings: tuple[str, ...] = (".hea",)
 
     def sniff(self, head: bytes) -> bool:
-        """Whether it begins as WFDB does; a header is text, and its name says what it is."""
+        """Return False: a header is text, so the file's name decides.
+
+        Parameters
+        ----------
+        head : bytes
+            First 256 bytes of the file.
+
+        Returns
+        -------
+        bool
+        """
         return False
 
     def read(self, path: Path) -> Recording:
-        """Read a file; see :func:`read_wfdb`."""
+        """Read a file; see :func:`read_wfdb`.
+
+        Parameters
+        ----------
+        path : Path
+            WFDB header (``.hea``).
+
+        Returns
+        -------
+        Recording
+        """
         return read_wfdb(path)
 
 
@@ -41,6 +61,16 @@ def read_wfdb(path: Path) -> Recording:
 
     Values are physical, by the header's gain and baseline. A signal file that ends early is read as
     far as it goes.
+
+    Parameters
+    ----------
+    path : Path
+        WFDB header (``.hea``).
+
+    Returns
+    -------
+    Recording
+        Without scoring, which stands in files of its own.
 
     Raises
     ------
@@ -85,9 +115,19 @@ def read_wfdb(path: Path) -> Recording:
 
 @contextmanager
 def readable(path: Path) -> Iterator[str]:
-    """Name of a record that wfdb can read: the file's own, or a copy of its header without a date.
+    """Name a record that wfdb can read: the file, or a copy with a header without a date.
 
     wfdb refuses a whole record for a year of two digits (20/7/89).
+
+    Parameters
+    ----------
+    path : Path
+        WFDB header (``.hea``).
+
+    Yields
+    ------
+    str
+        Path of the record without ``.hea``, as wfdb takes it.
     """
     lines = path.read_text(encoding="latin-1").splitlines(keepends=True)
     at = next((i for i, x in enumerate(lines) if x.strip() and not x.startswith("#")), None)

@@ -50,18 +50,52 @@ _NEAR_DAYS: Final = 3
 
 
 def clock_seconds(text: str) -> float | None:
-    """Seconds after midnight of ``HH:MM:SS`` (also with dots, fractions, am or pm), else None."""
+    """Read ``HH:MM:SS`` (also with dots, fractions, am or pm) as seconds after midnight, else None.
+
+    Parameters
+    ----------
+    text : str
+        Time as written.
+
+    Returns
+    -------
+    float or None
+        Seconds after midnight.
+    """
     found = _clock(text)
     return None if found is None or found > DAY_S + 60 or _hours(text) > 23 else found
 
 
 def offset_seconds(clock_s: float, start_clock_s: float) -> float:
-    """Seconds from a recording's start to a time of day, between 6 h before it and 18 h after."""
+    """Give the seconds from a recording's start to a time of day, from 6 h before to 18 h after.
+
+    Parameters
+    ----------
+    clock_s : float
+        Time of day, in seconds after midnight.
+    start_clock_s : float
+        Time of day at which the recording starts, in seconds after midnight.
+
+    Returns
+    -------
+    float
+        Seconds from the recording's start, at least -21,600 and below 64,800.
+    """
     return (clock_s - start_clock_s + _BEFORE_S) % DAY_S - _BEFORE_S
 
 
 def number_of(text: str) -> float | None:
-    """Give a finite number, with a decimal point or comma; None if it is none."""
+    """Give a finite number, with a decimal point or comma; None if it is none.
+
+    Parameters
+    ----------
+    text : str
+        Number as written.
+
+    Returns
+    -------
+    float or None
+    """
     text = text.strip()
     if text.count(",") == 1 and "." not in text:
         text = text.replace(",", ".")
@@ -74,10 +108,17 @@ def number_of(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Moment:
-    """A time as written: ``seconds`` counted from the recording's start, or after midnight.
+    """A time as written, counted from the recording's start or from midnight.
 
-    ``clock`` says which; ``dates`` are the days it may mean (``date.toordinal``), two where a
-    numeric date can be read day first or month first.
+    Parameters
+    ----------
+    seconds : float
+        Time in seconds, from the recording's start or after midnight.
+    clock : bool
+        Whether ``seconds`` counts from midnight.
+    dates : tuple of int
+        Days that it may mean (``date.toordinal``); empty where no date is written, two where a
+        numeric date can be read day first or month first.
     """
 
     seconds: float
@@ -86,7 +127,19 @@ class Moment:
 
 
 def moment_of(text: str, day: str = "") -> Moment | None:
-    """Read a time, with a date in the same cell or in one of its own; None if it is none."""
+    """Read a time, with a date in the same cell or in one of its own; None if it is none.
+
+    Parameters
+    ----------
+    text : str
+        Time, perhaps with a date before it.
+    day : str
+        Date from a cell of its own; empty where there is none.
+
+    Returns
+    -------
+    Moment or None
+    """
     text = text.strip().strip('"')
     number = number_of(text)
     if number is not None and not day:

@@ -28,14 +28,37 @@ class Domino:
     endings: tuple[str, ...] = (".txt",)
 
     def sniff(self, head: bytes) -> bool:
-        """Whether the head is DOMINO's."""
+        """Tell whether the head is DOMINO's.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         try:
             return "Signal ID:" in decoded(head)[:400]
         except AnnotationError:
             return False
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read an export; see :class:`~.reader.ScoringReader`."""
+        """Read an export; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         lines = lines_of(read_text(path))
         head = {
             key.strip().lower(): value.strip()

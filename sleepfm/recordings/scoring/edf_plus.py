@@ -16,11 +16,34 @@ class EdfPlus:
     endings: tuple[str, ...] = (".edf", ".bdf")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether it begins as EDF or BDF does."""
+        """Tell whether it begins as EDF or BDF does.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return is_edf(head[:256])
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read the annotations of a file; see :class:`~.reader.ScoringReader`."""
+        """Read the annotations of a file; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         warnings: list[str] = []
         try:
             file = check(path, warnings)

@@ -38,7 +38,17 @@ class EpochList:
     endings: tuple[str, ...] = (".eannot", ".hyp", ".txt", ".csv", ".tsv", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether lines are single words or numbers."""
+        """Tell whether lines are single words or numbers.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         try:
             lines = lines_of(decoded(head))
         except AnnotationError:
@@ -49,7 +59,20 @@ class EpochList:
         )
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a list; see :class:`~.reader.ScoringReader`."""
+        """Read a list; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         lines = [line.strip() for line in lines_of(read_text(path))]
         above = [line for line in lines if line.startswith("#")]
         body = [line.strip('"\ufeff ') for line in lines if not line.startswith("#")]
@@ -81,11 +104,34 @@ class StanfordStages:
     endings: tuple[str, ...] = (".sta",)
 
     def sniff(self, head: bytes) -> bool:
-        """Any file of this ending."""
+        """Accept any file of this ending.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a list; see :class:`~.reader.ScoringReader`."""
+        """Read a list; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         rows = [line.split() for line in lines_of(read_text(path))]
         if not rows or any(len(r) < 2 or integer(r[0]) is None for r in rows):
             raise AnnotationError("is not a list of epochs and stages")
@@ -138,9 +184,23 @@ def epoch_length(rows: int, scored: Scored, otherwise: float | None = None) -> f
 
 
 def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int], int]:
-    """Place of each row in epochs from the start, and the number of epochs up to the last row.
+    """Place each row in epochs from the start, and count the epochs up to the last row.
 
     Epochs are counted from 1, or from 0 if there is an epoch 0; they may begin late or have holes.
+
+    Parameters
+    ----------
+    numbers : sequence of str, or None
+        Number of each epoch as written; None where rows are not numbered.
+    rows : int
+        Number of rows.
+
+    Returns
+    -------
+    starts : list of int
+        Place of each row, in epochs from 0.
+    epochs : int
+        Number of epochs up to the last row.
 
     Raises
     ------
@@ -164,6 +224,17 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
     """Give stages as they are, and integer codes with what they mean: ``N2|2``.
 
     A code that the coding does not have stays a bare number, which is counted later.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        Stages as written.
+    coding : str, optional
+        Name of the coding: a key of :data:`~.stage_words.CODINGS`.
+
+    Returns
+    -------
+    list of str, length cells
 
     Raises
     ------
@@ -189,7 +260,19 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
 
 
 def named_codes(cells: Sequence[str], levels: dict[str, str]) -> list[str]:
-    """Give codes by their names in a legend: ``Wake|1``; what the legend lacks stays."""
+    """Give codes by their names in a legend: ``Wake|1``; what the legend lacks stays.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        Stages as written.
+    levels : dict of str to str
+        Name of each code.
+
+    Returns
+    -------
+    list of str, length cells
+    """
     texts = []
     for cell in cells:
         code = integer(cell)
@@ -202,7 +285,18 @@ def named_codes(cells: Sequence[str], levels: dict[str, str]) -> list[str]:
 
 
 def legend_of(lines: Sequence[str]) -> dict[str, str]:
-    """Codes explained above a list: ``# 0: Wake, 1: N1, 2: N2``."""
+    """Read the codes explained above a list: ``# 0: Wake, 1: N1, 2: N2``.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        Lines above the list.
+
+    Returns
+    -------
+    dict of str to str
+        Name of each code; empty where fewer than two stages are explained.
+    """
     found: dict[str, str] = {}
     for line in lines:
         pairs = re.findall(

@@ -79,11 +79,21 @@ _COMMON: Final = re.compile(
 
 @functools.lru_cache(maxsize=4096)
 def event_of(text: str) -> tuple[str, str] | None:
-    """Type and subtype of the event that a label names, None where it names none.
+    """Give the type and subtype of the event that a label names; None where it names none.
 
     Knows NSRR, Profusion, Luna, CinC 2018 (``resp_obstructiveapnea``), Noxturnal (``A.
     Obstructive``), Embla, RemLogic, Domino and ucddb (``HYP-C``), in English, German, French,
     Italian and Spanish. The subtype of an arousal is its cause.
+
+    Parameters
+    ----------
+    text : str
+        Label as written.
+
+    Returns
+    -------
+    tuple of str, or None
+        Type and subtype; the subtype is empty where the label names none.
     """
     words = _words(text)
     if not words or _NEGATED.search(words):
@@ -99,14 +109,34 @@ def event_of(text: str) -> tuple[str, str] | None:
 
 @functools.lru_cache(maxsize=4096)
 def is_artifact(text: str) -> bool:
-    """Whether a label says of something that it is no event: ``SpO2 desaturation artifact``."""
+    """Tell whether a label says that something is no event: ``SpO2 desaturation artifact``.
+
+    Parameters
+    ----------
+    text : str
+        Label as written.
+
+    Returns
+    -------
+    bool
+    """
     words = _words(text)
     return bool(words and re.search(r"art[ei]fa", words))
 
 
 @functools.lru_cache(maxsize=4096)
 def is_remark(text: str) -> bool:
-    """Whether a label that names an event is a sentence about it: ``CPAP started for apnea``."""
+    """Tell whether a label that names an event is a sentence about it: ``CPAP started for apnea``.
+
+    Parameters
+    ----------
+    text : str
+        Label that names an event.
+
+    Returns
+    -------
+    bool
+    """
     words = " ".join(re.sub(r"[()]", " ", _words(text)).split())
     patterns = (_AROUSAL, _RERA, _HYPOPNEA, _APNEA, _DESATURATION, _LIMB, _CAP)
     for pattern in (*patterns, *(p for _, p in _SUBTYPES), *(p for _, p in _CAUSES),

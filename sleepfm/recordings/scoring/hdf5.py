@@ -32,11 +32,34 @@ class Hdf5:
     endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether it is HDF5."""
+        """Tell whether it is HDF5.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return head.startswith(_SIGNATURE)
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a file; see :class:`~.reader.ScoringReader`."""
+        """Read a file; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         try:
             import h5py
         except ImportError as error:

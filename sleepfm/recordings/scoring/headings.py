@@ -239,6 +239,17 @@ class Heading:
 def heading_of(written: str) -> Heading:
     """Understand a heading, in any case, spacing and with its unit in brackets or behind it.
 
+    Parameters
+    ----------
+    written : str
+        Heading as the table has it.
+
+    Returns
+    -------
+    Heading
+
+    Examples
+    --------
     >>> heading_of("Onset (s)").role, heading_of("Duration[ms]").unit_s
     ('onset', 0.001)
     """

@@ -126,7 +126,22 @@ def scoring_from_texts(
 
 
 def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
-    """Keep what lies within the signals, from 0 to ``duration_s`` seconds; count the rest."""
+    """Keep what lies within the signals, and count the rest.
+
+    Parameters
+    ----------
+    scoring : Scoring
+        Times in seconds from the start of the signals.
+    duration_s : float
+        Length of the signals, in seconds.
+    warnings : list of str
+        Sentences on what a person should check are added here.
+
+    Returns
+    -------
+    Scoring
+        What lies within, the rest counted in ``dropped``.
+    """
     stages = [_within(s, duration_s) for s in scoring.stages]
     events = [_within(e, duration_s) for e in scoring.events]
     outside = stages.count(None) + events.count(None)

@@ -25,11 +25,34 @@ class Luna:
     endings: tuple[str, ...] = (".annot",)
 
     def sniff(self, head: bytes) -> bool:
-        """Any file of this ending."""
+        """Accept any file of this ending.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a file; see :class:`~.reader.ScoringReader`."""
+        """Read a file; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         lines = lines_of(read_text(path))
         delimiter = "\t" if any("\t" in line for line in lines) else None
         rows = [[c.strip() for c in line.split(delimiter)] for line in lines]

@@ -39,7 +39,17 @@ class TimedLines:
     endings: tuple[str, ...] = (".allscore.txt", "_respevt.txt", ".sco.txt", ".txt", ".sco", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether most lines begin with a time of day, and no delimiter but a tab parts cells."""
+        """Tell whether most lines begin with a time of day, and no delimiter but a tab parts cells.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         try:
             lines = lines_of(decoded(head))[:-1] or lines_of(decoded(head))
         except AnnotationError:
@@ -48,7 +58,20 @@ class TimedLines:
         return timed > 0.5 * len(lines) or any(line.lstrip().startswith("PB/CS") for line in lines)
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a list; see :class:`~.reader.ScoringReader`."""
+        """Read a list; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         moments: list[Moment | None] = []
         found: list[tuple[float | None, str]] = []
         dropped: Counter[Reason] = Counter()
@@ -79,7 +102,17 @@ class Rows:
     endings: tuple[str, ...] = (".csv", ".tsv", ".txt", ".ids", ".stg", ".sco")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether rows begin with a time or number and end in a word."""
+        """Tell whether rows begin with a time or number and end in a word.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         try:
             lines = [x for x in lines_of(decoded(head)) if not x.startswith("#")][:20]
             rows = cells_of(lines, delimiter_of(lines[0])) if lines else []
@@ -90,7 +123,20 @@ class Rows:
         )
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read rows; see :class:`~.reader.ScoringReader`."""
+        """Read rows; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         lines = [x for x in lines_of(read_text(path)) if not x.startswith("#")]
         rows = [[c for c in r if c] for r in cells_of(lines, delimiter_of(lines[0]))]
         width = Counter(map(len, rows)).most_common(1)[0][0]

@@ -42,11 +42,34 @@ class SlpdbMarks:
     endings: tuple[str, ...] = (".st",)
 
     def sniff(self, head: bytes) -> bool:
-        """Any file of this ending."""
+        """Accept any file of this ending.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a file; see :class:`~.reader.ScoringReader`."""
+        """Read a file; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         notes = []
         dropped: Counter[Reason] = Counter()
         for onset, text in _annotations(path):
@@ -66,11 +89,34 @@ class CincArousals:
     endings: tuple[str, ...] = (".arousal",)
 
     def sniff(self, head: bytes) -> bool:
-        """Any file of this ending."""
+        """Accept any file of this ending.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a file; see :class:`~.reader.ScoringReader`."""
+        """Read a file; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         notes = []
         dropped: Counter[Reason] = Counter()
         open_since: dict[str, float] = {}
@@ -98,11 +144,34 @@ class CincTracks:
     endings: tuple[str, ...] = (".mat",)
 
     def sniff(self, head: bytes) -> bool:
-        """Any file of this ending."""
+        """Accept any file of this ending.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a file; see :class:`~.reader.ScoringReader`."""
+        """Read a file; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         try:
             import h5py
         except ImportError as error:

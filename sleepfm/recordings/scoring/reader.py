@@ -39,7 +39,17 @@ class ScoringReader(Protocol):
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Whether a file of such a name, which begins with these 4 KiB, is of the format."""
+        """Tell whether a file of such a name that begins with these bytes is of the format.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         ...
 
     def read(self, path: Path, scored: Scored) -> Notes:
@@ -51,6 +61,11 @@ class ScoringReader(Protocol):
             The file; it exists.
         scored : Scored
             The signals that it scores, as far as they are known, and what the user says of it.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
 
         Raises
         ------

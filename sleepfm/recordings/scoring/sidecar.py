@@ -16,14 +16,40 @@ _UP: Final = 4
 
 
 def entities_of(name: str) -> tuple[dict[str, str], str]:
-    """Entities and suffix of a BIDS name: ``sub-1_task-sleep_events.tsv``."""
+    """Split a BIDS name, ``sub-1_task-sleep_events.tsv``, into its entities and suffix.
+
+    Parameters
+    ----------
+    name : str
+        File name.
+
+    Returns
+    -------
+    entities : dict of str to str
+        Values by key.
+    suffix : str
+        Last part of the name, without the file's ending.
+    """
     *parts, suffix = name.partition(".")[0].split("_")
     pairs = [p.partition("-") for p in parts]
     return {key: value for key, dash, value in pairs if dash}, suffix
 
 
 def levels_beside(path: Path, column: str) -> dict[str, str] | None:
-    """Names of the codes in a column, nearest sidecar first; None where none explains it."""
+    """Find the names of the codes in a column, nearest sidecar first; None where none has them.
+
+    Parameters
+    ----------
+    path : Path
+        Events file.
+    column : str
+        Heading of the column.
+
+    Returns
+    -------
+    dict of str to str, or None
+        Name of each code.
+    """
     own, suffix = entities_of(path.name)
     if suffix != "events":
         return None

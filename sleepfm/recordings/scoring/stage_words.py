@@ -60,7 +60,17 @@ _IN_A_COLUMN: Final = {"?": "UNS", "l": "UNS", "a": "ART", "ns": "UNS", "none": 
 
 
 def plain(text: str) -> str:
-    """Lower-case text without accents, as words are compared."""
+    """Give a text in lower case and without accents, as words are compared.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+    """
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c))
 
@@ -69,6 +79,15 @@ def name_of(text: str) -> str:
     """Take the name out of a label: ``Comment/Stage 2 sleep|2@@C3-M2`` is ``Stage 2 sleep``.
 
     Drops the channel of EDF+ (``@@``), BrainVision's kind of a marker, and NSRR's code.
+
+    Parameters
+    ----------
+    text : str
+        Label as written.
+
+    Returns
+    -------
+    str
     """
     text = text.partition("@@")[0]
     kind, slash, rest = text.partition("/")
@@ -79,24 +98,54 @@ def name_of(text: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def stage_of(text: str) -> str | None:
-    """AASM stage named by a label, None where the label names none.
+    """Give the AASM stage that a label names; None where it names none.
 
     Rechtschaffen and Kales S3 and S4 are N3, movement time is ``UNS``. Knows EDF+ (``Sleep stage
     N2``), Sleep-EDF (``Sleep stage 4``, ``Movement time``), NSRR (``Stage 2 sleep|2``), Luna,
     RemLogic (``SLEEP-S2``), bare names, and German, French, Italian and Spanish ones. A bare number
     names no stage: what it means depends on the coding.
+
+    Parameters
+    ----------
+    text : str
+        Label as written.
+
+    Returns
+    -------
+    str or None
+        A stage of :data:`~.vocabulary.STAGES`.
     """
     return _stage(text)[0]
 
 
 @functools.lru_cache(maxsize=4096)
 def says_stage(text: str) -> bool:
-    """Whether a label cannot be a remark: ``Sleep stage W`` and ``N2``, but not ``awake``."""
+    """Tell whether a label cannot be a remark: ``Sleep stage W`` and ``N2``, but not ``awake``.
+
+    Parameters
+    ----------
+    text : str
+        Label as written.
+
+    Returns
+    -------
+    bool
+    """
     return _stage(text)[1]
 
 
 def stage_in_column(text: str) -> str | None:
-    """As :func:`stage_of`, in a column of stages, where ``?`` and ``L`` mean unscored."""
+    """Read a stage as :func:`stage_of` does, in a column, where ``?`` and ``L`` mean unscored.
+
+    Parameters
+    ----------
+    text : str
+        Cell of a column of stages.
+
+    Returns
+    -------
+    str or None
+    """
     found = stage_of(text)
     return found if found is not None else _IN_A_COLUMN.get(re.sub(r"[\s\"]", "", plain(text)))
 
@@ -126,7 +175,19 @@ def _stage(text: str) -> tuple[str | None, bool]:
 
 
 def stage_of_code(text: str, coding: Coding | None) -> str | None:
-    """Stage that an integer code means in a coding; None if the text is no integer.
+    """Give the stage that an integer code means in a coding; None if the text is no integer.
+
+    Parameters
+    ----------
+    text : str
+        Cell of a column of stages.
+    coding : str, optional
+        Name of the coding: a key of :data:`CODINGS`.
+
+    Returns
+    -------
+    str or None
+        None also for a code that the coding does not have.
 
     Raises
     ------
@@ -145,6 +206,16 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
 
 
 def integer(text: str) -> str | None:
-    """Give an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none."""
+    """Give an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none.
+
+    Parameters
+    ----------
+    text : str
+        Cell of a column of stages.
+
+    Returns
+    -------
+    str or None
+    """
     number = re.fullmatch(r"\s*\"?([+-]?\d{1,4})(?:[.,]0*)?\"?\s*", text)
     return str(int(number.group(1))) if number else None

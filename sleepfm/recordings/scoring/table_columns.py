@@ -47,12 +47,12 @@ class Columns:
 
     @classmethod
     def of(cls, written: list[str], rows: list[list[str]], first_line: int) -> Columns:
-        """Take a table apart.
+        """Take a table apart; AnnotationError if a row has more cells than there are headings.
 
-        Raises
-        ------
-        AnnotationError
-            If a row has more cells than there are headings.
+        Parameters
+        ----------
+        written, rows, first_line : list of str, list of list of str, int
+            Headings; cells of each row; number of the first row's line in the file, from 1.
         """
         headings = tuple(map(heading_of, written))
         for number, row in enumerate(rows):
@@ -64,15 +64,33 @@ class Columns:
         return cls(headings, rows, first_line)
 
     def cells(self, column: int) -> list[str]:
-        """Give the cells of a column, empty where a row is short."""
+        """Give the cells of a column, empty where a row is short.
+
+        Parameters
+        ----------
+        column : int
+            Index of the column, from 0.
+        """
         return [row[column] if column < len(row) else "" for row in self.rows]
 
     def having(self, *roles: str) -> list[int]:
-        """Give the columns of some roles."""
+        """List the columns of some roles, by index.
+
+        Parameters
+        ----------
+        *roles : str
+            Roles of headings, e.g. ``"onset"``.
+        """
         return [i for i, h in enumerate(self.headings) if h.role in roles]
 
     def choose(self, path: Path, warnings: list[str]) -> Columns:
-        """Decide which columns are read; refuse what can carry time and is not understood."""
+        """Decide which columns are read; refuse what can carry time and is not understood.
+
+        Parameters
+        ----------
+        path, warnings : Path, list of str
+            File of the table, for its sidecar; sentences on what to check are added to the list.
+        """
         self._refuse_unknown_times()
         stages, events = self.having("stage"), self.having("event")
         others = self.having("label")
@@ -108,7 +126,14 @@ class Columns:
         )
 
     def by_epoch(self, scored: Scored, legend: dict[str, str], warnings: list[str]) -> Notes:
-        """Read rows that are epochs, numbered or one after the other."""
+        """Read rows that are epochs, numbered or one after the other.
+
+        Parameters
+        ----------
+        scored, legend, warnings : Scored, dict of str to str, list of str
+            Signals that are scored; names of codes, from above the table; sentences on what to
+            check, returned with the notes.
+        """
         assert self.label is not None
         labels = self.cells(self.label)
         numbers = None if self.epoch is None else self.cells(self.epoch)
@@ -131,7 +156,13 @@ class Columns:
         return Notes(tuple(notes), warnings=tuple(warnings))
 
     def by_onset(self, scored: Scored, legend: dict[str, str], warnings: list[str]) -> Notes:
-        """Read rows that say when they begin."""
+        """Read rows that say when they begin.
+
+        Parameters
+        ----------
+        scored, legend, warnings : Scored, dict of str to str, list of str
+            As for :meth:`by_epoch`.
+        """
         assert self.label is not None and self.onset is not None
         dropped: Counter[Reason] = Counter()
         onsets = self._placed(self.onset, scored, warnings, dropped, needed=True)

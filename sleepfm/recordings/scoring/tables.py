@@ -41,14 +41,37 @@ class Table:
     endings: tuple[str, ...] = (".tsv", ".csv", ".txt", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Whether one of the first lines is a heading."""
+        """Tell whether one of the first lines is a heading.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         try:
             return _find_heading(lines_of(decoded(head))) is not None
         except AnnotationError:
             return False
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a table; see :class:`~.reader.ScoringReader`."""
+        """Read a table; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         text = read_text(path)
         lines = lines_of(text)
         if not lines:

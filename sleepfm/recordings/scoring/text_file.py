@@ -19,7 +19,16 @@ _BOMS: Final = (
 
 
 def read_text(path: Path) -> str:
-    """Text of a scoring file: UTF-8, UTF-16 with its mark, or else latin-1.
+    """Read the text of a scoring file: UTF-8, UTF-16 with its mark, or else latin-1.
+
+    Parameters
+    ----------
+    path : Path
+        Scoring file.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
@@ -32,7 +41,16 @@ def read_text(path: Path) -> str:
 
 
 def decoded(raw: bytes) -> str:
-    """Text of bytes, by their byte order mark, else UTF-8 where they are, else latin-1.
+    """Decode bytes by their byte order mark, else as UTF-8 where they are, else as latin-1.
+
+    Parameters
+    ----------
+    raw : bytes
+        A file's content, or its start.
+
+    Returns
+    -------
+    str
 
     Raises
     ------
@@ -55,18 +73,51 @@ def decoded(raw: bytes) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Lines that are not empty."""
+    """Split a text into its lines, without empty ones.
+
+    Parameters
+    ----------
+    text : str
+        Text of a file.
+
+    Returns
+    -------
+    list of str
+        Without line ends.
+    """
     return [line for line in re.split(r"\r\n|\r|\n", text) if line.strip("\ufeff \t")]
 
 
 def delimiter_of(line: str) -> str:
-    """Tell what parts the cells of a line: tab, semicolon, comma or bar, else spaces."""
+    """Find the delimiter of a line's cells: tab, semicolon, comma or bar, else spaces.
+
+    Parameters
+    ----------
+    line : str
+        Line of a table.
+
+    Returns
+    -------
+    str
+        One character.
+    """
     best = max("\t;,|", key=line.count)
     return best if line.count(best) else " "
 
 
 def cells_of(lines: list[str], delimiter: str) -> list[list[str]]:
-    """Cells of each line, stripped.
+    """Split each line into its cells, stripped.
+
+    Parameters
+    ----------
+    lines : list of str
+        Lines of a table.
+    delimiter : str
+        One character; a space stands for two or more spaces, or a tab.
+
+    Returns
+    -------
+    list of list of str
 
     Raises
     ------

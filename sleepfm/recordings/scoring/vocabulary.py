@@ -37,7 +37,19 @@ REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 @dataclass(frozen=True)
 class ScoredStage:
-    """A stretch of one stage: onset and duration in seconds from the recording's start."""
+    """A stretch of one stage.
+
+    Parameters
+    ----------
+    onset_s : float
+        Start, in seconds from the recording's start.
+    duration_s : float
+        Length, in seconds.
+    stage : str
+        A stage of :data:`STAGES`.
+    raw : str
+        The label as written.
+    """
 
     onset_s: float
     duration_s: float
@@ -47,9 +59,18 @@ class ScoredStage:
 
 @dataclass(frozen=True)
 class Event:
-    """A scored event, e.g. type ``"apnea"``, subtype ``"obstructive"``; times in seconds.
+    """A scored event.
 
-    ``duration_s`` is 0 where the scorer gave none.
+    Parameters
+    ----------
+    onset_s : float
+        Start, in seconds from the recording's start.
+    duration_s : float
+        Length, in seconds; 0 where the scorer gave none.
+    type : str
+        Kind of event, e.g. ``"apnea"``.
+    subtype : str
+        E.g. ``"obstructive"``; empty where the label names none.
     """
 
     onset_s: float
@@ -88,8 +109,16 @@ class Scoring:
 class Annotation:
     """A text with a time, as a file has it.
 
-    ``duration_s`` is None where the file gives none. ``role`` says that the text stands in a column
-    of stages, or of events; empty where anything may be written.
+    Parameters
+    ----------
+    onset_s : float
+        Start, in seconds.
+    duration_s : float or None
+        Length, in seconds; None where the file gives none.
+    text : str
+        The text as written.
+    role : {"", "stage", "event"}
+        Kind of column that the text stands in; empty where anything may be written.
     """
 
     onset_s: float
@@ -148,6 +177,16 @@ class Scored:
 
 
 def counted(dropped: Mapping[Reason, int]) -> str:
-    """Say what was dropped, by reason: ``"2 unknown word, 1 overlapping"``; empty if nothing."""
+    """Say what was dropped, by reason: ``"2 unknown word, 1 overlapping"``; empty if nothing.
+
+    Parameters
+    ----------
+    dropped : mapping of Reason to int
+        Number of annotations, by reason.
+
+    Returns
+    -------
+    str
+    """
     ordered = Counter(dropped)
     return ", ".join(f"{ordered[r]} {r}" for r in REASONS if ordered[r])

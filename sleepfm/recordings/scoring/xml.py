@@ -37,11 +37,34 @@ class NsrrOrProfusion:
     endings: tuple[str, ...] = (".xml",)
 
     def sniff(self, head: bytes) -> bool:
-        """Any file of this ending."""
+        """Accept any file of this ending.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a file; see :class:`~.reader.ScoringReader`."""
+        """Read a file; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         root = _root(path)
         found = root.findall(".//ScoredEvent")
         stages = root.findall(".//SleepStages/SleepStage")
@@ -61,11 +84,34 @@ class PhilipsRml:
     endings: tuple[str, ...] = (".rml",)
 
     def sniff(self, head: bytes) -> bool:
-        """Any file of this ending."""
+        """Accept any file of this ending.
+
+        Parameters
+        ----------
+        head : bytes
+            First 4 KiB of the file.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def read(self, path: Path, scored: Scored) -> Notes:
-        """Read a file; see :class:`~.reader.ScoringReader`."""
+        """Read a file; see :class:`~.reader.ScoringReader`.
+
+        Parameters
+        ----------
+        path : Path
+            Scoring file.
+        scored : Scored
+            The signals that it scores.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
+        """
         root = _root(path)
         for element in root.iter():
             element.tag = element.tag.rpartition("}")[2]
