@@ -82,6 +82,7 @@ class Staging:
         name : str
             Path within the folder.
         content : bytes
+            Bytes of the object.
         """
         path = f"{self._root}/{name}"
         local = isinstance(self._system, fs.LocalFileSystem)
@@ -137,6 +138,7 @@ def staged_name(key: str, recording_id: str, subject: Subject) -> str:
     key : str
         Content key of the recording.
     recording_id : str
+        Name of the recording in the store.
     subject : Subject
         Facts of the subject, which are part of the rows.
 
@@ -229,6 +231,7 @@ def without_query(uri: str) -> str:
     Parameters
     ----------
     uri : str
+        The address.
 
     Returns
     -------

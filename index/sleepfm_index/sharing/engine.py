@@ -65,6 +65,7 @@ class PublishedStore(Protocol):
         Parameters
         ----------
         question : Question
+            What is asked.
 
         Returns
         -------
