@@ -72,6 +72,7 @@ def describe(store: Reader) -> Info:
     Parameters
     ----------
     store : Reader
+        The open store.
 
     Returns
     -------

@@ -105,6 +105,7 @@ class Reader:
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
+            Clip ids.
 
         Raises
         ------
@@ -119,6 +120,7 @@ class Reader:
         Parameters
         ----------
         column, value : str
+            ``subject_id`` or ``recording_id``, and the id.
         """
         return self._here().clip_rows.runs(column, value)
 
@@ -141,6 +143,7 @@ class Reader:
         Parameters
         ----------
         statement : str
+            One read-only SQL statement.
 
         Raises
         ------
@@ -169,6 +172,7 @@ class Reader:
         target : str
             One of ``manifest.targets``.
         queries : ndarray of float32, shape [q, 512]
+            Query vectors.
         k : int
             How many clips a query gets, if there are as many.
         allowed : ndarray of int64, optional

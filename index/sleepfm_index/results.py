@@ -84,6 +84,7 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: s
     columns : sequence of str
         Heads; none where all are empty.
     rows : iterable of sequences
+        The cells of each row.
     note : str
         One line below the table.
     """

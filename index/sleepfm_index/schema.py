@@ -173,6 +173,11 @@ def targets(modalities: tuple[str, ...]) -> tuple[str, ...]:
     """Everything that can be searched in a store of some modalities; one index each.
 
     The modalities, then the others of each where there are at least two others.
+
+    Parameters
+    ----------
+    modalities : tuple of str
+        Modalities of the store.
     """
     others = [target_name(m, OTHERS, modalities) for m in modalities] if modalities[1:] else []
     return tuple(dict.fromkeys((*modalities, *others)))
@@ -180,6 +185,13 @@ def targets(modalities: tuple[str, ...]) -> tuple[str, ...]:
 
 def check_target(target: str, modalities: tuple[str, ...]) -> None:
     """Refuse a target that a store does not have.
+
+    Parameters
+    ----------
+    target : str
+        Name of the target.
+    modalities : tuple of str
+        Modalities of the store.
 
     Raises
     ------
@@ -193,6 +205,13 @@ def check_target(target: str, modalities: tuple[str, ...]) -> None:
 
 def check_modality(modality: str, modalities: tuple[str, ...]) -> None:
     """Refuse a modality that a store does not have.
+
+    Parameters
+    ----------
+    modality : str
+        Name of the modality.
+    modalities : tuple of str
+        Modalities of the store.
 
     Raises
     ------

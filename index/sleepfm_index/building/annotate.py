@@ -132,6 +132,7 @@ def differing(reader: Reader, facts: Facts) -> tuple[str, ...]:
     Parameters
     ----------
     reader : Reader
+        The open store.
     facts : Facts
         About recordings.
     """

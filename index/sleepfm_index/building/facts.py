@@ -55,9 +55,11 @@ def read_facts(
     Parameters
     ----------
     table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
+        Facts keyed by recording, subject or clip.
     modalities : tuple of str
         Those of the store, whose columns have names of their own.
     allow_identifying : bool
+        Whether columns that look like identifying information are accepted.
 
     Raises
     ------
@@ -137,6 +139,7 @@ def facts_of(table: SubjectTable) -> Facts:
     Parameters
     ----------
     table : SubjectTable
+        The table of subjects.
 
     Raises
     ------
@@ -198,6 +201,7 @@ def changes(
     table : pyarrow.Table
         Rows of ``clips``.
     facts : Facts
+        Facts to write into the table.
 
     Returns
     -------

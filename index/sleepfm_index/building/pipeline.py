@@ -82,7 +82,13 @@ class BuildReport:
     notes: tuple[str, ...] = ()
 
     def of(self, status: Status) -> tuple[Outcome, ...]:
-        """Outcomes of one status."""
+        """Outcomes of one status.
+
+        Parameters
+        ----------
+        status : Status
+            The status to select.
+        """
         return tuple(o for o in self.outcomes if o.status == status)
 
     @property
@@ -281,7 +287,15 @@ def build(
 
 
 def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None) -> int:
-    """How many recordings to work on at once: as cores, memory and the recordings allow."""
+    """How many recordings to work on at once: as cores, memory and the recordings allow.
+
+    Parameters
+    ----------
+    files : iterable of RecordingFile
+        Recordings to be read.
+    threads : int, optional
+        Largest number of recordings; by default one per core.
+    """
     size = sum(f.path.stat().st_size for f in files if f.path.is_file())
     most = min(threads or cores(), free_memory() // _NIGHT_BYTES, size // _WORTH_BYTES)
     return max(1, int(most))

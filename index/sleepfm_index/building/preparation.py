@@ -37,16 +37,36 @@ class Preparation:
     strict: bool = False
 
     def read(self, path: Path, annotations: Path | None = None) -> Recording:
-        """Read a recording and its scoring."""
+        """Read a recording and its scoring.
+
+        Parameters
+        ----------
+        path : Path
+            The recording's signal file.
+        annotations : Path, optional
+            The scoring; by default looked for in the signal file and beside it.
+        """
         return self.choices.read(path, annotations)
 
     def prepare(self, path: Path) -> tuple[Recording, ChannelMap, Clips]:
-        """Read a recording, find its channels and cut it into clips."""
+        """Read a recording, find its channels and cut it into clips.
+
+        Parameters
+        ----------
+        path : Path
+            The recording's signal file.
+        """
         recording = self.read(path)
         return recording, *self.cut(recording)
 
     def cut(self, recording: Recording) -> tuple[ChannelMap, Clips]:
-        """Find a recording's channels and cut it into clips."""
+        """Find a recording's channels and cut it into clips.
+
+        Parameters
+        ----------
+        recording : Recording
+            The recording as it was read.
+        """
         return self.choices.cut(recording, self.contract, strict=self.strict)
 
     def key(self, recording: Recording, weights: WeightsIdentity) -> str:
@@ -54,6 +74,13 @@ class Preparation:
 
         The first half is SHA-256 over the sources, cut; the second over contract, weights and the
         options that decide what is read from the sources.
+
+        Parameters
+        ----------
+        recording : Recording
+            The recording as it was read.
+        weights : WeightsIdentity
+            Identity of the encoders.
         """
         how = [self.contract.sha256, weights.sha256, *self.choices.identity]
         return content_digest(recording) + _half(how)
@@ -65,12 +92,19 @@ def content_digest(recording: Recording) -> str:
     Parameters
     ----------
     recording : Recording
+        The recording as it was read.
     """
     return _half([fingerprint(source).sha256 for source in recording.sources])
 
 
 def recorded(key: str) -> str:
-    """Give the part of a content key that stands for the recording itself."""
+    """Give the part of a content key that stands for the recording itself.
+
+    Parameters
+    ----------
+    key : str
+        Content key of a recording.
+    """
     return key[:_DIGITS]
 
 

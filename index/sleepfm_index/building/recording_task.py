@@ -124,7 +124,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be read, the recording id that it is to have, and what is known of its clips."""
+    """One file to be read, and the recording id that it is to have.
+
+    Parameters
+    ----------
+    file : RecordingFile
+        The recording and its scoring.
+    recording_id : str
+        Name of the recording in the store.
+    truth : pyarrow.Table, optional
+        What is known of its clips, one row per clip.
+    """
 
     file: RecordingFile
     recording_id: str
@@ -136,6 +146,15 @@ class Rows:
     """What one job gave: its outcome, and if that is ``added`` what is to be committed.
 
     ``key`` is the content key, empty where the file could not be read.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        How reading the recording ended.
+    key : str
+        Content key; empty where the file could not be read.
+    data : SegmentData, optional
+        Tables and vectors, if the outcome is ``added``.
     """
 
     outcome: Outcome
@@ -150,6 +169,10 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
 
     Parameters
     ----------
+    plan : Plan
+        How the recordings are read and encoded.
+    job : Job
+        The recording to encode.
     made : callable, optional
         Says of a content key whether the rows lie somewhere already; they are ``already there``.
     """
@@ -249,7 +272,25 @@ def refusal(
     taken: Set[str],
     mark: str = "",
 ) -> Outcome | None:
-    """Say why a recording is not to be added to a store that holds these; None if it is."""
+    """Say why a recording is not to be added to a store that holds these; None if it is.
+
+    Parameters
+    ----------
+    file : Path
+        The recording's signal file.
+    key : str
+        Content key of the recording.
+    recording_id : str
+        Name of the recording in the store.
+    present : set of str
+        Content keys of the recordings in the store.
+    withdrawn : collection of str
+        Content keys and marks that must not be added again.
+    taken : set of str
+        Recording ids that are in use.
+    mark : str
+        Mark of the subject; see :func:`~sleepfm_index.storage.withdrawals.subject_mark`.
+    """
     if key in present:
         return Outcome(file, "already there")
     if recorded(key) in map(recorded, withdrawn):  # whatever the options were
@@ -281,7 +322,13 @@ class Clock:
 
 
 def encoder_of(plan: Plan) -> Encoder:
-    """Give the encoders of a plan, made once for a process."""
+    """Give the encoders of a plan, made once for a process.
+
+    Parameters
+    ----------
+    plan : Plan
+        How the recordings of a build are read and encoded.
+    """
     from sleepfm.encoders.inference import Encoder
 
     running = plan.running
@@ -298,7 +345,13 @@ _one_at_a_time = threading.Lock()
 
 
 def identity_of(weights: Weights) -> WeightsIdentity:
-    """Give what a manifest keeps of weights."""
+    """Give what a manifest keeps of weights.
+
+    Parameters
+    ----------
+    weights : Weights
+        The loaded weights.
+    """
     return WeightsIdentity(weights.name, weights.sha256, weights.trained, _note(weights))
 
 

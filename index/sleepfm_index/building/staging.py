@@ -83,6 +83,7 @@ class Staging:
         name : str
             Path within the folder.
         content : bytes
+            Bytes of the object.
         """
         path = f"{self._root}/{name}"
         local = isinstance(self._system, fs.LocalFileSystem)
@@ -138,6 +139,7 @@ def staged_name(key: str, recording_id: str, subject: Subject, truth: Truth | No
     key : str
         Content key of the recording.
     recording_id : str
+        Name of the recording in the store.
     subject : Subject
         Facts of the subject, which are part of the rows.
     truth : mapping of str to ndarray, optional
@@ -235,6 +237,7 @@ def without_query(uri: str) -> str:
     Parameters
     ----------
     uri : str
+        The address.
 
     Returns
     -------

@@ -30,7 +30,17 @@ _TYPES: Final[Mapping[Kind, pa.DataType]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose recording it is. ``facts`` holds one value per column of the table's ``columns``."""
+    """Whose recording it is. ``facts`` holds one value per column of the table's ``columns``.
+
+    Parameters
+    ----------
+    subject_id : str
+        Name of the subject.
+    site : str, optional
+        Where the recording was made.
+    facts : dict of str to object
+        One value per further column of the table.
+    """
 
     subject_id: str
     site: str | None = None
@@ -67,6 +77,7 @@ class Matching:
         source : str
             Name of the table.
         key : {"recording", "subject"}
+            What the rows of the table are keyed by.
         """
         said = []
         total = len(self.matched) + len(self.without)
@@ -115,6 +126,7 @@ class Subjects:
         Parameters
         ----------
         recording_id : str
+            Name of the recording in the store.
         """
         subject = self.by_recording.get(same_id(recording_id), Subject(recording_id))
         if self.seen is None:
@@ -176,6 +188,7 @@ def read_subjects(
     Parameters
     ----------
     path : Path
+        The CSV file.
     modalities : tuple of str
         Those of the store, whose columns have names of their own.
     allow_identifying : bool
@@ -224,6 +237,7 @@ def fields_of(table: SubjectTable) -> dict[str, pa.DataType]:
     Parameters
     ----------
     table : SubjectTable
+        The table of subjects.
     """
     own = {f.name: f.type for f in SUBJECT_COLUMNS} | dict.fromkeys(_IDENTITY, pa.string())
     return {name: own.get(name, _TYPES[kind]) for name, kind in table.columns.items()}

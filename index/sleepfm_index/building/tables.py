@@ -36,8 +36,18 @@ def segment_rows(
     ----------
     key : str
         Content key of the recording.
+    recording_id : str
+        Name of the recording in the store.
+    recording : Recording
+        The recording as it was read.
+    channels : ChannelMap
+        Channels that fill the slots.
+    clips : Clips
+        The clips cut from the recording.
     vectors : dict of str to ndarray of float32, shape [n, 512]
         Unit vectors of the clips, row by row with ``clips``.
+    subjects : Subjects
+        Facts about the subjects.
     modalities : tuple of str
         Those of the contract, whether the recording has them or not.
     signals : str, optional

@@ -43,7 +43,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
-    """One JSON object."""
+    """One JSON object.
+
+    Parameters
+    ----------
+    content : dict of str to object
+        The JSON object.
+    status : int
+        HTTP status.
+    """
 
     content: dict[str, Any]
     status: int = 200
@@ -53,6 +61,13 @@ def encode(answer: Table, form: str) -> bytes:
     """Write a table in one of the formats of :data:`MEDIA`.
 
     Arrow IPC carries note and facts in the schema's metadata, under ``note`` and ``about``.
+
+    Parameters
+    ----------
+    answer : Table
+        The table to write.
+    form : str
+        One of the keys of :data:`MEDIA`.
     """
     if form == "json":
         columns = [{"name": f.name, "type": str(f.type)} for f in answer.rows.schema]
@@ -73,12 +88,24 @@ def encode(answer: Table, form: str) -> bytes:
 
 
 def dumps(content: Any) -> bytes:
-    """Write JSON that every reader takes: what is not a number is null."""
+    """Write JSON that every reader takes: what is not a number is null.
+
+    Parameters
+    ----------
+    content : object
+        The content.
+    """
     return json.dumps(plain(content), ensure_ascii=False, allow_nan=False).encode()
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON knows; NaN and infinities become null."""
+    """Turn a value into what JSON knows; NaN and infinities become null.
+
+    Parameters
+    ----------
+    value : object
+        The value to convert.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):

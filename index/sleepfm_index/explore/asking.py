@@ -29,7 +29,17 @@ AWAY: Final = 0.2
 
 
 def sql(store: Reader, statement: str, limit: int) -> Table:
-    """Answer one SELECT-like statement; at most ``limit`` rows."""
+    """Answer one SELECT-like statement; at most ``limit`` rows.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    statement : str
+        One read-only SQL statement.
+    limit : int
+        Largest number of rows to return.
+    """
     rows = store.sql(statement).table
     note = f"{rows.num_rows:,} rows"
     if rows.num_rows > limit:
@@ -38,7 +48,15 @@ def sql(store: Reader, statement: str, limit: int) -> Table:
 
 
 def clip(store: Reader, clip_id: int) -> Document:
-    """Give all that is known of one clip."""
+    """Give all that is known of one clip.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    clip_id : int
+        The clip.
+    """
     rows = store.rows(np.array([clip_id], np.int64)).to_pylist()
     if not rows:
         raise QueryError(f"no clip {clip_id} in this store")
@@ -46,7 +64,17 @@ def clip(store: Reader, clip_id: int) -> Document:
 
 
 def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> Table:
-    """Give the metadata of some clips, in the given order; unknown ids are left out."""
+    """Give the metadata of some clips, in the given order; unknown ids are left out.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    ids : sequence of int
+        Clip ids, in the order of the answer.
+    columns : sequence of str or None
+        Columns to return beside ``clip_id``; by default all.
+    """
     rows = store.rows(np.array(ids, np.int64))
     if columns:
         unknown = [name for name in columns if name not in rows.column_names]
@@ -57,7 +85,17 @@ def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> T
 
 
 def vectors(store: Reader, ids: Sequence[int], modality: str) -> Table:
-    """Give the stored vectors of some clips; null where a clip lacks the modality."""
+    """Give the stored vectors of some clips; null where a clip lacks the modality.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    ids : sequence of int
+        Clip ids, in the order of the answer.
+    modality : str
+        Name of the modality.
+    """
     check_modality(modality, store.manifest.modalities)
     wanted = np.array(ids, np.int64)
     found, there = store.vectors.of(wanted, modality)
@@ -71,6 +109,18 @@ class Asked:
 
     Parameters
     ----------
+    modality, to : str
+        What to search with, and what to search in.
+    k : int
+        Number of clips to find.
+    exclude : {"subject", "recording", "none"}
+        Whose clips are left out.
+    where : str or None
+        SQL condition over the columns of ``clips``.
+    min_gap : float or None
+        Least time between two clips of a recording, in seconds.
+    exact : bool
+        Whether to compare with every clip, whatever index there is.
     like, unlike : sequence of int
         Clips to be near to, and clips to be away from.
     recording, from_s, until_s : str, float, float
@@ -94,7 +144,13 @@ class Asked:
     file: str | None = None
 
     def question(self, **other: Any) -> Question:
-        """Give the part that any question has."""
+        """Give the part that any question has.
+
+        Parameters
+        ----------
+        **other : object
+            Further fields of :class:`~sleepfm_index.query.question.Question`.
+        """
         names = ("modality", "to", "k", "exclude", "where", "min_gap", "exact")
         return Question(**{name: getattr(self, name) for name in names} | other)
 
@@ -106,6 +162,15 @@ def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
     their vectors, less :data:`AWAY` times the mean of those to be unlike, scaled to length one
     (Rocchio 1971; the weights of Manning, Raghavan and Schütze 2008, section 9.1.1: 0.75 and 0.15,
     whose ratio counts here). The examples themselves are left out of the answer.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    asked : Asked
+        What is searched for.
+    files : OwnFiles
+        Recordings that were handed in.
     """
     modalities = check_search(
         asked.modality, asked.to, asked.exclude, asked.k, asked.min_gap, store.manifest.modalities
@@ -215,7 +280,13 @@ def _named_apart(rows: pa.Table) -> pa.Table:
 
 
 def columns(store: Reader) -> dict[str, list[dict[str, Any]]]:
-    """Names and types of what SQL can ask, by table."""
+    """Names and types of what SQL can ask, by table.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    """
     return {
         table: [
             {"name": f.name, "type": str(f.type)}

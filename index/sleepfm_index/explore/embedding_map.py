@@ -58,7 +58,21 @@ class Map:
 
 
 def points(session: Session, modality: str, method: str, where: str | None, limit: int) -> Table:
-    """Give clip_id, x and y of a map."""
+    """Give clip_id, x and y of a map.
+
+    Parameters
+    ----------
+    session : Session
+        The store and what is cached for its snapshot.
+    modality : str
+        Name of the modality.
+    method : str
+        ``pca`` or ``umap``.
+    where : str or None
+        SQL condition over the columns of ``clips``; by default all clips.
+    limit : int
+        Largest number of clips on the map.
+    """
     store, drawn = session.asked(
         lambda store: (store, _map(session, store, modality, method, where, limit))
     )
@@ -88,6 +102,16 @@ def values(
 
     Parameters
     ----------
+    session : Session
+        The store and what is cached for its snapshot.
+    modality : str
+        Name of the modality.
+    method : str
+        ``pca`` or ``umap``.
+    where : str or None
+        SQL condition over the columns of ``clips``; by default all clips.
+    limit : int
+        Largest number of clips on the map.
     by : str
         A column of ``clips``, ``label:<own column>``, or ``probe:<name>:<class>``.
     """

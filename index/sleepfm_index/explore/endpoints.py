@@ -26,7 +26,17 @@ _SQL_ROWS: Final = 10_000
 
 @dataclass(frozen=True)
 class Desk:
-    """What answers requests: the open store, opened recordings, files that were handed in."""
+    """What answers requests: the open store, opened recordings, files that were handed in.
+
+    Parameters
+    ----------
+    session : Session
+        The open store.
+    signals : Signals
+        Opened recordings.
+    files : OwnFiles
+        Files that were handed in.
+    """
 
     session: Session
     signals: Signals
@@ -325,6 +335,11 @@ ENDPOINTS: Final = (
 
 def from_json(body: bytes) -> dict[str, str]:
     """Read the parameters of a POST as they would be said in a URL.
+
+    Parameters
+    ----------
+    body : bytes
+        Body of the request.
 
     Raises
     ------

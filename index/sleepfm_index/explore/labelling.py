@@ -24,6 +24,19 @@ def write(
 ) -> dict[str, Any]:
     """Label some clips in an own column; see :func:`sleepfm_index.storage.labels.append_labels`.
 
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    column : str
+        Name of the label column.
+    clip_ids : sequence of int
+        Clip ids.
+    value : str or None
+        The label; None takes a label back.
+    by : str
+        Name of the person who labels.
+
     Returns
     -------
     dict
@@ -48,7 +61,15 @@ def write(
 
 
 def table(store: Reader, column: str) -> Table:
-    """Give an own column beside what the scorer said of the same clips."""
+    """Give an own column beside what the scorer said of the same clips.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    column : str
+        Name of the label column.
+    """
     labels = read_labels(store.path, column)
     ids = np.array(sorted(labels), np.int64)
     kept = store.rows(ids).select(["clip_id", "recording_id", "subject_id", "start_s", "stage"])
@@ -63,14 +84,32 @@ def table(store: Reader, column: str) -> Table:
 
 
 def aligned(store: Path, column: str, ids: NDArray[np.int64]) -> pa.Array:
-    """Labels of some clips in the given order, null where there is none."""
+    """Labels of some clips in the given order, null where there is none.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    column : str
+        Name of the label column.
+    ids : ndarray of int64, shape [n]
+        Clip ids.
+    """
     labels = read_labels(store, column)
     found = [labels.get(clip) for clip in ids.tolist()]
     return pa.array([None if label is None else label.value for label in found], pa.string())
 
 
 def of_clips(store: Path, ids: Iterable[int]) -> dict[str, list[dict[str, Any]]]:
-    """Give the labels of some clips, by own column."""
+    """Give the labels of some clips, by own column.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    ids : iterable of int
+        Clip ids.
+    """
     wanted = list(ids)
     found: dict[str, list[dict[str, Any]]] = {}
     for column in label_columns(store):

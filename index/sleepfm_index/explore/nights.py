@@ -15,7 +15,15 @@ _LOOKED_FOR: Final = 2000
 
 
 def nights(store: Reader, limit: int) -> Table:
-    """List the recordings, a row each, in order of their first clip."""
+    """List the recordings, a row each, in order of their first clip.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    limit : int
+        Largest number of recordings.
+    """
     found = store.sql(
         "SELECT recording_id, any_value(subject_id) AS subject_id, any_value(site) AS site, "
         "min(clip_id) AS first_clip_id, count(*) AS clips, max(start_s) AS last_start_s "
@@ -25,7 +33,13 @@ def nights(store: Reader, limit: int) -> Table:
 
 
 def recordings_at_hand(store: Reader) -> dict[str, int]:
-    """Count the recordings whose file is known, and of the first few thousand those there."""
+    """Count the recordings whose file is known, and of the first few thousand those there.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    """
     files = list(store.files().values())
     some = files[:_LOOKED_FOR]
     there = sum(path.is_file() for path in some)
@@ -33,7 +47,17 @@ def recordings_at_hand(store: Reader) -> dict[str, int]:
 
 
 def night(session: Session, store: Reader, recording_id: str) -> Document:
-    """Give one night, column by column: clips, events, and what was said of the reading."""
+    """Give one night, column by column: clips, events, and what was said of the reading.
+
+    Parameters
+    ----------
+    session : Session
+        The store and what is cached for its snapshot.
+    store : Reader
+        The open store.
+    recording_id : str
+        Name of the recording in the store.
+    """
     names = store.sql("SELECT * FROM clips LIMIT 0").table.column_names
     quality = {
         m: [quote_name(n) for n in names if n.startswith(f"quality_{m}_")]

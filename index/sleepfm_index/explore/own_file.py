@@ -50,7 +50,13 @@ class OwnFiles:
                 self._folder = None
 
     def place(self, name: str) -> Path:
-        """Give a new place for a file, which keeps no more of its name than its ending."""
+        """Give a new place for a file, which keeps no more of its name than its ending.
+
+        Parameters
+        ----------
+        name : str
+            Name of the file as it was handed in.
+        """
         endings = "".join(Path(name).suffixes[-2:]).lower()
         if not endings or not all(c.isalnum() or c == "." for c in endings):
             raise QueryError("the file's name has no ending that says what it is, such as .edf")
@@ -63,6 +69,13 @@ class OwnFiles:
 
     def take(self, store: Reader, path: Path) -> dict[str, Any]:
         """Prepare a file, and say what is in it.
+
+        Parameters
+        ----------
+        store : Reader
+            The open store.
+        path : Path
+            The file.
 
         Raises
         ------
@@ -97,13 +110,31 @@ class OwnFiles:
     def vector(
         self, store: Reader, key: str, at_s: float, modalities: Sequence[str]
     ) -> tuple[NDArray[np.float32], str]:
-        """Encode the clip at a time, in seconds from the start, and say which it is."""
+        """Encode the clip at a time, in seconds from the start, and say which it is.
+
+        Parameters
+        ----------
+        store : Reader
+            The open store.
+        key : str
+            Key of the file.
+        at_s : float
+            Time from the start, in seconds.
+        modalities : sequence of str
+            Modalities whose vectors are averaged.
+        """
         own = self._of(key).clips
         vectors = own.encode(f"+{at_s:.3f}", tuple(modalities))
         return mean_vector(vectors), f"the file at +{at_s:g} s"
 
     def recording(self, key: str) -> tuple[Recording, ChannelMap, Clips]:
-        """Give a file as it was read."""
+        """Give a file as it was read.
+
+        Parameters
+        ----------
+        key : str
+            Key of the file.
+        """
         own = self._of(key).clips
         return own.recording, own.channels, own.clips
 

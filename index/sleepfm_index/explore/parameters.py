@@ -60,6 +60,11 @@ class Parameter:
     def read(self, said: str) -> Any:
         """Read a value.
 
+        Parameters
+        ----------
+        said : str
+            The value as text.
+
         Raises
         ------
         QueryError
@@ -97,6 +102,13 @@ class Parameter:
 
 def read_all(known: Sequence[Parameter], said: Mapping[str, str]) -> dict[str, Any]:
     """Read the parameters of a request; those that are not said have their defaults.
+
+    Parameters
+    ----------
+    known : sequence of Parameter
+        Parameters of the request.
+    said : mapping of str to str
+        Values as text, by name.
 
     Raises
     ------

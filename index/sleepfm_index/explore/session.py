@@ -86,7 +86,13 @@ class Session:
             return self._store
 
     def asked(self, question: Callable[[Reader], T]) -> T:
-        """Ask the store; once more where a compaction took the snapshot away meanwhile."""
+        """Ask the store; once more where a compaction took the snapshot away meanwhile.
+
+        Parameters
+        ----------
+        question : callable
+            Called with the store.
+        """
         try:
             return question(self.store())
         except SnapshotGone:
@@ -99,6 +105,13 @@ class Session:
         """Give what was made for a key at this snapshot; the least recently used go first.
 
         Requests that want the same at once wait for one of them to make it.
+
+        Parameters
+        ----------
+        key : Hashable
+            Identifies what is made.
+        make : callable
+            Makes it if it is not there.
         """
         with self._lock:
             if key in self._kept:
@@ -121,6 +134,11 @@ class Session:
 
     def probe(self, name: str) -> Probe:
         """Give a saved probe by its file's stem.
+
+        Parameters
+        ----------
+        name : str
+            Stem of the probe's file.
 
         Raises
         ------

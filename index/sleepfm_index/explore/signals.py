@@ -56,7 +56,19 @@ class _Opened:
 
 @dataclass(frozen=True)
 class Window:
-    """What to cut: seconds from the recording's start, drawn so many pixels wide."""
+    """What to cut: seconds from the recording's start, drawn so many pixels wide.
+
+    Parameters
+    ----------
+    from_s : float
+        Start, in seconds from the recording's start.
+    seconds : float
+        Length, in seconds.
+    width : int
+        Width of the drawing, in pixels.
+    slots : sequence of str or None
+        Slots to draw; None draws all.
+    """
 
     from_s: float
     seconds: float
@@ -74,7 +86,21 @@ class Signals:
     def of_clips(
         self, store: Reader, ids: Sequence[int], seconds: float | None, width: int, slots: Any
     ) -> Table:
-        """Cut strips of some clips from their start on; a row a clip and slot."""
+        """Cut strips of some clips from their start on; a row a clip and slot.
+
+        Parameters
+        ----------
+        store : Reader
+            The open store.
+        ids : sequence of int
+            Clip ids.
+        seconds : float or None
+            Length of a strip, in seconds; by default that of a clip.
+        width : int
+            Width of a strip, in pixels.
+        slots : sequence of str or None
+            Slots to draw; None draws all.
+        """
         if len(ids) > _MOST_CLIPS:
             raise QueryError(f"strips of at most {_MOST_CLIPS} clips at once, got {len(ids)}")
         rows = store.rows(np.array(ids, np.int64)).select(["clip_id", "recording_id", "start_s"])
@@ -95,7 +121,17 @@ class Signals:
         return _table(found, away)
 
     def of_recording(self, store: Reader, name: str, window: Window) -> Table:
-        """Cut strips of a stretch of a recording; a row a slot."""
+        """Cut strips of a stretch of a recording; a row a slot.
+
+        Parameters
+        ----------
+        store : Reader
+            The open store.
+        name : str
+            Name of the recording in the store.
+        window : Window
+            Time range and drawing options.
+        """
         try:
             opened = self._of(store, name)
         except QueryError as error:
@@ -103,7 +139,17 @@ class Signals:
         return _table(_cut(opened, name, _checked(window)), {})
 
     def of_file(self, files: OwnFiles, key: str, window: Window) -> Table:
-        """Cut strips of a file that was handed in."""
+        """Cut strips of a file that was handed in.
+
+        Parameters
+        ----------
+        files : OwnFiles
+            Recordings that were handed in.
+        key : str
+            Key of the file.
+        window : Window
+            Time range and drawing options.
+        """
         recording, channels, _ = files.recording(key)
         by_label = {c.label: c for c in recording.channels}
         filled = {s: tuple(by_label[x] for x in m.labels) for s, m in channels.slots.items()}
@@ -193,6 +239,7 @@ def thin(
     Parameters
     ----------
     values : ndarray of float32, shape [n]
+        Samples of the signal.
     width : int
         Pixels.
 

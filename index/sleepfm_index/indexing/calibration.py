@@ -75,11 +75,15 @@ def draw_queries(
     Parameters
     ----------
     vectors : Vectors
+        Vectors of the snapshot.
     manifest : Manifest
+        The snapshot of the store.
     target : str
+        What is searched: a modality, or ``others_of_<modality>``.
     count : int
         About how many.
     seed : int
+        Random seed.
     """
     known = manifest.modalities
     parts = target_parts(target, known)
@@ -122,13 +126,17 @@ def calibrate(
     Parameters
     ----------
     vectors : Vectors
+        Vectors of the snapshot.
     manifest : Manifest
+        The snapshot of the store.
     entry : IndexEntry
+        Entry of the index in the manifest.
     index : VectorIndex
         The open index of the entry.
     wanted : float
         The recall@10 to reach.
     queries : Queries
+        Queries to calibrate with and to measure with.
 
     Returns
     -------
@@ -250,6 +258,7 @@ def wilson(share: float, n: float) -> tuple[float, float, float]:
     Parameters
     ----------
     share, n : float
+        The share, 0 to 1, and the number of trials.
     """
     centre = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))

@@ -81,6 +81,7 @@ class IndexRequest:
         Parameters
         ----------
         line : str
+            The message.
         """
         if self.notice is not None:
             self.notice(line)
@@ -92,8 +93,11 @@ def with_caches(store: Path, manifest: Manifest, request: IndexRequest) -> Manif
     Parameters
     ----------
     store : Path
+        The store's folder.
     manifest : Manifest
+        The snapshot of the store.
     request : IndexRequest
+        Which indexes to build.
     """
     return replace(
         manifest,

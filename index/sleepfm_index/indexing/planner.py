@@ -170,7 +170,9 @@ def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
     Parameters
     ----------
     store : Path
+        The store's folder.
     manifest : Manifest
+        The snapshot of the store.
     """
     modalities = manifest.modalities
     columns = [f"has_{m}" for m in modalities]

@@ -29,6 +29,7 @@ def divided(manifest: Manifest, count: int) -> list[tuple[str, ...]]:
     Parameters
     ----------
     manifest : Manifest
+        The snapshot of the store.
     count : int
         How many, at most.
     """
@@ -71,8 +72,11 @@ def write(
     Parameters
     ----------
     store : Path
+        The store's folder.
     target : str
+        What is searched: a modality, or ``others_of_<modality>``.
     kind : Mergeable
+        Kind of the index.
     trained
         What ``kind.train`` gave.
     shards : list of tuple of str
@@ -95,7 +99,10 @@ def here(store: str, trained: IndexEntry, shards: list[tuple[str, ...]]) -> list
     Parameters
     ----------
     store : str
+        The store's folder.
     trained : IndexEntry
+        Entry of the trained index without rows.
     shards : list of tuple of str
+        The segments of each shard.
     """
     return [code_shard(store, trained, names) for names in shards]

@@ -152,6 +152,7 @@ def files_of(manifests: Iterable[Manifest], *, deleted_only: bool = False) -> di
     Parameters
     ----------
     manifests : iterable of Manifest
+        The manifests.
     deleted_only : bool
         Only those of segments that hold deleted clips.
     """
@@ -203,6 +204,7 @@ def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
     Parameters
     ----------
     manifest : Manifest
+        The snapshot of the store.
     segment_clips : int
         Largest segment to make, in clips.
     """
@@ -225,7 +227,9 @@ def deleted_in(manifest: Manifest, segment: SegmentEntry) -> int:
     Parameters
     ----------
     manifest : Manifest
+        The snapshot of the store.
     segment : SegmentEntry
+        Entry of the segment in the manifest.
     """
     first, last = segment.first_clip_id, segment.last_clip_id
     return sum(max(0, min(b, last) - max(a, first) + 1) for a, b in manifest.deleted)

@@ -24,6 +24,7 @@ def check_receipt(path: Path, store: Path) -> None:
     path : Path
         Of the receipt.
     store : Path
+        The store's folder.
 
     Raises
     ------
@@ -54,7 +55,9 @@ def write_receipt(
     Parameters
     ----------
     path : Path
+        The file to write.
     store : Path
+        The store's folder.
     before, after : Manifest
         Before the deletion and right after it.
     asked : mapping of str to str

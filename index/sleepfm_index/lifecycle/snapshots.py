@@ -45,7 +45,13 @@ class Snapshot:
 
 
 def snapshots(store: str | Path) -> list[Snapshot]:
-    """List the snapshots of a store, the current one first."""
+    """List the snapshots of a store, the current one first.
+
+    Parameters
+    ----------
+    store : path
+        The store's folder.
+    """
     path = Path(store)
     current = read_manifest(path)
     found = [_describe(path, current, paths.MANIFEST)]
@@ -100,6 +106,7 @@ def untag(store: str | Path, name: str) -> None:
     store : path
         The store's folder.
     name : str
+        The name.
 
     Raises
     ------

@@ -75,7 +75,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked, and what was found."""
+    """What was checked, and what was found.
+
+    Parameters
+    ----------
+    files : int
+        Number of files checked.
+    bytes : int
+        Their size.
+    clips : int
+        Number of clips checked.
+    findings : tuple of Finding
+        What was found.
+    """
 
     files: int
     bytes: int

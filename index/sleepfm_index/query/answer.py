@@ -16,7 +16,9 @@ def answer(reader: Reader, question: Question) -> Result:
     Parameters
     ----------
     reader : Reader
+        The open store.
     question : Question
+        What is asked.
 
     Returns
     -------
@@ -60,6 +62,7 @@ def own_runs(
     Parameters
     ----------
     reader : Reader
+        The open store.
     exclude : {"subject", "recording", "none"}
         Exclude the clips of the query's subject, of its recording, or none.
     recording_id, subject_id : str

@@ -49,6 +49,7 @@ def answer_note(
     Parameters
     ----------
     question : Question
+        What is asked.
     origin : str
         Description of the query clip.
     found : int
@@ -79,6 +80,7 @@ def float64s(values: NDArray[np.float64]) -> pa.Array:
     Parameters
     ----------
     values : ndarray of float64, shape [n]
+        The numbers.
 
     Returns
     -------

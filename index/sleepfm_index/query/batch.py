@@ -29,7 +29,9 @@ def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
     Parameters
     ----------
     reader : Reader
+        The open store.
     questions : Questions
+        What is asked.
 
     Returns
     -------
@@ -87,7 +89,9 @@ def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
     Parameters
     ----------
     reader : Reader
+        The open store.
     clips : array_like of int, shape [n]
+        Clip ids.
 
     Raises
     ------

@@ -92,6 +92,13 @@ class OwnRecording:
     def encode(self, at: str, modalities: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Encode the clip that covers a time; see :func:`encode_clips`.
 
+        Parameters
+        ----------
+        at : str
+            Time of day or offset; see :func:`~sleepfm_index.query.clip_time.clip_position`.
+        modalities : tuple of str
+            Modalities to encode.
+
         Raises
         ------
         QueryError
@@ -131,6 +138,7 @@ def encode_clips(
     at : str
         As in :class:`sleepfm_index.query.question.Question`.
     modalities : tuple of str
+        Modalities to encode.
     weights : str, optional
         Name or path of the store's weights; by default the name that the manifest states.
 

@@ -67,9 +67,11 @@ def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nea
     Parameters
     ----------
     reader : Reader
+        The open store.
     queries : ndarray of float32, shape [n, 512]
         Query vectors.
     search : Search
+        How many clips to find, and which may be found.
 
     Returns
     -------

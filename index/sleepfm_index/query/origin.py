@@ -44,7 +44,9 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
     Parameters
     ----------
     reader : Reader
+        The open store.
     question : Question
+        What is asked.
     modalities : tuple of str
         As from :func:`~sleepfm_index.query.question.check_question`.
 
@@ -82,8 +84,11 @@ def query_vectors(
     Parameters
     ----------
     reader : Reader
+        The open store.
     clip_ids : ndarray of int64, shape [n]
+        Clip ids.
     modalities : tuple of str
+        Modalities to average.
 
     Returns
     -------
@@ -118,6 +123,7 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
     Parameters
     ----------
     reader : Reader
+        The open store.
     recording : str
         Its ``recording_id``.
     at : str

@@ -107,6 +107,7 @@ def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...
     Parameters
     ----------
     question : Question
+        What is asked.
     known : tuple of str
         Modalities of the store.
 

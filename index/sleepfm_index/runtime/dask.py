@@ -46,6 +46,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     Parameters
     ----------
     cluster : Cluster
+        Which cluster to use.
 
     Yields
     ------

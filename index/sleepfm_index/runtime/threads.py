@@ -50,6 +50,7 @@ def set_threads(threads: int) -> None:
     Parameters
     ----------
     threads : int
+        At least 1.
 
     Raises
     ------

@@ -20,6 +20,7 @@ def gathered(blocks: Blocks) -> Blocks:
     Parameters
     ----------
     blocks : iterable of (clip_ids, vectors)
+        Clip ids, int64 [m], and vectors, float32 [m, 512], block by block.
     """
     waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     rows = 0

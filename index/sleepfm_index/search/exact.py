@@ -40,7 +40,9 @@ def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArr
     Parameters
     ----------
     left : ndarray of float32, shape [n, d]
+        Vectors.
     right : ndarray of float32, shape [n, d] or [1, d]
+        Vectors to compare with, or one for all.
 
     Returns
     -------
@@ -56,6 +58,7 @@ def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
     Parameters
     ----------
     queries : ndarray of float32, shape [q, d]
+        Query vectors.
 
     Returns
     -------
@@ -75,6 +78,7 @@ def close_to_best(
     scores : ndarray of float32, shape [q, m]
         -inf where there is no candidate.
     k : int
+        Number of candidates wanted.
     margins : ndarray of float32, shape [q]
         What :func:`margin` gives.
 
@@ -93,8 +97,11 @@ def best_first(scores: NDArray[np.float64], ids: NDArray[np.int64], k: int) -> N
     Parameters
     ----------
     scores : ndarray of float64, shape [..., m]
+        Scores of the candidates.
     ids : ndarray of int64, of the same shape
+        Clip ids of the candidates.
     k : int
+        Number of candidates wanted.
 
     Returns
     -------
@@ -112,8 +119,11 @@ def rank(read: Read, query: NDArray[np.float32], ids: NDArray[np.int64], k: int)
     read : callable
         Vectors of some clips, float32 [m, 512].
     query : ndarray of float32, shape [512]
+        The query vector.
     ids : ndarray of int64, shape [m]
+        Clip ids of the candidates.
     k : int
+        Number of clips to find per query.
 
     Returns
     -------
@@ -141,7 +151,9 @@ def candidates(
     blocks : iterable of (clip_ids, vectors)
         int64 [m] and float32 [m, 512]; each block is read once.
     queries : ndarray of float32, shape [q, 512]
+        Query vectors.
     k : int
+        Number of clips to find per query.
     read : callable
         Vectors of some clips; asked for only where very many score the same.
     apart : tuple of two ndarrays of int64, shape [q], optional

@@ -22,9 +22,13 @@ def write_list(sink: Sink, layout: Layout, codes: Codes, ids: NDArray[np.int64])
     Parameters
     ----------
     sink : Sink
+        The file being written.
     layout : Layout
+        Layout of the lists and their codes.
     codes : ndarray of uint8, shape [n, width]
+        Codes of the rows.
     ids : ndarray of int64, shape [n]
+        Clip ids of the rows.
     """
     empty = int(layout.padded_rows(np.array(len(ids), np.int64))) - len(ids)
     filled = np.concatenate([codes, np.zeros((empty, codes.shape[1]), np.uint8)])
@@ -38,6 +42,7 @@ def read_list(layout: Layout, content: Codes, count: int) -> tuple[Codes, NDArra
     Parameters
     ----------
     layout : Layout
+        Layout of the lists and their codes.
     content : ndarray of uint8
         The bytes of the list.
     count : int

@@ -82,6 +82,7 @@ class HNSW:
         Parameters
         ----------
         name : str
+            Name of the kind.
         """
         match = re.fullmatch(r"HNSW(\d{1,3})", name)
         links = int(match[1]) if match else 0
@@ -98,7 +99,9 @@ class HNSW:
         Parameters
         ----------
         rows : int
+            Number of clips.
         target : str
+            For the message.
 
         Raises
         ------
@@ -116,6 +119,7 @@ class HNSW:
         Parameters
         ----------
         planned : IndexKind
+            The kind that the plan proposes.
         """
         del planned
         return False
@@ -126,6 +130,7 @@ class HNSW:
         Parameters
         ----------
         rows, sample, threads : int
+            Clips of the target, vectors that training draws, and threads.
         """
         del sample
         size = rows * (8 + vector_format.ROW_BYTES + 4 + 4 * (2 * self.links + 1))
@@ -143,6 +148,7 @@ class HNSW:
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         """
         return f"ef {parameters.get('ef', 0)}"
 
@@ -154,7 +160,9 @@ class HNSW:
         Parameters
         ----------
         sample, queries : ndarray of float32
+            Not used.
         seed : int
+            Not used.
         """
         del sample, queries, seed
         return self
@@ -173,10 +181,15 @@ class HNSW:
         Parameters
         ----------
         store : Path
+            The store's folder.
         target : str
+            What is searched: a modality, or ``others_of_<modality>``.
         segments : tuple of str
+            Names of the segments that the index covers.
         trained : HNSW
+            The kind itself, as from :meth:`train`.
         blocks : iterable of (clip_ids, vectors)
+            Clip ids, int64 [m], and vectors, float32 [m, 512], block by block.
         kept : tuple of (Graph, ndarray of bool, shape [rows]), optional
             A graph to add to; all of its rows are kept.
         """
@@ -202,7 +215,9 @@ class HNSW:
         Parameters
         ----------
         store : Path
+            The store's folder.
         entry : IndexEntry
+            Entry of the index in the manifest.
 
         Raises
         ------
@@ -266,10 +281,13 @@ class Graph:
         Parameters
         ----------
         queries : ndarray of float32, shape [q, 512]
+            Query vectors.
         k : int
+            Number of clips to find per query.
         parameters : mapping of str to int
             ``ef``: candidates kept on the way through the graph.
         selector : faiss.IDSelector, optional
+            Restricts the clips that may be found; by default all.
 
         Returns
         -------
@@ -293,6 +311,7 @@ class Graph:
         Parameters
         ----------
         at_least : mapping of str to int, optional
+            Smallest parameters to try; by default the smallest there are.
         """
         fewest = at_least["ef"] if at_least is not None else DEPTHS[0]
         most = max(fewest, min(_MOST_EF // 4, self.rows))
@@ -308,7 +327,9 @@ class Graph:
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         factor : float
+            How many times as many answers are needed.
         """
         return {"ef": round(parameter(parameters, "ef", _MOST_EF) * factor)}
 
@@ -318,6 +339,7 @@ class Graph:
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         """
         ef = parameters["ef"]
         return None if ef >= min(self.rows, _MOST_EF) else {"ef": 4 * ef}

@@ -58,7 +58,9 @@ class GraphArrays:
         Parameters
         ----------
         index : faiss.IndexHNSW
+            The FAISS index.
         ids : ndarray of int64, shape [rows]
+            Clip id of each row.
         """
         graph, array = index.hnsw, faiss().vector_to_array
         codes = array(faiss().downcast_index(index.storage).codes)
@@ -73,7 +75,9 @@ class GraphArrays:
         Parameters
         ----------
         path : Path
+            The file.
         rows : int
+            Number of rows.
         below : ndarray of int64
             Links of a row on all layers below each, as FAISS lays them out.
         """
@@ -132,6 +136,7 @@ class GraphArrays:
         Parameters
         ----------
         index : faiss.IndexHNSW
+            An empty index.
         copy : bool
             Copy vectors and links, which is needed for adding to them; else FAISS looks into these
             arrays, which must outlive it.
@@ -158,6 +163,7 @@ class GraphArrays:
         Parameters
         ----------
         sink : Sink
+            The file being written.
         """
         sink.write(np.ascontiguousarray(self.ids, "<i8").tobytes())
         sink.write(np.array([self.entry], "<i8").tobytes())
@@ -174,6 +180,7 @@ def empty_index(links: int) -> Any:
     Parameters
     ----------
     links : int
+        Links per row.
     """
     half = faiss().ScalarQuantizer.QT_fp16
     index = faiss().IndexHNSWSQ(EMBEDDING_DIM, half, links, faiss().METRIC_INNER_PRODUCT)
@@ -187,6 +194,7 @@ def links_below(index: Any) -> NDArray[np.int64]:
     Parameters
     ----------
     index : faiss.IndexHNSW
+        The FAISS index.
     """
     found = faiss().vector_to_array(index.hnsw.cum_nneighbor_per_level)
     return np.asarray(found, np.int64)

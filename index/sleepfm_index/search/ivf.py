@@ -60,7 +60,9 @@ class InvertedFile:
         Parameters
         ----------
         store : Path
+            The store's folder.
         entry : IndexEntry
+            Entry of the index in the manifest.
 
         Raises
         ------
@@ -102,10 +104,13 @@ class InvertedFile:
         Parameters
         ----------
         queries : ndarray of float32, shape [q, 512]
+            Query vectors.
         k : int
+            Number of clips to find per query.
         parameters : mapping of str to int
             ``probes``: lists read per query.
         selector : faiss.IDSelector, optional
+            Restricts the clips that may be found; by default all.
 
         Returns
         -------
@@ -133,6 +138,7 @@ class InvertedFile:
         Parameters
         ----------
         at_least : mapping of str to int, optional
+            Smallest parameters to try; by default the smallest there are.
         """
         lists = self.structure.layout.lists
         fewest = at_least["probes"] if at_least is not None else 1
@@ -147,7 +153,9 @@ class InvertedFile:
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         factor : float
+            How many times as many answers are needed.
         """
         lists = self.structure.layout.lists
         return {"probes": round(parameter(parameters, "probes", lists) * factor**0.5)}
@@ -158,6 +166,7 @@ class InvertedFile:
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         """
         probes = parameters["probes"]
         return None if probes >= self.structure.layout.lists else {"probes": 4 * probes}
@@ -256,6 +265,7 @@ def quantizer(centroids: NDArray[np.float32]) -> Any:
     Parameters
     ----------
     centroids : ndarray of float32, shape [lists, 512]
+        Centroids of the lists.
     """
     flat = faiss().IndexFlatIP(centroids.shape[1])
     flat.add(centroids)
@@ -268,6 +278,7 @@ def empty_index(structure: Structure) -> tuple[Any, tuple[Any, ...]]:
     Parameters
     ----------
     structure : Structure
+        Centroids and code of the index.
     """
     layout, metric = structure.layout, faiss().METRIC_INNER_PRODUCT
     code = structure.transform

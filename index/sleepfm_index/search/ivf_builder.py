@@ -49,12 +49,14 @@ def train(
     Parameters
     ----------
     layout : Layout
+        Layout of the lists and their codes.
     sample : ndarray of float32, shape [n, 512], n >= 1
         Drawn at random over all that will be indexed; with fewer rows than lists there are as
         many lists as rows.
     queries : ndarray of float32, shape [m, 512], m >= 1
         Vectors like those that will be asked for; a transform code is learned for them.
     seed : int
+        Random seed.
     """
     layout = Layout(min(layout.lists, len(sample)), layout.code)
     means = faiss().Kmeans(
@@ -96,10 +98,13 @@ def write(
     Parameters
     ----------
     store : Path
+        The store's folder.
     target : str
+        What is searched: a modality, or ``others_of_<modality>``.
     segments : tuple of str
         The segments whose clips it will hold.
     structure : Structure
+        Centroids and code of the index.
     blocks : iterable of (clip_ids, vectors)
         int64 [m] and float32 [m, 512]: the rows to be coded.
     kept : tuple of (InvertedFile, ndarray of bool, shape [rows]), optional
@@ -209,6 +214,7 @@ def merge(store: Path, shards: list[IndexEntry], layout: Layout) -> IndexEntry:
     Parameters
     ----------
     store : Path
+        The store's folder.
     shards : list of IndexEntry
         In row layout.
     layout : Layout

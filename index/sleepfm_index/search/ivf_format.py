@@ -72,6 +72,7 @@ class Layout:
         Parameters
         ----------
         name : str
+            Name of the kind.
         """
         match = re.fullmatch(r"IVF(\d{1,7}),(\w+)", name)
         lists = int(match[1]) if match else 0
@@ -117,6 +118,7 @@ class Layout:
         Parameters
         ----------
         rows : int
+            Number of clips.
         """
         empty = self.lists * (self._block - 1) // 2
         return (rows + empty) * self.row_bytes + self.array_bytes
@@ -164,7 +166,9 @@ def write_arrays(sink: Sink, structure: Structure, counts: NDArray[np.int64]) ->
     Parameters
     ----------
     sink : Sink
+        The file being written.
     structure : Structure
+        Centroids and code of the index.
     counts : ndarray of int64, shape [lists]
         Rows of each list.
     """
@@ -179,7 +183,9 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
     Parameters
     ----------
     store : Path
+        The store's folder.
     entry : IndexEntry
+        Entry of the index in the manifest.
 
     Returns
     -------

@@ -66,7 +66,9 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         rows : int
+            Number of clips.
         target : str
+            For the message.
 
         Raises
         ------
@@ -83,6 +85,7 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         planned : IndexKind
+            The kind that the plan proposes.
         """
         return isinstance(planned, InvertedFileKind) and planned.lists > _OUTGROWN * self.lists
 
@@ -92,6 +95,7 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         rows, sample, threads : int
+            Clips of the target, vectors that training draws, and threads.
         """
         drawn = min(rows, sample)
         products = drawn * self.lists * ITERATIONS + rows * self.lists + rows * _CALIBRATION
@@ -111,6 +115,7 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         """
         return f"{parameters.get('probes', 0)} lists"
 
@@ -122,8 +127,11 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         sample : ndarray of float32, shape [n, 512], n >= 1
+            Vectors drawn at random over all that will be indexed.
         queries : ndarray of float32, shape [m, 512], m >= 1
+            Vectors like those that will be asked for.
         seed : int
+            Random seed.
         """
         return ivf_builder.train(self, sample, queries, seed)
 
@@ -141,11 +149,17 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         store : Path
+            The store's folder.
         target : str
+            What is searched: a modality, or ``others_of_<modality>``.
         segments : tuple of str
+            Names of the segments that the index covers.
         trained : Structure
+            Centroids and code, as from :meth:`train`.
         blocks : iterable of (clip_ids, vectors)
+            Clip ids, int64 [m], and vectors, float32 [m, 512], block by block.
         kept : tuple of (InvertedFile, ndarray of bool, shape [rows]), optional
+            An index over the same centroids, and which of its rows to keep.
         """
         if kept is None:
             return ivf_builder.write(store, target, segments, trained, blocks)
@@ -159,7 +173,9 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         store : Path
+            The store's folder.
         entry : IndexEntry
+            Entry of the index in the manifest.
         """
         return InvertedFile.open(store, entry)
 
@@ -169,6 +185,7 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         trained : Structure
+            Centroids and code of the merged index.
         """
         return self.row_layout, trained.row_layout
 
@@ -178,6 +195,8 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         store : Path
+            The store's folder.
         shards : list of IndexEntry
+            Shards in row layout.
         """
         return ivf_builder.merge(store, shards, self)

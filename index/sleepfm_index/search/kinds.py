@@ -22,6 +22,7 @@ def parse(name: str, *, shards: bool = False) -> IndexKind:
     Parameters
     ----------
     name : str
+        Name of the kind.
     shards : bool
         Accept the kinds of shards as well, which are merged and not searched.
 
@@ -44,6 +45,7 @@ def find(name: str) -> IndexKind | None:
     Parameters
     ----------
     name : str
+        Name of the kind.
     """
     try:
         return parse(name)
@@ -57,7 +59,9 @@ def open_index(store: Path, entry: IndexEntry) -> VectorIndex:
     Parameters
     ----------
     store : Path
+        The store's folder.
     entry : IndexEntry
+        Entry of the index in the manifest.
 
     Raises
     ------

@@ -122,7 +122,9 @@ class VectorIndex(Protocol):
         k : int
             Candidates per query.
         parameters : mapping of str to int
+            Parameters of the search, by name.
         selector : faiss.IDSelector, optional
+            Restricts the clips that may be found; by default all.
 
         Returns
         -------
@@ -147,6 +149,7 @@ class VectorIndex(Protocol):
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         factor : float
             At least 1.
         """
@@ -158,6 +161,7 @@ class VectorIndex(Protocol):
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         """
         ...
 
@@ -175,6 +179,7 @@ class IndexKind(Protocol):
         Parameters
         ----------
         name : str
+            Name of the kind.
         """
         ...
 
@@ -204,6 +209,7 @@ class IndexKind(Protocol):
         Parameters
         ----------
         rows : int
+            Number of clips.
         target : str
             For the message.
 
@@ -233,6 +239,7 @@ class IndexKind(Protocol):
         sample : int
             Vectors that training draws.
         threads : int
+            Threads to build with.
         """
         ...
 
@@ -242,6 +249,7 @@ class IndexKind(Protocol):
         Parameters
         ----------
         parameters : mapping of str to int
+            Parameters of the search, by name.
         """
         ...
 
@@ -257,6 +265,7 @@ class IndexKind(Protocol):
         queries : ndarray of float32, shape [m, 512], m >= 1
             Vectors like those that will be asked for.
         seed : int
+            Random seed.
         """
         ...
 
@@ -274,7 +283,9 @@ class IndexKind(Protocol):
         Parameters
         ----------
         store : Path
+            The store's folder.
         target : str
+            What is searched: a modality, or ``others_of_<modality>``.
         segments : tuple of str
             The segments whose clips it will hold.
         trained
@@ -298,7 +309,9 @@ class IndexKind(Protocol):
         Parameters
         ----------
         store : Path
+            The store's folder.
         entry : IndexEntry
+            Entry of the index in the manifest.
 
         Raises
         ------
@@ -331,6 +344,7 @@ class Mergeable(IndexKind, Protocol):
         Parameters
         ----------
         store : Path
+            The store's folder.
         shards : list of IndexEntry
             Not empty.
         """
@@ -343,8 +357,11 @@ def parameter(parameters: Parameters, name: str, most: int) -> int:
     Parameters
     ----------
     parameters : mapping of str to int
+        Parameters of the search, by name.
     name : str
+        Name of the parameter.
     most : int
+        Largest value allowed.
 
     Raises
     ------

@@ -86,9 +86,13 @@ class Searcher:
         Parameters
         ----------
         target : str
+            What is searched: a modality, or ``others_of_<modality>``.
         queries : ndarray of float32, shape [q, 512]
+            Query vectors.
         k : int
+            Number of clips to find per query.
         selection : Selection
+            Which clips may be found.
         exact : bool
             Compare with every clip, whatever index there is.
 
@@ -223,6 +227,7 @@ def method(entry: IndexEntry) -> str:
     Parameters
     ----------
     entry : IndexEntry
+        Entry of the index in the manifest.
     """
     if entry.recall is None:
         return "approximate, recall not measured"

@@ -52,6 +52,7 @@ class Selection:
         Parameters
         ----------
         manifest : Manifest
+            The snapshot of the store.
         allowed : ndarray of int64, optional
             Ascending clip ids; None allows all.
         without : tuple of (first, last)

@@ -67,6 +67,7 @@ class TransformCode:
         Parameters
         ----------
         learned : ndarray of float32, shape [99840]
+            The numbers.
         """
         side = EMBEDDING_DIM * STAGES
         vector_basis, query_basis = learned[: 2 * side].reshape(2, EMBEDDING_DIM, STAGES)
@@ -84,6 +85,7 @@ class TransformCode:
         Parameters
         ----------
         residual : ndarray of float32, shape [n, 512]
+            Vectors less their centroids.
 
         Returns
         -------
@@ -109,7 +111,9 @@ def learn(residual: Floats, queries: Floats) -> TransformCode:
     Parameters
     ----------
     residual : ndarray of float32, shape [n, 512], n >= 1
+        Vectors less their centroids.
     queries : ndarray of float32, shape [m, 512], m >= 1
+        Query vectors.
     """
     with one_thread():  # the same bytes by however many
         asked = _moment(queries)

@@ -47,6 +47,7 @@ def clips_schema(store: Reader) -> pa.Schema:
     Parameters
     ----------
     store : Reader
+        The open store.
 
     Returns
     -------
@@ -69,6 +70,7 @@ def clip_blocks(
     Parameters
     ----------
     store : Reader
+        The open store.
     clip_ids : ndarray of int64, shape [n], optional
         Read only these clips; segments without any of them are skipped.
     segments : list of SegmentEntry, optional

@@ -86,6 +86,7 @@ class Pseudonyms:
         Parameters
         ----------
         table : pyarrow.Table
+            The table with the column.
         name : str
             The column to hash.
 

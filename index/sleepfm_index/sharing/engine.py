@@ -62,6 +62,7 @@ class PublishedStore(Protocol):
         Parameters
         ----------
         question : Question
+            What is asked.
 
         Returns
         -------

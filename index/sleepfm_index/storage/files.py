@@ -27,14 +27,28 @@ _BUFFER: Final = 1 << 20
 
 @dataclass(frozen=True)
 class FileEntry:
-    """Size in bytes and SHA-256 of a published file."""
+    """Size in bytes and SHA-256 of a published file.
+
+    Parameters
+    ----------
+    bytes : int
+        Size.
+    sha256 : str
+        Hexadecimal digest.
+    """
 
     bytes: int
     sha256: str
 
 
 def fingerprint(path: Path) -> FileEntry:
-    """Size and SHA-256 of a file, read in pieces."""
+    """Size and SHA-256 of a file, read in pieces.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
     digest = hashlib.sha256()
     size = 0
     with path.open("rb") as file:
@@ -87,7 +101,13 @@ class _Disk(io.RawIOBase):
 
 
 class Sink(io.BufferedWriter):
-    """Where the content of a file is written to. It is durable after :meth:`sync`."""
+    """Where the content of a file is written to. It is durable after :meth:`sync`.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    """
 
     def __init__(self, path: Path) -> None:
         self._disk = _Disk(path)
@@ -106,7 +126,13 @@ class Sink(io.BufferedWriter):
 
 
 class NewFolder:
-    """A folder being made: its files are opened by name and written one after another."""
+    """A folder being made: its files are opened by name and written one after another.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -114,7 +140,13 @@ class NewFolder:
         self._linked: dict[str, FileEntry] = {}
 
     def file(self, name: str) -> Sink:
-        """Open another file of the folder for writing; it stays open until all are synced."""
+        """Open another file of the folder for writing; it stays open until all are synced.
+
+        Parameters
+        ----------
+        name : str
+            Name of the file.
+        """
         self._sinks[name] = Sink(self._path / name)
         return self._sinks[name]
 
@@ -124,6 +156,7 @@ class NewFolder:
         Parameters
         ----------
         name : str
+            Name of the file.
         source : Path
             The file as it lies in another folder of the store.
         entry : FileEntry
@@ -152,14 +185,26 @@ class NewFolder:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder that only its owner can enter, and make its name durable."""
+    """Create a folder that only its owner can enter, and make its name durable.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    """
     if not path.is_dir():
         path.mkdir(parents=True, mode=0o700, exist_ok=True)
         sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    """
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
     try:
         os.fsync(handle)
@@ -198,7 +243,9 @@ def publish_new(path: Path, content: bytes) -> bool:
     Parameters
     ----------
     path : Path
+        The file to write.
     content : bytes
+        Bytes of the file.
 
     Returns
     -------
@@ -233,6 +280,13 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
 
     A folder that already stands at ``path`` was left by a process that died before its commit (no
     two commits share a name) and is replaced.
+
+    Parameters
+    ----------
+    path : Path
+        The folder to publish.
+    write : callable
+        Writes the files into the folder.
     """
     aside = _aside(path)
     aside.mkdir(mode=0o700)
@@ -251,7 +305,15 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Give a file a second name: a hard link, or a copy where the file system knows no links."""
+    """Give a file a second name: a hard link, or a copy where the file system knows no links.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    other : Path
+        Its second name.
+    """
     with contextlib.suppress(FileNotFoundError):
         other.unlink()
     try:
@@ -261,7 +323,13 @@ def keep_as(path: Path, other: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a whole folder; a link is removed, never followed."""
+    """Remove a file or a whole folder; a link is removed, never followed.
+
+    Parameters
+    ----------
+    path : Path
+        The file or folder.
+    """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -269,7 +337,13 @@ def remove(path: Path) -> None:
 
 
 def left_aside(folder: Path) -> list[Path]:
-    """Files and folders that a process was writing in a folder when it died."""
+    """Files and folders that a process was writing in a folder when it died.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    """
     return sorted(folder.glob(".*.tmp"))
 
 

@@ -35,7 +35,17 @@ _within = threading.Lock()
 
 @dataclass(frozen=True)
 class Label:
-    """What somebody said of a clip, and when."""
+    """What somebody said of a clip, and when.
+
+    Parameters
+    ----------
+    value : str
+        The label.
+    by : str
+        Name of the person who labelled.
+    at : str
+        Time, in UTC.
+    """
 
     value: str
     by: str
@@ -54,6 +64,7 @@ def append_labels(
     column : str
         Small letters, digits and ``_``.
     clip_ids : sequence of int
+        Clips to label.
     value : str, optional
         None takes the label back.
     by : str
@@ -95,6 +106,7 @@ def read_labels(store: Path, column: str) -> dict[int, Label]:
     store : Path
         The store's folder.
     column : str
+        Name of the label column.
 
     Raises
     ------
@@ -110,7 +122,13 @@ def read_labels(store: Path, column: str) -> dict[int, Label]:
 
 
 def label_columns(store: Path) -> list[str]:
-    """List the names of the own columns."""
+    """List the names of the own columns.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    """
     names = (p.stem for p in (store / FOLDER).glob("*.jsonl") if p.is_file())
     return sorted(name for name in names if _NAME.fullmatch(name))
 

@@ -140,6 +140,7 @@ class Manifest:
         Parameters
         ----------
         segment : SegmentEntry
+            The segment to add.
         """
         return replace(
             self,
@@ -158,6 +159,7 @@ class Manifest:
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
+            Clips to hide.
         withdrawn : tuple of str
             Content keys of the recordings.
         marks : tuple of str
@@ -218,6 +220,7 @@ class Manifest:
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
+            Clip ids.
         """
         if not self.deleted:
             return np.ones(len(clip_ids), bool)
@@ -234,7 +237,9 @@ def deleted_within(
     Parameters
     ----------
     deleted : iterable of (first, last)
+        First and last clip id of each range.
     segments : iterable of SegmentEntry
+        Segments to cut the ranges to.
     """
     cut = (
         (max(a, s.first_clip_id), min(b, s.last_clip_id))
@@ -265,6 +270,7 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     Parameters
     ----------
     store : Path
+        The store's folder.
     name : str
         The file, below the store's folder.
 
@@ -314,7 +320,9 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
     Parameters
     ----------
     store : Path
+        The store's folder.
     manifest : Manifest
+        The manifest to publish.
     """
     text = _to_text(manifest)
     publish_file(store / paths.MANIFEST, lambda sink: sink.write(text.encode()))

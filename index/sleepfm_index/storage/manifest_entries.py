@@ -16,7 +16,19 @@ _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 @dataclass(frozen=True)
 class WeightsIdentity:
-    """Which weights made the vectors: name, SHA-256, and whether they were ever trained."""
+    """Which weights made the vectors: name, SHA-256, and whether they were ever trained.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weights.
+    sha256 : str
+        Hexadecimal digest of the weights.
+    trained : bool
+        Whether they were ever trained.
+    note : str
+        Warning, where they are untrained or trained on simulated data.
+    """
 
     name: str
     sha256: str
@@ -30,6 +42,21 @@ class SegmentEntry:
 
     ``first_clip_id`` and ``last_clip_id`` bound the clip ids in it, both included. ``columns``
     are the subject columns beyond the schema's own.
+
+    Parameters
+    ----------
+    id : str
+        Name of the segment's folder.
+    rows : int
+        Number of clips.
+    first_clip_id, last_clip_id : int
+        Bounds of the clip ids, both included.
+    sources : tuple of str
+        Content keys of the recordings.
+    columns : tuple of str
+        Subject columns beyond the schema's own, as ``name:type``.
+    files : mapping of str to FileEntry
+        Files of the segment, by name.
     """
 
     id: str
@@ -97,6 +124,25 @@ class IndexEntry:
     """One index file: a cache that can be rebuilt from the vectors of the segments it covers.
 
     ``settings`` are in order of falling shares; without any, the index is not searched.
+
+    Parameters
+    ----------
+    target : str
+        What the index searches.
+    file : str
+        Name of the file.
+    kind : str
+        Name of the kind of index.
+    rows : int
+        Number of vectors.
+    segments : tuple of str
+        Names of the segments that the index covers.
+    entry : FileEntry
+        Size and hash of the file.
+    settings : tuple of SearchSetting
+        How the index is searched, in order of falling shares.
+    recall : Recall, optional
+        Measured recall.
     """
 
     target: str
@@ -117,7 +163,19 @@ class IndexEntry:
 
 @dataclass(frozen=True)
 class RowCacheEntry:
-    """The file with the metadata rows of some segments: a cache (:mod:`.row_cache`)."""
+    """The file with the metadata rows of some segments: a cache (:mod:`.row_cache`).
+
+    Parameters
+    ----------
+    file : str
+        Name of the file.
+    rows : int
+        Number of clips.
+    segments : tuple of str
+        Names of the segments that it covers.
+    entry : FileEntry
+        Size and hash of the file.
+    """
 
     file: str
     rows: int
@@ -186,6 +244,7 @@ def count(value: object) -> int:
     Parameters
     ----------
     value : object
+        As read from JSON.
 
     Raises
     ------
@@ -203,6 +262,7 @@ def seconds(value: object) -> float:
     Parameters
     ----------
     value : object
+        As read from JSON.
 
     Raises
     ------
@@ -250,6 +310,7 @@ def safe_name(name: object) -> str:
     Parameters
     ----------
     name : object
+        As read from JSON.
 
     Raises
     ------

@@ -49,6 +49,15 @@ class Metadata:
     DuckDB gets the rows from Arrow scanners that leave deleted ones out, and has no access to
     files, extensions or settings. Every statement runs on a connection of its own in a read-only
     transaction that is rolled back, so none leaves anything behind. Safe to share between threads.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    manifest : Manifest
+        The snapshot to read.
+    threads : int, optional
+        Threads of DuckDB; by default DuckDB's own choice.
     """
 
     def __init__(self, store: Path, manifest: Manifest, threads: int | None = None) -> None:
@@ -99,6 +108,7 @@ class Metadata:
         Parameters
         ----------
         statement : str
+            One read-only SQL statement.
 
         Yields
         ------
@@ -124,6 +134,7 @@ class Metadata:
         Parameters
         ----------
         view : {"clips", "events", "recordings"}
+            Name of the view.
         """
         return self.select(f"SELECT * FROM {view} LIMIT 0").schema
 
@@ -136,6 +147,7 @@ class Metadata:
         Parameters
         ----------
         *conditions : str or None
+            SQL conditions over the columns of ``clips``.
 
         Raises
         ------
@@ -148,7 +160,13 @@ class Metadata:
             return ids
 
     def clips_of_recordings(self, *conditions: str | None) -> dict[str, int]:
-        """How many clips of each recording the conditions hold for; see :meth:`clip_ids`."""
+        """How many clips of each recording the conditions hold for; see :meth:`clip_ids`.
+
+        Parameters
+        ----------
+        *conditions : str or None
+            SQL conditions over the columns of ``clips``; by default all clips.
+        """
         with self._guarded() as cursor:
             matches = _matches(cursor, conditions).aggregate("recording_id, count(*)")
             return dict(matches.fetchall())
@@ -159,6 +177,7 @@ class Metadata:
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
+            Clip ids.
         """
         distinct, at = np.unique(clip_ids, return_inverse=True)
         listed = ", ".join(map(str, distinct.tolist())) or "NULL"
@@ -174,7 +193,15 @@ class Metadata:
         return self.select("SELECT * FROM clips LIMIT 0").schema
 
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
-        """Clip ids of a subject or a recording, as (first, last) runs."""
+        """Clip ids of a subject or a recording, as (first, last) runs.
+
+        Parameters
+        ----------
+        column : {"subject_id", "recording_id"}
+            Which id is given.
+        value : str
+            The id.
+        """
         ids = self.clip_ids(f"{column} = {quote_text(value)}")
         return tuple(as_ranges(ids))
 
@@ -246,6 +273,7 @@ def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
     table : pyarrow.Table
         With a column ``clip_id``.
     clip_ids : ndarray of int64, shape [n]
+        Clip ids.
 
     Raises
     ------
@@ -268,13 +296,24 @@ def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
     """Give integers as an Arrow array.
 
     pyarrow.array would import pandas, where there is one, to see whether this is a Series.
+
+    Parameters
+    ----------
+    values : ndarray of int
+        The integers.
     """
     whole = np.ascontiguousarray(values, np.int64)
     return pa.Array.from_buffers(pa.int64(), len(whole), [None, pa.py_buffer(whole)])
 
 
 def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column of int64 or float64 without nulls as an array; to_numpy would import pandas."""
+    """Give a column of int64 or float64 without nulls as an array; to_numpy would import pandas.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        The column.
+    """
     kind = np.dtype(str(column.type).replace("double", "float64"))
     parts = [
         np.frombuffer(part.buffers()[1], kind, len(part), part.offset * kind.itemsize)

@@ -35,6 +35,7 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
     store : Path
         The store's folder.
     recording_id : str
+        Name of the recording in the store.
     source : Path
         The recording's signal file.
     """
@@ -58,6 +59,7 @@ def files(store: Path) -> dict[str, Path]:
     Parameters
     ----------
     store : Path
+        The store's folder.
 
     Raises
     ------
@@ -97,6 +99,7 @@ def recording_file(store: Path, recording_id: str) -> Path:
     store : Path
         The store's folder.
     recording_id : str
+        Name of the recording in the store.
 
     Raises
     ------
@@ -123,6 +126,7 @@ def move_files(store: Path, moved: Mapping[str, Path]) -> None:
     Parameters
     ----------
     store : Path
+        The store's folder.
     moved : mapping of str to Path
         ``recording_id`` to where the file is.
     """
@@ -137,7 +141,9 @@ def hashed_id(store: Path, stem: str) -> str:
     Parameters
     ----------
     store : Path
+        The store's folder.
     stem : str
+        Stem of the file's name.
     """
     return hmac.new(key(store), stem.encode(), hashlib.sha256).hexdigest()[:20]
 
@@ -148,6 +154,7 @@ def has_key(store: Path) -> bool:
     Parameters
     ----------
     store : Path
+        The store's folder.
     """
     return os.path.lexists(_folder(store) / _KEY)
 
@@ -160,6 +167,7 @@ def key(store: Path) -> bytes:
     Parameters
     ----------
     store : Path
+        The store's folder.
 
     Raises
     ------
@@ -186,7 +194,9 @@ def keep_files(store: Path, recording_ids: set[str]) -> None:
     Parameters
     ----------
     store : Path
+        The store's folder.
     recording_ids : set of str
+        Recordings whose files are kept.
     """
     known = files(store)
     if known.keys() - recording_ids:
@@ -199,6 +209,7 @@ def check_folder(store: Path) -> None:
     Parameters
     ----------
     store : Path
+        The store's folder.
 
     Raises
     ------

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 
 def quote_name(name: str) -> str:
-    """Write a column's or table's name as an SQL identifier."""
+    """Write a column's or table's name as an SQL identifier.
+
+    Parameters
+    ----------
+    name : str
+        The name.
+    """
     return '"' + name.replace('"', '""') + '"'
 
 
 def quote_text(value: object) -> str:
-    """Write a value as an SQL string."""
+    """Write a value as an SQL string.
+
+    Parameters
+    ----------
+    value : object
+        The value.
+    """
     return "'" + str(value).replace("'", "''") + "'"

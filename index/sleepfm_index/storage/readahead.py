@@ -88,6 +88,7 @@ class Readahead:
         Parameters
         ----------
         parts : ndarray of int64, shape [n]
+            Numbers of the parts.
         """
         if not self._enabled:
             return parts[:0]
@@ -144,7 +145,9 @@ def prefetch(mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.i
     Parameters
     ----------
     mapped : ndarray
+        The mapped array.
     starts, ends : ndarray of int64, shape [n]
+        First byte of each range, and the byte after its last.
     """
     if not hasattr(mmap, "MADV_WILLNEED"):
         return

@@ -48,7 +48,9 @@ def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
     Parameters
     ----------
     store : Path
+        The store's folder.
     manifest : Manifest
+        The snapshot of the store.
     """
     with closing(Metadata(store, manifest, setting())) as metadata:
 
@@ -77,6 +79,7 @@ def usable_cache(manifest: Manifest) -> RowCacheEntry | None:
     Parameters
     ----------
     manifest : Manifest
+        The snapshot of the store.
     """
     entry = manifest.row_cache
     if entry is None or not set(entry.segments) <= manifest.names[0]:
@@ -109,6 +112,7 @@ class ClipRows:
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
+            Clip ids.
         """
         mapped = self._mapped()
         live = clip_ids[self._manifest.live(clip_ids)]
@@ -121,6 +125,7 @@ class ClipRows:
         Parameters
         ----------
         column, value : str
+            ``subject_id`` or ``recording_id``, and the id.
         """
         owners = self._owners(column)
         if owners is None:

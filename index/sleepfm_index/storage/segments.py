@@ -63,6 +63,7 @@ def vector_file(modality: str) -> str:
     Parameters
     ----------
     modality : str
+        Name of the modality.
     """
     return f"{modality}.arrow"
 
@@ -78,6 +79,10 @@ def write_segment(
 
     Parameters
     ----------
+    store : Path
+        The store's folder.
+    data : SegmentData
+        Tables and vectors of the segment.
     clip_ids : ndarray of int64, shape [n]
         Ascending, one per row of ``data.clips``.
     snapshot : int
@@ -147,6 +152,7 @@ def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
     Parameters
     ----------
     schema : pyarrow.Schema
+        Schema of the table.
     """
     known = {*clip_schema(modalities_of(schema)).names, *SUBJECT_COLUMNS.names}
     return tuple(sorted(f"{f.name}:{f.type}" for f in schema if f.name not in known))
@@ -158,7 +164,9 @@ def write_vectors(sink: Sink, vectors: Stored) -> None:
     Parameters
     ----------
     sink : Sink
+        The file being written.
     vectors : ndarray of float16, shape [n, 512]
+        The vectors.
     """
     batch = pa.record_batch([vector_format.as_arrow(vectors)], schema=_VECTORS)
     with pa.ipc.new_file(sink, _VECTORS) as writer:
@@ -173,8 +181,11 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> Stored:
     Parameters
     ----------
     store : Path
+        The store's folder.
     segment : SegmentEntry
+        Entry of the segment in the manifest.
     modality : str
+        Name of the modality.
 
     Raises
     ------
@@ -207,7 +218,9 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
     Parameters
     ----------
     store : Path
+        The store's folder.
     segment : SegmentEntry
+        Entry of the segment in the manifest.
     name : str
         Of the file.
 
@@ -242,7 +255,9 @@ def read_table(
     Parameters
     ----------
     store : Path
+        The store's folder.
     segment : SegmentEntry
+        Entry of the segment in the manifest.
     name : str
         Of the file.
     columns : list of str, optional
@@ -264,6 +279,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     Parameters
     ----------
     path : Path
+        The file.
     columns : list of str, optional
         By default all.
 

@@ -27,6 +27,7 @@ def archive_manifest(store: Path, snapshot: int) -> None:
     Parameters
     ----------
     store : Path
+        The store's folder.
     snapshot : int
         Its number.
     """
@@ -42,7 +43,9 @@ def expire_snapshots(
     Parameters
     ----------
     store : Path
+        The store's folder.
     keep : int
+        Number of earlier manifests to keep.
     current : int
         Number of the current snapshot.
     tagged : frozenset of int
@@ -64,6 +67,7 @@ def snapshot_ids(store: Path) -> list[int]:
     Parameters
     ----------
     store : Path
+        The store's folder.
     """
     names = (p.name.removesuffix(".json") for p in (store / paths.SNAPSHOTS).glob("*.json"))
     return sorted(int(name) for name in names if name.isdecimal())
@@ -75,6 +79,7 @@ def file_name(snapshot: int) -> str:
     Parameters
     ----------
     snapshot : int
+        Number of the snapshot.
     """
     return f"{paths.SNAPSHOTS}/{snapshot}.json"
 
@@ -85,6 +90,7 @@ def kept_manifests(store: Path) -> list[Manifest]:
     Parameters
     ----------
     store : Path
+        The store's folder.
     """
     found = []
     for number in snapshot_ids(store):
@@ -104,9 +110,11 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     Parameters
     ----------
     store : Path
+        The store's folder.
     snapshot : int
         Number of the earlier snapshot.
     current : Manifest
+        The current manifest.
 
     Raises
     ------
@@ -138,7 +146,9 @@ def check_segments(store: Path, manifest: Manifest) -> None:
     Parameters
     ----------
     store : Path
+        The store's folder.
     manifest : Manifest
+        The manifest to check.
 
     Raises
     ------
@@ -157,7 +167,9 @@ def remove_orphans(store: Path, kept: Iterable[Manifest]) -> int:
     Parameters
     ----------
     store : Path
+        The store's folder.
     kept : iterable of Manifest
+        Manifests whose files stay.
     """
     names = [manifest.names for manifest in kept]
     freed = 0
@@ -179,6 +191,7 @@ def snapshot_guard(store: Path, manifest: Manifest) -> Iterator[None]:
     Parameters
     ----------
     store : Path
+        The store's folder.
     manifest : Manifest
         The snapshot that is read.
 

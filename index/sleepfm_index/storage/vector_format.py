@@ -42,6 +42,7 @@ def narrow(vectors: NDArray[np.float32]) -> Stored:
     Parameters
     ----------
     vectors : ndarray of float32, shape [n, 512]
+        Unit vectors.
 
     Returns
     -------
@@ -60,6 +61,7 @@ def widen(stored: Stored) -> NDArray[np.float32]:
     Parameters
     ----------
     stored : ndarray of float16, shape [n, ...]
+        Vectors as they are stored.
 
     Returns
     -------
@@ -82,6 +84,7 @@ def present(stored: Stored) -> NDArray[np.bool_]:
     Parameters
     ----------
     stored : ndarray of float16, shape [n, 512]
+        Vectors as they are stored.
 
     Returns
     -------
@@ -98,7 +101,9 @@ def bounded(stored: Stored, most: float) -> bool:
     Parameters
     ----------
     stored : ndarray of float16, of any shape
+        Vectors as they are stored.
     most : float
+        Largest magnitude allowed.
     """
     # Without the sign, halves are ordered as their bits are; NaN and infinity are above all.
     limit = int(np.float16(most).view(np.uint16))
@@ -115,6 +120,7 @@ def absent_rows(rows: int) -> Stored:
     Parameters
     ----------
     rows : int
+        Number of rows.
     """
     return np.broadcast_to(np.zeros(1, STORED), (rows, EMBEDDING_DIM))
 
@@ -125,6 +131,7 @@ def as_arrow(stored: Stored, mask: pa.Array | None = None) -> pa.Array:
     Parameters
     ----------
     stored : ndarray of float16, shape [n, 512]
+        Vectors as they are stored.
     mask : pyarrow.Array of bool, optional
         Which rows are null.
     """
@@ -143,6 +150,7 @@ def of_arrow(values: Any, rows: int) -> Stored:
     values : pyarrow.HalfFloatArray
         ``rows`` times 512 numbers without nulls.
     rows : int
+        Number of vectors.
 
     Returns
     -------

@@ -57,6 +57,7 @@ class Vectors:
         name : str
             The segment.
         target : str
+            What is searched: a modality, or ``others_of_<modality>``.
         keep : callable, optional
             Says of clip ids which are wanted; the vectors of the others are not read.
 
@@ -87,6 +88,7 @@ class Vectors:
         name : str
             The segment.
         target : str
+            What is searched: a modality, or ``others_of_<modality>``.
         """
         rows = range(0, self._by_name[name].rows, _BLOCK)
         mapped = [self._mapped(name, m) for m in self._parts(target)]
@@ -122,8 +124,11 @@ class Vectors:
         Parameters
         ----------
         target : str
+            What is searched: a modality, or ``others_of_<modality>``.
         count : int
+            Number of draws.
         seed : int
+            Random seed.
 
         Returns
         -------
@@ -169,7 +174,9 @@ class Vectors:
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
+            Clip ids.
         target : str
+            What is searched: a modality, or ``others_of_<modality>``.
         ahead : bool
             Ask the system for all of them before the first is read, unless the last reads did not
             touch the disk (:mod:`.readahead`).
@@ -252,6 +259,7 @@ class ClipIds:
         Parameters
         ----------
         runs : list of (first, last)
+            First and last clip id of each run.
         """
         first, last = np.array(runs, np.int64).reshape(-1, 2).T
         return cls(first, np.r_[0, np.cumsum(last - first + 1)])
@@ -262,6 +270,7 @@ class ClipIds:
         Parameters
         ----------
         rows : slice
+            Row numbers.
         """
         start, stop, _ = rows.indices(int(self.row[-1]))
         if len(self.first) == 1:
@@ -274,6 +283,7 @@ class ClipIds:
         Parameters
         ----------
         rows : ndarray of int64, shape [n]
+            Row numbers.
         """
         run = np.searchsorted(self.row, rows, side="right") - 1
         ids: NDArray[np.int64] = self.first[run] + rows - self.row[run]
@@ -290,6 +300,7 @@ class ClipIds:
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
+            Clip ids.
         """
         if len(self.first) == 1:
             rows: NDArray[np.int64] = clip_ids - self.first[0]

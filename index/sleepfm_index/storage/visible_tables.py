@@ -40,6 +40,7 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
     store : Path
         The store's folder.
     manifest : Manifest
+        The snapshot to read.
 
     Returns
     -------

@@ -30,6 +30,7 @@ def subject_mark(store: str, subject_id: str) -> str:
     store : str
         The store's uuid.
     subject_id : str
+        Id of the subject.
     """
     text = f"{store}\n{subject_id}".encode("utf-8", "surrogatepass")
     return _SUBJECT + hashlib.sha256(text).hexdigest()[:32]

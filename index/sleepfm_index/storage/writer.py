@@ -96,6 +96,7 @@ class Writer:
         Parameters
         ----------
         choices : Choices
+            How recordings are read.
         """
         self.manifest = replace(self.manifest, choices=choices)
 
@@ -105,6 +106,7 @@ class Writer:
         Parameters
         ----------
         data : SegmentData
+            Tables and vectors of the segment.
         before : Manifest, optional
             What the segment is added to, made from the manifest that this writer holds.
         """
@@ -118,6 +120,11 @@ class Writer:
 
     def commit(self, manifest: Manifest) -> None:
         """Publish a manifest made from the one that this writer holds, as the next snapshot.
+
+        Parameters
+        ----------
+        manifest : Manifest
+            The manifest to publish.
 
         Raises
         ------

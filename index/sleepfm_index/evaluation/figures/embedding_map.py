@@ -41,6 +41,7 @@ def embedding_map(
     Parameters
     ----------
     store : Reader
+        The open store.
     modality : str
         The vectors to map; one of the store's modalities.
     by : str
@@ -152,6 +153,7 @@ def project(
     Parameters
     ----------
     vectors : ndarray of float32, shape [n, 512]
+        Vectors to project.
     method : {"pca", "umap"}
         The first two principal axes, or UMAP with the cosine metric.
     seed : int

@@ -32,6 +32,7 @@ def hypnogram(
     stages : sequence of str, length n
         Stage of each clip.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
     clip_seconds : float
         Length of a clip, in seconds.
 
@@ -72,6 +73,7 @@ def hypnodensity(
     classes : sequence of str
         Stages, in the order of the probabilities.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
     clip_seconds : float
         Length of a clip, in seconds.
 

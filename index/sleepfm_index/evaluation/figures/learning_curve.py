@@ -22,6 +22,7 @@ def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = Non
     measure : {"auroc", "mae"}
         A column of the table.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
 
     Returns
     -------

@@ -28,6 +28,7 @@ def draw_retrieval(result: Retrieval, path: str | Path) -> Path:
     Parameters
     ----------
     result : Retrieval
+        The retrieval to draw.
     path : path
         The file; its ending (png, svg, pdf) is the format.
 
@@ -50,6 +51,7 @@ def retrieval(result: Retrieval) -> Axes:
     Parameters
     ----------
     result : Retrieval
+        The retrieval to draw.
 
     Returns
     -------
@@ -75,6 +77,7 @@ def draw_assessment(result: Assessment, path: str | Path) -> Path:
     Parameters
     ----------
     result : Assessment
+        The assessment to draw.
     path : path
         The file; its ending (png, svg, pdf) is the format.
 

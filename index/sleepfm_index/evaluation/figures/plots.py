@@ -47,6 +47,7 @@ def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axe
     Parameters
     ----------
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
     width, height : float
         Size of the separate figure, in inches.
 
@@ -96,6 +97,7 @@ def plain_text(figure: Any) -> None:
     Parameters
     ----------
     figure : matplotlib.figure.Figure
+        The figure, changed in place.
     """
     from matplotlib.text import Text
 
@@ -113,9 +115,9 @@ def recall_curves(
     Parameters
     ----------
     ranked : dict of (query, target) to Ranked
-        Ranks of the matching clips, as in
-        :class:`~sleepfm_index.evaluation.retrieval.retrieval.Retrieval`.
+        Ranks of the matching clips, as in ``Retrieval.ranked``.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
     modalities : sequence of Modality
         Titles and colours. A modality that is missing here is labelled with its name.
 
@@ -189,6 +191,7 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
     measure : str
         A column of the table.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
 
     Returns
     -------
@@ -227,6 +230,7 @@ def rank_histogram(
     ranked : dict of (query, target) to Ranked
         Ranks of the matching clips.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
     modalities : sequence of Modality
         Titles and colours, as in :func:`recall_curves`.
 
@@ -259,7 +263,9 @@ def confusion_matrix(made: Predictions, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     made : Predictions
+        The predictions.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
 
     Returns
     -------
@@ -285,7 +291,9 @@ def roc(made: Predictions, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     made : Predictions
+        The predictions.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
 
     Returns
     -------
@@ -307,7 +315,9 @@ def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     made : Predictions
+        The predictions.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
 
     Returns
     -------
@@ -332,7 +342,9 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     made : Predictions
+        The predictions.
     ax : matplotlib.axes.Axes, optional
+        Axes to draw into; by default those of a separate figure.
 
     Returns
     -------

@@ -121,6 +121,7 @@ def write_report(
     Parameters
     ----------
     store : Reader
+        The open store.
     path : path
         The file to write, ``.html``.
     gallery : int

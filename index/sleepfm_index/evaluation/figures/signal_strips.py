@@ -57,6 +57,7 @@ def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to:
     Parameters
     ----------
     store : Reader
+        The open store.
     clip : int
         The query clip.
     found : Result
@@ -106,6 +107,7 @@ def signal_strips(
     Parameters
     ----------
     store : Reader
+        The open store.
     clip_ids : ndarray of int64, shape [n]
         The query first.
     titles : sequence of str
@@ -173,6 +175,7 @@ def read_strips(
     Parameters
     ----------
     store : Reader
+        The open store.
     clips : sequence of mappings
         Rows of ``clips``.
     modalities : sequence of str
@@ -216,7 +219,9 @@ def slot_channels(
     Parameters
     ----------
     store : Reader
+        The open store.
     recording_id : str
+        Name of the recording in the store.
     channels : collection of str
         Labels of the recording's channels.
     """
@@ -242,7 +247,9 @@ def turned_slots(store: Reader, recording_id: str) -> frozenset[str]:
     Parameters
     ----------
     store : Reader
+        The open store.
     recording_id : str
+        Name of the recording in the store.
     """
     (row,) = store.metadata.select(
         f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"

@@ -20,6 +20,15 @@ from sleepfm_index.storage.quoting import quote_name
 def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
     """Give some columns of the clips, in the order of ``clip_ids``.
 
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    clip_ids : ndarray of int64, shape [n]
+        Clip ids.
+    names : sequence of str
+        Names of the columns.
+
     Raises
     ------
     QueryError
@@ -41,7 +50,17 @@ def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str
 
 
 def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
-    """Which clips have a modality, or for ``others_of_*`` at least one of the others; bool [n]."""
+    """Which clips have a modality, or for ``others_of_*`` at least one of the others; bool [n].
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    clip_ids : ndarray of int64, shape [n]
+        Clip ids.
+    target : str
+        A modality, or ``others_of_<modality>``.
+    """
     names = [f"has_{part}" for part in target_parts(target, store.manifest.modalities)]
     table = clip_columns(store, clip_ids, names)
     present = [table[name].combine_chunks().to_numpy(zero_copy_only=False) for name in names]
@@ -49,7 +68,13 @@ def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.b
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column of numbers as an array; nulls are NaN, which makes it float64."""
+    """Give a column of numbers as an array; nulls are NaN, which makes it float64.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        The column.
+    """
     whole = column.combine_chunks()
     if whole.null_count:
         whole = whole.cast(pa.float64()).fill_null(float("nan"))
@@ -59,6 +84,11 @@ def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
 
 def codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
     """Distinct values in sorted order, and which of them each row has; -1 where it is null.
+
+    Parameters
+    ----------
+    column : pyarrow.ChunkedArray
+        The column.
 
     Returns
     -------

@@ -46,6 +46,8 @@ class Labels:
         Names of the classes; empty for a number.
     subjects : ndarray of int64, shape [n]
         Which of ``subject_names``.
+    subject_names : tuple of str
+        Names of the subjects.
     left_out : dict of str to int
         Clips without a label, counted by reason.
     """
@@ -70,7 +72,13 @@ class Labels:
         return bool(np.all(self.values == self.values[first[self.subjects]]))
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Labels:
-        """Give some of the labelled clips."""
+        """Give some of the labelled clips.
+
+        Parameters
+        ----------
+        rows : ndarray of int64 or bool
+            Row numbers, or a mask of the rows.
+        """
         return replace(
             self,
             clip_ids=self.clip_ids[rows],
@@ -97,6 +105,8 @@ def read_labels(
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     label : str
         ``stage``, ``sdb`` (``sdb+unsure`` also counts events marked Unsure), ``sdb_event``, ``age``
         (the bins 0-18, 19-49, 50+; in years by ``task``), ``sex``, ``bmi``, or any column of

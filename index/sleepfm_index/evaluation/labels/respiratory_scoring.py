@@ -40,6 +40,8 @@ def left_out(store: Reader, columns: list[str]) -> dict[str, str]:
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     columns : list of str
         Which of :data:`BREATHING` the store has.
 

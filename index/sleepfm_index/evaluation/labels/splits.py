@@ -67,6 +67,15 @@ def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
     Subjects are shuffled by the seed. Where a label belongs to the subject (age, sex), they are
     dealt in its order, so that every fold gets about the same mix.
 
+    Parameters
+    ----------
+    labels : Labels
+        The labelled clips.
+    folds : int
+        Number of folds, at least 2.
+    seed : int
+        Random seed.
+
     Raises
     ------
     QueryError
@@ -93,6 +102,13 @@ def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
 def check_apart(train: Iterable[str], test: Iterable[str]) -> None:
     """Refuse a split with a subject on both sides.
 
+    Parameters
+    ----------
+    train : iterable of str
+        Subjects to learn from.
+    test : iterable of str
+        Subjects to test.
+
     Raises
     ------
     QueryError
@@ -109,6 +125,11 @@ def check_apart(train: Iterable[str], test: Iterable[str]) -> None:
 def check_classes(labels: Labels) -> None:
     """Refuse to learn from fewer than two classes.
 
+    Parameters
+    ----------
+    labels : Labels
+        The labelled clips.
+
     Raises
     ------
     QueryError
@@ -122,5 +143,11 @@ def check_classes(labels: Labels) -> None:
 
 
 def subjects_of(labels: Labels) -> set[str]:
-    """Names of the subjects of some labelled clips."""
+    """Names of the subjects of some labelled clips.
+
+    Parameters
+    ----------
+    labels : Labels
+        The labelled clips.
+    """
     return {labels.subject_names[i] for i in np.unique(labels.subjects)}

@@ -73,7 +73,13 @@ class Predictions:
     group: str | None = None
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Predictions:
-        """Give the predictions of some clips."""
+        """Give the predictions of some clips.
+
+        Parameters
+        ----------
+        rows : ndarray of int64 or bool
+            Row numbers, or a mask of the rows.
+        """
         return replace(
             self,
             truth=self.truth[rows],
@@ -128,7 +134,15 @@ Level = Callable[[Predictions], Predictions]
 
 
 def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Predictions]:
-    """Give each of some predictions, followed by itself at other levels, e.g. per subject."""
+    """Give each of some predictions, followed by itself at other levels, e.g. per subject.
+
+    Parameters
+    ----------
+    made : sequence of Predictions
+        Predictions per clip.
+    levels : sequence of Level
+        Functions that aggregate predictions, e.g. per subject.
+    """
     return [part for one in made for part in (one, *(level(one) for level in levels))]
 
 
@@ -174,7 +188,13 @@ def assess(
 
 
 def small_sample(predictions: Sequence[Predictions]) -> list[str]:
-    """Say where there are too few subjects for an interval, or for a class to be judged by."""
+    """Say where there are too few subjects for an interval, or for a class to be judged by.
+
+    Parameters
+    ----------
+    predictions : sequence of Predictions
+        The predictions.
+    """
     few_people = too_few(
         min(len(np.unique(made.subjects)) for made in predictions if made.group is None)
     )
@@ -193,7 +213,13 @@ def small_sample(predictions: Sequence[Predictions]) -> list[str]:
 
 
 def class_rows(made: Predictions) -> list[Row]:
-    """Rows of a classifier: the macro row, then one per class."""
+    """Rows of a classifier: the macro row, then one per class.
+
+    Parameters
+    ----------
+    made : Predictions
+        Predictions of a classifier.
+    """
     per_class, whole = measure_classes(made)
     truth = made.truth.astype(np.int64)
     shared = {"features": made.features, "group": made.group, "level": made.level}
@@ -228,6 +254,11 @@ def class_rows(made: Predictions) -> list[Row]:
 
 def measure_classes(made: Predictions) -> tuple[list[Measured], Measured]:
     """Measure a classifier.
+
+    Parameters
+    ----------
+    made : Predictions
+        Predictions of a classifier.
 
     Returns
     -------
@@ -269,7 +300,13 @@ def measure_classes(made: Predictions) -> tuple[list[Measured], Measured]:
 
 
 def number_row(made: Predictions) -> Row:
-    """Row of a regression."""
+    """Row of a regression.
+
+    Parameters
+    ----------
+    made : Predictions
+        Predictions of a regression.
+    """
     return {
         "features": made.features,
         "group": made.group,
@@ -282,7 +319,13 @@ def number_row(made: Predictions) -> Row:
 
 
 def measure_number(made: Predictions) -> Measured:
-    """Measure a regression: mae, in the label's unit, and r."""
+    """Measure a regression: mae, in the label's unit, and r.
+
+    Parameters
+    ----------
+    made : Predictions
+        Predictions of a regression.
+    """
     _, subjects = np.unique(made.subjects, return_inverse=True)
     error = mean(np.abs(made.truth - made.scores), subjects)
     r = correlation(made.truth.astype(np.float64), made.scores, subjects)

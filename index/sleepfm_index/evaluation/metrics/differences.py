@@ -57,7 +57,15 @@ def differences(pairs: Sequence[tuple[Predictions, Predictions]]) -> pa.Table:
 
 
 def adjust(rows: Sequence[Row], name: str) -> None:
-    """Add ``<name>_p_holm`` to rows with ``<name>_p``: adjusted over all rows that have one."""
+    """Add ``<name>_p_holm`` to rows with ``<name>_p``: adjusted over all rows that have one.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Rows of a table, changed in place.
+    name : str
+        Name of the measure.
+    """
     own = [row for row in rows if f"{name}_p" in row]
     values = [row[f"{name}_p"] for row in own]
     raw = [np.nan if v is None else float(v) for v in values]  # type: ignore[arg-type]

@@ -73,12 +73,24 @@ class Estimate:
         return float(min(max(known, (n - 1) / 3), n - 1))
 
     def minus(self, other: Estimate) -> Estimate:
-        """Paired difference: both are of the same subjects, in the same order."""
+        """Paired difference: both are of the same subjects, in the same order.
+
+        Parameters
+        ----------
+        other : Estimate
+            The estimate to subtract.
+        """
         return Estimate(self.value - other.value, self.influence - other.influence, self.clips)
 
 
 def average(estimates: Sequence[Estimate]) -> Estimate:
-    """Unweighted mean of estimates of the same subjects, e.g. the macro mean over classes."""
+    """Unweighted mean of estimates of the same subjects, e.g. the macro mean over classes.
+
+    Parameters
+    ----------
+    estimates : sequence of Estimate
+        The estimates.
+    """
     return Estimate(
         float(np.mean([e.value for e in estimates])),
         np.asarray(np.mean([e.influence for e in estimates], axis=0), np.float64),
@@ -92,6 +104,7 @@ def subject_sums(values: Floats, subjects: Codes) -> Floats:
     Parameters
     ----------
     values : ndarray of float64, shape [n] or [n, m]
+        Values by clip.
     subjects : ndarray of int64, shape [n]
         Codes from 0 on.
 
@@ -112,6 +125,7 @@ def mean(values: Floats, subjects: Codes) -> Estimate:
     Parameters
     ----------
     values : ndarray of float64, shape [n]
+        Values by clip.
     subjects : ndarray of int64, shape [n]
         Codes from 0 on, each of them with a clip.
     """
@@ -126,7 +140,9 @@ def median(values: Floats, subjects: Codes, density: float = 1.0) -> Estimate:
     Parameters
     ----------
     values : ndarray of float64, shape [n]
+        Values by clip.
     subjects : ndarray of int64, shape [n]
+        Subject of each clip, as codes from 0 on.
     density : float
         Density of the values at the median, in their reciprocal unit; with 1 the influence is that
         on the share of values up to the median, with its sign turned.
@@ -147,8 +163,11 @@ def ranking(
     Parameters
     ----------
     score : ndarray of float64, shape [n]
+        Score of the class; higher is more likely.
     positive : ndarray of bool, shape [n]
+        Whether the clip is of the class.
     subjects : ndarray of int64, shape [n]
+        Subject of each clip, as codes from 0 on.
 
     Returns
     -------
@@ -189,7 +208,17 @@ def ranking(
 
 
 def confusion(truth: Codes, predicted: Codes, classes: int) -> NDArray[np.int64]:
-    """Clips by true class (rows) and predicted class (columns), int64 [classes, classes]."""
+    """Clips by true class (rows) and predicted class (columns), int64 [classes, classes].
+
+    Parameters
+    ----------
+    truth : ndarray of int64, shape [n]
+        Codes of the true classes.
+    predicted : ndarray of int64, shape [n]
+        Codes of the predicted classes.
+    classes : int
+        Number of classes.
+    """
     flat = np.bincount(truth * classes + predicted, minlength=classes**2)
     return flat.reshape(classes, classes)
 
@@ -241,8 +270,11 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], subjects: Co
     Parameters
     ----------
     confidence : ndarray of float64, shape [n]
+        Probability of the predicted class.
     right : ndarray of bool, shape [n]
+        Whether the predicted class is the true one.
     subjects : ndarray of int64, shape [n]
+        Subject of each clip, as codes from 0 on.
     """
     place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     gap = confidence - right
@@ -251,7 +283,17 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], subjects: Co
 
 
 def correlation(truth: Floats, predicted: Floats, subjects: Codes) -> Estimate:
-    """Pearson's r over clips; NaN where one of the two is constant."""
+    """Pearson's r over clips; NaN where one of the two is constant.
+
+    Parameters
+    ----------
+    truth : ndarray of float64, shape [n]
+        True values.
+    predicted : ndarray of float64, shape [n]
+        Predicted values.
+    subjects : ndarray of int64, shape [n]
+        Subject of each clip, as codes from 0 on.
+    """
     t, p = truth - truth.mean(), predicted - predicted.mean()
     spread = math.sqrt(float(np.dot(t, t)) * float(np.dot(p, p)))
     # what is left of a constant is its rounding

@@ -41,6 +41,7 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
     Parameters
     ----------
     estimate : Estimate
+        The estimate and its influences by subject.
     floor : float
         Least variance: that of independent clips. Clusters vary less only by chance.
     """
@@ -70,6 +71,7 @@ def auroc(estimate: Estimate, counts: tuple[int, int], holders: tuple[int, int])
     Parameters
     ----------
     estimate : Estimate
+        The estimate and its influences by subject.
     counts : tuple of int
         Clips (or subjects) of the class, and of the rest.
     holders : tuple of int
@@ -96,6 +98,15 @@ def auprc(estimate: Estimate, prevalence: float, holders: tuple[int, int]) -> In
 
     A perfect one has the bound of a classifier whose positives are all outranked by as many
     negatives as the exact bound on AUROC allows.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Average precision.
+    prevalence : float
+        Share of clips of the class, 0 to 1.
+    holders : tuple of int
+        Subjects with clips of the class, and of the rest.
     """
     if min(holders) < FEWEST_OF_CLASS:
         return NONE
@@ -111,6 +122,7 @@ def kappa(estimate: Estimate, chance: float) -> Interval:
     Parameters
     ----------
     estimate : Estimate
+        The estimate and its influences by subject.
     chance : float
         Agreement expected by chance, which carries the exact bound on accuracy at kappa 1 over.
     """
@@ -122,7 +134,13 @@ def kappa(estimate: Estimate, chance: float) -> Interval:
 
 
 def correlation(estimate: Estimate) -> Interval:
-    """Interval of Pearson's r: Student's t on Fisher's scale."""
+    """Interval of Pearson's r: Student's t on Fisher's scale.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        Pearson's r.
+    """
     r, people = estimate.value, estimate.subjects
     if people < FEWEST or not abs(r) < 1:
         return NONE
@@ -134,7 +152,13 @@ def correlation(estimate: Estimate) -> Interval:
 
 
 def positive(estimate: Estimate) -> Interval:
-    """Interval of a mean above 0 without an upper end, e.g. an error: Student's t of its log."""
+    """Interval of a mean above 0 without an upper end, e.g. an error: Student's t of its log.
+
+    Parameters
+    ----------
+    estimate : Estimate
+        A mean above 0.
+    """
     if estimate.subjects < FEWEST or not estimate.value > 0:
         return NONE
     half = student_quantile(1 - _TAIL, estimate.degrees) * math.sqrt(estimate.variance)
@@ -151,6 +175,7 @@ def of_median(values: NDArray[np.float64], subjects: NDArray[np.int64]) -> Inter
     Parameters
     ----------
     values : ndarray of float64, shape [n]
+        Values by clip.
     subjects : ndarray of int64, shape [n]
         Codes from 0 on.
     """
@@ -168,6 +193,13 @@ def median_estimate(values: NDArray[np.float64], subjects: NDArray[np.int64]) ->
     """Median with influences in its own unit, for differences of medians.
 
     The density at the median is that between the ends of :func:`of_median`.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape [n]
+        Values by clip.
+    subjects : ndarray of int64, shape [n]
+        Subject of each clip, as codes from 0 on.
     """
     share = median(values, subjects)
     low, high = of_median(values, subjects)
@@ -183,6 +215,13 @@ def macro(estimates: Sequence[Estimate], intervals: Sequence[Interval]) -> Inter
     The distances of the classes' ends from their estimates are added as their influences correlate
     (MOVER: Zou and Donner 2008, *Statistics in Medicine* 27:1693). A class without variance is
     taken as correlated with all.
+
+    Parameters
+    ----------
+    estimates : sequence of Estimate
+        Estimates of the classes.
+    intervals : sequence of (float, float)
+        Lower and upper ends, one pair per class.
     """
     if not intervals or not all(math.isfinite(low) for low, _ in intervals):
         return NONE
@@ -230,7 +269,15 @@ def difference(
 
 
 def p_value(one: Estimate, two: Estimate) -> float:
-    """Two-sided p of a paired difference of 0, by the t of :func:`difference`; NaN if undefined."""
+    """Two-sided p of a paired difference of 0, by the t of :func:`difference`; NaN if undefined.
+
+    Parameters
+    ----------
+    one : Estimate
+        The first estimate.
+    two : Estimate
+        The estimate to subtract, of the same subjects.
+    """
     apart = one.minus(two)
     if apart.subjects < FEWEST or not math.isfinite(apart.value) or not apart.variance > 0:
         return math.nan
@@ -238,7 +285,13 @@ def p_value(one: Estimate, two: Estimate) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Adjust p values for their number (Holm 1979, *Scand. J. Statist.* 6:65); NaN stays NaN."""
+    """Adjust p values for their number (Holm 1979, *Scand. J. Statist.* 6:65); NaN stays NaN.
+
+    Parameters
+    ----------
+    p : sequence of float
+        Unadjusted p values.
+    """
     values = np.asarray(p, np.float64)
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.argsort(values[known], kind="stable")]
@@ -249,14 +302,26 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def too_few(people: int) -> str | None:
-    """Say that there are too few subjects for intervals; None where there are enough."""
+    """Say that there are too few subjects for intervals; None where there are enough.
+
+    Parameters
+    ----------
+    people : int
+        Number of subjects.
+    """
     if people >= FEWEST:
         return None
     return f"{people} subjects are too few for intervals, which need {FEWEST}"
 
 
 def all_of(trials: int) -> float:
-    """Exact lower bound of a rate when all of some independent trials succeed."""
+    """Exact lower bound of a rate when all of some independent trials succeed.
+
+    Parameters
+    ----------
+    trials : int
+        Number of independent trials.
+    """
     return float(_TAIL ** (1 / trials))
 
 
@@ -281,7 +346,15 @@ def _score_bound(area: float, end: float, m: float, n: float, z: float) -> float
 
 @cache
 def student_cdf(t: float, degrees: float) -> float:
-    """Distribution function of Student's t for t >= 0, by Gauss-Legendre quadrature."""
+    """Distribution function of Student's t for t >= 0, by Gauss-Legendre quadrature.
+
+    Parameters
+    ----------
+    t : float
+        Value of t, at least 0.
+    degrees : float
+        Degrees of freedom.
+    """
     # with t = sqrt(degrees) tan(x) the density is a power of a cosine
     end = math.atan(t / math.sqrt(degrees))
     area = float(_WEIGHTS @ np.cos(end * (_NODES + 1) / 2) ** (degrees - 1)) * end / 2
@@ -294,6 +367,13 @@ def student_quantile(probability: float, degrees: float) -> float:
     """Quantile of Student's t for a probability of at least a half, by bisection.
 
     ``scipy.special.stdtrit`` does the same; importing it would take longer than most answers.
+
+    Parameters
+    ----------
+    probability : float
+        From 0.5 up to, not including, 1.
+    degrees : float
+        Degrees of freedom.
     """
     low, high = 0.0, 1.0
     while student_cdf(high, degrees) < probability:

@@ -67,6 +67,17 @@ class BoostedProbe:
         """Fit 100 rounds of trees of 15 leaves, classes weighted to balance; ``1 / c`` is the L2.
 
         No round is stopped early, because scikit-learn would validate on clips of the same people.
+
+        Parameters
+        ----------
+        x : ndarray of float32, shape [n, d]
+            Vectors; may be overwritten.
+        y : ndarray of int64 or float64, shape [n]
+            Class codes, or the numbers of a regression.
+        classes : tuple of str
+            Names of the classes; empty for a regression.
+        recipe : Recipe
+            How the probe is fitted.
         """
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -107,7 +118,13 @@ class BoostedProbe:
         )
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probabilities, float64 [n, classes], or numbers, float64 [n]."""
+        """Probabilities, float64 [n, classes], or numbers, float64 [n].
+
+        Parameters
+        ----------
+        x : ndarray of float32, shape [n, d]
+            Vectors, one row per clip.
+        """
         scores = np.tile(self.baseline, (len(x), 1))
         rows = np.arange(len(x))
         for round_ in self.roots:
@@ -130,7 +147,13 @@ class BoostedProbe:
         return shares
 
     def with_about(self, about: Mapping[str, Any]) -> Self:
-        """Give the same probe with another record of what it was learned from."""
+        """Give the same probe with another record of what it was learned from.
+
+        Parameters
+        ----------
+        about : mapping of str to object
+            What the probe was fitted to and how.
+        """
         return replace(self, about=about)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -147,6 +170,17 @@ class BoostedProbe:
         about: Mapping[str, Any],
     ) -> Self:
         """Put a probe together again.
+
+        Parameters
+        ----------
+        tensors : mapping of str to ndarray
+            The arrays of the probe, by name.
+        classes : tuple of str
+            Names of the classes; empty for a regression.
+        converged : bool
+            Whether the fit converged.
+        about : mapping of str to object
+            What the probe was fitted to and how.
 
         Raises
         ------

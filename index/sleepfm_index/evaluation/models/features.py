@@ -22,14 +22,28 @@ Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
 def feature_list(on: str | Sequence[str]) -> list[str]:
-    """Give ``"bas"`` as ``["bas"]`` and ``"bas,ecg"`` as two; a sequence stays as it is."""
+    """Give ``"bas"`` as ``["bas"]`` and ``"bas,ecg"`` as two; a sequence stays as it is.
+
+    Parameters
+    ----------
+    on : str or sequence of str
+        Feature names, or one string of names separated by commas.
+    """
     if isinstance(on, str):
         return [part.strip() for part in on.split(",") if part.strip()]
     return list(on)
 
 
 def default_features(store: Reader, labels: Labels) -> list[str]:
-    """Every modality that labelled clips have, and all of them together."""
+    """Every modality that labelled clips have, and all of them together.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    labels : Labels
+        The labelled clips.
+    """
     there = [m for m in store.manifest.modalities if has(store, labels.clip_ids, m).any()]
     together = "+".join(there)
     if len(there) > 1 and have_features(store, labels, together).any():
@@ -61,14 +75,34 @@ def check_features(features: str, known: tuple[str, ...]) -> list[str]:
 
 
 def have_features(store: Reader, labels: Labels, features: str) -> NDArray[np.bool_]:
-    """Which labelled clips have vectors of all these modalities, bool [n]."""
+    """Which labelled clips have vectors of all these modalities, bool [n].
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    labels : Labels
+        The labelled clips.
+    features : str
+        Modalities, joined by ``+``.
+    """
     named = check_features(features, store.manifest.modalities)
     present = [has(store, labels.clip_ids, m) for m in named]
     return np.asarray(np.logical_and.reduce(present), bool)
 
 
 def feature_reader(store: Reader, clip_ids: NDArray[np.int64], features: str) -> Read:
-    """Read vectors by row of ``clip_ids``, float32 [m, 512 per modality], side by side."""
+    """Read vectors by row of ``clip_ids``, float32 [m, 512 per modality], side by side.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    clip_ids : ndarray of int64, shape [n]
+        Clip ids.
+    features : str
+        Modalities, joined by ``+``.
+    """
     parts = check_features(features, store.manifest.modalities)
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -85,6 +119,16 @@ def feature_reader(store: Reader, clip_ids: NDArray[np.int64], features: str) ->
 
 
 def predict_rows(fitted: Probe, read: Read, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Predict rows block by block, so that memory does not grow with the store."""
+    """Predict rows block by block, so that memory does not grow with the store.
+
+    Parameters
+    ----------
+    fitted : Probe
+        The fitted probe.
+    read : callable
+        Reads the vectors of given rows.
+    rows : ndarray of int64, shape [m]
+        Rows to predict.
+    """
     blocks = [rows[at : at + BLOCK_ROWS] for at in range(0, len(rows), BLOCK_ROWS)]
     return np.concatenate([fitted.predict(read(block)) for block in blocks])

@@ -43,6 +43,8 @@ def few_shot(
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     label, on, recipe, where, task, classes, split
         As in :func:`sleepfm_index.evaluation.models.probe.probe`.
     shots : sequence of int

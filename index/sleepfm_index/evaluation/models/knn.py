@@ -82,7 +82,7 @@ def knn(
 
     Parameters
     ----------
-    label, task, classes
+    store, label, task, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     modality : str
         What to search with.
@@ -229,12 +229,14 @@ def neighbours(
 
     Parameters
     ----------
-    modality, to
+    store, modality, to
         As in :func:`knn`.
     clips : sequence of int
         Clip ids to ask about.
     label : str
         A column of ``clips`` to show beside each neighbour.
+    k : int
+        Number of clips to find per query.
     where : str, optional
         SQL condition for the neighbours.
     exclude : {"subject", "recording", "none"}
@@ -292,6 +294,17 @@ def votes(
     """Shares of the votes, float64 [q, classes], or the neighbours' mean, float64 [q].
 
     Neighbours of no positive similarity all count alike.
+
+    Parameters
+    ----------
+    labels : Labels
+        Labels of the clips that vote.
+    rows : ndarray of int64, shape [q, k]
+        Neighbours of each query, as rows of ``labels``; -1 where there is none.
+    scores : ndarray of float64, shape [q, k]
+        Similarity of each neighbour.
+    weighted : bool
+        Whether votes are weighted by similarity.
     """
     weights = np.maximum(scores, 0.0) if weighted else np.ones(scores.shape)
     weights = np.where(rows >= 0, weights, 0.0)

@@ -48,7 +48,13 @@ class LinearProbe:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probabilities, float64 [n, classes], or numbers, float64 [n]."""
+        """Probabilities, float64 [n, classes], or numbers, float64 [n].
+
+        Parameters
+        ----------
+        x : ndarray of float32, shape [n, d]
+            Vectors, one row per clip.
+        """
         # the standardisation is folded into the coefficients, so x is not copied
         slope = self.coefficients / self.scale[:, None]
         scores = x @ slope.astype(np.float32) + (self.intercept - self.mean @ slope)
@@ -61,7 +67,19 @@ class LinearProbe:
     def fit(
         cls, x: NDArray[np.float32], y: NDArray[Any], classes: tuple[str, ...], recipe: Recipe
     ) -> LinearProbe:
-        """Fit a logistic regression, or without classes a ridge regression."""
+        """Fit a logistic regression, or without classes a ridge regression.
+
+        Parameters
+        ----------
+        x : ndarray of float32, shape [n, d]
+            Vectors; may be overwritten.
+        y : ndarray of int64 or float64, shape [n]
+            Class codes, or the numbers of a regression.
+        classes : tuple of str
+            Names of the classes; empty for a regression.
+        recipe : Recipe
+            How the probe is fitted.
+        """
         c = 1.0 if recipe.c is None else recipe.c
         if not classes:
             return fit_number(x, y.astype(np.float64), c=c, standardise=recipe.standardise)
@@ -75,7 +93,13 @@ class LinearProbe:
         )
 
     def with_about(self, about: Mapping[str, Any]) -> LinearProbe:
-        """Give the same probe with another record of what it was learned from."""
+        """Give the same probe with another record of what it was learned from.
+
+        Parameters
+        ----------
+        about : mapping of str to object
+            What the probe was fitted to and how.
+        """
         return replace(self, about=about)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -91,6 +115,17 @@ class LinearProbe:
         about: Mapping[str, Any],
     ) -> LinearProbe:
         """Put a probe together again.
+
+        Parameters
+        ----------
+        tensors : mapping of str to ndarray
+            The arrays of the probe, by name.
+        classes : tuple of str
+            Names of the classes; empty for a regression.
+        converged : bool
+            Whether the fit converged.
+        about : mapping of str to object
+            What the probe was fitted to and how.
 
         Raises
         ------
@@ -122,6 +157,8 @@ def fit_classes(
         Standardised in place.
     truth : ndarray of int64, shape [n]
         Codes of ``classes``, at least two of them present.
+    classes : tuple of str
+        Names of the classes; empty for a regression.
     c : float
         Inverse strength of the L2 penalty, as in ``sklearn.linear_model.LogisticRegression``.
     standardise : bool
@@ -161,7 +198,19 @@ def fit_number(
     c: float = 1.0,
     standardise: bool = True,
 ) -> LinearProbe:
-    """Fit a ridge regression with penalty 1 / ``c``; ``x`` [n, d] is standardised in place."""
+    """Fit a ridge regression with penalty 1 / ``c``; ``x`` [n, d] is standardised in place.
+
+    Parameters
+    ----------
+    x : ndarray of float32, shape [n, d]
+        Vectors, standardised in place.
+    truth : ndarray of float64, shape [n]
+        Numbers to learn.
+    c : float
+        Inverse strength of the L2 penalty.
+    standardise : bool
+        Whether ``x`` is standardised; otherwise it is used as given.
+    """
     from sklearn.linear_model import Ridge
 
     mean, scale = _standardise(x) if standardise else _as_they_are(x)

@@ -30,6 +30,7 @@ def nearest(
     Parameters
     ----------
     queries : ndarray of float32, shape [q, d]
+        Query vectors.
     query_groups : ndarray of int64, shape [q]
         A query is not compared with candidates of its group; -1 is compared with all.
     read : callable
@@ -37,6 +38,7 @@ def nearest(
     groups : ndarray of int64, shape [n]
         Group of each candidate, 0 or more.
     k : int
+        Number of candidates to find per query.
 
     Returns
     -------

@@ -35,7 +35,9 @@ def check_probe(store: Reader, probe: Probe) -> None:
     Parameters
     ----------
     store : Reader
+        The open store.
     probe : Probe
+        The fitted probe.
 
     Raises
     ------
@@ -58,6 +60,8 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     probe : Probe
         A probe fitted to vectors of the same weights and contract.
     where : str, optional
@@ -158,7 +162,17 @@ def write_predictions(
 
 
 def write_hypnogram_csv(path: Path, stages: list[tuple[float, str]], clip_seconds: float) -> None:
-    """Write (onset_s, stage) pairs as onset_s, duration_s, stage."""
+    """Write (onset_s, stage) pairs as onset_s, duration_s, stage.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write.
+    stages : list of tuple of (float, str)
+        Onset in seconds and stage of each clip.
+    clip_seconds : float
+        Length of a clip, in seconds.
+    """
 
     def write(aside: Path) -> None:
         with aside.open("w", newline="", encoding="utf-8") as file:
@@ -176,6 +190,12 @@ def write_hypnogram_edf(
 
     Parameters
     ----------
+    path : Path
+        The file to write.
+    stages : list of tuple of (float, str)
+        Onset in seconds and stage of each clip.
+    clip_seconds : float
+        Length of a clip, in seconds.
     start_clock_s : float or None
         Time of day of the recording's start, in seconds; midnight where it is not known.
     """

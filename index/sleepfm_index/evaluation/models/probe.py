@@ -51,6 +51,8 @@ def probe(
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     label, task, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     on : str or sequence of str, optional
@@ -125,6 +127,15 @@ def probe(
 def split_by(store: Reader, made: Sequence[Predictions], by: str) -> list[Predictions]:
     """Part predictions by the values of a column of ``clips``; clips without one are in no part.
 
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    made : sequence of Predictions
+        Predictions to divide.
+    by : str
+        Name of the column.
+
     Raises
     ------
     QueryError
@@ -155,6 +166,8 @@ def fit_probe(
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     label, where, task, classes, recipe
         As in :func:`probe`.
     features : str

@@ -62,13 +62,26 @@ class Probe(Protocol):
         classes : tuple of str
             Empty for a regression.
         recipe : Recipe
+            How the probe is fitted.
         """
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Probabilities, float64 [n, classes], or numbers, float64 [n]."""
+        """Probabilities, float64 [n, classes], or numbers, float64 [n].
+
+        Parameters
+        ----------
+        x : ndarray of float32, shape [n, d]
+            Vectors, one row per clip.
+        """
 
     def with_about(self, about: Mapping[str, Any]) -> Self:
-        """Give the same probe with another record of what it was learned from."""
+        """Give the same probe with another record of what it was learned from.
+
+        Parameters
+        ----------
+        about : mapping of str to object
+            What the probe was fitted to and how.
+        """
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """All that predicting needs, by name."""
@@ -82,6 +95,17 @@ class Probe(Protocol):
         about: Mapping[str, Any],
     ) -> Self:
         """Put a probe together again.
+
+        Parameters
+        ----------
+        tensors : mapping of str to ndarray
+            The arrays of the probe, by name.
+        classes : tuple of str
+            Names of the classes; empty for a regression.
+        converged : bool
+            Whether the fit converged.
+        about : mapping of str to object
+            What the probe was fitted to and how.
 
         Raises
         ------
@@ -99,6 +123,11 @@ PROBES: Final[Mapping[str, type[Probe]]] = {
 def probe_kind(name: str) -> type[Probe]:
     """Find a kind of probe.
 
+    Parameters
+    ----------
+    name : str
+        Name of the kind, as in a recipe.
+
     Raises
     ------
     QueryError
@@ -110,7 +139,15 @@ def probe_kind(name: str) -> type[Probe]:
 
 
 def save_probe(probe: Probe, path: str | Path) -> Path:
-    """Write one safetensors file; everything but the arrays is JSON in its header."""
+    """Write one safetensors file; everything but the arrays is JSON in its header.
+
+    Parameters
+    ----------
+    probe : Probe
+        The probe.
+    path : path
+        The file to write.
+    """
     from safetensors.numpy import save
 
     header = {
@@ -133,6 +170,11 @@ def save_probe(probe: Probe, path: str | Path) -> Path:
 
 def load_probe(path: str | Path) -> Probe:
     """Read a saved probe of any kind.
+
+    Parameters
+    ----------
+    path : path
+        The file to read.
 
     Raises
     ------

@@ -78,6 +78,8 @@ def supervise(
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     label, where, task, classes, split
         As in :func:`sleepfm_index.evaluation.models.probe.probe`; the label must have classes.
     out : path

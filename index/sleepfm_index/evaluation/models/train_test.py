@@ -85,6 +85,13 @@ class TrainTest:
     def predict(self, features: str, recipe: Recipe) -> Predictions:
         """Predict every clip to be tested that has the features, by a probe of other subjects.
 
+        Parameters
+        ----------
+        features : str
+            Modalities, joined by ``+``.
+        recipe : Recipe
+            How the probe is fitted.
+
         Raises
         ------
         QueryError
@@ -150,7 +157,13 @@ class TrainTest:
         return int((~np.isin(self.test.values[test], learned)).sum())
 
     def sides(self, features: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Rows to learn from and rows to test that have the features, one pair per fold."""
+        """Rows to learn from and rows to test that have the features, one pair per fold.
+
+        Parameters
+        ----------
+        features : str
+            Modalities, joined by ``+``.
+        """
         train_has = have_features(self.train_store, self.train, features)
         test_has = have_features(self.test_store, self.test, features)
         if not train_has.any() or not test_has.any():
@@ -178,6 +191,8 @@ def divide(
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     label, task, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     split : Split
@@ -210,6 +225,17 @@ def divide(
 def learn(recipe: Recipe, read: Read, labels: Labels, rows: NDArray[np.int64]) -> Probe:
     """Fit a probe to some rows of labelled clips.
 
+    Parameters
+    ----------
+    recipe : Recipe
+        How the probe is fitted.
+    read : callable
+        Reads the vectors of given rows.
+    labels : Labels
+        Labels of all rows.
+    rows : ndarray of int64, shape [m]
+        Rows to learn from.
+
     Raises
     ------
     QueryError
@@ -232,7 +258,9 @@ def choose_penalty(recipe: Recipe, x: NDArray[np.float32], labels: Labels) -> fl
     Parameters
     ----------
     recipe : Recipe
+        How the probe is fitted.
     x : ndarray of float32, shape [n, d]
+        Vectors to learn from.
     labels : Labels
         Of the rows of ``x``.
 

@@ -56,6 +56,15 @@ def shared_labels(
 ) -> tuple[Labels, Labels, np.ndarray]:
     """Labelled clips that another store has too.
 
+    Parameters
+    ----------
+    store : Reader
+        The store of the labelled clips.
+    other : Reader
+        The store to look in.
+    labels : Labels
+        The labelled clips.
+
     Returns
     -------
     ours, theirs : Labels

@@ -53,6 +53,7 @@ class Gallery:
         Parameters
         ----------
         rows : ndarray of int64, shape [n]
+            Rows of the clips that have both query and target.
         """
         if self.size is None or self.size >= len(rows):
             return [rows]

@@ -55,6 +55,8 @@ def compare(
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     other : Store
         What to compare with.
     where, gallery, seed, draws, among
@@ -106,6 +108,7 @@ def shared_clips(
     Parameters
     ----------
     store, other : Reader
+        The two stores.
     where : str, optional
         A condition on the clips of ``store``.
 

@@ -35,6 +35,7 @@ class RankCache:
         Parameters
         ----------
         query, to : str
+            Query and target of the direction.
         at : ndarray of int64, shape [m]
             Which of the clips, by place.
         """

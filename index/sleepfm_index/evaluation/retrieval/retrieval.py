@@ -76,11 +76,12 @@ def evaluate(
 
     For each clip of the gallery the query is its vector in one modality; the candidates are all
     vectors of the gallery in the other. The rank is the number of candidates that score at least
-    as high as the true one, so ties count against (constant vectors score as bad as can be, never
-    as perfect). Galleries hold the clips that have both sides.
+    as high as the true one, so ties count against it. Galleries hold the clips with both sides.
 
     Parameters
     ----------
+    store : Reader
+        The open store.
     where, gallery, seed, draws, among
         Fields of :class:`Gallery` (``gallery`` is its ``size``).
     by : str, optional
@@ -165,7 +166,9 @@ class Facts:
         Parameters
         ----------
         store : Reader
+            The open store.
         clip_ids : ndarray of int64, shape [n]
+            Clip ids.
         by : str, optional
             Column to group by.
         """
@@ -198,9 +201,13 @@ def rank_direction(
     Parameters
     ----------
     store : Reader
+        The open store.
     facts : Facts
+        Clips of the store and what is compared of them.
     query, to : str
+        Query and target of the direction.
     gallery : Gallery
+        How the candidates are drawn.
     cache : RankCache, optional
         Ranks that are shared between directions of the same clips.
     """
@@ -244,8 +251,11 @@ def sides_present(
     Parameters
     ----------
     store : Reader
+        The open store.
     clip_ids : ndarray of int64, shape [n]
+        Clip ids.
     query, to : str
+        Query and target of the direction.
     """
     known = store.manifest.modalities
     names = [*query.split("+"), target_name(query, to, known) if to == OTHERS else to]
@@ -261,8 +271,11 @@ def sides(
     Parameters
     ----------
     store : Reader
+        The open store.
     clip_ids : ndarray of int64, shape [n]
+        Clip ids.
     query, to : str
+        Query and target of the direction.
     """
     known = store.manifest.modalities
     if "+" in query:
@@ -324,6 +337,7 @@ def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     Parameters
     ----------
     ranks : ndarray of int64, shape [n]
+        Rank of the true clip, from 1 on.
     """
     return {
         **{f"recall_at_{k}": (ranks <= k).astype(np.float64) for k in RECALLS},

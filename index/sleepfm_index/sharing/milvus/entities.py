@@ -71,6 +71,7 @@ class Column:
         Parameters
         ----------
         values : pyarrow.ChunkedArray
+            Values of the column.
 
         Returns
         -------
