@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sleepfm.choices import Coding, Grid
-from sleepfm.csv_text import same_id
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
 from sleepfm.encoders.seen import Seen
@@ -26,6 +25,7 @@ from sleepfm_index.building import dask_client, process_pool
 from sleepfm_index.building.annotate import differing
 from sleepfm_index.building.facts import facts_of_subjects
 from sleepfm_index.building.preparation import Preparation
+from sleepfm_index.building.recording_names import own_name, recording_name
 from sleepfm_index.building.recording_task import (
     READMIT,
     Clock,
@@ -220,7 +220,7 @@ def build(
         cohort = read_subjects(
             Path(subjects), loaded.contract.modalities, allow_identifying=allow_identifying
         )
-        unmet = cohort.match(_own_name(f, ids) for f in found.recordings).sentences(
+        unmet = cohort.match(own_name(f, ids) for f in found.recordings).sentences(
             Path(subjects).name
         )
         if strict and unmet:
@@ -231,12 +231,12 @@ def build(
     with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
         known = {} if truth is None else read_truth(Path(truth))
         jobs = [
-            Job(file, _name(writer.path, file, ids), known.get(file.stem))
+            Job(file, recording_name(writer.path, file, ids), known.get(file.stem))
             for file in found.recordings
         ]
         gone = {*writer.manifest.withdrawn, *writer.manifest.withdrawals}
         marks = {
-            j.recording_id: _subject_mark(writer.manifest.uuid, cohort, _own_name(j.file, ids))
+            j.recording_id: _subject_mark(writer.manifest.uuid, cohort, own_name(j.file, ids))
             for j in jobs
         }
         if not readmit:
@@ -257,7 +257,7 @@ def build(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
-            cohort.named({_own_name(job.file, ids): job.recording_id for job in jobs}).marked(
+            cohort.named({own_name(job.file, ids): job.recording_id for job in jobs}).marked(
                 Seen.of_record(loaded.record)
             ),
             present=writer.manifest.sources,
@@ -366,18 +366,6 @@ def _recording_ids(store: Path) -> list[str]:
     with Reader(store) as opened:
         names: list[str] = opened.sql("SELECT recording_id FROM recordings").table[0].to_pylist()
     return names
-
-
-def _own_name(file: RecordingFile, ids: str) -> str:
-    """Give a recording's own name, before any hashing: its stem, or its folder and its stem."""
-    if ids == "folder" and file.id is None:
-        return f"{file.path.absolute().parent.name}_{file.stem}"
-    return file.stem
-
-
-def _name(store: Path, file: RecordingFile, ids: str) -> str:
-    name = same_id(_own_name(file, ids))
-    return private.hashed_id(store, name) if ids == "hash" else name
 
 
 def _differing(store: Path, subjects: Subjects, table: Path) -> list[str]:

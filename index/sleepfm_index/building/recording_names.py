@@ -1,0 +1,37 @@
+"""What a recording is called: by its file, by its folder and file, or by a keyed hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sleepfm.csv_text import same_id
+from sleepfm.recordings import RecordingFile
+from sleepfm_index.choices import Ids
+from sleepfm_index.storage import private
+
+
+def own_name(file: RecordingFile, ids: Ids) -> str:
+    """Give a recording's own name, before any hashing: its stem, or its folder and its stem.
+
+    Parameters
+    ----------
+    file : RecordingFile
+    ids : {"stem", "folder", "hash"}
+    """
+    if ids == "folder" and file.id is None:
+        return f"{file.path.absolute().parent.name}_{file.stem}"
+    return file.stem
+
+
+def recording_name(store: Path, file: RecordingFile, ids: Ids) -> str:
+    """Give the ``recording_id`` of a file.
+
+    Parameters
+    ----------
+    store : Path
+        The store, whose key hashes names.
+    file : RecordingFile
+    ids : {"stem", "folder", "hash"}
+    """
+    name = same_id(own_name(file, ids))
+    return private.hashed_id(store, name) if ids == "hash" else name
