@@ -111,7 +111,7 @@ def cut_clips(
         offset_s, count = 0.0, int(recording.duration_s / clip_s + 1e-6)
     if count < 1:
         raise RecordingError(
-            f"{recording.stem} lasts {recording.duration_s:.3g} s, less than one clip ({clip_s} s)."
+            f"{recording.stem} lasts {recording.duration_s:.3g} s, less than one clip ({clip_s} s)"
         )
     warnings: list[str] = []
     signals: dict[str, NDArray[np.float32]] = {}
@@ -138,7 +138,7 @@ def cut_clips(
         if used:
             signals[modality], filled[modality] = block, bits
     if not signals:
-        raise ChannelError(f"Every channel of {recording.stem} that fits a slot is dead.")
+        raise ChannelError(f"every channel of {recording.stem} that fits a slot is dead")
     start_s = offset_s + np.arange(count, dtype=np.float64) * clip_s
     clock = recording.start_clock_s
     stage, raw_stage = clip_stages(stages, count, clip_s, offset_s)
@@ -233,7 +233,7 @@ def _fill(
     scale = to_slot_unit[0] if to_slot_unit else None
     problem = implausible(match.slot, contract.unit_of(match.slot), found, scale)
     if problem and strict:
-        raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning.")
+        raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning")
     if problem:
         warnings.append(problem)
     to_contract_unit = conversion(unit, contract.units.get(match.slot, ""))

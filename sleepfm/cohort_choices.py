@@ -85,7 +85,7 @@ class Choices:
             try:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
-                raise ChannelError(f"The channels file {path.name} cannot be read.") from error
+                raise ChannelError(f"the channels file {path.name} cannot be read") from error
             made = replace(made, channels=named, channels_sha256=digest)
         if substitute is not None:
             made = replace(made, substitute=substitute)

@@ -237,7 +237,7 @@ def test_too_few_clips_or_subjects_are_refused(cohort: Path, tmp_path: Path) -> 
 def test_an_empty_split_is_refused(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "w.safetensors"
     nobody = Data([cohort], fractions={"pretrain": 1.0}, cache=cohort / "cache")
-    with pytest.raises(TrainingError, match=r"The split valid has 0 clips .* at least 2"):
+    with pytest.raises(TrainingError, match=r"the split valid has 0 clips .* at least 2"):
         pretrain(nobody, out, device="cpu")
     for i in range(2):  # one of the two is validated on, and cannot be
         write_night(tmp_path / f"{i}.edf", seed=i, labels=("C3-M2", "ECG") if i else ("C3-M2",))
@@ -246,7 +246,7 @@ def test_an_empty_split_is_refused(cohort: Path, tmp_path: Path) -> None:
         for seed in range(20)
     }
     lonely = Data([tmp_path], fractions=HALVES)  # type: ignore[arg-type]
-    with pytest.raises(TrainingError, match="The split valid has 0 clips with two modalities"):
+    with pytest.raises(TrainingError, match="the split valid has 0 clips with two modalities"):
         pretrain(lonely, out, recipe=replace(TINY, seed=seeds["0"]), device="cpu")
     assert not out.exists()
 
@@ -298,7 +298,7 @@ def test_only_the_modalities_asked_for_are_trained(cohort: Path, tmp_path: Path)
 
 def test_nothing_to_read_is_said_with_its_reason(tmp_path: Path) -> None:
     (tmp_path / "bad.edf").write_text("no recording")
-    with pytest.raises(TrainingError, match=r"No recording gives clips.*bad\.edf"):
+    with pytest.raises(TrainingError, match=r"no recording gives clips.*bad\.edf"):
         prepare_clips([tmp_path], tmp_path / "cache", ROBUST)
 
 

@@ -98,9 +98,9 @@ def test_a_bad_row_of_a_list_is_named(tmp_path: Path, text: str) -> None:
 
 
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="There is no file or folder"):
+    with pytest.raises(RecordingError, match="there is no file or folder"):
         find_recordings([tmp_path / "nothing"])
-    with pytest.raises(RecordingError, match="There is no recording in"):
+    with pytest.raises(RecordingError, match="there is no recording in"):
         find_recordings([tmp_path])
 
 

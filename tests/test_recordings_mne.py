@@ -80,11 +80,11 @@ def test_fif_to_clips(fif: Path) -> None:
 @pytest.mark.parametrize("name", ["n.fif", "n.set", "n.vhdr", "n.gdf", "n.cnt"])
 def test_a_text_file_under_any_ending_is_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("not a recording")
-    with pytest.raises(RecordingError, match="is of no format that is read here"):
+    with pytest.raises(RecordingError, match="has an unsupported file format"):
         read_recording(tmp_path / name)
 
 
 def test_an_unknown_ending(tmp_path: Path) -> None:
     (tmp_path / "n.docx").write_text("x")
-    with pytest.raises(RecordingError, match=r"is of no format.*\.edf"):
+    with pytest.raises(RecordingError, match=r"has an unsupported file format.*\.edf"):
         read_recording(tmp_path / "n.docx")

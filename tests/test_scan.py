@@ -100,7 +100,7 @@ def test_the_command_prints_a_table_and_json(cohort: Path) -> None:
 
 
 def test_nothing_to_scan(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="There is no recording"):
+    with pytest.raises(RecordingError, match="there is no recording"):
         scan([tmp_path])
     (tmp_path / "c.edf").write_text("no recording")
     assert run(str(tmp_path)).returncode == 1

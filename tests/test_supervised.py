@@ -93,7 +93,7 @@ def test_what_cannot_be_learned_is_refused(cohort: Path, tmp_path: Path) -> None
     for i in range(2):
         write_night(tmp_path / f"{i}.edf", seed=i, labels=("C3-M2", "ECG"))
     halves = Data([tmp_path], fractions={"train": 0.5, "valid": 0.5})
-    with pytest.raises(TrainingError, match="No recording to train on has resp"):
+    with pytest.raises(TrainingError, match="no recording to train on has resp"):
         supervise(halves, out, recipe=TINY, device="cpu")
     assert not out.exists()
 

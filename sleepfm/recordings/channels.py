@@ -177,7 +177,7 @@ def match_channels(
         use = f"--substitute would fill {said}; or name" if stand_ins else "Name"
         raise ChannelError(
             f"{recording.stem} has no usable channel; it holds {_listed(by_label)}. "
-            f"{use} them in a channels file (--channels)."
+            f"{use} them in a channels file (--channels)"
         )
     used = {label for match in found.values() for label in match.labels}
     return ChannelMap(
@@ -213,20 +213,19 @@ def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ChannelError(f"The channels file {path.name} cannot be read as YAML.") from error
+        raise ChannelError(f"the channels file {path.name} cannot be read as YAML") from error
     if not isinstance(plain, dict):
-        raise ChannelError(f"The channels file {path.name} must hold lines like 'ECG: my label'.")
+        raise ChannelError(f"the channels file {path.name} must hold lines like 'ECG: my label'")
     chosen: dict[str, tuple[str, ...]] = {}
     for slot, value in plain.items():
         if slot not in slots:
             raise ChannelError(
-                f"The channels file {path.name} names a slot '{slot}'; "
-                f"slots are {', '.join(slots)}."
+                f"the channels file {path.name} names a slot '{slot}'; slots are {', '.join(slots)}"
             )
         labels = [] if value is None else value if isinstance(value, list) else [value]
         if len(labels) > 2 or not all(isinstance(x, str | int) for x in labels):
             raise ChannelError(
-                f"The channels file {path.name} must give {slot} one label, or two to subtract."
+                f"the channels file {path.name} must give {slot} one label, or two to subtract"
             )
         chosen[slot] = tuple(map(str, labels))
     return chosen
@@ -248,7 +247,7 @@ def _override(
         return False
     if len(labels) == 2 and not _same_kind(by_label[labels[0]], by_label[labels[1]]):
         raise ChannelError(
-            f"{slot} cannot be {labels[0]} minus {labels[1]}: their units or rates differ."
+            f"{slot} cannot be {labels[0]} minus {labels[1]}: their units or rates differ"
         )
     if labels:
         found[slot] = SlotMatch(slot, labels, "override")

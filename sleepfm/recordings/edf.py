@@ -121,7 +121,7 @@ def read_edf(path: Path) -> Recording:
     refuse_length(path, span_s)
     wanted = [s for s in file.streams if not s.is_annotations and s.samples > 0]
     if not wanted and not found.annotations:
-        raise RecordingError(f"{path.name} holds neither a signal nor an annotation.")
+        raise RecordingError(f"{path.name} holds neither a signal nor an annotation")
     signals = _by_edfio(file, wanted)
     labels = [_printable(s.label) for s in signals]
     scoring = Scoring()
@@ -170,7 +170,7 @@ def _channel(
             content = file.content(stream, records)
         except (OSError, ValueError) as error:
             raise RecordingError(
-                f"{file.path.name} can no longer be read; it changed since it was opened."
+                f"{file.path.name} can no longer be read; it changed since it was opened"
             ) from error
         if file.sample_bytes == 2:
             # What edfio would give; a short part of many channels is read without its checks.

@@ -147,7 +147,7 @@ def record_times(
     if not onsets or len(known) < len(onsets):
         if file.reserved[3:5] == b"+D":
             raise RecordingError(
-                f"{name} is discontinuous and does not say when its data records start."
+                f"{name} is discontinuous and does not say when its data records start"
             )
         return regular
     places: NDArray[np.float64] = np.asarray(known, dtype=np.float64) - known[0]
@@ -172,12 +172,12 @@ def record_times(
                 "says"
             )
             return regular
-        raise RecordingError(f"{name} has data records that overlap in time.")
+        raise RecordingError(f"{name} has data records that overlap in time")
     gaps = steps[steps > _GAP_S]
     if not len(gaps):
         return regular
     if gaps.sum() > max(3600.0, 9 * file.records * file.record_s):
-        raise RecordingError(f"{name} is nearly all gaps; split it into its pieces.")
+        raise RecordingError(f"{name} is nearly all gaps; split it into its pieces")
     warnings.append(
         f"the recording has {len(gaps)} gap{'s' if len(gaps) != 1 else ''}, "
         f"{gaps.sum():.1f} s in all, which hold no signal"

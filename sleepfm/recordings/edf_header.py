@@ -179,44 +179,44 @@ def check(path: Path, warnings: list[str]) -> CheckedFile:
     """
     try:
         if path.exists() and not path.is_file():
-            raise RecordingError(f"{path.name} is not a file.")
+            raise RecordingError(f"{path.name} is not a file")
         size = path.stat().st_size
         with path.open("rb") as file:
             main = file.read(256)
             if not is_edf(main):
                 raise RecordingError(
-                    f"{path.name} is not an EDF or BDF file: it does not begin like one."
+                    f"{path.name} is not an EDF or BDF file: it does not begin like one"
                 )
             if len(main) < 256:
-                raise RecordingError(f"{path.name} ends within its header.")
+                raise RecordingError(f"{path.name} ends within its header")
             count = _integer(path, main[252:256], "number of signals")
             if not 1 <= count <= _MAX_SIGNALS:
-                raise RecordingError(f"{path.name} claims to hold {count} signals.")
+                raise RecordingError(f"{path.name} claims to hold {count} signals")
             fields = file.read(256 * count)
     except OSError as error:
-        raise RecordingError(f"{path.name} cannot be opened: {error.strerror}.") from error
+        raise RecordingError(f"{path.name} cannot be opened: {error.strerror}") from error
     if len(fields) < 256 * count:
-        raise RecordingError(f"{path.name} ends within its header.")
+        raise RecordingError(f"{path.name} ends within its header")
     header_bytes = _integer(path, main[184:192], "header size")
     if header_bytes != 256 * (count + 1):
         raise RecordingError(
-            f"{path.name} gives a header size that does not fit its {count} signals."
+            f"{path.name} gives a header size that does not fit its {count} signals"
         )
     record_s = _number(path, main[244:252], "data record duration")
     sample_bytes = 3 if main[0] == 0xFF else 2
     streams = _streams(path, fields, count)
     total = sum(s.samples for s in streams) * sample_bytes
     if total == 0:
-        raise RecordingError(f"{path.name} has data records without a single sample.")
+        raise RecordingError(f"{path.name} has data records without a single sample")
     if record_s < 0 or (record_s == 0 and not all(s.is_annotations for s in streams)):
-        raise RecordingError(f"{path.name} gives a data record duration that is not positive.")
+        raise RecordingError(f"{path.name} gives a data record duration that is not positive")
     claimed = _integer(path, main[236:244], "number of data records")
     present = (size - header_bytes) // total
     refuse_length(path, record_s * present)
     if present < 1 or claimed == 0:
-        raise RecordingError(f"{path.name} holds no complete data record.")
+        raise RecordingError(f"{path.name} holds no complete data record")
     if claimed < -1:
-        raise RecordingError(f"{path.name} gives a negative number of data records.")
+        raise RecordingError(f"{path.name} gives a negative number of data records")
     if claimed == -1:
         warnings.append(
             f"the header does not say how long the recording is; {present} data records found"
@@ -229,7 +229,7 @@ def check(path: Path, warnings: list[str]) -> CheckedFile:
         warnings.append(f"bytes after the last of {claimed} data records were ignored")
     records = present if claimed == -1 else min(present, claimed)
     if records >= _MAX_COUNT:
-        raise RecordingError(f"{path.name} holds more data records than the format allows.")
+        raise RecordingError(f"{path.name} holds more data records than the format allows")
     return CheckedFile(
         path=path,
         sample_bytes=sample_bytes,
@@ -254,7 +254,7 @@ def _streams(path: Path, fields: bytes, count: int) -> tuple[Stream, ...]:
         samples = _integer(path, columns["samples per record"][i], f"samples of signal {i + 1}")
         if not 0 <= samples < _MAX_COUNT:
             raise RecordingError(
-                f"{path.name} gives signal {i + 1} an impossible number of samples."
+                f"{path.name} gives signal {i + 1} an impossible number of samples"
             )
         tidy = {name: columns[name][i] for name in _WIDTHS}
         tidy |= {name: v.translate(_TIDY) for name, v in tidy.items() if name not in _TEXTS}
@@ -314,7 +314,7 @@ def refuse_length(path: Path, seconds: float) -> None:
     if seconds > MAX_HOURS * 3600:
         raise RecordingError(
             f"{path.name} claims to last {seconds / 3600:.3g} h; "
-            f"recordings of at most {MAX_HOURS} h are read, so split it or check its header."
+            f"recordings of at most {MAX_HOURS} h are read, so split it or check its header"
         )
 
 
@@ -324,12 +324,12 @@ def _number(path: Path, raw: bytes, name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise RecordingError(f"{path.name} has no number in its header field '{name}'.")
+        raise RecordingError(f"{path.name} has no number in its header field '{name}'")
     return value
 
 
 def _integer(path: Path, raw: bytes, name: str) -> int:
     value = _number(path, raw, name)
     if value != int(value):
-        raise RecordingError(f"{path.name} has no whole number in its header field '{name}'.")
+        raise RecordingError(f"{path.name} has no whole number in its header field '{name}'")
     return int(value)

@@ -108,8 +108,8 @@ def find_recordings(paths: Iterable[str | Path]) -> Found:
             kept.append(item)
     if not kept:
         raise RecordingError(
-            f"There is no recording in {', '.join(str(p) for p in paths) or 'nothing'} "
-            f"(looked for {', '.join(SIGNAL_ENDINGS)})."
+            f"there is no recording in {', '.join(str(p) for p in paths) or 'nothing'} "
+            f"(looked for {', '.join(SIGNAL_ENDINGS)})"
         )
     order = {path: i for i, path in enumerate(files)}
     kept.sort(key=lambda item: order[item.path.resolve()])
@@ -138,7 +138,7 @@ def _expand(given: str | Path) -> Iterator[RecordingFile]:
     else:
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         if not matches:
-            raise RecordingError(f"There is no file or folder {given}.")
+            raise RecordingError(f"there is no file or folder {given}")
         for match in matches:
             yield from _expand(match) if Path(match).is_dir() else [RecordingFile(Path(match))]
 
@@ -183,15 +183,15 @@ def _read_list(path: Path) -> Iterator[RecordingFile]:
             raise OSError
         rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecordingError(f"The cohort list {path.name} cannot be read as text.") from error
+        raise RecordingError(f"the cohort list {path.name} cannot be read as text") from error
     if rows and _is_heading(rows[0]):
         rows = rows[1:]
     for number, row in enumerate(rows, 1):
         cells = [cell.strip() for cell in row]
         if len(cells) < 2 or not cells[1]:
             raise RecordingError(
-                f"Row {number} of the cohort list {path.name} must be: id, signal file, "
-                "and optionally an annotation file."
+                f"row {number} of the cohort list {path.name} must be: id, signal file, "
+                "and optionally an annotation file"
             )
         scoring = cells[2] if len(cells) > 2 and cells[2] not in ("", ".") else None
         yield RecordingFile(

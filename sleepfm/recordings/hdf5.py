@@ -63,20 +63,18 @@ class Hdf5:
             import h5py
         except ImportError as error:
             raise RecordingError(
-                f"{path.name} needs h5py: pip install 'sleepfm-index[wfdb]'."
+                f"{path.name} needs h5py: pip install 'sleepfm-index[wfdb]'"
             ) from error
         try:
             with h5py.File(path, "r") as file:
                 found = _signals(path, file)
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RecordingError(
-                f"{path.name} is not an HDF5 recording of a known form."
-            ) from error
+            raise RecordingError(f"{path.name} is not an HDF5 recording of a known form") from error
         duration = max(samples / rate for _, samples, rate, _ in found)
         if duration > MAX_HOURS * 3600:
             raise RecordingError(
                 f"{path.name} claims to last {duration / 3600:.3g} h; recordings of at most "
-                f"{MAX_HOURS} h are read, so split it or check its header."
+                f"{MAX_HOURS} h are read, so split it or check its header"
             )
         labels = unique_labels(place.rpartition("/")[2] for place, *_ in found)
         warnings: list[str] = []
@@ -113,14 +111,14 @@ def _signals(path: Path, file: Any) -> list[tuple[str, int, float, str]]:
             np.nan,
         )
         if not np.isfinite(rate) or rate <= 0:
-            raise RecordingError(f"{path.name} gives a sampling rate that is not positive.")
+            raise RecordingError(f"{path.name} gives a sampling rate that is not positive")
         if item.size and item.size == max(item.shape):
             found.append((f"signals/{name}", int(item.size), rate, _unit(name, where)))
 
     if "signals" in file:
         file["signals"].visititems(visit)
     if not found:
-        raise RecordingError(f"{path.name} holds no group 'signals' with a signal in it.")
+        raise RecordingError(f"{path.name} holds no group 'signals' with a signal in it")
     return found
 
 
@@ -142,7 +140,7 @@ def _channel(path: Path, label: str, place: str, samples: int, rate: float, unit
             with h5py.File(path, "r") as file:
                 return np.asarray(file[place], dtype=np.float32).reshape(samples)
         except (OSError, KeyError, ValueError) as error:
-            raise RecordingError(f"The signals of {path.name} cannot be read.") from error
+            raise RecordingError(f"the signals of {path.name} cannot be read") from error
 
     return Channel(label, rate, unit, read)
 

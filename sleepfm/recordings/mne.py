@@ -81,13 +81,13 @@ def read_mne(path: Path) -> Recording:
             python_warnings.simplefilter("ignore")
             raw: Any = mne.io.read_raw(path, preload=False, verbose="ERROR")
     except Exception as error:  # mne raises whatever its readers run into
-        raise RecordingError(f"{path.name} is of no format that is read here.") from error
+        raise RecordingError(f"{path.name} has an unsupported file format") from error
     rate = float(raw.info["sfreq"])
     duration = len(raw.times) / rate
     if duration > MAX_HOURS * 3600:
         raise RecordingError(
             f"{path.name} claims to last {duration / 3600:.0f} h; "
-            f"recordings of at most {MAX_HOURS} h are read."
+            f"recordings of at most {MAX_HOURS} h are read"
         )
     start = raw.info["meas_date"]
     if start is not None:  # of a file that was cropped, its first sample
@@ -132,7 +132,7 @@ def _channel(path: Path, raw: Any, index: int, label: str, rate: float) -> Chann
         try:
             values = raw.get_data(picks=[index], verbose="ERROR")[0]
         except Exception as error:
-            raise RecordingError(f"The signals of {path.name} cannot be read.") from error
+            raise RecordingError(f"the signals of {path.name} cannot be read") from error
         return np.asarray(values * gain, dtype=np.float32)
 
     return Channel(label, rate, "V" if volts and gain == 1.0 else "", read)

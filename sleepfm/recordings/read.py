@@ -50,7 +50,7 @@ def read_recording(
     path = Path(path)
     recording = read_signals(path)
     if not recording.channels:
-        raise RecordingError(f"{path.name} holds annotations and no signal.")
+        raise RecordingError(f"{path.name} holds annotations and no signal")
     warnings = list(recording.warnings)
     sources = [_Source(path, recording.scoring)]
     unread: list[str] = []

@@ -57,7 +57,7 @@ def signal_digest(recording: Recording, scoring: Path | None = None) -> str:
             with source.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     except OSError as error:
-        raise RecordingError(f"{path.name} cannot be read: {error.strerror}.") from error
+        raise RecordingError(f"{path.name} cannot be read: {error.strerror}") from error
     return digest.hexdigest()[:_DIGITS]
 
 
@@ -79,6 +79,6 @@ def _of_edf(path: Path) -> str:
             count = min(at_once, file.records - start)
             piece = np.frombuffer(content.read(count * width), np.uint8)
             if len(piece) != count * width:
-                raise RecordingError(f"{path.name} ends early; it changed since it was opened.")
+                raise RecordingError(f"{path.name} ends early; it changed since it was opened")
             digest.update(piece.reshape(count, width)[:, kept].tobytes())
     return digest.hexdigest()[:_DIGITS]

@@ -97,12 +97,12 @@ def read_signals(path: Path) -> Recording:
     lower = path.name.lower()
     try:
         if path.exists() and not path.is_file():  # a folder, a pipe, a device
-            raise RecordingError(f"{path.name} is not a file.")
+            raise RecordingError(f"{path.name} is not a file")
         with path.open("rb") as file:
             head = file.read(_HEAD)
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
-        raise RecordingError(f"{path.name} cannot be opened: {reason}.") from error
+        raise RecordingError(f"{path.name} cannot be opened: {reason}") from error
     for reader in READERS:
         if reader.sniff(head):
             return reader.read(path)
@@ -110,7 +110,7 @@ def read_signals(path: Path) -> Recording:
         if lower.endswith(reader.endings):
             return reader.read(path)
     raise RecordingError(
-        f"{path.name} is of no format that is read here ({', '.join(SIGNAL_ENDINGS)})."
+        f"{path.name} has an unsupported file format ({', '.join(SIGNAL_ENDINGS)})"
     )
 
 

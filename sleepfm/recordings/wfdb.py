@@ -82,13 +82,13 @@ def read_wfdb(path: Path) -> Recording:
         import wfdb
     except ImportError as error:
         raise RecordingError(
-            f"{path.name} needs wfdb: pip install 'sleepfm-index[wfdb]'."
+            f"{path.name} needs wfdb: pip install 'sleepfm-index[wfdb]'"
         ) from error
     try:
         with readable(path) as record:
             header: Any = wfdb.rdheader(record)
     except Exception as error:  # wfdb raises whatever its parsing runs into
-        raise RecordingError(f"{path.name} is not a WFDB header that can be read.") from error
+        raise RecordingError(f"{path.name} is not a WFDB header that can be read") from error
     warnings: list[str] = []
     late = [
         f"{name} by {skew} samples"
@@ -166,7 +166,7 @@ def _channel(path: Path, index: int, label: str, header: Any, rate: float, frame
                 values[: len(values) - late] = values[late:].copy()
                 values[max(len(values) - late, 0) :] = np.nan
         except Exception as error:
-            raise RecordingError(f"The signals of {path.name} cannot be read.") from error
+            raise RecordingError(f"the signals of {path.name} cannot be read") from error
         return values
 
     unit = str(header.units[index] or "")
@@ -176,25 +176,25 @@ def _channel(path: Path, index: int, label: str, header: Any, rate: float, frame
 def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
     """Frame rate in Hz and frames that are really there."""
     if not hasattr(header, "file_name") or not header.n_sig:
-        raise RecordingError(f"{path.name} holds several segments or no signal; not read here.")
+        raise RecordingError(f"{path.name} holds several segments or no signal; not read here")
     if header.n_sig > _MAX_SIGNALS or len(header.sig_name or ()) != header.n_sig:
-        raise RecordingError(f"{path.name} does not describe each of its signals.")
+        raise RecordingError(f"{path.name} does not describe each of its signals")
     rate = float(header.fs or 0)
     if rate != _written_rate(path, rate):  # wfdb takes 250 Hz for what it cannot parse
         rate = math.nan
     if not math.isfinite(rate) or rate <= 0 or min(header.samps_per_frame) < 1:
-        raise RecordingError(f"{path.name} gives a sampling rate that is not positive.")
+        raise RecordingError(f"{path.name} gives a sampling rate that is not positive")
     frames = int(header.sig_len or 0)
     if frames <= 0:
-        raise RecordingError(f"{path.name} does not give the length of its signals.")
+        raise RecordingError(f"{path.name} does not give the length of its signals")
     if frames / rate > MAX_HOURS * 3600:
         raise RecordingError(
             f"{path.name} claims to last {frames / rate / 3600:.0f} h; "
-            f"recordings of at most {MAX_HOURS} h are read."
+            f"recordings of at most {MAX_HOURS} h are read"
         )
     present = min(_frames_in(path, name, header) for name in set(header.file_name))
     if present < 1:
-        raise RecordingError(f"The signal file of {path.name} is empty.")
+        raise RecordingError(f"the signal file of {path.name} is empty")
     if present < frames:
         warnings.append(f"the file ends early: {present / rate:.1f} of {frames / rate:.1f} s")
     return rate, min(frames, present)
@@ -213,10 +213,10 @@ def _written_rate(path: Path, default: float) -> float:
 def _frames_in(path: Path, name: str, header: Any) -> int:
     """Whole frames in one signal file."""
     if not name or Path(name).name != name or ":" in name:
-        raise RecordingError(f"{path.name} names a signal file outside its own folder.")
+        raise RecordingError(f"{path.name} names a signal file outside its own folder")
     file = path.with_name(name)
     if not file.is_file():
-        raise RecordingError(f"The signal file {name} of {path.name} is not beside it.")
+        raise RecordingError(f"the signal file {name} of {path.name} is not beside it")
     own = [i for i, other in enumerate(header.file_name) if other == name]
     width = _BYTES.get(str(header.fmt[own[0]]))
     if width is None:

@@ -109,7 +109,7 @@ def prepare_clips(
     digests.save()
     if not recordings:
         why = f"; {left_out[0][0]}: {left_out[0][1]}" if left_out else ""
-        raise TrainingError(f"No recording gives clips to train on{why}")
+        raise TrainingError(f"no recording gives clips to train on{why}")
     return Prepared(tuple(recordings), tuple(left_out))
 
 
@@ -151,7 +151,7 @@ def _key(file: RecordingFile, contract: Contract, choices: Choices, digests: _Di
             # Scoring is found by its name, so the ending counts; the rest of the name does not.
             parts.append(f"{source.name.removeprefix(stem)}/{digests.of(source)}")
     except OSError as error:
-        raise RecordingError(f"{file.path.name} cannot be read: {error.strerror}.") from error
+        raise RecordingError(f"{file.path.name} cannot be read: {error.strerror}") from error
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()[:32]
 
 
@@ -214,6 +214,6 @@ def _prepare(file: RecordingFile, place: Path, contract: Contract, choices: Choi
             whole.rename(place)
     except OSError as error:
         raise TrainingError(
-            f"The clip cache cannot be written: {error.strerror}; free space, or name another "
-            "folder by --cache."
+            f"the clip cache cannot be written: {error.strerror}; free space, or name another "
+            "folder by --cache"
         ) from error

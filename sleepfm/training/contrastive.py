@@ -95,11 +95,11 @@ class Contrastive(Task):
         if weights.contract.sha256 != self._contract.sha256:
             raise TrainingError(
                 f"{weights.name} expects clips of the contract {weights.contract.name}; train with "
-                "--contract of the same name."
+                "--contract of the same name"
             )
         missing = [m for m in self.modalities if m not in weights.tensors]
         if missing:
-            raise TrainingError(f"{weights.name} has no encoder for {', '.join(missing)}.")
+            raise TrainingError(f"{weights.name} has no encoder for {', '.join(missing)}")
         for modality in self.modalities:
             state = build(weights, modality).state_dict()
             self.networks[str(modality)].load_state_dict(state)

@@ -44,11 +44,11 @@ def refuse_taken(out: Path, resume: bool) -> None:
     checkpoint = _checkpoint_of(out)
     if checkpoint.exists() and not resume:
         raise TrainingError(
-            f"{checkpoint.name} is there already; go on with it by --resume, or name another --out."
+            f"{checkpoint.name} is there already; go on with it by --resume, or name another --out"
         )
     if out.exists() and not checkpoint.exists():
         raise TrainingError(
-            f"{out.name} is there already, without a checkpoint to go on from; name another --out."
+            f"{out.name} is there already, without a checkpoint to go on from; name another --out"
         )
 
 
@@ -119,7 +119,7 @@ def fit(
     if len(clips) < recipe.batch_size:
         raise TrainingError(
             f"{len(clips)} clips are fewer than one batch of {recipe.batch_size}; "
-            "give more recordings or a smaller batch."
+            "give more recordings or a smaller batch"
         )
     if run.device.type == "cpu":
         keep_freed_memory()
@@ -155,7 +155,7 @@ def fit(
                 metrics["valid"] = task.evaluate(run)
         metrics["valid_seconds"] = round(time.perf_counter() - started, 3)
         if not math.isfinite(metrics["valid"]["loss"]):
-            raise TrainingError("The validation loss is not finite; use a lower learning rate.")
+            raise TrainingError("the validation loss is not finite; use a lower learning rate")
         done = Progress([*done.history, metrics], total=torch.zeros((), device=run.device))
         with _saving(f"Epoch {epoch + 1}"):
             checkpoint.save(done)
@@ -173,8 +173,8 @@ def _saving(what: str) -> Iterator[None]:
         yield
     except (OutputError, WeightsError, TrainingError) as error:
         raise TrainingError(
-            f"{what} cannot be saved ({error}) The last good checkpoint is intact; "
-            "make room and run the same command with --resume."
+            f"{what} cannot be saved ({error}); the last good checkpoint is intact: "
+            "make room and run the same command with --resume"
         ) from error
 
 
@@ -273,7 +273,7 @@ def _not_finite(batch: Batch, epoch: int) -> TrainingError:
             f"The loss of epoch {epoch + 1} is not finite; look at the clips' scaling, or use a "
             "lower learning rate."
         )
-    return TrainingError(f"{why} The last good checkpoint is intact.")
+    return TrainingError(f"{why} The last good checkpoint is intact")
 
 
 def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:

@@ -99,7 +99,7 @@ def pretrain(
     for name, own in clips.items():
         if len(own) < 2:
             raise TrainingError(
-                f"The split {name} has {len(own)} clips with two modalities; it needs at least 2."
+                f"the split {name} has {len(own)} clips with two modalities; it needs at least 2"
             )
     cohort.write_splits(out)
     people = {s: {cohort.subject[r.recording_id] for r in own} for s, own in chosen.items()}
@@ -149,8 +149,8 @@ def _targets(
         return None
     if data.truth is None:
         raise TrainingError(
-            "Nothing is known of the clips to learn from; give a truth file (--truth), as "
-            "`simulate --truth` writes it."
+            "nothing is known of the clips to learn from; give a truth file (--truth), as "
+            "`simulate --truth` writes it"
         )
     return {
         r.recording_id: targets_of(data.truth.get(r.recording_id, {}), r.stage)
@@ -173,7 +173,7 @@ def _modalities(
     if len(found) < 2:
         asked = f" of {', '.join(wanted)}" if wanted else ""
         raise TrainingError(
-            f"The recordings have {'only ' + found[0] if found else 'no modality'}{asked}; "
-            "contrastive training needs two modalities."
+            f"the recordings have {'only ' + found[0] if found else 'no modality'}{asked}; "
+            "contrastive training needs two modalities"
         )
     return found

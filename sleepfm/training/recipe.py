@@ -112,25 +112,25 @@ class Recipe:
         whole = {"epochs": 1, "batch_size": 2, "step_epochs": 1, "together": 1, "seed": 0}
         for name, least in whole.items():
             if getattr(self, name) < least:
-                raise TrainingError(f"{name} must be at least {least}.")
+                raise TrainingError(f"{name} must be at least {least}")
         if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise TrainingError("The learning rate must be above 0.")
+            raise TrainingError("the learning rate must be above 0")
         if not 0 <= self.dropout < 1:
-            raise TrainingError("The dropout must be at least 0 and below 1.")
+            raise TrainingError("the dropout must be at least 0 and below 1")
         if self.crop_s is not None and not self.crop_s >= 1:
-            raise TrainingError("crop_s must be at least 1 second.")
+            raise TrainingError("crop_s must be at least 1 second")
         for name in (
             *("temperature", "weight_decay", "physiology", "within", "masked", "covariance"),
             "memory",
         ):
             if not 0 <= getattr(self, name) < math.inf:
-                raise TrainingError(f"{name} must be at least 0.")
+                raise TrainingError(f"{name} must be at least 0")
         if self.together_end is not None and self.together_end < 1:
-            raise TrainingError("together_end must be at least 1.")
+            raise TrainingError("together_end must be at least 1")
         if not (0 <= self.slot_dropout <= 1 and 0 <= self.average < 1):
-            raise TrainingError("slot_dropout must be 0 to 1, average at least 0 and below 1.")
+            raise TrainingError("slot_dropout must be 0 to 1, average at least 0 and below 1")
         if self.epoch_clips is not None and self.epoch_clips < self.batch_size:
-            raise TrainingError("epoch_clips must be at least one batch.")
+            raise TrainingError("epoch_clips must be at least one batch")
 
     def lr_at(self, step: int, steps: int) -> float:
         """Learning rate of one step of ``steps`` in all, a function of nothing else."""

@@ -52,7 +52,7 @@ def split_subjects(
     if len(names) < len(wanted):
         raise TrainingError(
             f"{len(names)} subject{'s' * (len(names) != 1)} cannot be split into "
-            f"{', '.join(wanted)} so that nobody is in two of them; give at least {len(wanted)}."
+            f"{', '.join(wanted)} so that nobody is in two of them; give at least {len(wanted)}"
         )
     total = sum(fractions[s] for s in wanted)
     # the splits kept apart are cut first, the largest one takes what is left
@@ -66,7 +66,7 @@ def split_subjects(
             at += size
     of_subject.update(dict.fromkeys(names[at:], largest))
     if largest not in of_subject.values():
-        raise TrainingError(f"No subject is left for {largest}; give more subjects.")
+        raise TrainingError(f"no subject is left for {largest}; give more subjects")
     return Splits(of_subject)
 
 

@@ -162,14 +162,14 @@ def learn(
     }
     for modality in modalities:
         if not any(modality in r.present for r in chosen["train"]):
-            raise TrainingError(f"No recording to train on has {modality}; leave it out.")
+            raise TrainingError(f"no recording to train on has {modality}; leave it out")
     unscored = {name: _unscored(own, numbers) for name, own in chosen.items()}
     for name, own in clips.items():
         if not len(own):
             raise TrainingError(
-                f"The {name} recordings have no clip scored {', '.join(labels.classes)} with the "
+                f"the {name} recordings have no clip scored {', '.join(labels.classes)} with the "
                 f"signals asked for ({unscored[name]} clips have another label or none); give "
-                "hypnograms beside the recordings."
+                "hypnograms beside the recordings"
             )
     record = {
         "objective": "supervised",

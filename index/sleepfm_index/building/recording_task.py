@@ -252,7 +252,7 @@ def _encodable(clips: Clips, weights: Weights) -> Clips:
     if len(lacking) == len(clips.signals):
         raise WeightsError(
             f"{weights.name} has encoders for {', '.join(weights.tensors)}; the recording has only "
-            f"{', '.join(lacking)}."
+            f"{', '.join(lacking)}"
         )
     said = [f"{m} was left out: {weights.name} has no encoder for it" for m in lacking]
     return replace(

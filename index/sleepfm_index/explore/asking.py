@@ -22,6 +22,7 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.schema import check_modality
 from sleepfm_index.storage.manifest import as_ranges
 from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.quoting import quote_text
 from sleepfm_index.storage.vector_format import as_arrow, narrow
 
 AWAY: Final = 0.2
@@ -226,10 +227,9 @@ def _stretch(store: Reader, asked: Asked) -> list[int]:
         return []
     start = asked.from_s or 0.0
     until = start if asked.until_s is None else asked.until_s
-    name = asked.recording.replace("'", "''")
     seconds = store.manifest.contract.clip_seconds
     ids = store.metadata.clip_ids(
-        f"recording_id = '{name}' AND start_s <= {max(start, until)!r} "
+        f"recording_id = {quote_text(asked.recording)} AND start_s <= {max(start, until)!r} "
         f"AND start_s + {seconds!r} > {start!r}"
     )
     if not len(ids):

@@ -68,12 +68,12 @@ def read_scoring(
             moved = tuple(replace(a, onset_s=a.onset_s + shift) for a in moved)
         scoring = scoring_from_texts(moved, warnings, coding)
     except AnnotationError as error:
-        raise AnnotationError(f"{path.name} {error}.") from error
+        raise AnnotationError(f"{path.name} {error}") from error
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
-        raise AnnotationError(f"{path.name} cannot be opened: {reason}.") from error
+        raise AnnotationError(f"{path.name} cannot be opened: {reason}") from error
     if not scoring:
-        raise AnnotationError(f"{path.name} holds neither a stage nor an event that is known here.")
+        raise AnnotationError(f"{path.name} holds neither a stage nor an event that is known here")
     dropped: Counter[Reason] = Counter(notes.dropped)
     dropped.update(scoring.dropped)
     return replace(scoring, dropped={r: n for r, n in dropped.items() if n})
