@@ -157,6 +157,11 @@ class Choices:
     def from_json(cls, plain: Mapping[str, Any]) -> Choices:
         """Read choices from a manifest.
 
+        Parameters
+        ----------
+        plain : mapping of str to object
+            As ``to_json`` gives it.
+
         Raises
         ------
         ValueError

@@ -51,10 +51,11 @@ class Store(Measures):
 
         Parameters
         ----------
-        modality, to, clip, recording, file, at, k, where, exclude, min_gap, exact, weights, \
-        substitute, channels
-            The fields of :class:`sleepfm_index.query.question.Question`. The query clip is named
-            by exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with ``at``.
+        modality, to, clip, recording, file, at
+            The query, as in :class:`sleepfm_index.query.question.Question`. Its clip is named by
+            exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with ``at``.
+        k, where, exclude, min_gap, exact, weights, substitute, channels
+            The other fields of :class:`sleepfm_index.query.question.Question`.
 
         Returns
         -------

@@ -49,6 +49,11 @@ def write_truth(path: Path, known: Mapping[str, Truth]) -> None:
 def read_truth(path: Path) -> dict[str, dict[str, NDArray[np.floating]]]:
     """Read what :func:`write_truth` wrote; missing values are NaN.
 
+    Parameters
+    ----------
+    path : Path
+        A Parquet file.
+
     Raises
     ------
     StoreError

@@ -34,13 +34,23 @@ class Seen:
     splits: Mapping[str, frozenset[str]]
 
     def split_of(self, subject: str) -> str | None:
-        """Give the split in which a subject was seen; None for those who were not."""
+        """Give the split in which a subject was seen; None for those who were not.
+
+        Parameters
+        ----------
+        subject : str
+        """
         own = _hash(self.key, subject)
         return next((name for name, hashes in self.splits.items() if own in hashes), None)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Seen | None:
-        """Read it from the training record of weights; None where the record does not say."""
+        """Read it from the training record of weights; None where the record does not say.
+
+        Parameters
+        ----------
+        record : mapping of str to object
+        """
         plain = record.get(_KEY)
         if not isinstance(plain, Mapping):
             return None
@@ -48,7 +58,13 @@ class Seen:
         return cls(str(plain["key"]), splits)
 
     def added_to(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a training record that holds this."""
+        """Give a training record that holds this.
+
+        Parameters
+        ----------
+        record : mapping of str to object
+            A training record; it is not changed.
+        """
         splits = {name: sorted(own) for name, own in self.splits.items()}
         return {**record, _KEY: {"key": self.key, "splits": splits}}
 

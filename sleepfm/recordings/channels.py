@@ -23,7 +23,13 @@ _NAMED: Final = 12
 
 
 class AmbiguousChannels(ChannelError):
-    """Two channels fit one slot in the same tier; ``options`` has the candidates of each slot."""
+    """Two channels fit one slot in the same tier; ``options`` has the candidates of each slot.
+
+    Parameters
+    ----------
+    stem : str
+    options : dict of str to list of tuple of str
+    """
 
     def __init__(self, stem: str, options: dict[str, list[tuple[str, ...]]]) -> None:
         self.options = options
@@ -41,8 +47,7 @@ class AmbiguousChannels(ChannelError):
 class SlotMatch:
     """How one slot is filled: by which channel (or difference of two), and by which rule.
 
-    ``turned`` says that the channel is the slot's derivation the other way round (ECG2-ECG1), so
-    its sign is changed.
+    ``turned``: the channel is the slot's derivation reversed (ECG2-ECG1); its sign is changed.
     """
 
     slot: str
@@ -58,7 +63,6 @@ class ChannelMap:
     Parameters
     ----------
     slots : dict of str to SlotMatch
-        By slot name.
     unmatched : tuple of str
         Channel names that no slot took, in file order.
     warnings : tuple of str
@@ -97,7 +101,6 @@ def is_voltage(label: str) -> bool:
     Parameters
     ----------
     label : str
-        Channel name as written.
     """
     table, _ = _table()
     name = normalise(label)
@@ -122,13 +125,11 @@ def match_channels(
     recording : Recording
         Only names, units and rates are looked at; no signal is read.
     contract : Contract
-        Gives the slots.
     substitute : bool
         Whether another derivation or sensor may stand in; of several, the first of the table does.
     overrides : Path or mapping, optional
-        A YAML file, or what :func:`read_overrides` makes of one: ``slot: label``,
-        ``slot: [plus, minus]`` or ``slot: null`` (leave empty). It wins over the table where the
-        recording has those labels.
+        A YAML file, or :func:`read_overrides` of one: ``slot: label``, ``slot: [plus, minus]`` or
+        ``slot: null`` (empty). It wins over the table where the recording has those labels.
 
     Raises
     ------
@@ -194,12 +195,11 @@ def _named(table: Mapping[str, _Slot], wanted: Sequence[str], slot: str) -> froz
 
 
 def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read a channels file: for each slot one label, two (plus, minus), or none.
+    """Read a channels file (YAML): for each slot one label, two (plus, minus), or none.
 
     Parameters
     ----------
     path : Path
-        YAML file.
     slots : sequence of str
         Names of the slots that exist.
 

@@ -86,7 +86,14 @@ class BrainState:
 
 
 def eyes_closed(streams: Streams, samples: int) -> Floats:
-    """Whether the eyes are closed when awake, 0 to 1 on the grid: most of the time in bed."""
+    """Whether the eyes are closed when awake, 0 to 1 on the grid: most of the time in bed.
+
+    Parameters
+    ----------
+    streams : Streams
+    samples : int
+        Length of the grid.
+    """
     return smooth((drift(streams("eyes"), samples, 60.0) > -0.6).astype(float), 2.0)
 
 
@@ -99,7 +106,18 @@ def draw_transients(
     closed: Floats,
     breathing: Breathing,
 ) -> Transients:
-    """Draw when spindles, K-complexes (both prefer a breath's phase) and eye movements happen."""
+    """Draw when spindles, K-complexes (both prefer a breath's phase) and eye movements happen.
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    infraslow, phasic, closed : ndarray of float64, shape [samples]
+        On the grid: infraslow rhythm (SD 1), phasic REM sleep and closed eyes (both 0 to 1).
+    breathing : Breathing
+    """
     rng = streams("transients")
     peak = subject.inspiration
     spindles = happen(rng, (stage @ _SPINDLES_PER_HOUR) * np.exp(0.6 * infraslow - 0.18) * 1.5)
@@ -131,6 +149,16 @@ def render(
     """Render EEG and EOG channels, in uV, float32, at the EEG's rate, by name.
 
     A channel does not depend on which others are rendered with it.
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    state : BrainState
+    breathing : Breathing
+    beats : Beats
+    names : sequence of str
+        Channels to render.
     """
     channels = _background(streams, subject, state, names)
     _add_spindles(streams, subject, state, channels)

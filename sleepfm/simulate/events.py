@@ -50,18 +50,38 @@ class Spans:
         return len(self.onset_s)
 
     def keep(self, which: NDArray[np.bool_]) -> Spans:
-        """Those marked True."""
+        """Those marked True.
+
+        Parameters
+        ----------
+        which : ndarray of bool, shape [events]
+        """
         return Spans(
             self.onset_s[which], self.duration_s[which], self.strength[which], self.kind[which]
         )
 
     def envelope(self, samples: int, decay_s: float = 1.0) -> Floats:
-        """Their strength over time on the grid."""
+        """Their strength over time on the grid.
+
+        Parameters
+        ----------
+        samples : int
+            Length of the grid.
+        decay_s : float
+            Time constant of the decay after each end, in seconds.
+        """
         return envelope(samples, self.onset_s, self.duration_s, self.strength, decay_s)
 
 
 def draw_positions(streams: Streams, samples: int) -> tuple[NDArray[np.intp], Floats]:
-    """Body position at each instant of the grid, and the times of turning over."""
+    """Body position at each instant of the grid, and the times of turning over.
+
+    Parameters
+    ----------
+    streams : Streams
+    samples : int
+        Length of the grid.
+    """
     rng = streams("position")
     turns = happen(rng, np.full(samples, _TURNS_PER_HOUR))
     each = rng.choice(len(_POSITION_SHARE), size=len(turns) + 1, p=_POSITION_SHARE)
@@ -70,7 +90,16 @@ def draw_positions(streams: Streams, samples: int) -> tuple[NDArray[np.intp], Fl
 
 
 def draw_movements(streams: Streams, stage: Floats, turns: Floats) -> Spans:
-    """Body movements: one at each turn, the others as often as the stage has them."""
+    """Body movements: one at each turn, the others as often as the stage has them.
+
+    Parameters
+    ----------
+    streams : Streams
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    turns : ndarray of float64
+        Times of turning over, in seconds.
+    """
     rng = streams("movement")
     small = happen(rng, stage @ _MOVES_PER_HOUR)
     at = np.concatenate([turns, small])
@@ -83,7 +112,15 @@ def draw_movements(streams: Streams, stage: Floats, turns: Floats) -> Spans:
 
 
 def draw_leg_movements(streams: Streams, subject: Subject, stage: Floats) -> Spans:
-    """Periodic leg movements of sleep: trains of four or more, 15 to 45 s apart (AASM manual)."""
+    """Periodic leg movements of sleep: trains of four or more, 15 to 45 s apart (AASM manual).
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    """
     rng = streams("legs")
     per_hour = subject.leg_movements_per_hour / _LEGS_IN_A_TRAIN * (stage @ _LEG_MOVEMENTS)
     trains = [
@@ -104,6 +141,14 @@ def draw_a_phases(streams: Streams, stage: Floats, infraslow: Floats) -> Spans:
     """Draw A phases of the cyclic alternating pattern: NREM sleep surges every 20 to 60 s.
 
     They come and go over minutes and fall into the troughs of the infraslow rhythm.
+
+    Parameters
+    ----------
+    streams : Streams
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    infraslow : ndarray of float64, shape [samples]
+        Infraslow rhythm on the grid, SD 1.
     """
     rng = streams("A phases")
     cyclic = smooth((drift(rng, len(stage), 240.0) > -0.2).astype(float), 10.0)
@@ -114,7 +159,14 @@ def draw_a_phases(streams: Streams, stage: Floats, infraslow: Floats) -> Spans:
 
 
 def muscle_tone(streams: Streams, stage: Floats) -> Floats:
-    """Tone of the muscles near the sensors on the grid: 1 in quiet wake, least in REM sleep."""
+    """Tone of the muscles near the sensors on the grid: 1 in quiet wake, least in REM sleep.
+
+    Parameters
+    ----------
+    streams : Streams
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    """
     level = stage @ np.array([1.0, 0.5, 0.35, 0.3, 0.12])
     return np.asarray(level * np.exp(0.35 * drift(streams("tone"), len(stage), 150.0)))
 
@@ -125,6 +177,15 @@ def draw_respiratory_events(
     """Apneas and hypopneas, in sleep only, more often supine and in REM, in clusters.
 
     They last 10 s or more (AASM manual 2.6) and at least 15 s lie between two of them.
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    position : ndarray of intp, shape [samples]
+        Body position on the grid.
     """
     rng = streams("respiratory events")
     samples = len(stage)
@@ -159,6 +220,15 @@ def draw_arousals(
     """Arousals: spontaneous, at the end of respiratory events, and with movements in sleep.
 
     They last 3 to 15 s and follow 10 s of sleep (AASM manual).
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    breathing, movements : Spans
+        Respiratory events and body movements.
     """
     rng = streams("arousals")
     spontaneous = happen(rng, stage @ _AROUSALS_PER_HOUR)
@@ -183,7 +253,14 @@ def _asleep_before(stage: Floats) -> NDArray[np.bool_]:
 
 
 def phasic_rem(streams: Streams, stage: Floats) -> Floats:
-    """How phasic REM sleep is, 0 to 1 on the grid: bursts of eye movements come and go."""
+    """How phasic REM sleep is, 0 to 1 on the grid: bursts of eye movements come and go.
+
+    Parameters
+    ----------
+    streams : Streams
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    """
     rng = streams("phasic")
     burst = drift(rng, len(stage), 20.0) > 0.4
     return np.asarray(smooth(burst.astype(float), 2.0) * stage[:, -1])

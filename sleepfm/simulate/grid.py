@@ -16,12 +16,27 @@ GRID_HZ: Final = 4
 
 
 def times(samples: int, rate: float) -> Floats:
-    """Time of each sample, in seconds."""
+    """Time of each sample, in seconds.
+
+    Parameters
+    ----------
+    samples : int
+    rate : float
+        Samples per second.
+    """
     return np.arange(samples) / rate
 
 
 def drift(rng: np.random.Generator, samples: int, tau_s: float) -> Floats:
-    """Ornstein-Uhlenbeck process on the grid: mean 0, SD 1, correlation time ``tau_s``."""
+    """Ornstein-Uhlenbeck process on the grid: mean 0, SD 1, correlation time ``tau_s``.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    samples : int
+    tau_s : float
+        Correlation time, in seconds.
+    """
     keep = np.exp(-1.0 / (GRID_HZ * tau_s))
     start = rng.standard_normal()
     white = rng.standard_normal(samples) * np.sqrt(1 - keep**2)
@@ -29,7 +44,15 @@ def drift(rng: np.random.Generator, samples: int, tau_s: float) -> Floats:
 
 
 def rhythm(rng: np.random.Generator, samples: int, hz: float, bandwidth_hz: float) -> Floats:
-    """Noisy oscillation around ``hz`` on the grid: mean 0, SD about 1 (an AR(2) resonator)."""
+    """Noisy oscillation around ``hz`` on the grid: mean 0, SD about 1 (an AR(2) resonator).
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    samples : int
+    hz, bandwidth_hz : float
+        Centre frequency and bandwidth, in Hz.
+    """
     radius = np.exp(-np.pi * bandwidth_hz / GRID_HZ)
     poles = [1.0, -2 * radius * np.cos(2 * np.pi * hz / GRID_HZ), radius**2]
     warm_up = int(4 * GRID_HZ / bandwidth_hz)
@@ -39,21 +62,44 @@ def rhythm(rng: np.random.Generator, samples: int, hz: float, bandwidth_hz: floa
 
 
 def lowpass(values: Floats, tau_s: float) -> Floats:
-    """First-order low-pass on the grid, starting at rest on the first value."""
+    """First-order low-pass on the grid, starting at rest on the first value.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape [samples]
+    tau_s : float
+        Time constant, in seconds.
+    """
     keep = np.exp(-1.0 / (GRID_HZ * tau_s))
     state = [keep * values[0]]
     return np.asarray(lfilter([1 - keep], [1.0, -keep], values, zi=state)[0])
 
 
 def highpass(signal: NDArray[np.float32], rate: float, hz: float) -> NDArray[np.float32]:
-    """First-order high-pass of a recorder, at rest on the first value; -3 dB at ``hz``."""
+    """First-order high-pass of a recorder, at rest on the first value; -3 dB at ``hz``.
+
+    Parameters
+    ----------
+    signal : ndarray of float32, shape [samples]
+    rate : float
+        Samples per second.
+    hz : float
+        Cut-off frequency.
+    """
     numerator, denominator = butter(1, hz, "highpass", fs=rate)
     state = lfilter_zi(numerator, denominator) * signal[0]
     return np.asarray(lfilter(numerator, denominator, signal, zi=state)[0], np.float32)
 
 
 def smooth(values: Floats, width_s: float) -> Floats:
-    """Average over a moving ``width_s`` on the grid, along the first axis, edges held."""
+    """Average over a moving ``width_s`` on the grid, along the first axis, edges held.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape [samples, ...]
+    width_s : float
+        Width of the window, in seconds.
+    """
     half = max(1, int(width_s * GRID_HZ / 2))
     padded = np.concatenate([values[:1].repeat(half, 0), values, values[-1:].repeat(half, 0)])
     total = np.cumsum(padded, axis=0)
@@ -63,7 +109,14 @@ def smooth(values: Floats, width_s: float) -> Floats:
 
 
 def happen(rng: np.random.Generator, per_hour: Floats) -> Floats:
-    """Draw a Poisson process of the given rate per hour on the grid: sorted times in seconds."""
+    """Draw a Poisson process of the given rate per hour on the grid: sorted times in seconds.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    per_hour : ndarray of float64, shape [samples]
+        Rate at each instant of the grid.
+    """
     expected = np.concatenate([[0.0], np.cumsum(per_hour) / (3600 * GRID_HZ)])
     count = rng.poisson(expected[-1])
     at = np.sort(rng.uniform(0, expected[-1], count))
@@ -71,7 +124,15 @@ def happen(rng: np.random.Generator, per_hour: Floats) -> Floats:
 
 
 def spread_out(at_s: Floats, gap_s: float) -> NDArray[np.bool_]:
-    """Which of the sorted times to keep so that none follows a kept one within ``gap_s``."""
+    """Which of the sorted times to keep so that none follows a kept one within ``gap_s``.
+
+    Parameters
+    ----------
+    at_s : ndarray of float64, shape [events]
+        Sorted times, in seconds.
+    gap_s : float
+        Shortest interval between two kept events, in seconds.
+    """
     keep = np.zeros(len(at_s), bool)
     last = -np.inf
     for i, at in enumerate(at_s):
@@ -88,7 +149,17 @@ def envelope(
     height: Floats | Sequence[float],
     decay_s: float = 1.0,
 ) -> Floats:
-    """Bumps on the grid: each rises in a second, holds, and decays; overlaps take the higher."""
+    """Bumps on the grid: each rises in a second, holds, and decays; overlaps take the higher.
+
+    Parameters
+    ----------
+    samples : int
+        Length of the grid.
+    onset_s, duration_s, height : sequence of float, length [events]
+        Onset and duration of each bump in seconds, and its height.
+    decay_s : float
+        Time constant of the decay, in seconds.
+    """
     out = np.zeros(samples)
     for onset, duration, high in zip(onset_s, duration_s, height, strict=True):
         first = int(onset * GRID_HZ)
@@ -100,7 +171,17 @@ def envelope(
 
 
 def response(samples: int, at_s: Floats, height: Floats, peak_s: float) -> Floats:
-    """Sum on the grid of gamma-shaped responses that peak at 1 ``peak_s`` after each time."""
+    """Sum on the grid of gamma-shaped responses that peak at 1 ``peak_s`` after each time.
+
+    Parameters
+    ----------
+    samples : int
+        Length of the grid.
+    at_s, height : ndarray of float64, shape [events]
+        Time of each event in seconds, and the height of its response.
+    peak_s : float
+        Time from an event to the peak, in seconds.
+    """
     impulses = np.zeros(samples)
     index = (at_s * GRID_HZ).astype(int)
     inside = index < samples
@@ -127,7 +208,8 @@ def stamp(
     Parameters
     ----------
     signal : ndarray of float32, shape [samples]
-        At ``rate`` samples per second.
+    rate : float
+        Samples per second.
     at_s : ndarray of float64, shape [events]
         Times of the events, in seconds.
     reach_s : tuple of float

@@ -85,7 +85,22 @@ def beat(
     events: Spans,
     drive: Drive,
 ) -> Beats:
-    """Beats of a night: the integral of a heart rate that stage, breathing and events modulate."""
+    """Beats of a night: the integral of a heart rate that stage, breathing and events modulate.
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    position : ndarray of intp, shape [samples]
+        Body position on the grid.
+    breathing : Breathing
+    events : Spans
+        Respiratory events.
+    drive : Drive
+        What else moves the heart.
+    """
     rng = streams("heart")
     n = len(stage)
     log_rate = stage @ _LOG_RATE + 0.05 * drift(rng, n, 600.0) + 0.028 * drift(rng, n, 45.0)
@@ -158,7 +173,18 @@ def ecg(
     tone: Floats,
     lead: Lead = LEADS["II"],
 ) -> NDArray[np.float32]:
-    """Electrocardiogram in mV at the ECG's rate: waves as Gaussians (McSharry et al. 2003)."""
+    """Electrocardiogram in mV at the ECG's rate: waves as Gaussians (McSharry et al. 2003).
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    beats : Beats
+    breathing : Breathing
+    movement, tone : ndarray of float64, shape [samples]
+        Strength of body movement and muscle tone on the grid.
+    lead : Lead
+    """
     rng = streams("noise ECG")
     rate = subject.ecg_rate
     n = len(movement)
@@ -185,7 +211,19 @@ def add_qrs(
     size: float,
     lead: Lead = LEADS["II"],
 ) -> None:
-    """Add the QRS complexes, in place; ``size`` is the R wave's height in the signal's unit."""
+    """Add the QRS complexes, in place; ``size`` is the R wave's height in the signal's unit.
+
+    Parameters
+    ----------
+    signal : ndarray of float32, shape [samples]
+    rate : float
+        Samples per second.
+    beats : Beats
+    subject : Subject
+    size : float
+        Height of a mean R wave, in the signal's unit.
+    lead : Lead
+    """
     height = size * beats.size
     for which, factor, width in ((~beats.ectopic, 1.0, 1.0), (beats.ectopic, 1.5, 3.2)):
         width *= subject.qrs_width
@@ -212,7 +250,18 @@ def add_p_and_t(
     subject: Subject,
     lead: Lead = LEADS["II"],
 ) -> None:
-    """Add P waves, the ST level and T waves, in place; the T wave follows the R-R (Bazett)."""
+    """Add P waves, the ST level and T waves, in place; the T wave follows the R-R (Bazett).
+
+    Parameters
+    ----------
+    signal : ndarray of float32, shape [samples]
+        In mV.
+    rate : float
+        Samples per second.
+    beats : Beats
+    subject : Subject
+    lead : Lead
+    """
     sign = np.sign(subject.ecg_mv)
     stretch = np.sqrt(np.clip(beats.rr_s, 0.45, 1.6))
     p = np.where(beats.ectopic, 0.0, sign * lead.p * subject.p_mv)

@@ -38,7 +38,14 @@ TRANSITION: Final = np.array(
 
 
 def draw_hypnogram(rng: np.random.Generator, epochs: int) -> NDArray[np.int8]:
-    """Stages of a night from lights out, as indices into ``STAGES``, shape ``[epochs]``."""
+    """Stages of a night from lights out, as indices into ``STAGES``, shape ``[epochs]``.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    epochs : int
+        Number of 30 s epochs.
+    """
     rows = np.cumsum(TRANSITION / TRANSITION.sum(axis=1, keepdims=True), axis=1)
     dice = rng.random(epochs)
     stages = np.empty(epochs, np.int8)
@@ -53,6 +60,11 @@ def stage_weights(stages: NDArray[np.int8]) -> Floats:
     """Share of each stage at each instant of the grid, shape ``[samples, 5]``.
 
     Stages are scored as steps, physiology glides: each step is spread over 10 s.
+
+    Parameters
+    ----------
+    stages : ndarray of int8, shape [epochs]
+        Indices into ``STAGES``.
     """
     steps = np.eye(len(STAGES))[stages.repeat(EPOCH_S * GRID_HZ)]
     return smooth(steps, 10.0)

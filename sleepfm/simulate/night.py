@@ -175,8 +175,13 @@ def _near(
 def render_night(night: Night, lead: str = "II", failures: float = 0.0) -> dict[str, Signal]:
     """Signals of a night by channel name, in the order of a recorder's montage.
 
-    ``lead`` is that of the ECG, one of :data:`sleepfm.simulate.heart.LEADS`; ``failures`` the
-    probability that a channel fails (:func:`sleepfm.simulate.failures.fail`).
+    Parameters
+    ----------
+    night : Night
+    lead : str
+        Of the ECG, one of :data:`sleepfm.simulate.heart.LEADS`.
+    failures : float
+        Probability that a channel fails (:func:`sleepfm.simulate.failures.fail`).
     """
     subject, streams = night.subject, night.streams
     movement = night.state.movement

@@ -64,7 +64,20 @@ def breathe(
     a_phase: Floats,
     events: Spans,
 ) -> Breathing:
-    """Simulate breathing over a night, from states on the grid and the respiratory events."""
+    """Simulate breathing over a night, from states on the grid and the respiratory events.
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    stage : ndarray of float64, shape [samples, 5]
+        Share of each stage on the grid.
+    sleep_depth, phasic, arousal, a_phase : ndarray of float64, shape [samples]
+        On the grid: depth of sleep (SD 1), phasic REM sleep (0 to 1), and the strength of arousals
+        and of A phases.
+    events : Spans
+        Respiratory events.
+    """
     rng = streams("breathing")
     n = len(stage)
     wobble = (stage @ _RATE_SD) * (1 + phasic) * np.exp(-0.35 * sleep_depth)
@@ -87,7 +100,14 @@ def breathe(
 
 
 def breath_shape(phase: Floats, subject: Subject) -> Floats:
-    """Volume over a breath, 0 to 1: up during inspiration, down, and a rest before the next."""
+    """Volume over a breath, 0 to 1: up during inspiration, down, and a rest before the next.
+
+    Parameters
+    ----------
+    phase : ndarray of float64
+        In breaths; an inspiration starts at each whole number.
+    subject : Subject
+    """
     turn = np.interp(phase % 1.0, [0.0, subject.inspiration, 1.0], [0.0, np.pi, 2 * np.pi])
     return np.asarray((0.5 - 0.5 * np.cos(turn)) ** subject.expiratory_rest)
 
@@ -126,7 +146,15 @@ def _saturate(rng: np.random.Generator, subject: Subject, ventilation: Floats) -
 
 
 def find_desaturations(breathing: Breathing, subject: Subject, events: Spans) -> Spans:
-    """Falls of 3 % or more that a respiratory event brings about, from the fall to recovery."""
+    """Falls of 3 % or more that a respiratory event brings about, from the fall to recovery.
+
+    Parameters
+    ----------
+    breathing : Breathing
+    subject : Subject
+    events : Spans
+        Respiratory events.
+    """
     oxygen = breathing.oxygen
     late = subject.circulation_s
     onset, duration, drop = [], [], []
@@ -158,7 +186,22 @@ def belt(
     *,
     abdomen: bool,
 ) -> NDArray[np.float32]:
-    """Signal of one effort belt at the belts' rate, in the device's own unit, float32."""
+    """Signal of one effort belt at the belts' rate, in the device's own unit, float32.
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    breathing : Breathing
+    position : ndarray of intp, shape [samples]
+        Body position on the grid.
+    movement : ndarray of float64, shape [samples]
+        Strength of body movement on the grid.
+    beats_s : ndarray of float64, shape [beats]
+        Times of the R peaks, in seconds.
+    abdomen : bool
+        Whether the belt is on the abdomen rather than the chest.
+    """
     rng = streams("noise ABD" if abdomen else "noise CHEST")
     rate = subject.belt_rate
     n = len(breathing.phase)
@@ -192,6 +235,16 @@ def airflow(
 
     A cannula measures pressure, which grows with the square of the flow; a thermistor follows the
     flow late. Neither sees effort against a closed airway.
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    breathing : Breathing
+    movement : ndarray of float64, shape [samples]
+        Strength of body movement on the grid.
+    beats_s : ndarray of float64, shape [beats]
+        Times of the R peaks, in seconds.
     """
     rng = streams("noise Flow")
     rate = subject.flow_rate
@@ -228,7 +281,16 @@ def _shake(tau: Floats) -> Floats:
 def oximeter(
     streams: Streams, subject: Subject, breathing: Breathing, movement: Floats
 ) -> NDArray[np.float32]:
-    """Saturation as the oximeter shows it, in percent: averaged over 3 s, in steps, 50 to 100."""
+    """Saturation as the oximeter shows it, in percent: averaged over 3 s, in steps, 50 to 100.
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    breathing : Breathing
+    movement : ndarray of float64, shape [samples]
+        Strength of body movement on the grid.
+    """
     rng = streams("noise SaO2")
     n = len(breathing.oxygen)
     samples = n * subject.oxygen_rate // GRID_HZ

@@ -90,7 +90,13 @@ class Subject:
 
 
 def draw_subject(streams: Streams) -> Subject:
-    """Draw one person and their sensors; sources of the ranges are in docs/simulation.md."""
+    """Draw one person and their sensors; sources of the ranges are in docs/simulation.md.
+
+    Parameters
+    ----------
+    streams : Streams
+        Random numbers of the night.
+    """
     rng = streams.person("subject")
 
     def about(mean: float, sd: float) -> float:

@@ -29,6 +29,16 @@ def pulse(
     The wave comes a transit time after the R peak (longer at low pressure in inspiration), grows
     with the filling time before the beat, swings with breathing, and shrinks for some ten seconds
     after an arousal (vasoconstriction). Sizes are chosen (docs/simulation.md).
+
+    Parameters
+    ----------
+    streams : Streams
+    subject : Subject
+    beats : Beats
+    breathing : Breathing
+    arousals : Spans
+    movement : ndarray of float64, shape [samples]
+        Strength of body movement on the grid.
     """
     rng = streams("noise Pleth")
     rate = subject.pulse_rate

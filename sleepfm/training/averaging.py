@@ -32,14 +32,28 @@ class Average:
 
     @torch.no_grad()
     def update(self, task: nn.Module, step: int) -> None:
-        """Take in the weights after a step, counted from 0."""
+        """Take in the weights after a step, counted from 0.
+
+        Parameters
+        ----------
+        task : Module
+            Whose parameters are averaged.
+        step : int
+            Number of the step, counted from 0.
+        """
         keep = min(self.decay, (1 + step) / (10 + step))
         for name, parameter in task.named_parameters() if self.values else ():
             self.values[name].lerp_(parameter, 1 - keep)
 
     @contextmanager
     def applied(self, task: nn.Module) -> Iterator[None]:
-        """Let a task have the averaged weights for a while."""
+        """Let a task have the averaged weights for a while.
+
+        Parameters
+        ----------
+        task : Module
+            Gets its own parameters back at the end.
+        """
         self._swap(task)
         try:
             yield

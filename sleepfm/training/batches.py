@@ -47,7 +47,13 @@ class Batch:
     hidden: Tensor | None = None
 
     def window(self, start: int, stop: int) -> Batch:
-        """Give the same samples of every clip and modality, as a view."""
+        """Give the same samples of every clip and modality, as a view.
+
+        Parameters
+        ----------
+        start, stop : int
+            First sample, and the one after the last.
+        """
         signals = {m: x[..., start:stop] for m, x in self.signals.items()}
         return replace(self, signals=signals)
 
@@ -112,7 +118,13 @@ class ClipSet:
         return len(self._row)
 
     def load(self, clips: Order) -> Batch:
-        """Read some clips, by number."""
+        """Read some clips, by number.
+
+        Parameters
+        ----------
+        clips : ndarray of intp, shape [n]
+            Numbers of the clips.
+        """
         has = self.present[:, clips]
         signals = {}
         for which, modality in enumerate(self.modalities):
@@ -159,6 +171,15 @@ def of_epoch(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
 
     Passes follow each other without end, each in an order of its own, and epochs are cut from
     them.
+
+    Parameters
+    ----------
+    clips : ClipSet
+        To choose from.
+    recipe : Recipe
+        Gives the batch size, the seed and the length of an epoch.
+    epoch : int
+        Number of the epoch, counted from 0.
     """
     if recipe.epoch_clips is None:
         return shuffled(clips, recipe.batch_size, _together(recipe, epoch), recipe.seed, epoch)
@@ -182,7 +203,14 @@ def _together(recipe: Recipe, epoch: int) -> int:
 
 
 def in_order(clips: ClipSet, size: int) -> list[Order]:
-    """All clips, none left over."""
+    """All clips, none left over.
+
+    Parameters
+    ----------
+    clips : ClipSet
+    size : int
+        Clips per batch; the last batch may be smaller.
+    """
     numbers = np.arange(len(clips))
     return [numbers[i : i + size] for i in range(0, len(numbers), size)]
 

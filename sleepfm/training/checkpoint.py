@@ -77,6 +77,11 @@ class Checkpoint:
     def save(self, progress: Progress) -> None:
         """Write the state as it is after a step.
 
+        Parameters
+        ----------
+        progress : Progress
+            How far the run has come.
+
         Raises
         ------
         OutputError

@@ -114,7 +114,12 @@ def prepare_clips(
 
 
 def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
-    """Give float16 where the contract scales (values are within +-20 then), else float32."""
+    """Give float16 where the contract scales (values are within +-20 then), else float32.
+
+    Parameters
+    ----------
+    contract : Contract
+    """
     return np.float16 if contract.scaling == "robust" else np.float32
 
 

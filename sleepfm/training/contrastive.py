@@ -39,14 +39,32 @@ _TO_FIT: Final = 2048
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from a seed inside, and leave torch's generator as it was."""
+    """Draw from a seed inside, and leave torch's generator as it was.
+
+    Parameters
+    ----------
+    seed : int
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
 
 class Contrastive(Task):
-    """The encoders under one objective, with a learned temperature."""
+    """The encoders under one objective, with a learned temperature.
+
+    Parameters
+    ----------
+    objective : Objective
+    modalities : sequence of str
+        One encoder each.
+    contract : Contract
+    recipe : Recipe
+    valid : ClipSet
+        The validation clips.
+    record : dict
+        The training record, to be stored in the weights.
+    """
 
     memory: Tensor
     remembered: Tensor
@@ -80,12 +98,24 @@ class Contrastive(Task):
         self._record = record
 
     def read_off(self, known: NDArray[np.float32]) -> None:
-        """Put heads on the encoders that read what is known of the training clips."""
+        """Put heads on the encoders that read what is known of the training clips.
+
+        Parameters
+        ----------
+        known : ndarray of float32, shape [clips, k]
+        """
         with seeded(self._recipe.seed):
             self.readers = Readers(self.modalities, known)
 
     def begin(self, weights: Weights, clips: ClipSet, run: Run) -> None:
         """Take over the encoders and the temperature of some weights, and fit the heads to them.
+
+        Parameters
+        ----------
+        weights : Weights
+        clips : ClipSet
+            The clips to which the heads are fitted.
+        run : Run
 
         Raises
         ------
@@ -127,11 +157,21 @@ class Contrastive(Task):
             self.readers.fit(modality, own, targets[present[which]])
 
     def encode(self, batch: Batch) -> list[Tensor]:
-        """Give unit vectors, float32 [n, 512], of each modality; zero where a clip lacks it."""
+        """Give unit vectors, float32 [n, 512], of each modality; zero where a clip lacks it.
+
+        Parameters
+        ----------
+        batch : Batch
+        """
         return [F.normalize(x, dim=1) for x in self.outputs(batch)]
 
     def outputs(self, batch: Batch) -> list[Tensor]:
-        """Give what the encoders say, float32 [n, 512]; zero where a clip lacks a modality."""
+        """Give what the encoders say, float32 [n, 512]; zero where a clip lacks a modality.
+
+        Parameters
+        ----------
+        batch : Batch
+        """
         found = []
         for which, modality in enumerate(self.modalities):
             network, signals = self.networks[str(modality)], batch.signals[modality]
@@ -147,7 +187,12 @@ class Contrastive(Task):
         return found
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weigh the objective and what stands beside it; counts hits of each term."""
+        """Weigh the objective and what stands beside it; counts hits of each term.
+
+        Parameters
+        ----------
+        batch : Batch
+        """
         recipe, present, whole = self._recipe, batch.present, batch
         if self.spectra is not None and batch.hidden is not None:
             batch = self.spectra.hide(batch)
@@ -253,7 +298,12 @@ class Contrastive(Task):
             self.temperature.clamp_(min=0)
 
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Top-1 within the batch, both directions together, and the temperature."""
+        """Top-1 within the batch, both directions together, and the temperature.
+
+        Parameters
+        ----------
+        counts : dict of str to float
+        """
         names = [k.removesuffix("/clips") for k in counts if k.endswith("/clips")]
         top1 = {n: round(counts[f"{n}/hits"] / counts[f"{n}/clips"], 5) for n in names}
         metrics: Metrics = {"top1_in_batch": top1, "temperature": self.temperature.item()}
@@ -262,7 +312,12 @@ class Contrastive(Task):
         return metrics
 
     def evaluate(self, run: Run) -> Metrics:
-        """Recall over the whole validation gallery, and the loss in batches of training's size."""
+        """Recall over the whole validation gallery, and the loss in batches of training's size.
+
+        Parameters
+        ----------
+        run : Run
+        """
         parts: list[list[Tensor]] = []
         size = self._batch_size
         for batch in run.batches(self._valid, list(in_order(self._valid, size))):
@@ -313,7 +368,13 @@ class Contrastive(Task):
         return float(torch.stack(losses).mean())
 
     def export(self, path: Path, history: list[Metrics]) -> None:
-        """Write the encoders with their training record."""
+        """Write the encoders with their training record.
+
+        Parameters
+        ----------
+        path : Path
+        history : list of dict
+        """
         networks = dict(self.networks.items())
         Weights(
             name=path.stem,

@@ -37,6 +37,11 @@ def can_draw() -> bool:
 def read_log(path: Path) -> list[Metrics]:
     """Read the metrics of every epoch.
 
+    Parameters
+    ----------
+    path : Path
+        The log, one JSON object per line.
+
     Raises
     ------
     TrainingError
@@ -53,6 +58,13 @@ def read_log(path: Path) -> list[Metrics]:
 
 def draw(history: Sequence[Metrics], path: Path) -> Path:
     """Draw loss and validation measures against epochs, as PNG.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        Metrics of each epoch, in order.
+    path : Path
+        The PNG file to write.
 
     Raises
     ------
@@ -100,7 +112,13 @@ def _or_nan(value: float | None) -> float:
 
 
 def main(words: Sequence[str]) -> None:
-    """Draw the curves of the log that is named first, beside it or where the second word says."""
+    """Draw the curves of the log that is named first, beside it or where the second word says.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Arguments of the command line: the log and, optionally, the PNG file.
+    """
     if not 1 <= len(words) <= 2:
         sys.exit("usage: python -m sleepfm.training.curves LOG.jsonl [CURVES.png]")
     log = Path(words[0])

@@ -103,19 +103,41 @@ class Cohort:
     subject: Mapping[str, str]
 
     def recordings(self, *splits: Split) -> list[CachedRecording]:
-        """Give the recordings of the subjects of some splits."""
+        """Give the recordings of the subjects of some splits.
+
+        Parameters
+        ----------
+        *splits : str
+            Names of splits, such as ``"train"``.
+        """
         of_subject, subject = self.splits.of_subject, self.subject
         recordings = self.prepared.recordings
         return [r for r in recordings if of_subject[subject[r.recording_id]] in splits]
 
     def write_splits(self, out: Path) -> None:
-        """Write the splits beside the weights."""
+        """Write the splits beside the weights.
+
+        Parameters
+        ----------
+        out : Path
+            The weights file; the splits go to ``<stem>.splits.json``.
+        """
         path = out.with_name(f"{out.stem}.splits.json")
         write_bytes(path, self.splits.to_json().encode())
 
 
 def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
     """Prepare all clips and split the subjects.
+
+    Parameters
+    ----------
+    data : Data
+    out : Path
+        The weights file; the clip cache lies beside it unless ``data`` names another folder.
+    seed : int
+        Seed of the split.
+    watch : Watch
+        Is told of the progress.
 
     Raises
     ------
@@ -140,7 +162,16 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
 
 
 def record_of(data: Data, clips: Mapping[str, ClipSet], recipe: Recipe, run: Run) -> Metrics:
-    """Say what is trained on and how, for the record inside the weights."""
+    """Say what is trained on and how, for the record inside the weights.
+
+    Parameters
+    ----------
+    data : Data
+    clips : mapping of str to ClipSet
+        By name, the clips trained on and those validated on.
+    recipe : Recipe
+    run : Run
+    """
     recordings = {name: len(np.unique(own.owner)) for name, own in clips.items()}
     return {
         "data": data.description or f"{sum(recordings.values())} recordings",
@@ -154,6 +185,14 @@ def record_of(data: Data, clips: Mapping[str, ClipSet], recipe: Recipe, run: Run
 
 
 def identity_of(task: Sequence[object], clips: Mapping[str, Sequence[CachedRecording]]) -> str:
-    """Hash what a task is and which recordings it sees, so that no run goes on with others."""
+    """Hash what a task is and which recordings it sees, so that no run goes on with others.
+
+    Parameters
+    ----------
+    task : sequence
+        What defines the task; must be serialisable as JSON.
+    clips : mapping of str to sequence of CachedRecording
+        By name, the recordings trained on and those validated on.
+    """
     seen = {name: [(r.recording_id, r.count) for r in own] for name, own in clips.items()}
     return hashlib.sha256(json.dumps([*task, seen]).encode()).hexdigest()

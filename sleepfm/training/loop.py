@@ -36,6 +36,13 @@ _TIMINGS: Final = ("seconds", "valid_seconds", "clips_per_s", "waiting_for_data"
 def refuse_taken(out: Path, resume: bool) -> None:
     """Refuse to write where a run has written, unless it is to go on.
 
+    Parameters
+    ----------
+    out : Path
+        The weights file to write.
+    resume : bool
+        Whether to continue from the checkpoint of an earlier run.
+
     Raises
     ------
     TrainingError
@@ -57,7 +64,15 @@ def _checkpoint_of(out: Path) -> Path:
 
 
 def record_at_end(record: Metrics, history: list[Metrics]) -> Metrics:
-    """Give a training record with the last epoch's metrics; timings are left out."""
+    """Give a training record with the last epoch's metrics; timings are left out.
+
+    Parameters
+    ----------
+    record : dict
+        The training record without results.
+    history : list of dict
+        Metrics of each epoch, in order.
+    """
     last = {k: v for k, v in history[-1].items() if k not in _TIMINGS}
     return {**record, "epoch": last["epoch"], "metrics": last}
 

@@ -28,7 +28,16 @@ _HIDDEN: Final = 0.5
 
 
 def draw_hidden(clips: int, samples: int, rate: int, draw: np.random.Generator) -> Tensor:
-    """Draw which blocks of each clip are hidden: bool [clips, blocks], half of each."""
+    """Draw which blocks of each clip are hidden: bool [clips, blocks], half of each.
+
+    Parameters
+    ----------
+    clips, samples : int
+        Number of clips, and samples in each.
+    rate : int
+        Samples per second.
+    draw : numpy.random.Generator
+    """
     blocks = samples // (BLOCK_S * rate)
     order = draw.random((clips, blocks)).argsort(axis=1)
     return torch.from_numpy(order < round(_HIDDEN * blocks))
@@ -52,7 +61,13 @@ class SpectrumReaders(nn.Module):
         self.heads = nn.ModuleDict({str(m): nn.Linear(EMBEDDING_DIM, n) for m, n in heads.items()})
 
     def hide(self, batch: Batch) -> Batch:
-        """Give the batch with its hidden blocks at zero."""
+        """Give the batch with its hidden blocks at zero.
+
+        Parameters
+        ----------
+        batch : Batch
+            With ``hidden`` set.
+        """
         assert batch.hidden is not None
         shown = (~batch.hidden).repeat_interleave(BLOCK_S * self.rate, dim=1).unsqueeze(1)
         signals = {}

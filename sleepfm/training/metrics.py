@@ -46,7 +46,13 @@ def gallery_metrics(
 
 
 def ranks(queries: Tensor, targets: Tensor) -> Tensor:
-    """Rank of each query's own target: how many targets score at least as high, itself included."""
+    """Rank of each query's own target: how many targets score at least as high, itself included.
+
+    Parameters
+    ----------
+    queries, targets : Tensor of float, shape [n, dim]
+        Unit vectors; row i of ``targets`` belongs to row i of ``queries``.
+    """
     out = []
     for start in range(0, len(queries), _BLOCK):
         scores = queries[start : start + _BLOCK] @ targets.T

@@ -156,7 +156,17 @@ class Readers(nn.Module):
 
     @torch.no_grad()
     def fit(self, modality: str, outputs: Tensor, targets: Tensor) -> None:
-        """Set a head to the ridge regression on some outputs, for encoders that know something."""
+        """Set a head to the ridge regression on some outputs, for encoders that know something.
+
+        Parameters
+        ----------
+        modality : str
+            Whose head.
+        outputs : Tensor, shape [n, 512]
+            Not normalised.
+        targets : Tensor, shape [n, len(NAMES)]
+            As :func:`targets_of` gives them.
+        """
         wanted, known = self._wanted(targets)
         x = torch.cat([outputs, torch.ones_like(outputs[:, :1])], dim=1).double()
         # one penalty for all, relative to the outputs' own size

@@ -133,7 +133,13 @@ class Recipe:
             raise TrainingError("epoch_clips must be at least one batch")
 
     def lr_at(self, step: int, steps: int) -> float:
-        """Learning rate of one step of ``steps`` in all, a function of nothing else."""
+        """Learning rate of one step of ``steps`` in all, a function of nothing else.
+
+        Parameters
+        ----------
+        step, steps : int
+            The step, counted from 0, and the number of steps of the whole run.
+        """
         if self.schedule == "step":
             epoch = step * self.epochs // steps
             return float(self.lr * _DECAY ** (epoch // self.step_epochs))
@@ -153,6 +159,11 @@ class Recipe:
         """Names of the settings in which another recipe, as JSON, differs.
 
         A setting that the other does not name has its default there.
+
+        Parameters
+        ----------
+        other : mapping of str to object
+            Settings by name, as ``to_json`` gives them.
         """
         own = self.to_json()
         return [f.name for f in fields(self) if own[f.name] != other.get(f.name, f.default)]

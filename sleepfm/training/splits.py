@@ -26,7 +26,12 @@ class Splits:
     of_subject: Mapping[str, Split]
 
     def subjects(self, split: Split) -> tuple[str, ...]:
-        """Subjects of one split, sorted."""
+        """Subjects of one split, sorted.
+
+        Parameters
+        ----------
+        split : str
+        """
         return tuple(sorted(s for s, own in self.of_subject.items() if own == split))
 
     def to_json(self) -> str:
@@ -41,6 +46,14 @@ def split_subjects(
 
     The order is that of SHA-256 over seed and subject, so that it depends on no file order and on
     no random generator. Every split whose fraction is not zero gets at least one subject.
+
+    Parameters
+    ----------
+    subjects : iterable of str
+        Identifiers; repeated ones count once.
+    fractions : mapping of str to float
+        Share of the subjects in each split.
+    seed : int
 
     Raises
     ------

@@ -196,7 +196,19 @@ def learn(
 
 
 class Supervised(Task):
-    """One network over stacked channels, under the cross-entropy of its classes."""
+    """One network over stacked channels, under the cross-entropy of its classes.
+
+    Parameters
+    ----------
+    labels : Labels
+        The classes, and the modalities whose channels are stacked.
+    contract : Contract
+    recipe : Recipe
+    valid : ClipSet
+        The validation clips.
+    record : dict
+        The training record, to be stored in the weights.
+    """
 
     def __init__(
         self, labels: Labels, contract: Contract, recipe: Recipe, valid: ClipSet, record: Metrics
@@ -214,13 +226,23 @@ class Supervised(Task):
             self.network = EffNet(channels, recipe.dropout, len(labels.classes))
 
     def logits(self, batch: Batch) -> Tensor:
-        """Give float32 [n, classes]."""
+        """Give float32 [n, classes].
+
+        Parameters
+        ----------
+        batch : Batch
+        """
         stacked = torch.cat([batch.signals[m] for m in self._modalities], dim=1)
         out: Tensor = self.network(stacked).float()
         return out
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the mean cross-entropy of a batch; counts hits."""
+        """Give the mean cross-entropy of a batch; counts hits.
+
+        Parameters
+        ----------
+        batch : Batch
+        """
         logits = self.logits(batch)
         with torch.autocast(logits.device.type, enabled=False):
             loss = F.cross_entropy(logits, batch.labels)
@@ -228,11 +250,22 @@ class Supervised(Task):
         return loss, {"hits": hits, "clips": torch.tensor(len(logits))}
 
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Give the accuracy over the epoch."""
+        """Give the accuracy over the epoch.
+
+        Parameters
+        ----------
+        counts : dict of str to float
+            The counts of ``loss``, summed over the epoch.
+        """
         return {"accuracy": round(counts["hits"] / counts["clips"], 5)}
 
     def evaluate(self, run: Run) -> Metrics:
-        """Measure loss, accuracies, macro AUROC and macro AUPRC on the validation clips."""
+        """Measure loss, accuracies, macro AUROC and macro AUPRC on the validation clips.
+
+        Parameters
+        ----------
+        run : Run
+        """
         parts = []
         for batch in run.batches(self._valid, in_order(self._valid, 2 * self._batch_size)):
             with run.autocast():
@@ -245,7 +278,15 @@ class Supervised(Task):
         }
 
     def export(self, path: Path, history: list[Metrics]) -> None:
-        """Write the network with its training record."""
+        """Write the network with its training record.
+
+        Parameters
+        ----------
+        path : Path
+            The weights file to write.
+        history : list of dict
+            Metrics of each epoch, in order.
+        """
         Classifier(
             name=path.stem,
             classes=tuple(self._labels.classes),

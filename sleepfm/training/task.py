@@ -23,19 +23,44 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the loss of a batch, and counts that are summed over an epoch."""
+        """Give the loss of a batch, and counts that are summed over an epoch.
+
+        Parameters
+        ----------
+        batch : Batch
+            On the device, in the working precision.
+        """
 
     @abstractmethod
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Say what the summed counts of an epoch mean."""
+        """Say what the summed counts of an epoch mean.
+
+        Parameters
+        ----------
+        counts : dict of str to float
+            The counts of ``loss``, summed over the batches of the epoch.
+        """
 
     @abstractmethod
     def evaluate(self, run: Run) -> Metrics:
-        """Measure on the validation clips; ``loss`` chooses the best epoch."""
+        """Measure on the validation clips; ``loss`` chooses the best epoch.
+
+        Parameters
+        ----------
+        run : Run
+        """
 
     @abstractmethod
     def export(self, path: Path, history: list[Metrics]) -> None:
-        """Write weights as they are."""
+        """Write weights as they are.
+
+        Parameters
+        ----------
+        path : Path
+            The weights file to write.
+        history : list of dict
+            Metrics of each epoch, in order.
+        """
 
     def constrain(self) -> None:
         """Bring parameters back into their bounds after a step."""
@@ -53,7 +78,12 @@ class Run:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def to_device(self, batch: Batch) -> Batch:
-        """Bring a batch to the device, in the working precision."""
+        """Bring a batch to the device, in the working precision.
+
+        Parameters
+        ----------
+        batch : Batch
+        """
         signals = {
             m: x.to(self.device, non_blocking=True).to(self.dtype) for m, x in batch.signals.items()
         }
@@ -66,13 +96,26 @@ class Run:
         )
 
     def batches(self, clips: ClipSet, orders: list[Any]) -> Iterator[Batch]:
-        """Stream batches to the device."""
+        """Stream batches to the device.
+
+        Parameters
+        ----------
+        clips : ClipSet
+        orders : list of ndarray of intp
+            The clips of each batch, by number.
+        """
         for batch in stream(clips, orders, pin=self.device.type == "cuda"):
             yield self.to_device(batch)
 
 
 def choose_precision(device: torch.device, precision: Precision) -> torch.dtype:
-    """Resolve ``auto``: bfloat16 where the device multiplies it natively, else float32."""
+    """Resolve ``auto``: bfloat16 where the device multiplies it natively, else float32.
+
+    Parameters
+    ----------
+    device : torch.device
+    precision : {"auto", "float32", "bfloat16"}
+    """
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     if device.type == "cuda":

@@ -72,6 +72,11 @@ class ForeignRecording:
 def read_vectors(path: Path) -> Iterator[ForeignRecording]:
     """Read a file, or all files of a folder.
 
+    Parameters
+    ----------
+    path : Path
+        A file or a folder; in a folder, files of other kinds are skipped.
+
     Raises
     ------
     StoreError
