@@ -25,6 +25,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	find sleepfm index -name "*.py" | xargs $(BIN)/python -m numpydoc lint
 
 types: install
 	$(BIN)/mypy
