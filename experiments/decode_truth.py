@@ -1,0 +1,84 @@
+"""What weights know of simulated people: decoding, geometry and retrieval, beside the truth.
+
+    sleepfm-index simulate test --subjects 84 --hours 0.5 --seed 4242 --excerpts --truth
+    python experiments/decode_truth.py test --weights demo my.safetensors
+
+Per modality: r of a ridge regression on the vectors with what is true of a clip (every second
+recording learned from, the others asked), macro AUROC of stages likewise, effective rank and
+uniformity; per direction recall@1 and recall@10 among all clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.encoders.inference import Encoder
+from sleepfm.encoders.load import load_weights
+from sleepfm.modality import Modality
+from sleepfm.stages import SCORED
+from sleepfm.training.clipcache import prepare_clips
+from sleepfm.training.geometry import decode, effective_rank, stage_auroc, uniformity
+from sleepfm_index.evaluation.retrieval.ranks import true_ranks
+from sleepfm_index.truth import read_truth
+
+LOGARITHMS = ("rr_mean_s", "rr_sd_s", "breath_hz", "breath_depth")
+PLAIN = ("movement", "sleep_depth", "infraslow", "tone")
+
+
+def measure(folder: Path, name: str, each: int, cache: Path) -> None:
+    """Print the tables of one set of weights."""
+    weights = load_weights(name)
+    encoder = Encoder(weights, "cpu", backend="auto")
+    recordings = prepare_clips([folder], cache, weights.contract).recordings
+    truth = read_truth(folder / "truth.parquet")
+    rows = [np.linspace(0, r.count - 1, min(each, r.count)).astype(int) for r in recordings]
+    pairs = list(zip(recordings, rows, strict=True))
+    vectors = {
+        m: np.concatenate(
+            [encoder.encode(m, np.asarray(r.signals[m][own], np.float32)) for r, own in pairs]
+        )
+        for m in weights.modalities
+    }
+    owner = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
+    stage = np.concatenate([np.array(r.stage)[own] for r, own in pairs])
+    one_hot = np.stack([stage == s for s in SCORED], axis=1).astype(float)
+
+    def column(key: str) -> NDArray[np.float64]:
+        return np.concatenate([truth[r.recording_id][key][own] for r, own in pairs]).astype(float)
+
+    known = {k: np.log(np.maximum(column(k), 1e-3)) for k in LOGARITHMS}
+    known |= {k: column(k) for k in PLAIN}
+    print(f"\n{name}: {len(owner):,} clips of {len(rows)} recordings\n")
+    names = (*known, "stages, AUROC", "effective rank", "uniformity")
+    print("| | " + " | ".join(names) + " |\n|---" + "|---" * len(names) + "|")
+    for modality, own in vectors.items():
+        found = decode(own, known, owner)
+        cells = [f"{found[k]:.3f}" if k in found else "-" for k in known]
+        cells += [f"{stage_auroc(own, one_hot, owner):.3f}", f"{effective_rank(own):.1f}"]
+        print(f"| {modality} | " + " | ".join([*cells, f"{uniformity(own):.2f}"]) + " |")
+    print(f"\n| | recall@1 | recall@10 (chance {10 / len(owner):.4f}) |\n|---|---|---|")
+    for a, b in permutations(Modality, 2):
+        if a in vectors and b in vectors:
+            rank = true_ranks(vectors[a], vectors[b])
+            print(f"| {a} -> {b} | {(rank == 1).mean():.4f} | {(rank <= 10).mean():.4f} |")
+
+
+def main() -> None:
+    """Measure each set of weights."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="of simulate --truth")
+    parser.add_argument("--weights", nargs="+", default=["demo"])
+    parser.add_argument("--clips", type=int, default=24, help="of each recording")
+    parser.add_argument("--cache", type=Path, default=Path("decode-truth"))
+    asked = parser.parse_args()
+    for name in asked.weights:
+        measure(asked.folder, name, asked.clips, asked.cache)
+
+
+if __name__ == "__main__":
+    main()
