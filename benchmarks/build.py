@@ -1,4 +1,4 @@
-"""Many simulated nights in one build: nights an hour, memory over time, how busy the cores are.
+"""Many simulated nights in one build: nights per hour, memory over time, how busy the cores are.
 
 Every night is a subject of its own. The build is the command itself, in a process of its own; the
 memory of it and its workers is summed up every second (proportional set size, Linux only).
@@ -90,7 +90,7 @@ def main() -> None:
     parts = [samples[third : 2 * third], samples[2 * third :]]
     print(f"\n| | |\n|---|---|\n| recordings added | {whole['added']} of {asked.nights} |")
     print(f"| seconds, from the start of the command to its end | {seconds:.1f} |")
-    print(f"| nights an hour | {3600 * whole['added'] / seconds:,.0f} |")
+    print(f"| nights per hour | {3600 * whole['added'] / seconds:,.0f} |")
     print(f"| clips/s | {whole['clips'] / seconds:,.0f} |")
     print(f"| processor time over time x {cores()} cores | {used / seconds / cores():.0%} |")
     peaks = " and ".join(f"{max(part, default=0):,.0f}" for part in parts)

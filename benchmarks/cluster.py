@@ -57,7 +57,7 @@ def tasks(workers: list[int], recordings: int) -> None:
     print(
         f"{recordings:,} empty tasks; workers are threads of one process with scheduler and client"
     )
-    print("workers   start, s   tasks, s   ms a recording   memory, MB")
+    print("workers   start, s   tasks, s   ms per recording   memory, MB")
     files = [RecordingFile(Path(f"/cohort/site-1/night-{at:06d}.edf")) for at in range(recordings)]
     jobs = [Job(file, file.stem) for file in files]
     for count in workers:

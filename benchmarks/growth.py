@@ -76,7 +76,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
         left.loglog(clips, [row[name] for row in rows], "o-", label=name.removesuffix(", ms"))
     for name in ("written, us a clip", "indexed, us a clip"):
         right.loglog(clips, [row[name] for row in rows], "o-", label=name.partition(",")[0])
-    left.set(xlabel="clips", ylabel="ms a query")
+    left.set(xlabel="clips", ylabel="ms per query")
     right.set(xlabel="clips", ylabel="µs a clip")
     for axes in (left, right):
         axes.legend(frameon=False)

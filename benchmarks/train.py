@@ -1,6 +1,6 @@
-"""Pretraining speed, clips a second through all three encoders: this project and the authors' way.
+"""Pretraining speed, clips per second through all encoders: this project and the authors' way.
 
-Theirs: one .npy file a clip, torch's DataLoader, 1-D convolutions, eager float32, SGD, batch 32.
+Theirs: one .npy file per clip, torch's DataLoader, 1-D convolutions, eager float32, SGD, batch 32.
 Ours: the memory-mapped clip cache, loading ahead in a thread, 2-D channels-last kernels, bfloat16
 where the processor multiplies it, and the recipe `short` (AdamW, batch 64). Both train the same
 encoders leave-one-out on the same drawn clips, loading included, each in a process of its own; the
@@ -94,7 +94,7 @@ class Stopwatch:
         self.marks.append((number, time.perf_counter(), time.process_time()))
 
     def result(self, batch: int) -> dict[str, object]:
-        """Give clips a second, and processor seconds a clip, which other load disturbs less."""
+        """Give clips per second, and processor seconds per clip, which other load disturbs less."""
         (first, wall, busy), (last, wall_end, busy_end) = self.marks[0], self.marks[-1]
         clips = (last - first) * batch
         return {

@@ -97,7 +97,7 @@ def evaluate(asked: argparse.Namespace, weights: Path) -> dict[str, Rows]:
 
 
 def table(found: dict[str, dict[str, Rows]]) -> str:
-    """Write Markdown: a section a gallery, a row a direction, both objectives beside each other."""
+    """Write Markdown: one section per gallery, one row per direction, both objectives."""
     lines = []
     for gallery, title in GALLERIES.items():
         first = found[OBJECTIVES[0]][gallery]

@@ -115,7 +115,7 @@ def test_deidentified_vectors_still_go_with_their_rows(path: Path, tmp_path: Pat
 
 
 def test_the_order_of_recordings_tells_nothing(tmp_path: Path) -> None:
-    # One store of one segment a recording, one compacted: neither keeps the order of the names.
+    # One store of one segment per recording, one compacted: neither keeps the order of the names.
     sizes = {f"r{i:02d}": 2 + i for i in range(12)}
     store = drawn_store(tmp_path / "s", sizes, index=False)
     for name in ("parts", "whole"):

@@ -174,7 +174,7 @@ class Reader:
         queries : ndarray of float32, shape [q, 512]
             Query vectors.
         k : int
-            How many clips a query gets, if there are as many.
+            Clips per query, if there are as many.
         allowed : ndarray of int64, optional
             Ids of the clips that may be found, ascending; by default all.
         exact : bool

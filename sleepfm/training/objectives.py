@@ -71,7 +71,7 @@ def contrast(
     objective : {"pairwise", "leave-one-out", "siglip"}
         What is contrasted with what.
     vectors : sequence of Tensor, shape [n, d], at least 2
-        Unit vectors, one tensor a modality; row ``i`` of all belongs to clip ``i``.
+        Unit vectors, one tensor per modality; row ``i`` of all belongs to clip ``i``.
     temperature : Tensor, scalar
         The parameter t.
     present : Tensor of bool, shape [modalities, n], optional

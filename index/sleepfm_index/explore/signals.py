@@ -86,7 +86,7 @@ class Signals:
     def of_clips(
         self, store: Reader, ids: Sequence[int], seconds: float | None, width: int, slots: Any
     ) -> Table:
-        """Cut strips of some clips from their start on; a row a clip and slot.
+        """Cut strips of some clips from their start on; one row per clip and slot.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Signals:
         return _table(found, away)
 
     def of_recording(self, store: Reader, name: str, window: Window) -> Table:
-        """Cut strips of a stretch of a recording; a row a slot.
+        """Cut strips of a stretch of a recording; one row per slot.
 
         Parameters
         ----------

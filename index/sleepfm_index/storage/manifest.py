@@ -329,7 +329,7 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
 
 
 def _to_text(manifest: Manifest) -> str:
-    # One line a segment and a key: to be read by people, and quick to write again.
+    # One line per segment and key: to be read by people, and quick to write again.
     plain = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,

@@ -99,7 +99,7 @@ class EpochList:
 
 
 class StanfordStages:
-    """Two or three numbers a line: epoch, stage (R&K, 7 unknown), cycle; 30 s an epoch."""
+    """Two or three numbers per line: epoch, stage (R&K, 7 unknown), cycle; 30 s per epoch."""
 
     endings: tuple[str, ...] = (".sta",)
 

@@ -265,7 +265,7 @@ def neighbours(
     if exclude != "none":
         own = clip_columns(store, ids, [column])[column].to_pylist()
     for name in sorted(set(own), key=str):
-        # one search a subject, since each leaves out its own clips
+        # one search per subject, since each leaves out its own clips
         mine = np.array([i for i, other in enumerate(own) if other == name])
         left_out = None if name is None else f"{column} <> {quote_text(name)}"
         allowed = store.metadata.clip_ids(where, left_out) if where or left_out else None
