@@ -130,6 +130,31 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_numbers(
         assert a["valid"]["gallery"] == b["valid"]["gallery"]
 
 
+def test_repeated_recordings_are_seen_more_often_and_counted_once(
+    cohort: Path, tmp_path: Path
+) -> None:
+    data = Data(
+        [cohort],
+        subjects=cohort / "subjects.csv",
+        fractions=HALVES,  # type: ignore[arg-type]
+        contract=BODY,
+        cache=cohort / "clips",
+        truth=read_truth(cohort / "truth.parquet"),
+        repeats={f"sim-000{i}": 3 for i in range(1, 5)},
+    )
+    recipe = replace(TINY, epochs=1, epoch_clips=None)
+    steps: list[int] = []
+    pretrain(
+        *(data, tmp_path / "w.safetensors", "physiology", recipe),
+        device="cpu",
+        threads=1,
+        watch=Watch(training=lambda epoch, done, total, loss: steps.append(total)),
+    )
+    record = load_weights(tmp_path / "w.safetensors").record
+    assert record["clips"]["pretrain"] == 12 and record["recordings"]["pretrain"] == 2
+    assert set(steps) == {3 * 12 // 4}
+
+
 def test_what_is_exported_is_the_average(cohort: Path, tmp_path: Path) -> None:
     out = tmp_path / "w.safetensors"
     train(cohort, out, "physiology", replace(TINY, average=0.9999, epochs=1))

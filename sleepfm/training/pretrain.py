@@ -96,6 +96,7 @@ def pretrain(
     clips = {
         name: ClipSet(own, data.contract, modalities, targets=targets) for name, own in seen.items()
     }
+    once = {name: ClipSet(own, data.contract, modalities) for name, own in chosen.items()}
     for name, own in clips.items():
         if len(own) < 2:
             raise TrainingError(
@@ -108,7 +109,7 @@ def pretrain(
     )
     earlier = Seen.of_record(start.record) if start else None
     record = hash_people(people, identity.encode(), earlier).added_to(
-        {"objective": objective, **record_of(data, clips, recipe, run)}
+        {"objective": objective, **record_of(data, once, recipe, run)}
     )
     record["modalities"] = [str(m) for m in modalities]
     task = Contrastive(objective, modalities, data.contract, recipe, clips["valid"], record)
