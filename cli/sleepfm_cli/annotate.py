@@ -22,7 +22,7 @@ def annotate(
     allow_identifying: AllowIdentifyingOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Add facts about recordings, subjects or clips, or correct them.
+    """Add or correct facts about recordings, subjects or clips.
 
     Nothing is read or encoded again; restore goes back. An empty cell clears what was known.
 

@@ -20,7 +20,7 @@ def compact(
     ] = 0,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Merge small segments and remove deleted clips from the disk.
+    """Merge small segments, and erase deleted clips.
 
     Until it is done it needs as much room again. Stopped at any point, it loses nothing and goes
     on when it is run again.

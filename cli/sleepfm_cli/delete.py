@@ -25,7 +25,7 @@ def delete(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Delete clips from all answers; compact removes them from disk.
+    """Delete clips from all answers, and from disk by --now.
 
     A recording of which nothing is left, or a subject, is not brought back by a build.
 

@@ -30,7 +30,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the simulation.")] = 0,
     weights: Annotated[str, typer.Option(help="Name or file of the weights.")] = DEFAULT_WEIGHTS,
 ) -> None:
-    """Simulate a small cohort, build a store and run sample queries."""
+    """Simulate a cohort, build a store and run sample queries."""
     from sleepfm.simulate import simulate_cohort
 
     recordings, store = folder / "recordings", folder / "store"

@@ -38,7 +38,7 @@ def explore(
         ),
     ] = None,
 ) -> None:
-    """Look at a store: a local page with a map, nights, signals and neighbours.
+    """Look at a store on a local page in the browser.
 
     It reads only, unless --allow-annotate, and sends nothing to any other machine. Stop it by
     Ctrl-C.

@@ -23,7 +23,7 @@ def import_(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Add vectors made elsewhere to a store of their own; it is made if there is none.
+    """Import vectors made elsewhere into a store of their own.
 
     Query, evaluate, probe and export then work as on any store. Vectors of up to 512 dimensions;
     what the files must hold is in docs/format.md.

@@ -65,7 +65,7 @@ def knn(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Evaluate k-NN classification, with the own subject excluded.
+    """Evaluate k-NN classification, own subject excluded.
 
     Example: sleepfm-index knn --label stage --modality ecg --to bas
     """

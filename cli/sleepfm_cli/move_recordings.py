@@ -16,7 +16,7 @@ def move_recordings(
     new: Annotated[Path, typer.Argument(help="Folder where they are.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Tell a store where its recordings were moved to, so that signals can be drawn.
+    """Tell a store where its recordings were moved to.
 
     Example: sleepfm-index move-recordings /old/nights /data/nights
     """

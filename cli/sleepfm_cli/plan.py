@@ -28,7 +28,7 @@ def plan(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Preview index type, time, disk and memory; changes nothing.
+    """Preview index kind, time, disk and memory.
 
     Example: sleepfm-index plan --rows 12000000 --recall 0.995
     """

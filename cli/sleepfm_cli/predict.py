@@ -17,7 +17,7 @@ def predict(
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Predict every clip; write Parquet, CSV and EDF+ hypnograms."""
+    """Predict every clip; write Parquet, CSV and EDF+."""
     import sleepfm_index
     from sleepfm_index.evaluation.models.predict import predict as predicted
     from sleepfm_index.evaluation.models.predict import write_predictions

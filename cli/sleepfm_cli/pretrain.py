@@ -156,7 +156,7 @@ def pretrain(
         float, typer.Option(min=0.01, help="Time between two checkpoints.")
     ] = 5.0,
 ) -> None:
-    """Pretrain the encoders of a contract by contrastive learning.
+    """Pretrain encoders by contrastive learning.
 
     The best epoch is in --out; a run that was stopped goes on with --resume, to the same numbers.
     """

@@ -85,7 +85,7 @@ def probe(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Evaluate a probe on frozen embeddings, with subject-wise folds.
+    """Evaluate a probe on frozen embeddings, by subject.
 
     Example: sleepfm-index probe --label stage
     """

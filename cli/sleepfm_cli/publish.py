@@ -30,7 +30,7 @@ def publish(
     ] = "FLAT",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Synchronise a collection of a vector database with the store.
+    """Make a vector database collection equal to the store.
 
     Sends missing clips, deletes those that the store deleted, and verifies the result. Run the same
     command again to resume or to update.

@@ -23,7 +23,7 @@ def report(
     ] = "pca",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Write an HTML report with all tables, figures and commands."""
+    """Write an HTML report of all tables and figures."""
     import sleepfm_index
     from sleepfm_index.evaluation.figures.report import write_report
 

@@ -37,7 +37,7 @@ def scan(
     epoch_seconds: EpochSecondsOption = None,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
-    """Preview channel mapping, scoring and problems; writes nothing.
+    """Preview channel mapping and scoring; write nothing.
 
     Reads headers and scoring only. What would fix a name that no slot took stands beside it.
     """

@@ -37,7 +37,7 @@ def simulate(
         typer.Option("--truth", help="Write truth.parquet too: what is true of each clip."),
     ] = False,
 ) -> None:
-    """Write simulated nights: EDF+ with scoring, and subjects.csv."""
+    """Write simulated nights as EDF+, with scoring."""
     from sleepfm.contract import load_contract
     from sleepfm.simulate import clip_truth, simulate_cohort
     from sleepfm_index.truth import write_truth

@@ -54,7 +54,7 @@ def restore(
     snapshot: Annotated[str, typer.Argument(help="Its number or name, as snapshots lists it.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Restore an earlier snapshot; the current one is kept as well.
+    """Restore an earlier snapshot; the current one is kept.
 
     Clips that were deleted since come back, recordings that were added since are gone.
     """

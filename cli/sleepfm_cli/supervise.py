@@ -52,7 +52,7 @@ def supervise(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Train a supervised CNN baseline on the same split as probe.
+    """Train a supervised CNN baseline on the probe's split.
 
     Then: sleepfm-index probe --label stage --compare-with cnn.parquet, with the same label,
     conditions, folds and seed. The same command goes on where it was stopped.
