@@ -29,12 +29,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+# Whatever is imported on first use is imported here, once, and not again in every forked child.
+import pyarrow.dataset  # noqa: F401
 from faults import Faults
 from scenarios import SCENARIOS, Scenario
 from stores import content
 
 import sleepfm_index
+from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.storage.paths import MANIFEST
+
+for _name in sleepfm_index.__all__:
+    getattr(sleepfm_index, _name)
+faiss()  # its threads begin with its first search
 
 RANDOM_TIMES = 200
 KINDS = ("kill", "torn", "power", "ENOSPC", "EIO", "random times")
