@@ -32,6 +32,7 @@ from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.evaluation.figures import panels, plots
 from sleepfm_index.evaluation.figures.embedding_map import embedding_map
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.models.knn import Vote
 from sleepfm_index.evaluation.models.probe import probe
 from sleepfm_index.evaluation.retrieval.retrieval import directions
@@ -122,7 +123,7 @@ def test_retrieval_agrees_with_brute_force(tmp_path: Path, lacking: float) -> No
         ids = store.metadata.clip_ids()
         vectors = {m: store.vectors.of(ids, m)[0].astype(np.float64) for m in FOUR}
         has = {m: vectors[m].any(axis=1) for m in FOUR}
-        rows = store.evaluate(combinations=True, replicates=0).to_pylist()
+        rows = store.evaluate(combinations=True).to_pylist()
         assert [(r["query"], r["target"]) for r in rows] == list(
             directions(FOUR, combinations=True)
         )
@@ -220,7 +221,7 @@ def test_fewer_modalities_than_three(tmp_path: Path, count: int) -> None:
 def test_others_are_compared_only_where_they_are_the_same(drawn: Path, tmp_path: Path) -> None:
     three = drawn_store(tmp_path / "s", {"a": 60, "b": 50}, index=False)
     with sleepfm_index.open(drawn) as one, sleepfm_index.open(three) as two:
-        rows = one.evaluate(against=two, replicates=0).to_pylist()
+        rows = one.evaluate(against=two).to_pylist()
     assert {(r["query"], r["target"]) for r in rows} == set(permutations(ROBUST.modalities, 2))
 
 
@@ -327,9 +328,9 @@ def test_a_store_of_four_is_queried_and_evaluated(store: sleepfm_index.Store, ni
 
 
 def test_a_store_of_four_is_read_by_probes_and_neighbours(store: sleepfm_index.Store) -> None:
-    result = probe(store, "age", kind="number", folds=2, replicates=0)
-    assert {r["features"] for r in result.to_pylist()} == {*FOUR, "+".join(FOUR)}
-    asked = {"kind": "number", "vote": Vote(k=3), "replicates": 0}
+    result = probe(store, "age", task="regression", split=Split(folds=2))
+    assert {r["features"] for r in result.to_pylist()} == {*FOUR, "+".join(FOUR), "mean"}
+    asked = {"task": "regression", "vote": Vote(k=3)}
     assert len(store.knn("age", modality="emg", to="others", **asked))
     with pytest.raises(QueryError, match="no modality 'eog' in this store"):
         store.knn("age", modality="eog")
