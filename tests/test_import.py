@@ -52,7 +52,7 @@ def test_a_store_of_imported_vectors_answers_by_their_cosines(tmp_path: Path) ->
     facts = store.sql("SELECT DISTINCT subject_id FROM clips ORDER BY 1").to_pylist()
     assert [f["subject_id"] for f in facts] == [f"person of {n}" for n in "abc"]
     assert store.sql("SELECT count(*) AS n FROM clips WHERE stage = 'N2'").to_pylist() == [{"n": 6}]
-    assert len(store.evaluate(replicates=0)) == 9
+    assert len(store.evaluate()) == 9
 
 
 def test_what_is_there_is_skipped(tmp_path: Path) -> None:

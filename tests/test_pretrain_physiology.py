@@ -206,10 +206,12 @@ def test_a_store_says_whom_its_weights_have_seen(store: Path, warm: Path) -> Non
 
 def test_what_is_known_of_clips_becomes_columns(store: Path, cohort: Path) -> None:
     rows = sleepfm_index.open(store).sql(
-        "SELECT start_s, rr_mean_s, breath_hz FROM clips WHERE recording_id = 'sim-0002' "
-        "ORDER BY start_s"
+        "SELECT start_s, rr_mean_s, breath_hz, true_hypopnea_s, hypopnea_s FROM clips "
+        "WHERE recording_id = 'sim-0002' ORDER BY start_s"
     )
     truth = read_truth(cohort / "truth.parquet")["sim-0002"]
     for name in ("rr_mean_s", "breath_hz"):
         found = [row[name] for row in rows.to_pylist()]
         np.testing.assert_allclose(found, truth[name], rtol=1e-6)
+    found = [row["true_hypopnea_s"] for row in rows.to_pylist()]
+    np.testing.assert_allclose(found, truth["hypopnea_s"], rtol=1e-6)

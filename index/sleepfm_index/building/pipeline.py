@@ -142,7 +142,7 @@ def build(
         subjects.csv.
     truth : path, optional
         A Parquet file of what is known of each clip (:func:`sleepfm_index.truth.read_truth`); its
-        columns become columns of the clips.
+        columns become columns of the clips, with ``true_`` before a name that the store uses.
     ids : {"stem", "folder", "hash"}
         Whether ``recording_id`` is the file's stem, its folder's name and the stem
         (``sub1_psg``), or a keyed hash of the stem.

@@ -12,7 +12,7 @@ from sleepfm.clips import Clips
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.subjects import Subject, Subjects
-from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
+from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema, is_reserved
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.vector_format import narrow
 from sleepfm_index.truth import Truth
@@ -100,6 +100,8 @@ def _clip_rows(
     values |= {name: [subject.facts.get(name)] * n for name in known.names}
     extra = []
     for name, column in truth.items():
+        if is_reserved(name, modalities) or name in known.names:
+            name = f"true_{name}"  # what is scored of the clip has the name
         whole = np.full(n, np.nan, np.float32)
         whole[: len(column)] = column[:n]
         values[name] = pa.array(whole, from_pandas=True)
