@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from sleepfm.choices import Coding, Grid
 from sleepfm_index.choices import BuildEngine, Task
+
+if TYPE_CHECKING:
+    from sleepfm.contract import Contract
 
 StoreOption = Annotated[
     Path, typer.Option("--store", envvar="SLEEPFM_STORE", help="Folder of the store.")
@@ -136,3 +139,20 @@ TestStoreOption = Annotated[
 def listed(text: str | None) -> list[str] | None:
     """Split ``a,b,c``; None stays None."""
     return [part.strip() for part in text.split(",") if part.strip()] if text else None
+
+
+def contract_of(name_or_path: str) -> Contract:
+    """Load the contract that an option names; a mistake there is one of usage.
+
+    Parameters
+    ----------
+    name_or_path : str
+        As for :func:`sleepfm.contract.load_contract`.
+    """
+    from sleepfm.contract import load_contract
+    from sleepfm.errors import WeightsError
+
+    try:
+        return load_contract(name_or_path)
+    except WeightsError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -17,6 +17,7 @@ from sleepfm_cli.options import (
     EpochSecondsOption,
     GridOption,
     SubstituteOption,
+    contract_of,
     listed,
 )
 from sleepfm_cli.render import progress, say
@@ -160,7 +161,6 @@ def pretrain(
 
     The best epoch is in --out; a run that was stopped goes on with --resume, to the same numbers.
     """
-    from sleepfm.contract import load_contract
     from sleepfm.encoders.inference import choose_device
     from sleepfm.encoders.load import load_weights
     from sleepfm.training.pretrain import Data
@@ -173,7 +173,7 @@ def pretrain(
     if begin is not None and contract in (None, begin.contract.name):
         chosen = begin.contract
     else:
-        chosen = load_contract(contract or "sleepfm-index-robust")
+        chosen = contract_of(contract or "sleepfm-index-robust")
     if sample_rate is not None and sample_rate != chosen.sample_rate:
         chosen = replace(chosen, name=f"{chosen.name}-{sample_rate}hz", sample_rate=sample_rate)
     asked: dict[str, Any] = {

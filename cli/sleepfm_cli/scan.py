@@ -15,6 +15,7 @@ from sleepfm_cli.options import (
     Format,
     FormatOption,
     SubstituteOption,
+    contract_of,
 )
 from sleepfm_cli.render import progress, say, say_unscored, show_json, show_table
 
@@ -41,7 +42,6 @@ def scan(
 
     Reads headers and scoring only. What would fix a name that no slot took stands beside it.
     """
-    from sleepfm.contract import load_contract
     from sleepfm.scan import scan as scan_files
 
     if format not in (Format.table, Format.json):
@@ -49,7 +49,7 @@ def scan(
     with progress("reading headers") as bar:
         found = scan_files(
             paths,
-            load_contract(contract),
+            contract_of(contract),
             substitute=bool(substitute),
             overrides=channels,
             coding=coding,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sleepfm_cli.options import contract_of
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ def simulate(
     ] = False,
 ) -> None:
     """Write simulated nights as EDF+, with scoring."""
-    from sleepfm.contract import load_contract
     from sleepfm.simulate import clip_truth, simulate_cohort
     from sleepfm_index.truth import write_truth
 
@@ -54,7 +54,7 @@ def simulate(
             hours=hours,
             seed=seed,
             lead=lead,
-            slots=load_contract(contract).all_slots,
+            slots=contract_of(contract).all_slots,
             second_nights=second_nights,
             excerpts=excerpts,
             failures=failures,
