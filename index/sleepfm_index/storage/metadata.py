@@ -326,10 +326,10 @@ def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
 def _matches(
     cursor: duckdb.DuckDBPyConnection, conditions: tuple[str | None, ...]
 ) -> duckdb.DuckDBPyRelation:
-    matches = cursor.sql("SELECT * FROM clips")
+    matches = cursor.sql("SELECT * FROM clips").set_alias("clips")
     for condition in conditions:
         if condition is not None:
-            matches = matches.filter(condition)
+            matches = matches.filter(condition).set_alias("clips")
     return matches
 
 
