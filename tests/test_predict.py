@@ -56,7 +56,7 @@ def test_our_own_reader_reads_the_hypnogram_back(tmp_path: Path) -> None:
         result = predict(store, made)
         write_predictions(result, tmp_path / "out", made)
     said = [row["predicted"] for row in result.to_pylist() if row["recording_id"] == "a"]
-    scoring = read_scoring(tmp_path / "out" / "a.hypnogram.edf", 82800.0, 600.0, [])
+    scoring = read_scoring(tmp_path / "out" / "a.hypnogram.edf", 82800.0, [], duration_s=600.0)
     assert [s.stage for s in scoring.stages] == said
 
 
