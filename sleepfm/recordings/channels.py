@@ -38,8 +38,8 @@ class AmbiguousChannels(ChannelError):
             for slot, candidates in options.items()
         )
         super().__init__(
-            f"Channels of {stem} are ambiguous: {'; '.join(said)}. "
-            "Choose with a channels file (--channels)."
+            f"channels of {stem} are ambiguous: {'; '.join(said)}; "
+            "choose with a channels file (--channels)"
         )
 
 
