@@ -306,7 +306,7 @@ def test_clips_are_prepared_once(
     cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = prepare_clips([cohort], tmp_path, ROBUST)
-    monkeypatch.setattr("sleepfm.cohort_choices.cut_clips", None)
+    monkeypatch.setattr("sleepfm.clips.cut_clips", None)
     again = prepare_clips([cohort], tmp_path, ROBUST)
     assert [r.count for r in again.recordings] == [r.count for r in first.recordings] == [4] * 4
     ecg = again.recordings[0].signals["ecg"]

@@ -225,7 +225,7 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
     except (zipfile.BadZipFile, pa.ArrowException, KeyError, ValueError) as error:
         raise StoreError(f"staged rows of {file.name} are damaged; build again") from error
     key = about.pop("key")
-    lists = {name: tuple(about[name]) for name in ("unmatched", "warnings")}
+    lists = {name: tuple(about[name]) for name in ("unmatched", "warnings", "unread")}
     return Rows(
         Outcome(file, **(about | lists)), key, SegmentData(key, clips, events, recordings, vectors)
     )
