@@ -60,7 +60,8 @@ def read_truth(path: Path) -> dict[str, dict[str, NDArray[np.floating]]]:
         If the file cannot be read, or lacks ``recording_id`` or ``clip``.
     """
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # one file; its path is never read as data
+            table = file.read()
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{path.name} cannot be read as Parquet: {error}") from error
     missing = [key for key in KEYS if key not in table.column_names]

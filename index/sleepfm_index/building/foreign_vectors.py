@@ -101,7 +101,8 @@ def read_vectors(path: Path) -> Iterator[ForeignRecording]:
 
 
 def _parquet(path: Path) -> Iterator[ForeignRecording]:
-    table = pq.read_table(path)
+    with pq.ParquetFile(path) as file:  # one file; its path is never read as data
+        table = file.read()
     names = table.column_names
     modalities = [m for m in MODALITIES if str(m) in names]
     if "recording_id" not in names or not modalities:

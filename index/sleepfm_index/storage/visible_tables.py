@@ -70,7 +70,7 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
         paths = [check_table(store, segment, file) for segment in manifest.segments]
         # columns of recordings that no segment has yet are null
         known = RECORDING_COLUMNS if view == "recordings" else None
-        datasets = _datasets(paths, known) or [ds.dataset(empty[view].empty_table())]
+        datasets = _datasets(paths, known) or [ds.InMemoryDataset(empty[view].empty_table())]
         keep = hidden.get(view)
         found[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
     return found
