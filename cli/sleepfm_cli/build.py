@@ -136,7 +136,9 @@ def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **optio
         bar = BuildProgress(log, file_names=options.get("ids") != "hash")
         try:
             with bar.shown():
-                report = sleepfm_index.build(store, paths, watch=bar, notice=say, **options)
+                report = sleepfm_index.build(
+                    store, paths, progress=bar, outcome=bar.outcome, notice=say, **options
+                )
         except KeyboardInterrupt:
             bar.summary(stopped="interrupted")
             say(

@@ -146,7 +146,7 @@ def _fewer_slots(
             if subjects is None
             else read_subjects(subjects, loaded.contract.modalities),
             seed=seed,
-            watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sleepfm.cohort_choices import Choices
     from sleepfm.training.clipcache import Prepared
-    from sleepfm.training.pretrain import Watch
+    from sleepfm.training.pretrain import TrainingCallbacks
     from sleepfm.training.splits import Split, Splits
 
 
@@ -236,7 +236,7 @@ def pretrain(
             resume=resume,
             start=begin,
             checkpoint_minutes=checkpoint_minutes,
-            watch=_watch(bar, settings.epochs),
+            callbacks=_callbacks(bar, settings.epochs),
         )
     _conclude(out, history, time.monotonic() - begun)
 
@@ -295,9 +295,9 @@ def _fractions(text: str) -> dict[Split, float]:
     return dict(zip(SPLITS, shares, strict=True))
 
 
-def _watch(bar: Progress, epochs: int) -> Watch:
-    """Move the bar, and print what an epoch brought."""
-    from sleepfm.training.pretrain import Watch
+def _callbacks(bar: Progress, epochs: int) -> TrainingCallbacks:
+    """Move the bar and print the metrics of each epoch."""
+    from sleepfm.training.pretrain import TrainingCallbacks
 
     task = bar.task_ids[0]
 
@@ -330,7 +330,7 @@ def _watch(bar: Progress, epochs: int) -> Watch:
                 told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.items())
                 say(f"  {name}: {told}")
 
-    return Watch(
+    return TrainingCallbacks(
         preparing=lambda done, total: bar.update(task, completed=done, total=total),
         prepared=prepared,
         training=step,

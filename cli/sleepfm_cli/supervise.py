@@ -66,7 +66,7 @@ def supervise(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
     training = Training(settings, substitute, channels, device, precision, threads)
-    with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
+    with sleepfm_index.open(store) as opened, progress("supervised baseline") as bar:
         bar_task = bar.task_ids[0]
         result = train(
             opened,
@@ -79,9 +79,8 @@ def supervise(
             task=task,
             classes=listed(classes),
             split=Split(folds, train_where, test_where),
-            watch=lambda what, done, total: bar.update(
-                bar_task, description=what, completed=done, total=total
-            ),
+            progress=lambda done, total: bar.update(bar_task, completed=done, total=total),
+            notice=say,
         )
     say(result.note)
     say(f"{len(result):,} predictions in {out}; compare: sleepfm-index probe --compare-with {out}")
