@@ -1,4 +1,4 @@
-"""``sleepfm-index supervise``: the end-to-end baseline, on the probe's split."""
+"""``sleepfm-index supervise``: supervised baseline on the split of the probe."""
 
 from __future__ import annotations
 
@@ -27,29 +27,32 @@ from sleepfm_cli.render import progress, say
 
 def supervise(
     label: LabelOption,
-    out: Annotated[Path, typer.Option(help="The predictions, Parquet.")],
+    out: Annotated[Path, typer.Option(help="Parquet file for the predictions.")],
     on: Annotated[
-        str | None, typer.Option(help="Whose channels are stacked, e.g. bas+ecg; default all.")
+        str | None,
+        typer.Option(help="Modalities whose channels are stacked, e.g. bas+ecg; default: all."),
     ] = None,
     where: WhereOption = None,
     task: TaskOption = "auto",
     classes: ClassesOption = None,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, a network each.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, one network each.")] = 5,
     train_where: TrainWhereOption = None,
     test_where: TestWhereOption = None,
     recipe: Annotated[
         RecipeName,
         typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
     ] = "short",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, weights and order.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: from the recipe.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Default: from the recipe.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Default: from the recipe.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of folds, weights and order.")] = 0,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option()] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Train a supervised CNN baseline on the probe's split.
