@@ -281,7 +281,7 @@ def test_another_address_needs_a_token_that_was_thought_of(served: Served) -> No
         ("/strips", {"clips": "1", "seconds": -1}, "seconds"),
         ("/clips/999999", {}, "no clip 999999"),
         ("/nights/other", {}, "no recording"),
-        ("/labels", {"column": "../manifest"}, "no own column"),
+        ("/labels", {"column": "../manifest"}, "no label column"),
         ("/store", {"format": "xml"}, "no format"),
     ],
 )

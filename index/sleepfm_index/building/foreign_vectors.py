@@ -31,7 +31,7 @@ from sleepfm_index.errors import StoreError
 
 CLIP_S: Final = 30
 MODALITIES: Final = ROBUST.modalities
-"""What a store of vectors made elsewhere can hold."""
+"""Modalities of imported vectors."""
 _HDF5_ROW_S: Final = 5
 _HDF5_NAMES: Final = {
     "BAS": "bas",
@@ -107,7 +107,7 @@ def _parquet(path: Path) -> Iterator[ForeignRecording]:
     modalities = [m for m in MODALITIES if str(m) in names]
     if "recording_id" not in names or not modalities:
         raise StoreError(
-            f"{path.name} needs recording_id and at least one of bas, ecg, resp; it has "
+            f"{path.name} must have recording_id and at least one of bas, ecg, resp; it has "
             f"{', '.join(names)}"
         )
     owner = np.array(table["recording_id"].to_pylist(), dtype=object)

@@ -67,7 +67,7 @@ def import_vectors(
         name,
         hashlib.sha256(f"made elsewhere/{name}".encode()).hexdigest(),
         trained=True,
-        note="vectors made elsewhere and imported; files cannot be encoded by this store",
+        note="imported vectors of another program; this store cannot encode files",
     )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
     contract = replace(ROBUST, name=f"made elsewhere: {name}", scaling="none", clip_seconds=CLIP_S)
@@ -88,7 +88,7 @@ def import_vectors(
                     }
                 )
         if not rows:
-            raise StoreError("no file of vectors was named")
+            raise StoreError("no file of vectors was given")
         update_indexes(writer, IndexRequest())
     return Result(pa.Table.from_pylist(rows), f"vectors of {name}")
 

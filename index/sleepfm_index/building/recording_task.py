@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.weights import Weights
 
-READMIT: Final = "build with --readmit to take it again"
+READMIT: Final = "build with --readmit to add it again"
 _NORM_TOLERANCE: Final = 1e-3
 Status = Literal["added", "already there", "left out", "failed"]
 
@@ -241,8 +241,8 @@ def _check_vectors(
         lengths = np.linalg.norm(rows[clips.filled[modality] != 0], axis=1)
         if not np.all(np.abs(lengths - 1) < _NORM_TOLERANCE):
             raise WeightsError(
-                f"{weights.name} give {modality} vectors that are zero or not finite; the weights "
-                "are damaged or were not meant for such clips"
+                f"{weights.name} give {modality} vectors that are zero or not finite; the "
+                "weights are damaged or not suitable for these clips"
             )
 
 
@@ -296,7 +296,7 @@ def refusal(
     if recorded(key) in map(recorded, withdrawn):  # whatever the options were
         return Outcome(file, "left out", f"it was deleted from this store; {READMIT}")
     if mark and mark in withdrawn:
-        why = "its signals are those of a recording that was deleted from this store"
+        why = "its signals equal those of a recording that was deleted from this store"
         return Outcome(file, "left out", f"{why}; {READMIT}")
     if recording_id in taken:
         error = QueryError(
@@ -358,8 +358,8 @@ def identity_of(weights: Weights) -> WeightsIdentity:
 def _note(weights: Weights) -> str:
     if not weights.trained:
         return (
-            "UNTRAINED: a seeded random initialisation, for trying the tool out; neighbours and "
-            "recall mean nothing"
+            "UNTRAINED: a seeded random initialisation for demonstration; neighbours and recall "
+            "are meaningless"
         )
     data = str(weights.record.get("data", ""))
     if data.startswith("simulated"):

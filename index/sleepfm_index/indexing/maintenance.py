@@ -32,11 +32,12 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, RowCacheEntry
 from sleepfm_index.storage.vectors import Vectors
 
 UNCOVERED: Final = 10_000
-"""As many clips may be missing from an index, and are compared one by one: some 2 ms per query."""
+"""Maximum number of clips missing from an index, which are compared one by one: about 2 ms per
+query."""
 GROWN: Final = 0.01
-"""Recall is measured again when the clips are more by this share than when it was."""
+"""Relative growth of the number of clips after which recall is measured again."""
 TRAINED_FOR: Final = 1 << 14
-"""Queries of other modalities that an index is trained for."""
+"""Number of queries of other modalities used in training."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _indexes(store: Path, manifest: Manifest, request: IndexRequest) -> tuple[In
         check_target(target, manifest.modalities)
     for index in manifest.indexes:
         if index.settings and kinds.find(index.kind) is None:
-            request.say(f"{index.target}: {index.kind} is not known here and is left out")
+            request.say(f"{index.target}: {index.kind} is unknown and ignored")
     targets = [
         t for t in request.targets or manifest.targets if t in models or not request.only_present
     ]
@@ -149,11 +150,13 @@ def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCac
         or _uncovered(manifest, entry) > UNCOVERED
         or not (store / paths.INDEXES / entry.file).is_file()
     ):
-        request.say(f"clips: writing {manifest.rows:,} rows that can be mapped")
+        request.say(f"clips: writing {manifest.rows:,} rows for memory mapping")
         try:
             entry = row_cache.write_rows(store, manifest)
         except (QueryError, pa.ArrowException) as error:  # a cache must not cost the indexes
-            request.say(f"clips: no rows that can be mapped ({error}); they are read from Parquet")
+            request.say(
+                f"clips: the row cache cannot be written ({error}); they are read from Parquet"
+            )
             return None
     return entry
 
@@ -248,7 +251,7 @@ def _extended(
         request.say(f"{entry.target}: adding clips to {entry.kind}")
         fresh[ids[keep]] = False
     else:
-        request.say(f"{entry.target}: building {entry.kind} again, since clips of it are gone")
+        request.say(f"{entry.target}: building {entry.kind} again, because clips were deleted")
 
     def wanted(clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         return fresh[clip_ids]

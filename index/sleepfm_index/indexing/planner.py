@@ -23,16 +23,17 @@ from sleepfm_index.storage.manifest import Manifest, read_manifest
 from sleepfm_index.storage.segments import CLIPS, read_table
 
 RECALL: Final = 0.99
-"""The recall@10 that is asked for where nothing else is."""
+"""Default recall@10."""
 EXACT_ROWS: Final = 200_000
-"""Up to this many clips every vector is compared: some 50 ms per query, and no index to keep."""
+"""Number of clips up to which search is exact: about 50 ms per query, without an index."""
 QUERIES: Final = 600
-"""Queries of other modalities by which an index is calibrated."""
+"""Number of queries of other modalities used in calibration."""
 
 _EXACT_US: Final = 0.25
-"""To compare a row with one query, on two cores of an AMD EPYC with AVX-512 (docs/scale.md)."""
+"""Time to compare a row with one query, on two cores of an AMD EPYC with AVX-512
+(docs/scale.md)."""
 _FEWEST: Final = 10
-"""Vectors per list that training draws, at least."""
+"""Minimum number of training vectors per list."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def answer_note(
     """
     left_out = f", own {question.exclude} left out" if question.exclude != "none" else ""
     if left_out and not known:
-        left_out = ", the file is no recording of this store, so nothing was left out as its own"
+        left_out = ", the file is not a recording of this store, so nothing was excluded as its own"
     where = f", where {question.where}" if question.where else ""
     min_gap = f", one per {question.min_gap:g} s of a recording" if question.min_gap else ""
     return (

@@ -100,7 +100,7 @@ def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
     """
     given = np.asarray(clips)
     if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
-        raise QueryError("clips are a list of clip ids, whole numbers")
+        raise QueryError("clips must be a list of integer clip ids")
     ids = np.ascontiguousarray(given, np.int64)
     known = reader.vectors.known_ids()
     unknown = (ids < 0) | (ids >= len(known))
@@ -108,8 +108,8 @@ def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
     if unknown.any():
         more = int(unknown.sum()) - 1
         raise QueryError(
-            f"no clip {ids[unknown][0]} in this store; it was deleted or never there"
-            + (f", as were {more:,} more of those named" if more else "")
+            f"no clip {ids[unknown][0]} in this store; it was deleted or never existed"
+            + (f" (and {more:,} more)" if more else "")
         )
     return ids
 

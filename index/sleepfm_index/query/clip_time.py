@@ -52,7 +52,7 @@ def clip_position(
             if len(hits) > 1:
                 places = " or ".join(f"+{start_s[i]:.0f}" for i in hits)
                 raise QueryError(
-                    f"{at} comes {len(hits)} times in this recording; write {places} instead"
+                    f"{at} occurs {len(hits)} times in this recording; write {places} instead"
                 )
         if not len(hits):
             hits = _covering(start_s, seconds, clip_seconds)

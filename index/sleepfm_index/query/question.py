@@ -168,10 +168,13 @@ def check_search(
     if to == OTHERS:
         left = [m for m in known if m not in names]
         if not left:
-            raise QueryError("all modalities leave no others; name a target by --to")
+            raise QueryError(
+                "with all modalities as query there are no others; choose a target with --to"
+            )
         if len(names) > 1 and len(left) > 1:
             raise QueryError(
-                f"{' and '.join(names)} leave several others; name one by --to: {', '.join(left)}"
+                f"{' and '.join(names)} leave several others; choose one with --to: "
+                f"{', '.join(left)}"
             )
     if exclude not in EXCLUSIONS:
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")

@@ -13,7 +13,7 @@ from sleepfm_index.storage.manifest import IndexEntry
 
 KINDS: Final[tuple[type[IndexKind], ...]] = (InvertedFileKind, HNSW)
 EXACT: Final = "exact"
-"""The name of no index: every vector is compared."""
+"""Name for no index: every vector is compared."""
 
 
 def parse(name: str, *, shards: bool = False) -> IndexKind:
@@ -71,7 +71,7 @@ def open_index(store: Path, entry: IndexEntry) -> VectorIndex:
     kind = find(entry.kind)
     if kind is None:
         raise FormatError(
-            f"the index of {entry.target} is of a kind that is not known here, {entry.kind}; "
+            f"the index of {entry.target} has the unknown kind {entry.kind}; "
             "run `sleepfm-index reindex`, or search exactly"
         )
     return kind.open(store, entry)

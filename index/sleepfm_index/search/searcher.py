@@ -29,9 +29,9 @@ from sleepfm_index.storage.vectors import Vectors
 _GATHERED: Final = 1 << 13
 _TOGETHER: Final = 64
 _CALIBRATED: Final = 10
-"""How many answers an index was calibrated for."""
+"""Number of results for which indexes are calibrated."""
 _SELECTIVE: Final = 0.25
-"""Where a smaller share of the clips is allowed, only those are read."""
+"""Share of allowed clips below which only these are read."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class Searcher:
             where no more clips may be found.
         """
         if not np.isfinite(queries).all():
-            raise QueryError("a query holds numbers that are not finite")
+            raise QueryError("the query contains NaN or infinity")
         if not queries.any(axis=1).all():
-            raise QueryError("a query vector is all zero, so nothing is nearer to it than the rest")
+            raise QueryError("the query vector is all zeros, so it has no nearest clips")
         entry = None if exact else self._entries.get(target)
         share = selection.count / max(1, selection.rows)
         setting = None if entry is None else _setting(entry, share)

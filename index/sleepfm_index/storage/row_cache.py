@@ -39,7 +39,7 @@ SPAN: Final = 1 << 19
 
 _BATCHES: Final = (1 << 31) // SPAN
 _MOST: Final = 4096
-"""As many rows are cut out one by one; more are read faster from the tables."""
+"""Maximum number of rows sliced one by one; more are read faster from the tables."""
 
 
 def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:

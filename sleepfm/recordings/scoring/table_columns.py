@@ -58,8 +58,8 @@ class Columns:
         for number, row in enumerate(rows):
             if len(row) > len(headings) and any(row[len(headings) :]):
                 raise AnnotationError(
-                    f"has more cells than headings in line {first_line + number}; with a decimal "
-                    "comma, part the columns by semicolons or tabs"
+                    f"has more cells than the header in line {first_line + number}; with decimal "
+                    "commas, separate the columns with semicolons or tabs"
                 )
         return cls(headings, rows, first_line)
 
@@ -95,7 +95,7 @@ class Columns:
         stages, events = self.having("stage"), self.having("event")
         others = self.having("label")
         if not (stages or events or others):
-            raise AnnotationError("has no column of stages or events that is known here")
+            raise AnnotationError("has no known column of stages or events")
         stage = self._stage_column(stages, warnings)
         # RemLogic and CAP name the stage in the column of events, and repeat it beside each event.
         named = [
@@ -197,12 +197,12 @@ class Columns:
                 ):
                     continue  # FieldTrip and BIDS write one beside onset and duration
                 raise AnnotationError(
-                    f"has a column '{heading.written}' that may carry time and is not understood; "
-                    "rename it (onset, end, duration), or remove it"
+                    f"has a column '{heading.written}' that may contain times and is not "
+                    "understood; rename it (onset, end, duration), or remove it"
                 )
             if heading.role == "sample" and not self.having("onset"):
                 raise AnnotationError(
-                    f"counts time in samples ('{heading.written}'); give a column of seconds"
+                    f"gives time in samples ('{heading.written}'); add a column in seconds"
                 )
             if heading.role != "other" or not values:
                 continue
@@ -234,7 +234,7 @@ class Columns:
             raise AnnotationError(
                 f"has {len(rivals) + 1} columns of stages that differ "
                 f"({', '.join(repr(self.headings[i].written) for i in (chosen, *rivals))}); keep "
-                "the one that is meant"
+                "only the valid one"
             )
         return chosen
 
@@ -259,7 +259,7 @@ class Columns:
             if not np.allclose(first, second, atol=1.0):
                 raise AnnotationError(
                     f"gives two different times, '{self.headings[numeric[0]].written}' and "
-                    f"'{self.headings[numeric[1]].written}'; keep the one that is meant"
+                    f"'{self.headings[numeric[1]].written}'; keep only the valid one"
                 )
         if numeric:
             return numeric[0]
