@@ -150,7 +150,9 @@ def pretrain(
         str, typer.Option(help="What the data is, for the record inside the weights.")
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the products of matrices; auto = as the device has it.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
     checkpoint_minutes: Annotated[

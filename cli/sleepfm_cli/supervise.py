@@ -48,7 +48,9 @@ def supervise(
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = "auto",
+    precision: Annotated[
+        Precision, typer.Option(help="Of the products of matrices; auto = as the device has it.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
