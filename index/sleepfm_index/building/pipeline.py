@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sleepfm.choices import Coding, Grid
@@ -23,6 +23,7 @@ from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.resources import cores, free_memory
 from sleepfm_index.building import dask_client, process_pool
 from sleepfm_index.building.annotate import differing
+from sleepfm_index.building.build_report import BuildReport
 from sleepfm_index.building.facts import facts_of_subjects
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.building.recording_names import own_name, recording_name
@@ -46,9 +47,9 @@ from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.dask import Cluster
+from sleepfm_index.runtime.notebook import cell_line
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.storage import private
-from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.withdrawals import signals_mark, subject_mark
 from sleepfm_index.storage.writer import Writer
 from sleepfm_index.truth import read_truth
@@ -60,41 +61,6 @@ _NIGHT_BYTES = 3 << 29
 """Memory of a worker: 1.5 GB hold the clips of 10 h, the channels in hand, and the encoders."""
 _WORTH_BYTES = 1 << 28
 """A process of its own, which takes seconds to start, is for at least so much of recordings."""
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build did.
-
-    Parameters
-    ----------
-    store : Path
-    weights : WeightsIdentity
-    outcomes : tuple of Outcome
-        What became of every file, in order.
-    notes : tuple of str
-        What there is to say about the table of subjects, one sentence each.
-    """
-
-    store: Path
-    weights: WeightsIdentity
-    outcomes: tuple[Outcome, ...]
-    notes: tuple[str, ...] = ()
-
-    def of(self, status: Status) -> tuple[Outcome, ...]:
-        """Outcomes of one status.
-
-        Parameters
-        ----------
-        status : Status
-            The status to select.
-        """
-        return tuple(o for o in self.outcomes if o.status == status)
-
-    @property
-    def clips_added(self) -> int:
-        """Clips that this build added."""
-        return sum(o.clips for o in self.outcomes)
 
 
 def build(
@@ -266,7 +232,8 @@ def build(
             tell_names=ids != "hash",
         )
         taken = set(plan.taken)
-        tell = notice or (lambda _: None)
+        line = cell_line() if watch is None else None
+        tell = notice or (line.show if line is not None else lambda _: None)
         if engine == "dask":
             place = staging or str(writer.path / "staging")
             own = Cluster(scheduler, place, writer.manifest.uuid, count)
@@ -280,10 +247,19 @@ def build(
                     outcomes.append(_commit(writer, job, rows, taken, readmitted))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
+                elif line is not None:
+                    line.show(_so_far(outcomes, len(jobs)), done / len(jobs))
         update_indexes(writer, IndexRequest(notice=tell))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
+
+
+def _so_far(outcomes: list[Outcome], total: int) -> str:
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    clips = sum(outcome.clips for outcome in outcomes)
+    lost = f", {failed} failed" if failed else ""
+    return f"{len(outcomes)} of {total} recordings, {clips:,} clips{lost}"
 
 
 def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None) -> int:
