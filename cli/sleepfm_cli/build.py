@@ -36,7 +36,10 @@ def build(
     ],
     weights: Annotated[
         str,
-        typer.Option(help="Name or file; demo = trained on simulated nights, or untrained."),
+        typer.Option(
+            help="Name or file; demo = trained on simulated nights, untrained, or an encoder of "
+            "another package, by its name."
+        ),
     ] = DEFAULT_WEIGHTS,
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
