@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
-from sleepfm.modality import Modality
 from sleepfm.stages import SCORED
 from sleepfm.training.clipcache import prepare_clips
 from sleepfm.training.geometry import decode, effective_rank, stage_auroc, uniformity
@@ -62,10 +61,9 @@ def measure(folder: Path, name: str, each: int, cache: Path) -> None:
         cells += [f"{stage_auroc(own, one_hot, owner):.3f}", f"{effective_rank(own):.1f}"]
         print(f"| {modality} | " + " | ".join([*cells, f"{uniformity(own):.2f}"]) + " |")
     print(f"\n| | recall@1 | recall@10 (chance {10 / len(owner):.4f}) |\n|---|---|---|")
-    for a, b in permutations(Modality, 2):
-        if a in vectors and b in vectors:
-            rank = true_ranks(vectors[a], vectors[b])
-            print(f"| {a} -> {b} | {(rank == 1).mean():.4f} | {(rank <= 10).mean():.4f} |")
+    for a, b in permutations(vectors, 2):
+        rank = true_ranks(vectors[a], vectors[b])
+        print(f"| {a} -> {b} | {(rank == 1).mean():.4f} | {(rank <= 10).mean():.4f} |")
 
 
 def main() -> None:
