@@ -304,8 +304,8 @@ def test_belts_show_each_kind_of_event(night: Night, signals: dict[str, Signal])
 
 def test_saturation_falls_a_circulation_after_an_event(night: Night) -> None:
     events, oxygen = night.respiratory_events, night.breathing.oxygen
-    alone = np.append(np.diff(events.onset_s), np.inf) > 120
-    alone[1:] &= np.diff(events.end_s) > 120
+    alone = np.append(np.diff(events.onset_s), np.inf) > 80
+    alone[1:] &= np.diff(events.end_s) > 80
     delays = []
     for end in events.end_s[alone & (events.kind != HYPOPNEA)]:
         after = oxygen[int(end * GRID_HZ) : int((end + 60) * GRID_HZ)]
