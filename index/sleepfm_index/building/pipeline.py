@@ -106,6 +106,8 @@ def build(
         Recordings, folders, globs or cohort lists.
     weights : str
         Name or path of the weights; ``demo`` ships with the package (trained on simulated nights).
+        Also the name of an encoder that another package registers
+        (:mod:`sleepfm.encoders.external`).
     subjects : path, optional
         subjects.csv.
     truth : path, optional
@@ -171,7 +173,7 @@ def build(
     WeightsError
         If the weights cannot be loaded.
     """
-    from sleepfm.encoders.load import load_weights
+    from sleepfm.encoders.load import find_weights
 
     threads = threads or setting()
     named = [Path(path) for path in paths]
@@ -181,7 +183,7 @@ def build(
             f"there is no recording in {', '.join(map(str, named))}; "
             "`sleepfm-index scan` says what can be read"
         )
-    loaded = load_weights(weights)
+    loaded = find_weights(weights)
     cohort, notes = no_subjects(), []
     if subjects is not None:
         cohort = read_subjects(
