@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,16 @@ from sleepfm_index.search.exact import (
     margin,
     rank,
 )
-from sleepfm_index.search.kinds import EXACT
-from sleepfm_index.search.protocol import VectorIndex
+from sleepfm_index.search.kinds import EXACT, is_exact
+from sleepfm_index.search.protocol import ExhaustiveIndex, VectorIndex
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage.manifest import IndexEntry, Manifest, SearchSetting, SegmentEntry
 from sleepfm_index.storage.vectors import Vectors
 
 _GATHERED: Final = 1 << 13
 _TOGETHER: Final = 64
+_SCANNED: Final = 4
+"""Up to as many queries are compared one by one; more are faster as one product."""
 _CALIBRATED: Final = 10
 """How many answers an index was calibrated for."""
 _SELECTIVE: Final = 0.25
@@ -71,6 +73,7 @@ class Searcher:
         self._vectors = vectors
         self._open = open_index
         self._entries = {i.target: i for i in manifest.indexes if i.settings}
+        self._exhaustive = {i.target: i for i in manifest.indexes if is_exact(i.kind)}
 
     def find(
         self,
@@ -107,12 +110,45 @@ class Searcher:
             raise QueryError("a query holds numbers that are not finite")
         if not queries.any(axis=1).all():
             raise QueryError("a query vector is all zero, so nothing is nearer to it than the rest")
+        whole = self._exhaustive.get(target)
+        if whole is not None:
+            return Found(self._by_scan(whole, queries, k, selection), EXACT)
         entry = None if exact else self._entries.get(target)
         share = selection.count / max(1, selection.rows)
         setting = None if entry is None else _setting(entry, share)
         if entry is None or setting is None:
             return Found(self._exact(target, queries, k, selection), EXACT)
         return Found(self._approximate(entry, setting, queries, k, selection), method(entry))
+
+    def _by_scan(
+        self, entry: IndexEntry, queries: NDArray[np.float32], k: int, selection: Selection
+    ) -> list[Hits]:
+        """Exact search through FAISS, query by query; many are multiplied as a matrix instead."""
+        if len(queries) > _SCANNED:
+            return self._exact(entry.target, queries, k, selection)
+        index, read = cast(ExhaustiveIndex, self._open(entry)), self._read(entry.target)
+        newer = self._newer(entry)
+        uncovered = (
+            candidates(self._blocks(entry.target, selection, newer), queries, k, read)
+            if newer
+            else None
+        )
+        selector = selection.selector()
+        hits: list[Hits] = []
+        for at, query in enumerate(queries):
+            ids = index.candidates(query, k, selector)
+            if ids is None:
+                hits += self._exact(entry.target, query[None], k, selection)
+                continue
+            if uncovered is not None:
+                ids = np.concatenate([ids, uncovered[at]])
+            with _of_the_store():
+                hits.append(rank(read, query, ids, k))
+        return hits
+
+    def _newer(self, entry: IndexEntry) -> list[SegmentEntry]:
+        covered = set(entry.segments)
+        return [s for s in self._manifest.segments if s.id not in covered]
 
     def _exact(
         self, target: str, queries: NDArray[np.float32], k: int, selection: Selection
@@ -137,8 +173,7 @@ class Searcher:
     ) -> list[Hits]:
         index = self._open(entry)
         read = self._read(entry.target)
-        covered = set(entry.segments)
-        newer = [s for s in self._manifest.segments if s.id not in covered]
+        newer = self._newer(entry)
         uncovered = (
             candidates(self._blocks(entry.target, selection, newer), queries, k, read)
             if newer

@@ -59,7 +59,7 @@ FEATURES: Final = frozenset({INVERTED_LISTS, INDEX_PARAMETERS, WITHDRAWALS})
 
 _LARGEST: Final = 1 << 28
 """Bytes; 14,000 segments take about 20 MB."""
-_MOST_CLIPS: Final = 1 << 31
+MOST_CLIPS: Final = 1 << 31
 """Clip ids stay below this (two million nights), so a hostile count cannot ask for all memory."""
 _CLIP_ROWS: Final = "clip-rows"
 
@@ -387,7 +387,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
 
 def _check_ids(manifest: Manifest) -> None:
     # Segments' ranges follow each other and hold their rows; deleted ranges likewise.
-    if manifest.next_clip_id > _MOST_CLIPS:
+    if manifest.next_clip_id > MOST_CLIPS:
         raise ValueError(f"{manifest.next_clip_id} clips are more than a store can hold")
     ranges = sorted((s.first_clip_id, s.last_clip_id, s.rows) for s in manifest.segments)
     for known in (ranges, [(a, b, b - a + 1) for a, b in manifest.deleted]):
