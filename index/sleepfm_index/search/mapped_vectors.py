@@ -170,17 +170,27 @@ def _lists(cut: list[Part]) -> tuple[Any, tuple[Any, ...]]:
     # Without codes at first: adding the ids copies no row.
     lists = faiss().ArrayInvertedLists(max(1, len(cut)), 0)
     codes = faiss().MaybeOwnedVectorUInt8Vector()
-    nothing, nobody = np.empty(1, np.uint8), faiss().MaybeOwnedVectorUInt8().owner
+    nothing = np.empty(1, np.uint8)
     for at, (ids, rows) in enumerate(cut):
         own = np.ascontiguousarray(ids, np.int64)
         pointers = map(faiss().swig_ptr, (own, nothing))
         lists.add_entries(at, len(own), *pointers)
-        view = faiss().MaybeOwnedVectorUInt8.create_view(
-            faiss().swig_ptr(rows.view(np.uint8).reshape(-1)), rows.nbytes, nobody
-        )
-        codes.push_back(view)
+        codes.push_back(view(rows.view(np.uint8).reshape(-1)))
     if not cut:
         codes.push_back(faiss().MaybeOwnedVectorUInt8())
     lists.codes.swap(codes)
     lists.code_size = vector_format.ROW_BYTES
-    return lists, (nothing, nobody)
+    return lists, (codes,)
+
+
+def view(array: NDArray[Any]) -> Any:
+    """FAISS's vector over an array that is not copied, and not owned: the array must outlive it.
+
+    Parameters
+    ----------
+    array : ndarray of uint8 or int32, shape [n]
+        Contiguous.
+    """
+    name = "MaybeOwnedVectorUInt8" if array.dtype == np.uint8 else "MaybeOwnedVectorInt32"
+    kind = getattr(faiss(), name)
+    return kind.create_view(faiss().swig_ptr(array), array.nbytes, kind().owner)

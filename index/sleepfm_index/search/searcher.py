@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.search.exact import (
     Hits,
-    best_first,
     candidates,
-    close_to_best,
-    exact_scores,
-    margin,
     rank,
+    ranked,
+    together,
 )
 from sleepfm_index.search.kinds import EXACT, is_exact
 from sleepfm_index.search.protocol import ExhaustiveIndex, VectorIndex
@@ -27,7 +25,6 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, SearchSetting, 
 from sleepfm_index.storage.vectors import Vectors
 
 _GATHERED: Final = 1 << 13
-_TOGETHER: Final = 64
 _SCANNED: Final = 4
 """Up to as many queries are compared one by one; more are faster as one product."""
 _CALIBRATED: Final = 10
@@ -188,7 +185,7 @@ class Searcher:
         while len(waiting):
             ids = index.search(queries[waiting], depth, parameters, selector)
             if uncovered is not None:
-                ids = _joined(ids, [uncovered[at] for at in waiting])
+                ids = np.hstack([ids, together([uncovered[at] for at in waiting])])
             for at, hit in zip(
                 waiting, self._ranked(entry.target, queries[waiting], ids, k), strict=True
             ):
@@ -214,26 +211,8 @@ class Searcher:
         if len(queries) == 1:
             with _of_the_store():
                 return [rank(read, queries[0], ids[0][ids[0] >= 0], k)]
-        hits: list[Hits] = []
-        for start in range(0, len(queries), _TOGETHER):
-            some, part = queries[start : start + _TOGETHER], ids[start : start + _TOGETHER]
-            there = part >= 0
-            distinct, at = np.unique(part[there], return_inverse=True)
-            scores = np.full(part.shape, -np.inf)
-            if len(distinct):
-                with _of_the_store():
-                    vectors = read(distinct)
-                near = np.full(part.shape, -np.inf, np.float32)
-                near[there] = (some @ vectors.T)[np.nonzero(there)[0], at]
-                close = close_to_best(near, k, margin(some))
-                rows = vectors[at[close[there]]]
-                scores[close] = exact_scores(some[np.nonzero(close)[0]], rows)
-                there = close
-            order = best_first(scores, part, k)
-            for row, best in enumerate(order):
-                best = best[there[row, best]]
-                hits.append((part[row, best], scores[row, best]))
-        return hits
+        with _of_the_store():
+            return ranked(read, queries, ids, k)
 
     def _read(
         self, target: str, *, ahead: bool = False
@@ -286,10 +265,3 @@ def _setting(entry: IndexEntry, share: float) -> SearchSetting | None:
     """Give the setting of the next smaller share that was calibrated; None below the smallest."""
     fitting = [row for row in entry.settings if row.share <= share]
     return max(fitting, key=lambda row: row.share) if fitting else None
-
-
-def _joined(ids: NDArray[np.int64], uncovered: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    wide = np.full((len(ids), max(map(len, uncovered), default=0)), -1, np.int64)
-    for row, more in zip(wide, uncovered, strict=True):
-        row[: len(more)] = more
-    return np.hstack([ids, wide])
