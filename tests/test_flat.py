@@ -32,7 +32,7 @@ def brute_force(
 ) -> tuple[list[int], list[float]]:
     """The nearest by float64 products over all vectors, equal scores by clip id."""
     ids = store.metadata.clip_ids(None) if allowed is None else allowed
-    present = store.vectors.of(ids, target)[1]
+    vectors, present = store.vectors.of(ids, target)
     ids, wide = ids[present], vectors[present].astype(np.float64)
     scores = np.einsum("nd,d->n", wide, query.astype(np.float64))
     order = np.lexsort((ids, -scores))[:k]
