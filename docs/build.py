@@ -1,4 +1,4 @@
-"""Build the site of docs/: gather the pages, make the references, run MkDocs; a warning is an error.
+"""Build the site of docs/: gather pages, make references, run MkDocs; a warning is an error.
 
     python docs/build.py [--site docs/site]
 
@@ -153,7 +153,8 @@ def python() -> str:
     stub = (ROOT / "index" / "sleepfm_index" / "__init__.pyi").read_text(encoding="utf-8")
     made = [
         "# Python",
-        "Everything here is imported from `sleepfm_index` itself: `from sleepfm_index import Store`.",
+        "Everything here is imported from `sleepfm_index`, as in "
+        "`from sleepfm_index import Store`.",
     ]
     for module, name in _STUB.findall(stub):
         options = "    options:\n      inherited_members: true\n" if name == "Store" else ""
