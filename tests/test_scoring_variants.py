@@ -17,7 +17,7 @@ from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm.recordings.scoring.stage_words import stage_in_column
 from sleepfm.recordings.scoring.vocabulary import Annotation, Scoring
 
-NIGHT = [*"W W N1 N2 N2 N3 N3 N2 R R W N1 N2 N2 N3 N3 N2 R R W".split()]
+NIGHT = [c if c in "WR" else f"N{c}" for c in "WW122332RRW122332RRW"]
 START = datetime.datetime(2021, 2, 3, 22)
 LENGTH = 600.0
 
@@ -98,7 +98,7 @@ REFUSED = {
     "events in minutes": ("onset,duration,event\n" + "".join(
         f"{i},0.25,Hypopnea\n" for i in range(9)), "last 0.25"),
     "a text": ("Dear colleague\nplease find the night attached.\nBest wishes\n",
-               "no heading that names a time"),
+               "no sleep stage in line 1"),
 }  # fmt: skip
 
 
