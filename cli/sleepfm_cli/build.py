@@ -37,7 +37,8 @@ def build(
     weights: Annotated[
         str,
         typer.Option(
-            help="Name or file of the weights; demo (trained on simulated nights) or untrained."
+            help="Name or file of the weights: demo (trained on simulated nights), untrained, or "
+            "the name of an encoder of another package."
         ),
     ] = DEFAULT_WEIGHTS,
     subjects: Annotated[

@@ -135,12 +135,12 @@ def _fewer_slots(
     seed: int,
 ) -> Result:
     from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.load import load_weights
+    from sleepfm.encoders.load import find_weights
     from sleepfm_index.building.preparation import Preparation
     from sleepfm_index.building.subjects import read_subjects
     from sleepfm_index.evaluation.retrieval.fewer_slots import fewer_slots
 
-    loaded = load_weights(weights)
+    loaded = find_weights(weights)
     with progress("encoding with fewer slots") as bar:
         return fewer_slots(
             paths,

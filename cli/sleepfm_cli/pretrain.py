@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sleepfm.choices import Objective, Precision, RecipeName
+from sleepfm_cli.as_built import AsBuiltOption, choices_of
 from sleepfm_cli.options import (
     ChannelsOption,
     CodingOption,
@@ -25,7 +26,6 @@ from sleepfm_cli.render import progress, say
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sleepfm.cohort_choices import Choices
     from sleepfm.training.clipcache import Prepared
     from sleepfm.training.pretrain import TrainingCallbacks
     from sleepfm.training.splits import Split, Splits
@@ -151,10 +151,7 @@ def pretrain(
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
     grid: GridOption = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(help="Read recordings with the options of the last build of this store."),
-    ] = None,
+    store: AsBuiltOption = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of the clip cache; default: next to the weights.")
     ] = None,
@@ -162,7 +159,10 @@ def pretrain(
         str, typer.Option(help="Description of the data, stored in the weights.")
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = "auto",
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
     ] = None,
@@ -216,7 +216,7 @@ def pretrain(
         fractions=_fractions(split),
         contract=chosen,
         cache=cache,
-        choices=_choices(store).told(
+        choices=choices_of(store).told(
             chosen,
             substitute=substitute,
             channels=channels,
@@ -253,17 +253,6 @@ def pretrain(
             callbacks=_callbacks(bar, settings.epochs),
         )
     _conclude(out, history, time.monotonic() - begun)
-
-
-def _choices(store: Path | None) -> Choices:
-    from sleepfm.cohort_choices import NO_CHOICES
-
-    if store is None:
-        return NO_CHOICES
-    import sleepfm_index
-
-    with sleepfm_index.open(store) as opened:
-        return opened.manifest.choices
 
 
 def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sleepfm_cli.as_built import AsBuiltOption, choices_of
 from sleepfm_cli.options import (
     ChannelsOption,
     CodingOption,
@@ -36,11 +37,13 @@ def scan(
     ] = "sleepfm-index-robust",
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
+    store: AsBuiltOption = None,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
     """Preview channel mapping and scoring; write nothing.
 
-    Reads headers and scoring only. What would fix a name that no slot took stands beside it.
+    Reads headers and scoring only. What would fix a name that no slot took stands beside it. Where
+    there is a store, recordings are read as its last build did, unless told otherwise.
     """
     from sleepfm.scan import scan as scan_files
 
@@ -50,7 +53,8 @@ def scan(
         found = scan_files(
             paths,
             contract_of(contract),
-            substitute=bool(substitute),
+            choices=choices_of(store),
+            substitute=substitute,
             overrides=channels,
             coding=coding,
             epoch_s=epoch_seconds,

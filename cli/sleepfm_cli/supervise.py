@@ -49,7 +49,10 @@ def supervise(
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = "auto",
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
     ] = None,

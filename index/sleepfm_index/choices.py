@@ -28,7 +28,7 @@ QueryEngine = Literal["local", "milvus"]
 PublishEngine = Literal["milvus"]
 """Engines to which a store can be published."""
 
-ExportFormat = Literal["parquet", "lance"]
+ExportFormat = Literal["parquet", "lance", "faiss"]
 """Formats of an export."""
 
 Model = Literal["linear", "boosting"]

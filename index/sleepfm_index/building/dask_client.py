@@ -14,6 +14,7 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from sleepfm.encoders.external import ExternalWeights
 from sleepfm.progress import Notice
 from sleepfm.resources import cores
 from sleepfm_index.building.recording_task import Job, Outcome, Plan, Rows, Status
@@ -75,10 +76,12 @@ class _Tasks:
         from sleepfm_index.building.dask_worker import PLUGIN, Work, weights_file
 
         staging = Staging(cluster.staging, cluster.folder)
-        content = plan.weights.to_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        if not staging.has(weights_file(sha256)):
-            staging.write(weights_file(sha256), content)
+        sha256 = ""  # an encoder of another package is loaded from each worker's own installation
+        if not isinstance(plan.weights, ExternalWeights):
+            content = plan.weights.to_bytes()
+            sha256 = hashlib.sha256(content).hexdigest()
+            if not staging.has(weights_file(sha256)):
+                staging.write(weights_file(sha256), content)
         client.register_plugin(Work(plan, sha256, cluster.staging, cluster.folder), name=PLUGIN)
         self._client = client
         self._modalities = plan.preparation.contract.modalities

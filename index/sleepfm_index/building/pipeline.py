@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sleepfm.choices import Coding, Grid
@@ -24,6 +24,7 @@ from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.resources import cores, free_memory
 from sleepfm_index.building import dask_client, process_pool
 from sleepfm_index.building.annotate import differing
+from sleepfm_index.building.build_report import BuildReport
 from sleepfm_index.building.facts import facts_of_subjects
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.building.recording_names import own_name, recording_name
@@ -47,9 +48,9 @@ from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.dask import Cluster
+from sleepfm_index.runtime.notebook import cell_line
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.storage import private
-from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.withdrawals import signals_mark, subject_mark
 from sleepfm_index.storage.writer import Writer
 from sleepfm_index.truth import read_truth
@@ -61,41 +62,6 @@ _NIGHT_BYTES = 3 << 29
 """Memory per worker: 1.5 GB holds the clips of 10 h, the current channels and the encoders."""
 _WORTH_BYTES = 1 << 28
 """Bytes of recordings per worker process; a process takes seconds to start."""
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """Result of a build.
-
-    Parameters
-    ----------
-    store : Path
-    weights : WeightsIdentity
-    outcomes : tuple of Outcome
-        Outcome of every file, in order.
-    notes : tuple of str
-        Remarks on subjects.csv, one sentence each.
-    """
-
-    store: Path
-    weights: WeightsIdentity
-    outcomes: tuple[Outcome, ...]
-    notes: tuple[str, ...] = ()
-
-    def of(self, status: Status) -> tuple[Outcome, ...]:
-        """Outcomes of one status.
-
-        Parameters
-        ----------
-        status : Status
-            The status to select.
-        """
-        return tuple(o for o in self.outcomes if o.status == status)
-
-    @property
-    def clips_added(self) -> int:
-        """Clips that this build added."""
-        return sum(o.clips for o in self.outcomes)
 
 
 def build(
@@ -140,6 +106,8 @@ def build(
         Recordings, folders, globs or cohort lists.
     weights : str
         Name or path of the weights; ``demo`` ships with the package (trained on simulated nights).
+        Also the name of an encoder that another package registers
+        (:mod:`sleepfm.encoders.external`).
     subjects : path, optional
         subjects.csv.
     truth : path, optional
@@ -205,7 +173,7 @@ def build(
     WeightsError
         If the weights cannot be loaded.
     """
-    from sleepfm.encoders.load import load_weights
+    from sleepfm.encoders.load import find_weights
 
     threads = threads or setting()
     named = [Path(path) for path in paths]
@@ -215,7 +183,7 @@ def build(
             f"there is no recording in {', '.join(map(str, named))}; "
             "`sleepfm-index scan` shows what can be read"
         )
-    loaded = load_weights(weights)
+    loaded = find_weights(weights)
     cohort, notes = no_subjects(), []
     if subjects is not None:
         cohort = read_subjects(
@@ -267,7 +235,8 @@ def build(
             tell_names=ids != "hash",
         )
         taken = set(plan.taken)
-        tell = notice or (lambda _: None)
+        line = None if outcome or progress or watch else cell_line()
+        tell = notice or (line.show if line is not None else lambda _: None)
         if engine == "dask":
             place = staging or str(writer.path / "staging")
             own = Cluster(scheduler, place, writer.manifest.uuid, count)
@@ -285,10 +254,19 @@ def build(
                     progress(done, len(jobs))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
+                if line is not None:
+                    line.show(_so_far(outcomes, len(jobs)), done / len(jobs))
         update_indexes(writer, IndexRequest(notice=tell))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
+
+
+def _so_far(outcomes: list[Outcome], total: int) -> str:
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    clips = sum(outcome.clips for outcome in outcomes)
+    lost = f", {failed} failed" if failed else ""
+    return f"{len(outcomes)} of {total} recordings, {clips:,} clips{lost}"
 
 
 def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None) -> int:

@@ -60,7 +60,7 @@ FEATURES: Final = frozenset({INVERTED_LISTS, INDEX_PARAMETERS, WITHDRAWALS})
 
 _LARGEST: Final = 1 << 28
 """Bytes; 14,000 segments take about 20 MB."""
-_MOST_CLIPS: Final = 1 << 31
+MOST_CLIPS: Final = 1 << 31
 """Upper bound of clip ids (two million nights), so that a hostile count cannot exhaust memory."""
 _CLIP_ROWS: Final = "clip-rows"
 
@@ -385,7 +385,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
 
 def _check_ids(manifest: Manifest) -> None:
     # Ranges of segments, and of deleted clips, do not overlap and have room for their rows.
-    if manifest.next_clip_id > _MOST_CLIPS:
+    if manifest.next_clip_id > MOST_CLIPS:
         raise ValueError(f"{manifest.next_clip_id} clips are more than a store can hold")
     ranges = sorted((s.first_clip_id, s.last_clip_id, s.rows) for s in manifest.segments)
     for known in (ranges, [(a, b, b - a + 1) for a, b in manifest.deleted]):
