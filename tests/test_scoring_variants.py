@@ -94,7 +94,7 @@ REFUSED = {
         f"{at(30 * i - 3600)},{at(30 * i)},{s}")), "two different times"),
     "an empty line among stages": ("\n".join([*NIGHT[:5], "", *NIGHT[6:]]), "empty line 6"),
     "a label before a lone number": (
-        "".join(f"{s}\t{30 * i + 30}\n" for i, s in enumerate(NIGHT)), "do not say what they are"),
+        "".join(f"{s}\t{30 * i + 30}\n" for i, s in enumerate(NIGHT)), "columns is unclear"),
     "events in minutes": ("onset,duration,event\n" + "".join(
         f"{i},0.25,Hypopnea\n" for i in range(9)), "last 0.25"),
     "a text": ("Dear colleague\nplease find the night attached.\nBest wishes\n",

@@ -26,7 +26,7 @@ from sleepfm_index.storage.quoting import quote_text
 from sleepfm_index.storage.vector_format import as_arrow, narrow
 
 AWAY: Final = 0.2
-"""Weight of the mean of the clips to be unlike, against that of the examples."""
+"""Weight of the mean of the negative examples, relative to the positive ones."""
 
 
 def sql(store: Reader, statement: str, limit: int) -> Table:
@@ -181,9 +181,7 @@ def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
         return _nearest(store, asked, modalities, vector, (), text)
     like = [*asked.like, *_stretch(store, asked)]
     if not like:
-        raise QueryError(
-            "name a clip to search from: by clip, like, recording with from_s, or file"
-        )
+        raise QueryError("pass a query: clip, like, recording with from_s, or file")
     if len(like) == 1 and not asked.unlike:
         result = answer(store, asked.question(clip=like[0]))
         return Table(result.table, result.note)
@@ -192,7 +190,7 @@ def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
         near = near - np.float32(AWAY) * _mean(store, asked.unlike, modalities)
     length = float(np.linalg.norm(near))
     if length < 1e-6:
-        raise QueryError("the examples cancel each other out; take other ones")
+        raise QueryError("the examples cancel each other out; choose others")
     own = as_ranges(np.unique(np.array([*like, *asked.unlike], np.int64)))
     text = f"{len(like)} examples" + (f", unlike {len(asked.unlike)}" if asked.unlike else "")
     return _nearest(store, asked, modalities, near / np.float32(length), tuple(own), text, like)
@@ -245,7 +243,7 @@ def _mean(store: Reader, ids: Sequence[int], modalities: tuple[str, ...]) -> NDA
     found, there = query_vectors(store, wanted, modalities)
     if not there.any():
         names = ", ".join(modalities)
-        raise QueryError(f"none of these clips has {names} to search with; take other clips")
+        raise QueryError(f"none of these clips has {names} to search with; choose other clips")
     mean: NDArray[np.float32] = found[there].mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
