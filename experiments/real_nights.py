@@ -148,7 +148,7 @@ def embed(weights: Weights, clips: Clips) -> dict[str, Floats]:
 
 
 def plain(clips: Clips) -> tuple[dict[str, Floats], Floats]:
-    """Give plain features per modality, standardised within each person, and band powers."""
+    """Return plain features per modality, standardised within each person, and band powers."""
     rate = PLAIN.sample_rate
     found = {}
     for modality in BODY.modalities:
@@ -170,7 +170,7 @@ Similarity = Callable[[str, str, str, NDArray[np.bool_]], Floats]
 
 
 def retrieve(clips: Clips, similar: Similarity) -> dict[str, list[float]]:
-    """Give recall@10 per person for every ordered pair of modalities."""
+    """Return recall@10 per person for every ordered pair of modalities."""
     found: dict[str, list[float]] = {}
     for a, b in permutations(BODY.modalities, 2):
         for person in clips.fold:
@@ -200,7 +200,7 @@ def folded(
 
 
 def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
-    """Give the AUROC of apnea per person, NaN where a person has clips of one kind only."""
+    """Return the AUROC of apnea per person, NaN where a person has clips of one kind only."""
     score = np.zeros(len(clips.person))
     known = np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
     for test, model, x in folded(clips, vectors, clips.apnea, known):
@@ -214,7 +214,7 @@ def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
 
 
 def probe(clips: Clips, *vectors: Floats) -> list[float]:
-    """Give the balanced accuracy per person of a linear probe learned from other folds' people."""
+    """Return the balanced accuracy per person of a linear probe learned from other folds' people."""
     found = []
     scored = np.isin(clips.stage, SCORED)
     guess = np.full(len(scored), "", dtype=clips.stage.dtype)
@@ -232,7 +232,7 @@ def probe(clips: Clips, *vectors: Floats) -> list[float]:
 
 
 def pooled(clips: Clips, values: list[float]) -> float:
-    """Give the mean over clips of what was measured per person."""
+    """Return the mean over clips of what was measured per person."""
     return float(np.average(values, weights=[(clips.person == p).sum() for p in clips.fold]))
 
 

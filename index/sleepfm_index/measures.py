@@ -1,4 +1,4 @@
-"""What can be measured on an open store: one method per verb of evaluation.
+"""Evaluation of an open store: one method per verb.
 
 Evaluation is imported when it is used, because it takes as long to import as a query takes to
 answer.

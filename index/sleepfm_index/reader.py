@@ -222,7 +222,7 @@ class Reader:
 
 
 class _Opened:
-    """What one process has open of a store."""
+    """Open resources of a store in one process."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._path = path

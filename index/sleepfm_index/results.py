@@ -39,7 +39,7 @@ class Result:
         return int(self.table.num_rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Give the rows one by one, each as a dict."""
+        """Return the rows one by one, each as a dict."""
         for batch in self.table.to_batches():
             yield from batch.to_pylist()
 

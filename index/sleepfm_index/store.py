@@ -1,4 +1,4 @@
-"""What can be asked of an open store: one method per verb."""
+"""Verbs of an open store, one method each."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Store(Measures):
         return done
 
     def faiss(self, target: str) -> Any:
-        """Give the vectors of a target as a ``faiss.IndexIDMap`` whose ids are clip ids.
+        """Return the vectors of a target as a ``faiss.IndexIDMap`` whose ids are clip ids.
 
         It is a copy in memory, 1 kB per clip, and the caller's: it outlives the store, and changing
         it changes nothing there. Every clip is compared, by float32 sums; :meth:`query` gives the

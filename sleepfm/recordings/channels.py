@@ -45,7 +45,7 @@ class AmbiguousChannels(ChannelError):
 
 @dataclass(frozen=True)
 class SlotMatch:
-    """How one slot is filled: by which channel (or difference of two), and by which rule.
+    """Match of one slot: the channel (or difference of two), and the rule.
 
     ``turned``: the channel is the slot's derivation reversed (ECG2-ECG1); its sign is changed.
     """

@@ -214,7 +214,7 @@ def _channel(
 def _by_edfio(
     file: CheckedFile, streams: Sequence[Stream], content: NDArray[np.uint8] | None = None
 ) -> Sequence[EdfSignal | BdfSignal]:
-    """Give these signals to edfio; without content, for what the header says of them."""
+    """Return these signals to edfio; without content, for what the header says of them."""
     if not streams:
         return ()
     import edfio

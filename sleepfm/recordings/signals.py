@@ -115,7 +115,7 @@ def read_signals(path: Path) -> Recording:
 
 
 def signal_stem(path: Path) -> str:
-    """Give the file name without the ending of a signal file (``a.b.edf`` gives ``a.b``).
+    """Return the file name without the ending of a signal file (``a.b.edf`` gives ``a.b``).
 
     Parameters
     ----------

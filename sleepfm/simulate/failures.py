@@ -1,4 +1,4 @@
-"""What goes wrong with sensors: hum, a loose electrode, pops, a flat stretch, a channel lost."""
+"""Sensor failures: hum, loose electrode, pops, flat signal, missing channel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pretraining trains: the encoders of all modalities under one objective."""
+"""Encoders of all modalities with a pretraining objective."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Contrastive(Task):
             self.readers.fit(modality, own, targets[present[which]])
 
     def encode(self, batch: Batch) -> list[Tensor]:
-        """Give unit vectors, float32 [n, 512], of each modality; zero where a clip lacks it.
+        """Return unit vectors, float32 [n, 512], of each modality; zero where a clip lacks it.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class Contrastive(Task):
         return [F.normalize(x, dim=1) for x in self.outputs(batch)]
 
     def outputs(self, batch: Batch) -> list[Tensor]:
-        """Give what the encoders say, float32 [n, 512]; zero where a clip lacks a modality.
+        """Return what the encoders say, float32 [n, 512]; zero where a clip lacks a modality.
 
         Parameters
         ----------
@@ -225,7 +225,7 @@ class Contrastive(Task):
     def _shared(
         self, outputs: list[Tensor], present: Tensor | None, counts: dict[str, Tensor]
     ) -> Tensor:
-        """Give the loss of the objective itself, and count its hits."""
+        """Return the loss of the objective itself, and count its hits."""
         if self.objective == "barlow":
             return barlow(outputs, present)
         if self.objective == "vicreg":

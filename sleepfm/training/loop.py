@@ -64,7 +64,7 @@ def _checkpoint_of(out: Path) -> Path:
 
 
 def record_at_end(record: Metrics, history: list[Metrics]) -> Metrics:
-    """Give a training record with the last epoch's metrics; timings are left out.
+    """Return a training record with the last epoch's metrics; timings are left out.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ from sleepfm_index.storage.writer import Writer
 
 @dataclass(frozen=True)
 class Annotation:
-    """What an annotation changed.
+    """Changes made by an annotation.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def differing(reader: Reader, facts: Facts) -> tuple[str, ...]:
 
 
 def _matched(store: Path, facts: Facts) -> tuple[Facts, Matching]:
-    """Give the facts about what is in the store, by its own ids, and how they met it."""
+    """Return the facts about what is in the store, by its own ids, and how they met it."""
     with Reader(store) as reader:
         if facts.key == CLIP_KEY:
             known = pa.array(reader.metadata.clip_ids(None))

@@ -1,4 +1,4 @@
-"""What a build did, as an object that shows itself in a notebook."""
+"""Result of a build, with a notebook representation."""
 
 from __future__ import annotations
 

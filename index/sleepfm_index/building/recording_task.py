@@ -47,7 +47,7 @@ Status = Literal["added", "already there", "left out", "failed"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file.
+    """Outcome of one file.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same for every recording of a build; plain values.
+    """Settings common to all recordings of a build; plain values.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Rows:
-    """What one job gave: its outcome, and if that is ``added`` what is to be committed.
+    """Result of one job: its outcome and, if ``added``, the data to commit.
 
     ``key`` is the content key, empty where the file could not be read.
 
@@ -325,7 +325,7 @@ class Clock:
 
 
 def encoder_of(plan: Plan) -> Encoder:
-    """Give the encoders of a plan, made once for a process.
+    """Return the encoders of a plan, made once for a process.
 
     Parameters
     ----------
@@ -348,7 +348,7 @@ _one_at_a_time = threading.Lock()
 
 
 def identity_of(weights: AnyWeights) -> WeightsIdentity:
-    """Give what a manifest keeps of weights.
+    """Return what a manifest keeps of weights.
 
     Parameters
     ----------

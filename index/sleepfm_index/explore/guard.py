@@ -1,4 +1,4 @@
-"""Who may ask: requests to this server's own name, from its own page, with its token."""
+"""Access control of requests: host, origin and token."""
 
 from __future__ import annotations
 

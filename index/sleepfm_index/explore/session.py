@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Session:
-    """What the server holds between requests.
+    """State of the server between requests.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Session:
             self._store, self._seen = None, ()
 
     def store(self) -> Reader:
-        """Give the store at its latest snapshot.
+        """Return the store at its latest snapshot.
 
         An earlier one is not closed here: another request may still be reading it.
         """
@@ -102,7 +102,7 @@ class Session:
             return question(self.store())
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Give what was made for a key at this snapshot; the least recently used go first.
+        """Return what was made for a key at this snapshot; the least recently used go first.
 
         Requests that want the same at once wait for one of them to make it.
 
@@ -133,7 +133,7 @@ class Session:
             return made
 
     def probe(self, name: str) -> Probe:
-        """Give a saved probe by its file's stem.
+        """Return a saved probe by its file's stem.
 
         Parameters
         ----------

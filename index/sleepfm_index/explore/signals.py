@@ -56,7 +56,7 @@ class _Opened:
 
 @dataclass(frozen=True)
 class Window:
-    """What to cut: seconds from the recording's start, drawn so many pixels wide.
+    """Interval of signals: seconds from the start of the recording, and width in pixels.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ def snapshots(store: str | Path) -> list[Snapshot]:
 
 
 def tag(store: str | Path, name: str) -> int:
-    """Give the current snapshot a name, under which it is kept and can be restored.
+    """Return the current snapshot a name, under which it is kept and can be restored.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked, and what was found.
+    """Result of a verification.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong that was not repaired; leftovers are not wrong."""
+        """Whether no damage remains; leftovers are not damage."""
         return all(f.what == "leftover" or f.repaired for f in self.findings)
 
 

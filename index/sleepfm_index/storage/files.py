@@ -1,4 +1,4 @@
-"""How a file comes to exist in a store: written aside, synced, renamed, its folder synced.
+"""Writing files of a store: temporary file, sync, rename, sync of the folder.
 
 Every byte that a store publishes goes through this module, so the order of writes, syncs and
 renames can be read, and broken by tests, in one place.
@@ -101,7 +101,7 @@ class _Disk(io.RawIOBase):
 
 
 class Sink(io.BufferedWriter):
-    """Where the content of a file is written to. It is durable after :meth:`sync`.
+    """Sink for the content of a file, which is durable after :meth:`sync`.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ class NewFolder:
         return self._sinks[name]
 
     def link(self, name: str, source: Path, entry: FileEntry) -> None:
-        """Give a published file a name in this folder as well: it is not written again.
+        """Return a published file a name in this folder as well: it is not written again.
 
         Parameters
         ----------
@@ -305,7 +305,7 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Give a file a second name: a hard link, or a copy where the file system knows no links.
+    """Return a file a second name: a hard link, or a copy where the file system knows no links.
 
     Parameters
     ----------

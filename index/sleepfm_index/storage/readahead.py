@@ -37,7 +37,7 @@ DiskReads = tuple[int, int]
 
 @dataclass
 class Counters:
-    """What all readers of this process have done.
+    """Counters over all readers of this process.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ COUNTERS: Final = Counters()
 
 
 def enabled() -> bool:
-    """Whether anything is asked for at all."""
+    """Whether readahead is enabled."""
     able = hasattr(mmap, "MADV_WILLNEED") and resource is not None
     return able and os.environ.get(VARIABLE, "on") != "off"
 
@@ -79,11 +79,11 @@ class Readahead:
 
     @property
     def asking(self) -> bool:
-        """Whether to ask: unless the last reads did not touch the disk."""
+        """Whether to request data: unless the last reads did not access the disk."""
         return self._enabled and self._quiet < QUIET_READS
 
     def due(self, parts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give those of some parts that were not asked for since the disk was touched.
+        """Return those of some parts that were not asked for since the disk was touched.
 
         Parameters
         ----------

@@ -36,7 +36,7 @@ _CLIP_BYTES: Final = 1 << 16
 
 @dataclass(frozen=True)
 class SegmentData:
-    """What becomes a segment, in memory.
+    """Data of a segment, in memory.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ def snapshot_ids(store: Path) -> list[int]:
 
 
 def file_name(snapshot: int) -> str:
-    """Where the manifest of an earlier snapshot lies, below the store's folder.
+    """Path of the manifest of an earlier snapshot, relative to the store.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def kept_manifests(store: Path) -> list[Manifest]:
 
 
 def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
-    """Give what publishing an earlier snapshot again would make of the current manifest.
+    """Return what publishing an earlier snapshot again would make of the current manifest.
 
     Clip ids go on from the current manifest, so none is ever given twice. Caches that are
     gone are left out.

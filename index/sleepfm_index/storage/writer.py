@@ -1,4 +1,4 @@
-"""How a store changes: one writer at a time, one commit after another."""
+"""Writing to a store: one writer at a time, one commit after another."""
 
 from __future__ import annotations
 

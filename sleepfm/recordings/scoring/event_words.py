@@ -104,7 +104,7 @@ _COMMON: Final = re.compile(
 
 @functools.lru_cache(maxsize=4096)
 def event_of(text: str) -> tuple[str, str] | None:
-    """Give the type and subtype of the event that a label names; None where it names none.
+    """Return the type and subtype of the event that a label names; None where it names none.
 
     Knows NSRR, Profusion, Luna, CinC 2018 (``resp_obstructiveapnea``), Noxturnal (``A.
     Obstructive``), Embla, RemLogic, Domino and ucddb (``HYP-C``), in English, German, French,

@@ -84,7 +84,7 @@ def _codes(dataset: Any) -> NDArray[np.int64]:
 
 
 def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
-    """Give one stage per 30 s; DOD writes -1 for what was not scored."""
+    """Return one stage per 30 s; DOD writes -1 for what was not scored."""
     epoch_s = scored.epoch_s or EPOCH_S
     coding = CODINGS[scored.coding] if scored.coding else CODINGS["yasa"] | {"-1": "UNS"}
     return [

@@ -1,4 +1,4 @@
-"""What a reader of a scoring format is.
+"""Interface of readers of scoring formats.
 
 A new format is one file with a class of these three things, and one line in
 :data:`~sleepfm.recordings.scoring.formats.READERS`.

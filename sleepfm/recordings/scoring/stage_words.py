@@ -65,7 +65,7 @@ _IN_A_COLUMN: Final = {"?": "UNS", "l": "UNS", "a": "ART", "ns": "UNS", "none": 
 
 
 def plain(text: str) -> str:
-    """Give a text in lower case and without accents, as words are compared.
+    """Return a text in lower case and without accents, as words are compared.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def name_of(text: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def stage_of(text: str) -> str | None:
-    """Give the AASM stage that a label names; None where it names none.
+    """Return the AASM stage that a label names; None where it names none.
 
     Rechtschaffen and Kales S3 and S4 are N3, movement time is ``UNS``. Knows EDF+ (``Sleep stage
     N2``), Sleep-EDF (``Sleep stage 4``, ``Movement time``), NSRR (``Stage 2 sleep|2``), Luna,
@@ -184,7 +184,7 @@ def _stage(text: str) -> tuple[str | None, bool]:
 
 
 def stage_of_code(text: str, coding: Coding | None) -> str | None:
-    """Give the stage that an integer code means in a coding; None if the text is no integer.
+    """Return the stage that an integer code means in a coding; None if the text is no integer.
 
     Parameters
     ----------
@@ -235,7 +235,7 @@ def coding_beside_letters(texts: Iterable[str]) -> Coding | None:
 
 
 def integer(text: str) -> str | None:
-    """Give an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none.
+    """Return an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none.
 
     Parameters
     ----------

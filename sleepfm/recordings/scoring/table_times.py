@@ -32,7 +32,7 @@ class TimeColumns:
     first_line: int
 
     def cells(self, column: int) -> list[str]:
-        """Give the cells of a column, empty where a row is short.
+        """Return the cells of a column, empty where a row is short.
 
         Parameters
         ----------

@@ -72,7 +72,7 @@ class Labels:
         return bool(np.all(self.values == self.values[first[self.subjects]]))
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Labels:
-        """Give some of the labelled clips.
+        """Return some of the labelled clips.
 
         Parameters
         ----------

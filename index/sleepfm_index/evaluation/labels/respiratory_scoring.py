@@ -1,4 +1,4 @@
-"""Which recordings were scored for respiration, so that a clip without an event is a negative one.
+"""Recordings scored for respiration, in which clips without an event are negatives.
 
 A store has the events that were scored, not what the scorer looked for: no event may mean a healthy
 sleeper, or that nobody looked.

@@ -1,4 +1,4 @@
-"""Who is learned from and who is tested: subjects are kept apart, never clips."""
+"""Training and test sets, split by subject."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sleepfm_index.reader import Reader
 
 @dataclass(frozen=True)
 class Split:
-    """How subjects are divided into those learned from and those tested.
+    """Division into training and test subjects.
 
     By folds, unless a test condition or a test store is given.
 
@@ -36,7 +36,7 @@ class Split:
 
     @property
     def fixed(self) -> bool:
-        """Whether a condition or a store decides who is tested."""
+        """Whether a condition or a store defines the test set."""
         return self.test_where is not None or self.test_store is not None
 
     def tested(self, store: Reader) -> Reader:

@@ -38,7 +38,7 @@ _ON_MACRO: Final = ("accuracy", "kappa", "calibration_error")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model predicts of clips (or subjects) that it did not learn from.
+    """Predictions of a model for test clips (or subjects).
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Predictions:
     group: str | None = None
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Predictions:
-        """Give the predictions of some clips.
+        """Return the predictions of some clips.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ Level = Callable[[Predictions], Predictions]
 
 
 def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Predictions]:
-    """Give each of some predictions, followed by itself at other levels, e.g. per subject.
+    """Return each of some predictions, followed by itself at other levels, e.g. per subject.
 
     Parameters
     ----------

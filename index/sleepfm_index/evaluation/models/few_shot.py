@@ -1,4 +1,4 @@
-"""How few subjects a probe needs: the learning curve over subjects."""
+"""Few-shot learning curve over subjects."""
 
 from __future__ import annotations
 

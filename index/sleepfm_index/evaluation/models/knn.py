@@ -31,7 +31,7 @@ _BLOCK: Final = 16_384
 
 @dataclass(frozen=True)
 class Vote:
-    """How neighbours vote.
+    """Settings of the vote.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def knn(
 
 @dataclass(frozen=True)
 class _Question:
-    """Which labelled clips are asked about, in which store, and which may vote."""
+    """Query clips and voting clips, each with its store."""
 
     store: Reader
     voters: Labels

@@ -1,4 +1,4 @@
-"""Which labelled clips are learned from and which are tested, and the predictions of a probe."""
+"""Training and test clips, and the predictions of a probe."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class TrainTest:
         return replace(made, features=MAJORITY, scores=scores, answered=None, warnings=())
 
     def _unseen(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> int:
-        """How many rows to test are of a class that no row to learn from has."""
+        """Count test rows with a class that has no training row."""
         if not self.train.classes:
             return 0
         learned = np.unique(self.train.values[train])

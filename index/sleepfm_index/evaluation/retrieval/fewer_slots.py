@@ -1,4 +1,4 @@
-"""What weights lose when channels are missing: retrieval and stages over the slots left."""
+"""Performance with missing channels: retrieval and stages against remaining slots."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ GALLERIES: Final = get_args(Among)
 
 @dataclass(frozen=True)
 class Gallery:
-    """Which clips are compared with which.
+    """Galleries and queries of retrieval.
 
     Parameters
     ----------

@@ -111,7 +111,7 @@ class _Sides:
 
 
 class _Counts:
-    """What one thread has counted."""
+    """Counts of one thread."""
 
     def __init__(self, sides: _Sides) -> None:
         self._sides = sides
@@ -237,7 +237,7 @@ def _mean(parts: list[Scores], share: np.float32, out: Scores) -> None:
 
 
 def _row_sums(marks: NDArray[np.bool_]) -> Rows:
-    """How many of each row: bits are counted, eight bytes at a time."""
+    """Count per row: bits are counted, eight bytes at a time."""
     packed = np.packbits(marks, axis=1)
     spare = -packed.shape[1] % 8
     if spare:
@@ -246,7 +246,7 @@ def _row_sums(marks: NDArray[np.bool_]) -> Rows:
 
 
 def _column_sums(marks: NDArray[np.bool_]) -> Rows:
-    """How many of each column: bytes are added, as many rows as a byte can hold."""
+    """Count per column: bytes are added, in blocks of as many rows as a byte can hold."""
     total = np.zeros(marks.shape[1], np.int64)
     ones = marks.view(np.uint8)
     for start in range(0, len(ones), _BYTE):
