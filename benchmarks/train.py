@@ -94,7 +94,7 @@ class Stopwatch:
         self.marks.append((number, time.perf_counter(), time.process_time()))
 
     def result(self, batch: int) -> dict[str, object]:
-        """Return clips per second, and processor seconds per clip, which other load disturbs less."""
+        """Return clips per second and processor seconds per clip."""
         (first, wall, busy), (last, wall_end, busy_end) = self.marks[0], self.marks[-1]
         clips = (last - first) * batch
         return {

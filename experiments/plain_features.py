@@ -132,7 +132,7 @@ def _code(hz: Floats, centres: Floats) -> Floats:
 
 
 def _breaths(x: Floats, there: NDArray[np.bool_], rate: int) -> Floats:
-    """Return the highest peak of the spectrum between 0.1 and 0.6 Hz: frequency, code, and height."""
+    """Return the highest spectral peak in 0.1 to 0.6 Hz: frequency, code, height."""
     f, power = welch(x, rate, nperseg=x.shape[2], axis=2, nfft=4 * x.shape[2])
     inside = (f >= 0.1) & (f <= 0.6)
     band = power[..., inside]

@@ -214,7 +214,7 @@ def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
 
 
 def probe(clips: Clips, *vectors: Floats) -> list[float]:
-    """Return the balanced accuracy per person of a linear probe learned from other folds' people."""
+    """Return the balanced accuracy per person of a probe fitted on the other folds."""
     found = []
     scored = np.isin(clips.stage, SCORED)
     guess = np.full(len(scored), "", dtype=clips.stage.dtype)

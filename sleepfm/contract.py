@@ -127,7 +127,7 @@ class Contract:
         return known | {m: free[i % len(free)] for i, m in enumerate(lacking)}
 
     def unit_of(self, slot: str) -> str:
-        """Return the physical unit of a slot: ``uV``, ``%``, or ``""`` where it is the device's own.
+        """Return the physical unit of a slot: ``uV``, ``%``, or ``""`` if device-specific.
 
         Parameters
         ----------
@@ -246,7 +246,7 @@ class Contract:
 
 
 def modality_problem(name: str) -> str | None:
-    """Say why a modality cannot be called so; None if it can.
+    """Explain why a name is not valid for a modality; None if it is.
 
     Parameters
     ----------

@@ -183,7 +183,7 @@ def scan(
     epoch_s: float | None = None,
     progress: Progress | None = None,
 ) -> Scan:
-    """Look at every recording that a build of the same paths would read.
+    """Preview every recording that a build of the same paths would read.
 
     Parameters
     ----------

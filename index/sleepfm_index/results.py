@@ -50,7 +50,7 @@ class Result:
         return "\n".join([f"{name}: {size}", *text_table(self.table), self.note]).rstrip()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Hand the rows to any library that speaks Arrow, without a copy."""
+        """Export the rows to any Arrow library without a copy."""
         return self.table.__arrow_c_stream__(requested_schema)
 
     def _repr_html_(self) -> str:

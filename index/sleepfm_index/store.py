@@ -194,7 +194,7 @@ class Store(Measures):
         ).start()
 
     def _repr_html_(self) -> str:
-        """Say in a notebook what the store holds."""
+        """Summarise the store in a notebook."""
         return self.info()._repr_html_()
 
 

@@ -192,7 +192,7 @@ def external_names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> str:
-    """Say which package registers an encoder, without importing it.
+    """List which package registers an encoder, without importing it.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ class _Convention:
 
 
 def is_voltage(label: str) -> bool:
-    """Tell whether a name can be a voltage: False for names that only a belt or a saturation has.
+    """Return whether a name can be a voltage: False for names that only a belt or a saturation has.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ _LARGEST: Final = 1e12
 
 
 def is_annotations_only(path: Path) -> bool:
-    """Tell whether an EDF+ file contains annotations but no signal, as Sleep-EDF's hypnograms do.
+    """Return whether an EDF+ file contains annotations but no signal, as Sleep-EDF's hypnograms do.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Edf:
     endings: tuple[str, ...] = (".edf", ".rec", ".bdf")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether it begins as EDF or BDF does.
+        """Return whether the file begins like EDF or BDF.
 
         Parameters
         ----------

@@ -148,7 +148,7 @@ class CheckedFile:
 
 
 def is_edf(start: bytes) -> bool:
-    """Tell whether a file's first eight bytes are those of EDF or BDF.
+    """Return whether a file's first eight bytes are those of EDF or BDF.
 
     Parameters
     ----------

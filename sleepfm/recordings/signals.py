@@ -37,7 +37,7 @@ class SignalReader(Protocol):
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether a file of any name that begins with these bytes is of the format.
+        """Return whether a file of any name that begins with these bytes is of the format.
 
         Parameters
         ----------

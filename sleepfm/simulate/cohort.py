@@ -193,7 +193,8 @@ def _write_rows(path: Path, rows: dict[str, dict[str, str]]) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Return a temporary name beside ``path``; it takes the place of ``path`` when all went well."""
+    """Return a temporary name beside ``path``; it takes the place of ``path`` when all went
+    well."""
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)

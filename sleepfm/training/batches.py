@@ -167,7 +167,7 @@ def shuffled(clips: ClipSet, size: int, together: int, seed: int, epoch: int) ->
 
 
 def of_epoch(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
-    """Return the batches between two validations: a pass over all clips, or ``epoch_clips`` of them.
+    """Return the batches between two validations: all clips, or ``epoch_clips`` of them.
 
     Passes follow each other without end, each in an order of its own, and epochs are cut from
     them.

@@ -110,7 +110,7 @@ class Checkpoint:
         write_bytes(self.path, buffer.getvalue())
 
     def restore(self) -> RunState:
-        """Put everything back as it was.
+        """Restore the saved state.
 
         Raises
         ------

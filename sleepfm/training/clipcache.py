@@ -192,7 +192,7 @@ class _Digests:
         return self._known[seen]
 
     def save(self) -> None:
-        """Keep what was hashed; without it, it is hashed again."""
+        """Save the digests, so that files need not be hashed again."""
         if self._fresh:
             with contextlib.suppress(OutputError):
                 write_bytes(self._path, json.dumps(self._known).encode())

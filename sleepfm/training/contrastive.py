@@ -39,7 +39,7 @@ _TO_FIT: Final = 2048
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from a seed inside, and leave torch's generator as it was.
+    """Use a seed in a ``with`` block, and restore the state of torch's generator.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Contrastive(Task):
         self._record = record
 
     def read_off(self, known: NDArray[np.float32]) -> None:
-        """Put heads on the encoders that read what is known of the training clips.
+        """Add heads that predict the known values of the training clips.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class Contrastive(Task):
             self.readers = Readers(self.modalities, known)
 
     def begin(self, weights: Weights, clips: ClipSet, run: Run) -> None:
-        """Take over the encoders and the temperature of some weights, and fit the heads to them.
+        """Copy encoders and temperature from weights, and fit the heads to them.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class Contrastive(Task):
 
     @torch.no_grad()
     def _remember(self, vectors: list[Tensor], present: Tensor | None) -> None:
-        """Put the clips that have all modalities into the memory, in place of the oldest."""
+        """Add clips with all modalities to the memory, replacing the oldest."""
         rows = torch.stack(vectors, dim=1)
         rows = (rows if present is None else rows[present.all(dim=0)])[: len(self.memory)]
         at = (self.remembered + torch.arange(len(rows), device=rows.device)) % len(self.memory)

@@ -163,7 +163,7 @@ def gather(data: Data, out: Path, seed: int, callbacks: TrainingCallbacks) -> Co
 
 
 def record_of(data: Data, clips: Mapping[str, ClipSet], recipe: Recipe, run: Run) -> Metrics:
-    """Say what is trained on and how, for the record inside the weights.
+    """Describe data and settings for the record in the weights.
 
     Parameters
     ----------

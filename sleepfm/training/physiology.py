@@ -156,7 +156,7 @@ class Readers(nn.Module):
 
     @torch.no_grad()
     def fit(self, modality: str, outputs: Tensor, targets: Tensor) -> None:
-        """Set a head to the ridge regression on some outputs, for encoders that know something.
+        """Initialise a head by ridge regression on the outputs of trained encoders.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Say what the summed counts of an epoch mean.
+        """Convert the summed counts of an epoch to metrics.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class Task(nn.Module, ABC):
         """
 
     def constrain(self) -> None:
-        """Bring parameters back into their bounds after a step."""
+        """Clamp parameters to their bounds after a step."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Run:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def to_device(self, batch: Batch) -> Batch:
-        """Bring a batch to the device, in the working precision.
+        """Move a batch to the device, in the working precision.
 
         Parameters
         ----------

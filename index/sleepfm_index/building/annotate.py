@@ -229,7 +229,7 @@ def _replaced(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
 
 
 def _renamed(table: pa.Table, facts: Facts) -> pa.Table:
-    """Put the subjects that facts name into a table of events or recordings."""
+    """Apply subject ids of a table to events or recordings."""
     at = pc.index_in(table[facts.key].combine_chunks(), value_set=facts.keys)
     own = table["recording_id"].combine_chunks()
     told = pc.coalesce(facts.columns["subject_id"].take(at), own)
@@ -238,7 +238,7 @@ def _renamed(table: pa.Table, facts: Facts) -> pa.Table:
 
 
 def _with(writer: Writer, written: Mapping[str, SegmentEntry]) -> Manifest:
-    """Put segments in place of those that they were written from; their clips are the same."""
+    """Replace segments by rewritten ones with the same clips."""
     before = writer.manifest
     names = {old: new.id for old, new in written.items()}
     after = replace(

@@ -162,7 +162,7 @@ def facts_of(table: SubjectTable) -> Facts:
 
 
 def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifying: bool) -> Facts:
-    """Take columns about clips as they are: there may be millions of rows."""
+    """Use columns of clips unchanged: there may be millions of rows."""
     notes: list[str] = []
     names = [n for n in table.column_names if n != CLIP_KEY]
     check_names(names, "the table", reserved, allow_identifying=allow_identifying, notes=notes)

@@ -239,7 +239,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
 def _check_vectors(
     vectors: Mapping[str, NDArray[np.float32]], clips: Clips, weights: AnyWeights
 ) -> None:
-    """Refuse vectors that have no direction: they would be nobody's neighbour, or everybody's."""
+    """Refuse vectors without a direction, whose similarities are undefined."""
     for modality, rows in vectors.items():
         lengths = np.linalg.norm(rows[clips.filled[modality] != 0], axis=1)
         if not np.all(np.abs(lengths - 1) < _NORM_TOLERANCE):
@@ -275,7 +275,7 @@ def refusal(
     taken: Set[str],
     mark: str = "",
 ) -> Outcome | None:
-    """Say why a recording is not to be added to a store that holds these; None if it is.
+    """Explain why a recording must not be added to the store; None if it may.
 
     Parameters
     ----------

@@ -70,7 +70,7 @@ class Matching:
     alike: Mapping[str, str] = field(default_factory=dict)
 
     def sentences(self, source: str, key: str = "recording") -> list[str]:
-        """Say what did not meet; nothing where all did.
+        """Report unmatched rows and recordings; empty if all match.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class Subjects:
         return replace(self, columns=columns, seen=seen)
 
     def match(self, names: Iterable[str]) -> Matching:
-        """Say which rows met the recordings of some names.
+        """List the rows that match recordings with these names.
 
         Parameters
         ----------

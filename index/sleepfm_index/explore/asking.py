@@ -257,7 +257,7 @@ def _own(store: Reader, exclude: str, like: Sequence[int]) -> list[tuple[int, in
 
 
 def _merged(runs: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Put runs in order, those that meet or overlap as one."""
+    """Sort runs and merge adjacent or overlapping ones."""
     found: list[tuple[int, int]] = []
     for first, last in sorted(runs):
         if found and first <= found[-1][1] + 1:

@@ -61,7 +61,7 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Release the store."""
         with self._lock:
             if self._store is not None:
                 self._store.close()
@@ -86,7 +86,7 @@ class Session:
             return self._store
 
     def asked(self, question: Callable[[Reader], T]) -> T:
-        """Ask the store; once more where a compaction took the snapshot away meanwhile.
+        """Query the store; retry once if a compaction removed the snapshot.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Session:
         return self.kept(("probe", name), lambda: load_probe(self.probes[name]))
 
     def check_annotate(self) -> None:
-        """Refuse to write where the server was started to read.
+        """Refuse to write on a read-only server.
 
         Raises
         ------

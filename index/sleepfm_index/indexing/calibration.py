@@ -72,7 +72,7 @@ class Queries:
 def draw_queries(
     vectors: Vectors, manifest: Manifest, target: str, count: int, seed: int
 ) -> Queries:
-    """Draw queries over the whole snapshot, from the modalities that are no part of the target.
+    """Draw queries over the whole snapshot, from modalities that are not part of the target.
 
     Parameters
     ----------

@@ -93,7 +93,7 @@ class IndexRequest:
 
 
 def with_caches(store: Path, manifest: Manifest, request: IndexRequest) -> Manifest:
-    """Return a manifest with the indexes and the row cache that it should name, written where needed.
+    """Write missing indexes and row cache; return a manifest that names them.
 
     Parameters
     ----------

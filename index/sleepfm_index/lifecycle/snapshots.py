@@ -99,7 +99,7 @@ def tag(store: str | Path, name: str) -> int:
 
 
 def untag(store: str | Path, name: str) -> None:
-    """Take a name from its snapshot, which is then kept no longer than others.
+    """Remove a name from its snapshot, which is then kept no longer than others.
 
     Parameters
     ----------

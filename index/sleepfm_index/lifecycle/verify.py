@@ -164,7 +164,7 @@ def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verifi
 
 
 class _Check:
-    """Goes through a store, and notes what is not as it should be."""
+    """Checks a store and records damage."""
 
     def __init__(self, store: Path, manifest: Manifest, progress: Progress | None) -> None:
         self._store = store

@@ -225,7 +225,7 @@ def ranked(read: Read, queries: NDArray[np.float32], ids: NDArray[np.int64], k: 
 
 
 def together(found: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Put candidates of several queries into one array, filled up with -1.
+    """Combine candidates of several queries in one array, padded with -1.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ class HNSW:
         return Flat()
 
     def check_rows(self, rows: int, target: str) -> None:
-        """Refuse more clips than a graph is of use for.
+        """Refuse more clips than a graph supports.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class HNSW:
         )
 
     def describe(self, parameters: Parameters) -> str:
-        """Say how many candidates are kept on the way.
+        """Describe how many candidates are kept.
 
         Parameters
         ----------

@@ -54,7 +54,7 @@ class GraphArrays:
 
     @classmethod
     def of(cls, index: Any, ids: NDArray[np.int64]) -> GraphArrays:
-        """Take them out of FAISS's index.
+        """Extract them from a FAISS index.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class GraphArrays:
         return starts
 
     def put_into(self, index: Any, *, copy: bool) -> None:
-        """Let FAISS's empty index be over these arrays.
+        """Attach these arrays to an empty FAISS index.
 
         Parameters
         ----------

@@ -211,7 +211,7 @@ class InvertedFile:
         return ids
 
     def _fetch(self, lists: NDArray[np.int64]) -> None:
-        """Ask the system for the lists that are not known to be in memory."""
+        """Request lists that may not be in memory."""
         width = self.structure.layout.row_bytes
         due = self._readahead.due(lists)
         starts, ends = self._starts[due] * width, self._starts[due + 1] * width

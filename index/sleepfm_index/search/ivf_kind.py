@@ -111,7 +111,7 @@ class InvertedFileKind(Layout):
         )
 
     def describe(self, parameters: Parameters) -> str:
-        """Say how many lists are read.
+        """Describe how many lists are read.
 
         Parameters
         ----------

@@ -232,7 +232,7 @@ class IndexKind(Protocol):
         ...
 
     def check_rows(self, rows: int, target: str) -> None:
-        """Refuse a number of clips that it cannot index.
+        """Refuse an unsupported number of clips.
 
         Parameters
         ----------
@@ -274,7 +274,7 @@ class IndexKind(Protocol):
         ...
 
     def describe(self, parameters: Parameters) -> str:
-        """Say how far an index is searched: ``16 lists``.
+        """Describe how far an index is searched: ``16 lists``.
 
         Parameters
         ----------

@@ -236,7 +236,7 @@ class Searcher:
 
 
 def method(entry: IndexEntry) -> str:
-    """Say in words how surely an index finds the nearest.
+    """Describe the recall of an index.
 
     Parameters
     ----------

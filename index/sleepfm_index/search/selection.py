@@ -47,7 +47,7 @@ class Selection:
         allowed: NDArray[np.int64] | None = None,
         without: tuple[Run, ...] = (),
     ) -> Selection:
-        """Take what is allowed; deleted clips are left out besides.
+        """Select allowed clips, without deleted ones.
 
         Parameters
         ----------

@@ -114,7 +114,7 @@ class Sink(io.BufferedWriter):
         super().__init__(self._disk, _BUFFER)
 
     def sync(self) -> FileEntry:
-        """Make the content durable; give its size and SHA-256."""
+        """Make the content durable; return its size and SHA-256."""
         self.flush()
         return self._disk.sync()
 
@@ -348,7 +348,7 @@ def left_aside(folder: Path) -> list[Path]:
 
 
 def check_plain(store: Path, *names: str, size: int) -> Path:
-    """Refuse a published file that is missing, reached by a link, or not as long as it should be.
+    """Refuse a published file that is missing, a link, or of the wrong size.
 
     Parameters
     ----------

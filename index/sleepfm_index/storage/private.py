@@ -204,7 +204,7 @@ def keep_files(store: Path, recording_ids: set[str]) -> None:
 
 
 def check_folder(store: Path) -> None:
-    """Refuse a ``private/`` that leads elsewhere, or that is no folder.
+    """Refuse a ``private/`` that is a link or not a folder.
 
     Parameters
     ----------

@@ -211,7 +211,7 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> Stored:
 
 
 def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
-    """Refuse a Parquet file that is not the manifest's, or that would unpack to too much.
+    """Refuse a Parquet file that differs from the manifest or unpacks to too much.
 
     Its size and its footer are read, nothing else.
 

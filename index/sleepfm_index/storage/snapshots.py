@@ -141,7 +141,7 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
 
 
 def check_segments(store: Path, manifest: Manifest) -> None:
-    """Refuse a manifest whose segments are not all there, by name and size.
+    """Refuse a manifest with missing segments, by name and size.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def remove_orphans(store: Path, kept: Iterable[Manifest]) -> int:
 
 @contextmanager
 def snapshot_guard(store: Path, manifest: Manifest) -> Iterator[None]:
-    """Say that the snapshot is gone, where that is why a file of it cannot be read.
+    """Report a removed snapshot if that is why its file cannot be read.
 
     Parameters
     ----------

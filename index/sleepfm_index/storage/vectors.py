@@ -292,7 +292,7 @@ class ClipIds:
 
     @classmethod
     def of_runs(cls, runs: list[tuple[int, int]]) -> ClipIds:
-        """Take (first, last) runs, both included.
+        """Select (first, last) runs, both inclusive.
 
         Parameters
         ----------

@@ -91,7 +91,7 @@ class Writer:
         self._lock.release()
 
     def remember(self, choices: Choices) -> None:
-        """Keep how recordings are read; it is written with the next commit.
+        """Set the options for reading recordings; written with the next commit.
 
         Parameters
         ----------

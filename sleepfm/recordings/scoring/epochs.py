@@ -44,7 +44,7 @@ class EpochList:
     endings: tuple[str, ...] = (".eannot", ".hyp", ".txt", ".csv", ".tsv", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether lines are single words or numbers.
+        """Return whether lines are single words or numbers.
 
         Parameters
         ----------

@@ -137,7 +137,7 @@ def event_of(text: str) -> tuple[str, str] | None:
 
 @functools.lru_cache(maxsize=4096)
 def is_artifact(text: str) -> bool:
-    """Tell whether a label says that something is no event: ``SpO2 desaturation artifact``.
+    """Return whether a label denies an event: ``SpO2 desaturation artifact``.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def is_artifact(text: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def is_remark(text: str) -> bool:
-    """Tell whether a label that names an event is a sentence about it: ``CPAP started for apnea``.
+    """Return whether a label is a sentence about an event: ``CPAP started for apnea``.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class Hdf5:
     endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether it is HDF5.
+        """Return whether it is HDF5.
 
         Parameters
         ----------

@@ -40,7 +40,7 @@ class TimedLines:
     endings: tuple[str, ...] = (".allscore.txt", "_respevt.txt", ".sco.txt", ".txt", ".sco", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether most lines begin with a time of day, and no delimiter but a tab parts cells.
+        """Return whether most lines begin with a time of day, without a delimiter except tabs.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class Rows:
     endings: tuple[str, ...] = (".csv", ".tsv", ".txt", ".ids", ".stg", ".sco")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether rows begin with a time or number and end in a word.
+        """Return whether rows begin with a time or number and end in a word.
 
         Parameters
         ----------

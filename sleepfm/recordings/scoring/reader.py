@@ -39,7 +39,7 @@ class ScoringReader(Protocol):
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether a file of such a name that begins with these bytes is of the format.
+        """Return whether a file of such a name that begins with these bytes is of the format.
 
         Parameters
         ----------

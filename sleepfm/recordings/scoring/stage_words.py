@@ -81,7 +81,7 @@ def plain(text: str) -> str:
 
 
 def name_of(text: str) -> str:
-    """Take the name out of a label: ``Comment/Stage 2 sleep|2@@C3-M2`` is ``Stage 2 sleep``.
+    """Extract the name from a label: ``Comment/Stage 2 sleep|2@@C3-M2`` is ``Stage 2 sleep``.
 
     Drops the channel of EDF+ (``@@``), BrainVision's kind of a marker, and NSRR's code.
 
@@ -125,7 +125,7 @@ def stage_of(text: str) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def says_stage(text: str) -> bool:
-    """Tell whether a label cannot be a remark: ``Sleep stage W`` and ``N2``, but not ``awake``.
+    """Return whether a label cannot be a remark: ``Sleep stage W`` and ``N2``, but not ``awake``.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
 
 
 def coding_beside_letters(texts: Iterable[str]) -> Coding | None:
-    """Tell what digits mean in a list that writes wake and REM as letters: ``W 1 2 3 4 R``.
+    """Interpret digits in a list with letters for wake and REM: ``W 1 2 3 4 R``.
 
     There 1 to 4 can only be the stages of Rechtschaffen and Kales; any other code leaves it open.
 

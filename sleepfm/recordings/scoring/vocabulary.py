@@ -177,7 +177,7 @@ class Scored:
 
 
 def counted(dropped: Mapping[Reason, int]) -> str:
-    """Say what was dropped, by reason: ``"2 unknown word, 1 overlapping"``; empty if nothing.
+    """Describe what was dropped, by reason: ``"2 unknown word, 1 overlapping"``; empty if nothing.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ AT_ODDS: Final = "of recordings without an event, contrary to their apnea-hypopn
 
 
 def left_out(store: Reader, columns: list[str]) -> dict[str, str]:
-    """Say which recordings have no label of breathing, and why.
+    """List recordings without a respiratory label, with the reason.
 
     A recording was scored for respiration if it has a scored apnea or hypopnea; or if anything else
     was scored in it (stages, arousals, desaturations) and either its subject's apnea-hypopnea index

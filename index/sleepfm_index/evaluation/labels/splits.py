@@ -123,7 +123,7 @@ def check_apart(train: Iterable[str], test: Iterable[str]) -> None:
 
 
 def check_classes(labels: Labels) -> None:
-    """Refuse to learn from fewer than two classes.
+    """Refuse training with fewer than two classes.
 
     Parameters
     ----------

@@ -149,7 +149,7 @@ def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Pred
 def assess(
     predictions: Sequence[Predictions], note: str, baselines: Sequence[Predictions] = ()
 ) -> Assessment:
-    """Put predictions into one table.
+    """Combine predictions in one table.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def assess(
 
 
 def small_sample(predictions: Sequence[Predictions]) -> list[str]:
-    """Say where there are too few subjects for an interval, or for a class to be judged by.
+    """Report too few subjects for an interval or a class.
 
     Parameters
     ----------

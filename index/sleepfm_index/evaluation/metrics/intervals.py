@@ -302,7 +302,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def too_few(people: int) -> str | None:
-    """Say that there are too few subjects for intervals; None where there are enough.
+    """Report too few subjects for intervals; None if there are enough.
 
     Parameters
     ----------

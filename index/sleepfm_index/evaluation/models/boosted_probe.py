@@ -169,7 +169,7 @@ class BoostedProbe:
         converged: bool,
         about: Mapping[str, Any],
     ) -> Self:
-        """Put a probe together again.
+        """Rebuild a probe from its arrays.
 
         Parameters
         ----------

@@ -176,14 +176,14 @@ class _Question:
         return _target(self.store, self.modality, self.to)
 
     def drawn(self, queries: int | None, seed: int) -> _Question:
-        """Ask about at most so many clips, drawn at random."""
+        """Limit the query clips to a random sample."""
         if queries is None or queries >= len(self.asked):
             return self
         rows = np.random.default_rng(seed).choice(len(self.asked), queries, replace=False)
         return replace(self, asked=self.asked.take(np.sort(rows)))
 
     def on_shared_clips(self, other: Reader) -> tuple[_Question, _Question]:
-        """Ask the same of two stores: of the clips that have both sides in both."""
+        """Evaluate two stores on the clips with both modalities in both."""
         if self.tested is not self.store:
             raise QueryError(
                 "--against compares two stores of the same recordings; omit --test-store"
@@ -205,7 +205,7 @@ class _Question:
         return ours, theirs
 
     def predict(self) -> Predictions:
-        """Let the neighbours vote."""
+        """Compute the votes of the neighbours."""
         rows, scores = _search(
             self.store, self.voters, self.target, self.tested, self.asked, self.modality, self.vote
         )

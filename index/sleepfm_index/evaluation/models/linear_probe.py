@@ -114,7 +114,7 @@ class LinearProbe:
         converged: bool,
         about: Mapping[str, Any],
     ) -> LinearProbe:
-        """Put a probe together again.
+        """Rebuild a probe from its arrays.
 
         Parameters
         ----------

@@ -94,7 +94,7 @@ class Probe(Protocol):
         converged: bool,
         about: Mapping[str, Any],
     ) -> Self:
-        """Put a probe together again.
+        """Rebuild a probe from its arrays.
 
         Parameters
         ----------

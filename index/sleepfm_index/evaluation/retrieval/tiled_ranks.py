@@ -123,7 +123,7 @@ class _Counts:
         self._at = {direction: at for at, direction in enumerate(sides.directions)}
 
     def through(self, tiles: list[tuple[int, int]], tile: int) -> _Counts:
-        """Go through some tiles."""
+        """Process some tiles."""
         n = self._sides.rows
         for top, left in tiles:
             here, there = slice(top, min(n, top + tile)), slice(left, min(n, left + tile))
@@ -139,7 +139,7 @@ class _Counts:
         return self
 
     def merge(self, other: _Counts) -> None:
-        """Take in what another thread has counted."""
+        """Add the counts of another thread."""
         for at in range(len(self.count)):
             self.count[at] += other.count[at]
             self._better(at, self.own, other.best[at], other.best_at[at])
