@@ -193,8 +193,7 @@ def _write_rows(path: Path, rows: dict[str, dict[str, str]]) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Return a temporary name beside ``path``; it takes the place of ``path`` when all went
-    well."""
+    """Yield a temporary name next to ``path``, which replaces ``path`` on success."""
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)
