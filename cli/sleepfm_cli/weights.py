@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sleepfm_cli.groups import Grouped
 from sleepfm_cli.options import Format, FormatOption
 from sleepfm_cli.render import say, show_json, show_table
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from sleepfm.encoders.weights import WeightsInfo
 
 weights = typer.Typer(
+    cls=Grouped,
     help="List, show, fetch, convert and import encoder weights.",
     no_args_is_help=True,
     rich_markup_mode=None,
