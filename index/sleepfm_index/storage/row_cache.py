@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
 from sleepfm_index.runtime.threads import setting
-from sleepfm_index.schema import clip_schema
+from sleepfm_index.schema import LATER_CLIP_COLUMNS, clip_schema
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
 from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
@@ -198,7 +198,11 @@ class _Mapped:
             except pa.ArrowException:
                 return None
             found.append(one)
-        return pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
+        rows = pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
+        for field in LATER_CLIP_COLUMNS:
+            if field.name not in rows.column_names:
+                rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+        return rows
 
 
 def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Mapped | None:
