@@ -33,7 +33,7 @@ def scan(
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     contract: Annotated[
-        str, typer.Option(help="Whose slots are to be filled: a name, or a JSON file.")
+        str, typer.Option(help="Contract whose slots are filled: a name or a JSON file.")
     ] = "sleepfm-index-robust",
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
@@ -48,7 +48,7 @@ def scan(
     from sleepfm.scan import scan as scan_files
 
     if format not in (Format.table, Format.json):
-        raise typer.BadParameter("scan is written as a table or as json")
+        raise typer.BadParameter("scan supports the formats table and json")
     with progress("reading headers") as bar:
         found = scan_files(
             paths,
@@ -77,9 +77,9 @@ def _show(found: Scan) -> None:
             say(f"{file.file}: {warning}", "yellow")
         if file.words:
             named = ", ".join(f"{word!r} {n}" for word, n in file.words.items())
-            say(f"{file.file}: words of the scoring that are not known: {named}", "yellow")
+            say(f"{file.file}: unknown words in the scoring: {named}", "yellow")
     for name, reason in found.left_out:
-        say(f"{name} is left out: {reason}")
+        say(f"{name} is not used: {reason}")
     readable = sum(not f.problem for f in found.files)
     show_table(
         [(slot, f"{n} of {readable}") for slot, n in found.slots_filled.items()],
