@@ -205,9 +205,9 @@ class _Mapped:
                     return None
                 found.append(one)
         table = pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
-        for field in LATER_CLIP_COLUMNS:
-            if field.name not in table.column_names:
-                table = table.append_column(field, pa.nulls(len(table), field.type))
+        for later in LATER_CLIP_COLUMNS:
+            if later.name not in table.column_names:
+                table = table.append_column(later, pa.nulls(len(table), later.type))
         self.readahead.done(before)
         return table
 
