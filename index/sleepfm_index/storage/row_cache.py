@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
 from sleepfm_index.runtime.threads import setting
-from sleepfm_index.schema import clip_schema
+from sleepfm_index.schema import LATER_CLIP_COLUMNS, clip_schema
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
 from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
@@ -205,6 +205,9 @@ class _Mapped:
                     return None
                 found.append(one)
         table = pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
+        for later in LATER_CLIP_COLUMNS:
+            if later.name not in table.column_names:
+                table = table.append_column(later, pa.nulls(len(table), later.type))
         self.readahead.done(before)
         return table
 

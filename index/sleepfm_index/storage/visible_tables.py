@@ -15,7 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
+from sleepfm_index.schema import (
+    EVENT_COLUMNS,
+    LATER_CLIP_COLUMNS,
+    RECORDING_COLUMNS,
+    clip_schema,
+)
 from sleepfm_index.storage.manifest import Manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
 
@@ -68,15 +73,17 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
     }
     for view, file in VIEWS.items():
         paths = [check_table(store, segment, file) for segment in manifest.segments]
-        # columns of recordings that no segment has yet are null
+        # columns that no segment has yet are null
         known = RECORDING_COLUMNS if view == "recordings" else None
-        datasets = _datasets(paths, known) or [ds.InMemoryDataset(empty[view].empty_table())]
+        later = LATER_CLIP_COLUMNS if view == "clips" else pa.schema([])
+        datasets = _datasets(paths, known, later) or [ds.InMemoryDataset(empty[view].empty_table())]
         keep = hidden.get(view)
         found[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
     return found
 
 
-def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Dataset]:
+def _datasets(paths: list[Path], columns: pa.Schema | None, later: pa.Schema) -> list[ds.Dataset]:
+    """Datasets of the files, with the columns that come first, and those that none may have."""
     import pyarrow.dataset as ds
 
     # Fragments rather than a list of paths: nothing about them is guessed, and a segment that has
@@ -101,7 +108,9 @@ def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Da
             known[signature] = at
         groups[at][1].append(fragment)
     made = []
-    for schema, fragments in groups:
+    for found, fragments in groups:
+        missing = [f for f in later if f.name not in found.names]
+        schema = pa.schema([*found, *missing])
         coded = {f.name for f in schema if f.name in _CODED and f.type == pa.string()}
         options = ds.ParquetReadOptions(dictionary_columns=coded)
         form = ds.ParquetFileFormat(read_options=options)
