@@ -14,23 +14,31 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from stores import drawn_store
+from stores import WEIGHTS, drawn_segment
 from typer.main import get_command
 
 import sleepfm_index
+from sleepfm.contract import ROBUST
+from sleepfm.labels import EVENT_COLUMNS
 from sleepfm_cli.main import app
 from sleepfm_cli.renamed import present_names
+from sleepfm_index.storage.writer import Writer
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND: Any = get_command(app)
 
 CANNOT: Final = {
+    "--install-completion": "would change this user's shell",
+    "--show-completion": "looks for the shell it is called from",
     "build": "encodes recordings: tests/test_ingest.py",
     "demo": "takes a minute: make demo, make wheel-test",
     "explore": "serves until it is stopped: tests/test_explore.py",
@@ -56,8 +64,11 @@ CANNOT_WITH: Final = {
     "--label rr_mean_s": "needs a truth file: tests/test_ingest.py",
     "lance": "needs the extra [lance]: tests/test_export.py",
     "/subjects.csv": "needs the cohort's own table",
+    "real-store": "needs real recordings",
     "restore 41": "needs such a snapshot",
 }
+THIS: Final = {"p17": "subject-night-7"}
+"""Names in the pages: what the store here calls them."""
 _FENCE: Final = re.compile(r"```(\w*)\n(.*?)^```$", re.S | re.M)
 _MARK: Final = re.compile(r"<!-- (not run|needs): ([^\n]*?) -->\s*\Z")
 _COMMAND: Final = re.compile(r"^(?:\s*\$ |    )?(sleepfm-index .*)$")
@@ -145,6 +156,9 @@ def test_every_command_is_one(page: Path) -> None:
         if block.page == page.name:
             words = words_of(block.text)
             try:
+                if words[0] in CANNOT and words[0].startswith("-"):
+                    assert any(words[0] in option.opts for option in COMMAND.params)
+                    continue
                 with COMMAND.make_context("sleepfm-index", list(words)) as context:
                     _, verb, rest = COMMAND.resolve_command(context, list(words))
                     with contextlib.redirect_stdout(io.StringIO()):
@@ -165,17 +179,33 @@ def _parse(verb: Any, rest: list[str], context: Any) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the stores and tables that the pages name."""
     folder = tmp_path_factory.mktemp("docs")
-    names = ["night-7", *(f"sim-{at:04d}" for at in range(1, 6))]
-    sizes = dict.fromkeys(names, 24)
-    drawn_store(folder / "sleepfm-store", sizes, index=False, lacking=0.0)
-    rows = ["recording_id,subject_id,site,nsrr_age,nsrr_sex"]
-    for at, name in enumerate(names):
-        person, sex = ("p17" if at == 0 else f"subject-{name}"), ("female", "male")[at % 2]
-        rows.append(f"{name},{person},{'AB'[at // 3]},{25 + 9 * at},{sex}")
+    names = ["night-7", "night-a", *(f"sim-{at:04d}" for at in range(1, 5))]
+    with Writer(folder / "sleepfm-store", WEIGHTS, ROBUST) as writer:
+        for seed, name in enumerate(names):
+            segment = drawn_segment(name, 24, seed, lacking=0.0, age=25.0 + 9 * seed)
+            writer.append(replace(segment, clips=with_all_columns(segment.clips, seed)))
+    rows = ["recording_id,site,nsrr_age,nsrr_sex"]
+    rows += [
+        f"{name},{'AB'[at // 3]},{25 + 9 * at},{('female', 'male')[at % 2]}"
+        for at, name in enumerate(names)
+    ]
     (folder / "subjects.csv").write_text("\n".join(rows) + "\n")
     sleepfm_index.annotate(folder / "sleepfm-store", folder / "subjects.csv")
-    (folder / "clusters.csv").write_text("clip_id,cluster\n0,a\n1,b\n")
+    pq.write_table(
+        pa.table({"clip_id": [0, 1], "cluster": ["a", "b"]}), folder / "clusters.parquet"
+    )
     return folder
+
+
+def with_all_columns(clips: pa.Table, seed: int) -> pa.Table:
+    """Add what builds of real nights have and drawn ones lack, with a clock from 02:10 on."""
+    drawn = np.random.default_rng(seed).uniform(0, 30, len(clips))
+    for name in EVENT_COLUMNS:
+        if name not in clips.column_names:
+            clips = clips.append_column(name, pa.array(drawn.astype(np.float32)))
+    clock = pa.array(7800.0 + 30.0 * np.arange(len(clips)))
+    clips = clips.set_column(clips.column_names.index("clock"), "clock", clock)
+    return clips.append_column("weights_split", pa.nulls(len(clips), pa.string()))
 
 
 @pytest.fixture(scope="module")
@@ -199,12 +229,15 @@ def test_the_command_runs(block: Block, place: Any, monkeypatch: pytest.MonkeyPa
     if reason := why_not(block):
         pytest.skip(reason)
     monkeypatch.chdir(place(block.page))
-    said = io.StringIO()
+    # Parquet and CSV are written to the bytes behind standard output.
+    said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    words = [THIS.get(word, word) for word in words_of(block.text)]
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            COMMAND.main(words_of(block.text), "sleepfm-index", standalone_mode=False)
+            COMMAND.main(words, "sleepfm-index", standalone_mode=False)
     except SystemExit as end:
-        assert not end.code, f"{block.text}\n{said.getvalue()}"
+        shown = said.buffer.getvalue().decode()  # type: ignore[attr-defined]
+        assert not end.code, f"{block.text}\n{shown}"
 
 
 @pytest.mark.parametrize(
