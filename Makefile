@@ -88,8 +88,8 @@ test-cluster: install $(MOTO)
 	SLEEPFM_TEST_CLUSTER=1 SLEEPFM_TEST_MOTO=$(MOTO) \
 		$(BIN)/python -m pytest tests/test_cluster.py tests/test_staging.py tests/test_sharding.py
 
-# Pairwise against leave-one-out on simulated nights, into train-demo/table.md: hours on a CPU.
-# Other sizes: make train-demo TRAIN="--subjects 30 --hours 0.5 --epochs 2"
+# The recipe of the shipped weights, into train-demo/table.md; the same command goes on after a stop.
+# Every step in minutes, to see it work: make train-demo TRAIN="--trial --folder small"
 train-demo: install
 	$(BIN)/python benchmarks/train_demo.py $(TRAIN)
 

@@ -142,7 +142,8 @@ def python() -> str:
     stub = (ROOT / "index" / "sleepfm_index" / "__init__.pyi").read_text(encoding="utf-8")
     made = [
         "# Python",
-        "Everything here is a name of `sleepfm_index` itself: `from sleepfm_index import Store`.",
+        "Everything here is imported from `sleepfm_index`, as in "
+        "`from sleepfm_index import Store`.",
     ]
     for module, name in _STUB.findall(stub):
         options = "    options:\n      inherited_members: true\n" if name == "Store" else ""

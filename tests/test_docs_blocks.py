@@ -113,8 +113,8 @@ def blocks_of(page: Path) -> Iterator[Block]:
         if not found or "..." in line:
             continue
         command, after = found[1], at
-        while command.endswith("\\"):
-            command = command[:-1] + lines[after].strip()
+        while command.endswith("\\") or command.count('"') % 2:
+            command = command.removesuffix("\\") + " " + lines[after].strip()
             after += 1
         kind, said = marks.get(at, ("", ""))
         yield Block(page.name, at, "sh", command, said if kind == "not run" else "")

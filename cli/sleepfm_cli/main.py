@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -53,7 +54,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-VERBS = {
+VERBS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
     "Build": (demo, scan, build, annotate, import_, simulate),
     "Ask": (query, sql, explore, info, export, publish),
     "Measure": (evaluate, probe, knn, supervise, predict, report),

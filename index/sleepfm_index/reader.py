@@ -248,4 +248,4 @@ class _Opened:
     def _open_index(self, target: str) -> VectorIndex:
         (entry,) = (i for i in self._manifest.indexes if i.target == target)
         with snapshot_guard(self._path, self._manifest):
-            return open_index(self._path, entry)
+            return open_index(self._path, entry, self.vectors)
