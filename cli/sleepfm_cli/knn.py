@@ -23,6 +23,7 @@ from sleepfm_cli.options import (
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    WideOption,
     listed,
 )
 from sleepfm_cli.probe import show_assessment
@@ -58,6 +59,7 @@ def knn(
         int, typer.Option(min=1, help="Maximum number of query clips, drawn at random.")
     ] = 10_000,
     seed: SeedOption = 0,
+    wide: WideOption = False,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
@@ -102,4 +104,4 @@ def knn(
     say(result.note)
     if not trained:
         say("untrained weights: a random network's features", "bold yellow")
-    show_assessment(result)
+    show_assessment(result, wide=wide)

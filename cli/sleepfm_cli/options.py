@@ -109,6 +109,7 @@ GridOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed.")]
 ReplicatesOption = Annotated[int | None, typer.Option("--replicates", min=0, hidden=True)]
 """No effect, because intervals are not resampled; accepted for one release."""
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns of the table.")]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Also draw a figure: out.png or out.svg.")
 ]
