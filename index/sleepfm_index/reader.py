@@ -81,6 +81,15 @@ class Reader:
         self.path, self.manifest = state["path"], state["manifest"]
         self._opened = {}
 
+    def __repr__(self) -> str:
+        """Say in one line which store this is."""
+        made = self.manifest
+        modalities = ", ".join(made.modalities)
+        return (
+            f"{type(self).__name__}({str(self.path)!r}: {made.rows:,} clips of {modalities}; "
+            f"weights {made.weights.name})"
+        )
+
     def __bool__(self) -> bool:
         return True  # an empty store is a store
 
