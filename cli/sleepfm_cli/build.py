@@ -18,6 +18,7 @@ from sleepfm_cli.options import (
     CodingOption,
     EpochSecondsOption,
     GridOption,
+    ModeOption,
     SchedulerOption,
     StoreOption,
     SubstituteOption,
@@ -93,6 +94,7 @@ def build(
         Path | None,
         typer.Option("--log-json", help="Add a line of JSON for every recording to this file."),
     ] = None,
+    mode: ModeOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Add recordings to a store, which is created if necessary.
@@ -125,6 +127,7 @@ def build(
         scheduler=scheduler,
         staging=staging,
         log_json=log_json,
+        mode=mode,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
+from sleepfm_cli.outputs import expect_output
 from sleepfm_cli.render import answers, say
 
 
@@ -23,6 +24,7 @@ def predict(
     from sleepfm_index.evaluation.models.predict import write_predictions
     from sleepfm_index.evaluation.models.probe_kinds import load_probe
 
+    expect_output(out, folder=True)
     made = load_probe(probe)
     with sleepfm_index.open(store) as opened:
         result = predicted(opened, made, where=where)

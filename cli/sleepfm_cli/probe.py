@@ -27,6 +27,7 @@ from sleepfm_cli.options import (
     WhereOption,
     listed,
 )
+from sleepfm_cli.outputs import expect_figure, expect_output
 from sleepfm_cli.render import messages, say, show_arrow, show_table
 from sleepfm_index.choices import Model
 
@@ -102,6 +103,8 @@ def probe(
         raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
     if as_authors and (model != "linear" or c != "1"):
         raise typer.BadParameter("--as-authors goes without --model and -c")
+    expect_output(save)
+    expect_figure(plot)
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
         if as_authors
@@ -139,22 +142,23 @@ def probe(
                     **picked,
                     **split,
                 )
-            if save is not None and features:
-                fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
-                say(f"saved to {save_probe(fitted, save)}")
         trained = opened.manifest.weights.trained
+        if format is not Format.table:
+            show_arrow(result.table, format)
+        else:
+            say(result.note)
+            if not trained:
+                say("untrained weights: a random network's features", "bold yellow")
+            if isinstance(result, Assessment):
+                show_assessment(result)
+            else:
+                show_few_shot(result)
+        if save is not None and features:
+            with messages.status("fitting the probe to save"):
+                fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
+            say(f"saved to {save_probe(fitted, save)}")
     if plot is not None:
         _draw(result, plot, curve=shots is not None)
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: a random network's features", "bold yellow")
-    if isinstance(result, Assessment):
-        show_assessment(result)
-    else:
-        show_few_shot(result)
 
 
 def show_assessment(result: Assessment) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from sleepfm_cli.options import DEFAULT_STORE, ReplicatesOption, SeedOption, StoreOption
+from sleepfm_cli.outputs import expect_output
 from sleepfm_cli.render import answers, messages
 
 
@@ -27,6 +28,7 @@ def report(
     import sleepfm_index
     from sleepfm_index.evaluation.figures.report import write_report
 
+    expect_output(out)
     with sleepfm_index.open(store) as opened, messages.status("evaluating"):
         path = write_report(
             opened,

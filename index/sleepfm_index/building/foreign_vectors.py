@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from sleepfm.contract import ROBUST
 from sleepfm.modality import EMBEDDING_DIM
+from sleepfm.stages import STAGES
 from sleepfm_index.errors import StoreError
 
 CLIP_S: Final = 30
@@ -199,6 +200,11 @@ def _recording(
     if not rows or not len(start_s):
         raise StoreError(f"{path.name} holds no vectors of bas, ecg or resp")
     stages = tuple(s or "UNS" for s in stage) if stage is not None else ("UNS",) * len(start_s)
+    unknown = set(stages) - set(STAGES)
+    if unknown:
+        raise StoreError(
+            f"{path.name}: stage {min(unknown)!r} is none of {', '.join(STAGES)}; rename it first"
+        )
     vectors = {}
     for modality, x in rows.items():
         if x.ndim != 2 or len(x) != len(start_s) or len(stages) != len(x):

@@ -40,7 +40,7 @@ from sleepfm_index.building.recording_task import (
     rows_of,
 )
 from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
-from sleepfm_index.choices import BuildEngine, Ids
+from sleepfm_index.choices import BuildEngine, Ids, StoreMode
 from sleepfm_index.errors import StoreError, UncompactedError
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
@@ -121,6 +121,7 @@ def build(
     engine: BuildEngine = "local",
     scheduler: str | None = None,
     staging: str | None = None,
+    mode: StoreMode | None = None,
     notice: Callable[[str], None] | None = None,
     watch: Callable[[Outcome, int, int], None] | None = None,
 ) -> BuildReport:
@@ -185,6 +186,8 @@ def build(
     staging : str, optional
         For Dask: a folder or URI (``s3://bucket/folder``) where workers leave their rows until they
         are committed; by default ``staging`` in the store's folder.
+    mode : {"private", "group"}, optional
+        Who may read the store: its owner, or the group too; by default as it is.
     notice : callable, optional
         Called with each sentence that a person should read: what encodes, and why; and where the
         store is large, the plan of its indexes before the work, and each step of it.
@@ -228,7 +231,7 @@ def build(
         notes = [*cohort.notes, *unmet]
     count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
-    with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
+    with Writer(Path(store), identity_of(loaded), loaded.contract, mode=mode) as writer:
         known = {} if truth is None else read_truth(Path(truth))
         jobs = [
             Job(file, recording_name(writer.path, file, ids), known.get(file.stem))
