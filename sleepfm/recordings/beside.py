@@ -18,6 +18,7 @@ from typing import Final
 
 from sleepfm.recordings.edf import is_annotations_only
 from sleepfm.recordings.scoring.formats import ENDINGS
+from sleepfm.recordings.scoring.predicted import ENDINGS as PREDICTED
 from sleepfm.recordings.scoring.sidecar import entities_of
 from sleepfm.recordings.signals import SIGNAL_ENDINGS, signal_stem
 
@@ -158,7 +159,8 @@ def find_lookalikes(path: Path) -> tuple[str, ...]:
     found = []
     for name in _starting(_names(path.parent), stem):
         lower = name.lower()
-        if name in known or name == path.name or lower.endswith((*_PARTS, *SIGNAL_ENDINGS)):
+        no_scoring = (*_PARTS, *SIGNAL_ENDINGS, *PREDICTED)
+        if name in known or name == path.name or lower.endswith(no_scoring):
             continue
         base = name[len(stem) :].partition(".")[0]
         if _NOT_SCORING.search(name.partition(".")[0]) or re.match(r"[a-zA-Z0-9]", base):
@@ -180,7 +182,7 @@ def _candidates(path: Path, folder: Path, names: tuple[str, ...]) -> Iterator[st
     alone = [n for n in names if _OWN_FOLDER.match(n.rpartition(".")[0])] if single else []
     for name in dict.fromkeys([*_starting(names, begin), *before, *alone]):
         lower = name.lower()
-        if (own and name == path.name) or not lower.endswith(ENDINGS):
+        if (own and name == path.name) or not lower.endswith(ENDINGS) or lower.endswith(PREDICTED):
             continue
         base = _base(name)
         if not (

@@ -18,6 +18,7 @@ from pyarrow import fs
 from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
 from sleepfm_index.storage.manifest import Manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
+from sleepfm_index.storage.table_checks import check_columns
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 VIEWS: Final = {"clips": CLIPS, "events": EVENTS, "recordings": RECORDINGS}
 """Name in SQL, and the file in each segment."""
 
+_EVERY_PAGE: Final = 256
+"""Segments of which every page header is read before SQL: a night takes as long as its footer. In
+larger stores `verify` does it."""
 _FEW_RANGES: Final = 16
 _CODED: Final = frozenset({"stage", "raw_stage", "site", "nsrr_sex"})
 """Columns of few values, read as codes: grouping by one takes a quarter of the time."""
@@ -67,16 +71,22 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
         "recordings": RECORDING_COLUMNS,
     }
     for view, file in VIEWS.items():
-        paths = [check_table(store, segment, file) for segment in manifest.segments]
+        pages = len(manifest.segments) <= _EVERY_PAGE
+        paths = [check_table(store, s, file, pages=pages) for s in manifest.segments]
         # columns of recordings that no segment has yet are null
         known = RECORDING_COLUMNS if view == "recordings" else None
-        datasets = _datasets(paths, known) or [ds.InMemoryDataset(empty[view].empty_table())]
+        modalities = manifest.modalities if view == "clips" else None
+        datasets = _datasets(paths, modalities, known) or [
+            ds.InMemoryDataset(empty[view].empty_table())
+        ]
         keep = hidden.get(view)
         found[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
     return found
 
 
-def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Dataset]:
+def _datasets(
+    paths: list[Path], modalities: tuple[str, ...] | None, columns: pa.Schema | None = None
+) -> list[ds.Dataset]:
     import pyarrow.dataset as ds
 
     # Fragments rather than a list of paths: nothing about them is guessed, and a segment that has
@@ -93,6 +103,7 @@ def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Da
         signature = tuple(f"{f.name}:{f.type}" for f in schema)
         at = known.get(signature)
         if at is None:
+            check_columns(path, schema, modalities)
             at = next((i for i, (s, _) in enumerate(groups) if _agree(s, schema)), len(groups))
             if at == len(groups):
                 groups.append((schema, []))
