@@ -25,7 +25,7 @@ from sleepfm_index.errors import CommitConflict, FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
-from sleepfm_index.storage import paths, snapshots
+from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.storage.manifest import (
     IndexEntry,
@@ -161,6 +161,7 @@ def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verifi
     for cache in manifest.caches:
         check.cache(cache)
     check.manifest()
+    check.private()
     check.history()
     check.leftovers()
     return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
@@ -221,6 +222,10 @@ class _Check:
                     "it is not as it was written, so what it says of clips and deletions may be "
                     "wrong; put a copy back, or `sleepfm-index restore` an earlier snapshot"
                 )
+
+    def private(self) -> None:
+        with self._noting(paths.PRIVATE, "damaged"):
+            private.check(self._store)
 
     def history(self) -> None:
         for number in snapshots.snapshot_ids(self._store):
@@ -353,7 +358,7 @@ def _is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
 
 
 def _put_away(store: Path, finding: Finding) -> str:
-    if finding.where == paths.MANIFEST:
+    if finding.where in (paths.MANIFEST, paths.PRIVATE):
         return ""  # nothing here knows better
     source = store / finding.where
     if finding.what == "cache":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,12 @@ _VECTORS: Final = pa.schema([("vector", vector_format.ARROW)])
 ROW_GROUP: Final = 16_384
 """Rows. A clip's metadata costs the decoding of its group: groups of 122,880 rows cost 3.5 times as
 much an answer, and a full scan is no faster (benchmarks/rows.py)."""
+_WRITTEN: Final[dict[str, Any]] = {
+    "compression": "zstd",
+    "row_group_size": ROW_GROUP,
+    # Whoever reads a page sees whether a byte of it was changed.
+    "write_page_checksum": True,
+}
 _EVENTS: Final = 1 << 18
 _RECORDINGS: Final = 1 << 4
 """Rows that a segment may have for each recording of it; more are a bomb."""
@@ -100,7 +106,7 @@ def write_segment(
 
     def write(folder: NewFolder) -> None:
         for name, table in tables.items():
-            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=ROW_GROUP)
+            pq.write_table(table, folder.file(name), **_WRITTEN)
         for modality, vectors in data.vectors.items():
             write_vectors(folder.file(vector_file(modality)), vectors)
 
@@ -140,7 +146,7 @@ def rewrite_tables(
                 source = check_plain(store, paths.SEGMENTS, segment.id, name, size=entry.bytes)
                 folder.link(name, source, entry)
         for name, table in tables.items():
-            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=ROW_GROUP)
+            pq.write_table(table, folder.file(name), **_WRITTEN)
 
     name = f"{segment.id.rpartition('-')[0]}-{snapshot}"
     files = publish_folder(store / paths.SEGMENTS / name, write)
@@ -308,7 +314,10 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     pyarrow.ArrowException
         If it is not such a file, or lacks a column.
     """
-    with pa.OSFile(str(path), "rb") as file, pq.ParquetFile(file) as parquet:
+    with (
+        pa.OSFile(str(path), "rb") as file,
+        pq.ParquetFile(file, page_checksum_verification=True) as parquet,
+    ):
         lacking = set(columns or ()).difference(parquet.schema_arrow.names)
         if lacking:
             raise pa.ArrowInvalid(f"it has no column {min(lacking)}")

@@ -115,7 +115,8 @@ def _datasets(
     for schema, fragments in groups:
         coded = {f.name for f in schema if f.name in _CODED and f.type == pa.string()}
         options = ds.ParquetReadOptions(dictionary_columns=coded)
-        form = ds.ParquetFileFormat(read_options=options)
+        checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        form = ds.ParquetFileFormat(read_options=options, default_fragment_scan_options=checked)
         own = [form.make_fragment(f.path, system) for f in fragments]
         types = [
             pa.field(f.name, pa.dictionary(pa.int32(), f.type)) if f.name in coded else f
