@@ -1,4 +1,4 @@
-"""``sleepfm-index import``: fill a store with an export, or with vectors made elsewhere."""
+"""``sleepfm-index import``: create a store from an export or from vectors of another program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def import_(
     ],
     name: Annotated[
         str | None,
-        typer.Option(help="What made vectors that no store exported, e.g. sleepfm-clinical."),
+        typer.Option(help="Name of the model that made vectors of another program."),
     ] = None,
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
@@ -32,7 +32,7 @@ def import_(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Import what `export` wrote, or vectors made elsewhere, into a store.
+    """Import what `export` wrote, or vectors of another program, into a store.
 
     Query, evaluate, probe and export then work as on any store; a store made of an export has the
     weights of the first. What files of other vectors must hold is in docs/format.md.

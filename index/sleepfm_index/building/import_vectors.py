@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sleepfm.clips import Clips
-from sleepfm.contract import ROBUST
+from sleepfm.contract import ROBUST, Contract
 from sleepfm.csv_text import same_id
 from sleepfm.labels import clip_event_seconds
 from sleepfm.quality import ISSUES
@@ -19,7 +19,12 @@ from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import Scoring
 from sleepfm_index.building.exported_clips import origin_of, read_export
-from sleepfm_index.building.foreign_vectors import CLIP_S, ForeignRecording, read_vectors
+from sleepfm_index.building.foreign_vectors import (
+    CLIP_S,
+    ForeignRecording,
+    modalities_of,
+    read_vectors,
+)
 from sleepfm_index.building.recording_task import Outcome, refusal
 from sleepfm_index.building.subjects import Subject, Subjects, no_subjects, read_subjects
 from sleepfm_index.building.tables import segment_rows
@@ -29,7 +34,7 @@ from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-from sleepfm_index.storage.manifest import WeightsIdentity
+from sleepfm_index.storage.manifest import WeightsIdentity, read_manifest
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.withdrawals import subject_mark
 from sleepfm_index.storage.writer import Writer
@@ -50,9 +55,10 @@ def import_vectors(
     """Add an export, or vectors made elsewhere, to a store, which is made if there is none.
 
     What a store exported keeps its weights, contract, rows and vectors as they are. Of vectors made
-    elsewhere cosines are kept: they are brought to unit length, and shorter ones end in zeros. Each
-    recording is committed by itself; one that the store has already is skipped, and one that was
-    deleted from it, or of a subject that was, is left out.
+    elsewhere cosines are kept: they are brought to unit length, and shorter ones end in zeros; the
+    modalities of the store are those of the files that it is made from. Each recording is committed
+    by itself; one that the store has already is skipped, and one that was deleted from it, or of a
+    subject that was, is left out.
 
     Parameters
     ----------
@@ -80,8 +86,9 @@ def import_vectors(
     Raises
     ------
     StoreError
-        If a file cannot be read as vectors, or the store is of another encoder; if a file is no
-        export and nothing says what made it, or files of both kinds are named.
+        If a file cannot be read as vectors, holds a modality that the store has not, or the store
+        is of another encoder; if a file is no export and nothing says what made it, or files of
+        both kinds are named.
     """
     files = [Path(path) for path in paths]
     if not files:
@@ -116,9 +123,12 @@ def import_vectors(
         note="vectors made elsewhere and imported; files cannot be encoded by this store",
     )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
-    contract = replace(ROBUST, name=f"made elsewhere: {told}", scaling="none", clip_seconds=CLIP_S)
+    modalities = modalities_of(files)  # every file is checked before anything is written
+    contract = _contract_of(Path(store), made_by) or _contract(told, modalities)
+    _check_modalities(modalities, contract)
+    source = _foreign(files, told, cohort, contract.modalities)
     with Writer(Path(store), made_by, contract, mode=mode) as writer:
-        return _import(writer, _foreign(files, told, cohort), f"vectors of {told}", readmit)
+        return _import(writer, source, f"vectors of {told}", readmit)
 
 
 def _exported(files: list[Path], modalities: tuple[str, ...]) -> Found:
@@ -127,10 +137,10 @@ def _exported(files: list[Path], modalities: tuple[str, ...]) -> Found:
             yield path, data
 
 
-def _foreign(files: list[Path], name: str, cohort: Subjects) -> Found:
+def _foreign(files: list[Path], name: str, cohort: Subjects, modalities: tuple[str, ...]) -> Found:
     for path in files:
         for found in read_vectors(path):
-            yield path, _segment(found, _key(found, name), path, cohort)
+            yield path, _segment(found, _key(found, name), path, cohort, modalities)
 
 
 def _import(writer: Writer, found: Found, note: str, readmit: bool) -> Result:
@@ -171,6 +181,38 @@ def _reason(refused: Outcome, name: str, subject_gone: bool) -> str:
     return refused.reason or ""
 
 
+def _contract_of(store: Path, made_by: WeightsIdentity) -> Contract | None:
+    """Give the contract of a store of these vectors, None where there is none yet."""
+    try:
+        manifest = read_manifest(store)
+    except StoreError:
+        return None  # what is wrong with it the writer says
+    return manifest.contract if manifest.weights.sha256 == made_by.sha256 else None
+
+
+def _contract(name: str, modalities: tuple[str, ...]) -> Contract:
+    slots = {m: ROBUST.slots.get(m, (m,)) for m in modalities}
+    return Contract(
+        f"made elsewhere: {name}",
+        "polyphase",
+        "none",
+        slots,
+        {slot: ROBUST.units.get(slot, "") for own in slots.values() for slot in own},
+        clip_seconds=CLIP_S,
+    )
+
+
+def _check_modalities(found: tuple[str, ...], contract: Contract) -> None:
+    odd = [m for m in found if m not in contract.modalities]
+    if odd:
+        raise StoreError(
+            f"the files hold vectors of {odd[0]}, the store is of "
+            f"{', '.join(contract.modalities)}; the modalities of a "
+            "store are those of the files that it was made from: name them all at once, with "
+            "another --store"
+        )
+
+
 def _key(found: ForeignRecording, name: str) -> str:
     """Hash what was recorded and what made the vectors, as a build does."""
     content = hashlib.sha256(found.recording_id.encode())
@@ -181,7 +223,13 @@ def _key(found: ForeignRecording, name: str) -> str:
     return content.hexdigest()[:32] + how.hexdigest()[:32]
 
 
-def _segment(found: ForeignRecording, key: str, path: Path, cohort: Subjects) -> SegmentData:
+def _segment(
+    found: ForeignRecording,
+    key: str,
+    path: Path,
+    cohort: Subjects,
+    modalities: tuple[str, ...],
+) -> SegmentData:
     n = len(found.start_s)
     clips = Clips(
         start_s=found.start_s,
@@ -212,5 +260,5 @@ def _segment(found: ForeignRecording, key: str, path: Path, cohort: Subjects) ->
     known = replace(cohort, by_recording={same_id(found.recording_id): own})
     return segment_rows(
         *(key, found.recording_id, recording, ChannelMap({}, ()), clips, found.vectors, known),
-        ROBUST.modalities,
+        modalities,
     )
