@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,18 @@ def test_an_ending_of_no_figure_is_said_before_the_work(words: list[str], tmp_pa
     asked = [word.replace("OUT.png", str(tmp_path / "out.xls")) for word in words]
     done = CliRunner().invoke(app, [*asked, "--store", str(tmp_path / "nowhere")])
     assert isinstance(done.exception, OutputError) and "ending" in str(done.exception)
+
+
+def test_a_matplotlibrc_of_the_current_folder_is_not_obeyed(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: red\ntext.usetex: True\n")
+    code = (
+        "from sleepfm_cli.outputs import load_matplotlib; load_matplotlib(); import matplotlib;"
+        "print(matplotlib.rcParams['figure.facecolor'], matplotlib.rcParams['text.usetex'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["white", "False"]
 
 
 def test_a_folder_where_a_file_is_meant(tmp_path: Path) -> None:

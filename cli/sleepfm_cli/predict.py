@@ -9,7 +9,7 @@ import typer
 
 from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
 from sleepfm_cli.outputs import expect_output
-from sleepfm_cli.render import answers, say
+from sleepfm_cli.render import answers, escaped, say
 
 
 def predict(
@@ -31,4 +31,4 @@ def predict(
         seconds = float(opened.manifest.contract.clip_seconds)
     say(result.note)
     for path in write_predictions(result, out, made, clip_seconds=seconds):
-        answers().print(str(path), markup=False, soft_wrap=True)
+        answers().print(escaped(path), markup=False, soft_wrap=True)

@@ -21,7 +21,7 @@ from sleepfm_cli.options import (
     contract_of,
     listed,
 )
-from sleepfm_cli.outputs import expect_output
+from sleepfm_cli.outputs import expect_output, load_matplotlib
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def pretrain(
     from sleepfm_index.truth import read_truth
 
     expect_output(out.parent, folder=True)
+    load_matplotlib()  # for the learning curves
     if out.exists() and not resume:
         expect_output(out)
     begin = None if start is None else load_weights(start)

@@ -4,8 +4,10 @@ python tests/attacks/fuzz.py --seconds 600            all kinds in turn
 python tests/attacks/fuzz.py --only tables --seed 3   one of them
 
 Every try runs in a child process made by fork, with a limit of memory and time, in an empty
-folder. It may end in an answer or in one sentence (an error of the package). What counts as a fault: any
-other exception, a child that hangs or is killed, and a file outside the store that appears, vanishes
+folder. It may end in an answer or in one sentence (an error of the package). What counts as a
+fault: any
+other exception, a child that hangs or is killed, and a file outside the store that appears,
+vanishes
 or changes.
 """
 
@@ -211,7 +213,8 @@ SCORING = {
     "n.txt": b"W\nW\nN1\nN2\nN2\nN3\nR\n",
     "n.tsv": b"onset\tduration\ttrial_type\n0\t30\tSleep stage W\n30\t10\tHypopnea\n",
     "n-nsrr.xml": b"""<?xml version="1.0"?><PSGAnnotation><EpochLength>30</EpochLength>
-<ScoredEvents><ScoredEvent><EventType>Stages|Stages</EventType><EventConcept>Stage 2 sleep|2</EventConcept>
+<ScoredEvents><ScoredEvent><EventType>Stages|Stages</EventType><EventConcept>Stage 2 sleep|2
+</EventConcept>
 <Start>0.0</Start><Duration>60.0</Duration></ScoredEvent></ScoredEvents></PSGAnnotation>""",
     "n.annot": b"N1 . . 0 30 .\nN2 . . 30 60 .\narousal . . 40 44 .\n",
 }
@@ -257,7 +260,8 @@ WORDS = (
     "SELECT", "FROM", "clips", "events", "recordings", "WHERE", "*", "(", ")", ",", "stage", "'N2'",
     "COPY", "TO", "'x.csv'", "ATTACH", "'x.db'", "read_text('/etc/passwd')", "glob('/*')", "WITH",
     "x", "AS", "DELETE", "EXPLAIN", "ANALYZE", "CREATE", "TABLE", "UNION ALL", "count(*)",
-    "GROUP BY", "1", "NULL", "-1", "ORDER BY", "LIMIT", "JOIN", "USING", "clip_id", "INSTALL", "LOAD", "SET",
+    "1", "NULL", "-1", "ORDER BY", "LIMIT", "JOIN", "USING", "clip_id", "INSTALL", "LOAD", "SET",
+    "GROUP BY",
     "PRAGMA", "::INTERVAL", "map{'a': 1}", "repeat('x', 1000)", "range(1000000)", ";", "--", "/*",
     "getenv('HOME')", "EXPORT DATABASE 'x'", "duckdb_settings()", "_deleted", "\x00", "\x1b[31m",
 )  # fmt: skip
@@ -354,9 +358,9 @@ def forked(work: Callable[[], object], folder: Path) -> str:
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return (
-            "it hangs" if number == signal.SIGALRM else f"killed by {signal.Signals(number).name}"
-        )
+        if number in (signal.SIGALRM, signal.SIGXCPU):
+            return "it hangs"
+        return f"killed by {signal.Signals(number).name}"
     return said
 
 
