@@ -217,8 +217,8 @@ def _write_batches(reader: pa.RecordBatchReader, names: list[str], format: Forma
     kind = csv.CSVWriter if format is Format.csv else parquet.ParquetWriter
     with kind(sys.stdout.buffer, schema) as writer:
         for batch in reader:
-            table = pa.Table.from_batches([batch]).rename_columns(names)
-            writer.write_table(convert(table).cast(schema))
+            table = convert(pa.Table.from_batches([batch]).rename_columns(names)).cast(schema)
+            writer.write_table(_shown(table) if sys.stdout.isatty() else table)
 
 
 def _records(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, object]]:
@@ -307,6 +307,17 @@ def _flat(table: pa.Table) -> pa.Table:
         else:
             continue
         table = table.set_column(at, field.name, pa.array(texts, pa.string()))
+    return table
+
+
+def _shown(table: pa.Table) -> pa.Table:
+    # A file or a pipe gets texts as they are; a terminal would obey what stands in them.
+    import pyarrow as pa
+
+    for at, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [None if v is None else escaped(v) for v in table[at].to_pylist()]
+            table = table.set_column(at, field.name, pa.array(texts, pa.string()))
     return table
 
 

@@ -52,7 +52,9 @@ from sleepfm_index.storage import private
 
 MEMORY: int = 3 << 30
 """Bytes of address space that a try may take beyond what the parent has."""
-TIME_S = 30
+CPU_S = 30
+TIME_S = 600
+"""Seconds of the processor, and of the clock, that a try may take; other programs may be busy."""
 
 Kind = Callable[[Path, random.Random], None]
 
@@ -301,32 +303,53 @@ class Tally:
     faults: list[str] = field(default_factory=list)
 
 
-def prepare(place: Path) -> None:
-    """What is damaged: a store with an index, a night, weights and a probe."""
+def _store(place: Path) -> None:
     store = drawn_store(place / "store", {"a": 12, "b": 9, "c": 9})
     for name in "abc":
         private.remember_file(store, name, place / f"{name}.edf")
     private.key(store)
     sleepfm_index.tag(store, "kept")
     sleepfm_index.annotate(store, {"recording_id": ["a"], "site2": ["x"]})
+
+
+def _night(place: Path) -> None:
     simulate_cohort(place / "nights", subjects=1, hours=0.05)
-    shutil.copy(Path(sleepfm_index.__file__).parents[2] / "sleepfm/encoders/data/demo.safetensors",
-                place / "w.safetensors")  # fmt: skip
+
+
+def _weights(place: Path) -> None:
+    data = Path(sleepfm_index.__file__).parents[2] / "sleepfm/encoders/data"
+    shutil.copy(data / "demo.safetensors", place / "w.safetensors")
+
+
+def _probe(place: Path) -> None:
     from sleepfm_index.evaluation.models.probe import fit_probe
     from sleepfm_index.evaluation.models.probe_kinds import save_probe
 
-    with sleepfm_index.open(store) as opened:
+    _store(place)
+    with sleepfm_index.open(place / "store") as opened:
         save_probe(fit_probe(opened, "stage", "bas"), place / "p.safetensors")
 
 
-def attempt(kind: str, seed: int, base: Path, outside: Path) -> str:
+SOUND = {"recordings": _night, "weights": _weights, "probes": _probe, "scoring": lambda _: None}
+"""What is damaged, by kind; a store with an index, a tag and a key for all others."""
+
+
+def attempt(kind: str, seed: int, folder: Path) -> str:
     """Try once; say what went wrong, or nothing."""
-    place = Path(tempfile.mkdtemp(dir=base.parent))
+    make = SOUND.get(kind, _store)
+    base, outside = folder / make.__name__, folder / "outside"
+    if not base.exists():
+        base.mkdir()
+        outside.mkdir(exist_ok=True)
+        said = forked(lambda: make(base), outside)
+        if said:
+            raise SystemExit(said)
+    place = Path(tempfile.mkdtemp(dir=folder))
     try:
         shutil.copytree(base, place / "p")
-        before = _listing(outside)
+        before = _listing(outside) | _listing(base)
         problem = forked(lambda: KINDS[kind](place / "p", random.Random(seed)), outside)
-        if _listing(outside) != before:
+        if _listing(outside) | _listing(base) != before:
             problem = problem or "a file outside was written"
         return problem
     finally:
@@ -346,6 +369,7 @@ def forked(work: Callable[[], object], folder: Path) -> str:
             os.dup2(null, 2)
             resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY,) * 2)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 1))
             signal.alarm(TIME_S)
             work()
         except BaseException:
@@ -383,15 +407,9 @@ def run(seconds: float, seed: int, only: list[str] | None) -> Tally:
     end = time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        base, outside = folder / "base", folder / "outside"
-        base.mkdir()
-        outside.mkdir()
-        said = forked(lambda: prepare(base), outside)
-        if said:
-            raise SystemExit(said)
         while time.monotonic() < end:
             for kind in only or KINDS:
-                problem = attempt(kind, seed, base, outside)
+                problem = attempt(kind, seed, folder)
                 tally.tries[kind] += 1
                 if problem:
                     tally.faults.append(f"--only {kind} --seed {seed}: {problem}")

@@ -12,7 +12,6 @@ import hmac
 import json
 import os
 import secrets
-import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Final
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import make_folder, publish_file, publish_new
+from sleepfm_index.storage.plain_files import open_plain, read_plain
 
 _FILES: Final = "files.jsonl"
 _KEY: Final = "key"
@@ -44,7 +44,7 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
     make_folder(_folder(store))
     line = _line(recording_id, source.resolve())
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = _opened(_folder(store) / _FILES, flags)
+    handle = open_plain(_folder(store) / _FILES, flags)
     try:
         # A line that was cut short by a full disk must not swallow this one.
         size = os.fstat(handle).st_size
@@ -298,24 +298,4 @@ def _folder(store: Path) -> Path:
 
 
 def _content(store: Path, name: str, most: int) -> bytes:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = _opened(_folder(store) / name, flags)
-    with os.fdopen(handle, "rb") as file:
-        return file.read(most + 1)
-
-
-def _opened(path: Path, flags: int) -> int:
-    """Open a plain file of ours, never through a link, and without waiting for a pipe."""
-    try:
-        handle = os.open(path, flags, 0o600)
-    except OSError as error:
-        if path.is_symlink():
-            raise FormatError(f"{path} is a link; a store holds none") from error
-        if path.exists() and not path.is_file():
-            raise FormatError(f"{path} is not a plain file") from error
-        raise
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(handle)
-        raise FormatError(f"{path} is not a plain file")
-    return handle
+    return read_plain(_folder(store) / name, most)
