@@ -19,6 +19,7 @@ from sleepfm_cli.options import (
     WhereOption,
     WideOption,
 )
+from sleepfm_cli.outputs import expect_figure
 from sleepfm_cli.render import messages, progress, say, show_arrow, show_table
 from sleepfm_index.choices import Among
 
@@ -106,6 +107,7 @@ def evaluate(
     }
     if against is not None and (by or combinations or plot):
         raise typer.BadParameter("--against cannot be combined with --by, --combinations or --plot")
+    expect_figure(plot)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         stack.enter_context(messages.status("comparing every pair of clips"))
@@ -115,20 +117,20 @@ def evaluate(
         else:
             result = opened.evaluate(by=by, combinations=combinations, **asked)
         trained = opened.manifest.weights.trained
+    if format is not Format.table:
+        show_arrow(result.table, format)
+    else:
+        say(result.note)
+        if not trained:
+            say("untrained weights: expect chance", "bold yellow")
+        if against is not None:
+            show_differences(result)
+        else:
+            show_recall(result, wide=wide)
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
 
         panels.draw_retrieval(result, plot)  # type: ignore[arg-type]
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: expect chance", "bold yellow")
-    if against is not None:
-        show_differences(result)
-    else:
-        show_recall(result, wide=wide)
 
 
 def _fewer_slots(

@@ -26,6 +26,7 @@ from sleepfm_cli.options import (
     WideOption,
     listed,
 )
+from sleepfm_cli.outputs import expect_figure
 from sleepfm_cli.probe import show_assessment
 from sleepfm_cli.render import messages, say, show_arrow
 from sleepfm_index.choices import Exclusion
@@ -72,6 +73,7 @@ def knn(
     import sleepfm_index
     from sleepfm_index.evaluation.models.knn import Vote
 
+    expect_figure(plot)
     vote = Vote(k=k, weighted=not unweighted, exclude=exclude, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
@@ -94,14 +96,14 @@ def knn(
             seed=seed,
         )
         trained = opened.manifest.weights.trained
+    if format is not Format.table:
+        show_arrow(result.table, format)
+    else:
+        say(result.note)
+        if not trained:
+            say("untrained weights: a random network's features", "bold yellow")
+        show_assessment(result, wide=wide)
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
 
         panels.draw_assessment(result, plot)
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: a random network's features", "bold yellow")
-    show_assessment(result, wide=wide)

@@ -115,6 +115,18 @@ def main() -> None:
     except OSError as error:
         say(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), "bold red")
         sys.exit(1)
+    except MemoryError:
+        say("error: there is not enough memory for this", "bold red")
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("SLEEPFM_TRACEBACK"):
+            raise
+        say(
+            f"error: unexpected {type(error).__name__}: {error}; if `sleepfm-index verify` finds "
+            "the store sound, report this with what SLEEPFM_TRACEBACK=1 prints",
+            "bold red",
+        )
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sleepfm.choices import Coding, Grid
-from sleepfm_index.choices import BuildEngine, Task
+from sleepfm_index.choices import BuildEngine, StoreMode, Task
 
 if TYPE_CHECKING:
     from sleepfm.contract import Contract
@@ -71,6 +71,12 @@ CodingOption = Annotated[
 ]
 
 
+ModeOption = Annotated[
+    StoreMode | None,
+    typer.Option(
+        "--mode", help="Who may read the store: its owner (as by default), or the group too."
+    ),
+]
 AllowIdentifyingOption = Annotated[
     bool,
     typer.Option(

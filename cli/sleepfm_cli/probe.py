@@ -28,6 +28,7 @@ from sleepfm_cli.options import (
     WideOption,
     listed,
 )
+from sleepfm_cli.outputs import expect_figure, expect_output
 from sleepfm_cli.render import messages, say, show_arrow, show_table
 from sleepfm_index.choices import Model
 
@@ -113,6 +114,8 @@ def probe(
         raise typer.BadParameter("--save requires a single --on, e.g. --on bas")
     if as_authors and (model != "linear" or c != "1"):
         raise typer.BadParameter("--as-authors cannot be combined with --model or -c")
+    expect_output(save)
+    expect_figure(plot)
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
         if as_authors
@@ -150,22 +153,23 @@ def probe(
                     **picked,
                     **split,
                 )
-            if save is not None and features:
-                fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
-                say(f"saved to {save_probe(fitted, save)}")
         trained = opened.manifest.weights.trained
+        if format is not Format.table:
+            show_arrow(result.table, format)
+        else:
+            say(result.note)
+            if not trained:
+                say("untrained weights: a random network's features", "bold yellow")
+            if isinstance(result, Assessment):
+                show_assessment(result, wide=wide)
+            else:
+                show_few_shot(result)
+        if save is not None and features:
+            with messages.status("fitting the probe to save"):
+                fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
+            say(f"saved to {save_probe(fitted, save)}")
     if plot is not None:
         _draw(result, plot, curve=shots is not None)
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: a random network's features", "bold yellow")
-    if isinstance(result, Assessment):
-        show_assessment(result, wide=wide)
-    else:
-        show_few_shot(result)
 
 
 def show_assessment(result: Assessment, *, wide: bool = False) -> None:

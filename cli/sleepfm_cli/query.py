@@ -18,11 +18,12 @@ from sleepfm_cli.options import (
     UriOption,
     WhereOption,
 )
+from sleepfm_cli.outputs import expect_figure
 from sleepfm_cli.render import clock, say, show_arrow, show_table, stream_arrow
 from sleepfm_index.choices import Exclusion, QueryEngine
 
 if TYPE_CHECKING:
-    from sleepfm_index import Result, Store
+    from sleepfm_index import Result
     from sleepfm_index.query.question import Question
 
 
@@ -82,6 +83,7 @@ def query(
         raise typer.BadParameter("--plot requires one clip of the store: --clip or --recording")
     if plot is not None and "," in modality:
         raise typer.BadParameter("--plot supports a single modality")
+    expect_figure(plot)
     if engine != "local" and (every or exact or min_gap):
         raise typer.BadParameter("--all, --exact and --min-gap require --engine local")
     question: dict[str, Any] = {"to": to, "k": k, "where": where, "exclude": exclude}
@@ -98,13 +100,19 @@ def query(
         question |= {"substitute": substitute, "channels": channels}
     if engine == "local":
         question |= {"min_gap": min_gap, "exact": exact}
-        result, trained, files = _ask_store(store, modality, question, plot)
+        result, trained, files = _ask_store(store, modality, question)
     else:
         from sleepfm_index.query.question import Question
 
         result, trained, files = _ask_engine(
             engine, uri, collection, store, Question(modality, **question)
         )
+    _show(result, trained, files, format)
+    if plot is not None:
+        _draw(store, result, modality, question, plot)
+
+
+def _show(result: Result, trained: bool, files: dict[str, Path], format: Format) -> None:  # noqa: A002
     if format is not Format.table:
         show_arrow(result.table, format)
         return
@@ -146,27 +154,25 @@ def _stream(store: Path, modality: str, question: dict[str, Any], format: Format
         say((reader.schema.metadata or {}).get(b"note", b"").decode())
 
 
-def _ask_store(store: Path, modality: str, question: dict[str, Any], plot: Path | None) -> Answer:
+def _ask_store(store: Path, modality: str, question: dict[str, Any]) -> Answer:
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
         result = opened.query(modality, **question)
-        if plot is not None:
-            _draw(opened, result, modality, question, plot)
         return result, opened.manifest.weights.trained, opened.files()
 
 
-def _draw(
-    opened: Store, result: Result, modality: str, question: dict[str, Any], plot: Path
-) -> None:
+def _draw(store: Path, result: Result, modality: str, question: dict[str, Any], plot: Path) -> None:
+    import sleepfm_index
     from sleepfm_index.evaluation.figures import plots
     from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
     from sleepfm_index.query.origin import clip_at
 
-    clip = question["clip"]
-    if clip is None:
-        clip = clip_at(opened, question["recording"] or "", question["at"] or "")
-    plots.save(neighbour_strips(opened, clip, result, modality, question["to"]), plot)
+    with sleepfm_index.open(store) as opened:
+        clip = question["clip"]
+        if clip is None:
+            clip = clip_at(opened, question["recording"] or "", question["at"] or "")
+        plots.save(neighbour_strips(opened, clip, result, modality, question["to"]), plot)
 
 
 def _ask_engine(engine: str, uri: str, collection: str, store: Path, question: Question) -> Answer:

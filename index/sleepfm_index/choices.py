@@ -31,5 +31,8 @@ PublishEngine = Literal["milvus"]
 ExportFormat = Literal["parquet", "lance", "faiss"]
 """Formats of an export."""
 
+StoreMode = Literal["private", "group"]
+"""Who may read a store: its owner, or the owner's group as well."""
+
 Model = Literal["linear", "boosting"]
 """Kinds of probes."""

@@ -169,17 +169,29 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) 
         question.weights,
     )
     text = f"{question.file.name} at {question.at}"
-    known = _recording_of(reader, question.file)
+    known = recording_of(reader, question.file)
     if known is None:
         return Origin(text, "", "", mean_vector(vectors), known=False)
     return Origin(text, *known, mean_vector(vectors))
 
 
-def _recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
+def recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
     """Find which recording of the store a file is, by its samples; None if it is none of them.
 
     A file's name says nothing: the same night may lie there under another one, and two people's
     nights may both be called ``night1``.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open store.
+    file : Path
+        Signal file.
+
+    Returns
+    -------
+    tuple of (str, str) or None
+        ``recording_id`` and ``subject_id``.
     """
     from sleepfm.recordings import read_recording
     from sleepfm.recordings.signal_digest import signal_digest
