@@ -10,6 +10,9 @@ from typing import Literal
 Exclusion = Literal["subject", "recording", "none"]
 """Whose clips are left out of an answer: the query's own subject's, its recording's, nobody's."""
 
+Combine = Literal["mean", "max"]
+"""How several examples ask: by the mean of their vectors, or each by itself."""
+
 Among = Literal["all", "cross-recording", "within-recording"]
 """Which clips a query is ranked against."""
 
