@@ -37,7 +37,8 @@ def test_query_prints_ranked_rows(path: Path) -> None:
         "stage",
         "events",
     ]
-    assert len(lines) == 11
+    assert lines[1].split()[:3] == ["query", "ecg", "3"]
+    assert len(lines) == 12
     assert b"untrained weights" in done.stderr
 
 
