@@ -31,6 +31,7 @@ from sleepfm_cli.reindex import reindex
 from sleepfm_cli.renamed import present_names
 from sleepfm_cli.render import say
 from sleepfm_cli.report import report
+from sleepfm_cli.review import review
 from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
@@ -52,7 +53,7 @@ app = typer.Typer(
 
 VERBS = (
     *(demo, scan, build, annotate, query, sql, info, explore),
-    *(evaluate, probe, knn, supervise, predict, report),
+    *(evaluate, probe, knn, supervise, predict, report, review),
     *(export, publish),
     *(delete, compact, plan, reindex, verify, snapshots, restore, move_recordings),
     *(simulate, pretrain),

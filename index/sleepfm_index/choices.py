@@ -36,3 +36,6 @@ ExportFormat = Literal["parquet", "lance"]
 
 Model = Literal["linear", "boosting"]
 """Kinds of probes."""
+
+ReviewKind = Literal["label", "outlier", "duplicate", "flat"]
+"""What a review looks for."""
