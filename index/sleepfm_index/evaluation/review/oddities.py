@@ -201,7 +201,7 @@ def _named(
     mine, theirs = spans.places(clips), spans.places(others)
     sizes = spans.last - spans.first + 1
     reasons = []
-    for clip, a, b, other in zip(clips, mine, theirs, others, strict=True):
+    for a, b, other in zip(mine, theirs, others, strict=True):
         shared = int(((mine == a) & (theirs == b)).sum())
         name = spans.recordings[int(b)]
         if a != b and shared >= SAME_NIGHT * sizes[a]:
@@ -209,14 +209,13 @@ def _named(
         else:
             where = "the same recording" if a == b else name
             reasons.append(f"copy of clip {other} of {where}")
-        del clip
     return Odd(clips, reasons, values, others)
 
 
 def _having(reader: Reader, ids: NDArray[np.int64], modality: str) -> NDArray[np.int64]:
     step = 1 << 16
     parts = [reader.vectors.of(ids[at : at + step], modality)[1] for at in range(0, len(ids), step)]
-    return ids[np.concatenate([np.empty(0, bool), *parts])]
+    return np.asarray(ids[np.concatenate([np.empty(0, bool), *parts])], np.int64)
 
 
 def _nothing() -> Odd:
