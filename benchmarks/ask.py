@@ -129,7 +129,8 @@ def copy(
         first, last = round(at * CLIP_S * other), round((at + length) * CLIP_S * other)
         new = resample(piece, last - first)
         new = new + noise * new.std() * rng.standard_normal(len(new))
-        data[first:last] = np.clip(new, theirs.physical_min, theirs.physical_max)
+        data[first:last] = new
+        data = np.clip(data, theirs.physical_min, theirs.physical_max)
         theirs.update_data(data, keep_physical_range=True)
 
 
