@@ -1,4 +1,4 @@
-"""``sleepfm-index evaluate``: how well the modalities find each other."""
+"""``sleepfm-index evaluate``: cross-modal retrieval."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 def evaluate(
     where: WhereOption = None,
     gallery: Annotated[
-        int | None, typer.Option(min=1, help="Draw this many clips; default all.")
+        int | None, typer.Option(min=1, help="Size of a random gallery; default: all clips.")
     ] = None,
     seed: SeedOption = 0,
-    draws: Annotated[int, typer.Option(min=1, help="How often a gallery is drawn.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Number of random galleries.")] = 1,
     gallery_scope: Annotated[
         Among,
         typer.Option(
@@ -40,13 +40,16 @@ def evaluate(
         ),
     ] = "all",
     by: Annotated[
-        str | None, typer.Option(help="A column: rows for its values too, e.g. stage.")
+        str | None, typer.Option(help="Also report each value of this column, e.g. stage.")
     ] = None,
     combinations: Annotated[
-        bool, typer.Option("--combinations", help="Also all modalities but one to that one.")
+        bool,
+        typer.Option(
+            "--combinations", help="Also retrieve each modality from all others combined."
+        ),
     ] = False,
     against: Annotated[
-        Path | None, typer.Option(help="Another store of the same recordings: differences.")
+        Path | None, typer.Option(help="Another store of the same recordings; report differences.")
     ] = None,
     without_slots: Annotated[
         list[Path] | None,
@@ -57,7 +60,8 @@ def evaluate(
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="With --without-slots: weights, in place of the store's.")
+        str | None,
+        typer.Option(help="With --without-slots: weights to use instead of the store's."),
     ] = None,
     channels: Annotated[
         Path | None, typer.Option(help="With --without-slots: a channels file.")
@@ -87,7 +91,7 @@ def evaluate(
         show_fewer_slots(found, format)
         return
     if weights or channels or subjects:
-        raise typer.BadParameter("--weights, --channels and --subjects go with --without-slots")
+        raise typer.BadParameter("--weights, --channels and --subjects require --without-slots")
     asked: dict[str, Any] = {
         "where": where,
         "gallery": gallery,
@@ -96,7 +100,7 @@ def evaluate(
         "among": gallery_scope,
     }
     if against is not None and (by or combinations or plot):
-        raise typer.BadParameter("--against goes without --by, --combinations and --plot")
+        raise typer.BadParameter("--against cannot be combined with --by, --combinations or --plot")
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         stack.enter_context(messages.status("comparing every pair of clips"))
@@ -131,12 +135,12 @@ def _fewer_slots(
     seed: int,
 ) -> Result:
     from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.load import load_weights
+    from sleepfm.encoders.load import find_weights
     from sleepfm_index.building.preparation import Preparation
     from sleepfm_index.building.subjects import read_subjects
     from sleepfm_index.evaluation.retrieval.fewer_slots import fewer_slots
 
-    loaded = load_weights(weights)
+    loaded = find_weights(weights)
     with progress("encoding with fewer slots") as bar:
         return fewer_slots(
             paths,
@@ -146,12 +150,12 @@ def _fewer_slots(
             if subjects is None
             else read_subjects(subjects, loaded.contract.modalities),
             seed=seed,
-            watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
 
 
 def show_fewer_slots(result: Result, form: Format) -> None:
-    """Print retrieval and stages over the slots left."""
+    """Print retrieval and stages against the remaining slots."""
     if form is not Format.table:
         show_arrow(result.table, form)
         return

@@ -1,4 +1,4 @@
-"""``sleepfm-index probe``: what a probe reads from the vectors."""
+"""``sleepfm-index probe``: probes on frozen embeddings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def probe(
     label: LabelOption,
     on: Annotated[
         str | None,
-        typer.Option(help="Vectors to read, e.g. bas,bas+ecg; default each, and all joined."),
+        typer.Option(
+            help="Embeddings used as features, e.g. bas,bas+ecg; default: each, and all joined."
+        ),
     ] = None,
     model: Annotated[
         Model,
@@ -53,39 +55,46 @@ def probe(
     test_where: TestWhereOption = None,
     test_store: TestStoreOption = None,
     shots: Annotated[
-        str | None, typer.Option(help="Learn from so many subjects, e.g. 1,2,4,8: the curve.")
+        str | None,
+        typer.Option(help="Learning curve over numbers of training subjects, e.g. 1,2,4,8."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="For --shots: draws of subjects.")] = 10,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="For --shots: random draws of subjects.")
+    ] = 10,
     c: Annotated[
         str,
-        typer.Option("-c", help="Inverse strength of the L2 penalty, or auto: by inner folds."),
+        typer.Option(
+            "-c", help="Inverse strength of the L2 penalty, or auto: chosen in inner folds."
+        ),
     ] = "1",
     as_authors: Annotated[
         bool,
-        typer.Option("--as-authors", help="As the SleepFM code: not standardised, 100 iterations."),
+        typer.Option(
+            "--as-authors", help="As in the SleepFM code: not standardised, 100 iterations."
+        ),
     ] = False,
     train_clips: Annotated[
-        int, typer.Option(min=2, help="Learn from at most so many clips, drawn at random.")
+        int, typer.Option(min=2, help="Maximum number of training clips, drawn at random.")
     ] = 200_000,
     seed: SeedOption = 0,
     replicates: ReplicatesOption = None,
     compare_with: Annotated[
         Path | None,
-        typer.Option(help="Another model's predictions (clip_id, p_<class>): one table with them."),
+        typer.Option(help="Predictions of another model (clip_id, p_<class>) to compare with."),
     ] = None,
     against: AgainstOption = None,
     by: Annotated[
-        str | None, typer.Option(help="A column: rows for its values too, e.g. nsrr_sex.")
+        str | None, typer.Option(help="Also report each value of this column, e.g. nsrr_sex.")
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(help="Also fit one probe to all labelled clips and write it to this file."),
+        typer.Option(help="Also fit one probe to all labelled clips and save it to this file."),
     ] = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Evaluate a probe on frozen embeddings, by subject.
+    """Evaluate a probe on frozen embeddings, cross-validated over subjects.
 
     Example: sleepfm-index probe --label stage
     """
@@ -97,11 +106,11 @@ def probe(
 
     features = listed(on)
     if shots is not None and (against is not None or by is not None):
-        raise typer.BadParameter("--shots goes without --against and --by")
+        raise typer.BadParameter("--shots cannot be combined with --against or --by")
     if save is not None and len(features or ()) != 1:
-        raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
+        raise typer.BadParameter("--save requires a single --on, e.g. --on bas")
     if as_authors and (model != "linear" or c != "1"):
-        raise typer.BadParameter("--as-authors goes without --model and -c")
+        raise typer.BadParameter("--as-authors cannot be combined with --model or -c")
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
         if as_authors
@@ -265,14 +274,16 @@ def _penalty(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise typer.BadParameter(f"-c {text!r} is neither a number nor auto") from None
+        raise typer.BadParameter(f"-c must be a number or auto, got {text!r}") from None
 
 
 def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in listed(text) or ()]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of numbers; write e.g. 1,2,4") from None
+        raise typer.BadParameter(
+            f"expected a list of numbers such as 1,2,4, got {text!r}"
+        ) from None
 
 
 def _draw(result: Any, path: Path, *, curve: bool) -> None:

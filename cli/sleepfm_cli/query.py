@@ -1,4 +1,4 @@
-"""``sleepfm-index query``: which clips, stretches or nights go with these."""
+"""``sleepfm-index query``: nearest clips, stretches and nights across modalities."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 def query(
     modality: Annotated[
         str | None,
-        typer.Option(help="What to search with: a modality of the store, or several: ecg,resp."),
+        typer.Option(help="Query modality, or several: ecg,resp."),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
-            help="What to search in: a modality, the same one to find clips that are alike; "
-            "default others, the mean of the other modalities (stretches and nights: the same)."
+            help="Target modality; the query modality finds similar clips. Default: others, the "
+            "mean of the other modalities (stretches and nights: the query modality)."
         ),
     ] = None,
     clip: Annotated[
         list[str] | None,
-        typer.Option(help="A clip of the store by its id, or several: 17,18,240. May be repeated."),
+        typer.Option(help="Id of a clip of the store, or several: 17,18,240; may be repeated."),
     ] = None,
     like_where: Annotated[
         str | None,
@@ -59,37 +59,36 @@ def query(
     ] = None,
     combine: Annotated[
         Combine,
-        typer.Option(help="Several examples ask by the mean of their vectors, or one by one."),
+        typer.Option(
+            help="Several examples: by the mean of their vectors, or by the nearest example."
+        ),
     ] = "mean",
     vector: Annotated[
         Path | None, typer.Option(help="An .npy file of one vector, [512], or several, [n, 512].")
     ] = None,
     recording: Annotated[str | None, typer.Option(help="A recording of the store.")] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="A recording file; it is read and encoded.")
-    ] = None,
+    file: Annotated[Path | None, typer.Option(help="A recording file to read and encode.")] = None,
     at: Annotated[
         str | None,
-        typer.Option(help="Where in --recording or --file: HH:MM:SS, or +SECONDS from its start."),
+        typer.Option(help="Time in --recording or --file: HH:MM:SS, or +SECONDS from its start."),
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Start of a stretch of --recording; finds stretches like it."),
+        typer.Option("--from", help="Start of a stretch of --recording; finds similar stretches."),
     ] = None,
     until: Annotated[str | None, typer.Option(help="End of the stretch.")] = None,
     elastic: Annotated[
-        bool, typer.Option("--elastic", help="Stretches: with elastic time (needs [elastic]).")
+        bool,
+        typer.Option("--elastic", help="Stretches: by dynamic time warping (extra [elastic])."),
     ] = False,
     night: Annotated[
-        bool, typer.Option("--night", help="Rank whole recordings by how alike their nights are.")
+        bool, typer.Option("--night", help="Rank whole recordings by similarity to --recording.")
     ] = False,
     every: Annotated[
         bool,
-        typer.Option("--all", help="Every clip of --recording asks; the answers are streamed."),
+        typer.Option("--all", help="Query with every clip of --recording; answers are streamed."),
     ] = False,
-    k: Annotated[
-        int, typer.Option("-k", min=1, help="How many clips, stretches or nights to give.")
-    ] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     where: WhereOption = None,
     text: Annotated[
         str | None,
@@ -99,32 +98,31 @@ def query(
         ),
     ] = None,
     among: Annotated[
-        Path | None, typer.Option(help="Find only clips whose ids are in this file.")
+        Path | None, typer.Option(help="Search only the clips whose ids are in this file.")
     ] = None,
-    exclude: Annotated[
-        Exclusion, typer.Option(help="Leave out the clips of the query's own ...")
-    ] = "subject",
+    exclude: Annotated[Exclusion, typer.Option(help="Exclude clips of the same ...")] = "subject",
     exclude_subjects: Annotated[
-        Path | None, typer.Option(help="Leave out the subjects whose ids are in this file.")
+        Path | None, typer.Option(help="Exclude the subjects whose ids are in this file.")
     ] = None,
     min_gap: Annotated[
         float | None,
-        typer.Option(help="At most one clip per so many seconds of a recording, the nearest one."),
+        typer.Option(help="Minimum time between results of one recording, in seconds."),
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with every clip, whatever index there is.")
+        bool, typer.Option("--exact", help="Compare with every clip instead of using an index.")
     ] = False,
     weights: Annotated[
-        str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
+        str | None, typer.Option(help="For --file: the weights of the store, if not found by name.")
     ] = None,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
+        typer.Option(help="Also plot the signals of the clip and its neighbours: out.png."),
     ] = None,
     engine: Annotated[
-        QueryEngine, typer.Option(help="Who answers: this store, or where it was published to.")
+        QueryEngine,
+        typer.Option(help="Search backend: this store, or the engine it was published to."),
     ] = "local",
     uri: UriOption = "",
     collection: CollectionOption = "sleepfm_clips",
@@ -143,8 +141,7 @@ def query(
         or any(one is not None for one in (like_where, unlike, vector)) or len(clips or ()) > 1
     ):  # fmt: skip
         raise typer.BadParameter(
-            f"--engine {engine} is asked by one clip, with --where; the rest is answered by the "
-            "store itself"
+            f"--engine {engine} supports one clip and --where; other options require --engine local"
         )
     if text is not None:
         where = _in_words(store, text, where)
@@ -176,17 +173,17 @@ def query(
         _show(result, trained, format, lambda: show_nights(result))
         return
     if plot is not None and (file or every or vector or engine != "local" or len(clips or ()) > 1):
-        raise typer.BadParameter("--plot needs one clip of the store, by --clip or --recording")
+        raise typer.BadParameter("--plot requires one clip of the store: --clip or --recording")
     if plot is not None and (like_where is not None or "," in modality):
-        raise typer.BadParameter("--plot shows one clip in one modality")
+        raise typer.BadParameter("--plot supports a single clip and a single modality")
     if every:
         if recording is None or lists or any(one is not None for one in examples):
-            raise typer.BadParameter("--all goes with --recording alone")
+            raise typer.BadParameter("--all requires --recording only")
         many = {"recording": recording, "min_gap": min_gap, "exact": exact, **scope}
         _stream(store, modality, to or "others", many, format)
         return
     if (substitute, channels) != (None, None) and file is None:
-        raise typer.BadParameter("--substitute and --channels go with --file")
+        raise typer.BadParameter("--substitute and --channels require --file")
     question: dict[str, Any] = {
         "to": to or "others",
         "recording": recording,
@@ -267,7 +264,7 @@ def _show(result: Result, trained: bool, format: Format, table: Any) -> None:  #
         return
     say(result.note)
     if not trained:
-        say("untrained weights: these neighbours mean nothing", "bold yellow")
+        say("untrained weights: these neighbours are meaningless", "bold yellow")
     table()
 
 
@@ -360,6 +357,6 @@ def _ask_engine(
     import sleepfm_index
 
     if not uri:
-        raise typer.BadParameter(f"--engine {engine} needs --uri: where the store was published to")
+        raise typer.BadParameter(f"--engine {engine} requires --uri, where the store was published")
     with sleepfm_index.connect(uri, engine=engine, collection=collection, store=store) as served:
         return served.answer(question), served.weights.trained, Told({})

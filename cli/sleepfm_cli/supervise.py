@@ -1,4 +1,4 @@
-"""``sleepfm-index supervise``: the end-to-end baseline, on the probe's split."""
+"""``sleepfm-index supervise``: supervised baseline on the split of the probe."""
 
 from __future__ import annotations
 
@@ -27,29 +27,35 @@ from sleepfm_cli.render import progress, say
 
 def supervise(
     label: LabelOption,
-    out: Annotated[Path, typer.Option(help="The predictions, Parquet.")],
+    out: Annotated[Path, typer.Option(help="Parquet file for the predictions.")],
     on: Annotated[
-        str | None, typer.Option(help="Whose channels are stacked, e.g. bas+ecg; default all.")
+        str | None,
+        typer.Option(help="Modalities whose channels are stacked, e.g. bas+ecg; default: all."),
     ] = None,
     where: WhereOption = None,
     task: TaskOption = "auto",
     classes: ClassesOption = None,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, a network each.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, one network each.")] = 5,
     train_where: TrainWhereOption = None,
     test_where: TestWhereOption = None,
     recipe: Annotated[
         RecipeName,
         typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
     ] = "short",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, weights and order.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: from the recipe.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Default: from the recipe.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Default: from the recipe.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of folds, weights and order.")] = 0,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Train a supervised CNN baseline on the probe's split.
@@ -66,7 +72,7 @@ def supervise(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
     training = Training(settings, substitute, channels, device, precision, threads)
-    with sleepfm_index.open(store) as opened, progress("preparing clips") as bar:
+    with sleepfm_index.open(store) as opened, progress("supervised baseline") as bar:
         bar_task = bar.task_ids[0]
         result = train(
             opened,
@@ -79,9 +85,8 @@ def supervise(
             task=task,
             classes=listed(classes),
             split=Split(folds, train_where, test_where),
-            watch=lambda what, done, total: bar.update(
-                bar_task, description=what, completed=done, total=total
-            ),
+            progress=lambda done, total: bar.update(bar_task, completed=done, total=total),
+            notice=say,
         )
     say(result.note)
     say(f"{len(result):,} predictions in {out}; compare: sleepfm-index probe --compare-with {out}")

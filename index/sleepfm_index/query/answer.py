@@ -8,6 +8,7 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.query.answer_table import answer_note, answer_table
 from sleepfm_index.query.examples import ExampleVectors, examples_of, runs_of
 from sleepfm_index.query.nearest import Search, nearest
+from sleepfm_index.query.no_hits import why_none
 from sleepfm_index.query.question import Question, check_question, described, in_words, target_of
 from sleepfm_index.query.scope import scope
 from sleepfm_index.reader import Reader
@@ -104,6 +105,8 @@ def answer_to(
         scope=within.text,
         known=examples.known,
     )
+    if not len(scores):
+        note += f"; {why_none(reader, question, within.allowed)}"
     return Result(table, note)
 
 

@@ -66,9 +66,7 @@ def scope(
         If the condition is invalid, or the ids are no whole numbers.
     """
     ids = None if where is None else reader.metadata.clip_ids(where)
-    told = []
-    if ids is not None:
-        told.append(f"where {where}" + ("" if len(ids) else " (no clip meets it)"))
+    told = [] if where is None else [f"where {where}"]
     if allowed is not None:
         listed, known = _known(reader, allowed)
         unknown = len(listed) - len(known)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_file
+from sleepfm.progress import Notice, Progress
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
 from sleepfm_index.evaluation.labels.splits import Split
@@ -67,7 +68,8 @@ def supervise(
     task: str = "auto",
     classes: Sequence[str] | None = None,
     split: Split | None = None,
-    watch: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> Result:
     """Train one network a fold on the recordings themselves, and predict whom it never saw.
 
@@ -90,8 +92,10 @@ def supervise(
         Modalities whose channels are stacked, joined by ``+``; by default all of the store.
     seed : int
         Seed of the folds, as the probe's.
-    watch : callable, optional
-        Called with (what, done, total).
+    progress : Progress, optional
+        Called with the recordings whose clips are prepared, then with the steps of each epoch.
+    notice : Notice, optional
+        Called with each phase and the losses of each epoch.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def supervise(
         If training cannot start or go on.
     """
     from sleepfm.encoders.classifier import load_classifier
-    from sleepfm.training.data import Data, Watch
+    from sleepfm.training.data import Data, TrainingCallbacks
     from sleepfm.training.supervised import Labels, learn
 
     known = store.manifest.modalities
@@ -122,15 +126,12 @@ def supervise(
         )
     out = Path(out)
     work = out.with_name(f"{out.stem}.folds")
-    night = _Nights.read(store, plan, work / "clips", training, watch)
+    tell: Notice = notice or (lambda _: None)
+    tell("preparing clips")
+    night = _Nights.read(store, plan, work / "clips", training, progress)
     data = Data([], contract=store.manifest.contract, description=f"{label} by {features}")
     ids, folds, scores = [], [], []
     for fold, (train, test) in enumerate(plan.sides(features)):
-
-        def step(epoch: int, done: int, total: int, loss: float, fold: int = fold) -> None:
-            if watch is not None:
-                watch(f"fold {fold + 1}, epoch {epoch}, loss {loss:.3f}", done, total)
-
         file = work / f"fold-{fold + 1}-{plan.identity[:12]}-{features}.safetensors"
         learn(
             night.split(plan, train, training.recipe.seed),
@@ -142,7 +143,9 @@ def supervise(
             precision=training.precision,  # type: ignore[arg-type]
             threads=training.threads,
             resume=True,
-            watch=Watch(training=step),
+            callbacks=TrainingCallbacks(
+                training=_steps(progress), epoch=_losses(f"fold {fold + 1}", tell)
+            ),
         )
         network = load_classifier(file)
         clips = plan.test.clip_ids[test]
@@ -160,6 +163,24 @@ def supervise(
     return Result(table, note)
 
 
+def _steps(progress: Progress | None) -> Callable[[int, int, int, float], None]:
+    def step(_epoch: int, done: int, total: int, _loss: float) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    return step
+
+
+def _losses(fold: str, notice: Notice) -> Callable[[Mapping[str, Any]], None]:
+    def epoch(metrics: Mapping[str, Any]) -> None:
+        notice(
+            f"{fold}, epoch {metrics['epoch']}: loss {metrics['loss']:.3f}, "
+            f"validation {metrics['valid']['loss']:.3f}"
+        )
+
+    return epoch
+
+
 @dataclass(frozen=True)
 class _Nights:
     """The prepared clips behind a plan: each recording, and where each clip is in which."""
@@ -175,7 +196,7 @@ class _Nights:
         plan: TrainTest,
         cache: Path,
         training: Training,
-        watch: Callable[[str, int, int], None] | None,
+        progress: Progress | None,
     ) -> _Nights:
         from sleepfm.training.clipcache import prepare_clips
 
@@ -191,8 +212,8 @@ class _Nights:
         files = {name: recording_file(store.path, name) for name in sorted(set(names))}
         found = {}
         for done, (name, path) in enumerate(files.items()):
-            if watch is not None:
-                watch("preparing clips", done, len(files))
+            if progress is not None:
+                progress(done, len(files))
             prepared = prepare_clips([path], cache, contract, choices=choices)
             (found[name],) = prepared.recordings
         clips = ids.tolist()

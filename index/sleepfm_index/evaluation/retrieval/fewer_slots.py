@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
 from sleepfm.errors import SleepFMError
+from sleepfm.progress import Progress
 from sleepfm.recordings import find_recordings
 from sleepfm.stages import SCORED
 from sleepfm.training.geometry import stage_auroc
@@ -47,7 +48,7 @@ def fewer_slots(
     subjects: Subjects | None = None,
     clips: int = 2000,
     seed: int = 0,
-    watch: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Encode recordings again with fewer and fewer slots of one modality, the others whole.
 
@@ -68,7 +69,7 @@ def fewer_slots(
         At most this many are drawn, evenly from the recordings.
     seed : int
         Of all draws.
-    watch : callable, optional
+    progress : Progress, optional
         Called with (recordings read, recordings).
 
     Returns
@@ -85,7 +86,7 @@ def fewer_slots(
         If fewer than two clips have all modalities of the weights.
     """
     draw = np.random.default_rng(seed)
-    nights, problems = _read(paths, preparation, subjects or no_subjects(), clips, draw, watch)
+    nights, problems = _read(paths, preparation, subjects or no_subjects(), clips, draw, progress)
     count = sum(len(night.stage) for night in nights)
     modalities = [
         m for m in preparation.contract.modalities if all(m in night.signals for night in nights)
@@ -115,7 +116,7 @@ def _read(
     subjects: Subjects,
     clips: int,
     draw: np.random.Generator,
-    watch: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> tuple[list[_Night], list[str]]:
     found = find_recordings(paths).recordings
     each = max(1, -(-clips // max(1, len(found))))
@@ -126,8 +127,8 @@ def _read(
             nights.append(_night(cut, subjects.of(file.stem).subject_id, each, draw))
         except SleepFMError as error:
             problems.append(f"{file.path.name}: {error}")
-        if watch is not None:
-            watch(number, len(found))
+        if progress is not None:
+            progress(number, len(found))
     return [n for n in nights if len(n.stage)], problems
 
 
