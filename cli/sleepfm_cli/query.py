@@ -26,7 +26,7 @@ from sleepfm_cli.render import say, show_arrow, stream_arrow
 from sleepfm_index.choices import Combine, Exclusion, QueryEngine
 
 if TYPE_CHECKING:
-    from sleepfm_index import Result
+    from sleepfm_index import Result, Store
     from sleepfm_index.query.question import Question
 
 
@@ -336,14 +336,6 @@ def _stream(
         reader = opened.query_many(modality, to, **question)
         stream_arrow(reader, format)
         say((reader.schema.metadata or {}).get(b"note", b"").decode())
-
-
-def _ask_store(store: Path, modality: str, question: dict[str, Any]) -> Answer:
-    import sleepfm_index
-
-    with sleepfm_index.open(store) as opened:
-        result = opened.query(modality, **question)
-        return result, opened.manifest.weights.trained, opened.files()
 
 
 def _draw(store: Path, result: Result, modality: str, question: dict[str, Any], plot: Path) -> None:
