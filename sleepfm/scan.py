@@ -266,6 +266,9 @@ def _scan_file(
         return FileScan(
             item.path.name, item.stem, str(error), unmatched=labels, warnings=tuple(warnings)
         )
+    except Exception as error:  # one odd file never stops the scan of the others
+        reason = f"unexpected {type(error).__name__}: {error}"
+        return FileScan(item.path.name, item.stem, reason, warnings=tuple(warnings))
     _suggest(recording, channels, contract, fixes)
     by_label = {c.label: c for c in recording.channels}
     epochs: Counter[str] = Counter()

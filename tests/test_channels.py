@@ -279,3 +279,37 @@ def test_real_recordings(recordings_dir: Path) -> None:
     }  # fmt: skip
     ucd = match_channels(read_recording(recordings_dir / "ucddb018-eeg-night.edf"), ICML2024)
     assert filled(ucd) == {"C4-M1": ("EEG",)}
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "ECG imp", "EMG/ECG impedances", "ECG quality", "HR ECG", "C3 imp", "C3-imp", "M1 Ohm",
+        "RR", "HR", "Resp Rate", "C-Flow", "cRIP Flow", "Flow Patient", "Tidal Vol", "EtCO2",
+        "Thorax Impedance", "Chest Position", "Phase Angle", "EMG Abdomen", "Intercostal EMG",
+        "SpO2 Status", "OX stat", "SpO2 Quality", "SpO2 trend", "Sat alarm", "PR", "Chest temp",
+        "Abdominal Pressure", "Snore (chest)", "Chest ECG", "ABD+", "THO-", "ECG+", "XSum", "DC1",
+    ],
+)  # fmt: skip
+def test_a_channel_beside_the_signals_fills_nothing(label: str) -> None:
+    assert filled(match_channels(recording("C4-A1", label), ROBUST)) == {"C4-M1": ("C4-A1",)}
+
+
+def test_the_two_leads_of_a_belt_are_subtracted() -> None:
+    found = match_channels(recording("Thor+", "Thor-", "ABD-", "ABD+", "EKG+", "EKG-"), ROBUST)
+    assert filled(found) == {
+        "ECG": ("EKG+", "EKG-"), "CHEST": ("Thor+", "Thor-"), "ABD": ("ABD+", "ABD-"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chest", "abdomen"),
+    [
+        ("Tórax", "Abdômen"), ("Banda Torácica", "Banda Abdominal"), ("Borst", "Buik"),
+        ("Sangle Thoracique", "Sangle Abdominale"), ("Torace", "Addome"), ("Brust", "Bauch"),
+    ],
+)  # fmt: skip
+def test_belts_in_other_languages(chest: str, abdomen: str) -> None:
+    found = match_channels(recording(chest, abdomen, "ECG EKG2-EKG1"), ROBUST)
+    assert filled(found) == {"ECG": ("ECG EKG2-EKG1",), "CHEST": (chest,), "ABD": (abdomen,)}
+    assert found.slots["ECG"].turned

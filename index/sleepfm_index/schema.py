@@ -48,6 +48,12 @@ def clip_schema(modalities: tuple[str, ...]) -> pa.Schema:
     )
 
 
+LATER_CLIP_COLUMNS: Final = pa.schema(
+    [(name, pa.float32()) for name in ("stage_share", "rera_s", "limb_movement_s", "unsure_s")]
+)
+"""Columns of clips that a segment may lack, and that every store has: NULL where missing."""
+
+
 def modalities_of(clips: pa.Schema) -> tuple[str, ...]:
     """Return the modalities that a table of clips has columns of.
 
@@ -96,6 +102,7 @@ def is_reserved(name: str, modalities: tuple[str, ...]) -> bool:
     """
     plain = name.casefold()
     own = {column for column, _ in _CLIP} - {"recording_id", "subject_id", "site"}
+    own |= set(LATER_CLIP_COLUMNS.names)
     taken = own | _ANSWER_COLUMNS | set(MEASURED_EVENTS) | {m.casefold() for m in modalities}
     return plain in taken | {WEIGHTS_SPLIT} or plain.startswith(_OWN_BEGINNINGS)
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import AnnotationError, RecordingError
+from sleepfm.recordings.named_files import ForeignContentError, check_hdf5
 from sleepfm.recordings.recording import MAX_HOURS, Channel, Recording, unique_labels
 from sleepfm.recordings.scoring import hdf5 as scoring_hdf5
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
@@ -67,7 +68,10 @@ class Hdf5:
             ) from error
         try:
             with h5py.File(path, "r") as file:
+                check_hdf5(file)
                 found = _signals(path, file)
+        except ForeignContentError as error:
+            raise RecordingError(f"{path.name} {error}") from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordingError(
                 f"{path.name} is not an HDF5 recording with a known layout"

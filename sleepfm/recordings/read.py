@@ -80,7 +80,7 @@ def read_recording(
             notes: list[str] = []
             try:
                 sources.append(_Source(beside, read(beside, notes), notes))
-                if not fit(sources[-1].scoring, recording.duration_s, []):
+                if not _touches(sources[-1].scoring, recording.duration_s):
                     unread.append(beside.name)
             except AnnotationError as error:
                 reason = str(error).removeprefix(beside.name).removesuffix(".")
@@ -145,6 +145,13 @@ def _joined(
         staged.scoring.stages, tuple(sorted(events, key=lambda e: e.onset_s)), dropped, words
     )
     return scoring, [s.path for s in used]
+
+
+def _touches(scoring: Scoring, duration_s: float) -> bool:
+    """Whether a stage or event lies in the signals."""
+    return any(
+        s.onset_s < duration_s and s.onset_s + s.duration_s > 0 for s in scoring.stages
+    ) or any(e.onset_s <= duration_s and e.onset_s + e.duration_s >= 0 for e in scoring.events)
 
 
 def _covered(stages: Sequence[ScoredStage], duration_s: float) -> float:

@@ -15,10 +15,10 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.indexing import shards as sharding
 from sleepfm_index.indexing.calibration import FEWEST, calibrate, draw_queries
 from sleepfm_index.indexing.planner import (
-    EXACT_ROWS,
     QUERIES,
     RECALL,
     Plan,
+    is_small,
     plan_rows,
     target_rows,
 )
@@ -182,7 +182,7 @@ def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexReques
     planned, known = kinds.find(fresh.kind), model.recall
     if kinds.is_exact(model.kind) and known is not None and known.asked == recall:
         # Nothing else reached the recall: it is tried again with twice as many clips.
-        given_up = known.clips > EXACT_ROWS and rows < _TRIED_AGAIN * known.clips
+        given_up = not is_small(known.clips) and rows < _TRIED_AGAIN * known.clips
         if given_up:
             return plan_rows(rows, recall=recall, index=model.kind, target=target)
     if planned is not None and kinds.parse(model.kind).outgrown(planned):

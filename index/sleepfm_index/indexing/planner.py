@@ -153,7 +153,7 @@ def plan_rows(
     if index == EXACT or not rows:
         return Plan(target, rows, EXACT, recall, 0, 0.0, 0, 0, rows * _EXACT_US / 1000)
     kind: IndexKind
-    if index is None and (rows <= EXACT_ROWS or recall == 1):
+    if index is None and (is_small(rows) or recall == 1):
         kind, sample = Flat(), 0
     elif index is None:
         kind, sample = _fitting(rows, memory, threads)
@@ -173,6 +173,17 @@ def plan_rows(
         cost.memory_bytes,
         cost.query_ms,
     )
+
+
+def is_small(rows: int) -> bool:
+    """Whether comparing every vector is faster than an index that misses some.
+
+    Parameters
+    ----------
+    rows : int
+        Clips that have the target.
+    """
+    return rows <= EXACT_ROWS
 
 
 def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:

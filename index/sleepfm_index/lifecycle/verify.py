@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.errors import SleepFMError
@@ -24,7 +25,7 @@ from sleepfm_index.errors import CommitConflict, FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
-from sleepfm_index.storage import paths, snapshots
+from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.storage.manifest import (
     IndexEntry,
@@ -38,9 +39,11 @@ from sleepfm_index.storage.segments import (
     CLIPS,
     TABLES,
     check_table,
+    extra_columns,
     map_vectors,
     read_table,
 )
+from sleepfm_index.storage.table_checks import check_columns
 from sleepfm_index.storage.vector_format import NORM_TOLERANCE, widen
 from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
@@ -158,6 +161,7 @@ def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verifi
     for cache in manifest.caches:
         check.cache(cache)
     check.manifest()
+    check.private()
     check.history()
     check.leftovers()
     return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
@@ -186,10 +190,21 @@ class _Check:
                     raise FormatError(f"the manifest names no {name} in it")
                 self._content(segment.files[name].bytes, segment.files[name], *_at(segment, name))
             for name in TABLES:
-                check_table(self._store, segment, name)
+                self._table(segment, name)
             self._rows(segment)
         if any(f.where == where for f in self.findings):
             self._damaged.add(segment.id)
+
+    def _table(self, segment: SegmentEntry, name: str) -> None:
+        path = check_table(self._store, segment, name)
+        table = read_table(self._store, segment, name)
+        clips = name == CLIPS
+        check_columns(path, table.schema, self._manifest.modalities if clips else None)
+        if clips and set(extra_columns(table.schema)) != set(segment.columns):
+            raise FormatError(f"{name} has other columns than the manifest states")
+        table.validate(full=True)
+        if not clips and set(table["source"].to_pylist()) - set(segment.sources):
+            raise FormatError(f"{name} has rows of recordings that the manifest does not state")
 
     def cache(self, cache: IndexEntry | RowCacheEntry) -> None:
         with self._noting(f"{paths.INDEXES}/{cache.file}", "cache"):
@@ -207,6 +222,10 @@ class _Check:
                     "its content was changed, so clips and deletions may be wrong; restore a "
                     "copy, or `sleepfm-index restore` an earlier snapshot"
                 )
+
+    def private(self) -> None:
+        with self._noting(paths.PRIVATE, "damaged"):
+            private.check(self._store)
 
     def history(self) -> None:
         for number in snapshots.snapshot_ids(self._store):
@@ -252,7 +271,7 @@ class _Check:
     def _noting(self, where: str, what: What) -> Iterator[None]:
         try:
             yield
-        except (SleepFMError, OSError) as error:
+        except (SleepFMError, OSError, pa.ArrowException) as error:
             self.findings.append(Finding(where, what, str(error)))
 
     def _content(self, size: int, entry: object, *names: str) -> None:
@@ -339,7 +358,7 @@ def _is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
 
 
 def _put_away(store: Path, finding: Finding) -> str:
-    if finding.where == paths.MANIFEST:
+    if finding.where in (paths.MANIFEST, paths.PRIVATE):
         return ""  # nothing here knows better
     source = store / finding.where
     if finding.what == "cache":

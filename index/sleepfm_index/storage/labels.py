@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
+from sleepfm_index.storage.modes import open_file_as
 from sleepfm_index.storage.paths import LABELS as FOLDER
 
 LABEL_COLUMNS: Final = pa.schema(
@@ -204,6 +205,7 @@ def _append(store: Path, column: str, lines: bytes) -> None:
         new = not path.exists()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         handle = os.open(path, flags, 0o600)
+        open_file_as(path.parent, handle)
         try:
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":

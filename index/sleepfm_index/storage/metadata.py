@@ -41,6 +41,7 @@ _LOCKED: Final = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+_NEVER_NULL: Final = frozenset({"recording_id", "subject_id", "start_s", "stage"})
 _QUESTIONS: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
 
 
@@ -286,6 +287,9 @@ def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
     """
     found = numpy_of(table["clip_id"])
     if len(found) == len(clip_ids) and np.array_equal(found, clip_ids):
+        for name in _NEVER_NULL.intersection(table.column_names):
+            if table[name].null_count:
+                raise FormatError(f"there are clips without {name}; run `sleepfm-index verify`")
         return table
     missing = np.setdiff1d(clip_ids, found)
     if not len(missing):

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from sleepfm.cohort_choices import Choices
 from sleepfm.contract import Contract
+from sleepfm_index.choices import StoreMode
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.storage import paths, snapshots
 from sleepfm_index.storage.files import left_aside, make_folder, remove
@@ -23,6 +24,7 @@ from sleepfm_index.storage.manifest import (
     read_manifest,
     write_manifest,
 )
+from sleepfm_index.storage.modes import set_mode
 from sleepfm_index.storage.segments import SegmentData, write_segment
 
 _PLACES = (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.PRIVATE, paths.QUARANTINE)
@@ -42,6 +44,8 @@ class Writer:
         without.
     contract : Contract, optional
         How the clips were prepared; it must be the store's own.
+    mode : {"private", "group"}, optional
+        Who may read the store; by default as it is, and a new one its owner alone.
 
     Raises
     ------
@@ -52,8 +56,14 @@ class Writer:
     """
 
     def __init__(
-        self, path: Path, weights: WeightsIdentity | None = None, contract: Contract | None = None
+        self,
+        path: Path,
+        weights: WeightsIdentity | None = None,
+        contract: Contract | None = None,
+        *,
+        mode: StoreMode | None = None,
     ) -> None:
+        self._mode = mode
         self.path = path
         self._weights = weights
         self._contract = contract
@@ -73,7 +83,7 @@ class Writer:
         for folder in (*_PLACES, paths.LOCK):
             if (self.path / folder).is_symlink():
                 raise FormatError(f"{self.path / folder} is a link; a store holds none")
-        make_folder(self.path)
+        make_folder(self.path, outermost=True)
         try:
             self._lock.acquire()
         except Timeout:
@@ -81,6 +91,8 @@ class Writer:
         try:
             self._clear_unfinished()
             self.manifest = self._open_or_create()
+            if self._mode is not None:
+                set_mode(self.path, self._mode)
             self._read_as = _signature(self.path)
         except BaseException:
             self._lock.release()

@@ -17,6 +17,7 @@ from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
 from sleepfm.recordings.scoring.epochs import checked_codes
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.stage_words import stage_in_column, stage_of
+from sleepfm.recordings.scoring.tables import find_heading
 from sleepfm.recordings.scoring.text_file import (
     cells_of,
     decoded,
@@ -56,6 +57,9 @@ class TimedLines:
         except AnnotationError:
             return False
         timed = sum(_TIMED.match(line) is not None for line in lines)
+        heading = find_heading(lines)
+        if heading is not None and heading[1] != " ":
+            return False  # a table whose first column is a time
         return timed > 0.5 * len(lines) or any(line.lstrip().startswith("PB/CS") for line in lines)
 
     def read(self, path: Path, scored: Scored) -> Notes:

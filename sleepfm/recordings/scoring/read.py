@@ -12,6 +12,7 @@ from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import DAY_S, offset_seconds
 from sleepfm.recordings.scoring.formats import ENDINGS, READERS
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
+from sleepfm.recordings.scoring.predicted import is_predicted
 from sleepfm.recordings.scoring.text_file import decoded
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Notes, Reason, Scored, Scoring
 
@@ -86,6 +87,8 @@ def _read(path: Path, scored: Scored) -> Notes:
         raise AnnotationError("has an unsupported scoring format")
     with path.open("rb") as file:
         head = file.read(_HEAD)
+    if is_predicted(head):
+        raise AnnotationError("was predicted by a probe; it is not taken for scoring")
     fitting = [r for r in READERS if name.endswith(r.endings)]
     reader = next((r for r in fitting if r.sniff(head)), None)
     if reader is None and len(fitting) == 1:
