@@ -17,8 +17,8 @@ with stages: 12 people with EEG, ECG and respiration. People are dealt to folds 
 
 With --fine-tune each fold's weights go on, from those given, on the people of the other folds;
 --truth is then what experiments/measure_truth.py wrote for them. Each fold's weights lie in --cache
-as <name>-<identity>-fold<i>.safetensors with their checkpoint, so that the same command goes on where it was
-stopped:
+as <name>-<identity>-fold<i>.safetensors with their checkpoint, so that the same command goes on
+where it was stopped:
 
     python experiments/measure_truth.py records --channels channels.yaml --out truth.parquet
     python experiments/real_nights.py records --subjects subjects.csv --channels channels.yaml \
