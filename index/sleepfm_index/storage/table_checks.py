@@ -128,6 +128,8 @@ def check_size(
     with path.open("rb") as file:
         for group in range(footer.num_row_groups):
             rows = footer.row_group(group)
+            if not rows.num_rows:
+                continue  # it has no pages, and none is read
             for at in range(footer.num_columns):
                 chunk = rows.column(at)
                 name, _, inside = chunk.path_in_schema.partition(".")
