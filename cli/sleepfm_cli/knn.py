@@ -23,6 +23,7 @@ from sleepfm_cli.options import (
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    WideOption,
     listed,
 )
 from sleepfm_cli.outputs import expect_figure
@@ -59,6 +60,7 @@ def knn(
         int, typer.Option(min=1, help="Maximum number of query clips, drawn at random.")
     ] = 10_000,
     seed: SeedOption = 0,
+    wide: WideOption = False,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
@@ -100,7 +102,7 @@ def knn(
         say(result.note)
         if not trained:
             say("untrained weights: a random network's features", "bold yellow")
-        show_assessment(result)
+        show_assessment(result, wide=wide)
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
 

@@ -9,7 +9,7 @@ import math
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -69,13 +69,24 @@ def say(text: str, style: str = "") -> None:
 
 
 def show_table(
-    rows: Iterable[Sequence[object]], columns: Sequence[str], *, title: str = ""
+    rows: Iterable[Sequence[object]],
+    columns: Sequence[str],
+    *,
+    title: str = "",
+    secondary: Collection[str] = (),
 ) -> None:
     """Print rows as a table on stdout; columns of numbers are right-aligned.
 
     A pipe or a file gets one line per row, however long. A terminal too narrow for the table gets
-    one line per value instead, a block per row.
+    one line per value instead, a block per row. Columns in ``secondary`` are left out, so that the
+    others fit 80 characters, and named on stderr.
     """
+    if secondary:
+        shown = [at for at, name in enumerate(columns) if name not in secondary]
+        hidden = ", ".join(name for name in columns if name in secondary)
+        rows = [[row[at] for at in shown] for row in rows]
+        columns = [columns[at] for at in shown]
+        say(f"more columns with --wide: {hidden}")
     texts = [[escaped(cell(value)) for value in row] for row in rows]
     names = [escaped(name) for name in columns]
     console = answers()

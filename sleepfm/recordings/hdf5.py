@@ -73,7 +73,9 @@ class Hdf5:
         except ForeignContentError as error:
             raise RecordingError(f"{path.name} {error}") from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RecordingError(f"{path.name} is not an HDF5 recording of a known form") from error
+            raise RecordingError(
+                f"{path.name} is not an HDF5 recording with a known layout"
+            ) from error
         duration = max(samples / rate for _, samples, rate, _ in found)
         if duration > MAX_HOURS * 3600:
             raise RecordingError(
@@ -122,7 +124,7 @@ def _signals(path: Path, file: Any) -> list[tuple[str, int, float, str]]:
     if "signals" in file:
         file["signals"].visititems(visit)
     if not found:
-        raise RecordingError(f"{path.name} holds no group 'signals' with a signal in it")
+        raise RecordingError(f"{path.name} has no group 'signals' with a signal")
     return found
 
 

@@ -109,7 +109,7 @@ def read_mne(path: Path) -> Recording:
     ]
     warnings: list[str] = []
     if any("boundary" in n.text.lower() for n in notes):
-        warnings.append("the file marks boundaries: pieces were joined before it was saved")
+        warnings.append("the file contains boundaries: parts were joined before it was saved")
     return Recording(
         sources=(path, *dict.fromkeys(Path(f) for f in raw.filenames if f and Path(f) != path)),
         format=type(raw).__name__.removeprefix("Raw"),

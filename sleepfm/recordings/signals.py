@@ -78,10 +78,10 @@ class SignalReader(Protocol):
 
 
 READERS: Final[tuple[SignalReader, ...]] = (Edf(), Wfdb(), Mne(), Hdf5())
-"""Asked in this order: what the content says goes before what the name says."""
+"""Tried in this order: content takes precedence over the file name."""
 
 SIGNAL_ENDINGS: Final = tuple(ending for reader in READERS for ending in reader.endings)
-"""Endings of signal files, the preferred form of one recording first."""
+"""Extensions of signal files, in order of preference."""
 
 
 def read_signals(path: Path) -> Recording:

@@ -92,7 +92,7 @@ def import_vectors(
     """
     files = [Path(path) for path in paths]
     if not files:
-        raise StoreError("no file of vectors was named")
+        raise StoreError("no file of vectors was given")
     origins = [origin_of(path) for path in files]
     first = origins[0]
     if any(origin != first for origin in origins):
@@ -120,7 +120,7 @@ def import_vectors(
         told,
         hashlib.sha256(f"made elsewhere/{told}".encode()).hexdigest(),
         trained=True,
-        note="vectors made elsewhere and imported; files cannot be encoded by this store",
+        note="imported vectors of another program; this store cannot encode files",
     )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
     modalities = modalities_of(files)  # every file is checked before anything is written

@@ -184,7 +184,7 @@ def build(
     if not found.recordings and not found.left_out:
         raise RecordingError(
             f"there is no recording in {', '.join(map(str, named))}; "
-            "`sleepfm-index scan` says what can be read"
+            "`sleepfm-index scan` shows what can be read"
         )
     loaded = find_weights(weights)
     cohort, notes = no_subjects(), []

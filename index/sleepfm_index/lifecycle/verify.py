@@ -149,8 +149,8 @@ def _read(store: Path) -> Manifest:
         if not known:
             raise
         raise FormatError(
-            f"{error}; the last one kept is {snapshots.file_name(known[-1])}, which lacks what was "
-            "committed after it"
+            f"{error}; the last kept one is {snapshots.file_name(known[-1])}, which lacks later "
+            "commits"
         ) from error
 
 
@@ -219,8 +219,8 @@ class _Check:
         with self._noting(paths.MANIFEST, "damaged"):
             if not _is_as_written(self._store):
                 raise FormatError(
-                    "it is not as it was written, so what it says of clips and deletions may be "
-                    "wrong; put a copy back, or `sleepfm-index restore` an earlier snapshot"
+                    "its content was changed, so clips and deletions may be wrong; restore a "
+                    "copy, or `sleepfm-index restore` an earlier snapshot"
                 )
 
     def private(self) -> None:
@@ -233,9 +233,9 @@ class _Check:
             with self._noting(name, "leftover"):
                 earlier = read_manifest(self._store, name)
                 if not _is_as_written(self._store, name):
-                    raise FormatError("it is not as it was written; it should not be restored")
+                    raise FormatError("its content was changed; it should not be restored")
                 if earlier.snapshot != number or earlier.uuid != self._manifest.uuid:
-                    raise FormatError("it is not the snapshot that its name says")
+                    raise FormatError("it is not the snapshot of its file name")
                 snapshots.check_segments(self._store, earlier)
 
     def leftovers(self) -> None:
@@ -277,7 +277,7 @@ class _Check:
     def _content(self, size: int, entry: object, *names: str) -> None:
         path = check_plain(self._store, *names, size=size)
         if fingerprint(path) != entry:
-            raise FormatError(f"the content of {names[-1]} is not what was written")
+            raise FormatError(f"the content of {names[-1]} was changed")
         self.files += 1
         self.bytes += size
         if self._progress is not None:
@@ -288,9 +288,9 @@ class _Check:
         clips = read_table(self._store, segment, CLIPS, ["clip_id", *has])
         ids = clips["clip_id"].to_numpy()
         if np.any(np.diff(ids) <= 0) or clips["clip_id"].null_count:
-            raise FormatError("its clip ids do not ascend")
+            raise FormatError("its clip ids are not ascending")
         if (ids[0], ids[-1]) != (segment.first_clip_id, segment.last_clip_id):
-            raise FormatError("its clip ids are not those that the manifest states")
+            raise FormatError("its clip ids differ from the manifest")
         for modality in self._manifest.modalities:
             there = clips[f"has_{modality}"].to_numpy()
             self._norms(segment, modality, np.asarray(there, bool))
@@ -309,14 +309,14 @@ class _Check:
         kind = kinds.find(index.kind)
         if kind is None:
             if index.settings:
-                raise FormatError(f"it is of a kind that is not known here, {index.kind}")
+                raise FormatError(f"it has the unknown kind {index.kind}")
             return  # nobody searches it: format 1 began with copies of the vectors
         ids = np.sort(kind.open(self._store, index).ids())
         covered = [s for s in self._manifest.segments if s.id in index.segments]
         known = [self._vectors.having(s.id, index.target) for s in covered]
         there = np.sort(np.concatenate([*known, np.empty(0, np.int64)]))
         if np.any(np.diff(ids) == 0) or not np.isin(ids, there).all():
-            raise FormatError("its clip ids are not those of the segments")
+            raise FormatError("its clip ids differ from the segments")
         if not np.isin(there[self._manifest.live(there)], ids).all():
             raise FormatError("it lacks clips of the segments that it covers")
 
@@ -365,7 +365,7 @@ def _put_away(store: Path, finding: Finding) -> str:
         remove(source)
         return "made again"
     if not source.exists() and not source.is_symlink():
-        return "left out of the manifest"
+        return "removed from the manifest"
     make_folder(store / paths.QUARANTINE)
     name = finding.where.replace("/", "-")
     folder = store / paths.QUARANTINE

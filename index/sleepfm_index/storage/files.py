@@ -370,7 +370,7 @@ def check_plain(store: Path, *names: str, size: int) -> Path:
     for name in names:
         path = path / name
         if path.is_symlink():
-            raise FormatError(f"{path} is a link; a store holds none, so it is not followed")
+            raise FormatError(f"{path} is a symbolic link, which a store does not allow")
     if not path.is_file():
         raise FormatError(f"{path} is missing or not a plain file; run `sleepfm-index verify`")
     actual = path.stat().st_size

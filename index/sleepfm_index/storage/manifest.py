@@ -301,7 +301,8 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     unknown = set(map(str, features)) - FEATURES
     if unknown:
         raise FormatError(
-            f"the store uses features this program does not know: {', '.join(sorted(unknown))}; "
+            "the store uses features that this version does not support: "
+            f"{', '.join(sorted(unknown))}; "
             "upgrade sleepfm-index"
         )
     try:

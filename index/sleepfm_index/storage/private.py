@@ -76,8 +76,8 @@ def files(store: Path) -> dict[str, Path]:
         return dict(_parsed(content))
     except UnicodeDecodeError as error:
         raise FormatError(
-            f"{_folder(store) / _FILES} is damaged; put a copy of it back, or remove it: the store "
-            "then does not know where its recordings are"
+            f"{_folder(store) / _FILES} is damaged; restore a copy, or remove it: the store then "
+            "has no paths of its recordings"
         ) from error
 
 
@@ -111,13 +111,13 @@ def recording_file(store: Path, recording_id: str) -> Path:
     path = files(store).get(recording_id)
     if path is None:
         raise QueryError(
-            f"the store does not know the file of {recording_id}: its folder private/ is kept "
-            "apart or was removed; put it back to read signals"
+            f"the store has no path of {recording_id}: its folder private/ was moved or removed; "
+            "put it back to read signals"
         )
     if not path.is_file():
         raise QueryError(
-            f"the recording {recording_id} is not where it was when it was built; say where the "
-            "recordings are by `sleepfm-index move-recordings OLD NEW`"
+            f"the recording {recording_id} is not at its path; run `sleepfm-index "
+            "move-recordings OLD NEW` if it was moved"
         )
     return path
 
@@ -196,8 +196,8 @@ def _check_key(store: Path, found: bytes) -> None:
     path = _folder(store) / _KEY
     if len(found) != _KEY_BYTES:
         raise FormatError(
-            f"{path} is no key: it has {len(found)} bytes instead of {_KEY_BYTES}; put the right "
-            "one back, or remove it if no id was hashed by it"
+            f"{path} is not a key: it has {len(found)} bytes instead of {_KEY_BYTES}; restore "
+            "the right one, or remove it if no id was hashed with it"
         )
     try:
         known = _content(store, _KEY_HASH, 64)
@@ -274,7 +274,7 @@ def check_folder(store: Path) -> None:
     """
     folder = store / paths.PRIVATE
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise FormatError(f"{folder} is a link or no folder; a store holds none")
+        raise FormatError(f"{folder} is a link or not a folder")
 
 
 def _write_files(store: Path, known: Mapping[str, Path]) -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
 from sleepfm_index.runtime.threads import setting
-from sleepfm_index.schema import clip_schema
+from sleepfm_index.schema import LATER_CLIP_COLUMNS, clip_schema
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.arrow_files import mapped_batches
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
@@ -42,7 +42,7 @@ SPAN: Final = 1 << 19
 
 _BATCHES: Final = (1 << 31) // SPAN
 _MOST: Final = 4096
-"""As many rows are cut out one by one; more are read faster from the tables."""
+"""Maximum number of rows sliced one by one; more are read faster from the tables."""
 
 
 def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
@@ -206,6 +206,9 @@ class _Mapped:
                     return None
                 found.append(one)
         table = pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
+        for later in LATER_CLIP_COLUMNS:
+            if later.name not in table.column_names:
+                table = table.append_column(later, pa.nulls(len(table), later.type))
         self.readahead.done(before)
         return table
 

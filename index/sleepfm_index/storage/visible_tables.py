@@ -15,7 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
+from sleepfm_index.schema import (
+    EVENT_COLUMNS,
+    LATER_CLIP_COLUMNS,
+    RECORDING_COLUMNS,
+    clip_schema,
+)
 from sleepfm_index.storage.manifest import Manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
 from sleepfm_index.storage.table_checks import check_columns
@@ -73,10 +78,11 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
     for view, file in VIEWS.items():
         pages = len(manifest.segments) <= _EVERY_PAGE
         paths = [check_table(store, s, file, pages=pages) for s in manifest.segments]
-        # columns of recordings that no segment has yet are null
+        # columns that no segment has yet are null
         known = RECORDING_COLUMNS if view == "recordings" else None
+        later = LATER_CLIP_COLUMNS if view == "clips" else pa.schema([])
         modalities = manifest.modalities if view == "clips" else None
-        datasets = _datasets(paths, modalities, known) or [
+        datasets = _datasets(paths, modalities, known, later) or [
             ds.InMemoryDataset(empty[view].empty_table())
         ]
         keep = hidden.get(view)
@@ -85,8 +91,12 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
 
 
 def _datasets(
-    paths: list[Path], modalities: tuple[str, ...] | None, columns: pa.Schema | None = None
+    paths: list[Path],
+    modalities: tuple[str, ...] | None,
+    columns: pa.Schema | None,
+    later: pa.Schema,
 ) -> list[ds.Dataset]:
+    """Datasets of the files, with the columns that come first, and those that none may have."""
     import pyarrow.dataset as ds
 
     # Fragments rather than a list of paths: nothing about them is guessed, and a segment that has
@@ -112,7 +122,9 @@ def _datasets(
             known[signature] = at
         groups[at][1].append(fragment)
     made = []
-    for schema, fragments in groups:
+    for found, fragments in groups:
+        missing = [f for f in later if f.name not in found.names]
+        schema = pa.schema([*found, *missing])
         coded = {f.name for f in schema if f.name in _CODED and f.type == pa.string()}
         options = ds.ParquetReadOptions(dictionary_columns=coded)
         checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)

@@ -73,12 +73,12 @@ class Writer:
 
     def __enter__(self) -> Self:
         if self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path} is a file; name a folder for the store")
+            raise StoreError(f"{self.path} is a file; choose a folder for the store")
         if self._weights is None:
             read_manifest(self.path)  # there must be one
         elif self.path.is_dir() and not _is_store(self.path) and any(self.path.iterdir()):
             raise StoreError(
-                f"{self.path} holds other files and no store; name an empty or a new folder"
+                f"{self.path} contains other files and no store; choose an empty or a new folder"
             )
         for folder in (*_PLACES, paths.LOCK):
             if (self.path / folder).is_symlink():
@@ -124,7 +124,7 @@ class Writer:
         """
         rows = data.clips.num_rows
         if self._weights is None or not rows:
-            raise StoreError("name the weights of what is appended, and append at least one clip")
+            raise StoreError("pass the weights of the vectors, and at least one clip")
         ids = np.arange(rows, dtype=np.int64) + self.manifest.next_clip_id
         entry = write_segment(self.path, data, ids, self.manifest.snapshot + 1)
         self.commit((before or self.manifest).with_segment(entry))
@@ -147,7 +147,7 @@ class Writer:
             _signature(self.path) != self._read_as
             and read_manifest(self.path).snapshot != self.manifest.snapshot
         ):
-            raise CommitConflict("another writer moved the store on; open it again and retry")
+            raise CommitConflict("another writer has changed the store; open it again and retry")
         following = replace(manifest, snapshot=self.manifest.snapshot + 1, written=time.time())
         if not self._committed:
             # One step back is what somebody did: all commits of a build are one.
@@ -198,8 +198,8 @@ def _refuse_mixture(manifest: Manifest, weights: WeightsIdentity, contract: Cont
     if ours.sha256 != theirs.sha256:
         raise StoreError(
             f"the store holds vectors of the weights {ours.name} ({ours.sha256[:12]}), these are "
-            f"{theirs.name} ({theirs.sha256[:12]}); vectors of two weights cannot be compared, so "
-            "build another store"
+            f"{theirs.name} ({theirs.sha256[:12]}); vectors of different weights cannot be "
+            "compared, so build another store"
         )
     if manifest.contract.sha256 != contract.sha256:
         raise StoreError(

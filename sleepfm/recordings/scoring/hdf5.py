@@ -76,7 +76,7 @@ class Hdf5:
         except ForeignContentError as error:
             raise AnnotationError(str(error)) from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise AnnotationError("is not an HDF5 file of a known form") from error
+            raise AnnotationError("is not an HDF5 file with a known layout") from error
         raise AnnotationError("holds neither 'hypnogram' nor 'annotations'")
 
 
@@ -101,7 +101,7 @@ def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
 def _tracks(file: Any) -> list[Annotation]:
     rate = float(np.ravel(file.attrs.get("sampling_rate", file.attrs.get("fs", np.nan)))[0])
     if not np.isfinite(rate) or rate <= 0:
-        raise AnnotationError("does not say the rate of its annotations ('sampling_rate')")
+        raise AnnotationError("has no sampling rate of its annotations ('sampling_rate')")
     notes = []
     group = file["annotations"]
     for name in group:

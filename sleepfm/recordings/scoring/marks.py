@@ -17,6 +17,7 @@ from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
 from sleepfm.recordings.scoring.epochs import checked_codes
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.stage_words import stage_in_column, stage_of
+from sleepfm.recordings.scoring.tables import find_heading
 from sleepfm.recordings.scoring.text_file import (
     cells_of,
     decoded,
@@ -56,6 +57,9 @@ class TimedLines:
         except AnnotationError:
             return False
         timed = sum(_TIMED.match(line) is not None for line in lines)
+        heading = find_heading(lines)
+        if heading is not None and heading[1] != " ":
+            return False  # a table whose first column is a time
         return timed > 0.5 * len(lines) or any(line.lstrip().startswith("PB/CS") for line in lines)
 
     def read(self, path: Path, scored: Scored) -> Notes:
@@ -86,7 +90,7 @@ class TimedLines:
             moments.append(moment)
             found.append(_said(match.group(2).strip()))
         if not found:
-            raise AnnotationError("holds no line that begins with a time of day")
+            raise AnnotationError("has no line that begins with a time of day")
         warnings: list[str] = []
         onsets = place(moments, scored, warnings, elapsed=None)
         notes = tuple(
@@ -149,7 +153,7 @@ class Rows:
         doubtful = labels == [0] and width == 2 and number_of(rows[0][1]) != 0.0
         if width not in (2, 3) or len(labels) != 1 or doubtful:
             raise AnnotationError(
-                "has no heading, and its columns do not say what they are; add one, e.g. "
+                "has no header, and the meaning of its columns is unclear; add one, e.g. "
                 "onset,duration,event"
             )
         dropped: Counter[Reason] = Counter()
@@ -195,7 +199,7 @@ def _second(
     """
     moments = [moment_of(r[1]) for r in rows]
     if any(m is None for m in moments):
-        raise AnnotationError("has no heading, and a second column that is no time")
+        raise AnnotationError("has no header, and its second column is not a time")
     if any(m.clock for m in moments if m is not None):
         ends = place(moments, scored, warnings)
         return [
@@ -210,7 +214,7 @@ def _second(
     )  # fmt: skip
     if as_end == as_length and not (len(set(values)) == 1 and len(values) > 1):
         raise AnnotationError(
-            "has no heading, and its second column may be a duration or an end; add one, e.g. "
+            "has no header, and its second column may be a duration or an end; add one, e.g. "
             "onset,duration,event"
         )
     if as_length or len(set(values)) == 1:

@@ -72,6 +72,11 @@ class SlpdbMarks:
         notes : Notes
             Annotations as written, and what was dropped.
         """
+        if path.name.lower().endswith(".edf.st"):
+            raise AnnotationError(
+                "is of the CAP Sleep Database, whose marks count samples of a rate that nothing "
+                "states; the .txt of the recording has the same scoring and is read"
+            )
         notes = []
         dropped: Counter[Reason] = Counter()
         for onset, text in _annotations(path):

@@ -50,7 +50,7 @@ def check_probe(store: Reader, probe: Probe) -> None:
     if about.get("weights_sha256") != own.sha256:
         raise QueryError(
             f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
-            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
+            f"store holds those of {own.name}; fit one with `sleepfm-index probe --save`"
         )
     if about.get("contract_sha256") != store.manifest.contract.sha256:
         raise QueryError("the probe was fitted to clips prepared under another contract")
@@ -87,7 +87,7 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
     for modality in check_features(features, store.manifest.modalities):
         present &= has(store, ids, modality)
     if not present.any():
-        raise QueryError(f"no clip has {features}, which the probe reads")
+        raise QueryError(f"no clip has {features}, which the probe requires")
     scores = predict_rows(probe, feature_reader(store, ids, features), np.flatnonzero(present))
     table = clip_columns(store, ids, _FACTS)
     lacking = ~present
@@ -153,7 +153,9 @@ def write_predictions(
         nights.setdefault(row["recording_id"], []).append(row)
     for name, rows in nights.items():
         if not re.fullmatch(r"[^/\\\0]{1,200}", name) or name.startswith("."):
-            raise StoreError(f"the recording {name!r} cannot name a file; rename it in the store")
+            raise StoreError(
+                f"the recording {name!r} is not a valid file name; rename it in the store"
+            )
         stages = [(float(r["start_s"]), str(r["predicted"] or UNKNOWN)) for r in rows]  # type: ignore[arg-type]
         table, edf = folder / f"{name}.predicted.csv", folder / f"{name}.predicted.edf"
         clock = rows[0]["clock"]
