@@ -25,8 +25,8 @@ from sleepfm_index.storage.segments import CLIPS, read_table
 
 RECALL: Final = 0.99
 """The recall@10 that is asked for where nothing else is."""
-EXACT_ROWS: Final = 3_000
-"""Up to this many clips, three nights, comparing every vector is as fast as an inverted file at a
+EXACT_ROWS: Final = 2_000
+"""Up to this many clips, two nights, comparing every vector is as fast as an inverted file at a
 recall of 0.99 (docs/scale.md, benchmarks/kinds.py)."""
 _QUERIES: Final = ((100_000, 600), (0, 200))
 """Queries of other modalities by which an index is calibrated, of more than so many clips: with
