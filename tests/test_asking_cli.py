@@ -18,19 +18,20 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return drawn_store(tmp_path_factory.mktemp("cli") / "s", sizes, lacking=0.0, index=False)
 
 
+WORDS = ("--modality", "ecg", "--to", "bas")
+
+
 def ask(path: Path, *words: object) -> Result:
     return CliRunner().invoke(app, ["query", *map(str, words), "--store", str(path)])
 
 
 def test_several_clips_are_never_one(path: Path) -> None:
-    by_list = ask(path, "--modality", "ecg", "--to", "bas", "--clip", "3,4,5", "-k", 4)
-    repeated = ask(
-        path, *["--modality", "ecg", "--to", "bas", "--clip", "3", "--clip", "4,5", "-k", "4"]
-    )
+    by_list = ask(path, *WORDS, "--clip", "3,4,5", "-k", 4)
+    repeated = ask(path, *WORDS, "--clip", "3", "--clip", "4,5", "-k", "4")
     assert by_list.exit_code == 0
     assert by_list.stdout == repeated.stdout
     assert "ecg of 3 examples -> bas" in by_list.stderr
-    one = ask(path, *["--modality", "ecg", "--to", "bas", "--clip", "5", "-k", "4"])
+    one = ask(path, *WORDS, "--clip", "5", "-k", "4")
     assert one.stdout != by_list.stdout
     assert one.stdout.splitlines()[1].split()[:3] == ["query", "ecg", "5"]
 
@@ -41,7 +42,7 @@ def test_what_is_compared_is_said_where_it_was_not_asked(path: Path) -> None:
     assert "mean cosine to bas and ecg" in asked.stderr
     assert (
         "--to is not given"
-        not in ask(path, *["--modality", "resp", "--to", "resp", "--clip", "3"]).stderr
+        not in ask(path, "--modality", "resp", "--to", "resp", "--clip", "3").stderr
     )
 
 
@@ -84,7 +85,7 @@ def test_stretches_and_nights(path: Path) -> None:
         "rank", "cosine", "clip_id", "recording", "subject", "from", "until", "stages",
     ]  # fmt: skip
     assert "bas of 4 clips of a (23:05:00, " in asked.stderr
-    night = ask(path, *["--modality", "bas", "--recording", "a", "--night"])
+    night = ask(path, "--modality", "bas", "--recording", "a", "--night")
     assert len(night.stdout.splitlines()) == 3 and "energy distance" in night.stderr
 
 
