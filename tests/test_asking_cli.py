@@ -92,7 +92,7 @@ def test_stretches_and_nights(path: Path) -> None:
 def test_words_are_shown_as_sql(path: Path) -> None:
     asked = ask(path, "--text", "N2 after an apnea", "-k", 2)
     assert asked.exit_code == 0
-    assert "n2: stage = 'N2'" in asked.stderr and "EXISTS (SELECT 1 FROM events e" in asked.stderr
+    assert "N2: stage = 'N2'" in asked.stderr and "EXISTS (SELECT 1 FROM events e" in asked.stderr
     unknown = ask(path, "--text", "N2 and snoring")
     assert isinstance(unknown.exception, QueryError) and "'snoring'" in str(unknown.exception)
 

@@ -123,20 +123,23 @@ def translate(text: str, columns: Collection[str]) -> Translation:
         Naming the words that no rule knows, or the column that the store lacks.
     """
     rules = _rules(set(columns))
-    left = " ".join(text.lower().split())
+    words = " ".join(text.split())
+    left = words.lower()
+    given = words if len(words) == len(left) else left
     phrases: list[tuple[str, str]] = []
     unknown: list[str] = []
     while left := left.lstrip(" ,;."):
+        begin = len(given) - len(left)
         for pattern, sql in rules:
             if match := pattern.match(left):
-                phrases.append((match[0], sql(match)))
+                phrases.append((given[begin : begin + match.end()], sql(match)))
                 break
         else:
             match = _FILLER.match(left)
             if match is None:
                 match = _WORD.match(left)
                 assert match is not None
-                unknown.append(match[0])
+                unknown.append(given[begin : begin + match.end()])
         left = left[match.end() :]
     if unknown:
         raise QueryError(
