@@ -111,7 +111,7 @@ def refuse_gaps(text: str, first: str) -> None:
     if len(steps) > 1 or max(steps, default=1) > 2:
         empty = next(i for i in range(at, len(lines)) if not lines[i])
         raise AnnotationError(
-            f"has an empty line {empty + 1} among its stages; write ? for an epoch that is not "
+            f"has an empty line among its stages, line {empty + 1}; write ? for an epoch that is not "
             "scored, or number the epochs"
         )
 
