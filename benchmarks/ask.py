@@ -5,7 +5,7 @@
     python benchmarks/ask.py among --rows 1000000     a list of as many clip ids
 
 `planted` copies pieces of breathing from one simulated night into others before they are encoded,
-resampled to each night's rate, with noise of a given share of the piece's standard deviation. A
+at each night's rate and scale, with noise of a given share of the piece's standard deviation. A
 stretch of 5 min asks for its copy; a clip that was copied into many places is asked for by one, by
 the mean and by the nearest of several of the copies.
 """
@@ -128,6 +128,8 @@ def copy(
         data = theirs.data.copy()
         first, last = round(at * CLIP_S * other), round((at + length) * CLIP_S * other)
         new = resample(piece, last - first)
+        if name != "SaO2":  # belts and flow are of each recorder's own scale
+            new = (new - mine.data.mean()) * (data.std() / mine.data.std()) + data.mean()
         new = new + noise * new.std() * rng.standard_normal(len(new))
         data[first:last] = new
         data = np.clip(data, theirs.physical_min, theirs.physical_max)

@@ -1,6 +1,7 @@
 """How well `review` finds what was put wrong: flipped stages and copied clips.
 
     python benchmarks/review.py                          simulated nights, weights `demo`
+    python benchmarks/review.py --store sleepfm-demo/store     those of the demo
     python benchmarks/review.py --drawn 0.6              drawn vectors that know the stage better
 
 5 % of the stages are changed to another one at random, and 1 % of the clips get the vectors of a
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=400, help="Of each drawn subject.")
     parser.add_argument("--flipped", type=float, default=0.05)
     parser.add_argument("--copied", type=float, default=0.01)
-    parser.add_argument("--recordings", type=Path, help="Simulated nights that are there.")
+    parser.add_argument("--store", type=Path, help="A store of simulated nights that is there.")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     print(machine())
@@ -51,7 +52,8 @@ def main() -> None:
         folder = Path(temporary)
         if asked.drawn is None:
             names, stages, vectors = simulated(folder, asked)
-            print(f"{len(names):,} clips of {asked.subjects} simulated nights, weights demo")
+            people = len(set(names.tolist()))
+            print(f"{len(names):,} clips of {people} simulated nights, weights demo")
         else:
             names, stages, vectors = drawn(asked)
             print(f"{len(names):,} drawn clips, {asked.drawn:g} from the centre of their stage")
@@ -106,11 +108,11 @@ def said(what: str, named: set[Any], true: set[Any]) -> None:
 
 
 def simulated(folder: Path, asked: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
-    recordings = asked.recordings or folder / "recordings"
-    if asked.recordings is None:
-        simulate_cohort(recordings, subjects=asked.subjects, hours=asked.hours, seed=7)
-    sleepfm_index.build(folder / "store", [recordings], weights="demo")
-    with sleepfm_index.open(folder / "store") as store:
+    path = asked.store or folder / "store"
+    if asked.store is None:
+        simulate_cohort(folder / "nights", subjects=asked.subjects, hours=asked.hours, seed=7)
+        sleepfm_index.build(path, [folder / "nights"], weights="demo")
+    with sleepfm_index.open(path) as store:
         clips = store.sql("SELECT clip_id, recording_id, stage FROM clips ORDER BY clip_id").table
         ids = clips["clip_id"].to_numpy()
         vectors = {m: store.vectors.of(ids, m)[0] for m in ROBUST.modalities}

@@ -310,6 +310,9 @@ def test_nights_are_ranked_by_energy_distance(store: sleepfm_index.Store) -> Non
         ("not in REM", "stage <> 'R'"),
         ("light sleep without hypopneas", "stage IN ('N1', 'N2') AND coalesce(hypopnea_s, 0) = 0"),
         ("AHI at least 15, BMI under 30", "nsrr_ahi_hp3r_aasm15 >= 15 AND nsrr_bmi < 30"),
+        ("sleep of people with sleep apnea", "stage IN ('N1', 'N2', 'N3', 'R') AND "
+         "nsrr_ahi_hp3r_aasm15 >= 5"),
+        ("severe obstructive sleep apnea", "nsrr_ahi_hp3r_aasm15 >= 30"),
         ("men older than 40 in the first 2 hours",
          "nsrr_sex = 'male' AND nsrr_age > 40 AND start_s < 7200"),
     ],
@@ -333,6 +336,8 @@ def test_after_an_apnea(store: sleepfm_index.Store) -> None:
     [
         ("N3 with snoring and teeth grinding", "'snoring', 'teeth', 'grinding'"),
         ("slow breathing", "needs a column of it"),
+        ("N3 in women and REM", "cannot both hold"),
+        ("women or men", "'or'"),
         ("and with", "there is no condition"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -76,6 +77,10 @@ def demo(
         ("evaluate", "--where", "stage = 'N2'"),
     ):
         answers().print("  " + _command(words, store), markup=False, soft_wrap=True)
+    answers().print("\nLook at it in the browser, at http://127.0.0.1:8707:", markup=False)
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        answers().print('  pip install "sleepfm-index[explore]"', markup=False)
+    answers().print("  " + _command(("explore",), store), markup=False, soft_wrap=True)
 
 
 def _step(*words: str, store: Path) -> None:

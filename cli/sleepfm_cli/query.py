@@ -252,9 +252,13 @@ def _nearest(opened: Store, modality: str, question: dict[str, Any]) -> tuple[Re
     import numpy as np
 
     result = opened.query(modality, **question)
-    own = None
-    if isinstance(question["clip"], int):
-        (own,) = opened.rows(np.array([question["clip"]])).to_pylist()
+    own, clip = None, question["clip"]
+    if question["recording"] is not None and question["at"] is not None:
+        from sleepfm_index.query.origin import clip_at
+
+        clip = clip_at(opened, question["recording"], question["at"])
+    if isinstance(clip, int):
+        (own,) = opened.rows(np.array([clip])).to_pylist()
     return result, Told(opened.files(), own)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sleepfm_cli.render import clock, show_table
-from sleepfm_index.query.clip_facts import clip_events
 
 if TYPE_CHECKING:
     from sleepfm_index import Result
@@ -60,6 +59,8 @@ def _score(result: Result) -> str:
 
 
 def _clip(row: dict[str, Any]) -> list[object]:
+    from sleepfm_index.query.clip_facts import clip_events
+
     return [
         row["clip_id"],
         row["recording_id"],

@@ -239,7 +239,7 @@ exclude_subjects
         QueryError
             Naming the words that no rule knows.
         """
-        return translate(text, self.clip_schema.names)
+        return translate(text, self.clip_schema.names, self.manifest.contract.clip_seconds)
 
     def annotate(
         self, table: Any, *, strict: bool = False, allow_identifying: bool = False

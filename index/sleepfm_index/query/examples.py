@@ -214,7 +214,8 @@ def _given(vector: ArrayLike) -> NDArray[np.float32]:
     if given.ndim != 2 or given.shape[1] != EMBEDDING_DIM or not len(given):
         shape = " x ".join(map(str, np.shape(vector)))
         raise QueryError(
-            f"a vector has {EMBEDDING_DIM} numbers, several are [n, {EMBEDDING_DIM}]; got {shape}"
+            f"a vector has {EMBEDDING_DIM} numbers, several are [n, {EMBEDDING_DIM}], got {shape}; "
+            "shorter ones end in zeros, as in the store"
         )
     lengths = np.linalg.norm(given, axis=1)
     if not np.all(np.isfinite(lengths)) or not np.all(lengths > 0):

@@ -17,6 +17,9 @@ from sleepfm_index.schema import OTHERS, check_modality, target_name, target_par
 EXCLUSIONS: Final = get_args(Exclusion)
 COMBINATIONS: Final = get_args(Combine)
 
+_MOST: Final = 1 << 31
+"""A store holds no more clips."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -214,6 +217,8 @@ def check_search(
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")
     if k < 1:
         raise QueryError(f"k must be at least 1, got {k}")
+    if k > _MOST:
+        raise QueryError(f"k must be at most {_MOST:,}, got {k:,}")
     if min_gap is not None and not 0 < min_gap < float("inf"):
         raise QueryError(f"min_gap must be a positive number of seconds, got {min_gap:g}")
     return names

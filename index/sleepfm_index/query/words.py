@@ -66,19 +66,21 @@ _NUMBERS: Final = {
 }
 _ABOVE: Final = r"over|above|more than|greater than|at least|from|>=?"
 _BELOW: Final = r"under|below|less than|at most|up to|<=?"
+_OSA: Final = r"(?:osa|(?:obstructive )?sleep apno?ea)"
 _PEOPLE: Final = {
     r"wom[ae]n|females?": "nsrr_sex = 'female'",
     r"m[ae]n|males?": "nsrr_sex = 'male'",
     r"children|child": "nsrr_age < 18",
     r"adults?": "nsrr_age >= 18",
     r"obese|obesity": "nsrr_bmi >= 30",
-    r"severe (?:osa|sleep apno?ea)": "nsrr_ahi_hp3r_aasm15 >= 30",
-    r"moderate (?:osa|sleep apno?ea)": "nsrr_ahi_hp3r_aasm15 >= 15 AND nsrr_ahi_hp3r_aasm15 < 30",
-    r"mild (?:osa|sleep apno?ea)": "nsrr_ahi_hp3r_aasm15 >= 5 AND nsrr_ahi_hp3r_aasm15 < 15",
-    r"no (?:osa|sleep apno?ea)": "nsrr_ahi_hp3r_aasm15 < 5",
+    rf"severe {_OSA}": "nsrr_ahi_hp3r_aasm15 >= 30",
+    rf"moderate {_OSA}": "nsrr_ahi_hp3r_aasm15 >= 15 AND nsrr_ahi_hp3r_aasm15 < 30",
+    rf"mild {_OSA}": "nsrr_ahi_hp3r_aasm15 >= 5 AND nsrr_ahi_hp3r_aasm15 < 15",
+    rf"(?:no|without) {_OSA}": "nsrr_ahi_hp3r_aasm15 < 5",
+    _OSA: "nsrr_ahi_hp3r_aasm15 >= 5",
 }
 _FILLER: Final = re.compile(
-    r"(?:and|with|in|of|the|an?|clips?|epochs?|during|who|that|are|is|have|has|having|people|"
+    r"(?:and|with|in|of|the|an?|clips?|epochs?|during|who|that|are|is|have|has|having|from|people|"
     r"patients?|subjects?|participants?|persons?|stage|where|all|on|by|their)\b"
 )
 _WORD: Final = re.compile(r"[^\s,;.]+")
@@ -103,7 +105,7 @@ class Translation:
     phrases: tuple[tuple[str, str], ...]
 
 
-def translate(text: str, columns: Collection[str]) -> Translation:
+def translate(text: str, columns: Collection[str], clip_seconds: float = 30.0) -> Translation:
     """Translate words into a condition over the columns of ``clips``.
 
     Parameters
@@ -112,6 +114,8 @@ def translate(text: str, columns: Collection[str]) -> Translation:
         Such as ``N3 with slow breathing after an apnea``.
     columns : collection of str
         Columns of the store.
+    clip_seconds : float
+        Length of a clip, in seconds.
 
     Returns
     -------
@@ -120,23 +124,27 @@ def translate(text: str, columns: Collection[str]) -> Translation:
     Raises
     ------
     QueryError
-        Naming the words that no rule knows, or the column that the store lacks.
+        Naming the words that no rule knows or that contradict each other, or the column that the
+        store lacks.
     """
-    rules = _rules(set(columns))
-    left = " ".join(text.lower().split())
+    rules = _rules(set(columns), clip_seconds)
+    words = " ".join(text.split())
+    left = words.lower()
+    given = words if len(words) == len(left) else left
     phrases: list[tuple[str, str]] = []
     unknown: list[str] = []
     while left := left.lstrip(" ,;."):
+        begin = len(given) - len(left)
         for pattern, sql in rules:
             if match := pattern.match(left):
-                phrases.append((match[0], sql(match)))
+                phrases.append((given[begin : begin + match.end()], sql(match)))
                 break
         else:
             match = _FILLER.match(left)
             if match is None:
                 match = _WORD.match(left)
                 assert match is not None
-                unknown.append(match[0])
+                unknown.append(given[begin : begin + match.end()])
         left = left[match.end() :]
     if unknown:
         raise QueryError(
@@ -147,10 +155,17 @@ def translate(text: str, columns: Collection[str]) -> Translation:
     if not phrases:
         raise QueryError(f"there is no condition in {text!r}")
     conditions = list(dict.fromkeys(sql for _, sql in phrases))
+    for column in ("stage", "nsrr_sex"):
+        twice = [words for words, sql in dict(phrases).items() if sql.split()[0] == column]
+        if len({dict(phrases)[words] for words in twice}) > 1:
+            raise QueryError(
+                f"{' and '.join(map(repr, twice))} cannot both hold of a clip; join stages by "
+                "'or', as in N2 or N3"
+            )
     return Translation(" AND ".join(conditions), tuple(phrases))
 
 
-def _rules(columns: set[str]) -> list[Rule]:
+def _rules(columns: set[str], clip_seconds: float) -> list[Rule]:
     """Patterns in the order in which they are tried, and what each match becomes."""
     found: list[Rule] = []
 
@@ -172,7 +187,10 @@ def _rules(columns: set[str]) -> list[Rule]:
     for pattern, condition in _PEOPLE.items():
         rule(pattern, fixed(condition))
     for words, (names, event) in _EVENTS.items():
-        rule(rf"(after|following|before|preceding) {_ARTICLE}(?:{words})", _beside(event))
+        rule(
+            rf"(after|following|before|preceding) {_ARTICLE}(?:{words})",
+            _beside(event, clip_seconds),
+        )
         rule(rf"(no|without) {_ARTICLE}(?:{words})", overlapping(names, "="))
         rule(words, overlapping(names, ">"))
     one = "|".join(map(re.escape, [*_STAGE, *_STAGE_SETS]))
@@ -236,12 +254,12 @@ def _sum(names: tuple[str, ...], columns: set[str]) -> str:
     return f"({' + '.join(f'coalesce({name}, 0)' for name in there)})"
 
 
-def _beside(event: str) -> Callable[[re.Match[str]], str]:
+def _beside(event: str, clip_seconds: float) -> Callable[[re.Match[str]], str]:
     def sql(match: re.Match[str]) -> str:
         gap = (
             "clips.start_s - (e.onset_s + e.duration_s)"
             if match[1] in ("after", "following")
-            else "e.onset_s - (clips.start_s + 30)"
+            else f"e.onset_s - (clips.start_s + {clip_seconds:g})"
         )
         named = event.replace("type", "e.type").replace("sube.type", "e.subtype")
         return (
