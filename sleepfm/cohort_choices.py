@@ -178,7 +178,7 @@ class Choices:
         if channels is not None:
             named = {str(slot): tuple(map(str, labels)) for slot, labels in channels.items()}
             if any(len(labels) > 2 for labels in named.values()):
-                raise ValueError("a slot of more than two channels")
+                raise ValueError("a slot with more than two channels")
         return cls(
             substitute=bool(plain.get("substitute", False)),
             channels=named,
@@ -190,6 +190,6 @@ class Choices:
 
 
 NO_CHOICES = Choices()
-"""What is done where nothing is said."""
+"""Defaults."""
 BEFORE_GRIDS = Choices(grid="recording")
-"""What a store does that was built before it remembered its choices."""
+"""Choices of stores that were built before choices were stored."""

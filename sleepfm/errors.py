@@ -4,6 +4,10 @@
 class SleepFMError(Exception):
     """Base of every error of this project; its text says what happened and what to do."""
 
+    def __str__(self) -> str:
+        # Libraries and files put line breaks into what they say; here it stays one line.
+        return " ".join(super().__str__().splitlines())
+
 
 class RecordingError(SleepFMError):
     """The file cannot be read as a recording; retrying does not help."""

@@ -149,7 +149,7 @@ def test_a_pulse_rate_is_no_pulse_wave() -> None:
     found = match_channels(recording("ECG", "Pulse", "PulseRate"), PAPER_MONTAGE)
     assert "PULSE" not in found.slots
     slow = match_channels(recording("ECG", "Pleth", rates={"Pleth": 1.0}), PAPER_MONTAGE)
-    assert "PULSE: Pleth is not taken, 1 Hz is too slow" in slow.warnings
+    assert "PULSE: Pleth is not used: 1 Hz is too slow" in slow.warnings
 
 
 def test_sleep_edf_needs_substitutes() -> None:
@@ -209,7 +209,7 @@ def test_a_bare_eeg_is_taken_as_in_shhs_and_said() -> None:
     found = match_channels(recording("EEG"), ROBUST)
     assert filled(found) == {"C4-M1": ("EEG",)}
     assert found.slots["C4-M1"].tier == "alias"
-    assert found.warnings == ("EEG names no derivation; taken as C4-M1 as in SHHS",)
+    assert found.warnings == ("EEG has no derivation in its label; assumed C4-M1 as in SHHS",)
 
 
 def test_mesa_eeg2_is_not_the_eeg2_of_shhs() -> None:
@@ -230,9 +230,9 @@ def test_a_difference_needs_one_unit_and_one_rate() -> None:
 def test_a_channel_too_slow_or_in_another_unit_is_no_candidate() -> None:
     found = match_channels(recording("ECG", "C3-M2", rates={"ECG": 1.0}), ROBUST)
     assert filled(found) == {"C3-M2": ("C3-M2",)}
-    assert found.warnings == ("ECG: ECG is not taken, 1 Hz is too slow",)
+    assert found.warnings == ("ECG: ECG is not used: 1 Hz is too slow",)
     found = match_channels(recording("ECG", "C3-M2", units={"C3-M2": "Ohm"}), ROBUST)
-    assert found.warnings == ("C3-M2: C3-M2 is not taken, its unit is Ohm",)
+    assert found.warnings == ("C3-M2: C3-M2 is not used: its unit is Ohm",)
 
 
 def test_overrides_win_and_may_empty_a_slot(tmp_path: Path) -> None:

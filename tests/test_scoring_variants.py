@@ -96,7 +96,7 @@ REFUSED = {
     "an empty line among stages": ("\n".join([*NIGHT[:5], "", *NIGHT[6:]]),
                                    "empty line among its stages, line 6"),
     "a label before a lone number": (
-        "".join(f"{s}\t{30 * i + 30}\n" for i, s in enumerate(NIGHT)), "do not say what they are"),
+        "".join(f"{s}\t{30 * i + 30}\n" for i, s in enumerate(NIGHT)), "columns is unclear"),
     "events in minutes": ("onset,duration,event\n" + "".join(
         f"{i},0.25,Hypopnea\n" for i in range(9)), "last 0.25"),
     "a text": ("Dear colleague\nplease find the night attached.\nBest wishes\n",

@@ -11,7 +11,7 @@ from sleepfm.labels import EVENT_COLUMNS as MEASURED_EVENTS
 from sleepfm_index.errors import QueryError
 
 OTHERS: Final = "others"
-"""As a target: the mean of the clip's other unit vectors, not renormalised."""
+"""Target: the mean of the clip's other unit vectors, not renormalised."""
 
 _CLIP: Final = (
     ("clip_id", pa.int64()),
@@ -77,7 +77,7 @@ SUBJECT_COLUMNS: Final = pa.schema(
         ("nsrr_ahi_hp3r_aasm15", pa.float32()),
     ]
 )
-"""What is known of the subject, in the National Sleep Research Resource's terms."""
+"""Subject data, named as by the National Sleep Research Resource."""
 
 WEIGHTS_SPLIT: Final = "weights_split"
 """Column of a store whose weights say whom they have seen in training: the split in which they saw

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import StoreError
 
 KEYS = ("recording_id", "clip")
-"""Columns that say which clip a row is of: the recording, and its number there from 0."""
+"""Key columns: the recording, and the number of the clip in it, from 0."""
 
 Truth = Mapping[str, NDArray[np.floating]]
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from sleepfm.recordings.edf import is_annotations_only
 from sleepfm.recordings.scoring.formats import ENDINGS
+from sleepfm.recordings.scoring.predicted import ENDINGS as PREDICTED
 from sleepfm.recordings.scoring.sidecar import entities_of
 from sleepfm.recordings.scoring.stage_words import plain
 from sleepfm.recordings.signals import SIGNAL_ENDINGS, signal_stem
@@ -174,8 +175,9 @@ def find_lookalikes(path: Path) -> tuple[str, ...]:
     known = {p.name for p in find_annotations(path)}
     stem = _SIGNAL_WORDS.sub("", signal_stem(path))
     found = []
+    no_scoring = (*_PARTS, *SIGNAL_ENDINGS, *PREDICTED)
     for lower, name in _lowered(str(path.parent), _changed(path.parent), stem.lower()):
-        if name in known or name == path.name or lower.endswith((*_PARTS, *SIGNAL_ENDINGS)):
+        if name in known or name == path.name or lower.endswith(no_scoring):
             continue
         base = name[len(stem) :].partition(".")[0]
         if _NOT_SCORING.search(name.partition(".")[0]) or re.match(r"[a-zA-Z0-9]", base):
@@ -197,7 +199,7 @@ def _candidates(path: Path, folder: Path, names: tuple[str, ...]) -> Iterator[st
     alone = [n for n in names if _OWN_FOLDER.match(n.rpartition(".")[0])] if single else []
     for name in dict.fromkeys([*_starting(names, begin), *before, *alone]):
         lower = name.lower()
-        if (own and name == path.name) or not lower.endswith(ENDINGS):
+        if (own and name == path.name) or not lower.endswith(ENDINGS) or lower.endswith(PREDICTED):
             continue
         base = _base(name)
         if not (

@@ -12,7 +12,7 @@ from sleepfm.recordings.scoring.stage_words import plain
 _ELECTRODE: Final = r"(?:[fcopt]p?[z0-9]|[ma][12]|e[12]|loc|roc)"
 _REFERENCE: Final = r"(?:[am][12]|fpz|ref|avg|cz|nz|c?ler?|lle|linked)"
 NO_REFERENCE: Final = re.compile(r"imp|stat|qual|ohm|off|raw\d")
-"""What may follow an electrode's name without being a reference that two channels share."""
+"""Suffixes of an electrode's name that are not a shared reference."""
 
 
 @functools.lru_cache(maxsize=16384)

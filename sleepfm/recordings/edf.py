@@ -39,7 +39,7 @@ _LARGEST: Final = 1e12
 
 
 def is_annotations_only(path: Path) -> bool:
-    """Tell whether an EDF+ file holds annotations and no signal, as Sleep-EDF's hypnograms do.
+    """Tell whether an EDF+ file contains annotations but no signal, as Sleep-EDF's hypnograms do.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def read_edf(path: Path) -> Recording:
     refuse_length(path, span_s)
     wanted = [s for s in file.streams if not s.is_annotations and s.samples > 0]
     if not wanted and not found.annotations:
-        raise RecordingError(f"{path.name} holds neither a signal nor an annotation")
+        raise RecordingError(f"{path.name} contains neither a signal nor an annotation")
     signals = _by_edfio(file, wanted)
     labels = [_printable(s.label) for s in signals]
     scoring = Scoring()

@@ -185,7 +185,7 @@ def check(path: Path, warnings: list[str]) -> CheckedFile:
             main = file.read(256)
             if not is_edf(main):
                 raise RecordingError(
-                    f"{path.name} is not an EDF or BDF file: it does not begin like one"
+                    f"{path.name} is not an EDF or BDF file: it has no such header"
                 )
             if len(main) < 256:
                 raise RecordingError(f"{path.name} ends within its header")
@@ -219,7 +219,7 @@ def check(path: Path, warnings: list[str]) -> CheckedFile:
         raise RecordingError(f"{path.name} gives a negative number of data records")
     if claimed == -1:
         warnings.append(
-            f"the header does not say how long the recording is; {present} data records found"
+            f"the header does not give the number of data records; {present} data records found"
         )
     elif present < claimed:
         warnings.append(

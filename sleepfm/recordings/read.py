@@ -50,7 +50,7 @@ def read_recording(
     path = Path(path)
     recording = read_signals(path)
     if not recording.channels:
-        raise RecordingError(f"{path.name} holds annotations and no signal")
+        raise RecordingError(f"{path.name} contains annotations but no signal")
     warnings = list(recording.warnings)
     sources = [_Source(path, recording.scoring)]
     unread: list[str] = []
@@ -89,7 +89,7 @@ def read_recording(
     scoring, used = _joined(sources, recording.duration_s, warnings)
     scoring = fit(scoring, recording.duration_s, warnings)
     if scoring.dropped:
-        warnings.append(f"left out of the scoring: {counted(scoring.dropped)}")
+        warnings.append(f"annotations not stored: {counted(scoring.dropped)}")
     if not scoring.stages:
         unread += find_lookalikes(path)
     return replace(
@@ -124,7 +124,8 @@ def _joined(
         ):
             if staged.scoring.stages:
                 warnings.append(
-                    f"stages for {here:.0f} s gave way to stages for {there:.0f} s in another file"
+                    f"stages for {here:.0f} s are replaced by stages for {there:.0f} s in "
+                    "another file"
                 )
             staged = source
     best: dict[str, _Source] = {}

@@ -20,7 +20,7 @@ from sleepfm.recordings.recording import Recording
 _DIGITS: Final = 32
 _CHUNK: Final = 1 << 22
 _TEXTS: Final = (".hea", ".vhdr", ".vmrk")
-"""Files beside the samples that only describe them."""
+"""Files that only describe the samples."""
 
 
 def signal_digest(recording: Recording, scoring: Path | None = None) -> str:

@@ -59,7 +59,8 @@ class Lead:
 
 
 LEADS: Final = {"II": Lead(), "V1": Lead(p=0.4, q=0.0, r=0.25, s=4.0, t=-0.3)}
-"""V1: a small R before a deep S, no Q, a flat or inverted T; sizes chosen (docs/simulation.md)."""
+"""V1: a small R before a deep S, no Q, a flat or inverted T; magnitudes assumed
+(docs/simulation.md)."""
 
 
 @dataclass(frozen=True)

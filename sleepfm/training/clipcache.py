@@ -220,6 +220,6 @@ def _prepare(file: RecordingFile, place: Path, contract: Contract, choices: Choi
             whole.rename(place)
     except OSError as error:
         raise TrainingError(
-            f"the clip cache cannot be written: {error.strerror}; free space, or name another "
-            "folder by --cache"
+            f"the clip cache cannot be written: {error.strerror}; free space, or choose another "
+            "folder with --cache"
         ) from error

@@ -31,10 +31,10 @@ from sleepfm.training.redundancy import barlow, covariance, vicreg
 from sleepfm.training.task import Metrics, Run, Task
 
 _BIAS: Final = -10.0
-"""Where the bias of SigLIP starts: nearly all pairs of a batch are no counterparts."""
+"""Initial bias of SigLIP: nearly all pairs of a batch do not match."""
 
 _TO_FIT: Final = 2048
-"""Clips that heads are fitted on where a run begins from trained weights."""
+"""Clips used for fitting the heads when starting from trained weights."""
 
 
 @contextmanager

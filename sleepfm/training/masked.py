@@ -21,7 +21,7 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm.training.batches import Batch
 
 BLOCK_S: Final = 2
-"""Length of what is hidden or seen as one, in seconds."""
+"""Length of a masked unit, in seconds."""
 
 _BANDS: Final = 12
 _HIDDEN: Final = 0.5

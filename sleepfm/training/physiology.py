@@ -50,7 +50,7 @@ NAMES: Final = (
     *(f"heart_{bpm:.0f}" for bpm in _HEART_BINS_BPM),
     *(f"breath_{hz:.2f}" for hz in _BREATH_BINS_HZ),
 )
-"""What each column of :func:`targets_of` is."""
+"""Description of each column of :func:`targets_of`."""
 
 _GROUPS: Final = (
     slice(0, len(_LOGARITHMS) + len(_PLAIN)),

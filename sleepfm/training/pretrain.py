@@ -150,8 +150,8 @@ def _targets(
         return None
     if data.truth is None:
         raise TrainingError(
-            "nothing is known of the clips to learn from; give a truth file (--truth), as "
-            "`simulate --truth` writes it"
+            "the training clips have no known values; pass a truth file (--truth), as written by "
+            "`simulate --truth`"
         )
     return {
         r.recording_id: targets_of(data.truth.get(r.recording_id, {}), r.stage)

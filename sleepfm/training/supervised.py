@@ -34,7 +34,7 @@ from sleepfm.training.splits import Split
 from sleepfm.training.task import Metrics, Run, Task, choose_precision
 
 CLASSES: Final = SCORED
-"""The stages that are told apart; clips of any other (unscored, artefact) are left out."""
+"""Classes; clips with any other label (unscored, artefact) are excluded."""
 
 
 @dataclass(frozen=True)
@@ -162,14 +162,14 @@ def learn(
     }
     for modality in modalities:
         if not any(modality in r.present for r in chosen["train"]):
-            raise TrainingError(f"no recording to train on has {modality}; leave it out")
+            raise TrainingError(f"no recording to train on has {modality}; exclude it")
     unscored = {name: _unscored(own, numbers) for name, own in chosen.items()}
     for name, own in clips.items():
         if not len(own):
             raise TrainingError(
                 f"the {name} recordings have no clip scored {', '.join(labels.classes)} with the "
-                f"signals asked for ({unscored[name]} clips have another label or none); give "
-                "hypnograms beside the recordings"
+                f"required signals ({unscored[name]} clips have another label or none); add "
+                "hypnograms next to the recordings"
             )
     record = {
         "objective": "supervised",

@@ -172,8 +172,8 @@ def _refuse_withdrawn(manifest: Manifest, facts: Facts) -> None:
     for subject in facts.columns["subject_id"].to_pylist():
         if subject is not None and subject_mark(manifest.uuid, subject) in manifest.withdrawals:
             raise StoreError(
-                f"the subject {subject} was deleted from this store; delete the recordings of "
-                "that subject instead of naming them so"
+                f"the subject {subject} was deleted from this store; delete the recordings "
+                "instead of assigning them to that subject"
             )
 
 

@@ -155,9 +155,9 @@ def facts_of(table: SubjectTable) -> Facts:
         try:
             keys = keys.cast(pa.int64())
         except pa.ArrowInvalid as error:
-            raise StoreError("clip ids are whole numbers") from error
+            raise StoreError("clip ids must be integers") from error
     if not columns:
-        raise StoreError(f"the table has no column beside {table.key}")
+        raise StoreError(f"the table has no column besides {table.key}")
     return Facts(table.key, keys, columns, table.notes)
 
 
@@ -168,23 +168,21 @@ def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifyin
     check_names(names, "the table", reserved, allow_identifying=allow_identifying, notes=notes)
     keys = table[CLIP_KEY].combine_chunks()
     if not pa.types.is_integer(keys.type) or keys.null_count or not names:
-        raise StoreError("a table about clips needs clip ids, whole numbers, and another column")
+        raise StoreError("a table of clips needs integer clip ids and another column")
     keys = keys.cast(pa.int64())
     if len(pc.unique(keys)) != len(keys):
         raise StoreError("the table names a clip twice")
     columns = {}
     for name in names:
         if name in KEYS:
-            raise StoreError(f"{name} is a fact about a recording; leave out {CLIP_KEY} to set it")
+            raise StoreError(f"{name} is a column of recordings; leave out {CLIP_KEY} to set it")
         column = table[name].combine_chunks()
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
             column = column.cast(pa.string())
         if not any(plain(column.type) for plain in _PLAIN):
-            raise StoreError(
-                f"{name} is of the type {column.type}; give numbers, texts or booleans"
-            )
+            raise StoreError(f"{name} has the type {column.type}; use numbers, text or Booleans")
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
         columns[name] = column
@@ -256,4 +254,4 @@ def _alike(told: pa.Array, old: pa.Array) -> tuple[pa.Array, pa.Array]:
             return told.cast(kind), old.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
-    raise StoreError(f"a column holds {old.type}, which cannot be told as {told.type}")
+    raise StoreError(f"a column holds {old.type}, which cannot be converted to {told.type}")

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     AnyWeights = Weights | ExternalWeights
 
-READMIT: Final = "build with --readmit to take it again"
+READMIT: Final = "build with --readmit to add it again"
 _NORM_TOLERANCE: Final = 1e-3
 Status = Literal["added", "already there", "left out", "failed"]
 
@@ -244,8 +244,8 @@ def _check_vectors(
         lengths = np.linalg.norm(rows[clips.filled[modality] != 0], axis=1)
         if not np.all(np.abs(lengths - 1) < _NORM_TOLERANCE):
             raise WeightsError(
-                f"{weights.name} give {modality} vectors that are zero or not finite; the weights "
-                "are damaged or were not meant for such clips"
+                f"{weights.name} give {modality} vectors that are zero or not finite; the "
+                "weights are damaged or not suitable for these clips"
             )
 
 
@@ -299,7 +299,7 @@ def refusal(
     if recorded(key) in map(recorded, withdrawn):  # whatever the options were
         return Outcome(file, "left out", f"it was deleted from this store; {READMIT}")
     if mark and mark in withdrawn:
-        why = "its signals are those of a recording that was deleted from this store"
+        why = "its signals equal those of a recording that was deleted from this store"
         return Outcome(file, "left out", f"{why}; {READMIT}")
     if recording_id in taken:
         error = QueryError(
@@ -363,8 +363,8 @@ def _note(weights: AnyWeights) -> str:
         return f"encoder of {weights.package}; vectors of {weights.dimensions} dimensions"
     if not weights.trained:
         return (
-            "UNTRAINED: a seeded random initialisation, for trying the tool out; neighbours and "
-            "recall mean nothing"
+            "UNTRAINED: a seeded random initialisation for demonstration; neighbours and recall "
+            "are meaningless"
         )
     data = str(weights.record.get("data", ""))
     if data.startswith("simulated"):

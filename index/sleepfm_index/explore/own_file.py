@@ -23,7 +23,7 @@ from sleepfm_index.query.origin import mean_vector
 from sleepfm_index.reader import Reader
 
 LARGEST: Final = 4 << 30
-"""Bytes of the largest file that is taken."""
+"""Maximum size of a file in bytes."""
 _MOST: Final = 8
 
 
@@ -59,7 +59,7 @@ class OwnFiles:
         """
         endings = "".join(Path(name).suffixes[-2:]).lower()
         if not endings or not all(c.isalnum() or c == "." for c in endings):
-            raise QueryError("the file's name has no ending that says what it is, such as .edf")
+            raise QueryError("the file name has no known extension such as .edf")
         with self._lock:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="sleepfm-explore-"))
@@ -141,5 +141,5 @@ class OwnFiles:
     def _of(self, key: str) -> _Given:
         with self._lock:
             if key not in self._given:
-                raise QueryError("this file is not here any longer; hand it in again")
+                raise QueryError("this file is no longer available; upload it again")
             return self._given[key]

@@ -162,5 +162,5 @@ class Session:
         """
         if not self.annotate:
             raise QueryError(
-                "this server only reads; start it with --allow-annotate to write labels"
+                "this server is read-only; start it with --allow-annotate to write labels"
             )

@@ -26,7 +26,7 @@ from sleepfm_index.storage.metadata import numpy_of
 from sleepfm_index.storage.private import recording_file
 
 LONGEST_S: Final = 3600.0 * 24
-"""Longest stretch that is drawn at once, in seconds."""
+"""Longest interval per request, in seconds."""
 WIDEST: Final = 8192
 _OPEN: Final = 64
 _MOST_CLIPS: Final = 100
@@ -264,5 +264,5 @@ def _table(rows: list[dict[str, Any]], away: dict[str, str]) -> Table:
     arrays = [pa.array(columns[f.name], f.type) for f in _SCHEMA]
     note = f"{len(rows)} strips, unfiltered"
     if away:
-        note += f"; recordings that are away: {', '.join(away)}"
+        note += f"; recordings not available: {', '.join(away)}"
     return Table(pa.Table.from_arrays(arrays, schema=_SCHEMA), note, {"away": away})

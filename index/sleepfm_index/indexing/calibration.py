@@ -26,22 +26,23 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, SearchS
 from sleepfm_index.storage.vectors import Vectors
 
 SHARES: Final = (1.0, 0.3, 0.1, 0.03)
-"""Shares of the clips under which an index is tried; a filter takes the next smaller one."""
+"""Shares of allowed clips under which an index is calibrated; a filter uses the next smaller
+one."""
 K: Final = 10
 FEWEST: Final = 8
-"""With fewer queries nothing is measured, and search is exact."""
+"""Minimum number of queries for calibration; below it, search is exact."""
 _EXCLUSION_HOURS: Final = 12
 """Time on either side of its own clip that a query leaves out; in a small store, a twentieth of the
 clips."""
 _RUN: Final = 256
-"""A filter is tried by runs of as many clips, because cohorts are filtered by night."""
+"""Length of the runs of clips in calibration filters, because cohorts are filtered by night."""
 RERANK_COST: Final = 800
 """Codes that could be read in the time that one candidate takes to compare from its vector, 1 to
 3 us of one thread, as the settings of benchmarks/search.py show."""
 _TIMED: Final = 20
 _SELECTED: Final = 20_000
 _MARGIN: Final = 0.25
-"""The queries that choose must miss this much less than is asked, since chance favours a choice."""
+"""The selecting queries must miss this much less than allowed, to offset selection bias."""
 _Z: Final = 1.959964
 _NONE: Final = np.empty(0, np.int64)
 

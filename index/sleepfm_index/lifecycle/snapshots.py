@@ -90,7 +90,7 @@ def tag(store: str | Path, name: str) -> int:
     """
     if not _NAME.fullmatch(name) or name.isdecimal():
         raise QueryError(
-            f"{name!r} is no name for a snapshot; use letters, digits, '.', '_' and '-'"
+            f"{name!r} is not a valid name for a snapshot; use letters, digits, '.', '_' and '-'"
         )
     with Writer(Path(store)) as writer:
         number = writer.manifest.snapshot

@@ -20,7 +20,7 @@ ROUNDING: Final = 1.01 * EMBEDDING_DIM * 2.0**-24
 """Most that a float32 inner product of as many terms is off, times the lengths of both sides. A
 stored vector is of length one up to its rounding, for which the hundredth is."""
 CLOSE: Final = 2 * ROUNDING
-"""Unit vectors whose float32 scores differ by less may be in the wrong order."""
+"""Score difference below which the float32 order of unit vectors may be wrong."""
 EQUAL: Final = 1e-12
 """Scores closer than this are equal: far below what stored vectors can tell, above the rounding of
 a float64 product in any order of its terms."""

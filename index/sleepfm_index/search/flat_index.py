@@ -25,7 +25,7 @@ _SPARE: Final = 22
 _MOST_CLOSE: Final = 1 << 14
 """Where more clips score the same, whoever searches compares all in float64."""
 _ROW_COST: Final = 8
-"""To compare a query with one vector costs as much as to read so many codes (protocol.Trial)."""
+"""Cost of comparing one vector, in codes read (protocol.Trial)."""
 
 Runs = NDArray[np.int64]
 """First and last clip id of runs without a hole, int64 [r, 2]; no clip is in two of them."""

@@ -46,9 +46,9 @@ MOST_ROWS: Final = 5_000_000
 _FEWEST_LINKS: Final = 4
 _MOST_LINKS: Final = 128
 _MOST_EF: Final = 4096
-"""Where more would be needed, comparing every vector is as fast."""
+"""Maximum ``ef``; beyond it, comparing every vector is as fast."""
 _DISTANCE_COST: Final = 64
-"""To compare a query with one vector costs as much as to read so many codes (protocol.Trial)."""
+"""Cost of comparing one vector, in codes read (protocol.Trial)."""
 
 # Measured with 20,000 and 100,000 drawn vectors and 32 links (benchmarks/graphs.py); see
 # docs/scale.md. Other machines differ.
@@ -112,7 +112,7 @@ class HNSW:
         if rows > MOST_ROWS:
             raise QueryError(
                 f"{self} is for up to {MOST_ROWS:,} clips and {target or 'the store'} has "
-                f"{rows:,}; take an inverted file"
+                f"{rows:,}; use an inverted file"
             )
 
     def outgrown(self, planned: IndexKind) -> bool:

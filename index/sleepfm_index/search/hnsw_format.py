@@ -16,11 +16,11 @@ from sleepfm_index.storage import vector_format
 from sleepfm_index.storage.files import Sink
 
 _EF_CONSTRUCTION: Final = 80
-"""Candidates per clip while the graph is built."""
+"""Candidates per clip during construction (efConstruction)."""
 _LARGEST: Final = 1.01
 """No number of a vector of length one, or of a mean of such, is larger, rounding included."""
 _AT_ONCE: Final = 1 << 24
-"""Numbers written or checked at once."""
+"""Numbers written or checked per block."""
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ from sleepfm_index.storage.files import Sink, publish_file, remove
 from sleepfm_index.storage.manifest import IndexEntry
 
 SAMPLE: Final = 40
-"""Vectors per centroid that training draws."""
+"""Training vectors per centroid."""
 ITERATIONS: Final = 10
 LEARNED_FROM: Final = 1 << 17
-"""Of them, how many the code is learned from."""
+"""Training vectors of the code."""
 _WRITTEN: Final = 1 << 26
-"""Bytes of lists that are gathered at once."""
+"""Bytes of lists gathered per pass."""
 
 Encode = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.uint8]]
 

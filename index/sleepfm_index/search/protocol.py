@@ -36,12 +36,12 @@ from sleepfm_index.storage.manifest import IndexEntry
 from sleepfm_index.storage.vectors import Vectors
 
 SEED: Final = 20240527
-"""Of every random choice in training."""
+"""Random seed of training."""
 DEPTHS: Final = (20, 30, 50, 70, 100, 150, 200, 300, 400)
-"""Numbers of candidates that calibration tries."""
+"""Numbers of candidates tried in calibration."""
 
 Trained = Any
-"""What training gives; only its own kind looks into it."""
+"""Result of training, opaque to all but its kind."""
 
 
 @dataclass(frozen=True)

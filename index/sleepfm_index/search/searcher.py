@@ -28,9 +28,9 @@ _GATHERED: Final = 1 << 13
 _SCANNED: Final = 4
 """Up to as many queries are compared one by one; more are faster as one product."""
 _CALIBRATED: Final = 10
-"""How many answers an index was calibrated for."""
+"""Number of results for which indexes are calibrated."""
 _SELECTIVE: Final = 0.25
-"""Where a smaller share of the clips is allowed, only those are read."""
+"""Share of allowed clips below which only these are read."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,9 @@ class Searcher:
             where no more clips may be found.
         """
         if not np.isfinite(queries).all():
-            raise QueryError("a query holds numbers that are not finite")
+            raise QueryError("the query contains NaN or infinity")
         if not queries.any(axis=1).all():
-            raise QueryError("a query vector is all zero, so nothing is nearer to it than the rest")
+            raise QueryError("the query vector is all zeros, so it has no nearest clips")
         whole = self._exhaustive.get(target)
         if whole is not None:
             return Found(self._by_scan(whole, queries, k, selection), EXACT)

@@ -27,9 +27,9 @@ except ImportError:  # Windows, which takes no such advice either
 
 VARIABLE: Final = "SLEEPFM_READAHEAD"
 QUIET_READS: Final = 16
-"""After so many reads in a row without touching the disk, nothing is asked for."""
+"""Number of consecutive reads without disk access after which nothing is requested."""
 MOST_RANGES: Final = 1024
-"""Ranges of one request, IOV_MAX of Linux."""
+"""Maximum number of ranges per request, IOV_MAX of Linux."""
 
 DiskReads = tuple[int, int]
 """Page faults that waited for the disk, and blocks read, of this process."""

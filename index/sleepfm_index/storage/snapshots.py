@@ -18,7 +18,7 @@ from sleepfm_index.storage.files import check_plain, keep_as, make_folder, remov
 from sleepfm_index.storage.manifest import Manifest, read_manifest
 
 KEPT: Final = 10
-"""How many earlier manifests a commit leaves."""
+"""Number of earlier manifests that a commit keeps."""
 
 
 def archive_manifest(store: Path, snapshot: int) -> None:
@@ -125,10 +125,10 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     """
     if snapshot not in snapshot_ids(store):
         known = ", ".join(map(str, snapshot_ids(store))) or "none"
-        raise QueryError(f"no snapshot {snapshot} is kept; those that are: {known}")
+        raise QueryError(f"no snapshot {snapshot}; choose from {known}")
     earlier = read_manifest(store, file_name(snapshot))
     if earlier.uuid != current.uuid:
-        raise FormatError(f"snapshot {snapshot} is of another store ({earlier.uuid[:8]})")
+        raise FormatError(f"snapshot {snapshot} belongs to another store ({earlier.uuid[:8]})")
     check_segments(store, earlier)
     indexes = tuple(i for i in earlier.indexes if _is_there(store, i.file, i.entry.bytes))
     rows = earlier.row_cache

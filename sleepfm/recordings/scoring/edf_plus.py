@@ -49,6 +49,6 @@ class EdfPlus:
             file = check(path, warnings)
             found = read_annotations(file, warnings)
         except RecordingError as error:
-            raise AnnotationError("is not an EDF+ file that can be read") from error
+            raise AnnotationError("is not a readable EDF+ file") from error
         clock, day = start_of(file, found.zero_s)
         return Notes(found.annotations, clock, day, {"unreadable": found.unreadable})

@@ -19,7 +19,7 @@ EVENT_TYPES: Final = (
     "flow_limitation", "hypoventilation", "periodic_breathing", "bradycardia", "tachycardia",
     "asystole", "bruxism", "spindle", "k_complex", "cap",
 )  # fmt: skip
-"""Types of event that are kept; any other annotation is free text, dropped and counted."""
+"""Event types that are stored; any other annotation is dropped and counted."""
 
 _NEGATED: Final = re.compile(
     r"\b(?:art[ei]fa[ck]t\w*|art[ei]fatt\w*|excluded?|deleted|rejected|invalid|index"

@@ -79,9 +79,7 @@ class GammaEvents:
             Annotations as written, and what was dropped.
         """
         if scored.start_clock_s is None:
-            raise AnnotationError(
-                "gives times of day, and the recording does not say when it starts"
-            )
+            raise AnnotationError("has times of day, but the recording has no start time")
         dropped: Counter[Reason] = Counter()
         rows: list[list[str]] = []
         for cells in map(_cells, lines_of(read_text(path))):

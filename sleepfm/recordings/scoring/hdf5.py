@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import AnnotationError
+from sleepfm.recordings.named_files import ForeignContentError, check_hdf5
 from sleepfm.recordings.scoring.stage_words import CODINGS
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+_MOST_CHANGES: Final = 1 << 17
 _LONGEST: Final = 100 * 3600 * 512
 _EVENTS: Final = {
     "resp": {1: "obstructive apnea", 2: "central apnea", 3: "mixed apnea", 4: "hypopnea",
@@ -67,13 +69,16 @@ class Hdf5:
             raise AnnotationError("needs h5py: pip install 'sleepfm-index[wfdb]'") from error
         try:
             with h5py.File(path, "r") as file:
+                check_hdf5(file)
                 if "hypnogram" in file:
                     return Notes(tuple(_hypnogram(_codes(file["hypnogram"]), scored)))
                 if "annotations" in file:
                     dropped: Counter[Reason] = Counter()
                     return Notes(tuple(_tracks(file, dropped)), dropped=dropped)
+        except ForeignContentError as error:
+            raise AnnotationError(str(error)) from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise AnnotationError("is not an HDF5 file of a known form") from error
+            raise AnnotationError("is not an HDF5 file with a known layout") from error
         raise AnnotationError("holds neither 'hypnogram' nor 'annotations'")
 
 
@@ -99,12 +104,14 @@ def _tracks(file: Any, dropped: Counter[Reason]) -> list[Annotation]:
     """Take runs of one code in each track; runs of codes that are not known are counted."""
     rate = float(np.ravel(file.attrs.get("sampling_rate", file.attrs.get("fs", np.nan)))[0])
     if not np.isfinite(rate) or rate <= 0:
-        raise AnnotationError("does not say the rate of its annotations ('sampling_rate')")
+        raise AnnotationError("has no sampling rate of its annotations ('sampling_rate')")
     notes = []
     group = file["annotations"]
     for name in group:
         codes = _codes(group[name])
         edges = np.flatnonzero(np.diff(codes)) + 1
+        if len(edges) > _MOST_CHANGES:
+            raise AnnotationError("changes more often than any night")
         starts, ends = np.r_[0, edges], np.r_[edges, len(codes)]
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             code = int(codes[start])

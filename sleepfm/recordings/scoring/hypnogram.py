@@ -40,7 +40,7 @@ from sleepfm.recordings.scoring.vocabulary import (
 
 _NO_STAGE: Final = ("UNS", "ART")
 _SLIP_S: Final = 1.0
-"""Two epochs may overlap by this, from rounding, without contradicting each other."""
+"""Overlap of two epochs that is attributed to rounding, in seconds."""
 _ON_GRID_S: Final = 0.5
 _SHORTEST_MARKED_S: Final = 10.0
 _FEWEST_BARE: Final = 5
@@ -164,10 +164,11 @@ def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
     before = -min(s.onset_s for s in scoring.stages)
     end = max(s.onset_s + s.duration_s for s in scoring.stages)
     if before > 1:
-        warnings.append(f"scoring starts {before:.0f} s before the signals; that part is left out")
+        warnings.append(f"scoring starts {before:.0f} s before the signals; that part is ignored")
     if end - duration_s >= EPOCH_S:
         warnings.append(
-            f"scoring goes on for {end - duration_s:.0f} s after the signals; that part is left out"
+            f"scoring continues for {end - duration_s:.0f} s after the signals; that part is "
+            "ignored"
         )
     if duration_s - end >= EPOCH_S:
         warnings.append(f"the last {duration_s - end:.0f} s of the signals are not scored")

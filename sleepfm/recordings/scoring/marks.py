@@ -91,7 +91,7 @@ class TimedLines:
             moments.append(moment)
             found.append(_said(match.group(2).strip()))
         if not found:
-            raise AnnotationError("holds no line that begins with a time of day")
+            raise AnnotationError("has no line that begins with a time of day")
         warnings: list[str] = []
         onsets = place(moments, scored, warnings, elapsed=None)
         notes = tuple(
@@ -154,7 +154,7 @@ class Rows:
         doubtful = labels == [0] and width == 2 and number_of(rows[0][1]) != 0.0
         if width not in (2, 3) or len(labels) != 1 or doubtful:
             raise AnnotationError(
-                "has no heading, and its columns do not say what they are; add one, e.g. "
+                "has no header, and the meaning of its columns is unclear; add one, e.g. "
                 "onset,duration,event"
             )
         dropped: Counter[Reason] = Counter()
@@ -200,7 +200,7 @@ def _second(
     """
     moments = [moment_of(r[1]) for r in rows]
     if any(m is None for m in moments):
-        raise AnnotationError("has no heading, and a second column that is no time")
+        raise AnnotationError("has no header, and its second column is not a time")
     if any(m.clock for m in moments if m is not None):
         ends = place(moments, scored, warnings)
         return [
@@ -215,7 +215,7 @@ def _second(
     )  # fmt: skip
     if as_end == as_length and not (len(set(values)) == 1 and len(values) > 1):
         raise AnnotationError(
-            "has no heading, and its second column may be a duration or an end; add one, e.g. "
+            "has no header, and its second column may be a duration or an end; add one, e.g. "
             "onset,duration,event"
         )
     if as_length or len(set(values)) == 1:

@@ -23,11 +23,11 @@ CODINGS: Final[dict[Coding, dict[str, str]]] = {
                "-2": "UNS", "-3": "UNS"},
     "bdsp": {"1": "N3", "2": "N2", "3": "N1", "4": "R", "5": "W", "0": "UNS", "9": "UNS"},
 }  # fmt: skip
-"""What integer hypnograms mean. REM is 4 in YASA, DREAMS and BDSP, 5 in Profusion and R&K, 1 in
+"""Stages by integer code. REM is 4 in YASA, DREAMS and BDSP, 5 in Profusion and R&K, 1 in
 ucddb. DREAMS: readme of the database (Devuyst 2005); BDSP: CAISR's annotation files."""
 
 LONGEST: Final = 80
-"""Characters of a label; a longer text is a remark."""
+"""Maximum length of a label; longer text is a remark."""
 
 _PREFIXES: Final = (
     "sleepstage", "slaapstadium", "schlafstadium", "nremstage", "nremstadium", "sleep", "stage",

@@ -57,8 +57,8 @@ class Columns(TimeColumns):
         for number, row in enumerate(rows):
             if len(row) > len(headings) and any(row[len(headings) :]):
                 raise AnnotationError(
-                    f"has more cells than headings in line {first_line + number}; with a decimal "
-                    "comma, part the columns by semicolons or tabs"
+                    f"has more cells than the header in line {first_line + number}; with decimal "
+                    "commas, separate the columns with semicolons or tabs"
                 )
         return cls(dates_apart(headings, rows), rows, first_line)
 
@@ -74,7 +74,7 @@ class Columns(TimeColumns):
         stages, events = self.having("stage"), self.having("event")
         others = self.having("label")
         if not (stages or events or others):
-            raise AnnotationError("has no column of stages or events that is known here")
+            raise AnnotationError("has no known column of stages or events")
         stage = self._stage_column(stages, warnings)
         # RemLogic and CAP name the stage in the column of events, and repeat it beside each event.
         named = [
@@ -186,7 +186,7 @@ class Columns(TimeColumns):
             raise AnnotationError(
                 f"has {len(rivals) + 1} columns of stages that differ "
                 f"({', '.join(repr(self.headings[i].written) for i in (chosen, *rivals))}); keep "
-                "the one that is meant"
+                "only the valid one"
             )
         return chosen
 

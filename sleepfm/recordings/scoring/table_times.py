@@ -71,12 +71,12 @@ class TimeColumns:
                 ):
                     continue  # FieldTrip and BIDS write one beside onset and duration
                 raise AnnotationError(
-                    f"has a column '{heading.written}' that may carry time and is not understood; "
-                    "rename it (onset, end, duration), or remove it"
+                    f"has a column '{heading.written}' that may contain times and is not "
+                    "understood; rename it (onset, end, duration), or remove it"
                 )
             if heading.role == "sample" and not self.having("onset"):
                 raise AnnotationError(
-                    f"counts time in samples ('{heading.written}'); give a column of seconds"
+                    f"gives time in samples ('{heading.written}'); add a column in seconds"
                 )
             if heading.role != "other" or not values:
                 continue
@@ -124,7 +124,7 @@ class TimeColumns:
     def _refuse_two(self, first: int, second: int) -> None:
         raise AnnotationError(
             f"gives two different times, '{self.headings[first].written}' and "
-            f"'{self.headings[second].written}'; keep the one that is meant"
+            f"'{self.headings[second].written}'; keep only the valid one"
         )
 
     def _refuse_epoch_number(self, column: int) -> None:

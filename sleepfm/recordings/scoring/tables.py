@@ -30,7 +30,7 @@ from sleepfm.recordings.scoring.text_file import (
 from sleepfm.recordings.scoring.vocabulary import Notes, Scored
 
 _PREAMBLE: Final = 80
-"""Lines among which a heading is looked for."""
+"""Number of lines searched for a header."""
 _POSITIONS: Final = ("onset", "end", "duration", "date", "epoch", "sample")
 
 
@@ -77,7 +77,7 @@ class Table:
             raise AnnotationError("is empty")
         found = find_heading(lines)
         if found is None:
-            raise AnnotationError("has no heading that names a time and a stage or an event")
+            raise AnnotationError("has no header with a time and a stage or event")
         at, delimiter, written = found
         body = [line for line in lines[at + 1 :] if not line.startswith("#")]
         rows = [row for row in cells_of(body, delimiter) if any(row)]

@@ -15,7 +15,7 @@ from sleepfm.choices import Coding
 from sleepfm.stages import STAGES as STAGES
 
 EPOCH_S: Final = 30.0
-"""Length of a scored epoch where nothing says otherwise (AASM manual), in seconds."""
+"""Default length of a scored epoch (AASM manual), in seconds."""
 
 Reason = Literal[
     "unknown word",

@@ -20,12 +20,12 @@ BREATHING: Final = (
     "hypopnea_s",
 )
 DECLARED: Final = "respiration_scored"
-"""A column of subjects.csv (true or false) by which a user says it."""
+"""Column of subjects.csv (true or false) that takes precedence."""
 _AHI: Final = "nsrr_ahi_hp3r_aasm15"
 _RARE: Final = 0.05
 
-UNSCORED: Final = "of recordings not scored for respiration, as far as the store knows"
-AT_ODDS: Final = "of recordings without an event whose apnea-hypopnea index asks for some"
+UNSCORED: Final = "of recordings not scored for respiration"
+AT_ODDS: Final = "of recordings without an event, contrary to their apnea-hypopnea index"
 
 
 def left_out(store: Reader, columns: list[str]) -> dict[str, str]:

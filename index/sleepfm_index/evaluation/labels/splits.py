@@ -86,8 +86,8 @@ def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
         raise QueryError(f"at least 2 folds are needed to test on other subjects, got {folds}")
     if len(present) < folds:
         raise QueryError(
-            f"{labels.name} is known of {len(present)} subjects, fewer than the {folds} folds; "
-            "ask for fewer folds or add subjects"
+            f"{labels.name} is known for {len(present)} subjects, fewer than the {folds} folds; "
+            "use fewer folds or add subjects"
         )
     order = np.random.default_rng(seed).permutation(len(present))
     if labels.per_subject:
@@ -117,8 +117,8 @@ def check_apart(train: Iterable[str], test: Iterable[str]) -> None:
     both = sorted(set(train) & set(test))
     if both:
         raise QueryError(
-            f"{len(both)} subjects are on both sides, {both[0]} among them; change the conditions "
-            "so that every subject is learned from or tested, not both"
+            f"{len(both)} subjects are on both sides, {both[0]} among them; change the "
+            "conditions so that every subject is in only one"
         )
 
 
@@ -139,7 +139,10 @@ def check_classes(labels: Labels) -> None:
         present = np.unique(labels.values)
         if len(present) < 2:
             only = labels.classes[int(present[0])]
-            raise QueryError(f"all clips to learn {labels.name} from are {only}; two are needed")
+            raise QueryError(
+                f"training clips of {labels.name} contain only {only}; at least two classes are "
+                "needed"
+            )
 
 
 def subjects_of(labels: Labels) -> set[str]:

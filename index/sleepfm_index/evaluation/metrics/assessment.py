@@ -27,7 +27,7 @@ from sleepfm_index.evaluation.metrics.intervals import FEWEST, Interval, too_few
 from sleepfm_index.results import Result
 
 MACRO: Final = "macro"
-"""The row of a table that holds the mean over the classes with a test example."""
+"""Row with the mean over the classes that have a test example."""
 
 Floats = NDArray[np.float64]
 Row = dict[str, object]
@@ -178,7 +178,7 @@ def assess(
         warnings += [w for w in made.warnings if w not in warnings]
         rows += own
     if absent:
-        warnings.append(f"no test example of {', '.join(absent)}, which count in no mean")
+        warnings.append(f"no test example of {', '.join(absent)}, excluded from means")
     warnings += small_sample(predictions)
     return Assessment(
         pa.Table.from_pylist(rows),
@@ -209,7 +209,7 @@ def small_sample(predictions: Sequence[Predictions]) -> list[str]:
     if not few:
         return []
     counts = ", ".join(f"{name} ({n})" for name, n in few.items())
-    return [f"few subjects of a class: {counts}; read its row as an anecdote"]
+    return [f"few subjects of a class: {counts}; interpret its row with caution"]
 
 
 def class_rows(made: Predictions) -> list[Row]:

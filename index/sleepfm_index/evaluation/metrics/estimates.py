@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 _LEAST: Final = 1e-9
 BINS: Final = 10
-"""Equal-width bins of confidence behind the calibration error."""
+"""Equal-width confidence bins of the calibration error."""
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ class _Question:
         """Ask the same of two stores: of the clips that have both sides in both."""
         if self.tested is not self.store:
             raise QueryError(
-                "--against compares two stores of the same recordings; leave --test-store out"
+                "--against compares two stores of the same recordings; omit --test-store"
             )
         voters, voters_there, _ = shared_labels(self.store, other, self.voters)
         both = has(other, voters_there.clip_ids, self.target)
@@ -372,7 +372,7 @@ def _enough(rows: NDArray[np.int64], voters: Labels, vote: Vote) -> None:
     if fewest < vote.k:
         raise QueryError(
             f"k is {vote.k}, but a clip has only {fewest} labelled neighbours to vote among the "
-            f"{len(voters)} clips; ask for a smaller k or leave out less"
+            f"{len(voters)} clips; use a smaller k or exclude less"
         )
 
 

@@ -122,7 +122,7 @@ def supervise(
     names = plan.train.classes
     if not names:
         raise QueryError(
-            f"{label} is a number, and the networks predict classes; ask for --task classification"
+            f"{label} is numeric, and the networks predict classes; use --task classification"
         )
     out = Path(out)
     work = out.with_name(f"{out.stem}.folds")

@@ -27,7 +27,7 @@ K: Final = 10
 
 Vectors = NDArray[np.float32]
 Encode = Callable[[str, NDArray[np.float32]], Vectors]
-"""From a modality and clips [n, slots, samples] to unit vectors [n, 512]."""
+"""Maps a modality and clips [n, slots, samples] to unit vectors [n, 512]."""
 
 
 @dataclass(frozen=True)

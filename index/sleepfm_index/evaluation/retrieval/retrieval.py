@@ -328,7 +328,7 @@ def _rows(query: str, to: str, found: Ranked, facts: Facts, seed: int) -> list[d
 
 
 MEASURES: Final = (*(f"recall_at_{k}" for k in RECALLS), "mrr")
-"""What is averaged over queries."""
+"""Measures averaged over queries."""
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
@@ -390,8 +390,8 @@ def _note(gallery: Gallery, by: str | None, rows: list[dict[str, object]]) -> st
     few = too_few(min(int(str(row["subjects"])) for row in rows))
     among = {
         "all": "",
-        "cross-recording": "; rivals from other recordings only",
-        "within-recording": "; rivals from the same recording only",
+        "cross-recording": "; candidates from other recordings only",
+        "within-recording": "; candidates from the same recording only",
     }[gallery.among]
     return (
         f"gallery: {'all clips' if gallery.where is None else gallery.where}{among}"

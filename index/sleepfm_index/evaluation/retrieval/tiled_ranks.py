@@ -24,7 +24,7 @@ from sleepfm_index.schema import OTHERS
 from sleepfm_index.search.exact import CLOSE, EQUAL, exact_scores
 
 TILE: Final = 960
-"""Clips per side; no power of two, whose columns would all fall into one set of the cache."""
+"""Clips per side; not a power of two, which would map all columns to one cache set."""
 _COMPARED: Final = 1 << 15
 _BYTE: Final = 255
 
