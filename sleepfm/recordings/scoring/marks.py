@@ -56,11 +56,12 @@ class TimedLines:
             lines = lines_of(decoded(head))[:-1] or lines_of(decoded(head))
         except AnnotationError:
             return False
+        if any(line.lstrip().startswith("PB/CS") or "\tPB/CS\t" in line for line in lines):
+            return True  # respevt of ucddb
         timed = sum(_TIMED.match(line) is not None for line in lines)
         heading = find_heading(lines)
-        if heading is not None and heading[1] != " ":
-            return False  # a table whose first column is a time
-        return timed > 0.5 * len(lines) or any(line.lstrip().startswith("PB/CS") for line in lines)
+        in_columns = heading is not None and heading[1] != " "
+        return timed > 0.5 * len(lines) and not in_columns
 
     def read(self, path: Path, scored: Scored) -> Notes:
         """Read a list; see :class:`~.reader.ScoringReader`.
