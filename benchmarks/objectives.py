@@ -31,7 +31,7 @@ from steps import Steps
 from sleepfm.choices import Objective
 from sleepfm.contract import BODY
 from sleepfm.encoders.load import load_weights
-from sleepfm.training.data import Data, Watch
+from sleepfm.training.data import Data, TrainingCallbacks
 from sleepfm.training.pretrain import pretrain
 from sleepfm.training.recipe import BODY as RECIPE
 from sleepfm.training.recipe import Recipe
@@ -162,7 +162,7 @@ def _pretrain(
         resume=True,
         start=None if start is None else load_weights(start),
         checkpoint_minutes=2,
-        watch=Watch(training=told),
+        callbacks=TrainingCallbacks(training=told),
     )
 
 

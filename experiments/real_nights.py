@@ -17,8 +17,8 @@ with stages: 12 people with EEG, ECG and respiration. People are dealt to folds 
 
 With --fine-tune each fold's weights go on, from those given, on the people of the other folds;
 --truth is then what experiments/measure_truth.py wrote for them. Each fold's weights lie in --cache
-as <name>-fold<i>.safetensors with their checkpoint, so that the same command goes on where it was
-stopped:
+as <name>-<identity>-fold<i>.safetensors with their checkpoint, so that the same command goes on
+where it was stopped:
 
     python experiments/measure_truth.py records --channels channels.yaml --out truth.parquet
     python experiments/real_nights.py records --subjects subjects.csv --channels channels.yaml \
@@ -248,7 +248,7 @@ def interval(values: list[float]) -> str:
 
 def fine_tune(asked: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
     """Go on with weights on the people of the other folds; one of them chooses the epoch."""
-    out = asked.cache / f"{weights.name}-fold{fold}.safetensors"
+    out = asked.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
     others = [p for p in clips.fold if clips.fold[p] != fold]
     wanted = {"epochs": asked.epochs, "epoch_clips": asked.epoch_clips}
     given = {name: value for name, value in wanted.items() if value is not None}

@@ -32,6 +32,11 @@ _COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 # Words and columns of a store that a modality would be taken for.
 RESERVED: Final = frozenset({"others", "all", "auto", "clips", "clock", "group", "site", "stage"})
 
+_FASTEST: Final = 4096
+_LONGEST_CLIP: Final = 3600
+"""Hz and seconds: no recording of sleep is prepared at more, and a hostile contract could ask for
+all memory."""
+
 
 @dataclass(frozen=True)
 class Contract:
@@ -210,6 +215,11 @@ class Contract:
         for size in (self.sample_rate, self.clip_seconds):
             if type(size) is not int or size < 1:
                 raise ValueError("sampling rate and clip length must be positive integers")
+        if self.sample_rate > _FASTEST or self.clip_seconds > _LONGEST_CLIP:
+            raise ValueError(
+                f"clips of at most {_LONGEST_CLIP} s at {_FASTEST} Hz are prepared, not of "
+                f"{self.clip_seconds} s at {self.sample_rate} Hz"
+            )
         if not self.slots:
             raise ValueError("a contract needs at least one modality")
         for modality, slots in self.slots.items():

@@ -93,7 +93,8 @@ REFUSED = {
                     "'Start Epoch' that may be the number of an epoch or its time"),
     "two clocks": (table("Start (UTC),Start (local),stage", lambda i, s: (
         f"{at(30 * i - 3600)},{at(30 * i)},{s}")), "two different times"),
-    "an empty line among stages": ("\n".join([*NIGHT[:5], "", *NIGHT[6:]]), "empty line 6"),
+    "an empty line among stages": ("\n".join([*NIGHT[:5], "", *NIGHT[6:]]),
+                                   "empty line among its stages, line 6"),
     "a label before a lone number": (
         "".join(f"{s}\t{30 * i + 30}\n" for i, s in enumerate(NIGHT)), "columns is unclear"),
     "events in minutes": ("onset,duration,event\n" + "".join(

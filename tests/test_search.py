@@ -295,7 +295,7 @@ def test_few_newer_clips_lie_beside_the_index_and_many_are_taken_in(
 
 
 def test_the_plan_follows_rows_memory_and_recall() -> None:
-    (small, *_) = sleepfm_index.plan(10_000)
+    (small, *_) = sleepfm_index.plan(1_000)
     assert (small.kind, small.disk_bytes) == ("Flat", 16)
     (large, *_) = sleepfm_index.plan(12_000_000, memory=8 << 30)
     assert large.kind == "IVF4096,TC96x4fs" and large.memory_bytes < 3e9

@@ -48,9 +48,9 @@ def demo(
     _step("build", str(recordings), "--subjects", str(csv), "--weights", weights, store=store)
     building.run([recordings], store, weights=weights, subjects=csv)
     _step("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5", store=store)
-    query(modality="ecg", clip=17, to="bas", k=5, store=store)
-    _step("query", "--modality", "resp", "--clip", "17", "-k", "5", store=store)
-    query(modality="resp", clip=17, k=5, store=store)
+    query(modality="ecg", clip=["17"], to="bas", k=5, store=store)
+    _step("query", "--modality", "resp", "--recording", "sim-0003", "--night", store=store)
+    query(modality="resp", recording="sim-0003", night=True, store=store)
     where = "stage = 'N2' AND nsrr_age >= 50"
     _step(
         *("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5"),
@@ -59,7 +59,7 @@ def demo(
     )
     query(
         modality="ecg",
-        clip=17,
+        clip=["17"],
         to="bas",
         k=5,
         where=where,

@@ -34,6 +34,7 @@ from sleepfm_cli.reindex import reindex
 from sleepfm_cli.renamed import present_names
 from sleepfm_cli.render import say
 from sleepfm_cli.report import report
+from sleepfm_cli.review import review
 from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
@@ -57,7 +58,7 @@ app = typer.Typer(
 VERBS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
     "Build": (demo, scan, build, annotate, import_, simulate),
     "Ask": (query, sql, explore, info, export, publish),
-    "Measure": (evaluate, probe, knn, supervise, predict, report),
+    "Measure": (evaluate, probe, knn, supervise, predict, report, review),
     "Keep": (*(verify, delete, compact, snapshots, restore, plan, reindex, move_recordings),),
     "Train": (pretrain,),
 }

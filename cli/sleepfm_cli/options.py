@@ -31,9 +31,26 @@ class Format(enum.StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Output format.")]
+
+
+def condition(text: str | None) -> str | None:
+    """Take an SQL condition as it stands, or from the file that ``@file`` names."""
+    if text is None or not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8-sig").strip().removesuffix(";")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise typer.BadParameter(f"cannot read the condition in {text[1:]}: {reason}") from error
+
+
 WhereOption = Annotated[
     str | None,
-    typer.Option("--where", help="SQL condition over the clips, e.g. \"stage = 'N3'\"."),
+    typer.Option(
+        "--where",
+        callback=condition,
+        help="SQL condition over the clips, e.g. \"stage = 'N3'\"; or @FILE that holds one.",
+    ),
 ]
 
 

@@ -10,6 +10,9 @@ from typing import Literal
 Exclusion = Literal["subject", "recording", "none"]
 """Clips excluded from an answer: those of the query's subject or recording, or none."""
 
+Combine = Literal["mean", "max"]
+"""How several examples ask: by the mean of their vectors, or each by itself."""
+
 Among = Literal["all", "cross-recording", "within-recording"]
 """Candidates of a query."""
 
@@ -36,3 +39,6 @@ StoreMode = Literal["private", "group"]
 
 Model = Literal["linear", "boosting"]
 """Kinds of probes."""
+
+ReviewKind = Literal["label", "outlier", "duplicate", "flat"]
+"""What a review looks for."""

@@ -212,7 +212,7 @@ def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...
 
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ChannelError(f"the channels file {path.name} cannot be read as YAML") from error
     if not isinstance(plain, dict):
         raise ChannelError(f"the channels file {path.name} must hold lines like 'ECG: my label'")

@@ -15,9 +15,9 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.indexing import shards as sharding
 from sleepfm_index.indexing.calibration import FEWEST, calibrate, draw_queries
 from sleepfm_index.indexing.planner import (
-    QUERIES,
     RECALL,
     Plan,
+    calibration_queries,
     is_small,
     plan_rows,
     target_rows,
@@ -174,6 +174,8 @@ def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexReques
     recall = request.recall
     if recall is None and request.index is not None and kinds.is_exact(request.index):
         recall = 1.0  # so that it stays as the store grows
+    if recall is None and model is not None and kinds.is_exact(model.kind) and request.index:
+        recall = RECALL  # an exact index says nothing of what another one should reach
     if recall is None:
         recall = model.recall.asked if model is not None and model.recall is not None else RECALL
     fresh = plan_rows(rows, recall=recall, index=request.index, target=target)
@@ -303,8 +305,9 @@ def _calibrated(
     request: IndexRequest,
 ) -> IndexEntry:
     request.say(f"{entry.target}: measuring recall")
+    count = calibration_queries(wanted.rows)
     # Other queries than before, as far as the store has grown.
-    queries = draw_queries(vectors, manifest, entry.target, QUERIES, SEED + manifest.rows)
+    queries = draw_queries(vectors, manifest, entry.target, count, SEED + manifest.rows)
     index = kinds.open_index(store, entry, vectors)
     found = calibrate(vectors, manifest, entry, index, wanted.recall, queries)
     if found is None:

@@ -25,11 +25,12 @@ from sleepfm_index.storage.segments import CLIPS, read_table
 
 RECALL: Final = 0.99
 """Default recall@10."""
-EXACT_ROWS: Final = 10_000
-"""Up to this many clips every vector is compared; beyond, an inverted file is faster at a recall of
-0.99 (docs/scale.md)."""
-QUERIES: Final = 600
-"""Number of queries of other modalities used in calibration."""
+EXACT_ROWS: Final = 2_000
+"""Up to this many clips, two nights, comparing every vector is as fast as an inverted file at a
+recall of 0.99 (docs/scale.md, benchmarks/kinds.py)."""
+_QUERIES: Final = ((100_000, 600), (0, 200))
+"""Queries of other modalities by which an index is calibrated, of more than so many clips: with
+few clips the measuring would take longer than the making."""
 
 _EXACT_US: Final = 0.25
 """To compare a row with one query without an index, on two cores of an AMD EPYC with AVX-512."""
@@ -173,6 +174,17 @@ def plan_rows(
         cost.memory_bytes,
         cost.query_ms,
     )
+
+
+def calibration_queries(rows: int) -> int:
+    """Give how many queries an index is calibrated by.
+
+    Parameters
+    ----------
+    rows : int
+        Clips that have the target.
+    """
+    return next(queries for clips, queries in _QUERIES if rows > clips or clips == 0)
 
 
 def is_small(rows: int) -> bool:

@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from sleepfm_index.errors import QueryError
-from sleepfm_index.query.answer import own_runs
 from sleepfm_index.query.answer_table import answer_table
+from sleepfm_index.query.examples import runs_of
 from sleepfm_index.query.nearest import Search, nearest
 from sleepfm_index.query.origin import query_vectors
 from sleepfm_index.query.question import Questions, check_search, target_of
@@ -143,7 +143,7 @@ def _by_owner(
     owners = reader.rows(clips)[f"{exclude}_id"].to_pylist()
     for owner in dict.fromkeys(owners):
         places = np.array([at for at, one in enumerate(owners) if one == owner], np.int64)
-        yield places, own_runs(reader, exclude, owner, owner)
+        yield places, tuple(runs_of(reader, exclude, ((owner, owner),)))
 
 
 def _record_batch(

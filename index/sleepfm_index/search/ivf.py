@@ -24,6 +24,8 @@ _BY_LISTS: Final = 15
 """FAISS's number for a fast scan whose threads share the lists, so that one query has them all."""
 _BY_QUERIES: Final = 13
 """And for one that reads a list once for all queries that want it."""
+_FEWEST_CODES: Final = 1000
+"""Reading fewer saves nothing beside comparing the candidates."""
 _QUERIES: Final = 1024
 """Queries whose scores with all centroids are in memory at once."""
 _QUERY_BITS: Final = 4
@@ -142,7 +144,8 @@ class InvertedFile:
             Smallest parameters to try; by default the smallest there are.
         """
         lists = self.structure.layout.lists
-        fewest = at_least["probes"] if at_least is not None else 1
+        fewest = max(1, lists * _FEWEST_CODES // max(1, self.rows))
+        fewest = at_least["probes"] if at_least is not None else min(fewest, max(1, lists // 8))
         steps = sorted({round(2 ** (at / 4)) for at in range(4 * 20)})
         steps = [step for step in steps if fewest <= step <= lists // 2] or [max(1, lists // 2)]
         for probes in steps:

@@ -25,7 +25,15 @@ _LISTED: Final = 1 << 13
 _MOST_COLUMNS: Final = 4096
 _LATER: Final = ("signals", "dropped")
 """Columns of recordings that older segments lack."""
-_NEVER_NULL: Final = ("clip_id", "recording_id", "subject_id", "start_s", "stage", "source")
+_TYPES: Final[dict[str, pa.DataType]] = {
+    "clip_id": pa.int64(),
+    "recording_id": pa.string(),
+    "subject_id": pa.string(),
+    "start_s": pa.float64(),
+    "stage": pa.string(),
+    "source": pa.string(),
+}
+"""Columns without which nothing can be said of a row."""
 
 
 def unpacked_limit(clips: int) -> int:
@@ -93,10 +101,15 @@ def check_values(path: Path, table: pa.Table) -> None:
     FormatError
         Naming the column that holds nulls, or times that are not finite.
     """
-    for name in table.column_names:
-        never = name in _NEVER_NULL or name.startswith(("has_", "slots_"))
-        if never and table[name].null_count:
-            raise FormatError(f"{path} has rows without {name}; run `sleepfm-index verify`")
+    if len(set(table.column_names)) < table.num_columns:
+        raise FormatError(f"{path} has two columns of one name; run `sleepfm-index verify`")
+    for field, column in zip(table.schema, table.columns, strict=True):
+        wanted = _TYPES.get(field.name)
+        if wanted is not None and field.type != wanted:
+            raise FormatError(f"{path}: {field.name} is of {field.type}, not of {wanted}")
+        never = wanted is not None or field.name.startswith(("has_", "slots_"))
+        if never and column.null_count:
+            raise FormatError(f"{path} has rows without {field.name}; run `sleepfm-index verify`")
     if "start_s" in table.column_names and not pc.all(pc.is_finite(table["start_s"])).as_py():
         raise FormatError(f"{path} has clips that start at no time; run `sleepfm-index verify`")
 
@@ -128,6 +141,8 @@ def check_size(
     with path.open("rb") as file:
         for group in range(footer.num_row_groups):
             rows = footer.row_group(group)
+            if not rows.num_rows:
+                continue  # it has no pages, and none is read
             for at in range(footer.num_columns):
                 chunk = rows.column(at)
                 name, _, inside = chunk.path_in_schema.partition(".")

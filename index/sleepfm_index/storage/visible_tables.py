@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 VIEWS: Final = {"clips": CLIPS, "events": EVENTS, "recordings": RECORDINGS}
 """Name in SQL, and the file in each segment."""
 
-_EVERY_PAGE: Final = 256
+_EVERY_PAGE: Final = 64
 """Segments of which every page header is read before SQL: a night takes as long as its footer. In
 larger stores `verify` does it."""
 _FEW_RANGES: Final = 16

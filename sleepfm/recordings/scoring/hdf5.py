@@ -6,6 +6,7 @@ DOD: ``hypnogram``, one code of YASA's per 30 s. BDSP: ``annotations/stage``, on
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.named_files import ForeignContentError, check_hdf5
 from sleepfm.recordings.scoring.stage_words import CODINGS
-from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Scored
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _MOST_CHANGES: Final = 1 << 17
@@ -72,7 +73,8 @@ class Hdf5:
                 if "hypnogram" in file:
                     return Notes(tuple(_hypnogram(_codes(file["hypnogram"]), scored)))
                 if "annotations" in file:
-                    return Notes(tuple(_tracks(file)))
+                    dropped: Counter[Reason] = Counter()
+                    return Notes(tuple(_tracks(file, dropped)), dropped=dropped)
         except ForeignContentError as error:
             raise AnnotationError(str(error)) from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -98,7 +100,8 @@ def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
     ]
 
 
-def _tracks(file: Any) -> list[Annotation]:
+def _tracks(file: Any, dropped: Counter[Reason]) -> list[Annotation]:
+    """Take runs of one code in each track; runs of codes that are not known are counted."""
     rate = float(np.ravel(file.attrs.get("sampling_rate", file.attrs.get("fs", np.nan)))[0])
     if not np.isfinite(rate) or rate <= 0:
         raise AnnotationError("has no sampling rate of its annotations ('sampling_rate')")
@@ -118,4 +121,6 @@ def _tracks(file: Any) -> list[Annotation]:
                 notes.append(Annotation(onset, length, f"{stage}|{code}", "stage"))
             elif code in _EVENTS.get(name, {}):
                 notes.append(Annotation(onset, length, _EVENTS[name][code]))
+            else:
+                dropped["unknown word"] += code > 0
     return notes

@@ -146,7 +146,7 @@ class Columns(TimeColumns):
         assert self.label is not None and self.onset is not None
         dropped: Counter[Reason] = Counter()
         onsets = self.placed(self.onset, scored, warnings, dropped, needed=True)
-        start_clock, start_day = self.second_clock(onsets)
+        start_clock, start_day = self.second_clock(self.onset, onsets)
         durations = self.lengths(onsets, scored, warnings, dropped)
         role: Literal["", "stage"] = "stage" if self.headings[self.label].role == "stage" else ""
         texts = self._texts(self.cells(self.label), scored, legend, always=role == "stage")
@@ -163,7 +163,8 @@ class Columns(TimeColumns):
             if text:
                 notes.append(Annotation(onset, duration, text, role))
         notes += self._events_beside(onsets, durations)
-        refuse_other_units(notes, self.headings[self.onset].written)
+        heading = self.headings[self.onset]
+        refuse_other_units(notes, heading.written, unit_said=heading.unit_said)
         return Notes(tuple(notes), start_clock, start_day, dropped, tuple(warnings))
 
     def _stage_column(self, stages: list[int], warnings: list[str]) -> int | None:

@@ -115,8 +115,8 @@ class TimeColumns:
         for other in onsets:
             if chosen is None or other == chosen:
                 continue
-            for first, second in zip(self.moments(chosen), self.moments(other), strict=True):
-                apart = None if first is None or second is None else second.seconds - first.seconds
+            for one, two in zip(self.moments(chosen), self.moments(other), strict=True):
+                apart = None if one is None or two is None else two.seconds - one.seconds
                 if apart is not None and 1 < apart % 86400 < 86399:
                     self._refuse_two(chosen, other)
         return chosen
@@ -269,11 +269,15 @@ class TimeColumns:
             ]
         return [None] * len(onsets)
 
-    def second_clock(self, onsets: Sequence[float | None]) -> tuple[float | None, int | None]:
+    def second_clock(
+        self, column: int, onsets: Sequence[float | None]
+    ) -> tuple[float | None, int | None]:
         """Find the time of day from which numeric onsets count, where clock times say it.
 
         Parameters
         ----------
+        column : int
+            Index of the column of onsets, from 0.
         onsets : sequence of float or None
             Start of each row, in seconds.
 
@@ -282,9 +286,9 @@ class TimeColumns:
         clock_s, day : float or None, int or None
             Seconds after midnight, and the day (``date.toordinal``) where a date is given.
         """
-        if self.onset is None or not self.is_numeric(self.onset):
+        if not self.is_numeric(column):
             return None, None
-        clocks = [i for i in self.having("onset") if i != self.onset and not self.is_numeric(i)]
+        clocks = [i for i in self.having("onset") if i != column and not self.is_numeric(i)]
         if not clocks:
             return None, None
         for onset, moment in zip(onsets, self.moments(clocks[0]), strict=True):

@@ -200,5 +200,5 @@ def load_probe(path: str | Path) -> Probe:
     except OSError as error:
         reason = (error.strerror or "no such file").lower()
         raise FormatError(f"{path.name} cannot be read: {reason}") from error
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{path.name} is not a saved probe: {error}") from error

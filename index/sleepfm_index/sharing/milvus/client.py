@@ -15,7 +15,7 @@ from sleepfm_index.query.answer_table import answer_note, answer_table
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.query.encode_clip import encode_clips
 from sleepfm_index.query.origin import Origin, recording_of
-from sleepfm_index.query.question import Question, check_question
+from sleepfm_index.query.question import Question, check_question, described, in_words
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
@@ -146,10 +146,10 @@ class Served:
         """
         modalities = self.about.contract.modalities
         (searched, *more) = check_question(question, modalities)
-        if more or question.min_gap is not None:
+        if more or question.min_gap is not None or not question.of_one_clip:
             raise QueryError(
-                "Milvus supports neither several modalities at once nor min_gap; query the store "
-                "with --engine local"
+                "Milvus supports neither several modalities nor several examples, vectors or lists "
+                "at once, nor min_gap; query the store with --engine local"
             )
         target = target_name(searched, question.to, modalities)
         if target not in self.about.targets:
@@ -162,7 +162,13 @@ class Served:
         scores = np.array([score for score, _ in found], np.float64)
         table = rows([entity for _, entity in found], self.about.columns)
         note = answer_note(
-            question, origin.text, len(found), self._method(target), known=origin.known
+            question,
+            origin.text,
+            len(found),
+            self._method(target),
+            target=described(target, modalities),
+            score=in_words("{cosine} to {target}", target, modalities),
+            known=origin.known,
         )
         return Result(answer_table(table, scores, [len(found)]), note)
 
