@@ -22,6 +22,7 @@ SCRIPTS: Final = sorted(
     if "__main__" in path.read_text(encoding="utf-8")
 )
 TINY: Final = {
+    "benchmarks/ask.py": "among --rows 2000 --runs 1",
     "benchmarks/codes.py": "--rows 1200 --lists 8 --probes 4",
     "benchmarks/cost.py": "",
     "benchmarks/coverage.py": "--samples 2 --subjects 8",
@@ -30,6 +31,7 @@ TINY: Final = {
     "benchmarks/graphs.py": "--rows 1200 --links 8",
     "benchmarks/kinds.py": "--rows 600 --kind Flat",
     "benchmarks/protocol.py": "--candidates 200 --threads 1 --queries 5",
+    "benchmarks/review.py": "--drawn 0.6 --subjects 6 --clips 30",
     "benchmarks/rows.py": "--clips 2000",
     "benchmarks/scan.py": "--files 2",
     "benchmarks/store.py": "--clips 2000 --segments 3",

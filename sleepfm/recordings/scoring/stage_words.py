@@ -209,7 +209,7 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
     if coding is None:
         raise AnnotationError(
             "holds integer codes, which mean different stages in different codings; "
-            f"name one of {', '.join(CODINGS)}"
+            f"name one of {', '.join(CODINGS)} (--coding)"
         )
     return CODINGS[coding].get(code)
 

@@ -87,7 +87,7 @@ def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
     if len(present) < folds:
         raise QueryError(
             f"{labels.name} is known for {len(present)} subjects, fewer than the {folds} folds; "
-            "use fewer folds or add subjects"
+            "use fewer folds (--folds 2) or add subjects"
         )
     order = np.random.default_rng(seed).permutation(len(present))
     if labels.per_subject:

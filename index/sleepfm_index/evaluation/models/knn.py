@@ -372,7 +372,7 @@ def _enough(rows: NDArray[np.int64], voters: Labels, vote: Vote) -> None:
     if fewest < vote.k:
         raise QueryError(
             f"k is {vote.k}, but a clip has only {fewest} labelled neighbours to vote among the "
-            f"{len(voters)} clips; use a smaller k or exclude less"
+            f"{len(voters)} clips; use a smaller k (-k) or exclude less (--exclude)"
         )
 
 
