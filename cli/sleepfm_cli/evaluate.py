@@ -12,6 +12,7 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     Format,
     FormatOption,
+    IncludeSeenOption,
     PlotOption,
     ReplicatesOption,
     SeedOption,
@@ -68,6 +69,7 @@ def evaluate(
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Measure cross-modal retrieval for every query and target.
@@ -83,7 +85,7 @@ def evaluate(
         if name is None:
             with sleepfm_index.open(store) as opened:
                 name, choices = opened.manifest.weights.name, opened.manifest.choices
-        found = _fewer_slots(without_slots, name, choices, channels, subjects, seed)
+        found = _fewer_slots(without_slots, name, choices, channels, subjects, seed, include_seen)
         show_fewer_slots(found, format)
         return
     if weights or channels or subjects:
@@ -94,6 +96,7 @@ def evaluate(
         "seed": seed,
         "draws": draws,
         "among": gallery_scope,
+        "include_seen": include_seen,
     }
     if against is not None and (by or combinations or plot):
         raise typer.BadParameter("--against goes without --by, --combinations and --plot")
@@ -129,23 +132,27 @@ def _fewer_slots(
     channels: Path | None,
     subjects: Path | None,
     seed: int,
+    include_seen: bool,
 ) -> Result:
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.load import load_weights
+    from sleepfm.encoders.seen import Seen
     from sleepfm_index.building.preparation import Preparation
-    from sleepfm_index.building.subjects import read_subjects
+    from sleepfm_index.building.subjects import no_subjects, read_subjects
     from sleepfm_index.evaluation.retrieval.fewer_slots import fewer_slots
 
     loaded = load_weights(weights)
+    people = no_subjects()
+    if subjects is not None:
+        people = read_subjects(subjects, loaded.contract.modalities)
     with progress("encoding with fewer slots") as bar:
         return fewer_slots(
             paths,
             Encoder(loaded, "cpu", backend="auto").encode,
             Preparation(loaded.contract, choices.told(loaded.contract, channels=channels)),
-            subjects=None
-            if subjects is None
-            else read_subjects(subjects, loaded.contract.modalities),
+            subjects=people.marked(Seen.of_record(loaded.record)),
             seed=seed,
+            include_seen=include_seen,
             watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
 

@@ -13,6 +13,7 @@ from sleepfm_cli.options import (
     ClassesOption,
     Format,
     FormatOption,
+    IncludeSeenOption,
     LabelOption,
     PlotOption,
     ReplicatesOption,
@@ -63,6 +64,7 @@ def knn(
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Evaluate k-NN classification, own subject excluded.
@@ -92,6 +94,7 @@ def knn(
             against=second,
             queries=queries,
             seed=seed,
+            include_seen=include_seen,
         )
         trained = opened.manifest.weights.trained
     if plot is not None:

@@ -136,6 +136,15 @@ TestStoreOption = Annotated[
 ]
 
 
+IncludeSeenOption = Annotated[
+    bool,
+    typer.Option(
+        "--include-seen",
+        help="Keep people whom the weights have seen in training; left out by default.",
+    ),
+]
+
+
 def listed(text: str | None) -> list[str] | None:
     """Split ``a,b,c``; None stays None."""
     return [part.strip() for part in text.split(",") if part.strip()] if text else None

@@ -15,6 +15,7 @@ from sleepfm_cli.options import (
     ClassesOption,
     Format,
     FormatOption,
+    IncludeSeenOption,
     LabelOption,
     PlotOption,
     ReplicatesOption,
@@ -83,6 +84,7 @@ def probe(
     ] = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Evaluate a probe on frozen embeddings, by subject.
@@ -121,6 +123,7 @@ def probe(
             "train_where": train_where,
             "test_where": test_where,
             "test_store": other,
+            "include_seen": include_seen,
         }
         with messages.status("fitting probes"):
             if shots is not None:
@@ -140,7 +143,9 @@ def probe(
                     **split,
                 )
             if save is not None and features:
-                fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
+                fitted = fit_probe(
+                    opened, label, features[0], recipe=recipe, include_seen=include_seen, **picked
+                )
                 say(f"saved to {save_probe(fitted, save)}")
         trained = opened.manifest.weights.trained
     if plot is not None:

@@ -13,6 +13,7 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     ChannelsOption,
     ClassesOption,
+    IncludeSeenOption,
     LabelOption,
     StoreOption,
     SubstituteOption,
@@ -50,6 +51,7 @@ def supervise(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[Precision, typer.Option()] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Train a supervised CNN baseline on the probe's split.
@@ -78,7 +80,7 @@ def supervise(
             where=where,
             task=task,
             classes=listed(classes),
-            split=Split(folds, train_where, test_where),
+            split=Split(folds, train_where, test_where, include_seen=include_seen),
             watch=lambda what, done, total: bar.update(
                 bar_task, description=what, completed=done, total=total
             ),

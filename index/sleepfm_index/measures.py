@@ -37,6 +37,7 @@ class Measures(Reader):
         among: str = "all",
         by: str | None = None,
         combinations: bool = False,
+        include_seen: bool = False,
     ) -> Result:
         """Measure cross-modal retrieval for every pair of modalities and every ``others``.
 
@@ -46,7 +47,7 @@ class Measures(Reader):
             Another store of the same recordings: paired differences, see
             :func:`sleepfm_index.evaluation.retrieval.paired.compare`; ``by`` and ``combinations``
             do not apply.
-        where, gallery, seed, draws, among, by, combinations
+        where, gallery, seed, draws, among, by, combinations, include_seen
             As in :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
 
         Raises
@@ -67,6 +68,7 @@ class Measures(Reader):
                 among=among,
                 by=by,
                 combinations=combinations,
+                include_seen=include_seen,
             )
         if by is not None or combinations:
             raise QueryError("by and combinations do not apply to a comparison with another store")
@@ -78,6 +80,7 @@ class Measures(Reader):
             seed=seed,
             draws=draws,
             among=among,
+            include_seen=include_seen,
         )
 
     def probe(
@@ -96,6 +99,7 @@ class Measures(Reader):
         compare_with: str | Path | None = None,
         against: Reader | None = None,
         by: str | None = None,
+        include_seen: bool = False,
     ) -> Assessment:
         """Measure what a probe reads from the vectors, subjects kept apart.
 
@@ -105,7 +109,7 @@ class Measures(Reader):
         ----------
         label, on, where, task, classes, recipe, compare_with, against, by
             As in :func:`sleepfm_index.evaluation.models.probe.probe`.
-        folds, train_where, test_where, test_store
+        folds, train_where, test_where, test_store, include_seen
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         from sleepfm_index.evaluation.labels.splits import Split
@@ -118,7 +122,7 @@ class Measures(Reader):
             where=where,
             task=task,
             classes=classes,
-            split=Split(folds, train_where, test_where, test_store),
+            split=Split(folds, train_where, test_where, test_store, include_seen),
             recipe=recipe,
             compare_with=compare_with,
             against=against,
@@ -140,6 +144,7 @@ class Measures(Reader):
         train_where: str | None = None,
         test_where: str | None = None,
         test_store: Reader | None = None,
+        include_seen: bool = False,
     ) -> Result:
         """Measure a probe that learns from few subjects.
 
@@ -151,7 +156,7 @@ class Measures(Reader):
             As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
         where, task, classes
             As in :func:`sleepfm_index.evaluation.models.train_test.divide`.
-        folds, train_where, test_where, test_store
+        folds, train_where, test_where, test_store, include_seen
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         from sleepfm_index.evaluation.labels.splits import Split
@@ -167,7 +172,7 @@ class Measures(Reader):
             where=where,
             task=task,
             classes=classes,
-            split=Split(folds, train_where, test_where, test_store),
+            split=Split(folds, train_where, test_where, test_store, include_seen),
         )
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
@@ -201,6 +206,7 @@ class Measures(Reader):
         against: Reader | None = None,
         queries: int | None = 10_000,
         seed: int = 0,
+        include_seen: bool = False,
     ) -> Assessment:
         """Measure how well the nearest labelled neighbours predict a label.
 
@@ -208,7 +214,7 @@ class Measures(Reader):
         ----------
         label, modality, to, vote, where, task, classes, against, queries, seed
             As in :func:`sleepfm_index.evaluation.models.knn.knn`.
-        train_where, test_where, test_store
+        train_where, test_where, test_store, include_seen
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         from sleepfm_index.evaluation.labels.splits import Split
@@ -223,7 +229,7 @@ class Measures(Reader):
             where=where,
             task=task,
             classes=classes,
-            split=Split(train_where=train_where, test_where=test_where, test_store=test_store),
+            split=Split(5, train_where, test_where, test_store, include_seen),
             against=against,
             queries=queries,
             seed=seed,
@@ -245,9 +251,9 @@ class Measures(Reader):
         Parameters
         ----------
         modality, to, clips, label, k, where, exclude
-            As in :func:`sleepfm_index.evaluation.models.knn.neighbours`.
+            As in :func:`sleepfm_index.evaluation.models.neighbours.neighbours`.
         """
-        from sleepfm_index.evaluation.models.knn import neighbours
+        from sleepfm_index.evaluation.models.neighbours import neighbours
 
         return neighbours(
             self, modality, to, clips=clips, label=label, k=k, where=where, exclude=exclude

@@ -112,6 +112,7 @@ def write_report(
     gallery: int = GALLERY,
     seed: int = 0,
     map_method: str = "pca",
+    include_seen: bool = False,
 ) -> Path:
     """Write all evaluations of a store into one self-contained HTML page.
 
@@ -130,6 +131,8 @@ def write_report(
         Of all draws.
     map_method : {"pca", "umap"}
         Method of the map of embeddings.
+    include_seen : bool
+        Keep people whom the weights have seen in training.
 
     Returns
     -------
@@ -139,14 +142,14 @@ def write_report(
     page = _Page()
     _head(page, store)
     page.heading("Retrieval")
-    page.attempt(lambda: _retrieval(page, store, gallery, seed))
+    page.attempt(lambda: _retrieval(page, store, gallery, seed, include_seen))
     for label, task in _LABELS:
         page.heading(f"Linear probe: {label}{', regression' if task == 'regression' else ''}")
-        page.attempt(partial(_probe, page, store, label, task, seed))
+        page.attempt(partial(_probe, page, store, label, task, seed, include_seen))
     page.heading("Few-shot learning curve: stage")
-    page.attempt(lambda: _few_shot(page, store, seed))
+    page.attempt(lambda: _few_shot(page, store, seed, include_seen))
     page.heading("k-NN classification: stage")
-    page.attempt(lambda: _knn(page, store, seed))
+    page.attempt(lambda: _knn(page, store, seed, include_seen))
     page.heading("Map of the embeddings")
     page.attempt(lambda: _maps(page, store, map_method, seed))
     page.heading("A clip and its neighbours")
@@ -181,7 +184,7 @@ def _head(page: _Page, store: Reader) -> None:
     page.table([{"a": a, "b": b} for a, b in rows], {"a": "", "b": ""})
 
 
-def _retrieval(page: _Page, store: Reader, gallery: int, seed: int) -> None:
+def _retrieval(page: _Page, store: Reader, gallery: int, seed: int, seen: bool) -> None:
     columns = {
         "query": "query", "target": "target", "recall_at_1": "R@1 [95 %]",
         "chance_at_1": "chance", "recall_at_5": "R@5", "recall_at_10": "R@10",
@@ -191,34 +194,42 @@ def _retrieval(page: _Page, store: Reader, gallery: int, seed: int) -> None:
     }  # fmt: skip
     for among in ("all", "cross-recording", "within-recording"):
         words = ("--gallery", str(gallery), "--seed", str(seed), "--gallery-scope", among)
-        page.command("evaluate", *words)
-        result = evaluate(store, gallery=gallery, seed=seed, among=among)
+        page.command("evaluate", *words, *_flag(seen))
+        result = evaluate(store, gallery=gallery, seed=seed, among=among, include_seen=seen)
         page.text(result.note)
         page.table(result.to_pylist(), columns)
         if among == "all":
             page.figure(panels.retrieval(result), "recall at k, by pair, and ranks")
 
 
-def _probe(page: _Page, store: Reader, label: str, task: str, seed: int) -> None:
+def _probe(page: _Page, store: Reader, label: str, task: str, seed: int, seen: bool) -> None:
     folds = str(_folds(store))
     words = ["--label", label, "--task", task, "--folds", folds, "--seed", str(seed)]
-    page.command("probe", *words)
-    result = probe(store, label, task=task, split=Split(folds=int(folds)), recipe=Recipe(seed=seed))
+    page.command("probe", *words, *_flag(seen))
+    result = probe(
+        store,
+        label,
+        task=task,
+        split=Split(int(folds), include_seen=seen),
+        recipe=Recipe(seed=seed),
+    )
     _assessment(page, result)
     if label == "stage":
         _night(page, store, list(result.predictions.values())[-1])
 
 
-def _knn(page: _Page, store: Reader, seed: int) -> None:
+def _knn(page: _Page, store: Reader, seed: int, seen: bool) -> None:
     first = store.manifest.modalities[0]
     for modality in store.manifest.modalities:
         command = ("knn", "--label", "stage", "--modality", modality, "--to", first)
-        page.command(*command, "--seed", str(seed))
-        page.attempt(partial(_vote, page, store, modality, first, seed))
+        page.command(*command, "--seed", str(seed), *_flag(seen))
+        page.attempt(partial(_vote, page, store, modality, first, seed, seen))
 
 
-def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int) -> None:
-    result = knn(store, "stage", modality=modality, to=to, seed=seed)
+def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int, seen: bool) -> None:
+    result = knn(
+        store, "stage", modality=modality, to=to, seed=seed, split=Split(include_seen=seen)
+    )
     _assessment(page, result)
 
 
@@ -272,14 +283,19 @@ def _night(page: _Page, store: Reader, made: Predictions) -> None:
     page.figure(drawn, "scored hypnogram and predicted hypnodensity")
 
 
-def _few_shot(page: _Page, store: Reader, seed: int) -> None:
+def _few_shot(page: _Page, store: Reader, seed: int, seen: bool) -> None:
     folds = _folds(store)
     most = describe(store).subjects * (folds - 1) // folds
     shots = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= most]
     words = ("--shots", ",".join(map(str, shots)), "--repeats", "5", "--folds", str(folds))
-    page.command("probe", "--label", "stage", *words, "--seed", str(seed))
+    page.command("probe", "--label", "stage", *words, "--seed", str(seed), *_flag(seen))
     result = few_shot(
-        store, "stage", shots, repeats=5, split=Split(folds=folds), recipe=Recipe(seed=seed)
+        store,
+        "stage",
+        shots,
+        repeats=5,
+        split=Split(folds, include_seen=seen),
+        recipe=Recipe(seed=seed),
     )
     page.text(result.note)
     page.figure(few_shot_curve(result), "few-shot curve")
@@ -297,6 +313,10 @@ def _strips(page: _Page, store: Reader) -> None:
         page.command("query", *words, "--plot", f"{modality}-{to}.png")
         found = answer(store, Question(modality, to, clip=clip, k=4))
         page.figure(neighbour_strips(store, clip, found, modality, to), f"signals by {modality}")
+
+
+def _flag(seen: bool) -> tuple[str, ...]:
+    return ("--include-seen",) if seen else ()
 
 
 def _folds(store: Reader) -> int:

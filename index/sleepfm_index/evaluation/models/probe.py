@@ -85,18 +85,20 @@ def probe(
         If a condition, column or modality is unknown, one class only is there to learn from, there
         are fewer subjects than folds, or a subject is on both sides.
     """
-    recipe = recipe or Recipe()
+    recipe, split = recipe or Recipe(), split or Split()
     if against is not None and compare_with is not None:
         raise QueryError("compare with a file or against a store, one at a time")
-    sides = divide(
-        store, label, split or Split(), where=where, task=task, classes=classes, seed=recipe.seed
-    )
+    sides = divide(store, label, split, where=where, task=task, classes=classes, seed=recipe.seed)
     made: list[Predictions] = []
     pairs: list[tuple[Predictions, Predictions]] = []
+    note = sides.note
     chosen = default_features(store, sides.train) if on is None else feature_list(on)
     for features in chosen:
         if against is not None:
-            ours, theirs = on_shared_clips(sides, against, features)
+            ours, theirs = on_shared_clips(
+                sides, against, features, include_seen=split.include_seen
+            )
+            note = ours.note
             predictions, other = ours.predict(features, recipe), theirs.predict(features, recipe)
             other = replace(other, features=features + AGAINST, clip_ids=predictions.clip_ids)
             pairs.append((predictions, other))
@@ -115,7 +117,7 @@ def probe(
     most = f"learned from at most {recipe.train_clips:,} clips per fit"
     result = assess(
         at_levels([*made, *groups], levels),
-        f"{recipe.model} probe, {sides.note}; {most}",
+        f"{recipe.model} probe, {note}; {most}",
         at_levels([baseline], levels),
     )
     if not pairs:
@@ -161,6 +163,7 @@ def fit_probe(
     task: str = "auto",
     classes: Sequence[str] | None = None,
     recipe: Recipe | None = None,
+    include_seen: bool = False,
 ) -> Probe:
     """Fit one probe to all labelled clips, to be saved and used on other recordings.
 
@@ -172,6 +175,8 @@ def fit_probe(
         As in :func:`probe`.
     features : str
         Modalities, joined by ``+``.
+    include_seen : bool
+        Learn from people too whom the weights have seen in training.
 
     Raises
     ------
@@ -179,7 +184,7 @@ def fit_probe(
         As :func:`probe`.
     """
     recipe = recipe or Recipe()
-    labels = read_labels(store, label, where, task=task, classes=classes)
+    labels = read_labels(store, label, where, task=task, classes=classes, include_seen=include_seen)
     rows = np.flatnonzero(have_features(store, labels, features))
     if not len(rows):
         raise QueryError(f"no labelled clip has {features}")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,12 +211,15 @@ def divide(
     if not split.fixed:
         if split.train_where is not None:
             raise QueryError("--train-where needs --test-where or --test-store beside it")
-        labels = read_labels(store, label, where, task=task, classes=classes)
+        labels = read_labels(
+            store, label, where, task=task, classes=classes, include_seen=split.include_seen
+        )
         check_classes(labels)
         return TrainTest(store, labels, store, labels, deal_folds(labels, split.folds, seed))
     tested = split.tested(store)
-    one = read_labels(store, label, (where, split.train_where), task=task, classes=classes)
-    two = read_labels(tested, label, (where, split.test_where), task=task, classes=classes)
+    how: Any = {"task": task, "classes": classes, "include_seen": split.include_seen}
+    one = read_labels(store, label, (where, split.train_where), **how)
+    two = read_labels(tested, label, (where, split.test_where), **how)
     check_apart(subjects_of(one), subjects_of(two))
     check_classes(one)
     return TrainTest(store, one, tested, _in_terms_of(one, two), None)
