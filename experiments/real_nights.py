@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from plain_features import CanonicalCorrelation, band_powers, features
+from plain_features import CanonicalCorrelation, features
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 
@@ -42,6 +42,7 @@ from sleepfm.stages import SCORED
 from sleepfm.training.clipcache import CachedRecording, prepare_clips
 from sleepfm.training.pretrain import Data, pretrain
 from sleepfm.training.recipe import FINE_TUNING
+from sleepfm_index.evaluation.models.plain_features import band_powers
 from sleepfm_index.truth import read_truth
 
 Floats = NDArray[np.floating]

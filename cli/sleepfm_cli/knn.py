@@ -17,6 +17,7 @@ from sleepfm_cli.options import (
     LabelOption,
     PlotOption,
     ReplicatesOption,
+    SdbRuleOption,
     SeedOption,
     StoreOption,
     TaskOption,
@@ -24,6 +25,7 @@ from sleepfm_cli.options import (
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    by_sdb_rule,
     listed,
 )
 from sleepfm_cli.probe import show_assessment
@@ -33,6 +35,7 @@ from sleepfm_index.choices import Exclusion
 
 def knn(
     label: LabelOption,
+    sdb_rule: SdbRuleOption = None,
     modality: Annotated[
         str, typer.Option(help="What to search with: a modality of the store.")
     ] = "bas",
@@ -74,6 +77,7 @@ def knn(
     import sleepfm_index
     from sleepfm_index.evaluation.models.knn import Vote
 
+    label = by_sdb_rule(label, sdb_rule)
     vote = Vote(k=k, weighted=not unweighted, exclude=exclude, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))

@@ -19,6 +19,7 @@ from sleepfm_cli.options import (
     LabelOption,
     PlotOption,
     ReplicatesOption,
+    SdbRuleOption,
     SeedOption,
     StoreOption,
     TaskOption,
@@ -26,18 +27,21 @@ from sleepfm_cli.options import (
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    by_sdb_rule,
     listed,
 )
 from sleepfm_cli.render import messages, say, show_arrow, show_table
 from sleepfm_index.choices import Model
 
 if TYPE_CHECKING:
-    from sleepfm_index import Result
+    from sleepfm_index import Result, Store
     from sleepfm_index.evaluation.metrics.assessment import Assessment
+    from sleepfm_index.evaluation.models.baseline_features import BaselineFeatures
 
 
 def probe(
     label: LabelOption,
+    sdb_rule: SdbRuleOption = None,
     on: Annotated[
         str | None,
         typer.Option(help="Vectors to read, e.g. bas,bas+ecg; default each, and all joined."),
@@ -78,6 +82,13 @@ def probe(
     by: Annotated[
         str | None, typer.Option(help="A column: rows for its values too, e.g. nsrr_sex.")
     ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines",
+            help="Also probe plain features and untrained vectors; reads the recordings.",
+        ),
+    ] = False,
     save: Annotated[
         Path | None,
         typer.Option(help="Also fit one probe to all labelled clips and write it to this file."),
@@ -97,9 +108,10 @@ def probe(
     from sleepfm_index.evaluation.models.probe_kinds import save_probe
     from sleepfm_index.evaluation.models.recipe import Recipe
 
+    label = by_sdb_rule(label, sdb_rule)
     features = listed(on)
-    if shots is not None and (against is not None or by is not None):
-        raise typer.BadParameter("--shots goes without --against and --by")
+    if shots is not None and (against is not None or by is not None or baselines):
+        raise typer.BadParameter("--shots goes without --against, --by and --baselines")
     if save is not None and len(features or ()) != 1:
         raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
     if as_authors and (model != "linear" or c != "1"):
@@ -128,7 +140,8 @@ def probe(
         with messages.status("fitting probes"):
             if shots is not None:
                 result: Result = opened.few_shot(
-                    label, _numbers(shots), on=features, repeats=repeats, recipe=recipe,
+                    label, whole_numbers(shots), on=features, repeats=repeats, recipe=recipe,
+                    compare_with=compare_with,
                     **picked, **split,
                 )  # fmt: skip
             else:
@@ -139,6 +152,7 @@ def probe(
                     compare_with=compare_with,
                     against=second,
                     by=by,
+                    baselines=_baselines(opened) if baselines else False,
                     **picked,
                     **split,
                 )
@@ -160,6 +174,14 @@ def probe(
         show_assessment(result)
     else:
         show_few_shot(result)
+
+
+def _baselines(store: Store) -> BaselineFeatures:
+    from sleepfm_index.evaluation.models.baseline_features import PLAIN, BaselineFeatures
+
+    # untrained vectors beside those of an untrained network would be the same row twice
+    kinds = () if store.manifest.weights.trained else (PLAIN,)
+    return BaselineFeatures(kinds) if kinds else BaselineFeatures()
 
 
 def show_assessment(result: Assessment) -> None:
@@ -218,12 +240,19 @@ def _heads(grouped: bool) -> tuple[str, ...]:
 
 
 def _show_classes(rows: list[dict[str, Any]], grouped: bool) -> None:
+    folds = any(row["auroc_per_fold"] is not None for row in rows)
     show_table(
         [
             (
                 *_whose(r, grouped),
                 r["class"],
-                *(between(r, name) for name in ("auroc", "auprc", "f1")),
+                between(r, "auroc"),
+                *(
+                    ("-" if r["auroc_per_fold"] is None else f"{r['auroc_per_fold']:.3f}",)
+                    if folds
+                    else ()
+                ),
+                *(between(r, name) for name in ("auprc", "f1")),
                 *("-" if r[n] is None else f"{r[n]:.3f}" for n in _WHOLE),
                 r["clips"],
                 r["subjects"],
@@ -231,7 +260,8 @@ def _show_classes(rows: list[dict[str, Any]], grouped: bool) -> None:
             for r in rows
         ],
         (
-            *(*_heads(grouped), "class", "AUROC [95 %]", "AUPRC [95 %]", "F1 [95 %]"),
+            *(*_heads(grouped), "class", "AUROC [95 %]", *(("per fold",) if folds else ())),
+            *("AUPRC [95 %]", "F1 [95 %]"),
             *("accuracy", "kappa", "calib. error", "answered", "n", "subjects"),
         ),
     )
@@ -273,7 +303,8 @@ def _penalty(text: str) -> float | None:
         raise typer.BadParameter(f"-c {text!r} is neither a number nor auto") from None
 
 
-def _numbers(text: str) -> list[int]:
+def whole_numbers(text: str) -> list[int]:
+    """Read a list of whole numbers, e.g. ``1,2,4``."""
     try:
         return [int(part) for part in listed(text) or ()]
     except ValueError:

@@ -31,5 +31,9 @@ PublishEngine = Literal["milvus"]
 ExportFormat = Literal["parquet", "lance"]
 """How an export is written."""
 
+SdbRule = Literal["clip", "event"]
+"""When a clip is one of disordered breathing: by seconds within it, or by the middle of an event.
+"""
+
 Model = Literal["linear", "boosting"]
 """Kinds of probes."""

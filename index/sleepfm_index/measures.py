@@ -19,6 +19,7 @@ from sleepfm_index.results import Result
 
 if TYPE_CHECKING:
     from sleepfm_index.evaluation.metrics.assessment import Assessment
+    from sleepfm_index.evaluation.models.baseline_features import BaselineFeatures
     from sleepfm_index.evaluation.models.knn import Vote
     from sleepfm_index.evaluation.models.recipe import Recipe
 
@@ -99,6 +100,7 @@ class Measures(Reader):
         compare_with: str | Path | None = None,
         against: Reader | None = None,
         by: str | None = None,
+        baselines: bool | BaselineFeatures = False,
         include_seen: bool = False,
     ) -> Assessment:
         """Measure what a probe reads from the vectors, subjects kept apart.
@@ -109,10 +111,14 @@ class Measures(Reader):
         ----------
         label, on, where, task, classes, recipe, compare_with, against, by
             As in :func:`sleepfm_index.evaluation.models.probe.probe`.
+        baselines : bool or BaselineFeatures
+            Whether to probe plain features and untrained vectors too; features that were read
+            before may be given, so that recordings are read once.
         folds, train_where, test_where, test_store, include_seen
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         from sleepfm_index.evaluation.labels.splits import Split
+        from sleepfm_index.evaluation.models.baseline_features import BaselineFeatures
         from sleepfm_index.evaluation.models.probe import probe
 
         return probe(
@@ -127,6 +133,7 @@ class Measures(Reader):
             compare_with=compare_with,
             against=against,
             by=by,
+            baselines=BaselineFeatures() if baselines is True else baselines or None,
         )
 
     def few_shot(
@@ -145,6 +152,7 @@ class Measures(Reader):
         test_where: str | None = None,
         test_store: Reader | None = None,
         include_seen: bool = False,
+        compare_with: str | Path | None = None,
     ) -> Result:
         """Measure a probe that learns from few subjects.
 
@@ -152,7 +160,7 @@ class Measures(Reader):
 
         Parameters
         ----------
-        label, shots, on, repeats, recipe
+        label, shots, on, repeats, recipe, compare_with
             As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
         where, task, classes
             As in :func:`sleepfm_index.evaluation.models.train_test.divide`.
@@ -173,6 +181,7 @@ class Measures(Reader):
             task=task,
             classes=classes,
             split=Split(folds, train_where, test_where, test_store, include_seen),
+            compare_with=compare_with,
         )
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:

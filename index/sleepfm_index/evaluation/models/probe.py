@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes
@@ -15,6 +16,7 @@ from sleepfm_index.evaluation.labels.labels import read_labels
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess, at_levels
 from sleepfm_index.evaluation.metrics.differences import differences
+from sleepfm_index.evaluation.models.baseline_features import PLAIN, BaselineFeatures
 from sleepfm_index.evaluation.models.external_predictions import read_external
 from sleepfm_index.evaluation.models.features import (
     default_features,
@@ -42,6 +44,7 @@ def probe(
     compare_with: str | Path | None = None,
     against: Reader | None = None,
     by: str | None = None,
+    baselines: BaselineFeatures | None = None,
 ) -> Assessment:
     """Measure what a probe reads from frozen vectors.
 
@@ -72,6 +75,9 @@ def probe(
         the clips that both have, so that differences are paired.
     by : str, optional
         A column of ``clips``: rows for the tested clips of each of its values too.
+    baselines : BaselineFeatures, optional
+        Probe plain features and untrained vectors of the same clips too, under the same recipe
+        (plain features are always standardised), with paired differences. It reads the recordings.
 
     Returns
     -------
@@ -88,6 +94,8 @@ def probe(
     recipe, split = recipe or Recipe(), split or Split()
     if against is not None and compare_with is not None:
         raise QueryError("compare with a file or against a store, one at a time")
+    if against is not None and baselines is not None:
+        raise QueryError("baselines are read for one store; ask without the other one")
     sides = divide(store, label, split, where=where, task=task, classes=classes, seed=recipe.seed)
     made: list[Predictions] = []
     pairs: list[tuple[Predictions, Predictions]] = []
@@ -111,10 +119,24 @@ def probe(
             pairs.append((predictions, other))
             made += [] if made else [other]
         made.append(predictions)
+        if baselines is None:
+            continue
+        for kind in baselines.kinds:
+            other = sides.predict(
+                features,
+                replace(recipe, standardise=recipe.standardise or kind == PLAIN),
+                reader=baselines.reader(kind),
+                name=f"{kind} {features}",
+            )
+            other = _in_order(other, predictions.clip_ids)
+            pairs.append((predictions, other))
+            made.append(other)
     levels = [Predictions.per_subject] if sides.of_subjects else []
     baseline = sides.baseline(made[0])
     groups = [] if by is None else split_by(sides.test_store, made, by)
     most = f"learned from at most {recipe.train_clips:,} clips per fit"
+    if baselines is not None:
+        note += f"; {baselines.note(store.manifest.contract)}"
     result = assess(
         at_levels([*made, *groups], levels),
         f"{recipe.model} probe, {note}; {most}",
@@ -124,6 +146,12 @@ def probe(
         return result
     pairs += [(level(a), level(b)) for a, b in pairs for level in levels]
     return replace(result, differences=differences(pairs))
+
+
+def _in_order(made: Predictions, clip_ids: NDArray[np.int64]) -> Predictions:
+    """Predictions of some of the clips, in their order."""
+    order = np.argsort(made.clip_ids)
+    return made.take(order[np.searchsorted(made.clip_ids[order], clip_ids)])
 
 
 def split_by(store: Reader, made: Sequence[Predictions], by: str) -> list[Predictions]:
