@@ -166,5 +166,6 @@ def test_the_learning_curve_of_the_network_stands_beside_the_probes(
     assert [(r["features"], r["shots"], r["draws"]) for r in rows] == [
         ("bas", 1, 2), ("cnn bas", 1, 1),
     ]  # fmt: skip
-    with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="no column mae"):
-        store.few_shot("nsrr_age", [2], on="bas", folds=2, compare_with=out)
+    pq.write_table(pa.table({"clip_id": [0]}), out)
+    with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="no curve of this"):
+        store.few_shot("stage", [1], on="bas", folds=2, repeats=1, compare_with=out)

@@ -36,6 +36,7 @@ from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
 from sleepfm_cli.supervise import supervise
+from sleepfm_cli.survival import survival
 from sleepfm_cli.threads import announce
 from sleepfm_cli.verify import verify
 from sleepfm_cli.weights import weights
@@ -52,7 +53,7 @@ app = typer.Typer(
 
 VERBS = (
     *(demo, scan, build, annotate, query, sql, info, explore),
-    *(evaluate, probe, knn, supervise, predict, report),
+    *(evaluate, probe, knn, supervise, survival, predict, report),
     *(export, publish),
     *(delete, compact, plan, reindex, verify, snapshots, restore, move_recordings),
     *(simulate, pretrain),

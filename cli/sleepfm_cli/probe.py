@@ -89,6 +89,19 @@ def probe(
             help="Also probe plain features and untrained vectors; reads the recordings.",
         ),
     ] = False,
+    smooth: Annotated[
+        bool,
+        typer.Option(
+            "--smooth", help="For --label stage: also smooth each night by stage transitions."
+        ),
+    ] = False,
+    age_gap: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --label age: write the age told of each night, corrected for bias, as CSV "
+            "or Parquet; needs one kind of vector, e.g. --on bas."
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Also fit one probe to all labelled clips and write it to this file."),
@@ -114,6 +127,10 @@ def probe(
         raise typer.BadParameter("--shots goes without --against, --by and --baselines")
     if save is not None and len(features or ()) != 1:
         raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
+    if age_gap is not None and (label != "age" or len(features or ()) != 1):
+        raise typer.BadParameter(
+            "--age-gap needs --label age and one kind of vector, e.g. --on bas"
+        )
     if as_authors and (model != "linear" or c != "1"):
         raise typer.BadParameter("--as-authors goes without --model and -c")
     recipe = (
@@ -152,10 +169,15 @@ def probe(
                     compare_with=compare_with,
                     against=second,
                     by=by,
+                    smooth=smooth,
                     baselines=_baselines(opened) if baselines else False,
                     **picked,
                     **split,
                 )
+            if age_gap is not None and features:
+                gaps = opened.age_gaps(features[0], where=where, recipe=recipe, **split)
+                _write_nights(gaps, age_gap)
+                say(f"{gaps.note}; {len(gaps)} nights in {age_gap}")
             if save is not None and features:
                 fitted = fit_probe(
                     opened, label, features[0], recipe=recipe, include_seen=include_seen, **picked
@@ -174,6 +196,15 @@ def probe(
         show_assessment(result)
     else:
         show_few_shot(result)
+
+
+def _write_nights(gaps: Result, path: Path) -> None:
+    from pyarrow import csv, parquet
+
+    from sleepfm.atomic_write import write_file
+
+    write = parquet.write_table if path.suffix == ".parquet" else csv.write_csv
+    write_file(path, lambda aside: write(gaps.table, aside))
 
 
 def _baselines(store: Store) -> BaselineFeatures:

@@ -101,6 +101,7 @@ class Measures(Reader):
         against: Reader | None = None,
         by: str | None = None,
         baselines: bool | BaselineFeatures = False,
+        smooth: bool = False,
         include_seen: bool = False,
     ) -> Assessment:
         """Measure what a probe reads from the vectors, subjects kept apart.
@@ -109,7 +110,7 @@ class Measures(Reader):
 
         Parameters
         ----------
-        label, on, where, task, classes, recipe, compare_with, against, by
+        label, on, where, task, classes, recipe, compare_with, against, by, smooth
             As in :func:`sleepfm_index.evaluation.models.probe.probe`.
         baselines : bool or BaselineFeatures
             Whether to probe plain features and untrained vectors too; features that were read
@@ -134,7 +135,37 @@ class Measures(Reader):
             against=against,
             by=by,
             baselines=BaselineFeatures() if baselines is True else baselines or None,
+            smooth=smooth,
         )
+
+    def age_gaps(
+        self,
+        on: str,
+        *,
+        where: str | None = None,
+        folds: int = 5,
+        train_where: str | None = None,
+        test_where: str | None = None,
+        test_store: Reader | None = None,
+        recipe: Recipe | None = None,
+        include_seen: bool = False,
+    ) -> Result:
+        """Tell the age of each night, corrected for bias, and its gap to the true age.
+
+        Needs scikit-learn.
+
+        Parameters
+        ----------
+        on, where, recipe
+            As in :func:`sleepfm_index.evaluation.models.age_gap.age_gaps`.
+        folds, train_where, test_where, test_store, include_seen
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
+        """
+        from sleepfm_index.evaluation.labels.splits import Split
+        from sleepfm_index.evaluation.models.age_gap import age_gaps
+
+        split = Split(folds, train_where, test_where, test_store, include_seen)
+        return age_gaps(self, on, where=where, split=split, recipe=recipe)
 
     def few_shot(
         self,
@@ -182,6 +213,43 @@ class Measures(Reader):
             classes=classes,
             split=Split(folds, train_where, test_where, test_store, include_seen),
             compare_with=compare_with,
+        )
+
+    def survival(
+        self,
+        time: str,
+        event: str,
+        *,
+        on: str | Sequence[str] | None = None,
+        where: str | None = None,
+        folds: int = 5,
+        include_seen: bool = False,
+        components: int = 10,
+        ridge: float = 1.0,
+        seed: int = 0,
+    ) -> Result:
+        """Measure how well vectors tell who has an event sooner.
+
+        Needs scikit-survival.
+
+        Parameters
+        ----------
+        time, event, on, where, folds, include_seen, components, ridge, seed
+            As in :func:`sleepfm_index.evaluation.models.survival.survival`.
+        """
+        from sleepfm_index.evaluation.models.survival import survival
+
+        return survival(
+            self,
+            time,
+            event,
+            on=on,
+            where=where,
+            folds=folds,
+            include_seen=include_seen,
+            components=components,
+            ridge=ridge,
+            seed=seed,
         )
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:

@@ -23,6 +23,7 @@ PLAIN: Final = "plain"
 UNTRAINED: Final = "untrained"
 KINDS: Final = (PLAIN, UNTRAINED)
 
+Encode = Callable[[str, NDArray[np.float32]], NDArray[np.float32]]
 Tables = dict[str, NDArray[np.float32]]
 """Features of the clips of a recording by ``<kind> <modality>``, float32 [n, d]."""
 
@@ -47,6 +48,7 @@ class BaselineFeatures:
         self.kinds = kinds
         self._watch = watch
         self._read: dict[tuple[Path, str], tuple[NDArray[np.float64], Tables]] = {}
+        self._encoders: dict[str, Encode] = {}
 
     def note(self, contract: Contract) -> str:
         """Say what the features are.
@@ -129,7 +131,7 @@ class BaselineFeatures:
             tables: Tables = {}
             if UNTRAINED in self.kinds:
                 prepared = Preparation(contract, choices).prepare(path)[2]
-                encode = _untrained(contract)
+                encode = self._encoder(contract)
                 for modality, signals in prepared.signals.items():
                     tables[f"{UNTRAINED} {modality}"] = encode(modality, signals)
             # What a contract boosts for encoders would be counted twice in a spectrum.
@@ -142,10 +144,12 @@ class BaselineFeatures:
             self._read[key] = prepared.start_s, tables
         return self._read[key]
 
+    def _encoder(self, contract: Contract) -> Encode:
+        if contract.sha256 not in self._encoders:
+            # torch takes seconds to import, and most probes need none of it
+            from sleepfm.encoders.inference import Encoder
+            from sleepfm.encoders.load import untrained
 
-def _untrained(contract: Contract) -> Callable[[str, NDArray[np.float32]], NDArray[np.float32]]:
-    # torch takes seconds to import, and most probes need none of it
-    from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.load import untrained
-
-    return Encoder(untrained(0, contract), "cpu", backend="auto").encode
+            own = Encoder(untrained(0, contract), "cpu", backend="auto").encode
+            self._encoders[contract.sha256] = own
+        return self._encoders[contract.sha256]

@@ -26,6 +26,7 @@ from sleepfm_index.evaluation.models.features import (
 )
 from sleepfm_index.evaluation.models.probe_kinds import Probe
 from sleepfm_index.evaluation.models.recipe import Recipe
+from sleepfm_index.evaluation.models.stage_transitions import smoothed
 from sleepfm_index.evaluation.models.train_test import divide, learn
 from sleepfm_index.evaluation.models.two_stores import AGAINST, on_shared_clips
 from sleepfm_index.reader import Reader
@@ -45,6 +46,7 @@ def probe(
     against: Reader | None = None,
     by: str | None = None,
     baselines: BaselineFeatures | None = None,
+    smooth: bool = False,
 ) -> Assessment:
     """Measure what a probe reads from frozen vectors.
 
@@ -78,6 +80,9 @@ def probe(
     baselines : BaselineFeatures, optional
         Probe plain features and untrained vectors of the same clips too, under the same recipe
         (plain features are always standardised), with paired differences. It reads the recordings.
+    smooth : bool
+        Also smooth the predicted stages of each night by transitions
+        (:mod:`.stage_transitions`), smoothed minus plain as a paired difference.
 
     Returns
     -------
@@ -94,8 +99,12 @@ def probe(
     recipe, split = recipe or Recipe(), split or Split()
     if against is not None and compare_with is not None:
         raise QueryError("compare with a file or against a store, one at a time")
-    if against is not None and baselines is not None:
-        raise QueryError("baselines are read for one store; ask without the other one")
+    if against is not None and (baselines is not None or smooth):
+        raise QueryError("baselines and smoothing are of one store; ask without the other one")
+    if smooth and (label != "stage" or recipe.model != "linear"):
+        raise QueryError(
+            "smoothing is for the label stage and the linear probe, whose classes are balanced"
+        )
     sides = divide(store, label, split, where=where, task=task, classes=classes, seed=recipe.seed)
     made: list[Predictions] = []
     pairs: list[tuple[Predictions, Predictions]] = []
@@ -119,6 +128,10 @@ def probe(
             pairs.append((predictions, other))
             made += [] if made else [other]
         made.append(predictions)
+        if smooth:
+            night = smoothed(sides, predictions)
+            pairs.append((night, predictions))
+            made.append(night)
         if baselines is None:
             continue
         for kind in baselines.kinds:
