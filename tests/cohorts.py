@@ -77,7 +77,7 @@ def night(
         facts[WEIGHTS_SPLIT] = seen or None
     site = "north" if zlib.crc32(name.encode()) % 2 else "south"
     cohort = Subjects({name: Subject(f"s-{name}", site, facts)}, columns)
-    key = f"{zlib.crc32(name.encode()):064x}"
+    key = f"{zlib.crc32(name.encode()):08x}".ljust(64, "0")
     channels = ChannelMap({}, ())
     return segment_rows(key, name, recording, channels, clips, vectors, cohort, ROBUST.modalities)
 

@@ -52,14 +52,18 @@ def test_curves_hold_the_numbers_of_the_table(path: Path) -> None:
     assert ax.get_lines()[-1].get_label() == "chance"
     texts = [t.get_text() for t in plots.pair_matrix(result).texts]
     assert sorted(texts) == sorted(f"{row['recall_at_1']:.3f}" for row in result.to_pylist())
-    *steps, even = plots.rank_histogram(result.ranked).patches
-    assert len(steps) == len(result.ranked)
-    for step in steps:
-        assert step.get_data().values.sum() == pytest.approx(100)
-    first = steps[0].get_data()
+    (image,) = plots.rank_histogram(result.ranked).collections
+    shares = np.asarray(image.get_array())
+    assert shares.shape == (len(result.ranked) + 1, 20)
+    assert shares.sum(axis=1) == pytest.approx(100)
     found = next(iter(result.ranked.values()))
-    assert first.values[0] == pytest.approx(100 * np.mean(found.ranks == 1))
-    assert even.get_data().values.sum() == pytest.approx(100)
+    assert shares[0, 0] == pytest.approx(100 * np.mean(found.ranks == 1))
+    assert len(ax.collections) == len(result.ranked)  # a band each
+    row = result.to_pylist()[0]
+    corners = ax.collections[0].get_paths()[0].vertices
+    ends = sorted(corners[corners[:, 0] == 10, 1])
+    assert ends[0] == pytest.approx(row["recall_at_10_low"], abs=1e-6)
+    assert ends[-1] == pytest.approx(row["recall_at_10_high"], abs=1e-6)
 
 
 def test_roc_and_precision_recall_enclose_the_areas_of_the_table() -> None:

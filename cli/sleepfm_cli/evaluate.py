@@ -10,6 +10,7 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    DpiOption,
     Format,
     FormatOption,
     IncludeSeenOption,
@@ -17,6 +18,7 @@ from sleepfm_cli.options import (
     ReplicatesOption,
     SeedOption,
     StoreOption,
+    StyleOption,
     WhereOption,
 )
 from sleepfm_cli.render import messages, progress, say, show_arrow, show_table
@@ -68,6 +70,8 @@ def evaluate(
     ] = None,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
+    dpi: DpiOption = 200,
+    style: StyleOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -111,8 +115,10 @@ def evaluate(
         trained = opened.manifest.weights.trained
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
+        from sleepfm_index.evaluation.figures.style import figure_style
 
-        panels.draw_retrieval(result, plot)  # type: ignore[arg-type]
+        with figure_style(style):
+            panels.draw_retrieval(result, plot, dpi)  # type: ignore[arg-type]
     if format is not Format.table:
         show_arrow(result.table, format)
         return

@@ -11,6 +11,7 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     AgainstOption,
     ClassesOption,
+    DpiOption,
     Format,
     FormatOption,
     IncludeSeenOption,
@@ -20,6 +21,7 @@ from sleepfm_cli.options import (
     SdbRuleOption,
     SeedOption,
     StoreOption,
+    StyleOption,
     TaskOption,
     TestStoreOption,
     TestWhereOption,
@@ -66,6 +68,8 @@ def knn(
     seed: SeedOption = 0,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
+    dpi: DpiOption = 200,
+    style: StyleOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -103,8 +107,10 @@ def knn(
         trained = opened.manifest.weights.trained
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
+        from sleepfm_index.evaluation.figures.style import figure_style
 
-        panels.draw_assessment(result, plot)
+        with figure_style(style):
+            panels.draw_assessment(result, plot, dpi)
     if format is not Format.table:
         show_arrow(result.table, format)
         return

@@ -114,6 +114,13 @@ ReplicatesOption = Annotated[int | None, typer.Option("--replicates", min=0, hid
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Also draw a figure: out.png or out.svg.")
 ]
+DpiOption = Annotated[
+    int, typer.Option("--dpi", min=30, max=1200, help="For --plot: dots per inch of a PNG.")
+]
+StyleOption = Annotated[
+    str | None,
+    typer.Option("--style", help="For --plot: a matplotlib style, or an .mplstyle file."),
+]
 LabelOption = Annotated[
     str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
 ]

@@ -13,6 +13,7 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     AgainstOption,
     ClassesOption,
+    DpiOption,
     Format,
     FormatOption,
     IncludeSeenOption,
@@ -22,6 +23,7 @@ from sleepfm_cli.options import (
     SdbRuleOption,
     SeedOption,
     StoreOption,
+    StyleOption,
     TaskOption,
     TestStoreOption,
     TestWhereOption,
@@ -107,6 +109,8 @@ def probe(
         typer.Option(help="Also fit one probe to all labelled clips and write it to this file."),
     ] = None,
     plot: PlotOption = None,
+    dpi: DpiOption = 200,
+    style: StyleOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
@@ -185,7 +189,7 @@ def probe(
                 say(f"saved to {save_probe(fitted, save)}")
         trained = opened.manifest.weights.trained
     if plot is not None:
-        _draw(result, plot, curve=shots is not None)
+        _draw(result, plot, dpi, style, curve=shots is not None)
     if format is not Format.table:
         show_arrow(result.table, format)
         return
@@ -342,7 +346,10 @@ def whole_numbers(text: str) -> list[int]:
         raise typer.BadParameter(f"{text!r} is no list of numbers; write e.g. 1,2,4") from None
 
 
-def _draw(result: Any, path: Path, *, curve: bool) -> None:
+def _draw(result: Any, path: Path, dpi: int, style: str | None, *, curve: bool) -> None:
     from sleepfm_index.evaluation.figures import panels
+    from sleepfm_index.evaluation.figures.style import figure_style
 
-    panels.draw_few_shot(result, path) if curve else panels.draw_assessment(result, path)
+    draw = panels.draw_few_shot if curve else panels.draw_assessment
+    with figure_style(style):
+        draw(result, path, dpi)

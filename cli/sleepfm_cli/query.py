@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -11,9 +11,11 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     ChannelsOption,
     CollectionOption,
+    DpiOption,
     Format,
     FormatOption,
     StoreOption,
+    StyleOption,
     SubstituteOption,
     UriOption,
     WhereOption,
@@ -69,6 +71,8 @@ def query(
         Path | None,
         typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
     ] = None,
+    dpi: DpiOption = 200,
+    style: StyleOption = None,
     engine: Annotated[
         QueryEngine, typer.Option(help="Who answers: this store, or where it was published to.")
     ] = "local",
@@ -101,7 +105,8 @@ def query(
         question |= {"substitute": substitute, "channels": channels}
     if engine == "local":
         question |= {"min_gap": min_gap, "exact": exact}
-        result, trained, files = _ask_store(store, modality, question, plot)
+        drawing = None if plot is None else Drawing(plot, dpi, style)
+        result, trained, files = _ask_store(store, modality, question, drawing)
     else:
         from sleepfm_index.query.question import Question
 
@@ -136,6 +141,14 @@ def query(
     show_table(rows, columns)
 
 
+class Drawing(NamedTuple):
+    """Where a figure is written, and how."""
+
+    path: Path
+    dpi: int
+    style: str | None
+
+
 Answer = tuple["Result", bool, dict[str, Path]]
 """Rows, whether the weights were ever trained, and the files of recordings where known."""
 
@@ -149,27 +162,31 @@ def _stream(store: Path, modality: str, question: dict[str, Any], format: Format
         say((reader.schema.metadata or {}).get(b"note", b"").decode())
 
 
-def _ask_store(store: Path, modality: str, question: dict[str, Any], plot: Path | None) -> Answer:
+def _ask_store(
+    store: Path, modality: str, question: dict[str, Any], drawing: Drawing | None
+) -> Answer:
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
         result = opened.query(modality, **question)
-        if plot is not None:
-            _draw(opened, result, modality, question, plot)
+        if drawing is not None:
+            _draw(opened, result, modality, question, drawing)
         return result, opened.manifest.weights.trained, opened.files()
 
 
 def _draw(
-    opened: Store, result: Result, modality: str, question: dict[str, Any], plot: Path
+    opened: Store, result: Result, modality: str, question: dict[str, Any], drawing: Drawing
 ) -> None:
-    from sleepfm_index.evaluation.figures import plots
     from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+    from sleepfm_index.evaluation.figures.style import figure_style, save
     from sleepfm_index.query.origin import clip_at
 
     clip = question["clip"]
     if clip is None:
         clip = clip_at(opened, question["recording"] or "", question["at"] or "")
-    plots.save(neighbour_strips(opened, clip, result, modality, question["to"]), plot)
+    with figure_style(drawing.style):
+        drawn = neighbour_strips(opened, clip, result, modality, question["to"])
+        save(drawn, drawing.path, drawing.dpi)
 
 
 def _ask_engine(engine: str, uri: str, collection: str, store: Path, question: Question) -> Answer:

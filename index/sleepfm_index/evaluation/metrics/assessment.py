@@ -61,6 +61,8 @@ class Predictions:
         Which part of the tested clips they are of, e.g. ``N2``.
     folds : ndarray of int64, shape [n], optional
         Fold by whose model each was predicted; None where one model predicted all.
+    label : str
+        Name of what is predicted.
     """
 
     features: str
@@ -74,6 +76,7 @@ class Predictions:
     warnings: tuple[str, ...] = ()
     group: str | None = None
     folds: NDArray[np.int64] | None = None
+    label: str = ""
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Predictions:
         """Give the predictions of some clips.

@@ -143,6 +143,7 @@ class TrainTest:
             chosen.clip_ids,
             warnings=warnings,
             folds=None if self.fold is None else self.fold[rows],
+            label=chosen.name,
         )
 
     def baseline(self, made: Predictions) -> Predictions:
