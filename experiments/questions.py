@@ -6,8 +6,8 @@
         --batch-size 8 --epochs 1 --seeds 1 --folder questions-tiny  # whether it runs, no more
 
 Every arm is trained from scratch on one cohort, at the same number of steps, with several seeds,
-and measured on people of another cohort. What is there is not done again; a training that was stopped
-goes on from its checkpoint. It runs at the lowest priority. Under --folder lie the cohorts, the
+and measured on people of another cohort. What is there is not done again; a training that was
+stopped goes on from its checkpoint. It runs at the lowest priority. Under --folder lie the cohorts, the
 weights, one JSON file of measures per arm and seed, table.md and questions.png, .svg (written by
 questions_report.py after every training, so that they show how far it is).
 
@@ -159,7 +159,7 @@ class Study:
         return own
 
     def measure(self, path: Path, lead: str) -> dict[str, Any]:
-        """Measure retrieval by person, and what decodes from each modality, on the tested people."""
+        """Measure retrieval by person, and what decodes from each modality, on tested people."""
         weights = load_weights(path)
         encoder = Encoder(weights, "cpu", backend="auto")
         folder = self.cohort("test", lead)

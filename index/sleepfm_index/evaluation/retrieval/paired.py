@@ -174,12 +174,14 @@ def _entry(
     name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval], same: bool
 ) -> dict[str, object]:
     ours, theirs = estimates
-    low, high = difference(ours, theirs, *intervals, same=same)
+    skewed = name != "median_rank"
+    low, high = difference(ours, theirs, *intervals, same=same, skewed=skewed)
+    p = p_value(ours, theirs, (low, high) if skewed else None)
     return {
         name: ours.value,
         f"{name}_against": theirs.value,
         f"{name}_difference": ours.value - theirs.value,
         f"{name}_difference_low": low if np.isfinite(low) else None,
         f"{name}_difference_high": high if np.isfinite(high) else None,
-        f"{name}_p": None if np.isnan(p := p_value(ours, theirs)) else p,
+        f"{name}_p": None if np.isnan(p) else p,
     }
