@@ -7,9 +7,9 @@
 
 Every arm is trained from scratch on one cohort, at the same number of steps, with several seeds,
 and measured on people of another cohort. What is there is not done again; a training that was
-stopped goes on from its checkpoint. It runs at the lowest priority. Under --folder lie the cohorts, the
-weights, one JSON file of measures per arm and seed, table.md and questions.png, .svg (written by
-questions_report.py after every training, so that they show how far it is).
+stopped goes on from its checkpoint. It runs at the lowest priority. Under --folder lie the cohorts,
+the weights, one JSON file of measures per arm and seed, table.md and questions.png and .svg, which
+questions_report.py writes after every training, so that they show how far it is.
 
 Primary outcomes, fixed beforehand (recall@10 is the mean over six directions and over people, among
 at most 1,000 clips):

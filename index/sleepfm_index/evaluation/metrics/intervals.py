@@ -34,7 +34,8 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
 
     Wilson's score interval of the effective sample size ``p (1 - p) / variance``, with Student's t
     in place of z, as for surveys of clusters (Franco et al. 2019, *J. Surv. Stat. Methodol.*
-    7:334). At 0 and 1 there is no variance to go by; the bound is then the exact one (Clopper and
+    7:334), whose degrees of freedom go down to half of themselves where the share nears 0 or 1
+    (measured by ``benchmarks/coverage.py``). At 0 and 1 there is no variance to go by; the bound is then the exact one (Clopper and
     Pearson) of as many trials as there are subjects, which holds however hits cluster in people.
 
     Parameters
@@ -52,7 +53,9 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
         return (0.0, 1 - bound) if p <= 0 else (bound, 1.0)
     variance = max(estimate.variance, floor, 1e-12 * p * (1 - p))
     size = p * (1 - p) / variance
-    z = student_quantile(1 - _TAIL, estimate.degrees)
+    # near 0 and 1 a few subjects carry the share, so that their variance is less certain still
+    most = (people - 1) * (0.5 + 2.5 * min(p, 1 - p, 0.2))
+    z = student_quantile(1 - _TAIL, min(estimate.degrees, most))
     centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
     return max(centre - half, 0.0), min(centre + half, 1.0)
