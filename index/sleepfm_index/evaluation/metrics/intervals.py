@@ -35,8 +35,9 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
     Wilson's score interval of the effective sample size ``p (1 - p) / variance``, with Student's t
     in place of z, as for surveys of clusters (Franco et al. 2019, *J. Surv. Stat. Methodol.*
     7:334), whose degrees of freedom go down to half of themselves where the share nears 0 or 1
-    (measured by ``benchmarks/coverage.py``). At 0 and 1 there is no variance to go by; the bound is then the exact one (Clopper and
-    Pearson) of as many trials as there are subjects, which holds however hits cluster in people.
+    (measured by ``benchmarks/coverage.py``). At 0 and 1 there is no variance to go by; the bound is
+    then the exact one (Clopper and Pearson) of as many trials as there are subjects, which holds
+    however hits cluster in people.
 
     Parameters
     ----------
