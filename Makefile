@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint types tests crash test-cluster trial-concurrency experiments experiments-real train-demo peers web screenshots clean
+.PHONY: install demo test lint wheel wheel-test docs notebooks types tests crash test-cluster trial-concurrency experiments experiments-real train-demo peers web screenshots clean
 
 install: $(STAMP)
 
@@ -32,6 +32,27 @@ types: install
 
 tests: install
 	$(BIN)/python -m pytest
+
+# The wheel in an empty environment, without constraints but torch for CPUs: the demo, two nights.
+wheel: install
+	$(BIN)/python -m build --wheel --outdir dist .
+
+wheel-test: wheel
+	rm -rf .wheel-test
+	$(PYTHON) -m venv .wheel-test/venv
+	.wheel-test/venv/bin/python -m pip install --quiet "torch==2.13.0"
+	.wheel-test/venv/bin/python -m pip install --quiet "$$(ls -t dist/*.whl | head -1)"
+	.wheel-test/venv/bin/python -m pip check
+	cd .wheel-test && venv/bin/sleepfm-index demo --subjects 2 --hours 0.2
+	rm -rf .wheel-test
+
+# The site of docs/ into docs/site; a warning is an error.
+docs: install
+	$(BIN)/python docs/build.py
+
+# docs/notebooks, run from the first cell to the last on a small simulated store.
+notebooks: install
+	$(BIN)/python docs/notebooks/run.py
 
 # Every point at which a writer can die, and every fault of a disk: some 20 minutes.
 crash: install
@@ -66,8 +87,8 @@ test-cluster: install $(MOTO)
 	SLEEPFM_TEST_CLUSTER=1 SLEEPFM_TEST_MOTO=$(MOTO) \
 		$(BIN)/python -m pytest tests/test_cluster.py tests/test_staging.py tests/test_sharding.py
 
-# Pairwise against leave-one-out on simulated nights, into train-demo/table.md: hours on a CPU.
-# Other sizes: make train-demo TRAIN="--subjects 30 --hours 0.5 --epochs 2"
+# The recipe of the shipped weights, into train-demo/table.md; the same command goes on after a stop.
+# Every step in minutes, to see it work: make train-demo TRAIN="--trial --folder small"
 train-demo: install
 	$(BIN)/python benchmarks/train_demo.py $(TRAIN)
 
@@ -87,4 +108,4 @@ peers: benchmarks/peers/requirements.txt
 	.peers/bin/python -m pip install --quiet --requirement benchmarks/peers/requirements.txt
 
 clean:
-	rm -rf $(VENV) .peers .venv-moto sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .peers .wheel-test dist docs/site .venv-moto sleepfm-demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,193 +1,210 @@
-"""Pairwise against leave-one-out on simulated nights: simulate, train, evaluate, a table.
+"""The recipe of the shipped weights, from nothing: simulate, read truth, train, measure.
 
-Every step is the command `sleepfm-index`, so the figures are the tool's own. What is there is not
-done again: simulated nights stay, training goes on from its checkpoint, builds skip recordings. So
-the same command resumes a run that was stopped.
+    make train-demo                                  # processor hours: docs/training.md
+    make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, knowing nothing
 
-    python benchmarks/train_demo.py                         # a GPU, or some hours of a CPU
-    python benchmarks/train_demo.py --subjects 30 --hours 0.5 --epochs 2 --folder small
+1. Simulated nights with their truth: 1,000 people to train on, 84 others to be measured on.
+2. Where they are at hand, what a detector reads off real ECG and breathing (--mgh, MGH/MF, and
+   --slpdb, the MIT-BIH Polysomnographic Database; PhysioNet, ODC-By 1.0).
+3. The warm start: heart, breath and stages are regressed (recipe warm-up).
+4. Leave-one-out with that regression beside it, weight 1 (recipe body; --physiology for another).
+5. With --slpdb: on to the 12 people of slpdb and those of mgh (recipe fine-tuning).
+6. The tables: decoding, effective rank, stages and recall of each weights file on the 84 people
+   (experiments/decode_truth.py); on slpdb, whole people left out, of the weights of step 4, as they
+   are and fine-tuned fold by fold (experiments/real_nights.py). Those of step 5 have seen all 12.
 
-Under --folder lie train/ and test/ (EDF+ files), clips/ (the cache), <objective>.safetensors with
-its log, curves, splits and checkpoint, <objective>-store/, table.json and table.md.
+What is done is not done again, and training goes on from its checkpoint: the same command resumes a
+run that was stopped. Under --folder lie train/, test/, clips/ (the cache), warm.safetensors,
+body.safetensors, real.safetensors with their logs, steps.json and table.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import subprocess
-import sys
+import csv
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from machine import machine
+from steps import Steps
 
-OBJECTIVES = ("pairwise", "leave-one-out")
-GALLERIES = {
-    "all": "All clips of all held-out subjects compete",
-    "cross-recording": "Across subjects: a clip competes with other subjects' clips only",
-    "within-recording": "Within a subject: a clip competes with its own night's clips only",
-}
-MEASURES = ("recall_at_1", "recall_at_10", "median_rank")
-
-Rows = list[dict[str, Any]]
+EXPERIMENTS: Final = Path(__file__).parent.parent / "experiments"
+SHARED: Final = Path(__file__).parent.parent.parent / "shared"
+CHANNELS: Final = 'CHEST: Resp. Imp.\nC3-M2: ["EEG (C3-O1)"]\n'
+"""What mgh and slpdb call channels that the table does not know."""
+SPLIT: Final = "0.96,0,0.04,0"
+TRIAL: Final = {"subjects": 12, "hours": 0.1, "test_subjects": 6, "epochs": 1, "epoch_clips": 128}
 
 
-def tool(*words: object) -> str:
-    """Run the command, show it, and give what it prints."""
-    asked = [str(word) for word in words]
-    print("$ sleepfm-index", shlex.join(asked), file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "sleepfm_cli.main", *asked]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return done.stdout
-
-
-def simulate(folder: Path, subjects: int, hours: float, seed: int) -> None:
-    """Simulate a cohort unless it is there, whole and of this size and seed."""
-    sized = {"subjects": subjects, "hours": hours, "seed": seed}
-    about = folder / "cohort.json"
-    if about.exists():
-        if json.loads(about.read_text()) == sized:
-            return
-        sys.exit(f"{folder} holds another cohort ({about.read_text()}); name another --folder")
-    tool("simulate", folder, "--subjects", subjects, "--hours", hours, "--seed", seed)
-    about.write_text(json.dumps(sized))
-
-
-def train(asked: argparse.Namespace, objective: str, out: Path) -> None:
-    """Pretrain under one objective, or go on with it."""
-    given = {
-        "--epochs": asked.epochs,
-        "--batch-size": asked.batch_size,
-        "--lr": asked.lr,
-        "--together": asked.together,
-        "--threads": asked.threads,
-    }
-    cohort = asked.folder / "train"
-    tool(
-        *("pretrain", cohort, "--subjects", cohort / "subjects.csv", "--out", out),
-        *("--objective", objective, "--recipe", "short", "--split", "0.95,0,0.05,0"),
-        *("--cache", asked.folder / "clips", "--seed", asked.seed, "--device", asked.device),
-        *("--precision", asked.precision, "--describe", describe(asked)),
-        *(word for name, value in given.items() if value is not None for word in (name, value)),
-        *(["--resume"] if out.with_name(f"{out.stem}.checkpoint.pt").exists() else []),
+def simulate(steps: Steps, asked: argparse.Namespace) -> None:
+    """Simulate both cohorts."""
+    steps.tool(
+        *("simulate train", "simulate", asked.folder / "train", "--subjects", asked.subjects),
+        *("--hours", asked.hours, "--seed", asked.seed, "--second-nights", 0.1),
+        *("--failures", 0.08, "--excerpts", "--truth"),
+    )
+    steps.tool(
+        *("simulate test", "simulate", asked.folder / "test", "--subjects", asked.test_subjects),
+        *("--hours", asked.test_hours, "--seed", asked.test_seed, "--excerpts", "--truth"),
     )
 
 
-def describe(asked: argparse.Namespace) -> str:
-    """Say what the training data is."""
-    return f"simulated nights: {asked.subjects} subjects x {asked.hours:g} h, seed {asked.seed}"
+def read_real(steps: Steps, asked: argparse.Namespace) -> dict[str, Path]:
+    """Read the truth of the real cohorts that are at hand; give it by cohort."""
+    found = {}
+    for name, path in cohorts(asked).items():
+        found[name] = asked.folder / f"{name}-truth.parquet"
+        steps.run(
+            f"truth of {name}",
+            (
+                *(EXPERIMENTS / "measure_truth.py", path, "--out", found[name]),
+                *("--channels", asked.folder / "channels.yaml"),
+            ),
+        )
+    return found
 
 
-def evaluate(asked: argparse.Namespace, weights: Path) -> dict[str, Rows]:
-    """Measure retrieval on the held-out subjects, by the tool, in each kind of gallery."""
-    store, cohort = weights.with_name(f"{weights.stem}-store"), asked.folder / "test"
-    tool(
-        *("build", cohort, "--subjects", cohort / "subjects.csv", "--weights", weights),
-        *("--store", store, "--device", asked.device),
+def cohorts(asked: argparse.Namespace) -> dict[str, Path]:
+    """Give the real cohorts that are at hand."""
+    named = {"mgh": asked.mgh, "slpdb": asked.slpdb and asked.slpdb / "records"}
+    return {name: path for name, path in named.items() if path is not None and path.is_dir()}
+
+
+def write_people(asked: argparse.Namespace) -> Path:
+    """Write one subjects.csv of all cohorts; a recording of mgh is a person of its own."""
+    out: Path = asked.folder / "subjects.csv"
+    tables = [asked.folder / "train" / "subjects.csv"]
+    if "slpdb" in cohorts(asked):
+        tables.append(asked.slpdb / "subjects.csv")
+    with out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("recording_id", "subject_id"))
+        for table in tables:
+            with table.open(newline="", encoding="utf-8") as source:
+                writer.writerows(
+                    (row["recording_id"], row["subject_id"]) for row in csv.DictReader(source)
+                )
+        if "mgh" in cohorts(asked):
+            stems = sorted(p.stem for p in asked.mgh.glob("*.hea"))
+            writer.writerows((stem, f"mgh-{stem}") for stem in stems)
+    return out
+
+
+def train(steps: Steps, asked: argparse.Namespace, truths: dict[str, Path]) -> dict[str, Path]:
+    """Train step by step; give the weights files by name."""
+    folder, real = asked.folder, cohorts(asked)
+    common = ("--subjects", write_people(asked), "--cache", folder / "clips", "--split", SPLIT)
+    common += ("--channels", folder / "channels.yaml", "--seed", asked.seed)
+    common += ("--device", asked.device, "--precision", asked.precision)
+    if asked.threads:
+        common += ("--threads", asked.threads)
+    if asked.epoch_clips:
+        common += ("--epoch-clips", asked.epoch_clips)
+    size = f"{asked.subjects} subjects x {asked.hours:g} h, seed {asked.seed}"
+    simulated = f"simulated nights: {size}"
+    says = {"mgh": "mgh: ECG and breathing of 43 patients (PhysioNet, ODC-By 1.0)"}
+    says["slpdb"] = "slpdb: 12 people (PhysioNet, ODC-By 1.0)"
+
+    def nights(*names: str) -> tuple[object, ...]:
+        there = [n for n in names if n == "train" or n in real]
+        words: list[object] = [folder / "train" if n == "train" else real[n] for n in there]
+        for name in there:
+            words += ["--truth", truths.get(name, folder / "train" / "truth.parquet")]
+            if name != "train":
+                words += ["--repeat", f"{real[name]}=4"]
+        words += ["--describe", "; ".join(says.get(n, simulated) for n in there)]
+        return tuple(words)
+
+    def epochs(of: int | None) -> tuple[object, ...]:
+        return ("--epochs", of) if of else ()
+
+    made = {}
+    made["warm"] = steps.pretrain(
+        *("warm", folder / "warm.safetensors", *nights("train", "mgh"), *common),
+        *("--contract", "sleepfm-index-body", "--objective", "physiology"),
+        *("--recipe", "warm-up", *epochs(asked.warm_epochs or asked.epochs)),
     )
-    words = ("evaluate", "--store", store, "--gallery", asked.gallery, "--seed", 0)
-    return {
-        gallery: json.loads(tool(*words, "--among", gallery, "--format", "json"))
-        for gallery in GALLERIES
-    }
+    made["body"] = steps.pretrain(
+        *("body", folder / "body.safetensors", *nights("train", "mgh"), *common),
+        *("--from", made["warm"], "--recipe", "body", "--physiology", asked.physiology),
+        *epochs(asked.epochs),
+    )
+    if "slpdb" in real:
+        made["real"] = steps.pretrain(
+            *("real", folder / "real.safetensors", *nights("train", "slpdb", "mgh"), *common),
+            *("--from", made["body"], "--recipe", "fine-tuning"),
+            *epochs(asked.epochs and min(asked.epochs, 3)),
+        )
+    return made
 
 
-def table(found: dict[str, dict[str, Rows]]) -> str:
-    """Write Markdown: one section per gallery, one row per direction, both objectives."""
-    lines = []
-    for gallery, title in GALLERIES.items():
-        first = found[OBJECTIVES[0]][gallery]
-        size = max(row["gallery"] for row in first)
-        lines += [
-            f"### {title}",
-            "",
-            f"About {size:,.0f} candidates, 95 % intervals over subjects.",
-        ]
-        names = [
-            f"{objective} {name}"
-            for objective in OBJECTIVES
-            for name in ("R@1", "R@10", "median rank")
-        ]
-        lines += [
-            "",
-            f"| pair | chance R@1 | {' | '.join(names)} |",
-            "|---" * (2 + len(names)) + "|",
-        ]
-        for at, row in enumerate(first):
-            cells = [f"{row['query']} -> {row['target']}", f"{row['chance_at_1']:.4f}"]
-            for objective in OBJECTIVES:
-                own = found[objective][gallery][at]
-                assert (own["query"], own["target"]) == (row["query"], row["target"])
-                cells += [between(own, name) for name in MEASURES]
-            lines.append(f"| {' | '.join(cells)} |")
-        cells = ["**mean**", ""]
-        for objective in OBJECTIVES:
-            rows = found[objective][gallery]
-            cells += [f"**{mean(rows, name):.3f}**" for name in MEASURES[:2]] + [""]
-        lines += [f"| {' | '.join(cells)} |", ""]
-    return "\n".join(lines)
-
-
-def between(row: dict[str, Any], name: str) -> str:
-    """Write a measure with its interval."""
-    form = ".3f" if name.startswith("recall") else ".0f"
-    return f"{row[name]:{form}} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]"
-
-
-def mean(rows: Rows, name: str) -> float:
-    """Give the mean over all directions."""
-    return float(sum(row[name] for row in rows) / len(rows))
+def tables(
+    steps: Steps, asked: argparse.Namespace, made: dict[str, Path], truths: dict[str, Path]
+) -> str:
+    """Measure all weights, and give the tables as Markdown."""
+    parts = [
+        steps.run(
+            f"measure {name}",
+            (
+                *(EXPERIMENTS / "decode_truth.py", asked.folder / "test", "--weights", weights),
+                *("--clips", asked.clips, "--cache", asked.folder / "clips"),
+            ),
+        )
+        for name, weights in made.items()
+    ]
+    if "slpdb" in truths:
+        words = (EXPERIMENTS / "real_nights.py", asked.slpdb / "records")
+        words += ("--subjects", asked.slpdb / "subjects.csv")
+        words += ("--channels", asked.folder / "channels.yaml", "--cache", asked.folder / "clips")
+        words += ("--weights", made["body"], "--out", asked.folder / "real-nights.json")
+        if asked.folds:
+            words += ("--fine-tune", "--truth", truths["slpdb"])
+            words += ("--epochs", asked.epochs) if asked.epochs else ()
+            words += ("--epoch-clips", asked.epoch_clips) if asked.epoch_clips else ()
+        parts.append(steps.run("measure on slpdb", words))
+    return "\n".join(parts)
 
 
 def main() -> None:
+    """Run every step that is not done."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("train-demo"))
-    parser.add_argument("--subjects", type=int, default=400, help="subjects to train on")
-    parser.add_argument("--hours", type=float, default=1.0, help="of each of their nights")
+    parser.add_argument("--subjects", type=int, default=1000, help="simulated, to train on")
+    parser.add_argument("--hours", type=float, default=0.3334, help="of each of their nights")
     parser.add_argument("--seed", type=int, default=1, help="of cohort, splits and training")
-    parser.add_argument("--epochs", type=int, default=2, help="passes over the clips")
-    parser.add_argument("--batch-size", type=int, help="default the recipe's")
-    parser.add_argument("--lr", type=float, help="default the recipe's")
-    parser.add_argument("--together", type=int, help="default the recipe's")
-    parser.add_argument("--test-subjects", type=int, default=12, help="held out, of another seed")
-    parser.add_argument("--test-hours", type=float, default=4.0)
-    parser.add_argument("--test-seed", type=int, default=1001)
-    parser.add_argument("--gallery", type=int, default=5000)
+    parser.add_argument("--test-subjects", type=int, default=84, help="others, of another seed")
+    parser.add_argument("--test-hours", type=float, default=0.5)
+    parser.add_argument("--test-seed", type=int, default=4242)
+    parser.add_argument("--clips", type=int, default=60, help="of each of them, in the tables")
+    parser.add_argument("--mgh", type=Path, default=SHARED / "mgh", help="folder of WFDB records")
+    parser.add_argument("--slpdb", type=Path, default=SHARED / "slpdb", help="with subjects.csv")
+    parser.add_argument("--warm-epochs", type=int, help="of the warm start; default the recipe's")
+    parser.add_argument("--epochs", type=int, help="of each further step; default the recipe's")
+    parser.add_argument("--epoch-clips", type=int, help="default the recipe's")
+    parser.add_argument("--physiology", type=float, default=1.0, help="weight beside leave-one-out")
+    parser.add_argument("--folds", action="store_true", help="fine-tune on slpdb fold by fold too")
+    parser.add_argument("--trial", action="store_true", help="tiny: to see every step work")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
     asked = parser.parse_args()
     if asked.seed == asked.test_seed:
         parser.error("--test-seed must differ from --seed: the test subjects are new people")
-    simulate(asked.folder / "train", asked.subjects, asked.hours, asked.seed)
-    simulate(asked.folder / "test", asked.test_subjects, asked.test_hours, asked.test_seed)
-    found: dict[str, dict[str, Rows]] = {}
-    for objective in OBJECTIVES:
-        weights = asked.folder / f"{objective}.safetensors"
-        train(asked, objective, weights)
-        found[objective] = evaluate(asked, weights)
-    records = {
-        o: json.loads(
-            tool("weights", "show", asked.folder / f"{o}.safetensors", "--format", "json")
-        )
-        for o in OBJECTIVES
-    }
-    test = f"{asked.test_subjects} subjects x {asked.test_hours:g} h, seed {asked.test_seed}"
-    head = [
-        f"Trained on {describe(asked)}; evaluated on {test}.",
-        *(
-            f"{o}: epoch {r['record']['epoch']} of {r['record']['recipe']['epochs']}, identity "
-            f"{r['sha256'][:12]}, {r['record']['device']} in {r['record']['precision']}."
-            for o, r in records.items()
-        ),
-        f"Evaluated on {machine()}.",
-    ]
-    text = "\n\n".join(head) + "\n\n" + table(found)
-    (asked.folder / "table.json").write_text(json.dumps({"weights": records, "rows": found}))
+    if asked.trial:
+        vars(asked).update(TRIAL)
+    elsewhere = ("folder", "trial", "threads", "device", "clips", "folds")
+    settings = {k: str(v) for k, v in vars(asked).items() if k not in elsewhere}
+    steps = Steps(asked.folder, settings)
+    (asked.folder / "channels.yaml").write_text(CHANNELS)
+    simulate(steps, asked)
+    truths = read_real(steps, asked)
+    made = train(steps, asked, truths)
+    found = tables(steps, asked, made, truths)
+    spent = ", ".join(f"{n} {steps.cpu_minutes(n) / 60:.2f}" for n in ("simulate train", *made))
+    text = (
+        f"{found}\nProcessor hours of all steps: {steps.cpu_minutes() / 60:.2f} ({spent}); "
+        f"{machine()}\n"
+    )
     (asked.folder / "table.md").write_text(text)
     print(text)
 

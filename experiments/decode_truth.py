@@ -11,15 +11,16 @@ uniformity; per direction recall@1 and recall@10 among all clips.
 from __future__ import annotations
 
 import argparse
+import json
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
-from sleepfm.modality import Modality
 from sleepfm.stages import SCORED
 from sleepfm.training.clipcache import prepare_clips
 from sleepfm.training.geometry import decode, effective_rank, stage_auroc, uniformity
@@ -30,8 +31,8 @@ LOGARITHMS = ("rr_mean_s", "rr_sd_s", "breath_hz", "breath_depth")
 PLAIN = ("movement", "sleep_depth", "infraslow", "tone")
 
 
-def measure(folder: Path, name: str, each: int, cache: Path) -> None:
-    """Print the tables of one set of weights."""
+def measure(folder: Path, name: str, each: int, cache: Path) -> dict[str, Any]:
+    """Print the tables of one set of weights, and give their figures."""
     weights = load_weights(name)
     encoder = Encoder(weights, "cpu", backend="auto")
     recordings = prepare_clips([folder], cache, weights.contract).recordings
@@ -56,16 +57,22 @@ def measure(folder: Path, name: str, each: int, cache: Path) -> None:
     print(f"\n{name}: {len(owner):,} clips of {len(rows)} recordings\n")
     names = (*known, "stages, AUROC", "effective rank", "uniformity")
     print("| | " + " | ".join(names) + " |\n|---" + "|---" * len(names) + "|")
+    figures: dict[str, Any] = {"weights": name, "clips": len(owner), "recordings": len(rows)}
     for modality, own in vectors.items():
         found = decode(own, known, owner)
+        found |= {"stage_auroc": stage_auroc(own, one_hot, owner)}
+        found |= {"effective_rank": effective_rank(own), "uniformity": uniformity(own)}
+        figures[modality] = found
         cells = [f"{found[k]:.3f}" if k in found else "-" for k in known]
-        cells += [f"{stage_auroc(own, one_hot, owner):.3f}", f"{effective_rank(own):.1f}"]
-        print(f"| {modality} | " + " | ".join([*cells, f"{uniformity(own):.2f}"]) + " |")
+        cells += [f"{found['stage_auroc']:.3f}", f"{found['effective_rank']:.1f}"]
+        print(f"| {modality} | " + " | ".join([*cells, f"{found['uniformity']:.2f}"]) + " |")
     print(f"\n| | recall@1 | recall@10 (chance {10 / len(owner):.4f}) |\n|---|---|---|")
-    for a, b in permutations(Modality, 2):
-        if a in vectors and b in vectors:
-            rank = true_ranks(vectors[a], vectors[b])
-            print(f"| {a} -> {b} | {(rank == 1).mean():.4f} | {(rank <= 10).mean():.4f} |")
+    for a, b in permutations(vectors, 2):
+        rank = true_ranks(vectors[a], vectors[b])
+        first, ten = float((rank == 1).mean()), float((rank <= 10).mean())
+        figures[f"{a} -> {b}"] = {"recall_at_1": first, "recall_at_10": ten}
+        print(f"| {a} -> {b} | {first:.4f} | {ten:.4f} |")
+    return figures
 
 
 def main() -> None:
@@ -75,9 +82,11 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", default=["demo"])
     parser.add_argument("--clips", type=int, default=24, help="of each recording")
     parser.add_argument("--cache", type=Path, default=Path("decode-truth"))
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
     asked = parser.parse_args()
-    for name in asked.weights:
-        measure(asked.folder, name, asked.clips, asked.cache)
+    figures = [measure(asked.folder, name, asked.clips, asked.cache) for name in asked.weights]
+    if asked.out:
+        asked.out.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,20 @@ with stages: 12 people with EEG, ECG and respiration. People are dealt to folds 
    both directions of each pair; recall@10, mean over people, 95 % t interval over people. Beside it
    canonical correlation on plain features, fitted on the people of the other folds, and chance.
 2. Staging: a linear probe on the vectors of the other folds' people; balanced accuracy, mean over
-   people. Beside it the same probe on band power, on the vectors of untrained encoders, and on
-   any other vectors (--vectors NAME=FILE.npz with one array per recording, e.g. of gssc).
+   people. Beside it the same probe on band power, on the vectors of untrained encoders, on plain
+   features and their canonical correlates, and on any other vectors (--vectors NAME=FILE.npz with
+   one array per recording, e.g. of benchmarks/gssc.py).
+3. Apnea by the label `sdb` of `probe`: a clip with 10 s or more of apnea and hypopnea. The same
+   probe on the vectors of each modality; AUROC per person, mean over people that have both kinds.
 
 With --fine-tune each fold's weights go on, from those given, on the people of the other folds;
---truth is then what experiments/measure_truth.py wrote for them.
+--truth is then what experiments/measure_truth.py wrote for them. Each fold's weights lie in --cache
+as <name>-fold<i>.safetensors with their checkpoint, so that the same command goes on where it was
+stopped:
+
+    python experiments/measure_truth.py records --channels channels.yaml --out truth.parquet
+    python experiments/real_nights.py records --subjects subjects.csv --channels channels.yaml \
+        --weights my.safetensors --fine-tune --truth truth.parquet --out figures.json
 """
 
 from __future__ import annotations
@@ -21,7 +30,8 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
@@ -32,16 +42,21 @@ from numpy.typing import NDArray
 from plain_features import CanonicalCorrelation, features
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 
-from sleepfm.cohort_choices import NO_CHOICES
+from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import BODY, Contract
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.weights import Weights
+from sleepfm.labels import clip_event_seconds, clip_stages, scoring_grid
+from sleepfm.recordings import find_recordings
 from sleepfm.stages import SCORED
 from sleepfm.training.clipcache import CachedRecording, prepare_clips
 from sleepfm.training.pretrain import Data, pretrain
 from sleepfm.training.recipe import FINE_TUNING
+from sleepfm_index.evaluation.labels.labels import SDB_SECONDS
+from sleepfm_index.evaluation.labels.respiratory_scoring import BREATHING
 from sleepfm_index.evaluation.models.plain_features import band_powers
 from sleepfm_index.truth import read_truth
 
@@ -64,6 +79,8 @@ class Clips:
         Whose clip.
     stage : ndarray of str, shape [n]
         AASM stages.
+    apnea : ndarray of bool, shape [n]
+        Whether apnea and hypopnea cover 10 s or more.
     fold : mapping of str to int
         Of each person.
     """
@@ -71,27 +88,49 @@ class Clips:
     recordings: list[CachedRecording]
     person: NDArray[np.str_]
     stage: NDArray[np.str_]
+    apnea: NDArray[np.bool_]
     fold: Mapping[str, int]
 
 
 def read(asked: argparse.Namespace, contract: Contract) -> Clips:
     """Prepare all recordings under a contract."""
-    prepared = prepare_clips(
-        asked.recordings,
-        asked.cache,
-        contract,
-        choices=NO_CHOICES.told(contract, channels=asked.channels),
-    )
+    choices = NO_CHOICES.told(contract, channels=asked.channels)
+    prepared = prepare_clips(asked.recordings, asked.cache, contract, choices=choices)
+    for name, why in prepared.left_out:
+        print(f"left out: {name}: {why}", file=sys.stderr)
     with asked.subjects.open(newline="", encoding="utf-8") as file:
         subject = {row["recording_id"]: row["subject_id"] for row in csv.DictReader(file)}
     recordings = sorted(prepared.recordings, key=lambda r: r.recording_id)
     people = sorted({subject[r.recording_id] for r in recordings})
+    apnea = apneas(asked, choices, {r.recording_id: r for r in recordings}, contract.clip_seconds)
     return Clips(
         recordings,
         np.concatenate([[subject[r.recording_id]] * r.count for r in recordings]),
         np.concatenate([r.stage for r in recordings]),
+        np.concatenate([apnea[r.recording_id] for r in recordings]),
         {person: i % FOLDS for i, person in enumerate(people)},
     )
+
+
+def apneas(
+    asked: argparse.Namespace,
+    choices: Choices,
+    prepared: Mapping[str, CachedRecording],
+    clip_s: float,
+) -> dict[str, NDArray[np.bool_]]:
+    """Say of each clip of each recording whether apnea and hypopnea cover 10 s or more."""
+    found = {}
+    for file in find_recordings(asked.recordings).recordings:
+        if file.stem not in prepared:
+            continue
+        scoring = choices.read(file.path, file.annotations).scoring
+        clips, offset_s = prepared[file.stem], scoring_grid(scoring.stages, clip_s)
+        stages = clip_stages(scoring.stages, clips.count, clip_s, offset_s)[0]
+        if stages != clips.stage:
+            raise SystemExit(f"{file.stem}: its scoring is not that of its clips")
+        seconds = clip_event_seconds(scoring.events, clips.count, clip_s, offset_s)
+        found[file.stem] = np.sum([seconds[name] for name in BREATHING], axis=0) >= SDB_SECONDS
+    return found
 
 
 def embed(weights: Weights, clips: Clips) -> dict[str, Floats]:
@@ -143,18 +182,45 @@ def retrieve(clips: Clips, similar: Similarity) -> dict[str, list[float]]:
     return found
 
 
-def probe(clips: Clips, x: Floats) -> list[float]:
-    """Give the balanced accuracy per person of a linear probe learned from other folds' people."""
-    found = []
+def folded(
+    clips: Clips, vectors: Sequence[Floats], truth: NDArray[Any], known: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.bool_], LogisticRegression, Floats]]:
+    """Give, fold by fold, who is asked, a probe learned from the others, and the asked's vectors.
+
+    ``vectors`` hold those of all clips: one array for all folds, or one per fold where each fold
+    has weights of its own.
+    """
     fold = np.array([clips.fold[p] for p in clips.person])
-    scored = np.isin(clips.stage, SCORED)
-    guess = np.full(len(fold), "", dtype=clips.stage.dtype)
     for number in range(FOLDS):
-        train, test = scored & (fold != number), fold == number
+        x = vectors[number % len(vectors)]
+        train, test = known & (fold != number), fold == number
         mean, spread = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
         model = LogisticRegression(class_weight="balanced", C=0.01, max_iter=2000)
-        model.fit((x[train] - mean) / spread, clips.stage[train])
-        guess[test] = model.predict((x[test] - mean) / spread)
+        model.fit((x[train] - mean) / spread, truth[train])
+        yield test, model, (x[test] - mean) / spread
+
+
+def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
+    """Give the AUROC of apnea per person, NaN where a person has clips of one kind only."""
+    score = np.zeros(len(clips.person))
+    known = np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
+    for test, model, x in folded(clips, vectors, clips.apnea, known):
+        score[test] = model.decision_function(x)
+    found = []
+    for person in clips.fold:
+        own = known & (clips.person == person)
+        both = 0 < clips.apnea[own].sum() < own.sum()
+        found.append(float(roc_auc_score(clips.apnea[own], score[own])) if both else float("nan"))
+    return found
+
+
+def probe(clips: Clips, *vectors: Floats) -> list[float]:
+    """Give the balanced accuracy per person of a linear probe learned from other folds' people."""
+    found = []
+    scored = np.isin(clips.stage, SCORED)
+    guess = np.full(len(scored), "", dtype=clips.stage.dtype)
+    for test, model, x in folded(clips, vectors, clips.stage, scored):
+        guess[test] = model.predict(x)
     for person in clips.fold:
         own = scored & (clips.person == person)
         right = guess[own] == clips.stage[own]
@@ -172,8 +238,11 @@ def pooled(clips: Clips, values: list[float]) -> float:
 
 
 def interval(values: list[float]) -> str:
-    """Write mean and 95 % t interval over people."""
+    """Write mean and 95 % t interval over the people of whom a value is known."""
+    values = [v for v in values if np.isfinite(v)]
     mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return f"{mean:.3f}"
     half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     return f"{mean:.3f} [{max(mean - half, 0):.3f}, {min(mean + half, 1):.3f}]"
 
@@ -182,6 +251,8 @@ def fine_tune(asked: argparse.Namespace, weights: Weights, clips: Clips, fold: i
     """Go on with weights on the people of the other folds; one of them chooses the epoch."""
     out = asked.cache / f"{weights.name}-fold{fold}.safetensors"
     others = [p for p in clips.fold if clips.fold[p] != fold]
+    wanted = {"epochs": asked.epochs, "epoch_clips": asked.epoch_clips}
+    given = {name: value for name, value in wanted.items() if value is not None}
     pretrain(
         Data(
             asked.recordings,
@@ -189,14 +260,15 @@ def fine_tune(asked: argparse.Namespace, weights: Weights, clips: Clips, fold: i
             assigned={p: "valid" if p == others[0] else "pretrain" for p in others},
             contract=weights.contract,
             cache=asked.cache,
-            channels=asked.channels,
+            choices=NO_CHOICES.told(weights.contract, channels=asked.channels),
             truth=read_truth(asked.truth),
             description="slpdb (PhysioNet, ODC-By 1.0)",
         ),
         out,
         "leave-one-out",
-        FINE_TUNING if asked.epochs is None else replace(FINE_TUNING, epochs=asked.epochs),
+        replace(FINE_TUNING, **given),
         device="cpu",
+        threads=asked.threads,
         start=weights,
         resume=True,
     )
@@ -213,10 +285,14 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("real-nights"))
     parser.add_argument("--fine-tune", action="store_true")
     parser.add_argument("--epochs", type=int, help="of fine-tuning; default the recipe's")
-    parser.add_argument("--truth", type=Path)
+    parser.add_argument("--epoch-clips", type=int, help="of fine-tuning; default all clips")
+    parser.add_argument("--threads", type=int, help="of fine-tuning; default all cores")
+    parser.add_argument("--truth", type=Path, help="what is known of the clips, for --fine-tune")
     parser.add_argument("--vectors", nargs="*", default=[], help="NAME=FILE.npz, for staging")
     parser.add_argument("--out", type=Path, help="write the figures per person as JSON")
     asked = parser.parse_args()
+    if asked.fine_tune and asked.truth is None:
+        parser.error("--fine-tune needs --truth, as experiments/measure_truth.py writes it")
     base = read(asked, PLAIN)
     rows, bands = plain(base)
 
@@ -227,13 +303,18 @@ def main() -> None:
 
     sizes = [int((base.person == p).sum()) for p in base.fold]
     retrieval = {"CCA on plain features": retrieve(base, by_cca)}
-    staging = {"band power": probe(base, bands)}
+    everything = np.concatenate(list(rows.values()), axis=1)
+    staging = {"band power": probe(base, bands), "plain features": probe(base, everything)}
+    staging["CCA on plain features"] = probe(base, *correlates(base, rows))
+    apnea = {"band power": probe_apnea(base, bands)}
+    apnea |= {f"plain features, {m}": probe_apnea(base, own) for m, own in rows.items()}
     for name in asked.weights:
         weights = load_weights(name)
         clips = read(asked, weights.contract)
         vectors = embed(weights, clips)
         retrieval[name] = retrieve(clips, lambda _, a, b, own, v=vectors: v[a][own] @ v[b][own].T)  # type: ignore[misc]
         staging[name] = probe(clips, vectors["bas"])
+        apnea |= {f"{name}, {m}": probe_apnea(clips, own) for m, own in vectors.items()}
         blank = Weights(
             name=f"untrained, {weights.contract.name}",
             trained=False,
@@ -245,14 +326,15 @@ def main() -> None:
         if blank.name not in staging:
             own = embed(blank, clips)
             staging[blank.name] = probe(clips, own["bas"])
+            apnea |= {f"{blank.name}, {m}": probe_apnea(clips, x) for m, x in own.items()}
             retrieval[blank.name] = retrieve(
                 clips, lambda _, a, b, own_, v=own: v[a][own_] @ v[b][own_].T
             )  # type: ignore[misc]
         if asked.fine_tune:
             tuned = {m: np.zeros_like(v) for m, v in vectors.items()}
             fold = np.array([clips.fold[p] for p in clips.person])
-            for number in range(FOLDS):
-                found = embed(fine_tune(asked, weights, clips, number), clips)
+            every = [embed(fine_tune(asked, weights, clips, n), clips) for n in range(FOLDS)]
+            for number, found in enumerate(every):
                 for m in BODY.modalities:
                     tuned[m][fold == number] = found[m][fold == number]
             label = f"{name}, fine-tuned"
@@ -260,20 +342,42 @@ def main() -> None:
                 clips, lambda _, a, b, own, v=tuned: v[a][own] @ v[b][own].T
             )  # type: ignore[misc]
             # the vectors of different folds lie in different spaces, so each fold has its own probe
+            staging[label] = probe(clips, *(found["bas"] for found in every))
+            for m in BODY.modalities:
+                apnea[f"{label}, {m}"] = probe_apnea(clips, *(found[m] for found in every))
     for text in asked.vectors:
         name, _, file = text.partition("=")
         with np.load(file) as arrays:
             staging[name] = probe(
                 base, np.concatenate([arrays[r.recording_id] for r in base.recordings])
             )
-    _print(base, sizes, retrieval, staging)
+    _print(base, sizes, retrieval, staging, apnea)
     if asked.out:
         figures = {
             "people": list(base.fold),
             "recall_at_10": retrieval,
             "balanced_accuracy": staging,
+            "apnea_auroc": {
+                name: [v if np.isfinite(v) else None for v in values]
+                for name, values in apnea.items()
+            },
         }
         asked.out.write_text(json.dumps(figures, indent=1))
+
+
+def correlates(clips: Clips, rows: Mapping[str, Floats]) -> list[Floats]:
+    """Give, fold by fold, brain features projected on what they share with heart and breath."""
+    fold = np.array([clips.fold[p] for p in clips.person])
+    found = []
+    for number in range(FOLDS):
+        train = fold != number
+        maps = [
+            CanonicalCorrelation(rows["bas"][train], rows[other][train]).first
+            for other in rows
+            if other != "bas"
+        ]
+        found.append(rows["bas"] @ np.concatenate(maps, axis=1))
+    return found
 
 
 def _untrained(contract: Contract) -> dict[str, Any]:
@@ -287,6 +391,7 @@ def _print(
     sizes: list[int],
     retrieval: dict[str, dict[str, list[float]]],
     staging: dict[str, list[float]],
+    apnea: dict[str, list[float]],
 ) -> None:
     chance = float(np.mean([min(1.0, K / n) for n in sizes]))
     print(f"{len(clips.person):,} clips of {len(sizes)} people, {min(sizes)} to {max(sizes)} each")
@@ -306,6 +411,13 @@ def _print(
     print("\nstages, balanced accuracy per person\n\n| | |\n|---|---|")
     for name, values in staging.items():
         print(f"| {name} | {interval(values)} {pooled(clips, values):.3f} |")
+    people = max(sum(np.isfinite(values)) for values in apnea.values())
+    print(
+        f"\napnea or hypopnea of 10 s or more in the clip ({clips.apnea.mean():.0%} of clips): "
+        f"AUROC per person, mean over {people} people with both kinds\n\n| | |\n|---|---|"
+    )
+    for name, values in apnea.items():
+        print(f"| {name} | {interval(values)} |")
 
 
 if __name__ == "__main__":

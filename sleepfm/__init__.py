@@ -5,4 +5,4 @@ A recording (:mod:`sleepfm.recordings`) is cut into 30 s clips (:mod:`sleepfm.cl
 Importing this package imports neither torch nor a reader; each module brings what it needs.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

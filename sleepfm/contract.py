@@ -213,11 +213,9 @@ class Contract:
         if not self.slots:
             raise ValueError("a contract needs at least one modality")
         for modality, slots in self.slots.items():
-            if not _NAME.fullmatch(modality) or modality in RESERVED:
-                raise ValueError(
-                    f"{modality!r} cannot be a modality: a name is at most 16 lower-case letters "
-                    f"and digits, and none of {', '.join(sorted(RESERVED))}"
-                )
+            problem = modality_problem(modality)
+            if problem:
+                raise ValueError(problem)
             if not 1 <= len(slots) <= MOST_SLOTS:
                 raise ValueError(f"{modality} must have 1 to {MOST_SLOTS} slots")
         if len(set(self.all_slots)) != len(self.all_slots):
@@ -245,6 +243,21 @@ class Contract:
             plain.pop(shown, None)
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def modality_problem(name: str) -> str | None:
+    """Say why a modality cannot be called so; None if it can.
+
+    Parameters
+    ----------
+    name : str
+    """
+    if _NAME.fullmatch(name) and name not in RESERVED:
+        return None
+    return (
+        f"{name!r} cannot be a modality: a name is at most 16 lower-case letters and digits, and "
+        f"none of {', '.join(sorted(RESERVED))}"
+    )
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,4 +1,8 @@
-"""How long work tells of its progress."""
+"""Reports of long-running functions: :class:`Progress` counts steps, :data:`Notice` takes messages.
+
+Functions take them as ``progress=`` and ``notice=``. Structured results along the way have typed
+callbacks of their own: ``build(outcome=)`` and ``sleepfm.training.data.TrainingCallbacks``.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,17 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called after each step of long work, in the process that asked for it."""
+    """Called after each step of a long-running function, in the calling process."""
 
     def __call__(self, done: int, total: int, /) -> object:
-        """Take note of a step.
+        """Report one more step.
 
         Parameters
         ----------
         done, total : int
-            Steps that are done, and all steps.
+            Completed steps, and all steps.
         """
 
 
 Notice = Callable[[str], object]
-"""Called with each sentence that a person should read."""
+"""Called with each message for the user, one sentence."""

@@ -176,7 +176,8 @@ def scan(
     paths: Iterable[str | Path],
     contract: Contract = ROBUST,
     *,
-    substitute: bool = False,
+    choices: Choices = NO_CHOICES,
+    substitute: bool | None = None,
     overrides: str | Path | None = None,
     coding: Coding | None = None,
     epoch_s: float | None = None,
@@ -190,6 +191,9 @@ def scan(
         Folders, globs, files, cohort lists.
     contract : Contract
         Gives the slots.
+    choices : Choices
+        How recordings are read where nothing else is told: those of a store
+        (``store.manifest.choices``).
     substitute, overrides
         As for :func:`~sleepfm.recordings.channels.match_channels`.
     coding, epoch_s
@@ -203,7 +207,7 @@ def scan(
         If a path does not exist or there is no recording at all. What is wrong with one file is in
         its :class:`FileScan`.
     """
-    choices = NO_CHOICES.told(
+    choices = choices.told(
         contract, substitute=substitute, channels=overrides, coding=coding, epoch_s=epoch_s
     )
     found = find_recordings(paths)

@@ -50,6 +50,12 @@ _FALSE: Final = frozenset({"false", "no", "n", "0", "f"})
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d{0,14})")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _DECIMAL_COMMA: Final = re.compile(r"(-?(?:0|[1-9]\d*)),(\d+)")
+_QUOTED_COMMA: Final = re.compile(r"(-?(?:0|[1-9]\d*)),(\d{1,2})")
+"""In a cell of a file parted by commas, where three digits may be thousands."""
+_OVER_89: Final = re.compile(
+    r"(?:>|over)\s*89|(?:>=|\u2265)\s*90|(?:89|90)\s*(?:\+|and over|or older)"
+)
+"""How studies write an age that they do not give, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +307,7 @@ def _known_numbers(
     low, high, unit = _RANGES[name]
     values: list[Value] = []
     missing: dict[float, int] = {}
+    read: dict[str, list[str]] = {}
     for number, cell in cells:
         text = _text(cell)
         if text is None:
@@ -308,6 +315,12 @@ def _known_numbers(
             continue
         if decimal_comma:
             text = _DECIMAL_COMMA.sub(r"\1.\2", text)
+        elif _QUOTED_COMMA.fullmatch(text):
+            read.setdefault("with a decimal comma", []).append(text)
+            text = text.replace(",", ".")
+        elif name == "nsrr_age" and _OVER_89.fullmatch(text.casefold()):
+            read.setdefault(f"as {OLDEST + 1:g}", []).append(text)
+            text = f"{OLDEST + 1:g}"
         try:
             value = float(text)
         except ValueError:
@@ -323,6 +336,8 @@ def _known_numbers(
             )
         else:
             values.append(value)
+    for how, cells_so in read.items():
+        notes.append(f"{name}: {cells_so[0]} is read {how} ({len(cells_so)} times)")
     for code, count in missing.items():
         notes.append(f"{name}: {code:g} is read as missing ({count} times)")
     return values

@@ -296,9 +296,10 @@ def test_free_text_is_dropped_and_only_counted() -> None:
 
 
 def test_a_lone_letter_among_markers_is_no_stage() -> None:
-    notes = [Annotation(1.0, None, "R"), Annotation(1.8, None, "R")]
-    assert not scoring_from_texts(notes, [], markers=True)
-    assert scoring_from_texts(notes, []).stages
+    peaks = [Annotation(1.0 + 0.8 * i, None, "R") for i in range(20)]
+    assert not scoring_from_texts(peaks, [], markers=True)
+    assert not scoring_from_texts(peaks[:2], [])
+    assert scoring_from_texts([Annotation(30.0 * i, None, "R") for i in range(6)], []).stages
 
 
 @given(st.text(max_size=40))

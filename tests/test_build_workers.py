@@ -100,13 +100,13 @@ def test_one_name_or_one_content_twice_is_found_by_any_number(cohort: Path, tmp_
 def test_a_killed_worker_costs_nothing(cohort: Path, alone: Path, tmp_path: Path) -> None:
     killed: list[int] = []
 
-    def watch(outcome: object, done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         if not killed:
             killed.extend(_children())
             for pid in killed:
                 os.kill(pid, signal.SIGKILL)
 
-    report = sleepfm_index.build(tmp_path / "s", [cohort], workers=2, watch=watch, **OPTIONS)
+    report = sleepfm_index.build(tmp_path / "s", [cohort], workers=2, progress=progress, **OPTIONS)
     assert len(killed) == 2
     assert [o.status for o in report.outcomes] == ["added"] * NIGHTS
     _same(tmp_path / "s", alone)
@@ -123,11 +123,11 @@ def test_a_file_that_vanishes_is_a_failure_of_its_own(
         (folder / f"night-{i}.edf").write_bytes((cohort / f"night-{max(i, 1)}.edf").read_bytes())
     last = folder / f"night-{NIGHTS - 1}.edf"
 
-    def watch(outcome: object, done: int, total: int) -> None:
+    def progress(done: int, total: int) -> None:
         last.unlink(missing_ok=True)
 
     report = sleepfm_index.build(
-        tmp_path / "s", sorted(folder.iterdir()), workers=workers, watch=watch, **OPTIONS
+        tmp_path / "s", sorted(folder.iterdir()), workers=workers, progress=progress, **OPTIONS
     )
     assert len(report.outcomes) == NIGHTS
     (gone,) = [o for o in report.outcomes if o.file == last]
@@ -154,9 +154,7 @@ def test_a_full_disk_stops_the_build_which_goes_on_later(
 
         patch.setattr(files._Disk, "_put", full)
         with pytest.raises(OSError, match="No space left"):
-            sleepfm_index.build(
-                path, [cohort], workers=2, watch=lambda o, *_: done.append(o), **OPTIONS
-            )
+            sleepfm_index.build(path, [cohort], workers=2, outcome=done.append, **OPTIONS)
     assert not _children()
     assert sleepfm_index.verify(path).ok
     with sleepfm_index.open(path) as store:
@@ -186,7 +184,7 @@ def test_ctrl_c_drops_the_recording_in_hand(
     assert child.returncode == 130, err.decode()
     said = " ".join(err.decode().split())
     assert f"stopped: {len(recordings)} of {NIGHTS} recordings are done and stay" in said
-    assert "the same command goes on from there" in said
+    assert "run the same command to resume" in said
     assert "Traceback" not in said
     assert entries[-1]["stopped"] == "interrupted"
     assert sleepfm_index.verify(path).ok

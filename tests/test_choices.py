@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from recording_files import Signal, noise, psg, write_edf
+from typer.testing import CliRunner
 
 import sleepfm_index
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST
+from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 
@@ -56,6 +60,33 @@ def test_the_next_build_goes_on_as_the_last_one(tmp_path: Path) -> None:
     third = odd_night(tmp_path / "c.edf", seed=2)
     report = sleepfm_index.build(tmp_path / "s", [third], channels="none")
     assert "ECG" not in report.outcomes[0].slots
+
+
+def test_scan_and_pretrain_read_as_the_last_build_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = tmp_path / "channels.yaml"
+    lines.write_text('ECG: "XY"\n')
+    night = odd_night(tmp_path / "a.edf")
+    monkeypatch.chdir(tmp_path)
+    said = Choices().told(ROBUST, channels=lines)
+    kept = SimpleNamespace(manifest=SimpleNamespace(choices=said))
+    (tmp_path / "sleepfm-store").mkdir()
+    (tmp_path / "sleepfm-store" / "manifest.json").touch()
+    monkeypatch.setattr(sleepfm_index, "open", lambda path: nullcontext(kept))
+
+    def filled(*more: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["scan", str(night), "--format", "json", *more])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)["slots_filled"]["ECG"], done.stderr
+
+    assert filled()[0] == 1 and "its --channels" in filled()[1]
+    assert filled("--store", "none")[0] == 0
+    assert filled("--channels", "none")[0] == 0
+    taken = []
+    monkeypatch.setattr("sleepfm.training.pretrain.Data", lambda **k: taken.append(k) or 1 / 0)
+    CliRunner().invoke(app, ["pretrain", str(night), "--out", "w.safetensors"])
+    assert taken[0]["choices"].channels == {"ECG": ("XY",)}
 
 
 def test_a_store_without_choices_opens(tmp_path: Path) -> None:

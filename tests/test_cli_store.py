@@ -31,7 +31,7 @@ def test_delete_compact_verify(path: Path) -> None:
     assert done.exit_code == 0
     assert "2 segments became 1; 8 deleted clips removed" in done.stderr
     done = run(path, "verify")
-    assert done.exit_code == 0 and "12 clips: nothing wrong" in done.stderr
+    assert done.exit_code == 0 and "12 clips: no damage" in done.stderr
     assert done.stdout == ""
 
 

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import gc
+import mmap
+import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +22,9 @@ from sleepfm.contract import ROBUST
 from sleepfm_index.storage import row_cache
 from sleepfm_index.storage.manifest import RowCacheEntry, read_manifest
 from sleepfm_index.storage.metadata import Metadata
+from sleepfm_index.storage.readahead import COUNTERS
 from sleepfm_index.storage.row_cache import write_rows
+from sleepfm_index.storage.row_pages import ask_for_rows, text_ranges, value_ranges
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
 from sleepfm_index.store import Store
@@ -31,7 +38,7 @@ def no_tables(self: Metadata, *_: object) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("sleepfm_index.indexing.maintenance.EXACT_ROWS", 50)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.CACHED_ROWS", 50)
     # Several record batches: ids 0 to 31, 32 to 63, 64 to 95.
     monkeypatch.setattr(row_cache, "SPAN", 32)
     path = drawn_store(tmp_path / "s", {"a": 40, "b": 30, "c": 20}, index=False)
@@ -277,3 +284,57 @@ def test_a_file_that_was_deleted_is_made_again(path: Path) -> None:
     sleepfm_index.reindex(path)
     assert rows_file(path).is_file()
     assert sleepfm_index.verify(path).findings == ()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system drops no files")
+def test_rows_are_asked_for_at_once(tmp_path: Path) -> None:
+    """After the requests every place of the rows is in memory, and reading them reads no disk."""
+    path = drawn_store(tmp_path / "s", {"a": 4_000, "b": 4_000}, index=False)
+    with Writer(path) as writer:
+        entry = write_rows(path, writer.manifest)
+        writer.commit(dataclasses.replace(writer.manifest, row_cache=entry))
+    ids = np.array([5, 1_900, 3_500, 4_321, 7_999])
+    with sleepfm_index.open(path) as store:
+        expected = store.rows(ids)
+    gc.collect()
+    drop(path / "indexes" / entry.file)
+    with sleepfm_index.open(path) as store:
+        mapped = store._here().clip_rows._mapped()
+        assert mapped is not None
+        places = mapped._places(ids)
+        before = dataclasses.replace(COUNTERS)
+        assert places is not None
+        rows = [(mapped.batches[part], found) for part, found in places]
+        ask_for_rows(mapped.readahead, rows)
+        assert COUNTERS.requests - before.requests == 2, "one for values and one for texts"
+        starts, ends = (
+            np.concatenate(side)
+            for side in zip(
+                *(r for of in (value_ranges, text_ranges) for b, at in rows for r in of(b, at)),
+                strict=True,
+            )
+        )
+        assert len(starts) > 5 * len(expected.schema)
+        end = time.monotonic() + 10
+        while not resident(starts).all() or not resident(ends - 1).all():
+            assert time.monotonic() < end, "some pages never came"
+            time.sleep(0.01)
+        assert store.rows(ids).equals(expected)
+
+
+def drop(path: Path) -> None:
+    """Put a file out of the page cache."""
+    handle = os.open(path, os.O_RDONLY)
+    os.fsync(handle)
+    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(handle)
+
+
+def resident(addresses: np.ndarray) -> np.ndarray:
+    """Which addresses of mapped files are in the page cache."""
+    call = ctypes.CDLL(None).mincore
+    call.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    found = np.zeros(len(addresses), np.uint8)
+    for at, address in enumerate(addresses // mmap.PAGESIZE * mmap.PAGESIZE):
+        assert call(int(address), 1, found[at:].ctypes.data) == 0
+    return (found & 1).astype(bool)

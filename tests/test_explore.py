@@ -312,6 +312,17 @@ def test_labels_lie_beside_the_scorers_with_who_and_when(served: Served) -> None
     assert [(row["clip_id"], row["stage_checked"]) for row in table] == [(5, "N3")]
     column = client.arrow("/map/values", by="label:stage_checked")["value"].to_pylist()
     assert [at for at, value in enumerate(column) if value] == [5]
+    statement = "SELECT l.* FROM labels l JOIN clips c USING (clip_id) WHERE c.stage <> 'x'"
+    said = client.json("/sql", statement=statement)
+    assert said["rows"] == [
+        {
+            "clip_id": 5,
+            "label": "stage_checked",
+            "value": "N3",
+            "labelled_by": "ak",
+            "labelled_at": done["at"],
+        }
+    ]
     history = (path / "labels" / "stage_checked.jsonl").read_text().splitlines()
     assert [json.loads(line)["by"] for line in history] == ["ak", "ak", "bo"]
     assert not sleepfm_index.verify(path).findings
@@ -340,6 +351,38 @@ def test_a_server_that_only_reads_writes_nothing(tmp_path: Path) -> None:
         client.json("/map")
         client.json("/query", modality="bas", clip=int(client.json("/map")["rows"][0]["clip_id"]))
     assert sorted(str(p) for p in path.rglob("*")) == before
+
+
+def test_the_view_of_labels_hides_those_of_deleted_clips(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", {"a": 20})
+    append_labels(path, "mine", [3, 4], "odd", "ak")
+    sleepfm_index.delete(path, where="clip_id = 3")
+    with sleepfm_index.open(path) as store:
+        assert store.sql("SELECT clip_id FROM labels").to_pylist() == [{"clip_id": 4}]
+
+
+def test_a_umap_is_kept_as_columns_where_the_server_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drawn_store(tmp_path / "s", {"a": 20, "b": 20}, lacking=0.2)
+    computed: list[int] = []
+
+    def project(vectors: np.ndarray, method: str, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
+        computed.append(len(vectors))
+        return vectors[:, :2].astype(np.float64), ("UMAP 1", "UMAP 2")
+
+    monkeypatch.setattr("sleepfm_index.explore.embedding_map.project", project)
+    found = []
+    for annotate in (False, True, True):
+        with Explorer(path, port=0, token=TOKEN, annotate=annotate) as explorer:
+            found.append(Client(explorer).json("/map", method="umap", modality="ecg"))
+    assert len(computed) == 2  # the third server reads the columns
+    assert "kept as the columns umap_ecg_x" in found[1]["note"]
+    assert "kept" not in found[0]["note"]
+    for other in found[1:]:
+        for key in ("clip_id", "x", "y"):
+            one, two = ([row[key] for row in rows["rows"]] for rows in (found[0], other))
+            assert one == pytest.approx(two, abs=1e-6)
 
 
 def test_labels_of_many_at_once_are_all_kept_and_a_torn_line_costs_only_itself(

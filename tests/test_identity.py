@@ -80,8 +80,8 @@ def test_a_table_that_differs_from_the_store_is_told(
         store, files, weights="untrained", subjects=table, ids="hash", backend="torch"
     )
     (note,) = report.notes
-    assert note.startswith("later.csv differs from what is stored of ")
-    assert "`sleepfm-index annotate later.csv` brings it in" in note
+    assert note.startswith("later.csv differs from the stored values of ")
+    assert "run `sleepfm-index annotate later.csv` to apply it" in note
     sleepfm_index.annotate(store, table)
     again = sleepfm_index.build(
         store, files, weights="untrained", subjects=table, ids="hash", backend="torch"

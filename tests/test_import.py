@@ -55,6 +55,30 @@ def test_a_store_of_imported_vectors_answers_by_their_cosines(tmp_path: Path) ->
     assert len(store.evaluate()) == 9
 
 
+def test_modalities_are_those_of_the_files(tmp_path: Path) -> None:
+    draw = np.random.default_rng(8)
+    for name in ("a", "b"):
+        own = {m: draw.standard_normal((6, 100)) for m in ("emg", "ecg", "eeg")}
+        np.savez(tmp_path / f"{name}.npz", **own)
+    import_vectors(tmp_path / "store", [tmp_path / "a.npz", tmp_path / "b.npz"], name="theirs")
+    store = sleepfm_index.open(tmp_path / "store")
+    assert store.manifest.contract.modalities == ("ecg", "eeg", "emg")
+    assert {(r["query"], r["target"]) for r in store.evaluate().to_pylist()} >= {
+        ("emg", "eeg"),
+        ("ecg", "others"),
+    }
+    unit = own["eeg"] / np.linalg.norm(own["eeg"], axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        store.vectors.of(np.arange(6, 12), "eeg")[0][:, :100], unit, atol=1e-3
+    )
+    hit = store.query("emg", "emg", clip=7, k=1, exclude="none").to_pylist()
+    assert hit[0]["clip_id"] == 7
+    assert store.info().clips == 12
+    np.savez(tmp_path / "c.npz", bas=draw.standard_normal((6, 100)))
+    with pytest.raises(StoreError, match="vectors of bas, the store is of ecg, eeg, emg"):
+        import_vectors(tmp_path / "store", [tmp_path / "c.npz"], name="theirs")
+
+
 def test_what_is_there_is_skipped(tmp_path: Path) -> None:
     path = as_parquet(tmp_path, {"a": drawn(1)})
     import_vectors(tmp_path / "store", [path], name="theirs")
@@ -76,6 +100,7 @@ def test_npz_and_clinical_hdf5(tmp_path: Path) -> None:
     unit = own["ecg"] / np.linalg.norm(own["ecg"], axis=1, keepdims=True)
     np.testing.assert_allclose(night.vectors["ecg"][:, :128], unit, atol=1e-6)
     assert not night.vectors["ecg"][:, 128:].any()
+    assert set(other.vectors) == {"bas", "ecg", "resp", "emg"}
     mean = unit.reshape(2, 6, 128).mean(axis=1)
     mean /= np.linalg.norm(mean, axis=1, keepdims=True)
     np.testing.assert_allclose(other.vectors["ecg"][:, :128], mean, atol=1e-6)
@@ -100,7 +125,9 @@ def test_a_clip_without_a_modality_is_no_answer(tmp_path: Path) -> None:
         ({"bas": np.ones((3, 513), np.float32)}, "513 dimensions"),
         ({"bas": np.full((3, 4), np.nan, np.float32)}, "NaN"),
         ({"bas": np.ones((3, 4)), "ecg": np.ones((2, 4))}, "shape"),
-        ({"emg": np.ones((3, 4))}, "no vectors"),
+        ({"start_s": np.arange(3.0)}, "no vectors"),
+        ({"chin EMG": np.ones((3, 4))}, "cannot be a modality"),
+        ({"stages": np.ones(3)}, "shape"),
         ({"bas": np.ones((2, 4)), "start_s": np.zeros(2)}, "same time"),
     ],
 )

@@ -141,7 +141,7 @@ def test_a_bad_file_stops_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     write_night(folder / "f-good.edf")
     seen = []
     report = sleepfm_index.build(
-        tmp_path / "s", [folder], watch=lambda outcome, done, total: seen.append((done, total))
+        tmp_path / "s", [folder], progress=lambda done, total: seen.append((done, total))
     )
     status = {o.file.name: (o.status, o.reason) for o in report.outcomes}
     assert status["f-good.edf"][0] == "added"

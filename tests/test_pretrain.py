@@ -20,7 +20,7 @@ from sleepfm.training.clipcache import prepare_clips
 from sleepfm.training.curves import can_draw
 from sleepfm.training.loop import _crop
 from sleepfm.training.metrics import gallery_metrics, ranks
-from sleepfm.training.pretrain import Contrastive, Data, Watch, pretrain
+from sleepfm.training.pretrain import Contrastive, Data, TrainingCallbacks, pretrain
 from sleepfm.training.recipe import AUTHORS, SHORT, Recipe
 from sleepfm.training.splits import read_subjects, split_subjects
 from sleepfm.training.task import Metrics, Run
@@ -80,7 +80,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _train(cohort, out, watch=Watch(training=kill))
+        _train(cohort, out, callbacks=TrainingCallbacks(training=kill))
     torch.rand(3)  # whatever happened in between
     _train(cohort, out, resume=True)
     ends = [torch.load(p.with_name("w.checkpoint.pt"), weights_only=True) for p in (unbroken, out)]
@@ -143,7 +143,7 @@ def test_a_killed_run_in_bfloat16_resumes_to_the_same_numbers(cohort: Path, tmp_
 
     _train(cohort, outs[0], precision="bfloat16")
     with pytest.raises(KeyboardInterrupt):
-        _train(cohort, outs[1], precision="bfloat16", watch=Watch(epoch=kill))
+        _train(cohort, outs[1], precision="bfloat16", callbacks=TrainingCallbacks(epoch=kill))
     with pytest.raises(TrainingError, match="another precision; resume with the same"):
         _train(cohort, outs[1], resume=True)
     _train(cohort, outs[1], precision="bfloat16", resume=True)
@@ -206,7 +206,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(
         monkeypatch.setattr(os, "fsync", full)
 
     with pytest.raises(TrainingError, match=r"Epoch 2 cannot be saved .*No space left.*--resume"):
-        _train(cohort, out, watch=Watch(epoch=after_first))
+        _train(cohort, out, callbacks=TrainingCallbacks(epoch=after_first))
     assert kept
     assert out.with_name("w.checkpoint.pt").read_bytes() == kept
     assert load_weights(out).record["epoch"] == 1
@@ -266,7 +266,12 @@ def test_nan_among_prepared_clips_stops_at_once_and_keeps_the_last_epoch(
 
     with pytest.raises(TrainingError, match="hold NaN or infinity; remove the clip cache"):
         pretrain(
-            data, out, recipe=TINY, device="cpu", precision="float32", watch=Watch(epoch=spoil)
+            data,
+            out,
+            recipe=TINY,
+            device="cpu",
+            precision="float32",
+            callbacks=TrainingCallbacks(epoch=spoil),
         )
     assert load_weights(out).record["epoch"] == 1
     kept = torch.load(out.with_name("w.checkpoint.pt"), weights_only=True)

@@ -16,7 +16,7 @@ from sleepfm.encoders.seen import Seen
 from sleepfm.errors import TrainingError
 from sleepfm.simulate import Night, clip_truth, simulate_cohort
 from sleepfm.training import loop
-from sleepfm.training.pretrain import Data, Watch, pretrain
+from sleepfm.training.pretrain import Data, TrainingCallbacks, pretrain
 from sleepfm.training.recipe import BODY as BODY_RECIPE
 from sleepfm.training.recipe import Recipe
 from sleepfm_index.truth import read_truth, write_truth
@@ -117,7 +117,7 @@ def test_a_run_stopped_at_any_step_goes_on_to_the_same_numbers(
                 start=start,
                 resume=True,
                 checkpoint_minutes=1e-9,
-                watch=Watch(training=kill),
+                callbacks=TrainingCallbacks(training=kill),
             )
         torch.rand(5)  # whatever happened in between
     train(cohort, out, "leave-one-out", recipe, start=start, resume=True)
@@ -148,7 +148,7 @@ def test_repeated_recordings_are_seen_more_often_and_counted_once(
         *(data, tmp_path / "w.safetensors", "physiology", recipe),
         device="cpu",
         threads=1,
-        watch=Watch(training=lambda epoch, done, total, loss: steps.append(total)),
+        callbacks=TrainingCallbacks(training=lambda epoch, done, total, loss: steps.append(total)),
     )
     record = load_weights(tmp_path / "w.safetensors").record
     assert record["clips"]["pretrain"] == 12 and record["recordings"]["pretrain"] == 2

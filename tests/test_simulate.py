@@ -112,6 +112,33 @@ def test_stage_fractions_are_those_of_real_hypnograms() -> None:
     assert (np.abs(share.mean(axis=0) - FRACTION) < 4 * error).all()
 
 
+def test_sleep_comes_in_cycles_with_deep_sleep_early_and_rem_late() -> None:
+    rng = np.random.default_rng(3)
+    nights = np.stack([draw_hypnogram(rng, 900) for _ in range(300)])  # 7.5 h
+    thirds = nights.reshape(300, 3, 300)
+    deep, rem = ((thirds == s).mean(axis=(0, 2)) for s in (N3, R))
+    assert deep[0] > 0.5 * deep.sum() and (np.diff(deep) < 0).all()
+    assert rem[2] > 0.45 * rem.sum() and (np.diff(rem) > 0).all() and rem[0] < 0.2 * rem.sum()
+    lengths: list[list[float]] = [[], [], []]
+    gaps, latency = [], []
+    for night in nights:
+        at = np.flatnonzero(night == R)
+        episodes = np.split(at, np.flatnonzero(np.diff(at) > 30) + 1)  # 15 min apart
+        episodes = [e for e in episodes if len(e) >= 10]
+        for own, episode in zip(lengths, episodes, strict=False):
+            own.append(len(episode) / 2)
+        gaps += list(np.diff([e[0] for e in episodes]) / 2)
+        latency.append((at[0] - np.flatnonzero(night != W)[0]) / 2)
+    means = [float(np.mean(own)) for own in lengths]
+    assert means[0] + 2 < means[1] and means[1] + 1 < means[2]  # minutes of REM per episode
+    assert 80 < np.median(gaps) < 110  # from one episode to the next
+    assert 60 < np.median(latency) < 110
+    # the rhythm itself: two epochs a cycle apart are more alike in REM than half a cycle apart
+    centred = (nights == R) - (nights == R).mean(axis=0)
+    alike = {lag: (centred[:, :-lag] * centred[:, lag:]).mean() for lag in (96, 192)}
+    assert alike[96] < 0 < alike[192]
+
+
 # --- the brain ------------------------------------------------------------------------------------
 
 
@@ -277,8 +304,8 @@ def test_belts_show_each_kind_of_event(night: Night, signals: dict[str, Signal])
 
 def test_saturation_falls_a_circulation_after_an_event(night: Night) -> None:
     events, oxygen = night.respiratory_events, night.breathing.oxygen
-    alone = np.append(np.diff(events.onset_s), np.inf) > 120
-    alone[1:] &= np.diff(events.end_s) > 120
+    alone = np.append(np.diff(events.onset_s), np.inf) > 80
+    alone[1:] &= np.diff(events.end_s) > 80
     delays = []
     for end in events.end_s[alone & (events.kind != HYPOPNEA)]:
         after = oxygen[int(end * GRID_HZ) : int((end + 60) * GRID_HZ)]

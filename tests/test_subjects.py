@@ -47,6 +47,25 @@ def test_the_oldest_are_pooled(tmp_path: Path) -> None:
     assert [f["nsrr_age_gt89"] for f in facts] == [True, False, False]
 
 
+@pytest.mark.parametrize("age", ["90+", ">89", "> 89", ">=90", "\u226590", "89+", "90 and over"])
+def test_an_age_that_is_not_given_is_read_as_90_and_said(age: str) -> None:
+    table = check_subjects(
+        ["recording_id", "nsrr_age"], [(2, ["a", age]), (3, ["b", age]), (4, ["c", "45,5"])]
+    )
+    assert [table.rows[r]["nsrr_age"] for r in "abc"] == [89.0, 89.0, 45.5]
+    assert [table.rows[r]["nsrr_age_gt89"] for r in "abc"] == [True, True, False]
+    assert table.notes == (
+        f"nsrr_age: {age} is read as 90 (2 times)",
+        "nsrr_age: 45,5 is read with a decimal comma (1 times)",
+    )
+
+
+@pytest.mark.parametrize("age", ["80-90", "1,234", "<18", "90+-"])
+def test_an_age_that_may_mean_two_things_is_refused(age: str) -> None:
+    with pytest.raises(SubjectsError, match="line 2: nsrr_age is"):
+        check_subjects(["recording_id", "nsrr_age"], [(2, ["a", age])])
+
+
 @pytest.mark.parametrize(
     ("content", "note"),
     [

@@ -15,7 +15,7 @@ from sleepfm.encoders.load import load_weights
 from sleepfm.errors import TrainingError, WeightsError
 from sleepfm.training.batches import ClipSet, in_order
 from sleepfm.training.clipcache import prepare_clips
-from sleepfm.training.data import Data, Watch
+from sleepfm.training.data import Data, TrainingCallbacks
 from sleepfm.training.metrics import class_metrics
 from sleepfm.training.recipe import SHORT
 from sleepfm.training.supervised import Labels, supervise
@@ -81,7 +81,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _train(cohort, out, watch=Watch(epoch=kill))
+        _train(cohort, out, callbacks=TrainingCallbacks(epoch=kill))
     _train(cohort, out, resume=True)
     assert out.read_bytes() == trained.read_bytes()
 

@@ -139,7 +139,7 @@ def test_what_lies_among_others_is_compacted_before_it_is_readmitted(
     sleepfm_index.compact(store)
     sleepfm_index.delete(store, recording="sim-0001")
     (outcome,) = build(store, nights / "sim-0001.edf", readmit=True)
-    assert outcome.startswith("failed: the recording was withdrawn and still lies among others")
+    assert outcome.startswith("failed: the recording was withdrawn but still shares a segment")
     sleepfm_index.compact(store)
     assert build(store, nights / "sim-0001.edf", readmit=True) == ["added"]
     assert sleepfm_index.verify(store).findings == ()

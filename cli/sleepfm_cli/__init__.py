@@ -1,1 +1,1 @@
-"""The command ``sleepfm-index``: it parses and renders, nothing else."""
+"""The command ``sleepfm-index``: parsing and rendering only."""

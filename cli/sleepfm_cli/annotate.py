@@ -1,4 +1,4 @@
-"""``sleepfm-index annotate``: facts in, without encoding."""
+"""``sleepfm-index annotate``: add columns to a store without encoding."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def annotate(
         typer.Argument(help="CSV or Parquet with recording_id, subject_id or clip_id."),
     ],
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse a table that does not meet the store.")
+        bool, typer.Option("--strict", help="Refuse a table that does not match the store.")
     ] = False,
     allow_identifying: AllowIdentifyingOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Add or correct facts about recordings, subjects or clips.
+    """Add or correct columns of recordings, subjects or clips.
 
     Nothing is read or encoded again; restore goes back. An empty cell clears what was known.
 

@@ -1,4 +1,4 @@
-"""``sleepfm-index build``: recordings in."""
+"""``sleepfm-index build``: add recordings to a store."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def build(
     ],
     weights: Annotated[
         str,
-        typer.Option(help="Name or file; demo = trained on simulated nights, or untrained."),
+        typer.Option(
+            help="Name or file of the weights: demo (trained on simulated nights), untrained, or "
+            "the name of an encoder of another package."
+        ),
     ] = DEFAULT_WEIGHTS,
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
@@ -50,7 +53,7 @@ def build(
     ] = None,
     ids: Annotated[
         Ids,
-        typer.Option(help="Name recordings by stem, by folder and stem, or by a keyed hash of it."),
+        typer.Option(help="recording_id: file stem, folder and stem, or a keyed hash of the stem."),
     ] = "stem",
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
@@ -64,34 +67,34 @@ def build(
     ] = False,
     allow_identifying: AllowIdentifyingOption = False,
     readmit: Annotated[
-        bool, typer.Option("--readmit", help="Take recordings and subjects that were deleted.")
+        bool, typer.Option("--readmit", help="Add deleted recordings and subjects again.")
     ] = False,
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
     grid: GridOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     backend: Annotated[
-        BackendName, typer.Option(help="What runs the encoders; auto = the fastest that is right.")
+        BackendName, typer.Option(help="Runtime of the encoders; auto = the fastest verified one.")
     ] = "auto",
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Recordings at once; default as cores and memory allow."),
+        typer.Option(min=1, help="Parallel recordings; default: limited by cores and memory."),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Cores to keep busy in all; default all of them.")
+        int | None, typer.Option(min=1, help="CPU threads in total; default: all cores.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Clips encoded at a time; default the fastest.")
+        int | None, typer.Option(min=1, help="Clips encoded at a time; default: the fastest size.")
     ] = None,
     engine: BuildEngineOption = "local",
     scheduler: SchedulerOption = None,
     staging: Annotated[
         str | None,
-        typer.Option(help="For dask: shared folder or s3://... for rows not yet committed."),
+        typer.Option(help="For dask: shared folder or s3://... for uncommitted rows."),
     ] = None,
     log_json: Annotated[
         Path | None,
-        typer.Option("--log-json", help="Add a line of JSON for every recording to this file."),
+        typer.Option("--log-json", help="Append one line of JSON per recording to this file."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -129,25 +132,30 @@ def build(
 
 
 def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **options: Any) -> None:
-    """Build and say how it goes, then print what was mapped and what was left out."""
+    """Build with progress, then print channel mappings and skipped files."""
     import sleepfm_index
 
     with opened_log(log_json) as log:
         bar = BuildProgress(log, file_names=options.get("ids") != "hash")
         try:
             with bar.shown():
-                report = sleepfm_index.build(store, paths, watch=bar, notice=say, **options)
+                report = sleepfm_index.build(
+                    store, paths, progress=bar, outcome=bar.outcome, notice=say, **options
+                )
         except KeyboardInterrupt:
             bar.summary(stopped="interrupted")
             say(
-                f"stopped: {bar.done} of {bar.total or '?'} recordings are done and stay, the one "
-                "in hand was dropped; the same command goes on from there",
+                f"stopped: {bar.done} of {bar.total or '?'} recordings are committed, the current "
+                "one was discarded; run the same command to resume",
                 "yellow",
             )
             raise typer.Exit(130) from None
         except OSError as error:
             bar.summary(stopped=error.strerror or str(error))
-            say("what was committed stays; when this is mended, the same command goes on", "yellow")
+            say(
+                "committed recordings are kept; fix this and run the same command to resume",
+                "yellow",
+            )
             raise
         bar.summary()
     show_report(report)
@@ -158,7 +166,7 @@ def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **optio
 
 
 def show_report(report: BuildReport) -> None:
-    """Print what each recording gave, then what was skipped and why."""
+    """Print the result of each recording, then the skipped ones with the reason."""
     if report.weights.note:
         say(f"weights {report.weights.name}: {report.weights.note}", "bold yellow")
     added = report.of("added")
@@ -199,7 +207,7 @@ def show_report(report: BuildReport) -> None:
 
 
 def _dropped(outcome: Outcome) -> str:
-    """Say what of a recording's scoring is stored nowhere, by reason."""
+    """Report the annotations of a recording that are not stored, by reason."""
     if not outcome.scored:
         return "no scoring"
     return ", ".join(f"{n} {reason}" for reason, n in outcome.dropped.items()) or "-"

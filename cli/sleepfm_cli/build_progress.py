@@ -41,21 +41,19 @@ class BuildProgress:
         self.done = self.total = self.failed = self.added = self.clips = 0
         self.hours = 0.0
 
-    def __call__(self, outcome: Outcome, done: int, total: int) -> None:
-        """Count one more file.
+    def outcome(self, outcome: Outcome) -> None:
+        """Count and log the outcome of one more file.
 
         Parameters
         ----------
         outcome : Outcome
             Of the file.
-        done, total : int
-            Files that are done, and all files.
         """
         if not self._worked:
             # Skipped recordings take almost no time and must not distort the estimate.
             self._start = self._start if outcome.status != "already there" else time.monotonic()
         self._worked += outcome.status != "already there"
-        self.done, self.total = done, total
+        self.done += 1
         self.added += outcome.status == "added"
         self.failed += outcome.status == "failed"
         self.clips += outcome.clips
@@ -63,6 +61,16 @@ class BuildProgress:
         if outcome.status == "failed":
             say(f"failed: {outcome.file.name}: {outcome.reason}", "red")
         self._note(outcome)
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show the line, as a ``Progress``.
+
+        Parameters
+        ----------
+        done, total : int
+            Files that are done, and all files.
+        """
+        self.done, self.total = done, total
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total, figures=self.line)
         elif done == total or time.monotonic() - self._shown >= _EVERY_S:

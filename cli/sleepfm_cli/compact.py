@@ -1,4 +1,4 @@
-"""``sleepfm-index compact``: small segments into large ones, deleted clips off the disk."""
+"""``sleepfm-index compact``: merge segments and erase deleted clips from the disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def compact(
     keep_snapshots: Annotated[
         int,
-        typer.Option(min=0, help="Earlier snapshots to keep, with the files (and clips) in them."),
+        typer.Option(min=0, help="Earlier snapshots to keep, with their files and clips."),
     ] = 0,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -35,25 +35,25 @@ def compact(
     tell_linked(done)
     if done.quarantined:
         say(
-            f"quarantine/ holds {done.quarantined:,} files, which may be of deleted clips; look "
-            "at them and remove the folder",
+            f"quarantine/ holds {done.quarantined:,} files, which may contain deleted clips; check "
+            "them and remove the folder",
             "yellow",
         )
     if done.named:
         say(
-            f"the snapshots {', '.join(done.named)} keep their names, and clips that were deleted "
-            "since; `sleepfm-index snapshots --untag NAME` lets go of one",
+            f"the tagged snapshots {', '.join(done.named)} are kept with the clips deleted since; "
+            "remove a tag with `sleepfm-index snapshots --untag NAME`",
             "bold red",
         )
     if keep_snapshots and done.clips_removed:
-        say("the snapshots that are kept may still hold deleted clips", "yellow")
+        say("the kept snapshots may still contain deleted clips", "yellow")
 
 
 def tell_linked(done: Compaction) -> None:
-    """Say which files live on under a name outside the store."""
+    """Report files that are hard-linked outside the store."""
     if done.linked:
         more = f" and {len(done.linked) - 3:,} more" if len(done.linked) > 3 else ""
         say(
-            f"another name outside the store keeps the bytes of {', '.join(done.linked[:3])}{more}",
+            f"hard links outside the store keep the contents of {', '.join(done.linked[:3])}{more}",
             "bold red",
         )

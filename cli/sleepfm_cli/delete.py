@@ -1,4 +1,4 @@
-"""``sleepfm-index delete``: clips out."""
+"""``sleepfm-index delete``: delete clips."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ def delete(
     recording: Annotated[str | None, typer.Option(help="Every clip of this recording_id.")] = None,
     where: WhereOption = None,
     now: Annotated[
-        bool, typer.Option("--now", help="Also take them off the disk, earlier snapshots included.")
+        bool,
+        typer.Option("--now", help="Also erase them from the disk, including earlier snapshots."),
     ] = False,
     receipt: Annotated[
         Path | None,
-        typer.Option(help="Write what was deleted, when, and from which files, as JSON."),
+        typer.Option(help="Write a JSON receipt: what was deleted, when, and from which files."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Delete clips from all answers, and from disk by --now.
+    """Delete clips from all answers, and with --now from the disk.
 
     A recording of which nothing is left, or a subject, is not brought back by a build.
 
@@ -39,7 +40,7 @@ def delete(
     gone = f"; withdrawn: {', '.join(done.withdrawn)}" if done.withdrawn else ""
     say(f"{done.clips:,} clips deleted{gone}")
     if done.erased is None:
-        say("their bytes leave the disk with `sleepfm-index compact`")
+        say("run `sleepfm-index compact` to erase them from the disk")
     else:
         say(f"{len(done.erased.removed):,} files removed, {len(done.erased.written):,} written")
         tell_linked(done.erased)

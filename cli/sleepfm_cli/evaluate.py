@@ -1,4 +1,4 @@
-"""``sleepfm-index evaluate``: how well the modalities find each other."""
+"""``sleepfm-index evaluate``: cross-modal retrieval."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 def evaluate(
     where: WhereOption = None,
     gallery: Annotated[
-        int | None, typer.Option(min=1, help="Draw this many clips; default all.")
+        int | None, typer.Option(min=1, help="Size of a random gallery; default: all clips.")
     ] = None,
     seed: SeedOption = 0,
-    draws: Annotated[int, typer.Option(min=1, help="How often a gallery is drawn.")] = 1,
+    draws: Annotated[int, typer.Option(min=1, help="Number of random galleries.")] = 1,
     gallery_scope: Annotated[
         Among,
         typer.Option(
@@ -43,13 +43,16 @@ def evaluate(
         ),
     ] = "all",
     by: Annotated[
-        str | None, typer.Option(help="A column: rows for its values too, e.g. stage.")
+        str | None, typer.Option(help="Also report each value of this column, e.g. stage.")
     ] = None,
     combinations: Annotated[
-        bool, typer.Option("--combinations", help="Also all modalities but one to that one.")
+        bool,
+        typer.Option(
+            "--combinations", help="Also retrieve each modality from all others combined."
+        ),
     ] = False,
     against: Annotated[
-        Path | None, typer.Option(help="Another store of the same recordings: differences.")
+        Path | None, typer.Option(help="Another store of the same recordings; report differences.")
     ] = None,
     without_slots: Annotated[
         list[Path] | None,
@@ -60,7 +63,8 @@ def evaluate(
         ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="With --without-slots: weights, in place of the store's.")
+        str | None,
+        typer.Option(help="With --without-slots: weights to use instead of the store's."),
     ] = None,
     channels: Annotated[
         Path | None, typer.Option(help="With --without-slots: a channels file.")
@@ -93,7 +97,7 @@ def evaluate(
         show_fewer_slots(found, format)
         return
     if weights or channels or subjects:
-        raise typer.BadParameter("--weights, --channels and --subjects go with --without-slots")
+        raise typer.BadParameter("--weights, --channels and --subjects require --without-slots")
     asked: dict[str, Any] = {
         "where": where,
         "gallery": gallery,
@@ -103,7 +107,7 @@ def evaluate(
         "include_seen": include_seen,
     }
     if against is not None and (by or combinations or plot):
-        raise typer.BadParameter("--against goes without --by, --combinations and --plot")
+        raise typer.BadParameter("--against cannot be combined with --by, --combinations or --plot")
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         stack.enter_context(messages.status("comparing every pair of clips"))
@@ -141,13 +145,13 @@ def _fewer_slots(
     include_seen: bool,
 ) -> Result:
     from sleepfm.encoders.inference import Encoder
-    from sleepfm.encoders.load import load_weights
+    from sleepfm.encoders.load import find_weights
     from sleepfm.encoders.seen import Seen
     from sleepfm_index.building.preparation import Preparation
     from sleepfm_index.building.subjects import no_subjects, read_subjects
     from sleepfm_index.evaluation.retrieval.fewer_slots import fewer_slots
 
-    loaded = load_weights(weights)
+    loaded = find_weights(weights)
     people = no_subjects()
     if subjects is not None:
         people = read_subjects(subjects, loaded.contract.modalities)
@@ -159,12 +163,12 @@ def _fewer_slots(
             subjects=people.marked(Seen.of_record(loaded.record)),
             seed=seed,
             include_seen=include_seen,
-            watch=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
 
 
 def show_fewer_slots(result: Result, form: Format) -> None:
-    """Print retrieval and stages over the slots left."""
+    """Print retrieval and stages against the remaining slots."""
     if form is not Format.table:
         show_arrow(result.table, form)
         return

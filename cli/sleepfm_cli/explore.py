@@ -1,4 +1,4 @@
-"""``sleepfm-index explore``: a local page to look at a store with."""
+"""``sleepfm-index explore``: a local page for exploring a store."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from sleepfm_cli.render import answers, say
 def explore(
     store: StoreOption = DEFAULT_STORE,
     allow_annotate: Annotated[
-        bool, typer.Option("--allow-annotate", help="Let the page write labels, as own columns.")
+        bool,
+        typer.Option(
+            "--allow-annotate", help="Let the page write labels, in columns of their own."
+        ),
     ] = False,
     probe: Annotated[
         list[Path] | None,
         typer.Option(help="A saved probe whose probabilities colour the map; may be repeated."),
     ] = None,
-    view: Annotated[
-        str, typer.Option(help="Open a view: the part of a link after #, as Copy link gives it.")
-    ] = "",
+    view: Annotated[str, typer.Option(help="Open a view: the part of a copied link after #.")] = "",
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but this machine's needs --token.")
+        str, typer.Option(help="Address to listen on; other than localhost requires --token.")
     ] = "127.0.0.1",
     port: Annotated[
         int | None,
@@ -34,11 +35,11 @@ def explore(
         str | None,
         typer.Option(
             envvar="SLEEPFM_EXPLORE_TOKEN",
-            help="What requests must show, 16 characters or more; by default drawn at random.",
+            help="Access token of at least 16 characters; default: random.",
         ),
     ] = None,
 ) -> None:
-    """Look at a store on a local page in the browser.
+    """Explore a store on a local page in the browser.
 
     It reads only, unless --allow-annotate, and sends nothing to any other machine. Stop it by
     Ctrl-C.

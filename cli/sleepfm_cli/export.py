@@ -13,9 +13,13 @@ from sleepfm_index.choices import ExportFormat
 
 
 def export(
-    out: Annotated[Path, typer.Option(help="File (Parquet) or folder (Lance) to write.")],
+    out: Annotated[Path, typer.Option(help="File (Parquet) or folder (Lance, FAISS) to write.")],
     format: Annotated[  # noqa: A002
-        ExportFormat, typer.Option("--format", help="Output format; lance needs the extra [lance].")
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="Output format; lance needs the extra [lance], faiss is one file per target.",
+        ),
     ] = "parquet",
     deidentified: Annotated[
         bool,
@@ -24,7 +28,7 @@ def export(
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Export clips joined with their vectors, one row per clip.
+    """Export clips joined with their vectors, one row per clip, or vectors alone for FAISS.
 
     Example: sleepfm-index export --out clips.parquet --deidentified --where "stage <> 'ART'"
     """

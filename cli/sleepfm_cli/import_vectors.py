@@ -1,4 +1,4 @@
-"""``sleepfm-index import``: fill a store with vectors that another program made."""
+"""``sleepfm-index import``: create a store from vectors of another program."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ def import_(
         list[Path],
         typer.Argument(help="Parquet, npz or HDF5 files, or folders of them."),
     ],
-    name: Annotated[str, typer.Option(help="What made the vectors, e.g. sleepfm-clinical.")],
+    name: Annotated[
+        str, typer.Option(help="Name of the model that made the vectors, e.g. sleepfm-clinical.")
+    ],
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Import vectors made elsewhere into a store of their own.
+    """Import vectors of another program into a new store.
 
     Query, evaluate, probe and export then work as on any store. Vectors of up to 512 dimensions;
     what the files must hold is in docs/format.md.

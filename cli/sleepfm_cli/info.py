@@ -14,7 +14,7 @@ def info(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Show what a store holds and which weights made it."""
+    """Show the contents of a store and its weights."""
     import sleepfm_index
 
     if format not in (Format.table, Format.json):

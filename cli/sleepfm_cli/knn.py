@@ -1,4 +1,4 @@
-"""``sleepfm-index knn``: what the nearest labelled neighbours say."""
+"""``sleepfm-index knn``: k-nearest-neighbour classification."""
 
 from __future__ import annotations
 
@@ -38,22 +38,20 @@ from sleepfm_index.choices import Exclusion
 def knn(
     label: LabelOption,
     sdb_rule: SdbRuleOption = None,
-    modality: Annotated[
-        str, typer.Option(help="What to search with: a modality of the store.")
-    ] = "bas",
+    modality: Annotated[str, typer.Option(help="Query modality.")] = "bas",
     to: Annotated[
         str | None,
-        typer.Option(help="What to search in: a modality, or others; default the same modality."),
+        typer.Option(help="Target modality, or others; default: the query modality."),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many neighbours vote.")] = 20,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of neighbours.")] = 20,
     unweighted: Annotated[
-        bool, typer.Option("--unweighted", help="All votes alike; default weighted by similarity.")
+        bool, typer.Option("--unweighted", help="Equal votes; default: weighted by similarity.")
     ] = False,
     margin: Annotated[
         float, typer.Option(help="Abstain where the first two classes are closer than this.")
     ] = 0.0,
     exclude: Annotated[
-        Exclusion, typer.Option(help="Who has no vote: the clip's own ...")
+        Exclusion, typer.Option(help="Neighbours to exclude: those of the same ...")
     ] = "subject",
     where: WhereOption = None,
     task: TaskOption = "auto",
@@ -63,7 +61,7 @@ def knn(
     test_store: TestStoreOption = None,
     against: AgainstOption = None,
     queries: Annotated[
-        int, typer.Option(min=1, help="Ask about at most so many clips, drawn at random.")
+        int, typer.Option(min=1, help="Maximum number of query clips, drawn at random.")
     ] = 10_000,
     seed: SeedOption = 0,
     replicates: ReplicatesOption = None,

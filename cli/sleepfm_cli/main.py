@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -17,6 +19,7 @@ from sleepfm_cli.demo import demo
 from sleepfm_cli.evaluate import evaluate
 from sleepfm_cli.explore import explore
 from sleepfm_cli.export import export
+from sleepfm_cli.groups import Grouped
 from sleepfm_cli.import_vectors import import_
 from sleepfm_cli.info import info
 from sleepfm_cli.knn import knn
@@ -43,25 +46,28 @@ from sleepfm_cli.weights import weights
 
 app = typer.Typer(
     name="sleepfm-index",
+    cls=Grouped,
     help="An embedding store for polysomnography, with search across modalities.",
+    epilog="Every verb has a --help. The first thing to try: sleepfm-index demo",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-VERBS = (
-    *(demo, scan, build, annotate, query, sql, info, explore),
-    *(evaluate, probe, knn, supervise, survival, predict, report),
-    *(export, publish),
-    *(delete, compact, plan, reindex, verify, snapshots, restore, move_recordings),
-    *(simulate, pretrain),
-)
-for verb in VERBS:
-    app.command()(verb)
-app.command("import")(import_)
-app.add_typer(weights, name="weights")
+VERBS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
+    "Build": (demo, scan, build, annotate, import_, simulate),
+    "Ask": (query, sql, explore, info, export, publish),
+    "Measure": (evaluate, probe, knn, supervise, survival, predict, report),
+    "Keep": (*(verify, delete, compact, snapshots, restore, plan, reindex, move_recordings),),
+    "Train": (pretrain,),
+}
+"""Headings of ``--help`` with their verbs."""
+for heading, verbs in VERBS.items():
+    for verb in verbs:
+        name = verb.__name__.rstrip("_").replace("_", "-")
+        app.command(name, rich_help_panel=heading)(verb)
+app.add_typer(weights, name="weights", rich_help_panel="Train")
 
 
 def _version(value: bool) -> None:
@@ -80,6 +86,10 @@ def _common(
     threads: Annotated[
         int | None,
         typer.Option(min=1, envvar="SLEEPFM_THREADS", help="CPU threads; default: all cores."),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Folder of the store; may also stand behind the verb."),
     ] = None,
 ) -> None:
     """Embed polysomnography and search it across modalities."""

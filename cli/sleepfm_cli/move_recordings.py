@@ -1,4 +1,4 @@
-"""``sleepfm-index move-recordings``: recordings that lie elsewhere than before."""
+"""``sleepfm-index move-recordings``: update the paths of moved recordings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sleepfm_cli.render import say
 
 def move_recordings(
     old: Annotated[Path, typer.Argument(help="Folder where the recordings were.")],
-    new: Annotated[Path, typer.Argument(help="Folder where they are.")],
+    new: Annotated[Path, typer.Argument(help="Folder where they are after the move.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Tell a store where its recordings were moved to.
+    """Update the paths of recordings that were moved.
 
     Example: sleepfm-index move-recordings /old/nights /data/nights
     """
@@ -26,4 +26,4 @@ def move_recordings(
     say(f"{len(done.moved):,} recordings found below {new}")
     if done.missing:
         more = f" and {len(done.missing) - 5:,} more" if len(done.missing) > 5 else ""
-        say(f"not there: {', '.join(done.missing[:5])}{more}", "yellow")
+        say(f"not found: {', '.join(done.missing[:5])}{more}", "yellow")

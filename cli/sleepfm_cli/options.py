@@ -22,7 +22,7 @@ DEFAULT_WEIGHTS: Final = "demo"
 
 
 class Format(enum.StrEnum):
-    """How an answer is written to stdout."""
+    """Output format on stdout."""
 
     table = "table"
     json = "json"
@@ -30,7 +30,7 @@ class Format(enum.StrEnum):
     parquet = "parquet"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to write the answer.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Output format.")]
 WhereOption = Annotated[
     str | None,
     typer.Option("--where", help="SQL condition over the clips, e.g. \"stage = 'N3'\"."),
@@ -40,7 +40,7 @@ WhereOption = Annotated[
 IndexOption = Annotated[
     str | None,
     typer.Option(
-        "--index", help="A kind of index for every target: exact, IVF4096,TC96x4fs, HNSW32 ..."
+        "--index", help="Kind of index for every target: exact, IVF4096,TC96x4fs, HNSW32 ..."
     ),
 ]
 UriOption = Annotated[
@@ -55,28 +55,26 @@ CollectionOption = Annotated[str, typer.Option(help="Name of the collection.")]
 
 
 BuildEngineOption = Annotated[
-    BuildEngine, typer.Option("--engine", help="Who works: this machine, or a Dask cluster.")
+    BuildEngine, typer.Option("--engine", help="Where to run: this machine, or a Dask cluster.")
 ]
 SchedulerOption = Annotated[
     str | None,
     typer.Option(
-        "--scheduler", help="For dask: e.g. tcp://host:8786; default processes of this machine."
+        "--scheduler", help="For dask: e.g. tcp://host:8786; default: processes on this machine."
     ),
 ]
 
 
 CodingOption = Annotated[
     Coding | None,
-    typer.Option(
-        "--coding", help="What integers mean in hypnograms that are nothing but integers."
-    ),
+    typer.Option("--coding", help="Stage coding of integer hypnograms."),
 ]
 
 
 AllowIdentifyingOption = Annotated[
     bool,
     typer.Option(
-        "--allow-identifying", help="Take columns that look like names, dates or addresses."
+        "--allow-identifying", help="Accept columns that look like names, dates or addresses."
     ),
 ]
 SubstituteOption = Annotated[
@@ -88,7 +86,7 @@ SubstituteOption = Annotated[
 ChannelsOption = Annotated[
     str | None,
     typer.Option(
-        "--channels", help="Channel names of your cohort, a line 'slot: label' each; or none."
+        "--channels", help="File that maps slots to channels, one 'slot: label' per line; or none."
     ),
 ]
 EpochSecondsOption = Annotated[
@@ -97,20 +95,20 @@ EpochSecondsOption = Annotated[
         "--epoch-seconds",
         min=0.5,
         max=120,
-        help="Seconds of an epoch, if the scoring does not say.",
+        help="Epoch length, if the scoring does not specify it.",
     ),
 ]
 GridOption = Annotated[
     Grid | None,
     typer.Option(
         "--grid",
-        help="Clips begin with the scorer's epochs where all share one offset, or with the "
+        help="Start clips on the scorer's epochs if they share one offset, or at the start of the "
         "recording.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Random seed.")]
 ReplicatesOption = Annotated[int | None, typer.Option("--replicates", min=0, hidden=True)]
-"""Without effect, since intervals are not resampled; kept for one release."""
+"""No effect, because intervals are not resampled; accepted for one release."""
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Also draw a figure: out.png or out.svg.")
 ]
@@ -125,21 +123,19 @@ LabelOption = Annotated[
     str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
 ]
 TaskOption = Annotated[
-    Task, typer.Option(help="What is predicted; e.g. --label age --task regression.")
+    Task, typer.Option(help="Classification or regression, e.g. --label age --task regression.")
 ]
 ClassesOption = Annotated[
     str | None, typer.Option("--classes", help="Only these classes, e.g. W,N3.")
 ]
-TrainWhereOption = Annotated[
-    str | None, typer.Option(help="SQL condition for the clips to learn from.")
-]
+TrainWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the training clips.")]
 AgainstOption = Annotated[
     Path | None,
-    typer.Option(help="Another store of the same recordings: the same question, and differences."),
+    typer.Option(help="Another store of the same recordings; report paired differences."),
 ]
-TestWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the clips to test.")]
+TestWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the test clips.")]
 TestStoreOption = Annotated[
-    Path | None, typer.Option(help="Test on another store of the same weights.")
+    Path | None, typer.Option(help="Test on another store with the same weights.")
 ]
 
 

@@ -1,4 +1,4 @@
-"""``sleepfm-index plan``: which index each target would get, and what it costs."""
+"""``sleepfm-index plan``: the planned index of each target and its cost."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 def plan(
     rows: Annotated[
-        int | None, typer.Option(min=0, help="Plan for so many clips instead of a store.")
+        int | None, typer.Option(min=0, help="Plan for this number of clips instead of a store.")
     ] = None,
     recall: Annotated[
         float, typer.Option(min=0, max=1, help="recall@10 to reach; 1 is exact search.")
     ] = 0.99,
     memory: Annotated[
-        float | None, typer.Option(min=0.1, help="GB that making an index may take; default: free.")
+        float | None,
+        typer.Option(
+            min=0.1, help="Memory limit for building an index, in GB; default: free memory."
+        ),
     ] = None,
     index: IndexOption = None,
     format: FormatOption = Format.table,  # noqa: A002
@@ -35,7 +38,7 @@ def plan(
     import sleepfm_index
 
     if format not in (Format.table, Format.json):
-        raise typer.BadParameter("a plan is written as a table or as json")
+        raise typer.BadParameter("plan supports the formats table and json")
     plans = sleepfm_index.plan(
         store if rows is None else rows,
         recall=recall,
@@ -49,7 +52,7 @@ def plan(
 
 
 def show_plans(plans: list[Plan]) -> None:
-    """Print a plan, and what all of it takes."""
+    """Print a plan with its totals."""
     columns = ("target", "clips", "search", "minutes", "disk GB", "memory GB", "ms per query")
     show_table(
         [
@@ -69,6 +72,6 @@ def show_plans(plans: list[Plan]) -> None:
     seconds, disk = sum(p.seconds for p in plans), sum(p.disk_bytes for p in plans)
     memory = max((p.memory_bytes for p in plans), default=0)
     say(
-        f"in all about {seconds / 60:.0f} min and {disk / 1e9:.1f} GB of disk beside the vectors, "
-        f"at most {memory / 1e9:.1f} GB of memory at a time"
+        f"in all about {seconds / 60:.0f} min and {disk / 1e9:.1f} GB of disk in addition to "
+        f"the vectors, at most {memory / 1e9:.1f} GB of memory at a time"
     )

@@ -13,11 +13,11 @@ from sleepfm_cli.render import answers, say
 
 def predict(
     probe: Annotated[Path, typer.Argument(help="A probe saved by `sleepfm-index probe --save`.")],
-    out: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("predictions"),
+    out: Annotated[Path, typer.Option(help="Output folder.")] = Path("predictions"),
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Predict every clip; write Parquet, CSV and EDF+."""
+    """Predict all clips and write Parquet, CSV and EDF+."""
     import sleepfm_index
     from sleepfm_index.evaluation.models.predict import predict as predicted
     from sleepfm_index.evaluation.models.predict import write_predictions

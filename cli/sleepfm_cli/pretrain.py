@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sleepfm.choices import Objective, Precision, RecipeName
+from sleepfm_cli.as_built import AsBuiltOption, choices_of
 from sleepfm_cli.options import (
     ChannelsOption,
     CodingOption,
@@ -25,9 +26,8 @@ from sleepfm_cli.render import progress, say
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from sleepfm.cohort_choices import Choices
     from sleepfm.training.clipcache import Prepared
-    from sleepfm.training.pretrain import Watch
+    from sleepfm.training.pretrain import TrainingCallbacks
     from sleepfm.training.splits import Split, Splits
 
 
@@ -35,51 +35,56 @@ def pretrain(
     paths: Annotated[
         list[Path], typer.Argument(help="Recordings, folders, globs or cohort lists.")
     ],
-    out: Annotated[Path, typer.Option(help="The weights file; log and splits lie beside it.")],
+    out: Annotated[
+        Path, typer.Option(help="Weights file to write; log and splits are written next to it.")
+    ],
     objective: Annotated[
         Objective,
-        typer.Option(help="What is learned; physiology contrasts nothing and reads --truth."),
+        typer.Option(help="Training objective; physiology predicts --truth without contrast."),
     ] = "leave-one-out",
     start: Annotated[
-        str | None, typer.Option("--from", help="Weights to begin from, by name or path.")
+        str | None, typer.Option("--from", help="Initial weights, by name or path.")
     ] = None,
     truth: Annotated[
         list[Path] | None,
-        typer.Option(help="Parquet of what is known of each clip (simulate --truth); repeatable."),
+        typer.Option(help="Parquet of known values per clip (simulate --truth); repeatable."),
     ] = None,
     on: Annotated[
-        str | None, typer.Option(help="Only these modalities, e.g. bas,ecg; default all there are.")
+        str | None, typer.Option(help="Modalities to train, e.g. bas,ecg; default: all.")
     ] = None,
     recipe: Annotated[
         RecipeName,
         typer.Option(
             help="authors: SGD, step decay, batch 32. short: AdamW, cosine, 4 epochs. warm-up and "
-            "body: how the shipped weights were made; fine-tuning: from weights to people of one's "
-            "own (docs/training.md)."
+            "body: the two steps of docs/training.md; fine-tuning: trained weights on your "
+            "own recordings."
         ),
     ] = "authors",
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the clips; default the recipe's.")
+        int | None, typer.Option(min=1, help="Number of epochs; default: from the recipe.")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=2, help="Clips a step; default the recipe's.")
+        int | None, typer.Option(min=2, help="Clips per step; default: from the recipe.")
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Highest learning rate; default the recipe's.")
+        float | None, typer.Option(help="Maximum learning rate; default: from the recipe.")
     ] = None,
-    dropout: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
+    dropout: Annotated[float | None, typer.Option(help="Default: from the recipe.")] = None,
     together: Annotated[
-        int | None, typer.Option(min=1, help="Clips of one night in a batch together.")
+        int | None, typer.Option(min=1, help="Clips of the same night in a batch.")
     ] = None,
     together_end: Annotated[
-        int | None, typer.Option(min=1, help="The same in the last epoch, reached step by step.")
+        int | None, typer.Option(min=1, help="The same in the last epoch, reached gradually.")
     ] = None,
     crop_s: Annotated[
         float | None,
-        typer.Option(min=1, help="Train on windows of this many seconds; default the recipe's."),
+        typer.Option(
+            min=1, help="Window of each clip per step, in seconds; default: from the recipe."
+        ),
     ] = None,
     physiology: Annotated[
-        float | None, typer.Option(min=0, help="Weight of reading --truth beside the objective.")
+        float | None,
+        typer.Option(min=0, help="Weight of predicting --truth in addition to the objective."),
     ] = None,
     within: Annotated[
         float | None, typer.Option(min=0, help="Weight of SimCLR between the halves of a clip.")
@@ -88,51 +93,57 @@ def pretrain(
         float | None, typer.Option(min=0, help="Weight of masked reconstruction of spectra.")
     ] = None,
     covariance: Annotated[
-        float | None, typer.Option(min=0, help="Weight of a term against low rank.")
+        float | None, typer.Option(min=0, help="Weight of the covariance term of VICReg.")
     ] = None,
     memory: Annotated[
-        int | None, typer.Option(min=0, help="Vectors of earlier steps kept as negatives.")
+        int | None,
+        typer.Option(min=0, help="Number of vectors of earlier steps used as negatives."),
     ] = None,
     slot_dropout: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of the clips that lose slots.")
+        float | None, typer.Option(min=0, max=1, help="Fraction of clips with dropped slots.")
     ] = None,
     vary: Annotated[
         bool | None,
-        typer.Option("--vary/--as-recorded", help="Vary gain, polarity, leads and noise."),
+        typer.Option(
+            "--vary/--as-recorded", help="Vary gain, polarity, leads and noise at random."
+        ),
     ] = None,
     average: Annotated[
-        float | None, typer.Option(min=0, help="Decay of the weights' moving average; 0: none.")
+        float | None,
+        typer.Option(min=0, help="Decay of the moving average of the weights; 0: none."),
     ] = None,
     epoch_clips: Annotated[
-        int | None, typer.Option(min=2, help="Clips between validations; default one pass.")
+        int | None, typer.Option(min=2, help="Clips between validations; default: all.")
     ] = None,
     repeat: Annotated[
         list[str] | None,
-        typer.Option(help="PATH=N: a pass sees the recordings under PATH N times; repeatable."),
+        typer.Option(help="PATH=N: use the recordings under PATH N times per epoch; repeatable."),
     ] = None,
     sample_rate: Annotated[
         int | None,
-        typer.Option(min=8, help="Samples per second; default the contract's."),
+        typer.Option(min=8, help="Sampling rate in Hz; default: from the contract."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of weights, splits and order; default 0.")
+        int | None, typer.Option(min=0, help="Random seed of weights, splits and order; default 0.")
     ] = None,
     subjects: Annotated[
         Path | None,
-        typer.Option(help="subjects.csv: recording_id, subject_id; else each is its own."),
+        typer.Option(
+            help="subjects.csv with recording_id and subject_id; default: a subject each."
+        ),
     ] = None,
     split: Annotated[
         str,
         typer.Option(
-            help="Shares of the subjects: pretrain, train, valid, test. Those of train and test "
-            "are left for what comes after."
+            help="Fractions of the subjects for pretrain, train, valid and test; train and test "
+            "are reserved for evaluation."
         ),
     ] = "0.7,0.1,0.1,0.1",
     contract: Annotated[
         str | None,
         typer.Option(
-            help="Which signals there are and how clips are prepared: a name, or JSON; default "
-            "that of --from, else sleepfm-index-robust."
+            help="Signals and preparation of the clips: a name or a JSON file; default: that of "
+            "--from, or sleepfm-index-robust."
         ),
     ] = None,
     substitute: SubstituteOption = None,
@@ -140,26 +151,29 @@ def pretrain(
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
     grid: GridOption = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Read recordings as the last build of this store did.")
-    ] = None,
+    store: AsBuiltOption = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Folder of prepared clips; default beside the weights.")
+        Path | None, typer.Option(help="Folder of the clip cache; default: next to the weights.")
     ] = None,
     describe: Annotated[
-        str, typer.Option(help="What the data is, for the record inside the weights.")
+        str, typer.Option(help="Description of the data, stored in the weights.")
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the checkpoint.")] = False,
     checkpoint_minutes: Annotated[
-        float, typer.Option(min=0.01, help="Time between two checkpoints.")
+        float, typer.Option(min=0.01, help="Minutes between checkpoints.")
     ] = 5.0,
 ) -> None:
     """Pretrain encoders by contrastive learning.
 
-    The best epoch is in --out; a run that was stopped goes on with --resume, to the same numbers.
+    --out holds the best epoch; --resume continues an interrupted run with identical results.
     """
     from sleepfm.encoders.inference import choose_device
     from sleepfm.encoders.load import load_weights
@@ -202,7 +216,7 @@ def pretrain(
         fractions=_fractions(split),
         contract=chosen,
         cache=cache,
-        choices=_choices(store).told(
+        choices=choices_of(store).told(
             chosen,
             substitute=substitute,
             channels=channels,
@@ -216,12 +230,12 @@ def pretrain(
     )
     known = chosen.modalities
     if any(name not in known for name in listed(on) or ()):
-        raise typer.BadParameter(f"--on takes some of {', '.join(known)}, parted by commas")
+        raise typer.BadParameter(f"--on takes a comma-separated list of {', '.join(known)}")
     place = choose_device(device)
     numbers = str(choose_precision(place, precision)).removeprefix("torch.")
     say(f"training {objective} on {place.type} in {numbers}, recipe {recipe}")
     if subjects is None:
-        say("no --subjects: every recording counts as a person of its own", "yellow")
+        say("no --subjects: every recording counts as a separate subject", "yellow")
     begun = time.monotonic()
     with progress("preparing clips") as bar:
         history = train(
@@ -236,24 +250,13 @@ def pretrain(
             resume=resume,
             start=begin,
             checkpoint_minutes=checkpoint_minutes,
-            watch=_watch(bar, settings.epochs),
+            callbacks=_callbacks(bar, settings.epochs),
         )
     _conclude(out, history, time.monotonic() - begun)
 
 
-def _choices(store: Path | None) -> Choices:
-    from sleepfm.cohort_choices import NO_CHOICES
-
-    if store is None:
-        return NO_CHOICES
-    import sleepfm_index
-
-    with sleepfm_index.open(store) as opened:
-        return opened.manifest.choices
-
-
 def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
-    """Say which epoch the weights are of, where everything is, and how to use it."""
+    """Report the selected epoch, the files and how to use the weights."""
     from sleepfm.training.curves import can_draw
 
     best = min(history, key=lambda h: h["valid"]["loss"])
@@ -262,21 +265,23 @@ def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
         f"({best['valid']['loss']:.3f}); {seconds / 60:.1f} min"
     )
     drawn = f"{out.stem}.curves.png, " if can_draw() else ""
-    say(f"beside it: {out.stem}.log.jsonl, {drawn}{out.stem}.splits.json, {out.stem}.checkpoint.pt")
+    say(
+        f"next to it: {out.stem}.log.jsonl, {drawn}{out.stem}.splits.json, {out.stem}.checkpoint.pt"
+    )
     if not drawn:
         say("no curves drawn, matplotlib is missing: pip install 'sleepfm-index[eval]'", "yellow")
     say(f"use it: sleepfm-index build RECORDINGS --weights {out}")
 
 
 def _repeats(asked: Sequence[str]) -> dict[str, int]:
-    """Read PATH=N: how often a pass sees each recording under a path."""
+    """Parse PATH=N: uses per epoch of each recording under a path."""
     from sleepfm.recordings import find_recordings
 
     found: dict[str, int] = {}
     for text in asked:
         path, _, times = text.rpartition("=")
         if not path or not times.isdecimal() or not int(times):
-            raise typer.BadParameter(f"--repeat takes PATH=N with N at least 1, not {text}")
+            raise typer.BadParameter(f"--repeat takes PATH=N with N at least 1, got {text}")
         found |= {file.stem: int(times) for file in find_recordings([path]).recordings}
     return found
 
@@ -290,14 +295,14 @@ def _fractions(text: str) -> dict[Split, float]:
         shares = []
     if len(shares) != len(SPLITS) or min(shares) < 0 or not (shares[0] and shares[2]):
         raise typer.BadParameter(
-            "--split takes four shares, pretrain,train,valid,test; pretrain and valid above 0"
+            "--split takes four fractions, pretrain,train,valid,test; pretrain and valid above 0"
         )
     return dict(zip(SPLITS, shares, strict=True))
 
 
-def _watch(bar: Progress, epochs: int) -> Watch:
-    """Move the bar, and print what an epoch brought."""
-    from sleepfm.training.pretrain import Watch
+def _callbacks(bar: Progress, epochs: int) -> TrainingCallbacks:
+    """Move the bar and print the metrics of each epoch."""
+    from sleepfm.training.pretrain import TrainingCallbacks
 
     task = bar.task_ids[0]
 
@@ -330,7 +335,7 @@ def _watch(bar: Progress, epochs: int) -> Watch:
                 told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.items())
                 say(f"  {name}: {told}")
 
-    return Watch(
+    return TrainingCallbacks(
         preparing=lambda done, total: bar.update(task, completed=done, total=total),
         prepared=prepared,
         training=step,

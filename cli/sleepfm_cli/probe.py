@@ -1,4 +1,4 @@
-"""``sleepfm-index probe``: what a probe reads from the vectors."""
+"""``sleepfm-index probe``: probes on frozen embeddings."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def probe(
     sdb_rule: SdbRuleOption = None,
     on: Annotated[
         str | None,
-        typer.Option(help="Vectors to read, e.g. bas,bas+ecg; default each, and all joined."),
+        typer.Option(
+            help="Embeddings used as features, e.g. bas,bas+ecg; default: each, and all joined."
+        ),
     ] = None,
     model: Annotated[
         Model,
@@ -60,29 +62,36 @@ def probe(
     test_where: TestWhereOption = None,
     test_store: TestStoreOption = None,
     shots: Annotated[
-        str | None, typer.Option(help="Learn from so many subjects, e.g. 1,2,4,8: the curve.")
+        str | None,
+        typer.Option(help="Learning curve over numbers of training subjects, e.g. 1,2,4,8."),
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="For --shots: draws of subjects.")] = 10,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="For --shots: random draws of subjects.")
+    ] = 10,
     c: Annotated[
         str,
-        typer.Option("-c", help="Inverse strength of the L2 penalty, or auto: by inner folds."),
+        typer.Option(
+            "-c", help="Inverse strength of the L2 penalty, or auto: chosen in inner folds."
+        ),
     ] = "1",
     as_authors: Annotated[
         bool,
-        typer.Option("--as-authors", help="As the SleepFM code: not standardised, 100 iterations."),
+        typer.Option(
+            "--as-authors", help="As in the SleepFM code: not standardised, 100 iterations."
+        ),
     ] = False,
     train_clips: Annotated[
-        int, typer.Option(min=2, help="Learn from at most so many clips, drawn at random.")
+        int, typer.Option(min=2, help="Maximum number of training clips, drawn at random.")
     ] = 200_000,
     seed: SeedOption = 0,
     replicates: ReplicatesOption = None,
     compare_with: Annotated[
         Path | None,
-        typer.Option(help="Another model's predictions (clip_id, p_<class>): one table with them."),
+        typer.Option(help="Predictions of another model (clip_id, p_<class>) to compare with."),
     ] = None,
     against: AgainstOption = None,
     by: Annotated[
-        str | None, typer.Option(help="A column: rows for its values too, e.g. nsrr_sex.")
+        str | None, typer.Option(help="Also report each value of this column, e.g. nsrr_sex.")
     ] = None,
     baselines: Annotated[
         bool,
@@ -106,7 +115,7 @@ def probe(
     ] = None,
     save: Annotated[
         Path | None,
-        typer.Option(help="Also fit one probe to all labelled clips and write it to this file."),
+        typer.Option(help="Also fit one probe to all labelled clips and save it to this file."),
     ] = None,
     plot: PlotOption = None,
     dpi: DpiOption = 200,
@@ -115,7 +124,7 @@ def probe(
     include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Evaluate a probe on frozen embeddings, by subject.
+    """Evaluate a probe on frozen embeddings, cross-validated over subjects.
 
     Example: sleepfm-index probe --label stage
     """
@@ -127,16 +136,16 @@ def probe(
 
     label = by_sdb_rule(label, sdb_rule)
     features = listed(on)
-    if shots is not None and (against is not None or by is not None or baselines):
-        raise typer.BadParameter("--shots goes without --against, --by and --baselines")
-    if save is not None and len(features or ()) != 1:
-        raise typer.BadParameter("--save needs one kind of vector, e.g. --on bas")
-    if age_gap is not None and (label != "age" or len(features or ()) != 1):
+    if shots is not None and (against is not None or by is not None or baselines or smooth):
         raise typer.BadParameter(
-            "--age-gap needs --label age and one kind of vector, e.g. --on bas"
+            "--shots cannot be combined with --against, --by, --baselines or --smooth"
         )
+    if save is not None and len(features or ()) != 1:
+        raise typer.BadParameter("--save requires a single --on, e.g. --on bas")
+    if age_gap is not None and (label != "age" or len(features or ()) != 1):
+        raise typer.BadParameter("--age-gap requires --label age and a single --on, e.g. --on bas")
     if as_authors and (model != "linear" or c != "1"):
-        raise typer.BadParameter("--as-authors goes without --model and -c")
+        raise typer.BadParameter("--as-authors cannot be combined with --model or -c")
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
         if as_authors
@@ -335,7 +344,7 @@ def _penalty(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise typer.BadParameter(f"-c {text!r} is neither a number nor auto") from None
+        raise typer.BadParameter(f"-c must be a number or auto, got {text!r}") from None
 
 
 def whole_numbers(text: str) -> list[int]:
@@ -343,7 +352,9 @@ def whole_numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in listed(text) or ()]
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no list of numbers; write e.g. 1,2,4") from None
+        raise typer.BadParameter(
+            f"expected a list of numbers such as 1,2,4, got {text!r}"
+        ) from None
 
 
 def _draw(result: Any, path: Path, dpi: int, style: str | None, *, curve: bool) -> None:

@@ -1,4 +1,4 @@
-"""``sleepfm-index publish``: a store into a vector database."""
+"""``sleepfm-index publish``: publish a store to a vector database."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def publish(
         typer.Option(help="Vector fields to create, e.g. bas,ecg,others_of_ecg; default: all."),
     ] = None,
     index: Annotated[
-        str, typer.Option(help="Kind of index, by the engine's own name; FLAT is exact.")
+        str, typer.Option(help="Kind of index, as named by the engine; FLAT is exact.")
     ] = "FLAT",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Make a vector database collection equal to the store.
+    """Synchronise a vector database collection with the store.
 
     Sends missing clips, deletes those that the store deleted, and verifies the result. Run the same
     command again to resume or to update.

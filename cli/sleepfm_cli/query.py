@@ -1,4 +1,4 @@
-"""``sleepfm-index query``: which clips go with this one."""
+"""``sleepfm-index query``: nearest clips across modalities."""
 
 from __future__ import annotations
 
@@ -31,50 +31,47 @@ if TYPE_CHECKING:
 def query(
     modality: Annotated[
         str,
-        typer.Option(help="What to search with: a modality of the store, or several: ecg,resp."),
+        typer.Option(help="Query modality, or several: ecg,resp."),
     ],
     to: Annotated[
         str,
-        typer.Option(help="What to search in: a modality; others = mean of the other modalities."),
+        typer.Option(help="Target modality; others = mean of the other modalities."),
     ] = "others",
-    clip: Annotated[int | None, typer.Option(help="A clip of the store, by its id.")] = None,
+    clip: Annotated[int | None, typer.Option(help="Id of a clip of the store.")] = None,
     recording: Annotated[str | None, typer.Option(help="A recording of the store.")] = None,
-    file: Annotated[
-        Path | None, typer.Option(help="A recording file; it is read and encoded.")
-    ] = None,
+    file: Annotated[Path | None, typer.Option(help="A recording file to read and encode.")] = None,
     at: Annotated[
         str | None,
-        typer.Option(help="Where in --recording or --file: HH:MM:SS, or +SECONDS from its start."),
+        typer.Option(help="Time in --recording or --file: HH:MM:SS, or +SECONDS from its start."),
     ] = None,
     every: Annotated[
         bool,
-        typer.Option("--all", help="Every clip of --recording asks; the answers are streamed."),
+        typer.Option("--all", help="Query with every clip of --recording; answers are streamed."),
     ] = False,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many clips to give.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     where: WhereOption = None,
-    exclude: Annotated[
-        Exclusion, typer.Option(help="Leave out the clips of the query's own ...")
-    ] = "subject",
+    exclude: Annotated[Exclusion, typer.Option(help="Exclude clips of the same ...")] = "subject",
     min_gap: Annotated[
         float | None,
-        typer.Option(help="At most one clip per so many seconds of a recording, the nearest one."),
+        typer.Option(help="Minimum time between results of one recording, in seconds."),
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Compare with every clip, whatever index there is.")
+        bool, typer.Option("--exact", help="Compare with every clip instead of using an index.")
     ] = False,
     weights: Annotated[
-        str | None, typer.Option(help="For --file: the store's weights, if not found by name.")
+        str | None, typer.Option(help="For --file: the weights of the store, if not found by name.")
     ] = None,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     plot: Annotated[
         Path | None,
-        typer.Option(help="Also draw the clip and its neighbours as strips of signal: out.png."),
+        typer.Option(help="Also plot the signals of the clip and its neighbours: out.png."),
     ] = None,
     dpi: DpiOption = 200,
     style: StyleOption = None,
     engine: Annotated[
-        QueryEngine, typer.Option(help="Who answers: this store, or where it was published to.")
+        QueryEngine,
+        typer.Option(help="Search backend: this store, or the engine it was published to."),
     ] = "local",
     uri: UriOption = "",
     collection: CollectionOption = "sleepfm_clips",
@@ -86,22 +83,22 @@ def query(
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
     if plot is not None and (file is not None or every or engine != "local"):
-        raise typer.BadParameter("--plot needs one clip of the store, by --clip or --recording")
+        raise typer.BadParameter("--plot requires one clip of the store: --clip or --recording")
     if plot is not None and "," in modality:
-        raise typer.BadParameter("--plot shows one modality")
+        raise typer.BadParameter("--plot supports a single modality")
     if engine != "local" and (every or exact or min_gap):
-        raise typer.BadParameter("--all, --exact and --min-gap are answered by the store itself")
+        raise typer.BadParameter("--all, --exact and --min-gap require --engine local")
     question: dict[str, Any] = {"to": to, "k": k, "where": where, "exclude": exclude}
     if every:
         if recording is None or (clip, file, at) != (None, None, None):
-            raise typer.BadParameter("--all goes with --recording alone")
+            raise typer.BadParameter("--all requires --recording only")
         question |= {"recording": recording, "min_gap": min_gap, "exact": exact}
         _stream(store, modality, question, format)
         return
     question |= {"clip": clip, "recording": recording, "file": file, "at": at, "weights": weights}
     if (substitute, channels) != (None, None):
         if file is None:
-            raise typer.BadParameter("--substitute and --channels go with --file")
+            raise typer.BadParameter("--substitute and --channels require --file")
         question |= {"substitute": substitute, "channels": channels}
     if engine == "local":
         question |= {"min_gap": min_gap, "exact": exact}
@@ -118,7 +115,7 @@ def query(
         return
     say(result.note)
     if not trained:
-        say("untrained weights: these neighbours mean nothing", "bold yellow")
+        say("untrained weights: these neighbours are meaningless", "bold yellow")
     rows = [
         [
             hit["rank"],
@@ -193,6 +190,6 @@ def _ask_engine(engine: str, uri: str, collection: str, store: Path, question: Q
     import sleepfm_index
 
     if not uri:
-        raise typer.BadParameter(f"--engine {engine} needs --uri: where the store was published to")
+        raise typer.BadParameter(f"--engine {engine} requires --uri, where the store was published")
     with sleepfm_index.connect(uri, engine=engine, collection=collection, store=store) as served:
         return served.answer(question), served.weights.trained, {}

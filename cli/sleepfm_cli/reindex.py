@@ -1,4 +1,4 @@
-"""``sleepfm-index reindex``: the indexes, made from the vectors."""
+"""``sleepfm-index reindex``: build the indexes from the vectors."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def reindex(
         float | None,
         typer.Option(min=0, max=1, help="recall@10 to reach; default 0.99, 1 is exact search."),
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make every index afresh.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild every index.")] = False,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="Only this target (bas, others_of_ecg ...); may be given again."),
+        typer.Option(help="Only this target (bas, others_of_ecg ...); repeatable."),
     ] = None,
     engine: BuildEngineOption = "local",
     scheduler: SchedulerOption = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="For dask without a scheduler: how many processes.")
+        int, typer.Option(min=1, help="For dask without a scheduler: number of processes.")
     ] = 2,
     shards: Annotated[
         int | None,
-        typer.Option(min=1, help="Parts in which an index is coded; for dask two per worker."),
+        typer.Option(min=1, help="Number of shards per index; default for dask: two per worker."),
     ] = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Options under their earlier names: understood in this release, shown by no ``--help``."""
+"""Hidden aliases of renamed options, accepted in this release."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES: Final = {"--kind": {"classes": "classification", "number": "regression"}
 
 
 def present_names(words: list[str]) -> list[str]:
-    """Replace the earlier names of options by their names, and tell the user of each.
+    """Replace earlier names of options, with a message for each.
 
     Parameters
     ----------
@@ -45,5 +45,5 @@ def _present(word: str, renamed: dict[str, str]) -> str:
     name, equals, value = word.partition("=")
     if name not in renamed:
         return word
-    say(f"{name} is called {renamed[name]}; the earlier name goes with the next release")
+    say(f"{name} is renamed to {renamed[name]}; the earlier name is removed in the next release")
     return f"{renamed[name]}{equals}{VALUES.get(name, {}).get(value, value)}"

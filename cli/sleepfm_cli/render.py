@@ -1,4 +1,4 @@
-"""Answers on stdout, everything else on stderr."""
+"""Output: answers on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ messages = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def answers() -> Console:
-    """Where answers go that are no table; a pipe or a file is never cut."""
+    """Console for answers other than tables; pipes and files are never truncated."""
     return Console(highlight=False, soft_wrap=True)
 
 
 def escaped(text: object) -> str:
-    r"""Write text so that nothing in it can steer a terminal or forge a line.
+    r"""Escape text so that it cannot control a terminal or forge a line.
 
     Control characters, escape sequences, line breaks and marks of writing direction are shown as
     ``\x1b`` and the like; file names, labels and ids of strangers may hold them.
@@ -71,7 +71,7 @@ def say(text: str, style: str = "") -> None:
 def show_table(
     rows: Iterable[Sequence[object]], columns: Sequence[str], *, title: str = ""
 ) -> None:
-    """Print rows as a table on stdout; columns of numbers are set flush right.
+    """Print rows as a table on stdout; columns of numbers are right-aligned.
 
     A pipe or a file gets one line per row, however long. A terminal too narrow for the table gets
     one line per value instead, a block per row.
@@ -116,7 +116,7 @@ def _show_records(console: Console, rows: Sequence[Sequence[str]], names: Sequen
 
 
 def cell(value: object) -> str:
-    """Write one value for a person."""
+    """Format one value for display."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -134,12 +134,12 @@ def cell(value: object) -> str:
 
 
 def show_arrow(table: pa.Table, format: Format) -> None:  # noqa: A002
-    """Write an Arrow table to stdout in the asked format; see :func:`show_batches`."""
+    """Write an Arrow table to stdout in the given format; see :func:`show_batches`."""
     show_batches(table.to_reader(), format)
 
 
 def show_batches(reader: pa.RecordBatchReader, format: Format) -> None:  # noqa: A002
-    """Write record batches to stdout, as they come but for a table.
+    """Write record batches to stdout, streamed except as a table.
 
     Columns of one name are told apart by a number. On a terminal a table has at most
     :data:`ROWS_SHOWN` rows, and a line says how many more there are.
@@ -161,7 +161,7 @@ def show_batches(reader: pa.RecordBatchReader, format: Format) -> None:  # noqa:
 
 
 def stream_arrow(reader: pa.RecordBatchReader, format: Format) -> None:  # noqa: A002
-    """Write record batches to stdout as they come; JSON is one object a line."""
+    """Stream record batches to stdout; JSON is one object per line."""
     names = unique_names(reader.schema.names)
     if format is Format.json:
         for batch in reader:
@@ -177,7 +177,7 @@ def stream_arrow(reader: pa.RecordBatchReader, format: Format) -> None:  # noqa:
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Tell columns of one name apart: ``a``, ``a_1``, ``a_2``."""
+    """Rename duplicate columns: ``a``, ``a_1``, ``a_2``."""
     taken: set[str] = set()
     found = []
     for name in names:
@@ -201,7 +201,7 @@ def _show_batches_as_table(reader: pa.RecordBatchReader, names: list[str]) -> No
         more += max(0, len(batch) - keep)
     show_table(rows, names)
     if more:
-        say(f"{more:,} more rows; --format csv, json or parquet writes them all", "yellow")
+        say(f"{more:,} more rows; use --format csv, json or parquet for all", "yellow")
 
 
 def _write_batches(reader: pa.RecordBatchReader, names: list[str], format: Format) -> None:  # noqa: A002
@@ -209,7 +209,7 @@ def _write_batches(reader: pa.RecordBatchReader, names: list[str], format: Forma
     from pyarrow import csv, parquet
 
     if format is Format.parquet and sys.stdout.isatty():
-        raise typer.BadParameter("parquet is not for a terminal; redirect it to a file")
+        raise typer.BadParameter("parquet cannot be shown in a terminal; redirect it to a file")
     convert = _flat if format is Format.csv else _storable
     schema = convert(reader.schema.empty_table().rename_columns(names)).schema
     kind = csv.CSVWriter if format is Format.csv else parquet.ParquetWriter
@@ -236,12 +236,12 @@ def _records(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, obje
 
 
 def show_json(value: object) -> None:
-    """Write JSON to stdout; what JSON has no number for becomes null."""
+    """Write JSON to stdout; NaN and infinity become null."""
     sys.stdout.write(json.dumps(_plain(value), indent=2, default=str) + "\n")
 
 
 def clock(seconds: float | None, offset_s: float) -> str:
-    """Time of day as HH:MM:SS, or the offset as +H:MM:SS where the recording knows no clock."""
+    """Time of day as HH:MM:SS, or the offset as +H:MM:SS if the time of day is unknown."""
     whole = round(offset_s if seconds is None else seconds % 86400)
     hours, minutes = divmod(whole // 60, 60)
     text = f"{hours:02d}:{minutes:02d}:{whole % 60:02d}"
@@ -250,7 +250,7 @@ def clock(seconds: float | None, offset_s: float) -> str:
 
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Progress]:
-    """Show a progress bar on stderr, gone when the work is done; its only task has the id 0."""
+    """Show a transient progress bar on stderr; its only task has the id 0."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -306,7 +306,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _span(value: Any) -> str:
-    """Write an interval: months, days and seconds, as they are kept apart."""
+    """Format an interval as its months, days and seconds."""
     if isinstance(value, datetime.timedelta):
         return f"{value.total_seconds():g} s"
     months, days, nanoseconds = value
@@ -334,7 +334,7 @@ def _plain(value: object) -> object:
 
 
 def say_unscored(unscored: int, total: int, looks: Sequence[str]) -> None:
-    """Say for how many recordings no scoring was found, and which files look like it."""
+    """Report how many recordings have no scoring, and files that look like scoring."""
     said = f"no scoring found for {unscored} of {total} recordings"
     if looks:
         more = f" and {len(looks) - _LOOKS} more" if len(looks) > _LOOKS else ""

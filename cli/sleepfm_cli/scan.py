@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sleepfm_cli.as_built import AsBuiltOption, choices_of
 from sleepfm_cli.options import (
     ChannelsOption,
     CodingOption,
@@ -32,25 +33,28 @@ def scan(
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     contract: Annotated[
-        str, typer.Option(help="Whose slots are to be filled: a name, or a JSON file.")
+        str, typer.Option(help="Contract whose slots are filled: a name or a JSON file.")
     ] = "sleepfm-index-robust",
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
+    store: AsBuiltOption = None,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
     """Preview channel mapping and scoring; write nothing.
 
-    Reads headers and scoring only. What would fix a name that no slot took stands beside it.
+    Reads headers and scoring only. What would fix a name that no slot took stands beside it. Where
+    there is a store, recordings are read as its last build did, unless told otherwise.
     """
     from sleepfm.scan import scan as scan_files
 
     if format not in (Format.table, Format.json):
-        raise typer.BadParameter("scan is written as a table or as json")
+        raise typer.BadParameter("scan supports the formats table and json")
     with progress("reading headers") as bar:
         found = scan_files(
             paths,
             contract_of(contract),
-            substitute=bool(substitute),
+            choices=choices_of(store),
+            substitute=substitute,
             overrides=channels,
             coding=coding,
             epoch_s=epoch_seconds,
@@ -73,9 +77,9 @@ def _show(found: Scan) -> None:
             say(f"{file.file}: {warning}", "yellow")
         if file.words:
             named = ", ".join(f"{word!r} {n}" for word, n in file.words.items())
-            say(f"{file.file}: words of the scoring that are not known: {named}", "yellow")
+            say(f"{file.file}: unknown words in the scoring: {named}", "yellow")
     for name, reason in found.left_out:
-        say(f"{name} is left out: {reason}")
+        say(f"{name} is not used: {reason}")
     readable = sum(not f.problem for f in found.files)
     show_table(
         [(slot, f"{n} of {readable}") for slot, n in found.slots_filled.items()],

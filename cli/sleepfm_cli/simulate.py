@@ -16,26 +16,29 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    folder: Annotated[Path, typer.Argument(help="Where to write the EDF+ files.")],
-    subjects: Annotated[int, typer.Option(help="How many subjects.")] = 8,
-    hours: Annotated[float, typer.Option(help="Length of each night.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    folder: Annotated[Path, typer.Argument(help="Output folder for the EDF+ files.")],
+    subjects: Annotated[int, typer.Option(help="Number of subjects.")] = 8,
+    hours: Annotated[float, typer.Option(help="Length of each night in hours.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same files.")] = 0,
     lead: Annotated[str, typer.Option(help="Lead of the ECG: II or V1.")] = "II",
     contract: Annotated[
-        str, typer.Option(help="Add the channels of this contract: a name, or a JSON file.")
+        str, typer.Option(help="Add the channels of this contract: a name or a JSON file.")
     ] = "sleepfm-index-robust",
     second_nights: Annotated[
-        float, typer.Option(help="Share of the subjects who come for a second night.")
+        float, typer.Option(help="Fraction of the subjects with a second night.")
     ] = 0.0,
     excerpts: Annotated[
-        bool, typer.Option("--excerpts", help="Begin anywhere in the night, not at lights out.")
+        bool,
+        typer.Option(
+            "--excerpts", help="Start recordings anywhere in the night, not at lights out."
+        ),
     ] = False,
     failures: Annotated[
         float, typer.Option(help="Probability that a channel fails: hum, pops, loose, lost.")
     ] = 0.0,
     truth: Annotated[
         bool,
-        typer.Option("--truth", help="Write truth.parquet too: what is true of each clip."),
+        typer.Option("--truth", help="Also write truth.parquet, the true values of each clip."),
     ] = False,
 ) -> None:
     """Write simulated nights as EDF+, with scoring."""

@@ -14,9 +14,9 @@ from sleepfm_cli.render import say, show_json, show_table
 
 def snapshots(
     tag: Annotated[
-        str | None, typer.Option(help="Name the current snapshot, so that it is kept.")
+        str | None, typer.Option(help="Name the current snapshot; named snapshots are kept.")
     ] = None,
-    untag: Annotated[str | None, typer.Option(help="Take a name away.")] = None,
+    untag: Annotated[str | None, typer.Option(help="Remove a name.")] = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -24,12 +24,12 @@ def snapshots(
     import sleepfm_index
 
     if format not in (Format.table, Format.json):
-        raise typer.BadParameter("snapshots are written as a table or as json")
+        raise typer.BadParameter("snapshots supports the formats table and json")
     if tag is not None:
         say(f"snapshot {sleepfm_index.tag(store, tag)} is named {tag}")
     if untag is not None:
         sleepfm_index.untag(store, untag)
-        say(f"no snapshot is named {untag} any more")
+        say(f"the name {untag} is removed")
     found = sleepfm_index.snapshots(store)
     if format is Format.json:
         show_json([asdict(snapshot) for snapshot in found])
@@ -51,7 +51,7 @@ def snapshots(
 
 
 def restore(
-    snapshot: Annotated[str, typer.Argument(help="Its number or name, as snapshots lists it.")],
+    snapshot: Annotated[str, typer.Argument(help="Number or name, as listed by snapshots.")],
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Restore an earlier snapshot; the current one is kept.
@@ -62,6 +62,6 @@ def restore(
 
     now = sleepfm_index.restore(store, snapshot)
     say(
-        f"snapshot {snapshot} is the current one again, as {now.number}: "
+        f"snapshot {snapshot} is restored as {now.number}: "
         f"{now.clips:,} clips of {now.recordings:,} recordings"
     )

@@ -1,4 +1,4 @@
-"""``sleepfm-index sql``: questions to the metadata."""
+"""``sleepfm-index sql``: query the metadata."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sleepfm-index supervise``: the end-to-end baseline, on the probe's split."""
+"""``sleepfm-index supervise``: supervised baseline on the split of the probe."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ from sleepfm_cli.render import progress, say
 
 def supervise(
     label: LabelOption,
-    out: Annotated[Path, typer.Option(help="The predictions, Parquet.")],
+    out: Annotated[Path, typer.Option(help="Parquet file for the predictions.")],
     on: Annotated[
-        str | None, typer.Option(help="Whose channels are stacked, e.g. bas+ecg; default all.")
+        str | None,
+        typer.Option(help="Modalities whose channels are stacked, e.g. bas+ecg; default: all."),
     ] = None,
     sdb_rule: SdbRuleOption = None,
     where: WhereOption = None,
     task: TaskOption = "auto",
     classes: ClassesOption = None,
-    folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, a network each.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, one network each.")] = 5,
     train_where: TrainWhereOption = None,
     test_where: TestWhereOption = None,
     test_store: TestStoreOption = None,
@@ -56,15 +57,20 @@ def supervise(
         RecipeName,
         typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
     ] = "short",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default the recipe's.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Default the recipe's.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Default the recipe's.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds, weights and order.")] = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Default: from the recipe.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Default: from the recipe.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Default: from the recipe.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of folds, weights and order.")] = 0,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[Precision, typer.Option()] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads; default all cores.")] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+    ] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
+    ] = None,
     include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -87,7 +93,7 @@ def supervise(
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
-        bar = stack.enter_context(progress("preparing clips"))
+        bar = stack.enter_context(progress("supervised baseline"))
         asked: dict[str, Any] = {
             "features": on,
             "seed": seed,
@@ -95,9 +101,10 @@ def supervise(
             "task": task,
             "classes": listed(classes),
             "split": Split(folds, train_where, test_where, other, include_seen),
-            "watch": lambda what, done, total: bar.update(
-                bar.task_ids[0], description=what, completed=done, total=total
+            "progress": lambda done, total: bar.update(
+                bar.task_ids[0], completed=done, total=total
             ),
+            "notice": say,
         }
         if shots is not None:
             curve = supervise_few_shot(

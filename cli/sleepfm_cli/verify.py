@@ -39,7 +39,7 @@ def verify(
         )
     say(
         f"{found.files:,} files, {found.bytes / 1e6:,.1f} MB, {found.clips:,} clips: "
-        + ("nothing wrong" if found.ok else "damaged; `sleepfm-index verify --repair` fixes it")
+        + ("no damage" if found.ok else "damaged; repair with `sleepfm-index verify --repair`")
     )
     if not found.ok:
         raise typer.Exit(1)

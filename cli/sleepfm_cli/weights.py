@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sleepfm_cli.groups import Grouped
 from sleepfm_cli.options import Format, FormatOption
 from sleepfm_cli.render import say, show_json, show_table
 
 if TYPE_CHECKING:
+    from sleepfm.encoders.external import ExternalWeights
     from sleepfm.encoders.weights import WeightsInfo
 
 weights = typer.Typer(
+    cls=Grouped,
     help="List, show, fetch, convert and import encoder weights.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -27,6 +30,7 @@ NameOrPath = Annotated[str, typer.Argument(help="Name or file of the weights.")]
 def list_weights(format: FormatOption = Format.table) -> None:  # noqa: A002
     """List the weights on this machine and those that can be fetched."""
     from sleepfm.encoders import cache
+    from sleepfm.encoders.external import external_names
     from sleepfm.encoders.fetch import PUBLISHED
 
     known = cache.available()
@@ -34,6 +38,7 @@ def list_weights(format: FormatOption = Format.table) -> None:  # noqa: A002
     for name, path in known.items():
         where = "shipped" if path.parent == cache.SHIPPED else "in the cache"
         rows.append((name, where, _origin(path)))
+    rows += [(n, "another package", _registered(n)) for n in external_names() if n not in known]
     for name, source in PUBLISHED.items():
         if name not in known:
             rows.append((name, "to fetch", f"{source.page} ({source.licence})"))
@@ -46,8 +51,12 @@ def list_weights(format: FormatOption = Format.table) -> None:  # noqa: A002
 @weights.command()
 def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa: A002
     """Show the identity, contract and training record of weights."""
+    from sleepfm.encoders.external import external_names, find_external
     from sleepfm.encoders.seen import Seen
 
+    if name in external_names() and not _own(name):
+        _show_external(find_external(name), format)
+        return
     info = _info(name)
     about = {
         "name": info.name,
@@ -120,6 +129,39 @@ def import_file(
 
     loaded = import_weights(source, name)
     say(f"use them with --weights {name or loaded.name}")
+
+
+def _own(name: str) -> bool:
+    from sleepfm.encoders import cache
+
+    return Path(name).is_file() or name in cache.available()
+
+
+def _registered(name: str) -> str:
+    from sleepfm.encoders.external import describe
+    from sleepfm.errors import WeightsError
+
+    try:
+        return describe(name)
+    except WeightsError as error:
+        return f"unusable: {error}"
+
+
+def _show_external(found: ExternalWeights, form: Format) -> None:
+    about = {
+        "name": found.name,
+        "package": found.package,
+        "sha256": found.sha256,
+        "modalities": list(found.modalities),
+        "dimensions": found.dimensions,
+        "contract": found.contract.to_json(),
+    }
+    if form is Format.json:
+        show_json(about)
+        return
+    rows = [(k, v) for k, v in about.items() if k != "contract"]
+    rows += [(f"contract {k}", v) for k, v in found.contract.to_json().items()]
+    show_table(rows, ("", ""))
 
 
 def _info(name: str) -> WeightsInfo:

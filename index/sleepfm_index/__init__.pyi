@@ -1,6 +1,6 @@
 from .building.annotate import Annotation as Annotation
 from .building.annotate import annotate as annotate
-from .building.pipeline import BuildReport as BuildReport
+from .building.build_report import BuildReport as BuildReport
 from .building.pipeline import build as build
 from .errors import CommitConflict as CommitConflict
 from .errors import FormatError as FormatError

@@ -28,7 +28,7 @@ QueryEngine = Literal["local", "milvus"]
 PublishEngine = Literal["milvus"]
 """Where a store can be published to."""
 
-ExportFormat = Literal["parquet", "lance"]
+ExportFormat = Literal["parquet", "lance", "faiss"]
 """How an export is written."""
 
 SdbRule = Literal["clip", "event"]

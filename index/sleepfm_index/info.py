@@ -36,8 +36,8 @@ class Info:
     bytes : int
         Size of all committed files.
     indexes : dict of str to str
-        For each target, ``exact search`` or the kind of its index, the number of clips it covers
-        and its measured recall.
+        For each target the kind of its index, the number of clips it covers, and its measured
+        recall or that it is exact.
     """
 
     path: str
@@ -102,9 +102,12 @@ def describe(store: Reader) -> Info:
 
 
 def _index(manifest: Manifest, target: str) -> str:
-    entry = next((i for i in manifest.indexes if i.target == target and i.settings), None)
+    there = (i for i in manifest.indexes if i.settings or kinds.is_exact(i.kind))
+    entry = next((i for i in there if i.target == target), None)
     if entry is None:
-        return "exact search"
+        return "exact search, no index"
+    if kinds.is_exact(entry.kind):
+        return f"{entry.kind}, {entry.rows:,} clips, exact search"
     text = f"{entry.kind}, {entry.rows:,} clips"
     if entry.recall is None:
         return f"{text}, recall not measured"

@@ -81,6 +81,15 @@ class Reader:
         self.path, self.manifest = state["path"], state["manifest"]
         self._opened = {}
 
+    def __repr__(self) -> str:
+        """Say in one line which store this is."""
+        made = self.manifest
+        modalities = ", ".join(made.modalities)
+        return (
+            f"{type(self).__name__}({str(self.path)!r}: {made.rows:,} clips of {modalities}; "
+            f"weights {made.weights.name})"
+        )
+
     def __bool__(self) -> bool:
         return True  # an empty store is a store
 
@@ -239,4 +248,4 @@ class _Opened:
     def _open_index(self, target: str) -> VectorIndex:
         (entry,) = (i for i in self._manifest.indexes if i.target == target)
         with snapshot_guard(self._path, self._manifest):
-            return open_index(self._path, entry)
+            return open_index(self._path, entry, self.vectors)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,15 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     import pandas as pd
+    import polars as pl
 
 _SHOWN = 20
+_COLUMNS = 16
+_WIDTH = 100
+_WIDEST = 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A table of results with a note.
 
@@ -33,12 +38,30 @@ class Result:
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Give the rows one by one, each as a dict."""
+        for batch in self.table.to_batches():
+            yield from batch.to_pylist()
+
+    def __repr__(self) -> str:
+        """Show the first rows as a table of text, and how many there are."""
+        name = type(self).__name__
+        size = f"{len(self):,} rows x {self.table.num_columns} columns"
+        return "\n".join([f"{name}: {size}", *text_table(self.table), self.note]).rstrip()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Hand the rows to any library that speaks Arrow, without a copy."""
+        return self.table.__arrow_c_stream__(requested_schema)
+
     def _repr_html_(self) -> str:
         """Show the first rows in a notebook."""
-        shown = self.table.slice(0, _SHOWN)
+        names = self.table.column_names
+        shown = self.table.select(names[:_COLUMNS]).slice(0, _SHOWN)
         rows = zip(*(column.to_pylist() for column in shown.columns), strict=True)
         more = len(self) - len(shown)
         note = self.note + (f" ({more:,} more rows)" if more else "")
+        if len(names) > _COLUMNS:
+            note += f"; {len(names) - _COLUMNS} more columns: .to_pandas() or .to_polars()"
         return html_table(shown.column_names, rows, note)
 
     def to_arrow(self) -> pa.Table:
@@ -64,6 +87,24 @@ class Result:
         """
         return self.table.to_pandas()
 
+    def to_polars(self) -> pl.DataFrame:
+        """Convert the rows to a polars DataFrame.
+
+        Returns
+        -------
+        polars.DataFrame
+
+        Raises
+        ------
+        ImportError
+            If polars is not installed.
+        """
+        # Whoever asks for it has it; nothing here needs it.
+        import polars
+
+        frame: pl.DataFrame = polars.from_arrow(self.table)  # type: ignore[assignment]
+        return frame
+
     def to_pylist(self) -> list[dict[str, Any]]:
         """Convert the rows to Python objects.
 
@@ -74,6 +115,48 @@ class Result:
         """
         rows: list[dict[str, Any]] = self.table.to_pylist()
         return rows
+
+
+def text_table(table: pa.Table) -> list[str]:
+    """Write the first rows of a table as lines of text, with the columns that fit.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows.
+
+    Returns
+    -------
+    list of str
+        A line of names, one per row, and one that says what is not shown.
+    """
+    shown = table.slice(0, _SHOWN)
+    columns: list[list[str]] = []
+    width = 0
+    for name, column in zip(shown.column_names, shown.columns, strict=True):
+        cells = [name, *(_short(value) for value in column.to_pylist())]
+        widest = max(map(len, cells))
+        if columns and width + 2 + widest > _WIDTH:
+            break
+        width += 2 + widest
+        columns.append([cell.rjust(widest) for cell in cells])
+    lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+    rows, rest = table.num_rows - len(shown), table.column_names[len(columns) :]
+    if rows:
+        lines.append(f"... {rows:,} more rows")
+    if rest:
+        names = ", ".join(rest[:_SHOWN]) + (", ..." if len(rest) > _SHOWN else "")
+        lines.append(f"... {len(rest)} more columns: {names}")
+    return lines
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else f"{value:.4g}"
+    text = str(value)
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> str:

@@ -162,10 +162,21 @@ def target_parts(target: str, modalities: tuple[str, ...]) -> tuple[str, ...]:
     modalities : tuple of str
         Those of the store.
     """
-    if target.startswith(f"{OTHERS}_of_"):
+    if is_mean(target):
         left_out = target.removeprefix(f"{OTHERS}_of_")
         return tuple(m for m in modalities if m != left_out)
     return (target,)
+
+
+def is_mean(target: str) -> bool:
+    """Whether the vectors of a target are means, which no file of a segment holds.
+
+    Parameters
+    ----------
+    target : str
+        One of :func:`targets`.
+    """
+    return target.startswith(f"{OTHERS}_of_")
 
 
 @cache

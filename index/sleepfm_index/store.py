@@ -17,6 +17,7 @@ from sleepfm_index.query.batch import answers
 from sleepfm_index.query.question import Question, Questions
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS
+from sleepfm_index.sharing.faiss_index import faiss_index
 
 if TYPE_CHECKING:
     from sleepfm_index.building.annotate import Annotation
@@ -149,6 +150,25 @@ class Store(Measures):
         done = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
         self.reopen()
         return done
+
+    def faiss(self, target: str) -> Any:
+        """Give the vectors of a target as a ``faiss.IndexIDMap`` whose ids are clip ids.
+
+        It is a copy in memory, 1 kB per clip, and the caller's: it outlives the store, and changing
+        it changes nothing there. Every clip is compared, by float32 sums; :meth:`query` gives the
+        same clips by float64 scores.
+
+        Parameters
+        ----------
+        target : str
+            One of ``manifest.targets``, such as ``"ecg"`` or ``"others_of_ecg"``.
+
+        Raises
+        ------
+        QueryError
+            If the store has no such target.
+        """
+        return faiss_index(self, target)
 
     def info(self) -> Info:
         """Describe what the store holds and which weights made it."""

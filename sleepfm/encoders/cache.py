@@ -8,6 +8,7 @@ from typing import Final
 
 import platformdirs
 
+from sleepfm.encoders.external import external_names
 from sleepfm.errors import WeightsError
 
 SHIPPED: Final = Path(__file__).parent / "data"
@@ -69,7 +70,7 @@ def locate(name_or_path: str) -> Path:
         raise WeightsError(f"there is no weights file {name_or_path}")
     files = available()
     if name_or_path not in files:
-        names = ", ".join(["untrained", *files])
+        names = ", ".join(["untrained", *files, *external_names()])
         raise WeightsError(
             f"there are no weights named {name_or_path} (available: {names}); pass the path of a "
             "safetensors file, or see `sleepfm-index weights list`"

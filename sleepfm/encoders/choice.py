@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sleepfm.choices import BackendName
 from sleepfm.encoders.backend import Backend, Options
+from sleepfm.encoders.external import ExternalBackend, ExternalWeights
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
 from sleepfm.resources import cores
@@ -52,13 +53,13 @@ class Choice:
     why: str
 
 
-def choose(weights: Weights, options: Options) -> Choice:
+def choose(weights: Weights | ExternalWeights, options: Options) -> Choice:
     """Select a backend for a set of weights.
 
     Parameters
     ----------
-    weights : Weights
-        The encoders to run.
+    weights : Weights or ExternalWeights
+        The encoders to run; those of another package are run by it.
     options : Options
         Requested backend, device, threads and batch size.
 
@@ -74,6 +75,8 @@ def choose(weights: Weights, options: Options) -> Choice:
     """
     if options.backend not in NAMES:
         raise WeightsError(f"unknown backend {options.backend}; choose from {', '.join(NAMES)}")
+    if isinstance(weights, ExternalWeights):
+        return _external(weights, options)
     device = "cpu" if options.backend == "openvino" else resolve_device(options.device)
     if options.backend == "openvino" and options.device not in ("auto", "cpu"):
         raise WeightsError(
@@ -93,6 +96,18 @@ def choose(weights: Weights, options: Options) -> Choice:
             continue
         return Choice(name, backend, "; ".join([why, *against]))
     raise WeightsError(f"the encoders cannot run with these options: {'; '.join(against)}")
+
+
+def _external(weights: ExternalWeights, options: Options) -> Choice:
+    if options.backend == "openvino":
+        raise WeightsError(
+            f"the encoder {weights.name} is run by its own package, {weights.package}; leave out "
+            "--backend openvino"
+        )
+    device = resolve_device(options.device)
+    backend = ExternalBackend(weights, device, options.threads or cores(), options.batch_size)
+    why = f"{weights.package} on {device}: vectors of {weights.dimensions} dimensions"
+    return Choice(weights.package, backend, why)
 
 
 def resolve_device(device: str) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
+from sleepfm.encoders.external import ExternalWeights
 from sleepfm.encoders.weights import Weights
 from sleepfm.errors import WeightsError
 from sleepfm.modality import EMBEDDING_DIM
@@ -22,8 +23,8 @@ class Encoder:
 
     Parameters
     ----------
-    weights : Weights
-        From :func:`sleepfm.encoders.load.load_weights`.
+    weights : Weights or ExternalWeights
+        From :func:`sleepfm.encoders.load.find_weights`.
     device : str
         ``auto`` (CUDA, else Apple's MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     threads : int, optional
@@ -52,7 +53,7 @@ class Encoder:
 
     def __init__(
         self,
-        weights: Weights,
+        weights: Weights | ExternalWeights,
         device: str = "auto",
         threads: int | None = None,
         *,
@@ -78,7 +79,8 @@ class Encoder:
         Returns
         -------
         ndarray of float32, shape [n, 512]
-            Unit vectors; each depends on its own clip alone.
+            Unit vectors; each depends on its own clip alone. Those of another package's encoder end
+            in zeros where they are shorter.
 
         Raises
         ------
@@ -101,7 +103,7 @@ class Encoder:
 
     def _check(self, modality: str, clips: NDArray[np.float32]) -> None:
         contract = self.weights.contract
-        if modality not in self.weights.tensors:
+        if modality not in self.weights.modalities:
             raise WeightsError(f"{self.weights.name} has no encoder for {modality}")
         expected = (len(contract.slots_of(modality)), contract.clip_samples)
         if clips.ndim != 3 or clips.shape[1:] != expected:

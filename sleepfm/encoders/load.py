@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Final
 
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.encoders import cache
+from sleepfm.encoders.external import ExternalWeights, external_names, find_external
 from sleepfm.encoders.weights import Weights, read_weights
+from sleepfm.errors import WeightsError
 
 _INITIAL_TEMPERATURE: Final = 0.0
+_UNTRAINED: Final = re.compile(r"untrained(?::(\d+))?")
 
 
 def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
@@ -33,9 +37,14 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
         If there are no such weights, or the file is damaged or does not match the encoders.
     """
     text = os.fspath(name_or_path)
-    seed = re.fullmatch(r"untrained(?::(\d+))?", text)
+    seed = _UNTRAINED.fullmatch(text)
     if seed:
         return untrained(int(seed[1] or 0))
+    if _of_another_package(text):
+        raise WeightsError(
+            f"{text} is an encoder of another package: it can fill a store and answer queries, but "
+            "has no weights of this project to train on or to convert"
+        )
     path = cache.locate(text)
     if path.suffix in (".pt", ".pth"):
         # Only this format needs torch, which takes seconds to import.
@@ -43,6 +52,35 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
 
         return read_checkpoint(path)
     return read_weights(path)
+
+
+def find_weights(name_or_path: str | os.PathLike[str]) -> Weights | ExternalWeights:
+    """Find what encodes, by name or file: weights of this project, or another package's encoder.
+
+    Parameters
+    ----------
+    name_or_path : str
+        As for :func:`load_weights`, or the name of an entry point of the group
+        ``sleepfm.encoders``; weights of this project come first.
+
+    Returns
+    -------
+    Weights or ExternalWeights
+
+    Raises
+    ------
+    WeightsError
+        If there is nothing of this name, or it cannot be loaded.
+    """
+    text = os.fspath(name_or_path)
+    if _of_another_package(text):
+        return find_external(text)
+    return load_weights(text)
+
+
+def _of_another_package(text: str) -> bool:
+    own = _UNTRAINED.fullmatch(text) or text in cache.available() or Path(text).is_file()
+    return not own and text in external_names()
 
 
 def untrained(seed: int = 0, contract: Contract = ROBUST) -> Weights:

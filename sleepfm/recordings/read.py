@@ -80,6 +80,8 @@ def read_recording(
             notes: list[str] = []
             try:
                 sources.append(_Source(beside, read(beside, notes), notes))
+                if not fit(sources[-1].scoring, recording.duration_s, []):
+                    unread.append(beside.name)
             except AnnotationError as error:
                 reason = str(error).removeprefix(beside.name).removesuffix(".")
                 warnings.append(f"the scoring file beside it ({beside.suffix}){reason}")

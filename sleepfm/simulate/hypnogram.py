@@ -1,7 +1,11 @@
-"""Sleep stages of a simulated night: a Markov chain with the transition rates of real hypnograms.
+"""Sleep stages of a simulated night: a Markov chain whose rates swing with the sleep cycle.
 
-Figures: sleep stages of the 994 training recordings of the PhysioNet/CinC 2018 challenge (Ghassemi
-et al. 2018, "You Snooze, You Win"; ODC-By 1.0), reduced to 30 s epochs and counted.
+Over a whole night the transitions are those of real hypnograms: sleep stages of the 994 training
+recordings of the PhysioNet/CinC 2018 challenge (Ghassemi et al. 2018, "You Snooze, You Win"; ODC-By
+1.0), reduced to 30 s epochs and counted. Within it, cycles of about 96 min favour N3 in their first
+half and REM towards their end, N3 is more likely early in the night and REM late, and REM episodes
+last longer towards morning (Carskadon and Dement, Normal human sleep: an overview; Feinberg and
+Floyd 1979, Psychophysiology 16). The sizes of these swings are chosen.
 """
 
 from __future__ import annotations
@@ -37,6 +41,66 @@ TRANSITION: Final = np.array(
 """Probability of the next epoch's stage (column) given this one's (row)."""
 
 
+CYCLE_MIN: Final = (96.0, 10.0)
+"""Mean and SD of the length of a cycle, over nights, in minutes."""
+
+CYCLE_BOUNDS_MIN: Final = (75.0, 120.0)
+
+NIGHT_EPOCHS: Final = 900
+"""Epochs over which the night's trend runs, 7.5 h; what lies beyond is as at its end."""
+
+BASE: Final = np.array(
+    [
+        [0.0, 0.1404814, 0.00478, 0.0000277, 0.0003796],
+        [0.103081, 0.0, 0.1896619, 0.0000827, 0.0085724],
+        [0.0170198, 0.0437396, 0.0, 0.0174728, 0.0039611],
+        [0.0070645, 0.0053354, 0.1295077, 0.0, 0.0016799],
+        [0.0250413, 0.0649058, 0.0175822, 0.0006003, 0.0],
+    ]
+)
+"""Rates of leaving each stage (row) for each other one, before they swing; fitted so that a night
+of 7.5 h has those of ``TRANSITION`` on average (``experiments/fit_cycles.py``)."""
+
+_REM_PHASE, _DEEP_PHASE = 0.9, 0.4
+"""Of a cycle, where REM and N3 are most likely."""
+_INTO_REM: Final = (2.2, 1.8)
+_OUT_OF_REM: Final = (0.8, 1.2)
+_INTO_DEEP: Final = (1.2, 2.6)
+_OUT_OF_DEEP: Final = 0.4
+_MOST: Final = 0.9
+"""Largest probability of leaving a stage in one epoch."""
+
+
+def transition_rates(epochs: int, cycle_min: float, base: Floats = BASE) -> Floats:
+    """Probability of each stage after each, epoch by epoch from lights out, [epochs, 5, 5].
+
+    Parameters
+    ----------
+    epochs : int
+        Number of 30 s epochs.
+    cycle_min : float
+        Length of a sleep cycle, in minutes.
+    base : ndarray of float64, shape [5, 5]
+        Rates without cycles and trend; the diagonal plays no part.
+    """
+    at = np.arange(epochs)
+    turns = at * EPOCH_S / 60 / cycle_min
+    late = np.minimum(at / NIGHT_EPOCHS, 1.0) - 0.5
+    rem = np.cos(2 * np.pi * (turns - _REM_PHASE))
+    deep = np.cos(2 * np.pi * (turns - _DEEP_PHASE))
+    rates = np.tile(base, (epochs, 1, 1))
+    rates[:, :, R] *= np.exp(_INTO_REM[0] * rem + _INTO_REM[1] * late)[:, None]
+    rates[:, R] *= np.exp(-_OUT_OF_REM[0] * rem - _OUT_OF_REM[1] * late)[:, None]
+    rates[:, :, N3] *= np.exp(_INTO_DEEP[0] * deep - _INTO_DEEP[1] * late)[:, None]
+    rates[:, N3] *= np.exp(-_OUT_OF_DEEP * deep)[:, None]
+    same = np.arange(len(STAGES))
+    rates[:, same, same] = 0
+    leave = rates.sum(axis=2, keepdims=True)
+    rates *= np.minimum(1.0, _MOST / np.maximum(leave, 1e-12))
+    rates[:, same, same] = 1 - rates.sum(axis=2)
+    return rates
+
+
 def draw_hypnogram(rng: np.random.Generator, epochs: int) -> NDArray[np.int8]:
     """Stages of a night from lights out, as indices into ``STAGES``, shape ``[epochs]``.
 
@@ -46,13 +110,14 @@ def draw_hypnogram(rng: np.random.Generator, epochs: int) -> NDArray[np.int8]:
     epochs : int
         Number of 30 s epochs.
     """
-    rows = np.cumsum(TRANSITION / TRANSITION.sum(axis=1, keepdims=True), axis=1)
+    cycle_min = float(np.clip(rng.normal(*CYCLE_MIN), *CYCLE_BOUNDS_MIN))
+    rows = np.cumsum(transition_rates(epochs, cycle_min), axis=2)
     dice = rng.random(epochs)
     stages = np.empty(epochs, np.int8)
     row = np.cumsum(FIRST_STAGE)
     for i in range(epochs):
         stages[i] = min(int(np.searchsorted(row, dice[i], side="right")), R)
-        row = rows[stages[i]]
+        row = rows[i, stages[i]]
     return stages
 
 

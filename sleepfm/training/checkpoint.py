@@ -20,7 +20,7 @@ _VERSION: Final = 2
 
 
 @dataclass
-class Progress:
+class RunState:
     """How far a run is.
 
     Parameters
@@ -74,12 +74,12 @@ class Checkpoint:
     dtype: torch.dtype
     identity: str
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: RunState) -> None:
         """Write the state as it is after a step.
 
         Parameters
         ----------
-        progress : Progress
+        progress : RunState
             How far the run has come.
 
         Raises
@@ -109,7 +109,7 @@ class Checkpoint:
         torch.save(state, buffer)
         write_bytes(self.path, buffer.getvalue())
 
-    def restore(self) -> Progress:
+    def restore(self) -> RunState:
         """Put everything back as it was.
 
         Raises
@@ -143,7 +143,7 @@ class Checkpoint:
         torch.set_rng_state(state["random"].cpu())
         if state["random_cuda"] is not None and self.device.type == "cuda":
             torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
-        return Progress(
+        return RunState(
             json.loads(state["history"]),
             *(state[k] for k in ("step", "total", "counts", "seconds", "waited")),
         )

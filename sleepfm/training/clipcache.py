@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from sleepfm.atomic_write import write_bytes
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
 from sleepfm.errors import OutputError, RecordingError, SleepFMError, TrainingError
+from sleepfm.progress import Progress
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.recordings.beside import find_annotations
 
@@ -71,7 +72,7 @@ def prepare_clips(
     contract: Contract,
     *,
     choices: Choices = NO_CHOICES,
-    watch: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Prepared:
     """Cut all recordings under ``paths`` into clips, unless the cache has them already.
 
@@ -85,7 +86,7 @@ def prepare_clips(
         How clips are prepared.
     choices : Choices
         Which channels, codes and epochs.
-    watch : callable, optional
+    progress : Progress, optional
         Called with (done, total) after every recording.
 
     Raises
@@ -104,8 +105,8 @@ def prepare_clips(
             if isinstance(error, TrainingError):
                 raise
             left_out.append((file.path.name, str(error)))
-        if watch is not None:
-            watch(done, len(found.recordings))
+        if progress is not None:
+            progress(done, len(found.recordings))
     digests.save()
     if not recordings:
         why = f"; {left_out[0][0]}: {left_out[0][1]}" if left_out else ""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sleepfm.atomic_write import write_bytes
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST, Contract
+from sleepfm.progress import Progress
 from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording, Prepared, prepare_clips
 from sleepfm.training.recipe import Recipe
@@ -23,12 +24,12 @@ from sleepfm.training.task import Metrics, Run
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who is told how it goes; each may be left out.
+class TrainingCallbacks:
+    """Progress callbacks, all optional.
 
     Parameters
     ----------
-    preparing : callable
+    preparing : Progress
         Called with (recordings done, recordings).
     prepared : callable
         Called once with the prepared clips and the splits.
@@ -38,7 +39,7 @@ class Watch:
         Called with the metrics of each epoch.
     """
 
-    preparing: Callable[[int, int], None] | None = None
+    preparing: Progress | None = None
     prepared: Callable[[Prepared, Splits], None] | None = None
     training: Callable[[int, int, int, float], None] | None = None
     epoch: Callable[[Metrics], None] | None = None
@@ -126,7 +127,7 @@ class Cohort:
         write_bytes(path, self.splits.to_json().encode())
 
 
-def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
+def gather(data: Data, out: Path, seed: int, callbacks: TrainingCallbacks) -> Cohort:
     """Prepare all clips and split the subjects.
 
     Parameters
@@ -136,7 +137,7 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
         The weights file; the clip cache lies beside it unless ``data`` names another folder.
     seed : int
         Seed of the split.
-    watch : Watch
+    callbacks : TrainingCallbacks
         Is told of the progress.
 
     Raises
@@ -146,7 +147,7 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
     """
     cache = data.cache or out.with_name(f"{out.stem}.clips")
     prepared = prepare_clips(
-        data.paths, cache, data.contract, choices=data.choices, watch=watch.preparing
+        data.paths, cache, data.contract, choices=data.choices, progress=callbacks.preparing
     )
     known = read_subjects(data.subjects) if data.subjects else {}
     subject = {
@@ -156,8 +157,8 @@ def gather(data: Data, out: Path, seed: int, watch: Watch) -> Cohort:
         splits = split_subjects(subject.values(), data.fractions, seed)
     else:
         splits = Splits({s: data.assigned.get(s, "test") for s in set(subject.values())})
-    if watch.prepared is not None:
-        watch.prepared(prepared, splits)
+    if callbacks.prepared is not None:
+        callbacks.prepared(prepared, splits)
     return Cohort(prepared, splits, subject)
 
 

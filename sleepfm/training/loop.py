@@ -21,7 +21,7 @@ from sleepfm.malloc import keep_freed_memory
 from sleepfm.training.augment import augment
 from sleepfm.training.averaging import Average
 from sleepfm.training.batches import Batch, ClipSet, of_epoch, shuffled
-from sleepfm.training.checkpoint import Checkpoint, Progress
+from sleepfm.training.checkpoint import Checkpoint, RunState
 from sleepfm.training.curves import can_draw, draw
 from sleepfm.training.norms import NORM_BATCHES, measure_norms
 from sleepfm.training.recipe import Optimizer, Recipe
@@ -150,7 +150,7 @@ def fit(
         run.dtype,
         identity,
     )
-    done = Progress(total=torch.zeros((), device=run.device))
+    done = RunState(total=torch.zeros((), device=run.device))
     torch.manual_seed(recipe.seed)
     if resume and checkpoint.path.exists():
         done = checkpoint.restore()
@@ -171,7 +171,7 @@ def fit(
         metrics["valid_seconds"] = round(time.perf_counter() - started, 3)
         if not math.isfinite(metrics["valid"]["loss"]):
             raise TrainingError("the validation loss is not finite; use a lower learning rate")
-        done = Progress([*done.history, metrics], total=torch.zeros((), device=run.device))
+        done = RunState([*done.history, metrics], total=torch.zeros((), device=run.device))
         with _saving(f"Epoch {epoch + 1}"):
             checkpoint.save(done)
             with average.applied(task):
@@ -215,7 +215,7 @@ def _epoch(
     checkpoint: Checkpoint,
     clips: ClipSet,
     run: Run,
-    done: Progress,
+    done: RunState,
     every_s: float,
     progress: Callable[[int, int, int, float], None] | None,
 ) -> Metrics:

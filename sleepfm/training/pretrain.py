@@ -18,13 +18,13 @@ from sleepfm.errors import TrainingError
 from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.contrastive import Contrastive
-from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
+from sleepfm.training.data import Data, TrainingCallbacks, gather, identity_of, record_of
 from sleepfm.training.loop import fit, refuse_taken
 from sleepfm.training.physiology import targets_of
 from sleepfm.training.recipe import AUTHORS, Recipe
 from sleepfm.training.task import Metrics, Run, choose_precision
 
-__all__ = ["Contrastive", "Data", "Watch", "pretrain"]
+__all__ = ["Contrastive", "Data", "TrainingCallbacks", "pretrain"]
 
 
 def pretrain(
@@ -40,7 +40,7 @@ def pretrain(
     resume: bool = False,
     start: Weights | None = None,
     checkpoint_minutes: float = 5.0,
-    watch: Watch | None = None,
+    callbacks: TrainingCallbacks | None = None,
 ) -> list[Metrics]:
     """Train the encoders of all modalities that the recordings have.
 
@@ -69,7 +69,7 @@ def pretrain(
         Heads that read physiology are fitted to what these weights know.
     checkpoint_minutes : float
         Time between two checkpoints.
-    watch : Watch, optional
+    callbacks : TrainingCallbacks, optional
         Who is told how it goes.
 
     Returns
@@ -82,13 +82,13 @@ def pretrain(
     TrainingError
         If training cannot start or go on; the last checkpoint is intact.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or TrainingCallbacks()
     if threads is not None:
         torch.set_num_threads(threads)
     place = choose_device(device)
     run = Run(place, choose_precision(place, precision))
     refuse_taken(out, resume)
-    cohort = gather(data, out, recipe.seed, watch)
+    cohort = gather(data, out, recipe.seed, callbacks)
     chosen = {s: cohort.recordings(s) for s in ("pretrain", "valid")}
     modalities = _modalities(chosen["pretrain"], data.contract, modalities)
     targets = _targets(data, chosen, objective, recipe)
@@ -128,8 +128,8 @@ def pretrain(
         identity=identity,
         resume=resume,
         checkpoint_minutes=checkpoint_minutes,
-        progress=watch.training,
-        report=watch.epoch,
+        progress=callbacks.training,
+        report=callbacks.epoch,
     )
 
 

@@ -26,7 +26,7 @@ from sleepfm.errors import TrainingError
 from sleepfm.stages import SCORED
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
-from sleepfm.training.data import Data, Watch, gather, identity_of, record_of
+from sleepfm.training.data import Data, TrainingCallbacks, gather, identity_of, record_of
 from sleepfm.training.loop import fit, record_at_end, refuse_taken
 from sleepfm.training.metrics import class_metrics
 from sleepfm.training.recipe import AUTHORS, Recipe
@@ -67,7 +67,7 @@ def supervise(
     precision: Precision = "auto",
     threads: int | None = None,
     resume: bool = False,
-    watch: Watch | None = None,
+    callbacks: TrainingCallbacks | None = None,
 ) -> list[Metrics]:
     """Train a classifier of sleep stages end to end.
 
@@ -80,7 +80,7 @@ def supervise(
         beside it lie the same files as in pretraining.
     labels : Labels, optional
         What is told apart.
-    recipe, device, precision, threads, resume, watch
+    recipe, device, precision, threads, resume, callbacks
         As in :func:`sleepfm.training.pretrain.pretrain`.
 
     Returns
@@ -94,9 +94,9 @@ def supervise(
     TrainingError
         If training cannot start or go on; the last checkpoint is intact.
     """
-    labels, watch = labels or Labels(), watch or Watch()
+    labels, callbacks = labels or Labels(), callbacks or TrainingCallbacks()
     refuse_taken(out, resume)
-    cohort = gather(data, out, recipe.seed, watch)
+    cohort = gather(data, out, recipe.seed, callbacks)
     chosen = {"train": cohort.recordings(*labels.train), "valid": cohort.recordings("valid")}
     cohort.write_splits(out)
     return learn(
@@ -109,7 +109,7 @@ def supervise(
         precision=precision,
         threads=threads,
         resume=resume,
-        watch=watch,
+        callbacks=callbacks,
     )
 
 
@@ -124,7 +124,7 @@ def learn(
     precision: Precision = "auto",
     threads: int | None = None,
     resume: bool = False,
-    watch: Watch | None = None,
+    callbacks: TrainingCallbacks | None = None,
 ) -> list[Metrics]:
     """Train a classifier on recordings that are prepared and split already.
 
@@ -135,7 +135,7 @@ def learn(
         may hold any other label of each clip.
     data : Data
         Its contract and description; nothing else is used.
-    out, labels, recipe, device, precision, threads, resume, watch
+    out, labels, recipe, device, precision, threads, resume, callbacks
         As in :func:`supervise`; ``labels.train`` is not used.
 
     Returns
@@ -148,7 +148,7 @@ def learn(
     TrainingError
         As :func:`supervise`.
     """
-    watch = watch or Watch()
+    callbacks = callbacks or TrainingCallbacks()
     if threads is not None:
         torch.set_num_threads(threads)
     place = choose_device(device)
@@ -190,8 +190,8 @@ def learn(
         out,
         identity=identity_of(kind, chosen),
         resume=resume,
-        progress=watch.training,
-        report=watch.epoch,
+        progress=callbacks.training,
+        report=callbacks.epoch,
     )
 
 

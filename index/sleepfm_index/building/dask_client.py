@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from sleepfm.encoders.external import ExternalWeights
+from sleepfm.progress import Notice
 from sleepfm.resources import cores
 from sleepfm_index.building.recording_task import Job, Outcome, Plan, Rows, Status
 from sleepfm_index.building.staging import Staging, unpack, without_query
@@ -26,9 +28,7 @@ SECOND_CHANCES: Final = 1
 """Further attempts at a recording whose workers died as often as the scheduler allows."""
 
 
-def run_jobs(
-    plan: Plan, jobs: list[Job], cluster: Cluster, notice: Callable[[str], None]
-) -> Generator[Rows]:
+def run_jobs(plan: Plan, jobs: list[Job], cluster: Cluster, notice: Notice) -> Generator[Rows]:
     """Compute the rows of every job on a Dask cluster.
 
     Parameters
@@ -76,10 +76,12 @@ class _Tasks:
         from sleepfm_index.building.dask_worker import PLUGIN, Work, weights_file
 
         staging = Staging(cluster.staging, cluster.folder)
-        content = plan.weights.to_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        if not staging.has(weights_file(sha256)):
-            staging.write(weights_file(sha256), content)
+        sha256 = ""  # an encoder of another package is loaded from each worker's own installation
+        if not isinstance(plan.weights, ExternalWeights):
+            content = plan.weights.to_bytes()
+            sha256 = hashlib.sha256(content).hexdigest()
+            if not staging.has(weights_file(sha256)):
+                staging.write(weights_file(sha256), content)
         client.register_plugin(Work(plan, sha256, cluster.staging, cluster.folder), name=PLUGIN)
         self._client = client
         self._modalities = plan.preparation.contract.modalities

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from distributed import Worker, WorkerPlugin, get_worker
 
 from sleepfm import __version__
+from sleepfm.encoders.external import ExternalWeights
 from sleepfm_index.building.recording_task import Job, Outcome, Plan, Rows, identity_of, rows_of
 from sleepfm_index.building.staging import Staging, pack, staged_name
 from sleepfm_index.building.subjects import Subject, Subjects
@@ -32,14 +33,15 @@ _weights: dict[str, Weights] = {}
 class Work(WorkerPlugin):  # type: ignore[misc]
     """The plan that all tasks of a build share, sent once to each worker when it joins.
 
-    It contains the hash of the weights only; a process fetches the weights from the staging.
+    It contains the hash of the weights only; a process fetches the weights from the staging. An
+    encoder of another package is loaded from the worker's own installation, and must be the same.
 
     Parameters
     ----------
     plan : Plan
         The plan of the build; its weights and list of subjects are not sent.
     weights : str
-        SHA-256 of the staged weights.
+        SHA-256 of the staged weights; empty for an encoder of another package.
     staging, folder : str
         Location of rows and weights, as in :class:`~sleepfm_index.runtime.dask.Cluster`.
     """
@@ -47,6 +49,7 @@ class Work(WorkerPlugin):  # type: ignore[misc]
     def __init__(self, plan: Plan, weights: str, staging: str, folder: str) -> None:
         self._version = __version__
         self._weights = weights
+        self._external = plan.weights if isinstance(plan.weights, ExternalWeights) else None
         self._identity = identity_of(plan.weights).sha256
         self._staging = (staging, folder)
         self._running = plan.running
@@ -102,7 +105,9 @@ class Work(WorkerPlugin):  # type: ignore[misc]
             return rows
         return name(rows.key)
 
-    def _plan(self, weights: Weights, recording_id: str, subject: Subject) -> Plan:
+    def _plan(
+        self, weights: Weights | ExternalWeights, recording_id: str, subject: Subject
+    ) -> Plan:
         return Plan(
             weights,
             self._running,
@@ -114,7 +119,9 @@ class Work(WorkerPlugin):  # type: ignore[misc]
             self._tell_names,
         )
 
-    def _load_weights(self, staging: Staging) -> Weights:
+    def _load_weights(self, staging: Staging) -> Weights | ExternalWeights:
+        if self._external is not None:
+            return self._external
         from sleepfm.encoders.load import load_weights
 
         if self._weights not in _weights:

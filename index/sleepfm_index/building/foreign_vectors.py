@@ -1,16 +1,17 @@
 """Vectors that other programs made, as files: Parquet, npz, or HDF5 as SleepFM-clinical writes it.
 
+The modalities are those that a file holds, whatever they are called; a name is at most 16
+lower-case letters and digits.
+
 Parquet
-    One row per clip: ``recording_id``; ``start_s``, or rows in order; one list per modality,
-    ``bas``, ``ecg``, ``resp``, null where it is absent; optionally ``subject_id``, ``site``,
-    ``stage``.
+    One row per clip: ``recording_id``; ``start_s``, or rows in order; one column of lists of
+    numbers per modality, null where it is absent; optionally ``subject_id``, ``site``, ``stage``.
 npz
-    One recording per file, named by it: arrays ``bas``, ``ecg``, ``resp`` [n, d]; optionally
-    ``start_s`` [n] and ``stage`` [n].
+    One recording per file, named by it: one array [n, d] per modality; optionally ``start_s`` [n]
+    and ``stage`` [n].
 HDF5
-    One recording per file, named by it: datasets ``BAS``, ``EKG`` or ``ECG``, ``RESP`` [t, d], one
-    row per 5 s; six unit vectors are averaged to one of 30 s. Other datasets (``EMG``) are left
-    out.
+    One recording per file, named by it: one dataset [t, d] per modality, one row per 5 s; six unit
+    vectors are averaged to one of 30 s. Names are lowered, and ``EKG`` is ``ecg``.
 """
 
 from __future__ import annotations
@@ -25,20 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sleepfm.contract import ROBUST
+from sleepfm.contract import ROBUST, modality_problem
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import StoreError
 
 CLIP_S: Final = 30
-MODALITIES: Final = ROBUST.modalities
-"""What a store of vectors made elsewhere can hold."""
 _HDF5_ROW_S: Final = 5
-_HDF5_NAMES: Final = {
-    "BAS": "bas",
-    "EKG": "ecg",
-    "ECG": "ecg",
-    "RESP": "resp",
-}
+_HDF5_NAMES: Final = {"ekg": "ecg"}
+_NPZ_OTHERS: Final = ("start_s", "stage")
 
 Vectors = NDArray[np.float32]
 
@@ -100,15 +95,33 @@ def read_vectors(path: Path) -> Iterator[ForeignRecording]:
         raise StoreError(f"{path.name} cannot be read: {error}") from error
 
 
+def modalities_of(paths: Iterable[Path]) -> tuple[str, ...]:
+    """List the modalities that files hold: those of SleepFM first, in their order.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Files or folders, as for :func:`read_vectors`.
+
+    Raises
+    ------
+    StoreError
+        As :func:`read_vectors` does.
+    """
+    found = {m for path in paths for own in read_vectors(path) for m in own.vectors}
+    known = [m for m in ROBUST.modalities if m in found]
+    return (*known, *sorted(found.difference(known)))
+
+
 def _parquet(path: Path) -> Iterator[ForeignRecording]:
     with pq.ParquetFile(path) as file:  # one file; its path is never read as data
         table = file.read()
     names = table.column_names
-    modalities = [m for m in MODALITIES if str(m) in names]
+    modalities = [f.name for f in table.schema if _holds_vectors(f.type)]
     if "recording_id" not in names or not modalities:
         raise StoreError(
-            f"{path.name} needs recording_id and at least one of bas, ecg, resp; it has "
-            f"{', '.join(names)}"
+            f"{path.name} needs recording_id and a column of lists of numbers per modality, e.g. "
+            f"bas, ecg, resp; it has {', '.join(names)}"
         )
     owner = np.array(table["recording_id"].to_pylist(), dtype=object)
     for name in dict.fromkeys(owner):
@@ -126,6 +139,13 @@ def _parquet(path: Path) -> Iterator[ForeignRecording]:
             _one(own, "subject_id"),
             _one(own, "site"),
         )
+
+
+def _holds_vectors(kind: pa.DataType) -> bool:
+    listed = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(a(kind) for a in listed) and (
+        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    )
 
 
 def _lists(path: Path, column: pa.ChunkedArray, modality: str) -> Vectors:
@@ -152,7 +172,11 @@ def _one(table: pa.Table, name: str) -> str | None:
 
 def _npz(path: Path) -> Iterator[ForeignRecording]:
     with np.load(path, allow_pickle=False) as arrays:
-        rows = {m: np.asarray(arrays[str(m)], np.float32) for m in MODALITIES if str(m) in arrays}
+        rows = {
+            name: np.asarray(arrays[name], np.float32)
+            for name in arrays.files
+            if name not in _NPZ_OTHERS
+        }
         count = len(next(iter(rows.values()), ()))
         start = np.asarray(arrays["start_s"]) if "start_s" in arrays else _in_order(count)
         stage = [str(s) for s in arrays["stage"]] if "stage" in arrays else None
@@ -165,11 +189,14 @@ def _hdf5(path: Path) -> Iterator[ForeignRecording]:
     except ImportError as error:
         raise StoreError("reading HDF5 needs h5py: pip install 'sleepfm-index[wfdb]'") from error
     each = CLIP_S // _HDF5_ROW_S
-    rows = {}
+    rows: dict[str, Vectors] = {}
     with h5py.File(path) as file:
-        for name, modality in _HDF5_NAMES.items():
-            if name in file and isinstance(file[name], h5py.Dataset):
-                x = np.asarray(file[name], np.float32)
+        for name, dataset in file.items():
+            if isinstance(dataset, h5py.Dataset) and dataset.ndim == 2:
+                modality = _HDF5_NAMES.get(name.lower(), name.lower())
+                if modality in rows:
+                    raise StoreError(f"{path.name} holds two datasets of {modality}")
+                x = np.asarray(dataset, np.float32)
                 x = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
                 count = len(x) // each
                 rows[modality] = x[: count * each].reshape(count, each, -1).mean(axis=1)
@@ -197,10 +224,15 @@ def _recording(
 ) -> ForeignRecording:
     """Check what was read, and bring the vectors to unit length and 512 dimensions."""
     if not rows or not len(start_s):
-        raise StoreError(f"{path.name} holds no vectors of bas, ecg or resp")
+        raise StoreError(
+            f"{path.name} holds no vectors; name its arrays by modality, e.g. bas, ecg, resp"
+        )
     stages = tuple(s or "UNS" for s in stage) if stage is not None else ("UNS",) * len(start_s)
     vectors = {}
     for modality, x in rows.items():
+        problem = modality_problem(modality)
+        if problem:
+            raise StoreError(f"{path.name}: {problem}")
         if x.ndim != 2 or len(x) != len(start_s) or len(stages) != len(x):
             raise StoreError(
                 f"{path.name}: {modality} has the shape {x.shape}, with {len(start_s)} clips"

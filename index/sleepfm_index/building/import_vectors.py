@@ -11,21 +11,26 @@ import numpy as np
 import pyarrow as pa
 
 from sleepfm.clips import Clips
-from sleepfm.contract import ROBUST
+from sleepfm.contract import ROBUST, Contract
 from sleepfm.csv_text import same_id
 from sleepfm.labels import clip_event_seconds
 from sleepfm.quality import ISSUES
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import Scoring
-from sleepfm_index.building.foreign_vectors import CLIP_S, ForeignRecording, read_vectors
+from sleepfm_index.building.foreign_vectors import (
+    CLIP_S,
+    ForeignRecording,
+    modalities_of,
+    read_vectors,
+)
 from sleepfm_index.building.subjects import Subject, Subjects, no_subjects, read_subjects
 from sleepfm_index.building.tables import segment_rows
 from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.results import Result
-from sleepfm_index.storage.manifest import WeightsIdentity
+from sleepfm_index.storage.manifest import WeightsIdentity, read_manifest
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
 
@@ -39,8 +44,9 @@ def import_vectors(
 ) -> Result:
     """Add vectors made elsewhere to a store of their own, which is made if there is none.
 
-    Cosines are kept: vectors are brought to unit length, and shorter ones end in zeros. Each
-    recording is committed by itself; one that the store has already is skipped.
+    Cosines are kept: vectors are brought to unit length, and shorter ones end in zeros. The
+    modalities of the store are those of the files that it is made from. Each recording is committed
+    by itself; one that the store has already is skipped.
 
     Parameters
     ----------
@@ -61,7 +67,8 @@ def import_vectors(
     Raises
     ------
     StoreError
-        If a file cannot be read as vectors, or the store is of another encoder.
+        If a file cannot be read as vectors, holds a modality that the store has not, or the store
+        is of another encoder.
     """
     made_by = WeightsIdentity(
         name,
@@ -70,15 +77,20 @@ def import_vectors(
         note="vectors made elsewhere and imported; files cannot be encoded by this store",
     )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
-    contract = replace(ROBUST, name=f"made elsewhere: {name}", scaling="none", clip_seconds=CLIP_S)
+    named = [Path(path) for path in paths]
+    if not named:
+        raise StoreError("no file of vectors was named")
+    modalities = modalities_of(named)  # every file is checked before anything is written
+    contract = _contract_of(Path(store), made_by) or _contract(name, modalities)
+    _check_modalities(modalities, contract)
     rows = []
     with Writer(Path(store), made_by, contract) as writer:
-        for path in paths:
-            for found in read_vectors(Path(path)):
+        for path in named:
+            for found in read_vectors(path):
                 key = _key(found, name)
                 there = key in writer.manifest.sources
                 if not there:
-                    writer.append(_segment(found, key, Path(path), cohort))
+                    writer.append(_segment(found, key, path, cohort, contract.modalities))
                 rows.append(
                     {
                         "recording_id": found.recording_id,
@@ -87,10 +99,40 @@ def import_vectors(
                         "outcome": "already there" if there else "added",
                     }
                 )
-        if not rows:
-            raise StoreError("no file of vectors was named")
         update_indexes(writer, IndexRequest())
     return Result(pa.Table.from_pylist(rows), f"vectors of {name}")
+
+
+def _contract_of(store: Path, made_by: WeightsIdentity) -> Contract | None:
+    """Give the contract of a store of these vectors, None where there is none yet."""
+    try:
+        manifest = read_manifest(store)
+    except StoreError:
+        return None  # what is wrong with it the writer says
+    return manifest.contract if manifest.weights.sha256 == made_by.sha256 else None
+
+
+def _contract(name: str, modalities: tuple[str, ...]) -> Contract:
+    slots = {m: ROBUST.slots.get(m, (m,)) for m in modalities}
+    return Contract(
+        f"made elsewhere: {name}",
+        "polyphase",
+        "none",
+        slots,
+        {slot: ROBUST.units.get(slot, "") for own in slots.values() for slot in own},
+        clip_seconds=CLIP_S,
+    )
+
+
+def _check_modalities(found: tuple[str, ...], contract: Contract) -> None:
+    odd = [m for m in found if m not in contract.modalities]
+    if odd:
+        raise StoreError(
+            f"the files hold vectors of {odd[0]}, the store is of "
+            f"{', '.join(contract.modalities)}; the modalities of a "
+            "store are those of the files that it was made from: name them all at once, with "
+            "another --store"
+        )
 
 
 def _key(found: ForeignRecording, name: str) -> str:
@@ -103,7 +145,13 @@ def _key(found: ForeignRecording, name: str) -> str:
     return content.hexdigest()[:32] + how.hexdigest()[:32]
 
 
-def _segment(found: ForeignRecording, key: str, path: Path, cohort: Subjects) -> SegmentData:
+def _segment(
+    found: ForeignRecording,
+    key: str,
+    path: Path,
+    cohort: Subjects,
+    modalities: tuple[str, ...],
+) -> SegmentData:
     n = len(found.start_s)
     clips = Clips(
         start_s=found.start_s,
@@ -134,5 +182,5 @@ def _segment(found: ForeignRecording, key: str, path: Path, cohort: Subjects) ->
     known = replace(cohort, by_recording={same_id(found.recording_id): own})
     return segment_rows(
         *(key, found.recording_id, recording, ChannelMap({}, ()), clips, found.vectors, known),
-        ROBUST.modalities,
+        modalities,
     )

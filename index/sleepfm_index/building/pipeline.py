@@ -1,8 +1,8 @@
-"""A folder of recordings becomes a store: read, cut, encode, commit, one recording at a time.
+"""Build a store from recordings: read, cut, encode and commit, one recording at a time.
 
 :func:`~sleepfm_index.building.recording_task.rows_of` processes one recording, in this process or
-in several side by side; the commits are made here, in the order of the files, so that a store does
-not depend on how many processes worked on it.
+in parallel workers. Commits are made here in the order of the files, so that a store does not
+depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from sleepfm.choices import Coding, Grid
@@ -19,10 +19,12 @@ from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
 from sleepfm.encoders.seen import Seen
 from sleepfm.errors import RecordingError
+from sleepfm.progress import Notice, Progress
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.resources import cores, free_memory
 from sleepfm_index.building import dask_client, process_pool
 from sleepfm_index.building.annotate import differing
+from sleepfm_index.building.build_report import BuildReport
 from sleepfm_index.building.facts import facts_of_subjects
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.building.recording_names import own_name, recording_name
@@ -46,9 +48,9 @@ from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.dask import Cluster
+from sleepfm_index.runtime.notebook import cell_line
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.storage import private
-from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.withdrawals import signals_mark, subject_mark
 from sleepfm_index.storage.writer import Writer
 from sleepfm_index.truth import read_truth
@@ -57,44 +59,9 @@ __all__ = ["BuildReport", "Outcome", "Status", "build"]
 
 _WITHDRAWN = f"its subject was deleted from this store; {READMIT}"
 _NIGHT_BYTES = 3 << 29
-"""Memory of a worker: 1.5 GB hold the clips of 10 h, the channels in hand, and the encoders."""
+"""Memory per worker: 1.5 GB holds the clips of 10 h, the current channels and the encoders."""
 _WORTH_BYTES = 1 << 28
-"""A process of its own, which takes seconds to start, is for at least so much of recordings."""
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build did.
-
-    Parameters
-    ----------
-    store : Path
-    weights : WeightsIdentity
-    outcomes : tuple of Outcome
-        What became of every file, in order.
-    notes : tuple of str
-        What there is to say about the table of subjects, one sentence each.
-    """
-
-    store: Path
-    weights: WeightsIdentity
-    outcomes: tuple[Outcome, ...]
-    notes: tuple[str, ...] = ()
-
-    def of(self, status: Status) -> tuple[Outcome, ...]:
-        """Outcomes of one status.
-
-        Parameters
-        ----------
-        status : Status
-            The status to select.
-        """
-        return tuple(o for o in self.outcomes if o.status == status)
-
-    @property
-    def clips_added(self) -> int:
-        """Clips that this build added."""
-        return sum(o.clips for o in self.outcomes)
+"""Bytes of recordings per worker process; a process takes seconds to start."""
 
 
 def build(
@@ -121,14 +88,15 @@ def build(
     engine: BuildEngine = "local",
     scheduler: str | None = None,
     staging: str | None = None,
-    notice: Callable[[str], None] | None = None,
-    watch: Callable[[Outcome, int, int], None] | None = None,
+    notice: Notice | None = None,
+    progress: Progress | None = None,
+    outcome: Callable[[Outcome], object] | None = None,
+    watch: Callable[[Outcome, int, int], object] | None = None,
 ) -> BuildReport:
-    """Add recordings to a store, which is made if there is none.
+    """Add recordings to a store; create the store if there is none.
 
-    Every recording is committed by itself: what is done stays done, and a repeated or resumed
-    build skips it. A recording that cannot be read is left out whole, with its reason, and the
-    others go on.
+    Each recording is committed on its own, so an interrupted build resumes after the last one. A
+    recording that cannot be read is left out whole and reported with the reason.
 
     Parameters
     ----------
@@ -137,59 +105,60 @@ def build(
     paths : iterable of path
         Recordings, folders, globs or cohort lists.
     weights : str
-        Name or path of the weights; ``demo`` come with the package, trained on simulated nights.
+        Name or path of the weights; ``demo`` ships with the package (trained on simulated nights).
+        Also the name of an encoder that another package registers
+        (:mod:`sleepfm.encoders.external`).
     subjects : path, optional
         subjects.csv.
     truth : path, optional
-        A Parquet file of what is known of each clip (:func:`sleepfm_index.truth.read_truth`); its
-        columns become columns of the clips, with ``true_`` before a name that the store uses.
+        Parquet file of known values per clip (:func:`sleepfm_index.truth.read_truth`).
     ids : {"stem", "folder", "hash"}
         Whether ``recording_id`` is the file's stem, its folder's name and the stem
         (``sub1_psg``), or a keyed hash of the stem.
     substitute : bool, optional
-        Fill slots from other derivations or sensors where their own are missing. The store
-        remembers this, ``channels``, ``coding``, ``epoch_seconds`` and ``grid``; what is not given
-        here is as in its last build.
+        Fill missing slots from other derivations or sensors. The store remembers this,
+        ``channels``, ``coding``, ``epoch_seconds`` and ``grid`` as defaults of the next build.
     channels : path, optional
-        A table of channel names that goes before the package's own; ``"none"`` takes back an
-        earlier one.
+        A channel table that overrides the package's own; ``"none"`` discards an earlier one.
     strict : bool
-        Leave out a recording whose values contradict their unit, instead of warning; refuse a
-        table of subjects of which a row names no recording, or that lacks one.
+        Leave out recordings whose values contradict their unit, instead of warning; refuse a
+        subjects.csv that has rows without a recording, or recordings without a row.
     allow_identifying : bool
-        Take columns of subjects.csv that look as if they told who somebody is.
+        Accept columns of subjects.csv that look identifying.
     readmit : bool
-        Take recordings and subjects again that were deleted from this store.
+        Add recordings and subjects again that were deleted from this store.
     coding : {"yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"}, optional
-        What integer stages mean; without it they are not taken.
+        Coding of integer stages; without it they are not stored.
     epoch_seconds : float, optional
-        Length of a scored epoch where the scoring does not say it.
+        Length of a scored epoch if the scoring does not specify it.
     grid : {"scoring", "recording"}, optional
-        Whether clips begin with the scorer's epochs where all share one offset (the default), or
-        with the recording.
+        Start clips on the epochs if they share one offset (default), or with the recording.
     device : str
         Where the encoders run: ``auto``, ``cpu``, ``cuda``, ``mps``.
     threads : int, optional
         Cores to keep busy, shared by the workers; by default all that this process may use.
     backend : {"auto", "torch", "openvino"}
-        What runs the encoders; ``auto`` takes the fastest that passes a check at the start.
+        Runtime of the encoders; ``auto`` uses the fastest that passes a check at the start.
     batch_size : int, optional
-        Clips encoded at a time; by default what is fastest.
+        Clips encoded at a time; by default the fastest size.
     workers : int, optional
-        Recordings read and encoded at once, one in memory each; more than one are processes of
-        their own. By default as many as cores, memory and the recordings make worth while.
+        Worker processes, one recording each; 1 uses the calling process. By default
+        :func:`suitable_workers`.
     engine : {"local", "dask"}
-        Who works on the recordings: this machine, or a Dask cluster (docs/cluster.md).
+        Process recordings on this machine or on a Dask cluster (docs/cluster.md).
     scheduler : str, optional
-        For Dask: the address of the site's scheduler; without one, processes of this machine.
+        For Dask: the address of the site's scheduler; without one, processes on this machine.
     staging : str, optional
-        For Dask: a folder or URI (``s3://bucket/folder``) where workers leave their rows until they
-        are committed; by default ``staging`` in the store's folder.
-    notice : callable, optional
-        Called with each sentence that a person should read: what encodes, and why; and where the
-        store is large, the plan of its indexes before the work, and each step of it.
+        For Dask: folder or URI (``s3://bucket/folder``) for rows until they are committed; by
+        default ``staging`` in the store's folder.
+    notice : Notice, optional
+        Called with each message: the chosen backend, and the steps of building large indexes.
+    progress : Progress, optional
+        Called after each file with (files done, files in all).
+    outcome : callable, optional
+        Called with the outcome of each file, before ``progress``.
     watch : callable, optional
-        Called after each file with (outcome, files done, files in all).
+        Deprecated: ``outcome`` and ``progress`` in one, (outcome, files done, files in all).
 
     Returns
     -------
@@ -204,7 +173,7 @@ def build(
     WeightsError
         If the weights cannot be loaded.
     """
-    from sleepfm.encoders.load import load_weights
+    from sleepfm.encoders.load import find_weights
 
     threads = threads or setting()
     named = [Path(path) for path in paths]
@@ -214,7 +183,7 @@ def build(
             f"there is no recording in {', '.join(map(str, named))}; "
             "`sleepfm-index scan` says what can be read"
         )
-    loaded = load_weights(weights)
+    loaded = find_weights(weights)
     cohort, notes = no_subjects(), []
     if subjects is not None:
         cohort = read_subjects(
@@ -266,7 +235,8 @@ def build(
             tell_names=ids != "hash",
         )
         taken = set(plan.taken)
-        tell = notice or (lambda _: None)
+        line = None if outcome or progress or watch else cell_line()
+        tell = notice or (line.show if line is not None else lambda _: None)
         if engine == "dask":
             place = staging or str(writer.path / "staging")
             own = Cluster(scheduler, place, writer.manifest.uuid, count)
@@ -278,33 +248,44 @@ def build(
                 with _uninterrupted():
                     readmitted = (marks[job.recording_id],) if readmit else None
                     outcomes.append(_commit(writer, job, rows, taken, readmitted))
+                if outcome is not None:
+                    outcome(outcomes[-1])
+                if progress is not None:
+                    progress(done, len(jobs))
                 if watch is not None:
                     watch(outcomes[-1], done, len(jobs))
+                if line is not None:
+                    line.show(_so_far(outcomes, len(jobs)), done / len(jobs))
         update_indexes(writer, IndexRequest(notice=tell))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
 
 
+def _so_far(outcomes: list[Outcome], total: int) -> str:
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    clips = sum(outcome.clips for outcome in outcomes)
+    lost = f", {failed} failed" if failed else ""
+    return f"{len(outcomes)} of {total} recordings, {clips:,} clips{lost}"
+
+
 def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None) -> int:
-    """How many recordings to work on at once: as cores, memory and the recordings allow.
+    """Default number of workers, from cores, free memory and the size of the recordings.
 
     Parameters
     ----------
     files : iterable of RecordingFile
-        Recordings to be read.
+        Recordings to read.
     threads : int, optional
-        Largest number of recordings; by default one per core.
+        Upper limit; by default the number of cores.
     """
     size = sum(f.path.stat().st_size for f in files if f.path.is_file())
     most = min(threads or cores(), free_memory() // _NIGHT_BYTES, size // _WORTH_BYTES)
     return max(1, int(most))
 
 
-def _worked(
-    plan: Plan, jobs: list[Job], count: int, notice: Callable[[str], None]
-) -> Generator[Rows]:
-    """Give the rows of every job in order, worked out here or by ``count`` processes."""
+def _worked(plan: Plan, jobs: list[Job], count: int, notice: Notice) -> Generator[Rows]:
+    """Yield the rows of every job in order, computed here or by ``count`` processes."""
     if count == 1 or len(jobs) < 2:
         told = False
         for job in jobs:
@@ -314,7 +295,7 @@ def _worked(
                 told = True
             yield rows
         return
-    # Chosen once for all, on an idle machine.
+    # Chosen once, while the machine is idle, for all workers.
     choice = choose(plan.weights, plan.running)
     notice(f"{choice.why}; {count} workers")
     threads = max(1, (plan.running.threads or cores()) // count)
@@ -331,15 +312,15 @@ def _worked(
 def _commit(
     writer: Writer, job: Job, rows: Rows, taken: set[str], readmit: tuple[str, ...] | None = None
 ) -> Outcome:
-    """Commit what a job gave, unless another of this build has the same content or name.
+    """Commit the rows of a job, unless another of this build has the same content or name.
 
-    With the mark of its subject to readmit, it is taken although it was withdrawn.
+    ``readmit``, the mark of its subject, commits a recording although it was withdrawn.
     """
     if rows.data is None:
         return rows.outcome
-    held = writer.manifest
-    withdrawn = () if readmit is not None else held.withdrawn
-    refused = refusal(job.file.path, rows.key, job.recording_id, held.sources, withdrawn, taken)
+    manifest = writer.manifest
+    withdrawn = () if readmit is not None else manifest.withdrawn
+    refused = refusal(job.file.path, rows.key, job.recording_id, manifest.sources, withdrawn, taken)
     if refused is not None:
         return refused
     clock = Clock()
@@ -349,7 +330,7 @@ def _commit(
             if readmit is not None:
                 signals = str(rows.data.recordings["signals"][0].as_py())
                 marks = (*readmit, signals_mark(signals))
-                writer.append(rows.data, held.readmitted(rows.key, marks))
+                writer.append(rows.data, manifest.readmitted(rows.key, marks))
             else:
                 writer.append(rows.data)
     except UncompactedError as error:
@@ -369,29 +350,29 @@ def _recording_ids(store: Path) -> list[str]:
 
 
 def _differing(store: Path, subjects: Subjects, table: Path) -> list[str]:
-    """Say whose facts a table has otherwise than the store, which a build does not change."""
+    """Name recordings whose values in a table differ from the store, which a build keeps."""
     with Reader(store) as opened:
         names = differing(opened, facts_of_subjects(subjects))
     if not names:
         return []
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
     return [
-        f"{table.name} differs from what is stored of {', '.join(names[:5])}{more}; "
-        f"`sleepfm-index annotate {table.name}` brings it in"
+        f"{table.name} differs from the stored values of {', '.join(names[:5])}{more}; "
+        f"run `sleepfm-index annotate {table.name}` to apply it"
     ]
 
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until a commit, which takes a moment, is whole."""
+    """Defer Ctrl-C until a commit, which takes a moment, is complete."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked: list[object] = []
-    before = signal.signal(signal.SIGINT, lambda *_: asked.append(None))
+    interrupts: list[object] = []
+    before = signal.signal(signal.SIGINT, lambda *_: interrupts.append(None))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if asked:
+    if interrupts:
         raise KeyboardInterrupt

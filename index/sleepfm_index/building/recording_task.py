@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
 from sleepfm.encoders.backend import Options
+from sleepfm.encoders.external import ExternalWeights
 from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.recordings import RecordingFile
@@ -36,6 +37,8 @@ from sleepfm_index.truth import Truth
 if TYPE_CHECKING:
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.weights import Weights
+
+    AnyWeights = Weights | ExternalWeights
 
 READMIT: Final = "build with --readmit to take it again"
 _NORM_TOLERANCE: Final = 1e-3
@@ -95,7 +98,7 @@ class Plan:
 
     Parameters
     ----------
-    weights : Weights
+    weights : Weights or ExternalWeights
         Whose encoders; tens of megabytes, so it is sent once to each that works by the plan.
     running : Options
         How the encoders run.
@@ -112,7 +115,7 @@ class Plan:
         Whether to warn of files that look as if they were named after a person.
     """
 
-    weights: Weights
+    weights: AnyWeights
     running: Options
     preparation: Preparation
     subjects: Subjects
@@ -234,7 +237,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
 
 
 def _check_vectors(
-    vectors: Mapping[str, NDArray[np.float32]], clips: Clips, weights: Weights
+    vectors: Mapping[str, NDArray[np.float32]], clips: Clips, weights: AnyWeights
 ) -> None:
     """Refuse vectors that have no direction: they would be nobody's neighbour, or everybody's."""
     for modality, rows in vectors.items():
@@ -246,13 +249,13 @@ def _check_vectors(
             )
 
 
-def _encodable(clips: Clips, weights: Weights) -> Clips:
+def _encodable(clips: Clips, weights: AnyWeights) -> Clips:
     """Leave out the modalities that weights have no encoder for, e.g. those pretrained on two."""
-    lacking = [m for m in clips.signals if m not in weights.tensors]
+    lacking = [m for m in clips.signals if m not in weights.modalities]
     if len(lacking) == len(clips.signals):
         raise WeightsError(
-            f"{weights.name} has encoders for {', '.join(weights.tensors)}; the recording has only "
-            f"{', '.join(lacking)}"
+            f"{weights.name} has encoders for {', '.join(weights.modalities)}; the recording has "
+            f"only {', '.join(lacking)}"
         )
     said = [f"{m} was left out: {weights.name} has no encoder for it" for m in lacking]
     return replace(
@@ -344,18 +347,20 @@ _encoders: dict[tuple[str, Options], Encoder] = {}
 _one_at_a_time = threading.Lock()
 
 
-def identity_of(weights: Weights) -> WeightsIdentity:
+def identity_of(weights: AnyWeights) -> WeightsIdentity:
     """Give what a manifest keeps of weights.
 
     Parameters
     ----------
-    weights : Weights
+    weights : Weights or ExternalWeights
         The loaded weights.
     """
     return WeightsIdentity(weights.name, weights.sha256, weights.trained, _note(weights))
 
 
-def _note(weights: Weights) -> str:
+def _note(weights: AnyWeights) -> str:
+    if isinstance(weights, ExternalWeights):
+        return f"encoder of {weights.package}; vectors of {weights.dimensions} dimensions"
     if not weights.trained:
         return (
             "UNTRAINED: a seeded random initialisation, for trying the tool out; neighbours and "

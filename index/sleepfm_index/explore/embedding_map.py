@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import QueryError
+from sleepfm_index.building.annotate import annotate
+from sleepfm_index.errors import QueryError, StoreLocked
 from sleepfm_index.evaluation.figures.embedding_map import project
 from sleepfm_index.evaluation.models.features import (
     check_features,
@@ -23,7 +24,7 @@ from sleepfm_index.explore.session import Session
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.threads import one_thread
 from sleepfm_index.schema import check_modality
-from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.metadata import aligned, int64s
 from sleepfm_index.storage.quoting import quote_name
 
 METHODS: Final = ("pca", "umap")
@@ -48,6 +49,8 @@ class Map:
         Clips that fit; more than n where the map shows some of them.
     scan : str
         SQL that narrows a scan of ``clips`` to few more than these.
+    fresh : bool
+        Whether it took minutes to compute and is no column of the store yet.
     """
 
     ids: NDArray[np.int64]
@@ -55,6 +58,7 @@ class Map:
     axes: tuple[str, str]
     total: int
     scan: str = ""
+    fresh: bool = False
 
 
 def points(session: Session, modality: str, method: str, where: str | None, limit: int) -> Table:
@@ -87,6 +91,8 @@ def points(session: Session, modality: str, method: str, where: str | None, limi
             "y": pa.array(np.ascontiguousarray(drawn.place[:, 1])),
         }
     )
+    if drawn.fresh and where is None and session.annotate:
+        note += _keep(store, modality, drawn)
     about: dict[str, Any] = {
         "total": drawn.total,
         "axes": list(drawn.axes),
@@ -148,7 +154,12 @@ def _map(
 
 def _draw(store: Reader, modality: str, method: str, where: str | None, limit: int) -> Map:
     has, scan = f"has_{modality}", ""
-    limit = min(limit, _UMAP) if method == "umap" else limit
+    there = set(store.metadata.columns().names)
+    stored = method == "umap" and there.issuperset(_umap_columns(modality))
+    if stored:
+        has = " AND ".join(f"{name} IS NOT NULL" for name in _umap_columns(modality))
+    elif method == "umap":
+        limit = min(limit, _UMAP)
     if where is None:
         total = int(store.sql(f"SELECT count(*) AS n FROM clips WHERE {has}").to_pylist()[0]["n"])
         share = total // limit
@@ -166,12 +177,41 @@ def _draw(store: Reader, modality: str, method: str, where: str | None, limit: i
             f"a map needs at least 3 clips with {modality}, and {len(ids)} fit; "
             "take another modality or a wider filter"
         )
-    if method == "umap":
+    if stored:
+        place, axes = _stored(store, ids, modality), ("UMAP 1", "UMAP 2")
+    elif method == "umap":
         vectors, _ = store.vectors.of(ids, modality)
         place, axes = project(vectors, "umap", 0)
     else:
         place, axes = _principal(store, ids, modality)
-    return Map(ids, _scaled(place), axes, total, scan)
+    return Map(ids, _scaled(place), axes, total, scan, fresh=method == "umap" and not stored)
+
+
+def _umap_columns(modality: str) -> tuple[str, str]:
+    return f"umap_{modality}_x", f"umap_{modality}_y"
+
+
+def _stored(store: Reader, ids: NDArray[np.int64], modality: str) -> NDArray[np.float64]:
+    x, y = _umap_columns(modality)
+    rows = aligned(store.rows(ids), ids)
+    return np.column_stack([rows[x].to_numpy(), rows[y].to_numpy()]).astype(np.float64)
+
+
+def _keep(store: Reader, modality: str, drawn: Map) -> str:
+    """Write a UMAP into the store, as columns of its clips; say so, or why not."""
+    x, y = _umap_columns(modality)
+    table = pa.table(
+        {
+            "clip_id": int64s(drawn.ids),
+            x: pa.array(drawn.place[:, 0].astype(np.float64)),
+            y: pa.array(drawn.place[:, 1].astype(np.float64)),
+        }
+    )
+    try:
+        annotate(store.path, table)
+    except StoreLocked:
+        return "; it is not kept, as another process is writing to the store"
+    return f"; it is kept as the columns {x} and {y}"
 
 
 def _principal(

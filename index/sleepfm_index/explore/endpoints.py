@@ -16,6 +16,7 @@ from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals, Window
 from sleepfm_index.info import describe
 from sleepfm_index.query.question import EXCLUSIONS
+from sleepfm_index.reader import Reader
 from sleepfm_index.schema import OTHERS
 from sleepfm_index.storage.labels import label_columns
 
@@ -80,6 +81,7 @@ def _about(desk: Desk, said: Said) -> Document:
                 "clip_seconds": store.manifest.contract.clip_seconds,
                 "columns": asking.columns(store),
                 "modalities": list(store.manifest.modalities),
+                "modality": {name: _described(store, name) for name in store.manifest.modalities},
                 "map_limit": embedding_map.LIMIT,
             }
 
@@ -98,6 +100,11 @@ def _about(desk: Desk, said: Said) -> Document:
         )
 
     return desk.session.asked(ask)
+
+
+def _described(store: Reader, name: str) -> dict[str, Any]:
+    modality = store.manifest.contract.modality(name)
+    return {"title": modality.title, "slots": list(modality.slots)}
 
 
 def _query(desk: Desk, said: Said) -> Table:
@@ -199,7 +206,7 @@ ENDPOINTS: Final = (
         (
             Parameter(
                 "modality",
-                "What to search with: bas, ecg, resp, or two joined by a comma.",
+                "What to search with: a modality of the store, such as ecg, or several, by commas.",
                 required=True,
             ),
             Parameter("to", "What to search in.", default=OTHERS),

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.schema import target_parts
 from sleepfm_index.search.exact import candidates, rank
-from sleepfm_index.search.protocol import Parameters, VectorIndex
+from sleepfm_index.search.parameters import Parameters
+from sleepfm_index.search.protocol import VectorIndex
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, SearchSetting
 from sleepfm_index.storage.vectors import Vectors

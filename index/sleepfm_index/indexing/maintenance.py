@@ -24,17 +24,21 @@ from sleepfm_index.indexing.planner import (
 )
 from sleepfm_index.schema import check_target
 from sleepfm_index.search import kinds
+from sleepfm_index.search.flat import Flat
 from sleepfm_index.search.kinds import EXACT
 from sleepfm_index.search.protocol import SEED, IndexKind, Mergeable, Trained
 from sleepfm_index.storage import paths, row_cache
 from sleepfm_index.storage.files import remove
-from sleepfm_index.storage.manifest import IndexEntry, Manifest, RowCacheEntry
+from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, RowCacheEntry
 from sleepfm_index.storage.vectors import Vectors
 
 UNCOVERED: Final = 10_000
 """As many clips may be missing from an index, and are compared one by one: some 2 ms per query."""
+CACHED_ROWS: Final = 200_000
+"""A store of more clips has their rows in a file that is mapped."""
 GROWN: Final = 0.01
 """Recall is measured again when the clips are more by this share than when it was."""
+_TRIED_AGAIN: Final = 2
 TRAINED_FOR: Final = 1 << 14
 """Queries of other modalities that an index is trained for."""
 
@@ -121,7 +125,7 @@ def _indexes(store: Path, manifest: Manifest, request: IndexRequest) -> tuple[In
         return ()
     rows = target_rows(store, manifest)
     plans = [_plan(rows[target], target, models.get(target), request) for target in targets]
-    if any(p.kind != EXACT for p in plans):
+    if not all(p.exact for p in plans):
         for one in plans:
             request.say(one.sentence)
     for one in plans:
@@ -139,7 +143,7 @@ def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCac
     """Give the row cache of a large store, whatever targets are asked for."""
     there = manifest.row_cache is not None
     there = there or (request.as_in is not None and request.as_in.row_cache is not None)
-    wanted = there if request.only_present else manifest.rows > EXACT_ROWS
+    wanted = there if request.only_present else manifest.rows > CACHED_ROWS
     if not wanted or not manifest.segments:
         return None
     entry = row_cache.usable_cache(manifest)
@@ -165,12 +169,19 @@ def _uncovered(manifest: Manifest, entry: IndexEntry | RowCacheEntry) -> int:
 
 def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexRequest) -> Plan:
     recall = request.recall
+    if recall is None and request.index is not None and kinds.is_exact(request.index):
+        recall = 1.0  # so that it stays as the store grows
     if recall is None:
         recall = model.recall.asked if model is not None and model.recall is not None else RECALL
     fresh = plan_rows(rows, recall=recall, index=request.index, target=target)
     if request.index is not None or model is None:
         return fresh
-    planned = kinds.find(fresh.kind)
+    planned, known = kinds.find(fresh.kind), model.recall
+    if kinds.is_exact(model.kind) and known is not None and known.asked == recall:
+        # Nothing else reached the recall: it is tried again with twice as many clips.
+        given_up = known.clips > EXACT_ROWS and rows < _TRIED_AGAIN * known.clips
+        if given_up:
+            return plan_rows(rows, recall=recall, index=model.kind, target=target)
     if planned is not None and kinds.parse(model.kind).outgrown(planned):
         return fresh
     return plan_rows(rows, recall=recall, index=model.kind, target=target)
@@ -179,16 +190,18 @@ def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexReques
 def _index(
     store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, request: IndexRequest
 ) -> IndexEntry | None:
-    """Give the index of one target; None where search is to be exact."""
+    """Give the index of one target; None where there is to be none."""
     if wanted.kind == EXACT:
         return None
+    if wanted.exact:
+        return _exhaustive(store, manifest, wanted, entry, request)
     vectors = Vectors(store, manifest)
     names = tuple(s.id for s in manifest.segments)
     if entry is None or request.rebuild or entry.kind != wanted.kind:
         queries = draw_queries(vectors, manifest, wanted.target, TRAINED_FOR, SEED)
         if len(queries) < FEWEST:
             request.say(f"{wanted.target}: too few clips of other modalities to calibrate; exact")
-            return None
+            return _index(store, manifest, replace(wanted, kind=str(Flat())), entry, request)
         kind = kinds.parse(wanted.kind)
         request.say(f"{wanted.target}: training {kind}")
         _, sample = vectors.draw(wanted.target, wanted.sample, SEED)
@@ -212,6 +225,24 @@ def _index(
     if entry.file not in manifest.names[1]:
         remove(store / paths.INDEXES / entry.file)
     return _index(store, manifest, replace(wanted, kind=str(finer)), None, request)
+
+
+def _exhaustive(
+    store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, request: IndexRequest
+) -> IndexEntry:
+    """Give an index that compares every vector; it covers all clips and needs no calibration."""
+    vectors = Vectors(store, manifest)
+    names = tuple(s.id for s in manifest.segments)
+    if entry is None or request.rebuild or entry.kind != wanted.kind:
+        kind = kinds.parse(wanted.kind)
+        blocks = (b for name in names for b in vectors.blocks(name, wanted.target))
+        entry = kind.write(store, wanted.target, names, None, blocks)
+    elif set(entry.segments) != set(names):
+        entry = _extended(store, vectors, names, entry, request)
+    sure = (1.0, 1.0, 1.0)
+    known = Recall(wanted.recall, sure, sure, 0, wanted.rows)
+    unchanged = entry.recall is not None and entry.recall.asked == wanted.recall
+    return entry if unchanged else replace(entry, recall=known)
 
 
 def _coded(
@@ -244,11 +275,13 @@ def _extended(
     keep = ids < len(known)
     keep[keep] = known[ids[keep]]
     kept = (index, keep) if kind.removes_rows or keep.all() else None
-    if kept is not None:
+    if kept is not None and not kind.exact:
         request.say(f"{entry.target}: adding clips to {entry.kind}")
-        fresh[ids[keep]] = False
-    else:
+    elif not kind.exact:
         request.say(f"{entry.target}: building {entry.kind} again, since clips of it are gone")
+
+    if kept is not None:
+        fresh[ids[keep]] = False
 
     def wanted(clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         return fresh[clip_ids]
@@ -269,7 +302,7 @@ def _calibrated(
     request.say(f"{entry.target}: measuring recall")
     # Other queries than before, as far as the store has grown.
     queries = draw_queries(vectors, manifest, entry.target, QUERIES, SEED + manifest.rows)
-    index = kinds.open_index(store, entry)
+    index = kinds.open_index(store, entry, vectors)
     found = calibrate(vectors, manifest, entry, index, wanted.recall, queries)
     if found is None:
         request.say(

@@ -16,6 +16,7 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.runtime.threads import setting
 from sleepfm_index.schema import target_parts, targets
 from sleepfm_index.search import kinds
+from sleepfm_index.search.flat import Flat
 from sleepfm_index.search.ivf_kind import CODE, InvertedFileKind
 from sleepfm_index.search.kinds import EXACT
 from sleepfm_index.search.protocol import IndexKind
@@ -24,13 +25,14 @@ from sleepfm_index.storage.segments import CLIPS, read_table
 
 RECALL: Final = 0.99
 """The recall@10 that is asked for where nothing else is."""
-EXACT_ROWS: Final = 200_000
-"""Up to this many clips every vector is compared: some 50 ms per query, and no index to keep."""
+EXACT_ROWS: Final = 10_000
+"""Up to this many clips every vector is compared; beyond, an inverted file is faster at a recall of
+0.99 (docs/scale.md)."""
 QUERIES: Final = 600
 """Queries of other modalities by which an index is calibrated."""
 
 _EXACT_US: Final = 0.25
-"""To compare a row with one query, on two cores of an AMD EPYC with AVX-512 (docs/scale.md)."""
+"""To compare a row with one query without an index, on two cores of an AMD EPYC with AVX-512."""
 _FEWEST: Final = 10
 """Vectors per list that training draws, at least."""
 
@@ -45,7 +47,7 @@ class Plan:
     rows : int
         Clips that have it.
     kind : str
-        ``exact`` or the kind of index.
+        The kind of index, or ``exact`` for none.
     recall : float
         The recall@10 asked for.
     sample : int
@@ -71,11 +73,18 @@ class Plan:
     query_ms: float
 
     @property
+    def exact(self) -> bool:
+        """Whether every vector is compared, by an index or without."""
+        return self.kind == EXACT or kinds.is_exact(self.kind)
+
+    @property
     def sentence(self) -> str:
         """The plan in one line."""
-        if self.kind == EXACT:
-            searched = f"exact search, {self.query_ms:.1f} ms per query"
-            return f"{self.target}: {self.rows:,} clips, {searched}"
+        if self.exact:
+            by = "exact search" if self.kind == EXACT else f"{self.kind}, exact search"
+            disk = f", {self.disk_bytes / 1e9:.2f} GB of disk" if self.disk_bytes > 5e6 else ""
+            cost = f"{by}{disk}, {self.query_ms:.1f} ms per query"
+            return f"{self.target}: {self.rows:,} clips, {cost}"
         return (
             f"{self.target}: {self.rows:,} clips, {self.kind} for recall@10 {self.recall:g}, "
             f"about {self.seconds / 60:.1f} min, {self.disk_bytes / 1e9:.2f} GB of disk, "
@@ -117,7 +126,7 @@ def plan_rows(
     index: str | None = None,
     target: str = "",
 ) -> Plan:
-    """Choose between exact search and an index.
+    """Choose the kind of index.
 
     Parameters
     ----------
@@ -126,9 +135,9 @@ def plan_rows(
     memory : int, optional
         Bytes that making the index may take; by default what the machine has free.
     recall : float
-        The recall@10 to be reached; 1 is exact search.
+        The recall@10 to be reached; 1 compares every vector.
     index : str, optional
-        A kind of index to take whatever the rest says, or ``exact``.
+        A kind of index to take whatever the rest says, or ``exact`` for none.
     target : str
         For messages.
 
@@ -141,16 +150,18 @@ def plan_rows(
         raise QueryError(f"recall must be above 0 and at most 1, got {recall:g}")
     memory = free_memory() if memory is None else memory
     threads = setting() or os.cpu_count() or 1
-    exact = rows <= EXACT_ROWS or recall == 1
-    if index == EXACT or (index is None and exact) or not rows:
+    if index == EXACT or not rows:
         return Plan(target, rows, EXACT, recall, 0, 0.0, 0, 0, rows * _EXACT_US / 1000)
-    if index is None:
+    kind: IndexKind
+    if index is None and (rows <= EXACT_ROWS or recall == 1):
+        kind, sample = Flat(), 0
+    elif index is None:
         kind, sample = _fitting(rows, memory, threads)
     else:
         kind = kinds.parse(index)
         kind.check_rows(rows, target)
         sample = kind.training_rows
-    cost = kind.estimate(rows, sample, threads)
+    cost = kind.estimate(rows, sample, threads, target)
     return Plan(
         target,
         rows,

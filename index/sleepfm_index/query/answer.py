@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sleepfm_index.query.answer_table import answer_note, answer_table
 from sleepfm_index.query.nearest import Search, nearest
+from sleepfm_index.query.no_hits import why_none
 from sleepfm_index.query.origin import resolve_origin
 from sleepfm_index.query.question import Question, check_question, target_of
 from sleepfm_index.reader import Reader
@@ -36,10 +37,11 @@ def answer(reader: Reader, question: Question) -> Result:
     known = reader.manifest.modalities
     modalities = check_question(question, known)
     origin = resolve_origin(reader, question, modalities)
+    allowed = None if question.where is None else reader.metadata.clip_ids(question.where)
     search = Search(
         target_of(modalities, question.to, known),
         question.k,
-        None if question.where is None else reader.metadata.clip_ids(question.where),
+        allowed,
         own_runs(reader, question.exclude, origin.recording_id, origin.subject_id)
         if origin.known
         else (),
@@ -49,9 +51,10 @@ def answer(reader: Reader, question: Question) -> Result:
     found = nearest(reader, origin.vector[None], search)
     ((ids, scores),) = found.hits
     table = answer_table(reader.rows(ids), scores, [len(scores)])
-    return Result(
-        table, answer_note(question, origin.text, len(scores), found.method, known=origin.known)
-    )
+    note = answer_note(question, origin.text, len(scores), found.method, known=origin.known)
+    if not len(scores):
+        note += f"; {why_none(reader, question, allowed)}"
+    return Result(table, note)
 
 
 def own_runs(

@@ -70,12 +70,12 @@ class OwnRecording:
         """
         # torch takes seconds to import; a query by a clip of the store does without.
         from sleepfm.encoders.inference import Encoder
-        from sleepfm.encoders.load import load_weights
+        from sleepfm.encoders.load import find_weights
 
         if not file.is_file():
             raise QueryError(f"there is no file {file}")
         try:
-            loaded = load_weights(weights or made_by.name)
+            loaded = find_weights(weights or made_by.name)
         except WeightsError as error:
             raise QueryError(
                 f"the store was built with the weights {made_by.name}, which cannot be loaded "

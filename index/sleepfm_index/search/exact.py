@@ -1,7 +1,8 @@
 """The exact nearest clips: blocks of a matrix product, the closest compared in float64.
 
-The one tolerance of scores and the helpers that go with it are here; whoever ranks by float32
-products takes them.
+The one loop over blocks and the one tolerance of scores are here: search, calibration and the
+nearest neighbours of evaluation go through :func:`candidates` and :func:`ranked`; whoever counts
+ranks by float32 products takes the tolerance.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ a float64 product in any order of its terms."""
 _LOWEST: Final = np.float32(np.finfo(np.float32).min)
 _SPARE: Final = 1 << 16
 _QUERIES: Final = 1024
+_TOGETHER: Final = 64
+"""Queries whose candidates are read at once."""
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 Hits = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -143,6 +146,7 @@ def candidates(
     k: int,
     read: Read,
     apart: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    groups: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> list[NDArray[np.int64]]:
     """Clips among which the nearest ``k`` of each query surely are.
 
@@ -158,6 +162,8 @@ def candidates(
         Vectors of some clips; asked for only where very many score the same.
     apart : tuple of two ndarrays of int64, shape [q], optional
         First and last clip id that a query shall not find.
+    groups : tuple of ndarray of int64, shape [q], and ndarray of int64, shape [n], optional
+        Group of each query and of each id; a query does not find its own group.
 
     Returns
     -------
@@ -172,8 +178,68 @@ def candidates(
                 scores = part.queries @ vectors.T
                 if apart is not None:
                     _mask(scores, ids, apart[0][rows], apart[1][rows])
+                if groups is not None:
+                    scores[groups[0][rows, None] == groups[1][ids]] = -np.inf
                 part.take(ids, scores)
     return [ids for part in best for ids in part.ids()]
+
+
+def ranked(read: Read, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> list[Hits]:
+    """Give the best ``k`` of the candidates of each query, as :func:`rank` does for one.
+
+    Parameters
+    ----------
+    read : callable
+        Vectors of some clips, float32 [m, 512].
+    queries : ndarray of float32, shape [q, 512]
+        Query vectors.
+    ids : ndarray of int64, shape [q, m]
+        Clip ids of the candidates; -1 for none.
+    k : int
+        Number of clips to find per query.
+
+    Returns
+    -------
+    list of (clip_ids, scores)
+        int64 and float64, at most ``k`` of each.
+    """
+    hits: list[Hits] = []
+    for start in range(0, len(queries), _TOGETHER):
+        some, part = queries[start : start + _TOGETHER], ids[start : start + _TOGETHER]
+        there = part >= 0
+        distinct, at = np.unique(part[there], return_inverse=True)
+        scores = np.full(part.shape, -np.inf)
+        if len(distinct):
+            vectors = read(distinct)
+            near = np.full(part.shape, -np.inf, np.float32)
+            near[there] = (some @ vectors.T)[np.nonzero(there)[0], at]
+            close = close_to_best(near, k, margin(some))
+            rows = vectors[at[close[there]]]
+            scores[close] = exact_scores(some[np.nonzero(close)[0]], rows)
+            there = close
+        order = best_first(scores, part, k)
+        for row, best in enumerate(order):
+            best = best[there[row, best]]
+            hits.append((part[row, best], scores[row, best]))
+    return hits
+
+
+def together(found: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Put candidates of several queries into one array, filled up with -1.
+
+    Parameters
+    ----------
+    found : list of ndarray of int64
+        Ids for each query.
+
+    Returns
+    -------
+    ndarray of int64, shape [q, m]
+    """
+    wide = np.full((len(found), max(map(len, found), default=0)), -1, np.int64)
+    for row, ids in zip(wide, found, strict=True):
+        row[: len(ids)] = ids
+    return wide
 
 
 class _Best:

@@ -26,20 +26,21 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.search.blocks import Blocks, gathered
+from sleepfm_index.search.flat import Flat
 from sleepfm_index.search.hnsw_format import GraphArrays, empty_index, links_below
+from sleepfm_index.search.parameters import Parameters, parameter
 from sleepfm_index.search.protocol import (
     DEPTHS,
     SEED,
     Estimate,
     IndexKind,
-    Parameters,
     Trial,
     VectorIndex,
-    parameter,
 )
 from sleepfm_index.storage import paths, vector_format
 from sleepfm_index.storage.files import check_plain, publish_file
 from sleepfm_index.storage.manifest import IndexEntry
+from sleepfm_index.storage.vectors import Vectors
 
 MOST_ROWS: Final = 5_000_000
 _FEWEST_LINKS: Final = 4
@@ -68,6 +69,7 @@ class HNSW:
     links: int
 
     names: ClassVar[tuple[str, ...]] = ("HNSW<links>",)
+    exact = False
     searchable = True
     removes_rows = False
     training_rows = 1
@@ -90,8 +92,8 @@ class HNSW:
 
     @property
     def finer(self) -> IndexKind | None:
-        """None: its vectors are the stored ones already."""
-        return None
+        """Every vector: its own are the stored ones already."""
+        return Flat()
 
     def check_rows(self, rows: int, target: str) -> None:
         """Refuse more clips than a graph is of use for.
@@ -124,15 +126,17 @@ class HNSW:
         del planned
         return False
 
-    def estimate(self, rows: int, sample: int, threads: int) -> Estimate:
+    def estimate(self, rows: int, sample: int, threads: int, target: str = "") -> Estimate:
         """Estimate time, disk and memory; the graph is in memory while it is made.
 
         Parameters
         ----------
         rows, sample, threads : int
             Clips of the target, vectors that training draws, and threads.
+        target : str
+            Not used.
         """
-        del sample
+        del sample, target
         size = rows * (8 + vector_format.ROW_BYTES + 4 + 4 * (2 * self.links + 1))
         growth = rows / 100_000
         return Estimate(
@@ -209,7 +213,7 @@ class HNSW:
         entry = publish_file(store / paths.INDEXES / file, arrays.write)
         return IndexEntry(target, file, str(trained), arrays.rows, segments, entry)
 
-    def open(self, store: Path, entry: IndexEntry) -> Graph:
+    def open(self, store: Path, entry: IndexEntry, vectors: Vectors | None = None) -> Graph:
         """Map a published graph, every link of which is checked first.
 
         Parameters
@@ -218,12 +222,15 @@ class HNSW:
             The store's folder.
         entry : IndexEntry
             Entry of the index in the manifest.
+        vectors : Vectors, optional
+            Not used.
 
         Raises
         ------
         FormatError
             If the file is not a graph over the rows that the manifest states.
         """
+        del vectors
         path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
         index = empty_index(self.links)
         arrays = GraphArrays.map(path, entry.rows, links_below(index))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.runtime.threads import faiss
+from sleepfm_index.search.mapped_vectors import view
 from sleepfm_index.storage import vector_format
 from sleepfm_index.storage.files import Sink
 
@@ -149,8 +150,8 @@ class GraphArrays:
             put(codes, storage.codes)
             put(links, graph.neighbors)
         else:
-            storage.codes = _view(faiss().MaybeOwnedVectorUInt8, codes)
-            graph.neighbors = _view(faiss().MaybeOwnedVectorInt32, links)
+            storage.codes = view(codes)
+            graph.neighbors = view(links)
         put(np.ascontiguousarray(self.layers, np.int32), graph.levels)
         put(self.starts(links_below(index)).astype(np.uint64), graph.offsets)
         graph.entry_point = self.entry
@@ -198,9 +199,3 @@ def links_below(index: Any) -> NDArray[np.int64]:
     """
     found = faiss().vector_to_array(index.hnsw.cum_nneighbor_per_level)
     return np.asarray(found, np.int64)
-
-
-def _view(kind: Any, array: NDArray[Any]) -> Any:
-    """FAISS's vector over an array that is not copied, and not owned."""
-    nobody = kind().owner
-    return kind.create_view(faiss().swig_ptr(array), array.nbytes, nobody)

@@ -14,7 +14,8 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.search.fastscan import read_list
 from sleepfm_index.search.ivf_format import CODES, Structure, read_arrays
-from sleepfm_index.search.protocol import Parameters, Trial, parameter
+from sleepfm_index.search.parameters import Parameters, parameter
+from sleepfm_index.search.protocol import Trial
 from sleepfm_index.search.transform_coding import STAGES
 from sleepfm_index.storage.manifest import IndexEntry
 from sleepfm_index.storage.readahead import Readahead

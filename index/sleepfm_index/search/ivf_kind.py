@@ -12,17 +12,14 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import QueryError
 from sleepfm_index.search import ivf_builder
 from sleepfm_index.search.blocks import Blocks
+from sleepfm_index.search.flat import Flat
 from sleepfm_index.search.ivf import InvertedFile
 from sleepfm_index.search.ivf_builder import ITERATIONS, LEARNED_FROM, SAMPLE
 from sleepfm_index.search.ivf_format import BLOCK_LAYOUT, CODES, Layout, Structure
-from sleepfm_index.search.protocol import (
-    SEED,
-    Estimate,
-    IndexKind,
-    Parameters,
-    VectorIndex,
-)
+from sleepfm_index.search.parameters import Parameters
+from sleepfm_index.search.protocol import SEED, Estimate, IndexKind, VectorIndex
 from sleepfm_index.storage.manifest import IndexEntry
+from sleepfm_index.storage.vectors import Vectors
 
 CODE: Final = "TC96x4fs"
 FINER: Final = "SQ8"
@@ -43,6 +40,7 @@ class InvertedFileKind(Layout):
     names: ClassVar[tuple[str, ...]] = tuple(
         f"IVF<lists>,{code}" for code in CODES if code not in BLOCK_LAYOUT.values()
     )
+    exact = False
     removes_rows = True
 
     @property
@@ -57,8 +55,8 @@ class InvertedFileKind(Layout):
 
     @property
     def finer(self) -> IndexKind | None:
-        """The same lists with a code that tells more vectors apart."""
-        return InvertedFileKind(self.lists, FINER) if self.code == CODE else None
+        """The same lists with a code that tells more vectors apart; last, every vector."""
+        return InvertedFileKind(self.lists, FINER) if self.code == CODE else Flat()
 
     def check_rows(self, rows: int, target: str) -> None:
         """Refuse more lists than clips.
@@ -89,14 +87,17 @@ class InvertedFileKind(Layout):
         """
         return isinstance(planned, InvertedFileKind) and planned.lists > _OUTGROWN * self.lists
 
-    def estimate(self, rows: int, sample: int, threads: int) -> Estimate:
+    def estimate(self, rows: int, sample: int, threads: int, target: str = "") -> Estimate:
         """Estimate time, disk and memory.
 
         Parameters
         ----------
         rows, sample, threads : int
             Clips of the target, vectors that training draws, and threads.
+        target : str
+            Not used.
         """
+        del target
         drawn = min(rows, sample)
         products = drawn * self.lists * ITERATIONS + rows * self.lists + rows * _CALIBRATION
         training = drawn * EMBEDDING_DIM * 6 + self.lists * EMBEDDING_DIM * 8  # stored and float32
@@ -167,7 +168,7 @@ class InvertedFileKind(Layout):
         assert isinstance(earlier, InvertedFile)
         return ivf_builder.write(store, target, segments, trained, blocks, (earlier, keep))
 
-    def open(self, store: Path, entry: IndexEntry) -> InvertedFile:
+    def open(self, store: Path, entry: IndexEntry, vectors: Vectors | None = None) -> InvertedFile:
         """Map a published file.
 
         Parameters
@@ -176,7 +177,10 @@ class InvertedFileKind(Layout):
             The store's folder.
         entry : IndexEntry
             Entry of the index in the manifest.
+        vectors : Vectors, optional
+            Not used.
         """
+        del vectors
         return InvertedFile.open(store, entry)
 
     def shard_training(self, trained: Structure) -> tuple[InvertedFileKind, Structure]:

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Final
 
 from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.search.flat import Flat
 from sleepfm_index.search.hnsw import HNSW
 from sleepfm_index.search.ivf_kind import InvertedFileKind
 from sleepfm_index.search.protocol import IndexKind, VectorIndex
 from sleepfm_index.storage.manifest import IndexEntry
+from sleepfm_index.storage.vectors import Vectors
 
-KINDS: Final[tuple[type[IndexKind], ...]] = (InvertedFileKind, HNSW)
+KINDS: Final[tuple[type[IndexKind], ...]] = (Flat, InvertedFileKind, HNSW)
 EXACT: Final = "exact"
 """The name of no index: every vector is compared."""
 
@@ -53,7 +55,19 @@ def find(name: str) -> IndexKind | None:
         return None
 
 
-def open_index(store: Path, entry: IndexEntry) -> VectorIndex:
+def is_exact(name: str) -> bool:
+    """Whether the kind of that name compares every vector; False if it is not known here.
+
+    Parameters
+    ----------
+    name : str
+        Name of the kind.
+    """
+    kind = find(name)
+    return kind is not None and kind.exact
+
+
+def open_index(store: Path, entry: IndexEntry, vectors: Vectors | None = None) -> VectorIndex:
     """Open the index of an entry.
 
     Parameters
@@ -62,6 +76,8 @@ def open_index(store: Path, entry: IndexEntry) -> VectorIndex:
         The store's folder.
     entry : IndexEntry
         Entry of the index in the manifest.
+    vectors : Vectors, optional
+        The vectors of the store.
 
     Raises
     ------
@@ -74,4 +90,4 @@ def open_index(store: Path, entry: IndexEntry) -> VectorIndex:
             f"the index of {entry.target} is of a kind that is not known here, {entry.kind}; "
             "run `sleepfm-index reindex`, or search exactly"
         )
-    return kind.open(store, entry)
+    return kind.open(store, entry, vectors)

@@ -22,7 +22,7 @@ A new kind is one module with a class like :class:`IndexKind`, named in
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol, Self, runtime_checkable
@@ -30,17 +30,16 @@ from typing import Any, ClassVar, Final, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import FormatError
 from sleepfm_index.search.blocks import Blocks
+from sleepfm_index.search.parameters import Parameters
 from sleepfm_index.storage.manifest import IndexEntry
+from sleepfm_index.storage.vectors import Vectors
 
 SEED: Final = 20240527
 """Of every random choice in training."""
 DEPTHS: Final = (20, 30, 50, 70, 100, 150, 200, 300, 400)
 """Numbers of candidates that calibration tries."""
 
-Parameters = Mapping[str, int]
-"""How far an index is searched, by the names of its kind."""
 Trained = Any
 """What training gives; only its own kind looks into it."""
 
@@ -166,6 +165,30 @@ class VectorIndex(Protocol):
         ...
 
 
+@runtime_checkable
+class ExhaustiveIndex(VectorIndex, Protocol):
+    """An index that compares every vector, so that an answer through it is exact."""
+
+    def candidates(
+        self, query: NDArray[np.float32], k: int, selector: Any | None = None
+    ) -> NDArray[np.int64] | None:
+        """Give clips among which the nearest ``k`` by float64 scores surely are.
+
+        Parameters
+        ----------
+        query : ndarray of float32, shape [512]
+        k : int
+        selector : faiss.IDSelector, optional
+            Restricts the clips that may be found; by default all.
+
+        Returns
+        -------
+        ndarray of int64, or None
+            Clip ids in no order; None where too many score the same for the index to tell.
+        """
+        ...
+
+
 class IndexKind(Protocol):
     """A kind of index with its numbers, as ``--index`` and the manifest name it."""
 
@@ -181,6 +204,11 @@ class IndexKind(Protocol):
         name : str
             Name of the kind.
         """
+        ...
+
+    @property
+    def exact(self) -> bool:
+        """Whether its indexes are :class:`ExhaustiveIndex`, which nobody calibrates."""
         ...
 
     @property
@@ -200,7 +228,7 @@ class IndexKind(Protocol):
 
     @property
     def finer(self) -> IndexKind | None:
-        """What to try where this kind does not reach the recall; None for exact search."""
+        """What to try where this kind does not reach the recall; None where it always does."""
         ...
 
     def check_rows(self, rows: int, target: str) -> None:
@@ -229,7 +257,7 @@ class IndexKind(Protocol):
         """
         ...
 
-    def estimate(self, rows: int, sample: int, threads: int) -> Estimate:
+    def estimate(self, rows: int, sample: int, threads: int, target: str = "") -> Estimate:
         """Estimate time, disk and memory.
 
         Parameters
@@ -240,6 +268,8 @@ class IndexKind(Protocol):
             Vectors that training draws.
         threads : int
             Threads to build with.
+        target : str
+            What is searched.
         """
         ...
 
@@ -303,7 +333,7 @@ class IndexKind(Protocol):
         """
         ...
 
-    def open(self, store: Path, entry: IndexEntry) -> VectorIndex:
+    def open(self, store: Path, entry: IndexEntry, vectors: Vectors | None = None) -> VectorIndex:
         """Open a published file; its size and whatever FAISS would follow are checked.
 
         Parameters
@@ -312,6 +342,8 @@ class IndexKind(Protocol):
             The store's folder.
         entry : IndexEntry
             Entry of the index in the manifest.
+        vectors : Vectors, optional
+            The store's, for kinds that look into them; without, such an index only gives its ids.
 
         Raises
         ------
@@ -349,27 +381,3 @@ class Mergeable(IndexKind, Protocol):
             Not empty.
         """
         ...
-
-
-def parameter(parameters: Parameters, name: str, most: int) -> int:
-    """Give one parameter between 1 and ``most``.
-
-    Parameters
-    ----------
-    parameters : mapping of str to int
-        Parameters of the search, by name.
-    name : str
-        Name of the parameter.
-    most : int
-        Largest value allowed.
-
-    Raises
-    ------
-    FormatError
-        If it is not there: then the manifest is of another kind of index.
-    """
-    if name not in parameters:
-        raise FormatError(
-            f"the manifest states no {name} for an index; run `sleepfm-index reindex --rebuild`"
-        )
-    return max(1, min(parameters[name], most))

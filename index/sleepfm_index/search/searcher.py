@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,21 +13,20 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.search.exact import (
     Hits,
-    best_first,
     candidates,
-    close_to_best,
-    exact_scores,
-    margin,
     rank,
+    ranked,
+    together,
 )
-from sleepfm_index.search.kinds import EXACT
-from sleepfm_index.search.protocol import VectorIndex
+from sleepfm_index.search.kinds import EXACT, is_exact
+from sleepfm_index.search.protocol import ExhaustiveIndex, VectorIndex
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage.manifest import IndexEntry, Manifest, SearchSetting, SegmentEntry
 from sleepfm_index.storage.vectors import Vectors
 
 _GATHERED: Final = 1 << 13
-_TOGETHER: Final = 64
+_SCANNED: Final = 4
+"""Up to as many queries are compared one by one; more are faster as one product."""
 _CALIBRATED: Final = 10
 """How many answers an index was calibrated for."""
 _SELECTIVE: Final = 0.25
@@ -71,6 +70,7 @@ class Searcher:
         self._vectors = vectors
         self._open = open_index
         self._entries = {i.target: i for i in manifest.indexes if i.settings}
+        self._exhaustive = {i.target: i for i in manifest.indexes if is_exact(i.kind)}
 
     def find(
         self,
@@ -107,12 +107,45 @@ class Searcher:
             raise QueryError("a query holds numbers that are not finite")
         if not queries.any(axis=1).all():
             raise QueryError("a query vector is all zero, so nothing is nearer to it than the rest")
+        whole = self._exhaustive.get(target)
+        if whole is not None:
+            return Found(self._by_scan(whole, queries, k, selection), EXACT)
         entry = None if exact else self._entries.get(target)
         share = selection.count / max(1, selection.rows)
         setting = None if entry is None else _setting(entry, share)
         if entry is None or setting is None:
             return Found(self._exact(target, queries, k, selection), EXACT)
         return Found(self._approximate(entry, setting, queries, k, selection), method(entry))
+
+    def _by_scan(
+        self, entry: IndexEntry, queries: NDArray[np.float32], k: int, selection: Selection
+    ) -> list[Hits]:
+        """Exact search through FAISS, query by query; many are multiplied as a matrix instead."""
+        if len(queries) > _SCANNED:
+            return self._exact(entry.target, queries, k, selection)
+        index, read = cast(ExhaustiveIndex, self._open(entry)), self._read(entry.target)
+        newer = self._newer(entry)
+        uncovered = (
+            candidates(self._blocks(entry.target, selection, newer), queries, k, read)
+            if newer
+            else None
+        )
+        selector = selection.selector()
+        hits: list[Hits] = []
+        for at, query in enumerate(queries):
+            ids = index.candidates(query, k, selector)
+            if ids is None:
+                hits += self._exact(entry.target, query[None], k, selection)
+                continue
+            if uncovered is not None:
+                ids = np.concatenate([ids, uncovered[at]])
+            with _of_the_store():
+                hits.append(rank(read, query, ids, k))
+        return hits
+
+    def _newer(self, entry: IndexEntry) -> list[SegmentEntry]:
+        covered = set(entry.segments)
+        return [s for s in self._manifest.segments if s.id not in covered]
 
     def _exact(
         self, target: str, queries: NDArray[np.float32], k: int, selection: Selection
@@ -137,8 +170,7 @@ class Searcher:
     ) -> list[Hits]:
         index = self._open(entry)
         read = self._read(entry.target)
-        covered = set(entry.segments)
-        newer = [s for s in self._manifest.segments if s.id not in covered]
+        newer = self._newer(entry)
         uncovered = (
             candidates(self._blocks(entry.target, selection, newer), queries, k, read)
             if newer
@@ -153,7 +185,7 @@ class Searcher:
         while len(waiting):
             ids = index.search(queries[waiting], depth, parameters, selector)
             if uncovered is not None:
-                ids = _joined(ids, [uncovered[at] for at in waiting])
+                ids = np.hstack([ids, together([uncovered[at] for at in waiting])])
             for at, hit in zip(
                 waiting, self._ranked(entry.target, queries[waiting], ids, k), strict=True
             ):
@@ -179,26 +211,8 @@ class Searcher:
         if len(queries) == 1:
             with _of_the_store():
                 return [rank(read, queries[0], ids[0][ids[0] >= 0], k)]
-        hits: list[Hits] = []
-        for start in range(0, len(queries), _TOGETHER):
-            some, part = queries[start : start + _TOGETHER], ids[start : start + _TOGETHER]
-            there = part >= 0
-            distinct, at = np.unique(part[there], return_inverse=True)
-            scores = np.full(part.shape, -np.inf)
-            if len(distinct):
-                with _of_the_store():
-                    vectors = read(distinct)
-                near = np.full(part.shape, -np.inf, np.float32)
-                near[there] = (some @ vectors.T)[np.nonzero(there)[0], at]
-                close = close_to_best(near, k, margin(some))
-                rows = vectors[at[close[there]]]
-                scores[close] = exact_scores(some[np.nonzero(close)[0]], rows)
-                there = close
-            order = best_first(scores, part, k)
-            for row, best in enumerate(order):
-                best = best[there[row, best]]
-                hits.append((part[row, best], scores[row, best]))
-        return hits
+        with _of_the_store():
+            return ranked(read, queries, ids, k)
 
     def _read(
         self, target: str, *, ahead: bool = False
@@ -251,10 +265,3 @@ def _setting(entry: IndexEntry, share: float) -> SearchSetting | None:
     """Give the setting of the next smaller share that was calibrated; None below the smallest."""
     fitting = [row for row in entry.settings if row.share <= share]
     return max(fitting, key=lambda row: row.share) if fitting else None
-
-
-def _joined(ids: NDArray[np.int64], uncovered: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    wide = np.full((len(ids), max(map(len, uncovered), default=0)), -1, np.int64)
-    for row, more in zip(wide, uncovered, strict=True):
-        row[: len(more)] = more
-    return np.hstack([ids, wide])

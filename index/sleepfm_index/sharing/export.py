@@ -1,4 +1,4 @@
-"""Export of clips joined with their vectors, as one Parquet file or Lance dataset."""
+"""Export of clips joined with their vectors, as one Parquet file, Lance dataset or FAISS files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sleepfm_index.choices import ExportFormat
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.reader import Reader
+from sleepfm_index.sharing import faiss_index
 from sleepfm_index.sharing.clip_batches import ClipBlock, clip_blocks, clips_schema
 from sleepfm_index.sharing.deidentify import Pseudonyms, deidentify, kept_columns
 from sleepfm_index.storage import private, vector_format
@@ -34,8 +35,8 @@ class Exported:
     path : Path
         The file or folder that was written.
     clips : int
-        Number of rows.
-    format : {"parquet", "lance"}
+        Number of clips.
+    format : {"parquet", "lance", "faiss"}
     deidentified : bool
         True if ids were hashed and other columns omitted.
     """
@@ -57,15 +58,17 @@ def export(
     """Write the clips of a store with their vectors, for use in other tools.
 
     The table has one row per clip: the columns of ``clips``, and every modality as a list of 512
-    float16, null where the clip lacks it. It is written block by block.
+    float16, null where the clip lacks it. It is written block by block. For FAISS there is one file
+    for each target in a folder, of vectors and clip ids alone; see
+    :mod:`sleepfm_index.sharing.faiss_index`.
 
     Parameters
     ----------
     store : path
         The store's folder.
     out : path
-        The file (Parquet) or folder (Lance) to write; it must not exist.
-    format : {"parquet", "lance"}
+        The file (Parquet) or folder (Lance, FAISS) to write; it must not exist.
+    format : {"parquet", "lance", "faiss"}
         Lance needs ``pip install 'sleepfm-index[lance]'``.
     deidentified : bool
         Omit or hash what could identify a person; see :mod:`sleepfm_index.sharing.deidentify`.
@@ -79,13 +82,18 @@ def export(
     Raises
     ------
     QueryError
-        If the condition is not valid or matches no clip, or the format is unknown.
+        If the condition is not valid or matches no clip, the format is unknown, or FAISS files are
+        to be de-identified.
     StoreError
         If ``out`` exists, or the format's package is not installed.
     """
     path = Path(out)
     if format not in FORMATS:
         raise QueryError(f"unknown format {format!r}; choose from {', '.join(FORMATS)}")
+    if deidentified and format == "faiss":
+        raise QueryError(
+            "a FAISS file holds the store's clip ids and cannot be de-identified; export parquet"
+        )
     if path.exists() or path.is_symlink():
         raise StoreError(f"{path} already exists; choose another name, or remove it first")
     if not path.parent.is_dir():
@@ -94,6 +102,9 @@ def export(
         clip_ids = opened.metadata.clip_ids(where)
         if not len(clip_ids):
             raise QueryError("there are no clips to export" + (f" where {where}" if where else ""))
+        if format == "faiss":
+            faiss_index.write_files(opened, path, clip_ids)
+            return Exported(path, len(clip_ids), format, deidentified)
         rows = _Rows(opened, clip_ids, deidentified)
         (_write_parquet if format == "parquet" else _write_lance)(path, rows)
     return Exported(path, rows.written, format, deidentified)

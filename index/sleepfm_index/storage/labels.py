@@ -20,12 +20,24 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
 from sleepfm_index.storage.paths import LABELS as FOLDER
+
+LABEL_COLUMNS: Final = pa.schema(
+    [
+        ("clip_id", pa.int32()),
+        ("label", pa.string()),
+        ("value", pa.string()),
+        ("labelled_by", pa.string()),
+        ("labelled_at", pa.string()),
+    ]
+)
+"""Columns of the view ``labels`` in SQL; ``label`` is the name of the own column."""
 
 _LOCK: Final = ".lock"
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
@@ -131,6 +143,29 @@ def label_columns(store: Path) -> list[str]:
     """
     names = (p.stem for p in (store / FOLDER).glob("*.jsonl") if p.is_file())
     return sorted(name for name in names if _NAME.fullmatch(name))
+
+
+def label_table(store: Path) -> pa.Table:
+    """Give the labels that count, one row per clip and own column, as :data:`LABEL_COLUMNS`.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    """
+    rows = [
+        (clip, column, own.value, own.by, own.at)
+        for column in label_columns(store)
+        for clip, own in read_labels(store, column).items()
+    ]
+    columns = zip(*rows, strict=True) if rows else [()] * len(LABEL_COLUMNS)
+    return pa.table(
+        [
+            pa.array(values, field.type)
+            for values, field in zip(columns, LABEL_COLUMNS, strict=True)
+        ],
+        schema=LABEL_COLUMNS,
+    )
 
 
 def keep_labels(store: Path, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:

@@ -34,6 +34,7 @@ from sleepfm_index.storage.manifest_entries import (
     safe_name,
     seconds,
     segment_entry,
+    strings,
 )
 
 __all__ = [
@@ -55,21 +56,21 @@ INVERTED_LISTS: Final = "inverted-lists"
 INDEX_PARAMETERS: Final = "index-parameters"
 WITHDRAWALS: Final = "withdrawals"
 FEATURES: Final = frozenset({INVERTED_LISTS, INDEX_PARAMETERS, WITHDRAWALS})
-"""Feature flags this version understands; a store with any other is refused."""
+"""Feature flags that this version supports; a store with any other is refused."""
 
 _LARGEST: Final = 1 << 28
 """Bytes; 14,000 segments take about 20 MB."""
-_MOST_CLIPS: Final = 1 << 31
-"""Clip ids stay below this (two million nights), so a hostile count cannot ask for all memory."""
+MOST_CLIPS: Final = 1 << 31
+"""Upper bound of clip ids (two million nights), so that a hostile count cannot exhaust memory."""
 _CLIP_ROWS: Final = "clip-rows"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything a reader needs to know before it opens another file.
+    """Contents of a store: segments, indexes, deleted clips, weights, contract and snapshot.
 
-    ``written`` is when it was committed, in seconds since 1970, 0 where nobody noted it; ``tags``
-    are names that people gave to snapshots.
+    ``written`` is the time of the commit in seconds since 1970, or 0 if unknown; ``tags`` maps
+    user-defined names to snapshots.
     """
 
     uuid: str
@@ -89,53 +90,53 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Clips in all segments, deleted ones left out."""
+        """Number of clips in all segments, without deleted clips."""
         return sum(s.rows for s in self.segments) - sum(b - a + 1 for a, b in self.deleted)
 
     @cached_property
     def sources(self) -> frozenset[str]:
-        """Content keys of every recording in the store, withdrawn ones left out."""
+        """Content keys of all recordings in the store, without withdrawn recordings."""
         keys = {key for segment in self.segments for key in segment.sources}
         return frozenset(keys.difference(self.withdrawn))
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Names of the modalities, in order; the contract says which there are."""
+        """Names of the modalities of the contract, in order."""
         return self.contract.modalities
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Everything that can be searched; one index each."""
+        """All targets of a search; each has an index of its own."""
         return targets(self.modalities)
 
     @property
     def features(self) -> tuple[str, ...]:
-        """What a program must know to read the store, beyond the format's version."""
+        """Features, beyond the format version, that a program must support to read the store."""
         lists = any(i.kind.startswith("IVF") for i in self.indexes)
-        # Programs that know inverted files alone take a setting without lists for damaged.
+        # Programs that only support inverted files report a setting without lists as damage.
         others = any(set(s.parameters) != {"probes"} for i in self.indexes for s in i.settings)
-        # A program that does not know of withdrawals would bring back what was deleted.
+        # A program that does not support withdrawals would add deleted recordings again.
         gone = bool(self.withdrawals)
         used = {INVERTED_LISTS: lists, INDEX_PARAMETERS: others, WITHDRAWALS: gone}
         return tuple(name for name in used if used[name])
 
     @property
     def stored_ids(self) -> int:
-        """Clip ids of the segments lie below this; at most ``next_clip_id``."""
+        """Exclusive upper bound of the clip ids of the segments; at most ``next_clip_id``."""
         return max((s.last_clip_id + 1 for s in self.segments), default=0)
 
     @property
     def names(self) -> tuple[frozenset[str], frozenset[str]]:
-        """Folders in ``segments/`` and files in ``indexes/`` that belong to the snapshot."""
+        """Folders in ``segments/`` and files in ``indexes/`` of this snapshot."""
         return frozenset(s.id for s in self.segments), frozenset(c.file for c in self.caches)
 
     @property
     def caches(self) -> tuple[IndexEntry | RowCacheEntry, ...]:
-        """What lies in ``indexes/`` and can be made again from the segments."""
+        """Files in ``indexes/``, all of which can be rebuilt from the segments."""
         return (*self.indexes, *(() if self.row_cache is None else (self.row_cache,)))
 
     def with_segment(self, segment: SegmentEntry) -> Manifest:
-        """Give the manifest with one segment more and the clip ids moved on.
+        """Return the manifest with another segment and the next free clip id.
 
         Parameters
         ----------
@@ -154,16 +155,14 @@ class Manifest:
         withdrawn: tuple[str, ...],
         marks: tuple[str, ...] = (),
     ) -> Manifest:
-        """Give the manifest with clips of the store (ascending ids) and recordings hidden.
+        """Return the manifest with clips (ascending ids) and recordings hidden.
 
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
             Clips to hide.
-        withdrawn : tuple of str
-            Content keys of the recordings.
-        marks : tuple of str
-            What may not come back; see :mod:`sleepfm_index.storage.withdrawals`.
+        withdrawn, marks : tuple of str
+            Content keys and marks (:mod:`~sleepfm_index.storage.withdrawals`) of the recordings.
         """
         ranges = sorted([*self.deleted, *as_ranges(clip_ids)])
         merged: list[tuple[int, int]] = []
@@ -176,21 +175,21 @@ class Manifest:
         return replace(self, deleted=tuple(merged), withdrawn=tuple(keys), withdrawals=gone)
 
     def readmitted(self, source: str, marks: Collection[str]) -> Manifest:
-        """Give the manifest in which a recording is not withdrawn any more.
+        """Return the manifest with the withdrawal of a recording lifted.
 
-        What was deleted of it leaves the manifest; its bytes stay for the snapshots that name them.
+        Its deleted clips leave the manifest; their bytes remain for snapshots that contain them.
 
         Parameters
         ----------
         source : str
             Content key of the recording.
         marks : collection of str
-            Its marks among ``withdrawals``.
+            Marks of the recording in ``withdrawals``.
 
         Raises
         ------
         UncompactedError
-            If it lies in one segment with others, so that a compaction has to come first.
+            If its segment holds other recordings, so that a compaction is required first.
         """
         kept = tuple(s for s in self.segments if source not in s.sources)
         for segment in self.segments:
@@ -198,7 +197,7 @@ class Manifest:
             inside = (min(b, last) - max(a, first) + 1 for a, b in self.deleted)
             if segment not in kept and sum(n for n in inside if n > 0) < segment.rows:
                 raise UncompactedError(
-                    "the recording was withdrawn and still lies among others on the disk; run "
+                    "the recording was withdrawn but still shares a segment with others; run "
                     "`sleepfm-index compact`, then build with --readmit"
                 )
         return replace(
@@ -215,7 +214,7 @@ class Manifest:
         return first, last
 
     def live(self, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of the given clips are not deleted.
+        """Mask of the clips that are not deleted.
 
         Parameters
         ----------
@@ -232,7 +231,7 @@ class Manifest:
 def deleted_within(
     deleted: Iterable[tuple[int, int]], segments: Iterable[SegmentEntry]
 ) -> tuple[tuple[int, int], ...]:
-    """Cut ranges of deleted clips to some segments; a range may reach over several.
+    """Clip ranges of deleted clips to segments; a range may span several.
 
     Parameters
     ----------
@@ -249,12 +248,11 @@ def deleted_within(
 
 
 def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Write ascending ids as ``(first, last)`` runs, both included.
+    """Convert ascending ids to ``(first, last)`` runs, both inclusive.
 
     Parameters
     ----------
     clip_ids : ndarray of int64, shape [n]
-        Ascending.
     """
     if not len(clip_ids):
         return []
@@ -265,7 +263,7 @@ def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
-    """Read and check ``manifest.json``, or an earlier one kept under another name.
+    """Read and check ``manifest.json``, or an earlier manifest under another name.
 
     Parameters
     ----------
@@ -277,17 +275,16 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     Raises
     ------
     FormatError
-        If there is none, it is damaged, names a path outside the store, or is of a format or has a
-        feature that this version does not know.
+        If it is missing, damaged or hostile, or has an unknown format or feature.
     """
     path = store / name
     try:
         if path.is_symlink() or path.stat().st_size > _LARGEST:
-            raise FormatError(f"{path} is a link or larger than a manifest can be")
+            raise FormatError(f"{path} is a link or too large for a manifest")
         plain = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise FormatError(
-            f"no store at {store}; make one with `sleepfm-index build` or name another by --store"
+            f"no store at {store}; create one with `sleepfm-index build` or pass --store"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path} cannot be read: {error}") from error
@@ -296,7 +293,7 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     version = plain.get("format_version")
     if version != FORMAT_VERSION:
         raise FormatError(
-            f"the store is of format version {version}, this program reads {FORMAT_VERSION}; "
+            f"the store has format version {version}; this program reads {FORMAT_VERSION}: "
             "upgrade sleepfm-index"
         )
     features = plain.get("features")
@@ -315,7 +312,7 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
 
 
 def write_manifest(store: Path, manifest: Manifest) -> None:
-    """Replace ``manifest.json`` in one step; when it returns, the commit is durable.
+    """Replace ``manifest.json`` atomically; on return the commit is durable.
 
     Parameters
     ----------
@@ -329,7 +326,7 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
 
 
 def _to_text(manifest: Manifest) -> str:
-    # One line per segment and key: to be read by people, and quick to write again.
+    # One line per segment and key: readable, and fast to write again.
     plain = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -362,7 +359,7 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         raise ValueError("the contract does not match its hash")
     segments = tuple(segment_entry(s) for s in plain["segments"])
     indexes = tuple(index_entry(i) for i in plain["indexes"] if i["kind"] != _CLIP_ROWS)
-    # The row cache stood among the indexes before it had a field of its own.
+    # Earlier versions list the row cache among the indexes.
     earlier = next((i for i in plain["indexes"] if i["kind"] == _CLIP_ROWS), None)
     cache = plain.get("row_cache") or earlier
     manifest = Manifest(
@@ -375,8 +372,8 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
         indexes=indexes,
         row_cache=None if cache is None else row_cache_entry(cache),
         deleted=tuple((count(a), count(b)) for a, b in plain["deleted"]),
-        withdrawn=tuple(map(str, plain["withdrawn"])),
-        withdrawals=tuple(map(str, plain.get("withdrawals", ()))),
+        withdrawn=strings(plain["withdrawn"]),
+        withdrawals=strings(plain.get("withdrawals", [])),
         choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
         written=seconds(plain.get("written", 0.0)),
         tags={safe_name(name): count(n) for name, n in plain.get("tags", {}).items()},
@@ -386,15 +383,15 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
 
 
 def _check_ids(manifest: Manifest) -> None:
-    # Segments' ranges follow each other and hold their rows; deleted ranges likewise.
-    if manifest.next_clip_id > _MOST_CLIPS:
+    # Ranges of segments, and of deleted clips, do not overlap and have room for their rows.
+    if manifest.next_clip_id > MOST_CLIPS:
         raise ValueError(f"{manifest.next_clip_id} clips are more than a store can hold")
     ranges = sorted((s.first_clip_id, s.last_clip_id, s.rows) for s in manifest.segments)
     for known in (ranges, [(a, b, b - a + 1) for a, b in manifest.deleted]):
         end = 0
         for first, last, rows in known:
             if not end <= first <= last < manifest.next_clip_id or rows > last - first + 1:
-                raise ValueError(f"clip ids {first} to {last} overlap others or were never given")
+                raise ValueError(f"clip ids {first} to {last} overlap or were never assigned")
             end = last + 1
     if manifest.rows < 0 or not all(s.rows for s in manifest.segments):
-        raise ValueError("a segment without clips, or more clips deleted than there are")
+        raise ValueError("a segment without clips, or more deleted clips than stored ones")

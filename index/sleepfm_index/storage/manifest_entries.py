@@ -196,8 +196,8 @@ def segment_entry(plain: Mapping[str, Any]) -> SegmentEntry:
         rows=count(plain["rows"]),
         first_clip_id=count(plain["first_clip_id"]),
         last_clip_id=count(plain["last_clip_id"]),
-        sources=tuple(map(str, plain["sources"])),
-        columns=tuple(map(str, plain["columns"])),
+        sources=strings(plain["sources"]),
+        columns=strings(plain["columns"]),
         files={safe_name(name): _entry(e) for name, e in plain["files"].items()},
     )
 
@@ -215,7 +215,7 @@ def index_entry(plain: Mapping[str, Any]) -> IndexEntry:
         file=safe_name(plain["file"]),
         kind=str(plain["kind"]),
         rows=count(plain["rows"]),
-        segments=tuple(map(str, plain["segments"])),
+        segments=strings(plain["segments"]),
         entry=_entry(plain["entry"]),
         settings=tuple(_setting(p) for p in plain.get("probing", ())),
         recall=_recall(plain.get("recall")),
@@ -233,13 +233,13 @@ def row_cache_entry(plain: Mapping[str, Any]) -> RowCacheEntry:
     return RowCacheEntry(
         file=safe_name(plain["file"]),
         rows=count(plain["rows"]),
-        segments=tuple(map(str, plain["segments"])),
+        segments=strings(plain["segments"]),
         entry=_entry(plain["entry"]),
     )
 
 
 def count(value: object) -> int:
-    """Give a number that counts something.
+    """Check a count.
 
     Parameters
     ----------
@@ -249,15 +249,15 @@ def count(value: object) -> int:
     Raises
     ------
     ValueError
-        If it is not a whole number, or below zero.
+        If it is not an integer, or is negative.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"not a count: {value!r}")
     return value
 
 
-def seconds(value: object) -> float:
-    """Give a time in seconds since 1970.
+def strings(value: object) -> tuple[str, ...]:
+    """Check a list of strings.
 
     Parameters
     ----------
@@ -267,7 +267,25 @@ def seconds(value: object) -> float:
     Raises
     ------
     ValueError
-        If it is none.
+        If it is not a list of strings.
+    """
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"not a list of strings: {value!r:.80}")
+    return tuple(value)
+
+
+def seconds(value: object) -> float:
+    """Check a time in seconds since 1970.
+
+    Parameters
+    ----------
+    value : object
+        As read from JSON.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a time.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1e11:
         raise ValueError(f"not a time in seconds since 1970: {value!r}")
@@ -305,7 +323,7 @@ def _share(value: object) -> float:
 
 
 def safe_name(name: object) -> str:
-    """Give a plain file name: no separator, no leading dot, so that it leads nowhere else.
+    """Check a plain file name: no separator and no leading dot, so that it stays in the store.
 
     Parameters
     ----------
@@ -315,10 +333,8 @@ def safe_name(name: object) -> str:
     Raises
     ------
     ValueError
-        If it is none.
+        If it is not a plain file name.
     """
-    # One plain name: no separator, no leading dot, so that no entry leads out of the store.
-    text = str(name)
-    if not _SAFE_NAME.fullmatch(text):
-        raise ValueError(f"not a plain file name: {text!r}")
-    return text
+    if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
+        raise ValueError(f"not a plain file name: {name!r}")
+    return name

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.storage.labels import label_table
 from sleepfm_index.storage.manifest import Manifest, as_ranges
 from sleepfm_index.storage.quoting import quote_text
 from sleepfm_index.storage.snapshots import snapshot_guard
@@ -44,7 +45,7 @@ _QUESTIONS: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType
 
 
 class Metadata:
-    """The views ``clips``, ``events`` and ``recordings`` of one snapshot.
+    """The views ``clips``, ``events``, ``recordings`` and ``labels`` of one snapshot.
 
     DuckDB gets the rows from Arrow scanners that leave deleted ones out, and has no access to
     files, extensions or settings. Every statement runs on a connection of its own in a read-only
@@ -244,6 +245,9 @@ class Metadata:
                 cursor.register(f"{view}_{at}", dataset)
             parts = (f"SELECT * FROM {view}_{at}" for at in range(len(datasets)))
             cursor.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL BY NAME '.join(parts)}")
+        cursor.register("labels_0", label_table(self._store))
+        # Labels of deleted clips stay in their files until the store is compacted.
+        cursor.execute("CREATE TEMP VIEW labels AS FROM labels_0 SEMI JOIN clips USING (clip_id)")
 
 
 def connect(

@@ -110,6 +110,17 @@ class Readahead:
         if self._enabled and len(starts):
             prefetch(mapped, starts, ends)
 
+    def ask_at(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        """Ask for some addresses of mapped files; nothing is waited for.
+
+        Parameters
+        ----------
+        starts, ends : ndarray of int64, shape [n]
+            The first address of each range and the one after its last; a page is asked for once.
+        """
+        if self._enabled and len(starts):
+            prefetch_at(starts, ends)
+
     def begin(self) -> DiskReads | None:
         """Begin to watch a read; pass what this gives to :meth:`done`."""
         return disk_reads() if self._enabled else None
@@ -149,11 +160,29 @@ def prefetch(mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.i
     starts, ends : ndarray of int64, shape [n]
         First byte of each range, and the byte after its last.
     """
+    base = mapped.ctypes.data
+    _prefetch((base + starts) // mmap.PAGESIZE * mmap.PAGESIZE, base + ends)
+
+
+def prefetch_at(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+    """Ask for some addresses of mapped files; see :meth:`Readahead.ask_at`.
+
+    Parameters
+    ----------
+    starts, ends : ndarray of int64, shape [n]
+        The first address of each range and the one after its last.
+    """
+    pages = starts // mmap.PAGESIZE * mmap.PAGESIZE
+    order = np.lexsort((-ends, pages))
+    pages, ends = pages[order], ends[order]
+    first = np.r_[True, pages[1:] != pages[:-1]]  # with the farthest end
+    _prefetch(pages[first], ends[first])
+
+
+def _prefetch(pages: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
     if not hasattr(mmap, "MADV_WILLNEED"):
         return
-    base = mapped.ctypes.data
-    pages = (base + starts) // mmap.PAGESIZE * mmap.PAGESIZE
-    ranges = np.stack([pages, base + ends - pages], axis=1).astype(np.uintp)
+    ranges = np.stack([pages, ends - pages], axis=1).astype(np.uintp)
     COUNTERS.ranges += len(ranges)
     COUNTERS.bytes += int(ranges[:, 1].sum())
     for at in range(0, len(ranges), MOST_RANGES):

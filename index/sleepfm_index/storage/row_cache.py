@@ -12,7 +12,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +30,8 @@ from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
 from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
 from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
+from sleepfm_index.storage.readahead import Readahead
+from sleepfm_index.storage.row_pages import ask_for_rows
 from sleepfm_index.storage.segments import CLIPS, read_table
 from sleepfm_index.storage.snapshots import snapshot_guard
 
@@ -172,33 +174,65 @@ class ClipRows:
 
 @dataclass(frozen=True)
 class _Mapped:
-    """Mapped record batches, and the clip ids of each, ascending."""
+    """Mapped record batches, and the clip ids of each, ascending, with the first and the last."""
 
     schema: pa.Schema
     batches: list[pa.RecordBatch]
     ids: list[NDArray[np.int64]]
+    first: list[int]
+    last: list[int]
+    readahead: Readahead = field(default_factory=Readahead)
 
     def take(self, clip_ids: NDArray[np.int64]) -> pa.Table | None:
         """Rows of some clips in the given order; None if one is not among them, or damaged."""
         distinct, order = np.unique(clip_ids, return_inverse=True)
         if len(distinct) > _MOST:
             return None
+        before = self.readahead.begin()
+        places = self._places(distinct)
+        if places is None:
+            return None
+        if self.readahead.asking:
+            ask_for_rows(self.readahead, [(self.batches[part], rows) for part, rows in places])
         found: list[pa.RecordBatch] = []
-        for clip in distinct.tolist():
-            part = clip // SPAN
-            if not 0 <= part < len(self.batches):
+        for part, rows in places:
+            for row in rows.tolist():
+                one = self.batches[part].slice(row, 1)
+                try:
+                    # Text is found by offsets, which must not lead out of the file.
+                    one.validate(full=True)
+                except pa.ArrowException:
+                    return None
+                found.append(one)
+        table = pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
+        self.readahead.done(before)
+        return table
+
+    def _places(self, clip_ids: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]] | None:
+        """Batch and rows of ascending clips; None if one is not there."""
+        places = []
+        batch = clip_ids // SPAN
+        for part in np.unique(batch).tolist():
+            if not 0 <= part < len(self.batches) or not len(self.ids[part]):
                 return None
-            row = int(np.searchsorted(self.ids[part], clip))
-            if row == len(self.ids[part]) or self.ids[part][row] != clip:
+            wanted, ids = clip_ids[batch == part], self.ids[part]
+            # Ids ascend, so a clip lies no farther from either end than its id: where none was
+            # deleted its row is known, and a search would read a page at each of twenty steps.
+            low = np.maximum(0, len(ids) - 1 - (self.last[part] - wanted))
+            high = np.minimum(len(ids) - 1, wanted - self.first[part])
+            if np.any(low > high):
                 return None
-            one = self.batches[part].slice(row, 1)
-            try:
-                # Text is found by offsets, which must not lead out of the file.
-                one.validate(full=True)
-            except pa.ArrowException:
+            within = zip(low.tolist(), high.tolist(), wanted, strict=True)
+            rows = np.array([a + np.searchsorted(ids[a : b + 1], clip) for a, b, clip in within])
+            if np.any(rows >= len(ids)):
                 return None
-            found.append(one)
-        return pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
+            if self.readahead.asking:
+                starts = ids.ctypes.data + 8 * rows
+                self.readahead.ask_at(starts, starts + 8)
+            if np.any(ids[rows] != wanted):
+                return None
+            places.append((part, rows))
+        return places
 
 
 def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Mapped | None:
@@ -216,7 +250,9 @@ def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Ma
                 # Rows that unpack to more than the file were compressed, which ours are not.
                 if sum(batch.nbytes for batch in batches) > entry.entry.bytes:
                     return None
-        return _Mapped(schema, batches, [_ids(batch.column(0)) for batch in batches])
+        ids = [_ids(batch.column(0)) for batch in batches]
+        first, last = ([int(part[at]) if len(part) else 0 for part in ids] for at in (0, -1))
+        return _Mapped(schema, batches, ids, first, last)
     except (FormatError, pa.ArrowException, OSError, ValueError):
         return None
 

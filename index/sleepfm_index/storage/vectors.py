@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
-from sleepfm_index.errors import QueryError
+from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.schema import target_parts
 from sleepfm_index.storage import vector_format
 from sleepfm_index.storage.manifest import Manifest, as_ranges
@@ -97,6 +97,44 @@ class Vectors:
             for at in rows
         ]
         return self._ids(name).of_rows(np.flatnonzero(np.concatenate(there)))
+
+    def stored(
+        self, clip_ids: NDArray[np.int64], modality: str
+    ) -> Iterator[tuple[NDArray[np.int64], Stored]]:
+        """Give the vectors of clips where they lie in mapped files, run by run; nothing is read.
+
+        Parameters
+        ----------
+        clip_ids : ndarray of int64, shape [n]
+            Clip ids, deleted ones too; all of them have the modality.
+        modality : str
+            Name of the modality.
+
+        Yields
+        ------
+        clip_ids : ndarray of int64, shape [m]
+        rows : ndarray of float16, shape [m, 512]
+            Contiguous; neighbours in one file.
+
+        Raises
+        ------
+        QueryError
+            If a clip was never in the snapshot.
+        FormatError
+            If a clip lies in a segment without the modality.
+        """
+        where = np.searchsorted(self._starts, clip_ids, side="right") - 1
+        for chosen in np.split(np.arange(len(clip_ids)), np.flatnonzero(np.diff(where)) + 1):
+            if not len(chosen):
+                continue
+            at = int(where[chosen[0]])
+            rows = self._rows(at, clip_ids[chosen])
+            mapped = self._mapped(self._segments[at].id, modality)
+            if not mapped.flags.c_contiguous:  # zero rows without a file
+                raise FormatError(f"no clip of segment {self._segments[at].id} has {modality}")
+            for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
+                first = int(rows[run[0]])
+                yield clip_ids[chosen[run]], mapped[first : first + len(run)]
 
     def known_ids(self, *, deleted: bool = False) -> NDArray[np.bool_]:
         """Give for every clip id of the store whether it is a clip.

@@ -43,6 +43,11 @@ _MONTHS: Final = [
     "nov",
     "dec",
 ]
+_TIMEDELTA: Final = re.compile(r"(\d{1,3}) days?,? \+?(\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
+"""Time elapsed as Python and pandas write it: ``0 days 00:00:30``."""
+_IN_WORDS: Final = re.compile(
+    r"(\d{1,2}) ?h ?(\d{2})(?: ?m(?:in)? ?(?:(\d{2}) ?s?)?)?", re.IGNORECASE
+)
 _BEFORE_S: Final = 6 * 3600.0
 _UNIX_EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 _NEAR_DAYS: Final = 3
@@ -144,6 +149,9 @@ def moment_of(text: str, day: str = "") -> Moment | None:
     number = number_of(text)
     if number is not None and not day:
         return Moment(number)
+    elapsed = _TIMEDELTA.fullmatch(text)
+    if elapsed:
+        return Moment(int(elapsed[1]) * DAY_S + (_clock(elapsed[2]) or 0.0))
     dates, rest = _date(text)
     if not dates and day:
         dates, _ = _date(day.strip().strip('"'))
@@ -306,8 +314,9 @@ def _hours(text: str) -> int:
 
 
 def _clock(text: str) -> float | None:
-    """Seconds of ``HH:MM:SS`` with any number of hours."""
-    match = _CLOCK.fullmatch(text.strip())
+    """Seconds of ``HH:MM:SS`` with any number of hours, or of ``22h00m30s``."""
+    words = _IN_WORDS.fullmatch(text.strip())
+    match = _CLOCK.fullmatch(":".join(filter(None, words.groups())) if words else text.strip())
     if match is None:
         return None
     hours, minutes, seconds = (int(match.group(i) or 0) for i in (1, 2, 3))

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.scoring.clock import moment_of, number_of, place
+from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
+from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.text_file import decoded, lines_of, read_text
 from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Reason, Scored
 
 _EPOCH: Final = re.compile(r"^([\d.]*\s*\d{1,2}:\d{2}:\d{2}[,.]?\d*)\s*;\s*(.+?)\s*$")
-_EVENT: Final = re.compile(
-    r"^([\d:]+[,.]?\d*)\s*-\s*([\d:]+[,.]?\d*)\s*;\s*([\d.,]+)\s*;\s*(.+?)\s*$"
-)
+_TIME: Final = r"((?:[\d./]+\s+)?\d{1,2}:\d{2}:\d{2}[,.]?\d*)"
+_EVENT: Final = re.compile(rf"^{_TIME}\s*-\s*{_TIME}\s*;\s*([\d.,]+)\s*;\s*(.+?)\s*$")
 
 
 class Domino:
@@ -68,7 +68,9 @@ class Domino:
         rate = re.match(r"(\d+(?:[.,]\d+)?)\s*s", head.get("rate", ""))
         epoch_s = number_of(rate.group(1)) if rate else None
         dropped: Counter[Reason] = Counter()
-        times, texts, lengths = [], [], []
+        times: list[Moment | None] = []
+        texts: list[str] = []
+        lengths: list[float | None] = []
         for line in lines:
             event, epoch = _EVENT.match(line), _EPOCH.match(line)
             if event:
@@ -91,10 +93,18 @@ class Domino:
             raise AnnotationError("is an export of DOMINO without a stage or an event")
         warnings: list[str] = []
         onsets = place(times, scored, warnings, elapsed=False)
-        hypnogram = "profil" in head.get("signal id", "").lower()
+        signal = head.get("signal id", "").lower()
+        hypnogram = "profil" in signal
+        if "arousal" in signal:  # classified arousals are named by their cause alone: "PLM"
+            texts = [t if _is_arousal(t) else f"Arousal ({t})" for t in texts]
         notes = tuple(
             Annotation(onset, length, text, "stage" if hypnogram else "")
             for onset, length, text in zip(onsets, lengths, texts, strict=True)
             if onset is not None
         )
         return Notes(notes, dropped=dropped, warnings=tuple(warnings))
+
+
+def _is_arousal(text: str) -> bool:
+    found = event_of(text)
+    return found is not None and found[0] in ("arousal", "rera")

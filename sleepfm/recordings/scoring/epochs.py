@@ -16,12 +16,18 @@ from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import number_of
 from sleepfm.recordings.scoring.stage_words import (
+    coding_beside_letters,
     integer,
     plain,
     stage_in_column,
     stage_of_code,
 )
-from sleepfm.recordings.scoring.text_file import decoded, lines_of, read_text
+from sleepfm.recordings.scoring.text_file import (
+    decoded,
+    lines_of,
+    read_text,
+    refuse_gaps,
+)
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Scored
 
 LENGTHS_S: Final = (1.0, 5.0, 10.0, 15.0, 20.0, 30.0)
@@ -73,7 +79,8 @@ class EpochList:
         notes : Notes
             Annotations as written, and what was dropped.
         """
-        lines = [line.strip() for line in lines_of(read_text(path))]
+        text = read_text(path)
+        lines = [line.strip() for line in lines_of(text)]
         above = [line for line in lines if line.startswith("#")]
         body = [line.strip('"\ufeff ') for line in lines if not line.startswith("#")]
         epoch_s, coding, body = _stated(above, body, scored)
@@ -81,6 +88,8 @@ class EpochList:
             if not re.fullmatch(r"[A-Za-z][\w -]*", body[0]):
                 raise AnnotationError("has no sleep stage in line 1")
             del body[0]  # a heading
+        if body:
+            refuse_gaps(text, body[0])
         legend = legend_of(above)
         texts = named_codes(body, legend) if legend else checked_codes(body, coding)
         if not texts:
@@ -243,6 +252,7 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
     """
     texts = []
     unknown: list[str] = []
+    coding = coding or coding_beside_letters(cells)
     for cell in cells:
         code = integer(cell)
         stage = stage_of_code(cell, coding)

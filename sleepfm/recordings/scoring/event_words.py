@@ -1,8 +1,9 @@
 """The words that real files use for events, by rule: what an event is, then of which kind.
 
-A label is read as words. What negates it goes first (``Apnea artifact`` is no event); then the
-head: the part before ``with`` and outside brackets, so that a cause or a consequence is not taken
-for the event (``Arousal (Apnea)`` is an arousal, ``Hypopnea with arousal`` a hypopnea).
+A label is read as words. What negates it goes first (``Apnea artifact`` is no event), then what it
+says that there was not (``Hypopnea without desaturation`` is a hypopnea), then the head: the part
+before ``with`` and outside brackets, so that a cause or a consequence is not taken for the event
+(``Arousal (Apnea)`` is an arousal, ``Hypopnea with arousal`` a hypopnea).
 """
 
 from __future__ import annotations
@@ -21,33 +22,50 @@ EVENT_TYPES: Final = (
 """Types of event that are kept; any other annotation is free text, dropped and counted."""
 
 _NEGATED: Final = re.compile(
-    r"\b(?:art[ei]fa[ck]t\w*|art[ei]fatt\w*|excluded?|deleted|rejected|invalid|index|(?:no|not|without|ohne|"
-    r"sans|senza|sin)\b.*)"
+    r"\b(?:art[ei]fa[ck]t\w*|art[ei]fatt\w*|excluded?|deleted|rejected|invalid|index"
+    r"|(?:end|start|begin|beginning|onset|offset|stop) of|(?:end|start|begin|stop|onset|offset)$)"
 )
-_WITH: Final = re.compile(r"\s(?:with|w|mit|avec|con|plus)\s|\+|\bassoc\w*")
+"""What is no event itself; the two ends of one would be two events."""
+_WITHOUT: Final = re.compile(
+    r"\((?:no|not|without|w o|ohne|keine?|sans|senza|sin|sem|zonder)\b[^)]*\)"
+    r"|\b(?:no|not|without|w o|ohne|keine?|sans|senza|sin|sem|zonder)\b.*"
+)
+_SENTENCE: Final = re.compile(
+    r"\b(?:history|patient|pt|tests?|study|titration|tech|diagnos\w*|syndrome|observed|noted|heard"
+    r"|witnessed|reported)\b"
+)
+_DOUBTED: Final = re.compile(
+    r"\?\s*$|\b(?:possibl[ey]|probabl[ey]|questionable|suspected)\b", re.IGNORECASE
+)
+_WITH: Final = re.compile(
+    r"\s(?:with|w|mit|avec|con|com|met|plus|and|und|et|e|y|en)\s|\+|\bassoc\w*"
+)
 _AROUSAL: Final = re.compile(
     r"\b(?:micro ?)?(?:arou[sz]al\w*|aro)\b|weckreaktion|aufwachreaktion|micro ?eveil"
-    r"|micro ?risvegli|micro ?despertar|\brisvegli|\bdespertar"
+    r"|micro ?risvegli|micro ?despertar|\brisvegli|\bdespertar|ontwaakreactie|micro ?alerta"
 )
 _RERA: Final = re.compile(r"\breras?\b|respiratory effort related")
 _HYPOPNEA: Final = re.compile(
-    r"\w*h[yi]popn\w*|\bipopne\w*|\bhyp\b|\bh(?= (?:obstr|centr|mixed|zentr))"
+    r"\w*h[yi]popn\w*|\bipopne\w*|\bhyp(?:op)?\b|\bh(?= (?:obstr|centr|mixed|zentr))"
 )
 _APNEA: Final = re.compile(
     r"\bapn\w*|\b(?:osa|csa|msa)\b|\w+apn(?:o?ea|oe|ee)s?\b"
-    r"|\ba(?= (?:obstr|centr|mixed|zentr|gem|mix))|^(?:obstructive|mixed)$"
+    r"|\ba(?= (?:obstr|centr|mixed|zentr|gem|mix))|^(?:ob|cn|mx) a$|^(?:obstructive|mixed)$"
 )
 _DESATURATION: Final = re.compile(
-    r"\bdesat\w*|\bdessat\w*|entsattigung\w*|\b(?:sp|sa)?o2 (?:drop|dip)s?\b"
+    r"\b(?:sp|sa)?(?:o2)?desat\w*|\bdessat\w*|entsattigung\w*|sattigungsabfall"
+    r"|\b(?:sp|sa)?o2 (?:drop|dip|abfall)s?\b"
 )
 _LIMB: Final = re.compile(
-    r"\blimb|\bplm\w*|\blms?\b|\bleg (?:movement|mov|jerk|activity)|beinbewegung"
-    r"|mouvements? (?:de )?jambe|gamb[ae]|pierna"
+    r"\blimb|\bplm\w*|\blm[slr]?\b|\bleg (?:movement|mov|jerk|activity)|beinbewegung|beenbeweging"
+    r"|mouvements? (?:periodiques? )?(?:des? )?jambe|\bmpj\b|gamb[ae]|piernas?\b|\bpernas?\b"
 )
 _SUBTYPES: Final = (
-    ("obstructive", re.compile(r"obstr|ostrutt|obstruk|\bosa\b|\bo\b")),
-    ("central", re.compile(r"centr|zentral|clear ?airway|open ?airway|\bcsa\b|\bc\b")),
-    ("mixed", re.compile(r"mixed|gemischt|mixte|mist[ao]|mixt[ao]|\bmsa\b|\bm\b")),
+    ("", re.compile(r"\bnon ?(?:obstr|centr)")),
+    ("obstructive", re.compile(r"obst|ostrutt|\bobs?\b|\bosa\b|\bo\b")),
+    ("central", re.compile(r"\bcent?\b|centr|\bze?ntr|clear ?airway|open ?airway|\bcsa\b|\bcn\b"
+                           r"|\bc\b")),
+    ("mixed", re.compile(r"\bmix|\bmx\b|\bgem(?:ischt\w*|engde?)?\b|mist[ao]|\bmsa\b|\bm\b")),
 )  # fmt: skip
 _CAUSES: Final = (
     ("respiratory", re.compile(r"resp|apn|popn|desat|snor|\bres\b|rera|flow")),
@@ -58,13 +76,20 @@ _KINDS: Final = (
     ("unsure", re.compile(r"^unsure$"), ""),
     ("periodic_breathing", re.compile(r"cheyne|\bcsr\b"), "cheyne_stokes"),
     ("periodic_breathing", re.compile(r"periodic (?:breath|resp)|periodische atmung"), ""),
-    ("flow_limitation", re.compile(r"flow ?limit"), ""),
+    (
+        "flow_limitation",
+        re.compile(
+            r"(?:flow|fluss) ?limit|flussbegrenzung|atemfluss ?limit|limita\w+ "
+            r"(?:de |di |del )?(?:debit|fluj?[sx]?o)"
+        ),
+        "",
+    ),
     ("hypoventilation", re.compile(r"hypoventil"), ""),
-    ("snore", re.compile(r"\bsnor|schnarch|ronfl|\bruss"), ""),
+    ("snore", re.compile(r"\bsnor|schnarch|ronfl|\bruss|\bronqu|\bronco|snurk"), ""),
     ("bradycardia", re.compile(r"bradyc?[ck]ard|bradikard"), ""),
     ("tachycardia", re.compile(r"tachy[ck]ard|takikard"), ""),
     ("asystole", re.compile(r"asystol"), ""),
-    ("bruxism", re.compile(r"bruxis"), ""),
+    ("bruxism", re.compile(r"bruxis|\brmma\b"), ""),
     ("spindle", re.compile(r"\bspindel|\bspindles?\b"), ""),
     ("k_complex", re.compile(r"\bk ?complex|\bk ?komplex"), ""),
 )
@@ -95,9 +120,12 @@ def event_of(text: str) -> tuple[str, str] | None:
     tuple of str, or None
         Type and subtype; the subtype is empty where the label names none.
     """
-    words = _words(text)
-    if not words or _NEGATED.search(words):
+    words = _WITHOUT.sub(" ", _words(text)).strip()
+    if not words or _NEGATED.search(words) or _SENTENCE.search(words):
         return None
+    if _DOUBTED.search(name_of(text)):
+        found = _kind(words, words)
+        return ("unsure", "") if found and found[0] in ("apnea", "hypopnea", "rera") else None
     whole = re.sub(r"[()]", " ", words)
     head = _WITH.split(re.sub(r"\(.*?\)", " ", words))[0]
     for part in (head, whole):
@@ -166,7 +194,7 @@ def _kind(head: str, whole: str) -> tuple[str, str] | None:
             return kind, ""
         return kind, next((name for name, subtype in _SUBTYPES if subtype.search(whole)), "")
     if _LIMB.search(head):
-        return "limb_movement", "periodic" if re.search(r"periodic|\bplm", head) else ""
+        return "limb_movement", "periodic" if re.search(r"period|\bplm|\bmpj", whole) else ""
     cap = _CAP.match(head)
     if cap:
         return "cap", cap.group(1).upper()

@@ -7,6 +7,7 @@ from typing import Final
 from sleepfm.recordings.scoring.domino import Domino
 from sleepfm.recordings.scoring.edf_plus import EdfPlus
 from sleepfm.recordings.scoring.epochs import EpochList, StanfordStages
+from sleepfm.recordings.scoring.gamma import GammaEvents, GammaStages
 from sleepfm.recordings.scoring.hdf5 import Hdf5
 from sleepfm.recordings.scoring.luna import Luna
 from sleepfm.recordings.scoring.marks import Rows, TimedLines
@@ -20,6 +21,8 @@ READERS: Final[tuple[ScoringReader, ...]] = (
     PhilipsRml(),
     Luna(),
     Domino(),
+    GammaEvents(),
+    GammaStages(),
     TimedLines(),
     Table(),
     EpochList(),

@@ -16,7 +16,7 @@ Role = Literal[
 
 _UNITS: Final = {
     "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "sek": 1.0, "sekunden": 1.0,
-    "secondes": 1.0, "secondi": 1.0, "segundos": 1.0,
+    "secondes": 1.0, "secondi": 1.0, "segundos": 1.0, "seconden": 1.0,
     "ms": 1e-3, "msec": 1e-3, "millisecond": 1e-3, "milliseconds": 1e-3, "millis": 1e-3,
     "us": 1e-6, "min": 60.0, "mins": 60.0, "minute": 60.0, "minutes": 60.0, "minuten": 60.0,
     "h": 3600.0, "hr": 3600.0, "hrs": 3600.0, "hour": 3600.0, "hours": 3600.0,
@@ -43,6 +43,9 @@ _ONSET: Final = frozenset(
         "inizio",
         "inicio",
         "comienzo",
+        "begintijd",
+        "starttijd",
+        "aanvang",
     ]
 )
 _TIME: Final = frozenset(
@@ -60,6 +63,9 @@ _TIME: Final = frozenset(
         "tiempo",
         "temps",
         "tempo",
+        "tijd",
+        "tijdstip",
+        "horario",
     ]
 )
 _END: Final = frozenset(
@@ -79,6 +85,12 @@ _END: Final = frozenset(
         "fin",
         "fine",
         "termine",
+        "einde",
+        "eindtijd",
+        "eind",
+        "fim",
+        "final",
+        "termino",
     ]
 )
 _DURATION: Final = frozenset(
@@ -93,9 +105,12 @@ _DURATION: Final = frozenset(
         "duree",
         "durata",
         "duracion",
+        "duur",
+        "tijdsduur",
+        "duracao",
     ]
 )
-_DATE: Final = frozenset(["date", "day", "datum", "fecha", "data", "jour"])
+_DATE: Final = frozenset(["date", "day", "datum", "fecha", "data", "jour", "dag", "dia"])
 _EPOCH: Final = frozenset(["epoch", "epochs", "epoche", "epochen", "epoque", "epoca", "epoc", "ep"])
 _SAMPLE: Final = frozenset(
     ["sample", "samples", "begsample", "endsample", "samp", "smp", "sampleindex"]
@@ -124,6 +139,14 @@ _STAGE: Final = frozenset(
         "hypnogramme",
         "score",
         "scoring",
+        "slaapstadium",
+        "slaapstadia",
+        "stadia",
+        "estagio",
+        "estagios",
+        "estadio",
+        "estadios",
+        "fases",
     ]
 )
 _EVENT: Final = frozenset(
@@ -138,6 +161,9 @@ _EVENT: Final = frozenset(
         "evento",
         "eventi",
         "eventos",
+        "gebeurtenis",
+        "gebeurtenissen",
+        "evenementen",
     ]
 )
 _LABEL: Final = frozenset(
@@ -164,6 +190,11 @@ _LABEL: Final = frozenset(
         "descrizione",
         "descripcion",
         "anmerkung",
+        "omschrijving",
+        "beschrijving",
+        "opmerking",
+        "anotacao",
+        "descricao",
     ]
 )
 _NUMBER: Final = frozenset(
@@ -206,6 +237,8 @@ _FILLERS: Final = frozenset(
     ]
 )
 _LENGTHS: Final = frozenset(("sec", "secs", "seconds", "ms", "msec", "offset", "lag", "latency"))
+END_WORDS: Final = _END
+EPOCH_WORDS: Final = _EPOCH
 _TIME_LIKE: Final = _ONSET | _TIME | _END | _DURATION | _DATE | _SAMPLE | _EPOCH | _LENGTHS
 
 

@@ -21,6 +21,7 @@ from sleepfm.choices import Coding
 from sleepfm.recordings.scoring.event_words import event_of, is_artifact, is_remark
 from sleepfm.recordings.scoring.stage_words import (
     CODINGS,
+    coding_beside_letters,
     integer,
     name_of,
     plain,
@@ -42,6 +43,8 @@ _SLIP_S: Final = 1.0
 """Two epochs may overlap by this, from rounding, without contradicting each other."""
 _ON_GRID_S: Final = 0.5
 _SHORTEST_MARKED_S: Final = 10.0
+_FEWEST_BARE: Final = 5
+"""Marks without a word that only a stage has (``W``, ``REM``): fewer of them are remarks."""
 _MOST_WORDS: Final = 200
 
 _Timed = TypeVar("_Timed", ScoredStage, Event)
@@ -86,7 +89,11 @@ def scoring_from_texts(
     events: list[Event] = []
     dropped: Counter[Reason] = Counter()
     words: Counter[str] = Counter()
+    coding = coding or coding_beside_letters(n.text for n in annotations if n.role != "event")
     for note in annotations:
+        if note.duration_s is not None and not note.duration_s >= 0:
+            dropped["unreadable"] += 1
+            continue
         stage = _stage(note, coding)
         if stage is not None and note.role != "event":
             if note.duration_s:
@@ -112,7 +119,7 @@ def scoring_from_texts(
     dropped["no duration"] += remarks
     stages, lost = _apart([*spans, *lasting])
     dropped["overlapping"] += lost
-    if lost and _contradicted(spans, stages):
+    if lost and _contradicted([*spans, *lasting], stages):
         warnings.append(
             f"{lost} stages contradict others scored for the same time (two scorers?); neither is "
             "stored"
@@ -153,6 +160,8 @@ def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
         events=tuple(e for e in events if e is not None),
         dropped={r: n for r, n in dropped.items() if n},
     )
+    if scoring and not kept:
+        warnings.append("none of the scoring lies in the signals")
     if not scoring.stages:
         return kept
     before = -min(s.onset_s for s in scoring.stages)
@@ -196,8 +205,7 @@ def _lasting(marks: Sequence[_Mark], markers: bool) -> tuple[list[ScoredStage], 
     base = _hypnogram(marks, markers)
     if not base:
         return [], len(marks)
-    onsets = np.array([m.onset_s for m in base])
-    gaps = np.diff(onsets)
+    gaps = np.diff(sorted({m.onset_s for m in base}))
     epoch = _usual(gaps) if len(gaps) else EPOCH_S
     repeated = sum(a.stage == b.stage for a, b in itertools.pairwise(base))
     # A list of changes never repeats a stage; a list of epochs does all the time.
@@ -205,14 +213,16 @@ def _lasting(marks: Sequence[_Mark], markers: bool) -> tuple[list[ScoredStage], 
     if by_epoch:
         base = sorted([*base, *_in_free_slots(marks, base, epoch)], key=lambda m: m.onset_s)
     stages = []
-    for this, after in zip(base, [*base[1:], None], strict=True):
-        length = epoch if after is None else after.onset_s - this.onset_s
+    starts = sorted({m.onset_s for m in base})
+    following = dict(zip(starts, [*starts[1:], None], strict=True))
+    for this in base:
+        after = following[this.onset_s]
+        length = epoch if after is None else after - this.onset_s
         if after is None and not by_epoch:
             length = min(epoch, EPOCH_S) if epoch > 0 else EPOCH_S
         if by_epoch and length > epoch + _ON_GRID_S:
             length = epoch  # an epoch without a mark is not scored
-        if length > 0:
-            stages.append(ScoredStage(this.onset_s, length, this.stage, _label(this.note.text)))
+        stages.append(ScoredStage(this.onset_s, length, this.stage, _label(this.note.text)))
     return stages, len(marks) - len(base)
 
 
@@ -230,9 +240,9 @@ def _hypnogram(marks: Sequence[_Mark], markers: bool) -> list[_Mark]:
     base = certain
     if not worded:
         base = [m for m in marks if m.certain or usual.get(m.stage) == m.note.text]
-    if len(base) < 2:
+    if len(base) < 2 or (not certain and len(base) < _FEWEST_BARE):
         return []
-    gaps = np.diff([m.onset_s for m in base])
+    gaps = np.diff(sorted({m.onset_s for m in base}))
     epoch = _usual(gaps)
     on_grid = epoch > 0 and np.mean(np.abs(gaps - epoch * np.rint(gaps / epoch)) < _ON_GRID_S)
     alternate = all(a.stage != b.stage for a, b in itertools.pairwise(base))
@@ -240,7 +250,7 @@ def _hypnogram(marks: Sequence[_Mark], markers: bool) -> list[_Mark]:
         return []
     if markers and not certain and len({m.stage for m in base}) < 2:
         return []
-    if on_grid < 0.9 and not alternate:
+    if on_grid < 0.9 and not (alternate and certain):
         return []
     if on_grid >= 0.9 and not worded:
         phase = _usual(np.mod([m.onset_s for m in base], epoch))

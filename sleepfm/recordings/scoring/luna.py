@@ -11,6 +11,7 @@ from typing import Final
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import Moment, moment_of, place
+from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.stage_words import stage_of
 from sleepfm.recordings.scoring.text_file import lines_of, read_text
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
@@ -66,8 +67,11 @@ class Luna:
             name, instance, start, end_at = _PLACES[len(row)]
             text = row[name]
             said = "." if instance is None else row[instance]
-            if stage_of(text) is None and stage_of(said) is not None:
+            kind = event_of(text)
+            if kind is None and stage_of(text) is None and stage_of(said) is not None:
                 text = said  # class SleepStage, instance N2
+            elif kind is not None and (event_of(f"{text} ({said})") or kind)[1] != kind[1]:
+                text = f"{text} ({said})"  # class apnea, instance obstructive
             texts.append(text)
             starts.append(row[start])
             stops.append(row[end_at])

@@ -24,6 +24,7 @@ from sleepfm.recordings.scoring.text_file import (
     lines_of,
     read_text,
 )
+from sleepfm.recordings.scoring.time_units import refuse_other_units
 from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Reason, Scored
 
 _DURATION: Final = re.compile(r"-?\s*DUR:\s*([\d.,]+)\s*SEC\.?\s*-?", re.IGNORECASE)
@@ -80,7 +81,7 @@ class TimedLines:
             moment = moment_of(match.group(1)) if match else None
             if match is None or moment is None:
                 # headings of several lines, and an end-of-file mark, carry no time
-                dropped["no time"] += bool(event_of(line) or stage_of(line))
+                dropped["no time"] += bool(found and (event_of(line) or stage_of(line)))
                 continue
             moments.append(moment)
             found.append(_said(match.group(2).strip()))
@@ -119,7 +120,9 @@ class Rows:
         except AnnotationError:
             return False
         return bool(rows) and all(
-            len(r) >= 2 and moment_of(r[0]) is not None for r in rows[:-1] or rows
+            len(r) >= 2
+            and (moment_of(r[0]) is not None or all(moment_of(c) is not None for c in r[1:] if c))
+            for r in rows[:-1] or rows
         )
 
     def read(self, path: Path, scored: Scored) -> Notes:
@@ -141,14 +144,17 @@ class Rows:
         rows = [[c for c in r if c] for r in cells_of(lines, delimiter_of(lines[0]))]
         width = Counter(map(len, rows)).most_common(1)[0][0]
         labels = [i for i in range(width) if self._is_label([r[i] for r in rows if len(r) > i])]
-        if width not in (2, 3) or labels != [width - 1]:
+        times = [i for i in range(width) if i not in labels]
+        # A label before a lone number: its start, or its end?
+        doubtful = labels == [0] and width == 2 and number_of(rows[0][1]) != 0.0
+        if width not in (2, 3) or len(labels) != 1 or doubtful:
             raise AnnotationError(
                 "has no heading, and its columns do not say what they are; add one, e.g. "
                 "onset,duration,event"
             )
         dropped: Counter[Reason] = Counter()
         dropped["unreadable"] = sum(len(r) != width for r in rows)
-        rows = [r for r in rows if len(r) == width]
+        rows = [[*(r[i] for i in times), r[labels[0]]] for r in rows if len(r) == width]
         warnings: list[str] = []
         onsets = place([moment_of(r[0]) for r in rows], scored, warnings)
         lengths: list[float | None] = [scored.epoch_s] * len(rows)
@@ -165,6 +171,7 @@ class Rows:
             else:
                 notes.append(Annotation(onset, length, text, role))  # type: ignore[arg-type]
         dropped += Counter()
+        refuse_other_units(notes, "")
         return Notes(tuple(notes), dropped=dropped, warnings=tuple(warnings))
 
     @staticmethod

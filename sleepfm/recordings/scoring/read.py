@@ -12,6 +12,7 @@ from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import DAY_S, offset_seconds
 from sleepfm.recordings.scoring.formats import ENDINGS, READERS
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
+from sleepfm.recordings.scoring.text_file import decoded
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Notes, Reason, Scored, Scoring
 
 _HEAD: Final = 4096
@@ -86,7 +87,15 @@ def _read(path: Path, scored: Scored) -> Notes:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     fitting = [r for r in READERS if name.endswith(r.endings)]
-    reader = next((r for r in fitting if r.sniff(head)), fitting[0])
+    reader = next((r for r in fitting if r.sniff(head)), None)
+    if reader is None and len(fitting) == 1:
+        reader = fitting[0]  # which says what is wrong
+    if reader is None:
+        decoded(head)
+        raise AnnotationError(
+            "has no heading that names a time and a stage or an event, and is no list of stages or "
+            "of times that is known here"
+        )
     return reader.read(path, scored)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Final
 
 from sleepfm.choices import Coding
@@ -29,26 +30,30 @@ LONGEST: Final = 80
 """Characters of a label; a longer text is a remark."""
 
 _PREFIXES: Final = (
-    "sleepstage", "sleep", "stage", "schlafstadium", "stadium", "stade", "stadio", "etapa", "fase",
-    "sommeil", "sonno", "sueno",
+    "sleepstage", "slaapstadium", "schlafstadium", "nremstage", "nremstadium", "sleep", "stage",
+    "stg", "stadium", "stade", "stadio", "estadio", "estagio", "etapa", "fase", "sommeil", "sonno",
+    "sueno", "sono", "slaap",
 )  # fmt: skip
-_SUFFIXES: Final = ("sleep", "stage", "schlaf", "sommeil", "sonno", "sueno", "phase")
+_SUFFIXES: Final = ("sleep", "stage", "schlaf", "sommeil", "sonno", "sueno", "sono",
+                    "slaap", "phase")  # fmt: skip
 _CORES: Final = {
-    "W": "w wake awake wakefulness wk wach wachheit eveil veille veglia vigilia despierto s0",
+    "W": "w wake awake wakefulness wk wach wachheit eveil veille veglia vigilia despierto "
+    "acordado waak wakker nrem0 s0",
     "N1": "n1 s1 nrem1 nonrem1 nremi nonremi ni si",
     "N2": "n2 s2 nrem2 nonrem2 nremii nonremii nii sii",
     "N3": "n3 s3 nrem3 nonrem3 nremiii nonremiii niii siii n4 s4 nrem4 nonrem4 nremiv nonremiv niv "
-    "siv sws slowwave n3n4 s3s4 n34 s34",
-    "R": "r rem paradoxal paradoxical sp",
+    "siv sws slowwave tiefschlaf lentprofond n3n4 s3s4 n34 s34",
+    "R": "r rem mor paradoxal paradoxical sp",
     "UNS": "uns unscored unknown notscored nonscored nostage notstaged undefined u mt movement "
-    "movementtime m bodymovement bewegung disconnected disconnection unsure indeterminate ns none "
+    "movementtime m bodymovement bewegung mouvement movimento movimiento beweging mvt "
+    "nichtbewertet nonscore nonclasse disconnected disconnection unsure indeterminate ns none "
     "unstaged nscored",
     "ART": "art artefact artifact artefakt artefacto artefatto artefatti artifacts artefacts",
 }
 _CORE: Final = {word: stage for stage, words in _CORES.items() for word in words.split()}
 _AFTER_STAGE: Final = {
     "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "N3", "5": "R", "6": "UNS", "9": "UNS",
-    "a": "ART", "i": "N1", "ii": "N2", "iii": "N3", "iv": "N3",
+    "34": "N3", "a": "ART", "i": "N1", "ii": "N2", "iii": "N3", "iv": "N3",
 }  # fmt: skip
 _EXPLICIT: Final = frozenset(
     f"{kind}{n}" for kind in ("n", "s", "nrem", "nonrem") for n in (1, 2, 3, 4)
@@ -155,6 +160,10 @@ def _stage(text: str) -> tuple[str | None, bool]:
     if len(name) > LONGEST:
         return None, False
     lowered = plain(name)
+    twice = re.fullmatch(r"([^()]+)\(([^()]+)\)\s*", name)
+    if twice:  # "N3 (SWS)": the stage and another name of it
+        first, second = _stage(twice.group(1)), _stage(twice.group(2))
+        return first if first[0] is not None and first[0] == second[0] else (None, False)
     word = re.sub(r"[^a-z0-9]", "", lowered)
     if word in ("sleepstage", "stage"):
         return ("UNS", True) if lowered.endswith("?") else (None, False)
@@ -205,6 +214,26 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
     return CODINGS[coding].get(code)
 
 
+def coding_beside_letters(texts: Iterable[str]) -> Coding | None:
+    """Tell what digits mean in a list that writes wake and REM as letters: ``W 1 2 3 4 R``.
+
+    There 1 to 4 can only be the stages of Rechtschaffen and Kales; any other code leaves it open.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Stages as written.
+
+    Returns
+    -------
+    {"rk"} or None
+    """
+    found = set(texts)
+    codes = {code for text in found if (code := integer(text)) is not None}
+    letters = {stage_of(text) for text in found}
+    return "rk" if {"W", "R"} <= letters and len(codes) > 1 and codes <= set("1234") else None
+
+
 def integer(text: str) -> str | None:
     """Give an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none.
 
@@ -218,4 +247,9 @@ def integer(text: str) -> str | None:
     str or None
     """
     number = re.fullmatch(r"\s*\"?([+-]?\d{1,4})(?:[.,]0*)?\"?\s*", text)
-    return str(int(number.group(1))) if number else None
+    if number:
+        return str(int(number.group(1)))
+    if re.fullmatch(r"\s*[+-]?\d(?:\.\d+)?[eE][+-]?\d{1,2}\s*", text):  # as numpy.savetxt writes
+        value = float(text)
+        return str(int(value)) if value == int(value) and abs(value) < 10_000 else None
+    return None

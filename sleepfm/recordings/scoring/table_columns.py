@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Final, Literal
 import numpy as np
 
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
+from sleepfm.recordings.scoring.clock import moment_of, number_of
 from sleepfm.recordings.scoring.epochs import (
     checked_codes,
     epoch_length,
@@ -20,25 +19,22 @@ from sleepfm.recordings.scoring.epochs import (
     numbered_starts,
 )
 from sleepfm.recordings.scoring.event_words import event_of
-from sleepfm.recordings.scoring.headings import Heading, heading_of
+from sleepfm.recordings.scoring.headings import heading_of
 from sleepfm.recordings.scoring.sidecar import levels_beside
 from sleepfm.recordings.scoring.stage_words import integer, stage_in_column, stage_of
+from sleepfm.recordings.scoring.table_times import NOTHING, TimeColumns, dates_apart
+from sleepfm.recordings.scoring.time_units import refuse_other_units
 from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Reason, Scored
 
-_LOOKED_AT: Final = 200
-_NOTHING: Final = ("", "n/a", "na", "nan", "none", "null", "-")
 _BY_HAND: Final = frozenset(
     ("hum", "human", "manual", "expert", "user", "consensus", "majority", "hand", "visual")
 )
 
 
 @dataclass(frozen=True)
-class Columns:
-    """A table taken apart: headings, rows, and the columns that are read."""
+class Columns(TimeColumns):
+    """A table taken apart: the columns of times, and those of labels that are read."""
 
-    headings: tuple[Heading, ...]
-    rows: list[list[str]]
-    first_line: int
     onset: int | None = None
     label: int | None = None
     events: int | None = None
@@ -61,27 +57,7 @@ class Columns:
                     f"has more cells than headings in line {first_line + number}; with a decimal "
                     "comma, part the columns by semicolons or tabs"
                 )
-        return cls(headings, rows, first_line)
-
-    def cells(self, column: int) -> list[str]:
-        """Give the cells of a column, empty where a row is short.
-
-        Parameters
-        ----------
-        column : int
-            Index of the column, from 0.
-        """
-        return [row[column] if column < len(row) else "" for row in self.rows]
-
-    def having(self, *roles: str) -> list[int]:
-        """List the columns of some roles, by index.
-
-        Parameters
-        ----------
-        *roles : str
-            Roles of headings, e.g. ``"onset"``.
-        """
-        return [i for i, h in enumerate(self.headings) if h.role in roles]
+        return cls(dates_apart(headings, rows), rows, first_line)
 
     def choose(self, path: Path, warnings: list[str]) -> Columns:
         """Decide which columns are read; refuse what can carry time and is not understood.
@@ -91,7 +67,7 @@ class Columns:
         path, warnings : Path, list of str
             File of the table, for its sidecar; sentences on what to check are added to the list.
         """
-        self._refuse_unknown_times()
+        self.refuse_unknown_times()
         stages, events = self.having("stage"), self.having("event")
         others = self.having("label")
         if not (stages or events or others):
@@ -118,7 +94,7 @@ class Columns:
         epochs = self.having("epoch") or (self.having("number") if not self.having("onset") else [])
         return replace(
             self,
-            onset=self._onset(),
+            onset=self.find_onset(),
             label=label,
             events=beside,
             epoch=epochs[0] if epochs else None,
@@ -165,9 +141,9 @@ class Columns:
         """
         assert self.label is not None and self.onset is not None
         dropped: Counter[Reason] = Counter()
-        onsets = self._placed(self.onset, scored, warnings, dropped, needed=True)
-        start_clock, start_day = self._second_clock(onsets)
-        durations = self._durations(onsets, scored, warnings, dropped)
+        onsets = self.placed(self.onset, scored, warnings, dropped, needed=True)
+        start_clock, start_day = self.second_clock(onsets)
+        durations = self.lengths(onsets, scored, warnings, dropped)
         role: Literal["", "stage"] = "stage" if self.headings[self.label].role == "stage" else ""
         texts = self._texts(self.cells(self.label), scored, legend, always=role == "stage")
         notes = []
@@ -182,38 +158,8 @@ class Columns:
             if text:
                 notes.append(Annotation(onset, duration, text, role))
         notes += self._events_beside(onsets, durations)
+        refuse_other_units(notes, self.headings[self.onset].written)
         return Notes(tuple(notes), start_clock, start_day, dropped, tuple(warnings))
-
-    def _refuse_unknown_times(self) -> None:
-        timed = self.having("onset", "epoch", "number")
-        for i, heading in enumerate(self.headings):
-            values = [c for c in self.cells(i)[:_LOOKED_AT] if c.lower() not in _NOTHING]
-            if heading.role == "unknown time" and values:
-                moments = [moment_of(v) for v in values]
-                if all(m is None for m in moments):
-                    continue
-                if heading.words == {"offset"} and (
-                    len(set(values)) == 1 or self.having("duration", "end")
-                ):
-                    continue  # FieldTrip and BIDS write one beside onset and duration
-                raise AnnotationError(
-                    f"has a column '{heading.written}' that may carry time and is not understood; "
-                    "rename it (onset, end, duration), or remove it"
-                )
-            if heading.role == "sample" and not self.having("onset"):
-                raise AnnotationError(
-                    f"counts time in samples ('{heading.written}'); give a column of seconds"
-                )
-            if heading.role != "other" or not values:
-                continue
-            moments = [moment_of(v) for v in values]
-            clocks = sum(m is not None and m.clock for m in moments)
-            rising = not timed and len(values) > 2 and _rising(moments)
-            if clocks > len(values) / 2 or rising:
-                raise AnnotationError(
-                    f"has a column '{heading.written}' that looks like times and is not "
-                    "understood; rename it (onset, end, duration), or remove it"
-                )
 
     def _stage_column(self, stages: list[int], warnings: list[str]) -> int | None:
         if not stages:
@@ -240,112 +186,13 @@ class Columns:
 
     def _is_epochs(self) -> bool:
         """Whether rows follow each other in equal steps, so that a row is an epoch."""
-        onset = self._onset()
+        onset = self.find_onset()
         if onset is None:
             return True
         moments = [moment_of(c) for c in self.cells(onset)]
         seconds = np.array([m.seconds for m in moments if m is not None])
         steps = np.diff(seconds) % 86400.0
         return len(steps) > 0 and bool(np.mean(np.abs(steps - np.median(steps)) < 0.5) > 0.9)
-
-    def _onset(self) -> int | None:
-        onsets = self.having("onset")
-        numeric = [i for i in onsets if self._is_numeric(i)]
-        if len(numeric) > 1:
-            first, second = (
-                [(number_of(c) or 0.0) * self.headings[i].unit_s for c in self.cells(i)]
-                for i in numeric[:2]
-            )
-            if not np.allclose(first, second, atol=1.0):
-                raise AnnotationError(
-                    f"gives two different times, '{self.headings[numeric[0]].written}' and "
-                    f"'{self.headings[numeric[1]].written}'; keep the one that is meant"
-                )
-        if numeric:
-            return numeric[0]
-        words = [i for i in onsets if self.headings[i].words & {"onset", "start", "begin"}]
-        return next(iter(words or onsets), None)
-
-    def _is_numeric(self, column: int) -> bool:
-        values = [c for c in self.cells(column)[:_LOOKED_AT] if c.lower() not in _NOTHING]
-        return bool(values) and all(number_of(v) is not None for v in values)
-
-    def _moments(self, column: int) -> list[Moment | None]:
-        heading = self.headings[column]
-        dates = self.having("date")
-        days = self.cells(dates[0]) if dates else [""] * len(self.rows)
-        found = []
-        for cell, day in zip(self.cells(column), days, strict=True):
-            moment = None
-            if cell.lower() not in _NOTHING:
-                moment = moment_of(cell, "" if number_of(cell) is not None else day)
-                if moment is not None and not moment.clock:
-                    moment = replace(moment, seconds=moment.seconds * heading.unit_s)
-            found.append(moment)
-        return found
-
-    def _placed(
-        self,
-        column: int,
-        scored: Scored,
-        warnings: list[str],
-        dropped: Counter[Reason],
-        *,
-        needed: bool,
-    ) -> list[float | None]:
-        moments = self._moments(column)
-        bad = 0
-        for number, (cell, moment) in enumerate(zip(self.cells(column), moments, strict=True)):
-            if moment is not None:
-                continue
-            empty = cell.lower() in _NOTHING
-            if needed:
-                dropped["no time" if empty else "unreadable"] += 1
-            bad += not empty
-            if bad > 0.1 * len(moments):
-                raise AnnotationError(
-                    f"has no time in line {self.first_line + number}, column "
-                    f"'{self.headings[column].written}'"
-                )
-        return place(moments, scored, warnings, elapsed=self.headings[column].elapsed)
-
-    def _durations(
-        self,
-        onsets: Sequence[float | None],
-        scored: Scored,
-        warnings: list[str],
-        dropped: Counter[Reason],
-    ) -> list[float | None]:
-        columns = self.having("duration")
-        if columns:
-            unit = self.headings[columns[0]].unit_s
-            found = []
-            for cell in self.cells(columns[0]):
-                length = None if cell.lower() in _NOTHING else _length(cell, unit)
-                found.append(-1.0 if length is None and cell.lower() not in _NOTHING else length)
-            return found
-        ends = self.having("end")
-        if ends:
-            placed = self._placed(ends[0], scored, warnings, dropped, needed=False)
-            return [
-                None if a is None or b is None else b - a
-                for a, b in zip(onsets, placed, strict=True)
-            ]
-        return [None] * len(onsets)
-
-    def _second_clock(self, onsets: Sequence[float | None]) -> tuple[float | None, int | None]:
-        """Time of day from which numeric onsets count, where a column of clock times says it."""
-        if self.onset is None or not self._is_numeric(self.onset):
-            return None, None
-        clocks = [i for i in self.having("onset") if i != self.onset and not self._is_numeric(i)]
-        if not clocks:
-            return None, None
-        for onset, moment in zip(onsets, self._moments(clocks[0]), strict=True):
-            if onset is not None and moment is not None and moment.clock:
-                day = moment.dates[0] if len(moment.dates) == 1 else None
-                since = moment.seconds - onset
-                return since % 86400.0, None if day is None else day + int(since // 86400)
-        return None, None
 
     def _texts(
         self, cells: list[str], scored: Scored, legend: dict[str, str], *, always: bool
@@ -370,28 +217,5 @@ class Columns:
             for onset, duration, text in zip(
                 onsets, durations, self.cells(self.events), strict=True
             )
-            if onset is not None and text.lower() not in _NOTHING
+            if onset is not None and text.lower() not in NOTHING
         ]
-
-
-def _length(cell: str, unit: float) -> float | None:
-    """Seconds of a duration: a number, ``HH:MM:SS`` or ``MM:SS``."""
-    number = number_of(cell)
-    if number is not None:
-        return number * unit
-    parts = cell.replace(",", ".").split(":")
-    try:
-        values = [float(p) for p in parts]
-    except ValueError:
-        return None
-    if not 2 <= len(values) <= 3 or min(values) < 0:
-        return None
-    seconds = 0.0
-    for value in values:
-        seconds = seconds * 60 + value
-    return seconds
-
-
-def _rising(moments: Sequence[Moment | None]) -> bool:
-    values = [m.seconds for m in moments if m is not None and not m.clock]
-    return len(values) == len(moments) and all(b > a for a, b in itertools.pairwise(values))

@@ -14,9 +14,7 @@ from typing import Final
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import moment_of
-from sleepfm.recordings.scoring.epochs import (
-    legend_of,
-)
+from sleepfm.recordings.scoring.epochs import legend_of
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.headings import heading_of
 from sleepfm.recordings.scoring.stage_words import stage_of
@@ -27,6 +25,7 @@ from sleepfm.recordings.scoring.text_file import (
     delimiter_of,
     lines_of,
     read_text,
+    refuse_gaps,
 )
 from sleepfm.recordings.scoring.vocabulary import Notes, Scored
 
@@ -86,6 +85,8 @@ class Table:
         warnings: list[str] = []
         table = table.choose(path, warnings)
         if table.onset is None:
+            if table.epoch is None and body:
+                refuse_gaps(text, body[0])
             return table.by_epoch(scored, legend_of(lines[:at]), warnings)
         notes = table.by_onset(scored, legend_of(lines[:at]), warnings)
         origin = re.search(r"orig_time\s*:\s*(\d{4}-\S+ \S+)", "\n".join(lines[:at]))
@@ -113,10 +114,15 @@ def _is_heading(cells: list[str]) -> bool:
     if any(moment_of(c) is not None for c in cells if c):
         return False
     roles = [heading_of(c).role for c in cells]
-    labels = [c for c, r in zip(cells, roles, strict=True) if r in ("stage", "event", "label")]
-    if any(stage_of(c) is not None or event_of(c) is not None for c in cells):
+    spoken = [stage_of(c) is not None or event_of(c) is not None for c in cells]
+    labels = [
+        c
+        for c, r, said in zip(cells, roles, spoken, strict=True)
+        if r in ("stage", "event", "label") and not said
+    ]
+    placed = [r for r in roles if r in _POSITIONS]
+    if any(spoken) and not (labels and placed):  # columns of probabilities are named by stages
         return False
     if len(cells) == 1:
         return roles[0] in ("stage", "label") and len(cells[0].split()) < 4
-    placed = [r for r in roles if r in _POSITIONS]
     return (bool(labels) and len(cells) > 1) or len(placed) > 1

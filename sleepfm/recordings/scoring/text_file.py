@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import itertools
 import re
 from pathlib import Path
 from typing import Final
@@ -86,6 +87,33 @@ def lines_of(text: str) -> list[str]:
         Without line ends.
     """
     return [line for line in re.split(r"\r\n|\r|\n", text) if line.strip("\ufeff \t")]
+
+
+def refuse_gaps(text: str, first: str) -> None:
+    """Refuse a list of epochs with an empty line in it: what follows would lie an epoch too early.
+
+    Parameters
+    ----------
+    text : str
+        Text of a file.
+    first : str
+        First line of the list, stripped; what stands above does not count.
+
+    Raises
+    ------
+    AnnotationError
+        If a line between two others is empty, save where every second one is.
+    """
+    lines = [line.strip('\ufeff\t ,;"') for line in re.split(r"\r\n|\r|\n", text)]
+    at = next((i for i, line in enumerate(lines) if line == first.strip('\ufeff\t ,;"')), 0)
+    filled = [i for i, line in enumerate(lines) if line and i >= at]
+    steps = {b - a for a, b in itertools.pairwise(filled)}
+    if len(steps) > 1 or max(steps, default=1) > 2:
+        empty = next(i for i in range(at, len(lines)) if not lines[i])
+        raise AnnotationError(
+            f"has an empty line {empty + 1} among its stages; write ? for an epoch that is not "
+            "scored, or number the epochs"
+        )
 
 
 def delimiter_of(line: str) -> str:

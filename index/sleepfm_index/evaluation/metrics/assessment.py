@@ -121,7 +121,7 @@ class Predictions:
         return confusion(self.truth.astype(np.int64)[chosen], predicted[chosen], len(self.classes))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Assessment(Result):
     """A table of measures, the predictions behind it, and how two models differ.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.contract import Contract
+from sleepfm.progress import Progress
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, numbers
@@ -36,17 +37,17 @@ class BaselineFeatures:
     kinds : tuple of str
         ``plain``: :func:`.plain_features.plain_features`. ``untrained``: vectors of a random
         network of the store's contract, seed 0.
-    watch : callable, optional
+    progress : Progress, optional
         Called with (recordings read, recordings).
     """
 
     def __init__(
         self,
         kinds: tuple[str, ...] = KINDS,
-        watch: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.kinds = kinds
-        self._watch = watch
+        self._progress = progress
         self._read: dict[tuple[Path, str], tuple[NDArray[np.float64], Tables]] = {}
         self._encoders: dict[str, Encode] = {}
 
@@ -108,8 +109,8 @@ class BaselineFeatures:
         parts: list[NDArray[np.float32]] = []
         for at, name in enumerate(names):
             there, tables = self._of_recording(store, name)
-            if self._watch is not None:
-                self._watch(at + 1, len(names))
+            if self._progress is not None:
+                self._progress(at + 1, len(names))
             wanted = starts[owner == at]
             rows = np.abs(there[:, None] - wanted).argmin(axis=0)
             lacking = [m for m in modalities if f"{kind} {m}" not in tables]

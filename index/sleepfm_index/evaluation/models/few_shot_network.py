@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_file
+from sleepfm.progress import Notice, Progress
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.models.features import check_features
 from sleepfm_index.evaluation.models.few_shot import Draws
@@ -34,13 +35,14 @@ def supervise_few_shot(
     task: str = "auto",
     classes: Sequence[str] | None = None,
     split: Split | None = None,
-    watch: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> Result:
     """Train a network on few subjects, drawn again and again, each draw that of ``few_shot``.
 
     Parameters
     ----------
-    store, label, out, training, features, seed, where, task, classes, split, watch
+    store, label, out, training, features, seed, where, task, classes, split, progress, notice
         As in :func:`.supervised_baseline.supervise`; ``out`` is the learning curve, whose networks
         lie in ``<stem>.folds/`` beside it.
     shots : sequence of int
@@ -68,7 +70,8 @@ def supervise_few_shot(
     )
     out = Path(out)
     draws = Draws.of(plan, features, shots, repeats, seed)
-    networks = Networks.of(plan, features, out.with_name(f"{out.stem}.folds"), training, watch)
+    folder = out.with_name(f"{out.stem}.folds")
+    networks = Networks.of(plan, features, folder, training, progress, notice)
 
     def predicted(chosen: NDArray[np.int64], name: str) -> NDArray[np.float64]:
         file = f"{name}-{plan.identity[:12]}-{features}"

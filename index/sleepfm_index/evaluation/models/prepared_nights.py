@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.progress import Progress
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
 from sleepfm_index.evaluation.labels.labels import Labels
@@ -47,7 +48,7 @@ class Nights:
         *,
         substitute: bool | None = None,
         channels: str | Path | None = None,
-        watch: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Nights:
         """Prepare the recordings of some clips.
 
@@ -61,8 +62,8 @@ class Nights:
             Folder of the prepared clips.
         substitute, channels
             How channels fill slots, where not as in the store's last build.
-        watch : callable, optional
-            Called with (what, done, total).
+        progress : Progress, optional
+            Called with (recordings prepared, recordings).
 
         Raises
         ------
@@ -80,8 +81,8 @@ class Nights:
         files = {name: recording_file(store.path, name) for name in sorted(set(names))}
         found = {}
         for done, (name, path) in enumerate(files.items()):
-            if watch is not None:
-                watch("preparing clips", done, len(files))
+            if progress is not None:
+                progress(done, len(files))
             prepared = prepare_clips([path], cache, contract, choices=choices)
             (found[name],) = prepared.recordings
         clips = ids.tolist()

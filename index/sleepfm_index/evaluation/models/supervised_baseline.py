@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sleepfm.atomic_write import write_file
+from sleepfm.progress import Notice, Progress
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.labels import Labels
 from sleepfm_index.evaluation.labels.splits import Split
@@ -65,7 +66,8 @@ def supervise(
     task: str = "auto",
     classes: Sequence[str] | None = None,
     split: Split | None = None,
-    watch: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
+    notice: Notice | None = None,
 ) -> Result:
     """Train one network a fold on the recordings themselves, and predict whom it never saw.
 
@@ -88,8 +90,10 @@ def supervise(
         Modalities whose channels are stacked, joined by ``+``; by default all of the store.
     seed : int
         Seed of the folds, as the probe's.
-    watch : callable, optional
-        Called with (what, done, total).
+    progress : Progress, optional
+        Called with the recordings whose clips are prepared, then with the steps of each epoch.
+    notice : Notice, optional
+        Called with each phase and the losses of each epoch.
 
     Returns
     -------
@@ -110,7 +114,8 @@ def supervise(
         store, label, split or Split(), where=where, task=task, classes=classes, seed=seed
     )
     out = Path(out)
-    networks = Networks.of(plan, features, out.with_name(f"{out.stem}.folds"), training, watch)
+    folder = out.with_name(f"{out.stem}.folds")
+    networks = Networks.of(plan, features, folder, training, progress, notice)
     ids, folds, scores = [], [], []
     for fold, (train, test) in enumerate(plan.sides(features), start=1):
         name = f"fold-{fold}-{plan.identity[:12]}-{features}"
@@ -129,6 +134,24 @@ def supervise(
     return Result(table, note)
 
 
+def _steps(progress: Progress | None) -> Callable[[int, int, int, float], None]:
+    def step(_epoch: int, done: int, total: int, _loss: float) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    return step
+
+
+def _losses(title: str, notice: Notice) -> Callable[[Mapping[str, Any]], None]:
+    def epoch(metrics: Mapping[str, Any]) -> None:
+        notice(
+            f"{title}, epoch {metrics['epoch']}: loss {metrics['loss']:.3f}, "
+            f"validation {metrics['valid']['loss']:.3f}"
+        )
+
+    return epoch
+
+
 @dataclass(frozen=True)
 class Networks:
     """Networks for one division of labelled clips, with the prepared signals behind it.
@@ -145,8 +168,10 @@ class Networks:
         How they are trained.
     learned, tested : Nights
         The signals of either side.
-    watch : callable, optional
-        Called with (what, done, total).
+    progress : Progress, optional
+        Called with the recordings whose clips are prepared, then with the steps of each epoch.
+    tell : Notice
+        Called with each phase and the losses of each epoch.
     """
 
     plan: TrainTest
@@ -155,7 +180,8 @@ class Networks:
     training: Training
     learned: Nights
     tested: Nights
-    watch: Callable[[str, int, int], None] | None
+    progress: Progress | None
+    tell: Notice
 
     @classmethod
     def of(
@@ -164,14 +190,17 @@ class Networks:
         features: str,
         folder: Path,
         training: Training,
-        watch: Callable[[str, int, int], None] | None = None,
+        progress: Progress | None = None,
+        notice: Notice | None = None,
     ) -> Networks:
         """Prepare the signals of both sides.
 
         Parameters
         ----------
-        plan, features, folder, training, watch
+        plan, features, folder, training, progress
             As in the class.
+        notice : Notice, optional
+            As ``tell`` of the class.
 
         Raises
         ------
@@ -183,15 +212,21 @@ class Networks:
                 f"{plan.train.name} is a number, and the networks predict classes; ask for --task "
                 "classification"
             )
-        own = {"substitute": training.substitute, "channels": training.channels, "watch": watch}
+        tell: Notice = notice or (lambda _: None)
+        tell("preparing clips")
+        own: Any = {
+            "substitute": training.substitute,
+            "channels": training.channels,
+            "progress": progress,
+        }
         cache, one, two = folder / "clips", plan.train_store, plan.test_store
         if one is two:
             ids = np.union1d(plan.train.clip_ids, plan.test.clip_ids)
-            nights = Nights.read(one, ids, cache, **own)  # type: ignore[arg-type]
-            return cls(plan, features, folder, training, nights, nights, watch)
-        learned = Nights.read(one, plan.train.clip_ids, cache, **own)  # type: ignore[arg-type]
-        tested = Nights.read(two, plan.test.clip_ids, cache, **own)  # type: ignore[arg-type]
-        return cls(plan, features, folder, training, learned, tested, watch)
+            nights = Nights.read(one, ids, cache, **own)
+            return cls(plan, features, folder, training, nights, nights, progress, tell)
+        learned = Nights.read(one, plan.train.clip_ids, cache, **own)
+        tested = Nights.read(two, plan.test.clip_ids, cache, **own)
+        return cls(plan, features, folder, training, learned, tested, progress, tell)
 
     def predict(
         self, labels: Labels, test: NDArray[np.int64], name: str, title: str
@@ -215,13 +250,9 @@ class Networks:
             Probabilities.
         """
         from sleepfm.encoders.classifier import load_classifier
-        from sleepfm.training.data import Data, Watch
+        from sleepfm.training.data import Data, TrainingCallbacks
         from sleepfm.training.supervised import Labels as Classes
         from sleepfm.training.supervised import learn
-
-        def step(epoch: int, done: int, total: int, loss: float) -> None:
-            if self.watch is not None:
-                self.watch(f"{title}, epoch {epoch}, loss {loss:.3f}", done, total)
 
         contract = self.plan.train_store.manifest.contract
         modalities = self.features.split("+")
@@ -236,7 +267,9 @@ class Networks:
             precision=self.training.precision,  # type: ignore[arg-type]
             threads=self.training.threads,
             resume=True,
-            watch=Watch(training=step),
+            callbacks=TrainingCallbacks(
+                training=_steps(self.progress), epoch=_losses(title, self.tell)
+            ),
         )
         network = load_classifier(file)
         clips = self.plan.test.clip_ids[test]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
 from sleepfm.errors import SleepFMError
+from sleepfm.progress import Progress
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.stages import SCORED
 from sleepfm.training.geometry import stage_auroc
@@ -49,7 +50,7 @@ def fewer_slots(
     clips: int = 2000,
     seed: int = 0,
     include_seen: bool = False,
-    watch: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Encode recordings again with fewer and fewer slots of one modality, the others whole.
 
@@ -73,7 +74,7 @@ def fewer_slots(
         Of all draws.
     include_seen : bool
         Keep people whom the weights have seen.
-    watch : callable, optional
+    progress : Progress, optional
         Called with (recordings read, recordings).
 
     Returns
@@ -94,7 +95,7 @@ def fewer_slots(
     people = subjects or no_subjects()
     known = [file for file in found if people.of(file.stem).facts.get(WEIGHTS_SPLIT) is not None]
     files = found if include_seen else [file for file in found if file not in known]
-    nights, problems = _read(files, preparation, people, clips, draw, watch)
+    nights, problems = _read(files, preparation, people, clips, draw, progress)
     count = sum(len(night.stage) for night in nights)
     modalities = [
         m for m in preparation.contract.modalities if all(m in night.signals for night in nights)
@@ -133,7 +134,7 @@ def _read(
     subjects: Subjects,
     clips: int,
     draw: np.random.Generator,
-    watch: Callable[[int, int], None] | None,
+    progress: Progress | None,
 ) -> tuple[list[_Night], list[str]]:
     each = max(1, -(-clips // max(1, len(found))))
     nights, problems = [], []
@@ -143,8 +144,8 @@ def _read(
             nights.append(_night(cut, subjects.of(file.stem).subject_id, each, draw))
         except SleepFMError as error:
             problems.append(f"{file.path.name}: {error}")
-        if watch is not None:
-            watch(number, len(found))
+        if progress is not None:
+            progress(number, len(found))
     return [n for n in nights if len(n.stage)], problems
 
 

@@ -54,7 +54,7 @@ class Ranked:
     draw: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Retrieval(Result):
     """The table of retrieval, the ranks behind it by (query, target), and how to draw them."""
 

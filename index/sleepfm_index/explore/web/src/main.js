@@ -16,7 +16,7 @@ import { dark } from "./palette.js";
 import { icon } from "./save.js";
 import { emit, follow, on, shared } from "./shared.js";
 import { set, state, watch } from "./state.js";
-import { count } from "./words.js";
+import { count, modalities } from "./words.js";
 
 const app = document.getElementById("app");
 let filterField;
@@ -75,7 +75,7 @@ async function start() {
 }
 
 async function firstClip() {
-  const found = await get("/sql", { statement: "SELECT clip_id FROM clips WHERE has_bas AND has_ecg AND has_resp AND stage NOT IN ('W', 'UNS', 'ART') ORDER BY clip_id LIMIT 1" });
+  const found = await get("/sql", { statement: `SELECT clip_id FROM clips WHERE ${modalities(shared.about).map((m) => `has_${m}`).join(" AND ")} AND stage NOT IN ('W', 'UNS', 'ART') ORDER BY clip_id LIMIT 1` });
   if (found.rows.length) return found.rows[0].clip_id;
   return (await get("/sql", { statement: "SELECT min(clip_id) AS clip_id FROM clips" })).rows[0].clip_id;
 }

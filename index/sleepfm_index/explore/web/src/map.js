@@ -7,7 +7,7 @@ import { nameColours, scale, token } from "./palette.js";
 import { icon, saveMenu } from "./save.js";
 import { emit, on, rowOf, shared } from "./shared.js";
 import { set, state, watch } from "./state.js";
-import { count, MODALITY, STAGES, timeOf } from "./words.js";
+import { count, modalities as present, STAGES, timeOf, titled } from "./words.js";
 
 const NAMES_SHOWN = 12;
 const STEPS = 64;
@@ -98,9 +98,7 @@ export function tools() {
     h("optgroup", { label: "Columns" }, ["recording_id", ...rest].map((name) => option(name))),
   );
   select.value = state.by;
-  const modalities = about.modalities
-    .filter((m) => about.with_modality[m] > 0)
-    .map((m) => [m, MODALITY[m], `Vectors of ${m}`]);
+  const modalities = present(about).map((m) => [m, titled(about, m), `Vectors of ${m}`]);
   parts.head.replaceChildren(
     segments("Vectors", modalities, state.on, (on_) => set({ on: on_ })),
     segments("Projection", [["pca", "PCA", "Principal axes"], ["umap", "UMAP", "UMAP; takes a minute the first time"]], state.method, (method) => set({ method })),

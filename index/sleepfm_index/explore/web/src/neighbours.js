@@ -6,10 +6,7 @@ import { stageColour, token } from "./palette.js";
 import { saveMenu } from "./save.js";
 import { emit, on, shared } from "./shared.js";
 import { set, state, watch } from "./state.js";
-import { MODALITY, TARGETS, timeOf } from "./words.js";
-
-const LANES = { bas: ["C4-M1", "C3-M2", "O2-M1"], ecg: ["ECG"], resp: ["CHEST", "ABD"] };
-const SLOTS = Object.values(LANES).map((slots) => slots.join("|"));
+import { lanes, modalities, targets, timeOf, titled } from "./words.js";
 
 let parts = {};
 let strips = new Map(); // `${clip} ${slot}` to strip
@@ -41,9 +38,9 @@ export function neighboursPane() {
 
 export function tools() {
   const active = state.ask.split(",");
-  const having = shared.about.modalities.filter((m) => shared.about.with_modality[m] > 0);
+  const having = modalities(shared.about);
   const toggle = (m) => {
-    const next = active.includes(m) ? active.filter((x) => x !== m) : [...active, m].slice(-2);
+    const next = active.includes(m) ? active.filter((x) => x !== m) : [...active, m].slice(1 - having.length || -1);
     if (next.length) set({ ask: having.filter((x) => next.includes(x)).join(",") });
   };
   const options = [
@@ -69,7 +66,7 @@ export function tools() {
       { role: "group", "aria-label": "Search with" },
       h("span.lead", null, "Search with"),
       having.map((m) =>
-        h("button", { type: "button", "aria-pressed": String(active.includes(m)), title: `Search with ${m}; two are averaged`, onclick: () => toggle(m) }, MODALITY[m]),
+        h("button", { type: "button", "aria-pressed": String(active.includes(m)), title: `Search with ${m}; several are averaged`, onclick: () => toggle(m) }, titled(shared.about, m)),
       ),
     ),
     h(
@@ -104,7 +101,7 @@ function tableMenu() {
     h(
       "div.choices",
       null,
-      TARGETS.map(([target, text]) =>
+      targets(shared.about).map(([target, text]) =>
         h("div.pair", null, h("span", null, text), ["csv", "parquet"].map((f) => h("button", { type: "button", onclick: () => run(target, f) }, f === "csv" ? "CSV" : "Parquet"))),
       ),
     ),
@@ -128,17 +125,11 @@ function question(to) {
   return { ...common, clip: state.clip, like: state.like.filter((id) => id !== state.clip), unlike: state.unlike };
 }
 
-function targets() {
-  const { with_modality: having } = shared.about;
-  const present = TARGETS.filter(([t]) => t === "others" || having[t] > 0);
-  return present.length > 2 ? present : present.filter(([t]) => t !== "others");
-}
-
 const load = debounce(async () => {
   if (!shared.row && !shared.file) return;
   examples();
   parts.columns.classList.add("loading");
-  const wanted = targets();
+  const wanted = targets(shared.about);
   const found = await asked((signal) =>
     Promise.all(
       wanted.map(async ([to]) => {
@@ -163,7 +154,7 @@ const load = debounce(async () => {
   const ids = [...new Set(found.flatMap((f) => f.rows.map((row) => row.clip_id)))].slice(0, 100);
   if (!ids.length) return;
   try {
-    const cut = await drew((signal) => table("/strips", { clips: ids, slots: SLOTS, width: 150 }, signal));
+    const cut = await drew((signal) => table("/strips", { clips: ids, slots: modalities(shared.about).map((m) => lanes(shared.about, m).join("|")), width: 150 }, signal));
     if (!cut) return;
     strips = new Map(cut.rows.toArray().map((strip) => [`${strip.clip_id} ${strip.slot}`, strip]));
     render();
@@ -197,7 +188,7 @@ function examples() {
 function render() {
   if (!shared.about || !Object.keys(shared.hits).length) return;
   parts.columns.replaceChildren(
-    ...targets().map(([to, text, hint]) => {
+    ...targets(shared.about).map(([to, text, hint]) => {
       const hits = shared.hits[to] ?? [];
       const error = parts.errors?.[to];
       return h(
@@ -216,8 +207,8 @@ function render() {
 
 function lane(to, hit) {
   const [first] = state.ask.split(",");
-  const kind = to === "others" ? ["bas", "ecg", "resp"].find((m) => !state.ask.includes(m) && hit[`has_${m}`]) ?? first : to;
-  for (const slot of LANES[kind]) {
+  const kind = to === "others" ? modalities(shared.about).find((m) => !state.ask.includes(m) && hit[`has_${m}`]) ?? first : to;
+  for (const slot of lanes(shared.about, kind)) {
     const strip = strips.get(`${hit.clip_id} ${slot}`);
     if (strip) return strip;
   }
@@ -290,7 +281,7 @@ function card(to, hit) {
 }
 
 function drawing() {
-  const wanted = targets().filter(([to]) => shared.hits[to]?.length);
+  const wanted = targets(shared.about).filter(([to]) => shared.hits[to]?.length);
   if (!wanted.length) return null;
   const [w, high] = [230, 66];
   const most = Math.max(...wanted.map(([to]) => shared.hits[to].length));

@@ -210,7 +210,7 @@ function draw(alone) {
     parts_.push(s("path", { d, fill: "none", stroke: token("accent"), "stroke-width": 1.2, "stroke-linejoin": "round" }));
     y += high + 6;
   }
-  const bars = ["bas", "ecg", "resp"];
+  const bars = shared.about.modalities;
   const bad = bars.some((m) => clips[`worst_${m}`]?.some((v) => v > 0.02) || clips[`has_${m}`]?.some((v) => !v));
   parts_.push(label("Quality", y + 8));
   bars.forEach((m, lane) => {
@@ -226,7 +226,7 @@ function draw(alone) {
       from = at;
     }
   });
-  y += 16;
+  y += Math.max(16, bars.length * 4 + 4);
   const every = [300, 600, 900, 1800, 3600, 7200, 14400].find((step) => (end / step) * 62 < width - LEFT) ?? 28800;
   const zero = clips.clock[0] === null ? null : clips.clock[0] - clips.start_s[0];
   const offset = zero === null ? 0 : (every - (zero % every)) % every;

@@ -1,12 +1,33 @@
 // How things are written.
 
-export const MODALITY = { bas: "Brain", ecg: "ECG", resp: "Breathing", others: "Others" };
-export const TARGETS = [
-  ["bas", "Brain", "EEG and EOG (bas)"],
-  ["ecg", "ECG", "Electrocardiogram (ecg)"],
-  ["resp", "Breathing", "Belts and saturation (resp)"],
-  ["others", "Others", "The mean of the other modalities (others)"],
-];
+const SHORT = { bas: "Brain", ecg: "ECG", resp: "Breathing" };
+const LONG = { bas: "EEG and EOG (bas)", ecg: "Electrocardiogram (ecg)", resp: "Belts and saturation (resp)" };
+// Which channels stand for a modality in a small strip, the first that was recorded.
+const SHOWN = { bas: ["C4-M1", "C3-M2", "O2-M1"], resp: ["CHEST", "ABD"] };
+
+/** The modalities of a store that some clip has, in the order of its contract. */
+export function modalities(about) {
+  return about.modalities.filter((m) => about.with_modality[m] > 0);
+}
+
+/** How a modality is called on a button. */
+export function titled(about, m) {
+  return SHORT[m] ?? about.modality[m].title;
+}
+
+/** What can be searched in, as [name, title, hint]. */
+export function targets(about) {
+  const own = modalities(about);
+  const each = own.map((m) => [m, titled(about, m), LONG[m] ?? `${titled(about, m)} (${m})`]);
+  return own.length > 2 ? [...each, ["others", "Others", "The mean of the other modalities (others)"]] : each;
+}
+
+/** The slots that show a modality, best first. */
+export function lanes(about, m) {
+  const { slots } = about.modality[m];
+  return [...new Set([...(SHOWN[m] ?? []).filter((slot) => slots.includes(slot)), ...slots])];
+}
+
 export const STAGES = ["W", "R", "N1", "N2", "N3"];
 
 const two = (n) => String(n).padStart(2, "0");

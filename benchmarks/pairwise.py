@@ -1,0 +1,196 @@
+"""Pairwise against leave-one-out on simulated nights: simulate, train, evaluate, a table.
+
+Every step is the command `sleepfm-index`, so the figures are the tool's own. What is there is not
+done again: simulated nights stay, training goes on from its checkpoint, builds skip recordings. So
+the same command resumes a run that was stopped.
+
+    python benchmarks/train_demo.py                         # a GPU, or some hours of a CPU
+    python benchmarks/train_demo.py --subjects 30 --hours 0.5 --epochs 2 --folder small
+
+Under --folder lie train/ and test/ (EDF+ files), clips/ (the cache), <objective>.safetensors with
+its log, curves, splits and checkpoint, <objective>-store/, table.json and table.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from machine import machine
+
+OBJECTIVES = ("pairwise", "leave-one-out")
+GALLERIES = {
+    "all": "All clips of all held-out subjects compete",
+    "cross-recording": "Across subjects: a clip competes with other subjects' clips only",
+    "within-recording": "Within a subject: a clip competes with its own night's clips only",
+}
+MEASURES = ("recall_at_1", "recall_at_10", "median_rank")
+
+Rows = list[dict[str, Any]]
+
+
+def tool(*words: object) -> str:
+    """Run the command, show it, and give what it prints."""
+    asked = [str(word) for word in words]
+    print("$ sleepfm-index", shlex.join(asked), file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "sleepfm_cli.main", *asked]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+def simulate(folder: Path, subjects: int, hours: float, seed: int) -> None:
+    """Simulate a cohort unless it is there, whole and of this size and seed."""
+    sized = {"subjects": subjects, "hours": hours, "seed": seed}
+    about = folder / "cohort.json"
+    if about.exists():
+        if json.loads(about.read_text()) == sized:
+            return
+        sys.exit(f"{folder} holds another cohort ({about.read_text()}); name another --folder")
+    tool("simulate", folder, "--subjects", subjects, "--hours", hours, "--seed", seed)
+    about.write_text(json.dumps(sized))
+
+
+def train(asked: argparse.Namespace, objective: str, out: Path) -> None:
+    """Pretrain under one objective, or go on with it."""
+    given = {
+        "--epochs": asked.epochs,
+        "--batch-size": asked.batch_size,
+        "--lr": asked.lr,
+        "--together": asked.together,
+        "--threads": asked.threads,
+    }
+    cohort = asked.folder / "train"
+    tool(
+        *("pretrain", cohort, "--subjects", cohort / "subjects.csv", "--out", out),
+        *("--objective", objective, "--recipe", "short", "--split", "0.95,0,0.05,0"),
+        *("--cache", asked.folder / "clips", "--seed", asked.seed, "--device", asked.device),
+        *("--precision", asked.precision, "--describe", describe(asked)),
+        *(word for name, value in given.items() if value is not None for word in (name, value)),
+        *(["--resume"] if out.with_name(f"{out.stem}.checkpoint.pt").exists() else []),
+    )
+
+
+def describe(asked: argparse.Namespace) -> str:
+    """Say what the training data is."""
+    return f"simulated nights: {asked.subjects} subjects x {asked.hours:g} h, seed {asked.seed}"
+
+
+def evaluate(asked: argparse.Namespace, weights: Path) -> dict[str, Rows]:
+    """Measure retrieval on the held-out subjects, by the tool, in each kind of gallery."""
+    store, cohort = weights.with_name(f"{weights.stem}-store"), asked.folder / "test"
+    tool(
+        *("build", cohort, "--subjects", cohort / "subjects.csv", "--weights", weights),
+        *("--store", store, "--device", asked.device),
+    )
+    words = ("evaluate", "--store", store, "--gallery", asked.gallery, "--seed", 0)
+    return {
+        gallery: json.loads(tool(*words, "--among", gallery, "--format", "json"))
+        for gallery in GALLERIES
+    }
+
+
+def table(found: dict[str, dict[str, Rows]]) -> str:
+    """Write Markdown: one section per gallery, one row per direction, both objectives."""
+    lines = []
+    for gallery, title in GALLERIES.items():
+        first = found[OBJECTIVES[0]][gallery]
+        size = max(row["gallery"] for row in first)
+        lines += [
+            f"### {title}",
+            "",
+            f"About {size:,.0f} candidates, 95 % intervals over subjects.",
+        ]
+        names = [
+            f"{objective} {name}"
+            for objective in OBJECTIVES
+            for name in ("R@1", "R@10", "median rank")
+        ]
+        lines += [
+            "",
+            f"| pair | chance R@1 | {' | '.join(names)} |",
+            "|---" * (2 + len(names)) + "|",
+        ]
+        for at, row in enumerate(first):
+            cells = [f"{row['query']} -> {row['target']}", f"{row['chance_at_1']:.4f}"]
+            for objective in OBJECTIVES:
+                own = found[objective][gallery][at]
+                assert (own["query"], own["target"]) == (row["query"], row["target"])
+                cells += [between(own, name) for name in MEASURES]
+            lines.append(f"| {' | '.join(cells)} |")
+        cells = ["**mean**", ""]
+        for objective in OBJECTIVES:
+            rows = found[objective][gallery]
+            cells += [f"**{mean(rows, name):.3f}**" for name in MEASURES[:2]] + [""]
+        lines += [f"| {' | '.join(cells)} |", ""]
+    return "\n".join(lines)
+
+
+def between(row: dict[str, Any], name: str) -> str:
+    """Write a measure with its interval."""
+    form = ".3f" if name.startswith("recall") else ".0f"
+    return f"{row[name]:{form}} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]"
+
+
+def mean(rows: Rows, name: str) -> float:
+    """Give the mean over all directions."""
+    return float(sum(row[name] for row in rows) / len(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("train-demo"))
+    parser.add_argument("--subjects", type=int, default=400, help="subjects to train on")
+    parser.add_argument("--hours", type=float, default=1.0, help="of each of their nights")
+    parser.add_argument("--seed", type=int, default=1, help="of cohort, splits and training")
+    parser.add_argument("--epochs", type=int, default=2, help="passes over the clips")
+    parser.add_argument("--batch-size", type=int, help="default the recipe's")
+    parser.add_argument("--lr", type=float, help="default the recipe's")
+    parser.add_argument("--together", type=int, help="default the recipe's")
+    parser.add_argument("--test-subjects", type=int, default=12, help="held out, of another seed")
+    parser.add_argument("--test-hours", type=float, default=4.0)
+    parser.add_argument("--test-seed", type=int, default=1001)
+    parser.add_argument("--gallery", type=int, default=5000)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int)
+    asked = parser.parse_args()
+    if asked.seed == asked.test_seed:
+        parser.error("--test-seed must differ from --seed: the test subjects are new people")
+    simulate(asked.folder / "train", asked.subjects, asked.hours, asked.seed)
+    simulate(asked.folder / "test", asked.test_subjects, asked.test_hours, asked.test_seed)
+    found: dict[str, dict[str, Rows]] = {}
+    for objective in OBJECTIVES:
+        weights = asked.folder / f"{objective}.safetensors"
+        train(asked, objective, weights)
+        found[objective] = evaluate(asked, weights)
+    records = {
+        o: json.loads(
+            tool("weights", "show", asked.folder / f"{o}.safetensors", "--format", "json")
+        )
+        for o in OBJECTIVES
+    }
+    test = f"{asked.test_subjects} subjects x {asked.test_hours:g} h, seed {asked.test_seed}"
+    head = [
+        f"Trained on {describe(asked)}; evaluated on {test}.",
+        *(
+            f"{o}: epoch {r['record']['epoch']} of {r['record']['recipe']['epochs']}, identity "
+            f"{r['sha256'][:12]}, {r['record']['device']} in {r['record']['precision']}."
+            for o, r in records.items()
+        ),
+        f"Evaluated on {machine()}.",
+    ]
+    text = "\n\n".join(head) + "\n\n" + table(found)
+    (asked.folder / "table.json").write_text(json.dumps({"weights": records, "rows": found}))
+    (asked.folder / "table.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

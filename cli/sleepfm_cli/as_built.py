@@ -1,0 +1,69 @@
+"""``--store`` of verbs that read recordings as the last build of a store did."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sleepfm_cli.options import DEFAULT_STORE
+from sleepfm_cli.render import say
+
+if TYPE_CHECKING:
+    from sleepfm.cohort_choices import Choices
+
+AsBuiltOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Read recordings as the last build of this store did; by default of SLEEPFM_STORE or "
+        f"{DEFAULT_STORE}, where it exists; `none` for as if there were none.",
+    ),
+]
+
+
+def choices_of(store: Path | None) -> Choices:
+    """Give the choices that a store remembers, and say which.
+
+    Parameters
+    ----------
+    store : Path or None
+        Folder of the store, which must be there; ``none`` names none. None stands for the store of
+        the environment or the default one, which may be missing.
+
+    Returns
+    -------
+    Choices
+    """
+    from sleepfm.cohort_choices import NO_CHOICES
+
+    if store is None:
+        store = Path(os.environ.get("SLEEPFM_STORE") or DEFAULT_STORE)
+        if not (store / "manifest.json").exists():
+            return NO_CHOICES
+    if str(store) == "none":
+        return NO_CHOICES
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        found = opened.manifest.choices
+    if found != NO_CHOICES:
+        say(f"recordings are read as the last build of {store} did: {_said(found)}")
+    return found
+
+
+def _said(choices: Choices) -> str:
+    parts = []
+    if choices.channels is not None:
+        parts.append("its --channels")
+    if choices.substitute:
+        parts.append("--substitute")
+    if choices.coding is not None:
+        parts.append(f"--coding {choices.coding}")
+    if choices.epoch_s is not None:
+        parts.append(f"--epoch-seconds {choices.epoch_s:g}")
+    if choices.grid != "scoring":
+        parts.append(f"--grid {choices.grid}")
+    return ", ".join(parts)

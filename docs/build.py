@@ -1,0 +1,193 @@
+"""Build the site of docs/: gather pages, make references, run MkDocs; a warning is an error.
+
+    python docs/build.py [--site docs/site]
+
+Pages keep the links that work where they lie in the repository; here they become those of the site.
+The reference of the commands is made from the command line itself, that of Python from docstrings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from typer.main import get_command
+
+from sleepfm_cli.main import app
+
+HERE: Final = Path(__file__).resolve().parent
+ROOT: Final = HERE.parent
+TOP: Final = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+"""Pages that lie beside docs/."""
+_STUB: Final = re.compile(r"from (\.[\w.]+) import (\w+) as \w+")
+_ELSEWHERE: Final = re.compile(r"\]\((?!https?:|#|mailto:)(?:\.\./)?([\w./-]+)(#[\w-]+)?\)")
+
+
+def main() -> None:
+    """Build the site, or say what is wrong with it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--site", type=Path, default=HERE / "site")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        pages = Path(folder) / "pages"
+        gather(pages)
+        sys.exit(0 if built(pages, asked.site.resolve()) else 1)
+
+
+def gather(pages: Path) -> None:
+    """Write every page of the site into a folder.
+
+    Parameters
+    ----------
+    pages : Path
+        Folder that does not exist.
+    """
+    shutil.copytree(HERE, pages, ignore=shutil.ignore_patterns("site", "*.py", "*.yml", "*.ipynb"))
+    shutil.copy(ROOT / "README.md", pages / "index.md")
+    for name in TOP:
+        shutil.copy(ROOT / name, pages / name)
+    (pages / "cite.md").write_text(cite(), encoding="utf-8")
+    for page in pages.glob("*.md"):
+        page.write_text(for_site(page.read_text(encoding="utf-8"), pages), encoding="utf-8")
+    (pages / "commands.md").write_text(commands(), encoding="utf-8")
+    (pages / "api.md").write_text(python(), encoding="utf-8")
+
+
+def for_site(text: str, pages: Path) -> str:
+    """Turn links between files of the repository into links between pages.
+
+    Parameters
+    ----------
+    text : str
+        A page as it lies in the repository.
+    pages : Path
+        Folder of the site's pages.
+    """
+
+    def link(found: re.Match[str]) -> str:
+        name = found[1].removeprefix("docs/")
+        name = {"README.md": "index.md", "LICENSE": "cite.md"}.get(name, name)
+        if (pages / name).exists() or name in ("cite.md", "commands.md", "api.md"):
+            return f"]({name}{found[2] or ''})"
+        return f"]({found[1]}{found[2] or ''})"  # MkDocs warns of it, which ends the build
+
+    return _ELSEWHERE.sub(link, text)
+
+
+def cite() -> str:
+    """Write docs/cite.md with the citation file below it."""
+    text = (HERE / "cite.md").read_text(encoding="utf-8")
+    return f"{text}\n```yaml\n{(ROOT / 'CITATION.cff').read_text(encoding='utf-8')}```\n"
+
+
+def commands() -> str:
+    """Write the reference of every verb, in the groups of `--help`."""
+    command: Any = get_command(app)
+    made = [
+        "# Commands",
+        "Made from the command line itself: `sleepfm-index VERB --help` says the same. "
+        "`--store`, `--threads` and `--version` may stand before the verb.",
+    ]
+    for heading, names in command.headings():
+        made.append(f"## {heading}")
+        for name in names:
+            verb = command.commands[name]
+            if hasattr(verb, "commands"):
+                for part in verb.commands.values():
+                    made += of_verb(f"{name} {part.name}", part)
+            else:
+                made += of_verb(name, verb)
+    return "\n\n".join(made) + "\n"
+
+
+def of_verb(name: str, verb: Any) -> list[str]:
+    """Write what one verb does and its options.
+
+    Parameters
+    ----------
+    name : str
+        The verb.
+    verb : typer command
+        The command behind it.
+    """
+    text = re.sub(r"(?m)^Example: (.*)$", r"Example: `\1`", (verb.help or "").strip())
+    rows = ["| | what | default |", "|---|---|---|"]
+    for parameter in verb.params:
+        if getattr(parameter, "hidden", False) or parameter.name == "help":
+            continue
+        names = [*parameter.opts, *parameter.secondary_opts]
+        shown = ", ".join(f"`{one}`" for one in names if one.startswith("-")) or (
+            f"`{parameter.name}`"
+        )
+        choices = getattr(parameter.type, "choices", None)
+        if choices:
+            shown += " " + ", ".join(f"`{getattr(c, 'value', c)}`" for c in choices)
+        rows.append(f"| {shown} | {cell(parameter.help or '')} | {default_of(parameter)} |")
+    return [f"### {name}", text, "\n".join(rows)]
+
+
+def default_of(parameter: Any) -> str:
+    """Write the default of an option as a person reads it."""
+    if parameter.required:
+        return "required"
+    default = parameter.default
+    if default is None or default is False or callable(default):
+        return ""
+    return f"`{getattr(default, 'value', default)}`"
+
+
+def cell(text: str) -> str:
+    """Write text into a table's cell."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+
+
+def python() -> str:
+    """Write the page of the Python interface: every name that `sleepfm_index` gives."""
+    stub = (ROOT / "index" / "sleepfm_index" / "__init__.pyi").read_text(encoding="utf-8")
+    made = [
+        "# Python",
+        "Everything here is imported from `sleepfm_index`, as in "
+        "`from sleepfm_index import Store`.",
+    ]
+    for module, name in _STUB.findall(stub):
+        options = "    options:\n      inherited_members: true\n" if name == "Store" else ""
+        made.append(f"::: sleepfm_index{module}.{name}\n{options}")
+    return "\n\n".join(made)
+
+
+def built(pages: Path, site: Path) -> bool:
+    """Run MkDocs on the pages; say whether there was no warning.
+
+    Parameters
+    ----------
+    pages, site : Path
+        Folders of the pages and of the site.
+    """
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+    from mkdocs.exceptions import MkDocsException
+
+    os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")  # a notice of the theme, not of a page
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        config = load_config(
+            str(HERE / "mkdocs.yml"), docs_dir=str(pages), site_dir=str(site), strict=True
+        )
+        config.plugins.on_startup(command="build", dirty=False)
+        build(config)
+    except MkDocsException as error:
+        sys.stderr.write(f"error: {error}\n")
+        return False
+    sys.stderr.write(f"{site / 'index.html'}\n")
+    return True
+
+
+if __name__ == "__main__":
+    main()

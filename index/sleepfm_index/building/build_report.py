@@ -1,0 +1,71 @@
+"""What a build did, as an object that shows itself in a notebook."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from sleepfm_index.building.recording_task import Outcome, Status
+from sleepfm_index.results import html_table
+from sleepfm_index.storage.manifest import WeightsIdentity
+
+
+@dataclass(frozen=True, repr=False)
+class BuildReport:
+    """What a build did.
+
+    Parameters
+    ----------
+    store : Path
+    weights : WeightsIdentity
+    outcomes : tuple of Outcome
+        What became of every file, in order.
+    notes : tuple of str
+        What there is to say about the table of subjects, one sentence each.
+    """
+
+    store: Path
+    weights: WeightsIdentity
+    outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Say in one line how many recordings were added, and how many were not."""
+        return f"BuildReport: {self._summary()} -> {self.store}"
+
+    def _repr_html_(self) -> str:
+        """Show every file with what became of it, in a notebook."""
+        rows = [
+            (
+                outcome.recording_id or outcome.file.name,
+                outcome.status,
+                outcome.clips,
+                outcome.reason or "; ".join(outcome.warnings),
+            )
+            for outcome in self.outcomes
+        ]
+        said = [self._summary(), *self.notes]
+        if self.weights.note:
+            said.append(f"weights {self.weights.name}: {self.weights.note}")
+        return html_table(("recording", "status", "clips", "remarks"), rows, "; ".join(said))
+
+    def of(self, status: Status) -> tuple[Outcome, ...]:
+        """Outcomes of one status.
+
+        Parameters
+        ----------
+        status : Status
+            The status to select.
+        """
+        return tuple(o for o in self.outcomes if o.status == status)
+
+    @property
+    def clips_added(self) -> int:
+        """Clips that this build added."""
+        return sum(o.clips for o in self.outcomes)
+
+    def _summary(self) -> str:
+        counted = Counter(outcome.status for outcome in self.outcomes)
+        parts = [f"{number} {status}" for status, number in counted.items()]
+        return f"{', '.join(parts) or 'nothing'} ({self.clips_added:,} clips)"

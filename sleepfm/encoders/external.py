@@ -1,0 +1,276 @@
+"""Encoders of other packages, found by entry point: their networks fill a store as ours do.
+
+A package registers a callable in the group ``sleepfm.encoders`` of its entry points::
+
+    [project.entry-points."sleepfm.encoders"]
+    theirs = "their_package:load"
+
+and ``sleepfm-index build --weights theirs`` runs it. The callable gives an :class:`Encoder`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sleepfm.contract import Contract
+from sleepfm.errors import WeightsError
+from sleepfm.modality import EMBEDDING_DIM
+
+GROUP: Final = "sleepfm.encoders"
+"""The group of entry points."""
+
+_BATCH: Final = 64
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What the encoder of another package must offer.
+
+    Attributes
+    ----------
+    contract : Contract
+        How clips are prepared for it: modalities and their slots, sampling rate, scaling.
+    dimensions : int
+        Length of its vectors, 1 to 512; a store appends zeros, which change no cosine.
+    identity : str
+        What decides its vectors, e.g. the SHA-256 of its weights file: a store refuses vectors of
+        another identity.
+    """
+
+    contract: Contract
+    dimensions: int
+    identity: str
+
+    def encode(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.floating]:
+        """Encode clips; each vector depends on its own clip alone.
+
+        Parameters
+        ----------
+        modality : str
+            One of the contract's.
+        clips : ndarray of float32, shape [n, slots, samples]
+            Prepared as the contract says; a slot without a channel is zero.
+
+        Returns
+        -------
+        ndarray of floating, shape [n, dimensions]
+            Finite; they need not be unit vectors, and are brought to unit length.
+        """
+
+
+class Load(Protocol):
+    """What an entry point names: gives the encoder, ready to run."""
+
+    def __call__(self, *, device: str, threads: int) -> Encoder:
+        """Load the encoder.
+
+        Parameters
+        ----------
+        device : str
+            ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+        threads : int
+            How many threads it may use on the CPU.
+        """
+
+
+@dataclass(frozen=True)
+class ExternalWeights:
+    """What is known of another package's encoder without its network; plain values to be pickled.
+
+    Takes the place of :class:`sleepfm.encoders.weights.Weights` where clips are encoded, in a build
+    and in a query by file. It has no tensors to train on or to convert.
+
+    Parameters
+    ----------
+    name : str
+        Name of the entry point.
+    sha256 : str
+        Hash of the name and the encoder's ``identity``.
+    contract : Contract
+        What the encoder expects of its input.
+    dimensions : int
+        Length of its vectors.
+    package : str
+        Distribution and version that registers it.
+    record : mapping of str to object
+        Training record, of which nothing is known here.
+    trained : bool
+        Taken to be so.
+    """
+
+    name: str
+    sha256: str
+    contract: Contract
+    dimensions: int
+    package: str
+    record: Mapping[str, Any] = field(default_factory=dict)
+    trained: bool = True
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities with an encoder, in order."""
+        return self.contract.modalities
+
+
+class ExternalBackend:
+    """Runs another package's encoder, in batches, and checks what it gives.
+
+    Parameters
+    ----------
+    weights : ExternalWeights
+        Which encoder; one that has become another since is refused.
+    device : str
+        ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+    threads : int
+        On the CPU.
+    batch_size : int, optional
+        Clips at a time.
+
+    Raises
+    ------
+    WeightsError
+        If it cannot be loaded.
+    """
+
+    def __init__(
+        self, weights: ExternalWeights, device: str, threads: int, batch_size: int | None = None
+    ) -> None:
+        found, self._encoder = _load(weights.name, device, threads)
+        if found.sha256 != weights.sha256:
+            raise WeightsError(
+                f"the encoder {weights.name} of {found.package} is not the one that was asked for: "
+                "its weights or version changed meanwhile"
+            )
+        self.name = found.package
+        self._weights, self._batch = weights, batch_size or _BATCH
+
+    def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Encode clips.
+
+        Parameters
+        ----------
+        modality : str
+            One of the contract's.
+        clips : ndarray of float32, shape [n, slots, samples]
+            Prepared as the contract says.
+
+        Returns
+        -------
+        ndarray of float32, shape [n, 512]
+            Zero beyond the encoder's dimensions.
+
+        Raises
+        ------
+        WeightsError
+            If the encoder gives an array of another shape.
+        """
+        width = self._weights.dimensions
+        out = np.zeros((len(clips), EMBEDDING_DIM), np.float32)
+        for first in range(0, len(clips), self._batch):
+            part = clips[first : first + self._batch]
+            found = np.asarray(self._encoder.encode(modality, part))
+            if found.shape != (len(part), width):
+                raise WeightsError(
+                    f"the encoder {self._weights.name} returned an array of shape "
+                    f"{list(found.shape)} for {len(part)} {modality} clips; it must be "
+                    f"[{len(part)}, {width}]"
+                )
+            out[first : first + len(part), :width] = found
+        return out
+
+
+def external_names() -> tuple[str, ...]:
+    """Names under which installed packages register encoders, sorted; nothing is imported."""
+    return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
+
+
+def describe(name: str) -> str:
+    """Say which package registers an encoder, without importing it.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`external_names`.
+
+    Raises
+    ------
+    WeightsError
+        If no package registers it, or two do.
+    """
+    return _package(_find(name))
+
+
+def find_external(name: str) -> ExternalWeights:
+    """Load another package's encoder once, to learn what it is.
+
+    Parameters
+    ----------
+    name : str
+        One of :func:`external_names`.
+
+    Raises
+    ------
+    WeightsError
+        If no package registers it, two do, it cannot be loaded, or it does not offer what
+        :class:`Encoder` asks.
+    """
+    return _load(name, "cpu", 1)[0]
+
+
+def _find(name: str) -> EntryPoint:
+    points = {point.value: point for point in entry_points(group=GROUP, name=name)}
+    if not points:
+        raise WeightsError(f"no installed package registers an encoder named {name}")
+    if len(points) > 1:
+        owners = ", ".join(sorted(map(_package, points.values())))
+        raise WeightsError(
+            f"more than one package registers an encoder named {name}: {owners}; uninstall all "
+            "but one"
+        )
+    return next(iter(points.values()))
+
+
+def _package(point: EntryPoint) -> str:
+    owner = point.dist
+    return f"{owner.name} {owner.version}" if owner is not None else point.value
+
+
+def _load(name: str, device: str, threads: int) -> tuple[ExternalWeights, Encoder]:
+    point = _find(name)
+    package = _package(point)
+    try:
+        encoder = point.load()(device=device, threads=threads)
+    except Exception as error:  # whatever a stranger's package raises
+        raise WeightsError(
+            f"the encoder {name} of {package} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(encoder, Encoder):
+        lacking = [
+            a for a in ("contract", "dimensions", "identity", "encode") if not hasattr(encoder, a)
+        ]
+        raise WeightsError(
+            f"the encoder {name} of {package} lacks {', '.join(lacking)}; docs/encoding.md says "
+            "what an encoder must offer"
+        )
+    if not isinstance(encoder.contract, Contract):
+        raise WeightsError(f"the contract of the encoder {name} of {package} is no Contract")
+    contract = Contract.from_json(encoder.contract.to_json())  # checked as one that was read
+    width, identity = encoder.dimensions, encoder.identity
+    if not isinstance(width, int) or not 1 <= width <= EMBEDDING_DIM:
+        raise WeightsError(
+            f"the encoder {name} of {package} gives vectors of {width} dimensions, a store holds 1 "
+            f"to {EMBEDDING_DIM}; let it reduce them, e.g. by principal components"
+        )
+    if not isinstance(identity, str) or not identity:
+        raise WeightsError(
+            f"the encoder {name} of {package} has no identity; give the SHA-256 of its weights"
+        )
+    sha256 = hashlib.sha256("\n".join((GROUP, name, identity)).encode()).hexdigest()
+    return ExternalWeights(name, sha256, contract, width, package), encoder
