@@ -275,16 +275,16 @@ def difference(
     skewed : bool
         Of shares near 0, whose differences are not nearly normal: the distances of their own ends
         are put together as their influences correlate (MOVER: Zou and Donner 2008, *Statistics in
-        Medicine* 27:1693), as also where neither varies between subjects but they are not the same,
-        e.g. two models without a fault.
+        Medicine* 27:1693), and each end is the further one of the two. MOVER alone is used where
+        neither varies between subjects but they are not the same, e.g. two models without a fault.
     """
     apart = one.minus(two)
     if apart.subjects < FEWEST or not math.isfinite(apart.value):
         return NONE
     if same:
         return 0.0, 0.0
-    if apart.variance > 0 and not skewed:
-        half = student_quantile(1 - _TAIL, apart.degrees) * math.sqrt(apart.variance)
+    half = student_quantile(1 - _TAIL, apart.degrees) * math.sqrt(apart.variance)
+    if half > 0 and not skewed:
         return apart.value - half, apart.value + half
     lengths = math.sqrt(float(one.influence @ one.influence) * float(two.influence @ two.influence))
     together = float(one.influence @ two.influence) / lengths if lengths > 0 else 0.0
@@ -294,7 +294,7 @@ def difference(
 
     low = away(one.value - first[0], second[1] - two.value)
     high = away(first[1] - one.value, two.value - second[0])
-    return apart.value - low, apart.value + high
+    return apart.value - max(low, half), apart.value + max(high, half)
 
 
 def p_value(one: Estimate, two: Estimate, interval: Interval | None = None) -> float:
