@@ -61,9 +61,9 @@ def test_curves_hold_the_numbers_of_the_table(path: Path) -> None:
     assert len(ax.collections) == len(result.ranked)  # a band each
     row = result.to_pylist()[0]
     corners = ax.collections[0].get_paths()[0].vertices
-    ends = sorted(corners[corners[:, 0] == 10, 1])
-    assert ends[0] == pytest.approx(row["recall_at_10_low"], abs=1e-6)
-    assert ends[-1] == pytest.approx(row["recall_at_10_high"], abs=1e-6)
+    ends = sorted(corners[corners[:, 0] == 1, 1])
+    assert ends[0] == pytest.approx(row["recall_at_1_low"], abs=1e-6)
+    assert ends[-1] == pytest.approx(row["recall_at_1_high"], abs=1e-6)
 
 
 def test_roc_and_precision_recall_enclose_the_areas_of_the_table() -> None:

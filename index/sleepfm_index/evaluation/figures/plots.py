@@ -45,7 +45,8 @@ def recall_curves(
 ) -> Axes:
     """Draw recall@k over k for every direction, with the chance level of the first gallery.
 
-    Bands are 95 % intervals over subjects; below six subjects there are none.
+    Bands are 95 % intervals over subjects; below six subjects there are none, nor where no query or
+    every query is answered.
 
     Parameters
     ----------
@@ -82,11 +83,12 @@ def recall_curves(
 def _band(ax: Axes, found: Ranked, largest: int, colour: Any) -> None:
     _, subjects = np.unique(found.subjects, return_inverse=True)
     at = np.union1d(np.geomspace(1, largest, 30).astype(int), [k for k in (5, 10) if k < largest])
+    at = at[(at >= found.ranks.min()) & (at < found.ranks.max())]  # at 0 and 1 the bound jumps
     ends = []
     for some in at:
         hits = (found.ranks <= some).astype(np.float64)
         ends.append(proportion(mean(hits, subjects), float(hits.var()) / len(hits)))
-    if np.isfinite(ends).all():
+    if ends and np.isfinite(ends).all():
         low, high = zip(*ends, strict=True)
         ax.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
 
