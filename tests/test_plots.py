@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from cohorts import cohort_store
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from nights import write_night
 
 import sleepfm_index
@@ -24,6 +26,7 @@ from sleepfm_index.evaluation.figures.signal_strips import (
     read_strips,
     signal_strips,
 )
+from sleepfm_index.evaluation.figures.style import figure_style, save
 from sleepfm_index.evaluation.metrics.assessment import Predictions
 
 
@@ -232,3 +235,32 @@ def test_strips_of_a_difference_and_of_scored_events(tmp_path: Path) -> None:
         ]
         assert shaded == [[(25.0, 5.0)], [(0.0, 10.0)], []]
         assert "apnea" in figure.axes[0].texts[-1].get_text()
+
+
+def test_vector_files_hold_text_and_truetype_fonts(tmp_path: Path) -> None:
+    ax = plots.confusion_matrix(predictions())
+    assert b"<text" in save(ax, tmp_path / "a.svg").read_bytes()
+    pdf = save(ax, tmp_path / "a.pdf").read_bytes()
+    assert b"/Type3" not in pdf and b"CIDFontType2" in pdf
+
+
+def test_dots_and_style_are_what_is_asked(tmp_path: Path) -> None:
+    style = tmp_path / "own.mplstyle"
+    style.write_text("axes.facecolor: 123456\n")
+    with figure_style(str(style)):
+        ax = plots.confusion_matrix(predictions())
+    assert to_hex(ax.get_facecolor()) == "#123456"
+    width = [imread(save(ax, tmp_path / "a.png", dpi)).shape[1] for dpi in (50, 100)]
+    assert width[1] == pytest.approx(2 * width[0], abs=2)
+    with pytest.raises(QueryError, match="no style"), figure_style("no-such-style"):
+        pass
+
+
+def test_hours_become_clock_time_where_it_is_known() -> None:
+    start = 30.0 * np.arange(240)
+    ax = hypnogram(start, ["N2"] * 240, clock_s=23.5 * 3600)
+    assert ax.get_xlabel() == "clock time (hh:mm)"
+    labels = [t.get_text() for t in ax.get_xticklabels()]
+    assert labels[:3] == ["23:30", "23:45", "00:00"] and labels[-1] == "01:30"
+    assert ax.get_xticks()[2] == pytest.approx(0.5)
+    assert "start of recording" in hypnogram(start, ["N2"] * 240).get_xlabel()

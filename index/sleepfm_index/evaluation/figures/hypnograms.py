@@ -109,7 +109,7 @@ def _time_axis(ax: Axes, first: float, last: float, clock_s: float | None) -> No
         ax.set_xlabel("time from start of recording (h)")
         return
     start = clock_s / 3600
-    step = next((s for s in (0.25, 0.5, 1.0, 2.0) if (last - first) / s <= 12), 4.0)
+    step = next((s for s in (1 / 12, 0.25, 0.5, 1.0, 2.0) if (last - first) / s <= 12), 4.0)
     ticks = np.arange(np.ceil((start + first) / step) * step, start + last + 1e-9, step)
     minutes = np.round(60 * ticks).astype(int) % 1440
     ax.set_xticks(ticks - start, [f"{m // 60:02d}:{m % 60:02d}" for m in minutes])

@@ -44,5 +44,8 @@ def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = Non
     ax.set_title("bands: 2.5 to 97.5 % of the draws of subjects", fontsize="small")
     ax.set_xticks(ticks, [str(t) for t in ticks], minor=False)
     ax.minorticks_off()
+    ax.ticklabel_format(axis="y", useOffset=False)
+    if measure == "auroc":
+        ax.set_ylim(top=1.02)
     ax.legend()
     return ax

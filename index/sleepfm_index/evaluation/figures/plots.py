@@ -325,7 +325,7 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
         ax.annotate(f"{n}", (x, y), (4, -9), textcoords="offset points", fontsize="x-small")
     ax.set(xlabel="probability of the predicted class", ylabel="observed accuracy", xlim=(0, 1.02))
     ax.set(ylim=(-0.02, 1.02), title="calibration (clips per point)")
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
     return ax
 
 
