@@ -28,6 +28,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -37,11 +39,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
 from questions_report import write_page
-from train_demo import tool
 
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
@@ -209,6 +207,15 @@ class Study:
         """Whether the time asked for is over."""
         limit = self.asked.minutes
         return limit is not None and time.monotonic() - self.begun > 60 * limit
+
+
+def tool(*words: object) -> None:
+    """Run a verb of sleepfm-index, and show which."""
+    asked = [str(word) for word in words]
+    print("$ sleepfm-index", shlex.join(asked)[:500], file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "sleepfm_cli.main", *asked])
+    if done.returncode:
+        sys.exit(done.returncode)
 
 
 def _plain(name: str) -> str:
