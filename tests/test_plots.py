@@ -235,6 +235,10 @@ def test_strips_of_a_difference_and_of_scored_events(tmp_path: Path) -> None:
         ]
         assert shaded == [[(25.0, 5.0)], [(0.0, 10.0)], []]
         assert "apnea" in figure.axes[0].texts[-1].get_text()
+        (ax,) = signal_strips(store, np.array([0]), ["a"], ("bas",)).get_figure().axes
+        lanes = [t.get_text() for t in ax.get_yticklabels()]
+        assert lanes[0] == "C3 \u2212 M2\n[C3-M2]" and lanes[1] == "C4-M1"
+        save(ax, tmp_path / "strips.png", 60)
 
 
 def test_vector_files_hold_text_and_truetype_fonts(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,8 @@ def retrieval(result: Retrieval) -> Axes:
 
     queries = list(dict.fromkeys(query for query, _ in result.ranked))
     figure = Figure(figsize=(max(4.2 * len(queries), 11.0), 8.4), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1, 1))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1))
+    above, below = halves
     curves = above.subplots(1, len(queries), squeeze=False, sharey=True)[0]
     for ax, query in zip(curves, queries, strict=True):
         own = {pair: found for pair, found in result.ranked.items() if pair[0] == query}

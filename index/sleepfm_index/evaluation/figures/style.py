@@ -28,7 +28,7 @@ STAGE_COLOURS: Final = {
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe and Ito's colours for what has none of its own; yellow, too light for a line, left out."""
 DPI: Final = 200
-_FONTS: Final = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}
+_FONTS: Final[Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}
 """TrueType in PDF and text in SVG, so that a journal's tools can edit and embed it."""
 
 
@@ -103,9 +103,10 @@ def figure_style(style: str | None = None) -> Iterator[None]:
         If there is no such style.
     """
     import matplotlib
+    from cycler import cycler
     from matplotlib import style as styles
 
-    own: dict[str, Any] = {"axes.prop_cycle": matplotlib.cycler(color=PALETTE)}
+    own: Any = {"axes.prop_cycle": cycler(color=PALETTE)}
     with matplotlib.rc_context(own):
         if style is not None:
             try:

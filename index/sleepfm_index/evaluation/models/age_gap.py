@@ -131,7 +131,8 @@ def age_gaps(
     for name, words in (("gap", "gap"), ("corrected_gap", "corrected gap")):
         pairs = np.array([(r["age"], r[name]) for r in rows if r[name] is not None], np.float64)
         if len(pairs) > 2 and np.ptp(pairs[:, 0]) > 0 and np.ptp(pairs[:, 1]) > 0:
-            note += f"; r of age and {words} {np.corrcoef(pairs.T)[0, 1]:.2f}"
+            r = np.asarray(np.corrcoef(pairs.T))[0, 1]
+            note += f"; r of age and {words} {r:.2f}"
     return Result(pa.Table.from_pylist(rows, schema=_SCHEMA), note)
 
 

@@ -194,10 +194,9 @@ class Draws:
                     continue
                 scores = predicted(chosen, f"{shot}-subjects-draw-{number}")
                 found.append(self._measures(name, scores))
-            rows.append(
-                {"features": name, "shots": shot, **_summary(found, _measures(self.plan))}
-                | {"draws": len(found), "one_class_draws": single}
-            )
+            row: dict[str, object] = {"features": name, "shots": shot}
+            row |= _summary(found, _measures(self.plan))
+            rows.append(row | {"draws": len(found), "one_class_draws": single})
         return rows
 
     def _measures(self, name: str, scores: NDArray[np.float64]) -> dict[str, float | None]:
