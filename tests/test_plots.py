@@ -43,8 +43,9 @@ def predictions() -> Predictions:
     return Predictions("bas", ("W", "N2", "R"), truth, said, truth, np.arange(200))
 
 
-def test_curves_hold_the_numbers_of_the_table(path: Path) -> None:
-    with sleepfm_index.open(path) as store:
+def test_curves_hold_the_numbers_of_the_table(tmp_path: Path) -> None:
+    noisy = cohort_store(tmp_path / "s", "abcdef", 30, noise=4.0, index=False)
+    with sleepfm_index.open(noisy) as store:
         result = store.evaluate()
     ax = plots.recall_curves(result.ranked)
     for line, row in zip(ax.get_lines(), result.to_pylist(), strict=False):
