@@ -6,21 +6,19 @@ learned but the linear maps.
 
 from __future__ import annotations
 
-import warnings
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.signal import welch
-from wfdb.processing import xqrs_detect
 
 from sleepfm.simulate.truth import interval_statistics
+from sleepfm_index.evaluation.models.plain_features import EEG_BANDS_HZ, detect_beats
 
 Floats = NDArray[np.floating]
 
 CLIP_S = 30
-EEG_BANDS_HZ = ((0.3, 1), (1, 4), (4, 8), (8, 12), (12, 16), (16, 25), (25, 45))
 SLOW_BANDS_HZ = ((0.05, 0.12), (0.12, 0.2), (0.2, 0.28), (0.28, 0.4), (0.4, 0.7))
 HEART_CODE_HZ = np.geomspace(0.7, 2.0, 12)
 HEART_BANDS_HZ = (*pairwise(HEART_CODE_HZ), (2.0, 5.0))
@@ -54,12 +52,6 @@ def features(modality: str, signals: Floats, rate: int) -> Floats:
     if modality == "ecg":
         return np.concatenate([slow, _heart(x[:, 0], rate)], axis=1)
     return np.concatenate([slow, _breaths(x, there, rate)], axis=1)
-
-
-def band_powers(signals: Floats, rate: int) -> Floats:
-    """Return log power in the seven bands of :data:`EEG_BANDS_HZ`, mean over the slots filled."""
-    there = np.abs(signals).max(axis=2) > 0
-    return _bands(np.asarray(signals, np.float64), there, rate, EEG_BANDS_HZ)
 
 
 def _bands(
@@ -101,16 +93,6 @@ def _heart(ecg: Floats, rate: int) -> Floats:
     known = np.where(np.isfinite(out), out, np.nan_to_num(middle))
     heart = _code(np.exp(-known[:, 0]), HEART_CODE_HZ)
     return np.concatenate([known, heart, swings], axis=1)
-
-
-def detect_beats(ecg: Floats, rate: float) -> Floats:
-    """Return the times of R peaks in seconds, by wfdb's XQRS; none where it finds nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return np.asarray(xqrs_detect(ecg, rate, verbose=False), np.float64) / rate
-        except (ValueError, IndexError, ZeroDivisionError):
-            return np.zeros(0)
 
 
 def _swing(series: Floats) -> Floats:

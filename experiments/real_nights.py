@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from plain_features import CanonicalCorrelation, band_powers, features
+from plain_features import CanonicalCorrelation, features
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -57,6 +57,7 @@ from sleepfm.training.pretrain import Data, pretrain
 from sleepfm.training.recipe import FINE_TUNING
 from sleepfm_index.evaluation.labels.labels import SDB_SECONDS
 from sleepfm_index.evaluation.labels.respiratory_scoring import BREATHING
+from sleepfm_index.evaluation.models.plain_features import band_powers
 from sleepfm_index.truth import read_truth
 
 Floats = NDArray[np.floating]

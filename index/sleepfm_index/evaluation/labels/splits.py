@@ -27,12 +27,15 @@ class Split:
         SQL conditions for the clips to learn from and the clips to test.
     test_store : Reader, optional
         Test on this store; it must hold vectors of the same weights.
+    include_seen : bool
+        Keep people whom the weights have seen in training, on both sides.
     """
 
     folds: int = 5
     train_where: str | None = None
     test_where: str | None = None
     test_store: Reader | None = None
+    include_seen: bool = False
 
     @property
     def fixed(self) -> bool:

@@ -19,6 +19,8 @@ BLOCK_ROWS: Final = 32_768
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Vectors of some rows of labelled clips, float32 [m, d]."""
+ReaderOf = Callable[[Reader, NDArray[np.int64], str], Read]
+"""Makes a :data:`Read` for a store, clip ids and features, as :func:`feature_reader` does."""
 
 
 def feature_list(on: str | Sequence[str]) -> list[str]:
