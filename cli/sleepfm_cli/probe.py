@@ -150,6 +150,7 @@ def probe(
     if as_authors and (model != "linear" or c != "1"):
         raise typer.BadParameter("--as-authors cannot be combined with --model or -c")
     expect_output(save)
+    expect_output(age_gap)
     expect_figure(plot)
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
