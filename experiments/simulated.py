@@ -26,7 +26,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 from machine import machine
-from train_demo import between, tool
+from pairwise import between, tool
 
 Rows = list[dict[str, Any]]
 PAIRS: Final = (("ecg", "bas"), ("bas", "ecg"), ("ecg", "others"), ("resp", "others"))

@@ -348,7 +348,7 @@ def test_two_modalities_ask_together(nights: sleepfm_index.Store) -> None:
     lacking = int(nights.metadata.clip_ids("has_ecg AND NOT has_resp")[0])
     with pytest.raises(sleepfm_index.QueryError, match="has no resp signal"):
         nights.query("ecg,resp", clip=lacking)
-    with pytest.raises(sleepfm_index.QueryError, match="leave no others"):
+    with pytest.raises(sleepfm_index.QueryError, match="there are no others"):
         nights.query("ecg,resp,bas", clip=clip)
 
 

@@ -23,8 +23,10 @@ from sleepfm_cli.options import (
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    WideOption,
     listed,
 )
+from sleepfm_cli.outputs import expect_figure
 from sleepfm_cli.probe import show_assessment
 from sleepfm_cli.render import messages, say, show_arrow
 from sleepfm_index.choices import Exclusion
@@ -58,6 +60,7 @@ def knn(
         int, typer.Option(min=1, help="Maximum number of query clips, drawn at random.")
     ] = 10_000,
     seed: SeedOption = 0,
+    wide: WideOption = False,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     format: FormatOption = Format.table,  # noqa: A002
@@ -70,6 +73,7 @@ def knn(
     import sleepfm_index
     from sleepfm_index.evaluation.models.knn import Vote
 
+    expect_figure(plot)
     vote = Vote(k=k, weighted=not unweighted, exclude=exclude, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
@@ -92,14 +96,14 @@ def knn(
             seed=seed,
         )
         trained = opened.manifest.weights.trained
+    if format is not Format.table:
+        show_arrow(result.table, format)
+    else:
+        say(result.note)
+        if not trained:
+            say("untrained weights: a random network's features", "bold yellow")
+        show_assessment(result, wide=wide)
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
 
         panels.draw_assessment(result, plot)
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: a random network's features", "bold yellow")
-    show_assessment(result)

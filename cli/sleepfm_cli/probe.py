@@ -25,8 +25,10 @@ from sleepfm_cli.options import (
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    WideOption,
     listed,
 )
+from sleepfm_cli.outputs import expect_figure, expect_output
 from sleepfm_cli.render import messages, say, show_arrow, show_table
 from sleepfm_index.choices import Model
 
@@ -77,6 +79,7 @@ def probe(
         int, typer.Option(min=2, help="Maximum number of training clips, drawn at random.")
     ] = 200_000,
     seed: SeedOption = 0,
+    wide: WideOption = False,
     replicates: ReplicatesOption = None,
     compare_with: Annotated[
         Path | None,
@@ -111,6 +114,8 @@ def probe(
         raise typer.BadParameter("--save requires a single --on, e.g. --on bas")
     if as_authors and (model != "linear" or c != "1"):
         raise typer.BadParameter("--as-authors cannot be combined with --model or -c")
+    expect_output(save)
+    expect_figure(plot)
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
         if as_authors
@@ -148,25 +153,26 @@ def probe(
                     **picked,
                     **split,
                 )
-            if save is not None and features:
-                fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
-                say(f"saved to {save_probe(fitted, save)}")
         trained = opened.manifest.weights.trained
+        if format is not Format.table:
+            show_arrow(result.table, format)
+        else:
+            say(result.note)
+            if not trained:
+                say("untrained weights: a random network's features", "bold yellow")
+            if isinstance(result, Assessment):
+                show_assessment(result, wide=wide)
+            else:
+                show_few_shot(result)
+        if save is not None and features:
+            with messages.status("fitting the probe to save"):
+                fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
+            say(f"saved to {save_probe(fitted, save)}")
     if plot is not None:
         _draw(result, plot, curve=shots is not None)
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: a random network's features", "bold yellow")
-    if isinstance(result, Assessment):
-        show_assessment(result)
-    else:
-        show_few_shot(result)
 
 
-def show_assessment(result: Assessment) -> None:
+def show_assessment(result: Assessment, *, wide: bool = False) -> None:
     """Print a table of measures with their intervals, and one of paired differences."""
     rows = result.to_pylist()
     grouped = any(r["group"] is not None for r in rows)
@@ -179,7 +185,7 @@ def show_assessment(result: Assessment) -> None:
             (*_heads(grouped), "MAE [95 %]", "r [95 %]", "n", "subjects"),
         )
     else:
-        _show_classes(rows, grouped)
+        _show_classes(rows, grouped, wide)
     if result.differences is not None:
         show_probe_differences(result.differences.to_pylist())
 
@@ -221,7 +227,7 @@ def _heads(grouped: bool) -> tuple[str, ...]:
     return ("from", *(("group",) if grouped else ()), "per")
 
 
-def _show_classes(rows: list[dict[str, Any]], grouped: bool) -> None:
+def _show_classes(rows: list[dict[str, Any]], grouped: bool, wide: bool) -> None:
     show_table(
         [
             (
@@ -238,6 +244,7 @@ def _show_classes(rows: list[dict[str, Any]], grouped: bool) -> None:
             *(*_heads(grouped), "class", "AUROC [95 %]", "AUPRC [95 %]", "F1 [95 %]"),
             *("accuracy", "kappa", "calib. error", "answered", "n", "subjects"),
         ),
+        secondary=() if wide else _SECONDARY,
     )
 
 
@@ -265,6 +272,7 @@ def show_few_shot(result: Result) -> None:
 
 
 _TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "kappa": "kappa", "mae": "MAE", "r": "r"}
+_SECONDARY = ("AUPRC [95 %]", "F1 [95 %]", "accuracy", "calib. error", "answered")
 _WHOLE = ("accuracy", "kappa", "calibration_error", "answered")
 
 

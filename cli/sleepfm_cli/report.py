@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from sleepfm_cli.options import DEFAULT_STORE, ReplicatesOption, SeedOption, StoreOption
-from sleepfm_cli.render import answers, messages
+from sleepfm_cli.outputs import expect_output, load_matplotlib
+from sleepfm_cli.render import answers, escaped, messages
 
 
 def report(
@@ -27,6 +28,8 @@ def report(
     import sleepfm_index
     from sleepfm_index.evaluation.figures.report import write_report
 
+    expect_output(out)
+    load_matplotlib()
     with sleepfm_index.open(store) as opened, messages.status("evaluating"):
         path = write_report(
             opened,
@@ -35,4 +38,4 @@ def report(
             seed=seed,
             map_method=map_,
         )
-    answers().print(str(path), markup=False, soft_wrap=True)
+    answers().print(escaped(path), markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sleepfm.atomic_write import check_writable
 from sleepfm.choices import Precision, RecipeName
 from sleepfm_cli.options import (
     DEFAULT_STORE,
@@ -72,6 +73,7 @@ def supervise(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
     training = Training(settings, substitute, channels, device, precision, threads)
+    check_writable(out)  # an existing file is continued
     with sleepfm_index.open(store) as opened, progress("supervised baseline") as bar:
         bar_task = bar.task_ids[0]
         result = train(

@@ -1,4 +1,4 @@
-"""Which index each target gets, and what that costs, before the work begins."""
+"""Planning of indexes and their cost."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sleepfm_index.storage.manifest import Manifest, read_manifest
 from sleepfm_index.storage.segments import CLIPS, read_table
 
 RECALL: Final = 0.99
-"""The recall@10 that is asked for where nothing else is."""
+"""Default recall@10."""
 EXACT_ROWS: Final = 10_000
-"""Up to this many clips, ten nights, every vector is compared, in little more than a millisecond: an
-inverted file is faster from 2,000 clips on, but measuring its recall would be a large part of the
-build (docs/scale.md, benchmarks/kinds.py)."""
+"""Up to this many clips, ten nights, every vector is compared, in little more than a millisecond.
+An inverted file is faster from 2,000 or 3,000 on, but training it and measuring its recall would be
+a large part of the build (docs/scale.md, benchmarks/kinds.py)."""
 _QUERIES: Final = ((100_000, 600), (0, 200))
 """Queries of other modalities by which an index is calibrated, of more than so many clips: with
 few clips the measuring would take longer than the making."""
@@ -36,12 +36,12 @@ few clips the measuring would take longer than the making."""
 _EXACT_US: Final = 0.25
 """To compare a row with one query without an index, on two cores of an AMD EPYC with AVX-512."""
 _FEWEST: Final = 10
-"""Vectors per list that training draws, at least."""
+"""Minimum number of training vectors per list."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a target gets.
+    """Plan for one target.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def is_small(rows: int) -> bool:
 
 
 def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
-    """How many clips have each target; deleted ones count until they are compacted away.
+    """Count clips per target, including deleted ones until compaction.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
 
 
 def _fitting(rows: int, memory: int, threads: int) -> tuple[IndexKind, int]:
-    """Give an inverted file that is made in the memory there is, and vectors to train it with."""
+    """Return an inverted file that is made in the memory there is, and vectors to train it with."""
     kind = InvertedFileKind(_lists(rows), CODE)
     sample = kind.training_rows
     while kind.estimate(rows, sample, threads).memory_bytes > memory:

@@ -92,7 +92,7 @@ def save(ax: Axes, path: str | Path) -> Path:
 
 
 def plain_text(figure: Any) -> None:
-    """Draw every text as it is written: a dollar in an id or a class is not mathematics.
+    """Draw texts literally: a dollar sign in an id or class is not mathematics.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How few subjects a probe needs: the learning curve over subjects."""
+"""Few-shot learning curve over subjects."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def few_shot(
         for shot in shots:
             if not 1 <= shot <= len(people):
                 raise QueryError(
-                    f"{shot} subjects cannot be drawn from the {len(people)} that are learned from"
+                    f"{shot} subjects cannot be drawn from {len(people)} training subjects"
                 )
         for shot in shots:
             rng = np.random.default_rng((recipe.seed, shot))
@@ -95,7 +95,7 @@ def few_shot(
             )
     return Result(
         pa.Table.from_pylist(rows),
-        f"{plan.train.note}; {repeats} draws of subjects, the same subjects tested throughout",
+        f"{plan.train.note}; {repeats} draws of subjects, the same test subjects throughout",
     )
 
 

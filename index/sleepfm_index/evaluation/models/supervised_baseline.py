@@ -35,7 +35,7 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class Training:
-    """How the networks are trained.
+    """Training settings of the networks.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def supervise(
     names = plan.train.classes
     if not names:
         raise QueryError(
-            f"{label} is a number, and the networks predict classes; ask for --task classification"
+            f"{label} is numeric, and the networks predict classes; use --task classification"
         )
     out = Path(out)
     work = out.with_name(f"{out.stem}.folds")
@@ -226,7 +226,7 @@ class _Nights:
     def split(
         self, plan: TrainTest, train: NDArray[np.int64], seed: int
     ) -> dict[str, list[CachedRecording]]:
-        """Give the recordings to train on and to validate on, no clips labelled but theirs."""
+        """Return the recordings to train on and to validate on, no clips labelled but theirs."""
         from sleepfm.training.splits import split_subjects
 
         labels = plan.train.take(train)
