@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint wheel wheel-test docs notebooks types tests crash test-cluster trial-concurrency experiments experiments-real train-demo peers web screenshots clean
+.PHONY: install demo test lint wheel wheel-test docs notebooks types tests crash attack test-cluster trial-concurrency experiments experiments-real train-demo peers web screenshots clean
 
 install: $(STAMP)
 
@@ -57,6 +57,10 @@ notebooks: install
 # Every point at which a writer can die, and every fault of a disk: some 20 minutes.
 crash: install
 	$(BIN)/python tests/crash/harness.py
+
+# Random damage to everything that is read, for ten minutes (other times: ATTACK="--seconds 60").
+attack: install
+	$(BIN)/python tests/attacks/fuzz.py $(ATTACK)
 
 trial-concurrency: install
 	$(BIN)/python tests/crash/concurrency.py --seconds 60

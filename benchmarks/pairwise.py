@@ -4,8 +4,8 @@ Every step is the command `sleepfm-index`, so the figures are the tool's own. Wh
 done again: simulated nights stay, training goes on from its checkpoint, builds skip recordings. So
 the same command resumes a run that was stopped.
 
-    python benchmarks/train_demo.py                         # a GPU, or some hours of a CPU
-    python benchmarks/train_demo.py --subjects 30 --hours 0.5 --epochs 2 --folder small
+    python benchmarks/pairwise.py                           # a GPU, or some hours of a CPU
+    python benchmarks/pairwise.py --subjects 30 --hours 0.5 --epochs 2 --folder small
 
 Under --folder lie train/ and test/ (EDF+ files), clips/ (the cache), <objective>.safetensors with
 its log, curves, splits and checkpoint, <objective>-store/, table.json and table.md.
@@ -139,13 +139,13 @@ def between(row: dict[str, Any], name: str) -> str:
 
 
 def mean(rows: Rows, name: str) -> float:
-    """Give the mean over all directions."""
+    """Return the mean over all directions."""
     return float(sum(row[name] for row in rows) / len(rows))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("train-demo"))
+    parser.add_argument("--folder", type=Path, default=Path("pairwise"))
     parser.add_argument("--subjects", type=int, default=400, help="subjects to train on")
     parser.add_argument("--hours", type=float, default=1.0, help="of each of their nights")
     parser.add_argument("--seed", type=int, default=1, help="of cohort, splits and training")

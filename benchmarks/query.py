@@ -86,6 +86,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--against", type=Path, action="append", default=[])
     asked = parser.parse_args()
+    if asked.store is not None and not (asked.store / "manifest.json").is_file():
+        sys.exit(
+            f"there is no store at {asked.store}; make one with make demo, "
+            "or leave --store out: then one is drawn"
+        )
     with tempfile.TemporaryDirectory() as scratch:
         store = asked.store
         if store is None:

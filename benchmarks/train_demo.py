@@ -33,6 +33,7 @@ SHARED: Final = Path(__file__).parent.parent.parent / "shared"
 CHANNELS: Final = 'CHEST: Resp. Imp.\nC3-M2: ["EEG (C3-O1)"]\n'
 """What mgh and slpdb call channels that the table does not know."""
 SPLIT: Final = "0.96,0,0.04,0"
+REAL_SPLIT: Final = "0.9,0,0.1,0"
 TRIAL: Final = {"subjects": 12, "hours": 0.1, "test_subjects": 6, "epochs": 1, "epoch_clips": 128}
 
 
@@ -65,7 +66,7 @@ def read_real(steps: Steps, asked: argparse.Namespace) -> dict[str, Path]:
 
 
 def cohorts(asked: argparse.Namespace) -> dict[str, Path]:
-    """Give the real cohorts that are at hand."""
+    """Return the real cohorts that are at hand."""
     named = {"mgh": asked.mgh, "slpdb": asked.slpdb and asked.slpdb / "records"}
     return {name: path for name, path in named.items() if path is not None and path.is_dir()}
 
@@ -93,7 +94,7 @@ def write_people(asked: argparse.Namespace) -> Path:
 def train(steps: Steps, asked: argparse.Namespace, truths: dict[str, Path]) -> dict[str, Path]:
     """Train step by step; give the weights files by name."""
     folder, real = asked.folder, cohorts(asked)
-    common = ("--subjects", write_people(asked), "--cache", folder / "clips", "--split", SPLIT)
+    common = ("--subjects", write_people(asked), "--cache", folder / "clips")
     common += ("--channels", folder / "channels.yaml", "--seed", asked.seed)
     common += ("--device", asked.device, "--precision", asked.precision)
     if asked.threads:
@@ -110,7 +111,7 @@ def train(steps: Steps, asked: argparse.Namespace, truths: dict[str, Path]) -> d
         words: list[object] = [folder / "train" if n == "train" else real[n] for n in there]
         for name in there:
             words += ["--truth", truths.get(name, folder / "train" / "truth.parquet")]
-            if name != "train":
+            if "train" in there and name != "train":
                 words += ["--repeat", f"{real[name]}=4"]
         words += ["--describe", "; ".join(says.get(n, simulated) for n in there)]
         return tuple(words)
@@ -121,18 +122,19 @@ def train(steps: Steps, asked: argparse.Namespace, truths: dict[str, Path]) -> d
     made = {}
     made["warm"] = steps.pretrain(
         *("warm", folder / "warm.safetensors", *nights("train", "mgh"), *common),
-        *("--contract", "sleepfm-index-body", "--objective", "physiology"),
+        *("--split", SPLIT, "--contract", "sleepfm-index-body", "--objective", "physiology"),
         *("--recipe", "warm-up", *epochs(asked.warm_epochs or asked.epochs)),
     )
     made["body"] = steps.pretrain(
         *("body", folder / "body.safetensors", *nights("train", "mgh"), *common),
-        *("--from", made["warm"], "--recipe", "body", "--physiology", asked.physiology),
+        *("--split", SPLIT, "--from", made["warm"], "--recipe", "body"),
+        *("--physiology", asked.physiology),
         *epochs(asked.epochs),
     )
     if "slpdb" in real:
         made["real"] = steps.pretrain(
-            *("real", folder / "real.safetensors", *nights("train", "slpdb", "mgh"), *common),
-            *("--from", made["body"], "--recipe", "fine-tuning"),
+            *("real", folder / "real.safetensors", *nights("slpdb", "mgh"), *common),
+            *("--from", made["body"], "--recipe", "fine-tuning", "--split", REAL_SPLIT),
             *epochs(asked.epochs and min(asked.epochs, 3)),
         )
     return made

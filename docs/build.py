@@ -26,6 +26,8 @@ HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent
 TOP: Final = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 """Pages that lie beside docs/."""
+BAR: Final = "&#124;"
+"""What Markdown takes for the end of a cell, written otherwise."""
 _STUB: Final = re.compile(r"from (\.[\w.]+) import (\w+) as \w+")
 _ELSEWHERE: Final = re.compile(r"\]\((?!https?:|#|mailto:)(?:\.\./)?([\w./-]+)(#[\w-]+)?\)")
 
@@ -90,6 +92,7 @@ def cite() -> str:
 def commands() -> str:
     """Write the reference of every verb, in the groups of `--help`."""
     command: Any = get_command(app)
+    context = command.context_class(command, info_name="sleepfm-index")
     made = [
         "# Commands",
         "Made from the command line itself: `sleepfm-index VERB --help` says the same. "
@@ -101,13 +104,13 @@ def commands() -> str:
             verb = command.commands[name]
             if hasattr(verb, "commands"):
                 for part in verb.commands.values():
-                    made += of_verb(f"{name} {part.name}", part)
+                    made += of_verb(f"{name} {part.name}", part, context)
             else:
-                made += of_verb(name, verb)
+                made += of_verb(name, verb, context)
     return "\n\n".join(made) + "\n"
 
 
-def of_verb(name: str, verb: Any) -> list[str]:
+def of_verb(name: str, verb: Any, context: Any) -> list[str]:
     """Write what one verb does and its options.
 
     Parameters
@@ -116,36 +119,22 @@ def of_verb(name: str, verb: Any) -> list[str]:
         The verb.
     verb : typer command
         The command behind it.
+    context : typer context
+        Of the command as a whole.
     """
     text = re.sub(r"(?m)^Example: (.*)$", r"Example: `\1`", (verb.help or "").strip())
-    rows = ["| | what | default |", "|---|---|---|"]
+    rows = ["| option | what |", "|---|---|"]
     for parameter in verb.params:
-        if getattr(parameter, "hidden", False) or parameter.name == "help":
-            continue
-        names = [*parameter.opts, *parameter.secondary_opts]
-        shown = ", ".join(f"`{one}`" for one in names if one.startswith("-")) or (
-            f"`{parameter.name}`"
-        )
-        choices = getattr(parameter.type, "choices", None)
-        if choices:
-            shown += " " + ", ".join(f"`{getattr(c, 'value', c)}`" for c in choices)
-        rows.append(f"| {shown} | {cell(parameter.help or '')} | {default_of(parameter)} |")
+        record = parameter.get_help_record(context)
+        if record is not None and parameter.name != "help":
+            names, said = record
+            rows.append(f"| <code>{cell(names)}</code> | {cell(said)} |")
     return [f"### {name}", text, "\n".join(rows)]
-
-
-def default_of(parameter: Any) -> str:
-    """Write the default of an option as a person reads it."""
-    if parameter.required:
-        return "required"
-    default = parameter.default
-    if default is None or default is False or callable(default):
-        return ""
-    return f"`{getattr(default, 'value', default)}`"
 
 
 def cell(text: str) -> str:
     """Write text into a table's cell."""
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    return text.replace("|", BAR).replace("<", "&lt;").replace("\n", " ")
 
 
 def python() -> str:

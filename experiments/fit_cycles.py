@@ -4,26 +4,56 @@
 
 Stage probabilities are propagated through nights of 7.5 h whose cycles are of the lengths that the
 simulator draws, and each rate is scaled by wanted over found until both agree. Prints ``BASE`` of
-``sleepfm/simulate/hypnogram.py``, and the shares of the stages.
+``sleepfm/simulate/hypnogram.py``, the shares of the stages, and what 300 simulated nights are like.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm
 
 from sleepfm.simulate.hypnogram import (
     CYCLE_BOUNDS_MIN,
     CYCLE_MIN,
+    EPOCH_S,
     FIRST_STAGE,
+    N3,
     NIGHT_EPOCHS,
     STAGES,
     TRANSITION,
+    R,
+    W,
+    draw_hypnogram,
     transition_rates,
 )
 
 LENGTHS = np.clip(norm.ppf((np.arange(9) + 0.5) / 9, *CYCLE_MIN), *CYCLE_BOUNDS_MIN)
 ROUNDS = 40
+GAP_EPOCHS, LEAST_EPOCHS = 30, 10
+"""An episode of REM bridges gaps below 15 min, and has 5 min or more of REM."""
+
+
+def describe(nights: NDArray[np.int8]) -> None:
+    """Print what nights are like: thirds of N3 and REM, REM episodes, cycle, latency."""
+    for name, stage in (("N3", N3), ("REM", R)):
+        thirds = (nights.reshape(len(nights), 3, -1) == stage).sum(axis=(0, 2))
+        print(f"{name} in the thirds of the night:", np.round(thirds / thirds.sum(), 2))
+    minutes: list[list[float]] = [[], [], []]
+    apart, latency = [], []
+    for night in nights:
+        at = np.flatnonzero(night == R)
+        if not len(at):
+            continue
+        latency.append((at[0] - np.flatnonzero(night != W)[0]) * EPOCH_S / 60)
+        episodes = np.split(at, np.flatnonzero(np.diff(at) > GAP_EPOCHS) + 1)
+        episodes = [e for e in episodes if len(e) >= LEAST_EPOCHS]
+        for own, episode in zip(minutes, episodes, strict=False):
+            own.append(len(episode) * EPOCH_S / 60)
+        apart += list(np.diff([e[0] for e in episodes]) * EPOCH_S / 60)
+    print("minutes of REM in the first three episodes:", [round(np.mean(m), 1) for m in minutes])
+    print("median minutes between their starts:", np.median(apart))
+    print("median minutes from sleep onset to REM:", np.median(latency))
 
 
 def main() -> None:
@@ -43,6 +73,8 @@ def main() -> None:
     np.fill_diagonal(base, 0)
     print(np.array2string(base, precision=7, suppress_small=True, separator=", "))
     print({name: round(float(x), 4) for name, x in zip(STAGES, occupied, strict=True)})
+    rng = np.random.default_rng(0)
+    describe(np.stack([draw_hypnogram(rng, NIGHT_EPOCHS) for _ in range(300)]))
     print("largest difference:", np.abs(found / found.sum(axis=1, keepdims=True) - wanted).max())
 
 

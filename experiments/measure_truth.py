@@ -84,7 +84,7 @@ def measure(file: RecordingFile, channels: Path | None) -> dict[str, NDArray[np.
 
 
 def beats_of(file: RecordingFile, ecg: Channel) -> Floats:
-    """Give the times of the beats in seconds."""
+    """Return the times of the beats in seconds."""
     marks = file.path.with_suffix(".atr")
     if marks.exists():
         notes = wfdb.rdann(str(marks.with_suffix("")), "atr")

@@ -27,7 +27,7 @@ GRID_HZ = 4
 
 
 def features(modality: str, signals: Floats, rate: int) -> Floats:
-    """Give the features of the clips of one recording.
+    """Return the features of the clips of one recording.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _heart(ecg: Floats, rate: int) -> Floats:
 
 
 def _swing(series: Floats) -> Floats:
-    """Give log powers in the slow bands and the code of the highest peak, of values at 4 Hz."""
+    """Return log powers in the slow bands and the code of the highest peak, of values at 4 Hz."""
     f, power = welch(series, GRID_HZ, nperseg=series.shape[1], nfft=4 * series.shape[1], axis=1)
     bands = [
         np.log(power[:, (f >= low) & (f < high)].mean(axis=1) + 1e-9) for low, high in SLOW_BANDS_HZ
@@ -114,7 +114,7 @@ def _code(hz: Floats, centres: Floats) -> Floats:
 
 
 def _breaths(x: Floats, there: NDArray[np.bool_], rate: int) -> Floats:
-    """Give the highest peak of the spectrum between 0.1 and 0.6 Hz: frequency, code, and height."""
+    """Return the highest spectral peak in 0.1 to 0.6 Hz: frequency, code, height."""
     f, power = welch(x, rate, nperseg=x.shape[2], axis=2, nfft=4 * x.shape[2])
     inside = (f >= 0.1) & (f <= 0.6)
     band = power[..., inside]
@@ -150,7 +150,7 @@ class CanonicalCorrelation:
         self.second = roots[1].T @ vt[:keep].T
 
     def similarity(self, a: Floats, b: Floats) -> Floats:
-        """Give the cosine of every row of ``a`` with every row of ``b``."""
+        """Return the cosine of every row of ``a`` with every row of ``b``."""
         x, y = a @ self.first, b @ self.second
         x, y = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9) for v in (x, y))
         return np.asarray(x @ y.T)

@@ -17,8 +17,8 @@ with stages: 12 people with EEG, ECG and respiration. People are dealt to folds 
 
 With --fine-tune each fold's weights go on, from those given, on the people of the other folds;
 --truth is then what experiments/measure_truth.py wrote for them. Each fold's weights lie in --cache
-as <name>-fold<i>.safetensors with their checkpoint, so that the same command goes on where it was
-stopped:
+as <name>-<identity>-fold<i>.safetensors with their checkpoint, so that the same command goes on
+where it was stopped:
 
     python experiments/measure_truth.py records --channels channels.yaml --out truth.parquet
     python experiments/real_nights.py records --subjects subjects.csv --channels channels.yaml \
@@ -149,7 +149,7 @@ def embed(weights: Weights, clips: Clips) -> dict[str, Floats]:
 
 
 def plain(clips: Clips) -> tuple[dict[str, Floats], Floats]:
-    """Give plain features per modality, standardised within each person, and band powers."""
+    """Return plain features per modality, standardised within each person, and band powers."""
     rate = PLAIN.sample_rate
     found = {}
     for modality in BODY.modalities:
@@ -171,7 +171,7 @@ Similarity = Callable[[str, str, str, NDArray[np.bool_]], Floats]
 
 
 def retrieve(clips: Clips, similar: Similarity) -> dict[str, list[float]]:
-    """Give recall@10 per person for every ordered pair of modalities."""
+    """Return recall@10 per person for every ordered pair of modalities."""
     found: dict[str, list[float]] = {}
     for a, b in permutations(BODY.modalities, 2):
         for person in clips.fold:
@@ -201,7 +201,7 @@ def folded(
 
 
 def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
-    """Give the AUROC of apnea per person, NaN where a person has clips of one kind only."""
+    """Return the AUROC of apnea per person, NaN where a person has clips of one kind only."""
     score = np.zeros(len(clips.person))
     known = np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
     for test, model, x in folded(clips, vectors, clips.apnea, known):
@@ -215,7 +215,7 @@ def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
 
 
 def probe(clips: Clips, *vectors: Floats) -> list[float]:
-    """Give the balanced accuracy per person of a linear probe learned from other folds' people."""
+    """Return the balanced accuracy per person of a probe fitted on the other folds."""
     found = []
     scored = np.isin(clips.stage, SCORED)
     guess = np.full(len(scored), "", dtype=clips.stage.dtype)
@@ -233,7 +233,7 @@ def probe(clips: Clips, *vectors: Floats) -> list[float]:
 
 
 def pooled(clips: Clips, values: list[float]) -> float:
-    """Give the mean over clips of what was measured per person."""
+    """Return the mean over clips of what was measured per person."""
     return float(np.average(values, weights=[(clips.person == p).sum() for p in clips.fold]))
 
 
@@ -249,7 +249,7 @@ def interval(values: list[float]) -> str:
 
 def fine_tune(asked: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
     """Go on with weights on the people of the other folds; one of them chooses the epoch."""
-    out = asked.cache / f"{weights.name}-fold{fold}.safetensors"
+    out = asked.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
     others = [p for p in clips.fold if clips.fold[p] != fold]
     wanted = {"epochs": asked.epochs, "epoch_clips": asked.epoch_clips}
     given = {name: value for name, value in wanted.items() if value is not None}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from sleepfm.errors import OutputError
@@ -46,6 +46,46 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
         raise OutputError(f"{path.name} cannot be written: {error.strerror or error}") from error
     finally:
         aside.unlink(missing_ok=True)
+    return path
+
+
+def check_writable(path: Path, endings: Collection[str] = (), *, folder: bool = False) -> Path:
+    """Refuse a place where nothing can be written, before the work whose result is to be there.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder to be written.
+    endings : collection of str
+        Endings that it may have, e.g. ``(".png", ".svg")``; by default any.
+    folder : bool
+        Whether it is a folder, which is made with those above it if it is not there.
+
+    Returns
+    -------
+    Path
+        ``path``.
+
+    Raises
+    ------
+    OutputError
+        If it has another ending, is a folder where a file is meant or the other way round, or if
+        nothing can be written where it is to be.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise OutputError(
+            f"{path.name or path} has no ending that is known here; name it with "
+            f"{', '.join(sorted(endings))}"
+        )
+    if path.exists() and path.is_dir() != folder:
+        raise OutputError(f"{path} is a {'file' if folder else 'folder'}; choose another name")
+    place = path if folder else path.parent
+    while folder and not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise OutputError(f"{path.name} cannot be written: there is no folder {place}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(f"{path.name} cannot be written: permission denied in {place}")
     return path
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 from typing import Literal
 
 BackendName = Literal["auto", "torch", "openvino"]
-"""What runs the encoders; ``auto`` is the fastest that is right."""
+"""Runtime of the encoders; ``auto`` is the fastest verified one."""
 
 Coding = Literal["yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"]
-"""What integer sleep stages mean."""
+"""Codings of integer sleep stages."""
 
 Grid = Literal["scoring", "recording"]
-"""Where clips begin: with the scorer's epochs where all share one offset, or with the recording."""
+"""Start of the clips: on the scorer's epochs if they share one offset, or of the recording."""
 
 Objective = Literal["pairwise", "leave-one-out", "siglip", "barlow", "vicreg", "physiology"]
-"""What pretraining learns: what is contrasted with what; ``physiology`` contrasts nothing."""
+"""Pretraining objectives; ``physiology`` is not contrastive."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""In which numbers networks are trained."""
+"""Numeric precision of training."""
 
 RecipeName = Literal["authors", "short", "warm-up", "body", "fine-tuning"]
-"""Settings of training to start from."""
+"""Named sets of training settings."""

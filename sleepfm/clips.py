@@ -77,7 +77,7 @@ def cut_clips(
     strict: bool = False,
     grid: Grid = "scoring",
 ) -> Clips:
-    """Cut a recording into clips as a contract asks; a last incomplete clip is dropped.
+    """Cut a recording into clips as a contract requires; an incomplete last clip is dropped.
 
     Each channel that fills a slot is read, checked, resampled once for the whole night, scaled and
     cut. Samples that are missing (NaN, a gap) are zero in the result and counted in ``quality``.
@@ -138,7 +138,7 @@ def cut_clips(
         if used:
             signals[modality], filled[modality] = block, bits
     if not signals:
-        raise ChannelError(f"every channel of {recording.stem} that fits a slot is dead")
+        raise ChannelError(f"every channel of {recording.stem} that fits a slot is flat")
     start_s = offset_s + np.arange(count, dtype=np.float64) * clip_s
     clock = recording.start_clock_s
     stage, raw_stage = clip_stages(stages, count, clip_s, offset_s)
@@ -218,7 +218,7 @@ def _fill(
         found = level(values)
     if dead is not None or (found.constant and not _varies(values)):
         label = (dead or first).label
-        warnings.append(f"{match.slot}: {label} is constant and was left out")
+        warnings.append(f"{match.slot}: {label} is constant and was not used")
         return None
     if match.turned:
         values *= np.float32(-1)
@@ -238,8 +238,8 @@ def _fill(
         warnings.append(problem)
     to_contract_unit = conversion(unit, contract.units.get(match.slot, ""))
     if to_contract_unit is None or scale is None:
-        said = "gives a unit that is not known" if first.unit else "does not say its unit"
-        warnings.append(f"{match.slot}: {first.label} {said}; values are taken as they are")
+        said = "has an unknown unit" if first.unit else "has no unit in the header"
+        warnings.append(f"{match.slot}: {first.label} {said}; values are used unscaled")
     issues = measure(
         values[round(offset_s * rate) :],
         rate,
@@ -261,7 +261,7 @@ def _fill(
 
 
 def _saturation_unit(slot: str, channel: Channel, found: Level, warnings: list[str]) -> str | None:
-    """Tell the unit of a saturation by its values, where the file gives none or an impossible one.
+    """Infer the unit of a saturation from its values, if missing or impossible.
 
     None where it is neither a percentage nor a fraction and its unit says that it is a voltage.
     """
@@ -270,12 +270,14 @@ def _saturation_unit(slot: str, channel: Channel, found: Level, warnings: list[s
     if 50 <= found.median <= 100:
         return "%"
     if 0.3 <= found.median <= 1:
-        warnings.append(f"{slot}: {channel.label} is taken as a fraction of 1, by its values")
+        warnings.append(
+            f"{slot}: {channel.label} has no unit; inferred to be a fraction of 1 from its values"
+        )
         return "1"
     if conversion(channel.unit, "uV") is not None:
         warnings.append(
-            f"{slot}: {channel.label} is left out: in {channel.unit} with a median of "
-            f"{found.median:.3g} it is no saturation"
+            f"{slot}: {channel.label} is not used: in {channel.unit} with a median of "
+            f"{found.median:.3g} it is not a saturation"
         )
         return None
     return channel.unit

@@ -21,7 +21,7 @@ KNOWN: Final[Mapping[str, Kind]] = {
     "nsrr_bmi": "number",
     "nsrr_ahi_hp3r_aasm15": "number",
 }
-"""Columns with a meaning of their own; every other one is kept as it is."""
+"""Columns with a defined meaning; all others are stored unchanged."""
 
 _MEANT: Final = {"age": "nsrr_age", "sex": "nsrr_sex", "gender": "nsrr_sex", "bmi": "nsrr_bmi"}
 _NAME: Final = re.compile(r"[^\W_][\w .()/%+-]{0,62}")
@@ -35,7 +35,7 @@ def check_names(
     allow_identifying: bool,
     notes: list[str],
 ) -> None:
-    """Refuse names of columns that are taken, double, unwritable, or tell who somebody is.
+    """Refuse column names that are reserved, duplicate, invalid or identifying.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def check_names(
     seen: dict[str, str] = {}
     for at, name in enumerate(names, 1):
         if not name:
-            raise SubjectsError(f"{source}: column {at} has values and no name; name it or drop it")
+            raise SubjectsError(f"{source}: column {at} has values but no name; name it or drop it")
         if name not in KNOWN and not _NAME.fullmatch(name):
             raise SubjectsError(
                 f"{source}: rename the column {name!r}; a name starts with a letter or digit and "
@@ -66,8 +66,8 @@ def check_names(
             )
         if name.casefold() in seen:
             raise SubjectsError(
-                f"{source}: rename the column {name}, there is another one "
-                f"({seen[name.casefold()]}) that differs in case at most"
+                f"{source}: rename the column {name}, which differs only in case from another "
+                f"column ({seen[name.casefold()]})"
             )
         seen[name.casefold()] = name
         if name in KNOWN:
@@ -75,12 +75,12 @@ def check_names(
         if name.casefold() in KNOWN:
             raise SubjectsError(f"{source}: write {name.casefold()} for the column {name}")
         if reserved(name):
-            raise SubjectsError(f"{source}: rename the column {name}, its name is taken")
+            raise SubjectsError(f"{source}: rename the column {name}: the store uses this name")
         looks = identifying_column(name)
         if looks and not allow_identifying:
             raise SubjectsError(
-                f"{source}: the column {name} looks like {looks}, which does not belong in a "
-                "store; drop it, or take it by --allow-identifying"
+                f"{source}: the column {name} looks like {looks}, which must not be stored; drop "
+                "it, or accept it with --allow-identifying"
             )
         meant = _MEANT.get(name.casefold())
         if meant is not None and meant not in names:

@@ -32,15 +32,20 @@ _COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 # Words and columns of a store that a modality would be taken for.
 RESERVED: Final = frozenset({"others", "all", "auto", "clips", "clock", "group", "site", "stage"})
 
+_FASTEST: Final = 4096
+_LONGEST_CLIP: Final = 3600
+"""Hz and seconds: no recording of sleep is prepared at more, and a hostile contract could ask for
+all memory."""
+
 
 @dataclass(frozen=True)
 class Contract:
-    """What weights expect of a clip.
+    """Input specification of a set of weights.
 
     Parameters
     ----------
     name : str
-        How people call it.
+        Display name.
     resampling : {"polyphase", "fft"}
         How the whole night is brought to ``sample_rate``, once per channel: band-limited polyphase
         (soxr, HQ), or one FFT over the whole record as in the authors' extraction.
@@ -127,7 +132,7 @@ class Contract:
         return known | {m: free[i % len(free)] for i, m in enumerate(lacking)}
 
     def unit_of(self, slot: str) -> str:
-        """Give the physical unit of a slot: ``uV``, ``%``, or ``""`` where it is the device's own.
+        """Return the physical unit of a slot: ``uV``, ``%``, or ``""`` if device-specific.
 
         Parameters
         ----------
@@ -199,7 +204,7 @@ class Contract:
             contract = cls(**given)
             contract._check()
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise WeightsError(f"not a contract this version understands: {error}") from error
+            raise WeightsError(f"not a contract that this version supports: {error}") from error
         return contract
 
     def _check(self) -> None:
@@ -209,7 +214,12 @@ class Contract:
             raise ValueError("unknown resampling or scaling")
         for size in (self.sample_rate, self.clip_seconds):
             if type(size) is not int or size < 1:
-                raise ValueError("rate and length of a clip must be whole numbers above 0")
+                raise ValueError("sampling rate and clip length must be positive integers")
+        if self.sample_rate > _FASTEST or self.clip_seconds > _LONGEST_CLIP:
+            raise ValueError(
+                f"clips of at most {_LONGEST_CLIP} s at {_FASTEST} Hz are prepared, not of "
+                f"{self.clip_seconds} s at {self.sample_rate} Hz"
+            )
         if not self.slots:
             raise ValueError("a contract needs at least one modality")
         for modality, slots in self.slots.items():
@@ -219,7 +229,7 @@ class Contract:
             if not 1 <= len(slots) <= MOST_SLOTS:
                 raise ValueError(f"{modality} must have 1 to {MOST_SLOTS} slots")
         if len(set(self.all_slots)) != len(self.all_slots):
-            raise ValueError("two slots have one name")
+            raise ValueError("two slots have the same name")
         for slot, (window, gain) in self.boost.items():
             if slot not in self.all_slots:
                 raise ValueError(f"boost of {slot!r}, which the contract does not have")
@@ -229,7 +239,7 @@ class Contract:
         if odd:
             raise ValueError(f"title or colour of {min(odd)!r}, which the contract does not have")
         if not all(map(_COLOUR.fullmatch, self.colours.values())):
-            raise ValueError("a colour is written #rrggbb, in lower case")
+            raise ValueError("a colour must have the form #rrggbb, in lower case")
         for text in (*self.titles.values(), *self.all_slots):
             # they are shown: in a terminal, and by matplotlib, which reads formulas between $
             if not text or len(text) > MOST_LETTERS or not text.isprintable() or "$" in text:
@@ -246,7 +256,7 @@ class Contract:
 
 
 def modality_problem(name: str) -> str | None:
-    """Say why a modality cannot be called so; None if it can.
+    """Explain why a name is not valid for a modality; None if it is.
 
     Parameters
     ----------
@@ -333,13 +343,14 @@ BODY: Final = Contract(
         **dict.fromkeys(("CHEST", "ABD", "FLOW"), (0.35, 8.0)),
     },
 )
-"""64 Hz, airflow and pulse beside the belts, and beats lifted out of EEG and belts."""
+"""64 Hz, with airflow and pulse in addition to the belts, and with boosted heart beats in EEG and
+belts."""
 
 CONTRACTS: Final[dict[str, Contract]] = {c.name: c for c in (ICML2024, ROBUST, PAPER_MONTAGE, BODY)}
 
 
 def load_contract(name_or_path: str) -> Contract:
-    """Give a contract by name, or read one from a JSON file.
+    """Return a contract by name, or read one from a JSON file.
 
     Parameters
     ----------
@@ -364,5 +375,5 @@ def load_contract(name_or_path: str) -> Contract:
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"the contract {path.name} cannot be read: {error}") from error
     if not isinstance(plain, dict):
-        raise WeightsError(f"{path.name} holds no contract: it must be a JSON object")
+        raise WeightsError(f"{path.name} is not a contract: it must be a JSON object")
     return Contract.from_json(plain)

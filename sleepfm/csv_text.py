@@ -52,7 +52,7 @@ def decoded(path: Path, notes: list[str]) -> str:
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             raise SubjectsError(
-                f"{path.name} cannot be read as a table of subjects: it is no file, or too large"
+                f"{path.name} cannot be read as a table of subjects: it is not a file, or too large"
             )
         content = path.read_bytes()
     except OSError as error:
@@ -122,12 +122,12 @@ def csv_cells(source: str, text: str) -> tuple[list[str], list[tuple[int, list[s
         raise SubjectsError(f"{source} cannot be read as a table of subjects: it is empty")
     names = [same_id(name) for name in rows[0][1]]
     if "=" in names[0] and delimiter not in header:
-        raise SubjectsError(f"{source} cannot be read as a table of subjects: no line of names")
+        raise SubjectsError(f"{source} cannot be read as a table of subjects: it has no header")
     body = rows[1:]
     for number, row in body:
         if any(cell.strip() for cell in row[len(names) :]):
             raise SubjectsError(
-                f"{source}, line {number} has {len(row)} cells, the first line names {len(names)}"
+                f"{source}, line {number} has {len(row)} cells, the header has {len(names)}"
             )
         row[len(names) :] = []
         row += [""] * (len(names) - len(row))

@@ -1,8 +1,12 @@
-"""What can go wrong between a recording and its vectors: one sentence each."""
+"""Errors between a recording and its vectors."""
 
 
 class SleepFMError(Exception):
     """Base of every error of this project; its text says what happened and what to do."""
+
+    def __str__(self) -> str:
+        # Libraries and files put line breaks into what they say; here it stays one line.
+        return " ".join(super().__str__().splitlines())
 
 
 class RecordingError(SleepFMError):

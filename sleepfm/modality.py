@@ -52,9 +52,10 @@ SLOT_UNITS: Final[dict[str, str]] = {
     "THERM": "",
     "SNORE": "",
 }
-"""Physical unit of each slot that the channel table knows; ``""`` for sensors, such as the belts,
-whose unit is the device's own."""
+"""Physical unit of each slot in the channel table; ``""`` for sensors, such as the belts,
+whose unit depends on the device."""
 
 COLOURS: Final[dict[str, str]] = {"bas": "#0072b2", "ecg": "#d55e00", "resp": "#009e73"}
 FURTHER_COLOURS: Final = ("#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f", "#a65628", "#f0c000")
-"""Colours of modalities whose contract names none, told apart by most colour-blind readers."""
+"""Colours of modalities without one in their contract, distinguishable for most colour-blind
+readers."""

@@ -55,7 +55,7 @@ _NOT_SIGNALS: Final = re.compile(r"imp|ref|status|stat|quality|rate|cal$", re.IG
 
 @dataclass(frozen=True)
 class FilledSlot:
-    """How one slot of one file is filled.
+    """Match of one slot of one file.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class FilledSlot:
 
 @dataclass(frozen=True)
 class FileScan:
-    """What one file would give.
+    """Preview of one file.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def scan(
     epoch_s: float | None = None,
     progress: Progress | None = None,
 ) -> Scan:
-    """Look at every recording that a build of the same paths would read.
+    """Preview every recording that a build of the same paths would read.
 
     Parameters
     ----------
@@ -217,9 +217,7 @@ def scan(
     for item in found.recordings:
         scanned = _scan_file(item, contract, choices, fixes)
         if names[item.stem] > 1:
-            said = (
-                f"{names[item.stem]} files would be called {item.stem}: build with --ids folder, "
-            )
+            said = f"{names[item.stem]} files would be named {item.stem}: build with --ids folder, "
             said += "or name them in a cohort list"
             scanned = replace(scanned, warnings=(said, *scanned.warnings))
         files.append(scanned)
@@ -262,12 +260,15 @@ def _scan_file(
             )
             for slot, options in error.options.items():
                 for name, *_rest in options:
-                    fixes[name] = f'--channels FILE with the line  {slot}: "{name}"'
+                    fixes[name] = f'--channels FILE with the line {slot}: "{name}"'
         elif recording:
             _suggest(recording, ChannelMap({}, labels), contract, fixes)
         return FileScan(
             item.path.name, item.stem, str(error), unmatched=labels, warnings=tuple(warnings)
         )
+    except Exception as error:  # one odd file never stops the scan of the others
+        reason = f"unexpected {type(error).__name__}: {error}"
+        return FileScan(item.path.name, item.stem, reason, warnings=tuple(warnings))
     _suggest(recording, channels, contract, fixes)
     by_label = {c.label: c for c in recording.channels}
     epochs: Counter[str] = Counter()
@@ -311,5 +312,5 @@ def _suggest(
             continue
         for slot, hint in _HINTS:
             if slot in slots and slot not in channels.slots and re.search(hint, normalise(name)):
-                fixes[name] = f'--channels FILE with the line  {slot}: "{name}"'
+                fixes[name] = f'--channels FILE with the line {slot}: "{name}"'
                 break

@@ -22,10 +22,11 @@ from sleepfm.recordings.identifying_names import identifying_value
 Value = str | int | float | bool | None
 
 KEYS: Final = ("recording_id", "subject_id")
-"""What a row is about: the first of these that the table has."""
+"""Key of a row: the first of these that the table has."""
 
 OLDEST: Final = 89.0
-"""Ages above this one are pooled, as the HIPAA safe harbour asks (45 CFR 164.514(b)(2)(i)(C))."""
+"""Ages above this one are pooled, as required by the HIPAA safe harbour (45 CFR
+164.514(b)(2)(i)(C))."""
 
 _RANGES: Final = {
     "nsrr_age": (0.0, 120.0, "years"),
@@ -44,7 +45,7 @@ _NAMED_OTHERWISE: Final = {
 
 _EMPTY: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "nil", ".", "-", "missing"})
 _CODES: Final = frozenset({-9.0, -99.0, -999.0, -9999.0, 999.0, 9999.0})
-"""What studies write for a missing number, where it cannot be one."""
+"""Codes for missing numbers, in columns whose range excludes them."""
 _TRUE: Final = frozenset({"true", "yes", "y", "1", "t"})
 _FALSE: Final = frozenset({"false", "no", "n", "0", "f"})
 _INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d{0,14})")
@@ -195,7 +196,9 @@ def check_subjects(
         cell = cells[place]
         one = "" if cell is None else same_id(str(cell))
         if not one or not one.isprintable():
-            raise SubjectsError(f"{source}, line {number}: no {key}, or one that cannot be shown")
+            raise SubjectsError(
+                f"{source}, line {number}: no {key}, or one with control characters"
+            )
         if one in first:
             raise SubjectsError(
                 f"{source} names the {key.removesuffix('_id')} {one!r} twice, in lines "
@@ -241,15 +244,15 @@ def _column(
             looks = identifying_value(text) if text else None
             if looks and known is None:
                 raise SubjectsError(
-                    f"{source}, line {number}: {name} looks like {looks}, which does not belong "
-                    "in a store; drop the column, or take it by --allow-identifying"
+                    f"{source}, line {number}: {name} looks like {looks}, which must not be "
+                    "stored; drop the column, or accept it with --allow-identifying"
                 )
             if looks:
                 notes.append(f"{name} looks like {looks} in line {number}; use a study's own codes")
                 break
     for (number, _), text in zip(cells, texts, strict=True):
         if text is not None and not text.isprintable():
-            raise SubjectsError(f"{source}, line {number}: {name} holds what cannot be shown")
+            raise SubjectsError(f"{source}, line {number}: {name} contains control characters")
     if known == "text":
         return known, list(texts)
     return _inferred(name, [cell for _, cell in cells], texts, decimal_comma, notes)
@@ -262,7 +265,7 @@ def _inferred(
     decimal_comma: bool,
     notes: list[str],
 ) -> tuple[Kind, list[Value]]:
-    """Take a further column for numbers only where every cell is written as one."""
+    """Treat a further column as numeric only if every cell is a number."""
     there = [text for text in texts if text is not None]
     kind: Kind = "text"
     values: list[Value] = list(texts)
@@ -280,8 +283,7 @@ def _inferred(
         if odd:
             listed = ", ".join(f"{v:g}" for v in odd)
             notes.append(
-                f"{name} holds {listed}, kept as numbers; leave the cell empty where nothing is "
-                "known"
+                f"{name} holds {listed}, stored as numbers; leave the cell empty for missing values"
             )
     return kind, values
 

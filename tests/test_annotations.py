@@ -124,7 +124,7 @@ def test_luna_annot(tmp_path: Path) -> None:
     scoring = read(tmp_path / "n.annot", LUNA, clock=22 * 3600)
     assert brief(scoring) == [(0, 30, "W"), (30, 30, "N1"), (60, 30, "N2"), (90, 30, "R")]
     assert scoring.events == (Event(35.5, 14.5, "apnea", "obstructive"),)
-    with pytest.raises(AnnotationError, match="does not say when it starts"):
+    with pytest.raises(AnnotationError, match="has no start time"):
         read(tmp_path / "n.annot", LUNA)
 
 
@@ -166,7 +166,7 @@ def test_integers_need_a_named_coding(tmp_path: Path, coding, wanted) -> None:
     with pytest.raises(AnnotationError, match="name one of yasa, profusion, rk"):
         read(tmp_path / "n.csv", text)
     if wanted is None:
-        with pytest.raises(AnnotationError, match="code -1, which the coding profusion"):
+        with pytest.raises(AnnotationError, match="code -1, which is not in the coding profusion"):
             read(tmp_path / "n.csv", text, coding=coding)
         return
     assert [s.stage for s in read(tmp_path / "n.csv", text, coding=coding).stages] == wanted
@@ -272,8 +272,8 @@ def test_scoring_is_kept_where_it_overlaps_the_signals_and_the_rest_reported() -
     assert brief(kept) == [(0, 30, "W"), (30, 70, "N2")]
     assert kept.events == (Event(80, 20, "arousal"),)
     assert warnings == [
-        "scoring starts 30 s before the signals; that part is left out",
-        "scoring goes on for 50 s after the signals; that part is left out",
+        "scoring starts 30 s before the signals; that part is ignored",
+        "scoring continues for 50 s after the signals; that part is ignored",
     ]
     warnings.clear()
     fit(Scoring((ScoredStage(0, 30, "W", "W"),)), 100, warnings)

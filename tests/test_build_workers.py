@@ -183,7 +183,7 @@ def test_ctrl_c_drops_the_recording_in_hand(
     recordings = [e for e in entries if e["event"] == "recording"]
     assert child.returncode == 130, err.decode()
     said = " ".join(err.decode().split())
-    assert f"stopped: {len(recordings)} of {NIGHTS} recordings are done and stay" in said
+    assert f"stopped: {len(recordings)} of {NIGHTS} recordings are committed" in said
     assert "run the same command to resume" in said
     assert "Traceback" not in said
     assert entries[-1]["stopped"] == "interrupted"

@@ -160,7 +160,7 @@ def test_a_saturation_is_a_percentage_under_both_contracts(
     values = clips.signals["resp"][:, 1]
     if contract is ICML2024:  # 655.35 counts per % above -32,768
         assert 80 < np.median((values + 32768) / 655.35) < 100
-    assert not any("unit that is not known" in w for w in clips.warnings if "SaO2" in w)
+    assert not any("unknown unit" in w for w in clips.warnings if "SaO2" in w)
 
 
 def test_a_skew_is_applied_and_said(cases_dir: Path) -> None:
@@ -177,7 +177,7 @@ def test_files_of_one_name_are_told_and_can_be_named_by_folder(
     cases_dir: Path, tmp_path: Path
 ) -> None:
     folder = cases_dir / "d06_same_stem"
-    assert all("2 files would be called psg" in f.warnings[0] for f in scan([folder]).files)
+    assert all("2 files would be named psg" in f.warnings[0] for f in scan([folder]).files)
     report = sleepfm_index.build(tmp_path / "s", [folder], ids="folder")
     assert [o.recording_id for o in report.of("added")] == ["sub1_psg", "sub2_psg"]
 

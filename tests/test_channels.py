@@ -149,7 +149,7 @@ def test_a_pulse_rate_is_no_pulse_wave() -> None:
     found = match_channels(recording("ECG", "Pulse", "PulseRate"), PAPER_MONTAGE)
     assert "PULSE" not in found.slots
     slow = match_channels(recording("ECG", "Pleth", rates={"Pleth": 1.0}), PAPER_MONTAGE)
-    assert "PULSE: Pleth is not taken, 1 Hz is too slow" in slow.warnings
+    assert "PULSE: Pleth is not used: 1 Hz is too slow" in slow.warnings
 
 
 def test_sleep_edf_needs_substitutes() -> None:
@@ -209,7 +209,7 @@ def test_a_bare_eeg_is_taken_as_in_shhs_and_said() -> None:
     found = match_channels(recording("EEG"), ROBUST)
     assert filled(found) == {"C4-M1": ("EEG",)}
     assert found.slots["C4-M1"].tier == "alias"
-    assert found.warnings == ("EEG names no derivation; taken as C4-M1 as in SHHS",)
+    assert found.warnings == ("EEG has no derivation in its label; assumed C4-M1 as in SHHS",)
 
 
 def test_mesa_eeg2_is_not_the_eeg2_of_shhs() -> None:
@@ -230,9 +230,9 @@ def test_a_difference_needs_one_unit_and_one_rate() -> None:
 def test_a_channel_too_slow_or_in_another_unit_is_no_candidate() -> None:
     found = match_channels(recording("ECG", "C3-M2", rates={"ECG": 1.0}), ROBUST)
     assert filled(found) == {"C3-M2": ("C3-M2",)}
-    assert found.warnings == ("ECG: ECG is not taken, 1 Hz is too slow",)
+    assert found.warnings == ("ECG: ECG is not used: 1 Hz is too slow",)
     found = match_channels(recording("ECG", "C3-M2", units={"C3-M2": "Ohm"}), ROBUST)
-    assert found.warnings == ("C3-M2: C3-M2 is not taken, its unit is Ohm",)
+    assert found.warnings == ("C3-M2: C3-M2 is not used: its unit is Ohm",)
 
 
 def test_overrides_win_and_may_empty_a_slot(tmp_path: Path) -> None:
@@ -279,3 +279,37 @@ def test_real_recordings(recordings_dir: Path) -> None:
     }  # fmt: skip
     ucd = match_channels(read_recording(recordings_dir / "ucddb018-eeg-night.edf"), ICML2024)
     assert filled(ucd) == {"C4-M1": ("EEG",)}
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "ECG imp", "EMG/ECG impedances", "ECG quality", "HR ECG", "C3 imp", "C3-imp", "M1 Ohm",
+        "RR", "HR", "Resp Rate", "C-Flow", "cRIP Flow", "Flow Patient", "Tidal Vol", "EtCO2",
+        "Thorax Impedance", "Chest Position", "Phase Angle", "EMG Abdomen", "Intercostal EMG",
+        "SpO2 Status", "OX stat", "SpO2 Quality", "SpO2 trend", "Sat alarm", "PR", "Chest temp",
+        "Abdominal Pressure", "Snore (chest)", "Chest ECG", "ABD+", "THO-", "ECG+", "XSum", "DC1",
+    ],
+)  # fmt: skip
+def test_a_channel_beside_the_signals_fills_nothing(label: str) -> None:
+    assert filled(match_channels(recording("C4-A1", label), ROBUST)) == {"C4-M1": ("C4-A1",)}
+
+
+def test_the_two_leads_of_a_belt_are_subtracted() -> None:
+    found = match_channels(recording("Thor+", "Thor-", "ABD-", "ABD+", "EKG+", "EKG-"), ROBUST)
+    assert filled(found) == {
+        "ECG": ("EKG+", "EKG-"), "CHEST": ("Thor+", "Thor-"), "ABD": ("ABD+", "ABD-"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("chest", "abdomen"),
+    [
+        ("Tórax", "Abdômen"), ("Banda Torácica", "Banda Abdominal"), ("Borst", "Buik"),
+        ("Sangle Thoracique", "Sangle Abdominale"), ("Torace", "Addome"), ("Brust", "Bauch"),
+    ],
+)  # fmt: skip
+def test_belts_in_other_languages(chest: str, abdomen: str) -> None:
+    found = match_channels(recording(chest, abdomen, "ECG EKG2-EKG1"), ROBUST)
+    assert filled(found) == {"ECG": ("ECG EKG2-EKG1",), "CHEST": (chest,), "ABD": (abdomen,)}
+    assert found.slots["ECG"].turned

@@ -27,8 +27,18 @@ def test_query_prints_ranked_rows(path: Path) -> None:
     done = run("query", "--modality", "ecg", "--clip", "3", "--to", "bas", "--store", path)
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()
-    assert lines[0].split() == ["rank", "score", "clip_id", "recording", "subject", "time", "stage"]
-    assert len(lines) == 11
+    assert lines[0].split() == [
+        "rank",
+        "cosine",
+        "clip_id",
+        "recording",
+        "subject",
+        "time",
+        "stage",
+        "events",
+    ]
+    assert lines[1].split()[:3] == ["query", "ecg", "3"]
+    assert len(lines) == 12
     assert b"untrained weights" in done.stderr
 
 

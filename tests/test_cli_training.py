@@ -57,7 +57,7 @@ def test_it_says_what_it_has_done_and_what_to_do_with_it(done: tuple[Path, str])
     assert "top-1 in batch: bas-others" in said
     assert f"use it: sleepfm-index build RECORDINGS --weights {out}" in said
     assert "Traceback" not in said
-    for name in said.partition("beside it: ")[2].splitlines()[0].split(", "):
+    for name in said.partition("next to it: ")[2].splitlines()[0].split(", "):
         assert (out.parent / name).is_file(), name
 
 
@@ -79,7 +79,7 @@ def test_a_run_that_is_there_is_not_overwritten(
     before = done[0].read_bytes()
     found = run(*words, "--out", done[0])
     assert found.returncode == 1
-    assert "w.checkpoint.pt is there already; go on with it by --resume" in found.stderr
+    assert "w.checkpoint.pt already exists; continue with --resume" in found.stderr
     assert "recordings" not in found.stderr  # said before anything is prepared
     again = run(*words, "--out", done[0], "--resume")
     assert again.returncode == 0
@@ -90,7 +90,7 @@ def test_a_run_that_is_there_is_not_overwritten(
     ("change", "code", "sentence"),
     [
         (["--split", "1,0,0,0"], 2, "pretrain and valid above 0"),
-        (["--split", "half"], 2, "four shares"),
+        (["--split", "half"], 2, "four fractions"),
         (["--split", "0.4,0.2,0.2,0.2"], 1, "2 subjects cannot be split into"),
         (["--batch-size", "1"], 2, "--batch-size"),
         (["--batch-size", "64"], 1, "8 clips are fewer than one batch of 64"),

@@ -159,7 +159,7 @@ def test_a_constant_channel_fills_nothing(tmp_path: Path) -> None:
     clips = clips_of(read_recording(write_edf(tmp_path / "n.edf", signals)))
     assert ECG not in clips.signals
     assert clips.filled[RESP][0] == 0b110
-    assert "ECG: ECG is constant and was left out" in clips.warnings
+    assert "ECG: ECG is constant and was not used" in clips.warnings
     with pytest.raises(ChannelError, match="dead"):
         clips_of(night(np.zeros(6000), 200))
 

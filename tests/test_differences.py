@@ -121,7 +121,7 @@ def test_what_does_not_go_together_is_refused(path: Path, tmp_path: Path) -> Non
     with sleepfm_index.open(path) as store, sleepfm_index.open(foreign) as other:
         with pytest.raises(QueryError, match="one at a time"):
             store.probe("stage", against=store, compare_with="x.parquet")
-        with pytest.raises(QueryError, match="leave --test-store"):
+        with pytest.raises(QueryError, match="omit --test-store"):
             store.probe(
                 "stage", on="bas", against=store, test_store=other, test_where="site = 'north'"
             )

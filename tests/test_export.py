@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
+from sleepfm.errors import OutputError
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.sharing import clip_batches
@@ -139,7 +140,7 @@ def test_what_is_there_is_not_replaced(path: Path, tmp_path: Path) -> None:
         sleepfm_index.export(path, tmp_path / "x.parquet")
     with pytest.raises(QueryError, match="no clips to export where stage = 'ART'"):
         sleepfm_index.export(path, tmp_path / "y.parquet", where="stage = 'ART'")
-    with pytest.raises(StoreError, match="no folder"):
+    with pytest.raises(OutputError, match="no folder"):
         sleepfm_index.export(path, tmp_path / "none" / "y.parquet")
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
 

@@ -168,6 +168,18 @@ def test_vectors_that_are_none_fail_the_recording(name: str, says: str, tmp_path
 
 
 @pytest.mark.usefixtures("theirs")
+def test_it_is_measured_with_fewer_slots(tmp_path: Path) -> None:
+    night = write_night(tmp_path / "n.edf", 300)
+    asked = ["evaluate", "--without-slots", str(night), "--weights", "theirs-load"]
+    shown = CliRunner().invoke(app, [*asked, "--format", "json"])
+    assert [(r["modality"], r["slots_left"]) for r in json.loads(shown.stdout)] == [
+        ("bas", 2),
+        ("bas", 1),
+        ("ecg", 1),
+    ]
+
+
+@pytest.mark.usefixtures("theirs")
 def test_it_is_not_trained_on_or_converted(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="encoder of another package"):
         load_weights("theirs-load")

@@ -1,13 +1,20 @@
 """Fewer channels: with an encoder that only passes on what it is given, the curve is known."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from nights import write_night
+from typer.testing import CliRunner
 
+import sleepfm_index
 from sleepfm.contract import BODY
+from sleepfm.encoders.load import untrained
 from sleepfm.errors import RecordingError
 from sleepfm.simulate import simulate_cohort
+from sleepfm_cli.main import app
+from sleepfm_index.building.pipeline import build
 from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.evaluation.retrieval.fewer_slots import fewer_slots
 
@@ -64,3 +71,35 @@ def test_stages_are_measured_between_subjects(nights: Path) -> None:
 def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="no recording"):
         fewer_slots([tmp_path], lambda m, x: x, Preparation(BODY))
+
+
+def test_one_eeg_lead_and_one_nasal_flow_are_embedded(tmp_path: Path) -> None:
+    write_night(tmp_path / "classic.edf", 300, labels=("EEG C4-A1", "Nasal Flow"))
+    weights = untrained(0, BODY).save(tmp_path / "body.safetensors")
+    (outcome,) = build(
+        tmp_path / "store", [tmp_path / "classic.edf"], weights=str(weights)
+    ).outcomes
+    assert (outcome.status, outcome.clips) == ("added", 10)
+    assert outcome.slots == {"C4-M1": "EEG C4-A1", "FLOW": "Nasal Flow"}
+    store = sleepfm_index.open(tmp_path / "store")
+    counted = (
+        "SELECT sum(has_bas::INT) AS bas, sum(has_resp::INT) AS resp, sum(has_ecg::INT) AS ecg"
+    )
+    assert store.sql(f"{counted} FROM clips").to_pylist() == [{"bas": 10, "resp": 10, "ecg": 0}]
+    for modality in ("bas", "resp"):
+        vectors, present = store.vectors.of(np.arange(10), modality)
+        assert present.all() and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-2)
+    assert len(store.query("bas", "resp", clip=3, k=10, exclude="none")) == 10
+    # and what fewer slots cost is measured over the modalities that are there
+    asked = [
+        "evaluate",
+        "--without-slots",
+        str(tmp_path / "classic.edf"),
+        "--weights",
+        str(weights),
+    ]
+    shown = CliRunner().invoke(app, [*asked, "--format", "json"])
+    assert [(r["modality"], r["slots_left"]) for r in json.loads(shown.stdout)] == [
+        ("bas", 1),
+        ("resp", 1),
+    ]

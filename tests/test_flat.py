@@ -14,6 +14,7 @@ from stores import TARGETS, WEIGHTS, drawn_segment, drawn_store
 
 import sleepfm_index
 from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.planner import EXACT_ROWS, plan_rows
 from sleepfm_index.indexing.reindex import reindex, update_indexes
 from sleepfm_index.search.flat import Flat
@@ -67,7 +68,7 @@ def test_answers_are_those_of_brute_force(
     path = tmp_path_factory.mktemp("flat") / "s"
     drawn_store(path, {f"n{i}": n for i, n in enumerate(sizes)}, index=False, lacking=lacking)
     if twice:  # the same vectors under other clip ids
-        with Writer(path) as writer:
+        with Writer(path, WEIGHTS) as writer:
             again = drawn_segment("twin", sizes[0], 0, lacking=lacking)
             writer.append(dataclasses.replace(again, key="f" * 64))
     reindex(path)
@@ -184,6 +185,26 @@ def test_flat_that_was_asked_for_stays(tmp_path: Path, monkeypatch: pytest.Monke
         writer.append(drawn_segment("c", 200, 7))
         update_indexes(writer)
         assert {i.kind for i in writer.manifest.indexes if i.target == "bas"} == {"Flat"}
+
+
+def test_where_no_other_kind_reaches_the_recall_all_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepfm_index.indexing.planner.EXACT_ROWS", 50)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.calibrate", lambda *_: None)
+    path = drawn_store(tmp_path / "s", {"a": 120}, index=False)
+    said: list[str] = []
+    made = reindex(path, targets=("bas",), notice=said.append)
+    assert [i.kind for i in made.indexes] == ["Flat"]
+    assert any("SQ8 does not reach a recall of 0.99" in line for line in said)
+    assert {p.name for p in (path / paths.INDEXES).iterdir()} == {made.indexes[0].file}
+    said.clear()
+    assert reindex(path, targets=("bas",), notice=said.append).indexes == made.indexes
+    assert not any("training" in line for line in said), "tried again with twice as many clips"
+    with Writer(path, WEIGHTS) as writer:
+        writer.append(drawn_segment("b", 150, 7))
+        update_indexes(writer, IndexRequest(targets=("bas",), notice=said.append))
+    assert any("training" in line for line in said)
 
 
 @pytest.mark.parametrize("target", ["bas", "others_of_bas"])

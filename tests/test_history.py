@@ -71,7 +71,7 @@ def test_a_name_keeps_a_snapshot(path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "12", "../x", ".x", "a b", "a\nb", "x" * 65])
 def test_a_name_is_a_plain_word(path: Path, name: str) -> None:
     before = (path / "manifest.json").read_bytes()
-    with pytest.raises(QueryError, match="is no name for a snapshot"):
+    with pytest.raises(QueryError, match="is not a valid name for a snapshot"):
         sleepfm_index.tag(path, name)
     assert (path / "manifest.json").read_bytes() == before
 

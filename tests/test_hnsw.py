@@ -159,7 +159,7 @@ def test_a_plan_says_what_a_graph_costs() -> None:
     (plan, *_) = sleepfm_index.plan(1_000_000, index="HNSW32")
     assert plan.kind == "HNSW32" and plan.query_ms > 0
     assert 1.2e9 < plan.disk_bytes < 1.5e9 < plan.memory_bytes
-    with pytest.raises(sleepfm_index.QueryError, match="take an inverted file"):
+    with pytest.raises(sleepfm_index.QueryError, match="use an inverted file"):
         sleepfm_index.plan(50_000_000, index="HNSW32")
 
 

@@ -66,8 +66,8 @@ def test_another_file_of_a_known_name_is_not_that_recording(
     shutil.copy(nights / "sim-0003.edf", other)
     answer = ask(store, other)
     assert len(answer) == 12
-    assert "the file is no recording of this store, so nothing was left out" in answer.note
-    assert "nothing was left out" not in ask(store, other, "none").note
+    assert "the file is not a recording of this store, so nothing was excluded" in answer.note
+    assert "nothing was excluded" not in ask(store, other, "none").note
 
 
 def test_a_table_that_differs_from_the_store_is_told(

@@ -1,15 +1,19 @@
 """Vectors made elsewhere: what comes in is what is found, and what does not fit is refused."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from stores import content, drawn_store
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
+from sleepfm.errors import SleepFMError
 from sleepfm_index.building.foreign_vectors import read_vectors
 from sleepfm_index.building.import_vectors import import_vectors
 from sleepfm_index.errors import StoreError
@@ -140,3 +144,135 @@ def test_what_does_not_fit_is_refused(
     (tmp_path / "text.csv").write_text("a\n")
     with pytest.raises(StoreError, match=r"\.csv"):
         list(read_vectors(tmp_path / "text.csv"))
+
+
+def exported(folder: Path, **how: Any) -> tuple[Path, Path]:
+    store = drawn_store(folder / "first", {"a": 6, "b": 5, "c": 4}, index=False)
+    sleepfm_index.annotate(store, {"recording_id": ["a", "b"], "diagnosis": ["G47.3", "none"]})
+    sleepfm_index.export(store, folder / "shared.parquet", **how)
+    return store, folder / "shared.parquet"
+
+
+def test_an_export_gives_the_store_again(tmp_path: Path) -> None:
+    first, shared = exported(tmp_path)
+    done = import_vectors(tmp_path / "second", [shared])
+    assert [r["outcome"] for r in done.to_pylist()] == ["added"] * 3
+    with sleepfm_index.open(first) as one, sleepfm_index.open(tmp_path / "second") as two:
+        assert two.manifest.weights == one.manifest.weights
+        assert two.manifest.contract == one.manifest.contract
+        assert content(two) == content(one)
+        asked = {"clip": 2, "k": 5, "exclude": "none"}
+        assert two.query("ecg", "bas", **asked).table.equals(one.query("ecg", "bas", **asked).table)
+    assert sleepfm_index.verify(tmp_path / "second").findings == ()
+    again = import_vectors(tmp_path / "second", [shared])
+    assert [r["outcome"] for r in again.to_pylist()] == ["already there"] * 3
+
+
+def test_a_deidentified_export_is_searched_with_the_columns_that_were_named(tmp_path: Path) -> None:
+    first, shared = exported(tmp_path, deidentified=True, keep=["diagnosis"])
+    import_vectors(tmp_path / "second", [shared])
+    with sleepfm_index.open(first) as one, sleepfm_index.open(tmp_path / "second") as two:
+        asked = "SELECT diagnosis, count(*) n, max(nsrr_age) FROM clips GROUP BY 1 ORDER BY 1"
+        assert two.sql(asked).to_pylist() == one.sql(asked).to_pylist()
+        scores = [
+            sorted(round(h["score"], 6) for h in s.query("ecg", "bas", clip=c, k=9).to_pylist())
+            for s, c in ((one, 0), (two, _same_clip(one, two)))
+        ]
+        assert scores[0] == scores[1]
+        columns = two.clip_schema.names
+    assert "diagnosis" in columns and not {"a", "b", "c"} & set(columns)
+    text = b"".join(p.read_bytes() for p in (tmp_path / "second").rglob("*") if p.is_file())
+    assert b"subject-a" not in text
+
+
+def _same_clip(one: sleepfm_index.Store, two: sleepfm_index.Store) -> int:
+    """The clip of the second store whose vector is that of clip 0 of the first."""
+    wanted = one.vectors.of(np.array([0]), "ecg")[0]
+    ids = two.metadata.clip_ids()
+    return int(ids[(two.vectors.of(ids, "ecg")[0] @ wanted[0]).argmax()])
+
+
+@pytest.mark.parametrize(
+    ("keep", "says"),
+    [("nothing", "no such column"), ("raw_stage", "never"), ("birth_date", "date of birth")],
+)
+def test_columns_that_cannot_be_kept(keep: str, says: str, tmp_path: Path) -> None:
+    store = drawn_store(tmp_path / "s", {"a": 3}, index=False)
+    sleepfm_index.annotate(
+        store, {"recording_id": ["a"], "birth_date": ["1960-01-02"]}, allow_identifying=True
+    )
+    with pytest.raises(SleepFMError, match=says):
+        sleepfm_index.export(store, tmp_path / "x.parquet", deidentified=True, keep=[keep])
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_a_value_that_tells_who_it_is_is_not_kept(tmp_path: Path) -> None:
+    store = drawn_store(tmp_path / "s", {"a": 3}, index=False)
+    table = {"recording_id": ["a"], "remark": ["seen on 1960-01-02"]}
+    sleepfm_index.annotate(store, table, allow_identifying=True)
+    out = tmp_path / "x.parquet"
+    with pytest.raises(StoreError, match="a date"):
+        sleepfm_index.export(store, out, deidentified=True, keep=["remark"])
+    assert not out.exists()
+    sleepfm_index.export(store, out, deidentified=True, keep=["remark"], allow_identifying=True)
+    assert pq.read_schema(out).names.count("remark") == 1
+
+
+def test_what_was_deleted_is_not_imported_again_in_silence(tmp_path: Path) -> None:
+    _, shared = exported(tmp_path)
+    second = tmp_path / "second"
+    import_vectors(second, [shared])
+    sleepfm_index.delete(second, subject="subject-a")
+    sleepfm_index.delete(second, recording="b")
+    done = import_vectors(second, [shared]).to_pylist()
+    assert [r["outcome"] for r in done] == ["left out", "left out", "already there"]
+    assert len(sleepfm_index.open(second)) == 4
+    done = import_vectors(second, [shared], readmit=True).to_pylist()
+    assert [r["outcome"] for r in done] == ["added", "added", "already there"]
+    assert len(sleepfm_index.open(second)) == 15
+    assert sleepfm_index.verify(second).ok
+
+
+def _changed(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    table = pq.read_table(path)
+    metadata = table.schema.metadata
+    pq.write_table(change(table).replace_schema_metadata(metadata), path)
+
+
+def _with(name: str, values: list[object]) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        at = table.schema.get_field_index(name)
+        column = pa.array((values * len(table))[: len(table)])
+        return table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_with("has_ecg", [True, False]), "does not go with"),
+        (_with("stage", ["Stage 2"]), "is none of"),
+        (_with("rank", [1]), "cannot hold"),
+        (_with("nested", [[1]]), "cannot hold"),
+        (_with("subject_id", ["x", "y"]), "more than one subject"),
+        (_with("start_s", [30.0]), "order of time"),
+        (_with("recording_id", ["a", "b"]), "order of time|stand together"),
+        (_with("ecg", [[0.5] * 512]), "halffloat|float16|not of"),
+        (lambda t: t.drop_columns(["bas"]), "no column bas"),
+        (lambda t: t.append_column("stage", t["stage"]), "two columns"),
+    ],
+)  # fmt: skip
+def test_an_export_that_was_changed_is_refused(
+    change: Callable[[pa.Table], pa.Table], says: str, tmp_path: Path
+) -> None:
+    _, shared = exported(tmp_path)
+    _changed(shared, change)
+    with pytest.raises(StoreError, match=says):
+        import_vectors(tmp_path / "second", [shared])
+
+
+def test_vectors_of_nobody_need_a_name(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="--name"):
+        import_vectors(tmp_path / "store", [as_parquet(tmp_path, {"a": drawn(1)})])
+    assert not (tmp_path / "store").exists()

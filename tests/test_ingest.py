@@ -87,7 +87,7 @@ def test_a_second_build_adds_nothing(cohort: Path, path: Path) -> None:
         assert store.manifest == before
 
 
-WITHDRAWN = "it was deleted from this store; build with --readmit to take it again"
+WITHDRAWN = "it was deleted from this store; build with --readmit to add it again"
 
 
 def test_a_withdrawn_recording_is_not_brought_back(cohort: Path, tmp_path: Path) -> None:

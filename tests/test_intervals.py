@@ -130,7 +130,7 @@ def test_few_subjects_have_no_interval_and_it_is_said() -> None:
     scores = np.column_stack([1 - truth * 0.6, truth * 0.6])
     result = assess([Predictions("x", ("a", "b"), truth, scores, subjects, subjects)], "note")
     assert all(row["auroc_low"] is None for row in result.to_pylist())
-    assert "5 subjects are too few for intervals, which need 6" in result.note
+    assert "5 subjects are too few for intervals; the minimum is 6" in result.note
 
 
 def test_a_class_of_few_subjects_is_said() -> None:

@@ -138,7 +138,7 @@ def test_at_most_so_many_are_asked_about(path: Path) -> None:
         ({"vote": {"margin": 2}}, "0 to 1"),
         ({"modality": "eeg"}, "eeg"),
         ({"to": "eeg"}, "eeg"),
-        ({"where": "stage = 'N2'"}, "two are needed"),
+        ({"where": "stage = 'N2'"}, "two classes are needed"),
         ({"train_where": "start_s < 300", "test_where": "start_s >= 300"}, "both sides"),
     ],
 )

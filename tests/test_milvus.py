@@ -346,3 +346,18 @@ def test_the_verbs(path: Path, uri: str, published: sleepfm_index.Published) -> 
     there = CliRunner().invoke(app, [*asked, "--engine", "milvus", "--uri", uri])
     assert there.exit_code == 0 and there.stdout == local.stdout
     assert CliRunner().invoke(app, [*asked, "--engine", "milvus"]).exit_code == 2
+
+
+def test_nobody_else_is_answered(published: sleepfm_index.Published, uri: str) -> None:
+    import pymilvus
+
+    from sleepfm_index.sharing.milvus import own_server
+
+    address, token = own_server.serve(Path(uri))
+    try:
+        for given in ("", "guessed"):
+            with pytest.raises(pymilvus.MilvusException):
+                pymilvus.MilvusClient(address, token=given, timeout=3).list_collections()
+        assert pymilvus.MilvusClient(address, token=token).list_collections()
+    finally:
+        own_server.release(Path(uri))

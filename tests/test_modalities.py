@@ -166,8 +166,8 @@ def test_questions_name_what_the_store_has(drawn: Path) -> None:
                 "eog",
                 "no target 'eog' in this store; choose from emg, bas, ecg, resp, others",
             ),
-            ("ecg,bas", "others", "leave several others; name one by --to: emg, resp"),
-            ("ecg,bas,emg,resp", "others", "all modalities leave no others"),
+            ("ecg,bas", "others", "leave several others; choose one with --to: emg, resp"),
+            ("ecg,bas,emg,resp", "others", "there are no others"),
         ):
             with pytest.raises(QueryError, match=says):
                 store.query(modality, to=to, **asked)
@@ -206,7 +206,7 @@ def test_fewer_modalities_than_three(tmp_path: Path, count: int) -> None:
         assert {i.target for i in store.manifest.indexes} == set(contract.modalities)
         assert len(store.query("ecg", to="ecg", clip=3, k=2)) == 2
         if count == 1:
-            with pytest.raises(QueryError, match="leave no others"):
+            with pytest.raises(QueryError, match="there are no others"):
                 store.query("ecg", clip=3)
             with pytest.raises(QueryError, match="no clip has two modalities"):
                 store.evaluate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,19 @@ from stores import TARGETS, WEIGHTS, drawn_segment, target_parts
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
+from sleepfm_index.building.exported_clips import read_export
+from sleepfm_index.building.import_vectors import import_vectors
 from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.manifest import read_manifest
+from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.withdrawals import subject_mark
 from sleepfm_index.storage.writer import Writer
+
+
+def import_key(file: Path) -> str:
+    """Content key under which an export's only recording is stored."""
+    ((_, data),) = read_export(file, ROBUST.modalities)
+    return data.key
 
 
 class Clip:
@@ -35,6 +46,19 @@ class Clip:
         return np.mean([v.astype(np.float64) for v in there], axis=0) if there else None
 
 
+@dataclass(frozen=True)
+class State:
+    """What the model knows at one snapshot."""
+
+    clips: dict[int, Clip]
+    facts: dict[str, int]
+    withdrawn: frozenset[str]
+
+
+NIGHTS = ("w0", "w1")
+"""Recordings that come as exports, again and again."""
+
+
 class Model(RuleBasedStateMachine):
     """The store is on the disk; the model is a dictionary."""
 
@@ -47,7 +71,18 @@ class Model(RuleBasedStateMachine):
         self.clips: dict[int, Clip] = {}
         self.given = 0
         self.recordings = 0
-        self.earlier: dict[int, dict[int, Clip]] = {}
+        self.facts: dict[str, int] = {}
+        self.withdrawn: frozenset[str] = frozenset()
+        self.tags: dict[str, State] = {}
+        self.exports = {}
+        for seed, name in enumerate(NIGHTS):
+            data = drawn_segment(name, 4, 1000 + seed)
+            with Writer(self.folder / name, WEIGHTS, ROBUST) as writer:
+                writer.append(data)
+            file = self.folder / f"{name}.parquet"
+            sleepfm_index.export(self.folder / name, file)
+            self.exports[name] = (file, data)
+        self.earlier: dict[int, State] = {}
         self.store = sleepfm_index.open(self.path)
 
     def teardown(self) -> None:
@@ -56,7 +91,8 @@ class Model(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def committed(self) -> None:
-        self.earlier[read_manifest(self.path).snapshot] = dict(self.clips)
+        now = State(dict(self.clips), dict(self.facts), self.withdrawn)
+        self.earlier[read_manifest(self.path).snapshot] = now
         self.store.close()
         self.store = sleepfm_index.open(self.path)
 
@@ -67,6 +103,10 @@ class Model(RuleBasedStateMachine):
         data = drawn_segment(name, n, self.recordings, lacking=lacking)
         with Writer(self.path, WEIGHTS, ROBUST) as writer:
             writer.append(data)
+        self.add(name, data)
+
+    def add(self, name: str, data: SegmentData) -> None:
+        n = data.clips.num_rows
         for row in range(n):
             vectors = {m: data.vectors[m][row] for m in ROBUST.modalities}
             stage = data.clips["stage"][row].as_py()
@@ -79,6 +119,69 @@ class Model(RuleBasedStateMachine):
     def delete_recording(self, data: Any) -> None:
         name = data.draw(st.sampled_from(sorted({c.recording for c in self.clips.values()})))
         self.delete({i for i, c in self.clips.items() if c.recording == name}, recording=name)
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.clips)
+    def delete_subject(self, data: Any) -> None:
+        name = data.draw(st.sampled_from(sorted({c.recording for c in self.clips.values()})))
+        self.withdrawn |= {name}
+        gone = {i for i, c in self.clips.items() if c.recording == name}
+        self.delete(gone, subject=f"subject-{name}")
+
+    @rule(name=st.sampled_from(NIGHTS), readmit=st.booleans())
+    def import_night(self, name: str, readmit: bool) -> None:
+        file, data = self.exports[name]
+        there = any(c.recording == name for c in self.clips.values())
+        gone = self.is_withdrawn(name)
+        if readmit and gone and self.lies_among_others(name):
+            return
+        (row,) = import_vectors(self.path, [file], readmit=readmit).to_pylist()
+        left_out = gone and not readmit
+        expected = "already there" if there else "left out" if left_out else "added"
+        assert row["outcome"] == expected
+        if expected == "added":
+            self.withdrawn -= {name}
+            self.facts.pop(name, None)
+            self.add(name, data)
+        else:
+            self.committed()
+
+    def is_withdrawn(self, name: str) -> bool:
+        manifest = read_manifest(self.path)
+        key = import_key(self.folder / f"{name}.parquet")
+        return key in manifest.withdrawn or name in self.withdrawn
+
+    def lies_among_others(self, name: str) -> bool:
+        key = import_key(self.folder / f"{name}.parquet")
+        segments = read_manifest(self.path).segments
+        return any(key in s.sources and len(s.sources) > 1 for s in segments)
+
+    @rule(data=st.data(), value=st.integers(0, 9))
+    @precondition(lambda self: self.clips)
+    def annotate(self, data: Any, value: int) -> None:
+        name = data.draw(st.sampled_from(sorted({c.recording for c in self.clips.values()})))
+        sleepfm_index.annotate(self.path, {"recording_id": [name], "x": [value]})
+        self.facts[name] = value
+        self.committed()
+
+    @rule(name=st.sampled_from("ab"))
+    def tag(self, name: str) -> None:
+        if name in self.tags:
+            sleepfm_index.untag(self.path, name)
+        sleepfm_index.tag(self.path, name)
+        self.tags[name] = State(dict(self.clips), dict(self.facts), self.withdrawn)
+        self.committed()
+
+    @rule(name=st.sampled_from("ab"))
+    def restore_tag(self, name: str) -> None:
+        if name in self.tags:
+            sleepfm_index.restore(self.path, name)
+            self.back_to(self.tags[name])
+
+    def back_to(self, state: State) -> None:
+        self.clips, self.facts = dict(state.clips), dict(state.facts)
+        self.withdrawn = state.withdrawn
+        self.committed()
 
     @rule(by=st.integers(2, 5))
     def delete_where(self, by: int) -> None:
@@ -113,8 +216,7 @@ class Model(RuleBasedStateMachine):
         if known:
             number = data.draw(st.sampled_from(known))
             sleepfm_index.restore(self.path, number)
-            self.clips = dict(self.earlier[number])
-            self.committed()
+            self.back_to(self.earlier[number])
 
     @rule(wanted=st.sampled_from(TARGETS), k=st.integers(1, 12), seed=st.integers(0, 99))
     def search(self, wanted: str, k: int, seed: int) -> None:
@@ -135,6 +237,12 @@ class Model(RuleBasedStateMachine):
         assert [tuple(row.values()) for row in rows.to_pylist()] == expected
         names = self.store.sql("SELECT recording_id AS r FROM recordings").to_pylist()
         assert {row["r"] for row in names} == {c.recording for c in self.clips.values()}
+        if "x" in self.store.clip_schema.names:
+            facts = self.store.sql("SELECT DISTINCT recording_id AS r, x FROM clips").to_pylist()
+            present = {c.recording for c in self.clips.values()}
+            assert {row["r"]: row["x"] for row in facts} == {n: self.facts.get(n) for n in present}
+        marks = {subject_mark(self.store.manifest.uuid, f"subject-{n}") for n in self.withdrawn}
+        assert marks <= set(self.store.manifest.withdrawals)
         ids = np.array(sorted(self.clips), np.int64)
         for modality in ROBUST.modalities:
             stored, _ = self.store.vectors.of(ids, str(modality))

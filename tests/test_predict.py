@@ -11,6 +11,8 @@ from cohorts import cohort_store
 from stores import drawn_store
 
 import sleepfm_index
+from sleepfm.errors import AnnotationError
+from sleepfm.recordings.beside import find_annotations, find_lookalikes
 from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.models.predict import predict, write_predictions
@@ -35,29 +37,33 @@ def test_predictions_are_files_that_other_tools_open(tmp_path: Path) -> None:
     files = write_predictions(result, tmp_path / "out", made)
     assert {f.name for f in files} == {
         "predictions.parquet",
-        "x.hypnogram.csv", "x.hypnogram.edf", "y.hypnogram.csv", "y.hypnogram.edf",
+        "x.predicted.csv", "x.predicted.edf", "y.predicted.csv", "y.predicted.edf",
     }  # fmt: skip
     assert pq.read_table(files[0]).equals(result.table)
     said = [row["predicted"] for row in rows if row["recording_id"] == "x"]
-    with (tmp_path / "out" / "x.hypnogram.csv").open() as file:
+    with (tmp_path / "out" / "x.predicted.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert [line["stage"] for line in lines] == said
+    assert [line["predicted_stage"] for line in lines] == said
     assert lines[1]["onset_s"] == "30" and lines[1]["duration_s"] == "30"
-    notes = mne.read_annotations(tmp_path / "out" / "x.hypnogram.edf")
+    notes = mne.read_annotations(tmp_path / "out" / "x.predicted.edf")
     assert list(notes.description) == [f"Sleep stage {stage}" for stage in said]
     np.testing.assert_allclose(notes.onset, 30.0 * np.arange(20))
     assert (notes.duration == 30).all()
 
 
-def test_our_own_reader_reads_the_hypnogram_back(tmp_path: Path) -> None:
+def test_predictions_beside_recordings_never_become_scoring(tmp_path: Path) -> None:
     path = cohort_store(tmp_path / "s", ["a", "b"], 20)
+    recording = tmp_path / "a.edf"
+    recording.write_bytes(b"0")
     with sleepfm_index.open(path) as store:
         made = fit_probe(store, "stage", "bas")
-        result = predict(store, made)
-        write_predictions(result, tmp_path / "out", made)
-    said = [row["predicted"] for row in result.to_pylist() if row["recording_id"] == "a"]
-    scoring = read_scoring(tmp_path / "out" / "a.hypnogram.edf", 82800.0, [], duration_s=600.0)
-    assert [s.stage for s in scoring.stages] == said
+        files = write_predictions(predict(store, made), tmp_path, made)
+    assert find_annotations(recording) == () and find_lookalikes(recording) == ()
+    for file in files[1:3]:
+        renamed = tmp_path / f"a.hypnogram{file.suffix}"
+        file.rename(renamed)
+        with pytest.raises(AnnotationError, match="predicted by a probe"):
+            read_scoring(renamed, 82800.0, [], duration_s=600.0)
 
 
 def test_a_clip_without_the_features_gets_no_label(tmp_path: Path) -> None:

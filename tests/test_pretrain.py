@@ -174,7 +174,7 @@ def test_exported_weights_tell_clips_apart_after_a_few_steps(
 
 def test_a_run_is_not_overwritten_nor_mixed_with_another(cohort: Path, unbroken: Path) -> None:
     before = unbroken.with_name("w.checkpoint.pt").read_bytes()
-    with pytest.raises(TrainingError, match="go on with it by --resume"):
+    with pytest.raises(TrainingError, match="continue with --resume"):
         _train(cohort, unbroken)
     with pytest.raises(TrainingError, match="another lr"):
         _train(cohort, unbroken, replace(TINY, lr=0.5), resume=True)

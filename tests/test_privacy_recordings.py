@@ -81,9 +81,7 @@ def test_a_name_as_unit_is_not_repeated(tmp_path: Path) -> None:
     path = write_edf(tmp_path / "n.edf", {"ECG": Signal(noise(60, 100), 100, "Dorothea")})
     recording = read_recording(path)
     clips = cut_clips(recording, match_channels(recording, ROBUST), ROBUST)
-    assert clips.warnings == (
-        "ECG: ECG gives a unit that is not known; values are taken as they are",
-    )
+    assert clips.warnings == ("ECG: ECG has an unknown unit; values are used unscaled",)
 
 
 def test_a_scoring_file_is_not_named_in_what_is_stored(tmp_path: Path) -> None:

@@ -107,17 +107,17 @@ def test_another_store_must_hold_vectors_of_the_same_weights(path: Path, tmp_pat
 @pytest.mark.parametrize(
     ("label", "asked", "sentence"),
     [
-        ("stage", {"where": "stage = 'N2'"}, "all clips to learn stage from are N2"),
+        ("stage", {"where": "stage = 'N2'"}, "training clips of stage contain only N2"),
         ("stage", {"folds": 11}, "fewer than the 11 folds"),
         ("stage", {"folds": 1}, "at least 2 folds"),
         ("nsrr_ahi_hp3r_aasm15", {}, "nsrr_ahi_hp3r_aasm15 is empty in all 400 clips"),
-        ("recording_id", {"where": "start_s < 60"}, "no class of recording_id is of subjects on b"),
+        ("recording_id", {"where": "start_s < 60"}, "no class of recording_id has subjects on b"),
         ("clip_id", {"task": "classification"}, "400 distinct values"),
         ("stage", {"task": "regression"}, "stage has classes and is not a number"),
         (
             "bmi",
             {"task": "classification", "where": "start_s < 60"},
-            "no class of bmi is of subjects on",
+            "no class of bmi has subjects on",
         ),
         ("nsrr_agee", {}, "no column 'nsrr_agee'; close to it: nsrr_age"),
         ("site", {"task": "regression"}, "not a number"),
@@ -140,9 +140,7 @@ def test_a_class_of_one_subject_is_said(path: Path) -> None:
         rare = f"stage <> 'N3' OR recording_id = '{names[0]}'"
         count = len(store.metadata.clip_ids(f"stage = 'N3' AND recording_id = '{names[0]}'"))
         result = store.probe("stage", on=["bas"], where=rare)
-        assert (
-            f"{count} tested clips are of a class that their probe had no example of" in result.note
-        )
+        assert f"{count} test clips have a class without training examples" in result.note
 
 
 def test_two_classes_can_be_picked(path: Path) -> None:

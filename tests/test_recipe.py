@@ -66,9 +66,9 @@ def test_the_choice_is_said(tmp_path: Path) -> None:
     path = cohort_store(tmp_path / "s", [f"n{i}" for i in range(6)], 20)
     with sleepfm_index.open(path) as store:
         result = store.probe("stage", on="bas", folds=2, recipe=Recipe(c=None))
-        assert "C chosen by inner folds of subjects: " in result.note
+        assert "C chosen in inner folds of subjects: " in result.note
         age = store.probe("age", task="regression", on="bas", folds=2, recipe=Recipe(c=None))
-        assert "C chosen by inner folds of subjects: " in age.note
+        assert "C chosen in inner folds of subjects: " in age.note
 
 
 def test_the_authors_settings_are_sklearns_defaults_on_the_vectors_as_they_are() -> None:

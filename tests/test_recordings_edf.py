@@ -201,7 +201,7 @@ def test_gaps_of_a_discontinuous_file_stay_gaps(tmp_path: Path) -> None:
     values = recording.channels[0].read()
     assert recording.format == "EDF+D"
     assert recording.duration_s == 6
-    assert recording.warnings == ("the recording has 1 gap, 2.0 s in all, which hold no signal",)
+    assert recording.warnings == ("the recording has 1 gap, 2.0 s in total, without signal",)
     assert np.isnan(values[200:400]).all()
     np.testing.assert_allclose(values[:200], written[:200], atol=0.06)
     np.testing.assert_allclose(values[400:], written[200:], atol=0.06)

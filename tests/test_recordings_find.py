@@ -37,7 +37,7 @@ def test_two_forms_of_one_recording_are_one(tmp_path: Path) -> None:
     found = find_recordings([tmp_path])
     assert names(found) == ["n.edf"]
     assert [(x.path.name, x.reason) for x in found.left_out] == [
-        ("n.hea", "another form of n.edf, which is read")
+        ("n.hea", "duplicate of n.edf (that one is used)")
     ]
 
 

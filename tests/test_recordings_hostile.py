@@ -139,14 +139,14 @@ def test_duplicated_labels_that_fit_one_slot_are_named(tmp_path: Path) -> None:
     ("tal", "problem"),
     [
         (b"+0\x14\x14\x00" + b"+1\x14" * 60, ""),
-        (b"\xff\xfe" * 40, "carry no time"),
+        (b"\xff\xfe" * 40, "have no onset"),
         (b"+999999999999\x14\x14\x00", "as the header says"),
         (b"-999999999999\x14\x14\x00", "as the header says"),
         (b"+0\x14\x14\x00+5\x15999999999999\x14Sleep stage W\x14\x00", "after the signals"),
         (b"+0\x14\x14\x00-5\x1530\x14Sleep stage W\x14\x00", "before the signals"),
         (b"+0\x14\x14\x00+5\x1530\x14" + SECRET.encode() + b"\x14\x00", "1 unknown word"),
         (b"+1e9\x14\x14\x00", "as the header says"),
-        (b"+1ee9\x14\x14\x00", "carry no time"),
+        (b"+1ee9\x14\x14\x00", "have no onset"),
     ],
 )
 def test_hostile_annotations_in_edf_plus(tmp_path: Path, tal: bytes, problem: str) -> None:
@@ -235,7 +235,7 @@ def test_a_hypnogram_longer_than_the_signal_and_one_before_it(tmp_path: Path) ->
     (tmp_path / "n.eannot").write_text("W\n" * 1000)
     recording = read_recording(tmp_path / "n.edf")
     assert sum(s.duration_s for s in recording.scoring.stages) == 60
-    assert "goes on for 29940 s after the signals" in recording.warnings[0]
+    assert "continues for 29940 s after the signals" in recording.warnings[0]
 
 
 def test_links_pipes_and_folders_are_no_recordings(tmp_path: Path) -> None:

@@ -75,4 +75,4 @@ def test_what_a_store_cannot_answer_is_said(tmp_path: Path) -> None:
     with sleepfm_index.open(path) as store:
         page = write_report(store, tmp_path / "r.html").read_text()
     assert "fewer than the 2 folds" in page
-    assert "all clips to learn age from are 19-49" in page
+    assert "training clips of age contain only 19-49" in page

@@ -197,7 +197,7 @@ def test_two_stores_are_compared_clip_by_clip(tmp_path: Path) -> None:
     two = cohort_store(tmp_path / "two", "ca", noise=3.0)
     with sleepfm_index.open(one) as store, sleepfm_index.open(two) as other:
         same = store.evaluate(against=store)
-        assert "3 subjects are too few for intervals, which need 6" in same.note
+        assert "3 subjects are too few for intervals; the minimum is 6" in same.note
         same = same.to_pylist()
         assert all(row["mrr_difference"] == 0 for row in same)
         assert all(row["mrr_difference_low"] is None for row in same)
@@ -216,7 +216,7 @@ def test_two_stores_are_compared_clip_by_clip(tmp_path: Path) -> None:
     ("asked", "sentence"),
     [
         ({"gallery": 0}, "at least 1"),
-        ({"draws": 0}, "at least once"),
+        ({"draws": 0}, "draws must be at least 1"),
         ({"among": "everywhere"}, "cross-recording"),
     ],
 )

@@ -62,7 +62,7 @@ def test_names_that_no_slot_took_come_with_what_uses_them(cohort: Path) -> None:
     fixes = {u.name: (u.files, u.fix) for u in scan([cohort]).unmatched}
     assert fixes["EEG Fpz-Cz"] == (1, "--substitute (stands in for C3-M2)")
     assert fixes["Brustgurt Thor X"] == (
-        1, '--channels FILE with the line  CHEST: "Brustgurt Thor X"'
+        1, '--channels FILE with the line CHEST: "Brustgurt Thor X"'
     )  # fmt: skip
     assert fixes["Z"] == (1, "")
 
@@ -72,7 +72,7 @@ def test_an_ambiguity_names_the_lines_that_settle_it(tmp_path: Path) -> None:
     found = scan([write_edf(tmp_path / "n.edf", signals)])
     assert "SaO2 could be SpO2 and SaO2" in found.files[0].problem
     assert [(u.name, u.fix) for u in found.unmatched] == [
-        (name, f'--channels FILE with the line  SaO2: "{name}"') for name in ("SaO2", "SpO2")
+        (name, f'--channels FILE with the line SaO2: "{name}"') for name in ("SaO2", "SpO2")
     ]
 
 

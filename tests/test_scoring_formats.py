@@ -278,6 +278,7 @@ def test_hdf5_of_bdsp_gives_stages_and_events(tmp_path: Path) -> None:
     for onset, length, text in EVENTS[:4]:
         kind = {"Hypopnea": 4, "Obstructive apnea": 1, "Central apnea": 2}[text]
         resp[round(10 * onset) : round(10 * (onset + length))] = kind
+    resp[2500:2600] = 9
     with h5py.File(tmp_path / "n.h5", "w") as file:
         file.attrs["sampling_rate"] = 10
         file["annotations/stage"] = np.repeat([codes[s] for s in NIGHT], 300)[:, None]
@@ -288,6 +289,7 @@ def test_hdf5_of_bdsp_gives_stages_and_events(tmp_path: Path) -> None:
     assert [(e.onset_s, e.type) for e in scoring.events] == [
         (35, "hypopnea"), (70.5, "apnea"), (95, "apnea"), (130, "hypopnea")
     ]  # fmt: skip
+    assert scoring.dropped == {"unknown word": 1}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from recording_files import psg, write_edf
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings import read_recording
+from sleepfm.recordings.beside import find_annotations, find_lookalikes
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
 from sleepfm.recordings.scoring.read import read_scoring
@@ -92,9 +93,10 @@ REFUSED = {
                     "'Start Epoch' that may be the number of an epoch or its time"),
     "two clocks": (table("Start (UTC),Start (local),stage", lambda i, s: (
         f"{at(30 * i - 3600)},{at(30 * i)},{s}")), "two different times"),
-    "an empty line among stages": ("\n".join([*NIGHT[:5], "", *NIGHT[6:]]), "empty line 6"),
+    "an empty line among stages": ("\n".join([*NIGHT[:5], "", *NIGHT[6:]]),
+                                   "empty line among its stages, line 6"),
     "a label before a lone number": (
-        "".join(f"{s}\t{30 * i + 30}\n" for i, s in enumerate(NIGHT)), "do not say what they are"),
+        "".join(f"{s}\t{30 * i + 30}\n" for i, s in enumerate(NIGHT)), "columns is unclear"),
     "events in minutes": ("onset,duration,event\n" + "".join(
         f"{i},0.25,Hypopnea\n" for i in range(9)), "last 0.25"),
     "a text": ("Dear colleague\nplease find the night attached.\nBest wishes\n",
@@ -245,3 +247,53 @@ def test_scoring_that_lies_outside_the_signals_is_named_as_unread(tmp_path: Path
     recording = read_recording(path)
     assert recording.unread == ("n.csv",) and not recording.scoring.stages
     assert "none of the scoring lies in the signals" in recording.warnings
+
+
+FOUND = {
+    "SSC_1.EDF": ["SSC_1.EVTS.csv", "SSC_1.STA"],
+    "ucddb002.rec.edf": ["ucddb002_respevt.txt", "ucddb002_stage.txt"],
+    "Night1.edf": ["Night1 Flow Events.txt", "Night1 Sleep profile.txt"],
+    "a.edf": ["a.edf.csv"],
+    "b.edf": ["b (scoring).txt"],
+    "c.edf": ["c_Hypnogramm.txt", "c_Schlafstadien.txt"],
+    "d.edf": ["d_ipnogramma.csv"],
+    "edf/e.edf": ["csv/e.csv"],
+}
+
+
+@pytest.mark.parametrize(("recording", "files"), FOUND.items())
+def test_scoring_is_found_by_the_names_that_cohorts_give(
+    tmp_path: Path, recording: str, files: list[str]
+) -> None:
+    for name in (recording, *files):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_annotations(tmp_path / recording)
+    assert sorted(str(p.relative_to(tmp_path)) for p in found) == files
+
+
+def test_scoring_in_another_case_is_named_and_not_taken(tmp_path: Path) -> None:
+    for name in ("A1.edf", "a1.csv", "A10.csv", "A1b.csv"):
+        (tmp_path / name).touch()
+    assert find_annotations(tmp_path / "A1.edf") == ()
+    assert find_lookalikes(tmp_path / "A1.edf") == ("a1.csv",)
+
+
+def test_the_marks_of_cap_are_refused_and_named(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "n1.edf", psg(90))
+    (tmp_path / "n1.edf.st").write_bytes(b"\x00\x58")
+    recording = read_recording(path)
+    assert recording.unread == ("n1.edf.st",)
+    assert any("CAP Sleep Database" in said for said in recording.warnings)
+
+
+def test_tables_say_what_they_hold_beside(tmp_path: Path) -> None:
+    said: list[str] = []
+    scored(tmp_path, table("epoch,stage_pred,Apnea", lambda i, s: f"{i},{s},{i % 2}"), said=said)
+    assert "machine" in " ".join(said) and "1 columns named by an event" in " ".join(said)
+    text = table("onset,duration,type,subtype", lambda i, s: f"{30 * i},30,Stage,{s}")
+    found = scored(tmp_path, text + "65,15,Apnea,obstructive\n")
+    assert by_epoch(found) == NIGHT
+    assert [(e.type, e.subtype) for e in found.events] == [("apnea", "obstructive")]
+    clocks = table("Start time\tDuration\tStage", lambda i, s: f"{at(30 * i)}\t00:30\t{s}")
+    assert by_epoch(scored(tmp_path, clocks, "n.txt")) == NIGHT

@@ -60,7 +60,7 @@ def test_a_known_index_says_that_somebody_looked_or_that_events_are_missing(tmp_
         "site,nsrr_ahi_hp3r_aasm15",
     )
     assert found == {"low": [0] * 4}
-    assert "4 clips of recordings without an event whose apnea-hypopnea index asks for some" in note
+    assert "4 clips of recordings without an event, contrary to their apnea-hypopnea index" in note
     assert "4 clips of recordings not scored for respiration" in note
 
 

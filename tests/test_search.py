@@ -295,14 +295,15 @@ def test_few_newer_clips_lie_beside_the_index_and_many_are_taken_in(
 
 
 def test_the_plan_follows_rows_memory_and_recall() -> None:
-    (small, *_) = sleepfm_index.plan(10_000)
-    assert (small.kind, small.disk_bytes) == ("exact", 0)
+    (small, *_) = sleepfm_index.plan(1_000)
+    assert (small.kind, small.disk_bytes) == ("Flat", 16)
     (large, *_) = sleepfm_index.plan(12_000_000, memory=8 << 30)
     assert large.kind == "IVF4096,TC96x4fs" and large.memory_bytes < 3e9
     assert 0.67e9 < large.disk_bytes < 0.7e9
     (tight, *_) = sleepfm_index.plan(12_000_000, memory=1 << 30)
     assert tight.memory_bytes <= 1 << 30
-    assert sleepfm_index.plan(12_000_000, recall=1.0)[0].kind == "exact"
+    assert sleepfm_index.plan(12_000_000, recall=1.0)[0].kind == "Flat"
+    assert sleepfm_index.plan(12_000_000, index="exact")[0].kind == "exact"
     assert sleepfm_index.plan(9, index="IVF4,SQ8")[0].kind == "IVF4,SQ8"
     for wrong in ("HNSW0", "HNSW999", "HNSW32,SQ8", "IVF0,SQ4", "IVF20,SQ4", "IVF4,TC96x4"):
         with pytest.raises(sleepfm_index.QueryError):
@@ -347,7 +348,7 @@ def test_two_modalities_ask_together(nights: sleepfm_index.Store) -> None:
     lacking = int(nights.metadata.clip_ids("has_ecg AND NOT has_resp")[0])
     with pytest.raises(sleepfm_index.QueryError, match="has no resp signal"):
         nights.query("ecg,resp", clip=lacking)
-    with pytest.raises(sleepfm_index.QueryError, match="leave no others"):
+    with pytest.raises(sleepfm_index.QueryError, match="there are no others"):
         nights.query("ecg,resp,bas", clip=clip)
 
 

@@ -65,7 +65,7 @@ def test_clip_ids_and_names_are_never_given_twice(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_not_restored(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", {"a": 5, "b": 6})
-    with pytest.raises(QueryError, match="no snapshot 99 is kept; those that are: 0, 1, 2"):
+    with pytest.raises(QueryError, match="no snapshot 99; choose from 0, 1, 2"):
         sleepfm_index.restore(path, 99)
     sleepfm_index.compact(path, keep_snapshots=1)
     (file,) = (path / "segments" / read_manifest(path, "snapshots/3.json").segments[0].id).glob(

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from stores import drawn_store
 
 import sleepfm_index
 from sleepfm_index.errors import QueryError
+from sleepfm_index.storage.segments import CLIPS, read_table
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +131,13 @@ def test_columns_of_later_subjects_are_empty_for_earlier_ones(tmp_path: Path) ->
     with sleepfm_index.open(path) as store:
         rows = store.sql("SELECT nsrr_race FROM clips ORDER BY clip_id").to_pylist()
     assert [row["nsrr_race"] for row in rows] == [None, None, None, "x", "x"]
+
+
+def test_columns_that_no_segment_has_are_null(store: sleepfm_index.Store) -> None:
+    stored = read_table(store.path, store.manifest.segments[0], CLIPS)
+    assert "stage_share" not in stored.column_names
+    (row,) = store.sql(
+        "SELECT count(*) AS n, count(stage_share) + count(rera_s) AS known FROM clips"
+    ).to_pylist()
+    assert row == {"n": 50, "known": 0}
+    assert store.rows(np.array([0])).to_pylist()[0]["stage_share"] is None

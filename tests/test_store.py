@@ -131,7 +131,7 @@ def test_a_commit_refuses_a_snapshot_that_moved(tmp_path: Path) -> None:
 
 def test_a_folder_of_other_things_is_not_taken_for_a_store(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(StoreError, match="holds other files"):
+    with pytest.raises(StoreError, match="contains other files"):
         Writer(tmp_path, WEIGHTS, ROBUST).__enter__()
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 

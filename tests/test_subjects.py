@@ -107,8 +107,8 @@ def test_as_spreadsheets_write_it(tmp_path: Path, content: bytes, note: str) -> 
         ("recording_id,nsrr_bmi\na,inf\n", "outside 5 to 150"),
         ("recording_id,nsrr_sex\na,1\n", "write male, female or other"),
         ("recording_id,nsrr_age_gt89\na,perhaps\n", "write true or false"),
-        ("recording_id,x\na,1,2\n", "line 2 has 3 cells, the first line names 2"),
-        ("recording_id,,x\na,1,2\n", "column 2 has values and no name"),
+        ("recording_id,x\na,1,2\n", "line 2 has 3 cells, the header has 2"),
+        ("recording_id,,x\na,1,2\n", "column 2 has values but no name"),
         ("recording_id,x\na,\x1b[31m\n", "cannot be shown"),
         ("recording_id,x\n\x1b[31m,1\n", "cannot be shown"),
         ("recording_id,a;b'\na,1\n", "rename the column"),
@@ -134,7 +134,7 @@ def test_a_bad_table_gets_one_sentence(tmp_path: Path, text: str | bytes, senten
     ],
 )
 def test_no_column_takes_a_name_of_the_store(tmp_path: Path, name: str) -> None:
-    with pytest.raises(StoreError, match=f"rename the column {name}, its name is taken"):
+    with pytest.raises(StoreError, match=f"rename the column {name}: the store uses this name"):
         read_subjects(write(tmp_path, f"recording_id,{name}\na,1\n"))
 
 

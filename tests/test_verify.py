@@ -186,7 +186,7 @@ def test_clip_ids_are_those_of_the_manifest(path: Path) -> None:
     segments[1] = dataclasses.replace(segment, files=files)
     write_manifest(path, dataclasses.replace(manifest, segments=tuple(segments), indexes=()))
     (finding,) = (f for f in sleepfm_index.verify(path).findings if f.what == "damaged")
-    assert finding.why == "its clip ids do not ascend"
+    assert finding.why == "its clip ids are not ascending"
 
 
 def test_leftovers_are_told_and_wrong_nothing(path: Path) -> None:
@@ -222,7 +222,7 @@ def test_deleted_clips_of_a_damaged_segment_are_no_longer_counted(path: Path) ->
 def test_a_damaged_manifest_is_not_guessed_at(path: Path) -> None:
     (path / "manifest.json").write_text("{")
     for repair in (False, True):
-        with pytest.raises(FormatError, match=r"the last one kept is snapshots/3\.json"):
+        with pytest.raises(FormatError, match=r"the last kept one is snapshots/3\.json"):
             sleepfm_index.verify(path, repair=repair)
     assert (path / "manifest.json").read_text() == "{"
     assert json.loads((path / "snapshots" / "3.json").read_text())["snapshot"] == 3

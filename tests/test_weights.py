@@ -16,6 +16,7 @@ import parity
 import pytest
 import torch
 from nights import write_night
+from typer.testing import CliRunner
 
 from sleepfm.contract import ICML2024, ROBUST
 from sleepfm.encoders.fetch import fetch, git_blob_id, import_weights
@@ -25,6 +26,7 @@ from sleepfm.encoders.weights import Weights, read_info
 from sleepfm.errors import ChannelError, OutputError, WeightsError
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channels import match_channels
+from sleepfm_cli.main import app
 
 
 @pytest.fixture(scope="module")
@@ -324,3 +326,21 @@ def test_weights_are_imported_under_a_name(
     for name in ("untrained", "../up", ""):
         with pytest.raises(WeightsError, match="invalid name"):
             import_weights(path, name or "a/b")
+
+
+def test_show_prints_what_training_logged(weights: Weights, tmp_path: Path) -> None:
+    heart = {"effective_rank": 17.25, "uniformity": -2.125, "heart_rate": 0.998, "stage_auroc": 0.5}
+    knows = {"ecg": heart | {"breathing_rate": 0.26}, "alignment": {"bas-ecg": 1.75}}
+    record = {"metrics": {"valid": {"loss": 1.5, "knows": knows}}}
+    path = replace(weights, record=record, trained=True, sha256="").save(tmp_path / "w.safetensors")
+    lines = CliRunner().invoke(app, ["weights", "show", str(path)]).stdout.splitlines()
+    shown = {" ".join(line.split()[:-1]): line.split()[-1] for line in lines if line.strip()}
+    for name, value in {
+        "ecg: effective rank": "17.25",
+        "ecg: uniformity": "-2.125",
+        "ecg: heart rate": "0.998",
+        "ecg: breathing rate": "0.26",
+        "ecg: stage auroc": "0.5",
+        "alignment: bas-ecg": "1.75",
+    }.items():
+        assert shown[name] == value

@@ -87,7 +87,7 @@ def test_a_withdrawn_recording_does_not_come_back(
     assert outcome.startswith("left out: it was deleted from this store; build with --readmit")
     other = rescored(one, tmp_path / "other-name.edf")
     (outcome,) = build(store, other)
-    assert outcome.startswith("left out: its signals are those of a recording that was deleted")
+    assert outcome.startswith("left out: its signals equal those of a recording that was deleted")
     sleepfm_index.compact(store)
     for file in (one, other):
         (outcome,) = build(store, file)
@@ -104,7 +104,7 @@ def test_a_withdrawn_subjects_other_night_is_left_out(store: Path, nights: Path)
     table = nights / "subjects.csv"
     outcomes = build(store, nights / "sim-0003.edf", subjects=table)
     assert outcomes == [
-        "left out: its subject was deleted from this store; build with --readmit to take it again"
+        "left out: its subject was deleted from this store; build with --readmit to add it again"
     ]
     text = (store / "manifest.json").read_text()
     assert '"p1"' not in text and "withdrawals" in text

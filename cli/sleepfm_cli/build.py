@@ -18,6 +18,7 @@ from sleepfm_cli.options import (
     CodingOption,
     EpochSecondsOption,
     GridOption,
+    ModeOption,
     SchedulerOption,
     StoreOption,
     SubstituteOption,
@@ -96,6 +97,7 @@ def build(
         Path | None,
         typer.Option("--log-json", help="Append one line of JSON per recording to this file."),
     ] = None,
+    mode: ModeOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Add recordings to a store, which is created if necessary.
@@ -128,6 +130,7 @@ def build(
         scheduler=scheduler,
         staging=staging,
         log_json=log_json,
+        mode=mode,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -47,9 +48,9 @@ def demo(
     _step("build", str(recordings), "--subjects", str(csv), "--weights", weights, store=store)
     building.run([recordings], store, weights=weights, subjects=csv)
     _step("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5", store=store)
-    query(modality="ecg", clip=17, to="bas", k=5, store=store)
-    _step("query", "--modality", "resp", "--clip", "17", "-k", "5", store=store)
-    query(modality="resp", clip=17, k=5, store=store)
+    query(modality="ecg", clip=["17"], to="bas", k=5, store=store)
+    _step("query", "--modality", "resp", "--recording", "sim-0003", "--night", store=store)
+    query(modality="resp", recording="sim-0003", night=True, store=store)
     where = "stage = 'N2' AND nsrr_age >= 50"
     _step(
         *("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5"),
@@ -58,7 +59,7 @@ def demo(
     )
     query(
         modality="ecg",
-        clip=17,
+        clip=["17"],
         to="bas",
         k=5,
         where=where,
@@ -76,6 +77,10 @@ def demo(
         ("evaluate", "--where", "stage = 'N2'"),
     ):
         answers().print("  " + _command(words, store), markup=False, soft_wrap=True)
+    answers().print("\nLook at it in the browser, at http://127.0.0.1:8707:", markup=False)
+    if find_spec("starlette") is None or find_spec("uvicorn") is None:
+        answers().print('  pip install "sleepfm-index[explore]"', markup=False)
+    answers().print("  " + _command(("explore",), store), markup=False, soft_wrap=True)
 
 
 def _step(*words: str, store: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -20,7 +20,9 @@ from sleepfm_cli.options import (
     StoreOption,
     StyleOption,
     WhereOption,
+    WideOption,
 )
+from sleepfm_cli.outputs import expect_figure
 from sleepfm_cli.render import messages, progress, say, show_arrow, show_table
 from sleepfm_index.choices import Among
 
@@ -29,12 +31,16 @@ if TYPE_CHECKING:
     from sleepfm_index import Result
 
 
+_SECONDARY: Final = ("R@5", "MRR", "gallery", "top hit same stage/subj./min.", "seed")
+
+
 def evaluate(
     where: WhereOption = None,
     gallery: Annotated[
         int | None, typer.Option(min=1, help="Size of a random gallery; default: all clips.")
     ] = None,
     seed: SeedOption = 0,
+    wide: WideOption = False,
     draws: Annotated[int, typer.Option(min=1, help="Number of random galleries.")] = 1,
     gallery_scope: Annotated[
         Among,
@@ -108,6 +114,7 @@ def evaluate(
     }
     if against is not None and (by or combinations or plot):
         raise typer.BadParameter("--against cannot be combined with --by, --combinations or --plot")
+    expect_figure(plot)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         stack.enter_context(messages.status("comparing every pair of clips"))
@@ -117,22 +124,22 @@ def evaluate(
         else:
             result = opened.evaluate(by=by, combinations=combinations, **asked)
         trained = opened.manifest.weights.trained
+    if format is not Format.table:
+        show_arrow(result.table, format)
+    else:
+        say(result.note)
+        if not trained:
+            say("untrained weights: expect chance", "bold yellow")
+        if against is not None:
+            show_differences(result)
+        else:
+            show_recall(result, wide=wide)
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
         from sleepfm_index.evaluation.figures.style import figure_style
 
         with figure_style(style):
             panels.draw_retrieval(result, plot, dpi)  # type: ignore[arg-type]
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: expect chance", "bold yellow")
-    if against is not None:
-        show_differences(result)
-    else:
-        show_recall(result)
 
 
 def _fewer_slots(
@@ -187,7 +194,7 @@ def show_fewer_slots(result: Result, form: Format) -> None:
     )
 
 
-def show_recall(result: Result) -> None:
+def show_recall(result: Result, *, wide: bool = False) -> None:
     """Print a table of retrieval, each recall with its chance level in brackets."""
     rows = result.to_pylist()
     groups = any(row.get("group") is not None for row in rows)
@@ -221,6 +228,7 @@ def show_recall(result: Result) -> None:
             "top hit same stage/subj./min.",
             "seed",
         ),
+        secondary=() if wide else _SECONDARY,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
+from sleepfm_cli.options import DEFAULT_STORE, AllowIdentifyingOption, StoreOption, WhereOption
 from sleepfm_cli.render import say
 from sleepfm_index.choices import ExportFormat
 
@@ -25,6 +25,11 @@ def export(
         bool,
         typer.Option("--deidentified", help="Hash ids; omit site, time of day and free columns."),
     ] = False,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", help="With --deidentified: keep this column of your own too."),
+    ] = None,
+    allow_identifying: AllowIdentifyingOption = False,
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -35,7 +40,13 @@ def export(
     import sleepfm_index
 
     written = sleepfm_index.export(
-        store, out, format=format, deidentified=deidentified, where=where
+        store,
+        out,
+        format=format,
+        deidentified=deidentified,
+        where=where,
+        keep=tuple(keep or ()),
+        allow_identifying=allow_identifying,
     )
     remark = ", de-identified" if written.deidentified else ""
     say(f"{written.clips:,} clips{remark} -> {written.path}")

@@ -1,4 +1,4 @@
-"""``sleepfm-index import``: create a store from vectors of another program."""
+"""``sleepfm-index import``: create a store from an export or from vectors of another program."""
 
 from __future__ import annotations
 
@@ -7,36 +7,45 @@ from typing import Annotated
 
 import typer
 
-from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, StoreOption
+from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, ModeOption, StoreOption
 from sleepfm_cli.render import say, show_arrow, show_table
+
+_OUTCOMES = ("added", "already there", "left out", "failed")
 
 
 def import_(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Parquet, npz or HDF5 files, or folders of them."),
+        typer.Argument(help="Exports of a store; or Parquet, npz, HDF5 of vectors, or folders."),
     ],
     name: Annotated[
-        str, typer.Option(help="Name of the model that made the vectors, e.g. sleepfm-clinical.")
-    ],
+        str | None,
+        typer.Option(help="Name of the model that made vectors of another program."),
+    ] = None,
     subjects: Annotated[
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
+    readmit: Annotated[
+        bool, typer.Option("--readmit", help="Add deleted recordings and subjects again.")
+    ] = False,
+    mode: ModeOption = None,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Import vectors of another program into a new store.
+    """Import what `export` wrote, or vectors of another program, into a store.
 
-    Query, evaluate, probe and export then work as on any store. Vectors of up to 512 dimensions;
-    what the files must hold is in docs/format.md.
+    Query, evaluate, probe and export then work as on any store; a store made of an export has the
+    weights of the first. What files of other vectors must hold is in docs/format.md.
     """
     from sleepfm_index.building.import_vectors import import_vectors
 
-    result = import_vectors(store, paths, name=name, subjects=subjects)
+    result = import_vectors(store, paths, name=name, subjects=subjects, readmit=readmit, mode=mode)
     if format is not Format.table:
         show_arrow(result.table, format)
         return
     rows = result.to_pylist()
     show_table([tuple(row.values()) for row in rows], tuple(rows[0]))
-    added = sum(row["outcome"] == "added" for row in rows)
-    say(f"{added} recordings added, {len(rows) - added} already there -> {store}")
+    count = {kind: sum(row["outcome"] == kind for row in rows) for kind in _OUTCOMES}
+    say(f"{', '.join(f'{n} {kind}' for kind, n in count.items())} -> {store}")
+    if count["failed"] and not count["added"] + count["already there"]:
+        raise typer.Exit(1)

@@ -27,9 +27,11 @@ from sleepfm_cli.options import (
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    WideOption,
     by_sdb_rule,
     listed,
 )
+from sleepfm_cli.outputs import expect_figure
 from sleepfm_cli.probe import show_assessment
 from sleepfm_cli.render import messages, say, show_arrow
 from sleepfm_index.choices import Exclusion
@@ -64,6 +66,7 @@ def knn(
         int, typer.Option(min=1, help="Maximum number of query clips, drawn at random.")
     ] = 10_000,
     seed: SeedOption = 0,
+    wide: WideOption = False,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
     dpi: DpiOption = 200,
@@ -80,6 +83,7 @@ def knn(
     from sleepfm_index.evaluation.models.knn import Vote
 
     label = by_sdb_rule(label, sdb_rule)
+    expect_figure(plot)
     vote = Vote(k=k, weighted=not unweighted, exclude=exclude, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
@@ -103,16 +107,16 @@ def knn(
             include_seen=include_seen,
         )
         trained = opened.manifest.weights.trained
+    if format is not Format.table:
+        show_arrow(result.table, format)
+    else:
+        say(result.note)
+        if not trained:
+            say("untrained weights: a random network's features", "bold yellow")
+        show_assessment(result, wide=wide)
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
         from sleepfm_index.evaluation.figures.style import figure_style
 
         with figure_style(style):
             panels.draw_assessment(result, plot, dpi)
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: a random network's features", "bold yellow")
-    show_assessment(result)

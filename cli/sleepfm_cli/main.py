@@ -34,6 +34,7 @@ from sleepfm_cli.reindex import reindex
 from sleepfm_cli.renamed import present_names
 from sleepfm_cli.render import say
 from sleepfm_cli.report import report
+from sleepfm_cli.review import review
 from sleepfm_cli.scan import scan
 from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
@@ -58,7 +59,7 @@ app = typer.Typer(
 VERBS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
     "Build": (demo, scan, build, annotate, import_, simulate),
     "Ask": (query, sql, explore, info, export, publish),
-    "Measure": (evaluate, probe, knn, supervise, survival, predict, report),
+    "Measure": (evaluate, probe, knn, supervise, survival, predict, report, review),
     "Keep": (*(verify, delete, compact, snapshots, restore, plan, reindex, move_recordings),),
     "Train": (pretrain,),
 }
@@ -115,6 +116,18 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         say(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), "bold red")
+        sys.exit(1)
+    except MemoryError:
+        say("error: there is not enough memory for this", "bold red")
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("SLEEPFM_TRACEBACK"):
+            raise
+        say(
+            f"error: unexpected {type(error).__name__}: {error}; if `sleepfm-index verify` finds "
+            "the store sound, report this with what SLEEPFM_TRACEBACK=1 prints",
+            "bold red",
+        )
         sys.exit(1)
 
 

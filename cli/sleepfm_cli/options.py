@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sleepfm.choices import Coding, Grid
-from sleepfm_index.choices import BuildEngine, SdbRule, Task
+from sleepfm_index.choices import BuildEngine, SdbRule, StoreMode, Task
 
 if TYPE_CHECKING:
     from sleepfm.contract import Contract
@@ -31,9 +31,26 @@ class Format(enum.StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Output format.")]
+
+
+def condition(text: str | None) -> str | None:
+    """Take an SQL condition as it stands, or from the file that ``@file`` names."""
+    if text is None or not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text(encoding="utf-8-sig").strip().removesuffix(";")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise typer.BadParameter(f"cannot read the condition in {text[1:]}: {reason}") from error
+
+
 WhereOption = Annotated[
     str | None,
-    typer.Option("--where", help="SQL condition over the clips, e.g. \"stage = 'N3'\"."),
+    typer.Option(
+        "--where",
+        callback=condition,
+        help="SQL condition over the clips, e.g. \"stage = 'N3'\"; or @FILE that holds one.",
+    ),
 ]
 
 
@@ -71,6 +88,12 @@ CodingOption = Annotated[
 ]
 
 
+ModeOption = Annotated[
+    StoreMode | None,
+    typer.Option(
+        "--mode", help="Who may read the store: its owner (as by default), or the group too."
+    ),
+]
 AllowIdentifyingOption = Annotated[
     bool,
     typer.Option(
@@ -109,6 +132,7 @@ GridOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed.")]
 ReplicatesOption = Annotated[int | None, typer.Option("--replicates", min=0, hidden=True)]
 """No effect, because intervals are not resampled; accepted for one release."""
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns of the table.")]
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Also draw a figure: out.png or out.svg.")
 ]

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
-from sleepfm_cli.render import answers, say
+from sleepfm_cli.outputs import expect_output
+from sleepfm_cli.render import answers, escaped, say
 
 
 def predict(
@@ -23,10 +24,11 @@ def predict(
     from sleepfm_index.evaluation.models.predict import write_predictions
     from sleepfm_index.evaluation.models.probe_kinds import load_probe
 
+    expect_output(out, folder=True)
     made = load_probe(probe)
     with sleepfm_index.open(store) as opened:
         result = predicted(opened, made, where=where)
         seconds = float(opened.manifest.contract.clip_seconds)
     say(result.note)
     for path in write_predictions(result, out, made, clip_seconds=seconds):
-        answers().print(str(path), markup=False, soft_wrap=True)
+        answers().print(escaped(path), markup=False, soft_wrap=True)

@@ -21,6 +21,7 @@ from sleepfm_cli.options import (
     contract_of,
     listed,
 )
+from sleepfm_cli.outputs import expect_output, load_matplotlib
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
@@ -183,6 +184,10 @@ def pretrain(
     from sleepfm.training.task import choose_precision
     from sleepfm_index.truth import read_truth
 
+    expect_output(out.parent, folder=True)
+    load_matplotlib()  # for the learning curves
+    if out.exists() and not resume:
+        expect_output(out)
     begin = None if start is None else load_weights(start)
     if begin is not None and contract in (None, begin.contract.name):
         chosen = begin.contract

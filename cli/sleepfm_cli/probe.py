@@ -29,9 +29,11 @@ from sleepfm_cli.options import (
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    WideOption,
     by_sdb_rule,
     listed,
 )
+from sleepfm_cli.outputs import expect_figure, expect_output
 from sleepfm_cli.render import messages, say, show_arrow, show_table
 from sleepfm_index.choices import Model
 
@@ -84,6 +86,7 @@ def probe(
         int, typer.Option(min=2, help="Maximum number of training clips, drawn at random.")
     ] = 200_000,
     seed: SeedOption = 0,
+    wide: WideOption = False,
     replicates: ReplicatesOption = None,
     compare_with: Annotated[
         Path | None,
@@ -146,6 +149,9 @@ def probe(
         raise typer.BadParameter("--age-gap requires --label age and a single --on, e.g. --on bas")
     if as_authors and (model != "linear" or c != "1"):
         raise typer.BadParameter("--as-authors cannot be combined with --model or -c")
+    expect_output(save)
+    expect_output(age_gap)
+    expect_figure(plot)
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
         if as_authors
@@ -187,28 +193,30 @@ def probe(
                     **picked,
                     **split,
                 )
-            if age_gap is not None and features:
+        trained = opened.manifest.weights.trained
+        if format is not Format.table:
+            show_arrow(result.table, format)
+        else:
+            say(result.note)
+            if not trained:
+                say("untrained weights: a random network's features", "bold yellow")
+            if isinstance(result, Assessment):
+                show_assessment(result, wide=wide)
+            else:
+                show_few_shot(result)
+        if age_gap is not None and features:
+            with messages.status("predicting ages"):
                 gaps = opened.age_gaps(features[0], where=where, recipe=recipe, **split)
-                _write_nights(gaps, age_gap)
-                say(f"{gaps.note}; {len(gaps)} nights in {age_gap}")
-            if save is not None and features:
+            _write_nights(gaps, age_gap)
+            say(f"{gaps.note}; {len(gaps)} nights in {age_gap}")
+        if save is not None and features:
+            with messages.status("fitting the probe to save"):
                 fitted = fit_probe(
                     opened, label, features[0], recipe=recipe, include_seen=include_seen, **picked
                 )
-                say(f"saved to {save_probe(fitted, save)}")
-        trained = opened.manifest.weights.trained
+            say(f"saved to {save_probe(fitted, save)}")
     if plot is not None:
         _draw(result, plot, dpi, style, curve=shots is not None)
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: a random network's features", "bold yellow")
-    if isinstance(result, Assessment):
-        show_assessment(result)
-    else:
-        show_few_shot(result)
 
 
 def _write_nights(gaps: Result, path: Path) -> None:
@@ -228,7 +236,7 @@ def _baselines(store: Store) -> BaselineFeatures:
     return BaselineFeatures(kinds) if kinds else BaselineFeatures()
 
 
-def show_assessment(result: Assessment) -> None:
+def show_assessment(result: Assessment, *, wide: bool = False) -> None:
     """Print a table of measures with their intervals, and one of paired differences."""
     rows = result.to_pylist()
     grouped = any(r["group"] is not None for r in rows)
@@ -241,7 +249,7 @@ def show_assessment(result: Assessment) -> None:
             (*_heads(grouped), "MAE [95 %]", "r [95 %]", "n", "subjects"),
         )
     else:
-        _show_classes(rows, grouped)
+        _show_classes(rows, grouped, wide)
     if result.differences is not None:
         show_probe_differences(result.differences.to_pylist())
 
@@ -283,7 +291,7 @@ def _heads(grouped: bool) -> tuple[str, ...]:
     return ("from", *(("group",) if grouped else ()), "per")
 
 
-def _show_classes(rows: list[dict[str, Any]], grouped: bool) -> None:
+def _show_classes(rows: list[dict[str, Any]], grouped: bool, wide: bool) -> None:
     folds = any(row["auroc_per_fold"] is not None for row in rows)
     show_table(
         [
@@ -308,6 +316,7 @@ def _show_classes(rows: list[dict[str, Any]], grouped: bool) -> None:
             *("AUPRC [95 %]", "F1 [95 %]"),
             *("accuracy", "kappa", "calib. error", "answered", "n", "subjects"),
         ),
+        secondary=() if wide else _SECONDARY,
     )
 
 
@@ -335,6 +344,7 @@ def show_few_shot(result: Result) -> None:
 
 
 _TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "kappa": "kappa", "mae": "MAE", "r": "r"}
+_SECONDARY = ("AUPRC [95 %]", "F1 [95 %]", "accuracy", "calib. error", "answered")
 _WHOLE = ("accuracy", "kappa", "calibration_error", "answered")
 
 

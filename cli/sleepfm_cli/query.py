@@ -1,7 +1,8 @@
-"""``sleepfm-index query``: nearest clips across modalities."""
+"""``sleepfm-index query``: nearest clips, stretches and nights across modalities."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -19,9 +20,12 @@ from sleepfm_cli.options import (
     SubstituteOption,
     UriOption,
     WhereOption,
+    condition,
 )
-from sleepfm_cli.render import clock, say, show_arrow, show_table, stream_arrow
-from sleepfm_index.choices import Exclusion, QueryEngine
+from sleepfm_cli.outputs import expect_figure
+from sleepfm_cli.query_tables import show_clips, show_nights, show_stretches
+from sleepfm_cli.render import say, show_arrow, stream_arrow
+from sleepfm_index.choices import Combine, Exclusion, QueryEngine
 
 if TYPE_CHECKING:
     from sleepfm_index import Result, Store
@@ -30,27 +34,79 @@ if TYPE_CHECKING:
 
 def query(
     modality: Annotated[
-        str,
+        str | None,
         typer.Option(help="Query modality, or several: ecg,resp."),
-    ],
+    ] = None,
     to: Annotated[
-        str,
-        typer.Option(help="Target modality; others = mean of the other modalities."),
-    ] = "others",
-    clip: Annotated[int | None, typer.Option(help="Id of a clip of the store.")] = None,
+        str | None,
+        typer.Option(
+            help="Target modality; the query modality finds similar clips. Default: others, the "
+            "mean of the other modalities (stretches and nights: the query modality)."
+        ),
+    ] = None,
+    clip: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a clip of the store, or several: 17,18,240; may be repeated."),
+    ] = None,
+    like_where: Annotated[
+        str | None,
+        typer.Option(
+            callback=condition, help="SQL condition; the clips that meet it are examples."
+        ),
+    ] = None,
+    unlike: Annotated[
+        str | None,
+        typer.Option(
+            callback=condition, help="Clips to be unlike: ids, 40,41, or an SQL condition."
+        ),
+    ] = None,
+    combine: Annotated[
+        Combine,
+        typer.Option(
+            help="Several examples: by the mean of their vectors, or by the nearest example."
+        ),
+    ] = "mean",
+    vector: Annotated[
+        Path | None, typer.Option(help="An .npy file of one vector, [512], or several, [n, 512].")
+    ] = None,
     recording: Annotated[str | None, typer.Option(help="A recording of the store.")] = None,
     file: Annotated[Path | None, typer.Option(help="A recording file to read and encode.")] = None,
     at: Annotated[
         str | None,
         typer.Option(help="Time in --recording or --file: HH:MM:SS, or +SECONDS from its start."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Start of a stretch of --recording; finds similar stretches."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="End of the stretch.")] = None,
+    elastic: Annotated[
+        bool,
+        typer.Option("--elastic", help="Stretches: by dynamic time warping (extra [elastic])."),
+    ] = False,
+    night: Annotated[
+        bool, typer.Option("--night", help="Rank whole recordings by similarity to --recording.")
+    ] = False,
     every: Annotated[
         bool,
         typer.Option("--all", help="Query with every clip of --recording; answers are streamed."),
     ] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of results.")] = 10,
     where: WhereOption = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="A condition in words, e.g. 'N3 with slow breathing after an apnea', translated "
+            "by rule into SQL, which is shown; alone it lists the clips."
+        ),
+    ] = None,
+    among: Annotated[
+        Path | None, typer.Option(help="Search only the clips whose ids are in this file.")
+    ] = None,
     exclude: Annotated[Exclusion, typer.Option(help="Exclude clips of the same ...")] = "subject",
+    exclude_subjects: Annotated[
+        Path | None, typer.Option(help="Exclude the subjects whose ids are in this file.")
+    ] = None,
     min_gap: Annotated[
         float | None,
         typer.Option(help="Minimum time between results of one recording, in seconds."),
@@ -78,64 +134,97 @@ def query(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Find the clips nearest to one clip, across modalities.
+    """Find the clips, stretches or nights nearest to some, across modalities.
 
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
-    if plot is not None and (file is not None or every or engine != "local"):
-        raise typer.BadParameter("--plot requires one clip of the store: --clip or --recording")
-    if plot is not None and "," in modality:
-        raise typer.BadParameter("--plot supports a single modality")
-    if engine != "local" and (every or exact or min_gap):
-        raise typer.BadParameter("--all, --exact and --min-gap require --engine local")
-    question: dict[str, Any] = {"to": to, "k": k, "where": where, "exclude": exclude}
-    if every:
-        if recording is None or (clip, file, at) != (None, None, None):
-            raise typer.BadParameter("--all requires --recording only")
-        question |= {"recording": recording, "min_gap": min_gap, "exact": exact}
-        _stream(store, modality, question, format)
+    expect_figure(plot)
+    clips = _ids("--clip", clip)
+    lists = _lists(among, exclude_subjects)
+    examples = (clips, like_where, unlike, vector, file, at)
+    if engine != "local" and (
+        every or exact or min_gap or text or night or start or until or lists
+        or any(one is not None for one in (like_where, unlike, vector)) or len(clips or ()) > 1
+    ):  # fmt: skip
+        raise typer.BadParameter(
+            f"--engine {engine} supports one clip and --where; other options require --engine local"
+        )
+    if text is not None:
+        where = _in_words(store, text, where)
+        asks = (*examples, recording, start, until)
+        if all(one is None for one in asks) and not night:
+            _list_clips(store, where, k, format)
+            return
+    if modality is None:
+        raise typer.BadParameter("say what to search with by --modality, e.g. ecg")
+    scope = {"k": k, "where": where, "exclude": exclude, **lists}
+    if start is not None or until is not None or elastic:
+        if recording is None or start is None or until is None:
+            raise typer.BadParameter("a stretch is named by --recording, --from and --until")
+        if any(one is not None for one in examples) or every or night or min_gap or plot:
+            raise typer.BadParameter("a stretch asks alone: --recording, --from and --until")
+        stretch = {"recording": recording, "start": start, "until": until, "to": to}
+        scope |= {"exact": exact, "elastic": elastic}
+        result, trained, _ = _ask(store, lambda s: s.stretches(modality, **stretch, **scope))
+        _show(result, trained, format, lambda: show_stretches(result))
         return
-    question |= {"clip": clip, "recording": recording, "file": file, "at": at, "weights": weights}
-    if (substitute, channels) != (None, None):
-        if file is None:
-            raise typer.BadParameter("--substitute and --channels require --file")
-        question |= {"substitute": substitute, "channels": channels}
+    if night:
+        others = (clips, unlike, vector, file, at)
+        if recording is None or any(one is not None for one in others) or every or min_gap or plot:
+            raise typer.BadParameter("a night is named by --recording alone, or with --like-where")
+        if to not in (None, modality):
+            raise typer.BadParameter("nights are compared in one modality; leave --to out")
+        whole = {"recording": recording, "like_where": like_where, "exact": exact, **scope}
+        result, trained, _ = _ask(store, lambda s: s.nights(modality, **whole))
+        _show(result, trained, format, lambda: show_nights(result))
+        return
+    if plot is not None and (file or every or vector or engine != "local" or len(clips or ()) > 1):
+        raise typer.BadParameter("--plot requires one clip of the store: --clip or --recording")
+    if plot is not None and (like_where is not None or "," in modality):
+        raise typer.BadParameter("--plot supports a single clip and a single modality")
+    if every:
+        if recording is None or lists or any(one is not None for one in examples):
+            raise typer.BadParameter("--all requires --recording only")
+        many = {"recording": recording, "min_gap": min_gap, "exact": exact, **scope}
+        _stream(store, modality, to or "others", many, format)
+        return
+    if (substitute, channels) != (None, None) and file is None:
+        raise typer.BadParameter("--substitute and --channels require --file")
+    question: dict[str, Any] = {
+        "to": to or "others",
+        "recording": recording,
+        "file": file,
+        "at": at,
+        "weights": weights,
+        "substitute": substitute,
+        "channels": channels,
+        "like_where": like_where,
+        "unlike": _ids_or_condition(unlike),
+        "combine": combine,
+        **scope,
+    }
+    question["clip"] = clips[0] if clips is not None and len(clips) == 1 else clips
     if engine == "local":
+        if vector is not None:
+            from sleepfm_index.query.lists import read_array
+
+            question["vector"] = read_array(vector)
         question |= {"min_gap": min_gap, "exact": exact}
-        drawing = None if plot is None else Drawing(plot, dpi, style)
-        result, trained, files = _ask_store(store, modality, question, drawing)
+        result, trained, told = _ask(store, lambda s: _nearest(s, modality, question))
     else:
         from sleepfm_index.query.question import Question
 
-        result, trained, files = _ask_engine(
+        result, trained, told = _ask_engine(
             engine, uri, collection, store, Question(modality, **question)
         )
-    if format is not Format.table:
-        show_arrow(result.table, format)
-        return
-    say(result.note)
-    if not trained:
-        say("untrained weights: these neighbours are meaningless", "bold yellow")
-    rows = [
-        [
-            hit["rank"],
-            f"{hit['score']:.4f}",
-            hit["clip_id"],
-            hit["recording_id"],
-            hit["subject_id"],
-            clock(hit["clock"], hit["start_s"]),
-            hit["stage"],
-        ]
-        for hit in result.to_pylist()
-    ]
-    columns = ["rank", "score", "clip_id", "recording", "subject", "time", "stage"]
-    named = [files.get(row[3]) for row in rows]
-    if any(file and file.stem != row[3] for file, row in zip(named, rows, strict=True)):
-        # Hashed ids tell a person nothing; who holds private/ may see the files behind them.
-        columns.append("file")
-        for file, row in zip(named, rows, strict=True):
-            row.append(file.name if file else None)
-    show_table(rows, columns)
+    if to is None:
+        say(
+            "--to is not given, so that other modalities are compared; clips that are alike in "
+            f"{modality}: --to {modality.split(',')[0]}"
+        )
+    _show(result, trained, format, lambda: show_clips(result, told.files, told.own, modality))
+    if plot is not None:
+        _draw(store, result, modality, question, Drawing(plot, dpi, style))
 
 
 class Drawing(NamedTuple):
@@ -146,50 +235,147 @@ class Drawing(NamedTuple):
     style: str | None
 
 
-Answer = tuple["Result", bool, dict[str, Path]]
-"""Rows, whether the weights were ever trained, and the files of recordings where known."""
+@dataclass(frozen=True)
+class Told:
+    """What the table of an answer says beside its rows.
+
+    Parameters
+    ----------
+    files : dict of str to Path
+        Files of recordings, where known.
+    own : dict, optional
+        The row of the clip that asked.
+    """
+
+    files: dict[str, Path]
+    own: dict[str, Any] | None = None
 
 
-def _stream(store: Path, modality: str, question: dict[str, Any], format: Format) -> None:  # noqa: A002
+def _ask(store: Path, ask: Any) -> tuple[Result, bool, Told]:
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
-        reader = opened.query_many(modality, **question)
+        asked = ask(opened)
+        result, told = asked if isinstance(asked, tuple) else (asked, Told({}))
+        return result, opened.manifest.weights.trained, told
+
+
+def _nearest(opened: Store, modality: str, question: dict[str, Any]) -> tuple[Result, Told]:
+    import numpy as np
+
+    result = opened.query(modality, **question)
+    own, clip = None, question["clip"]
+    if question["recording"] is not None and question["at"] is not None:
+        from sleepfm_index.query.origin import clip_at
+
+        clip = clip_at(opened, question["recording"], question["at"])
+    if isinstance(clip, int):
+        (own,) = opened.rows(np.array([clip])).to_pylist()
+    return result, Told(opened.files(), own)
+
+
+def _show(result: Result, trained: bool, format: Format, table: Any) -> None:  # noqa: A002
+    if format is not Format.table:
+        show_arrow(result.table, format)
+        return
+    say(result.note)
+    if not trained:
+        say("untrained weights: these neighbours are meaningless", "bold yellow")
+    table()
+
+
+def _ids(option: str, given: list[str] | None) -> list[int] | None:
+    """Read clip ids, ``17,18`` or the option several times; each counts once."""
+    if not given:
+        return None
+    parts = [part.strip() for text in given for part in str(text).split(",") if part.strip()]
+    if not parts or not all(part.lstrip("-").isdigit() for part in parts):
+        raise typer.BadParameter(f"{option} takes clip ids, such as 17 or 17,18,240")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _ids_or_condition(text: str | None) -> list[int] | str | None:
+    if text is None or not set(text) <= set("0123456789, "):
+        return text
+    return _ids("--unlike", [text])
+
+
+def _lists(among: Path | None, exclude_subjects: Path | None) -> dict[str, Any]:
+    if among is None and exclude_subjects is None:
+        return {}
+    from sleepfm_index.query.lists import read_clip_ids, read_subjects
+
+    lists: dict[str, Any] = {}
+    if among is not None:
+        lists["allowed"] = read_clip_ids(among)
+    if exclude_subjects is not None:
+        lists["exclude_subjects"] = read_subjects(exclude_subjects)
+    return lists
+
+
+def _in_words(store: Path, text: str, where: str | None) -> str:
+    """Translate words into SQL, say what each became, and join it with a condition."""
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        found = opened.translate(text)
+    for words, sql in found.phrases:
+        say(f"  {words}: {sql}")
+    return found.sql if where is None else f"({where}) AND ({found.sql})"
+
+
+def _list_clips(store: Path, where: str, k: int, format: Format) -> None:  # noqa: A002
+    import numpy as np
+
+    import sleepfm_index
+    from sleepfm_index.results import Result
+
+    with sleepfm_index.open(store) as opened:
+        ids = opened.metadata.clip_ids(where)
+        rows = opened.rows(np.asarray(ids[:k]))
+        shown = f"the first {k} of " if len(ids) > k else ""
+        result = Result(rows, f"{shown}{len(ids):,} clips where {where}")
+        files = opened.files()
+    _show(result, True, format, lambda: show_clips(result, files))
+
+
+def _stream(
+    store: Path,
+    modality: str,
+    to: str,
+    question: dict[str, Any],
+    format: Format,  # noqa: A002
+) -> None:
+    import sleepfm_index
+
+    with sleepfm_index.open(store) as opened:
+        reader = opened.query_many(modality, to, **question)
         stream_arrow(reader, format)
         say((reader.schema.metadata or {}).get(b"note", b"").decode())
 
 
-def _ask_store(
-    store: Path, modality: str, question: dict[str, Any], drawing: Drawing | None
-) -> Answer:
-    import sleepfm_index
-
-    with sleepfm_index.open(store) as opened:
-        result = opened.query(modality, **question)
-        if drawing is not None:
-            _draw(opened, result, modality, question, drawing)
-        return result, opened.manifest.weights.trained, opened.files()
-
-
 def _draw(
-    opened: Store, result: Result, modality: str, question: dict[str, Any], drawing: Drawing
+    store: Path, result: Result, modality: str, question: dict[str, Any], drawing: Drawing
 ) -> None:
+    import sleepfm_index
     from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
     from sleepfm_index.evaluation.figures.style import figure_style, save
     from sleepfm_index.query.origin import clip_at
 
-    clip = question["clip"]
-    if clip is None:
-        clip = clip_at(opened, question["recording"] or "", question["at"] or "")
-    with figure_style(drawing.style):
+    with sleepfm_index.open(store) as opened, figure_style(drawing.style):
+        clip = question["clip"]
+        if clip is None:
+            clip = clip_at(opened, question["recording"] or "", question["at"] or "")
         drawn = neighbour_strips(opened, clip, result, modality, question["to"])
         save(drawn, drawing.path, drawing.dpi)
 
 
-def _ask_engine(engine: str, uri: str, collection: str, store: Path, question: Question) -> Answer:
+def _ask_engine(
+    engine: str, uri: str, collection: str, store: Path, question: Question
+) -> tuple[Result, bool, Told]:
     import sleepfm_index
 
     if not uri:
         raise typer.BadParameter(f"--engine {engine} requires --uri, where the store was published")
     with sleepfm_index.connect(uri, engine=engine, collection=collection, store=store) as served:
-        return served.answer(question), served.weights.trained, {}
+        return served.answer(question), served.weights.trained, Told({})

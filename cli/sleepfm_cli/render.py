@@ -9,7 +9,7 @@ import math
 import re
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -69,13 +69,24 @@ def say(text: str, style: str = "") -> None:
 
 
 def show_table(
-    rows: Iterable[Sequence[object]], columns: Sequence[str], *, title: str = ""
+    rows: Iterable[Sequence[object]],
+    columns: Sequence[str],
+    *,
+    title: str = "",
+    secondary: Collection[str] = (),
 ) -> None:
     """Print rows as a table on stdout; columns of numbers are right-aligned.
 
     A pipe or a file gets one line per row, however long. A terminal too narrow for the table gets
-    one line per value instead, a block per row.
+    one line per value instead, a block per row. Columns in ``secondary`` are left out, so that the
+    others fit 80 characters, and named on stderr.
     """
+    if secondary:
+        shown = [at for at, name in enumerate(columns) if name not in secondary]
+        hidden = ", ".join(name for name in columns if name in secondary)
+        rows = [[row[at] for at in shown] for row in rows]
+        columns = [columns[at] for at in shown]
+        say(f"more columns with --wide: {hidden}")
     texts = [[escaped(cell(value)) for value in row] for row in rows]
     names = [escaped(name) for name in columns]
     console = answers()
@@ -125,11 +136,13 @@ def cell(value: object) -> str:
         return "nan" if math.isnan(value) else f"{value:.4g}"
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, datetime.timedelta) or type(value).__name__ == "MonthDayNano":
+        return _span(value)
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {v}" for k, v in value.items())
+        return ", ".join(f"{k}: {cell(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
         pairs = all(isinstance(v, tuple) and len(v) == 2 for v in value)
-        return ", ".join(f"{v[0]} = {v[1]}" if pairs else str(v) for v in value)
+        return ", ".join(f"{v[0]} = {v[1]}" if pairs else cell(v) for v in value)
     return str(value)
 
 
@@ -196,7 +209,7 @@ def _show_batches_as_table(reader: pa.RecordBatchReader, names: list[str]) -> No
     more = 0
     for batch in reader:
         keep = len(batch) if most is None else max(0, most - len(rows))
-        columns = [column.to_pylist() for column in batch.slice(0, keep).columns]
+        columns = [_values(column) for column in batch.slice(0, keep).columns]
         rows += [list(row) for row in zip(*columns, strict=True)]
         more += max(0, len(batch) - keep)
     show_table(rows, names)
@@ -215,24 +228,49 @@ def _write_batches(reader: pa.RecordBatchReader, names: list[str], format: Forma
     kind = csv.CSVWriter if format is Format.csv else parquet.ParquetWriter
     with kind(sys.stdout.buffer, schema) as writer:
         for batch in reader:
-            table = pa.Table.from_batches([batch]).rename_columns(names)
-            writer.write_table(convert(table).cast(schema))
+            table = convert(pa.Table.from_batches([batch]).rename_columns(names)).cast(schema)
+            writer.write_table(_shown(table) if sys.stdout.isatty() else table)
 
 
 def _records(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, object]]:
-    import pyarrow as pa
-
-    maps = {at for at, f in enumerate(batch.schema) if pa.types.is_map(f.type)}
     for start in range(0, len(batch), _ROWS_AT_ONCE):
-        part = batch.slice(start, _ROWS_AT_ONCE)
-        columns = [
-            [v if v is None else dict(v) for v in column.to_pylist()]
-            if at in maps
-            else column.to_pylist()
-            for at, column in enumerate(part.columns)
-        ]
+        columns = [_values(column) for column in batch.slice(start, _ROWS_AT_ONCE).columns]
         for row in zip(*columns, strict=True):
             yield {name: _plain(value) for name, value in zip(names, row, strict=True)}
+
+
+def _values(column: pa.Array) -> list[object]:
+    """Values of a column, in which maps are dictionaries wherever they stand."""
+    import pyarrow as pa
+
+    values: list[object] = column.to_pylist()
+    if not pa.types.is_nested(column.type):
+        return values
+    return [_mapped(value, column.type) for value in values]
+
+
+def _mapped(value: Any, kind: pa.DataType) -> object:
+    import pyarrow as pa
+
+    if value is None:
+        return None
+    if pa.types.is_map(kind):
+        return {str(k): _mapped(v, kind.item_type) for k, v in value}
+    if pa.types.is_struct(kind):
+        return {field.name: _mapped(value[field.name], field.type) for field in kind}
+    if pa.types.is_nested(kind) and isinstance(value, list) and kind.num_fields == 1:
+        return [_mapped(item, kind.field(0).type) for item in value]
+    return value
+
+
+def _holds_intervals(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_interval(kind):
+        return True
+    return pa.types.is_nested(kind) and any(
+        _holds_intervals(kind.field(at).type) for at in range(kind.num_fields)
+    )
 
 
 def show_json(value: object) -> None:
@@ -272,8 +310,7 @@ def _flat(table: pa.Table) -> pa.Table:
 
     for at, field in enumerate(table.schema):
         if pa.types.is_nested(field.type):
-            values = table[at].to_pylist()
-            texts = [None if v is None else json.dumps(_plain(v), default=str) for v in values]
+            texts = _as_json(table[at])
         elif _is_bytes(field.type):
             texts = [None if v is None else v.hex() for v in table[at].to_pylist()]
         elif pa.types.is_interval(field.type) or pa.types.is_duration(field.type):
@@ -284,6 +321,17 @@ def _flat(table: pa.Table) -> pa.Table:
     return table
 
 
+def _shown(table: pa.Table) -> pa.Table:
+    # A file or a pipe gets texts as they are; a terminal would obey what stands in them.
+    import pyarrow as pa
+
+    for at, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            texts = [None if v is None else escaped(v) for v in table[at].to_pylist()]
+            table = table.set_column(at, field.name, pa.array(texts, pa.string()))
+    return table
+
+
 def _storable(table: pa.Table) -> pa.Table:
     # Parquet has no intervals.
     import pyarrow as pa
@@ -291,8 +339,17 @@ def _storable(table: pa.Table) -> pa.Table:
     for at, field in enumerate(table.schema):
         if pa.types.is_interval(field.type):
             texts = [None if v is None else _span(v) for v in table[at].to_pylist()]
-            table = table.set_column(at, field.name, pa.array(texts, pa.string()))
+        elif _holds_intervals(field.type):
+            texts = _as_json(table[at])
+        else:
+            continue
+        table = table.set_column(at, field.name, pa.array(texts, pa.string()))
     return table
+
+
+def _as_json(column: pa.ChunkedArray) -> list[str | None]:
+    values = (value for chunk in column.chunks for value in _values(chunk))
+    return [None if v is None else json.dumps(_plain(v), default=str) for v in values]
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

@@ -14,7 +14,8 @@ from sleepfm_cli.options import (
     SeedOption,
     StoreOption,
 )
-from sleepfm_cli.render import answers, messages
+from sleepfm_cli.outputs import expect_output, load_matplotlib
+from sleepfm_cli.render import answers, escaped, messages
 
 
 def report(
@@ -34,6 +35,8 @@ def report(
     import sleepfm_index
     from sleepfm_index.evaluation.figures.report import write_report
 
+    expect_output(out)
+    load_matplotlib()
     with sleepfm_index.open(store) as opened, messages.status("evaluating"):
         path = write_report(
             opened,
@@ -43,4 +46,4 @@ def report(
             map_method=map_,
             include_seen=include_seen,
         )
-    answers().print(str(path), markup=False, soft_wrap=True)
+    answers().print(escaped(path), markup=False, soft_wrap=True)

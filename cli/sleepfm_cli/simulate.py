@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sleepfm_cli.options import contract_of
+from sleepfm_cli.outputs import expect_output
 from sleepfm_cli.render import progress, say
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def simulate(
     from sleepfm.simulate import clip_truth, simulate_cohort
     from sleepfm_index.truth import write_truth
 
+    expect_output(folder, folder=True)
     known: dict[str, Truth] = {}
 
     def note(recording_id: str, night: Night) -> None:

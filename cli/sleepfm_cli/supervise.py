@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sleepfm.atomic_write import check_writable
 from sleepfm.choices import Precision, RecipeName
 from sleepfm_cli.options import (
     DEFAULT_STORE,
@@ -90,6 +91,7 @@ def supervise(
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
     training = Training(settings, substitute, channels, device, precision, threads)
+    check_writable(out)  # an existing file is continued
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None

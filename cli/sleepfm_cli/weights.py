@@ -10,6 +10,7 @@ import typer
 
 from sleepfm_cli.groups import Grouped
 from sleepfm_cli.options import Format, FormatOption
+from sleepfm_cli.outputs import expect_output
 from sleepfm_cli.render import say, show_json, show_table
 
 if TYPE_CHECKING:
@@ -108,6 +109,9 @@ def convert(
     """Convert weights or the authors' checkpoint to one safetensors file."""
     from sleepfm.encoders.load import load_weights
 
+    expect_output(out.parent, folder=True)
+    if out.exists():
+        expect_output(out)
     loaded = load_weights(source)
     if half:
         loaded = loaded.half()

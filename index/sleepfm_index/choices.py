@@ -8,28 +8,34 @@ from __future__ import annotations
 from typing import Literal
 
 Exclusion = Literal["subject", "recording", "none"]
-"""Whose clips are left out of an answer: the query's own subject's, its recording's, nobody's."""
+"""Clips excluded from an answer: those of the query's subject or recording, or none."""
+
+Combine = Literal["mean", "max"]
+"""How several examples ask: by the mean of their vectors, or each by itself."""
 
 Among = Literal["all", "cross-recording", "within-recording"]
-"""Which clips a query is ranked against."""
+"""Candidates of a query."""
 
 Task = Literal["auto", "classification", "regression"]
-"""What is predicted: classes or numbers; by default as the label's values are."""
+"""Classification or regression; by default from the values of the label."""
 
 Ids = Literal["stem", "folder", "hash"]
 """How recordings are named in a store."""
 
 BuildEngine = Literal["local", "dask"]
-"""Who works on recordings."""
+"""Where recordings are processed."""
 
 QueryEngine = Literal["local", "milvus"]
-"""Who answers: the store itself, or where it was published to."""
+"""Search backend: the store itself, or the engine it was published to."""
 
 PublishEngine = Literal["milvus"]
-"""Where a store can be published to."""
+"""Engines to which a store can be published."""
 
 ExportFormat = Literal["parquet", "lance", "faiss"]
-"""How an export is written."""
+"""Formats of an export."""
+
+StoreMode = Literal["private", "group"]
+"""Who may read a store: its owner, or the owner's group as well."""
 
 SdbRule = Literal["clip", "event"]
 """When a clip is one of disordered breathing: by seconds within it, or by the middle of an event.
@@ -37,3 +43,6 @@ SdbRule = Literal["clip", "event"]
 
 Model = Literal["linear", "boosting"]
 """Kinds of probes."""
+
+ReviewKind = Literal["label", "outlier", "duplicate", "flat"]
+"""What a review looks for."""

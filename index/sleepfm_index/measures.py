@@ -1,4 +1,4 @@
-"""What can be measured on an open store: one method per verb of evaluation.
+"""Evaluation of an open store: one method per verb.
 
 Evaluation is imported when it is used, because it takes as long to import as a query takes to
 answer.
@@ -311,6 +311,28 @@ class Measures(Reader):
             queries=queries,
             seed=seed,
         )
+
+    def review(
+        self,
+        *,
+        label: str = "stage",
+        on: str | None = None,
+        kinds: Sequence[str] = ("label", "outlier", "duplicate", "flat"),
+        where: str | None = None,
+        seed: int = 0,
+    ) -> Result:
+        """List likely label errors, outliers, duplicates and flat embeddings, with reasons.
+
+        Label errors need the extra ``[review]``.
+
+        Parameters
+        ----------
+        label, on, kinds, where, seed
+            As in :func:`sleepfm_index.evaluation.review.review.review`.
+        """
+        from sleepfm_index.evaluation.review.review import review
+
+        return review(self, label=label, on=on, kinds=kinds, where=where, seed=seed)
 
     def neighbours(
         self,

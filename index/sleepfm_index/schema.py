@@ -11,7 +11,7 @@ from sleepfm.labels import EVENT_COLUMNS as MEASURED_EVENTS
 from sleepfm_index.errors import QueryError
 
 OTHERS: Final = "others"
-"""As a target: the mean of the clip's other unit vectors, not renormalised."""
+"""Target: the mean of the clip's other unit vectors, not renormalised."""
 
 _CLIP: Final = (
     ("clip_id", pa.int64()),
@@ -48,8 +48,14 @@ def clip_schema(modalities: tuple[str, ...]) -> pa.Schema:
     )
 
 
+LATER_CLIP_COLUMNS: Final = pa.schema(
+    [(name, pa.float32()) for name in ("stage_share", "rera_s", "limb_movement_s", "unsure_s")]
+)
+"""Columns of clips that a segment may lack, and that every store has: NULL where missing."""
+
+
 def modalities_of(clips: pa.Schema) -> tuple[str, ...]:
-    """Give the modalities that a table of clips has columns of.
+    """Return the modalities that a table of clips has columns of.
 
     Parameters
     ----------
@@ -71,7 +77,7 @@ SUBJECT_COLUMNS: Final = pa.schema(
         ("nsrr_ahi_hp3r_aasm15", pa.float32()),
     ]
 )
-"""What is known of the subject, in the National Sleep Research Resource's terms."""
+"""Subject data, named as by the National Sleep Research Resource."""
 
 WEIGHTS_SPLIT: Final = "weights_split"
 """Column of a store whose weights say whom they have seen in training: the split in which they saw
@@ -96,6 +102,7 @@ def is_reserved(name: str, modalities: tuple[str, ...]) -> bool:
     """
     plain = name.casefold()
     own = {column for column, _ in _CLIP} - {"recording_id", "subject_id", "site"}
+    own |= set(LATER_CLIP_COLUMNS.names)
     taken = own | _ANSWER_COLUMNS | set(MEASURED_EVENTS) | {m.casefold() for m in modalities}
     return plain in taken | {WEIGHTS_SPLIT} or plain.startswith(_OWN_BEGINNINGS)
 
@@ -181,7 +188,7 @@ def is_mean(target: str) -> bool:
 
 @cache
 def targets(modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """Everything that can be searched in a store of some modalities; one index each.
+    """Targets of a store with these modalities; one index each.
 
     The modalities, then the others of each where there are at least two others.
 

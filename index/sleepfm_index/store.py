@@ -1,4 +1,4 @@
-"""What can be asked of an open store: one method per verb."""
+"""Verbs of an open store, one method each."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sleepfm_index.info import Info, describe
 from sleepfm_index.measures import Measures
 from sleepfm_index.query.answer import answer
 from sleepfm_index.query.batch import answers
+from sleepfm_index.query.night import Night, nights
 from sleepfm_index.query.question import Question, Questions
+from sleepfm_index.query.stretch import Stretch, stretches
+from sleepfm_index.query.words import Translation, translate
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS
 from sleepfm_index.sharing.faiss_index import faiss_index
@@ -35,7 +38,7 @@ class Store(Measures):
         modality: str,
         to: str = OTHERS,
         *,
-        clip: int | None = None,
+        clip: int | Sequence[int] | NDArray[np.integer[Any]] | None = None,
         recording: str | None = None,
         file: str | Path | None = None,
         at: str | None = None,
@@ -47,22 +50,29 @@ class Store(Measures):
         weights: str | None = None,
         substitute: bool | None = None,
         channels: str | Path | None = None,
+        like_where: str | None = None,
+        unlike: int | Sequence[int] | NDArray[np.integer[Any]] | str | None = None,
+        combine: str = "mean",
+        vector: ArrayLike | None = None,
+        allowed: ArrayLike | None = None,
+        exclude_subjects: Sequence[str] = (),
     ) -> Result:
-        """Find the clips whose ``to`` vectors are nearest to one clip's ``modality`` vector.
+        """Find the clips whose ``to`` vectors are nearest to the ``modality`` vector of examples.
 
         Parameters
         ----------
-        modality, to, clip, recording, file, at
-            The query, as in :class:`sleepfm_index.query.question.Question`. Its clip is named by
-            exactly one of ``clip``, ``recording`` with ``at``, or ``file`` with ``at``.
-        k, where, exclude, min_gap, exact, weights, substitute, channels
+        modality, to, clip, recording, file, at, like_where, vector, unlike, combine
+            The query, as in :class:`sleepfm_index.query.question.Question`. Its examples are named
+            by exactly one of ``clip`` and/or ``like_where``, ``recording`` with ``at``, ``file``
+            with ``at``, or ``vector``.
+        k, where, exclude, min_gap, exact, weights, substitute, channels, allowed, exclude_subjects
             The other fields of :class:`sleepfm_index.query.question.Question`.
 
         Returns
         -------
         Result
             Columns rank, score (cosine, or mean of cosines), and the clip's metadata; the note
-            says ``exact`` or the measured recall.
+            says what was compared, what the score is, and ``exact`` or the measured recall.
 
         Raises
         ------
@@ -85,6 +95,12 @@ class Store(Measures):
             weights,
             substitute,
             channels,
+            like_where,
+            unlike,
+            combine,
+            vector,
+            allowed,
+            exclude_subjects,
         )
         return answer(self, question)
 
@@ -126,6 +142,105 @@ class Store(Measures):
         questions = Questions(modality, to, ids, recording, k, where, exclude, min_gap, exact)
         return answers(self, questions)
 
+    def stretches(
+        self,
+        modality: str,
+        to: str | None = None,
+        *,
+        recording: str,
+        start: str,
+        until: str,
+        k: int = 10,
+        where: str | None = None,
+        exclude: str = "subject",
+        exact: bool = False,
+        elastic: bool = False,
+        allowed: ArrayLike | None = None,
+        exclude_subjects: Sequence[str] = (),
+    ) -> Result:
+        """Find the stretches of nights that are nearest to a stretch of a recording.
+
+        Parameters
+        ----------
+        modality, to, recording, start, until, k, where, exclude, exact, elastic, allowed, \
+exclude_subjects
+            The fields of :class:`sleepfm_index.query.stretch.Stretch`.
+
+        Returns
+        -------
+        Result
+            As from :func:`sleepfm_index.query.stretch.stretches`.
+
+        Raises
+        ------
+        QueryError
+            If the question does not fit the store.
+        """
+        return stretches(
+            self,
+            Stretch(
+                modality, recording, start, until, to, k, where, exclude, exact, elastic, allowed,
+                exclude_subjects,
+            ),
+        )  # fmt: skip
+
+    def nights(
+        self,
+        modality: str,
+        *,
+        recording: str,
+        like_where: str | None = None,
+        k: int = 10,
+        where: str | None = None,
+        exclude: str = "subject",
+        exact: bool = False,
+        allowed: ArrayLike | None = None,
+        exclude_subjects: Sequence[str] = (),
+    ) -> Result:
+        """Rank whole recordings by how alike their nights are to that of one.
+
+        Parameters
+        ----------
+        modality, recording, like_where, k, where, exclude, exact, allowed, exclude_subjects
+            The fields of :class:`sleepfm_index.query.night.Night`.
+
+        Returns
+        -------
+        Result
+            As from :func:`sleepfm_index.query.night.nights`.
+
+        Raises
+        ------
+        QueryError
+            If the question does not fit the store.
+        """
+        return nights(
+            self,
+            Night(
+                modality, recording, like_where, k, where, exclude, exact, allowed, exclude_subjects
+            ),
+        )
+
+    def translate(self, text: str) -> Translation:
+        """Translate a condition in words into SQL over the columns of ``clips``, by rule.
+
+        Parameters
+        ----------
+        text : str
+            Such as ``N3 with slow breathing after an apnea``; docs/asking.md lists the words.
+
+        Returns
+        -------
+        Translation
+            Its ``sql`` is a condition for ``where``.
+
+        Raises
+        ------
+        QueryError
+            Naming the words that no rule knows.
+        """
+        return translate(text, self.clip_schema.names, self.manifest.contract.clip_seconds)
+
     def annotate(
         self, table: Any, *, strict: bool = False, allow_identifying: bool = False
     ) -> Annotation:
@@ -152,7 +267,7 @@ class Store(Measures):
         return done
 
     def faiss(self, target: str) -> Any:
-        """Give the vectors of a target as a ``faiss.IndexIDMap`` whose ids are clip ids.
+        """Return the vectors of a target as a ``faiss.IndexIDMap`` whose ids are clip ids.
 
         It is a copy in memory, 1 kB per clip, and the caller's: it outlives the store, and changing
         it changes nothing there. Every clip is compared, by float32 sums; :meth:`query` gives the
@@ -194,7 +309,7 @@ class Store(Measures):
         ).start()
 
     def _repr_html_(self) -> str:
-        """Say in a notebook what the store holds."""
+        """Summarise the store in a notebook."""
         return self.info()._repr_html_()
 
 

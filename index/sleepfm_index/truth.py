@@ -1,4 +1,4 @@
-"""What is known of each clip besides its stage, as a Parquet file: one row per clip."""
+"""Known values per clip in addition to the stage, as a Parquet file: one row per clip."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import StoreError
 
 KEYS = ("recording_id", "clip")
-"""Columns that say which clip a row is of: the recording, and its number there from 0."""
+"""Key columns: the recording, and the number of the clip in it, from 0."""
 
 Truth = Mapping[str, NDArray[np.floating]]
 

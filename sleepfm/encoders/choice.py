@@ -26,7 +26,8 @@ from sleepfm.resources import cores
 
 NAMES: Final[tuple[str, ...]] = get_args(BackendName)
 LEAST_COSINE: Final = 0.999
-"""Minimum cosine between a backend's vector and PyTorch's in float32, for every check clip."""
+"""Minimum cosine between the vectors of a backend and of PyTorch in float32, for every check
+clip."""
 
 PLAIN: Final = "torch f32"
 """The reference backend."""

@@ -17,7 +17,7 @@ STAGES: Final = range(2, 9)
 POOLED: Final = (3, 6)
 """Stages followed by max pooling over 3 samples."""
 EARLY: Final = 4
-"""Last stage of the early part, which stays in float32 when the rest runs in half precision."""
+"""Last stage that stays in float32 when the rest runs in half precision."""
 
 
 def blocks(stage: int) -> list[int]:

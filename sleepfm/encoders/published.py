@@ -90,7 +90,12 @@ def _unpickle(path: Path) -> Any:
 def _arrays(file: str, state: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise WeightsError(f"{file}: a state dict contains a value that is not a tensor")
-    return {str(k).removeprefix("module."): v.detach().numpy().copy() for k, v in state.items()}
+    try:
+        return {str(k).removeprefix("module."): v.detach().numpy().copy() for k, v in state.items()}
+    except (TypeError, RuntimeError) as error:  # bfloat16, sparse, or without values
+        raise WeightsError(
+            f"{file}: a tensor is of a type that is not read; save the state dict as dense float32"
+        ) from error
 
 
 def _temperature(file: str, plain: dict[str, Any]) -> float:

@@ -95,7 +95,7 @@ class Weights:
 
     @property
     def info(self) -> WeightsInfo:
-        """Everything but the tensors."""
+        """Weights without the tensors."""
         return WeightsInfo(
             self.name,
             self.trained,
@@ -229,7 +229,7 @@ def _parse_info(file: str, about: str, names: list[str], sha256: str) -> Weights
             temperature=float(plain["temperature"]),
             modalities=tuple(m for m in contract.modalities if m in named),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again") from error
 
 

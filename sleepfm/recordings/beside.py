@@ -1,4 +1,4 @@
-"""Which scoring files belong to a recording.
+"""Finding the scoring files of a recording.
 
 They share its stem (``n.edf`` and ``n-nsrr.xml``), or its stem without a word that only signals
 have (``01 PSG.edf`` and ``01 Annotations.edf``), or its BIDS entities; and lie beside it, in a
@@ -18,7 +18,9 @@ from typing import Final
 
 from sleepfm.recordings.edf import is_annotations_only
 from sleepfm.recordings.scoring.formats import ENDINGS
+from sleepfm.recordings.scoring.predicted import ENDINGS as PREDICTED
 from sleepfm.recordings.scoring.sidecar import entities_of
+from sleepfm.recordings.scoring.stage_words import plain
 from sleepfm.recordings.signals import SIGNAL_ENDINGS, signal_stem
 
 _WORDS: Final = frozenset(
@@ -45,6 +47,22 @@ _WORDS: Final = frozenset(
         "scores",
         "event",
         "events",
+        "evts",
+        "edf",
+        "profile",
+        "flow",
+        "classification",
+        "klassifizierte",
+        "hypnogramm",
+        "hypnogramme",
+        "hypnogramma",
+        "ipnogramma",
+        "hipnograma",
+        "schlafstadien",
+        "ereignisse",
+        "evenements",
+        "eventi",
+        "eventos",
         "annotation",
         "annotations",
         "annot",
@@ -81,7 +99,7 @@ _WORDS: Final = frozenset(
     ]
 )
 _SIGNAL_WORDS: Final = re.compile(
-    r"[\s._-]+(psg|edf|signals?|raw|eeg|ieeg|meg|recording|polysomnography)$", re.IGNORECASE
+    r"[\s._-]+(psg|edf|rec|signals?|raw|eeg|ieeg|meg|recording|polysomnography)$", re.IGNORECASE
 )
 _SLEEP_EDF: Final = re.compile(r"^(S[CT]\d{4})[A-Z0-9]{2}-(PSG|Hypnogram)$", re.IGNORECASE)
 _BEFORE: Final = re.compile(
@@ -89,7 +107,8 @@ _BEFORE: Final = re.compile(
     re.IGNORECASE,
 )
 _FOLDERS: Final = re.compile(
-    r"annot|scor|hypno|stag|event|label|xml|analysedaten|analysis data", re.IGNORECASE
+    r"annot|scor|hypno|stag|event|label|xml|analysedaten|analysis data|^(?:csv|tsv|txt)s?$",
+    re.IGNORECASE,
 )
 _SIGNAL_FOLDERS: Final = re.compile(
     r"^(?:edfs?|bdfs?|psgs?|signals?|recordings?|raw|data|eeg|polysomnograph(?:y|ies))(?:[\W_].*)?$",
@@ -156,9 +175,9 @@ def find_lookalikes(path: Path) -> tuple[str, ...]:
     known = {p.name for p in find_annotations(path)}
     stem = _SIGNAL_WORDS.sub("", signal_stem(path))
     found = []
-    for name in _starting(_names(path.parent), stem):
-        lower = name.lower()
-        if name in known or name == path.name or lower.endswith((*_PARTS, *SIGNAL_ENDINGS)):
+    no_scoring = (*_PARTS, *SIGNAL_ENDINGS, *PREDICTED)
+    for lower, name in _lowered(str(path.parent), _changed(path.parent), stem.lower()):
+        if name in known or name == path.name or lower.endswith(no_scoring):
             continue
         base = name[len(stem) :].partition(".")[0]
         if _NOT_SCORING.search(name.partition(".")[0]) or re.match(r"[a-zA-Z0-9]", base):
@@ -180,7 +199,7 @@ def _candidates(path: Path, folder: Path, names: tuple[str, ...]) -> Iterator[st
     alone = [n for n in names if _OWN_FOLDER.match(n.rpartition(".")[0])] if single else []
     for name in dict.fromkeys([*_starting(names, begin), *before, *alone]):
         lower = name.lower()
-        if (own and name == path.name) or not lower.endswith(ENDINGS):
+        if (own and name == path.name) or not lower.endswith(ENDINGS) or lower.endswith(PREDICTED):
             continue
         base = _base(name)
         if not (
@@ -208,7 +227,7 @@ def _belongs(base: str, stem: str) -> bool:
     rest = base[len(stem) :].lower()
     if not rest:
         return True
-    parts = [part for part in re.split(r"[\s._-]+", rest) if part]
+    parts = [part for part in re.split(r"[\s._()-]+", plain(rest)) if part]
     parted = rest[0] in " ._-"
     return all(
         part in _WORDS or (parted and (part == "1" or re.fullmatch(r"\d+s", part)))
@@ -288,6 +307,22 @@ def _folders_in(folder: str, changed: int) -> tuple[Path, ...]:
 
 def _names(folder: Path) -> tuple[str, ...]:
     return _names_in(str(folder), _changed(folder))
+
+
+def _lowered(folder: str, changed: int, start: str) -> list[tuple[str, str]]:
+    """Names that begin with a word in any case, with their lower case before them."""
+    names = _lower_names_in(folder, changed)
+    at = bisect_left(names, (start, ""))
+    found = []
+    while at < len(names) and names[at][0].startswith(start):
+        found.append(names[at])
+        at += 1
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _lower_names_in(folder: str, changed: int) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name.lower(), name) for name in _names_in(folder, changed)))
 
 
 @functools.lru_cache(maxsize=256)

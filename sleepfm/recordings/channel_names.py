@@ -7,15 +7,17 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from sleepfm.recordings.scoring.stage_words import plain
+
 _ELECTRODE: Final = r"(?:[fcopt]p?[z0-9]|[ma][12]|e[12]|loc|roc)"
 _REFERENCE: Final = r"(?:[am][12]|fpz|ref|avg|cz|nz|c?ler?|lle|linked)"
 NO_REFERENCE: Final = re.compile(r"imp|stat|qual|ohm|off|raw\d")
-"""What may follow an electrode's name without being a reference that two channels share."""
+"""Suffixes of an electrode's name that are not a shared reference."""
 
 
 @functools.lru_cache(maxsize=16384)
 def normalise(label: str) -> str:
-    """Give the bare form of a channel name, equal for names that mean the same derivation.
+    """Return the bare form of a channel name, equal for names that mean the same derivation.
 
     Parameters
     ----------
@@ -32,7 +34,9 @@ def normalise(label: str) -> str:
     >>> normalise("EEG (C4-A1)"), normalise("LOC-A2"), normalise("EKG")
     ('c4m1', 'e1m2', 'ecg')
     """
-    name = re.sub(r"(?<=[A-Za-z0-9)%])#\d+$", "", label.strip()).lower()
+    name = re.sub(r"(?<=[A-Za-z0-9)%])#\d+$", "", plain(label.strip()))
+    # the two leads of one sensor, recorded apart
+    name = re.sub(r"^(abd\w*|tho\w*|chest|e[ck]g|emg)\s*([+-])$", _lead, name)
     name = re.sub(r"^psg[_\s.-]+", "", name)
     name = re.sub(r"\((?:[lr]eog|[lr]oc|left eye|right eye)\)", "", name)
     name = re.sub(r"(?<![a-z0-9])a([12])(?!\d)", r"m\1", name)
@@ -41,10 +45,14 @@ def normalise(label: str) -> str:
     name = "".join(w for w, before in zip(words, ["", *words], strict=False) if w != before)
     name = re.sub(rf"^(?:eeg|eog)(?={_ELECTRODE})", "", name)
     name = re.sub(r"^eeg(?=e[ck]g)", "", name)
-    name = name.replace("ekg", "ecg")
+    name = re.sub(r"^ecg(?=ecg[12])", "", name.replace("ekg", "ecg"))
     name = re.sub(rf"^(?:loc|leog|eogl|eogleft|lefteog)(?={_REFERENCE}|$)", _eye("e1"), name)
     name = re.sub(rf"^(?:roc|reog|eogr|eogright|righteog)(?={_REFERENCE}|$)", _eye("e2"), name)
     return re.sub(r"(^|(?<=[0-9z]))a(?=[12](?!\d))", "m", name)
+
+
+def _lead(match: re.Match[str]) -> str:
+    return f"{match.group(1)} {'plus' if match.group(2) == '+' else 'minus'}"
 
 
 def _eye(electrode: str) -> Callable[[re.Match[str]], str]:

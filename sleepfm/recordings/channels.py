@@ -45,7 +45,7 @@ class AmbiguousChannels(ChannelError):
 
 @dataclass(frozen=True)
 class SlotMatch:
-    """How one slot is filled: by which channel (or difference of two), and by which rule.
+    """Match of one slot: the channel (or difference of two), and the rule.
 
     ``turned``: the channel is the slot's derivation reversed (ECG2-ECG1); its sign is changed.
     """
@@ -96,7 +96,7 @@ class _Convention:
 
 
 def is_voltage(label: str) -> bool:
-    """Tell whether a name can be a voltage: False for names that only a belt or a saturation has.
+    """Return whether a name can be a voltage: False for names that only a belt or a saturation has.
 
     Parameters
     ----------
@@ -161,13 +161,13 @@ def match_channels(
             turned = normalise(candidates[0][0]) in rules.turned and len(candidates[0]) == 1
             found[slot] = SlotMatch(slot, candidates[0], tier, turned)
             if turned:
-                warnings.append(f"{slot}: {candidates[0][0]} is turned over, minus being plus")
+                warnings.append(f"{slot}: {candidates[0][0]} is inverted: its sign is changed")
         elif subs and substitute:
             found[slot] = SlotMatch(slot, (subs[0],), "substitute")
             if len(subs) > 1:
                 warnings.append(
-                    f"{slot}: {subs[0]} stands in, before {_listed(subs[1:])}, by the order of the "
-                    "table"
+                    f"{slot}: {subs[0]} is substituted, preferred to {_listed(subs[1:])} by the "
+                    "order of the table"
                 )
         elif subs:
             stand_ins[slot] = tuple(subs)
@@ -212,7 +212,7 @@ def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...
 
     try:
         plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ChannelError(f"the channels file {path.name} cannot be read as YAML") from error
     if not isinstance(plain, dict):
         raise ChannelError(f"the channels file {path.name} must hold lines like 'ECG: my label'")
@@ -281,8 +281,8 @@ def _options(
                     pairs.append((first.label, second.label))
                 elif not alias:
                     warnings.append(
-                        f"{slot}: {first.label} minus {second.label} is not taken, "
-                        "their units or rates differ"
+                        f"{slot}: {first.label} minus {second.label} is not used: their units or "
+                        "rates differ"
                     )
     # By one reference or another the difference is the same; the first of the table is taken.
     bare = {normalise(p[0]) for p in pairs}
@@ -300,7 +300,8 @@ def _options(
             hits = [c for c in usable if convention.channels.get(normalise(c.label)) == slot]
             options.append(("alias", [(c.label,) for c in hits]))
             warnings.extend(
-                f"{c.label} names no derivation; taken as {slot} as in {convention.cohort}"
+                f"{c.label} has no derivation in its label; assumed {slot} as in "
+                f"{convention.cohort}"
                 for c in hits
             )
             if hits:
@@ -351,7 +352,7 @@ def _usable(
         if not reason:
             usable.append(channel)
         elif normalise(channel.label) in rules.alias:
-            warnings.append(f"{slot}: {channel.label} is not taken, {reason}")
+            warnings.append(f"{slot}: {channel.label} is not used: {reason}")
     return usable
 
 

@@ -22,13 +22,13 @@ from sleepfm.recordings.scoring.vocabulary import Annotation
 
 _GAP_S: Final = 1e-3
 _OVERLAP_S: Final = 0.02
-"""Data records may overlap by this, from a device's clock that drifts against its samples."""
+"""Tolerated overlap of data records, from drift between the clock and the samples of a device."""
 _LONGEST_NUMBER: Final = 64
 
 
 @dataclass(frozen=True)
 class FoundAnnotations:
-    """What the annotation signals of a file hold.
+    """Content of the annotation signals of a file.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def read_annotations(file: CheckedFile, warnings: list[str]) -> FoundAnnotations
                 found += [Annotation(onset, length, _text(text)) for text in texts if text.strip()]
     zero = next((o for o in onsets if o is not None), 0.0)
     if onsets and any(o is None for o in onsets):
-        warnings.append("some data records carry no time of their own")
+        warnings.append("some data records have no onset")
     annotations = sorted(
         (Annotation(a.onset_s - zero, a.duration_s, a.text) for a in found),
         key=lambda a: (a.onset_s, a.text),
@@ -117,7 +117,7 @@ def _number(raw: bytes) -> float | None:
 def record_times(
     file: CheckedFile, onsets: list[float | None], warnings: list[str]
 ) -> NDArray[np.float64]:
-    """Give the start of each data record in seconds from the first, by the file's own clock.
+    """Return the start of each data record in seconds from the first, by the file's own clock.
 
     Parameters
     ----------
@@ -146,9 +146,7 @@ def record_times(
         return np.zeros(1)
     if not onsets or len(known) < len(onsets):
         if file.reserved[3:5] == b"+D":
-            raise RecordingError(
-                f"{name} is discontinuous and does not say when its data records start"
-            )
+            raise RecordingError(f"{name} is discontinuous and has no onsets of its data records")
         return regular
     places: NDArray[np.float64] = np.asarray(known, dtype=np.float64) - known[0]
     steps = np.diff(places) - file.record_s
@@ -161,15 +159,15 @@ def record_times(
     if slipped.any():
         warnings.append(
             f"{slipped.sum()} data records overlap the one before by up to "
-            f"{-1000 * steps[slipped].min():.0f} ms; they are taken to follow it"
+            f"{-1000 * steps[slipped].min():.0f} ms; they are treated as contiguous"
         )
         steps = np.where(slipped, 0.0, steps)
         places = np.r_[0.0, np.cumsum(steps + file.record_s)]
     if steps.min() < -max(_GAP_S, 1e-6 * file.record_s):
         if file.reserved[3:5] == b"+C":
             warnings.append(
-                "some data records carry impossible times; they follow one another, as the header "
-                "says"
+                "some data records have impossible onsets; they are treated as contiguous, as in "
+                "the header"
             )
             return regular
         raise RecordingError(f"{name} has data records that overlap in time")
@@ -177,10 +175,10 @@ def record_times(
     if not len(gaps):
         return regular
     if gaps.sum() > max(3600.0, 9 * file.records * file.record_s):
-        raise RecordingError(f"{name} is nearly all gaps; split it into its pieces")
+        raise RecordingError(f"{name} consists almost entirely of gaps; split it into its parts")
     warnings.append(
         f"the recording has {len(gaps)} gap{'s' if len(gaps) != 1 else ''}, "
-        f"{gaps.sum():.1f} s in all, which hold no signal"
+        f"{gaps.sum():.1f} s in total, without signal"
     )
     return places
 

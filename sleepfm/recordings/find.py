@@ -1,4 +1,4 @@
-"""Which files are recordings."""
+"""Finding recordings."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def find_recordings(paths: Iterable[str | Path]) -> Found:
         form = (item.path.parent, item.stem)
         if form in forms:
             other = forms[form].path.name
-            left.append(LeftOut(item.path, f"another form of {other}, which is read"))
+            left.append(LeftOut(item.path, f"duplicate of {other} (that one is used)"))
         elif item.id is None and _is_scoring(item.path):
             left.append(LeftOut(item.path, "holds annotations, not signals"))
         else:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import AnnotationError, RecordingError
+from sleepfm.recordings.named_files import ForeignContentError, check_hdf5
 from sleepfm.recordings.recording import MAX_HOURS, Channel, Recording, unique_labels
 from sleepfm.recordings.scoring import hdf5 as scoring_hdf5
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
@@ -67,9 +68,14 @@ class Hdf5:
             ) from error
         try:
             with h5py.File(path, "r") as file:
+                check_hdf5(file)
                 found = _signals(path, file)
+        except ForeignContentError as error:
+            raise RecordingError(f"{path.name} {error}") from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RecordingError(f"{path.name} is not an HDF5 recording of a known form") from error
+            raise RecordingError(
+                f"{path.name} is not an HDF5 recording with a known layout"
+            ) from error
         duration = max(samples / rate for _, samples, rate, _ in found)
         if duration > MAX_HOURS * 3600:
             raise RecordingError(
@@ -118,7 +124,7 @@ def _signals(path: Path, file: Any) -> list[tuple[str, int, float, str]]:
     if "signals" in file:
         file["signals"].visititems(visit)
     if not found:
-        raise RecordingError(f"{path.name} holds no group 'signals' with a signal in it")
+        raise RecordingError(f"{path.name} has no group 'signals' with a signal")
     return found
 
 

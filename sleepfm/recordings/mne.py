@@ -1,4 +1,4 @@
-"""Whatever else mne opens (.fif .set .vhdr .gdf .cnt ...), one channel at a time."""
+"""Other formats that mne supports (.fif .set .vhdr .gdf .cnt ...), one channel at a time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
+from sleepfm.recordings.mne_guard import check_after_mne, check_before_mne
 from sleepfm.recordings.recording import MAX_HOURS, Channel, Recording, unique_labels
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
 from sleepfm.recordings.scoring.vocabulary import Annotation, Scoring
@@ -19,7 +20,7 @@ _VOLT: Final = 107  # FIFF_UNIT_V
 
 
 class Mne:
-    """What mne opens."""
+    """Reader of formats that mne supports."""
 
     endings: tuple[str, ...] = (".fif", ".fif.gz", ".set", ".vhdr", ".gdf", ".cnt")
 
@@ -76,13 +77,17 @@ def read_mne(path: Path) -> Recording:
     """
     import mne
 
+    check_before_mne(path)
     try:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
             raw: Any = mne.io.read_raw(path, preload=False, verbose="ERROR")
     except Exception as error:  # mne raises whatever its readers run into
         raise RecordingError(f"{path.name} has an unsupported file format") from error
+    check_after_mne(path, [Path(f) for f in raw.filenames if f])
     rate = float(raw.info["sfreq"])
+    if not 0 < rate < np.inf:
+        raise RecordingError(f"{path.name} claims a sampling rate of {rate} Hz")
     duration = len(raw.times) / rate
     if duration > MAX_HOURS * 3600:
         raise RecordingError(
@@ -104,7 +109,7 @@ def read_mne(path: Path) -> Recording:
     ]
     warnings: list[str] = []
     if any("boundary" in n.text.lower() for n in notes):
-        warnings.append("the file marks boundaries: pieces were joined before it was saved")
+        warnings.append("the file contains boundaries: parts were joined before it was saved")
     return Recording(
         sources=(path, *dict.fromkeys(Path(f) for f in raw.filenames if f and Path(f) != path)),
         format=type(raw).__name__.removeprefix("Raw"),

@@ -50,7 +50,7 @@ def read_recording(
     path = Path(path)
     recording = read_signals(path)
     if not recording.channels:
-        raise RecordingError(f"{path.name} holds annotations and no signal")
+        raise RecordingError(f"{path.name} contains annotations but no signal")
     warnings = list(recording.warnings)
     sources = [_Source(path, recording.scoring)]
     unread: list[str] = []
@@ -80,7 +80,7 @@ def read_recording(
             notes: list[str] = []
             try:
                 sources.append(_Source(beside, read(beside, notes), notes))
-                if not fit(sources[-1].scoring, recording.duration_s, []):
+                if not _touches(sources[-1].scoring, recording.duration_s):
                     unread.append(beside.name)
             except AnnotationError as error:
                 reason = str(error).removeprefix(beside.name).removesuffix(".")
@@ -89,7 +89,7 @@ def read_recording(
     scoring, used = _joined(sources, recording.duration_s, warnings)
     scoring = fit(scoring, recording.duration_s, warnings)
     if scoring.dropped:
-        warnings.append(f"left out of the scoring: {counted(scoring.dropped)}")
+        warnings.append(f"annotations not stored: {counted(scoring.dropped)}")
     if not scoring.stages:
         unread += find_lookalikes(path)
     return replace(
@@ -124,7 +124,8 @@ def _joined(
         ):
             if staged.scoring.stages:
                 warnings.append(
-                    f"stages for {here:.0f} s gave way to stages for {there:.0f} s in another file"
+                    f"stages for {here:.0f} s are replaced by stages for {there:.0f} s in "
+                    "another file"
                 )
             staged = source
     best: dict[str, _Source] = {}
@@ -144,6 +145,13 @@ def _joined(
         staged.scoring.stages, tuple(sorted(events, key=lambda e: e.onset_s)), dropped, words
     )
     return scoring, [s.path for s in used]
+
+
+def _touches(scoring: Scoring, duration_s: float) -> bool:
+    """Whether a stage or event lies in the signals."""
+    return any(
+        s.onset_s < duration_s and s.onset_s + s.duration_s > 0 for s in scoring.stages
+    ) or any(e.onset_s <= duration_s and e.onset_s + e.duration_s >= 0 for e in scoring.events)
 
 
 def _covered(stages: Sequence[ScoredStage], duration_s: float) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sleepfm.recordings.scoring.vocabulary import Scoring
 
 MAX_HOURS: Final = 72
-"""Longest recording that is read, in hours: a bound on memory against damaged headers."""
+"""Maximum length of a recording in hours, which bounds memory against damaged headers."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Recording:
 
 
 def unique_labels(labels: Iterable[str]) -> list[str]:
-    """Give labels in order, the second and later of a name marked ``#2``, ``#3`` ...
+    """Return labels in order, the second and later of a name marked ``#2``, ``#3`` ...
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What was recorded, told apart by its samples: whoever scored it, and whatever the file is called.
+"""Hash of the samples of a recording, independent of scoring and file name.
 
 A recording that was withdrawn is known by this again: under another name, with another hypnogram
 or event file, with annotations or header fields edited. Not when its samples were computed anew.
@@ -20,7 +20,7 @@ from sleepfm.recordings.recording import Recording
 _DIGITS: Final = 32
 _CHUNK: Final = 1 << 22
 _TEXTS: Final = (".hea", ".vhdr", ".vmrk")
-"""Files beside the samples that only describe them."""
+"""Files that only describe the samples."""
 
 
 def signal_digest(recording: Recording, scoring: Path | None = None) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
 from sleepfm.recordings.edf import Edf
 from sleepfm.recordings.hdf5 import Hdf5
 from sleepfm.recordings.mne import Mne
-from sleepfm.recordings.recording import Recording
+from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.wfdb import Wfdb
 
 _HEAD: Final = 256
+_MOST_SAMPLES: Final = 1 << 28
+"""Of one channel: 24 h at 3 kHz. Five times as many bytes as floats are in memory while it is
+resampled."""
 
 
 class SignalReader(Protocol):
@@ -37,7 +44,7 @@ class SignalReader(Protocol):
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether a file of any name that begins with these bytes is of the format.
+        """Return whether a file of any name that begins with these bytes is of the format.
 
         Parameters
         ----------
@@ -71,10 +78,10 @@ class SignalReader(Protocol):
 
 
 READERS: Final[tuple[SignalReader, ...]] = (Edf(), Wfdb(), Mne(), Hdf5())
-"""Asked in this order: what the content says goes before what the name says."""
+"""Tried in this order: content takes precedence over the file name."""
 
 SIGNAL_ENDINGS: Final = tuple(ending for reader in READERS for ending in reader.endings)
-"""Endings of signal files, the preferred form of one recording first."""
+"""Extensions of signal files, in order of preference."""
 
 
 def read_signals(path: Path) -> Recording:
@@ -105,17 +112,37 @@ def read_signals(path: Path) -> Recording:
         raise RecordingError(f"{path.name} cannot be opened: {reason}") from error
     for reader in READERS:
         if reader.sniff(head):
-            return reader.read(path)
+            return _bounded(path, reader.read(path))
     for reader in READERS:
         if lower.endswith(reader.endings):
-            return reader.read(path)
+            return _bounded(path, reader.read(path))
     raise RecordingError(
         f"{path.name} has an unsupported file format ({', '.join(SIGNAL_ENDINGS)})"
     )
 
 
+def _bounded(path: Path, recording: Recording) -> Recording:
+    """Let no channel be read that would take gigabytes, such as sound; the others are."""
+
+    def checked(channel: Channel) -> Channel:
+        samples = channel.sample_rate * recording.duration_s
+        if samples <= _MOST_SAMPLES:
+            return channel
+
+        def refuse(*_: int) -> NDArray[np.float32]:
+            raise RecordingError(
+                f"{channel.label!r} of {path.name} has {samples:.2g} samples at "
+                f"{channel.sample_rate:g} Hz, more than is read of one channel; bring it to a "
+                "lower rate"
+            )
+
+        return replace(channel, read=refuse, read_part=refuse)
+
+    return replace(recording, channels=tuple(map(checked, recording.channels)))
+
+
 def signal_stem(path: Path) -> str:
-    """Give the file name without the ending of a signal file (``a.b.edf`` gives ``a.b``).
+    """Return the file name without the ending of a signal file (``a.b.edf`` gives ``a.b``).
 
     Parameters
     ----------

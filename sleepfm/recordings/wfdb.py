@@ -88,7 +88,7 @@ def read_wfdb(path: Path) -> Recording:
         with readable(path) as record:
             header: Any = wfdb.rdheader(record)
     except Exception as error:  # wfdb raises whatever its parsing runs into
-        raise RecordingError(f"{path.name} is not a WFDB header that can be read") from error
+        raise RecordingError(f"{path.name} is not a readable WFDB header") from error
     warnings: list[str] = []
     late = [
         f"{name} by {skew} samples"
@@ -96,7 +96,7 @@ def read_wfdb(path: Path) -> Recording:
         if skew
     ]
     if late:
-        warnings.append(f"signals stand late in the file and were moved: {', '.join(late)}")
+        warnings.append(f"signals have a skew in the header and were shifted: {', '.join(late)}")
     rate, frames = _checked(path, header, warnings)
     labels = unique_labels(name or f"signal {i + 1}" for i, name in enumerate(header.sig_name))
     return Recording(
@@ -176,7 +176,9 @@ def _channel(path: Path, index: int, label: str, header: Any, rate: float, frame
 def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
     """Frame rate in Hz and frames that are really there."""
     if not hasattr(header, "file_name") or not header.n_sig:
-        raise RecordingError(f"{path.name} holds several segments or no signal; not read here")
+        raise RecordingError(
+            f"{path.name} has several segments or no signal, which is not supported"
+        )
     if header.n_sig > _MAX_SIGNALS or len(header.sig_name or ()) != header.n_sig:
         raise RecordingError(f"{path.name} does not describe each of its signals")
     rate = float(header.fs or 0)
@@ -186,7 +188,7 @@ def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
         raise RecordingError(f"{path.name} gives a sampling rate that is not positive")
     frames = int(header.sig_len or 0)
     if frames <= 0:
-        raise RecordingError(f"{path.name} does not give the length of its signals")
+        raise RecordingError(f"{path.name} has no length of its signals")
     if frames / rate > MAX_HOURS * 3600:
         raise RecordingError(
             f"{path.name} claims to last {frames / rate / 3600:.0f} h; "
@@ -201,7 +203,7 @@ def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
 
 
 def _written_rate(path: Path, default: float) -> float:
-    """Give the sampling rate on the record line, ``default`` where it has none."""
+    """Return the sampling rate on the record line, ``default`` where it has none."""
     lines = path.read_text(encoding="latin-1").splitlines()
     record = next(line.split() for line in lines if line.strip() and not line.startswith("#"))
     try:

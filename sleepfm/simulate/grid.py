@@ -12,7 +12,7 @@ from scipy.signal import butter, lfilter, lfilter_zi
 Floats = NDArray[np.float64]
 
 GRID_HZ: Final = 4
-"""Samples per second of everything slower than a heart beat: stage, breathing, heart rate."""
+"""Sampling rate of all slow processes: stage, breathing, heart rate."""
 
 
 def times(samples: int, rate: float) -> Floats:

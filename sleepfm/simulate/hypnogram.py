@@ -27,7 +27,7 @@ FRACTION: Final = np.array([0.177, 0.1535, 0.4235, 0.115, 0.131])
 """Share of each stage among the scored epochs of the source."""
 
 FIRST_STAGE: Final = np.array([0.92, 0.068, 0.009, 0.0, 0.003])
-"""How often each stage is the first one scored."""
+"""Probability of each stage to be the first one scored."""
 
 TRANSITION: Final = np.array(
     [

@@ -154,6 +154,6 @@ _OTHERS: Final[dict[str, Callable[[Night], Signal]]] = {
     "SNORE": _snore,
 }
 LABELS: Final = {"FLOW": "Flow", "PULSE": "Pleth", "ECG2": "ECG V1"}
-"""Names of channels in a file where they are not their slot's."""
+"""Channel names in files, where they differ from the slot."""
 FURTHER: Final = (*_EEG, *_OTHERS)
-"""Channels that a night has when asked, by the slot they fill."""
+"""Optional channels, by slot."""

@@ -21,7 +21,7 @@ _VERSION: Final = 2
 
 @dataclass
 class RunState:
-    """How far a run is.
+    """State of a run.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state of a run is kept, and whose state it is.
+    """File with the state of a run, and the identity of that run.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Checkpoint:
         write_bytes(self.path, buffer.getvalue())
 
     def restore(self) -> RunState:
-        """Put everything back as it was.
+        """Restore the saved state.
 
         Raises
         ------
@@ -122,20 +122,20 @@ class Checkpoint:
             state = torch.load(self.path, map_location=self.device, weights_only=True)
             version = state["version"]
         except Exception as error:  # torch raises many kinds over a damaged file
-            raise TrainingError(f"{name} is damaged; remove it to start anew") from error
+            raise TrainingError(f"{name} is damaged; remove it to start over") from error
         if version != _VERSION:
-            raise TrainingError(f"{name} is of another version of this program")
+            raise TrainingError(f"{name} was written by another version of this program")
         differ = self.recipe.differences(state["recipe"])
         if state["dtype"] != str(self.dtype):
             differ.append("precision")
         if differ:
             raise TrainingError(
-                f"{name} is of a run with another {', '.join(differ)}; resume with the same "
-                "settings, or name another --out"
+                f"{name} belongs to a run with another {', '.join(differ)}; resume with the same "
+                "settings, or choose another --out"
             )
         if state["identity"] != self.identity:
             raise TrainingError(
-                f"{name} is of a run on other data, or of another kind; name another --out"
+                f"{name} belongs to a run on other data or of another kind; choose another --out"
             )
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -30,7 +30,7 @@ SHARES: Final = {
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is there."""
+    """Whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
@@ -52,7 +52,7 @@ def read_log(path: Path) -> list[Metrics]:
         if not history or any("valid" not in entry for entry in history):
             raise ValueError
     except (OSError, ValueError, TypeError) as error:
-        raise TrainingError(f"{path.name} is no log of a training run") from error
+        raise TrainingError(f"{path.name} is not the log of a training run") from error
     return history
 
 
@@ -74,7 +74,7 @@ def draw(history: Sequence[Metrics], path: Path) -> Path:
     if not can_draw():
         raise TrainingError(
             "drawing needs matplotlib, which is not installed: "
-            "pip install 'sleepfm-index[eval]'; the figures are in the log all the same"
+            "pip install 'sleepfm-index[eval]'; the log has the values"
         )
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -112,7 +112,7 @@ def _or_nan(value: float | None) -> float:
 
 
 def main(words: Sequence[str]) -> None:
-    """Draw the curves of the log that is named first, beside it or where the second word says.
+    """Draw the curves of a log, next to it or at a given path.
 
     Parameters
     ----------

@@ -29,12 +29,12 @@ from sleepfm.training.task import Metrics, Run, Task
 
 _CLIP_NORM: Final = 1.0
 _FOR_NORMS: Final = 1 << 40
-"""Number of the first step whose batch the norms are measured on, beyond those of any epoch."""
+"""Step number of the first batch used for measuring norms, beyond those of any epoch."""
 _TIMINGS: Final = ("seconds", "valid_seconds", "clips_per_s", "waiting_for_data")
 
 
 def refuse_taken(out: Path, resume: bool) -> None:
-    """Refuse to write where a run has written, unless it is to go on.
+    """Refuse an output path that another run has written, except to resume.
 
     Parameters
     ----------
@@ -51,11 +51,11 @@ def refuse_taken(out: Path, resume: bool) -> None:
     checkpoint = _checkpoint_of(out)
     if checkpoint.exists() and not resume:
         raise TrainingError(
-            f"{checkpoint.name} is there already; go on with it by --resume, or name another --out"
+            f"{checkpoint.name} already exists; continue with --resume, or choose another --out"
         )
     if out.exists() and not checkpoint.exists():
         raise TrainingError(
-            f"{out.name} is there already, without a checkpoint to go on from; name another --out"
+            f"{out.name} already exists, without a checkpoint to resume from; choose another --out"
         )
 
 
@@ -64,7 +64,7 @@ def _checkpoint_of(out: Path) -> Path:
 
 
 def record_at_end(record: Metrics, history: list[Metrics]) -> Metrics:
-    """Give a training record with the last epoch's metrics; timings are left out.
+    """Return a training record with the last epoch's metrics; timings are left out.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ def fit(
     """
     if len(clips) < recipe.batch_size:
         raise TrainingError(
-            f"{len(clips)} clips are fewer than one batch of {recipe.batch_size}; "
-            "give more recordings or a smaller batch"
+            f"{len(clips)} clips are fewer than one batch of {recipe.batch_size}; add more "
+            "recordings or a smaller batch"
         )
     if run.device.type == "cpu":
         keep_freed_memory()
@@ -172,7 +172,7 @@ def fit(
         if not math.isfinite(metrics["valid"]["loss"]):
             raise TrainingError("the validation loss is not finite; use a lower learning rate")
         done = RunState([*done.history, metrics], total=torch.zeros((), device=run.device))
-        with _saving(f"Epoch {epoch + 1}"):
+        with _saving(f"epoch {epoch + 1}"):
             checkpoint.save(done)
             with average.applied(task):
                 _publish(task, out, done.history)
@@ -183,7 +183,7 @@ def fit(
 
 @contextmanager
 def _saving(what: str) -> Iterator[None]:
-    """Say what to do where something cannot be written."""
+    """Add advice to errors of writing, in a ``with`` block."""
     try:
         yield
     except (OutputError, WeightsError, TrainingError) as error:
@@ -256,7 +256,7 @@ def _epoch(
         ready = time.perf_counter()
         done.seconds = spent + ready - started
         if ready - saved > every_s and done.step < len(orders):
-            with _saving(f"Step {step + 1}"):
+            with _saving(f"step {step + 1}"):
                 checkpoint.save(done)
             saved = ready = time.perf_counter()
     mean = float(done.total) / len(orders)
@@ -282,13 +282,13 @@ def _crop(recipe: Recipe, contract: Contract, epoch: int, step: int) -> tuple[in
 
 def _not_finite(batch: Batch, epoch: int) -> TrainingError:
     if not all(bool(x.isfinite().all()) for x in batch.signals.values()):
-        why = "Prepared clips hold NaN or infinity; remove the clip cache and start again."
+        why = "prepared clips contain NaN or infinity; remove the clip cache and start again"
     else:
         why = (
-            f"The loss of epoch {epoch + 1} is not finite; look at the clips' scaling, or use a "
-            "lower learning rate."
+            f"the loss of epoch {epoch + 1} is not finite; check the scaling of the clips, or use "
+            "a lower learning rate"
         )
-    return TrainingError(f"{why} The last good checkpoint is intact")
+    return TrainingError(f"{why}; the last good checkpoint is intact")
 
 
 def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:

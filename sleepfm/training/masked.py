@@ -21,7 +21,7 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm.training.batches import Batch
 
 BLOCK_S: Final = 2
-"""Length of what is hidden or seen as one, in seconds."""
+"""Length of a masked unit, in seconds."""
 
 _BANDS: Final = 12
 _HIDDEN: Final = 0.5
@@ -61,7 +61,7 @@ class SpectrumReaders(nn.Module):
         self.heads = nn.ModuleDict({str(m): nn.Linear(EMBEDDING_DIM, n) for m, n in heads.items()})
 
     def hide(self, batch: Batch) -> Batch:
-        """Give the batch with its hidden blocks at zero.
+        """Return the batch with its hidden blocks at zero.
 
         Parameters
         ----------

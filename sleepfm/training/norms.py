@@ -23,7 +23,7 @@ from sleepfm.training.batches import Batch
 from sleepfm.training.task import Task
 
 NORM_BATCHES: Final = 64
-"""Training batches that the statistics are measured on; all there are, where there are fewer."""
+"""Maximum number of training batches for measuring the statistics."""
 
 
 def measure_norms(

@@ -1,4 +1,4 @@
-"""How a network is trained: everything that decides the result, apart from the data."""
+"""Settings of training that determine the result, apart from the data."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ _BODY: Final = Recipe(
 )
 
 WARM_UP: Final = replace(_BODY, epochs=3, epoch_clips=16_000, crop_s=15.0)
-"""First step to the shipped weights, under the objective ``physiology``."""
+"""First step of pretraining, with the objective ``physiology``."""
 
 BODY: Final = replace(
     _BODY,
@@ -211,7 +211,7 @@ BODY: Final = replace(
     temperature=2.0,
     physiology=1.0,
 )
-"""Second step, from the weights of the first, under ``leave-one-out``."""
+"""Second step, from the weights of the first, with ``leave-one-out``."""
 
 FINE_TUNING: Final = replace(
     _BODY,
@@ -224,7 +224,7 @@ FINE_TUNING: Final = replace(
     physiology=1.0,
     average=0.98,
 )
-"""From trained weights to the people of one clinic, under ``leave-one-out``."""
+"""Fine-tuning of trained weights to the recordings of one clinic, with ``leave-one-out``."""
 
 RECIPES: Final[dict[RecipeName, Recipe]] = {
     "authors": AUTHORS,

@@ -1,4 +1,4 @@
-"""Which subjects are trained on, and which are kept apart."""
+"""Splits of subjects for training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Split = Literal["pretrain", "train", "valid", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 
 FRACTIONS: Final[dict[Split, float]] = {"pretrain": 0.7, "train": 0.1, "valid": 0.1, "test": 0.1}
-"""Share of the subjects in each split, unless asked otherwise."""
+"""Default fraction of the subjects in each split."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def split_subjects(
     if len(names) < len(wanted):
         raise TrainingError(
             f"{len(names)} subject{'s' * (len(names) != 1)} cannot be split into "
-            f"{', '.join(wanted)} so that nobody is in two of them; give at least {len(wanted)}"
+            f"{', '.join(wanted)} without overlap; add subjects up to at least {len(wanted)}"
         )
     total = sum(fractions[s] for s in wanted)
     # the splits kept apart are cut first, the largest one takes what is left

@@ -34,12 +34,12 @@ from sleepfm.training.splits import Split
 from sleepfm.training.task import Metrics, Run, Task, choose_precision
 
 CLASSES: Final = SCORED
-"""The stages that are told apart; clips of any other (unscored, artefact) are left out."""
+"""Classes; clips with any other label (unscored, artefact) are excluded."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What is told apart, and by whom it is learned.
+    """Classes, input modalities and training splits.
 
     Parameters
     ----------
@@ -162,14 +162,14 @@ def learn(
     }
     for modality in modalities:
         if not any(modality in r.present for r in chosen["train"]):
-            raise TrainingError(f"no recording to train on has {modality}; leave it out")
+            raise TrainingError(f"no recording to train on has {modality}; exclude it")
     unscored = {name: _unscored(own, numbers) for name, own in chosen.items()}
     for name, own in clips.items():
         if not len(own):
             raise TrainingError(
                 f"the {name} recordings have no clip scored {', '.join(labels.classes)} with the "
-                f"signals asked for ({unscored[name]} clips have another label or none); give "
-                "hypnograms beside the recordings"
+                f"required signals ({unscored[name]} clips have another label or none); add "
+                "hypnograms next to the recordings"
             )
     record = {
         "objective": "supervised",
@@ -226,7 +226,7 @@ class Supervised(Task):
             self.network = EffNet(channels, recipe.dropout, len(labels.classes))
 
     def logits(self, batch: Batch) -> Tensor:
-        """Give float32 [n, classes].
+        """Return float32 [n, classes].
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class Supervised(Task):
         return out
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the mean cross-entropy of a batch; counts hits.
+        """Return the mean cross-entropy of a batch; counts hits.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class Supervised(Task):
         return loss, {"hits": hits, "clips": torch.tensor(len(logits))}
 
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Give the accuracy over the epoch.
+        """Return the accuracy over the epoch.
 
         Parameters
         ----------

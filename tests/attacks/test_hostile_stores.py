@@ -264,6 +264,10 @@ MANIFESTS: dict[str, Callable[[Path], object]] = {
         (p / "manifest.json").rename(p.parent / "m.json"),
         (p / "manifest.json").symlink_to(p.parent / "m.json"),
     ),
+    "a pipe": lambda p: ((p / "manifest.json").unlink(), os.mkfifo(p / "manifest.json")),
+    "millions of entries": lambda p: (p / "manifest.json").write_text(
+        "[" + "{}," * (1 << 22) + "{}]"
+    ),
     "a terabyte": lambda p: os.truncate(p / "manifest.json", 2**40),
 }
 

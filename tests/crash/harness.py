@@ -37,6 +37,7 @@ from stores import content
 
 import sleepfm_index
 from sleepfm_index.runtime.threads import faiss
+from sleepfm_index.storage import private
 from sleepfm_index.storage.paths import MANIFEST
 
 for _name in sleepfm_index.__all__:
@@ -73,11 +74,11 @@ class Trial:
         start = time.monotonic()
         self.steps: list[str] = _answer(lambda: self._stepped(place))
         self.seconds = time.monotonic() - start
-        self.states = [_answer(lambda: _held(self._base))]
+        self.states = [_answer(lambda: self._held(self._base))]
         place = self.copy()
         for part in self.scenario.parts:
             _answer(lambda part=part: part(place) and None)
-            self.states.append(_answer(lambda: _held(place)))
+            self.states.append(_answer(lambda: self._held(place)))
         assert self.steps and all(state is None or "clips" in state for state in self.states)
 
     def copy(self) -> Path:
@@ -123,7 +124,7 @@ class Trial:
         """Open, verify, compare, run again, compare; in a process that knows only the disk."""
 
         def work() -> str:
-            held = _held(place)
+            held = self._held(place)
             if held not in (self.states[-1:] if done else self.states):
                 return "the store is as it was before or after no commit"
             if (place / MANIFEST).exists():
@@ -133,7 +134,7 @@ class Trial:
                 if clean and any(f.where.endswith(".tmp") for f in found.findings):
                     return f"a full disk was left fuller: {found.findings}"
             self.scenario.run(place)
-            if _held(place) != self.states[-1]:
+            if self._held(place) != self.states[-1]:
                 return "the same command, run again, does not complete"
             found = sleepfm_index.verify(place)
             if not found.ok:
@@ -143,6 +144,12 @@ class Trial:
             return ""
 
         return str(_answer(work))
+
+    def _held(self, place: Path) -> dict[str, Any] | None:
+        held = _held(place)
+        if held is not None and self.scenario.files:
+            held["files"] = {name: str(file) for name, file in private.files(place).items()}
+        return held
 
     def _stepped(self, place: Path) -> list[str]:
         faults = Faults(-1, "kill", self._folder / "aside")

@@ -10,6 +10,7 @@ from stores import WEIGHTS, drawn_segment
 
 import sleepfm_index
 from sleepfm.contract import ROBUST
+from sleepfm_index.building.import_vectors import import_vectors
 from sleepfm_index.storage import private
 from sleepfm_index.storage.manifest import read_manifest
 from sleepfm_index.storage.writer import Writer
@@ -25,6 +26,8 @@ class Scenario:
 
     prepare: Callable[[Path], object]
     parts: tuple[Callable[[Path], object], ...]
+    files: bool = False
+    """Whether the places of the recordings are part of what it changes."""
 
     def run(self, path: Path) -> None:
         for part in self.parts:
@@ -81,6 +84,34 @@ def _tag(path: Path) -> None:
         sleepfm_index.tag(path, "kept")
 
 
+def _with_exports(path: Path) -> None:
+    _indexed(path)
+    for name in "de":
+        other = path.parent / f"other-{name}"
+        _append(other, name)
+        sleepfm_index.export(other, path.parent / f"{name}.parquet")
+
+
+def _import(path: Path, name: str) -> None:
+    import_vectors(path, [path.parent / f"{name}.parquet"])
+
+
+def _recorded_elsewhere(path: Path) -> None:
+    _indexed(path)
+    for name in "abc":
+        for place in ("old", "new"):
+            file = path.parent / place / f"{name}.edf"
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
+        private.remember_file(path, name, path.parent / "old" / f"{name}.edf")
+
+
+def _move(path: Path) -> None:
+    old, new = path.parent / "old", path.parent / "new"
+    if any(file.parent == old for file in private.files(path).values()):
+        sleepfm_index.move_recordings(path, old, new)
+
+
 _BUILD = (lambda p: _append(p, "d"), lambda p: _append(p, "e"), _reindex)
 
 SCENARIOS = {
@@ -92,4 +123,6 @@ SCENARIOS = {
     "restore": Scenario(_with_deleted, (_restore,)),
     "annotate": Scenario(_indexed, (_annotate,)),
     "tag": Scenario(_indexed, (_tag,)),
+    "import": Scenario(_with_exports, (lambda p: _import(p, "d"), lambda p: _import(p, "e"))),
+    "move": Scenario(_recorded_elsewhere, (_move,), files=True),
 }

@@ -27,7 +27,7 @@ _PLAIN: Final = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean,
 
 @dataclass(frozen=True)
 class Facts:
-    """What a table says, in the types of the store.
+    """Content of a table, in the types of the store.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def read_facts(
 
 
 def facts_of_subjects(subjects: Subjects) -> Facts:
-    """Give what is listed of recordings as facts, columns that the table lacks left out.
+    """Return what is listed of recordings as facts, columns that the table lacks left out.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def _as_arrow(table: Any) -> pa.Table:
 
 
 def facts_of(table: SubjectTable) -> Facts:
-    """Give a checked table of subjects in the types of the store.
+    """Return a checked table of subjects in the types of the store.
 
     Parameters
     ----------
@@ -155,36 +155,34 @@ def facts_of(table: SubjectTable) -> Facts:
         try:
             keys = keys.cast(pa.int64())
         except pa.ArrowInvalid as error:
-            raise StoreError("clip ids are whole numbers") from error
+            raise StoreError("clip ids must be integers") from error
     if not columns:
-        raise StoreError(f"the table has no column beside {table.key}")
+        raise StoreError(f"the table has no column besides {table.key}")
     return Facts(table.key, keys, columns, table.notes)
 
 
 def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifying: bool) -> Facts:
-    """Take columns about clips as they are: there may be millions of rows."""
+    """Use columns of clips unchanged: there may be millions of rows."""
     notes: list[str] = []
     names = [n for n in table.column_names if n != CLIP_KEY]
     check_names(names, "the table", reserved, allow_identifying=allow_identifying, notes=notes)
     keys = table[CLIP_KEY].combine_chunks()
     if not pa.types.is_integer(keys.type) or keys.null_count or not names:
-        raise StoreError("a table about clips needs clip ids, whole numbers, and another column")
+        raise StoreError("a table of clips needs integer clip ids and another column")
     keys = keys.cast(pa.int64())
     if len(pc.unique(keys)) != len(keys):
         raise StoreError("the table names a clip twice")
     columns = {}
     for name in names:
         if name in KEYS:
-            raise StoreError(f"{name} is a fact about a recording; leave out {CLIP_KEY} to set it")
+            raise StoreError(f"{name} is a column of recordings; leave out {CLIP_KEY} to set it")
         column = table[name].combine_chunks()
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
             column = column.cast(pa.string())
         if not any(plain(column.type) for plain in _PLAIN):
-            raise StoreError(
-                f"{name} is of the type {column.type}; give numbers, texts or booleans"
-            )
+            raise StoreError(f"{name} has the type {column.type}; use numbers, text or Booleans")
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
         columns[name] = column
@@ -194,7 +192,7 @@ def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifyin
 def changes(
     table: pa.Table, facts: Facts
 ) -> tuple[dict[str, pa.Array], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Give the columns of a clips table as the facts have them.
+    """Return the columns of a clips table as the facts have them.
 
     Parameters
     ----------
@@ -242,7 +240,7 @@ def changes(
 
 
 def _alike(told: pa.Array, old: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Give both in one type: the store's if it holds what is told, else the wider one."""
+    """Return both in one type: the store's if it holds what is told, else the wider one."""
     if told.type == old.type:
         return told, old
     if old.null_count == len(old):
@@ -256,4 +254,4 @@ def _alike(told: pa.Array, old: pa.Array) -> tuple[pa.Array, pa.Array]:
             return told.cast(kind), old.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
-    raise StoreError(f"a column holds {old.type}, which cannot be told as {told.type}")
+    raise StoreError(f"a column holds {old.type}, which cannot be converted to {told.type}")

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from sleepfm.contract import ROBUST, modality_problem
 from sleepfm.modality import EMBEDDING_DIM
+from sleepfm.stages import STAGES
 from sleepfm_index.errors import StoreError
 
 CLIP_S: Final = 30
@@ -228,6 +229,11 @@ def _recording(
             f"{path.name} holds no vectors; name its arrays by modality, e.g. bas, ecg, resp"
         )
     stages = tuple(s or "UNS" for s in stage) if stage is not None else ("UNS",) * len(start_s)
+    unknown = set(stages) - set(STAGES)
+    if unknown:
+        raise StoreError(
+            f"{path.name}: stage {min(unknown)!r} is none of {', '.join(STAGES)}; rename it first"
+        )
     vectors = {}
     for modality, x in rows.items():
         problem = modality_problem(modality)

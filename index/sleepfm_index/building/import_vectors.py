@@ -1,9 +1,9 @@
-"""Fill a store with vectors that another program made."""
+"""Fill a store with clips that a store exported, or with vectors that another program made."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,93 +18,171 @@ from sleepfm.quality import ISSUES
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import Scoring
+from sleepfm_index.building.exported_clips import origin_of, read_export
 from sleepfm_index.building.foreign_vectors import (
     CLIP_S,
     ForeignRecording,
     modalities_of,
     read_vectors,
 )
+from sleepfm_index.building.recording_task import Outcome, refusal
 from sleepfm_index.building.subjects import Subject, Subjects, no_subjects, read_subjects
 from sleepfm_index.building.tables import segment_rows
+from sleepfm_index.choices import StoreMode
 from sleepfm_index.errors import StoreError
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
+from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.storage.manifest import WeightsIdentity, read_manifest
 from sleepfm_index.storage.segments import SegmentData
+from sleepfm_index.storage.withdrawals import subject_mark
 from sleepfm_index.storage.writer import Writer
+
+Found = Iterator[tuple[Path, SegmentData]]
+"""Recordings, each with the file that it comes from."""
 
 
 def import_vectors(
     store: str | Path,
     paths: Iterable[str | Path],
     *,
-    name: str,
+    name: str | None = None,
     subjects: str | Path | None = None,
+    readmit: bool = False,
+    mode: StoreMode | None = None,
 ) -> Result:
-    """Add vectors made elsewhere to a store of their own, which is made if there is none.
+    """Add an export, or vectors made elsewhere, to a store, which is made if there is none.
 
-    Cosines are kept: vectors are brought to unit length, and shorter ones end in zeros. The
+    What a store exported keeps its weights, contract, rows and vectors as they are. Of vectors made
+    elsewhere cosines are kept: they are brought to unit length, and shorter ones end in zeros; the
     modalities of the store are those of the files that it is made from. Each recording is committed
-    by itself; one that the store has already is skipped.
+    by itself; one that the store has already is skipped, and one that was deleted from it, or of a
+    subject that was, is left out.
 
     Parameters
     ----------
     store : path
-        The store; it holds vectors of this one encoder only.
+        The store; it holds vectors of one encoder only.
     paths : iterable of path
-        Files or folders (:mod:`sleepfm_index.building.foreign_vectors`).
-    name : str
-        What made the vectors, e.g. ``sleepfm-clinical``; the store is of this name.
+        Files that ``export`` wrote, or files and folders of vectors
+        (:mod:`sleepfm_index.building.foreign_vectors`).
+    name : str, optional
+        What made vectors that no store exported, e.g. ``sleepfm-clinical``; the store is of this
+        name.
     subjects : path, optional
-        subjects.csv.
+        subjects.csv, for vectors that no store exported.
+    readmit : bool
+        Take recordings and subjects again that were deleted from this store.
+    mode : {"private", "group"}, optional
+        Who may read the store: its owner, or the group too; by default as it is.
 
     Returns
     -------
     Result
-        One row per recording: ``recording_id``, ``clips``, ``modalities``, ``outcome``.
+        One row per recording: ``recording_id``, ``clips``, ``modalities``, ``outcome`` (added,
+        already there, left out, failed) and ``reason``.
 
     Raises
     ------
     StoreError
         If a file cannot be read as vectors, holds a modality that the store has not, or the store
-        is of another encoder.
+        is of another encoder; if a file is no export and nothing says what made it, or files of
+        both kinds are named.
     """
+    files = [Path(path) for path in paths]
+    if not files:
+        raise StoreError("no file of vectors was given")
+    origins = [origin_of(path) for path in files]
+    first = origins[0]
+    if any(origin != first for origin in origins):
+        raise StoreError(
+            "these files were not made by the same weights under the same contract; import them "
+            "into stores of their own"
+        )
+    if name is None and first is None:
+        raise StoreError(
+            f"{files[0].name} was not exported by a store; say what made the vectors, e.g. --name "
+            "sleepfm-clinical"
+        )
+    if first is not None and name is None:
+        if subjects is not None:
+            raise StoreError(
+                "an export brings its subjects along; correct them by `sleepfm-index annotate`"
+            )
+        source = _exported(files, first.contract.modalities)
+        with Writer(Path(store), first.weights, first.contract, mode=mode) as writer:
+            if not writer.manifest.segments:
+                writer.remember(first.choices)
+            return _import(writer, source, f"clips of {first.weights.name}", readmit)
+    told = str(name)
     made_by = WeightsIdentity(
-        name,
-        hashlib.sha256(f"made elsewhere/{name}".encode()).hexdigest(),
+        told,
+        hashlib.sha256(f"made elsewhere/{told}".encode()).hexdigest(),
         trained=True,
-        note="vectors made elsewhere and imported; files cannot be encoded by this store",
+        note="imported vectors of another program; this store cannot encode files",
     )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
-    named = [Path(path) for path in paths]
-    if not named:
-        raise StoreError("no file of vectors was named")
-    modalities = modalities_of(named)  # every file is checked before anything is written
-    contract = _contract_of(Path(store), made_by) or _contract(name, modalities)
+    modalities = modalities_of(files)  # every file is checked before anything is written
+    contract = _contract_of(Path(store), made_by) or _contract(told, modalities)
     _check_modalities(modalities, contract)
+    source = _foreign(files, told, cohort, contract.modalities)
+    with Writer(Path(store), made_by, contract, mode=mode) as writer:
+        return _import(writer, source, f"vectors of {told}", readmit)
+
+
+def _exported(files: list[Path], modalities: tuple[str, ...]) -> Found:
+    for path in files:
+        for _, data in read_export(path, modalities):
+            yield path, data
+
+
+def _foreign(files: list[Path], name: str, cohort: Subjects, modalities: tuple[str, ...]) -> Found:
+    for path in files:
+        for found in read_vectors(path):
+            yield path, _segment(found, _key(found, name), path, cohort, modalities)
+
+
+def _import(writer: Writer, found: Found, note: str, readmit: bool) -> Result:
+    """Commit recordings one after another, unless they are there, deleted, or of a taken name."""
+    with Reader(writer.path) as opened:
+        names = opened.sql("SELECT recording_id, subject_id FROM recordings").to_pylist()
+    taken = {row["recording_id"] for row in names}
     rows = []
-    with Writer(Path(store), made_by, contract) as writer:
-        for path in named:
-            for found in read_vectors(path):
-                key = _key(found, name)
-                there = key in writer.manifest.sources
-                if not there:
-                    writer.append(_segment(found, key, path, cohort, contract.modalities))
-                rows.append(
-                    {
-                        "recording_id": found.recording_id,
-                        "clips": len(found.start_s),
-                        "modalities": ", ".join(map(str, found.vectors)),
-                        "outcome": "already there" if there else "added",
-                    }
-                )
-        update_indexes(writer, IndexRequest())
-    return Result(pa.Table.from_pylist(rows), f"vectors of {name}")
+    for path, data in found:
+        recording = data.recordings.to_pylist()[0]
+        held = writer.manifest
+        mark = subject_mark(held.uuid, recording["subject_id"])
+        gone = () if readmit else (*held.withdrawn, *held.withdrawals)
+        name = recording["recording_id"]
+        refused = refusal(path, data.key, name, held.sources, gone, taken, mark)
+        if refused is None:
+            writer.append(data, held.readmitted(data.key, (mark,)) if readmit else None)
+            taken.add(name)
+        rows.append(
+            {
+                "recording_id": name,
+                "clips": recording["clips"],
+                "modalities": ", ".join(map(str, data.vectors)),
+                "outcome": "added" if refused is None else refused.status,
+                "reason": "" if refused is None else _reason(refused, name, mark in gone),
+            }
+        )
+    update_indexes(writer, IndexRequest())
+    return Result(pa.Table.from_pylist(rows), note)
+
+
+def _reason(refused: Outcome, name: str, subject_gone: bool) -> str:
+    if refused.status == "failed":
+        return f"another recording named {name} is already in the store; delete that one first"
+    if refused.status == "left out":
+        what = "its subject" if subject_gone else "it"
+        return f"{what} was deleted from this store; import with --readmit to take it again"
+    return refused.reason or ""
 
 
 def _contract_of(store: Path, made_by: WeightsIdentity) -> Contract | None:
-    """Give the contract of a store of these vectors, None where there is none yet."""
+    """Return the contract of a store of these vectors, None where there is none yet."""
     try:
         manifest = read_manifest(store)
     except StoreError:

@@ -42,7 +42,7 @@ from sleepfm_index.building.recording_task import (
     rows_of,
 )
 from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
-from sleepfm_index.choices import BuildEngine, Ids
+from sleepfm_index.choices import BuildEngine, Ids, StoreMode
 from sleepfm_index.errors import StoreError, UncompactedError
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.indexing.reindex import update_indexes
@@ -88,6 +88,7 @@ def build(
     engine: BuildEngine = "local",
     scheduler: str | None = None,
     staging: str | None = None,
+    mode: StoreMode | None = None,
     notice: Notice | None = None,
     progress: Progress | None = None,
     outcome: Callable[[Outcome], object] | None = None,
@@ -151,6 +152,8 @@ def build(
     staging : str, optional
         For Dask: folder or URI (``s3://bucket/folder``) for rows until they are committed; by
         default ``staging`` in the store's folder.
+    mode : {"private", "group"}, optional
+        Who may read the store: its owner, or the group too; by default as it is.
     notice : Notice, optional
         Called with each message: the chosen backend, and the steps of building large indexes.
     progress : Progress, optional
@@ -181,7 +184,7 @@ def build(
     if not found.recordings and not found.left_out:
         raise RecordingError(
             f"there is no recording in {', '.join(map(str, named))}; "
-            "`sleepfm-index scan` says what can be read"
+            "`sleepfm-index scan` shows what can be read"
         )
     loaded = find_weights(weights)
     cohort, notes = no_subjects(), []
@@ -197,7 +200,7 @@ def build(
         notes = [*cohort.notes, *unmet]
     count = workers or suitable_workers(found.recordings, threads)
     outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
-    with Writer(Path(store), identity_of(loaded), loaded.contract) as writer:
+    with Writer(Path(store), identity_of(loaded), loaded.contract, mode=mode) as writer:
         known = {} if truth is None else read_truth(Path(truth))
         jobs = [
             Job(file, recording_name(writer.path, file, ids), known.get(file.stem))

@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
     AnyWeights = Weights | ExternalWeights
 
-READMIT: Final = "build with --readmit to take it again"
+READMIT: Final = "build with --readmit to add it again"
 _NORM_TOLERANCE: Final = 1e-3
 Status = Literal["added", "already there", "left out", "failed"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file.
+    """Outcome of one file.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same for every recording of a build; plain values.
+    """Settings common to all recordings of a build; plain values.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Rows:
-    """What one job gave: its outcome, and if that is ``added`` what is to be committed.
+    """Result of one job: its outcome and, if ``added``, the data to commit.
 
     ``key`` is the content key, empty where the file could not be read.
 
@@ -239,13 +239,13 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
 def _check_vectors(
     vectors: Mapping[str, NDArray[np.float32]], clips: Clips, weights: AnyWeights
 ) -> None:
-    """Refuse vectors that have no direction: they would be nobody's neighbour, or everybody's."""
+    """Refuse vectors without a direction, whose similarities are undefined."""
     for modality, rows in vectors.items():
         lengths = np.linalg.norm(rows[clips.filled[modality] != 0], axis=1)
         if not np.all(np.abs(lengths - 1) < _NORM_TOLERANCE):
             raise WeightsError(
-                f"{weights.name} give {modality} vectors that are zero or not finite; the weights "
-                "are damaged or were not meant for such clips"
+                f"{weights.name} give {modality} vectors that are zero or not finite; the "
+                "weights are damaged or not suitable for these clips"
             )
 
 
@@ -275,7 +275,7 @@ def refusal(
     taken: Set[str],
     mark: str = "",
 ) -> Outcome | None:
-    """Say why a recording is not to be added to a store that holds these; None if it is.
+    """Explain why a recording must not be added to the store; None if it may.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ def refusal(
     if recorded(key) in map(recorded, withdrawn):  # whatever the options were
         return Outcome(file, "left out", f"it was deleted from this store; {READMIT}")
     if mark and mark in withdrawn:
-        why = "its signals are those of a recording that was deleted from this store"
+        why = "its signals equal those of a recording that was deleted from this store"
         return Outcome(file, "left out", f"{why}; {READMIT}")
     if recording_id in taken:
         error = QueryError(
@@ -325,7 +325,7 @@ class Clock:
 
 
 def encoder_of(plan: Plan) -> Encoder:
-    """Give the encoders of a plan, made once for a process.
+    """Return the encoders of a plan, made once for a process.
 
     Parameters
     ----------
@@ -348,7 +348,7 @@ _one_at_a_time = threading.Lock()
 
 
 def identity_of(weights: AnyWeights) -> WeightsIdentity:
-    """Give what a manifest keeps of weights.
+    """Return what a manifest keeps of weights.
 
     Parameters
     ----------
@@ -363,8 +363,8 @@ def _note(weights: AnyWeights) -> str:
         return f"encoder of {weights.package}; vectors of {weights.dimensions} dimensions"
     if not weights.trained:
         return (
-            "UNTRAINED: a seeded random initialisation, for trying the tool out; neighbours and "
-            "recall mean nothing"
+            "UNTRAINED: a seeded random initialisation for demonstration; neighbours and recall "
+            "are meaningless"
         )
     data = str(weights.record.get("data", ""))
     if data.startswith("simulated"):

@@ -37,7 +37,7 @@ _FILES: Final = {
     "/explore.css": ("explore.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-"""The page's own files: code and no data, so they need no token."""
+"""Files of the page: code without data, so they need no token."""
 _LARGEST_BODY: Final = 16 << 20
 
 
@@ -49,7 +49,7 @@ def application(
     any_address: bool = False,
     framed: bool = False,
 ) -> Starlette:
-    """Put the application together.
+    """Create the application.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ async def _take(desk: Desk, request: Request) -> Response:
             raise
         return _json(content, 201)
     except ClientDisconnect:
-        return _json({"error": "the file did not arrive whole; hand it in again"}, 400)
+        return _json({"error": "the file did not arrive completely; upload it again"}, 400)
     except SleepFMError as error:
         return _error(error)
 
@@ -171,7 +171,7 @@ def _format(request: Request) -> str:
     said = request.query_params.get("format")
     if said is not None:
         if said not in MEDIA:
-            raise QueryError(f"no format {said[:80]!r}; choose from {', '.join(MEDIA)}")
+            raise QueryError(f"unknown format {said[:80]!r}; choose from {', '.join(MEDIA)}")
         return said
     accepted = request.headers.get("accept", "")
     kinds = {media.partition(";")[0]: name for name, media in MEDIA.items()}

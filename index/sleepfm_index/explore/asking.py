@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.explore.answers import Document, Table
 from sleepfm_index.explore.own_file import OwnFiles
-from sleepfm_index.query.answer import answer, own_runs
-from sleepfm_index.query.answer_table import answer_note, answer_table
-from sleepfm_index.query.nearest import Search, nearest
-from sleepfm_index.query.origin import query_vectors
-from sleepfm_index.query.question import Question, check_search, target_of
+from sleepfm_index.query.answer import answer, answer_to
+from sleepfm_index.query.examples import ExampleVectors
+from sleepfm_index.query.question import Question, check_search
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import check_modality
-from sleepfm_index.storage.manifest import as_ranges
 from sleepfm_index.storage.metadata import int64s
 from sleepfm_index.storage.quoting import quote_text
 from sleepfm_index.storage.vector_format import as_arrow, narrow
-
-AWAY: Final = 0.2
-"""Weight of the mean of the clips to be unlike, against that of the examples."""
 
 
 def sql(store: Reader, statement: str, limit: int) -> Table:
@@ -49,7 +42,7 @@ def sql(store: Reader, statement: str, limit: int) -> Table:
 
 
 def clip(store: Reader, clip_id: int) -> Document:
-    """Give all that is known of one clip.
+    """Return all that is known of one clip.
 
     Parameters
     ----------
@@ -65,7 +58,7 @@ def clip(store: Reader, clip_id: int) -> Document:
 
 
 def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> Table:
-    """Give the metadata of some clips, in the given order; unknown ids are left out.
+    """Return the metadata of some clips, in the given order; unknown ids are left out.
 
     Parameters
     ----------
@@ -86,7 +79,7 @@ def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> T
 
 
 def vectors(store: Reader, ids: Sequence[int], modality: str) -> Table:
-    """Give the stored vectors of some clips; null where a clip lacks the modality.
+    """Return the stored vectors of some clips; null where a clip lacks the modality.
 
     Parameters
     ----------
@@ -106,7 +99,7 @@ def vectors(store: Reader, ids: Sequence[int], modality: str) -> Table:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is searched for; see :class:`sleepfm_index.query.question.Question`.
+    """A search request; see :class:`sleepfm_index.query.question.Question`.
 
     Parameters
     ----------
@@ -145,7 +138,7 @@ class Asked:
     file: str | None = None
 
     def question(self, **other: Any) -> Question:
-        """Give the part that any question has.
+        """Return the part that any question has.
 
         Parameters
         ----------
@@ -157,12 +150,7 @@ class Asked:
 
 
 def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
-    """Find the nearest clips.
-
-    One clip is asked as :meth:`sleepfm_index.Store.query` does. Several are asked by the mean of
-    their vectors, less :data:`AWAY` times the mean of those to be unlike, scaled to length one
-    (Rocchio 1971; the weights of Manning, Raghavan and Schütze 2008, section 9.1.1: 0.75 and 0.15,
-    whose ratio counts here). The examples themselves are left out of the answer.
+    """Find the nearest clips, as :meth:`sleepfm_index.Store.query` does.
 
     Parameters
     ----------
@@ -173,53 +161,21 @@ def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
     files : OwnFiles
         Recordings that were handed in.
     """
-    modalities = check_search(
-        asked.modality, asked.to, asked.exclude, asked.k, asked.min_gap, store.manifest.modalities
-    )
+    known = store.manifest.modalities
     if asked.file is not None:
+        modalities = check_search(
+            asked.modality, asked.to, asked.exclude, asked.k, asked.min_gap, known
+        )
         vector, text = files.vector(store, asked.file, asked.from_s or 0.0, modalities)
-        return _nearest(store, asked, modalities, vector, (), text)
+        examples = ExampleVectors(text, vector[None], "{cosine} to {target}", known=False)
+        result = answer_to(store, asked.question(exclude="none"), modalities, examples)
+        return Table(result.table, result.note)
     like = [*asked.like, *_stretch(store, asked)]
     if not like:
-        raise QueryError(
-            "name a clip to search from: by clip, like, recording with from_s, or file"
-        )
-    if len(like) == 1 and not asked.unlike:
-        result = answer(store, asked.question(clip=like[0]))
-        return Table(result.table, result.note)
-    near = _mean(store, like, modalities)
-    if asked.unlike:
-        near = near - np.float32(AWAY) * _mean(store, asked.unlike, modalities)
-    length = float(np.linalg.norm(near))
-    if length < 1e-6:
-        raise QueryError("the examples cancel each other out; take other ones")
-    own = as_ranges(np.unique(np.array([*like, *asked.unlike], np.int64)))
-    text = f"{len(like)} examples" + (f", unlike {len(asked.unlike)}" if asked.unlike else "")
-    return _nearest(store, asked, modalities, near / np.float32(length), tuple(own), text, like)
-
-
-def _nearest(
-    store: Reader,
-    asked: Asked,
-    modalities: tuple[str, ...],
-    vector: NDArray[np.float32],
-    without: Sequence[tuple[int, int]],
-    text: str,
-    like: Sequence[int] = (),
-) -> Table:
-    search = Search(
-        target_of(modalities, asked.to, store.manifest.modalities),
-        asked.k,
-        None if asked.where is None else store.metadata.clip_ids(asked.where),
-        _merged([*without, *_own(store, asked.exclude, like)]),
-        asked.min_gap,
-        asked.exact,
-    )
-    found = nearest(store, vector[None], search)
-    ((ids, scores),) = found.hits
-    rows = answer_table(store.rows(ids), scores, [len(scores)])
-    question = asked.question(exclude=asked.exclude if like else "none")
-    return Table(rows, answer_note(question, text, len(scores), found.method))
+        raise QueryError("pass a query: clip, like, recording with from_s, or file")
+    question = asked.question(clip=like, unlike=asked.unlike or None)
+    result = answer(store, question)
+    return Table(result.table, result.note)
 
 
 def _stretch(store: Reader, asked: Asked) -> list[int]:
@@ -237,40 +193,8 @@ def _stretch(store: Reader, asked: Asked) -> list[int]:
     return [int(i) for i in ids]
 
 
-def _mean(store: Reader, ids: Sequence[int], modalities: tuple[str, ...]) -> NDArray[np.float32]:
-    wanted = np.array(ids, np.int64)
-    live = store.manifest.live(wanted)
-    if not live.all():
-        raise QueryError(f"no clip {wanted[~live][0]} in this store")
-    found, there = query_vectors(store, wanted, modalities)
-    if not there.any():
-        names = ", ".join(modalities)
-        raise QueryError(f"none of these clips has {names} to search with; take other clips")
-    mean: NDArray[np.float32] = found[there].mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean
-
-
-def _own(store: Reader, exclude: str, like: Sequence[int]) -> list[tuple[int, int]]:
-    if exclude == "none" or not like:
-        return []
-    rows = store.rows(np.array(like, np.int64))
-    pairs = zip(rows["recording_id"].to_pylist(), rows["subject_id"].to_pylist(), strict=True)
-    return [run for r, s in sorted(set(pairs)) for run in own_runs(store, exclude, r, s)]
-
-
-def _merged(runs: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Put runs in order, those that meet or overlap as one."""
-    found: list[tuple[int, int]] = []
-    for first, last in sorted(runs):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
-        else:
-            found.append((first, last))
-    return tuple(found)
-
-
 def _named_apart(rows: pa.Table) -> pa.Table:
-    """Give columns of one name a number, so that none is lost as JSON."""
+    """Return columns of one name a number, so that none is lost as JSON."""
     seen: dict[str, int] = {}
     names = []
     for name in rows.column_names:

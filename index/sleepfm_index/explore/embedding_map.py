@@ -1,4 +1,4 @@
-"""Where clips lie in two dimensions, and what colours them."""
+"""Coordinates of clips in two dimensions, and their colours."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sleepfm_index.storage.quoting import quote_name
 
 METHODS: Final = ("pca", "umap")
 LIMIT: Final = 200_000
-"""Points that a map has; of more clips it shows some, drawn by a hash of their ids."""
+"""Maximum number of points of a map; larger sets are sampled by a hash of the ids."""
 _LEARNED: Final = 20_000
 _UMAP: Final = 20_000
 _BLOCK: Final = 1 << 13
@@ -62,7 +62,7 @@ class Map:
 
 
 def points(session: Session, modality: str, method: str, where: str | None, limit: int) -> Table:
-    """Give clip_id, x and y of a map.
+    """Return clip_id, x and y of a map.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def points(session: Session, modality: str, method: str, where: str | None, limi
     shown = len(drawn.ids)
     note = f"{modality}: {shown:,} clips"
     if shown < drawn.total:
-        note = f"{modality}: {shown:,} of {drawn.total:,} clips, drawn by a hash of their ids"
+        note = f"{modality}: {shown:,} of {drawn.total:,} clips, sampled by a hash of their ids"
     rows = pa.table(
         {
             "clip_id": int64s(drawn.ids).cast(pa.int32()),
@@ -104,7 +104,7 @@ def points(session: Session, modality: str, method: str, where: str | None, limi
 def values(
     session: Session, modality: str, method: str, where: str | None, limit: int, by: str
 ) -> Table:
-    """Give one value per point of a map, in its order.
+    """Return one value per point of a map, in its order.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def _map(
 ) -> Map:
     check_modality(modality, store.manifest.modalities)
     if method not in METHODS:
-        raise QueryError(f"no method {method!r}; choose from {', '.join(METHODS)}")
+        raise QueryError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
     limit = max(1, min(limit, LIMIT))
     key = ("map", store.manifest.snapshot, modality, method, where, limit)
     return session.kept(key, lambda: _draw(store, modality, method, where, limit))
@@ -174,8 +174,8 @@ def _draw(store: Reader, modality: str, method: str, where: str | None, limit: i
         ids = np.sort(np.random.default_rng(0).choice(ids, limit, replace=False))
     if len(ids) < 3:
         raise QueryError(
-            f"a map needs at least 3 clips with {modality}, and {len(ids)} fit; "
-            "take another modality or a wider filter"
+            f"a map needs at least 3 clips with {modality}, got {len(ids)}; choose another "
+            "modality or a wider filter"
         )
     if stored:
         place, axes = _stored(store, ids, modality), ("UMAP 1", "UMAP 2")
@@ -249,7 +249,9 @@ def _column(store: Reader, drawn: Map, name: str) -> pa.Array:
         raise QueryError(f"clips have no column {name[:80]!r}")
     kind = there.field(name).type
     if pa.types.is_nested(kind):
-        raise QueryError(f"{name} holds lists, which have no colour; choose another column")
+        raise QueryError(
+            f"{name} contains lists, which cannot be shown as colours; choose another column"
+        )
     # The hash that drew the clips picks their rows while DuckDB scans.
     rows = store.sql(f"SELECT clip_id, {quote_name(name)} AS value FROM clips{drawn.scan}").table
     known = rows["clip_id"].to_numpy()
@@ -271,7 +273,9 @@ def _probability(session: Session, store: Reader, drawn: Map, name: str) -> pa.A
     result = np.full(len(drawn.ids), np.nan, np.float32)
     if probe.classes:
         if wanted not in probe.classes:
-            raise QueryError(f"{probe_name} tells apart {', '.join(probe.classes)}, not {wanted!r}")
+            raise QueryError(
+                f"{probe_name} has the classes {', '.join(probe.classes)}, not {wanted!r}"
+            )
         result[present] = said[:, probe.classes.index(wanted)]
     else:
         result[present] = said

@@ -1,4 +1,4 @@
-"""Everything that the server can be asked, in one table: the routes and docs/http.md follow it."""
+"""All endpoints in one table, from which the routes and docs/http.md are derived."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SQL_ROWS: Final = 10_000
 
 @dataclass(frozen=True)
 class Desk:
-    """What answers requests: the open store, opened recordings, files that were handed in.
+    """Resources for answering requests: the open store, opened recordings, uploaded files.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Desk:
     signals : Signals
         Opened recordings.
     files : OwnFiles
-        Files that were handed in.
+        Uploaded files.
     """
 
     session: Session
@@ -46,7 +46,7 @@ class Desk:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One thing that can be asked.
+    """One endpoint.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ class Endpoint:
         One sentence.
     parameters : sequence of Parameter
     answer : callable
-        Gives a table or a document.
+        Returns a table or a document.
     body : str
-        What a POST carries: ``""``, ``json`` (the parameters as an object) or ``file``.
+        Body of a POST: ``""``, ``json`` (the parameters as an object) or ``file``.
     """
 
     method: str
@@ -73,7 +73,7 @@ def _about(desk: Desk, said: Said) -> Document:
     def ask(store: Any) -> Document:
         def about() -> dict[str, Any]:
             info = asdict(describe(store))
-            del info["path"]  # the server says no path of this machine
+            del info["path"]  # paths of this machine are not exposed
             return {
                 "name": desk.session.path.resolve().name,
                 "uuid": store.manifest.uuid,
@@ -133,7 +133,7 @@ def _strips(desk: Desk, said: Said) -> Table:
     slots, width = said["slots"], said["width"]
     named = [said[name] is not None for name in ("clips", "recording", "file")]
     if sum(named) != 1:
-        raise QueryError("name what to cut strips of: clips, or recording, or file")
+        raise QueryError("pass one of clips, recording and file")
     if said["clips"] is not None:
         return desk.session.asked(
             lambda s: desk.signals.of_clips(s, said["clips"], said["seconds"], width, slots)
@@ -184,49 +184,57 @@ def _label(desk: Desk, said: Said) -> Document:
 
 _CLIPS: Final = Parameter("clips", "Clip ids.", "integers", required=True)
 _WHERE: Final = Parameter("where", "SQL condition over the columns of clips.")
-_MODALITY: Final = Parameter("modality", "Whose vectors.", default="bas")
+_MODALITY: Final = Parameter("modality", "Modality of the vectors.", default="bas")
 _MAP: Final = (
     _MODALITY,
-    Parameter("method", "Principal axes, or UMAP.", default="pca", choices=embedding_map.METHODS),
+    Parameter("method", "Principal axes or UMAP.", default="pca", choices=embedding_map.METHODS),
     _WHERE,
     Parameter(
         "limit",
-        f"Most points, at most {embedding_map.LIMIT:,}; of more clips some are drawn.",
+        f"Maximum number of points, up to {embedding_map.LIMIT:,}; larger sets are sampled.",
         "integer",
         default=embedding_map.LIMIT,
     ),
 )
 
 ENDPOINTS: Final = (
-    Endpoint("GET", "/store", "What the store holds and what the server may do.", (), _about),
+    Endpoint("GET", "/store", "Contents of the store and capabilities of the server.", (), _about),
     Endpoint(
         "GET",
         "/query",
-        "The clips nearest to a clip, to several, to a stretch of a night, or to a file's clip.",
+        "The clips nearest to a clip, several clips, an interval of a night, or a clip of a file.",
         (
             Parameter(
                 "modality",
                 "What to search with: a modality of the store, such as ecg, or several, by commas.",
                 required=True,
             ),
-            Parameter("to", "What to search in.", default=OTHERS),
-            Parameter("clip", "The clip to search from.", "integer"),
-            Parameter("like", "Further examples: clip ids.", "integers"),
-            Parameter("unlike", "Clips to be away from: clip ids.", "integers"),
-            Parameter("recording", "A recording with examples, from from_s until until_s."),
-            Parameter("from_s", "Start of the stretch, in seconds from the start.", "number"),
-            Parameter("until_s", "End of the stretch, in seconds from the start.", "number"),
-            Parameter("file", "A file that was handed in by POST /files; its clip at from_s."),
-            Parameter("k", "How many clips to give.", "integer", default=10),
+            Parameter("to", "Target of the search.", default=OTHERS),
+            Parameter("clip", "Id of the query clip.", "integer"),
+            Parameter("like", "Further positive examples: clip ids.", "integers"),
+            Parameter("unlike", "Negative examples: clip ids.", "integers"),
+            Parameter(
+                "recording", "Recording whose clips from from_s to until_s are the examples."
+            ),
+            Parameter("from_s", "Start of the interval, in seconds from the start.", "number"),
+            Parameter("until_s", "End of the interval, in seconds from the start.", "number"),
+            Parameter(
+                "file", "Id of a file uploaded with POST /files; its clip at from_s is the query."
+            ),
+            Parameter("k", "Number of clips to return.", "integer", default=10),
             _WHERE,
             Parameter(
                 "exclude",
-                "Whose clips to leave out, as the question's own.",
+                "Exclude clips of the same subject or recording, or none.",
                 default="subject",
                 choices=EXCLUSIONS,
             ),
-            Parameter("min_gap", "At most one clip per so many seconds of a recording.", "number"),
-            Parameter("exact", "Compare with every clip.", "flag", default=False),
+            Parameter(
+                "min_gap", "Minimum time between results of one recording, in seconds.", "number"
+            ),
+            Parameter(
+                "exact", "Compare with every clip instead of using an index.", "flag", default=False
+            ),
         ),
         _query,
     ),
@@ -235,47 +243,47 @@ ENDPOINTS: Final = (
         "/sql",
         "One SELECT-like statement over clips, events and recordings.",
         (
-            Parameter("statement", "DuckDB's SQL.", required=True),
-            Parameter("limit", "Most rows to give.", "integer", default=_SQL_ROWS),
+            Parameter("statement", "SQL statement (DuckDB).", required=True),
+            Parameter("limit", "Maximum number of rows.", "integer", default=_SQL_ROWS),
         ),
         _sql,
     ),
     Endpoint(
         "GET",
         "/clips/{id}",
-        "All that is known of a clip, with its labels.",
+        "All metadata of a clip, with its labels.",
         (Parameter("id", "Clip id.", "integer", required=True),),
         _clip,
     ),
     Endpoint(
         "GET",
         "/clips",
-        "The metadata of some clips, in the given order.",
-        (_CLIPS, Parameter("columns", "Columns to give; by default all.", "texts")),
+        "The metadata of clips, in the given order.",
+        (_CLIPS, Parameter("columns", "Columns to return; default: all.", "texts")),
         _clips,
     ),
     Endpoint(
         "POST",
         "/clips",
-        "As GET /clips, for more ids than an address holds; nothing is written.",
-        (_CLIPS, Parameter("columns", "Columns to give; by default all.", "texts")),
+        "As GET /clips, for more ids than a URL can hold; nothing is written.",
+        (_CLIPS, Parameter("columns", "Columns to return; default: all.", "texts")),
         _clips,
         "json",
     ),
     Endpoint(
         "GET",
         "/strips",
-        "Strips of signal from the recordings: unfiltered, the least and greatest of each pixel.",
+        "Signals from the recordings, unfiltered: minimum and maximum per pixel.",
         (
-            Parameter("clips", "Clip ids; strips from the start of each.", "integers"),
-            Parameter("recording", "A recording; strips from from_s on."),
-            Parameter("file", "A file that was handed in; strips from from_s on."),
+            Parameter("clips", "Clip ids; signals from the start of each.", "integers"),
+            Parameter("recording", "A recording; signals from from_s on."),
+            Parameter("file", "An uploaded file; signals from from_s on."),
             Parameter("from_s", "Start, in seconds from the start.", "number", default=0.0),
-            Parameter("seconds", "How long; by default one clip.", "number"),
-            Parameter("width", "Pixels to thin to.", "integer", default=800),
+            Parameter("seconds", "Duration in seconds; default: one clip.", "number"),
+            Parameter("width", "Width in pixels.", "integer", default=800),
             Parameter(
                 "slots",
-                "Which slots, such as C4-M1|C3-M2,ECG: of a|b the first there; by default all.",
+                "Slots, e.g. C4-M1|C3-M2,ECG, where a|b is the first one present; default: all.",
                 "texts",
             ),
         ),
@@ -284,11 +292,11 @@ ENDPOINTS: Final = (
     Endpoint(
         "GET",
         "/vectors",
-        "The stored vectors of some clips, float16 [n, 512].",
+        "The stored vectors of clips, float16 [n, 512].",
         (_CLIPS, _MODALITY),
         _vectors,
     ),
-    Endpoint("GET", "/map", "Where clips lie in two dimensions.", _MAP, _map),
+    Endpoint("GET", "/map", "Clips in two dimensions.", _MAP, _map),
     Endpoint(
         "GET",
         "/map/values",
@@ -297,7 +305,7 @@ ENDPOINTS: Final = (
             *_MAP,
             Parameter(
                 "by",
-                "A column of clips, label:<own column>, or probe:<name>:<class>.",
+                "A column of clips, label:<label column>, or probe:<name>:<class>.",
                 required=True,
             ),
         ),
@@ -306,8 +314,8 @@ ENDPOINTS: Final = (
     Endpoint(
         "GET",
         "/nights",
-        "The recordings, a row each.",
-        (Parameter("limit", "Most rows to give.", "integer", default=_SQL_ROWS),),
+        "The recordings, one row each.",
+        (Parameter("limit", "Maximum number of rows.", "integer", default=_SQL_ROWS),),
         _nights,
     ),
     Endpoint(
@@ -320,19 +328,21 @@ ENDPOINTS: Final = (
     Endpoint(
         "GET",
         "/labels",
-        "An own column: labels with who and when, beside the scorer's stage.",
-        (Parameter("column", "The own column.", required=True),),
+        "A label column: labels with author and time, and the scorer's stage.",
+        (Parameter("column", "The label column.", required=True),),
         _labels,
     ),
     Endpoint(
         "POST",
         "/labels",
-        "Label clips in an own column; only where the server was started with --allow-annotate.",
+        "Label clips in a label column; requires --allow-annotate.",
         (
-            Parameter("column", "The own column: small letters, digits and _.", required=True),
+            Parameter(
+                "column", "The label column: lower-case letters, digits and _.", required=True
+            ),
             _CLIPS,
-            Parameter("value", "The label; left out, the label is taken back."),
-            Parameter("by", "Who says so.", required=True),
+            Parameter("value", "The label; omit it to remove the label."),
+            Parameter("by", "Name or initials of the person.", required=True),
         ),
         _label,
         "json",

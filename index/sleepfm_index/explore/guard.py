@@ -1,4 +1,4 @@
-"""Who may ask: requests to this server's own name, from its own page, with its token."""
+"""Access control of requests: host, origin and token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLICY: Final = (
 
 
 class Guard:
-    """Let through what this server's page and its user's tools ask.
+    """Admit requests of the page and of authorised tools.
 
     The host that a request names must be the server's, so that a page elsewhere whose name is made
     to point here (DNS rebinding) learns nothing; where an Origin is named it must be the server's
@@ -88,12 +88,12 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if not self._own(_name(f"//{host}")):
-            return 400, "this server goes by another name; open the address that it printed"
+            return 400, "unknown host name; open the address that the server printed"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return 403, "pages of other origins may not ask this server"
+            return 403, "requests from other origins are not allowed"
         if headers.get("sec-fetch-site") == "cross-site" and scope["path"] not in self._open:
-            return 403, "pages of other sites may not ask this server"
+            return 403, "requests from other sites are not allowed"
         if scope["path"] in self._open:
             return None
         kind, _, said = headers.get("authorization", "").partition(" ")

@@ -8,7 +8,7 @@ from sleepfm import __version__
 from sleepfm_index.explore.answers import MEDIA
 from sleepfm_index.explore.endpoints import ENDPOINTS, Endpoint
 
-_UPLOAD = "Hand in a recording as the body; it is cut into clips, and encoded when it is asked."
+_UPLOAD = "Upload a recording as the body; it is cut into clips, and encoded when queried."
 
 
 def document() -> dict[str, Any]:
@@ -21,7 +21,9 @@ def document() -> dict[str, Any]:
     paths["/files"] = {
         "post": {
             "summary": _UPLOAD,
-            "parameters": [{**name, "description": "The file's name; its ending says the format."}],
+            "parameters": [
+                {**name, "description": "The file name; its extension determines the format."}
+            ],
             "requestBody": {"required": True, "content": content},
             "responses": {"201": {"description": "its id, clips and slots"}},
         }
@@ -50,7 +52,7 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 if endpoint.method == "GET"
                 else {"application/json": {}},
             },
-            "400": {"description": "the question does not fit; `error` says how"},
+            "400": {"description": "invalid request; see `error`"},
             "401": {"description": "the token is missing or wrong"},
         },
     }
@@ -82,7 +84,7 @@ def tables() -> str:
     for endpoint in ENDPOINTS:
         parts.append(f"### {endpoint.method} {endpoint.path}\n\n{endpoint.summary}\n")
         if endpoint.parameters:
-            lines = ["| parameter | what it means | default |", "|---|---|---|"]
+            lines = ["| parameter | meaning | default |", "|---|---|---|"]
             for p in endpoint.parameters:
                 choices = f" One of {', '.join(p.choices)}." if p.choices else ""
                 default = "required" if p.required else "" if p.default is None else f"{p.default}"

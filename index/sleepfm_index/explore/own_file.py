@@ -23,7 +23,7 @@ from sleepfm_index.query.origin import mean_vector
 from sleepfm_index.reader import Reader
 
 LARGEST: Final = 4 << 30
-"""Bytes of the largest file that is taken."""
+"""Maximum size of a file in bytes."""
 _MOST: Final = 8
 
 
@@ -50,7 +50,7 @@ class OwnFiles:
                 self._folder = None
 
     def place(self, name: str) -> Path:
-        """Give a new place for a file, which keeps no more of its name than its ending.
+        """Return a new place for a file, which keeps no more of its name than its ending.
 
         Parameters
         ----------
@@ -59,7 +59,7 @@ class OwnFiles:
         """
         endings = "".join(Path(name).suffixes[-2:]).lower()
         if not endings or not all(c.isalnum() or c == "." for c in endings):
-            raise QueryError("the file's name has no ending that says what it is, such as .edf")
+            raise QueryError("the file name has no known extension such as .edf")
         with self._lock:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="sleepfm-explore-"))
@@ -128,7 +128,7 @@ class OwnFiles:
         return mean_vector(vectors), f"the file at +{at_s:g} s"
 
     def recording(self, key: str) -> tuple[Recording, ChannelMap, Clips]:
-        """Give a file as it was read.
+        """Return a file as it was read.
 
         Parameters
         ----------
@@ -141,5 +141,5 @@ class OwnFiles:
     def _of(self, key: str) -> _Given:
         with self._lock:
             if key not in self._given:
-                raise QueryError("this file is not here any longer; hand it in again")
+                raise QueryError("this file is no longer available; upload it again")
             return self._given[key]

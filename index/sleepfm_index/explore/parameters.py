@@ -1,4 +1,4 @@
-"""What a request may say, checked before anything is done."""
+"""Parameters of requests, checked before use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sleepfm_index.errors import QueryError
 
 Kind = Literal["text", "integer", "number", "flag", "integers", "texts"]
 MOST: Final = 100_000
-"""As many values may be listed in one parameter."""
+"""Maximum number of values in one parameter."""
 _TYPES: Final[dict[str, dict[str, Any]]] = {
     "text": {"type": "string"},
     "integer": {"type": "integer"},
@@ -118,7 +118,9 @@ def read_all(known: Sequence[Parameter], said: Mapping[str, str]) -> dict[str, A
     names = [p.name for p in known]
     for name in said:
         if name not in names:
-            raise QueryError(f"no parameter {name[:80]!r}; there are {', '.join(names) or 'none'}")
+            raise QueryError(
+                f"unknown parameter {name[:80]!r}; choose from {', '.join(names) or 'none'}"
+            )
     values: dict[str, Any] = {}
     for parameter in known:
         if parameter.name in said:
@@ -135,5 +137,5 @@ def _said(kind: Kind) -> str:
         "integer": "a whole number",
         "number": "a number",
         "flag": "true or false",
-        "integers": "whole numbers separated by commas",
+        "integers": "integers separated by commas",
     }.get(kind, "text")

@@ -79,11 +79,11 @@ class Explorer:
     ) -> None:
         if host not in LOOPBACK and not token:
             raise QueryError(
-                f"whoever reaches {host} could look at the store: say a token of your own by "
-                "--token (16 characters or more), or leave out --host"
+                f"anyone who reaches {host} could read the store: set a --token of at least 16 "
+                "characters, or omit --host"
             )
         if token is not None and (len(token) < 16 or not token.isascii() or " " in token):
-            raise QueryError("a token has at least 16 characters, none of them a space")
+            raise QueryError("a token must have at least 16 characters and no spaces")
         self.token = token or secrets.token_urlsafe(24)
         session = Session(path, annotate=annotate, probes=probes, threads=threads)
         self._socket = _listen(host, port)

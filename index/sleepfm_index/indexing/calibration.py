@@ -26,22 +26,23 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, SearchS
 from sleepfm_index.storage.vectors import Vectors
 
 SHARES: Final = (1.0, 0.3, 0.1, 0.03)
-"""Shares of the clips under which an index is tried; a filter takes the next smaller one."""
+"""Shares of allowed clips under which an index is calibrated; a filter uses the next smaller
+one."""
 K: Final = 10
 FEWEST: Final = 8
-"""With fewer queries nothing is measured, and search is exact."""
+"""Minimum number of queries for calibration; below it, search is exact."""
 _EXCLUSION_HOURS: Final = 12
 """Time on either side of its own clip that a query leaves out; in a small store, a twentieth of the
 clips."""
 _RUN: Final = 256
-"""A filter is tried by runs of as many clips, because cohorts are filtered by night."""
+"""Length of the runs of clips in calibration filters, because cohorts are filtered by night."""
 RERANK_COST: Final = 800
 """Codes that could be read in the time that one candidate takes to compare from its vector, 1 to
 3 us of one thread, as the settings of benchmarks/search.py show."""
 _TIMED: Final = 20
 _SELECTED: Final = 20_000
 _MARGIN: Final = 0.25
-"""The queries that choose must miss this much less than is asked, since chance favours a choice."""
+"""The selecting queries must miss this much less than allowed, to offset selection bias."""
 _Z: Final = 1.959964
 _NONE: Final = np.empty(0, np.int64)
 
@@ -71,7 +72,7 @@ class Queries:
 def draw_queries(
     vectors: Vectors, manifest: Manifest, target: str, count: int, seed: int
 ) -> Queries:
-    """Draw queries over the whole snapshot, from the modalities that are no part of the target.
+    """Draw queries over the whole snapshot, from modalities that are not part of the target.
 
     Parameters
     ----------
@@ -205,7 +206,7 @@ class _Trial:
     def choose(
         self, share: float, wanted: float, part: slice, at_least: Parameters | None
     ) -> SearchSetting | None:
-        """Give the cheapest setting that reaches the recall; None if none does.
+        """Return the cheapest setting that reaches the recall; None if none does.
 
         Searching further with fewer candidates may be cheaper than less far with more.
         """
@@ -224,7 +225,7 @@ class _Trial:
         return best
 
     def found(self, parameters: Parameters, depth: int, part: slice) -> NDArray[np.bool_]:
-        """Which of the exact answers are among the candidates, bool [q, 10]."""
+        """Mask of the exact answers found among the candidates, bool [q, 10]."""
         return self._hits(self._ids(parameters, depth, part), part)
 
     def seconds(self, setting: SearchSetting) -> float:
@@ -254,7 +255,7 @@ class _Trial:
 
 
 def wilson(share: float, n: float) -> tuple[float, float, float]:
-    """Give a share of n trials with its 95 % interval (Wilson 1927).
+    """Return a share of n trials with its 95 % interval (Wilson 1927).
 
     Parameters
     ----------
@@ -267,7 +268,7 @@ def wilson(share: float, n: float) -> tuple[float, float, float]:
 
 
 def clustered(shares: NDArray[np.float64], size: int) -> tuple[float, float, float]:
-    """Give the mean of shares of ``size`` trials each, with its interval.
+    """Return the mean of shares of ``size`` trials each, with its interval.
 
     Hits within a query are correlated; the effective sample size is reduced by the design effect,
     the variance between queries over that of independent trials (Kish 1965).

@@ -36,7 +36,7 @@ class OnDask:
                 coded: list[IndexEntry] = client.gather(futures)
             except Exception as error:
                 raise StoreError(
-                    f"the cluster did not code {trained.target}: {type(error).__name__}: {error}; "
-                    "the same command begins again"
+                    f"the cluster did not code {trained.target}: {type(error).__name__}: "
+                    f"{error}; run the same command to start again"
                 ) from error
         return coded

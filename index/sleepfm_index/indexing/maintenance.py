@@ -15,10 +15,10 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.indexing import shards as sharding
 from sleepfm_index.indexing.calibration import FEWEST, calibrate, draw_queries
 from sleepfm_index.indexing.planner import (
-    EXACT_ROWS,
-    QUERIES,
     RECALL,
     Plan,
+    calibration_queries,
+    is_small,
     plan_rows,
     target_rows,
 )
@@ -33,19 +33,20 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, RowCach
 from sleepfm_index.storage.vectors import Vectors
 
 UNCOVERED: Final = 10_000
-"""As many clips may be missing from an index, and are compared one by one: some 2 ms per query."""
+"""Maximum number of clips missing from an index, which are compared one by one: about 2 ms per
+query."""
 CACHED_ROWS: Final = 200_000
 """A store of more clips has their rows in a file that is mapped."""
 GROWN: Final = 0.01
-"""Recall is measured again when the clips are more by this share than when it was."""
+"""Relative growth of the number of clips after which recall is measured again."""
 _TRIED_AGAIN: Final = 2
 TRAINED_FOR: Final = 1 << 14
-"""Queries of other modalities that an index is trained for."""
+"""Number of queries of other modalities used in training."""
 
 
 @dataclass(frozen=True)
 class IndexRequest:
-    """What the indexes of a store shall be.
+    """Requested indexes of a store.
 
     Parameters
     ----------
@@ -92,7 +93,7 @@ class IndexRequest:
 
 
 def with_caches(store: Path, manifest: Manifest, request: IndexRequest) -> Manifest:
-    """Give a manifest with the indexes and the row cache that it should name, written where needed.
+    """Write missing indexes and row cache; return a manifest that names them.
 
     Parameters
     ----------
@@ -117,7 +118,7 @@ def _indexes(store: Path, manifest: Manifest, request: IndexRequest) -> tuple[In
         check_target(target, manifest.modalities)
     for index in manifest.indexes:
         if index.settings and kinds.find(index.kind) is None:
-            request.say(f"{index.target}: {index.kind} is not known here and is left out")
+            request.say(f"{index.target}: {index.kind} is unknown and ignored")
     targets = [
         t for t in request.targets or manifest.targets if t in models or not request.only_present
     ]
@@ -140,7 +141,7 @@ def _by_target(manifest: Manifest) -> dict[str, IndexEntry]:
 
 
 def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCacheEntry | None:
-    """Give the row cache of a large store, whatever targets are asked for."""
+    """Return the row cache of a large store, whatever targets are asked for."""
     there = manifest.row_cache is not None
     there = there or (request.as_in is not None and request.as_in.row_cache is not None)
     wanted = there if request.only_present else manifest.rows > CACHED_ROWS
@@ -153,17 +154,19 @@ def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCac
         or _uncovered(manifest, entry) > UNCOVERED
         or not (store / paths.INDEXES / entry.file).is_file()
     ):
-        request.say(f"clips: writing {manifest.rows:,} rows that can be mapped")
+        request.say(f"clips: writing {manifest.rows:,} rows for memory mapping")
         try:
             entry = row_cache.write_rows(store, manifest)
         except (QueryError, pa.ArrowException) as error:  # a cache must not cost the indexes
-            request.say(f"clips: no rows that can be mapped ({error}); they are read from Parquet")
+            request.say(
+                f"clips: the row cache cannot be written ({error}); they are read from Parquet"
+            )
             return None
     return entry
 
 
 def _uncovered(manifest: Manifest, entry: IndexEntry | RowCacheEntry) -> int:
-    """How many clips came since a cache was written."""
+    """Count clips added since a cache was written."""
     return sum(s.rows for s in manifest.segments if s.id not in entry.segments)
 
 
@@ -171,6 +174,8 @@ def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexReques
     recall = request.recall
     if recall is None and request.index is not None and kinds.is_exact(request.index):
         recall = 1.0  # so that it stays as the store grows
+    if recall is None and model is not None and kinds.is_exact(model.kind) and request.index:
+        recall = RECALL  # an exact index says nothing of what another one should reach
     if recall is None:
         recall = model.recall.asked if model is not None and model.recall is not None else RECALL
     fresh = plan_rows(rows, recall=recall, index=request.index, target=target)
@@ -179,7 +184,7 @@ def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexReques
     planned, known = kinds.find(fresh.kind), model.recall
     if kinds.is_exact(model.kind) and known is not None and known.asked == recall:
         # Nothing else reached the recall: it is tried again with twice as many clips.
-        given_up = known.clips > EXACT_ROWS and rows < _TRIED_AGAIN * known.clips
+        given_up = not is_small(known.clips) and rows < _TRIED_AGAIN * known.clips
         if given_up:
             return plan_rows(rows, recall=recall, index=model.kind, target=target)
     if planned is not None and kinds.parse(model.kind).outgrown(planned):
@@ -190,7 +195,7 @@ def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexReques
 def _index(
     store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, request: IndexRequest
 ) -> IndexEntry | None:
-    """Give the index of one target; None where there is to be none."""
+    """Return the index of one target; None where there is to be none."""
     if wanted.kind == EXACT:
         return None
     if wanted.exact:
@@ -230,7 +235,7 @@ def _index(
 def _exhaustive(
     store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, request: IndexRequest
 ) -> IndexEntry:
-    """Give an index that compares every vector; it covers all clips and needs no calibration."""
+    """Return an index that compares every vector; it covers all clips and needs no calibration."""
     vectors = Vectors(store, manifest)
     names = tuple(s.id for s in manifest.segments)
     if entry is None or request.rebuild or entry.kind != wanted.kind:
@@ -278,7 +283,7 @@ def _extended(
     if kept is not None and not kind.exact:
         request.say(f"{entry.target}: adding clips to {entry.kind}")
     elif not kind.exact:
-        request.say(f"{entry.target}: building {entry.kind} again, since clips of it are gone")
+        request.say(f"{entry.target}: building {entry.kind} again, because clips were deleted")
 
     if kept is not None:
         fresh[ids[keep]] = False
@@ -300,8 +305,9 @@ def _calibrated(
     request: IndexRequest,
 ) -> IndexEntry:
     request.say(f"{entry.target}: measuring recall")
+    count = calibration_queries(wanted.rows)
     # Other queries than before, as far as the store has grown.
-    queries = draw_queries(vectors, manifest, entry.target, QUERIES, SEED + manifest.rows)
+    queries = draw_queries(vectors, manifest, entry.target, count, SEED + manifest.rows)
     index = kinds.open_index(store, entry, vectors)
     found = calibrate(vectors, manifest, entry, index, wanted.recall, queries)
     if found is None:

@@ -1,4 +1,4 @@
-"""Which index each target gets, and what that costs, before the work begins."""
+"""Planning of indexes and their cost."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ from sleepfm_index.storage.manifest import Manifest, read_manifest
 from sleepfm_index.storage.segments import CLIPS, read_table
 
 RECALL: Final = 0.99
-"""The recall@10 that is asked for where nothing else is."""
-EXACT_ROWS: Final = 10_000
-"""Up to this many clips every vector is compared; beyond, an inverted file is faster at a recall of
-0.99 (docs/scale.md)."""
-QUERIES: Final = 600
-"""Queries of other modalities by which an index is calibrated."""
+"""Default recall@10."""
+EXACT_ROWS: Final = 2_000
+"""Up to this many clips, two nights, comparing every vector is as fast as an inverted file at a
+recall of 0.99 (docs/scale.md, benchmarks/kinds.py)."""
+_QUERIES: Final = ((100_000, 600), (0, 200))
+"""Queries of other modalities by which an index is calibrated, of more than so many clips: with
+few clips the measuring would take longer than the making."""
 
 _EXACT_US: Final = 0.25
 """To compare a row with one query without an index, on two cores of an AMD EPYC with AVX-512."""
 _FEWEST: Final = 10
-"""Vectors per list that training draws, at least."""
+"""Minimum number of training vectors per list."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a target gets.
+    """Plan for one target.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def plan_rows(
     if index == EXACT or not rows:
         return Plan(target, rows, EXACT, recall, 0, 0.0, 0, 0, rows * _EXACT_US / 1000)
     kind: IndexKind
-    if index is None and (rows <= EXACT_ROWS or recall == 1):
+    if index is None and (is_small(rows) or recall == 1):
         kind, sample = Flat(), 0
     elif index is None:
         kind, sample = _fitting(rows, memory, threads)
@@ -175,8 +176,30 @@ def plan_rows(
     )
 
 
+def calibration_queries(rows: int) -> int:
+    """Give how many queries an index is calibrated by.
+
+    Parameters
+    ----------
+    rows : int
+        Clips that have the target.
+    """
+    return next(queries for clips, queries in _QUERIES if rows > clips or clips == 0)
+
+
+def is_small(rows: int) -> bool:
+    """Whether comparing every vector is faster than an index that misses some.
+
+    Parameters
+    ----------
+    rows : int
+        Clips that have the target.
+    """
+    return rows <= EXACT_ROWS
+
+
 def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
-    """How many clips have each target; deleted ones count until they are compacted away.
+    """Count clips per target, including deleted ones until compaction.
 
     Parameters
     ----------
@@ -198,7 +221,7 @@ def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
 
 
 def _fitting(rows: int, memory: int, threads: int) -> tuple[IndexKind, int]:
-    """Give an inverted file that is made in the memory there is, and vectors to train it with."""
+    """Return an inverted file that is made in the memory there is, and vectors to train it with."""
     kind = InvertedFileKind(_lists(rows), CODE)
     sample = kind.training_rows
     while kind.estimate(rows, sample, threads).memory_bytes > memory:

@@ -23,7 +23,7 @@ from sleepfm_index.storage.writer import Writer
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion did.
+    """Result of a deletion.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _condition(subject: str | None, recording: str | None, where: str | None) ->
     given = [_is(column, name) for column, name in named.items() if name is not None]
     given += [] if where is None else [where]
     if len(given) != 1:
-        raise QueryError("say what to delete by one of --subject, --recording and --where")
+        raise QueryError("pass one of --subject, --recording and --where")
     return given[0]
 
 

@@ -12,7 +12,7 @@ from sleepfm_index.storage.writer import Writer
 
 @dataclass(frozen=True)
 class Moved:
-    """What was found at the new place.
+    """Recordings found at the new path.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ def move_recordings(store: str | Path, old: str | Path, new: str | Path) -> Move
             if root is not None:
                 places[name] = after / file.relative_to(root)
         if not places:
-            raise StoreError(f"no recording of {writer.path} lay below {before}")
+            raise StoreError(f"no recording of {writer.path} was below {before}")
         moved = {name: place for name, place in places.items() if place.is_file()}
         if not moved:
-            raise StoreError(f"none of the {len(places):,} recordings is found below {after}")
+            raise StoreError(f"none of the {len(places):,} recordings was found below {after}")
         private.move_files(writer.path, moved)
     return Moved(tuple(sorted(moved)), tuple(sorted(places.keys() - moved.keys())))

@@ -17,7 +17,7 @@ from sleepfm_index.storage.manifest import Manifest
 
 
 def check_receipt(path: Path, store: Path) -> None:
-    """Refuse a place where no receipt can be written, before anything is deleted.
+    """Check the path of a receipt before anything is deleted.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ def check_receipt(path: Path, store: Path) -> None:
         If there is something already, no folder to write in, or it lies in the store.
     """
     if path.exists() or path.is_symlink():
-        raise StoreError(f"{path} is there already; name another place for the receipt")
+        raise StoreError(f"{path} already exists; choose another path for the receipt")
     if not path.parent.is_dir():
-        raise StoreError(f"there is no folder {path.parent} to write the receipt in")
+        raise StoreError(f"there is no folder {path.parent} for the receipt")
     if path.parent.resolve().is_relative_to(store.resolve()):
-        raise StoreError(f"{path} lies in the store; keep the receipt elsewhere")
+        raise StoreError(f"{path} is inside the store; choose another path for the receipt")
 
 
 def write_receipt(

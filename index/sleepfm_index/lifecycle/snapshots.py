@@ -67,7 +67,7 @@ def snapshots(store: str | Path) -> list[Snapshot]:
 
 
 def tag(store: str | Path, name: str) -> int:
-    """Give the current snapshot a name, under which it is kept and can be restored.
+    """Return the current snapshot a name, under which it is kept and can be restored.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def tag(store: str | Path, name: str) -> int:
     """
     if not _NAME.fullmatch(name) or name.isdecimal():
         raise QueryError(
-            f"{name!r} is no name for a snapshot; use letters, digits, '.', '_' and '-'"
+            f"{name!r} is not a valid name for a snapshot; use letters, digits, '.', '_' and '-'"
         )
     with Writer(Path(store)) as writer:
         number = writer.manifest.snapshot
@@ -99,7 +99,7 @@ def tag(store: str | Path, name: str) -> int:
 
 
 def untag(store: str | Path, name: str) -> None:
-    """Take a name from its snapshot, which is then kept no longer than others.
+    """Remove a name from its snapshot, which is then kept no longer than others.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.errors import SleepFMError
@@ -24,7 +25,7 @@ from sleepfm_index.errors import CommitConflict, FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
-from sleepfm_index.storage import paths, snapshots
+from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.storage.manifest import (
     IndexEntry,
@@ -38,9 +39,11 @@ from sleepfm_index.storage.segments import (
     CLIPS,
     TABLES,
     check_table,
+    extra_columns,
     map_vectors,
     read_table,
 )
+from sleepfm_index.storage.table_checks import check_columns
 from sleepfm_index.storage.vector_format import NORM_TOLERANCE, widen
 from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
@@ -75,7 +78,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked, and what was found.
+    """Result of a verification.
 
     Parameters
     ----------
@@ -96,7 +99,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong that was not repaired; leftovers are not wrong."""
+        """Whether no damage remains; leftovers are not damage."""
         return all(f.what == "leftover" or f.repaired for f in self.findings)
 
 
@@ -146,8 +149,8 @@ def _read(store: Path) -> Manifest:
         if not known:
             raise
         raise FormatError(
-            f"{error}; the last one kept is {snapshots.file_name(known[-1])}, which lacks what was "
-            "committed after it"
+            f"{error}; the last kept one is {snapshots.file_name(known[-1])}, which lacks later "
+            "commits"
         ) from error
 
 
@@ -158,13 +161,14 @@ def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verifi
     for cache in manifest.caches:
         check.cache(cache)
     check.manifest()
+    check.private()
     check.history()
     check.leftovers()
     return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
 
 
 class _Check:
-    """Goes through a store, and notes what is not as it should be."""
+    """Checks a store and records damage."""
 
     def __init__(self, store: Path, manifest: Manifest, progress: Progress | None) -> None:
         self._store = store
@@ -186,10 +190,21 @@ class _Check:
                     raise FormatError(f"the manifest names no {name} in it")
                 self._content(segment.files[name].bytes, segment.files[name], *_at(segment, name))
             for name in TABLES:
-                check_table(self._store, segment, name)
+                self._table(segment, name)
             self._rows(segment)
         if any(f.where == where for f in self.findings):
             self._damaged.add(segment.id)
+
+    def _table(self, segment: SegmentEntry, name: str) -> None:
+        path = check_table(self._store, segment, name)
+        table = read_table(self._store, segment, name)
+        clips = name == CLIPS
+        check_columns(path, table.schema, self._manifest.modalities if clips else None)
+        if clips and set(extra_columns(table.schema)) != set(segment.columns):
+            raise FormatError(f"{name} has other columns than the manifest states")
+        table.validate(full=True)
+        if not clips and set(table["source"].to_pylist()) - set(segment.sources):
+            raise FormatError(f"{name} has rows of recordings that the manifest does not state")
 
     def cache(self, cache: IndexEntry | RowCacheEntry) -> None:
         with self._noting(f"{paths.INDEXES}/{cache.file}", "cache"):
@@ -204,9 +219,13 @@ class _Check:
         with self._noting(paths.MANIFEST, "damaged"):
             if not _is_as_written(self._store):
                 raise FormatError(
-                    "it is not as it was written, so what it says of clips and deletions may be "
-                    "wrong; put a copy back, or `sleepfm-index restore` an earlier snapshot"
+                    "its content was changed, so clips and deletions may be wrong; restore a "
+                    "copy, or `sleepfm-index restore` an earlier snapshot"
                 )
+
+    def private(self) -> None:
+        with self._noting(paths.PRIVATE, "damaged"):
+            private.check(self._store)
 
     def history(self) -> None:
         for number in snapshots.snapshot_ids(self._store):
@@ -214,9 +233,9 @@ class _Check:
             with self._noting(name, "leftover"):
                 earlier = read_manifest(self._store, name)
                 if not _is_as_written(self._store, name):
-                    raise FormatError("it is not as it was written; it should not be restored")
+                    raise FormatError("its content was changed; it should not be restored")
                 if earlier.snapshot != number or earlier.uuid != self._manifest.uuid:
-                    raise FormatError("it is not the snapshot that its name says")
+                    raise FormatError("it is not the snapshot of its file name")
                 snapshots.check_segments(self._store, earlier)
 
     def leftovers(self) -> None:
@@ -252,13 +271,13 @@ class _Check:
     def _noting(self, where: str, what: What) -> Iterator[None]:
         try:
             yield
-        except (SleepFMError, OSError) as error:
+        except (SleepFMError, OSError, pa.ArrowException) as error:
             self.findings.append(Finding(where, what, str(error)))
 
     def _content(self, size: int, entry: object, *names: str) -> None:
         path = check_plain(self._store, *names, size=size)
         if fingerprint(path) != entry:
-            raise FormatError(f"the content of {names[-1]} is not what was written")
+            raise FormatError(f"the content of {names[-1]} was changed")
         self.files += 1
         self.bytes += size
         if self._progress is not None:
@@ -269,9 +288,9 @@ class _Check:
         clips = read_table(self._store, segment, CLIPS, ["clip_id", *has])
         ids = clips["clip_id"].to_numpy()
         if np.any(np.diff(ids) <= 0) or clips["clip_id"].null_count:
-            raise FormatError("its clip ids do not ascend")
+            raise FormatError("its clip ids are not ascending")
         if (ids[0], ids[-1]) != (segment.first_clip_id, segment.last_clip_id):
-            raise FormatError("its clip ids are not those that the manifest states")
+            raise FormatError("its clip ids differ from the manifest")
         for modality in self._manifest.modalities:
             there = clips[f"has_{modality}"].to_numpy()
             self._norms(segment, modality, np.asarray(there, bool))
@@ -290,14 +309,14 @@ class _Check:
         kind = kinds.find(index.kind)
         if kind is None:
             if index.settings:
-                raise FormatError(f"it is of a kind that is not known here, {index.kind}")
+                raise FormatError(f"it has the unknown kind {index.kind}")
             return  # nobody searches it: format 1 began with copies of the vectors
         ids = np.sort(kind.open(self._store, index).ids())
         covered = [s for s in self._manifest.segments if s.id in index.segments]
         known = [self._vectors.having(s.id, index.target) for s in covered]
         there = np.sort(np.concatenate([*known, np.empty(0, np.int64)]))
         if np.any(np.diff(ids) == 0) or not np.isin(ids, there).all():
-            raise FormatError("its clip ids are not those of the segments")
+            raise FormatError("its clip ids differ from the segments")
         if not np.isin(there[self._manifest.live(there)], ids).all():
             raise FormatError("it lacks clips of the segments that it covers")
 
@@ -339,14 +358,14 @@ def _is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
 
 
 def _put_away(store: Path, finding: Finding) -> str:
-    if finding.where == paths.MANIFEST:
+    if finding.where in (paths.MANIFEST, paths.PRIVATE):
         return ""  # nothing here knows better
     source = store / finding.where
     if finding.what == "cache":
         remove(source)
         return "made again"
     if not source.exists() and not source.is_symlink():
-        return "left out of the manifest"
+        return "removed from the manifest"
     make_folder(store / paths.QUARANTINE)
     name = finding.where.replace("/", "-")
     folder = store / paths.QUARANTINE

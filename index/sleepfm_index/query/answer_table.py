@@ -42,7 +42,15 @@ def answer_table(
 
 
 def answer_note(
-    question: Question, origin: str, found: int, method: str, *, known: bool = True
+    question: Question,
+    origin: str,
+    found: int,
+    method: str,
+    *,
+    target: str,
+    score: str,
+    scope: str | None = None,
+    known: bool = True,
 ) -> str:
     """Summarise a query and its search method in one line.
 
@@ -56,6 +64,12 @@ def answer_note(
         Number of rows of the answer.
     method : str
         ``exact search``, or the kind of index and its measured recall.
+    target : str
+        What was searched, in words.
+    score : str
+        What the score is, in words.
+    scope : str, optional
+        What may be found, in words; by default the condition alone.
     known : bool
         Whether it is known whose clip the query is.
 
@@ -65,12 +79,14 @@ def answer_note(
     """
     left_out = f", own {question.exclude} left out" if question.exclude != "none" else ""
     if left_out and not known:
-        left_out = ", the file is no recording of this store, so nothing was left out as its own"
-    where = f", where {question.where}" if question.where else ""
+        what = "file is not" if question.file is not None else "vector is not of"
+        left_out = f", the {what} a recording of this store, so nothing was excluded as its own"
+    if scope is None:
+        scope = f", where {question.where}" if question.where else ""
     min_gap = f", one per {question.min_gap:g} s of a recording" if question.min_gap else ""
     return (
-        f"{question.modality} of {origin} -> {question.to}: "
-        f"{found} nearest{where}{left_out}{min_gap}; {method}"
+        f"{question.modality} of {origin} -> {target}: "
+        f"{found} nearest{scope}{left_out}{min_gap}; score: {score}; {method}"
     )
 
 

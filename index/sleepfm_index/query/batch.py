@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from sleepfm_index.errors import QueryError
-from sleepfm_index.query.answer import own_runs
 from sleepfm_index.query.answer_table import answer_table
+from sleepfm_index.query.examples import runs_of
 from sleepfm_index.query.nearest import Search, nearest
 from sleepfm_index.query.origin import query_vectors
 from sleepfm_index.query.question import Questions, check_search, target_of
@@ -84,7 +84,7 @@ def _query_clips(reader: Reader, questions: Questions) -> NDArray[np.int64]:
 
 
 def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
-    """Refuse what are no clips of a store; give their ids, int64 [n].
+    """Check clip ids and return them, int64 [n].
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
     """
     given = np.asarray(clips)
     if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
-        raise QueryError("clips are a list of clip ids, whole numbers")
+        raise QueryError("clips must be a list of integer clip ids")
     ids = np.ascontiguousarray(given, np.int64)
     known = reader.vectors.known_ids()
     unknown = (ids < 0) | (ids >= len(known))
@@ -108,8 +108,8 @@ def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
     if unknown.any():
         more = int(unknown.sum()) - 1
         raise QueryError(
-            f"no clip {ids[unknown][0]} in this store; it was deleted or never there"
-            + (f", as were {more:,} more of those named" if more else "")
+            f"no clip {ids[unknown][0]} in this store; it was deleted or never existed"
+            + (f" (and {more:,} more)" if more else "")
         )
     return ids
 
@@ -143,7 +143,7 @@ def _by_owner(
     owners = reader.rows(clips)[f"{exclude}_id"].to_pylist()
     for owner in dict.fromkeys(owners):
         places = np.array([at for at, one in enumerate(owners) if one == owner], np.int64)
-        yield places, own_runs(reader, exclude, owner, owner)
+        yield places, tuple(runs_of(reader, exclude, ((owner, owner),)))
 
 
 def _record_batch(

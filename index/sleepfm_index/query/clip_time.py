@@ -1,4 +1,4 @@
-"""Which clip of a recording covers a time."""
+"""Finding the clip of a recording at a given time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import QueryError
 
 _DAY_S: Final = 86400.0
+_MOMENT_S: Final = 0.001
 
 
 def clip_position(
@@ -52,7 +53,7 @@ def clip_position(
             if len(hits) > 1:
                 places = " or ".join(f"+{start_s[i]:.0f}" for i in hits)
                 raise QueryError(
-                    f"{at} comes {len(hits)} times in this recording; write {places} instead"
+                    f"{at} occurs {len(hits)} times in this recording; write {places} instead"
                 )
         if not len(hits):
             hits = _covering(start_s, seconds, clip_seconds)
@@ -61,6 +62,30 @@ def clip_position(
     if not len(hits):
         raise QueryError(f"no clip of the recording covers {at}")
     return int(hits[0])
+
+
+def moment_before(time: str) -> str:
+    """Name the moment just before a time, so that a stretch ends with the clip that it reaches.
+
+    Parameters
+    ----------
+    time : str
+        As for :func:`clip_position`; what cannot be read is given back as it is.
+
+    Returns
+    -------
+    str
+    """
+    plus = re.fullmatch(r"\+(\d+(?:\.\d+)?)", time)
+    if plus:
+        return f"+{max(0.0, float(plus[1]) - _MOMENT_S):.3f}"
+    clock = re.fullmatch(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", time)
+    if not clock:
+        return time
+    seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3] or 0) - _MOMENT_S
+    whole = round(1000 * (seconds % _DAY_S if seconds < 0 else seconds))
+    minutes, rest = divmod(whole, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest / 1000:06.3f}"
 
 
 def _at_clock(

@@ -79,12 +79,12 @@ class OwnRecording:
         except WeightsError as error:
             raise QueryError(
                 f"the store was built with the weights {made_by.name}, which cannot be loaded "
-                f"({error}); name their file by --weights"
+                f"({error}); pass their file with --weights"
             ) from error
         if loaded.sha256 != made_by.sha256:
             raise QueryError(
                 f"{loaded.name} ({loaded.sha256[:12]}) are not the store's weights {made_by.name} "
-                f"({made_by.sha256[:12]}); name those by --weights"
+                f"({made_by.sha256[:12]}); pass those with --weights"
             )
         recording, channels, clips = Preparation(contract, choices).prepare(file)
         return cls(file, recording, channels, clips, contract.clip_seconds, Encoder(loaded))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.query.spacing import spread_out
 from sleepfm_index.reader import Reader
-from sleepfm_index.search.exact import Hits
+from sleepfm_index.search.exact import Hits, best_first, exact_scores
 from sleepfm_index.storage.metadata import numpy_of
 
 _MORE: Final = 4
@@ -51,6 +51,8 @@ class Search:
         Minimum distance in seconds between two hits of one recording.
     exact : bool
         Compare with every candidate, even if there is an index.
+    together : bool
+        The queries are examples of one question, whose scores are the highest of any example.
     """
 
     target: str
@@ -59,6 +61,7 @@ class Search:
     without: tuple[tuple[int, int], ...] = ()
     min_gap: float | None = None
     exact: bool = False
+    together: bool = False
 
 
 def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nearest:
@@ -76,16 +79,17 @@ def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nea
     Returns
     -------
     Nearest
-        At most ``search.k`` hits per query.
+        At most ``search.k`` hits per query, or in all where the queries ask together.
     """
     if search.min_gap is None:
         return _find(reader, queries, search, search.k)
-    hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(queries)
-    waiting = np.arange(len(queries))
+    asked = queries[None] if search.together else queries
+    hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(asked)
+    waiting = np.arange(len(asked))
     wanted = _MORE * search.k
     method = ""
     while len(waiting):
-        found = _find(reader, queries[waiting], search, wanted)
+        found = _find(reader, queries if search.together else asked[waiting], search, wanted)
         method = found.method
         more = []
         for at, (ids, scores) in zip(waiting, found.hits, strict=True):
@@ -102,7 +106,26 @@ def _find(reader: Reader, queries: NDArray[np.float32], search: Search, k: int) 
     found = reader.find(
         search.target, queries, k, search.allowed, without=search.without, exact=search.exact
     )
-    return Nearest(found.hits, found.method)
+    if not search.together:
+        return Nearest(found.hits, found.method)
+    return Nearest([_highest(reader, queries, found.hits, search.target, k)], found.method)
+
+
+def _highest(
+    reader: Reader, queries: NDArray[np.float32], hits: list[Hits], target: str, k: int
+) -> Hits:
+    """Join the hits of several examples; each clip is scored anew by the example nearest to it.
+
+    The best k of the highest scores are among the best k of each example.
+    """
+    ids = np.unique(np.concatenate([ids for ids, _ in hits]))
+    if not len(ids):
+        return ids, np.empty(0)
+    vectors, _ = reader.vectors.of(ids, target)
+    best = np.argmax(vectors @ queries.T, axis=1)
+    scores = exact_scores(vectors, queries[best])
+    order = best_first(scores, ids, k)
+    return ids[order], scores[order]
 
 
 def _spaced(reader: Reader, ids: NDArray[np.int64], seconds: float) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
+from sleepfm_index.query.clip_facts import clip_facts
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.query.question import Question
 from sleepfm_index.reader import Reader
@@ -29,6 +30,8 @@ class Origin:
         Unit vector of the clip, or the mean of several.
     known : bool
         Whether it is known whose clip it is.
+    clip_id : int, optional
+        The clip, where it lies in the store.
     """
 
     text: str
@@ -36,6 +39,7 @@ class Origin:
     subject_id: str
     vector: NDArray[np.float32]
     known: bool = True
+    clip_id: int | None = None
 
 
 def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
@@ -61,19 +65,20 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
     """
     if question.file is not None:
         return _from_file(reader, question, modalities)
-    clip = question.clip
+    clip = None if question.clip is None else int(np.asarray(question.clip).item())
     if clip is None:
         assert question.recording is not None and question.at is not None
         clip = clip_at(reader, question.recording, question.at)
     if not 0 <= clip < reader.manifest.next_clip_id:
         raise QueryError(f"no clip {clip} in this store; {_range(reader)}")
-    row = reader.rows(np.array([clip]))
-    recording, subject = row["recording_id"][0].as_py(), row["subject_id"][0].as_py()
+    (row,) = reader.rows(np.array([clip])).to_pylist()
+    recording, subject = row["recording_id"], row["subject_id"]
     vectors, present = query_vectors(reader, np.array([clip]), modalities)
     if not present[0]:
-        lacking = next(m for m in modalities if not row[f"has_{m}"][0].as_py())
+        lacking = next(m for m in modalities if not row[f"has_{m}"])
         raise QueryError(f"clip {clip} ({recording}) has no {lacking} signal to search with")
-    return Origin(f"clip {clip} of {recording}", recording, subject, vectors[0])
+    text = f"clip {clip} of {recording} ({clip_facts(row)})"
+    return Origin(text, recording, subject, vectors[0], clip_id=clip)
 
 
 def query_vectors(
@@ -169,17 +174,29 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) 
         question.weights,
     )
     text = f"{question.file.name} at {question.at}"
-    known = _recording_of(reader, question.file)
+    known = recording_of(reader, question.file)
     if known is None:
         return Origin(text, "", "", mean_vector(vectors), known=False)
     return Origin(text, *known, mean_vector(vectors))
 
 
-def _recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
+def recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
     """Find which recording of the store a file is, by its samples; None if it is none of them.
 
     A file's name says nothing: the same night may lie there under another one, and two people's
     nights may both be called ``night1``.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open store.
+    file : Path
+        Signal file.
+
+    Returns
+    -------
+    tuple of (str, str) or None
+        ``recording_id`` and ``subject_id``.
     """
     from sleepfm.recordings import read_recording
     from sleepfm.recordings.signal_digest import signal_digest

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sleepfm_index.choices import Exclusion
+from sleepfm_index.choices import Combine, Exclusion
 from sleepfm_index.errors import QueryError
-from sleepfm_index.schema import OTHERS, check_modality, target_name
+from sleepfm_index.schema import OTHERS, check_modality, target_name, target_parts
 
 EXCLUSIONS: Final = get_args(Exclusion)
+COMBINATIONS: Final = get_args(Combine)
+
+_MOST: Final = 1 << 31
+"""A store holds no more clips."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A query for the clips nearest to one clip.
+    """A query for the clips nearest to one clip, or to several examples.
 
-    The query clip is named by exactly one of ``clip``, ``recording`` with ``at``, or ``file``
-    with ``at``.
+    The examples are named by exactly one of ``clip`` and/or ``like_where``, ``recording`` with
+    ``at``, ``file`` with ``at``, or ``vector``.
 
     Parameters
     ----------
@@ -31,8 +36,8 @@ class Question:
     to : str
         What to search in: a modality of the store, or ``others``, the mean of all modalities but
         the one searched with. With several, ``others`` is the one that remains.
-    clip : int, optional
-        A clip of the store.
+    clip : int or sequence of int, optional
+        A clip of the store, or several: examples.
     recording : str, optional
         A recording of the store, by its ``recording_id``.
     file : Path, optional
@@ -56,11 +61,24 @@ class Question:
     substitute : bool, optional
     channels : path, optional
         For ``file``: how its channels fill slots, where not as in the store's last build.
+    like_where : str, optional
+        SQL condition over the columns of ``clips``; the clips that meet it are examples.
+    unlike : int, sequence of int, or str, optional
+        Clips to be unlike, or an SQL condition that they meet.
+    combine : {"mean", "max"}
+        How several examples ask: by the mean of their vectors, or each by itself, a clip's score
+        being the highest of any example.
+    vector : array_like of float, shape [512] or [n, 512], optional
+        Examples that lie in no store; they are scaled to length one.
+    allowed : array_like of int, shape [n], optional
+        Clip ids that may be found; by default all.
+    exclude_subjects : sequence of str
+        Subjects whose clips are left out.
     """
 
     modality: str
     to: str = OTHERS
-    clip: int | None = None
+    clip: int | Sequence[int] | NDArray[np.integer[Any]] | None = None
     recording: str | None = None
     file: Path | None = None
     at: str | None = None
@@ -72,6 +90,19 @@ class Question:
     weights: str | None = None
     substitute: bool | None = None
     channels: str | Path | None = None
+    like_where: str | None = None
+    unlike: int | Sequence[int] | NDArray[np.integer[Any]] | str | None = None
+    combine: str = "mean"
+    vector: ArrayLike | None = None
+    allowed: ArrayLike | None = None
+    exclude_subjects: Sequence[str] = ()
+
+    @property
+    def of_one_clip(self) -> bool:
+        """Whether one clip asks, with no more than a condition and an exclusion."""
+        several = self.clip is not None and np.ndim(self.clip) > 0
+        further = (self.like_where, self.unlike, self.vector, self.allowed)
+        return not several and all(one is None for one in further) and not self.exclude_subjects
 
 
 @dataclass(frozen=True)
@@ -124,13 +155,19 @@ def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...
     modalities = check_search(
         question.modality, question.to, question.exclude, question.k, question.min_gap, known
     )
-    named = [question.clip, question.recording, question.file]
+    examples = None if question.clip is None and question.like_where is None else True
+    named = [examples, question.recording, question.file, question.vector]
     if sum(name is not None for name in named) != 1:
         raise QueryError(
-            "name one clip with --clip, with --recording and --at, or with --file and --at"
+            "name one clip with --clip, with --recording and --at, or with --file and --at; "
+            "several with --clip 17,18 or --like-where; or give --vector"
         )
-    if (question.at is None) == (question.clip is None):
+    if (question.at is None) == (question.recording is not None or question.file is not None):
         raise QueryError("pass --at together with --recording or --file, and only then")
+    if question.combine not in COMBINATIONS:
+        raise QueryError(
+            f"cannot combine by {question.combine!r}; choose from {', '.join(COMBINATIONS)}"
+        )
     return modalities
 
 
@@ -168,18 +205,54 @@ def check_search(
     if to == OTHERS:
         left = [m for m in known if m not in names]
         if not left:
-            raise QueryError("all modalities leave no others; name a target by --to")
+            raise QueryError(
+                "with all modalities as query there are no others; choose a target with --to"
+            )
         if len(names) > 1 and len(left) > 1:
             raise QueryError(
-                f"{' and '.join(names)} leave several others; name one by --to: {', '.join(left)}"
+                f"{' and '.join(names)} leave several others; choose one with --to: "
+                f"{', '.join(left)}"
             )
     if exclude not in EXCLUSIONS:
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")
     if k < 1:
         raise QueryError(f"k must be at least 1, got {k}")
+    if k > _MOST:
+        raise QueryError(f"k must be at most {_MOST:,}, got {k:,}")
     if min_gap is not None and not 0 < min_gap < float("inf"):
         raise QueryError(f"min_gap must be a positive number of seconds, got {min_gap:g}")
     return names
+
+
+def described(target: str, known: tuple[str, ...]) -> str:
+    """Describe what a target is, e.g. ``the mean of bas and ecg``.
+
+    Parameters
+    ----------
+    target : str
+        One of :func:`sleepfm_index.schema.targets`.
+    known : tuple of str
+        Modalities of the store.
+    """
+    parts = target_parts(target, known)
+    return parts[0] if len(parts) == 1 else f"the mean of {' and '.join(parts)}"
+
+
+def in_words(score: str, target: str, known: tuple[str, ...]) -> str:
+    """Complete the words for a score, e.g. ``mean cosine to bas and ecg``.
+
+    Parameters
+    ----------
+    score : str
+        With the places ``{cosine}`` and ``{target}``.
+    target : str
+        One of :func:`sleepfm_index.schema.targets`.
+    known : tuple of str
+        Modalities of the store.
+    """
+    parts = target_parts(target, known)
+    cosine = "cosine" if len(parts) == 1 else "mean cosine"
+    return score.format(cosine=cosine, target=" and ".join(parts))
 
 
 def target_of(modalities: tuple[str, ...], to: str, known: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 _ROWS: Final = 1 << 15
 
 Blocks = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
-"""Clip ids, int64 [m], and their vectors, float32 [m, 512]; each clip once, ids ascending."""
+"""Clip ids, int64 [m], and vectors, float32 [m, 512]; each clip once, in ascending order of id."""
 
 
 def gathered(blocks: Blocks) -> Blocks:

@@ -24,6 +24,8 @@ _BY_LISTS: Final = 15
 """FAISS's number for a fast scan whose threads share the lists, so that one query has them all."""
 _BY_QUERIES: Final = 13
 """And for one that reads a list once for all queries that want it."""
+_FEWEST_CODES: Final = 1000
+"""Reading fewer saves nothing beside comparing the candidates."""
 _QUERIES: Final = 1024
 """Queries whose scores with all centroids are in memory at once."""
 _QUERY_BITS: Final = 4
@@ -100,7 +102,7 @@ class InvertedFile:
         parameters: Parameters,
         selector: Any | None = None,
     ) -> NDArray[np.int64]:
-        """Give the clips that score highest by their codes; see :class:`~.protocol.VectorIndex`.
+        """Return the clips that score highest by their codes; see :class:`~.protocol.VectorIndex`.
 
         Parameters
         ----------
@@ -134,7 +136,7 @@ class InvertedFile:
         return ids
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Give numbers of lists, each 1.2 times the one before, up to half of all.
+        """Return numbers of lists, each 1.2 times the one before, up to half of all.
 
         Parameters
         ----------
@@ -142,14 +144,15 @@ class InvertedFile:
             Smallest parameters to try; by default the smallest there are.
         """
         lists = self.structure.layout.lists
-        fewest = at_least["probes"] if at_least is not None else 1
+        fewest = max(1, lists * _FEWEST_CODES // max(1, self.rows))
+        fewest = at_least["probes"] if at_least is not None else min(fewest, max(1, lists // 8))
         steps = sorted({round(2 ** (at / 4)) for at in range(4 * 20)})
         steps = [step for step in steps if fewest <= step <= lists // 2] or [max(1, lists // 2)]
         for probes in steps:
             yield Trial({"probes": probes}, probes / lists * self.rows)
 
     def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Give parameters for ``factor`` times as many answers.
+        """Return parameters for ``factor`` times as many answers.
 
         Parameters
         ----------
@@ -162,7 +165,7 @@ class InvertedFile:
         return {"probes": round(parameter(parameters, "probes", lists) * factor**0.5)}
 
     def wider(self, parameters: Parameters) -> Parameters | None:
-        """Give four times as many lists; None where all were read.
+        """Return four times as many lists; None where all were read.
 
         Parameters
         ----------
@@ -175,7 +178,7 @@ class InvertedFile:
     def _nearest(
         self, queries: NDArray[np.float32], probes: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Give the lists of the nearest centroids, int64 [q, probes], best first, and scores."""
+        """Return the lists of the nearest centroids, int64 [q, probes], best first, and scores."""
         scores = _products(queries, self.structure.centroids)
         best = np.argpartition(scores, -probes, axis=1)[:, -probes:]
         near = np.take_along_axis(scores, best, axis=1)
@@ -211,7 +214,7 @@ class InvertedFile:
         return ids
 
     def _fetch(self, lists: NDArray[np.int64]) -> None:
-        """Ask the system for the lists that are not known to be in memory."""
+        """Request lists that may not be in memory."""
         width = self.structure.layout.row_bytes
         due = self._readahead.due(lists)
         starts, ends = self._starts[due] * width, self._starts[due + 1] * width

@@ -15,7 +15,7 @@ from sleepfm_index.storage.vectors import Vectors
 
 KINDS: Final[tuple[type[IndexKind], ...]] = (Flat, InvertedFileKind, HNSW)
 EXACT: Final = "exact"
-"""The name of no index: every vector is compared."""
+"""Name for no index: every vector is compared."""
 
 
 def parse(name: str, *, shards: bool = False) -> IndexKind:
@@ -42,7 +42,7 @@ def parse(name: str, *, shards: bool = False) -> IndexKind:
 
 
 def find(name: str) -> IndexKind | None:
-    """Give the kind of an index that a manifest names; None if it is not known here.
+    """Return the kind of an index that a manifest names; None if it is not known here.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def open_index(store: Path, entry: IndexEntry, vectors: Vectors | None = None) -
     kind = find(entry.kind)
     if kind is None:
         raise FormatError(
-            f"the index of {entry.target} is of a kind that is not known here, {entry.kind}; "
+            f"the index of {entry.target} has the unknown kind {entry.kind}; "
             "run `sleepfm-index reindex`, or search exactly"
         )
     return kind.open(store, entry, vectors)

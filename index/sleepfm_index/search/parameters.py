@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from sleepfm_index.errors import FormatError
 
 Parameters = Mapping[str, int]
-"""How far an index is searched, by the names of its kind."""
+"""Search parameters of an index, by name."""
 
 
 def parameter(parameters: Parameters, name: str, most: int) -> int:
-    """Give one parameter between 1 and ``most``.
+    """Return one parameter between 1 and ``most``.
 
     Parameters
     ----------

@@ -28,14 +28,14 @@ _GATHERED: Final = 1 << 13
 _SCANNED: Final = 4
 """Up to as many queries are compared one by one; more are faster as one product."""
 _CALIBRATED: Final = 10
-"""How many answers an index was calibrated for."""
+"""Number of results for which indexes are calibrated."""
 _SELECTIVE: Final = 0.25
-"""Where a smaller share of the clips is allowed, only those are read."""
+"""Share of allowed clips below which only these are read."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """Result of a search.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ class Searcher:
             where no more clips may be found.
         """
         if not np.isfinite(queries).all():
-            raise QueryError("a query holds numbers that are not finite")
+            raise QueryError("the query contains NaN or infinity")
         if not queries.any(axis=1).all():
-            raise QueryError("a query vector is all zero, so nothing is nearer to it than the rest")
+            raise QueryError("the query vector is all zeros, so it has no nearest clips")
         whole = self._exhaustive.get(target)
         if whole is not None:
             return Found(self._by_scan(whole, queries, k, selection), EXACT)
@@ -236,7 +236,7 @@ class Searcher:
 
 
 def method(entry: IndexEntry) -> str:
-    """Say in words how surely an index finds the nearest.
+    """Describe the recall of an index.
 
     Parameters
     ----------
@@ -262,6 +262,6 @@ def _of_the_store() -> Iterator[None]:
 
 
 def _setting(entry: IndexEntry, share: float) -> SearchSetting | None:
-    """Give the setting of the next smaller share that was calibrated; None below the smallest."""
+    """Return the setting of the next smaller share that was calibrated; None below the smallest."""
     fitting = [row for row in entry.settings if row.share <= share]
     return max(fitting, key=lambda row: row.share) if fitting else None

@@ -26,15 +26,15 @@ from sleepfm_index.runtime.threads import one_thread
 STAGES: Final = 96
 """Codes per vector."""
 LEVELS: Final = 16
-"""Values of one code, four bits."""
+"""Number of values of a four-bit code."""
 LEARNED: Final = STAGES * (2 * EMBEDDING_DIM + LEVELS)
-"""Numbers of a transform code."""
+"""Number of codes per vector."""
 _MOST: Final = 4
 """Stages of one direction; FAISS adds the scores up in 8 bits each, so more would be lost."""
 _RESIDUAL: Final = 0.03
 """Share of a direction's variance that a stage leaves; 0.01 of a Gaussian's (Lloyd 1982)."""
 _RIDGE: Final = 1e-3
-"""Of the mean variance of queries, given to every direction: none is never asked about."""
+"""Fraction of the mean query variance added to every direction, so that none is ignored."""
 _ROUNDS: Final = 20
 _BLOCK: Final = 1 << 13
 
@@ -151,7 +151,7 @@ def _blocks(x: Floats) -> list[Floats]:
 
 
 def _stages(variances: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Give stages to directions, each to the one of most variance left: int64 [96], ascending."""
+    """Return stages to directions, each to the one of most variance left: int64 [96], ascending."""
     left = variances.copy()
     given = np.zeros(len(left), np.int64)
     for _ in range(STAGES):
@@ -162,7 +162,7 @@ def _stages(variances: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _repeats(vector_basis: Floats) -> list[bool]:
-    """Which stages code the residual of the one before."""
+    """Mask of stages that code the residual of the preceding stage."""
     return [False, *(vector_basis[:, 1:] == vector_basis[:, :-1]).all(axis=0).tolist()]
 
 

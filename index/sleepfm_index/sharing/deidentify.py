@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,10 +17,77 @@ from numpy.typing import NDArray
 
 from sleepfm.labels import EVENT_COLUMNS
 from sleepfm.quality import ISSUES
+from sleepfm.recordings.identifying_names import identifying_column, identifying_value
+from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.schema import SUBJECT_COLUMNS
 
 HASHED: Final = ("recording_id", "subject_id")
 """Columns whose values are replaced by keyed hashes."""
+_NEVER: Final = ("clip_id", "clock", "raw_stage")
+
+
+@dataclass(frozen=True)
+class OwnColumns:
+    """Columns of one's own that a de-identified export has because they were named.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Their names.
+    allow_identifying : bool
+        Take values that look as if they told who somebody is.
+    """
+
+    names: tuple[str, ...] = ()
+    allow_identifying: bool = False
+
+
+_NO_COLUMNS: Final = OwnColumns()
+
+
+def check_kept(schema: pa.Schema, names: tuple[str, ...], allow_identifying: bool) -> OwnColumns:
+    """Refuse to keep a column that is not there, or that may tell who somebody is.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of ``clips``.
+    names : tuple of str
+        Columns to keep.
+    allow_identifying : bool
+        Keep columns whose names look as if they told who somebody is.
+
+    Raises
+    ------
+    QueryError
+        If there is no such column, or it is hashed or left out whatever is asked.
+    StoreError
+        If its name looks like that of a name, a date, an address or a record number.
+    """
+    for name in names:
+        if name not in schema.names:
+            raise QueryError(f"cannot keep {name!r}: clips have no such column")
+        if name in (*HASHED, *_NEVER):
+            raise QueryError(f"cannot keep {name}: a de-identified export never has it as it is")
+        looks = identifying_column(name)
+        if looks is not None and not allow_identifying:
+            raise StoreError(
+                f"the column {name} looks like {looks}; leave it out, or say --allow-identifying"
+            )
+    return OwnColumns(tuple(dict.fromkeys(names)), allow_identifying)
+
+
+def _check_values(table: pa.Table, own: OwnColumns) -> None:
+    for name in () if own.allow_identifying else own.names:
+        if not pa.types.is_string(table.schema.field(name).type):
+            continue
+        for value in pc.unique(table[name]).drop_null().to_pylist():
+            looks = identifying_value(value)
+            if looks is not None:
+                raise StoreError(
+                    f"a value of the column {name} looks like {looks}; leave it out, or say "
+                    "--allow-identifying"
+                )
 
 
 def kept_names(modalities: tuple[str, ...]) -> frozenset[str]:
@@ -117,7 +185,9 @@ class Pseudonyms:
         return np.lexsort((table["start_s"].to_numpy(), names))
 
 
-def kept_columns(schema: pa.Schema, modalities: tuple[str, ...]) -> pa.Schema:
+def kept_columns(
+    schema: pa.Schema, modalities: tuple[str, ...], own: tuple[str, ...] = ()
+) -> pa.Schema:
     """Select the columns of ``clips`` that are exported, including the hashed ones.
 
     Parameters
@@ -126,17 +196,23 @@ def kept_columns(schema: pa.Schema, modalities: tuple[str, ...]) -> pa.Schema:
         Of ``clips``.
     modalities : tuple of str
         Those of the store's contract.
+    own : tuple of str
+        Further columns that were named.
 
     Returns
     -------
     pyarrow.Schema
     """
-    names = kept_names(modalities)
+    names = kept_names(modalities).union(own)
     return pa.schema([f for f in schema if f.name in names or f.name in HASHED])
 
 
 def deidentify(
-    clips: pa.Table, names: Pseudonyms, first_id: int, modalities: tuple[str, ...]
+    clips: pa.Table,
+    names: Pseudonyms,
+    first_id: int,
+    modalities: tuple[str, ...],
+    own: OwnColumns = _NO_COLUMNS,
 ) -> pa.Table:
     """Remove or replace everything in ``clips`` that could identify a person.
 
@@ -150,6 +226,8 @@ def deidentify(
         Clip id of the first row; the others follow.
     modalities : tuple of str
         Those of the store's contract.
+    own : OwnColumns
+        Further columns that were named.
 
     Returns
     -------
@@ -159,5 +237,6 @@ def deidentify(
     ids = np.arange(first_id, first_id + len(clips), dtype=np.int64)
     replaced = {"clip_id": pa.array(ids), "nsrr_age": pc.floor(clips["nsrr_age"])}
     replaced |= {name: names.column(clips, name) for name in HASHED}
-    schema = kept_columns(clips.schema, modalities)
+    _check_values(clips, own)
+    schema = kept_columns(clips.schema, modalities, own.names)
     return pa.table([replaced.get(f.name, clips[f.name]) for f in schema], schema=schema)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -13,12 +13,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sleepfm.atomic_write import check_writable
 from sleepfm_index.choices import ExportFormat
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.reader import Reader
 from sleepfm_index.sharing import faiss_index
 from sleepfm_index.sharing.clip_batches import ClipBlock, clip_blocks, clips_schema
-from sleepfm_index.sharing.deidentify import Pseudonyms, deidentify, kept_columns
+from sleepfm_index.sharing.deidentify import (
+    OwnColumns,
+    Pseudonyms,
+    check_kept,
+    deidentify,
+    kept_columns,
+)
 from sleepfm_index.storage import private, vector_format
 from sleepfm_index.storage.files import Sink, publish_file
 from sleepfm_index.storage.vector_format import Stored
@@ -54,6 +61,8 @@ def export(
     format: ExportFormat = "parquet",  # noqa: A002
     deidentified: bool = False,
     where: str | None = None,
+    keep: Sequence[str] = (),
+    allow_identifying: bool = False,
 ) -> Exported:
     """Write the clips of a store with their vectors, for use in other tools.
 
@@ -74,6 +83,10 @@ def export(
         Omit or hash what could identify a person; see :mod:`sleepfm_index.sharing.deidentify`.
     where : str, optional
         SQL condition over the columns of ``clips``; by default all clips.
+    keep : sequence of str
+        Columns of one's own, or ``site``, that a de-identified export has as well.
+    allow_identifying : bool
+        Keep them even where they look as if they told who somebody is.
 
     Returns
     -------
@@ -82,10 +95,13 @@ def export(
     Raises
     ------
     QueryError
-        If the condition is not valid or matches no clip, the format is unknown, or FAISS files are
-        to be de-identified.
+        If the condition is not valid or matches no clip, the format is unknown, FAISS files are to
+        be de-identified, or a column to keep is not there or is left out on purpose.
+    OutputError
+        If nothing can be written there.
     StoreError
-        If ``out`` exists, or the format's package is not installed.
+        If ``out`` exists, the format's package is not installed, or a column to keep looks as if it
+        told who somebody is.
     """
     path = Path(out)
     if format not in FORMATS:
@@ -96,8 +112,9 @@ def export(
         )
     if path.exists() or path.is_symlink():
         raise StoreError(f"{path} already exists; choose another name, or remove it first")
-    if not path.parent.is_dir():
-        raise StoreError(f"cannot write {path.name}: there is no folder {path.parent}")
+    check_writable(path)
+    if keep and not deidentified:
+        raise QueryError("an export that is not de-identified keeps every column; leave --keep out")
     with Reader(store) as opened:
         clip_ids = opened.metadata.clip_ids(where)
         if not len(clip_ids):
@@ -105,7 +122,8 @@ def export(
         if format == "faiss":
             faiss_index.write_files(opened, path, clip_ids)
             return Exported(path, len(clip_ids), format, deidentified)
-        rows = _Rows(opened, clip_ids, deidentified)
+        own = check_kept(opened.clip_schema, tuple(keep), allow_identifying)
+        rows = _Rows(opened, clip_ids, deidentified, own)
         (_write_parquet if format == "parquet" else _write_lance)(path, rows)
     return Exported(path, rows.written, format, deidentified)
 
@@ -113,14 +131,17 @@ def export(
 class _Rows:
     """Iterator over the record batches of an export, with their schema."""
 
-    def __init__(self, store: Reader, clip_ids: NDArray[np.int64], hide: bool) -> None:
+    def __init__(
+        self, store: Reader, clip_ids: NDArray[np.int64], hide: bool, own: OwnColumns
+    ) -> None:
         self._store = store
         self._clip_ids = clip_ids
+        self._own = own
         self._names = Pseudonyms(private.key(store.path)) if hide else None
         columns = clips_schema(store)
         self._modalities = store.manifest.modalities
         if hide:
-            columns = kept_columns(columns, self._modalities)
+            columns = kept_columns(columns, self._modalities, own.names)
         fields = [*columns, *(pa.field(m, vector_format.ARROW) for m in self._modalities)]
         self.schema = pa.schema(fields, metadata=_origin(store, hide))
         self.written = 0
@@ -129,7 +150,7 @@ class _Rows:
         for block in self._blocks():
             clips = block.clips
             if self._names is not None:
-                clips = deidentify(clips, self._names, self.written, self._modalities)
+                clips = deidentify(clips, self._names, self.written, self._modalities, self._own)
             arrays = [c.combine_chunks() for c in clips.columns]
             arrays += [_lists(block.vectors[m]) for m in self._modalities]
             self.written += len(clips)
@@ -156,10 +177,12 @@ def _origin(store: Reader, hide: bool) -> dict[str, str]:
     origin: dict[str, Any] = {
         "weights": asdict(manifest.weights),
         "contract_sha256": manifest.contract.sha256,
+        "contract": manifest.contract.to_json(),
         "deidentified": hide,
     }
     if not hide:
         origin |= {"store": manifest.uuid, "snapshot": manifest.snapshot}
+        origin |= {"choices": manifest.choices.to_json()}
     return {"sleepfm_index": json.dumps(origin)}
 
 

@@ -1,4 +1,4 @@
-"""How a file comes to exist in a store: written aside, synced, renamed, its folder synced.
+"""Writing files of a store: temporary file, sync, rename, sync of the folder.
 
 Every byte that a store publishes goes through this module, so the order of writes, syncs and
 renames can be read, and broken by tests, in one place.
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sleepfm_index.errors import FormatError
+from sleepfm_index.storage.modes import open_file_as, open_folder_as
 
 _CHUNK: Final = 1 << 22
 _BUFFER: Final = 1 << 20
@@ -59,11 +60,12 @@ def fingerprint(path: Path) -> FileEntry:
 
 
 class _Disk(io.RawIOBase):
-    """A file being made, for its owner alone; hashed on its way to the disk."""
+    """A file being made, for whom its folder is; hashed on its way to the disk."""
 
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._handle = os.open(path, flags, 0o600)
+        open_file_as(path.parent, self._handle)
         self._digest = hashlib.sha256()
         self._size = 0
 
@@ -101,7 +103,7 @@ class _Disk(io.RawIOBase):
 
 
 class Sink(io.BufferedWriter):
-    """Where the content of a file is written to. It is durable after :meth:`sync`.
+    """Sink for the content of a file, which is durable after :meth:`sync`.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ class Sink(io.BufferedWriter):
         super().__init__(self._disk, _BUFFER)
 
     def sync(self) -> FileEntry:
-        """Make the content durable; give its size and SHA-256."""
+        """Make the content durable; return its size and SHA-256."""
         self.flush()
         return self._disk.sync()
 
@@ -151,7 +153,7 @@ class NewFolder:
         return self._sinks[name]
 
     def link(self, name: str, source: Path, entry: FileEntry) -> None:
-        """Give a published file a name in this folder as well: it is not written again.
+        """Return a published file a name in this folder as well: it is not written again.
 
         Parameters
         ----------
@@ -184,16 +186,20 @@ class NewFolder:
         shutil.rmtree(self._path, ignore_errors=True)
 
 
-def make_folder(path: Path) -> None:
-    """Create a folder that only its owner can enter, and make its name durable.
+def make_folder(path: Path, *, outermost: bool = False) -> None:
+    """Create a folder for whom the one above is, and make its name durable.
 
     Parameters
     ----------
     path : Path
         The folder.
+    outermost : bool
+        Whether it is the store's own, which is for its owner alone whatever lies above.
     """
     if not path.is_dir():
         path.mkdir(parents=True, mode=0o700, exist_ok=True)
+        if not outermost:
+            open_folder_as(path.parent, path)
         sync_folder(path.parent)
 
 
@@ -290,6 +296,7 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
     """
     aside = _aside(path)
     aside.mkdir(mode=0o700)
+    open_folder_as(path.parent, aside)
     folder = NewFolder(aside)
     try:
         write(folder)
@@ -305,7 +312,7 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Give a file a second name: a hard link, or a copy where the file system knows no links.
+    """Return a file a second name: a hard link, or a copy where the file system knows no links.
 
     Parameters
     ----------
@@ -348,7 +355,7 @@ def left_aside(folder: Path) -> list[Path]:
 
 
 def check_plain(store: Path, *names: str, size: int) -> Path:
-    """Refuse a published file that is missing, reached by a link, or not as long as it should be.
+    """Refuse a published file that is missing, a link, or of the wrong size.
 
     Parameters
     ----------
@@ -363,7 +370,7 @@ def check_plain(store: Path, *names: str, size: int) -> Path:
     for name in names:
         path = path / name
         if path.is_symlink():
-            raise FormatError(f"{path} is a link; a store holds none, so it is not followed")
+            raise FormatError(f"{path} is a symbolic link, which a store does not allow")
     if not path.is_file():
         raise FormatError(f"{path} is missing or not a plain file; run `sleepfm-index verify`")
     actual = path.stat().st_size

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
+from sleepfm_index.storage.modes import open_file_as
 from sleepfm_index.storage.paths import LABELS as FOLDER
 
 LABEL_COLUMNS: Final = pa.schema(
@@ -47,7 +48,7 @@ _within = threading.Lock()
 
 @dataclass(frozen=True)
 class Label:
-    """What somebody said of a clip, and when.
+    """A label of a clip, with author and time.
 
     Parameters
     ----------
@@ -94,12 +95,13 @@ def append_labels(
     """
     by = by.strip()
     if not by or len(by) > _LONGEST or not by.isprintable():
-        raise QueryError("say who labels, in one line: a name or initials")
+        raise QueryError("pass the name or initials of the person who labels, in one line")
     if value is not None and not (value.strip() and len(value) <= _LONGEST and value.isprintable()):
         raise QueryError(f"a label is one line of 1 to {_LONGEST} characters")
     if not _NAME.fullmatch(column):
         raise QueryError(
-            f"{column[:80]!r} cannot be an own column: it needs small letters, digits and _"
+            f"{column[:80]!r} is not a valid column for labels; use lower-case letters, digits "
+            "and _"
         )
     at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     lines = [
@@ -111,7 +113,7 @@ def append_labels(
 
 
 def read_labels(store: Path, column: str) -> dict[int, Label]:
-    """Give the labels of an own column that count, by clip id.
+    """Return the labels of an own column that count, by clip id.
 
     Parameters
     ----------
@@ -128,7 +130,7 @@ def read_labels(store: Path, column: str) -> dict[int, Label]:
     path = store / FOLDER / f"{column}.jsonl"
     if not _NAME.fullmatch(column) or path.is_symlink() or not path.is_file():
         known = ", ".join(label_columns(store)) or "none yet"
-        raise QueryError(f"no own column {column[:80]!r}; there are {known}")
+        raise QueryError(f"no label column {column[:80]!r}; choose from {known}")
     stat = path.stat()
     return _read(path, stat.st_mtime_ns, stat.st_size)
 
@@ -146,7 +148,7 @@ def label_columns(store: Path) -> list[str]:
 
 
 def label_table(store: Path) -> pa.Table:
-    """Give the labels that count, one row per clip and own column, as :data:`LABEL_COLUMNS`.
+    """Return the labels that count, one row per clip and own column, as :data:`LABEL_COLUMNS`.
 
     Parameters
     ----------
@@ -203,6 +205,7 @@ def _append(store: Path, column: str, lines: bytes) -> None:
         new = not path.exists()
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
         handle = os.open(path, flags, 0o600)
+        open_file_as(path.parent, handle)
         try:
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":

@@ -36,6 +36,7 @@ from sleepfm_index.storage.manifest_entries import (
     segment_entry,
     strings,
 )
+from sleepfm_index.storage.plain_files import read_json
 
 __all__ = [
     "IndexEntry",
@@ -279,9 +280,7 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     """
     path = store / name
     try:
-        if path.is_symlink() or path.stat().st_size > _LARGEST:
-            raise FormatError(f"{path} is a link or too large for a manifest")
-        plain = json.loads(path.read_bytes())
+        plain = read_json(path, _LARGEST)
     except FileNotFoundError:
         raise FormatError(
             f"no store at {store}; create one with `sleepfm-index build` or pass --store"
@@ -302,7 +301,8 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     unknown = set(map(str, features)) - FEATURES
     if unknown:
         raise FormatError(
-            f"the store uses features this program does not know: {', '.join(sorted(unknown))}; "
+            "the store uses features that this version does not support: "
+            f"{', '.join(sorted(unknown))}; "
             "upgrade sleepfm-index"
         )
     try:

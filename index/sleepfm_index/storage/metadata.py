@@ -23,7 +23,7 @@ from sleepfm_index.storage.visible_tables import VIEWS, visible_tables
 TIME_LIMIT_S: Final = 300.0
 MEMORY_LIMIT: Final = "4GB"
 RESULT_LIMIT: Final = 4 << 30
-"""Bytes of an answer that is held in memory as a whole; DuckDB's own limit does not count it."""
+"""Maximum size in bytes of an answer held in memory, which DuckDB's own limit does not include."""
 SETTINGS: Final[dict[str, str | bool]] = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
@@ -41,6 +41,7 @@ _LOCKED: Final = (
     "SET enable_external_access = false",
     "SET lock_configuration = true",
 )
+_NEVER_NULL: Final = frozenset({"recording_id", "subject_id", "start_s", "stage"})
 _QUESTIONS: Final = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
 
 
@@ -96,8 +97,8 @@ class Metadata:
                 size += batch.get_total_buffer_size()
                 if size > RESULT_LIMIT:
                     raise QueryError(
-                        f"the answer is larger than {RESULT_LIMIT >> 30} GB; select fewer columns "
-                        "or rows, or write it as it comes by --format csv or parquet"
+                        f"the answer is larger than {RESULT_LIMIT >> 30} GB; select fewer "
+                        "columns or rows, or stream it with --format csv or parquet"
                     )
                 batches.append(batch)
             return pa.Table.from_batches(batches, reader.schema)
@@ -119,7 +120,7 @@ class Metadata:
         with self._guarded() as cursor:
             parsed = duckdb.extract_statements(statement)
             if len(parsed) != 1:
-                raise QueryError(f"one SQL statement at a time, please; this is {len(parsed)}")
+                raise QueryError(f"expected one SQL statement, got {len(parsed)}")
             if parsed[0].type not in _QUESTIONS:
                 kind = str(parsed[0].type).rpartition(".")[2]
                 raise QueryError(f"only SELECT-like statements can be run on a store, not {kind}")
@@ -161,7 +162,7 @@ class Metadata:
             return ids
 
     def clips_of_recordings(self, *conditions: str | None) -> dict[str, int]:
-        """How many clips of each recording the conditions hold for; see :meth:`clip_ids`.
+        """Count matching clips per recording; see :meth:`clip_ids`.
 
         Parameters
         ----------
@@ -267,7 +268,7 @@ def connect(
 
 
 def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
-    """Give a table back if its rows are those of the given clips, one by one and in order.
+    """Return a table back if its rows are those of the given clips, one by one and in order.
 
     Whatever is looked up for some clips and then used by position goes through here: an id that is
     not there would move every later row to another clip.
@@ -286,18 +287,21 @@ def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
     """
     found = numpy_of(table["clip_id"])
     if len(found) == len(clip_ids) and np.array_equal(found, clip_ids):
+        for name in _NEVER_NULL.intersection(table.column_names):
+            if table[name].null_count:
+                raise FormatError(f"there are clips without {name}; run `sleepfm-index verify`")
         return table
     missing = np.setdiff1d(clip_ids, found)
     if not len(missing):
-        raise FormatError("rows were not found in the order asked; run `sleepfm-index verify`")
+        raise FormatError("rows were not found in the requested order; run `sleepfm-index verify`")
     raise QueryError(
-        f"no clip {missing[0]} in this store; it was deleted or never there"
-        + (f", as were {len(missing) - 1:,} more of those named" if len(missing) > 1 else "")
+        f"no clip {missing[0]} in this store; it was deleted or never existed"
+        + (f" (and {len(missing) - 1:,} more)" if len(missing) > 1 else "")
     )
 
 
 def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
-    """Give integers as an Arrow array.
+    """Return integers as an Arrow array.
 
     pyarrow.array would import pandas, where there is one, to see whether this is a Series.
 
@@ -311,7 +315,7 @@ def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
 
 
 def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column of int64 or float64 without nulls as an array; to_numpy would import pandas.
+    """Return a column of int64 or float64 without nulls as an array; to_numpy would import pandas.
 
     Parameters
     ----------

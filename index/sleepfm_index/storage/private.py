@@ -1,4 +1,4 @@
-"""What could lead back to a person: which file a recording came from, and the key of hashed ids.
+"""Private data: paths of the recordings, and the key of hashed ids.
 
 It lies in ``private/`` (0700), apart from everything else. A store works without it; keep it where
 the recordings are kept, and leave it out of what is handed on.
@@ -6,12 +6,12 @@ the recordings are kept, and leave it out of what is handed on.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import secrets
-import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -20,9 +20,11 @@ from typing import Final
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import make_folder, publish_file, publish_new
+from sleepfm_index.storage.plain_files import open_plain, read_plain
 
 _FILES: Final = "files.jsonl"
 _KEY: Final = "key"
+_KEY_HASH: Final = "key.sha256"
 _KEY_BYTES: Final = 32
 _LARGEST: Final = 1 << 28
 
@@ -40,9 +42,9 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
         The recording's signal file.
     """
     make_folder(_folder(store))
-    line = json.dumps({"recording_id": recording_id, "file": str(source.resolve())})
+    line = _line(recording_id, source.resolve())
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = _opened(_folder(store) / _FILES, flags)
+    handle = open_plain(_folder(store) / _FILES, flags)
     try:
         # A line that was cut short by a full disk must not swallow this one.
         size = os.fstat(handle).st_size
@@ -54,7 +56,7 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
 
 
 def files(store: Path) -> dict[str, Path]:
-    """Which file each recording came from; empty where ``private/`` is not there or not ours.
+    """Path of each recording; empty if ``private/`` is missing or unreadable.
 
     Parameters
     ----------
@@ -74,8 +76,8 @@ def files(store: Path) -> dict[str, Path]:
         return dict(_parsed(content))
     except UnicodeDecodeError as error:
         raise FormatError(
-            f"{_folder(store) / _FILES} is damaged; put a copy of it back, or remove it: the store "
-            "then does not know where its recordings are"
+            f"{_folder(store) / _FILES} is damaged; restore a copy, or remove it: the store then "
+            "has no paths of its recordings"
         ) from error
 
 
@@ -92,7 +94,7 @@ def _parsed(content: bytes) -> Mapping[str, Path]:
 
 
 def recording_file(store: Path, recording_id: str) -> Path:
-    """Give the file of a recording, by the store's private map.
+    """Return the file of a recording, by the store's private map.
 
     Parameters
     ----------
@@ -109,13 +111,13 @@ def recording_file(store: Path, recording_id: str) -> Path:
     path = files(store).get(recording_id)
     if path is None:
         raise QueryError(
-            f"the store does not know the file of {recording_id}: its folder private/ is kept "
-            "apart or was removed; put it back to read signals"
+            f"the store has no path of {recording_id}: its folder private/ was moved or removed; "
+            "put it back to read signals"
         )
     if not path.is_file():
         raise QueryError(
-            f"the recording {recording_id} is not where it was when it was built; say where the "
-            "recordings are by `sleepfm-index move-recordings OLD NEW`"
+            f"the recording {recording_id} is not at its path; run `sleepfm-index "
+            "move-recordings OLD NEW` if it was moved"
         )
     return path
 
@@ -134,7 +136,7 @@ def move_files(store: Path, moved: Mapping[str, Path]) -> None:
 
 
 def hashed_id(store: Path, stem: str) -> str:
-    """Give the recording id that stands for a file's stem: an HMAC-SHA-256 under the store's key.
+    """Return the recording id that stands for a file's stem: an HMAC-SHA-256 under the store's key.
 
     Without the key nobody can tell which stem an id stands for.
 
@@ -160,7 +162,7 @@ def has_key(store: Path) -> bool:
 
 
 def key(store: Path) -> bytes:
-    """Give the store's key, 32 random bytes; it is made when first asked for.
+    """Return the store's key, 32 random bytes; it is made when first asked for.
 
     It appears whole or not at all, whoever else makes it at the same time.
 
@@ -178,14 +180,68 @@ def key(store: Path) -> bytes:
     path = _folder(store) / _KEY
     if not has_key(store):
         # Where another process was first, its key is the key.
-        publish_new(path, secrets.token_bytes(_KEY_BYTES))
+        made = secrets.token_bytes(_KEY_BYTES)
+        if publish_new(path, made):
+            publish_file(_folder(store) / _KEY_HASH, lambda sink: sink.write(_hash(made)))
     found = _content(store, _KEY, _KEY_BYTES)
+    _check_key(store, found)
+    return found
+
+
+def _hash(key: bytes) -> bytes:
+    return hashlib.sha256(b"key of a store\n" + key).hexdigest().encode()
+
+
+def _check_key(store: Path, found: bytes) -> None:
+    path = _folder(store) / _KEY
     if len(found) != _KEY_BYTES:
         raise FormatError(
-            f"{path} is no key: it has {len(found)} bytes instead of {_KEY_BYTES}; put the right "
-            "one back, or remove it if no id was hashed by it"
+            f"{path} is not a key: it has {len(found)} bytes instead of {_KEY_BYTES}; restore "
+            "the right one, or remove it if no id was hashed with it"
         )
-    return found
+    try:
+        known = _content(store, _KEY_HASH, 64)
+    except FileNotFoundError:  # of an earlier program, or killed between the two
+        return
+    if known != _hash(found):
+        raise FormatError(
+            f"{path} is not the key that was made for this store, or {_KEY_HASH} beside it was "
+            "changed; put a copy of both back"
+        )
+
+
+def check(store: Path) -> None:
+    """Refuse a list of files or a key that are not as they were written.
+
+    A last line without its end was cut short by a crash, and is no damage: the recording is noted
+    again when it is built.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+
+    Raises
+    ------
+    FormatError
+        Naming the file. What is not there, or may not be read, passes.
+    """
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        lines = _content(store, _FILES, _LARGEST).splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                entry = json.loads(line)
+                sound = entry.get("sha256", "") in ("", _checksum(entry))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                sound = number == len(lines) and not line.endswith(b"\n")
+            if not sound:
+                raise FormatError(
+                    f"line {number} is not as it was written; note where files are by "
+                    "`sleepfm-index move-recordings`"
+                )
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        if has_key(store):
+            _check_key(store, _content(store, _KEY, _KEY_BYTES))
 
 
 def keep_files(store: Path, recording_ids: set[str]) -> None:
@@ -204,7 +260,7 @@ def keep_files(store: Path, recording_ids: set[str]) -> None:
 
 
 def check_folder(store: Path) -> None:
-    """Refuse a ``private/`` that leads elsewhere, or that is no folder.
+    """Refuse a ``private/`` that is a link or not a folder.
 
     Parameters
     ----------
@@ -218,13 +274,22 @@ def check_folder(store: Path) -> None:
     """
     folder = store / paths.PRIVATE
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise FormatError(f"{folder} is a link or no folder; a store holds none")
+        raise FormatError(f"{folder} is a link or not a folder")
 
 
 def _write_files(store: Path, known: Mapping[str, Path]) -> None:
     make_folder(_folder(store))
-    lines = [json.dumps({"recording_id": n, "file": str(f)}) + "\n" for n, f in known.items()]
+    lines = [_line(name, file) + "\n" for name, file in known.items()]
     publish_file(_folder(store) / _FILES, lambda sink: sink.write("".join(lines).encode()))
+
+
+def _line(recording_id: str, file: Path) -> str:
+    plain = {"recording_id": recording_id, "file": str(file)}
+    return json.dumps({**plain, "sha256": _checksum(plain)})
+
+
+def _checksum(plain: Mapping[str, str]) -> str:
+    return hashlib.sha256(f"{plain['recording_id']}\n{plain['file']}".encode()).hexdigest()[:16]
 
 
 def _folder(store: Path) -> Path:
@@ -233,24 +298,4 @@ def _folder(store: Path) -> Path:
 
 
 def _content(store: Path, name: str, most: int) -> bytes:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = _opened(_folder(store) / name, flags)
-    with os.fdopen(handle, "rb") as file:
-        return file.read(most + 1)
-
-
-def _opened(path: Path, flags: int) -> int:
-    """Open a plain file of ours, never through a link, and without waiting for a pipe."""
-    try:
-        handle = os.open(path, flags, 0o600)
-    except OSError as error:
-        if path.is_symlink():
-            raise FormatError(f"{path} is a link; a store holds none") from error
-        if path.exists() and not path.is_file():
-            raise FormatError(f"{path} is not a plain file") from error
-        raise
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(handle)
-        raise FormatError(f"{path} is not a plain file")
-    return handle
+    return read_plain(_folder(store) / name, most)

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError
 from sleepfm_index.runtime.threads import setting
-from sleepfm_index.schema import clip_schema
+from sleepfm_index.schema import LATER_CLIP_COLUMNS, clip_schema
 from sleepfm_index.storage import paths
+from sleepfm_index.storage.arrow_files import mapped_batches
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
 from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
 from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
@@ -41,7 +42,7 @@ SPAN: Final = 1 << 19
 
 _BATCHES: Final = (1 << 31) // SPAN
 _MOST: Final = 4096
-"""As many rows are cut out one by one; more are read faster from the tables."""
+"""Maximum number of rows sliced one by one; more are read faster from the tables."""
 
 
 def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
@@ -74,7 +75,7 @@ def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
 
 
 def usable_cache(manifest: Manifest) -> RowCacheEntry | None:
-    """Give the row cache, if there is one and its columns are the store's.
+    """Return the row cache, if there is one and its columns are the store's.
 
     They are not once a segment came that has others, or one that it covers is gone.
 
@@ -205,6 +206,9 @@ class _Mapped:
                     return None
                 found.append(one)
         table = pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
+        for later in LATER_CLIP_COLUMNS:
+            if later.name not in table.column_names:
+                table = table.append_column(later, pa.nulls(len(table), later.type))
         self.readahead.done(before)
         return table
 
@@ -239,17 +243,10 @@ def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Ma
     """Map a published file; None if it is missing, of another size, or not rows of clips."""
     try:
         path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
-        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            schema, count = reader.schema, reader.num_record_batches
-            known = clip_schema(modalities)
-            if pa.schema(list(schema)[: len(known)]) != known or count > _BATCHES:
-                return None
-            batches: list[pa.RecordBatch] = []
-            for at in range(count):
-                batches.append(reader.get_batch(at))
-                # Rows that unpack to more than the file were compressed, which ours are not.
-                if sum(batch.nbytes for batch in batches) > entry.entry.bytes:
-                    return None
+        schema, batches = mapped_batches(path, _BATCHES)
+        known = clip_schema(modalities)
+        if pa.schema(list(schema)[: len(known)]) != known:
+            return None
         ids = [_ids(batch.column(0)) for batch in batches]
         first, last = ([int(part[at]) if len(part) else 0 for part in ids] for at in (0, -1))
         return _Mapped(schema, batches, ids, first, last)

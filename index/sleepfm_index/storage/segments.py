@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,10 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError
 from sleepfm_index.schema import SUBJECT_COLUMNS, clip_schema, modalities_of
 from sleepfm_index.storage import paths, vector_format
+from sleepfm_index.storage.arrow_files import mapped_batches
 from sleepfm_index.storage.files import NewFolder, Sink, check_plain, publish_folder
 from sleepfm_index.storage.manifest import SegmentEntry
+from sleepfm_index.storage.table_checks import check_size, check_values, unpacked_limit
 from sleepfm_index.storage.vector_format import Stored
 
 CLIPS: Final = "clips.parquet"
@@ -29,14 +31,20 @@ _VECTORS: Final = pa.schema([("vector", vector_format.ARROW)])
 ROW_GROUP: Final = 16_384
 """Rows. A clip's metadata costs the decoding of its group: groups of 122,880 rows cost 3.5 times as
 much an answer, and a full scan is no faster (benchmarks/rows.py)."""
-_TABLE_BYTES: Final = 1 << 26
-_CLIP_BYTES: Final = 1 << 16
-"""A table may unpack to 64 MB and 64 KB per clip (measured: 0.2 KB); more is a bomb."""
+_WRITTEN: Final[dict[str, Any]] = {
+    "compression": "zstd",
+    "row_group_size": ROW_GROUP,
+    # Whoever reads a page sees whether a byte of it was changed.
+    "write_page_checksum": True,
+}
+_EVENTS: Final = 1 << 18
+_RECORDINGS: Final = 1 << 4
+"""Rows that a segment may have for each recording of it; more are a bomb."""
 
 
 @dataclass(frozen=True)
 class SegmentData:
-    """What becomes a segment, in memory.
+    """Data of a segment, in memory.
 
     Parameters
     ----------
@@ -98,7 +106,7 @@ def write_segment(
 
     def write(folder: NewFolder) -> None:
         for name, table in tables.items():
-            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=ROW_GROUP)
+            pq.write_table(table, folder.file(name), **_WRITTEN)
         for modality, vectors in data.vectors.items():
             write_vectors(folder.file(vector_file(modality)), vectors)
 
@@ -138,7 +146,7 @@ def rewrite_tables(
                 source = check_plain(store, paths.SEGMENTS, segment.id, name, size=entry.bytes)
                 folder.link(name, source, entry)
         for name, table in tables.items():
-            pq.write_table(table, folder.file(name), compression="zstd", row_group_size=ROW_GROUP)
+            pq.write_table(table, folder.file(name), **_WRITTEN)
 
     name = f"{segment.id.rpartition('-')[0]}-{snapshot}"
     files = publish_folder(store / paths.SEGMENTS / name, write)
@@ -197,12 +205,12 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> Stored:
         return vector_format.absent_rows(segment.rows)
     path = check_plain(store, paths.SEGMENTS, segment.id, name, size=segment.files[name].bytes)
     try:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-            if reader.num_record_batches != 1 or reader.schema != _VECTORS:
-                raise FormatError(f"{path} is not a vector file of this store")
-            column = reader.get_batch(0).column(0)
-            column.validate(full=True)
-            values = column.values
+        schema, batches = mapped_batches(path, 1)
+        if schema != _VECTORS:
+            raise FormatError(f"{path} is not a vector file of this store")
+        column = batches[0].column(0)
+        column.validate(full=True)
+        values = column.values
     except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
     if len(values) != segment.rows * EMBEDDING_DIM:
@@ -210,10 +218,17 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> Stored:
     return vector_format.of_arrow(values, segment.rows)
 
 
-def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
-    """Refuse a Parquet file that is not the manifest's, or that would unpack to too much.
+def check_table(
+    store: Path,
+    segment: SegmentEntry,
+    name: str,
+    columns: list[str] | None = None,
+    *,
+    pages: bool = True,
+) -> Path:
+    """Refuse a Parquet file that differs from the manifest or unpacks to too much.
 
-    Its size and its footer are read, nothing else.
+    Its size, its footer and the headers of its pages are read, nothing else.
 
     Parameters
     ----------
@@ -223,6 +238,10 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
         Entry of the segment in the manifest.
     name : str
         Of the file.
+    columns : list of str, optional
+        Columns that are going to be read; by default all.
+    pages : bool
+        Whether the headers of pages are read; without them the footer is believed.
 
     Raises
     ------
@@ -242,8 +261,13 @@ def check_table(store: Path, segment: SegmentEntry, name: str) -> Path:
     rows = sum(group.num_rows for group in groups)
     if rows != footer.num_rows or (name == CLIPS and rows != segment.rows):
         raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
-    if sum(g.total_byte_size for g in groups) > _TABLE_BYTES + _CLIP_BYTES * segment.rows:
+    most = {EVENTS: _EVENTS, RECORDINGS: _RECORDINGS}.get(name)
+    if most is not None and rows > most * max(1, len(segment.sources)):
+        raise FormatError(f"{path} has {rows:,} rows, more than its recordings can need")
+    if sum(g.total_byte_size for g in groups) > unpacked_limit(segment.rows):
         raise FormatError(f"{path} would unpack to more than {segment.rows} clips can need")
+    if pages:
+        check_size(path, segment.rows, footer, columns)
     return path
 
 
@@ -263,9 +287,11 @@ def read_table(
     columns : list of str, optional
         By default all.
     """
-    path = check_table(store, segment, name)
+    path = check_table(store, segment, name, columns)
     try:
-        return read_parquet(path, columns)
+        table = read_parquet(path, columns)
+        check_values(path, table)
+        return table
     except (pa.ArrowException, OSError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
 
@@ -288,7 +314,10 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     pyarrow.ArrowException
         If it is not such a file, or lacks a column.
     """
-    with pa.OSFile(str(path), "rb") as file, pq.ParquetFile(file) as parquet:
+    with (
+        pa.OSFile(str(path), "rb") as file,
+        pq.ParquetFile(file, page_checksum_verification=True) as parquet,
+    ):
         lacking = set(columns or ()).difference(parquet.schema_arrow.names)
         if lacking:
             raise pa.ArrowInvalid(f"it has no column {min(lacking)}")

@@ -18,7 +18,7 @@ from sleepfm_index.storage.files import check_plain, keep_as, make_folder, remov
 from sleepfm_index.storage.manifest import Manifest, read_manifest
 
 KEPT: Final = 10
-"""How many earlier manifests a commit leaves."""
+"""Number of earlier manifests that a commit keeps."""
 
 
 def archive_manifest(store: Path, snapshot: int) -> None:
@@ -74,7 +74,7 @@ def snapshot_ids(store: Path) -> list[int]:
 
 
 def file_name(snapshot: int) -> str:
-    """Where the manifest of an earlier snapshot lies, below the store's folder.
+    """Path of the manifest of an earlier snapshot, relative to the store.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def kept_manifests(store: Path) -> list[Manifest]:
 
 
 def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
-    """Give what publishing an earlier snapshot again would make of the current manifest.
+    """Return what publishing an earlier snapshot again would make of the current manifest.
 
     Clip ids go on from the current manifest, so none is ever given twice. Caches that are
     gone are left out.
@@ -125,10 +125,10 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     """
     if snapshot not in snapshot_ids(store):
         known = ", ".join(map(str, snapshot_ids(store))) or "none"
-        raise QueryError(f"no snapshot {snapshot} is kept; those that are: {known}")
+        raise QueryError(f"no snapshot {snapshot}; choose from {known}")
     earlier = read_manifest(store, file_name(snapshot))
     if earlier.uuid != current.uuid:
-        raise FormatError(f"snapshot {snapshot} is of another store ({earlier.uuid[:8]})")
+        raise FormatError(f"snapshot {snapshot} belongs to another store ({earlier.uuid[:8]})")
     check_segments(store, earlier)
     indexes = tuple(i for i in earlier.indexes if _is_there(store, i.file, i.entry.bytes))
     rows = earlier.row_cache
@@ -141,7 +141,7 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
 
 
 def check_segments(store: Path, manifest: Manifest) -> None:
-    """Refuse a manifest whose segments are not all there, by name and size.
+    """Refuse a manifest with missing segments, by name and size.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def remove_orphans(store: Path, kept: Iterable[Manifest]) -> int:
 
 @contextmanager
 def snapshot_guard(store: Path, manifest: Manifest) -> Iterator[None]:
-    """Say that the snapshot is gone, where that is why a file of it cannot be read.
+    """Report a removed snapshot if that is why its file cannot be read.
 
     Parameters
     ----------

@@ -15,9 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema
+from sleepfm_index.schema import (
+    EVENT_COLUMNS,
+    LATER_CLIP_COLUMNS,
+    RECORDING_COLUMNS,
+    clip_schema,
+)
 from sleepfm_index.storage.manifest import Manifest
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, check_table
+from sleepfm_index.storage.table_checks import check_columns
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
@@ -25,6 +31,9 @@ if TYPE_CHECKING:
 VIEWS: Final = {"clips": CLIPS, "events": EVENTS, "recordings": RECORDINGS}
 """Name in SQL, and the file in each segment."""
 
+_EVERY_PAGE: Final = 64
+"""Segments of which every page header is read before SQL: a night takes as long as its footer. In
+larger stores `verify` does it."""
 _FEW_RANGES: Final = 16
 _CODED: Final = frozenset({"stage", "raw_stage", "site", "nsrr_sex"})
 """Columns of few values, read as codes: grouping by one takes a quarter of the time."""
@@ -67,16 +76,27 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
         "recordings": RECORDING_COLUMNS,
     }
     for view, file in VIEWS.items():
-        paths = [check_table(store, segment, file) for segment in manifest.segments]
-        # columns of recordings that no segment has yet are null
+        pages = len(manifest.segments) <= _EVERY_PAGE
+        paths = [check_table(store, s, file, pages=pages) for s in manifest.segments]
+        # columns that no segment has yet are null
         known = RECORDING_COLUMNS if view == "recordings" else None
-        datasets = _datasets(paths, known) or [ds.InMemoryDataset(empty[view].empty_table())]
+        later = LATER_CLIP_COLUMNS if view == "clips" else pa.schema([])
+        modalities = manifest.modalities if view == "clips" else None
+        datasets = _datasets(paths, modalities, known, later) or [
+            ds.InMemoryDataset(empty[view].empty_table())
+        ]
         keep = hidden.get(view)
         found[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
     return found
 
 
-def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Dataset]:
+def _datasets(
+    paths: list[Path],
+    modalities: tuple[str, ...] | None,
+    columns: pa.Schema | None,
+    later: pa.Schema,
+) -> list[ds.Dataset]:
+    """Datasets of the files, with the columns that come first, and those that none may have."""
     import pyarrow.dataset as ds
 
     # Fragments rather than a list of paths: nothing about them is guessed, and a segment that has
@@ -93,6 +113,7 @@ def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Da
         signature = tuple(f"{f.name}:{f.type}" for f in schema)
         at = known.get(signature)
         if at is None:
+            check_columns(path, schema, modalities)
             at = next((i for i, (s, _) in enumerate(groups) if _agree(s, schema)), len(groups))
             if at == len(groups):
                 groups.append((schema, []))
@@ -101,10 +122,13 @@ def _datasets(paths: list[Path], columns: pa.Schema | None = None) -> list[ds.Da
             known[signature] = at
         groups[at][1].append(fragment)
     made = []
-    for schema, fragments in groups:
+    for found, fragments in groups:
+        missing = [f for f in later if f.name not in found.names]
+        schema = pa.schema([*found, *missing])
         coded = {f.name for f in schema if f.name in _CODED and f.type == pa.string()}
         options = ds.ParquetReadOptions(dictionary_columns=coded)
-        form = ds.ParquetFileFormat(read_options=options)
+        checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+        form = ds.ParquetFileFormat(read_options=options, default_fragment_scan_options=checked)
         own = [form.make_fragment(f.path, system) for f in fragments]
         types = [
             pa.field(f.name, pa.dictionary(pa.int32(), f.type)) if f.name in coded else f

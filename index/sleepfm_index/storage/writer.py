@@ -1,4 +1,4 @@
-"""How a store changes: one writer at a time, one commit after another."""
+"""Writing to a store: one writer at a time, one commit after another."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from sleepfm.cohort_choices import Choices
 from sleepfm.contract import Contract
+from sleepfm_index.choices import StoreMode
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.storage import paths, snapshots
 from sleepfm_index.storage.files import left_aside, make_folder, remove
@@ -23,6 +24,7 @@ from sleepfm_index.storage.manifest import (
     read_manifest,
     write_manifest,
 )
+from sleepfm_index.storage.modes import set_mode
 from sleepfm_index.storage.segments import SegmentData, write_segment
 
 _PLACES = (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.PRIVATE, paths.QUARANTINE)
@@ -42,6 +44,8 @@ class Writer:
         without.
     contract : Contract, optional
         How the clips were prepared; it must be the store's own.
+    mode : {"private", "group"}, optional
+        Who may read the store; by default as it is, and a new one its owner alone.
 
     Raises
     ------
@@ -52,8 +56,14 @@ class Writer:
     """
 
     def __init__(
-        self, path: Path, weights: WeightsIdentity | None = None, contract: Contract | None = None
+        self,
+        path: Path,
+        weights: WeightsIdentity | None = None,
+        contract: Contract | None = None,
+        *,
+        mode: StoreMode | None = None,
     ) -> None:
+        self._mode = mode
         self.path = path
         self._weights = weights
         self._contract = contract
@@ -63,17 +73,17 @@ class Writer:
 
     def __enter__(self) -> Self:
         if self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path} is a file; name a folder for the store")
+            raise StoreError(f"{self.path} is a file; choose a folder for the store")
         if self._weights is None:
             read_manifest(self.path)  # there must be one
         elif self.path.is_dir() and not _is_store(self.path) and any(self.path.iterdir()):
             raise StoreError(
-                f"{self.path} holds other files and no store; name an empty or a new folder"
+                f"{self.path} contains other files and no store; choose an empty or a new folder"
             )
         for folder in (*_PLACES, paths.LOCK):
             if (self.path / folder).is_symlink():
                 raise FormatError(f"{self.path / folder} is a link; a store holds none")
-        make_folder(self.path)
+        make_folder(self.path, outermost=True)
         try:
             self._lock.acquire()
         except Timeout:
@@ -81,6 +91,8 @@ class Writer:
         try:
             self._clear_unfinished()
             self.manifest = self._open_or_create()
+            if self._mode is not None:
+                set_mode(self.path, self._mode)
             self._read_as = _signature(self.path)
         except BaseException:
             self._lock.release()
@@ -91,7 +103,7 @@ class Writer:
         self._lock.release()
 
     def remember(self, choices: Choices) -> None:
-        """Keep how recordings are read; it is written with the next commit.
+        """Set the options for reading recordings; written with the next commit.
 
         Parameters
         ----------
@@ -112,7 +124,7 @@ class Writer:
         """
         rows = data.clips.num_rows
         if self._weights is None or not rows:
-            raise StoreError("name the weights of what is appended, and append at least one clip")
+            raise StoreError("pass the weights of the vectors, and at least one clip")
         ids = np.arange(rows, dtype=np.int64) + self.manifest.next_clip_id
         entry = write_segment(self.path, data, ids, self.manifest.snapshot + 1)
         self.commit((before or self.manifest).with_segment(entry))
@@ -135,7 +147,7 @@ class Writer:
             _signature(self.path) != self._read_as
             and read_manifest(self.path).snapshot != self.manifest.snapshot
         ):
-            raise CommitConflict("another writer moved the store on; open it again and retry")
+            raise CommitConflict("another writer has changed the store; open it again and retry")
         following = replace(manifest, snapshot=self.manifest.snapshot + 1, written=time.time())
         if not self._committed:
             # One step back is what somebody did: all commits of a build are one.
@@ -186,8 +198,8 @@ def _refuse_mixture(manifest: Manifest, weights: WeightsIdentity, contract: Cont
     if ours.sha256 != theirs.sha256:
         raise StoreError(
             f"the store holds vectors of the weights {ours.name} ({ours.sha256[:12]}), these are "
-            f"{theirs.name} ({theirs.sha256[:12]}); vectors of two weights cannot be compared, so "
-            "build another store"
+            f"{theirs.name} ({theirs.sha256[:12]}); vectors of different weights cannot be "
+            "compared, so build another store"
         )
     if manifest.contract.sha256 != contract.sha256:
         raise StoreError(

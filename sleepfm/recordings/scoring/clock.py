@@ -51,7 +51,7 @@ _IN_WORDS: Final = re.compile(
 _BEFORE_S: Final = 6 * 3600.0
 _UNIX_EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 _NEAR_DAYS: Final = 3
-"""A scoring whose dates are further from the signals' has dates of another calendar."""
+"""Scoring with dates further from those of the signals has shifted dates."""
 
 
 def clock_seconds(text: str) -> float | None:
@@ -72,7 +72,7 @@ def clock_seconds(text: str) -> float | None:
 
 
 def offset_seconds(clock_s: float, start_clock_s: float) -> float:
-    """Give the seconds from a recording's start to a time of day, from 6 h before to 18 h after.
+    """Return the seconds from a recording's start to a time of day, from 6 h before to 18 h after.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def offset_seconds(clock_s: float, start_clock_s: float) -> float:
 
 
 def number_of(text: str) -> float | None:
-    """Give a finite number, with a decimal point or comma; None if it is none.
+    """Return a finite number, with a decimal point or comma; None if it is none.
 
     Parameters
     ----------
@@ -200,22 +200,20 @@ def place(
         raise AnnotationError("mixes seconds and times of day in one column")
     if any(m.dates for m in known):
         if not all(m.dates for m in known):
-            raise AnnotationError("gives a date with some of its times and not with others")
+            raise AnnotationError("has dates with only some of its times")
         return _by_date(moments, scored, warnings)
     seconds = [m.seconds for m in known]
     if elapsed or (elapsed is None and _reads_as_elapsed(seconds, scored)):
         placed = iter(_forward(seconds))
     else:
         if scored.start_clock_s is None:
-            raise AnnotationError(
-                "gives times of day, and the recording does not say when it starts"
-            )
+            raise AnnotationError("has times of day, but the recording has no start time")
         placed = iter(_by_clock(seconds, scored.start_clock_s, scored.duration_s))
     return [None if m is None else next(placed) for m in moments]
 
 
 def _by_clock(seconds: list[float], start: float, duration: float | None) -> list[float]:
-    """Give times of day the days on which they lie in the signals."""
+    """Return times of day the days on which they lie in the signals."""
     if max(seconds) >= DAY_S:  # hours count on after midnight: 25:10:00
         return [s - start for s in seconds]
     if duration is None or duration <= DAY_S - _BEFORE_S:
@@ -231,7 +229,7 @@ def _by_clock(seconds: list[float], start: float, duration: float | None) -> lis
         return [offset_seconds(s, start) for s in seconds]
     if len(chosen) > 1:
         raise AnnotationError(
-            f"gives times of day without dates, which fit several days of a recording of "
+            f"has times of day without dates, which fit several days of a recording of "
             f"{duration / 3600:.0f} h; add a column with the date"
         )
     return [s + chosen[0] for s in walked]
@@ -254,7 +252,7 @@ def _by_date(
     own = days(min(readings, key=distance))
     seconds = np.array([m.seconds for m in known])
     if scored.start_clock_s is None:
-        raise AnnotationError("gives dates, and the recording does not say when it starts")
+        raise AnnotationError("has dates, but the recording has no start time")
     absolute = own * DAY_S + seconds
     same = scored.start_day is not None and np.abs(own - scored.start_day).min() <= _NEAR_DAYS
     if same:

@@ -28,7 +28,7 @@ class Domino:
     endings: tuple[str, ...] = (".txt",)
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether the head is DOMINO's.
+        """Return whether the head is DOMINO's.
 
         Parameters
         ----------
@@ -90,7 +90,7 @@ class Domino:
             times.append(start)
             lengths.append(length)
         if not times:
-            raise AnnotationError("is an export of DOMINO without a stage or an event")
+            raise AnnotationError("is a DOMINO export without stages or events")
         warnings: list[str] = []
         onsets = place(times, scored, warnings, elapsed=False)
         signal = head.get("signal id", "").lower()

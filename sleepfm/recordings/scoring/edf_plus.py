@@ -16,7 +16,7 @@ class EdfPlus:
     endings: tuple[str, ...] = (".edf", ".bdf")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether it begins as EDF or BDF does.
+        """Return whether the file begins like EDF or BDF.
 
         Parameters
         ----------
@@ -49,6 +49,6 @@ class EdfPlus:
             file = check(path, warnings)
             found = read_annotations(file, warnings)
         except RecordingError as error:
-            raise AnnotationError("is not an EDF+ file that can be read") from error
+            raise AnnotationError("is not a readable EDF+ file") from error
         clock, day = start_of(file, found.zero_s)
         return Notes(found.annotations, clock, day, {"unreadable": found.unreadable})

@@ -31,10 +31,10 @@ from sleepfm.recordings.scoring.text_file import (
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Scored
 
 LENGTHS_S: Final = (1.0, 5.0, 10.0, 15.0, 20.0, 30.0)
-"""Epochs that are scored somewhere, in seconds."""
+"""Epoch lengths in use, in seconds."""
 
 _UNKNOWN_SHARE: Final = 0.05
-"""Share of unknown codes or words above which a list is taken for something else."""
+"""Share of unknown codes or words above which a list is not a hypnogram."""
 _DREAMS: Final = re.compile(r"\[?hypnogram\s*(aasm|r&k)?", re.IGNORECASE)
 
 
@@ -44,7 +44,7 @@ class EpochList:
     endings: tuple[str, ...] = (".eannot", ".hyp", ".txt", ".csv", ".tsv", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether lines are single words or numbers.
+        """Return whether lines are single words or numbers.
 
         Parameters
         ----------
@@ -187,8 +187,8 @@ def epoch_length(rows: int, scored: Scored, otherwise: float | None = None) -> f
     if otherwise is not None:
         return otherwise
     raise AnnotationError(
-        f"holds {rows} epochs for {scored.duration_s:.0f} s of signals, which fits no usual length "
-        "of an epoch; say it with --epoch-seconds, or give the onsets"
+        f"holds {rows} epochs for {scored.duration_s:.0f} s of signals, which fits no usual "
+        "epoch length; pass --epoch-seconds, or add the onsets"
     )
 
 
@@ -221,16 +221,16 @@ def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int]
     found = [integer(n) for n in numbers]
     if None in found:
         line = found.index(None)
-        raise AnnotationError(f"has no number of an epoch in row {line + 1}")
+        raise AnnotationError(f"has no epoch number in row {line + 1}")
     values = [int(n) for n in found if n is not None]
     if any(b <= a for a, b in itertools.pairwise(values)):
-        raise AnnotationError("numbers its epochs twice or out of order")
+        raise AnnotationError("has epoch numbers that repeat or are out of order")
     first = 0 if values and values[0] == 0 else 1
     return [v - first for v in values], (values[-1] - first + 1 if values else 0)
 
 
 def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
-    """Give stages as they are, and integer codes with what they mean: ``N2|2``.
+    """Return stages as they are, and integer codes with what they mean: ``N2|2``.
 
     A code that the coding does not have stays a bare number, which is counted later.
 
@@ -263,14 +263,12 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
             continue
         texts.append(code if coding is None else f"{stage}|{code}")
     if len(unknown) > _UNKNOWN_SHARE * len(cells):
-        raise AnnotationError(
-            f"holds the code {unknown[0]}, which the coding {coding} does not have"
-        )
+        raise AnnotationError(f"has the code {unknown[0]}, which is not in the coding {coding}")
     return texts
 
 
 def named_codes(cells: Sequence[str], levels: dict[str, str]) -> list[str]:
-    """Give codes by their names in a legend: ``Wake|1``; what the legend lacks stays.
+    """Return codes by their names in a legend: ``Wake|1``; what the legend lacks stays.
 
     Parameters
     ----------

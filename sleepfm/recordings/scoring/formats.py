@@ -34,7 +34,7 @@ READERS: Final[tuple[ScoringReader, ...]] = (
     Hdf5(),
     EdfPlus(),
 )
-"""Asked in this order; the first whose ending and content fit reads the file."""
+"""Tried in this order; the first whose extension and content match reads the file."""
 
 ENDINGS: Final = tuple(dict.fromkeys(ending for reader in READERS for ending in reader.endings))
-"""Endings of scoring files, the preferred one first."""
+"""Extensions of scoring files, in order of preference."""

@@ -45,7 +45,7 @@ class GammaEvents:
     endings: tuple[str, ...] = (".sco.txt", ".sco")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether rows begin with an epoch and have an event and a time where they belong.
+        """Return whether rows begin with an epoch and have an event and a time where they belong.
 
         Parameters
         ----------
@@ -79,9 +79,7 @@ class GammaEvents:
             Annotations as written, and what was dropped.
         """
         if scored.start_clock_s is None:
-            raise AnnotationError(
-                "gives times of day, and the recording does not say when it starts"
-            )
+            raise AnnotationError("has times of day, but the recording has no start time")
         dropped: Counter[Reason] = Counter()
         rows: list[list[str]] = []
         for cells in map(_cells, lines_of(read_text(path))):
@@ -115,7 +113,7 @@ class GammaStages:
     endings: tuple[str, ...] = (".stg.txt",)
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether rows are two or three whole numbers, the first of which counts.
+        """Return whether rows are two or three whole numbers, the first of which counts.
 
         Parameters
         ----------

@@ -6,6 +6,7 @@ DOD: ``hypnogram``, one code of YASA's per 30 s. BDSP: ``annotations/stage``, on
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import AnnotationError
+from sleepfm.recordings.named_files import ForeignContentError, check_hdf5
 from sleepfm.recordings.scoring.stage_words import CODINGS
-from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Scored
+from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
+_MOST_CHANGES: Final = 1 << 17
 _LONGEST: Final = 100 * 3600 * 512
 _EVENTS: Final = {
     "resp": {1: "obstructive apnea", 2: "central apnea", 3: "mixed apnea", 4: "hypopnea",
@@ -32,7 +35,7 @@ class Hdf5:
     endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether it is HDF5.
+        """Return whether it is HDF5.
 
         Parameters
         ----------
@@ -66,12 +69,16 @@ class Hdf5:
             raise AnnotationError("needs h5py: pip install 'sleepfm-index[wfdb]'") from error
         try:
             with h5py.File(path, "r") as file:
+                check_hdf5(file)
                 if "hypnogram" in file:
                     return Notes(tuple(_hypnogram(_codes(file["hypnogram"]), scored)))
                 if "annotations" in file:
-                    return Notes(tuple(_tracks(file)))
+                    dropped: Counter[Reason] = Counter()
+                    return Notes(tuple(_tracks(file, dropped)), dropped=dropped)
+        except ForeignContentError as error:
+            raise AnnotationError(str(error)) from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise AnnotationError("is not an HDF5 file of a known form") from error
+            raise AnnotationError("is not an HDF5 file with a known layout") from error
         raise AnnotationError("holds neither 'hypnogram' nor 'annotations'")
 
 
@@ -84,7 +91,7 @@ def _codes(dataset: Any) -> NDArray[np.int64]:
 
 
 def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
-    """Give one stage per 30 s; DOD writes -1 for what was not scored."""
+    """Return one stage per 30 s; DOD writes -1 for what was not scored."""
     epoch_s = scored.epoch_s or EPOCH_S
     coding = CODINGS[scored.coding] if scored.coding else CODINGS["yasa"] | {"-1": "UNS"}
     return [
@@ -93,15 +100,18 @@ def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
     ]
 
 
-def _tracks(file: Any) -> list[Annotation]:
+def _tracks(file: Any, dropped: Counter[Reason]) -> list[Annotation]:
+    """Take runs of one code in each track; runs of codes that are not known are counted."""
     rate = float(np.ravel(file.attrs.get("sampling_rate", file.attrs.get("fs", np.nan)))[0])
     if not np.isfinite(rate) or rate <= 0:
-        raise AnnotationError("does not say the rate of its annotations ('sampling_rate')")
+        raise AnnotationError("has no sampling rate of its annotations ('sampling_rate')")
     notes = []
     group = file["annotations"]
     for name in group:
         codes = _codes(group[name])
         edges = np.flatnonzero(np.diff(codes)) + 1
+        if len(edges) > _MOST_CHANGES:
+            raise AnnotationError("changes more often than any night")
         starts, ends = np.r_[0, edges], np.r_[edges, len(codes)]
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             code = int(codes[start])
@@ -111,4 +121,6 @@ def _tracks(file: Any) -> list[Annotation]:
                 notes.append(Annotation(onset, length, f"{stage}|{code}", "stage"))
             elif code in _EVENTS.get(name, {}):
                 notes.append(Annotation(onset, length, _EVENTS[name][code]))
+            else:
+                dropped["unknown word"] += code > 0
     return notes

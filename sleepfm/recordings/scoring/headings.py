@@ -1,4 +1,4 @@
-"""What a heading of a table says: which column is a time, in which unit, which is a label."""
+"""Interpretation of column headers: time, unit, label."""
 
 from __future__ import annotations
 
@@ -259,6 +259,8 @@ class Heading:
         heading does not say.
     words : frozenset of str
         Its words in lower case without accents.
+    unit_said : bool
+        Whether the heading names a unit of time.
     """
 
     written: str
@@ -266,6 +268,7 @@ class Heading:
     unit_s: float = 1.0
     elapsed: bool | None = None
     words: frozenset[str] = frozenset()
+    unit_said: bool = False
 
 
 @functools.lru_cache(maxsize=4096)
@@ -302,7 +305,8 @@ def heading_of(written: str) -> Heading:
             elapsed = False
     if role == "other" and found & _TIME_LIKE:
         role = "unknown time"
-    return Heading(written.strip(), role, 1.0 if unit is None else unit, elapsed, found)
+    unit_s = 1.0 if unit is None else unit
+    return Heading(written.strip(), role, unit_s, elapsed, found, unit is not None)
 
 
 def _bracketed(text: str) -> tuple[float | None, str]:

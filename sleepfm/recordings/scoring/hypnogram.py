@@ -40,7 +40,7 @@ from sleepfm.recordings.scoring.vocabulary import (
 
 _NO_STAGE: Final = ("UNS", "ART")
 _SLIP_S: Final = 1.0
-"""Two epochs may overlap by this, from rounding, without contradicting each other."""
+"""Overlap of two epochs that is attributed to rounding, in seconds."""
 _ON_GRID_S: Final = 0.5
 _SHORTEST_MARKED_S: Final = 10.0
 _FEWEST_BARE: Final = 5
@@ -133,7 +133,7 @@ def scoring_from_texts(
 
 
 def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
-    """Keep what lies within the signals, and count the rest.
+    """Keep annotations within the signals, and count the rest.
 
     Parameters
     ----------
@@ -149,16 +149,13 @@ def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
     Scoring
         What lies within, the rest counted in ``dropped``.
     """
-    stages = [_within(s, duration_s) for s in scoring.stages]
-    events = [_within(e, duration_s) for e in scoring.events]
-    outside = stages.count(None) + events.count(None)
+    stages = _inside(scoring.stages, duration_s)
+    events = _inside(scoring.events, duration_s)
     dropped: Counter[Reason] = Counter(scoring.dropped)
-    dropped["outside the signals"] += outside
+    dropped["outside the signals"] += len(scoring.stages) - len(stages)
+    dropped["outside the signals"] += len(scoring.events) - len(events)
     kept = replace(
-        scoring,
-        stages=tuple(s for s in stages if s is not None),
-        events=tuple(e for e in events if e is not None),
-        dropped={r: n for r, n in dropped.items() if n},
+        scoring, stages=stages, events=events, dropped={r: n for r, n in dropped.items() if n}
     )
     if scoring and not kept:
         warnings.append("none of the scoring lies in the signals")
@@ -167,10 +164,11 @@ def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
     before = -min(s.onset_s for s in scoring.stages)
     end = max(s.onset_s + s.duration_s for s in scoring.stages)
     if before > 1:
-        warnings.append(f"scoring starts {before:.0f} s before the signals; that part is left out")
+        warnings.append(f"scoring starts {before:.0f} s before the signals; that part is ignored")
     if end - duration_s >= EPOCH_S:
         warnings.append(
-            f"scoring goes on for {end - duration_s:.0f} s after the signals; that part is left out"
+            f"scoring continues for {end - duration_s:.0f} s after the signals; that part is "
+            "ignored"
         )
     if duration_s - end >= EPOCH_S:
         warnings.append(f"the last {duration_s - end:.0f} s of the signals are not scored")
@@ -179,6 +177,14 @@ def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
     if len(sleep) == 1 and asleep >= 3600:
         warnings.append(f"only wake and {sleep.pop()} occur: this looks like sleep/wake scoring")
     return kept
+
+
+def _inside(items: tuple[_Timed, ...], duration_s: float) -> tuple[_Timed, ...]:
+    """Keep what lies within the signals, cut to them; most often all of it, as it is."""
+    if all(x.onset_s >= 0 and x.onset_s + x.duration_s <= duration_s for x in items):
+        return items
+    cut = (_within(item, duration_s) for item in items)
+    return tuple(item for item in cut if item is not None)
 
 
 def _within(item: _Timed, duration_s: float) -> _Timed | None:

@@ -17,7 +17,7 @@ from sleepfm.recordings.scoring.text_file import lines_of, read_text
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 
 _PLACES: Final = {3: (0, None, 1, 2), 4: (0, 1, 2, 3), 5: (0, 1, 3, 4), 6: (0, 1, 3, 4)}
-"""Columns of class, instance, start and stop, by how many columns a line has."""
+"""Columns of class, instance, start and stop, by number of columns."""
 
 
 class Luna:

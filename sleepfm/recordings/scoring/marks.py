@@ -17,6 +17,7 @@ from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
 from sleepfm.recordings.scoring.epochs import checked_codes
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.stage_words import stage_in_column, stage_of
+from sleepfm.recordings.scoring.tables import find_heading
 from sleepfm.recordings.scoring.text_file import (
     cells_of,
     decoded,
@@ -40,7 +41,7 @@ class TimedLines:
     endings: tuple[str, ...] = (".allscore.txt", "_respevt.txt", ".sco.txt", ".txt", ".sco", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether most lines begin with a time of day, and no delimiter but a tab parts cells.
+        """Return whether most lines begin with a time of day, without a delimiter except tabs.
 
         Parameters
         ----------
@@ -55,8 +56,12 @@ class TimedLines:
             lines = lines_of(decoded(head))[:-1] or lines_of(decoded(head))
         except AnnotationError:
             return False
+        if any(line.lstrip().startswith("PB/CS") or "\tPB/CS\t" in line for line in lines):
+            return True  # respevt of ucddb
         timed = sum(_TIMED.match(line) is not None for line in lines)
-        return timed > 0.5 * len(lines) or any(line.lstrip().startswith("PB/CS") for line in lines)
+        heading = find_heading(lines)
+        in_columns = heading is not None and heading[1] != " "
+        return timed > 0.5 * len(lines) and not in_columns
 
     def read(self, path: Path, scored: Scored) -> Notes:
         """Read a list; see :class:`~.reader.ScoringReader`.
@@ -86,7 +91,7 @@ class TimedLines:
             moments.append(moment)
             found.append(_said(match.group(2).strip()))
         if not found:
-            raise AnnotationError("holds no line that begins with a time of day")
+            raise AnnotationError("has no line that begins with a time of day")
         warnings: list[str] = []
         onsets = place(moments, scored, warnings, elapsed=None)
         notes = tuple(
@@ -103,7 +108,7 @@ class Rows:
     endings: tuple[str, ...] = (".csv", ".tsv", ".txt", ".ids", ".stg", ".sco")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether rows begin with a time or number and end in a word.
+        """Return whether rows begin with a time or number and end in a word.
 
         Parameters
         ----------
@@ -149,7 +154,7 @@ class Rows:
         doubtful = labels == [0] and width == 2 and number_of(rows[0][1]) != 0.0
         if width not in (2, 3) or len(labels) != 1 or doubtful:
             raise AnnotationError(
-                "has no heading, and its columns do not say what they are; add one, e.g. "
+                "has no header, and the meaning of its columns is unclear; add one, e.g. "
                 "onset,duration,event"
             )
         dropped: Counter[Reason] = Counter()
@@ -195,7 +200,7 @@ def _second(
     """
     moments = [moment_of(r[1]) for r in rows]
     if any(m is None for m in moments):
-        raise AnnotationError("has no heading, and a second column that is no time")
+        raise AnnotationError("has no header, and its second column is not a time")
     if any(m.clock for m in moments if m is not None):
         ends = place(moments, scored, warnings)
         return [
@@ -210,7 +215,7 @@ def _second(
     )  # fmt: skip
     if as_end == as_length and not (len(set(values)) == 1 and len(values) > 1):
         raise AnnotationError(
-            "has no heading, and its second column may be a duration or an end; add one, e.g. "
+            "has no header, and its second column may be a duration or an end; add one, e.g. "
             "onset,duration,event"
         )
     if as_length or len(set(values)) == 1:

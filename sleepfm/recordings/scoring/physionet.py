@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from sleepfm.errors import AnnotationError
+from sleepfm.recordings.named_files import ForeignContentError, check_hdf5
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 from sleepfm.recordings.wfdb import readable
 
@@ -30,6 +31,7 @@ _ST_EVENTS: Final = {
 }
 _CINC_STAGES: Final = {"wake": "W", "nonrem1": "N1", "nonrem2": "N2", "nonrem3": "N3", "rem": "R",
                        "undefined": "undefined"}  # fmt: skip
+_MOST_CHANGES: Final = 1 << 17
 _CINC_RATE: Final = 200.0
 
 
@@ -70,6 +72,11 @@ class SlpdbMarks:
         notes : Notes
             Annotations as written, and what was dropped.
         """
+        if path.name.lower().endswith(".edf.st"):
+            raise AnnotationError(
+                "is of the CAP Sleep Database, whose marks count samples of a rate that nothing "
+                "states; the .txt of the recording has the same scoring and is read"
+            )
         notes = []
         dropped: Counter[Reason] = Counter()
         for onset, text in _annotations(path):
@@ -179,16 +186,22 @@ class CincTracks:
         notes = []
         try:
             with h5py.File(path, "r") as file:
+                check_hdf5(file)
                 tracks = file["data/sleep_stages"]
                 for name, stage in _CINC_STAGES.items():
                     if name not in tracks:
                         continue
-                    if tracks[name].size > 100 * 3600 * _CINC_RATE:
+                    size = tracks[name].size * tracks[name].dtype.itemsize
+                    if size > 8 * 100 * 3600 * _CINC_RATE:
                         raise AnnotationError("is longer than any night")
                     on = np.asarray(tracks[name]).ravel() > 0
                     edges = np.flatnonzero(np.diff(np.r_[False, on, False])) / _CINC_RATE
+                    if len(edges) > _MOST_CHANGES:
+                        raise AnnotationError("changes its stage more often than any night")
                     for start, end in edges.reshape(-1, 2).tolist():
                         notes.append(Annotation(start, end - start, stage))
+        except ForeignContentError as error:
+            raise AnnotationError(str(error)) from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise AnnotationError("is not an arousal file of CinC 2018") from error
         if not notes:

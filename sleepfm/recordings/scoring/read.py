@@ -12,6 +12,7 @@ from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import DAY_S, offset_seconds
 from sleepfm.recordings.scoring.formats import ENDINGS, READERS
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
+from sleepfm.recordings.scoring.predicted import is_predicted
 from sleepfm.recordings.scoring.text_file import decoded
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Notes, Reason, Scored, Scoring
 
@@ -74,7 +75,7 @@ def read_scoring(
         reason = (error.strerror or "unknown error").lower()
         raise AnnotationError(f"{path.name} cannot be opened: {reason}") from error
     if not scoring:
-        raise AnnotationError(f"{path.name} holds neither a stage nor an event that is known here")
+        raise AnnotationError(f"{path.name} contains no known stage or event")
     dropped: Counter[Reason] = Counter(notes.dropped)
     dropped.update(scoring.dropped)
     return replace(scoring, dropped={r: n for r, n in dropped.items() if n})
@@ -83,9 +84,11 @@ def read_scoring(
 def _read(path: Path, scored: Scored) -> Notes:
     name = path.name.lower()
     if not name.endswith(ENDINGS):
-        raise AnnotationError("is of no scoring format that is read here")
+        raise AnnotationError("has an unsupported scoring format")
     with path.open("rb") as file:
         head = file.read(_HEAD)
+    if is_predicted(head):
+        raise AnnotationError("was predicted by a probe; it is not taken for scoring")
     fitting = [r for r in READERS if name.endswith(r.endings)]
     reader = next((r for r in fitting if r.sniff(head)), None)
     if reader is None and len(fitting) == 1:
@@ -93,7 +96,7 @@ def _read(path: Path, scored: Scored) -> Notes:
     if reader is None:
         decoded(head)
         raise AnnotationError(
-            "has no heading that names a time and a stage or an event, and is no list of stages or "
+            "has no header with a time and a stage or event, and is no list of stages or "
             "of times that is known here"
         )
     return reader.read(path, scored)
@@ -117,8 +120,8 @@ def _shift(notes: Notes, scored: Scored, warnings: list[str]) -> float:
         out = max(-(first + shift), last + shift - scored.duration_s)
         if fits and out > min(_STICKS_OUT_S, (last - first) / 2):
             warnings.append(
-                f"the clock of the scoring is {shift:+.0f} s from that of the signals, in which it "
-                "would not lie; both are taken to start together"
+                f"the clock of the scoring is {shift:+.0f} s from that of the signals, outside "
+                "of them; both are assumed to start together"
             )
             return 0.0
     if abs(shift) >= 1:

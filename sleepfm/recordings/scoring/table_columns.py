@@ -29,6 +29,9 @@ from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Reason, Sco
 _BY_HAND: Final = frozenset(
     ("hum", "human", "manual", "expert", "user", "consensus", "majority", "hand", "visual")
 )
+_BY_MACHINE: Final = frozenset(
+    ("pred", "predicted", "prediction", "predictions", "auto", "automatic", "machine", "model")
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Columns(TimeColumns):
 
     @classmethod
     def of(cls, written: list[str], rows: list[list[str]], first_line: int) -> Columns:
-        """Take a table apart; AnnotationError if a row has more cells than there are headings.
+        """Parse a table; AnnotationError if a row has more cells than the header.
 
         Parameters
         ----------
@@ -54,8 +57,8 @@ class Columns(TimeColumns):
         for number, row in enumerate(rows):
             if len(row) > len(headings) and any(row[len(headings) :]):
                 raise AnnotationError(
-                    f"has more cells than headings in line {first_line + number}; with a decimal "
-                    "comma, part the columns by semicolons or tabs"
+                    f"has more cells than the header in line {first_line + number}; with decimal "
+                    "commas, separate the columns with semicolons or tabs"
                 )
         return cls(dates_apart(headings, rows), rows, first_line)
 
@@ -71,7 +74,7 @@ class Columns(TimeColumns):
         stages, events = self.having("stage"), self.having("event")
         others = self.having("label")
         if not (stages or events or others):
-            raise AnnotationError("has no column of stages or events that is known here")
+            raise AnnotationError("has no known column of stages or events")
         stage = self._stage_column(stages, warnings)
         # RemLogic and CAP name the stage in the column of events, and repeat it beside each event.
         named = [
@@ -91,6 +94,7 @@ class Columns(TimeColumns):
         elif stage is None:
             label = named[0] if named else (*events, *others)[0]
         assert label is not None
+        replace(self, label=label)._say_unread(warnings)
         epochs = self.having("epoch") or (self.having("number") if not self.having("onset") else [])
         return replace(
             self,
@@ -142,10 +146,11 @@ class Columns(TimeColumns):
         assert self.label is not None and self.onset is not None
         dropped: Counter[Reason] = Counter()
         onsets = self.placed(self.onset, scored, warnings, dropped, needed=True)
-        start_clock, start_day = self.second_clock(onsets)
+        start_clock, start_day = self.second_clock(self.onset, onsets)
         durations = self.lengths(onsets, scored, warnings, dropped)
         role: Literal["", "stage"] = "stage" if self.headings[self.label].role == "stage" else ""
         texts = self._texts(self.cells(self.label), scored, legend, always=role == "stage")
+        texts = self._with_subtypes(texts)
         notes = []
         for onset, duration, text in zip(onsets, durations, texts, strict=True):
             if onset is None:
@@ -158,7 +163,8 @@ class Columns(TimeColumns):
             if text:
                 notes.append(Annotation(onset, duration, text, role))
         notes += self._events_beside(onsets, durations)
-        refuse_other_units(notes, self.headings[self.onset].written)
+        heading = self.headings[self.onset]
+        refuse_other_units(notes, heading.written, unit_said=heading.unit_said)
         return Notes(tuple(notes), start_clock, start_day, dropped, tuple(warnings))
 
     def _stage_column(self, stages: list[int], warnings: list[str]) -> int | None:
@@ -180,7 +186,7 @@ class Columns(TimeColumns):
             raise AnnotationError(
                 f"has {len(rivals) + 1} columns of stages that differ "
                 f"({', '.join(repr(self.headings[i].written) for i in (chosen, *rivals))}); keep "
-                "the one that is meant"
+                "only the valid one"
             )
         return chosen
 
@@ -206,6 +212,39 @@ class Columns(TimeColumns):
                 coding = coding or "rk"  # the Wisconsin Sleep Cohort's .stg
             return checked_codes(cells, coding)
         return cells
+
+    def _with_subtypes(self, texts: list[str]) -> list[str]:
+        """Join labels with their subtypes: ``Stage`` and ``N2`` is N2, ``Apnea`` gets its kind."""
+        named = [i for i, h in enumerate(self.headings) if h.words & {"subtype", "subtypes"}]
+        if not named or self.label in named:
+            return texts
+        whole = []
+        for text, subtype in zip(texts, self.cells(named[0]), strict=True):
+            if subtype.lower() in NOTHING:
+                whole.append(text)
+            elif event_of(text) is not None:
+                whole.append(f"{text} ({subtype})")
+            else:
+                known = stage_of(text) is None and stage_of(subtype) is not None
+                whole.append(subtype if known else text)
+        return whole
+
+    def _say_unread(self, warnings: list[str]) -> None:
+        """Say of columns named by an event that they are not read, and of stages by a machine."""
+        unread = [
+            i
+            for i, h in enumerate(self.headings)
+            if h.role in ("other", "number")
+            and event_of(h.written) is not None
+            and any(c.lower() not in (*NOTHING, "0", "0.0", "false", "no") for c in self.cells(i))
+        ]
+        if unread:
+            warnings.append(
+                f"{len(unread)} columns named by an event are not read; an event needs a row with "
+                "its onset"
+            )
+        if self.label is not None and self.headings[self.label].words & _BY_MACHINE:
+            warnings.append("the stages are a machine's, by the heading of their column")
 
     def _events_beside(
         self, onsets: Sequence[float | None], durations: Sequence[float | None]

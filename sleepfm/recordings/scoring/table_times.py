@@ -32,7 +32,7 @@ class TimeColumns:
     first_line: int
 
     def cells(self, column: int) -> list[str]:
-        """Give the cells of a column, empty where a row is short.
+        """Return the cells of a column, empty where a row is short.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class TimeColumns:
         return [i for i, h in enumerate(self.headings) if h.role in roles]
 
     def refuse_unknown_times(self) -> None:
-        """Refuse a table with a column that can carry time and is not understood.
+        """Refuse a table with an unknown column that may contain times.
 
         Raises
         ------
@@ -71,12 +71,12 @@ class TimeColumns:
                 ):
                     continue  # FieldTrip and BIDS write one beside onset and duration
                 raise AnnotationError(
-                    f"has a column '{heading.written}' that may carry time and is not understood; "
-                    "rename it (onset, end, duration), or remove it"
+                    f"has a column '{heading.written}' that may contain times and is not "
+                    "understood; rename it (onset, end, duration), or remove it"
                 )
             if heading.role == "sample" and not self.having("onset"):
                 raise AnnotationError(
-                    f"counts time in samples ('{heading.written}'); give a column of seconds"
+                    f"gives time in samples ('{heading.written}'); add a column in seconds"
                 )
             if heading.role != "other" or not values:
                 continue
@@ -115,8 +115,8 @@ class TimeColumns:
         for other in onsets:
             if chosen is None or other == chosen:
                 continue
-            for first, second in zip(self.moments(chosen), self.moments(other), strict=True):
-                apart = None if first is None or second is None else second.seconds - first.seconds
+            for one, two in zip(self.moments(chosen), self.moments(other), strict=True):
+                apart = None if one is None or two is None else two.seconds - one.seconds
                 if apart is not None and 1 < apart % 86400 < 86399:
                     self._refuse_two(chosen, other)
         return chosen
@@ -124,11 +124,11 @@ class TimeColumns:
     def _refuse_two(self, first: int, second: int) -> None:
         raise AnnotationError(
             f"gives two different times, '{self.headings[first].written}' and "
-            f"'{self.headings[second].written}'; keep the one that is meant"
+            f"'{self.headings[second].written}'; keep only the valid one"
         )
 
     def _refuse_epoch_number(self, column: int) -> None:
-        """Refuse a ``Start Epoch`` of which the rows are so near each other that it is no time."""
+        """Refuse a ``Start Epoch`` whose values are too close to be times."""
         heading = self.headings[column]
         if not heading.words & EPOCH_WORDS:
             return
@@ -141,7 +141,7 @@ class TimeColumns:
             )
 
     def is_numeric(self, column: int) -> bool:
-        """Tell whether a column holds numbers and nothing else.
+        """Return whether a column holds numbers and nothing else.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class TimeColumns:
         return place(moments, scored, warnings, elapsed=self.headings[column].elapsed)
 
     def _refuse_minutes(self, column: int, moments: Sequence[Moment | None]) -> None:
-        """Refuse times to the minute where rows share one, so that which comes when is lost."""
+        """Refuse times without seconds if rows share a minute, which loses their order."""
         cells = [c for c, m in zip(self.cells(column), moments, strict=True) if m is not None]
         if not cells or not all(re.search(r"(?:^|\D)\d{1,2}:\d{2}(?: ?[ap]\.?m\.?)?$", c, re.I)
                                 and c.count(":") == 1 for c in cells):  # fmt: skip
@@ -269,11 +269,15 @@ class TimeColumns:
             ]
         return [None] * len(onsets)
 
-    def second_clock(self, onsets: Sequence[float | None]) -> tuple[float | None, int | None]:
+    def second_clock(
+        self, column: int, onsets: Sequence[float | None]
+    ) -> tuple[float | None, int | None]:
         """Find the time of day from which numeric onsets count, where clock times say it.
 
         Parameters
         ----------
+        column : int
+            Index of the column of onsets, from 0.
         onsets : sequence of float or None
             Start of each row, in seconds.
 
@@ -282,9 +286,9 @@ class TimeColumns:
         clock_s, day : float or None, int or None
             Seconds after midnight, and the day (``date.toordinal``) where a date is given.
         """
-        if self.onset is None or not self.is_numeric(self.onset):
+        if not self.is_numeric(column):
             return None, None
-        clocks = [i for i in self.having("onset") if i != self.onset and not self.is_numeric(i)]
+        clocks = [i for i in self.having("onset") if i != column and not self.is_numeric(i)]
         if not clocks:
             return None, None
         for onset, moment in zip(onsets, self.moments(clocks[0]), strict=True):
@@ -296,7 +300,7 @@ class TimeColumns:
 
 
 def dates_apart(headings: Sequence[Heading], rows: Sequence[list[str]]) -> tuple[Heading, ...]:
-    """Tell columns of dates alone, such as ``Start Date``, from columns of times.
+    """Distinguish columns of dates only, such as ``Start Date``, from times.
 
     Parameters
     ----------

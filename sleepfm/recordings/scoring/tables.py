@@ -30,7 +30,7 @@ from sleepfm.recordings.scoring.text_file import (
 from sleepfm.recordings.scoring.vocabulary import Notes, Scored
 
 _PREAMBLE: Final = 80
-"""Lines among which a heading is looked for."""
+"""Number of lines searched for a header."""
 _POSITIONS: Final = ("onset", "end", "duration", "date", "epoch", "sample")
 
 
@@ -40,7 +40,7 @@ class Table:
     endings: tuple[str, ...] = (".tsv", ".csv", ".txt", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether one of the first lines is a heading.
+        """Return whether one of the first lines is a heading.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class Table:
         bool
         """
         try:
-            return _find_heading(lines_of(decoded(head))) is not None
+            return find_heading(lines_of(decoded(head))) is not None
         except AnnotationError:
             return False
 
@@ -75,9 +75,9 @@ class Table:
         lines = lines_of(text)
         if not lines:
             raise AnnotationError("is empty")
-        found = _find_heading(lines)
+        found = find_heading(lines)
         if found is None:
-            raise AnnotationError("has no heading that names a time and a stage or an event")
+            raise AnnotationError("has no header with a time and a stage or event")
         at, delimiter, written = found
         body = [line for line in lines[at + 1 :] if not line.startswith("#")]
         rows = [row for row in cells_of(body, delimiter) if any(row)]
@@ -96,8 +96,19 @@ class Table:
         return replace(notes, start_clock_s=start.seconds, start_day=start.dates[0])
 
 
-def _find_heading(lines: Sequence[str]) -> tuple[int, str, list[str]] | None:
-    """Line, delimiter and cells of the heading; None if there is none."""
+def find_heading(lines: Sequence[str]) -> tuple[int, str, list[str]] | None:
+    """Find the heading of a table among its first lines.
+
+    Parameters
+    ----------
+    lines : sequence of str
+        Lines of the file, without empty ones.
+
+    Returns
+    -------
+    (int, str, list of str) or None
+        Number of its line from 0, the delimiter, and its cells; None if there is none.
+    """
     for at, line in enumerate(lines[:_PREAMBLE]):
         bare = line.lstrip("#\ufeff ")
         delimiter = delimiter_of(bare)

@@ -90,7 +90,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def refuse_gaps(text: str, first: str) -> None:
-    """Refuse a list of epochs with an empty line in it: what follows would lie an epoch too early.
+    """Refuse a list of epochs with an empty line, which would shift later epochs.
 
     Parameters
     ----------
@@ -104,14 +104,16 @@ def refuse_gaps(text: str, first: str) -> None:
     AnnotationError
         If a line between two others is empty, save where every second one is.
     """
-    lines = [line.strip('\ufeff\t ,;"') for line in re.split(r"\r\n|\r|\n", text)]
-    at = next((i for i, line in enumerate(lines) if line == first.strip('\ufeff\t ,;"')), 0)
-    filled = [i for i, line in enumerate(lines) if line and i >= at]
+    stray = '\ufeff\t ,;"'
+    lines = [line.strip(stray) for line in re.split(r"\r\n|\r|\n", text)]
+    own = [(number, line) for number, line in enumerate(lines, 1) if not line.startswith("#")]
+    at = next((i for i, (_, line) in enumerate(own) if line == first.strip(stray)), 0)
+    filled = [i for i, (_, line) in enumerate(own) if line and i >= at]
     steps = {b - a for a, b in itertools.pairwise(filled)}
     if len(steps) > 1 or max(steps, default=1) > 2:
-        empty = next(i for i in range(at, len(lines)) if not lines[i])
+        empty = next(number for number, line in own[at:] if not line)
         raise AnnotationError(
-            f"has an empty line {empty + 1} among its stages; write ? for an epoch that is not "
+            f"has an empty line among its stages, line {empty}; write ? for an epoch that is not "
             "scored, or number the epochs"
         )
 

@@ -27,7 +27,9 @@ _FEWEST_EVENTS: Final = 3
 _BREATHING: Final = ("apnea", "hypopnea")
 
 
-def refuse_other_units(notes: Sequence[Annotation], column: str) -> None:
+def refuse_other_units(
+    notes: Sequence[Annotation], column: str, *, unit_said: bool = False
+) -> None:
     """Refuse annotations whose times cannot be seconds from the start of the signals.
 
     Parameters
@@ -36,6 +38,8 @@ def refuse_other_units(notes: Sequence[Annotation], column: str) -> None:
         What a table holds, its times taken as seconds.
     column : str
         Heading of the column of onsets, for the message.
+    unit_said : bool
+        Whether the heading states a unit, so that steps are what they are.
 
     Raises
     ------
@@ -50,6 +54,8 @@ def refuse_other_units(notes: Sequence[Annotation], column: str) -> None:
             f"{name} that count from another moment than the start of the signals; give seconds "
             "from there, or dates with times of day"
         )
+    if unit_said:
+        return
     staged = {n.onset_s for n in notes if n.role == "stage" or stage_of(n.text) is not None}
     steps = np.diff(sorted(staged))
     if len(staged) >= _FEWEST_STAGES:

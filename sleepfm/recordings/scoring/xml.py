@@ -66,15 +66,26 @@ class NsrrOrProfusion:
             Annotations as written, and what was dropped.
         """
         root = _root(path)
-        found = root.findall(".//ScoredEvent")
+        found = list(root.iter("ScoredEvent"))
         stages = root.findall(".//SleepStages/SleepStage")
         if not found and not stages:
             raise AnnotationError("holds neither NSRR nor Profusion scoring")
         dropped: Counter[Reason] = Counter()
-        notes = [note for e in found if (note := _event(e, dropped)) is not None]
+        notes = []
+        start: Element | None = None
+        for event in found:
+            text = (event.findtext("EventConcept") or event.findtext("Name") or "").strip()
+            if text.startswith("Recording Start"):
+                start = event if start is None else start
+            elif text:
+                onset = _float(event.findtext("Start"))
+                if onset is None:
+                    dropped["no time"] += 1
+                else:
+                    notes.append(Annotation(onset, _float(event.findtext("Duration")), text))
         epoch_s = _float(root.findtext(".//EpochLength")) or scored.epoch_s or EPOCH_S
         notes += _profusion_stages(stages, epoch_s)
-        clock, day = _start(found)
+        clock, day = (None, None) if start is None else _start(start)
         return Notes(tuple(notes), clock, day, dropped)
 
 
@@ -178,18 +189,6 @@ def _defused(raw: bytes) -> Element:
     return root
 
 
-def _event(event: Element, dropped: Counter[Reason]) -> Annotation | None:
-    found = {child.tag: child.text or "" for child in event}
-    text = (found.get("EventConcept") or found.get("Name") or "").strip()
-    if text.startswith("Recording Start") or not text:
-        return None
-    onset = _float(found.get("Start"))
-    if onset is None:
-        dropped["no time"] += 1
-        return None
-    return Annotation(onset, _float(found.get("Duration")), text)
-
-
 def _profusion_stages(stages: list[Element], epoch_s: float) -> list[Annotation]:
     notes = []
     for i, element in enumerate(stages):
@@ -202,14 +201,11 @@ def _profusion_stages(stages: list[Element], epoch_s: float) -> list[Annotation]
     return notes
 
 
-def _start(scored: list[Element]) -> tuple[float | None, int | None]:
-    for event in scored:
-        if (event.findtext("EventConcept") or "").startswith("Recording Start"):
-            moment = moment_of((event.findtext("ClockTime") or "").strip())
-            if moment is None or not moment.clock:
-                return None, None
-            return moment.seconds, moment.dates[0] if moment.dates else None
-    return None, None
+def _start(event: Element) -> tuple[float | None, int | None]:
+    moment = moment_of((event.findtext("ClockTime") or "").strip())
+    if moment is None or not moment.clock:
+        return None, None
+    return moment.seconds, moment.dates[0] if moment.dates else None
 
 
 def _philips_name(event: Element) -> str:

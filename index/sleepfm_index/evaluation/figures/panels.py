@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from sleepfm_index.results import Result
 
 
+def endings() -> frozenset[str]:
+    """List the endings that the file of a figure may have, e.g. ``.png``."""
+    from matplotlib.figure import Figure
+
+    return frozenset(f".{kind}" for kind in Figure().canvas.get_supported_filetypes())
+
+
 def draw_retrieval(result: Retrieval, path: str | Path, dpi: int = DPI) -> Path:
     """Write recall curves, the matrix of pairs and the histogram of ranks to a file.
 

@@ -26,7 +26,7 @@ from sleepfm_index.reader import Reader
 STAGES: Final = SCORED
 SDB_OR_UNSURE: Final = "sdb+unsure"
 UNSURE: Final = "unsure_s"
-"""Seconds of what NSRR's scorers marked Unsure: a hypopnea by flow alone, counted on request."""
+"""Seconds of events that NSRR scorers marked Unsure, hypopneas by flow only; counted on request."""
 SDB_SECONDS: Final = 10.0
 """Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
 AGE_BINS: Final = ("0-18", "19-49", "50+")
@@ -77,7 +77,7 @@ class Labels:
         return bool(np.all(self.values == self.values[first[self.subjects]]))
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Labels:
-        """Give some of the labelled clips.
+        """Return some of the labelled clips.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ def read_labels(
     if task not in get_args(Task):
         raise QueryError(f"no task {task!r}; choose from {', '.join(get_args(Task))}")
     if task == "regression" and label in _NAMES:
-        raise QueryError(f"{label} has classes and is not a number; leave --task out")
+        raise QueryError(f"{label} has classes and is not numeric; omit --task")
     conditions = [w for w in (where if isinstance(where, tuple) else (where,)) if w]
     ids = store.metadata.clip_ids(*conditions)
     if not len(ids):
@@ -177,7 +177,7 @@ def _sdb(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found
     wanted = (*BREATHING, UNSURE) if label == SDB_OR_UNSURE else BREATHING
     names = [n for n in wanted if n in there]
     if not names:
-        raise QueryError("the store has no column of apnea or hypopnea seconds to label by")
+        raise QueryError("the store has no apnea or hypopnea seconds for this label")
     table = clip_columns(store, ids, [*names, "recording_id"])
     seconds = np.sum([np.nan_to_num(numbers(table[n])) for n in names], axis=0)
     recording, recordings = codes(table["recording_id"])
@@ -199,7 +199,7 @@ def _sdb_event(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> 
     )
     inside = np.isin(ids, numbers(held["clip_id"]))
     values = np.where(values < 0, -1, inside.astype(np.int64))
-    rule = f"yes where the middle of an apnea or hypopnea of >= {SDB_SECONDS:g} s lies in the clip"
+    rule = f"yes where the middle of an apnea or hypopnea of >= {SDB_SECONDS:g} s is in the clip"
     return rule, values, classes, out
 
 
@@ -240,7 +240,7 @@ def _column(store: Reader, ids: NDArray[np.int64], column: str, task: str) -> _F
     if len(names) > MOST_CLASSES:
         raise QueryError(
             f"{column} has {len(names)} distinct values, more than {MOST_CLASSES} classes; "
-            "name a column of few values, or a number"
+            "choose a column with few values, or a number"
         )
     return f"{column}, as it is", values, tuple(map(str, names)), out
 
@@ -269,7 +269,7 @@ def _only(labels: Labels, classes: Sequence[str]) -> Labels:
     out = {**labels.left_out, "of other classes": int((code < 0).sum())}
     kept = replace(labels, values=code, classes=tuple(classes), left_out=out).take(code >= 0)
     if not len(kept):
-        raise QueryError(f"no clip is of the classes {', '.join(classes)}")
+        raise QueryError(f"no clip has the classes {', '.join(classes)}")
     return kept
 
 

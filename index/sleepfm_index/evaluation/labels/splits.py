@@ -1,4 +1,4 @@
-"""Who is learned from and who is tested: subjects are kept apart, never clips."""
+"""Training and test sets, split by subject."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sleepfm_index.reader import Reader
 
 @dataclass(frozen=True)
 class Split:
-    """How subjects are divided into those learned from and those tested.
+    """Division into training and test subjects.
 
     By folds, unless a test condition or a test store is given.
 
@@ -39,7 +39,7 @@ class Split:
 
     @property
     def fixed(self) -> bool:
-        """Whether a condition or a store decides who is tested."""
+        """Whether a condition or a store defines the test set."""
         return self.test_where is not None or self.test_store is not None
 
     def tested(self, store: Reader) -> Reader:
@@ -89,8 +89,8 @@ def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
         raise QueryError(f"at least 2 folds are needed to test on other subjects, got {folds}")
     if len(present) < folds:
         raise QueryError(
-            f"{labels.name} is known of {len(present)} subjects, fewer than the {folds} folds; "
-            "ask for fewer folds or add subjects"
+            f"{labels.name} is known for {len(present)} subjects, fewer than the {folds} folds; "
+            "use fewer folds (--folds 2) or add subjects"
         )
     order = np.random.default_rng(seed).permutation(len(present))
     if labels.per_subject:
@@ -120,13 +120,13 @@ def check_apart(train: Iterable[str], test: Iterable[str]) -> None:
     both = sorted(set(train) & set(test))
     if both:
         raise QueryError(
-            f"{len(both)} subjects are on both sides, {both[0]} among them; change the conditions "
-            "so that every subject is learned from or tested, not both"
+            f"{len(both)} subjects are on both sides, {both[0]} among them; change the "
+            "conditions so that every subject is in only one"
         )
 
 
 def check_classes(labels: Labels) -> None:
-    """Refuse to learn from fewer than two classes.
+    """Refuse training with fewer than two classes.
 
     Parameters
     ----------
@@ -142,7 +142,10 @@ def check_classes(labels: Labels) -> None:
         present = np.unique(labels.values)
         if len(present) < 2:
             only = labels.classes[int(present[0])]
-            raise QueryError(f"all clips to learn {labels.name} from are {only}; two are needed")
+            raise QueryError(
+                f"training clips of {labels.name} contain only {only}; at least two classes are "
+                "needed"
+            )
 
 
 def subjects_of(labels: Labels) -> set[str]:

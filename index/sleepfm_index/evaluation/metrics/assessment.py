@@ -27,7 +27,7 @@ from sleepfm_index.evaluation.metrics.intervals import FEWEST, Interval, too_few
 from sleepfm_index.results import Result
 
 MACRO: Final = "macro"
-"""The row of a table that holds the mean over the classes with a test example."""
+"""Row with the mean over the classes that have a test example."""
 
 Floats = NDArray[np.float64]
 Row = dict[str, object]
@@ -38,7 +38,7 @@ _ON_MACRO: Final = ("accuracy", "kappa", "calibration_error")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model predicts of clips (or subjects) that it did not learn from.
+    """Predictions of a model for test clips (or subjects).
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Predictions:
     label: str = ""
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Predictions:
-        """Give the predictions of some clips.
+        """Return the predictions of some clips.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ Level = Callable[[Predictions], Predictions]
 
 
 def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Predictions]:
-    """Give each of some predictions, followed by itself at other levels, e.g. per subject.
+    """Return each of some predictions, followed by itself at other levels, e.g. per subject.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Pred
 def assess(
     predictions: Sequence[Predictions], note: str, baselines: Sequence[Predictions] = ()
 ) -> Assessment:
-    """Put predictions into one table.
+    """Combine predictions in one table.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def assess(
         warnings += [w for w in made.warnings if w not in warnings]
         rows += own
     if absent:
-        warnings.append(f"no test example of {', '.join(absent)}, which count in no mean")
+        warnings.append(f"no test example of {', '.join(absent)}, excluded from means")
     warnings += small_sample(predictions)
     return Assessment(
         pa.Table.from_pylist(rows),
@@ -198,7 +198,7 @@ def assess(
 
 
 def small_sample(predictions: Sequence[Predictions]) -> list[str]:
-    """Say where there are too few subjects for an interval, or for a class to be judged by.
+    """Report too few subjects for an interval or a class.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def small_sample(predictions: Sequence[Predictions]) -> list[str]:
     if not few:
         return []
     counts = ", ".join(f"{name} ({n})" for name, n in few.items())
-    return [f"few subjects of a class: {counts}; read its row as an anecdote"]
+    return [f"few subjects of a class: {counts}; interpret its row with caution"]
 
 
 def class_rows(made: Predictions) -> list[Row]:

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 _LEAST: Final = 1e-9
 BINS: Final = 10
-"""Equal-width bins of confidence behind the calibration error."""
+"""Equal-width confidence bins of the calibration error."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Estimate:
 
     @property
     def subjects(self) -> int:
-        """How many subjects were measured."""
+        """Number of subjects."""
         return len(self.influence)
 
     @property

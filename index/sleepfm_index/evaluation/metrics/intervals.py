@@ -20,9 +20,9 @@ from sleepfm_index.evaluation.metrics.student_t import student_cdf, student_quan
 
 LEVEL: Final = 0.95
 FEWEST: Final = 6
-"""Subjects below which no interval is given: a variance of fewer says too little."""
+"""Minimum number of subjects for an interval; a variance of fewer is too uncertain."""
 FEWEST_OF_CLASS: Final = 2
-"""Subjects with, and without, a class below which its AUROC and AUPRC get no interval."""
+"""Minimum number of subjects with, and without, a class for intervals of AUROC and AUPRC."""
 NONE: Final = (math.nan, math.nan)
 _TAIL: Final = (1 - LEVEL) / 2
 
@@ -340,7 +340,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def too_few(people: int) -> str | None:
-    """Say that there are too few subjects for intervals; None where there are enough.
+    """Report too few subjects for intervals; None if there are enough.
 
     Parameters
     ----------
@@ -349,7 +349,7 @@ def too_few(people: int) -> str | None:
     """
     if people >= FEWEST:
         return None
-    return f"{people} subjects are too few for intervals, which need {FEWEST}"
+    return f"{people} subjects are too few for intervals; the minimum is {FEWEST}"
 
 
 def all_of(trials: int) -> float:

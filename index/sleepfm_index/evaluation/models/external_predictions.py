@@ -15,7 +15,7 @@ from sleepfm_index.evaluation.metrics.assessment import Predictions
 from sleepfm_index.storage.segments import read_parquet
 
 SPLIT: Final = b"sleepfm_split"
-"""Metadata key of a predictions file: the identity of the split that it was made under."""
+"""Metadata key of a predictions file: the identity of its split."""
 
 
 def read_external(
@@ -59,8 +59,8 @@ def read_external(
     theirs_by = (table.schema.metadata or {}).get(SPLIT)
     if split is not None and theirs_by not in (None, split.encode()):
         raise QueryError(
-            f"{path.name} was made by another split; run `sleepfm-index supervise` again with the "
-            "label, conditions, folds and seed that are asked of the probe"
+            f"{path.name} has another split; run `sleepfm-index supervise` again with the label, "
+            "conditions, folds and seed of the probe"
         )
     missing = [n for n in ("clip_id", *names) if n not in table.column_names]
     if missing:

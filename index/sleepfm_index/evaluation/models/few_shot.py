@@ -1,4 +1,4 @@
-"""How few subjects a probe needs: the learning curve over subjects."""
+"""Few-shot learning curve over subjects."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def few_shot(
         rows += _read_curve(Path(compare_with), rows)
     return Result(
         pa.Table.from_pylist(rows),
-        f"{plan.train.note}; {repeats} draws of subjects, the same subjects tested throughout",
+        f"{plan.train.note}; {repeats} draws of subjects, the same test subjects throughout",
     )
 
 

@@ -28,7 +28,7 @@ _BLOCK: Final = 16_384
 
 @dataclass(frozen=True)
 class Vote:
-    """How neighbours vote.
+    """Settings of the vote.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def knn(
 
 @dataclass(frozen=True)
 class _Question:
-    """Which labelled clips are asked about, in which store, and which may vote."""
+    """Query clips and voting clips, each with its store."""
 
     store: Reader
     voters: Labels
@@ -174,17 +174,17 @@ class _Question:
         return search_target(self.store, self.modality, self.to)
 
     def drawn(self, queries: int | None, seed: int) -> _Question:
-        """Ask about at most so many clips, drawn at random."""
+        """Limit the query clips to a random sample."""
         if queries is None or queries >= len(self.asked):
             return self
         rows = np.random.default_rng(seed).choice(len(self.asked), queries, replace=False)
         return replace(self, asked=self.asked.take(np.sort(rows)))
 
     def on_shared_clips(self, other: Reader, include_seen: bool) -> tuple[_Question, _Question]:
-        """Ask the same of two stores: of the clips that have both sides in both."""
+        """Evaluate two stores on the clips with both modalities in both."""
         if self.tested is not self.store:
             raise QueryError(
-                "--against compares two stores of the same recordings; leave --test-store out"
+                "--against compares two stores of the same recordings; omit --test-store"
             )
         voters, voters_there, _ = shared_labels(self.store, other, self.voters, include_seen)
         both = has(other, voters_there.clip_ids, self.target)
@@ -203,7 +203,7 @@ class _Question:
         return ours, theirs
 
     def predict(self) -> Predictions:
-        """Let the neighbours vote."""
+        """Compute the votes of the neighbours."""
         rows, scores = _search(
             self.store, self.voters, self.target, self.tested, self.asked, self.modality, self.vote
         )
@@ -312,7 +312,7 @@ def _enough(rows: NDArray[np.int64], voters: Labels, vote: Vote) -> None:
     if fewest < vote.k:
         raise QueryError(
             f"k is {vote.k}, but a clip has only {fewest} labelled neighbours to vote among the "
-            f"{len(voters)} clips; ask for a smaller k or leave out less"
+            f"{len(voters)} clips; use a smaller k (-k) or exclude less (--exclude)"
         )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sleepfm.atomic_write import write_file
+from sleepfm.recordings.scoring.predicted import COLUMN, EQUIPMENT
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.evaluation.labels.columns import clip_columns, has
 from sleepfm_index.evaluation.labels.labels import STAGES
@@ -30,7 +31,7 @@ _FACTS: Final = ("recording_id", "start_s", "clock")
 
 
 def check_probe(store: Reader, probe: Probe) -> None:
-    """Refuse a probe that was fitted to other vectors than the store's.
+    """Refuse a probe that was fitted to vectors of other weights.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def check_probe(store: Reader, probe: Probe) -> None:
     if about.get("weights_sha256") != own.sha256:
         raise QueryError(
             f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
-            f"store holds those of {own.name}; fit one by `sleepfm-index probe --save`"
+            f"store holds those of {own.name}; fit one with `sleepfm-index probe --save`"
         )
     if about.get("contract_sha256") != store.manifest.contract.sha256:
         raise QueryError("the probe was fitted to clips prepared under another contract")
@@ -86,7 +87,7 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
     for modality in check_features(features, store.manifest.modalities):
         present &= has(store, ids, modality)
     if not present.any():
-        raise QueryError(f"no clip has {features}, which the probe reads")
+        raise QueryError(f"no clip has {features}, which the probe requires")
     scores = predict_rows(probe, feature_reader(store, ids, features), np.flatnonzero(present))
     table = clip_columns(store, ids, _FACTS)
     lacking = ~present
@@ -121,8 +122,10 @@ def write_predictions(
         As from :func:`predict`.
     folder : path
         Made if there is none: ``predictions.parquet``; and for stages, per recording,
-        ``<recording>.hypnogram.csv`` (onset_s, duration_s, stage) and ``<recording>.hypnogram.edf``
-        (EDF+ annotations "Sleep stage N2", at the recording's time of day, without a date).
+        ``<recording>.predicted.csv`` (onset_s, duration_s, predicted_stage) and
+        ``<recording>.predicted.edf`` (EDF+ annotations "Sleep stage N2", at the recording's time of
+        day, without a date). Both are marked as predictions inside, and no build takes them for
+        scoring.
     probe : Probe
         What predicted.
     clip_seconds : float
@@ -150,9 +153,11 @@ def write_predictions(
         nights.setdefault(row["recording_id"], []).append(row)
     for name, rows in nights.items():
         if not re.fullmatch(r"[^/\\\0]{1,200}", name) or name.startswith("."):
-            raise StoreError(f"the recording {name!r} cannot name a file; rename it in the store")
+            raise StoreError(
+                f"the recording {name!r} is not a valid file name; rename it in the store"
+            )
         stages = [(float(r["start_s"]), str(r["predicted"] or UNKNOWN)) for r in rows]  # type: ignore[arg-type]
-        table, edf = folder / f"{name}.hypnogram.csv", folder / f"{name}.hypnogram.edf"
+        table, edf = folder / f"{name}.predicted.csv", folder / f"{name}.predicted.edf"
         clock = rows[0]["clock"]
         start = None if clock is None else (float(clock) - stages[0][0]) % 86400  # type: ignore[arg-type]
         write_hypnogram_csv(table, stages, clip_seconds)
@@ -162,7 +167,7 @@ def write_predictions(
 
 
 def write_hypnogram_csv(path: Path, stages: list[tuple[float, str]], clip_seconds: float) -> None:
-    """Write (onset_s, stage) pairs as onset_s, duration_s, stage.
+    """Write (onset_s, stage) pairs as onset_s, duration_s, predicted_stage.
 
     Parameters
     ----------
@@ -177,7 +182,7 @@ def write_hypnogram_csv(path: Path, stages: list[tuple[float, str]], clip_second
     def write(aside: Path) -> None:
         with aside.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file)
-            lines.writerow(("onset_s", "duration_s", "stage"))
+            lines.writerow(("onset_s", "duration_s", COLUMN))
             lines.writerows((f"{onset:g}", f"{clip_seconds:g}", stage) for onset, stage in stages)
 
     write_file(path, write)
@@ -208,5 +213,6 @@ def write_hypnogram_edf(
     ]
     seconds = int(start_clock_s or 0)
     start = time(seconds // 3600 % 24, seconds // 60 % 60, seconds % 60)
-    made = edfio.Edf([], annotations=notes, starttime=start)
+    maker = edfio.Recording(equipment_code=EQUIPMENT)
+    made = edfio.Edf([], annotations=notes, starttime=start, recording=maker)
     write_file(path, lambda aside: made.write(aside))

@@ -33,7 +33,7 @@ _BLOCK = 64
 
 @dataclass(frozen=True)
 class Training:
-    """How the networks are trained.
+    """Training settings of the networks.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ class Networks:
         """
         if not plan.train.classes:
             raise QueryError(
-                f"{plan.train.name} is a number, and the networks predict classes; ask for --task "
+                f"{plan.train.name} is numeric, and the networks predict classes; use --task "
                 "classification"
             )
         tell: Notice = notice or (lambda _: None)

@@ -1,4 +1,4 @@
-"""Which labelled clips are learned from and which are tested, and the predictions of a probe."""
+"""Training and test clips, and the predictions of a probe."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from sleepfm_index.reader import Reader
 _INNER_FOLDS: Final = 3
 MAJORITY: Final = "majority class"
 MEAN: Final = "mean"
-"""Names of the baselines that look at no clip."""
+"""Names of the baselines that use no vectors."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TrainTest:
         if self.fold is not None:
             return f"{self.train.note}; {int(self.fold.max()) + 1} folds of subjects"
         return (
-            f"learned from {len(self.train)} clips of {len(subjects_of(self.train))} subjects, "
+            f"trained on {len(self.train)} clips of {len(subjects_of(self.train))} subjects, "
             f"tested on {len(self.test)} clips of {len(subjects_of(self.test))} others; "
             f"{self.test.note}"
         )
@@ -125,14 +125,14 @@ class TrainTest:
         rows = np.concatenate([test for test, _ in parts])
         if new == len(rows):
             raise QueryError(
-                f"no class of {self.train.name} is of subjects on both sides, so nothing can be "
-                "learned about those that are tested; name a label that people share"
+                f"no class of {self.train.name} has subjects on both sides, so the test subjects "
+                "cannot be predicted; choose a label that subjects share"
             )
         if recipe.c is None:
             chosen_c = ", ".join(f"{c:g}" for c in sorted(penalties))
-            warnings += (f"C chosen by inner folds of subjects: {chosen_c} ({name})",)
+            warnings += (f"C chosen in inner folds of subjects: {chosen_c} ({name})",)
         if new:
-            warnings += (f"{new} tested clips are of a class that their probe had no example of",)
+            warnings += (f"{new} test clips have a class without training examples",)
         chosen = self.test.take(rows)
         return Predictions(
             name,
@@ -166,7 +166,7 @@ class TrainTest:
         return replace(made, features=MAJORITY, scores=scores, answered=None, warnings=())
 
     def _unseen(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> int:
-        """How many rows to test are of a class that no row to learn from has."""
+        """Count test rows with a class that has no training row."""
         if not self.train.classes:
             return 0
         learned = np.unique(self.train.values[train])
@@ -226,7 +226,7 @@ def divide(
     """
     if not split.fixed:
         if split.train_where is not None:
-            raise QueryError("--train-where needs --test-where or --test-store beside it")
+            raise QueryError("--train-where requires --test-where or --test-store")
         labels = read_labels(
             store, label, where, task=task, classes=classes, include_seen=split.include_seen
         )
@@ -295,7 +295,7 @@ def choose_penalty(recipe: Recipe, x: NDArray[np.float32], labels: Labels) -> fl
         If there are fewer than three subjects to learn from.
     """
     if len(subjects_of(labels)) < _INNER_FOLDS:
-        raise QueryError(f"choosing C needs {_INNER_FOLDS} subjects to learn from; give it by -c")
+        raise QueryError(f"choosing C needs {_INNER_FOLDS} training subjects; set it with -c")
     fold = deal_folds(labels, _INNER_FOLDS, recipe.seed)
     kind = probe_kind(recipe.model)
     gains = []
@@ -329,6 +329,8 @@ def _in_terms_of(one: Labels, two: Labels) -> Labels:
         return two
     unknown = [c for c in two.classes if c not in one.classes]
     if unknown:
-        raise QueryError(f"nothing to learn {', '.join(unknown)} from; every class needs examples")
+        raise QueryError(
+            f"no training examples of {', '.join(unknown)}; every class needs examples"
+        )
     place = np.array([one.classes.index(c) for c in two.classes])
     return replace(two, classes=one.classes, values=place[two.values.astype(np.int64)])

@@ -16,7 +16,7 @@ from sleepfm_index.evaluation.retrieval.paired import shared_clips
 from sleepfm_index.reader import Reader
 
 AGAINST: Final = " [against]"
-"""Follows the name of the features of the store that is compared with."""
+"""Suffix of the features of the store compared with."""
 
 
 def on_shared_clips(
@@ -46,9 +46,7 @@ def on_shared_clips(
         If the split tests on a store of its own, or the two share no clip with the features.
     """
     if sides.test_store is not sides.train_store:
-        raise QueryError(
-            "--against compares two stores of the same recordings; leave --test-store out"
-        )
+        raise QueryError("--against compares two stores of the same recordings; omit --test-store")
     train, train_there, _ = _shared(sides.train_store, other, sides.train, features, include_seen)
     test, test_there, rows = _shared(sides.test_store, other, sides.test, features, include_seen)
     fold = None if sides.fold is None else sides.fold[rows]

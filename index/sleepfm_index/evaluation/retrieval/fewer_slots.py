@@ -1,4 +1,4 @@
-"""What weights lose when channels are missing: retrieval and stages over the slots left."""
+"""Performance with missing channels: retrieval and stages against remaining slots."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ K: Final = 10
 
 Vectors = NDArray[np.float32]
 Encode = Callable[[str, NDArray[np.float32]], Vectors]
-"""From a modality and clips [n, slots, samples] to unit vectors [n, 512]."""
+"""Maps a modality and clips [n, slots, samples] to unit vectors [n, 512]."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ GALLERIES: Final = get_args(Among)
 
 @dataclass(frozen=True)
 class Gallery:
-    """Which clips are compared with which.
+    """Galleries and queries of retrieval.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class Gallery:
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
-            raise QueryError(f"a gallery holds at least 1 clip, not {self.size}")
+            raise QueryError(f"gallery size must be at least 1, got {self.size}")
         if self.draws < 1:
-            raise QueryError(f"a gallery is drawn at least once, not {self.draws} times")
+            raise QueryError(f"draws must be at least 1, got {self.draws}")
         if self.among not in GALLERIES:
             raise QueryError(f"no gallery {self.among!r}; choose from {', '.join(GALLERIES)}")
 

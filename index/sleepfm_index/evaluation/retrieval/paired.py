@@ -99,7 +99,7 @@ def compare(
             assert one is not None and two is not None
             rows.append(_row(query, to, one, two, seed))
     if not rows:
-        raise QueryError("no clip has two modalities in both stores, so there is nothing to do")
+        raise QueryError("no clip has two modalities in both stores")
     for name in (*MEASURES, "median_rank"):
         adjust(rows, name)
     few = too_few(min(int(str(row["subjects"])) for row in rows))
@@ -107,8 +107,8 @@ def compare(
     return Result(
         pa.Table.from_pylist(rows),
         f"{store.manifest.weights.name} against {other.manifest.weights.name}: {len(ours)} clips "
-        f"that both stores hold; {''.join(remarks)}differences are paired, this store minus the "
-        f"other; {spread}",
+        f"of both stores; {''.join(remarks)}differences are paired, this store minus the other; "
+        f"{spread}",
     )
 
 

@@ -207,7 +207,7 @@ def rank_direction(
 def sides_present(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> NDArray[np.bool_]:
-    """Which clips have the query's modalities, all of them, and the target.
+    """Mask of clips with all query modalities and the target.
 
     Parameters
     ----------
@@ -289,11 +289,11 @@ def _rows(query: str, to: str, found: Ranked, facts: Facts, seed: int) -> list[d
 
 
 MEASURES: Final = (*(f"recall_at_{k}" for k in RECALLS), "mrr")
-"""What is averaged over queries."""
+"""Measures averaged over queries."""
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each.
+    """Return what is averaged over queries: recall@k and reciprocal rank, float64 [n] each.
 
     Parameters
     ----------
@@ -351,8 +351,8 @@ def _note(gallery: Gallery, by: str | None, rows: list[dict[str, object]], seen:
     few = too_few(min(int(str(row["subjects"])) for row in rows))
     among = {
         "all": "",
-        "cross-recording": "; rivals from other recordings only",
-        "within-recording": "; rivals from the same recording only",
+        "cross-recording": "; candidates from other recordings only",
+        "within-recording": "; candidates from the same recording only",
     }[gallery.among]
     return (
         f"gallery: {'all clips' if gallery.where is None else gallery.where}{among}"

@@ -14,8 +14,8 @@ from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.query.answer_table import answer_note, answer_table
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.query.encode_clip import encode_clips
-from sleepfm_index.query.origin import Origin
-from sleepfm_index.query.question import Question, check_question
+from sleepfm_index.query.origin import Origin, recording_of
+from sleepfm_index.query.question import Question, check_question, described, in_words
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, target_name
@@ -37,7 +37,8 @@ class Served:
     collection : str
         Name of the collection.
     store : path, optional
-        The store that was published, for conditions that Milvus cannot evaluate.
+        The store that was published, for conditions that Milvus cannot evaluate, and to know a file
+        by its samples.
 
     Raises
     ------
@@ -145,10 +146,10 @@ class Served:
         """
         modalities = self.about.contract.modalities
         (searched, *more) = check_question(question, modalities)
-        if more or question.min_gap is not None:
+        if more or question.min_gap is not None or not question.of_one_clip:
             raise QueryError(
-                "Milvus supports neither several modalities at once nor min_gap; query the store "
-                "with --engine local"
+                "Milvus supports neither several modalities nor several examples, vectors or lists "
+                "at once, nor min_gap; query the store with --engine local"
             )
         target = target_name(searched, question.to, modalities)
         if target not in self.about.targets:
@@ -160,7 +161,15 @@ class Served:
         found = self._nearest(target, origin.vector, question.k, condition)
         scores = np.array([score for score, _ in found], np.float64)
         table = rows([entity for _, entity in found], self.about.columns)
-        note = answer_note(question, origin.text, len(found), self._method(target))
+        note = answer_note(
+            question,
+            origin.text,
+            len(found),
+            self._method(target),
+            target=described(target, modalities),
+            score=in_words("{cosine} to {target}", target, modalities),
+            known=origin.known,
+        )
         return Result(answer_table(table, scores, [len(found)]), note)
 
     # The query vector
@@ -208,16 +217,25 @@ class Served:
             (modality,),
             question.weights,
         )
-        stem = question.file.stem
-        known = self._entities(f"recording_id == {_quoted(stem)}", "subject_id", limit=1)
-        subject = known[0]["subject_id"] if known else stem
-        return Origin(f"{question.file.name} at {question.at}", stem, subject, vector)
+        text = f"{question.file.name} at {question.at}"
+        known = self._recording_of(question.file)
+        if known is None:
+            return Origin(text, "", "", vector, known=False)
+        return Origin(text, *known, vector)
+
+    def _recording_of(self, file: Path) -> tuple[str, str] | None:
+        """Find which recording a file is; the store knows it by the samples, Milvus does not."""
+        if self._store is None or not Path(self._store).is_dir():
+            return None
+        with Reader(self._store) as store:
+            same = store.manifest.uuid == self.about.store
+            return recording_of(store, file) if same else None
 
     # The candidates
 
     def _filter(self, question: Question, target: str, origin: Origin) -> str:
         conditions = [presence(target, self.about.contract.modalities)]
-        if question.exclude != "none":
+        if question.exclude != "none" and origin.known:
             own = getattr(origin, f"{question.exclude}_id")
             conditions.append(f"{question.exclude}_id != {_quoted(own)}")
         if question.where:

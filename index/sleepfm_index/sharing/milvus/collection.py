@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ from sleepfm.contract import Contract
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import StoreError
 from sleepfm_index.schema import targets
+from sleepfm_index.sharing.milvus import own_server
 from sleepfm_index.sharing.milvus.entities import KEY, PARTITION, Column
 from sleepfm_index.storage.manifest import Manifest, WeightsIdentity
 
@@ -172,13 +172,13 @@ class Collection:
         logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
         self.name = name
         self._uri = uri
+        own = "://" not in uri
+        hint = "; another process may have the file open" if own else ""
         try:
-            self.client = pymilvus.MilvusClient(uri)
-        except (pymilvus.MilvusException, ValueError, OSError) as error:
-            hint = "" if "://" in uri else "; another process may have the file open"
+            address, token = own_server.serve(Path(uri)) if own else (uri, "")
+            self.client = pymilvus.MilvusClient(address, token=token)
+        except (pymilvus.MilvusException, ValueError, OSError, ImportError) as error:
             raise StoreError(f"cannot connect to Milvus at {uri}{hint}") from error
-        if "://" not in uri:
-            _users[_file(uri)] += 1
 
     def __enter__(self) -> Collection:
         return self
@@ -186,7 +186,7 @@ class Collection:
     def __exit__(self, *_: object) -> None:
         self.client.close()
         if "://" not in self._uri:
-            _release(self._uri)
+            own_server.release(Path(self._uri))
 
     def about(self) -> About | None:
         """Read the description of the collection.
@@ -347,23 +347,6 @@ def milvus_errors() -> Iterator[None]:
         if "vector field" in message and "maximum" in message:
             message += "; set proxy.maxVectorFieldNum to 6, or publish fewer fields with --targets"
         raise StoreError(f"Milvus rejected the request: {message}") from error
-
-
-_users: Counter[str] = Counter()
-"""Open connections of this process per milvus-lite file; they share one server in the process."""
-
-
-def _file(uri: str) -> str:
-    return str(Path(uri).absolute())
-
-
-def _release(uri: str) -> None:
-    # While the server runs no other process can open the file.
-    _users[_file(uri)] -= 1
-    if not _users[_file(uri)]:
-        from milvus_lite.server_manager import server_manager_instance
-
-        server_manager_instance.release_server(uri)
 
 
 def _check_file(path: Path) -> None:

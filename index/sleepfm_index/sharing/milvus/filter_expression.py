@@ -58,11 +58,13 @@ def translate(where: str, columns: tuple[Column, ...]) -> str:
     """
     try:
         parsed = sqlglot.parse_one(where, read="duckdb")
+        return _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
     except sqlglot.errors.SqlglotError as error:
         raise Untranslatable(
             f"this condition cannot be translated to a Milvus filter: {where}"
         ) from error
-    return _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
+    except RecursionError as error:
+        raise Untranslatable("this condition is nested too deeply for a Milvus filter") from error
 
 
 class _Translation:

@@ -1,0 +1,80 @@
+"""``sleepfm-index review``: what somebody should look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    Format,
+    FormatOption,
+    SeedOption,
+    StoreOption,
+    WhereOption,
+    listed,
+)
+from sleepfm_cli.render import clock, messages, say, show_arrow, show_table
+
+
+def review(
+    label: Annotated[
+        str, typer.Option(help="The label whose errors are looked for: stage, sdb, any column.")
+    ] = "stage",
+    on: Annotated[
+        str | None,
+        typer.Option(help="Modalities by which labels are judged, e.g. bas+ecg; default all."),
+    ] = None,
+    kinds: Annotated[
+        str, typer.Option("--look-for", help="Some of label,outlier,duplicate,flat.")
+    ] = "label,outlier,duplicate,flat",
+    where: WhereOption = None,
+    seed: SeedOption = 0,
+    annotate: Annotated[
+        bool,
+        typer.Option("--annotate", help="Also write it into the store: columns review, ..."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the whole table: review.csv.")
+    ] = None,
+    most: Annotated[int, typer.Option("-k", min=1, help="Rows of each kind to show.")] = 10,
+    format: FormatOption = Format.table,  # noqa: A002
+    store: StoreOption = DEFAULT_STORE,
+) -> None:
+    """List likely label errors, outliers, duplicates and flat embeddings, with reasons.
+
+    Example: sleepfm-index review --out review.csv
+    """
+    import sleepfm_index
+    from sleepfm_index.evaluation.review.review import columns_of
+
+    with sleepfm_index.open(store) as opened:
+        with messages.status("looking at every clip"):
+            result = opened.review(
+                label=label, on=on, kinds=listed(kinds) or [], where=where, seed=seed
+            )
+        if out is not None:
+            from pyarrow import csv
+
+            csv.write_csv(result.table, out)
+        if annotate and len(result):
+            done = opened.annotate(columns_of(result))
+            for note in done.notes:
+                say(note)
+    if format is not Format.table:
+        show_arrow(result.table, format)
+        return
+    say(result.note)
+    shown: dict[str, int] = {}
+    rows = []
+    for row in result.to_pylist():
+        shown[row["kind"]] = shown.get(row["kind"], 0) + 1
+        if shown[row["kind"]] <= most:
+            time = clock(row["clock"], row["start_s"])
+            names = ("kind", "clip_id", "recording_id")
+            rows.append([*(row[name] for name in names), time, row["stage"], row["reason"]])
+    show_table(rows, ("kind", "clip_id", "recording", "time", "stage", "reason"))
+    if len(rows) < len(result):
+        say(f"{len(result) - len(rows):,} more; -k shows more of each kind, --out writes all")

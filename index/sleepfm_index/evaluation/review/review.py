@@ -1,0 +1,163 @@
+"""All that is odd in a store, as one table with reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from sleepfm_index.choices import ReviewKind
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.review.label_errors import label_errors
+from sleepfm_index.evaluation.review.oddities import Odd, duplicates, flat, outliers
+from sleepfm_index.query.answer_table import float64s
+from sleepfm_index.reader import Reader
+from sleepfm_index.results import Result
+from sleepfm_index.storage.metadata import int64s
+
+KINDS: Final = get_args(ReviewKind)
+TRUSTED: Final = 0.6
+"""Least kappa of labels and predictions, substantial agreement by Landis and Koch 1977, from which
+on a likely error says more about the label than about the vectors."""
+_WEAK: Final = ", too low: these vectors know the label too little to judge it"
+
+
+@dataclass(frozen=True)
+class _Found:
+    kind: str
+    odd: Odd
+    suggested: list[str | None]
+
+
+def review(
+    reader: Reader,
+    *,
+    label: str = "stage",
+    on: str | None = None,
+    kinds: Sequence[str] = KINDS,
+    where: str | None = None,
+    seed: int = 0,
+) -> Result:
+    """List the clips that somebody should look at, and why.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open store.
+    label : str
+        The label whose errors are looked for, as in
+        :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
+    on : str, optional
+        Modalities by which labels are judged, joined by ``+``; by default all of the store.
+    kinds : sequence of {"label", "outlier", "duplicate", "flat"}
+        What to look for.
+    where : str, optional
+        SQL condition over the columns of ``clips``.
+    seed : int
+        Seed of folds and draws.
+
+    Returns
+    -------
+    Result
+        Columns kind, clip_id, recording_id, subject_id, start_s, clock, stage, reason, value,
+        suggested (the class that a label error is taken for), other_clip_id. The likeliest errors
+        and the oddest clips of each kind come first.
+
+    Raises
+    ------
+    QueryError
+        If a kind, column or condition is unknown.
+    StoreError
+        If label errors are asked for and cleanlab is not installed.
+    """
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise QueryError(f"nothing to review called {unknown[0]!r}; choose from {', '.join(KINDS)}")
+    ids = reader.metadata.clip_ids(where)
+    modalities = reader.manifest.modalities
+    found: list[_Found] = []
+    notes = []
+    if "label" in kinds:
+        features = on or "+".join(modalities)
+        errors = label_errors(reader, label, features, where=where, seed=seed)
+        reasons = [
+            f"{label} is {given}, clips of other subjects say {suggested} "
+            f"(probability of {given} {chance:.2f})"
+            for given, suggested, chance in zip(
+                errors.given, errors.suggested, errors.probability, strict=True
+            )
+        ]
+        none = np.full(len(reasons), -1)
+        odd = Odd(errors.clip_ids, reasons, errors.probability, none)
+        found.append(_Found("label", odd, list(errors.suggested)))
+        notes.append(
+            f"{len(reasons):,} of {errors.looked_at:,} labels of {label} likely wrong (kappa of "
+            f"labels and predictions {errors.kappa:.2f}{_WEAK if errors.kappa < TRUSTED else ''})"
+        )
+    if "outlier" in kinds:
+        for modality in modalities:
+            odd = outliers(reader, modality, ids, seed)
+            found.append(_Found("outlier", odd, [None] * len(odd.clip_ids)))
+            notes.append(f"{len(odd.clip_ids):,} outliers in {modality}")
+    if "duplicate" in kinds:
+        odd = duplicates(reader, ids)
+        found.append(_Found("duplicate", odd, [None] * len(odd.clip_ids)))
+        notes.append(f"{len(odd.clip_ids):,} clips twice")
+    if "flat" in kinds:
+        for modality in modalities:
+            odd = flat(reader, modality, ids)
+            found.append(_Found("flat", odd, [None] * len(odd.clip_ids)))
+            notes.append(f"{len(odd.clip_ids):,} clips with flat {modality}")
+    return Result(_table(reader, found), f"{len(ids):,} clips looked at: {', '.join(notes)}")
+
+
+def columns_of(result: Result) -> pa.Table:
+    """Turn a review into columns for :func:`sleepfm_index.annotate`, one row per clip.
+
+    Parameters
+    ----------
+    result : Result
+        As from :func:`review`.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns clip_id, review (reasons, joined by semicolons), review_suggested.
+    """
+    reasons: dict[int, list[str]] = {}
+    suggested: dict[int, str] = {}
+    for row in result.to_pylist():
+        reasons.setdefault(row["clip_id"], []).append(row["reason"])
+        if row["suggested"]:
+            suggested[row["clip_id"]] = row["suggested"]
+    clips = sorted(reasons)
+    return pa.table(
+        {
+            "clip_id": pa.array(clips, pa.int64()),
+            "review": pa.array(["; ".join(reasons[clip]) for clip in clips], pa.string()),
+            "review_suggested": pa.array([suggested.get(clip) for clip in clips], pa.string()),
+        }
+    )
+
+
+def _table(reader: Reader, found: Sequence[_Found]) -> pa.Table:
+    ids = np.concatenate([np.empty(0, np.int64), *(one.odd.clip_ids for one in found)])
+    others = np.concatenate([np.empty(0, np.int64), *(one.odd.others for one in found)])
+    rows = reader.rows(ids)
+    kinds = [one.kind for one in found for _ in one.odd.clip_ids]
+    shown = ("clip_id", "recording_id", "subject_id", "start_s", "clock", "stage")
+    return pa.table(
+        {
+            "kind": pa.array(kinds, pa.string()),
+            **{name: rows[name] for name in shown},
+            "reason": pa.array([r for one in found for r in one.odd.reasons], pa.string()),
+            "value": float64s(np.concatenate([np.empty(0), *(one.odd.values for one in found)])),
+            "suggested": pa.array([s for one in found for s in one.suggested], pa.string()),
+            "other_clip_id": pa.array(others, mask=others < 0)
+            if len(others)
+            else int64s(np.empty(0, np.int64)),
+        }
+    )

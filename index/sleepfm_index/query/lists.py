@@ -1,0 +1,120 @@
+"""Lists that a question is given as files: clip ids, subjects, vectors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.storage.metadata import numpy_of
+
+
+def read_clip_ids(file: Path) -> NDArray[np.int64]:
+    """Read clip ids from a file.
+
+    Parameters
+    ----------
+    file : Path
+        ``.npy``; Parquet with a column ``clip_id``; or text with one id per line, or a CSV with a
+        column ``clip_id``.
+
+    Returns
+    -------
+    ndarray of int64, shape [n]
+        In the file's order.
+
+    Raises
+    ------
+    QueryError
+        If the file cannot be read as clip ids.
+    """
+    if file.suffix == ".npy":
+        ids = read_array(file)
+        if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+            raise QueryError(f"{file.name} holds no list of clip ids, but {ids.dtype}{ids.shape}")
+        return ids.astype(np.int64)
+    column = _column(file, "clip_id")
+    try:
+        return numpy_of(column.cast(pa.int64()))
+    except (pa.ArrowException, ValueError) as error:
+        raise QueryError(
+            f"{file.name} holds something that is no clip id; write one whole number per line"
+        ) from error
+
+
+def read_subjects(file: Path) -> list[str]:
+    """Read subject ids from a file.
+
+    Parameters
+    ----------
+    file : Path
+        Parquet or CSV with a column ``subject_id``, or text with one id per line.
+
+    Returns
+    -------
+    list of str
+        In the file's order.
+
+    Raises
+    ------
+    QueryError
+        If the file cannot be read, or names nobody.
+    """
+    names = [str(name).strip() for name in _column(file, "subject_id").to_pylist() if name]
+    if not names:
+        raise QueryError(f"{file.name} names no subject; write one subject_id per line")
+    return names
+
+
+def read_array(file: Path) -> NDArray[np.generic]:
+    """Read an array of numbers from an ``.npy`` file.
+
+    Parameters
+    ----------
+    file : Path
+        The file.
+
+    Raises
+    ------
+    QueryError
+        If it is no such file.
+    """
+    try:
+        loaded: NDArray[np.generic] = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise QueryError(f"{file} cannot be read as .npy ({error})") from error
+    return loaded
+
+
+def _column(file: Path, name: str) -> pa.ChunkedArray:
+    try:
+        if file.suffix == ".parquet":
+            table = pq.read_table(file)
+        else:
+            with file.open(encoding="utf-8-sig") as text:
+                head = text.readline().strip()
+            heading = name in [part.strip('" ') for part in head.split(",")]
+            table = pyarrow.csv.read_csv(
+                file,
+                read_options=pyarrow.csv.ReadOptions(
+                    column_names=None if heading else [name] if "," not in head else None
+                ),
+                # An id such as 00123 stays as it is written.
+                convert_options=pyarrow.csv.ConvertOptions(
+                    column_types={name: pa.int64() if name == "clip_id" else pa.string()}
+                ),
+            )
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "unreadable"
+        if isinstance(error, pa.ArrowException):
+            reason = str(error).splitlines()[0]
+        raise QueryError(f"the list {file} cannot be read: {reason}") from error
+    names = [column.removeprefix("\ufeff") for column in table.column_names]
+    if name not in names:
+        raise QueryError(f"{file.name} has no column {name}; it has {', '.join(names)}")
+    return table.column(names.index(name))

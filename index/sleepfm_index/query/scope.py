@@ -1,0 +1,117 @@
+"""Which clips a question may find: a condition, a list of clips, and whose clips are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.query.spans import Spans
+from sleepfm_index.reader import Reader
+
+Run = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The clips that a question may find.
+
+    Parameters
+    ----------
+    allowed : ndarray of int64, shape [n], or None
+        Their ids, ascending; None allows all.
+    without : tuple of (first, last)
+        Runs of clip ids that are left out.
+    text : str
+        What the note of the answer says of it; empty, or beginning with a comma.
+    """
+
+    allowed: NDArray[np.int64] | None
+    without: tuple[Run, ...]
+    text: str
+
+
+def scope(
+    reader: Reader,
+    where: str | None = None,
+    allowed: ArrayLike | None = None,
+    exclude_subjects: Sequence[str] = (),
+    without: Sequence[Run] = (),
+) -> Scope:
+    """Bring conditions, lists and exclusions together.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open store.
+    where : str, optional
+        SQL condition over the columns of ``clips``.
+    allowed : array_like of int, shape [n], optional
+        Clip ids, in any order. Those that are not in the store are counted in ``text``.
+    exclude_subjects : sequence of str
+        Subjects whose clips are left out. Those that are not in the store are named in ``text``.
+    without : sequence of (first, last)
+        Further runs of clip ids to leave out.
+
+    Returns
+    -------
+    Scope
+
+    Raises
+    ------
+    QueryError
+        If the condition is invalid, or the ids are no whole numbers.
+    """
+    ids = None if where is None else reader.metadata.clip_ids(where)
+    told = [] if where is None else [f"where {where}"]
+    if allowed is not None:
+        listed, known = _known(reader, allowed)
+        unknown = len(listed) - len(known)
+        missing = f" ({unknown:,} of them not in this store)" if unknown else ""
+        told.append(f"among {len(listed):,} listed clips{missing}")
+        ids = known if ids is None else np.intersect1d(ids, known, assume_unique=True)
+    runs = list(without)
+    if exclude_subjects:
+        named = set(exclude_subjects)
+        spans = Spans.of(reader)
+        runs += spans.of_subjects(named)
+        unknown_names = spans.unknown_subjects(named)
+        missing = f" ({_few(unknown_names)} not in this store)" if unknown_names else ""
+        told.append(f"without {len(named):,} listed subject{'s' * (len(named) > 1)}{missing}")
+    return Scope(ids, merged(runs), "".join(f", {part}" for part in told))
+
+
+def merged(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Sort runs and merge adjacent or overlapping ones.
+
+    Parameters
+    ----------
+    runs : sequence of (first, last)
+        Runs of clip ids, both ends included.
+    """
+    found: list[Run] = []
+    for first, last in sorted(runs):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return tuple(found)
+
+
+def _known(reader: Reader, allowed: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Distinct listed ids, and those of them that are clips of the store, both ascending."""
+    given = np.asarray(allowed)
+    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
+        raise QueryError("allowed clips must be a list of integer clip ids")
+    listed = np.unique(given.astype(np.int64))
+    stored = reader.vectors.known_ids()
+    inside = listed[(listed >= 0) & (listed < len(stored))]
+    return listed, inside[stored[inside]]
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"

@@ -1,0 +1,131 @@
+"""Recordings made to reach other files, or to take all memory: one sentence each."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sleepfm.errors import RecordingError
+from sleepfm.recordings.scoring.read import read_scoring
+from sleepfm.recordings.signals import read_signals
+
+h5py = pytest.importorskip("h5py", reason="needs the extra [wfdb]")
+
+VHDR = """Brain Vision Data Exchange Header File Version 1.0
+[Common Infos]
+DataFile={data}
+MarkerFile={marks}
+DataFormat=BINARY
+DataOrientation=MULTIPLEXED
+NumberOfChannels={channels}
+SamplingInterval=4000
+[Binary Infos]
+BinaryFormat=INT_16
+[Channel Infos]
+Ch1=EEG,,0.1
+"""
+VMRK = """Brain Vision Data Exchange Marker File, Version 1.0
+[Common Infos]
+DataFile=a.eeg
+[Marker Infos]
+"""
+
+
+def brainvision(
+    folder: Path, data: str = "a.eeg", marks: str = "a.vmrk", channels: int = 1
+) -> Path:
+    (folder.parent / "secret.eeg").write_bytes(bytes(5000))
+    (folder / "a.eeg").write_bytes(bytes(5000))
+    (folder / "a.vmrk").write_text(VMRK)
+    file = folder / "x.vhdr"
+    file.write_text(VHDR.format(data=data, marks=marks, channels=channels))
+    return file
+
+
+def linked(folder: Path) -> Path:
+    (folder / "l.eeg").symlink_to("/etc/passwd")
+    return brainvision(folder, "l.eeg")
+
+
+def piped(folder: Path, marks: bool) -> Path:
+    os.mkfifo(folder / "f.eeg")
+    return brainvision(folder, marks="f.eeg") if marks else brainvision(folder, "f.eeg")
+
+
+def packed_fif(folder: Path) -> Path:
+    with gzip.open(folder / "x.fif.gz", "wb") as file:
+        for _ in range(120):
+            file.write(bytes(1 << 20))
+    return folder / "x.fif.gz"
+
+
+def packed_set(folder: Path) -> Path:
+    body = zlib.compress(bytes(120 << 20))
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+    (folder / "x.set").write_bytes(head + struct.pack("<II", 15, len(body)) + body)
+    return folder / "x.set"
+
+
+def hdf5(folder: Path, kind: str) -> Path:
+    with h5py.File(folder / "x.h5", "w") as file:
+        signals = file.create_group("signals")
+        signals.attrs["fs"] = 100.0
+        if kind == "external":
+            signals.create_dataset(
+                "eeg", shape=(100,), dtype="f4", external=[("/etc/passwd", 0, 400)]
+            )
+        elif kind == "link":
+            signals["eeg"] = h5py.ExternalLink("other.h5", "/x")
+        else:
+            layout = h5py.VirtualLayout((100,), "f4")
+            layout[:] = h5py.VirtualSource("other.h5", "x", (100,))
+            signals.create_virtual_dataset("eeg", layout)
+    return folder / "x.h5"
+
+
+CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "data above": (lambda f: brainvision(f, "../secret.eeg"), "outside its own folder"),
+    "an absolute path": (lambda f: brainvision(f, "/etc/passwd"), "outside its own folder"),
+    "marks above": (lambda f: brainvision(f, marks="../../x.vmrk"), "outside its own folder"),
+    "a link": (linked, "outside its own folder"),
+    "a pipe": (lambda f: piped(f, False), "not a plain file"),
+    "a pipe of marks": (lambda f: piped(f, True), "not a plain file"),
+    "channels": (lambda f: brainvision(f, channels=99_999_999), "99999999 channels"),
+    "packed fif": (packed_fif, "would unpack"),
+    "packed set": (packed_set, "would unpack"),
+    "external storage": (lambda f: hdf5(f, "external"), "another file"),
+    "an external link": (lambda f: hdf5(f, "link"), "another file"),
+    "a virtual dataset": (lambda f: hdf5(f, "virtual"), "another file"),
+}
+
+
+@pytest.mark.parametrize(("make", "says"), CASES.values(), ids=CASES.keys())
+def test_a_hostile_recording(make: Callable[[Path], Path], says: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    file = make(folder)
+    with pytest.raises(RecordingError, match=says) as refused:
+        read_signals(file)
+    assert "/etc" not in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_recording_of_its_own_files_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    assert len(read_signals(brainvision(folder)).channels) == 1
+
+
+def test_scoring_whose_values_lie_elsewhere(tmp_path: Path) -> None:
+    from sleepfm.errors import AnnotationError
+
+    with h5py.File(tmp_path / "x-arousal.mat", "w") as file:
+        group = file.create_group("data/sleep_stages")
+        group.create_dataset("wake", shape=(99,), dtype="u1", external=[("/etc/passwd", 0, 99)])
+    with pytest.raises(AnnotationError, match="another file"):
+        read_scoring(tmp_path / "x-arousal.mat", None, [])

@@ -1,0 +1,84 @@
+"""Outputs are looked at before the work, and the answer is printed before a figure can fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from stores import drawn_store
+from typer.testing import CliRunner
+
+from sleepfm.atomic_write import check_writable
+from sleepfm.errors import OutputError
+from sleepfm_cli.main import app
+
+# Of a store that is not there: what is said of the output is said before it is looked for.
+VERBS = {
+    "evaluate --plot": ["evaluate", "--plot", "OUT.png"],
+    "probe --plot": ["probe", "--label", "stage", "--plot", "OUT.png"],
+    "probe --save": ["probe", "--label", "stage", "--on", "bas", "--save", "OUT.safetensors"],
+    "knn --plot": ["knn", "--label", "stage", "--plot", "OUT.png"],
+    "query --plot": ["query", "--modality", "bas", "--clip", "1", "--plot", "OUT.png"],
+    "report --out": ["report", "--out", "OUT.html"],
+    "supervise --out": ["supervise", "--label", "stage", "--out", "OUT.parquet"],
+    "export --out": ["export", "--out", "OUT.parquet"],
+}
+
+
+@pytest.mark.parametrize("words", VERBS.values(), ids=VERBS.keys())
+def test_a_missing_folder_is_said_before_the_work(words: list[str], tmp_path: Path) -> None:
+    place = tmp_path / "none" / "out"
+    asked = [word.replace("OUT", str(place)) for word in words]
+    done = CliRunner().invoke(app, [*asked, "--store", str(tmp_path / "nowhere")])
+    assert isinstance(done.exception, OutputError) and "no folder" in str(done.exception)
+
+
+@pytest.mark.parametrize("words", [w for n, w in VERBS.items() if "--plot" in n])
+def test_an_ending_of_no_figure_is_said_before_the_work(words: list[str], tmp_path: Path) -> None:
+    asked = [word.replace("OUT.png", str(tmp_path / "out.xls")) for word in words]
+    done = CliRunner().invoke(app, [*asked, "--store", str(tmp_path / "nowhere")])
+    assert isinstance(done.exception, OutputError) and "ending" in str(done.exception)
+
+
+def test_a_matplotlibrc_of_the_current_folder_is_not_obeyed(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: red\ntext.usetex: True\n")
+    code = (
+        "from sleepfm_cli.outputs import load_matplotlib; load_matplotlib(); import matplotlib;"
+        "print(matplotlib.rcParams['figure.facecolor'], matplotlib.rcParams['text.usetex'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["white", "False"]
+
+
+def test_a_folder_where_a_file_is_meant(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        check_writable(tmp_path)
+    (tmp_path / "f").write_text("")
+    with pytest.raises(OutputError, match="is a file"):
+        check_writable(tmp_path / "f", folder=True)
+    with pytest.raises(OutputError, match="no folder"):
+        check_writable(tmp_path / "f" / "below", folder=True)
+    assert check_writable(tmp_path / "a" / "b", folder=True) == tmp_path / "a" / "b"
+
+
+def test_what_is_there_is_named_and_the_table_comes_before_the_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sleepfm_index.evaluation.figures import panels
+
+    store = drawn_store(tmp_path / "s", dict.fromkeys("abcdef", 4), index=False)
+    out = tmp_path / "out.png"
+    out.write_text("mine")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(panels, "draw_retrieval", fail)
+    done = CliRunner().invoke(app, ["evaluate", "--plot", str(out), "--store", str(store)])
+    assert "R@1" in done.stdout and isinstance(done.exception, OSError)
+    assert out.read_text() == "mine"
+    assert "will be replaced" in done.stderr
