@@ -82,8 +82,8 @@ def knn(
     import sleepfm_index
     from sleepfm_index.evaluation.models.knn import Vote
 
-    label = by_sdb_rule(label, sdb_rule)
     expect_figure(plot)
+    label = by_sdb_rule(label, sdb_rule)
     vote = Vote(k=k, weighted=not unweighted, exclude=exclude, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))

@@ -362,12 +362,13 @@ def _draw(
     from sleepfm_index.evaluation.figures.style import figure_style, save
     from sleepfm_index.query.origin import clip_at
 
-    with sleepfm_index.open(store) as opened, figure_style(drawing.style):
+    with sleepfm_index.open(store) as opened:
         clip = question["clip"]
         if clip is None:
             clip = clip_at(opened, question["recording"] or "", question["at"] or "")
-        drawn = neighbour_strips(opened, clip, result, modality, question["to"])
-        save(drawn, drawing.path, drawing.dpi)
+        with figure_style(drawing.style):
+            drawn = neighbour_strips(opened, clip, result, modality, question["to"])
+            save(drawn, drawing.path, drawing.dpi)
 
 
 def _ask_engine(

@@ -117,7 +117,7 @@ def supervise(
     if shots is not None:
         say(curve.note)
         show_few_shot(curve)
-        say(f"the curve is in {out}; beside a probe: probe --shots {shots} --compare-with {out}")
+        say(f"the curve is in {out}; compare: probe --shots {shots} --compare-with {out}")
         return
     say(result.note)
     say(f"{len(result):,} predictions in {out}; compare: sleepfm-index probe --compare-with {out}")

@@ -181,7 +181,7 @@ class _Question:
         return replace(self, asked=self.asked.take(np.sort(rows)))
 
     def on_shared_clips(self, other: Reader, include_seen: bool) -> tuple[_Question, _Question]:
-        """Evaluate two stores on the clips with both modalities in both."""
+        """Ask the same of two stores: of the clips that have both sides in both."""
         if self.tested is not self.store:
             raise QueryError(
                 "--against compares two stores of the same recordings; omit --test-store"

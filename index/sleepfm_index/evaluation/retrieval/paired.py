@@ -107,8 +107,8 @@ def compare(
     return Result(
         pa.Table.from_pylist(rows),
         f"{store.manifest.weights.name} against {other.manifest.weights.name}: {len(ours)} clips "
-        f"of both stores; {''.join(remarks)}differences are paired, this store minus the other; "
-        f"{spread}",
+        f"of both stores; {''.join(remarks)}differences are paired, this store minus the "
+        f"other; {spread}",
     )
 
 
