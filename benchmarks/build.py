@@ -33,7 +33,7 @@ def write_cohort(folder: Path, nights: int, hours: float) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """Give a process and all below it."""
+    """Return a process and all below it."""
     found = [pid]
     for one in found:
         try:

@@ -124,7 +124,9 @@ def pairs(people: int, rng: np.random.Generator) -> dict[str, Row]:
     again = np.where(rng.random(len(subjects)) < 0.7, draw, rng.random(len(subjects)))
     hits = draw < 1.5 * chance, again < chance
     one, two = (estimates.mean(hit.astype(float), subjects) for hit in hits)
-    rows = {"difference of recalls": _paired(0.01, one, two)}
+    own = [intervals.proportion(e, e.value * (1 - e.value) / len(subjects)) for e in (one, two)]
+    span = intervals.difference(one, two, *own, skewed=True)
+    rows = {"difference of recalls": (0.01, one.value - two.value, span)}
 
     positive = rng.random(len(subjects)) < rng.beta(2, 8, people)[subjects]
     own, noise = rng.normal(0, 0.5, people)[subjects], rng.normal(0, 1, len(subjects))

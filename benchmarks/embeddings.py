@@ -98,7 +98,7 @@ class Embeddings:
 
 
 def _spectrum() -> NDArray[np.float32]:
-    """Give each direction of the state its deviation; the expected length is one."""
+    """Return each direction of the state its deviation; the expected length is one."""
     variance = np.arange(1, LATENT + 1) ** -DECAY
     return np.sqrt(variance / variance.sum()).astype(np.float32)
 

@@ -73,7 +73,7 @@ def on_openvino(
 
 
 def gemm(threads: int, kind: str) -> float:
-    """Give the fastest of some matrix products, in GFLOP/s."""
+    """Return the fastest of some matrix products, in GFLOP/s."""
     import torch
 
     torch.set_num_threads(threads)
@@ -141,7 +141,7 @@ def gflop(weights: Weights, modality: str) -> float:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Give the least cosine of two sets of vectors, row by row."""
+    """Return the least cosine of two sets of vectors, row by row."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(((a * b).sum(axis=1) / lengths).min())
 

@@ -70,7 +70,7 @@ class Gssc:
         )
 
     def __call__(self, recording: CachedRecording) -> tuple[Floats, Floats, Floats] | None:
-        """Give vectors [n, d], and log probabilities [n, 5] of the clip alone and in context."""
+        """Return vectors [n, d], and log probabilities [n, 5] of the clip alone and in context."""
         bas = np.asarray(recording.signals.get("bas", np.zeros((0, 5, 1))), np.float64)
         slots = CONTRACT.slots_of("bas")
         there = [s for i, s in enumerate(slots) if len(bas) and np.abs(bas[:, i]).max() > 0]

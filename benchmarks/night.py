@@ -73,7 +73,7 @@ def write_night(path: Path, hours: float, uniform: bool, seed: int = 0) -> None:
 
 
 def authors_weights() -> Weights:
-    """Give untrained encoders whose contract is the authors'."""
+    """Return untrained encoders whose contract is the authors'."""
     drawn = untrained()
     return Weights("bench", False, ICML2024, {}, 0.0, drawn.tensors)
 

@@ -139,7 +139,7 @@ def between(row: dict[str, Any], name: str) -> str:
 
 
 def mean(rows: Rows, name: str) -> float:
-    """Give the mean over all directions."""
+    """Return the mean over all directions."""
     return float(sum(row[name] for row in rows) / len(rows))
 
 

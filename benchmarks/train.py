@@ -58,7 +58,7 @@ class Plain(EffNet):
         return network  # type: ignore[return-value]
 
     def forward(self, clips: Tensor) -> Tensor:
-        """Give [n, outputs], as :class:`EffNet` does."""
+        """Return [n, outputs], as :class:`EffNet` does."""
         x = self.b0(self.stage1(clips))
         for number in range(2, 9):
             x = getattr(self, f"stage{number}")(x)
@@ -94,7 +94,7 @@ class Stopwatch:
         self.marks.append((number, time.perf_counter(), time.process_time()))
 
     def result(self, batch: int) -> dict[str, object]:
-        """Give clips per second, and processor seconds per clip, which other load disturbs less."""
+        """Return clips per second and processor seconds per clip."""
         (first, wall, busy), (last, wall_end, busy_end) = self.marks[0], self.marks[-1]
         clips = (last - first) * batch
         return {

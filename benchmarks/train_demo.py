@@ -66,7 +66,7 @@ def read_real(steps: Steps, asked: argparse.Namespace) -> dict[str, Path]:
 
 
 def cohorts(asked: argparse.Namespace) -> dict[str, Path]:
-    """Give the real cohorts that are at hand."""
+    """Return the real cohorts that are at hand."""
     named = {"mgh": asked.mgh, "slpdb": asked.slpdb and asked.slpdb / "records"}
     return {name: path for name, path in named.items() if path is not None and path.is_dir()}
 

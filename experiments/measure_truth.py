@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import wfdb
 from numpy.typing import NDArray
-from plain_features import detect_beats
 from scipy.ndimage import median_filter
 from scipy.signal import butter, find_peaks, resample_poly, sosfiltfilt
 
@@ -28,6 +27,7 @@ from sleepfm.recordings import RecordingFile, find_recordings, read_recording
 from sleepfm.recordings.channels import match_channels
 from sleepfm.recordings.recording import Channel
 from sleepfm.simulate.truth import interval_statistics
+from sleepfm_index.evaluation.models.plain_features import detect_beats
 from sleepfm_index.truth import write_truth
 
 Floats = NDArray[np.float64]
@@ -84,7 +84,7 @@ def measure(file: RecordingFile, channels: Path | None) -> dict[str, NDArray[np.
 
 
 def beats_of(file: RecordingFile, ecg: Channel) -> Floats:
-    """Give the times of the beats in seconds."""
+    """Return the times of the beats in seconds."""
     marks = file.path.with_suffix(".atr")
     if marks.exists():
         notes = wfdb.rdann(str(marks.with_suffix("")), "atr")

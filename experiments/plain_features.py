@@ -6,21 +6,19 @@ learned but the linear maps.
 
 from __future__ import annotations
 
-import warnings
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.signal import welch
-from wfdb.processing import xqrs_detect
 
 from sleepfm.simulate.truth import interval_statistics
+from sleepfm_index.evaluation.models.plain_features import EEG_BANDS_HZ, detect_beats
 
 Floats = NDArray[np.floating]
 
 CLIP_S = 30
-EEG_BANDS_HZ = ((0.3, 1), (1, 4), (4, 8), (8, 12), (12, 16), (16, 25), (25, 45))
 SLOW_BANDS_HZ = ((0.05, 0.12), (0.12, 0.2), (0.2, 0.28), (0.28, 0.4), (0.4, 0.7))
 HEART_CODE_HZ = np.geomspace(0.7, 2.0, 12)
 HEART_BANDS_HZ = (*pairwise(HEART_CODE_HZ), (2.0, 5.0))
@@ -29,7 +27,7 @@ GRID_HZ = 4
 
 
 def features(modality: str, signals: Floats, rate: int) -> Floats:
-    """Give the features of the clips of one recording.
+    """Return the features of the clips of one recording.
 
     Parameters
     ----------
@@ -54,12 +52,6 @@ def features(modality: str, signals: Floats, rate: int) -> Floats:
     if modality == "ecg":
         return np.concatenate([slow, _heart(x[:, 0], rate)], axis=1)
     return np.concatenate([slow, _breaths(x, there, rate)], axis=1)
-
-
-def band_powers(signals: Floats, rate: int) -> Floats:
-    """Give log power in the seven bands of :data:`EEG_BANDS_HZ`, mean over the slots filled."""
-    there = np.abs(signals).max(axis=2) > 0
-    return _bands(np.asarray(signals, np.float64), there, rate, EEG_BANDS_HZ)
 
 
 def _bands(
@@ -103,18 +95,8 @@ def _heart(ecg: Floats, rate: int) -> Floats:
     return np.concatenate([known, heart, swings], axis=1)
 
 
-def detect_beats(ecg: Floats, rate: float) -> Floats:
-    """Give the times of R peaks in seconds, by wfdb's XQRS; none where it finds nothing."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return np.asarray(xqrs_detect(ecg, rate, verbose=False), np.float64) / rate
-        except (ValueError, IndexError, ZeroDivisionError):
-            return np.zeros(0)
-
-
 def _swing(series: Floats) -> Floats:
-    """Give log powers in the slow bands and the code of the highest peak, of values at 4 Hz."""
+    """Return log powers in the slow bands and the code of the highest peak, of values at 4 Hz."""
     f, power = welch(series, GRID_HZ, nperseg=series.shape[1], nfft=4 * series.shape[1], axis=1)
     bands = [
         np.log(power[:, (f >= low) & (f < high)].mean(axis=1) + 1e-9) for low, high in SLOW_BANDS_HZ
@@ -132,7 +114,7 @@ def _code(hz: Floats, centres: Floats) -> Floats:
 
 
 def _breaths(x: Floats, there: NDArray[np.bool_], rate: int) -> Floats:
-    """Give the highest peak of the spectrum between 0.1 and 0.6 Hz: frequency, code, and height."""
+    """Return the highest spectral peak in 0.1 to 0.6 Hz: frequency, code, height."""
     f, power = welch(x, rate, nperseg=x.shape[2], axis=2, nfft=4 * x.shape[2])
     inside = (f >= 0.1) & (f <= 0.6)
     band = power[..., inside]
@@ -168,7 +150,7 @@ class CanonicalCorrelation:
         self.second = roots[1].T @ vt[:keep].T
 
     def similarity(self, a: Floats, b: Floats) -> Floats:
-        """Give the cosine of every row of ``a`` with every row of ``b``."""
+        """Return the cosine of every row of ``a`` with every row of ``b``."""
         x, y = a @ self.first, b @ self.second
         x, y = (v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9) for v in (x, y))
         return np.asarray(x @ y.T)

@@ -180,7 +180,7 @@ def main() -> None:
 
 
 def standardised(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Give every feature the mean 0 and the spread 1 over all nights, for the cosine of votes."""
+    """Return every feature the mean 0 and the spread 1 over all nights, for the cosine of votes."""
     x = np.concatenate(parts)
     return (x - x.mean(axis=0)) / x.std(axis=0)
 

@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from plain_features import CanonicalCorrelation, band_powers, features
+from plain_features import CanonicalCorrelation, features
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -57,6 +57,7 @@ from sleepfm.training.pretrain import Data, pretrain
 from sleepfm.training.recipe import FINE_TUNING
 from sleepfm_index.evaluation.labels.labels import SDB_SECONDS
 from sleepfm_index.evaluation.labels.respiratory_scoring import BREATHING
+from sleepfm_index.evaluation.models.plain_features import band_powers
 from sleepfm_index.truth import read_truth
 
 Floats = NDArray[np.floating]
@@ -148,7 +149,7 @@ def embed(weights: Weights, clips: Clips) -> dict[str, Floats]:
 
 
 def plain(clips: Clips) -> tuple[dict[str, Floats], Floats]:
-    """Give plain features per modality, standardised within each person, and band powers."""
+    """Return plain features per modality, standardised within each person, and band powers."""
     rate = PLAIN.sample_rate
     found = {}
     for modality in BODY.modalities:
@@ -170,7 +171,7 @@ Similarity = Callable[[str, str, str, NDArray[np.bool_]], Floats]
 
 
 def retrieve(clips: Clips, similar: Similarity) -> dict[str, list[float]]:
-    """Give recall@10 per person for every ordered pair of modalities."""
+    """Return recall@10 per person for every ordered pair of modalities."""
     found: dict[str, list[float]] = {}
     for a, b in permutations(BODY.modalities, 2):
         for person in clips.fold:
@@ -200,7 +201,7 @@ def folded(
 
 
 def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
-    """Give the AUROC of apnea per person, NaN where a person has clips of one kind only."""
+    """Return the AUROC of apnea per person, NaN where a person has clips of one kind only."""
     score = np.zeros(len(clips.person))
     known = np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
     for test, model, x in folded(clips, vectors, clips.apnea, known):
@@ -214,7 +215,7 @@ def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
 
 
 def probe(clips: Clips, *vectors: Floats) -> list[float]:
-    """Give the balanced accuracy per person of a linear probe learned from other folds' people."""
+    """Return the balanced accuracy per person of a probe fitted on the other folds."""
     found = []
     scored = np.isin(clips.stage, SCORED)
     guess = np.full(len(scored), "", dtype=clips.stage.dtype)
@@ -232,7 +233,7 @@ def probe(clips: Clips, *vectors: Floats) -> list[float]:
 
 
 def pooled(clips: Clips, values: list[float]) -> float:
-    """Give the mean over clips of what was measured per person."""
+    """Return the mean over clips of what was measured per person."""
     return float(np.average(values, weights=[(clips.person == p).sum() for p in clips.fold]))
 
 

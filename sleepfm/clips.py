@@ -77,7 +77,7 @@ def cut_clips(
     strict: bool = False,
     grid: Grid = "scoring",
 ) -> Clips:
-    """Cut a recording into clips as a contract asks; a last incomplete clip is dropped.
+    """Cut a recording into clips as a contract requires; an incomplete last clip is dropped.
 
     Each channel that fills a slot is read, checked, resampled once for the whole night, scaled and
     cut. Samples that are missing (NaN, a gap) are zero in the result and counted in ``quality``.
@@ -261,7 +261,7 @@ def _fill(
 
 
 def _saturation_unit(slot: str, channel: Channel, found: Level, warnings: list[str]) -> str | None:
-    """Tell the unit of a saturation by its values, where the file gives none or an impossible one.
+    """Infer the unit of a saturation from its values, if missing or impossible.
 
     None where it is neither a percentage nor a fraction and its unit says that it is a voltage.
     """

@@ -1,4 +1,4 @@
-"""What a user says of a cohort: which channels, which codes, which epochs. A store remembers it."""
+"""Options for reading a cohort: channels, codings, epochs. A store keeps them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LONGEST_EPOCH_S = 120.0
 
 @dataclass(frozen=True)
 class Choices:
-    """How recordings are read, beyond what the contract says.
+    """Options for reading recordings, in addition to the contract.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Choices:
         epoch_s: float | None = None,
         grid: Grid | None = None,
     ) -> Choices:
-        """Give the choices with what is told otherwise; None leaves a choice as it is.
+        """Return the choices with what is told otherwise; None leaves a choice as it is.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class Choices:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What tells recordings apart that were read by different choices."""
+        """Part of the content key that depends on these choices."""
         parts = [f"substitute={self.substitute}"]
         if self.channels is not None:
             parts.append(self.channels_sha256)

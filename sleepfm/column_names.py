@@ -35,7 +35,7 @@ def check_names(
     allow_identifying: bool,
     notes: list[str],
 ) -> None:
-    """Refuse names of columns that are taken, double, unwritable, or tell who somebody is.
+    """Refuse column names that are reserved, duplicate, invalid or identifying.
 
     Parameters
     ----------

@@ -40,12 +40,12 @@ all memory."""
 
 @dataclass(frozen=True)
 class Contract:
-    """What weights expect of a clip.
+    """Input specification of a set of weights.
 
     Parameters
     ----------
     name : str
-        How people call it.
+        Display name.
     resampling : {"polyphase", "fft"}
         How the whole night is brought to ``sample_rate``, once per channel: band-limited polyphase
         (soxr, HQ), or one FFT over the whole record as in the authors' extraction.
@@ -132,7 +132,7 @@ class Contract:
         return known | {m: free[i % len(free)] for i, m in enumerate(lacking)}
 
     def unit_of(self, slot: str) -> str:
-        """Give the physical unit of a slot: ``uV``, ``%``, or ``""`` where it is the device's own.
+        """Return the physical unit of a slot: ``uV``, ``%``, or ``""`` if device-specific.
 
         Parameters
         ----------
@@ -256,7 +256,7 @@ class Contract:
 
 
 def modality_problem(name: str) -> str | None:
-    """Say why a modality cannot be called so; None if it can.
+    """Explain why a name is not valid for a modality; None if it is.
 
     Parameters
     ----------
@@ -350,7 +350,7 @@ CONTRACTS: Final[dict[str, Contract]] = {c.name: c for c in (ICML2024, ROBUST, P
 
 
 def load_contract(name_or_path: str) -> Contract:
-    """Give a contract by name, or read one from a JSON file.
+    """Return a contract by name, or read one from a JSON file.
 
     Parameters
     ----------

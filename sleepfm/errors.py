@@ -1,4 +1,4 @@
-"""What can go wrong between a recording and its vectors: one sentence each."""
+"""Errors between a recording and its vectors."""
 
 
 class SleepFMError(Exception):

@@ -122,7 +122,7 @@ _Seconds = NDArray[np.float64]
 def _covered(
     stages: Sequence[ScoredStage], clips: int, clip_s: float, offset_s: float
 ) -> tuple[_Seconds, _Seconds, NDArray[np.int64]]:
-    """Give seconds, first onset and longest stretch by clip and stage, shape [clips, stages]."""
+    """Return seconds, first onset and longest stretch by clip and stage, shape [clips, stages]."""
     seconds = np.zeros((clips, len(STAGES)))
     first = np.full((clips, len(STAGES)), np.inf)
     longest = np.zeros((clips, len(STAGES)))

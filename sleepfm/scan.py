@@ -55,7 +55,7 @@ _NOT_SIGNALS: Final = re.compile(r"imp|ref|status|stat|quality|rate|cal$", re.IG
 
 @dataclass(frozen=True)
 class FilledSlot:
-    """How one slot of one file is filled.
+    """Match of one slot of one file.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class FilledSlot:
 
 @dataclass(frozen=True)
 class FileScan:
-    """What one file would give.
+    """Preview of one file.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def scan(
     epoch_s: float | None = None,
     progress: Progress | None = None,
 ) -> Scan:
-    """Look at every recording that a build of the same paths would read.
+    """Preview every recording that a build of the same paths would read.
 
     Parameters
     ----------

@@ -265,7 +265,7 @@ def _inferred(
     decimal_comma: bool,
     notes: list[str],
 ) -> tuple[Kind, list[Value]]:
-    """Take a further column for numbers only where every cell is written as one."""
+    """Treat a further column as numeric only if every cell is a number."""
     there = [text for text in texts if text is not None]
     kind: Kind = "text"
     values: list[Value] = list(texts)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from stores import STAGES, WEIGHTS
 
 from sleepfm.clips import Clips
@@ -17,7 +18,7 @@ from sleepfm.recordings.scoring.vocabulary import Event, Scoring
 from sleepfm_index.building.subjects import Subject, Subjects
 from sleepfm_index.building.tables import segment_rows
 from sleepfm_index.indexing.reindex import update_indexes
-from sleepfm_index.schema import SUBJECT_COLUMNS
+from sleepfm_index.schema import SUBJECT_COLUMNS, WEIGHTS_SPLIT
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
@@ -27,7 +28,13 @@ AXES = np.linalg.qr(np.random.default_rng(99).standard_normal((512, 16)))[0].T
 
 
 def night(
-    name: str, n: int, *, noise: float = 1.0, signal: float = 1.0, unscored: int = 0
+    name: str,
+    n: int,
+    *,
+    noise: float = 1.0,
+    signal: float = 1.0,
+    unscored: int = 0,
+    seen: str | None = None,
 ) -> SegmentData:
     """A recording of n clips; everything of it is drawn from its name."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -64,9 +71,13 @@ def night(
     )
     recording = Recording((Path(f"{name}.edf"),), "EDF+C", 30.0 * n, 82800.0, (), Scoring())
     facts = {"nsrr_age": age, "nsrr_sex": ("female", "male")[sex], "nsrr_bmi": 25 + age / 10}
+    columns = SUBJECT_COLUMNS
+    if seen is not None:
+        columns = columns.append(pa.field(WEIGHTS_SPLIT, pa.string()))
+        facts[WEIGHTS_SPLIT] = seen or None
     site = "north" if zlib.crc32(name.encode()) % 2 else "south"
-    cohort = Subjects({name: Subject(f"s-{name}", site, facts)}, SUBJECT_COLUMNS)
-    key = f"{zlib.crc32(name.encode()):064x}"
+    cohort = Subjects({name: Subject(f"s-{name}", site, facts)}, columns)
+    key = f"{zlib.crc32(name.encode()):08x}".ljust(64, "0")
     channels = ChannelMap({}, ())
     return segment_rows(key, name, recording, channels, clips, vectors, cohort, ROBUST.modalities)
 
@@ -81,11 +92,16 @@ def cohort_store(
     signal: float = 1.0,
     unscored: int = 0,
     index: bool = True,
+    seen: Mapping[str, str] | None = None,
 ) -> Path:
-    """A store with one night of ``n`` clips per name, each its own subject."""
+    """A store with one night of ``n`` clips per name, each its own subject.
+
+    ``seen``: the split in which weights have seen some of them.
+    """
     with Writer(path, weights, ROBUST) as writer:
         for name in names:
-            writer.append(night(name, n, noise=noise, signal=signal, unscored=unscored))
+            split = None if seen is None else seen.get(name, "")
+            writer.append(night(name, n, noise=noise, signal=signal, unscored=unscored, seen=split))
         if index:
             update_indexes(writer)
     return path

@@ -112,7 +112,7 @@ def test_a_vector_asks_as_the_clip_that_it_is_of(store: sleepfm_index.Store) -> 
         by_clip.table["score"].to_pylist(),
         abs=1e-4,  # the stored vector is of length one up to float16
     )
-    assert "nothing was left out as its own" in by_vector.note
+    assert "nothing was excluded as its own" in by_vector.note
 
 
 def test_the_note_says_what_was_compared_and_what_asked(store: sleepfm_index.Store) -> None:

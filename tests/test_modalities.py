@@ -29,9 +29,10 @@ from sleepfm.training.pretrain import Data, pretrain
 from sleepfm.training.recipe import SHORT
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError, StoreError
-from sleepfm_index.evaluation.figures import panels, plots
+from sleepfm_index.evaluation.figures import panels
 from sleepfm_index.evaluation.figures.embedding_map import embedding_map
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+from sleepfm_index.evaluation.figures.style import save
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.models.knn import Vote
 from sleepfm_index.evaluation.models.probe import probe
@@ -342,7 +343,7 @@ def test_a_store_of_four_is_drawn(store: sleepfm_index.Store, tmp_path: Path) ->
     lines = {line.get_label(): line for line in curves.get_lines()}
     assert lines["Muscle → ecg"].get_color() == "#123456"
     assert "bas+ecg+resp → Muscle" in lines
-    plots.save(curves, tmp_path / "r.png")
+    save(curves, tmp_path / "r.png")
     hits = store.query("emg", to="emg", clip=3, k=1)
     strips = neighbour_strips(store, 3, hits, "emg", "emg")
     labels = [ax.get_xlabel() for ax in strips.get_figure(root=True).axes]

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from cohorts import cohort_store
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 from nights import write_night
 
 import sleepfm_index
@@ -24,6 +26,7 @@ from sleepfm_index.evaluation.figures.signal_strips import (
     read_strips,
     signal_strips,
 )
+from sleepfm_index.evaluation.figures.style import figure_style, save
 from sleepfm_index.evaluation.metrics.assessment import Predictions
 
 
@@ -40,8 +43,9 @@ def predictions() -> Predictions:
     return Predictions("bas", ("W", "N2", "R"), truth, said, truth, np.arange(200))
 
 
-def test_curves_hold_the_numbers_of_the_table(path: Path) -> None:
-    with sleepfm_index.open(path) as store:
+def test_curves_hold_the_numbers_of_the_table(tmp_path: Path) -> None:
+    noisy = cohort_store(tmp_path / "s", "abcdef", 30, noise=4.0, index=False)
+    with sleepfm_index.open(noisy) as store:
         result = store.evaluate()
     ax = plots.recall_curves(result.ranked)
     for line, row in zip(ax.get_lines(), result.to_pylist(), strict=False):
@@ -52,14 +56,18 @@ def test_curves_hold_the_numbers_of_the_table(path: Path) -> None:
     assert ax.get_lines()[-1].get_label() == "chance"
     texts = [t.get_text() for t in plots.pair_matrix(result).texts]
     assert sorted(texts) == sorted(f"{row['recall_at_1']:.3f}" for row in result.to_pylist())
-    *steps, even = plots.rank_histogram(result.ranked).patches
-    assert len(steps) == len(result.ranked)
-    for step in steps:
-        assert step.get_data().values.sum() == pytest.approx(100)
-    first = steps[0].get_data()
+    (image,) = plots.rank_histogram(result.ranked).collections
+    shares = np.asarray(image.get_array())
+    assert shares.shape == (len(result.ranked) + 1, 20)
+    assert shares.sum(axis=1) == pytest.approx(100)
     found = next(iter(result.ranked.values()))
-    assert first.values[0] == pytest.approx(100 * np.mean(found.ranks == 1))
-    assert even.get_data().values.sum() == pytest.approx(100)
+    assert shares[0, 0] == pytest.approx(100 * np.mean(found.ranks == 1))
+    assert len(ax.collections) == len(result.ranked)  # a band each
+    row = result.to_pylist()[0]
+    corners = ax.collections[0].get_paths()[0].vertices
+    ends = sorted(corners[corners[:, 0] == 1, 1])
+    assert ends[0] == pytest.approx(row["recall_at_1_low"], abs=1e-6)
+    assert ends[-1] == pytest.approx(row["recall_at_1_high"], abs=1e-6)
 
 
 def test_roc_and_precision_recall_enclose_the_areas_of_the_table() -> None:
@@ -228,3 +236,36 @@ def test_strips_of_a_difference_and_of_scored_events(tmp_path: Path) -> None:
         ]
         assert shaded == [[(25.0, 5.0)], [(0.0, 10.0)], []]
         assert "apnea" in figure.axes[0].texts[-1].get_text()
+        (ax,) = signal_strips(store, np.array([0]), ["a"], ("bas",)).get_figure().axes
+        lanes = [t.get_text() for t in ax.get_yticklabels()]
+        assert lanes[0] == "C3 \u2212 M2\n[C3-M2]" and lanes[1] == "C4-M1"
+        save(ax, tmp_path / "strips.png", 60)
+
+
+def test_vector_files_hold_text_and_truetype_fonts(tmp_path: Path) -> None:
+    ax = plots.confusion_matrix(predictions())
+    assert b"<text" in save(ax, tmp_path / "a.svg").read_bytes()
+    pdf = save(ax, tmp_path / "a.pdf").read_bytes()
+    assert b"/Type3" not in pdf and b"CIDFontType2" in pdf
+
+
+def test_dots_and_style_are_what_is_asked(tmp_path: Path) -> None:
+    style = tmp_path / "own.mplstyle"
+    style.write_text("axes.facecolor: 123456\n")
+    with figure_style(str(style)):
+        ax = plots.confusion_matrix(predictions())
+    assert to_hex(ax.get_facecolor()) == "#123456"
+    width = [imread(save(ax, tmp_path / "a.png", dpi)).shape[1] for dpi in (50, 100)]
+    assert width[1] == pytest.approx(2 * width[0], abs=2)
+    with pytest.raises(QueryError, match="no style"), figure_style("no-such-style"):
+        pass
+
+
+def test_hours_become_clock_time_where_it_is_known() -> None:
+    start = 30.0 * np.arange(240)
+    ax = hypnogram(start, ["N2"] * 240, clock_s=23.5 * 3600)
+    assert ax.get_xlabel() == "clock time (hh:mm)"
+    labels = [t.get_text() for t in ax.get_xticklabels()]
+    assert labels[:3] == ["23:30", "23:45", "00:00"] and labels[-1] == "01:30"
+    assert ax.get_xticks()[2] == pytest.approx(0.5)
+    assert "start of recording" in hypnogram(start, ["N2"] * 240).get_xlabel()

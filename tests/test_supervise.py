@@ -16,7 +16,9 @@ from sleepfm.encoders.classifier import load_classifier
 from sleepfm.training.recipe import SHORT
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.splits import Split
-from sleepfm_index.evaluation.models import supervised_baseline as module
+from sleepfm_index.evaluation.models.few_shot_network import supervise_few_shot
+from sleepfm_index.evaluation.models.prepared_nights import Nights
+from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.models.supervised_baseline import Training, supervise
 from sleepfm_index.evaluation.models.train_test import divide
 
@@ -87,7 +89,7 @@ def test_probabilities_are_those_of_the_saved_network(path: Path, made: Path) ->
         plan = divide(store, "stage", **ASKED)
         (test, *_) = [test for _, test in plan.sides("bas+ecg")]
         clips = plan.test.clip_ids[test]
-        nights = module._Nights.read(store, plan, made.with_name("cnn.folds") / "clips", TINY, None)
+        nights = Nights.read(store, plan.test.clip_ids, made.with_name("cnn.folds") / "clips")
         said = network.probabilities(nights.signals(clips, list(network.modalities)))
     table = {r["clip_id"]: r for r in pq.read_table(made).to_pylist()}
     for clip, own in zip(clips.tolist(), said, strict=True):
@@ -95,8 +97,6 @@ def test_probabilities_are_those_of_the_saved_network(path: Path, made: Path) ->
 
 
 def test_it_stands_beside_the_probe_of_the_same_split_only(path: Path, made: Path) -> None:
-    from sleepfm_index.evaluation.models.recipe import Recipe
-
     asked = {"classes": ["W", "R"], "folds": 2, "on": ["bas"], "compare_with": made}
     with sleepfm_index.open(path) as store:
         both = store.probe("stage", recipe=Recipe(seed=3), **asked).predictions
@@ -130,3 +130,42 @@ def test_what_is_of_the_subject_is_measured_per_subject_too(path: Path, tmp_path
 def test_a_number_is_refused(path: Path, tmp_path: Path) -> None:
     with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="start_s is a number"):
         supervise(store, "start_s", tmp_path / "x.parquet", TINY)
+
+
+def test_another_store_is_tested_by_a_network_of_the_first(path: Path, tmp_path: Path) -> None:
+    rows = ["recording_id,subject_id"]
+    (tmp_path / "in").mkdir()
+    for i in (20, 21):
+        write_night(tmp_path / "in" / f"n{i}.edf", seed=i, stages=("W", "R", "R", "W"))
+        rows.append(f"n{i},q{i}")
+    (tmp_path / "subjects.csv").write_text("\n".join(rows) + "\n")
+    sleepfm_index.build(tmp_path / "s", [tmp_path / "in"], subjects=tmp_path / "subjects.csv")
+    out = tmp_path / "cnn.parquet"
+    with sleepfm_index.open(path) as store, sleepfm_index.open(tmp_path / "s") as other:
+        split = Split(test_store=other)
+        supervise(store, "stage", out, TINY, features="bas", classes=["W", "R"], split=split)
+        assert pq.read_table(out)["clip_id"].to_pylist() == other.metadata.clip_ids().tolist()
+        both = store.probe(
+            "stage", on="bas", classes=["W", "R"], test_store=other, compare_with=out
+        )
+        assert {row["features"] for row in both.to_pylist()} == {"cnn", "bas", "majority class"}
+
+
+def test_the_learning_curve_of_the_network_stands_beside_the_probes(
+    path: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "curve.parquet"
+    asked = {"classes": ["W", "R"], "split": Split(folds=2), "seed": 3}
+    with sleepfm_index.open(path) as store:
+        supervise_few_shot(store, "stage", [1], out, TINY, features="bas", repeats=1, **asked)
+        curve = store.few_shot(
+            "stage", [1], on="bas", classes=["W", "R"], folds=2, repeats=2,
+            recipe=Recipe(seed=3), compare_with=out,
+        )  # fmt: skip
+    rows = curve.to_pylist()
+    assert [(r["features"], r["shots"], r["draws"]) for r in rows] == [
+        ("bas", 1, 2), ("cnn bas", 1, 1),
+    ]  # fmt: skip
+    pq.write_table(pa.table({"clip_id": [0]}), out)
+    with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="no curve of this"):
+        store.few_shot("stage", [1], on="bas", folds=2, repeats=1, compare_with=out)

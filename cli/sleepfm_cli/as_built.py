@@ -25,7 +25,7 @@ AsBuiltOption = Annotated[
 
 
 def choices_of(store: Path | None) -> Choices:
-    """Give the choices that a store remembers, and say which.
+    """Return the choices that a store remembers, and say which.
 
     Parameters
     ----------

@@ -10,12 +10,15 @@ import typer
 
 from sleepfm_cli.options import (
     DEFAULT_STORE,
+    DpiOption,
     Format,
     FormatOption,
+    IncludeSeenOption,
     PlotOption,
     ReplicatesOption,
     SeedOption,
     StoreOption,
+    StyleOption,
     WhereOption,
     WideOption,
 )
@@ -77,7 +80,10 @@ def evaluate(
     ] = None,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
+    dpi: DpiOption = 200,
+    style: StyleOption = None,
     format: FormatOption = Format.table,  # noqa: A002
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Measure cross-modal retrieval for every query and target.
@@ -93,7 +99,7 @@ def evaluate(
         if name is None:
             with sleepfm_index.open(store) as opened:
                 name, choices = opened.manifest.weights.name, opened.manifest.choices
-        found = _fewer_slots(without_slots, name, choices, channels, subjects, seed)
+        found = _fewer_slots(without_slots, name, choices, channels, subjects, seed, include_seen)
         show_fewer_slots(found, format)
         return
     if weights or channels or subjects:
@@ -104,6 +110,7 @@ def evaluate(
         "seed": seed,
         "draws": draws,
         "among": gallery_scope,
+        "include_seen": include_seen,
     }
     if against is not None and (by or combinations or plot):
         raise typer.BadParameter("--against cannot be combined with --by, --combinations or --plot")
@@ -129,8 +136,10 @@ def evaluate(
             show_recall(result, wide=wide)
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
+        from sleepfm_index.evaluation.figures.style import figure_style
 
-        panels.draw_retrieval(result, plot)  # type: ignore[arg-type]
+        with figure_style(style):
+            panels.draw_retrieval(result, plot, dpi)  # type: ignore[arg-type]
 
 
 def _fewer_slots(
@@ -140,23 +149,27 @@ def _fewer_slots(
     channels: Path | None,
     subjects: Path | None,
     seed: int,
+    include_seen: bool,
 ) -> Result:
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.load import find_weights
+    from sleepfm.encoders.seen import Seen
     from sleepfm_index.building.preparation import Preparation
-    from sleepfm_index.building.subjects import read_subjects
+    from sleepfm_index.building.subjects import no_subjects, read_subjects
     from sleepfm_index.evaluation.retrieval.fewer_slots import fewer_slots
 
     loaded = find_weights(weights)
+    people = no_subjects()
+    if subjects is not None:
+        people = read_subjects(subjects, loaded.contract.modalities)
     with progress("encoding with fewer slots") as bar:
         return fewer_slots(
             paths,
             Encoder(loaded, "cpu", backend="auto").encode,
             Preparation(loaded.contract, choices.told(loaded.contract, channels=channels)),
-            subjects=None
-            if subjects is None
-            else read_subjects(subjects, loaded.contract.modalities),
+            subjects=people.marked(Seen.of_record(loaded.record)),
             seed=seed,
+            include_seen=include_seen,
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
 

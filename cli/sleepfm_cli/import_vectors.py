@@ -26,7 +26,7 @@ def import_(
         Path | None, typer.Option(help="subjects.csv: recording_id, subject_id, site, nsrr_* ...")
     ] = None,
     readmit: Annotated[
-        bool, typer.Option("--readmit", help="Take recordings and subjects that were deleted.")
+        bool, typer.Option("--readmit", help="Add deleted recordings and subjects again.")
     ] = False,
     mode: ModeOption = None,
     format: FormatOption = Format.table,  # noqa: A002

@@ -11,19 +11,24 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     AgainstOption,
     ClassesOption,
+    DpiOption,
     Format,
     FormatOption,
+    IncludeSeenOption,
     LabelOption,
     PlotOption,
     ReplicatesOption,
+    SdbRuleOption,
     SeedOption,
     StoreOption,
+    StyleOption,
     TaskOption,
     TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
     WideOption,
+    by_sdb_rule,
     listed,
 )
 from sleepfm_cli.outputs import expect_figure
@@ -34,6 +39,7 @@ from sleepfm_index.choices import Exclusion
 
 def knn(
     label: LabelOption,
+    sdb_rule: SdbRuleOption = None,
     modality: Annotated[str, typer.Option(help="Query modality.")] = "bas",
     to: Annotated[
         str | None,
@@ -63,7 +69,10 @@ def knn(
     wide: WideOption = False,
     replicates: ReplicatesOption = None,
     plot: PlotOption = None,
+    dpi: DpiOption = 200,
+    style: StyleOption = None,
     format: FormatOption = Format.table,  # noqa: A002
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Evaluate k-NN classification, own subject excluded.
@@ -74,6 +83,7 @@ def knn(
     from sleepfm_index.evaluation.models.knn import Vote
 
     expect_figure(plot)
+    label = by_sdb_rule(label, sdb_rule)
     vote = Vote(k=k, weighted=not unweighted, exclude=exclude, margin=margin)
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
@@ -94,6 +104,7 @@ def knn(
             against=second,
             queries=queries,
             seed=seed,
+            include_seen=include_seen,
         )
         trained = opened.manifest.weights.trained
     if format is not Format.table:
@@ -105,5 +116,7 @@ def knn(
         show_assessment(result, wide=wide)
     if plot is not None:
         from sleepfm_index.evaluation.figures import panels
+        from sleepfm_index.evaluation.figures.style import figure_style
 
-        panels.draw_assessment(result, plot)
+        with figure_style(style):
+            panels.draw_assessment(result, plot, dpi)

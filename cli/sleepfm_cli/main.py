@@ -40,6 +40,7 @@ from sleepfm_cli.simulate import simulate
 from sleepfm_cli.snapshots import restore, snapshots
 from sleepfm_cli.sql import sql
 from sleepfm_cli.supervise import supervise
+from sleepfm_cli.survival import survival
 from sleepfm_cli.threads import announce
 from sleepfm_cli.verify import verify
 from sleepfm_cli.weights import weights
@@ -58,7 +59,7 @@ app = typer.Typer(
 VERBS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
     "Build": (demo, scan, build, annotate, import_, simulate),
     "Ask": (query, sql, explore, info, export, publish),
-    "Measure": (evaluate, probe, knn, supervise, predict, report, review),
+    "Measure": (evaluate, probe, knn, supervise, survival, predict, report, review),
     "Keep": (*(verify, delete, compact, snapshots, restore, plan, reindex, move_recordings),),
     "Train": (pretrain,),
 }

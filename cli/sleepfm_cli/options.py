@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from sleepfm.choices import Coding, Grid
-from sleepfm_index.choices import BuildEngine, StoreMode, Task
+from sleepfm_index.choices import BuildEngine, SdbRule, StoreMode, Task
 
 if TYPE_CHECKING:
     from sleepfm.contract import Contract
@@ -136,6 +136,13 @@ WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns of th
 PlotOption = Annotated[
     Path | None, typer.Option("--plot", help="Also draw a figure: out.png or out.svg.")
 ]
+DpiOption = Annotated[
+    int, typer.Option("--dpi", min=30, max=1200, help="For --plot: dots per inch of a PNG.")
+]
+StyleOption = Annotated[
+    str | None,
+    typer.Option("--style", help="For --plot: a matplotlib style, or an .mplstyle file."),
+]
 LabelOption = Annotated[
     str, typer.Option("--label", help="stage, sdb, age, sex, bmi, or any column of clips.")
 ]
@@ -154,6 +161,42 @@ TestWhereOption = Annotated[str | None, typer.Option(help="SQL condition for the
 TestStoreOption = Annotated[
     Path | None, typer.Option(help="Test on another store with the same weights.")
 ]
+
+
+IncludeSeenOption = Annotated[
+    bool,
+    typer.Option(
+        "--include-seen",
+        help="Keep people whom the weights have seen in training; left out by default.",
+    ),
+]
+
+
+SdbRuleOption = Annotated[
+    SdbRule | None,
+    typer.Option(
+        "--sdb-rule",
+        help="For --label sdb. clip: at least 10 s of apnea or hypopnea in the clip. event: the "
+        "middle of an event of at least 10 s, so that none is lost at a clip's border.",
+    ),
+]
+
+
+def by_sdb_rule(label: str, rule: SdbRule | None) -> str:
+    """Give the label that a rule of disordered breathing asks for.
+
+    Parameters
+    ----------
+    label : str
+        What was asked for by ``--label``.
+    rule : {"clip", "event"}, optional
+        What was asked for by ``--sdb-rule``.
+    """
+    if rule is None:
+        return label
+    if label != "sdb":
+        raise typer.BadParameter(f"--sdb-rule goes with --label sdb, not {label}")
+    return "sdb_event" if rule == "event" else label
 
 
 def listed(text: str | None) -> list[str] | None:

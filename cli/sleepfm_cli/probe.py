@@ -13,19 +13,24 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     AgainstOption,
     ClassesOption,
+    DpiOption,
     Format,
     FormatOption,
+    IncludeSeenOption,
     LabelOption,
     PlotOption,
     ReplicatesOption,
+    SdbRuleOption,
     SeedOption,
     StoreOption,
+    StyleOption,
     TaskOption,
     TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
     WideOption,
+    by_sdb_rule,
     listed,
 )
 from sleepfm_cli.outputs import expect_figure, expect_output
@@ -33,12 +38,14 @@ from sleepfm_cli.render import messages, say, show_arrow, show_table
 from sleepfm_index.choices import Model
 
 if TYPE_CHECKING:
-    from sleepfm_index import Result
+    from sleepfm_index import Result, Store
     from sleepfm_index.evaluation.metrics.assessment import Assessment
+    from sleepfm_index.evaluation.models.baseline_features import BaselineFeatures
 
 
 def probe(
     label: LabelOption,
+    sdb_rule: SdbRuleOption = None,
     on: Annotated[
         str | None,
         typer.Option(
@@ -89,12 +96,35 @@ def probe(
     by: Annotated[
         str | None, typer.Option(help="Also report each value of this column, e.g. nsrr_sex.")
     ] = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines",
+            help="Also probe plain features and untrained vectors; reads the recordings.",
+        ),
+    ] = False,
+    smooth: Annotated[
+        bool,
+        typer.Option(
+            "--smooth", help="For --label stage: also smooth each night by stage transitions."
+        ),
+    ] = False,
+    age_gap: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --label age: write the age told of each night, corrected for bias, as CSV "
+            "or Parquet; needs one kind of vector, e.g. --on bas."
+        ),
+    ] = None,
     save: Annotated[
         Path | None,
         typer.Option(help="Also fit one probe to all labelled clips and save it to this file."),
     ] = None,
     plot: PlotOption = None,
+    dpi: DpiOption = 200,
+    style: StyleOption = None,
     format: FormatOption = Format.table,  # noqa: A002
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Evaluate a probe on frozen embeddings, cross-validated over subjects.
@@ -107,14 +137,20 @@ def probe(
     from sleepfm_index.evaluation.models.probe_kinds import save_probe
     from sleepfm_index.evaluation.models.recipe import Recipe
 
+    label = by_sdb_rule(label, sdb_rule)
     features = listed(on)
-    if shots is not None and (against is not None or by is not None):
-        raise typer.BadParameter("--shots cannot be combined with --against or --by")
+    if shots is not None and (against is not None or by is not None or baselines or smooth):
+        raise typer.BadParameter(
+            "--shots cannot be combined with --against, --by, --baselines or --smooth"
+        )
     if save is not None and len(features or ()) != 1:
         raise typer.BadParameter("--save requires a single --on, e.g. --on bas")
+    if age_gap is not None and (label != "age" or len(features or ()) != 1):
+        raise typer.BadParameter("--age-gap requires --label age and a single --on, e.g. --on bas")
     if as_authors and (model != "linear" or c != "1"):
         raise typer.BadParameter("--as-authors cannot be combined with --model or -c")
     expect_output(save)
+    expect_output(age_gap)
     expect_figure(plot)
     recipe = (
         Recipe.as_authors(seed=seed, train_clips=train_clips)
@@ -135,11 +171,13 @@ def probe(
             "train_where": train_where,
             "test_where": test_where,
             "test_store": other,
+            "include_seen": include_seen,
         }
         with messages.status("fitting probes"):
             if shots is not None:
                 result: Result = opened.few_shot(
-                    label, _numbers(shots), on=features, repeats=repeats, recipe=recipe,
+                    label, whole_numbers(shots), on=features, repeats=repeats, recipe=recipe,
+                    compare_with=compare_with,
                     **picked, **split,
                 )  # fmt: skip
             else:
@@ -150,9 +188,15 @@ def probe(
                     compare_with=compare_with,
                     against=second,
                     by=by,
+                    smooth=smooth,
+                    baselines=_baselines(opened) if baselines else False,
                     **picked,
                     **split,
                 )
+            if age_gap is not None and features:
+                gaps = opened.age_gaps(features[0], where=where, recipe=recipe, **split)
+                _write_nights(gaps, age_gap)
+                say(f"{gaps.note}; {len(gaps)} nights in {age_gap}")
         trained = opened.manifest.weights.trained
         if format is not Format.table:
             show_arrow(result.table, format)
@@ -166,10 +210,29 @@ def probe(
                 show_few_shot(result)
         if save is not None and features:
             with messages.status("fitting the probe to save"):
-                fitted = fit_probe(opened, label, features[0], recipe=recipe, **picked)
+                fitted = fit_probe(
+                    opened, label, features[0], recipe=recipe, include_seen=include_seen, **picked
+                )
             say(f"saved to {save_probe(fitted, save)}")
     if plot is not None:
-        _draw(result, plot, curve=shots is not None)
+        _draw(result, plot, dpi, style, curve=shots is not None)
+
+
+def _write_nights(gaps: Result, path: Path) -> None:
+    from pyarrow import csv, parquet
+
+    from sleepfm.atomic_write import write_file
+
+    write = parquet.write_table if path.suffix == ".parquet" else csv.write_csv
+    write_file(path, lambda aside: write(gaps.table, aside))
+
+
+def _baselines(store: Store) -> BaselineFeatures:
+    from sleepfm_index.evaluation.models.baseline_features import PLAIN, BaselineFeatures
+
+    # untrained vectors beside those of an untrained network would be the same row twice
+    kinds = () if store.manifest.weights.trained else (PLAIN,)
+    return BaselineFeatures(kinds) if kinds else BaselineFeatures()
 
 
 def show_assessment(result: Assessment, *, wide: bool = False) -> None:
@@ -228,12 +291,19 @@ def _heads(grouped: bool) -> tuple[str, ...]:
 
 
 def _show_classes(rows: list[dict[str, Any]], grouped: bool, wide: bool) -> None:
+    folds = any(row["auroc_per_fold"] is not None for row in rows)
     show_table(
         [
             (
                 *_whose(r, grouped),
                 r["class"],
-                *(between(r, name) for name in ("auroc", "auprc", "f1")),
+                between(r, "auroc"),
+                *(
+                    ("-" if r["auroc_per_fold"] is None else f"{r['auroc_per_fold']:.3f}",)
+                    if folds
+                    else ()
+                ),
+                *(between(r, name) for name in ("auprc", "f1")),
                 *("-" if r[n] is None else f"{r[n]:.3f}" for n in _WHOLE),
                 r["clips"],
                 r["subjects"],
@@ -241,7 +311,8 @@ def _show_classes(rows: list[dict[str, Any]], grouped: bool, wide: bool) -> None
             for r in rows
         ],
         (
-            *(*_heads(grouped), "class", "AUROC [95 %]", "AUPRC [95 %]", "F1 [95 %]"),
+            *(*_heads(grouped), "class", "AUROC [95 %]", *(("per fold",) if folds else ())),
+            *("AUPRC [95 %]", "F1 [95 %]"),
             *("accuracy", "kappa", "calib. error", "answered", "n", "subjects"),
         ),
         secondary=() if wide else _SECONDARY,
@@ -285,7 +356,8 @@ def _penalty(text: str) -> float | None:
         raise typer.BadParameter(f"-c must be a number or auto, got {text!r}") from None
 
 
-def _numbers(text: str) -> list[int]:
+def whole_numbers(text: str) -> list[int]:
+    """Read a list of whole numbers, e.g. ``1,2,4``."""
     try:
         return [int(part) for part in listed(text) or ()]
     except ValueError:
@@ -294,7 +366,10 @@ def _numbers(text: str) -> list[int]:
         ) from None
 
 
-def _draw(result: Any, path: Path, *, curve: bool) -> None:
+def _draw(result: Any, path: Path, dpi: int, style: str | None, *, curve: bool) -> None:
     from sleepfm_index.evaluation.figures import panels
+    from sleepfm_index.evaluation.figures.style import figure_style
 
-    panels.draw_few_shot(result, path) if curve else panels.draw_assessment(result, path)
+    draw = panels.draw_few_shot if curve else panels.draw_assessment
+    with figure_style(style):
+        draw(result, path, dpi)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -12,9 +12,11 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     ChannelsOption,
     CollectionOption,
+    DpiOption,
     Format,
     FormatOption,
     StoreOption,
+    StyleOption,
     SubstituteOption,
     UriOption,
     WhereOption,
@@ -121,6 +123,8 @@ def query(
         Path | None,
         typer.Option(help="Also plot the signals of the clip and its neighbours: out.png."),
     ] = None,
+    dpi: DpiOption = 200,
+    style: StyleOption = None,
     engine: Annotated[
         QueryEngine,
         typer.Option(help="Search backend: this store, or the engine it was published to."),
@@ -220,7 +224,15 @@ def query(
         )
     _show(result, trained, format, lambda: show_clips(result, told.files, told.own, modality))
     if plot is not None:
-        _draw(store, result, modality, question, plot)
+        _draw(store, result, modality, question, Drawing(plot, dpi, style))
+
+
+class Drawing(NamedTuple):
+    """Where a figure is written, and how."""
+
+    path: Path
+    dpi: int
+    style: str | None
 
 
 @dataclass(frozen=True)
@@ -342,17 +354,21 @@ def _stream(
         say((reader.schema.metadata or {}).get(b"note", b"").decode())
 
 
-def _draw(store: Path, result: Result, modality: str, question: dict[str, Any], plot: Path) -> None:
+def _draw(
+    store: Path, result: Result, modality: str, question: dict[str, Any], drawing: Drawing
+) -> None:
     import sleepfm_index
-    from sleepfm_index.evaluation.figures import plots
     from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+    from sleepfm_index.evaluation.figures.style import figure_style, save
     from sleepfm_index.query.origin import clip_at
 
     with sleepfm_index.open(store) as opened:
         clip = question["clip"]
         if clip is None:
             clip = clip_at(opened, question["recording"] or "", question["at"] or "")
-        plots.save(neighbour_strips(opened, clip, result, modality, question["to"]), plot)
+        with figure_style(drawing.style):
+            drawn = neighbour_strips(opened, clip, result, modality, question["to"])
+            save(drawn, drawing.path, drawing.dpi)
 
 
 def _ask_engine(

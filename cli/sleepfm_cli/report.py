@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from sleepfm_cli.options import DEFAULT_STORE, ReplicatesOption, SeedOption, StoreOption
+from sleepfm_cli.options import (
+    DEFAULT_STORE,
+    IncludeSeenOption,
+    ReplicatesOption,
+    SeedOption,
+    StoreOption,
+)
 from sleepfm_cli.outputs import expect_output, load_matplotlib
 from sleepfm_cli.render import answers, escaped, messages
 
@@ -22,6 +28,7 @@ def report(
     map_: Annotated[
         str, typer.Option("--map", help="Method of the embedding map: pca or umap.")
     ] = "pca",
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Write an HTML report of all tables and figures."""
@@ -37,5 +44,6 @@ def report(
             gallery=gallery,
             seed=seed,
             map_method=map_,
+            include_seen=include_seen,
         )
     answers().print(escaped(path), markup=False, soft_wrap=True)

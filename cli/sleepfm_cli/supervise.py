@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,15 +15,20 @@ from sleepfm_cli.options import (
     DEFAULT_STORE,
     ChannelsOption,
     ClassesOption,
+    IncludeSeenOption,
     LabelOption,
+    SdbRuleOption,
     StoreOption,
     SubstituteOption,
     TaskOption,
+    TestStoreOption,
     TestWhereOption,
     TrainWhereOption,
     WhereOption,
+    by_sdb_rule,
     listed,
 )
+from sleepfm_cli.probe import show_few_shot, whole_numbers
 from sleepfm_cli.render import progress, say
 
 
@@ -33,12 +39,21 @@ def supervise(
         str | None,
         typer.Option(help="Modalities whose channels are stacked, e.g. bas+ecg; default: all."),
     ] = None,
+    sdb_rule: SdbRuleOption = None,
     where: WhereOption = None,
     task: TaskOption = "auto",
     classes: ClassesOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects, one network each.")] = 5,
     train_where: TrainWhereOption = None,
     test_where: TestWhereOption = None,
+    test_store: TestStoreOption = None,
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            help="Train on so many subjects, e.g. 1,2,4,8; --out is then the learning curve."
+        ),
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="For --shots: draws of subjects.")] = 3,
     recipe: Annotated[
         RecipeName,
         typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
@@ -57,6 +72,7 @@ def supervise(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
     ] = None,
+    include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Train a supervised CNN baseline on the probe's split.
@@ -67,28 +83,41 @@ def supervise(
     import sleepfm_index
     from sleepfm.training.recipe import RECIPES
     from sleepfm_index.evaluation.labels.splits import Split
+    from sleepfm_index.evaluation.models.few_shot_network import supervise_few_shot
     from sleepfm_index.evaluation.models.supervised_baseline import Training
     from sleepfm_index.evaluation.models.supervised_baseline import supervise as train
 
+    label = by_sdb_rule(label, sdb_rule)
     given: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     settings = replace(RECIPES[recipe], **{k: v for k, v in given.items() if v is not None})
     training = Training(settings, substitute, channels, device, precision, threads)
     check_writable(out)  # an existing file is continued
-    with sleepfm_index.open(store) as opened, progress("supervised baseline") as bar:
-        bar_task = bar.task_ids[0]
-        result = train(
-            opened,
-            label,
-            out,
-            training,
-            features=on,
-            seed=seed,
-            where=where,
-            task=task,
-            classes=listed(classes),
-            split=Split(folds, train_where, test_where),
-            progress=lambda done, total: bar.update(bar_task, completed=done, total=total),
-            notice=say,
-        )
+    with ExitStack() as stack:
+        opened = stack.enter_context(sleepfm_index.open(store))
+        other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
+        bar = stack.enter_context(progress("supervised baseline"))
+        asked: dict[str, Any] = {
+            "features": on,
+            "seed": seed,
+            "where": where,
+            "task": task,
+            "classes": listed(classes),
+            "split": Split(folds, train_where, test_where, other, include_seen),
+            "progress": lambda done, total: bar.update(
+                bar.task_ids[0], completed=done, total=total
+            ),
+            "notice": say,
+        }
+        if shots is not None:
+            curve = supervise_few_shot(
+                opened, label, whole_numbers(shots), out, training, repeats=repeats, **asked
+            )
+        else:
+            result = train(opened, label, out, training, **asked)
+    if shots is not None:
+        say(curve.note)
+        show_few_shot(curve)
+        say(f"the curve is in {out}; compare: probe --shots {shots} --compare-with {out}")
+        return
     say(result.note)
     say(f"{len(result):,} predictions in {out}; compare: sleepfm-index probe --compare-with {out}")

@@ -37,6 +37,10 @@ ExportFormat = Literal["parquet", "lance", "faiss"]
 StoreMode = Literal["private", "group"]
 """Who may read a store: its owner, or the owner's group as well."""
 
+SdbRule = Literal["clip", "event"]
+"""When a clip is one of disordered breathing: by seconds within it, or by the middle of an event.
+"""
+
 Model = Literal["linear", "boosting"]
 """Kinds of probes."""
 

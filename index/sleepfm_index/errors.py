@@ -1,4 +1,4 @@
-"""What can go wrong in a store; each docstring says whether to retry."""
+"""Errors of a store; each docstring says whether to retry."""
 
 from sleepfm.errors import SleepFMError
 
@@ -24,7 +24,7 @@ class SnapshotGone(StoreError):
 
 
 class UncompactedError(StoreError):
-    """What was deleted still lies among other clips on the disk; compact the store and retry."""
+    """Deleted clips share a segment with others; compact the store and retry."""
 
 
 class QueryError(StoreError):

@@ -1,4 +1,4 @@
-"""What can be measured on an open store: one method per verb of evaluation.
+"""Evaluation of an open store: one method per verb.
 
 Evaluation is imported when it is used, because it takes as long to import as a query takes to
 answer.
@@ -19,6 +19,7 @@ from sleepfm_index.results import Result
 
 if TYPE_CHECKING:
     from sleepfm_index.evaluation.metrics.assessment import Assessment
+    from sleepfm_index.evaluation.models.baseline_features import BaselineFeatures
     from sleepfm_index.evaluation.models.knn import Vote
     from sleepfm_index.evaluation.models.recipe import Recipe
 
@@ -37,6 +38,7 @@ class Measures(Reader):
         among: str = "all",
         by: str | None = None,
         combinations: bool = False,
+        include_seen: bool = False,
     ) -> Result:
         """Measure cross-modal retrieval for every pair of modalities and every ``others``.
 
@@ -46,7 +48,7 @@ class Measures(Reader):
             Another store of the same recordings: paired differences, see
             :func:`sleepfm_index.evaluation.retrieval.paired.compare`; ``by`` and ``combinations``
             do not apply.
-        where, gallery, seed, draws, among, by, combinations
+        where, gallery, seed, draws, among, by, combinations, include_seen
             As in :func:`sleepfm_index.evaluation.retrieval.retrieval.evaluate`.
 
         Raises
@@ -67,6 +69,7 @@ class Measures(Reader):
                 among=among,
                 by=by,
                 combinations=combinations,
+                include_seen=include_seen,
             )
         if by is not None or combinations:
             raise QueryError("by and combinations do not apply to a comparison with another store")
@@ -78,6 +81,7 @@ class Measures(Reader):
             seed=seed,
             draws=draws,
             among=among,
+            include_seen=include_seen,
         )
 
     def probe(
@@ -96,6 +100,9 @@ class Measures(Reader):
         compare_with: str | Path | None = None,
         against: Reader | None = None,
         by: str | None = None,
+        baselines: bool | BaselineFeatures = False,
+        smooth: bool = False,
+        include_seen: bool = False,
     ) -> Assessment:
         """Measure what a probe reads from the vectors, subjects kept apart.
 
@@ -103,12 +110,16 @@ class Measures(Reader):
 
         Parameters
         ----------
-        label, on, where, task, classes, recipe, compare_with, against, by
+        label, on, where, task, classes, recipe, compare_with, against, by, smooth
             As in :func:`sleepfm_index.evaluation.models.probe.probe`.
-        folds, train_where, test_where, test_store
+        baselines : bool or BaselineFeatures
+            Whether to probe plain features and untrained vectors too; features that were read
+            before may be given, so that recordings are read once.
+        folds, train_where, test_where, test_store, include_seen
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         from sleepfm_index.evaluation.labels.splits import Split
+        from sleepfm_index.evaluation.models.baseline_features import BaselineFeatures
         from sleepfm_index.evaluation.models.probe import probe
 
         return probe(
@@ -118,12 +129,43 @@ class Measures(Reader):
             where=where,
             task=task,
             classes=classes,
-            split=Split(folds, train_where, test_where, test_store),
+            split=Split(folds, train_where, test_where, test_store, include_seen),
             recipe=recipe,
             compare_with=compare_with,
             against=against,
             by=by,
+            baselines=BaselineFeatures() if baselines is True else baselines or None,
+            smooth=smooth,
         )
+
+    def age_gaps(
+        self,
+        on: str,
+        *,
+        where: str | None = None,
+        folds: int = 5,
+        train_where: str | None = None,
+        test_where: str | None = None,
+        test_store: Reader | None = None,
+        recipe: Recipe | None = None,
+        include_seen: bool = False,
+    ) -> Result:
+        """Tell the age of each night, corrected for bias, and its gap to the true age.
+
+        Needs scikit-learn.
+
+        Parameters
+        ----------
+        on, where, recipe
+            As in :func:`sleepfm_index.evaluation.models.age_gap.age_gaps`.
+        folds, train_where, test_where, test_store, include_seen
+            The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
+        """
+        from sleepfm_index.evaluation.labels.splits import Split
+        from sleepfm_index.evaluation.models.age_gap import age_gaps
+
+        split = Split(folds, train_where, test_where, test_store, include_seen)
+        return age_gaps(self, on, where=where, split=split, recipe=recipe)
 
     def few_shot(
         self,
@@ -140,6 +182,8 @@ class Measures(Reader):
         train_where: str | None = None,
         test_where: str | None = None,
         test_store: Reader | None = None,
+        include_seen: bool = False,
+        compare_with: str | Path | None = None,
     ) -> Result:
         """Measure a probe that learns from few subjects.
 
@@ -147,11 +191,11 @@ class Measures(Reader):
 
         Parameters
         ----------
-        label, shots, on, repeats, recipe
+        label, shots, on, repeats, recipe, compare_with
             As in :func:`sleepfm_index.evaluation.models.few_shot.few_shot`.
         where, task, classes
             As in :func:`sleepfm_index.evaluation.models.train_test.divide`.
-        folds, train_where, test_where, test_store
+        folds, train_where, test_where, test_store, include_seen
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         from sleepfm_index.evaluation.labels.splits import Split
@@ -167,7 +211,45 @@ class Measures(Reader):
             where=where,
             task=task,
             classes=classes,
-            split=Split(folds, train_where, test_where, test_store),
+            split=Split(folds, train_where, test_where, test_store, include_seen),
+            compare_with=compare_with,
+        )
+
+    def survival(
+        self,
+        time: str,
+        event: str,
+        *,
+        on: str | Sequence[str] | None = None,
+        where: str | None = None,
+        folds: int = 5,
+        include_seen: bool = False,
+        components: int = 10,
+        ridge: float = 1.0,
+        seed: int = 0,
+    ) -> Result:
+        """Measure how well vectors tell who has an event sooner.
+
+        Needs scikit-survival.
+
+        Parameters
+        ----------
+        time, event, on, where, folds, include_seen, components, ridge, seed
+            As in :func:`sleepfm_index.evaluation.models.survival.survival`.
+        """
+        from sleepfm_index.evaluation.models.survival import survival
+
+        return survival(
+            self,
+            time,
+            event,
+            on=on,
+            where=where,
+            folds=folds,
+            include_seen=include_seen,
+            components=components,
+            ridge=ridge,
+            seed=seed,
         )
 
     def predict(self, probe: str | Path, *, where: str | None = None) -> Result:
@@ -201,6 +283,7 @@ class Measures(Reader):
         against: Reader | None = None,
         queries: int | None = 10_000,
         seed: int = 0,
+        include_seen: bool = False,
     ) -> Assessment:
         """Measure how well the nearest labelled neighbours predict a label.
 
@@ -208,7 +291,7 @@ class Measures(Reader):
         ----------
         label, modality, to, vote, where, task, classes, against, queries, seed
             As in :func:`sleepfm_index.evaluation.models.knn.knn`.
-        train_where, test_where, test_store
+        train_where, test_where, test_store, include_seen
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
         from sleepfm_index.evaluation.labels.splits import Split
@@ -223,7 +306,7 @@ class Measures(Reader):
             where=where,
             task=task,
             classes=classes,
-            split=Split(train_where=train_where, test_where=test_where, test_store=test_store),
+            split=Split(5, train_where, test_where, test_store, include_seen),
             against=against,
             queries=queries,
             seed=seed,
@@ -267,9 +350,9 @@ class Measures(Reader):
         Parameters
         ----------
         modality, to, clips, label, k, where, exclude
-            As in :func:`sleepfm_index.evaluation.models.knn.neighbours`.
+            As in :func:`sleepfm_index.evaluation.models.neighbours.neighbours`.
         """
-        from sleepfm_index.evaluation.models.knn import neighbours
+        from sleepfm_index.evaluation.models.neighbours import neighbours
 
         return neighbours(
             self, modality, to, clips=clips, label=label, k=k, where=where, exclude=exclude

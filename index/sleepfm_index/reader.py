@@ -63,7 +63,7 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection and the mapped files."""
+        """Release the connection and the mapped files."""
         opened = self._opened.pop(os.getpid(), None)
         if opened is not None:
             opened.close()
@@ -82,7 +82,7 @@ class Reader:
         self._opened = {}
 
     def __repr__(self) -> str:
-        """Say in one line which store this is."""
+        """Describe in one line which store this is."""
         made = self.manifest
         modalities = ", ".join(made.modalities)
         return (
@@ -222,7 +222,7 @@ class Reader:
 
 
 class _Opened:
-    """What one process has open of a store."""
+    """Open resources of a store in one process."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._path = path

@@ -39,7 +39,7 @@ class Result:
         return int(self.table.num_rows)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Give the rows one by one, each as a dict."""
+        """Return the rows one by one, each as a dict."""
         for batch in self.table.to_batches():
             yield from batch.to_pylist()
 
@@ -50,7 +50,7 @@ class Result:
         return "\n".join([f"{name}: {size}", *text_table(self.table), self.note]).rstrip()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """Hand the rows to any library that speaks Arrow, without a copy."""
+        """Export the rows to any Arrow library without a copy."""
         return self.table.__arrow_c_stream__(requested_schema)
 
     def _repr_html_(self) -> str:

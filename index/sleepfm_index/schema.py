@@ -55,7 +55,7 @@ LATER_CLIP_COLUMNS: Final = pa.schema(
 
 
 def modalities_of(clips: pa.Schema) -> tuple[str, ...]:
-    """Give the modalities that a table of clips has columns of.
+    """Return the modalities that a table of clips has columns of.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def is_mean(target: str) -> bool:
 
 @cache
 def targets(modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """Everything that can be searched in a store of some modalities; one index each.
+    """Targets of a store with these modalities; one index each.
 
     The modalities, then the others of each where there are at least two others.
 

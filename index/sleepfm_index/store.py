@@ -1,4 +1,4 @@
-"""What can be asked of an open store: one method per verb."""
+"""Verbs of an open store, one method each."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ exclude_subjects
         return done
 
     def faiss(self, target: str) -> Any:
-        """Give the vectors of a target as a ``faiss.IndexIDMap`` whose ids are clip ids.
+        """Return the vectors of a target as a ``faiss.IndexIDMap`` whose ids are clip ids.
 
         It is a copy in memory, 1 kB per clip, and the caller's: it outlives the store, and changing
         it changes nothing there. Every clip is compared, by float32 sums; :meth:`query` gives the
@@ -309,7 +309,7 @@ exclude_subjects
         ).start()
 
     def _repr_html_(self) -> str:
-        """Say in a notebook what the store holds."""
+        """Summarise the store in a notebook."""
         return self.info()._repr_html_()
 
 

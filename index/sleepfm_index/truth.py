@@ -1,4 +1,4 @@
-"""What is known of each clip besides its stage, as a Parquet file: one row per clip."""
+"""Known values per clip in addition to the stage, as a Parquet file: one row per clip."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _BATCH: Final = 64
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What the encoder of another package must offer.
+    """Interface of encoders of other packages.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Encoder(Protocol):
 
 
 class Load(Protocol):
-    """What an entry point names: gives the encoder, ready to run."""
+    """Factory named by an entry point, which returns a ready encoder."""
 
     def __call__(self, *, device: str, threads: int) -> Encoder:
         """Load the encoder.
@@ -192,7 +192,7 @@ def external_names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> str:
-    """Say which package registers an encoder, without importing it.
+    """List which package registers an encoder, without importing it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whom weights have seen in training, as keyed hashes inside their record.
+"""Subjects used in training, as keyed hashes in the training record.
 
 Names of people do not belong into a weights file, but who has them must be able to tell whether the
 weights have seen a person. So the record holds a key and, per split, HMAC-SHA256 of each subject id
@@ -34,7 +34,7 @@ class Seen:
     splits: Mapping[str, frozenset[str]]
 
     def split_of(self, subject: str) -> str | None:
-        """Give the split in which a subject was seen; None for those who were not.
+        """Return the split in which a subject was seen; None for those who were not.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class Seen:
         return cls(str(plain["key"]), splits)
 
     def added_to(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Give a training record that holds this.
+        """Return a training record that holds this.
 
         Parameters
         ----------

@@ -95,7 +95,7 @@ class Weights:
 
     @property
     def info(self) -> WeightsInfo:
-        """Everything but the tensors."""
+        """Weights without the tensors."""
         return WeightsInfo(
             self.name,
             self.trained,

@@ -1,4 +1,4 @@
-"""Which scoring files belong to a recording.
+"""Finding the scoring files of a recording.
 
 They share its stem (``n.edf`` and ``n-nsrr.xml``), or its stem without a word that only signals
 have (``01 PSG.edf`` and ``01 Annotations.edf``), or its BIDS entities; and lie beside it, in a

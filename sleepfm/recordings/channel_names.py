@@ -17,7 +17,7 @@ NO_REFERENCE: Final = re.compile(r"imp|stat|qual|ohm|off|raw\d")
 
 @functools.lru_cache(maxsize=16384)
 def normalise(label: str) -> str:
-    """Give the bare form of a channel name, equal for names that mean the same derivation.
+    """Return the bare form of a channel name, equal for names that mean the same derivation.
 
     Parameters
     ----------

@@ -45,7 +45,7 @@ class AmbiguousChannels(ChannelError):
 
 @dataclass(frozen=True)
 class SlotMatch:
-    """How one slot is filled: by which channel (or difference of two), and by which rule.
+    """Match of one slot: the channel (or difference of two), and the rule.
 
     ``turned``: the channel is the slot's derivation reversed (ECG2-ECG1); its sign is changed.
     """
@@ -96,7 +96,7 @@ class _Convention:
 
 
 def is_voltage(label: str) -> bool:
-    """Tell whether a name can be a voltage: False for names that only a belt or a saturation has.
+    """Return whether a name can be a voltage: False for names that only a belt or a saturation has.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ _LARGEST: Final = 1e12
 
 
 def is_annotations_only(path: Path) -> bool:
-    """Tell whether an EDF+ file contains annotations but no signal, as Sleep-EDF's hypnograms do.
+    """Return whether an EDF+ file contains annotations but no signal, as Sleep-EDF's hypnograms do.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Edf:
     endings: tuple[str, ...] = (".edf", ".rec", ".bdf")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether it begins as EDF or BDF does.
+        """Return whether the file begins like EDF or BDF.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ def _channel(
 def _by_edfio(
     file: CheckedFile, streams: Sequence[Stream], content: NDArray[np.uint8] | None = None
 ) -> Sequence[EdfSignal | BdfSignal]:
-    """Give these signals to edfio; without content, for what the header says of them."""
+    """Return these signals to edfio; without content, for what the header says of them."""
     if not streams:
         return ()
     import edfio

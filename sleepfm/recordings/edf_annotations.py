@@ -28,7 +28,7 @@ _LONGEST_NUMBER: Final = 64
 
 @dataclass(frozen=True)
 class FoundAnnotations:
-    """What the annotation signals of a file hold.
+    """Content of the annotation signals of a file.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _number(raw: bytes) -> float | None:
 def record_times(
     file: CheckedFile, onsets: list[float | None], warnings: list[str]
 ) -> NDArray[np.float64]:
-    """Give the start of each data record in seconds from the first, by the file's own clock.
+    """Return the start of each data record in seconds from the first, by the file's own clock.
 
     Parameters
     ----------

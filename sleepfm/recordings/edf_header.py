@@ -1,4 +1,4 @@
-"""What an EDF or BDF file must hold to before a reader is given any of it.
+"""Checks of an EDF or BDF header before the file is read.
 
 edfio believes a header: it sizes arrays by its numbers, and its errors show the field that they are
 about. Here every number that sizes something is checked and bounded first, and an error names the
@@ -127,7 +127,7 @@ class CheckedFile:
         return b"".join((*main, *(s.fields[name] for name in _WIDTHS for s in streams)))
 
     def content(self, stream: Stream, records: slice = slice(None)) -> NDArray[np.uint8]:
-        """Give the bytes of one signal in some data records, still on disk.
+        """Return the bytes of one signal in some data records, still on disk.
 
         Parameters
         ----------
@@ -148,7 +148,7 @@ class CheckedFile:
 
 
 def is_edf(start: bytes) -> bool:
-    """Tell whether a file's first eight bytes are those of EDF or BDF.
+    """Return whether a file's first eight bytes are those of EDF or BDF.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which files are recordings."""
+"""Finding recordings."""
 
 from __future__ import annotations
 

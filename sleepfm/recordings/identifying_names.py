@@ -21,7 +21,7 @@ _ORDINARY: Final = frozenset((
 
 
 def telling(stem: str) -> str | None:
-    """Say what a file's stem looks like when it may identify a person; None if it does not.
+    """Return what identifying content a file stem resembles; None if none.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ _CALENDAR: Final = re.compile(
 
 
 def identifying_column(name: str) -> str | None:
-    """Say what a column looks like by its name when it may identify a person; None if it does not.
+    """Return what identifying content a column name suggests; None if none.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def identifying_column(name: str) -> str | None:
 
 
 def identifying_value(text: str) -> str | None:
-    """Say what a cell looks like when it may identify a person; None if it does not.
+    """Return what identifying content a cell resembles; None if none.
 
     Parameters
     ----------

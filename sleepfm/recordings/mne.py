@@ -1,4 +1,4 @@
-"""Whatever else mne opens (.fif .set .vhdr .gdf .cnt ...), one channel at a time."""
+"""Other formats that mne supports (.fif .set .vhdr .gdf .cnt ...), one channel at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VOLT: Final = 107  # FIFF_UNIT_V
 
 
 class Mne:
-    """What mne opens."""
+    """Reader of formats that mne supports."""
 
     endings: tuple[str, ...] = (".fif", ".fif.gz", ".set", ".vhdr", ".gdf", ".cnt")
 

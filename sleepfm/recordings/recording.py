@@ -110,7 +110,7 @@ class Recording:
 
 
 def unique_labels(labels: Iterable[str]) -> list[str]:
-    """Give labels in order, the second and later of a name marked ``#2``, ``#3`` ...
+    """Return labels in order, the second and later of a name marked ``#2``, ``#3`` ...
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What was recorded, told apart by its samples: whoever scored it, and whatever the file is called.
+"""Hash of the samples of a recording, independent of scoring and file name.
 
 A recording that was withdrawn is known by this again: under another name, with another hypnogram
 or event file, with annotations or header fields edited. Not when its samples were computed anew.

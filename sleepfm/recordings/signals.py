@@ -44,7 +44,7 @@ class SignalReader(Protocol):
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether a file of any name that begins with these bytes is of the format.
+        """Return whether a file of any name that begins with these bytes is of the format.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ def _bounded(path: Path, recording: Recording) -> Recording:
 
 
 def signal_stem(path: Path) -> str:
-    """Give the file name without the ending of a signal file (``a.b.edf`` gives ``a.b``).
+    """Return the file name without the ending of a signal file (``a.b.edf`` gives ``a.b``).
 
     Parameters
     ----------

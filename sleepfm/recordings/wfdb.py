@@ -203,7 +203,7 @@ def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
 
 
 def _written_rate(path: Path, default: float) -> float:
-    """Give the sampling rate on the record line, ``default`` where it has none."""
+    """Return the sampling rate on the record line, ``default`` where it has none."""
     lines = path.read_text(encoding="latin-1").splitlines()
     record = next(line.split() for line in lines if line.strip() and not line.startswith("#"))
     try:

@@ -72,7 +72,7 @@ class Transients:
 
 @dataclass(frozen=True)
 class BrainState:
-    """What the brain is doing, on the grid: ``stage`` ``[samples, 5]``, the rest ``[samples]``."""
+    """State of the brain on the grid: ``stage`` ``[samples, 5]``, the rest ``[samples]``."""
 
     stage: Floats
     sleep_depth: Floats

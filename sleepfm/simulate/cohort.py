@@ -134,7 +134,7 @@ def simulate_cohort(
 def _nights(
     seed: int, number: int, epochs: int, second_nights: float, excerpts: bool
 ) -> Iterator[Night]:
-    """Give the nights of one subject."""
+    """Return the nights of one subject."""
     again = Streams(seed, number)("nights").random() < second_nights
     for which in range(1, 2 + again):
         first = 0
@@ -193,7 +193,7 @@ def _write_rows(path: Path, rows: dict[str, dict[str, str]]) -> None:
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; it takes the place of ``path`` when all went well."""
+    """Yield a temporary name next to ``path``, which replaces ``path`` on success."""
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)

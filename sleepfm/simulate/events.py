@@ -1,4 +1,4 @@
-"""What happens during a simulated night: turning over, moving, respiratory events, arousals."""
+"""Events of a simulated night: movements, respiratory events, arousals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Spans:
 
     @property
     def end_s(self) -> Floats:
-        """When each ends, in seconds."""
+        """End of each event, in seconds."""
         return self.onset_s + self.duration_s
 
     def __len__(self) -> int:
@@ -253,7 +253,7 @@ def _asleep_before(stage: Floats) -> NDArray[np.bool_]:
 
 
 def phasic_rem(streams: Streams, stage: Floats) -> Floats:
-    """How phasic REM sleep is, 0 to 1 on the grid: bursts of eye movements come and go.
+    """Phasic activity of REM sleep, 0 to 1 on the grid: bursts of eye movements.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What goes wrong with sensors: hum, a loose electrode, pops, a flat stretch, a channel lost."""
+"""Sensor failures: hum, loose electrode, pops, flat signal, missing channel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS = ("hum", "pops", "noise", "flat", "lost")
 
 
 def fail(streams: Streams, signals: Mapping[str, Signal], share: float) -> dict[str, Signal]:
-    """Let some sensors fail, each by itself; no failure is shared between channels.
+    """Make some sensors fail, independently for each channel.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ class Beats:
 
 @dataclass(frozen=True)
 class Lead:
-    """How high each wave stands in a lead, relative to lead II."""
+    """Amplitude of each wave in a lead, relative to lead II."""
 
     p: float = 1.0
     q: float = 1.0
@@ -65,7 +65,7 @@ LEADS: Final = {"II": Lead(), "V1": Lead(p=0.4, q=0.0, r=0.25, s=4.0, t=-0.3)}
 
 @dataclass(frozen=True)
 class Drive:
-    """What moves the heart besides breathing, on the grid (depth and infraslow: SD 1)."""
+    """Influences on the heart other than breathing, on the grid (depth and infraslow: SD 1)."""
 
     sleep_depth: Floats
     infraslow: Floats

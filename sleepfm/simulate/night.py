@@ -41,7 +41,7 @@ from sleepfm.simulate.vessels import pulse
 
 @dataclass(frozen=True)
 class Night:
-    """Everything that is true of a simulated night.
+    """Ground truth of a simulated night.
 
     ``stages`` holds one index into ``hypnogram.STAGES`` per 30 s epoch. ``respiratory_events`` are
     all that happened; ``scored_events`` those that count (every apnea, and the hypopneas with a

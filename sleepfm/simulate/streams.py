@@ -32,7 +32,7 @@ class Streams:
         return Streams(self.seed, self.subject)
 
     def __call__(self, name: str) -> np.random.Generator:
-        """Give the generator of one named part, the same whenever it is asked for.
+        """Return the generator of one named part, the same whenever it is asked for.
 
         Two names give independent streams (numpy ``SeedSequence`` with a spawn key), so no two
         channels of a night share random numbers unless they share a named piece of physiology.

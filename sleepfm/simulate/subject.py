@@ -1,4 +1,4 @@
-"""Who is simulated: what differs between people, drawn once per subject."""
+"""Parameters of simulated people, drawn once per subject."""
 
 from __future__ import annotations
 
@@ -182,10 +182,10 @@ def draw_subject(streams: Streams) -> Subject:
 
 
 def _between(share: float, low: float, high: float) -> float:
-    """Give a value between two, evenly spread on a logarithmic scale over a share of 0 to 1."""
+    """Return a value between two, evenly spread on a logarithmic scale over a share of 0 to 1."""
     return float(low * (high / low) ** share)
 
 
 def _age(share: float) -> float:
-    """Give an age in years: 5 to 20 in the first eighth of the people, 20 to 80 in the rest."""
+    """Return an age in years: 5 to 20 in the first eighth of the people, 20 to 80 in the rest."""
     return 5 + 120 * share if share < 0.125 else 20 + 60 * (share - 0.125) / 0.875

@@ -1,4 +1,4 @@
-"""What is true of a simulated night, clip by clip: what a probe may ask of the vectors."""
+"""Ground truth of a simulated night per clip, as targets for probes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ and ``a_phase`` as the mean strength over the clip."""
 
 
 def clip_truth(night: Night) -> dict[str, NDArray[np.float32]]:
-    """Give what is true of each clip of 30 s.
+    """Return what is true of each clip of 30 s.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def _intervals(night: Night, clips: int) -> tuple[Floats, Floats, Floats]:
 def interval_statistics(
     at_s: Floats, rr_s: Floats, normal: NDArray[np.bool_], clips: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Give mean, SD and RMSSD of the normal R-R intervals that end in each clip of 30 s.
+    """Return mean, SD and RMSSD of the normal R-R intervals that end in each clip of 30 s.
 
     Parameters
     ----------

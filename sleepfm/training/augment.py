@@ -83,7 +83,7 @@ def _varied(x: Tensor, modality: str, slots: tuple[str, ...], draw: np.random.Ge
 
 
 def _thinned(x: Tensor, filled: Tensor, share: float, draw: np.random.Generator) -> Tensor:
-    """Take slots away, but never the last one that carries signal."""
+    """Drop slots, but never the last one with a signal."""
     n, count = x.shape[:2]
     if not share or count == 1:
         return x

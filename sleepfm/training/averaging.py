@@ -32,7 +32,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, task: nn.Module, step: int) -> None:
-        """Take in the weights after a step, counted from 0.
+        """Update the average after a step, counted from 0.
 
         Parameters
         ----------
@@ -47,7 +47,7 @@ class Average:
 
     @contextmanager
     def applied(self, task: nn.Module) -> Iterator[None]:
-        """Let a task have the averaged weights for a while.
+        """Use the averaged weights of a task in a ``with`` block.
 
         Parameters
         ----------

@@ -47,7 +47,7 @@ class Batch:
     hidden: Tensor | None = None
 
     def window(self, start: int, stop: int) -> Batch:
-        """Give the same samples of every clip and modality, as a view.
+        """Return the same samples of every clip and modality, as a view.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ def shuffled(clips: ClipSet, size: int, together: int, seed: int, epoch: int) ->
 
 
 def of_epoch(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
-    """Give the batches between two validations: a pass over all clips, or ``epoch_clips`` of them.
+    """Return the batches between two validations: all clips, or ``epoch_clips`` of them.
 
     Passes follow each other without end, each in an order of its own, and epochs are cut from
     them.

@@ -21,7 +21,7 @@ _VERSION: Final = 2
 
 @dataclass
 class RunState:
-    """How far a run is.
+    """State of a run.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class RunState:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where the state of a run is kept, and whose state it is.
+    """File with the state of a run, and the identity of that run.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Checkpoint:
         write_bytes(self.path, buffer.getvalue())
 
     def restore(self) -> RunState:
-        """Put everything back as it was.
+        """Restore the saved state.
 
         Raises
         ------

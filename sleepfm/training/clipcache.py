@@ -81,11 +81,11 @@ def prepare_clips(
     paths : sequence of str or Path
         Recordings, folders, globs or cohort lists.
     folder : Path
-        Of the cache.
+        Folder of the cache.
     contract : Contract
-        How clips are prepared.
+        Preparation of the clips.
     choices : Choices
-        Which channels, codes and epochs.
+        Options for reading the recordings.
     progress : Progress, optional
         Called with (done, total) after every recording.
 
@@ -115,7 +115,7 @@ def prepare_clips(
 
 
 def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
-    """Give float16 where the contract scales (values are within +-20 then), else float32.
+    """Return float16 where the contract scales (values are within +-20 then), else float32.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class _Digests:
             pass  # it is hashed again
 
     def of(self, path: Path) -> str:
-        """Give the SHA-256 of a file's content."""
+        """Return the SHA-256 of a file's content."""
         stat = path.stat()
         seen = (
             f"{path.absolute()}|{stat.st_dev}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}"
@@ -192,7 +192,7 @@ class _Digests:
         return self._known[seen]
 
     def save(self) -> None:
-        """Keep what was hashed; without it, it is hashed again."""
+        """Save the digests, so that files need not be hashed again."""
         if self._fresh:
             with contextlib.suppress(OutputError):
                 write_bytes(self._path, json.dumps(self._known).encode())

@@ -1,4 +1,4 @@
-"""What pretraining trains: the encoders of all modalities under one objective."""
+"""Encoders of all modalities with a pretraining objective."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TO_FIT: Final = 2048
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from a seed inside, and leave torch's generator as it was.
+    """Use a seed in a ``with`` block, and restore the state of torch's generator.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Contrastive(Task):
         self._record = record
 
     def read_off(self, known: NDArray[np.float32]) -> None:
-        """Put heads on the encoders that read what is known of the training clips.
+        """Add heads that predict the known values of the training clips.
 
         Parameters
         ----------
@@ -108,7 +108,7 @@ class Contrastive(Task):
             self.readers = Readers(self.modalities, known)
 
     def begin(self, weights: Weights, clips: ClipSet, run: Run) -> None:
-        """Take over the encoders and the temperature of some weights, and fit the heads to them.
+        """Copy encoders and temperature from weights, and fit the heads to them.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class Contrastive(Task):
             self.readers.fit(modality, own, targets[present[which]])
 
     def encode(self, batch: Batch) -> list[Tensor]:
-        """Give unit vectors, float32 [n, 512], of each modality; zero where a clip lacks it.
+        """Return unit vectors, float32 [n, 512], of each modality; zero where a clip lacks it.
 
         Parameters
         ----------
@@ -166,7 +166,7 @@ class Contrastive(Task):
         return [F.normalize(x, dim=1) for x in self.outputs(batch)]
 
     def outputs(self, batch: Batch) -> list[Tensor]:
-        """Give what the encoders say, float32 [n, 512]; zero where a clip lacks a modality.
+        """Return what the encoders say, float32 [n, 512]; zero where a clip lacks a modality.
 
         Parameters
         ----------
@@ -225,7 +225,7 @@ class Contrastive(Task):
     def _shared(
         self, outputs: list[Tensor], present: Tensor | None, counts: dict[str, Tensor]
     ) -> Tensor:
-        """Give the loss of the objective itself, and count its hits."""
+        """Return the loss of the objective itself, and count its hits."""
         if self.objective == "barlow":
             return barlow(outputs, present)
         if self.objective == "vicreg":
@@ -250,7 +250,7 @@ class Contrastive(Task):
 
     @torch.no_grad()
     def _remember(self, vectors: list[Tensor], present: Tensor | None) -> None:
-        """Put the clips that have all modalities into the memory, in place of the oldest."""
+        """Add clips with all modalities to the memory, replacing the oldest."""
         rows = torch.stack(vectors, dim=1)
         rows = (rows if present is None else rows[present.all(dim=0)])[: len(self.memory)]
         at = (self.remembered + torch.arange(len(rows), device=rows.device)) % len(self.memory)

@@ -30,7 +30,7 @@ SHARES: Final = {
 
 
 def can_draw() -> bool:
-    """Whether matplotlib is there."""
+    """Whether matplotlib is installed."""
     return importlib.util.find_spec("matplotlib") is not None
 
 
@@ -112,7 +112,7 @@ def _or_nan(value: float | None) -> float:
 
 
 def main(words: Sequence[str]) -> None:
-    """Draw the curves of the log that is named first, beside it or where the second word says.
+    """Draw the curves of a log, next to it or at a given path.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is trained on: recordings prepared as clips, and subjects kept apart."""
+"""Training data: recordings prepared as clips, split by subject."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TrainingCallbacks:
 
 @dataclass(frozen=True)
 class Data:
-    """What is trained on.
+    """Training data.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Data:
     cache : Path, optional
         Folder of the clip cache; by default ``<stem>.clips`` beside the weights.
     choices : Choices
-        Which channels, codes and epochs.
+        Options for reading the recordings.
     description : str
         What the data is, for the training record.
     truth : mapping, optional
@@ -104,7 +104,7 @@ class Cohort:
     subject: Mapping[str, str]
 
     def recordings(self, *splits: Split) -> list[CachedRecording]:
-        """Give the recordings of the subjects of some splits.
+        """Return the recordings of the subjects of some splits.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ def gather(data: Data, out: Path, seed: int, callbacks: TrainingCallbacks) -> Co
 
 
 def record_of(data: Data, clips: Mapping[str, ClipSet], recipe: Recipe, run: Run) -> Metrics:
-    """Say what is trained on and how, for the record inside the weights.
+    """Describe data and settings for the record in the weights.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ def decode(
 def stage_auroc(
     vectors: Floats, stages: Floats, owner: Sequence[int] | NDArray[np.integer]
 ) -> float:
-    """Give the macro AUROC of sleep stages by a ridge regression, of people not learned from.
+    """Return the macro AUROC of sleep stages by a ridge regression, of people not learned from.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the vectors of the validation clips know, for the log of a run."""
+"""Properties of the vectors of the validation clips, for the log of a run."""
 
 from __future__ import annotations
 

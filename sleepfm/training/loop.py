@@ -34,7 +34,7 @@ _TIMINGS: Final = ("seconds", "valid_seconds", "clips_per_s", "waiting_for_data"
 
 
 def refuse_taken(out: Path, resume: bool) -> None:
-    """Refuse to write where a run has written, unless it is to go on.
+    """Refuse an output path that another run has written, except to resume.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _checkpoint_of(out: Path) -> Path:
 
 
 def record_at_end(record: Metrics, history: list[Metrics]) -> Metrics:
-    """Give a training record with the last epoch's metrics; timings are left out.
+    """Return a training record with the last epoch's metrics; timings are left out.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def fit(
 
 @contextmanager
 def _saving(what: str) -> Iterator[None]:
-    """Say what to do where something cannot be written."""
+    """Add advice to errors of writing, in a ``with`` block."""
     try:
         yield
     except (OutputError, WeightsError, TrainingError) as error:

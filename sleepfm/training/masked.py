@@ -61,7 +61,7 @@ class SpectrumReaders(nn.Module):
         self.heads = nn.ModuleDict({str(m): nn.Linear(EMBEDDING_DIM, n) for m, n in heads.items()})
 
     def hide(self, batch: Batch) -> Batch:
-        """Give the batch with its hidden blocks at zero.
+        """Return the batch with its hidden blocks at zero.
 
         Parameters
         ----------

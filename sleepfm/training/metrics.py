@@ -1,4 +1,4 @@
-"""How good a task has become: retrieval over a whole gallery, and classes told apart."""
+"""Validation metrics: retrieval over a whole gallery, and classification."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = 1024
 def gallery_metrics(
     vectors: Mapping[str, Tensor], present: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float]]:
-    """Give recall@1, recall@10 and median rank for each ordered pair and each modality to others.
+    """Return recall@1, recall@10 and median rank for each ordered pair and each modality to others.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def ranks(queries: Tensor, targets: Tensor) -> Tensor:
 def class_metrics(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """Give accuracy, balanced accuracy, macro AUROC and macro AUPRC.
+    """Return accuracy, balanced accuracy, macro AUROC and macro AUPRC.
 
     Parameters
     ----------

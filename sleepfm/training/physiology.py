@@ -1,4 +1,4 @@
-"""What is known of a clip, as numbers that the encoders learn to read off their vectors.
+"""Known values per clip as regression targets of the encoders.
 
 For each clip: sleep stage, R-R intervals, breathing, and slow states, as the simulator knows them
 (:mod:`sleepfm.simulate.truth`) or as beats and breaths were found in a real recording. Heart rate
@@ -63,7 +63,7 @@ _GROUPS: Final = (
 def targets_of(
     truth: Mapping[str, NDArray[np.floating]], stage: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Give the numbers that are asked for of each clip.
+    """Return the numbers that are asked for of each clip.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def targets_of(
 
 
 def _spread(values: NDArray[np.float64], bins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the height of a bell over each bin, as wide as a bin; beyond the ends, of the end."""
+    """Return the height of a bell over each bin, as wide as a bin; beyond the ends, of the end."""
     width = bins[1] - bins[0]
     inside = np.clip(values, bins[0], bins[-1])
     return np.asarray(np.exp(-0.5 * ((inside[:, None] - bins) / width) ** 2))
@@ -156,7 +156,7 @@ class Readers(nn.Module):
 
     @torch.no_grad()
     def fit(self, modality: str, outputs: Tensor, targets: Tensor) -> None:
-        """Set a head to the ridge regression on some outputs, for encoders that know something.
+        """Initialise a head by ridge regression on the outputs of trained encoders.
 
         Parameters
         ----------

@@ -70,7 +70,7 @@ def pretrain(
     checkpoint_minutes : float
         Time between two checkpoints.
     callbacks : TrainingCallbacks, optional
-        Who is told how it goes.
+        Progress callbacks.
 
     Returns
     -------
@@ -145,7 +145,7 @@ def _targets(
     objective: Objective,
     recipe: Recipe,
 ) -> dict[str, NDArray[np.float32]] | None:
-    """Give what is known of the clips of each recording, where that plays a part."""
+    """Return what is known of the clips of each recording, where that plays a part."""
     if not recipe.physiology and objective != "physiology":
         return None
     if data.truth is None:

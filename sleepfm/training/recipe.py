@@ -1,4 +1,4 @@
-"""How a network is trained: everything that decides the result, apart from the data."""
+"""Settings of training that determine the result, apart from the data."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def vicreg(outputs: Sequence[Tensor], present: Tensor | None = None) -> Tensor:
 
 
 def covariance(outputs: Tensor) -> Tensor:
-    """Give the covariance term of VICReg: squared covariances between dimensions, sum over d.
+    """Return the covariance term of VICReg: squared covariances between dimensions, sum over d.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which subjects are trained on, and which are kept apart."""
+"""Splits of subjects for training."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ CLASSES: Final = SCORED
 
 @dataclass(frozen=True)
 class Labels:
-    """What is told apart, and by whom it is learned.
+    """Classes, input modalities and training splits.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ class Supervised(Task):
             self.network = EffNet(channels, recipe.dropout, len(labels.classes))
 
     def logits(self, batch: Batch) -> Tensor:
-        """Give float32 [n, classes].
+        """Return float32 [n, classes].
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class Supervised(Task):
         return out
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the mean cross-entropy of a batch; counts hits.
+        """Return the mean cross-entropy of a batch; counts hits.
 
         Parameters
         ----------
@@ -250,7 +250,7 @@ class Supervised(Task):
         return loss, {"hits": hits, "clips": torch.tensor(len(logits))}
 
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Give the accuracy over the epoch.
+        """Return the accuracy over the epoch.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What is trained, and where it runs; the loop knows no more of either."""
+"""Interface between the training loop and a task, and the device of a run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Metrics = dict[str, Any]
 
 
 class Task(nn.Module, ABC):
-    """What is trained: the networks, their loss, and how good they are."""
+    """A training task: networks, loss and evaluation."""
 
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give the loss of a batch, and counts that are summed over an epoch.
+        """Return the loss of a batch, and counts that are summed over an epoch.
 
         Parameters
         ----------
@@ -33,7 +33,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Say what the summed counts of an epoch mean.
+        """Convert the summed counts of an epoch to metrics.
 
         Parameters
         ----------
@@ -63,22 +63,22 @@ class Task(nn.Module, ABC):
         """
 
     def constrain(self) -> None:
-        """Bring parameters back into their bounds after a step."""
+        """Clamp parameters to their bounds after a step."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where and how tensors are worked on."""
+    """Device and precision of a run."""
 
     device: torch.device
     dtype: torch.dtype
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Give the context in which networks run."""
+        """Return the context in which networks run."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def to_device(self, batch: Batch) -> Batch:
-        """Bring a batch to the device, in the working precision.
+        """Move a batch to the device, in the working precision.
 
         Parameters
         ----------

@@ -30,7 +30,7 @@ from sleepfm_index.storage.writer import Writer
 
 @dataclass(frozen=True)
 class Annotation:
-    """What an annotation changed.
+    """Changes made by an annotation.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def differing(reader: Reader, facts: Facts) -> tuple[str, ...]:
 
 
 def _matched(store: Path, facts: Facts) -> tuple[Facts, Matching]:
-    """Give the facts about what is in the store, by its own ids, and how they met it."""
+    """Return the facts about what is in the store, by its own ids, and how they met it."""
     with Reader(store) as reader:
         if facts.key == CLIP_KEY:
             known = pa.array(reader.metadata.clip_ids(None))
@@ -229,7 +229,7 @@ def _replaced(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
 
 
 def _renamed(table: pa.Table, facts: Facts) -> pa.Table:
-    """Put the subjects that facts name into a table of events or recordings."""
+    """Apply subject ids of a table to events or recordings."""
     at = pc.index_in(table[facts.key].combine_chunks(), value_set=facts.keys)
     own = table["recording_id"].combine_chunks()
     told = pc.coalesce(facts.columns["subject_id"].take(at), own)
@@ -238,7 +238,7 @@ def _renamed(table: pa.Table, facts: Facts) -> pa.Table:
 
 
 def _with(writer: Writer, written: Mapping[str, SegmentEntry]) -> Manifest:
-    """Put segments in place of those that they were written from; their clips are the same."""
+    """Replace segments by rewritten ones with the same clips."""
     before = writer.manifest
     names = {old: new.id for old, new in written.items()}
     after = replace(

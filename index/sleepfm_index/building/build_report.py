@@ -1,4 +1,4 @@
-"""What a build did, as an object that shows itself in a notebook."""
+"""Result of a build, with a notebook representation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BuildReport:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Say in one line how many recordings were added, and how many were not."""
+        """Describe in one line how many recordings were added, and how many were not."""
         return f"BuildReport: {self._summary()} -> {self.store}"
 
     def _repr_html_(self) -> str:

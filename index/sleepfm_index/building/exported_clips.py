@@ -117,7 +117,7 @@ def origin_of(path: Path) -> Origin | None:
 
 
 def read_export(path: Path, modalities: tuple[str, ...]) -> Iterator[tuple[str, SegmentData]]:
-    """Give the recordings of an export one after another, as segments.
+    """Return the recordings of an export one after another, as segments.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ _PLAIN: Final = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean,
 
 @dataclass(frozen=True)
 class Facts:
-    """What a table says, in the types of the store.
+    """Content of a table, in the types of the store.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def read_facts(
 
 
 def facts_of_subjects(subjects: Subjects) -> Facts:
-    """Give what is listed of recordings as facts, columns that the table lacks left out.
+    """Return what is listed of recordings as facts, columns that the table lacks left out.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def _as_arrow(table: Any) -> pa.Table:
 
 
 def facts_of(table: SubjectTable) -> Facts:
-    """Give a checked table of subjects in the types of the store.
+    """Return a checked table of subjects in the types of the store.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def facts_of(table: SubjectTable) -> Facts:
 
 
 def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifying: bool) -> Facts:
-    """Take columns about clips as they are: there may be millions of rows."""
+    """Use columns of clips unchanged: there may be millions of rows."""
     notes: list[str] = []
     names = [n for n in table.column_names if n != CLIP_KEY]
     check_names(names, "the table", reserved, allow_identifying=allow_identifying, notes=notes)
@@ -192,7 +192,7 @@ def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifyin
 def changes(
     table: pa.Table, facts: Facts
 ) -> tuple[dict[str, pa.Array], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Give the columns of a clips table as the facts have them.
+    """Return the columns of a clips table as the facts have them.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def changes(
 
 
 def _alike(told: pa.Array, old: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Give both in one type: the store's if it holds what is told, else the wider one."""
+    """Return both in one type: the store's if it holds what is told, else the wider one."""
     if told.type == old.type:
         return told, old
     if old.null_count == len(old):

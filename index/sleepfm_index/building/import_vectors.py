@@ -182,7 +182,7 @@ def _reason(refused: Outcome, name: str, subject_gone: bool) -> str:
 
 
 def _contract_of(store: Path, made_by: WeightsIdentity) -> Contract | None:
-    """Give the contract of a store of these vectors, None where there is none yet."""
+    """Return the contract of a store of these vectors, None where there is none yet."""
     try:
         manifest = read_manifest(store)
     except StoreError:

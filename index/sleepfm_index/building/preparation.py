@@ -1,4 +1,4 @@
-"""How a file is prepared for the encoders; with its content it decides the vectors."""
+"""Preparation of files for the encoders, part of the content key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DIGITS: Final = 32
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a file is to be prepared; with the file's content it decides the vectors.
+    """Preparation of a file; with its content, it determines the vectors.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class Preparation:
 
 
 def content_digest(recording: Recording) -> str:
-    """Give the first half of a content key: a hash of all files of a recording, scoring included.
+    """Return the first half of a content key: a hash of all files of a recording, scoring included.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def content_digest(recording: Recording) -> str:
 
 
 def recorded(key: str) -> str:
-    """Give the part of a content key that stands for the recording itself.
+    """Return the part of a content key that stands for the recording itself.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a recording is called: by its file, by its folder and file, or by a keyed hash."""
+"""Recording ids: by file, by folder and file, or by a keyed hash."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sleepfm_index.storage import private
 
 
 def own_name(file: RecordingFile, ids: Ids) -> str:
-    """Give a recording's own name, before any hashing: its stem, or its folder and its stem.
+    """Return a recording's own name, before any hashing: its stem, or its folder and its stem.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def own_name(file: RecordingFile, ids: Ids) -> str:
 
 
 def recording_name(store: Path, file: RecordingFile, ids: Ids) -> str:
-    """Give the ``recording_id`` of a file.
+    """Return the ``recording_id`` of a file.
 
     Parameters
     ----------

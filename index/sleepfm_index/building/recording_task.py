@@ -47,7 +47,7 @@ Status = Literal["added", "already there", "left out", "failed"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one file.
+    """Outcome of one file.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is the same for every recording of a build; plain values.
+    """Settings common to all recordings of a build; plain values.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Rows:
-    """What one job gave: its outcome, and if that is ``added`` what is to be committed.
+    """Result of one job: its outcome and, if ``added``, the data to commit.
 
     ``key`` is the content key, empty where the file could not be read.
 
@@ -239,7 +239,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
 def _check_vectors(
     vectors: Mapping[str, NDArray[np.float32]], clips: Clips, weights: AnyWeights
 ) -> None:
-    """Refuse vectors that have no direction: they would be nobody's neighbour, or everybody's."""
+    """Refuse vectors without a direction, whose similarities are undefined."""
     for modality, rows in vectors.items():
         lengths = np.linalg.norm(rows[clips.filled[modality] != 0], axis=1)
         if not np.all(np.abs(lengths - 1) < _NORM_TOLERANCE):
@@ -275,7 +275,7 @@ def refusal(
     taken: Set[str],
     mark: str = "",
 ) -> Outcome | None:
-    """Say why a recording is not to be added to a store that holds these; None if it is.
+    """Explain why a recording must not be added to the store; None if it may.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ class Clock:
 
 
 def encoder_of(plan: Plan) -> Encoder:
-    """Give the encoders of a plan, made once for a process.
+    """Return the encoders of a plan, made once for a process.
 
     Parameters
     ----------
@@ -348,7 +348,7 @@ _one_at_a_time = threading.Lock()
 
 
 def identity_of(weights: AnyWeights) -> WeightsIdentity:
-    """Give what a manifest keeps of weights.
+    """Return what a manifest keeps of weights.
 
     Parameters
     ----------

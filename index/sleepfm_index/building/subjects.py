@@ -1,4 +1,4 @@
-"""Whose recordings these are: a table of subjects, as the columns of a store."""
+"""Table of subjects as columns of a store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TYPES: Final[Mapping[Kind, pa.DataType]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose recording it is. ``facts`` holds one value per column of the table's ``columns``.
+    """Subject of a recording. ``facts`` holds one value per column of the table's ``columns``.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Matching:
-    """How a table of subjects met the recordings that it was meant for.
+    """Match of a table of subjects with the recordings.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Matching:
     alike: Mapping[str, str] = field(default_factory=dict)
 
     def sentences(self, source: str, key: str = "recording") -> list[str]:
-        """Say what did not meet; nothing where all did.
+        """Report unmatched rows and recordings; empty if all match.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Subjects:
         return replace(subject, facts={**subject.facts, WEIGHTS_SPLIT: split})
 
     def marked(self, seen: Seen | None) -> Subjects:
-        """Give the same with a column :data:`WEIGHTS_SPLIT`, where weights say whom they saw.
+        """Return the same with a column :data:`WEIGHTS_SPLIT`, where weights say whom they saw.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class Subjects:
         return replace(self, columns=columns, seen=seen)
 
     def match(self, names: Iterable[str]) -> Matching:
-        """Say which rows met the recordings of some names.
+        """List the rows that match recordings with these names.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class Subjects:
         return match_ids(self.by_recording, names)
 
     def named(self, ids: Mapping[str, str]) -> Subjects:
-        """Give the subjects under the ids that their recordings have in the store.
+        """Return the subjects under the ids that their recordings have in the store.
 
         Parameters
         ----------

@@ -30,7 +30,7 @@ def segment_rows(
     signals: str | None = None,
     truth: Truth | None = None,
 ) -> SegmentData:
-    """Put everything known of one recording into the tables of a segment.
+    """Build the tables of a segment from one recording.
 
     Parameters
     ----------

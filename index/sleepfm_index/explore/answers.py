@@ -1,4 +1,4 @@
-"""How answers leave the server: Arrow IPC, JSON, CSV or Parquet."""
+"""Answers as Arrow IPC, JSON, CSV or Parquet."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def application(
     any_address: bool = False,
     framed: bool = False,
 ) -> Starlette:
-    """Put the application together.
+    """Create the application.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ def sql(store: Reader, statement: str, limit: int) -> Table:
 
 
 def clip(store: Reader, clip_id: int) -> Document:
-    """Give all that is known of one clip.
+    """Return all that is known of one clip.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def clip(store: Reader, clip_id: int) -> Document:
 
 
 def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> Table:
-    """Give the metadata of some clips, in the given order; unknown ids are left out.
+    """Return the metadata of some clips, in the given order; unknown ids are left out.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> T
 
 
 def vectors(store: Reader, ids: Sequence[int], modality: str) -> Table:
-    """Give the stored vectors of some clips; null where a clip lacks the modality.
+    """Return the stored vectors of some clips; null where a clip lacks the modality.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def vectors(store: Reader, ids: Sequence[int], modality: str) -> Table:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is searched for; see :class:`sleepfm_index.query.question.Question`.
+    """A search request; see :class:`sleepfm_index.query.question.Question`.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ class Asked:
     file: str | None = None
 
     def question(self, **other: Any) -> Question:
-        """Give the part that any question has.
+        """Return the part that any question has.
 
         Parameters
         ----------
@@ -172,9 +172,7 @@ def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
         return Table(result.table, result.note)
     like = [*asked.like, *_stretch(store, asked)]
     if not like:
-        raise QueryError(
-            "name a clip to search from: by clip, like, recording with from_s, or file"
-        )
+        raise QueryError("pass a query: clip, like, recording with from_s, or file")
     question = asked.question(clip=like, unlike=asked.unlike or None)
     result = answer(store, question)
     return Table(result.table, result.note)
@@ -196,7 +194,7 @@ def _stretch(store: Reader, asked: Asked) -> list[int]:
 
 
 def _named_apart(rows: pa.Table) -> pa.Table:
-    """Give columns of one name a number, so that none is lost as JSON."""
+    """Return columns of one name a number, so that none is lost as JSON."""
     seen: dict[str, int] = {}
     names = []
     for name in rows.column_names:

@@ -1,4 +1,4 @@
-"""Where clips lie in two dimensions, and what colours them."""
+"""Coordinates of clips in two dimensions, and their colours."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Map:
 
 
 def points(session: Session, modality: str, method: str, where: str | None, limit: int) -> Table:
-    """Give clip_id, x and y of a map.
+    """Return clip_id, x and y of a map.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def points(session: Session, modality: str, method: str, where: str | None, limi
 def values(
     session: Session, modality: str, method: str, where: str | None, limit: int, by: str
 ) -> Table:
-    """Give one value per point of a map, in its order.
+    """Return one value per point of a map, in its order.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Who may ask: requests to this server's own name, from its own page, with its token."""
+"""Access control of requests: host, origin and token."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _POLICY: Final = (
 
 
 class Guard:
-    """Let through what this server's page and its user's tools ask.
+    """Admit requests of the page and of authorised tools.
 
     The host that a request names must be the server's, so that a page elsewhere whose name is made
     to point here (DNS rebinding) learns nothing; where an Origin is named it must be the server's

@@ -61,7 +61,7 @@ def write(
 
 
 def table(store: Reader, column: str) -> Table:
-    """Give an own column beside what the scorer said of the same clips.
+    """Return an own column beside what the scorer said of the same clips.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def aligned(store: Path, column: str, ids: NDArray[np.int64]) -> pa.Array:
 
 
 def of_clips(store: Path, ids: Iterable[int]) -> dict[str, list[dict[str, Any]]]:
-    """Give the labels of some clips, by own column.
+    """Return the labels of some clips, by own column.
 
     Parameters
     ----------

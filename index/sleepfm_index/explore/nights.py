@@ -47,7 +47,7 @@ def recordings_at_hand(store: Reader) -> dict[str, int]:
 
 
 def night(session: Session, store: Reader, recording_id: str) -> Document:
-    """Give one night, column by column: clips, events, and what was said of the reading.
+    """Return one night, column by column: clips, events, and what was said of the reading.
 
     Parameters
     ----------

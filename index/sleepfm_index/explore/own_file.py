@@ -50,7 +50,7 @@ class OwnFiles:
                 self._folder = None
 
     def place(self, name: str) -> Path:
-        """Give a new place for a file, which keeps no more of its name than its ending.
+        """Return a new place for a file, which keeps no more of its name than its ending.
 
         Parameters
         ----------
@@ -128,7 +128,7 @@ class OwnFiles:
         return mean_vector(vectors), f"the file at +{at_s:g} s"
 
     def recording(self, key: str) -> tuple[Recording, ChannelMap, Clips]:
-        """Give a file as it was read.
+        """Return a file as it was read.
 
         Parameters
         ----------

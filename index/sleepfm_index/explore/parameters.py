@@ -1,4 +1,4 @@
-"""What a request may say, checked before anything is done."""
+"""Parameters of requests, checked before use."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Session:
-    """What the server holds between requests.
+    """State of the server between requests.
 
     Parameters
     ----------
@@ -61,14 +61,14 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Release the store."""
         with self._lock:
             if self._store is not None:
                 self._store.close()
             self._store, self._seen = None, ()
 
     def store(self) -> Reader:
-        """Give the store at its latest snapshot.
+        """Return the store at its latest snapshot.
 
         An earlier one is not closed here: another request may still be reading it.
         """
@@ -86,7 +86,7 @@ class Session:
             return self._store
 
     def asked(self, question: Callable[[Reader], T]) -> T:
-        """Ask the store; once more where a compaction took the snapshot away meanwhile.
+        """Query the store; retry once if a compaction removed the snapshot.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Session:
             return question(self.store())
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Give what was made for a key at this snapshot; the least recently used go first.
+        """Return what was made for a key at this snapshot; the least recently used go first.
 
         Requests that want the same at once wait for one of them to make it.
 
@@ -133,7 +133,7 @@ class Session:
             return made
 
     def probe(self, name: str) -> Probe:
-        """Give a saved probe by its file's stem.
+        """Return a saved probe by its file's stem.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Session:
         return self.kept(("probe", name), lambda: load_probe(self.probes[name]))
 
     def check_annotate(self) -> None:
-        """Refuse to write where the server was started to read.
+        """Refuse to write on a read-only server.
 
         Raises
         ------

@@ -56,7 +56,7 @@ class _Opened:
 
 @dataclass(frozen=True)
 class Window:
-    """What to cut: seconds from the recording's start, drawn so many pixels wide.
+    """Interval of signals: seconds from the start of the recording, and width in pixels.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Signals:
     def of_clips(
         self, store: Reader, ids: Sequence[int], seconds: float | None, width: int, slots: Any
     ) -> Table:
-        """Cut strips of some clips from their start on; one row per clip and slot.
+        """Cut signals from the start of clips; one row per clip and slot.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Signals:
         return _table(found, away)
 
     def of_recording(self, store: Reader, name: str, window: Window) -> Table:
-        """Cut strips of a stretch of a recording; one row per slot.
+        """Cut an interval of signals of a recording; one row per slot.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class Signals:
         return _table(_cut(opened, name, _checked(window)), {})
 
     def of_file(self, files: OwnFiles, key: str, window: Window) -> Table:
-        """Cut strips of a file that was handed in.
+        """Cut signals of an uploaded file.
 
         Parameters
         ----------

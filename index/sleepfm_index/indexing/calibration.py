@@ -72,7 +72,7 @@ class Queries:
 def draw_queries(
     vectors: Vectors, manifest: Manifest, target: str, count: int, seed: int
 ) -> Queries:
-    """Draw queries over the whole snapshot, from the modalities that are no part of the target.
+    """Draw queries over the whole snapshot, from modalities that are not part of the target.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ class _Trial:
     def choose(
         self, share: float, wanted: float, part: slice, at_least: Parameters | None
     ) -> SearchSetting | None:
-        """Give the cheapest setting that reaches the recall; None if none does.
+        """Return the cheapest setting that reaches the recall; None if none does.
 
         Searching further with fewer candidates may be cheaper than less far with more.
         """
@@ -225,7 +225,7 @@ class _Trial:
         return best
 
     def found(self, parameters: Parameters, depth: int, part: slice) -> NDArray[np.bool_]:
-        """Which of the exact answers are among the candidates, bool [q, 10]."""
+        """Mask of the exact answers found among the candidates, bool [q, 10]."""
         return self._hits(self._ids(parameters, depth, part), part)
 
     def seconds(self, setting: SearchSetting) -> float:
@@ -255,7 +255,7 @@ class _Trial:
 
 
 def wilson(share: float, n: float) -> tuple[float, float, float]:
-    """Give a share of n trials with its 95 % interval (Wilson 1927).
+    """Return a share of n trials with its 95 % interval (Wilson 1927).
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def wilson(share: float, n: float) -> tuple[float, float, float]:
 
 
 def clustered(shares: NDArray[np.float64], size: int) -> tuple[float, float, float]:
-    """Give the mean of shares of ``size`` trials each, with its interval.
+    """Return the mean of shares of ``size`` trials each, with its interval.
 
     Hits within a query are correlated; the effective sample size is reduced by the design effect,
     the variance between queries over that of independent trials (Kish 1965).

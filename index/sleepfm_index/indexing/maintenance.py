@@ -46,7 +46,7 @@ TRAINED_FOR: Final = 1 << 14
 
 @dataclass(frozen=True)
 class IndexRequest:
-    """What the indexes of a store shall be.
+    """Requested indexes of a store.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class IndexRequest:
 
 
 def with_caches(store: Path, manifest: Manifest, request: IndexRequest) -> Manifest:
-    """Give a manifest with the indexes and the row cache that it should name, written where needed.
+    """Write missing indexes and row cache; return a manifest that names them.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def _by_target(manifest: Manifest) -> dict[str, IndexEntry]:
 
 
 def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCacheEntry | None:
-    """Give the row cache of a large store, whatever targets are asked for."""
+    """Return the row cache of a large store, whatever targets are asked for."""
     there = manifest.row_cache is not None
     there = there or (request.as_in is not None and request.as_in.row_cache is not None)
     wanted = there if request.only_present else manifest.rows > CACHED_ROWS
@@ -166,7 +166,7 @@ def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCac
 
 
 def _uncovered(manifest: Manifest, entry: IndexEntry | RowCacheEntry) -> int:
-    """How many clips came since a cache was written."""
+    """Count clips added since a cache was written."""
     return sum(s.rows for s in manifest.segments if s.id not in entry.segments)
 
 
@@ -195,7 +195,7 @@ def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexReques
 def _index(
     store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, request: IndexRequest
 ) -> IndexEntry | None:
-    """Give the index of one target; None where there is to be none."""
+    """Return the index of one target; None where there is to be none."""
     if wanted.kind == EXACT:
         return None
     if wanted.exact:
@@ -235,7 +235,7 @@ def _index(
 def _exhaustive(
     store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, request: IndexRequest
 ) -> IndexEntry:
-    """Give an index that compares every vector; it covers all clips and needs no calibration."""
+    """Return an index that compares every vector; it covers all clips and needs no calibration."""
     vectors = Vectors(store, manifest)
     names = tuple(s.id for s in manifest.segments)
     if entry is None or request.rebuild or entry.kind != wanted.kind:

@@ -1,4 +1,4 @@
-"""Which index each target gets, and what that costs, before the work begins."""
+"""Planning of indexes and their cost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FEWEST: Final = 10
 
 @dataclass(frozen=True)
 class Plan:
-    """What a target gets.
+    """Plan for one target.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def is_small(rows: int) -> bool:
 
 
 def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
-    """How many clips have each target; deleted ones count until they are compacted away.
+    """Count clips per target, including deleted ones until compaction.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
 
 
 def _fitting(rows: int, memory: int, threads: int) -> tuple[IndexKind, int]:
-    """Give an inverted file that is made in the memory there is, and vectors to train it with."""
+    """Return an inverted file that is made in the memory there is, and vectors to train it with."""
     kind = InvertedFileKind(_lists(rows), CODE)
     sample = kind.training_rows
     while kind.estimate(rows, sample, threads).memory_bytes > memory:

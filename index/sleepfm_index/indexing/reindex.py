@@ -1,4 +1,4 @@
-"""Bringing the indexes of a store up to date with its clips."""
+"""Updating the indexes of a store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def reindex(
     shards: int | None = None,
     notice: Notice | None = None,
 ) -> Manifest:
-    """Bring the index of every target up to date with the clips.
+    """Update the index of every target.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def reindex(
 
 
 def update_indexes(writer: Writer, request: IndexRequest | None = None) -> None:
-    """Bring the indexes up to date with the clips, commit, and remove those replaced.
+    """Update the indexes, commit, and remove the replaced ones.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ Code = Callable[[str, IndexEntry, list[tuple[str, ...]]], list[IndexEntry]]
 
 
 def divided(manifest: Manifest, count: int) -> list[tuple[str, ...]]:
-    """Give runs of neighbouring segments that hold about as many rows each.
+    """Return runs of neighbouring segments that hold about as many rows each.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""What happens to a store after it was built: delete, compact, restore, verify."""
+"""Changing a store: delete, compact, restore, verify."""

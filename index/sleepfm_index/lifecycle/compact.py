@@ -43,7 +43,7 @@ SEGMENT_CLIPS: Final = 1_000_000
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did.
+    """Result of a compaction.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
 
 
 def deleted_in(manifest: Manifest, segment: SegmentEntry) -> int:
-    """How many clips of a segment are deleted.
+    """Count deleted clips in a segment.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from sleepfm_index.storage.writer import Writer
 
 @dataclass(frozen=True)
 class Deletion:
-    """What a deletion did.
+    """Result of a deletion.
 
     Parameters
     ----------

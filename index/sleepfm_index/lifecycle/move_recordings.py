@@ -12,7 +12,7 @@ from sleepfm_index.storage.writer import Writer
 
 @dataclass(frozen=True)
 class Moved:
-    """What was found at the new place.
+    """Recordings found at the new path.
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ from sleepfm_index.storage.manifest import Manifest
 
 
 def check_receipt(path: Path, store: Path) -> None:
-    """Refuse a place where no receipt can be written, before anything is deleted.
+    """Check the path of a receipt before anything is deleted.
 
     Parameters
     ----------

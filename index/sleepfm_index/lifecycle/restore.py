@@ -11,7 +11,7 @@ from sleepfm_index.storage.writer import Writer
 
 
 def restore(store: str | Path, snapshot: int | str) -> Snapshot:
-    """Go back to an earlier snapshot; what is left behind is kept as an earlier snapshot itself.
+    """Restore an earlier snapshot; the current one is kept as a snapshot.
 
     Clips that were deleted since come back, clips that were added since are gone, and clip ids go
     on from where they were, so none is ever given twice.

@@ -67,7 +67,7 @@ def snapshots(store: str | Path) -> list[Snapshot]:
 
 
 def tag(store: str | Path, name: str) -> int:
-    """Give the current snapshot a name, under which it is kept and can be restored.
+    """Return the current snapshot a name, under which it is kept and can be restored.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def tag(store: str | Path, name: str) -> int:
 
 
 def untag(store: str | Path, name: str) -> None:
-    """Take a name from its snapshot, which is then kept no longer than others.
+    """Remove a name from its snapshot, which is then kept no longer than others.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked, and what was found.
+    """Result of a verification.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong that was not repaired; leftovers are not wrong."""
+        """Whether no damage remains; leftovers are not damage."""
         return all(f.what == "leftover" or f.repaired for f in self.findings)
 
 
@@ -168,7 +168,7 @@ def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verifi
 
 
 class _Check:
-    """Goes through a store, and notes what is not as it should be."""
+    """Checks a store and records damage."""
 
     def __init__(self, store: Path, manifest: Manifest, progress: Progress | None) -> None:
         self._store = store

@@ -84,7 +84,7 @@ def _query_clips(reader: Reader, questions: Questions) -> NDArray[np.int64]:
 
 
 def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
-    """Refuse what are no clips of a store; give their ids, int64 [n].
+    """Check clip ids and return them, int64 [n].
 
     Parameters
     ----------

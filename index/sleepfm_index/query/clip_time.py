@@ -1,4 +1,4 @@
-"""Which clip of a recording covers a time."""
+"""Finding the clip of a recording at a given time."""
 
 from __future__ import annotations
 

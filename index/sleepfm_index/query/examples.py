@@ -108,7 +108,7 @@ def examples_of(reader: Reader, question: Question, modalities: tuple[str, ...])
     if question.combine == "mean":
         length = float(np.linalg.norm(vectors))
         if length < 1e-6:
-            raise QueryError("the examples cancel each other out; take other ones")
+            raise QueryError("the examples cancel each other out; choose others")
         vectors = vectors / np.float32(length)
     runs = tuple(as_ranges(np.unique(np.array(own, np.int64))))
     score = _score(question, far is not None)

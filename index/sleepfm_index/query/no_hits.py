@@ -20,7 +20,7 @@ _NAME: Final = re.compile(r'"((?:[^"]|"")+)"|([A-Za-z_]\w*)')
 
 
 def why_none(reader: Reader, question: Question, allowed: NDArray[np.int64] | None) -> str:
-    """Say why no clip was found, and what the columns of the condition hold.
+    """Explain why no clip was found, and what the columns of the condition hold.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def columns_of(condition: str, reader: Reader) -> list[str]:
 
 
 def held_by(reader: Reader, name: str) -> str:
-    """Say which values a column holds: the most frequent texts, or the range of numbers.
+    """List which values a column holds: the most frequent texts, or the range of numbers.
 
     Parameters
     ----------

@@ -225,7 +225,7 @@ def check_search(
 
 
 def described(target: str, known: tuple[str, ...]) -> str:
-    """Say what a target is, e.g. ``the mean of bas and ecg``.
+    """Describe what a target is, e.g. ``the mean of bas and ecg``.
 
     Parameters
     ----------

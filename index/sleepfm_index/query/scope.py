@@ -85,7 +85,7 @@ def scope(
 
 
 def merged(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Put runs in order, those that meet or overlap as one.
+    """Sort runs and merge adjacent or overlapping ones.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def _known(reader: Reader, allowed: ArrayLike) -> tuple[NDArray[np.int64], NDArr
     """Distinct listed ids, and those of them that are clips of the store, both ascending."""
     given = np.asarray(allowed)
     if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
-        raise QueryError("allowed clips are a list of clip ids, whole numbers")
+        raise QueryError("allowed clips must be a list of integer clip ids")
     listed = np.unique(given.astype(np.int64))
     stored = reader.vectors.known_ids()
     inside = listed[(listed >= 0) & (listed < len(stored))]

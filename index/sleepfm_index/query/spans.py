@@ -68,7 +68,7 @@ class Spans:
         return np.asarray(np.searchsorted(self.first, clip_ids, side="right") - 1)
 
     def of_subjects(self, subjects: set[str]) -> list[tuple[int, int]]:
-        """Give the spans of some subjects.
+        """Return the spans of some subjects.
 
         Parameters
         ----------

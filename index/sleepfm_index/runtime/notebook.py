@@ -37,7 +37,7 @@ class CellLine:
 
 
 def cell_line() -> CellLine | None:
-    """Give a line below the running cell; None outside of a notebook.
+    """Return a line below the running cell; None outside of a notebook.
 
     Nothing is imported for it: a notebook has IPython already.
     """

@@ -56,7 +56,7 @@ def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArr
 
 
 def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give the most by which float32 scores of each query may be in the wrong order.
+    """Return the most by which float32 scores of each query may be in the wrong order.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def best_first(scores: NDArray[np.float64], ids: NDArray[np.int64], k: int) -> N
 
 
 def rank(read: Read, query: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:
-    """Give the best ``k`` of some clips by float64 scores, equal ones in order of clip id.
+    """Return the best ``k`` of some clips by float64 scores, equal ones in order of clip id.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def candidates(
 
 
 def ranked(read: Read, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> list[Hits]:
-    """Give the best ``k`` of the candidates of each query, as :func:`rank` does for one.
+    """Return the best ``k`` of the candidates of each query, as :func:`rank` does for one.
 
     Parameters
     ----------
@@ -225,7 +225,7 @@ def ranked(read: Read, queries: NDArray[np.float32], ids: NDArray[np.int64], k: 
 
 
 def together(found: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Put candidates of several queries into one array, filled up with -1.
+    """Combine candidates of several queries in one array, padded with -1.
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ class Flat:
         return cls() if name == NAME else None
 
     def check_rows(self, rows: int, target: str) -> None:
-        """Take any number of clips.
+        """Accept any number of clips.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Flat:
         )
 
     def describe(self, parameters: Parameters) -> str:
-        """Say that all is compared.
+        """Describe exhaustive search.
 
         Parameters
         ----------

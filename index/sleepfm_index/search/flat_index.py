@@ -118,7 +118,7 @@ class FlatIndex:
         parameters: Parameters,
         selector: Any | None = None,
     ) -> NDArray[np.int64]:
-        """Give the clips that score highest in float32; see :class:`~.protocol.VectorIndex`.
+        """Return the clips that score highest in float32; see :class:`~.protocol.VectorIndex`.
 
         Parameters
         ----------
@@ -143,7 +143,7 @@ class FlatIndex:
         return found
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Give the one way there is.
+        """Return the one way there is.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class FlatIndex:
         yield Trial({}, _ROW_COST * self.rows)
 
     def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Give the parameters as they are.
+        """Return the parameters as they are.
 
         Parameters
         ----------

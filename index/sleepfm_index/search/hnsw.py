@@ -96,7 +96,7 @@ class HNSW:
         return Flat()
 
     def check_rows(self, rows: int, target: str) -> None:
-        """Refuse more clips than a graph is of use for.
+        """Refuse more clips than a graph supports.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class HNSW:
             )
 
     def outgrown(self, planned: IndexKind) -> bool:
-        """Whether another kind should replace it: never unasked.
+        """Whether another kind should replace it: only on request.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class HNSW:
         )
 
     def describe(self, parameters: Parameters) -> str:
-        """Say how many candidates are kept on the way.
+        """Describe how many candidates are kept.
 
         Parameters
         ----------
@@ -283,7 +283,7 @@ class Graph:
         parameters: Parameters,
         selector: Any | None = None,
     ) -> NDArray[np.int64]:
-        """Give the clips that score highest; see :class:`~.protocol.VectorIndex`.
+        """Return the clips that score highest; see :class:`~.protocol.VectorIndex`.
 
         Parameters
         ----------
@@ -313,7 +313,7 @@ class Graph:
         return ids
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Give values of ``ef``, each 1.4 times the one before.
+        """Return values of ``ef``, each 1.4 times the one before.
 
         Parameters
         ----------
@@ -329,7 +329,7 @@ class Graph:
             yield Trial({"ef": ef}, _DISTANCE_COST * self.kind.links * ef, depths)
 
     def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Give ``factor`` times as large an ``ef``.
+        """Return ``factor`` times as large an ``ef``.
 
         Parameters
         ----------
@@ -341,7 +341,7 @@ class Graph:
         return {"ef": round(parameter(parameters, "ef", _MOST_EF) * factor)}
 
     def wider(self, parameters: Parameters) -> Parameters | None:
-        """Give four times as large an ``ef``; None beyond the largest.
+        """Return four times as large an ``ef``; None beyond the largest.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""How a graph of neighbours lies on the disk, and in FAISS's index without being copied."""
+"""File layout of a graph, which FAISS uses without a copy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _AT_ONCE: Final = 1 << 24
 
 @dataclass(frozen=True)
 class GraphArrays:
-    """What lies in the file, in this order.
+    """Arrays of the file, in order.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class GraphArrays:
 
     @classmethod
     def of(cls, index: Any, ids: NDArray[np.int64]) -> GraphArrays:
-        """Take them out of FAISS's index.
+        """Extract them from a FAISS index.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class GraphArrays:
         return found if found._is_sound(below) else None
 
     def _is_sound(self, below: NDArray[np.int64]) -> bool:
-        """Whether FAISS, which looks at nothing, stays inside of these arrays."""
+        """Whether all links are within the arrays, which FAISS does not check."""
         if not self.rows:
             return self.entry == -1 and not len(self.links)
         if self.layers.min() < 1 or self.layers.max() >= len(below):
@@ -132,7 +132,7 @@ class GraphArrays:
         return starts
 
     def put_into(self, index: Any, *, copy: bool) -> None:
-        """Let FAISS's empty index be over these arrays.
+        """Attach these arrays to an empty FAISS index.
 
         Parameters
         ----------

@@ -102,7 +102,7 @@ class InvertedFile:
         parameters: Parameters,
         selector: Any | None = None,
     ) -> NDArray[np.int64]:
-        """Give the clips that score highest by their codes; see :class:`~.protocol.VectorIndex`.
+        """Return the clips that score highest by their codes; see :class:`~.protocol.VectorIndex`.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ class InvertedFile:
         return ids
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Give numbers of lists, each 1.2 times the one before, up to half of all.
+        """Return numbers of lists, each 1.2 times the one before, up to half of all.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class InvertedFile:
             yield Trial({"probes": probes}, probes / lists * self.rows)
 
     def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Give parameters for ``factor`` times as many answers.
+        """Return parameters for ``factor`` times as many answers.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class InvertedFile:
         return {"probes": round(parameter(parameters, "probes", lists) * factor**0.5)}
 
     def wider(self, parameters: Parameters) -> Parameters | None:
-        """Give four times as many lists; None where all were read.
+        """Return four times as many lists; None where all were read.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class InvertedFile:
     def _nearest(
         self, queries: NDArray[np.float32], probes: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Give the lists of the nearest centroids, int64 [q, probes], best first, and scores."""
+        """Return the lists of the nearest centroids, int64 [q, probes], best first, and scores."""
         scores = _products(queries, self.structure.centroids)
         best = np.argpartition(scores, -probes, axis=1)[:, -probes:]
         near = np.take_along_axis(scores, best, axis=1)
@@ -214,7 +214,7 @@ class InvertedFile:
         return ids
 
     def _fetch(self, lists: NDArray[np.int64]) -> None:
-        """Ask the system for the lists that are not known to be in memory."""
+        """Request lists that may not be in memory."""
         width = self.structure.layout.row_bytes
         due = self._readahead.due(lists)
         starts, ends = self._starts[due] * width, self._starts[due + 1] * width

@@ -177,7 +177,7 @@ def _code(
 
 
 def _encoder(structure: Structure) -> Encode:
-    """Give what codes vectors, float32 [n, 512], of lists, int64 [n], as uint8 [n, width]."""
+    """Return what codes vectors, float32 [n, 512], of lists, int64 [n], as uint8 [n, width]."""
     code = structure.transform
     if code is not None:
         return lambda vectors, lists: code.encode(vectors - structure.centroids[lists])
@@ -198,7 +198,7 @@ def _nearest(centroids: Any, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _batches(counts: NDArray[np.int64], rows: int) -> Iterable[tuple[int, int]]:
-    """Give runs of lists that together hold about as many rows."""
+    """Return runs of lists that together hold about as many rows."""
     batch = np.cumsum(counts) // max(1, rows)
     starts = np.flatnonzero(np.r_[True, np.diff(batch) != 0])
     yield from zip(starts.tolist(), [*starts[1:].tolist(), len(counts)], strict=True)

@@ -1,4 +1,4 @@
-"""How an inverted file lies on the disk.
+"""File layout of an inverted file.
 
 Every vector belongs to the list of its nearest centroid and is stored there as a short code; a
 query reads the lists of its own nearest centroids. The file is made of arrays, whose extents follow
@@ -134,7 +134,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Structure:
-    """What training gives.
+    """Result of training.
 
     Parameters
     ----------

@@ -111,7 +111,7 @@ class InvertedFileKind(Layout):
         )
 
     def describe(self, parameters: Parameters) -> str:
-        """Say how many lists are read.
+        """Describe how many lists are read.
 
         Parameters
         ----------
@@ -184,7 +184,7 @@ class InvertedFileKind(Layout):
         return InvertedFile.open(store, entry)
 
     def shard_training(self, trained: Structure) -> tuple[InvertedFileKind, Structure]:
-        """Give the row layout: shards have it, because FAISS merges rows and not blocks.
+        """Return the row layout: shards have it, because FAISS merges rows and not blocks.
 
         Parameters
         ----------

@@ -42,7 +42,7 @@ def parse(name: str, *, shards: bool = False) -> IndexKind:
 
 
 def find(name: str) -> IndexKind | None:
-    """Give the kind of an index that a manifest names; None if it is not known here.
+    """Return the kind of an index that a manifest names; None if it is not known here.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ class MappedVectors:
 
     @classmethod
     def over(cls, parts: Iterable[Part]) -> MappedVectors:
-        """Give an index over arrays.
+        """Return an index over arrays.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class MappedVectors:
     def search(
         self, query: NDArray[np.float32], k: int, selector: Any | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Give the ``k`` rows that score highest in float32, best first.
+        """Return the ``k`` rows that score highest in float32, best first.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class MappedVectors:
     def above(
         self, query: NDArray[np.float32], least: float, selector: Any | None = None
     ) -> NDArray[np.int64]:
-        """Give the clips whose score in float32 is above ``least``, in no order.
+        """Return the clips whose score in float32 is above ``least``, in no order.
 
         Parameters
         ----------

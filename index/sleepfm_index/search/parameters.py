@@ -11,7 +11,7 @@ Parameters = Mapping[str, int]
 
 
 def parameter(parameters: Parameters, name: str, most: int) -> int:
-    """Give one parameter between 1 and ``most``.
+    """Return one parameter between 1 and ``most``.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a kind of index does, and the conventions that all kinds keep.
+"""Interface of kinds of indexes, with its conventions.
 
 An index proposes candidates among the clips of one target; it never decides a score. Whoever
 searches compares the candidates again from the stored vectors, in float64
@@ -64,7 +64,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an index would cost.
+    """Estimated cost of an index.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class VectorIndex(Protocol):
 
     @property
     def trained(self) -> Trained:
-        """What it was trained to, for adding to it."""
+        """Its training result, for adding clips."""
         ...
 
     @property
@@ -112,7 +112,7 @@ class VectorIndex(Protocol):
         parameters: Parameters,
         selector: Any | None = None,
     ) -> NDArray[np.int64]:
-        """Give the clips that score highest by the index's own codes.
+        """Return the clips that score highest by the index's own codes.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class VectorIndex(Protocol):
         ...
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Give what calibration may choose from, in order of rising cost.
+        """Return what calibration may choose from, in order of rising cost.
 
         Parameters
         ----------
@@ -143,7 +143,7 @@ class VectorIndex(Protocol):
         ...
 
     def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Give parameters for ``factor`` times as many answers as calibration asked for.
+        """Return parameters for ``factor`` times as many answers as calibration asked for.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class VectorIndex(Protocol):
         ...
 
     def wider(self, parameters: Parameters) -> Parameters | None:
-        """Give parameters for an answer that came out short; None if there are none wider.
+        """Return parameters for an answer that came out short; None if there are none wider.
 
         Parameters
         ----------
@@ -172,7 +172,7 @@ class ExhaustiveIndex(VectorIndex, Protocol):
     def candidates(
         self, query: NDArray[np.float32], k: int, selector: Any | None = None
     ) -> NDArray[np.int64] | None:
-        """Give clips among which the nearest ``k`` by float64 scores surely are.
+        """Return clips among which the nearest ``k`` by float64 scores surely are.
 
         Parameters
         ----------
@@ -228,11 +228,11 @@ class IndexKind(Protocol):
 
     @property
     def finer(self) -> IndexKind | None:
-        """What to try where this kind does not reach the recall; None where it always does."""
+        """Alternative if this kind does not reach the recall; None if it always does."""
         ...
 
     def check_rows(self, rows: int, target: str) -> None:
-        """Refuse a number of clips that it cannot index.
+        """Refuse an unsupported number of clips.
 
         Parameters
         ----------
@@ -274,7 +274,7 @@ class IndexKind(Protocol):
         ...
 
     def describe(self, parameters: Parameters) -> str:
-        """Say how far an index is searched: ``16 lists``.
+        """Describe how far an index is searched: ``16 lists``.
 
         Parameters
         ----------
@@ -361,7 +361,7 @@ class Mergeable(IndexKind, Protocol):
     """A kind whose shards can be coded apart and merged (:mod:`sleepfm_index.indexing.shards`)."""
 
     def shard_training(self, trained: Trained) -> tuple[IndexKind, Trained]:
-        """Give the kind of a shard, and what it is trained to.
+        """Return the kind of a shard, and what it is trained to.
 
         Parameters
         ----------

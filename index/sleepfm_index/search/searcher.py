@@ -35,7 +35,7 @@ _SELECTIVE: Final = 0.25
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found.
+    """Result of a search.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ class Searcher:
 
 
 def method(entry: IndexEntry) -> str:
-    """Say in words how surely an index finds the nearest.
+    """Describe the recall of an index.
 
     Parameters
     ----------
@@ -262,6 +262,6 @@ def _of_the_store() -> Iterator[None]:
 
 
 def _setting(entry: IndexEntry, share: float) -> SearchSetting | None:
-    """Give the setting of the next smaller share that was calibrated; None below the smallest."""
+    """Return the setting of the next smaller share that was calibrated; None below the smallest."""
     fitting = [row for row in entry.settings if row.share <= share]
     return max(fitting, key=lambda row: row.share) if fitting else None

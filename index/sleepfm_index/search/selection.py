@@ -1,4 +1,4 @@
-"""Which clips a search may find: those allowed, without those left out and those deleted."""
+"""Clips allowed in a search, without excluded and deleted ones."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Selection:
         allowed: NDArray[np.int64] | None = None,
         without: tuple[Run, ...] = (),
     ) -> Selection:
-        """Take what is allowed; deleted clips are left out besides.
+        """Select allowed clips, without deleted ones.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Selection:
 
     @property
     def all(self) -> bool:
-        """Whether nothing is left out."""
+        """Whether all clips are allowed."""
         return self.allowed is None and not self.without and not self._apart
 
     @property

@@ -151,7 +151,7 @@ def _blocks(x: Floats) -> list[Floats]:
 
 
 def _stages(variances: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Give stages to directions, each to the one of most variance left: int64 [96], ascending."""
+    """Return stages to directions, each to the one of most variance left: int64 [96], ascending."""
     left = variances.copy()
     given = np.zeros(len(left), np.int64)
     for _ in range(STAGES):
@@ -162,7 +162,7 @@ def _stages(variances: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _repeats(vector_basis: Floats) -> list[bool]:
-    """Which stages code the residual of the one before."""
+    """Mask of stages that code the residual of the preceding stage."""
     return [False, *(vector_basis[:, 1:] == vector_basis[:, :-1]).all(axis=0).tolist()]
 
 

@@ -31,7 +31,7 @@ ORIGIN: Final = "origin.json"
 
 
 def faiss_index(store: Reader, target: str) -> Any:
-    """Give the vectors of a target as a FAISS index of the caller's own.
+    """Return the vectors of a target as a FAISS index of the caller's own.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How a file comes to exist in a store: written aside, synced, renamed, its folder synced.
+"""Writing files of a store: temporary file, sync, rename, sync of the folder.
 
 Every byte that a store publishes goes through this module, so the order of writes, syncs and
 renames can be read, and broken by tests, in one place.
@@ -103,7 +103,7 @@ class _Disk(io.RawIOBase):
 
 
 class Sink(io.BufferedWriter):
-    """Where the content of a file is written to. It is durable after :meth:`sync`.
+    """Sink for the content of a file, which is durable after :meth:`sync`.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Sink(io.BufferedWriter):
         super().__init__(self._disk, _BUFFER)
 
     def sync(self) -> FileEntry:
-        """Make the content durable; give its size and SHA-256."""
+        """Make the content durable; return its size and SHA-256."""
         self.flush()
         return self._disk.sync()
 
@@ -153,7 +153,7 @@ class NewFolder:
         return self._sinks[name]
 
     def link(self, name: str, source: Path, entry: FileEntry) -> None:
-        """Give a published file a name in this folder as well: it is not written again.
+        """Return a published file a name in this folder as well: it is not written again.
 
         Parameters
         ----------
@@ -312,7 +312,7 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
 
 
 def keep_as(path: Path, other: Path) -> None:
-    """Give a file a second name: a hard link, or a copy where the file system knows no links.
+    """Return a file a second name: a hard link, or a copy where the file system knows no links.
 
     Parameters
     ----------
@@ -355,7 +355,7 @@ def left_aside(folder: Path) -> list[Path]:
 
 
 def check_plain(store: Path, *names: str, size: int) -> Path:
-    """Refuse a published file that is missing, reached by a link, or not as long as it should be.
+    """Refuse a published file that is missing, a link, or of the wrong size.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ _within = threading.Lock()
 
 @dataclass(frozen=True)
 class Label:
-    """What somebody said of a clip, and when.
+    """A label of a clip, with author and time.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def append_labels(
 
 
 def read_labels(store: Path, column: str) -> dict[int, Label]:
-    """Give the labels of an own column that count, by clip id.
+    """Return the labels of an own column that count, by clip id.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def label_columns(store: Path) -> list[str]:
 
 
 def label_table(store: Path) -> pa.Table:
-    """Give the labels that count, one row per clip and own column, as :data:`LABEL_COLUMNS`.
+    """Return the labels that count, one row per clip and own column, as :data:`LABEL_COLUMNS`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a manifest lists: segments, indexes, the row cache; and how each is read from JSON."""
+"""Entries of a manifest: segments, indexes, the row cache, with their JSON form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 @dataclass(frozen=True)
 class WeightsIdentity:
-    """Which weights made the vectors: name, SHA-256, and whether they were ever trained.
+    """Identity of weights: name, SHA-256, and whether they were trained.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class SegmentEntry:
 
 @dataclass(frozen=True)
 class SearchSetting:
-    """How far an index is searched where at least a share of the clips is allowed.
+    """Search parameters of an index for at least a share of allowed clips.
 
     Parameters
     ----------
@@ -92,13 +92,13 @@ class SearchSetting:
     parameters: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as one flat JSON object."""
+        """Return it as one flat JSON object."""
         return {"share": self.share, **self.parameters, "depth": self.depth}
 
 
 @dataclass(frozen=True)
 class Recall:
-    """What an index finds of the exact answer, measured with queries of other modalities.
+    """Recall of an index, measured with queries of other modalities.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class IndexEntry:
     recall: Recall | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as JSON has it, where the settings stand under their first name."""
+        """Return it as JSON has it, where the settings stand under their first name."""
         plain = asdict(self)
         del plain["settings"]
         return plain | {"probing": [setting.to_json() for setting in self.settings]}

@@ -162,7 +162,7 @@ class Metadata:
             return ids
 
     def clips_of_recordings(self, *conditions: str | None) -> dict[str, int]:
-        """How many clips of each recording the conditions hold for; see :meth:`clip_ids`.
+        """Count matching clips per recording; see :meth:`clip_ids`.
 
         Parameters
         ----------
@@ -268,7 +268,7 @@ def connect(
 
 
 def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
-    """Give a table back if its rows are those of the given clips, one by one and in order.
+    """Return a table back if its rows are those of the given clips, one by one and in order.
 
     Whatever is looked up for some clips and then used by position goes through here: an id that is
     not there would move every later row to another clip.
@@ -301,7 +301,7 @@ def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
 
 
 def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
-    """Give integers as an Arrow array.
+    """Return integers as an Arrow array.
 
     pyarrow.array would import pandas, where there is one, to see whether this is a Series.
 
@@ -315,7 +315,7 @@ def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
 
 
 def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column of int64 or float64 without nulls as an array; to_numpy would import pandas.
+    """Return a column of int64 or float64 without nulls as an array; to_numpy would import pandas.
 
     Parameters
     ----------

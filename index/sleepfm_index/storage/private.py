@@ -1,4 +1,4 @@
-"""What could lead back to a person: which file a recording came from, and the key of hashed ids.
+"""Private data: paths of the recordings, and the key of hashed ids.
 
 It lies in ``private/`` (0700), apart from everything else. A store works without it; keep it where
 the recordings are kept, and leave it out of what is handed on.
@@ -56,7 +56,7 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
 
 
 def files(store: Path) -> dict[str, Path]:
-    """Which file each recording came from; empty where ``private/`` is not there or not ours.
+    """Path of each recording; empty if ``private/`` is missing or unreadable.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def _parsed(content: bytes) -> Mapping[str, Path]:
 
 
 def recording_file(store: Path, recording_id: str) -> Path:
-    """Give the file of a recording, by the store's private map.
+    """Return the file of a recording, by the store's private map.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def move_files(store: Path, moved: Mapping[str, Path]) -> None:
 
 
 def hashed_id(store: Path, stem: str) -> str:
-    """Give the recording id that stands for a file's stem: an HMAC-SHA-256 under the store's key.
+    """Return the recording id that stands for a file's stem: an HMAC-SHA-256 under the store's key.
 
     Without the key nobody can tell which stem an id stands for.
 
@@ -162,7 +162,7 @@ def has_key(store: Path) -> bool:
 
 
 def key(store: Path) -> bytes:
-    """Give the store's key, 32 random bytes; it is made when first asked for.
+    """Return the store's key, 32 random bytes; it is made when first asked for.
 
     It appears whole or not at all, whoever else makes it at the same time.
 
@@ -260,7 +260,7 @@ def keep_files(store: Path, recording_ids: set[str]) -> None:
 
 
 def check_folder(store: Path) -> None:
-    """Refuse a ``private/`` that leads elsewhere, or that is no folder.
+    """Refuse a ``private/`` that is a link or not a folder.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ DiskReads = tuple[int, int]
 
 @dataclass
 class Counters:
-    """What all readers of this process have done.
+    """Counters over all readers of this process.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ COUNTERS: Final = Counters()
 
 
 def enabled() -> bool:
-    """Whether anything is asked for at all."""
+    """Whether readahead is enabled."""
     able = hasattr(mmap, "MADV_WILLNEED") and resource is not None
     return able and os.environ.get(VARIABLE, "on") != "off"
 
@@ -79,11 +79,11 @@ class Readahead:
 
     @property
     def asking(self) -> bool:
-        """Whether to ask: unless the last reads did not touch the disk."""
+        """Whether to request data: unless the last reads did not access the disk."""
         return self._enabled and self._quiet < QUIET_READS
 
     def due(self, parts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give those of some parts that were not asked for since the disk was touched.
+        """Return those of some parts that were not asked for since the disk was touched.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class Readahead:
         return due
 
     def ask(self, mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-        """Ask for some bytes of a mapped array; nothing is waited for.
+        """Request some bytes of a mapped array; do not wait.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Readahead:
             prefetch(mapped, starts, ends)
 
     def ask_at(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-        """Ask for some addresses of mapped files; nothing is waited for.
+        """Request some addresses of mapped files; do not wait.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class Readahead:
             prefetch_at(starts, ends)
 
     def begin(self) -> DiskReads | None:
-        """Begin to watch a read; pass what this gives to :meth:`done`."""
+        """Start observing a read; pass the returned value to :meth:`done`."""
         return disk_reads() if self._enabled else None
 
     def done(self, before: DiskReads | None) -> None:
@@ -151,7 +151,7 @@ def disk_reads() -> DiskReads:
 
 
 def prefetch(mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-    """Ask for some bytes of an array that lies in a mapped file; see :meth:`Readahead.ask`.
+    """Request some bytes of an array that lies in a mapped file; see :meth:`Readahead.ask`.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def prefetch(mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.i
 
 
 def prefetch_at(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-    """Ask for some addresses of mapped files; see :meth:`Readahead.ask_at`.
+    """Request some addresses of mapped files; see :meth:`Readahead.ask_at`.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def _prefetch(pages: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
 
 
 def _at_once(ranges: NDArray[np.uintp]) -> bool:
-    """Make one request of all, in a third of the time, where the system lets a process do so."""
+    """Request all ranges in one call if the system allows, in a third of the time."""
     return _allowed(os.getpid()) and _advise(ranges) >= 0
 
 

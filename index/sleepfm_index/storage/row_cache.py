@@ -75,7 +75,7 @@ def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
 
 
 def usable_cache(manifest: Manifest) -> RowCacheEntry | None:
-    """Give the row cache, if there is one and its columns are the store's.
+    """Return the row cache, if there is one and its columns are the store's.
 
     They are not once a segment came that has others, or one that it covers is gone.
 

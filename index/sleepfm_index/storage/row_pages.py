@@ -22,7 +22,7 @@ Ranges = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def ask_for_rows(readahead: Readahead, rows: list[tuple[pa.RecordBatch, Rows]]) -> None:
-    """Ask the system for some rows: first for values and the places of texts, then for the texts.
+    """Request rows: first values and text offsets, then the texts.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ _RECORDINGS: Final = 1 << 4
 
 @dataclass(frozen=True)
 class SegmentData:
-    """What becomes a segment, in memory.
+    """Data of a segment, in memory.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def check_table(
     *,
     pages: bool = True,
 ) -> Path:
-    """Refuse a Parquet file that is not the manifest's, or that would unpack to too much.
+    """Refuse a Parquet file that differs from the manifest or unpacks to too much.
 
     Its size, its footer and the headers of its pages are read, nothing else.
 

@@ -74,7 +74,7 @@ def snapshot_ids(store: Path) -> list[int]:
 
 
 def file_name(snapshot: int) -> str:
-    """Where the manifest of an earlier snapshot lies, below the store's folder.
+    """Path of the manifest of an earlier snapshot, relative to the store.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def kept_manifests(store: Path) -> list[Manifest]:
 
 
 def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
-    """Give what publishing an earlier snapshot again would make of the current manifest.
+    """Return what publishing an earlier snapshot again would make of the current manifest.
 
     Clip ids go on from the current manifest, so none is ever given twice. Caches that are
     gone are left out.
@@ -141,7 +141,7 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
 
 
 def check_segments(store: Path, manifest: Manifest) -> None:
-    """Refuse a manifest whose segments are not all there, by name and size.
+    """Refuse a manifest with missing segments, by name and size.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def remove_orphans(store: Path, kept: Iterable[Manifest]) -> int:
 
 @contextmanager
 def snapshot_guard(store: Path, manifest: Manifest) -> Iterator[None]:
-    """Say that the snapshot is gone, where that is why a file of it cannot be read.
+    """Report a removed snapshot if that is why its file cannot be read.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How a vector is stored: float16 numbers of a unit vector, a zero row where there is none.
+"""Format of stored vectors: float16 unit vectors, and zero rows if absent.
 
 Whatever depends on this format is here, so a store of other numbers is a change of this file. The
 numbers of a float16 unit vector need no scale. Its products are exact in float64
@@ -79,7 +79,7 @@ def widen(stored: Stored) -> NDArray[np.float32]:
 
 
 def present(stored: Stored) -> NDArray[np.bool_]:
-    """Which rows hold a vector: those that are not zero, four numbers at a time by their bits.
+    """Mask of non-zero rows, tested by bits, four numbers at a time.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def bounded(stored: Stored, most: float) -> bool:
 
 
 def absent_rows(rows: int) -> Stored:
-    """Give zero rows, shape [rows, 512], which take no memory.
+    """Return zero rows, shape [rows, 512], which take no memory.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def absent_rows(rows: int) -> Stored:
 
 
 def as_arrow(stored: Stored, mask: pa.Array | None = None) -> pa.Array:
-    """Give vectors as an Arrow column; contiguous ones are not copied.
+    """Return vectors as an Arrow column; contiguous ones are not copied.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def as_arrow(stored: Stored, mask: pa.Array | None = None) -> pa.Array:
 
 
 def of_arrow(values: Any, rows: int) -> Stored:
-    """Give the vectors whose numbers lie in an Arrow array, without copying them.
+    """Return the vectors whose numbers lie in an Arrow array, without copying them.
 
     Parameters
     ----------

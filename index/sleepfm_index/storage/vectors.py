@@ -81,7 +81,7 @@ class Vectors:
             yield (ids, vectors) if present.all() else (ids[present], vectors[present])
 
     def having(self, name: str, target: str) -> NDArray[np.int64]:
-        """Give the ids of the clips of one segment that have the target.
+        """Return the ids of the clips of one segment that have the target.
 
         Parameters
         ----------
@@ -101,7 +101,7 @@ class Vectors:
     def stored(
         self, clip_ids: NDArray[np.int64], modality: str
     ) -> Iterator[tuple[NDArray[np.int64], Stored]]:
-        """Give the vectors of clips where they lie in mapped files, run by run; nothing is read.
+        """Return the vectors of clips where they lie in mapped files, run by run; nothing is read.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class Vectors:
                 yield clip_ids[chosen[run]], mapped[first : first + len(run)]
 
     def known_ids(self, *, deleted: bool = False) -> NDArray[np.bool_]:
-        """Give for every clip id of the store whether it is a clip.
+        """Return for every clip id of the store whether it is a clip.
 
         Parameters
         ----------
@@ -292,7 +292,7 @@ class ClipIds:
 
     @classmethod
     def of_runs(cls, runs: list[tuple[int, int]]) -> ClipIds:
-        """Take (first, last) runs, both included.
+        """Select (first, last) runs, both inclusive.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What may not come back into a store: marks of recordings and of people, without their names."""
+"""Withdrawal marks of recordings and people, without their names."""
 
 from __future__ import annotations
 

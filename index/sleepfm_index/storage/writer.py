@@ -1,4 +1,4 @@
-"""How a store changes: one writer at a time, one commit after another."""
+"""Writing to a store: one writer at a time, one commit after another."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Writer:
         self._lock.release()
 
     def remember(self, choices: Choices) -> None:
-        """Keep how recordings are read; it is written with the next commit.
+        """Set the options for reading recordings; written with the next commit.
 
         Parameters
         ----------

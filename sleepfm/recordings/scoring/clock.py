@@ -72,7 +72,7 @@ def clock_seconds(text: str) -> float | None:
 
 
 def offset_seconds(clock_s: float, start_clock_s: float) -> float:
-    """Give the seconds from a recording's start to a time of day, from 6 h before to 18 h after.
+    """Return the seconds from a recording's start to a time of day, from 6 h before to 18 h after.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def offset_seconds(clock_s: float, start_clock_s: float) -> float:
 
 
 def number_of(text: str) -> float | None:
-    """Give a finite number, with a decimal point or comma; None if it is none.
+    """Return a finite number, with a decimal point or comma; None if it is none.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def place(
 
 
 def _by_clock(seconds: list[float], start: float, duration: float | None) -> list[float]:
-    """Give times of day the days on which they lie in the signals."""
+    """Return times of day the days on which they lie in the signals."""
     if max(seconds) >= DAY_S:  # hours count on after midnight: 25:10:00
         return [s - start for s in seconds]
     if duration is None or duration <= DAY_S - _BEFORE_S:

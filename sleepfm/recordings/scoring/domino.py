@@ -28,7 +28,7 @@ class Domino:
     endings: tuple[str, ...] = (".txt",)
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether the head is DOMINO's.
+        """Return whether the head is DOMINO's.
 
         Parameters
         ----------

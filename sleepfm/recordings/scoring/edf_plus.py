@@ -16,7 +16,7 @@ class EdfPlus:
     endings: tuple[str, ...] = (".edf", ".bdf")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether it begins as EDF or BDF does.
+        """Return whether the file begins like EDF or BDF.
 
         Parameters
         ----------

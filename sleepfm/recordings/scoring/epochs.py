@@ -44,7 +44,7 @@ class EpochList:
     endings: tuple[str, ...] = (".eannot", ".hyp", ".txt", ".csv", ".tsv", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether lines are single words or numbers.
+        """Return whether lines are single words or numbers.
 
         Parameters
         ----------
@@ -230,7 +230,7 @@ def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int]
 
 
 def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
-    """Give stages as they are, and integer codes with what they mean: ``N2|2``.
+    """Return stages as they are, and integer codes with what they mean: ``N2|2``.
 
     A code that the coding does not have stays a bare number, which is counted later.
 
@@ -268,7 +268,7 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
 
 
 def named_codes(cells: Sequence[str], levels: dict[str, str]) -> list[str]:
-    """Give codes by their names in a legend: ``Wake|1``; what the legend lacks stays.
+    """Return codes by their names in a legend: ``Wake|1``; what the legend lacks stays.
 
     Parameters
     ----------

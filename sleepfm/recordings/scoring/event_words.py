@@ -104,7 +104,7 @@ _COMMON: Final = re.compile(
 
 @functools.lru_cache(maxsize=4096)
 def event_of(text: str) -> tuple[str, str] | None:
-    """Give the type and subtype of the event that a label names; None where it names none.
+    """Return the type and subtype of the event that a label names; None where it names none.
 
     Knows NSRR, Profusion, Luna, CinC 2018 (``resp_obstructiveapnea``), Noxturnal (``A.
     Obstructive``), Embla, RemLogic, Domino and ucddb (``HYP-C``), in English, German, French,
@@ -137,7 +137,7 @@ def event_of(text: str) -> tuple[str, str] | None:
 
 @functools.lru_cache(maxsize=4096)
 def is_artifact(text: str) -> bool:
-    """Tell whether a label says that something is no event: ``SpO2 desaturation artifact``.
+    """Return whether a label denies an event: ``SpO2 desaturation artifact``.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def is_artifact(text: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def is_remark(text: str) -> bool:
-    """Tell whether a label that names an event is a sentence about it: ``CPAP started for apnea``.
+    """Return whether a label is a sentence about an event: ``CPAP started for apnea``.
 
     Parameters
     ----------

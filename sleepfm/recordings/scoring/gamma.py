@@ -45,7 +45,7 @@ class GammaEvents:
     endings: tuple[str, ...] = (".sco.txt", ".sco")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether rows begin with an epoch and have an event and a time where they belong.
+        """Return whether rows begin with an epoch and have an event and a time where they belong.
 
         Parameters
         ----------
@@ -113,7 +113,7 @@ class GammaStages:
     endings: tuple[str, ...] = (".stg.txt",)
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether rows are two or three whole numbers, the first of which counts.
+        """Return whether rows are two or three whole numbers, the first of which counts.
 
         Parameters
         ----------

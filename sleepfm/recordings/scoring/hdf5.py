@@ -35,7 +35,7 @@ class Hdf5:
     endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether it is HDF5.
+        """Return whether it is HDF5.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ def _codes(dataset: Any) -> NDArray[np.int64]:
 
 
 def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
-    """Give one stage per 30 s; DOD writes -1 for what was not scored."""
+    """Return one stage per 30 s; DOD writes -1 for what was not scored."""
     epoch_s = scored.epoch_s or EPOCH_S
     coding = CODINGS[scored.coding] if scored.coding else CODINGS["yasa"] | {"-1": "UNS"}
     return [

@@ -1,4 +1,4 @@
-"""What a heading of a table says: which column is a time, in which unit, which is a label."""
+"""Interpretation of column headers: time, unit, label."""
 
 from __future__ import annotations
 

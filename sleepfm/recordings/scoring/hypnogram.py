@@ -133,7 +133,7 @@ def scoring_from_texts(
 
 
 def fit(scoring: Scoring, duration_s: float, warnings: list[str]) -> Scoring:
-    """Keep what lies within the signals, and count the rest.
+    """Keep annotations within the signals, and count the rest.
 
     Parameters
     ----------

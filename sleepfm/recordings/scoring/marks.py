@@ -41,7 +41,7 @@ class TimedLines:
     endings: tuple[str, ...] = (".allscore.txt", "_respevt.txt", ".sco.txt", ".txt", ".sco", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether most lines begin with a time of day, and no delimiter but a tab parts cells.
+        """Return whether most lines begin with a time of day, without a delimiter except tabs.
 
         Parameters
         ----------
@@ -56,11 +56,12 @@ class TimedLines:
             lines = lines_of(decoded(head))[:-1] or lines_of(decoded(head))
         except AnnotationError:
             return False
+        if any(line.lstrip().startswith("PB/CS") or "\tPB/CS\t" in line for line in lines):
+            return True  # respevt of ucddb
         timed = sum(_TIMED.match(line) is not None for line in lines)
         heading = find_heading(lines)
-        if heading is not None and heading[1] != " ":
-            return False  # a table whose first column is a time
-        return timed > 0.5 * len(lines) or any(line.lstrip().startswith("PB/CS") for line in lines)
+        in_columns = heading is not None and heading[1] != " "
+        return timed > 0.5 * len(lines) and not in_columns
 
     def read(self, path: Path, scored: Scored) -> Notes:
         """Read a list; see :class:`~.reader.ScoringReader`.
@@ -107,7 +108,7 @@ class Rows:
     endings: tuple[str, ...] = (".csv", ".tsv", ".txt", ".ids", ".stg", ".sco")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether rows begin with a time or number and end in a word.
+        """Return whether rows begin with a time or number and end in a word.
 
         Parameters
         ----------

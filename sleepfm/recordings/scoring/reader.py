@@ -1,4 +1,4 @@
-"""What a reader of a scoring format is.
+"""Interface of readers of scoring formats.
 
 A new format is one file with a class of these three things, and one line in
 :data:`~sleepfm.recordings.scoring.formats.READERS`.
@@ -39,7 +39,7 @@ class ScoringReader(Protocol):
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether a file of such a name that begins with these bytes is of the format.
+        """Return whether a file of such a name that begins with these bytes is of the format.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a BIDS sidecar says of the codes in a column: ``Levels`` of the JSON beside an events file.
+"""Meaning of codes in a column from a BIDS sidecar: ``Levels`` of the JSON beside an events file.
 
 A sidecar may lie beside the file or further up, and holds for every file whose entities include its
 own (https://bids-specification.readthedocs.io, the inheritance principle).

@@ -65,7 +65,7 @@ _IN_A_COLUMN: Final = {"?": "UNS", "l": "UNS", "a": "ART", "ns": "UNS", "none": 
 
 
 def plain(text: str) -> str:
-    """Give a text in lower case and without accents, as words are compared.
+    """Return a text in lower case and without accents, as words are compared.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def plain(text: str) -> str:
 
 
 def name_of(text: str) -> str:
-    """Take the name out of a label: ``Comment/Stage 2 sleep|2@@C3-M2`` is ``Stage 2 sleep``.
+    """Extract the name from a label: ``Comment/Stage 2 sleep|2@@C3-M2`` is ``Stage 2 sleep``.
 
     Drops the channel of EDF+ (``@@``), BrainVision's kind of a marker, and NSRR's code.
 
@@ -103,7 +103,7 @@ def name_of(text: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def stage_of(text: str) -> str | None:
-    """Give the AASM stage that a label names; None where it names none.
+    """Return the AASM stage that a label names; None where it names none.
 
     Rechtschaffen and Kales S3 and S4 are N3, movement time is ``UNS``. Knows EDF+ (``Sleep stage
     N2``), Sleep-EDF (``Sleep stage 4``, ``Movement time``), NSRR (``Stage 2 sleep|2``), Luna,
@@ -125,7 +125,7 @@ def stage_of(text: str) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def says_stage(text: str) -> bool:
-    """Tell whether a label cannot be a remark: ``Sleep stage W`` and ``N2``, but not ``awake``.
+    """Return whether a label cannot be a remark: ``Sleep stage W`` and ``N2``, but not ``awake``.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def _stage(text: str) -> tuple[str | None, bool]:
 
 
 def stage_of_code(text: str, coding: Coding | None) -> str | None:
-    """Give the stage that an integer code means in a coding; None if the text is no integer.
+    """Return the stage that an integer code means in a coding; None if the text is no integer.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
 
 
 def coding_beside_letters(texts: Iterable[str]) -> Coding | None:
-    """Tell what digits mean in a list that writes wake and REM as letters: ``W 1 2 3 4 R``.
+    """Interpret digits in a list with letters for wake and REM: ``W 1 2 3 4 R``.
 
     There 1 to 4 can only be the stages of Rechtschaffen and Kales; any other code leaves it open.
 
@@ -235,7 +235,7 @@ def coding_beside_letters(texts: Iterable[str]) -> Coding | None:
 
 
 def integer(text: str) -> str | None:
-    """Give an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none.
+    """Return an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none.
 
     Parameters
     ----------

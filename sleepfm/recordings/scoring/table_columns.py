@@ -46,7 +46,7 @@ class Columns(TimeColumns):
 
     @classmethod
     def of(cls, written: list[str], rows: list[list[str]], first_line: int) -> Columns:
-        """Take a table apart; AnnotationError if a row has more cells than there are headings.
+        """Parse a table; AnnotationError if a row has more cells than the header.
 
         Parameters
         ----------

@@ -32,7 +32,7 @@ class TimeColumns:
     first_line: int
 
     def cells(self, column: int) -> list[str]:
-        """Give the cells of a column, empty where a row is short.
+        """Return the cells of a column, empty where a row is short.
 
         Parameters
         ----------
@@ -52,7 +52,7 @@ class TimeColumns:
         return [i for i, h in enumerate(self.headings) if h.role in roles]
 
     def refuse_unknown_times(self) -> None:
-        """Refuse a table with a column that can carry time and is not understood.
+        """Refuse a table with an unknown column that may contain times.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class TimeColumns:
         )
 
     def _refuse_epoch_number(self, column: int) -> None:
-        """Refuse a ``Start Epoch`` of which the rows are so near each other that it is no time."""
+        """Refuse a ``Start Epoch`` whose values are too close to be times."""
         heading = self.headings[column]
         if not heading.words & EPOCH_WORDS:
             return
@@ -141,7 +141,7 @@ class TimeColumns:
             )
 
     def is_numeric(self, column: int) -> bool:
-        """Tell whether a column holds numbers and nothing else.
+        """Return whether a column holds numbers and nothing else.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class TimeColumns:
         return place(moments, scored, warnings, elapsed=self.headings[column].elapsed)
 
     def _refuse_minutes(self, column: int, moments: Sequence[Moment | None]) -> None:
-        """Refuse times to the minute where rows share one, so that which comes when is lost."""
+        """Refuse times without seconds if rows share a minute, which loses their order."""
         cells = [c for c, m in zip(self.cells(column), moments, strict=True) if m is not None]
         if not cells or not all(re.search(r"(?:^|\D)\d{1,2}:\d{2}(?: ?[ap]\.?m\.?)?$", c, re.I)
                                 and c.count(":") == 1 for c in cells):  # fmt: skip
@@ -300,7 +300,7 @@ class TimeColumns:
 
 
 def dates_apart(headings: Sequence[Heading], rows: Sequence[list[str]]) -> tuple[Heading, ...]:
-    """Tell columns of dates alone, such as ``Start Date``, from columns of times.
+    """Distinguish columns of dates only, such as ``Start Date``, from times.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ class Table:
     endings: tuple[str, ...] = (".tsv", ".csv", ".txt", ".stg")
 
     def sniff(self, head: bytes) -> bool:
-        """Tell whether one of the first lines is a heading.
+        """Return whether one of the first lines is a heading.
 
         Parameters
         ----------

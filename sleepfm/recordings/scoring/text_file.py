@@ -90,7 +90,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def refuse_gaps(text: str, first: str) -> None:
-    """Refuse a list of epochs with an empty line in it: what follows would lie an epoch too early.
+    """Refuse a list of epochs with an empty line, which would shift later epochs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What was scored, in the terms of this project: stages, events, and what ended in neither.
+"""Scoring in the terms of this project: stages, events and dropped annotations.
 
 Whatever a scorer wrote ends in one of three places: stored as it was meant; stored as a kind of its
 own, its words normalised; or counted by :data:`Reason`. Nothing is dropped without a count.
@@ -129,7 +129,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class Notes:
-    """What a scoring file holds, with onsets counted from its own start.
+    """Content of a scoring file, with onsets relative to its own start.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class Notes:
 
 @dataclass(frozen=True)
 class Scored:
-    """What a reader may know of the signals that a file scores, and what the user says of it.
+    """Properties of the scored signals and user options, for readers of scoring.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class Scored:
 
 
 def counted(dropped: Mapping[Reason, int]) -> str:
-    """Say what was dropped, by reason: ``"2 unknown word, 1 overlapping"``; empty if nothing.
+    """Describe what was dropped, by reason: ``"2 unknown word, 1 overlapping"``; empty if nothing.
 
     Parameters
     ----------

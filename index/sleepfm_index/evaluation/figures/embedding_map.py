@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS, axes
+from sleepfm_index.evaluation.figures.style import STAGE_COLOURS, axes, class_colour
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.threads import one_thread
@@ -198,18 +198,18 @@ def _scatter(
     column = clip_columns(store, ids, [by])[by]
     x, y = place.T
     if column.type in ("float", "double"):
-        points = ax.scatter(x, y, c=numbers(column), s=6, cmap="viridis", linewidths=0)
+        points = ax.scatter(x, y, c=numbers(column), s=6, cmap="cividis", linewidths=0)
         ax.figure.colorbar(points, ax=ax, label=by)
         return
     code, names = codes(column)
     if len(names) > 20:
-        ax.scatter(x, y, c=code, s=6, cmap="hsv", linewidths=0)
+        ax.scatter(x, y, c=code, s=6, cmap="turbo", linewidths=0)
         ax.annotate(f"{len(names)} values of {by}", (0.02, 0.02), xycoords="axes fraction")
         return
     order = sorted(range(len(names)), key=lambda at: (_place(str(names[at])), at))
     for at in order:
         chosen = code == at
-        colour = STAGE_COLOURS.get(str(names[at])) if by == "stage" else None
+        colour = class_colour(str(names[at]) if by == "stage" else "", at)
         ax.scatter(x[chosen], y[chosen], s=6, color=colour, label=str(names[at]), linewidths=0)
     ax.legend(
         loc="upper left",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS, axes
+from sleepfm_index.evaluation.figures.style import STAGE_COLOURS, axes, class_colour
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,7 @@ def hypnogram(
     ax: Axes | None = None,
     *,
     clip_seconds: float = 30.0,
+    clock_s: float | None = None,
 ) -> Axes:
     """Draw the stages of a night over time; unscored clips are blank and REM is marked.
 
@@ -35,6 +36,9 @@ def hypnogram(
         Axes to draw into; by default those of a separate figure.
     clip_seconds : float
         Length of a clip, in seconds.
+    clock_s : float, optional
+        Time of day at the recording's start, in seconds after midnight: the axis then shows the
+        clock.
 
     Returns
     -------
@@ -49,8 +53,8 @@ def hypnogram(
     width = clip_seconds / 3600
     ax.bar(hours[rem], 0.25, width, 2.9, align="edge", color=STAGE_COLOURS["R"])
     ax.set_yticks(list(_HEIGHT.values()), list(_HEIGHT))
-    ax.set(xlabel="time from start of recording (h)", ylabel="stage", ylim=(-0.4, 4.4))
-    ax.set_xlim(edges[0], edges[-1])
+    ax.set(ylabel="stage", ylim=(-0.4, 4.4))
+    _time_axis(ax, edges[0], edges[-1], clock_s)
     return ax
 
 
@@ -61,6 +65,7 @@ def hypnodensity(
     ax: Axes | None = None,
     *,
     clip_seconds: float = 30.0,
+    clock_s: float | None = None,
 ) -> Axes:
     """Draw the stacked probabilities of the stages over the time of a night.
 
@@ -76,6 +81,9 @@ def hypnodensity(
         Axes to draw into; by default those of a separate figure.
     clip_seconds : float
         Length of a clip, in seconds.
+    clock_s : float, optional
+        Time of day at the recording's start, in seconds after midnight: the axis then shows the
+        clock.
 
     Returns
     -------
@@ -86,9 +94,23 @@ def hypnodensity(
     upto = np.zeros(len(start_s))
     for code, name in enumerate(classes):
         over = upto + probabilities[:, code]
-        ax.stairs(over, hours, baseline=upto, fill=True, color=STAGE_COLOURS.get(name), label=name)
+        ax.stairs(over, hours, baseline=upto, fill=True, color=class_colour(name, code), label=name)
         upto = over
-    ax.set(xlabel="time from start of recording (h)", ylabel="probability", ylim=(0, 1))
-    ax.set_xlim(hours[0], hours[-1])
+    ax.set(ylabel="probability", ylim=(0, 1))
+    _time_axis(ax, hours[0], hours[-1], clock_s)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return ax
+
+
+def _time_axis(ax: Axes, first: float, last: float, clock_s: float | None) -> None:
+    """Label hours from the start, or full hours of the clock where it is known."""
+    ax.set_xlim(first, last)
+    if clock_s is None:
+        ax.set_xlabel("time from start of recording (h)")
+        return
+    start = clock_s / 3600
+    step = next((s for s in (1 / 12, 0.25, 0.5, 1.0, 2.0) if (last - first) / s <= 12), 4.0)
+    ticks = np.arange(np.ceil((start + first) / step) * step, start + last + 1e-9, step)
+    minutes = np.round(60 * ticks).astype(int) % 1440
+    ax.set_xticks(ticks - start, [f"{m // 60:02d}:{m % 60:02d}" for m in minutes])
+    ax.set_xlabel("clock time (hh:mm)")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from sleepfm_index.evaluation.figures.plots import axes
+from sleepfm_index.evaluation.figures.style import axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from sleepfm_index.results import Result
+
+
+_TITLES: Final = {"auroc": "macro AUROC", "mae": "MAE (unit of the label)"}
 
 
 def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = None) -> Axes:
@@ -37,9 +40,12 @@ def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = Non
         low, high = ([row[f"{measure}_{end}"] for row in own] for end in ("low", "high"))
         ax.fill_between(shots, low, high, alpha=0.15, color=line.get_color())
     ticks = sorted({row["shots"] for row in rows})
-    ax.set(xlabel="training subjects (n)", ylabel=f"macro {measure.upper()}", xscale="log")
+    ax.set(xlabel="training subjects (n)", ylabel=_TITLES[measure], xscale="log")
     ax.set_title("bands: 2.5 to 97.5 % of the draws of subjects", fontsize="small")
     ax.set_xticks(ticks, [str(t) for t in ticks], minor=False)
     ax.minorticks_off()
+    ax.ticklabel_format(axis="y", useOffset=False)
+    if measure == "auroc":
+        ax.set_ylim(top=1.02)
     ax.legend()
     return ax

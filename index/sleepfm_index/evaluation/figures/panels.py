@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import plots
 from sleepfm_index.evaluation.figures.hypnograms import hypnodensity, hypnogram
 from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
+from sleepfm_index.evaluation.figures.style import DPI, quantity, save
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def endings() -> frozenset[str]:
     return frozenset(f".{kind}" for kind in Figure().canvas.get_supported_filetypes())
 
 
-def draw_retrieval(result: Retrieval, path: str | Path) -> Path:
+def draw_retrieval(result: Retrieval, path: str | Path, dpi: int = DPI) -> Path:
     """Write recall curves, the matrix of pairs and the histogram of ranks to a file.
 
     Parameters
@@ -38,6 +39,8 @@ def draw_retrieval(result: Retrieval, path: str | Path) -> Path:
         The retrieval to draw.
     path : path
         The file; its ending (png, svg, pdf) is the format.
+    dpi : int
+        Dots per inch of a PNG.
 
     Returns
     -------
@@ -49,11 +52,11 @@ def draw_retrieval(result: Retrieval, path: str | Path) -> Path:
     QueryError
         If the ending is not a supported format.
     """
-    return plots.save(retrieval(result), path)
+    return save(retrieval(result), path, dpi)
 
 
 def retrieval(result: Retrieval) -> Axes:
-    """Draw recall curves, the matrix of pairs and the histogram of ranks.
+    """Draw recall curves by query, the matrix of pairs and the distribution of ranks.
 
     Parameters
     ----------
@@ -67,16 +70,24 @@ def retrieval(result: Retrieval) -> Axes:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(15.0, 4.4), layout="constrained")
-    curves, matrix, ranks = figure.subplots(1, 3, width_ratios=(5, 4, 5))
-    plots.recall_curves(result.ranked, curves, result.modalities)
+    queries = list(dict.fromkeys(query for query, _ in result.ranked))
+    figure = Figure(figsize=(max(4.2 * len(queries), 11.0), 8.4), layout="constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1))
+    above, below = halves
+    curves = above.subplots(1, len(queries), squeeze=False, sharey=True)[0]
+    for ax, query in zip(curves, queries, strict=True):
+        own = {pair: found for pair, found in result.ranked.items() if pair[0] == query}
+        plots.recall_curves(own, ax, result.modalities)
+        ax.set_title(f"query: {query}", fontsize="medium")
+        ax.label_outer()
+    matrix, ranks = below.subplots(1, 2, width_ratios=(4, 6))
     plots.pair_matrix(result, ax=matrix)
     plots.rank_histogram(result.ranked, ranks, result.modalities)
-    first: Axes = curves
+    first: Axes = curves[0]
     return first
 
 
-def draw_assessment(result: Assessment, path: str | Path) -> Path:
+def draw_assessment(result: Assessment, path: str | Path, dpi: int = DPI) -> Path:
     """Write confusion matrix, ROC, precision-recall and calibration for each kind of features.
 
     For a numeric label, the figure shows predicted over true values.
@@ -87,6 +98,8 @@ def draw_assessment(result: Assessment, path: str | Path) -> Path:
         The assessment to draw.
     path : path
         The file; its ending (png, svg, pdf) is the format.
+    dpi : int
+        Dots per inch of a PNG.
 
     Returns
     -------
@@ -98,7 +111,7 @@ def draw_assessment(result: Assessment, path: str | Path) -> Path:
     QueryError
         If the ending is not a supported format.
     """
-    return plots.save(assessment(list(result.predictions.values())), path)
+    return save(assessment(list(result.predictions.values())), path, dpi)
 
 
 def assessment(made: list[Predictions]) -> Axes:
@@ -138,6 +151,7 @@ def night(
     made: NDArray[np.float64],
     classes: Sequence[str],
     clip_seconds: float = 30.0,
+    clock_s: float | None = None,
 ) -> Axes:
     """Draw a night's scored hypnogram above the predicted hypnodensity.
 
@@ -155,6 +169,8 @@ def night(
         Stages, in the order of the probabilities.
     clip_seconds : float
         Length of a clip, in seconds.
+    clock_s : float, optional
+        Time of day at the recording's start, in seconds after midnight.
 
     Returns
     -------
@@ -165,15 +181,15 @@ def night(
 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
-    hypnogram(start_s, stages, above, clip_seconds=clip_seconds)
-    hypnodensity(predicted_s, made, classes, below, clip_seconds=clip_seconds)
+    hypnogram(start_s, stages, above, clip_seconds=clip_seconds, clock_s=clock_s)
+    hypnodensity(predicted_s, made, classes, below, clip_seconds=clip_seconds, clock_s=clock_s)
     above.set(xlabel="", title="scored")
     below.set(title="predicted")
     first: Axes = above
     return first
 
 
-def draw_few_shot(result: Result, path: str | Path) -> Path:
+def draw_few_shot(result: Result, path: str | Path, dpi: int = DPI) -> Path:
     """Write the few-shot learning curve to a file, of AUROC or else MAE.
 
     Parameters
@@ -182,6 +198,8 @@ def draw_few_shot(result: Result, path: str | Path) -> Path:
         As from :func:`~sleepfm_index.evaluation.models.few_shot.few_shot`.
     path : path
         The file; its ending (png, svg, pdf) is the format.
+    dpi : int
+        Dots per inch of a PNG.
 
     Returns
     -------
@@ -196,7 +214,7 @@ def draw_few_shot(result: Result, path: str | Path) -> Path:
     measure = "auroc" if "auroc" in result.table.column_names else "mae"
     if not any(row[measure] is not None for row in result.to_pylist()):
         raise QueryError("there is no learning curve to draw: no draw of subjects could be fitted")
-    return plots.save(few_shot_curve(result, measure), path)
+    return save(few_shot_curve(result, measure), path, dpi)
 
 
 def _predicted_over_true(made: Predictions, ax: Axes) -> None:
@@ -204,4 +222,6 @@ def _predicted_over_true(made: Predictions, ax: Axes) -> None:
     ax.scatter(made.truth, made.scores, s=size, alpha=0.5, linewidths=0)
     ends = [float(np.min(made.truth)), float(np.max(made.truth))]
     ax.plot(ends, ends, ":", color="0.5")
-    ax.set(xlabel="true value", ylabel="predicted value", title=f"{made.features}, {made.level}s")
+    name = quantity(made.label)
+    ax.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
+    ax.set_title(f"{made.features}, {made.level}s")

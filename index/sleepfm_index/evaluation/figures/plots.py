@@ -7,17 +7,16 @@ Figures are made without pyplot, so no global state changes and no display is ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.atomic_write import write_file
 from sleepfm.modality import COLOURS, FURTHER_COLOURS, Modality
-from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.figures.style import axes, class_colour
 from sleepfm_index.evaluation.metrics.assessment import Predictions
-from sleepfm_index.evaluation.metrics.estimates import BINS
+from sleepfm_index.evaluation.metrics.estimates import BINS, mean
+from sleepfm_index.evaluation.metrics.intervals import proportion
 from sleepfm_index.schema import OTHERS
 
 if TYPE_CHECKING:
@@ -26,83 +25,17 @@ if TYPE_CHECKING:
     from sleepfm_index.evaluation.retrieval.retrieval import Ranked
     from sleepfm_index.results import Result
 
-STAGE_COLOURS: Final = {
-    "W": "#e69f00",
-    "N1": "#56b4e9",
-    "N2": "#0072b2",
-    "N3": "#1b2a6b",
-    "R": "#d55e00",
-    "UNS": "#bbbbbb",
-}
-"""Colours of Okabe and Ito, distinguishable for most colour-blind readers; N3 is a darker blue."""
 _AVERAGED_COLOUR: Final = "#cc79a7"
 """Colour of a query that averages several modalities."""
 _DASHES: Final = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (3, 3)))
+_MEASURES: Final = {
+    "recall_at_1": "recall@1",
+    "recall_at_5": "recall@5",
+    "recall_at_10": "recall@10",
+    "median_rank": "median rank",
+    "mrr": "mean reciprocal rank",
+}
 _OTHERS_DASHES: Final = (0, (1, 1))
-
-
-def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axes:
-    """Return the given axes, or those of a separate figure.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes, optional
-        Axes to draw into; by default those of a separate figure.
-    width, height : float
-        Size of the separate figure, in inches.
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-    """
-    if ax is not None:
-        return ax
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()
-
-
-def save(ax: Axes, path: str | Path) -> Path:
-    """Write the figure of some axes to a file.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes
-        Any axes of the figure.
-    path : path
-        The file; its ending (png, svg, pdf) is the format.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    QueryError
-        If matplotlib does not support the format.
-    """
-    path = Path(path)
-    figure: Any = ax.get_figure(root=True)
-    known = figure.canvas.get_supported_filetypes()
-    if path.suffix.lstrip(".").lower() not in known:
-        raise QueryError(f"unsupported figure format {path.name}; use a name in .png or .svg")
-    plain_text(figure)
-    return write_file(path, lambda aside: figure.savefig(aside, dpi=150))
-
-
-def plain_text(figure: Any) -> None:
-    """Draw every text as it is written: a dollar in an id or a class is not mathematics.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        The figure, changed in place.
-    """
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
 
 
 def recall_curves(
@@ -111,6 +44,9 @@ def recall_curves(
     modalities: Sequence[Modality] = (),
 ) -> Axes:
     """Draw recall@k over k for every direction, with the chance level of the first gallery.
+
+    Bands are 95 % intervals over subjects; below six subjects there are none, nor where no query or
+    every query is answered.
 
     Parameters
     ----------
@@ -132,7 +68,8 @@ def recall_curves(
     for (query, to), found in ranked.items():
         ordered = np.sort(found.ranks)
         recall = np.searchsorted(ordered, k, side="right") / len(ordered)
-        ax.plot(k, recall, **styles.line(query, to))
+        (line,) = ax.plot(k, recall, **styles.line(query, to))
+        _band(ax, found, largest, line.get_color())
     sizes = next(iter(ranked.values())).sizes
     chance = [np.minimum(1, some / sizes).mean() for some in k]
     ax.plot(k, chance, color="0.5", linestyle=":", label="chance")
@@ -141,6 +78,19 @@ def recall_curves(
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.legend(fontsize="x-small", ncols=2)
     return ax
+
+
+def _band(ax: Axes, found: Ranked, largest: int, colour: Any) -> None:
+    _, subjects = np.unique(found.subjects, return_inverse=True)
+    at = np.union1d(np.geomspace(1, largest, 30).astype(int), [k for k in (5, 10) if k < largest])
+    at = at[(at >= found.ranks.min()) & (at < found.ranks.max())]  # at 0 and 1 the bound jumps
+    ends = []
+    for some in at:
+        hits = (found.ranks <= some).astype(np.float64)
+        ends.append(proportion(mean(hits, subjects), float(hits.var()) / len(hits)))
+    if ends and np.isfinite(ends).all():
+        low, high = zip(*ends, strict=True)
+        ax.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 class _LineStyles:
@@ -182,7 +132,9 @@ class _LineStyles:
 
 
 def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = None) -> Axes:
-    """Draw one retrieval measure for every query (row) and target (column).
+    """Draw one retrieval measure for every query (row) and target (column), on one colour scale.
+
+    The scale begins at 0 and ends at the largest value, for a median rank at the largest gallery.
 
     Parameters
     ----------
@@ -206,13 +158,15 @@ def pair_matrix(result: Result, measure: str = "recall_at_1", ax: Axes | None = 
         grid[queries.index(row["query"]), targets.index(row["target"])] = row[measure]
     order = sorted(range(len(targets)), key=lambda i: (targets[i] == OTHERS, targets[i]))
     grid, targets = grid[:, order], [targets[i] for i in order]
-    low, high = (None, None) if measure == "median_rank" else (0.0, 1.0)
-    image = ax.imshow(grid, cmap="viridis", aspect="auto", vmin=low, vmax=high)
+    high = float(np.nanmax(grid))
+    if measure == "median_rank":
+        high = max(float(row["gallery"]) for row in rows)
+    image = ax.imshow(grid, cmap="cividis", aspect="auto", vmin=0.0, vmax=high or 1.0)
     _numbers(ax, grid, image)
     ax.set_xticks(range(len(targets)), targets)
     ax.set_yticks(range(len(queries)), queries)
     ax.set(xlabel="target", ylabel="query")
-    ax.figure.colorbar(image, ax=ax, label=measure.replace("_", " "))
+    ax.figure.colorbar(image, ax=ax, label=_MEASURES.get(measure, measure))
     return ax
 
 
@@ -221,9 +175,10 @@ def rank_histogram(
     ax: Axes | None = None,
     modalities: Sequence[Modality] = (),
 ) -> Axes:
-    """Draw the distribution of ranks of the matching clips, relative to the gallery size.
+    """Draw the distribution of ranks of the matching clips, one row of shades per direction.
 
-    Bins are equally wide on a logarithmic scale, from the first rank to the last.
+    Bins are equally wide on a logarithmic scale, from the first rank to the last. All rows share
+    one scale; the last is chance.
 
     Parameters
     ----------
@@ -232,7 +187,7 @@ def rank_histogram(
     ax : matplotlib.axes.Axes, optional
         Axes to draw into; by default those of a separate figure.
     modalities : sequence of Modality
-        Titles and colours, as in :func:`recall_curves`.
+        Titles, as in :func:`recall_curves`.
 
     Returns
     -------
@@ -244,16 +199,21 @@ def rank_histogram(
     # a rank at an edge belongs to the bin below it, so that the first bin contains rank 1
     inner = np.append(edges[1:-1] * (1 + 1e-9), np.inf)
     styles = _LineStyles(ranked, modalities)
-    for (query, to), found in ranked.items():
+    rows = []
+    for found in ranked.values():
         bin_of = np.searchsorted(inner, 100 * found.ranks / found.sizes)
-        share = np.bincount(bin_of, minlength=20) / len(bin_of)
-        ax.stairs(100 * share, edges, **styles.line(query, to))
-    even = np.diff(np.append(0, edges[1:]))
-    ax.stairs(even, edges, color="0.5", linestyle=":", label="chance")
-    ax.set(xscale="log", xlabel="rank of the matching clip (% of candidates)", ylabel="queries (%)")
+        rows.append(100 * np.bincount(bin_of, minlength=20) / len(bin_of))
+    rows.append(np.diff(np.append(0, edges[1:])))
+    lines = np.arange(len(rows) + 1) - 0.5
+    image = ax.pcolormesh(edges, lines, np.array(rows), cmap="cividis", vmin=0)
+    names = [str(styles.line(query, to)["label"]) for query, to in ranked]
+    ax.set_yticks(range(len(rows)), [*names, "chance"], fontsize="small")
+    ax.invert_yaxis()
+    ax.set(xscale="log", xlabel="rank of the matching clip (% of candidates)")
+    ax.set_ylabel("query → target")
     ax.set_xlim(edges[0], 100)
     ax.xaxis.set_major_formatter("{x:g}")
-    ax.legend(fontsize="x-small", ncols=2)
+    ax.figure.colorbar(image, ax=ax, label="queries (%)")
     return ax
 
 
@@ -300,8 +260,9 @@ def roc(made: Predictions, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = axes(ax, 4.6, 4.2)
-    for name, hits, misses, _ in _curves(made):
-        ax.plot(misses / misses[-1], hits / hits[-1], label=name, color=STAGE_COLOURS.get(name))
+    for code, name, hits, misses, _ in _curves(made):
+        colour = class_colour(name, code)
+        ax.plot(misses / misses[-1], hits / hits[-1], label=name, color=colour)
     ax.plot([0, 1], [0, 1], ":", color="0.5")
     ax.set(xlabel="false positive rate", ylabel="true positive rate", title=made.features)
     ax.set_aspect("equal")
@@ -324,10 +285,9 @@ def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = axes(ax, 4.6, 4.2)
-    for name, hits, misses, share in _curves(made):
-        (line,) = ax.plot(
-            hits / hits[-1], hits / (hits + misses), label=name, color=STAGE_COLOURS.get(name)
-        )
+    for code, name, hits, misses, share in _curves(made):
+        colour = class_colour(name, code)
+        (line,) = ax.plot(hits / hits[-1], hits / (hits + misses), label=name, color=colour)
         ax.axhline(share, linestyle=":", linewidth=0.8, color=line.get_color())
     ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02), title=made.features)
     ax.legend(loc="best", fontsize="small")
@@ -365,13 +325,13 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
         ax.annotate(f"{n}", (x, y), (4, -9), textcoords="offset points", fontsize="x-small")
     ax.set(xlabel="probability of the predicted class", ylabel="observed accuracy", xlim=(0, 1.02))
     ax.set(ylim=(-0.02, 1.02), title="calibration (clips per point)")
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
     return ax
 
 
 def _curves(
     made: Predictions,
-) -> list[tuple[str, NDArray[np.float64], NDArray[np.float64], float]]:
+) -> list[tuple[int, str, NDArray[np.float64], NDArray[np.float64], float]]:
     """Count true and false positives by descending threshold, for classes with both kinds."""
     curves = []
     for code, name in enumerate(made.classes):
@@ -383,7 +343,7 @@ def _curves(
         ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
         hits = np.cumsum(positive[order])[ends].astype(np.float64)
         misses = (ends + 1.0) - hits
-        curves.append((name, hits, misses, float(positive.mean())))
+        curves.append((code, name, hits, misses, float(positive.mean())))
     return curves
 
 

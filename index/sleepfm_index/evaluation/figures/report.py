@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import io
-import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from platform import python_version
+from typing import Final
 
 import numpy as np
 
 from sleepfm.atomic_write import write_file
-from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures import panels
+from sleepfm_index.evaluation.figures.cohort import cohort_table, own_columns
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
 from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
-from sleepfm_index.evaluation.figures.plots import plain_text
+from sleepfm_index.evaluation.figures.report_page import Page
 from sleepfm_index.evaluation.figures.signal_strips import neighbour_strips
+from sleepfm_index.evaluation.figures.style import figure_style
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions
 from sleepfm_index.evaluation.models.few_shot import few_shot
@@ -34,11 +32,14 @@ from sleepfm_index.query.question import Question
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.quoting import quote_text
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
 GALLERY: Final = 10_000
+MANY: Final = (
+    "Many rows, none corrected for their number: about one interval in twenty misses by chance, so "
+    "name beforehand the row that counts."
+)
+_OWN_PROBES: Final = 6
+"""At most so many columns of the user's own are probed."""
+_VERSIONS: Final = ("sleepfm-index", "numpy", "scikit-learn", "matplotlib", "faiss-cpu", "duckdb")
 _LABELS: Final = (
     ("stage", "auto"),
     ("sdb", "auto"),
@@ -46,63 +47,6 @@ _LABELS: Final = (
     ("age", "regression"),
     ("sex", "auto"),
 )
-_STYLE: Final = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem }
-table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
-td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd }
-td:first-child, th:first-child { text-align: left }
-div.table { overflow-x: auto }
-img { max-width: 100%; margin: .5rem 0 } code { background: #f3f3f3; padding: .1rem .3rem }
-p.warning { background: #fff3cd; padding: .5rem 1rem } p.note { color: #555 }
-"""
-
-
-@dataclass
-class _Page:
-    parts: list[str] = field(default_factory=list)
-
-    def heading(self, text: str) -> None:
-        self.parts.append(f"<h2>{html.escape(text)}</h2>")
-
-    def text(self, text: str, kind: str = "note") -> None:
-        self.parts.append(f'<p class="{kind}">{html.escape(text)}</p>')
-
-    def command(self, *words: str) -> None:
-        self.code(shlex.join(["sleepfm-index", *words]))
-
-    def code(self, line: str) -> None:
-        self.parts.append(f"<p><code>{html.escape(line)}</code></p>")
-
-    def table(self, rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
-        head = "".join(f"<th>{html.escape(title)}</th>" for title in columns.values())
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_cell(row, name))}</td>" for name in columns)
-            + "</tr>"
-            for row in rows
-        )  # fmt: skip
-        self.parts.append(f'<div class="table"><table><tr>{head}</tr>{body}</table></div>')
-
-    def figure(self, ax: Axes, alt: str) -> None:
-        sink = io.BytesIO()
-        figure: Any = ax.get_figure(root=True)
-        plain_text(figure)
-        figure.savefig(sink, format="png", dpi=110)
-        coded = base64.b64encode(sink.getvalue()).decode()
-        self.parts.append(f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{coded}">')
-
-    def attempt(self, make: Callable[[], None]) -> None:
-        """Add a part to the page, or the reason why the store cannot provide it."""
-        try:
-            make()
-        except QueryError as error:
-            self.text(f"Not available: {error}.")
-
-    def html(self, title: str) -> str:
-        return (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}'
-            f"</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
-            f"{''.join(self.parts)}</html>\n"
-        )
 
 
 def write_report(
@@ -112,6 +56,7 @@ def write_report(
     gallery: int = GALLERY,
     seed: int = 0,
     map_method: str = "pca",
+    include_seen: bool = False,
 ) -> Path:
     """Write all evaluations of a store into one self-contained HTML page.
 
@@ -130,30 +75,21 @@ def write_report(
         Of all draws.
     map_method : {"pca", "umap"}
         Method of the map of embeddings.
+    include_seen : bool
+        Keep people whom the weights have seen in training.
 
     Returns
     -------
     Path
         The file.
     """
-    page = _Page()
-    _head(page, store)
-    page.heading("Retrieval")
-    page.attempt(lambda: _retrieval(page, store, gallery, seed))
-    for label, task in _LABELS:
-        page.heading(f"Linear probe: {label}{', regression' if task == 'regression' else ''}")
-        page.attempt(partial(_probe, page, store, label, task, seed))
-    page.heading("Few-shot learning curve: stage")
-    page.attempt(lambda: _few_shot(page, store, seed))
-    page.heading("k-NN classification: stage")
-    page.attempt(lambda: _knn(page, store, seed))
-    page.heading("Map of the embeddings")
-    page.attempt(lambda: _maps(page, store, map_method, seed))
-    page.heading("A clip and its neighbours")
-    page.attempt(lambda: _strips(page, store))
+    with figure_style():
+        page = _sections(store, gallery, seed, map_method, include_seen)
+    head = Page()
+    _head(head, store)
     title = f"{store.manifest.weights.name}: {len(store):,} clips"
     path = Path(path)
-    whole = page.html(title)
+    whole = page.html(title, head)
 
     def write(aside: Path) -> None:
         aside.write_text(whole, encoding="utf-8")
@@ -162,7 +98,35 @@ def write_report(
     return path
 
 
-def _head(page: _Page, store: Reader) -> None:
+def _sections(store: Reader, gallery: int, seed: int, map_method: str, include_seen: bool) -> Page:
+    page = Page()
+    page.heading("Cohort")
+    page.table(*cohort_table(store))
+    own = own_columns(store)
+    if own:
+        page.text("Columns of this store's own, from subjects.csv, annotations or known truth:")
+        page.table(own, {"column": "column", "clips": "clips", "values": "values"})
+    page.heading("Retrieval")
+    page.attempt(lambda: _retrieval(page, store, gallery, seed, include_seen))
+    labels = [*_LABELS, *((row["column"], "auto") for row in own if row["label"])]
+    for label, task in labels[: len(_LABELS) + _OWN_PROBES]:
+        page.heading(f"Linear probe: {label}{', regression' if task == 'regression' else ''}")
+        page.attempt(partial(_probe, page, store, label, task, seed, include_seen))
+    left = len(labels) - len(_LABELS) - _OWN_PROBES
+    if left > 0:
+        page.text(f"{left} more columns of this store are not probed here; see probe --label.")
+    page.heading("Few-shot learning curve: stage")
+    page.attempt(lambda: _few_shot(page, store, seed, include_seen))
+    page.heading("k-NN classification: stage")
+    page.attempt(lambda: _knn(page, store, seed, include_seen))
+    page.heading("Map of the embeddings")
+    page.attempt(lambda: _maps(page, store, map_method, seed))
+    page.heading("A clip and its neighbours")
+    page.attempt(lambda: _strips(page, store))
+    return page
+
+
+def _head(page: Page, store: Reader) -> None:
     info = describe(store)
     weights = info.weights
     if not weights.trained:
@@ -171,7 +135,15 @@ def _head(page: _Page, store: Reader) -> None:
             "probes use the features of a random network.",
             "warning",
         )
+    elif weights.note:
+        page.text(f"Weights: {weights.note}", "warning")
+    made = datetime.now(UTC)
     rows = [
+        ("made", f"{made:%Y-%m-%d %H:%M} UTC"),
+        (
+            "versions",
+            ", ".join(f"{n} {version(n)}" for n in _VERSIONS) + f", Python {python_version()}",
+        ),
         ("weights", f"{weights.name}, SHA-256 {weights.sha256}"),
         ("contract", f"{info.contract}, SHA-256 {info.contract_sha256}"),
         ("store", f"{store.manifest.uuid}, snapshot {info.snapshot}"),
@@ -181,7 +153,7 @@ def _head(page: _Page, store: Reader) -> None:
     page.table([{"a": a, "b": b} for a, b in rows], {"a": "", "b": ""})
 
 
-def _retrieval(page: _Page, store: Reader, gallery: int, seed: int) -> None:
+def _retrieval(page: Page, store: Reader, gallery: int, seed: int, seen: bool) -> None:
     columns = {
         "query": "query", "target": "target", "recall_at_1": "R@1 [95 %]",
         "chance_at_1": "chance", "recall_at_5": "R@5", "recall_at_10": "R@10",
@@ -191,65 +163,84 @@ def _retrieval(page: _Page, store: Reader, gallery: int, seed: int) -> None:
     }  # fmt: skip
     for among in ("all", "cross-recording", "within-recording"):
         words = ("--gallery", str(gallery), "--seed", str(seed), "--gallery-scope", among)
-        page.command("evaluate", *words)
-        result = evaluate(store, gallery=gallery, seed=seed, among=among)
+        page.command("evaluate", *words, *_flag(seen))
+        result = evaluate(store, gallery=gallery, seed=seed, among=among, include_seen=seen)
         page.text(result.note)
         page.table(result.to_pylist(), columns)
         if among == "all":
-            page.figure(panels.retrieval(result), "recall at k, by pair, and ranks")
+            page.figure(
+                panels.retrieval(result),
+                "Above: recall@k by query, with 95 % intervals over subjects (from six on) and "
+                "chance. Below: recall@1 of each pair, and where the matching clip is ranked.",
+            )
 
 
-def _probe(page: _Page, store: Reader, label: str, task: str, seed: int) -> None:
+def _probe(page: Page, store: Reader, label: str, task: str, seed: int, seen: bool) -> None:
     folds = str(_folds(store))
     words = ["--label", label, "--task", task, "--folds", folds, "--seed", str(seed)]
-    page.command("probe", *words)
-    result = probe(store, label, task=task, split=Split(folds=int(folds)), recipe=Recipe(seed=seed))
+    page.command("probe", *words, *_flag(seen))
+    result = probe(
+        store,
+        label,
+        task=task,
+        split=Split(int(folds), include_seen=seen),
+        recipe=Recipe(seed=seed),
+    )
     _assessment(page, result)
     if label == "stage":
         _night(page, store, list(result.predictions.values())[-1])
 
 
-def _knn(page: _Page, store: Reader, seed: int) -> None:
+def _knn(page: Page, store: Reader, seed: int, seen: bool) -> None:
     first = store.manifest.modalities[0]
     for modality in store.manifest.modalities:
         command = ("knn", "--label", "stage", "--modality", modality, "--to", first)
-        page.command(*command, "--seed", str(seed))
-        page.attempt(partial(_vote, page, store, modality, first, seed))
+        page.command(*command, "--seed", str(seed), *_flag(seen))
+        page.attempt(partial(_vote, page, store, modality, first, seed, seen))
 
 
-def _vote(page: _Page, store: Reader, modality: str, to: str, seed: int) -> None:
-    result = knn(store, "stage", modality=modality, to=to, seed=seed)
+def _vote(page: Page, store: Reader, modality: str, to: str, seed: int, seen: bool) -> None:
+    result = knn(
+        store, "stage", modality=modality, to=to, seed=seed, split=Split(include_seen=seen)
+    )
     _assessment(page, result)
 
 
-def _maps(page: _Page, store: Reader, method: str, seed: int) -> None:
+def _maps(page: Page, store: Reader, method: str, seed: int) -> None:
     modality = store.manifest.modalities[0]
     page.code(
         f"sleepfm_index.evaluation.figures.embedding_map.embedding_maps(store, {modality!r}, "
         f"{method=}, {seed=})"
     )
     page.figure(
-        embedding_maps(store, modality, method=method, seed=seed), "map by stage, subject and site"
+        embedding_maps(store, modality, method=method, seed=seed),
+        f"The vectors of {modality} in two dimensions, by stage, subject and site.",
     )
 
 
-def _assessment(page: _Page, result: Assessment) -> None:
+def _assessment(page: Page, result: Assessment) -> None:
     page.text(result.note)
+    page.text(MANY)
     rows = result.to_pylist()
     if "mae" in rows[0]:
         names = {"features": "from", "level": "per", "mae": "MAE [95 %]", "r": "r [95 %]"}
     else:
         names = {
             "features": "from", "level": "per", "class": "class", "auroc": "AUROC [95 %]",
-            "auprc": "AUPRC [95 %]", "f1": "F1 [95 %]", "accuracy": "accuracy [95 %]",
+            "auroc_per_fold": "AUROC per fold", "auprc": "AUPRC [95 %]", "f1": "F1 [95 %]",
+            "accuracy": "accuracy [95 %]",
             "kappa": "kappa [95 %]", "calibration_error": "calibration error [95 %]",
         }  # fmt: skip
     page.table(rows, {**names, "clips": "n", "subjects": "subjects"})
     last = list(result.predictions.values())[-1:]
-    page.figure(panels.assessment(last), f"{last[0].features}")
+    page.figure(
+        panels.assessment(last),
+        f"Predictions from {last[0].features}, per {last[0].level}"
+        + (": confusion, ROC, precision-recall and calibration." if last[0].classes else "."),
+    )
 
 
-def _night(page: _Page, store: Reader, made: Predictions) -> None:
+def _night(page: Page, store: Reader, made: Predictions) -> None:
     facts = store.rows(made.clip_ids)
     names = np.array(facts["recording_id"].to_pylist())
     longest = max(sorted(set(names)), key=lambda name: int((names == name).sum()))
@@ -268,24 +259,34 @@ def _night(page: _Page, store: Reader, made: Predictions) -> None:
     every = np.array([row["start_s"] for row in whole])
     stages = [str(row["stage"]) for row in whole]
     seconds = float(store.manifest.contract.clip_seconds)
-    drawn = panels.night(every, stages, start, made.scores[own], made.classes, seconds)
-    page.figure(drawn, "scored hypnogram and predicted hypnodensity")
+    clocks = facts["clock"].to_pylist()
+    clock = clocks[int(own[0])]
+    drawn = panels.night(
+        every, stages, start, made.scores[own], made.classes, seconds,
+        None if clock is None else (float(clock) - float(start[0])) % 86400,
+    )  # fmt: skip
+    page.figure(drawn, "Above: hypnogram as scored. Below: probabilities of the stages.")
 
 
-def _few_shot(page: _Page, store: Reader, seed: int) -> None:
+def _few_shot(page: Page, store: Reader, seed: int, seen: bool) -> None:
     folds = _folds(store)
     most = describe(store).subjects * (folds - 1) // folds
     shots = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= most]
     words = ("--shots", ",".join(map(str, shots)), "--repeats", "5", "--folds", str(folds))
-    page.command("probe", "--label", "stage", *words, "--seed", str(seed))
+    page.command("probe", "--label", "stage", *words, "--seed", str(seed), *_flag(seen))
     result = few_shot(
-        store, "stage", shots, repeats=5, split=Split(folds=folds), recipe=Recipe(seed=seed)
+        store,
+        "stage",
+        shots,
+        repeats=5,
+        split=Split(folds, include_seen=seen),
+        recipe=Recipe(seed=seed),
     )
     page.text(result.note)
-    page.figure(few_shot_curve(result), "few-shot curve")
+    page.figure(few_shot_curve(result), "AUROC over the number of subjects learned from.")
 
 
-def _strips(page: _Page, store: Reader) -> None:
+def _strips(page: Page, store: Reader) -> None:
     first, *more = store.manifest.modalities
     for modality, to in ((more[0] if more else first, first), (first, first)):
         ids = store.metadata.clip_ids(f"has_{modality} AND stage IN ('N2', 'N3', 'R')")
@@ -296,20 +297,15 @@ def _strips(page: _Page, store: Reader) -> None:
         words = ("--modality", modality, "--to", to, "--clip", str(clip), "-k", "4")
         page.command("query", *words, "--plot", f"{modality}-{to}.png")
         found = answer(store, Question(modality, to, clip=clip, k=4))
-        page.figure(neighbour_strips(store, clip, found, modality, to), f"signals by {modality}")
+        page.figure(
+            neighbour_strips(store, clip, found, modality, to),
+            f"A clip and the clips nearest to it by {modality} among {to}; channels as recorded.",
+        )
+
+
+def _flag(seen: bool) -> tuple[str, ...]:
+    return ("--include-seen",) if seen else ()
 
 
 def _folds(store: Reader) -> int:
     return max(2, min(5, describe(store).subjects))
-
-
-def _cell(row: dict[str, Any], name: str) -> str:
-    value = row[name]
-    if value is None:
-        return "–"
-    if not isinstance(value, float):
-        return f"{value:,}" if isinstance(value, int) else str(value)
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    form = ",.1f" if name in ("median_rank", "mae") else ".3f"
-    text = f"{value:{form}}"
-    return text if low is None or high is None else f"{text} [{low:{form}}, {high:{form}}]"

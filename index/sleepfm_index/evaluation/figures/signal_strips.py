@@ -13,7 +13,7 @@ from sleepfm.contract import Contract
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.recording import Channel
 from sleepfm.recordings.units import conversion
-from sleepfm_index.evaluation.figures.plots import STAGE_COLOURS
+from sleepfm_index.evaluation.figures.style import STAGE_COLOURS
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import target_name, target_parts
 from sleepfm_index.storage.private import recording_file
@@ -44,11 +44,14 @@ class Strip:
         Sampling rate, in Hz.
     unit : str
         Unit of the values; empty if it is that of the device.
+    channels : tuple of str
+        Labels of the channel, or of the two that are subtracted, as recorded.
     """
 
     values: NDArray[np.float32]
     rate: float
     unit: str
+    channels: tuple[str, ...] = ()
 
 
 def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to: str) -> Axes:
@@ -207,7 +210,7 @@ def read_strips(
                 if clip["recording_id"] == name:
                     first = round(clip["start_s"] * whole.rate)
                     part = whole.values[first : first + round(seconds * whole.rate)]
-                    strips[slot] = Strip(part.copy(), whole.rate, whole.unit)
+                    strips[slot] = Strip(part.copy(), whole.rate, whole.unit, labels)
     return found
 
 
@@ -312,12 +315,19 @@ def _draw(
     in_volts = [s.unit for slot, s in strips.items() if slot in slots and s.unit.endswith("V")]
     if in_volts:
         _scale_bar(ax, volts, in_volts[0], seconds)
-    ax.set_yticks([-lane for lane in range(len(slots))], slots, fontsize="x-small")
+    names = [_lane_name(slot, strips.get(slot)) for slot in slots]
+    ax.set_yticks([-lane for lane in range(len(slots))], names, fontsize="x-small")
     ax.set(xlim=(0, seconds * 1.07), ylim=(0.35 - len(slots), 0.8 if len(slots) > 1 else 0.65))
     ax.set_xticks(np.arange(0, seconds + 1, 5))
     ax.tick_params(axis="x", labelsize="x-small")
     ax.grid(axis="x", color="0.9", linewidth=0.6)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def _lane_name(slot: str, strip: Strip | None) -> str:
+    """Name a lane by its channel as recorded, and by the slot where that is another name."""
+    recorded = " \u2212 ".join(strip.channels) if strip is not None else ""
+    return slot if recorded in ("", slot) else f"{recorded}\n[{slot}]"
 
 
 def _scale_bar(ax: Any, volts: float, unit: str, seconds: float) -> None:

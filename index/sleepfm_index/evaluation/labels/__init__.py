@@ -1,1 +1,1 @@
-"""What clips are labelled with, and how subjects are split."""
+"""Labels of clips, and splits of subjects."""

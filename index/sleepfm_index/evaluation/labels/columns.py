@@ -18,7 +18,7 @@ from sleepfm_index.storage.quoting import quote_name
 
 
 def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
-    """Give some columns of the clips, in the order of ``clip_ids``.
+    """Return some columns of the clips, in the order of ``clip_ids``.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str
 
 
 def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
-    """Which clips have a modality, or for ``others_of_*`` at least one of the others; bool [n].
+    """Mask of clips with a modality, or for ``others_of_*`` any other modality; bool [n].
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.b
 
 
 def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Give a column of numbers as an array; nulls are NaN, which makes it float64.
+    """Return a column of numbers as an array; nulls are NaN, which makes it float64.
 
     Parameters
     ----------

@@ -20,6 +20,7 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import (
     UNSCORED,
     left_out,
 )
+from sleepfm_index.evaluation.labels.seen_people import without_seen
 from sleepfm_index.reader import Reader
 
 STAGES: Final = SCORED
@@ -50,6 +51,9 @@ class Labels:
         Names of the subjects.
     left_out : dict of str to int
         Clips without a label, counted by reason.
+    seen : str
+        How many people the weights have seen in training, and whether they are in it; empty if
+        nobody.
     """
 
     name: str
@@ -60,6 +64,7 @@ class Labels:
     subjects: NDArray[np.int64]
     subject_names: tuple[str, ...]
     left_out: dict[str, int]
+    seen: str = ""
 
     def __len__(self) -> int:
         return len(self.clip_ids)
@@ -72,7 +77,7 @@ class Labels:
         return bool(np.all(self.values == self.values[first[self.subjects]]))
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Labels:
-        """Give some of the labelled clips.
+        """Return some of the labelled clips.
 
         Parameters
         ----------
@@ -90,7 +95,8 @@ class Labels:
     def note(self) -> str:
         """One line: the rule, and what was left out."""
         out = ", ".join(f"{n} clips {why}" for why, n in self.left_out.items() if n)
-        return f"{self.name}: {self.rule}" + (f"; left out: {out}" if out else "")
+        parts = (f"{self.name}: {self.rule}", f"left out: {out}" if out else "", self.seen)
+        return "; ".join(filter(None, parts))
 
 
 def read_labels(
@@ -100,6 +106,7 @@ def read_labels(
     *,
     task: str = "auto",
     classes: Sequence[str] | None = None,
+    include_seen: bool = False,
 ) -> Labels:
     """Label the clips of a store.
 
@@ -117,11 +124,14 @@ def read_labels(
         By default text and truth values are classes, and numbers are predicted as numbers.
     classes : sequence of str, optional
         Keep the clips of these classes only, in this order.
+    include_seen : bool
+        Keep people whom the weights have seen in training.
 
     Raises
     ------
     QueryError
-        If there is no such column, it holds no value, too many classes, or text for a number.
+        If the weights have seen everybody, there is no such column, or it holds no value, too many
+        classes, or text for a number.
     """
     if task not in get_args(Task):
         raise QueryError(f"no task {task!r}; choose from {', '.join(get_args(Task))}")
@@ -132,6 +142,7 @@ def read_labels(
     if not len(ids):
         condition = f" where {' and '.join(conditions)}" if conditions else ""
         raise QueryError(f"no clip to label{condition}")
+    ids, seen = without_seen(store, ids, include_seen=include_seen)
     if label == "age" and task == "regression":
         rule, values, names, left_out = _column(store, ids, "nsrr_age", task)
     else:
@@ -140,7 +151,9 @@ def read_labels(
     known = values >= 0 if names else np.isfinite(values)
     if not known.any():
         raise QueryError(f"no clip has a label for {label}; {_reasons(left_out)}")
-    found = Labels(label, rule, ids, values, names, subject, tuple(map(str, people)), left_out)
+    found = Labels(
+        label, rule, ids, values, names, subject, tuple(map(str, people)), left_out, seen
+    )
     found = found.take(known)
     return _only(found, classes) if classes else found
 

@@ -1,4 +1,4 @@
-"""Which recordings were scored for respiration, so that a clip without an event is a negative one.
+"""Recordings scored for respiration, in which clips without an event are negatives.
 
 A store has the events that were scored, not what the scorer looked for: no event may mean a healthy
 sleeper, or that nobody looked.
@@ -29,7 +29,7 @@ AT_ODDS: Final = "of recordings without an event, contrary to their apnea-hypopn
 
 
 def left_out(store: Reader, columns: list[str]) -> dict[str, str]:
-    """Say which recordings have no label of breathing, and why.
+    """List recordings without a respiratory label, with the reason.
 
     A recording was scored for respiration if it has a scored apnea or hypopnea; or if anything else
     was scored in it (stages, arousals, desaturations) and either its subject's apnea-hypopnea index

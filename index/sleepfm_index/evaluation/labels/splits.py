@@ -1,4 +1,4 @@
-"""Who is learned from and who is tested: subjects are kept apart, never clips."""
+"""Training and test sets, split by subject."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sleepfm_index.reader import Reader
 
 @dataclass(frozen=True)
 class Split:
-    """How subjects are divided into those learned from and those tested.
+    """Division into training and test subjects.
 
     By folds, unless a test condition or a test store is given.
 
@@ -27,16 +27,19 @@ class Split:
         SQL conditions for the clips to learn from and the clips to test.
     test_store : Reader, optional
         Test on this store; it must hold vectors of the same weights.
+    include_seen : bool
+        Keep people whom the weights have seen in training, on both sides.
     """
 
     folds: int = 5
     train_where: str | None = None
     test_where: str | None = None
     test_store: Reader | None = None
+    include_seen: bool = False
 
     @property
     def fixed(self) -> bool:
-        """Whether a condition or a store decides who is tested."""
+        """Whether a condition or a store defines the test set."""
         return self.test_where is not None or self.test_store is not None
 
     def tested(self, store: Reader) -> Reader:
@@ -123,7 +126,7 @@ def check_apart(train: Iterable[str], test: Iterable[str]) -> None:
 
 
 def check_classes(labels: Labels) -> None:
-    """Refuse to learn from fewer than two classes.
+    """Refuse training with fewer than two classes.
 
     Parameters
     ----------

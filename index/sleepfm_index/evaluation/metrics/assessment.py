@@ -38,7 +38,7 @@ _ON_MACRO: Final = ("accuracy", "kappa", "calibration_error")
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model predicts of clips (or subjects) that it did not learn from.
+    """Predictions of a model for test clips (or subjects).
 
     Parameters
     ----------
@@ -59,6 +59,10 @@ class Predictions:
         E.g. that a fit did not converge.
     group : str, optional
         Which part of the tested clips they are of, e.g. ``N2``.
+    folds : ndarray of int64, shape [n], optional
+        Fold by whose model each was predicted; None where one model predicted all.
+    label : str
+        Name of what is predicted.
     """
 
     features: str
@@ -71,9 +75,11 @@ class Predictions:
     answered: NDArray[np.bool_] | None = None
     warnings: tuple[str, ...] = ()
     group: str | None = None
+    folds: NDArray[np.int64] | None = None
+    label: str = ""
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Predictions:
-        """Give the predictions of some clips.
+        """Return the predictions of some clips.
 
         Parameters
         ----------
@@ -87,6 +93,7 @@ class Predictions:
             subjects=self.subjects[rows],
             clip_ids=self.clip_ids[rows],
             answered=None if self.answered is None else self.answered[rows],
+            folds=None if self.folds is None else self.folds[rows],
         )
 
     def per_subject(self) -> Predictions:
@@ -104,6 +111,7 @@ class Predictions:
             clip_ids=np.empty(0, np.int64),
             level="subject",
             answered=None,
+            folds=None if self.folds is None else self.folds[first],
         )
 
     def confusion(self) -> NDArray[np.int64]:
@@ -134,7 +142,7 @@ Level = Callable[[Predictions], Predictions]
 
 
 def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Predictions]:
-    """Give each of some predictions, followed by itself at other levels, e.g. per subject.
+    """Return each of some predictions, followed by itself at other levels, e.g. per subject.
 
     Parameters
     ----------
@@ -149,7 +157,7 @@ def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Pred
 def assess(
     predictions: Sequence[Predictions], note: str, baselines: Sequence[Predictions] = ()
 ) -> Assessment:
-    """Put predictions into one table.
+    """Combine predictions in one table.
 
     Parameters
     ----------
@@ -165,6 +173,8 @@ def assess(
     Assessment
         For classes, one ``macro`` row and one row per class: features, group (null for all clips),
         level, class, auroc, auprc,
+        auroc_per_fold (the mean over the folds of the AUROC within each, macro over its classes;
+        null without folds: auroc pools the scores of all folds, whose models differ in scale),
         f1 (on the macro row the means over the classes that have a test example), accuracy, kappa,
         calibration_error (macro row), each with ``_low`` and ``_high``; clips (test examples),
         share, subjects, answered. For a regression: mae and r. A class without a test example has a
@@ -188,7 +198,7 @@ def assess(
 
 
 def small_sample(predictions: Sequence[Predictions]) -> list[str]:
-    """Say where there are too few subjects for an interval, or for a class to be judged by.
+    """Report too few subjects for an interval or a class.
 
     Parameters
     ----------
@@ -224,11 +234,13 @@ def class_rows(made: Predictions) -> list[Row]:
     truth = made.truth.astype(np.int64)
     shared = {"features": made.features, "group": made.group, "level": made.level}
     answered = 1.0 if made.answered is None else float(made.answered.mean())
+    by_fold = auroc_by_fold(made)
     rows: list[Row] = [
         {
             **shared,
             "class": MACRO,
             **_entries(whole),
+            "auroc_per_fold": _mean_of(by_fold),
             "clips": len(truth),
             "share": 1.0,
             "subjects": len(np.unique(made.subjects)),
@@ -243,6 +255,7 @@ def class_rows(made: Predictions) -> list[Row]:
                 "class": name,
                 **_entries(per_class[code]),
                 **{f"{k}{end}": None for k in _ON_MACRO for end in ("", "_low", "_high")},
+                "auroc_per_fold": _mean_of(by_fold[:, code : code + 1]),
                 "clips": int(own.sum()),
                 "share": float(own.mean()),
                 "subjects": len(np.unique(made.subjects[own])),
@@ -250,6 +263,34 @@ def class_rows(made: Predictions) -> list[Row]:
             }
         )
     return rows
+
+
+def auroc_by_fold(made: Predictions) -> Floats:
+    """AUROC of each class within each fold, float64 [folds, classes].
+
+    Parameters
+    ----------
+    made : Predictions
+        Predictions of a classifier.
+
+    Returns
+    -------
+    ndarray of float64
+        NaN where a fold has no example of the class, or nothing else; no row without folds.
+    """
+    if made.folds is None:
+        return np.empty((0, len(made.classes)))
+    rows = []
+    for fold in np.unique(made.folds):
+        own = made.folds == fold
+        nobody = np.zeros(int(own.sum()), np.int64)
+        rows.append(
+            [
+                ranking(made.scores[own, code], made.truth[own] == code, nobody)[0].value
+                for code in range(len(made.classes))
+            ]
+        )
+    return np.array(rows)
 
 
 def measure_classes(made: Predictions) -> tuple[list[Measured], Measured]:
@@ -330,6 +371,12 @@ def measure_number(made: Predictions) -> Measured:
     error = mean(np.abs(made.truth - made.scores), subjects)
     r = correlation(made.truth.astype(np.float64), made.scores, subjects)
     return {"mae": (error, intervals.positive(error)), "r": (r, intervals.correlation(r))}
+
+
+def _mean_of(by_fold: Floats) -> float | None:
+    """Mean over the folds of the means over their classes; None where nothing is known."""
+    folds = [row[np.isfinite(row)].mean() for row in by_fold if np.isfinite(row).any()]
+    return float(np.mean(folds)) if folds else None
 
 
 def _one_class(score: Floats, positive: NDArray[np.bool_], subjects: NDArray[np.int64]) -> Measured:

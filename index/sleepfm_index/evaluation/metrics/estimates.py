@@ -45,7 +45,7 @@ class Estimate:
 
     @property
     def subjects(self) -> int:
-        """How many subjects were measured."""
+        """Number of subjects."""
         return len(self.influence)
 
     @property

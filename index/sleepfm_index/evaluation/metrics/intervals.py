@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cache
 from statistics import NormalDist
 from typing import Final
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm_index.evaluation.metrics.estimates import Estimate, average, median
+from sleepfm_index.evaluation.metrics.student_t import student_cdf, student_quantile
 
 LEVEL: Final = 0.95
 FEWEST: Final = 6
@@ -25,7 +25,6 @@ FEWEST_OF_CLASS: Final = 2
 """Minimum number of subjects with, and without, a class for intervals of AUROC and AUPRC."""
 NONE: Final = (math.nan, math.nan)
 _TAIL: Final = (1 - LEVEL) / 2
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 
 Interval = tuple[float, float]
 
@@ -35,8 +34,10 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
 
     Wilson's score interval of the effective sample size ``p (1 - p) / variance``, with Student's t
     in place of z, as for surveys of clusters (Franco et al. 2019, *J. Surv. Stat. Methodol.*
-    7:334). At 0 and 1 there is no variance to go by; the bound is then the exact one (Clopper and
-    Pearson) of as many trials as there are subjects, which holds however hits cluster in people.
+    7:334), whose degrees of freedom go down to half of themselves where the share nears 0 or 1
+    (measured by ``benchmarks/coverage.py``). At 0 and 1 there is no variance to go by; the bound is
+    then the exact one (Clopper and Pearson) of as many trials as there are subjects, which holds
+    however hits cluster in people.
 
     Parameters
     ----------
@@ -53,7 +54,9 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
         return (0.0, 1 - bound) if p <= 0 else (bound, 1.0)
     variance = max(estimate.variance, floor, 1e-12 * p * (1 - p))
     size = p * (1 - p) / variance
-    z = student_quantile(1 - _TAIL, estimate.degrees)
+    # near 0 and 1 a few subjects carry the share, so that their variance is less certain still
+    most = (people - 1) * (0.5 + 2.5 * min(p, 1 - p, 0.2))
+    z = student_quantile(1 - _TAIL, min(estimate.degrees, most))
     centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
     return max(centre - half, 0.0), min(centre + half, 1.0)
@@ -94,7 +97,11 @@ def auroc(estimate: Estimate, counts: tuple[int, int], holders: tuple[int, int])
 
 
 def auprc(estimate: Estimate, prevalence: float, holders: tuple[int, int]) -> Interval:
-    """Interval of an average precision: as :func:`proportion`, at the prevalence of the sample.
+    """Interval of an average precision, at the prevalence of the sample.
+
+    Per subject as :func:`proportion`. Per clip Student's t of its logit, with at most half of the
+    degrees of freedom: a few subjects' clips decide the first ranks, so that the variance is less
+    certain than their number says (measured by ``benchmarks/coverage.py``).
 
     A perfect one has the bound of a classifier whose positives are all outranked by as many
     negatives as the exact bound on AUROC allows.
@@ -113,7 +120,15 @@ def auprc(estimate: Estimate, prevalence: float, holders: tuple[int, int]) -> In
     if estimate.value >= 1 and estimate.subjects >= FEWEST:
         outranking = (1 - prevalence) * (1 - all_of(min(holders)))
         return prevalence / (prevalence + outranking), 1.0
-    return proportion(estimate)
+    if estimate.clips == estimate.subjects or not 0 < estimate.value < 1:
+        return proportion(estimate)
+    if estimate.subjects < FEWEST:
+        return NONE
+    p = estimate.value
+    degrees = min(estimate.degrees, (estimate.subjects - 1) / 2)
+    half = student_quantile(1 - _TAIL, degrees) * math.sqrt(estimate.variance) / (p * (1 - p))
+    centre = math.log(p / (1 - p))
+    return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
 
 
 def kappa(estimate: Estimate, chance: float) -> Interval:
@@ -239,7 +254,13 @@ def macro(estimates: Sequence[Estimate], intervals: Sequence[Interval]) -> Inter
 
 
 def difference(
-    one: Estimate, two: Estimate, first: Interval, second: Interval, *, same: bool = False
+    one: Estimate,
+    two: Estimate,
+    first: Interval,
+    second: Interval,
+    *,
+    same: bool = False,
+    skewed: bool = False,
 ) -> Interval:
     """Interval of a paired difference ``one - two``: Student's t of the subjects' differences.
 
@@ -248,27 +269,35 @@ def difference(
     one, two : Estimate
         Of the same subjects, in the same order.
     first, second : tuple of float
-        Their own intervals. Where neither varies between subjects but they are not the same, e.g.
-        two models without a fault, the ends of these are combined (MOVER, uncorrelated).
+        Their own intervals.
     same : bool
         Both predict the same of every clip, so that there is nothing to be uncertain of.
+    skewed : bool
+        Of shares near 0, whose differences are not nearly normal: the distances of their own ends
+        are put together as their influences correlate (MOVER: Zou and Donner 2008, *Statistics in
+        Medicine* 27:1693), and each end is the further one of the two. MOVER alone is used where
+        neither varies between subjects but they are not the same, e.g. two models without a fault.
     """
     apart = one.minus(two)
     if apart.subjects < FEWEST or not math.isfinite(apart.value):
         return NONE
     if same:
         return 0.0, 0.0
-    if apart.variance > 0:
-        half = student_quantile(1 - _TAIL, apart.degrees) * math.sqrt(apart.variance)
+    half = student_quantile(1 - _TAIL, apart.degrees) * math.sqrt(apart.variance)
+    if half > 0 and not skewed:
         return apart.value - half, apart.value + half
-    ends = [
-        math.hypot(one.value - first[0], second[1] - two.value),
-        math.hypot(first[1] - one.value, two.value - second[0]),
-    ]
-    return apart.value - ends[0], apart.value + ends[1]
+    lengths = math.sqrt(float(one.influence @ one.influence) * float(two.influence @ two.influence))
+    together = float(one.influence @ two.influence) / lengths if lengths > 0 else 0.0
+
+    def away(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * together * a * b + b * b, 0.0))
+
+    low = away(one.value - first[0], second[1] - two.value)
+    high = away(first[1] - one.value, two.value - second[0])
+    return apart.value - max(low, half), apart.value + max(high, half)
 
 
-def p_value(one: Estimate, two: Estimate) -> float:
+def p_value(one: Estimate, two: Estimate, interval: Interval | None = None) -> float:
     """Two-sided p of a paired difference of 0, by the t of :func:`difference`; NaN if undefined.
 
     Parameters
@@ -277,11 +306,20 @@ def p_value(one: Estimate, two: Estimate) -> float:
         The first estimate.
     two : Estimate
         The estimate to subtract, of the same subjects.
+    interval : tuple of float, optional
+        Of the difference, if it is not symmetric: its side towards 0 gives the standard error, so
+        that p is below 5 % exactly where the interval leaves 0 out.
     """
     apart = one.minus(two)
     if apart.subjects < FEWEST or not math.isfinite(apart.value) or not apart.variance > 0:
         return math.nan
-    return 2 * (1 - student_cdf(abs(apart.value) / math.sqrt(apart.variance), apart.degrees))
+    error = math.sqrt(apart.variance)
+    if interval is not None:
+        side = apart.value - interval[0] if apart.value > 0 else interval[1] - apart.value
+        error = side / student_quantile(1 - _TAIL, apart.degrees)
+    if not error > 0:
+        return math.nan
+    return 2 * (1 - student_cdf(abs(apart.value) / error, apart.degrees))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -302,7 +340,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def too_few(people: int) -> str | None:
-    """Say that there are too few subjects for intervals; None where there are enough.
+    """Report too few subjects for intervals; None if there are enough.
 
     Parameters
     ----------
@@ -342,46 +380,3 @@ def _score_bound(area: float, end: float, m: float, n: float, z: float) -> float
         else:
             outside = middle
     return (inside + outside) / 2 if area != end else area
-
-
-@cache
-def student_cdf(t: float, degrees: float) -> float:
-    """Distribution function of Student's t for t >= 0, by Gauss-Legendre quadrature.
-
-    Parameters
-    ----------
-    t : float
-        Value of t, at least 0.
-    degrees : float
-        Degrees of freedom.
-    """
-    # with t = sqrt(degrees) tan(x) the density is a power of a cosine
-    end = math.atan(t / math.sqrt(degrees))
-    area = float(_WEIGHTS @ np.cos(end * (_NODES + 1) / 2) ** (degrees - 1)) * end / 2
-    scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - math.log(math.pi) / 2
-    return min(0.5 + area * math.exp(scale), 1.0)
-
-
-@cache
-def student_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t for a probability of at least a half, by bisection.
-
-    ``scipy.special.stdtrit`` does the same; importing it would take longer than most answers.
-
-    Parameters
-    ----------
-    probability : float
-        From 0.5 up to, not including, 1.
-    degrees : float
-        Degrees of freedom.
-    """
-    low, high = 0.0, 1.0
-    while student_cdf(high, degrees) < probability:
-        high *= 2
-    for _ in range(60):
-        middle = (low + high) / 2
-        if student_cdf(middle, degrees) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2

@@ -1,1 +1,1 @@
-"""What reads labels from vectors: probes, k-nearest neighbours, supervised baselines."""
+"""Classifiers of clips: probes, k-nearest neighbours, supervised baselines."""

@@ -147,7 +147,7 @@ class BoostedProbe:
         return shares
 
     def with_about(self, about: Mapping[str, Any]) -> Self:
-        """Give the same probe with another record of what it was learned from.
+        """Return the same probe with another record of what it was learned from.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class BoostedProbe:
         return replace(self, about=about)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """All that predicting needs, by name."""
+        """Arrays required for prediction, by name."""
         whole = {name: getattr(self, name) for name in ("learned", "roots", "baseline", *_NODES)}
         return whole | {"width": np.array([self.width])}
 
@@ -169,7 +169,7 @@ class BoostedProbe:
         converged: bool,
         about: Mapping[str, Any],
     ) -> Self:
-        """Put a probe together again.
+        """Rebuild a probe from its arrays.
 
         Parameters
         ----------

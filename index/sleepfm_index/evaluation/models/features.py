@@ -19,10 +19,12 @@ BLOCK_ROWS: Final = 32_768
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Vectors of some rows of labelled clips, float32 [m, d]."""
+ReaderOf = Callable[[Reader, NDArray[np.int64], str], Read]
+"""Makes a :data:`Read` for a store, clip ids and features, as :func:`feature_reader` does."""
 
 
 def feature_list(on: str | Sequence[str]) -> list[str]:
-    """Give ``"bas"`` as ``["bas"]`` and ``"bas,ecg"`` as two; a sequence stays as it is.
+    """Return ``"bas"`` as ``["bas"]`` and ``"bas,ecg"`` as two; a sequence stays as it is.
 
     Parameters
     ----------
@@ -75,7 +77,7 @@ def check_features(features: str, known: tuple[str, ...]) -> list[str]:
 
 
 def have_features(store: Reader, labels: Labels, features: str) -> NDArray[np.bool_]:
-    """Which labelled clips have vectors of all these modalities, bool [n].
+    """Mask of labelled clips with vectors of all these modalities, bool [n].
 
     Parameters
     ----------

@@ -1,8 +1,10 @@
-"""How few subjects a probe needs: the learning curve over subjects."""
+"""Few-shot learning curve over subjects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,7 @@ from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.models.train_test import TrainTest, divide, learn
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
+from sleepfm_index.storage.segments import read_parquet
 
 
 def few_shot(
@@ -35,6 +38,7 @@ def few_shot(
     task: str = "auto",
     classes: Sequence[str] | None = None,
     split: Split | None = None,
+    compare_with: str | Path | None = None,
 ) -> Result:
     """Measure a probe that learns from few subjects, drawn again and again.
 
@@ -51,6 +55,9 @@ def few_shot(
         How many subjects to learn from.
     repeats : int
         How often they are drawn.
+    compare_with : path, optional
+        Rows to show beside them: the curve of
+        :func:`.few_shot_network.supervise_few_shot` with the same label, split and seed.
 
     Returns
     -------
@@ -70,64 +77,147 @@ def few_shot(
         store, label, split or Split(), where=where, task=task, classes=classes, seed=recipe.seed
     )
     rows = []
-    chosen_features = default_features(store, plan.train) if on is None else feature_list(on)
-    for features in chosen_features:
-        train, test = next(plan.sides(features))
-        people = np.unique(plan.train.subjects[train])
-        for shot in shots:
-            if not 1 <= shot <= len(people):
-                raise QueryError(
-                    f"{shot} subjects cannot be drawn from {len(people)} training subjects"
-                )
-        for shot in shots:
-            rng = np.random.default_rng((recipe.seed, shot))
-            found, single = [], 0
-            for _ in range(repeats):
-                drawn = rng.choice(people, shot, replace=False)
-                chosen = train[np.isin(plan.train.subjects[train], drawn)]
-                if plan.train.classes and len(np.unique(plan.train.values[chosen])) < 2:
-                    single += 1
-                    continue
-                found.append(_measured(plan, features, recipe, chosen, test))
-            rows.append(
-                {"features": features, "shots": shot, **_summary(found, plan)}
-                | {"draws": len(found), "one_class_draws": single}
-            )
+    for features in default_features(store, plan.train) if on is None else feature_list(on):
+        drawn = Draws.of(plan, features, shots, repeats, recipe.seed)
+        predicted = _by_probe(plan, features, recipe, drawn.test)
+        rows += drawn.measured(features, predicted)
+    if compare_with is not None:
+        rows += _read_curve(Path(compare_with), rows)
     return Result(
         pa.Table.from_pylist(rows),
         f"{plan.train.note}; {repeats} draws of subjects, the same test subjects throughout",
     )
 
 
-def _measured(
-    plan: TrainTest,
-    features: str,
-    recipe: Recipe,
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-) -> dict[str, float | None]:
+def _by_probe(
+    plan: TrainTest, features: str, recipe: Recipe, test: NDArray[np.int64]
+) -> Callable[[NDArray[np.int64], str], NDArray[np.float64]]:
     read = feature_reader(plan.train_store, plan.train.clip_ids, features)
-    fitted = learn(recipe, read, plan.train, train)
-    read = feature_reader(plan.test_store, plan.test.clip_ids, features)
-    scores = predict_rows(fitted, read, test)
-    chosen = plan.test.take(test)
-    made = Predictions(
-        features, chosen.classes, chosen.values, scores, chosen.subjects, chosen.clip_ids
-    )
-    if not made.classes:
-        row = number_row(made)
-    else:
-        row = next(r for r in class_rows(made) if r["class"] == MACRO)
-    return {name: row[name] for name in _measures(plan)}  # type: ignore[misc]
+    read_test = feature_reader(plan.test_store, plan.test.clip_ids, features)
+
+    def predicted(chosen: NDArray[np.int64], _: str) -> NDArray[np.float64]:
+        return predict_rows(learn(recipe, read, plan.train, chosen), read_test, test)
+
+    return predicted
+
+
+def _read_curve(path: Path, rows: Sequence[dict[str, object]]) -> list[dict[str, object]]:
+    names = list(rows[0])
+    try:
+        table = read_parquet(path, names)
+    except (OSError, pa.ArrowException) as error:
+        raise QueryError(
+            f"{path.name} cannot be read as a learning curve; write one with `sleepfm-index "
+            "supervise --shots`"
+        ) from error
+    missing = [n for n in names if n not in table.column_names]
+    if missing:
+        raise QueryError(f"{path.name} has no column {missing[0]}; it is no curve of this label")
+    theirs: list[dict[str, object]] = table.select(names).to_pylist()
+    return theirs
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Few subjects to learn from, drawn again and again, and the clips that are tested.
+
+    Parameters
+    ----------
+    plan : TrainTest
+        Its first fold is tested, or its condition or store.
+    test : ndarray of int64, shape [m]
+        Rows of ``plan.test`` that are tested.
+    chosen : dict of int to list of ndarray of int64
+        By number of subjects, the rows of ``plan.train`` of each draw.
+    """
+
+    plan: TrainTest
+    test: NDArray[np.int64]
+    chosen: dict[int, list[NDArray[np.int64]]]
+
+    @classmethod
+    def of(
+        cls, plan: TrainTest, features: str, shots: Sequence[int], repeats: int, seed: int
+    ) -> Draws:
+        """Draw subjects; the same seed draws the same ones for a probe and for a network.
+
+        Parameters
+        ----------
+        plan : TrainTest
+            Whose subjects.
+        features : str
+            Modalities, joined by ``+``, that clips must have.
+        shots : sequence of int
+            How many subjects to draw.
+        repeats, seed : int
+            How often, and the seed.
+
+        Raises
+        ------
+        QueryError
+            If there are fewer subjects than a shot asks for.
+        """
+        train, test = next(plan.sides(features))
+        owner = plan.train.subjects[train]
+        people = np.unique(owner)
+        for shot in shots:
+            if not 1 <= shot <= len(people):
+                raise QueryError(
+                    f"{shot} subjects cannot be drawn from the {len(people)} that are learned from"
+                )
+        chosen = {}
+        for shot in shots:
+            rng = np.random.default_rng((seed, shot))
+            drawn = [rng.choice(people, shot, replace=False) for _ in range(repeats)]
+            chosen[shot] = [train[np.isin(owner, one)] for one in drawn]
+        return cls(plan, test, chosen)
+
+    def measured(
+        self, name: str, predicted: Callable[[NDArray[np.int64], str], NDArray[np.float64]]
+    ) -> list[dict[str, object]]:
+        """Measure a model on every draw, one row per number of subjects.
+
+        Parameters
+        ----------
+        name : str
+            What the rows call the model.
+        predicted : callable
+            From rows to learn from, and a name of the draw, to scores of the tested clips.
+        """
+        labels = self.plan.train
+        rows: list[dict[str, object]] = []
+        for shot, draws in self.chosen.items():
+            found, single = [], 0
+            for number, chosen in enumerate(draws, start=1):
+                if labels.classes and len(np.unique(labels.values[chosen])) < 2:
+                    single += 1
+                    continue
+                scores = predicted(chosen, f"{shot}-subjects-draw-{number}")
+                found.append(self._measures(name, scores))
+            row: dict[str, object] = {"features": name, "shots": shot}
+            row |= _summary(found, _measures(self.plan))
+            rows.append(row | {"draws": len(found), "one_class_draws": single})
+        return rows
+
+    def _measures(self, name: str, scores: NDArray[np.float64]) -> dict[str, float | None]:
+        own = self.plan.test.take(self.test)
+        made = Predictions(name, own.classes, own.values, scores, own.subjects, own.clip_ids)
+        if not made.classes:
+            row = number_row(made)
+        else:
+            row = next(r for r in class_rows(made) if r["class"] == MACRO)
+        return {measure: row[measure] for measure in _measures(self.plan)}  # type: ignore[misc]
 
 
 def _measures(plan: TrainTest) -> tuple[str, ...]:
     return ("auroc", "auprc", "f1") if plan.train.classes else ("mae", "r")
 
 
-def _summary(found: list[dict[str, float | None]], plan: TrainTest) -> dict[str, float | None]:
+def _summary(
+    found: list[dict[str, float | None]], measures: tuple[str, ...]
+) -> dict[str, float | None]:
     summary: dict[str, float | None] = {}
-    for name in _measures(plan):
+    for name in measures:
         values = np.array([row[name] for row in found if row[name] is not None], np.float64)
         known = len(values) > 0
         summary[name] = float(values.mean()) if known else None

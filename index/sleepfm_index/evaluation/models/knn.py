@@ -1,13 +1,12 @@
-"""Votes of the nearest labelled neighbours, and the neighbours themselves as rows."""
+"""Votes of the nearest labelled neighbours."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
@@ -21,9 +20,7 @@ from sleepfm_index.evaluation.models.train_test import TrainTest
 from sleepfm_index.evaluation.models.two_stores import AGAINST, shared_labels
 from sleepfm_index.query.question import EXCLUSIONS
 from sleepfm_index.reader import Reader
-from sleepfm_index.results import Result
 from sleepfm_index.schema import OTHERS, check_modality, target_name
-from sleepfm_index.storage.quoting import quote_text
 
 QUERIES: Final = 10_000
 _BLOCK: Final = 16_384
@@ -31,7 +28,7 @@ _BLOCK: Final = 16_384
 
 @dataclass(frozen=True)
 class Vote:
-    """How neighbours vote.
+    """Settings of the vote.
 
     Parameters
     ----------
@@ -114,12 +111,13 @@ def knn(
         If the question does not fit the store, or fewer than ``k`` clips may vote.
     """
     vote = vote or Vote()
-    target = _target(store, modality, to)
+    target = search_target(store, modality, to)
     split = split or Split()
     tested = split.tested(store)
-    voters = read_labels(store, label, (where, split.train_where), task=task, classes=classes)
+    how: Any = {"task": task, "classes": classes, "include_seen": split.include_seen}
+    voters = read_labels(store, label, (where, split.train_where), **how)
     voters = voters.take(has(store, voters.clip_ids, target))
-    asked = read_labels(tested, label, (where, split.test_where), task=task, classes=classes)
+    asked = read_labels(tested, label, (where, split.test_where), **how)
     asked = asked.take(has(tested, asked.clip_ids, modality))
     if not len(asked) or not len(voters):
         raise QueryError(f"no labelled clip has {modality} to search with, or {target} to find")
@@ -138,7 +136,7 @@ def knn(
         question = question.drawn(queries, seed)
         made = [question.predict()]
     else:
-        question, other = question.on_shared_clips(against)
+        question, other = question.on_shared_clips(against, split.include_seen)
         question, other = question.drawn(queries, seed), other.drawn(queries, seed)
         one, two = question.predict(), other.predict()
         two = replace(two, features=two.features + AGAINST, clip_ids=one.clip_ids)
@@ -161,7 +159,7 @@ def knn(
 
 @dataclass(frozen=True)
 class _Question:
-    """Which labelled clips are asked about, in which store, and which may vote."""
+    """Query clips and voting clips, each with its store."""
 
     store: Reader
     voters: Labels
@@ -173,24 +171,24 @@ class _Question:
 
     @property
     def target(self) -> str:
-        return _target(self.store, self.modality, self.to)
+        return search_target(self.store, self.modality, self.to)
 
     def drawn(self, queries: int | None, seed: int) -> _Question:
-        """Ask about at most so many clips, drawn at random."""
+        """Limit the query clips to a random sample."""
         if queries is None or queries >= len(self.asked):
             return self
         rows = np.random.default_rng(seed).choice(len(self.asked), queries, replace=False)
         return replace(self, asked=self.asked.take(np.sort(rows)))
 
-    def on_shared_clips(self, other: Reader) -> tuple[_Question, _Question]:
+    def on_shared_clips(self, other: Reader, include_seen: bool) -> tuple[_Question, _Question]:
         """Ask the same of two stores: of the clips that have both sides in both."""
         if self.tested is not self.store:
             raise QueryError(
                 "--against compares two stores of the same recordings; omit --test-store"
             )
-        voters, voters_there, _ = shared_labels(self.store, other, self.voters)
+        voters, voters_there, _ = shared_labels(self.store, other, self.voters, include_seen)
         both = has(other, voters_there.clip_ids, self.target)
-        asked, asked_there, _ = shared_labels(self.store, other, self.asked)
+        asked, asked_there, _ = shared_labels(self.store, other, self.asked, include_seen)
         there = has(other, asked_there.clip_ids, self.modality)
         if not both.any() or not there.any():
             raise QueryError("the two stores share no labelled clip with these modalities")
@@ -205,87 +203,13 @@ class _Question:
         return ours, theirs
 
     def predict(self) -> Predictions:
-        """Let the neighbours vote."""
+        """Compute the votes of the neighbours."""
         rows, scores = _search(
             self.store, self.voters, self.target, self.tested, self.asked, self.modality, self.vote
         )
         _enough(rows, self.voters, self.vote)
         features = f"{self.modality} -> {self.to or self.modality}"
         return _predictions(features, self.voters, self.asked, rows, scores, self.vote)
-
-
-def neighbours(
-    store: Reader,
-    modality: str,
-    to: str | None = None,
-    *,
-    clips: Sequence[int] | NDArray[np.int64],
-    label: str = "stage",
-    k: int = 10,
-    where: str | None = None,
-    exclude: str = "subject",
-) -> Result:
-    """Find the nearest neighbours of some clips, as rows.
-
-    Parameters
-    ----------
-    store, modality, to
-        As in :func:`knn`.
-    clips : sequence of int
-        Clip ids to ask about.
-    label : str
-        A column of ``clips`` to show beside each neighbour.
-    k : int
-        Number of clips to find per query.
-    where : str, optional
-        SQL condition for the neighbours.
-    exclude : {"subject", "recording", "none"}
-        Whose clips are left out; with ``none`` the clip itself may be found.
-
-    Returns
-    -------
-    Result
-        Columns query, rank, neighbour (clip ids), score, label, subject_id, recording_id, start_s,
-        clock.
-
-    Raises
-    ------
-    QueryError
-        If a clip is unknown or lacks the modality, or the question does not fit the store.
-    """
-    Vote(k=k, exclude=exclude)
-    target = _target(store, modality, to)
-    ids = np.asarray(clips, np.int64)
-    queries, present = store.vectors.of(ids, modality)
-    if not present.all():
-        raise QueryError(f"clip {ids[~present][0]} has no {modality} signal to search with")
-    hits: list[tuple[int, NDArray[np.int64], NDArray[np.float64]]] = []
-    column = f"{exclude}_id"
-    own = [None] * len(ids)
-    if exclude != "none":
-        own = clip_columns(store, ids, [column])[column].to_pylist()
-    for name in sorted(set(own), key=str):
-        # one search per subject, since each leaves out its own clips
-        mine = np.array([i for i, other in enumerate(own) if other == name])
-        left_out = None if name is None else f"{column} <> {quote_text(name)}"
-        allowed = store.metadata.clip_ids(where, left_out) if where or left_out else None
-        found = store.search(target, queries[mine], k, allowed, exact=True)
-        hits += [(int(i), *pair) for i, pair in zip(mine, found, strict=True)]
-    hits.sort(key=lambda hit: hit[0])
-    counts = [len(found) for _, found, _ in hits]
-    table = pa.table(
-        {
-            "query": np.repeat(ids, counts),
-            "rank": np.concatenate([np.arange(1, n + 1) for n in counts]).astype(np.int64),
-            "neighbour": np.concatenate([found for _, found, _ in hits]),
-            "score": np.concatenate([scores for _, _, scores in hits]),
-        }
-    )
-    names = [label, "subject_id", "recording_id", "start_s", "clock"]
-    facts = clip_columns(store, table["neighbour"].to_numpy(), names)
-    for name in names:
-        table = table.append_column("label" if name == label else name, facts[name])
-    return Result(table, f"{k} nearest by {modality} -> {to or modality}, own {exclude} left out")
 
 
 def votes(
@@ -318,7 +242,23 @@ def votes(
     return np.stack(shares, axis=1)
 
 
-def _target(store: Reader, modality: str, to: str | None) -> str:
+def search_target(store: Reader, modality: str, to: str | None) -> str:
+    """Name what a search from one modality looks in.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    modality : str
+        What to search with.
+    to : str, optional
+        What to search in; by default the same modality.
+
+    Raises
+    ------
+    QueryError
+        If the store has no such modality or target.
+    """
     known = store.manifest.modalities
     check_modality(modality, known)
     if to not in (None, OTHERS, *known):

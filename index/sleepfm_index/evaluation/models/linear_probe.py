@@ -93,7 +93,7 @@ class LinearProbe:
         )
 
     def with_about(self, about: Mapping[str, Any]) -> LinearProbe:
-        """Give the same probe with another record of what it was learned from.
+        """Return the same probe with another record of what it was learned from.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class LinearProbe:
         return replace(self, about=about)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """All that predicting needs, by name."""
+        """Arrays required for prediction, by name."""
         return {name: getattr(self, name) for name in _TENSORS}
 
     @classmethod
@@ -114,7 +114,7 @@ class LinearProbe:
         converged: bool,
         about: Mapping[str, Any],
     ) -> LinearProbe:
-        """Put a probe together again.
+        """Rebuild a probe from its arrays.
 
         Parameters
         ----------

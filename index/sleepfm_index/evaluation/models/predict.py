@@ -31,7 +31,7 @@ _FACTS: Final = ("recording_id", "start_s", "clock")
 
 
 def check_probe(store: Reader, probe: Probe) -> None:
-    """Refuse a probe that was fitted to other vectors than the store's.
+    """Refuse a probe that was fitted to vectors of other weights.
 
     Parameters
     ----------

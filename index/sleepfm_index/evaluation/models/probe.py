@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes
@@ -15,6 +16,7 @@ from sleepfm_index.evaluation.labels.labels import read_labels
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess, at_levels
 from sleepfm_index.evaluation.metrics.differences import differences
+from sleepfm_index.evaluation.models.baseline_features import PLAIN, BaselineFeatures
 from sleepfm_index.evaluation.models.external_predictions import read_external
 from sleepfm_index.evaluation.models.features import (
     default_features,
@@ -24,6 +26,7 @@ from sleepfm_index.evaluation.models.features import (
 )
 from sleepfm_index.evaluation.models.probe_kinds import Probe
 from sleepfm_index.evaluation.models.recipe import Recipe
+from sleepfm_index.evaluation.models.stage_transitions import smoothed
 from sleepfm_index.evaluation.models.train_test import divide, learn
 from sleepfm_index.evaluation.models.two_stores import AGAINST, on_shared_clips
 from sleepfm_index.reader import Reader
@@ -42,6 +45,8 @@ def probe(
     compare_with: str | Path | None = None,
     against: Reader | None = None,
     by: str | None = None,
+    baselines: BaselineFeatures | None = None,
+    smooth: bool = False,
 ) -> Assessment:
     """Measure what a probe reads from frozen vectors.
 
@@ -72,6 +77,12 @@ def probe(
         the clips that both have, so that differences are paired.
     by : str, optional
         A column of ``clips``: rows for the tested clips of each of its values too.
+    baselines : BaselineFeatures, optional
+        Probe plain features and untrained vectors of the same clips too, under the same recipe
+        (plain features are always standardised), with paired differences. It reads the recordings.
+    smooth : bool
+        Also smooth the predicted stages of each night by transitions
+        (:mod:`.stage_transitions`), smoothed minus plain as a paired difference.
 
     Returns
     -------
@@ -85,18 +96,26 @@ def probe(
         If a condition, column or modality is unknown, one class only is there to learn from, there
         are fewer subjects than folds, or a subject is on both sides.
     """
-    recipe = recipe or Recipe()
+    recipe, split = recipe or Recipe(), split or Split()
     if against is not None and compare_with is not None:
         raise QueryError("compare with a file or against a store, one at a time")
-    sides = divide(
-        store, label, split or Split(), where=where, task=task, classes=classes, seed=recipe.seed
-    )
+    if against is not None and (baselines is not None or smooth):
+        raise QueryError("baselines and smoothing are of one store; ask without the other one")
+    if smooth and (label != "stage" or recipe.model != "linear"):
+        raise QueryError(
+            "smoothing is for the label stage and the linear probe, whose classes are balanced"
+        )
+    sides = divide(store, label, split, where=where, task=task, classes=classes, seed=recipe.seed)
     made: list[Predictions] = []
     pairs: list[tuple[Predictions, Predictions]] = []
+    note = sides.note
     chosen = default_features(store, sides.train) if on is None else feature_list(on)
     for features in chosen:
         if against is not None:
-            ours, theirs = on_shared_clips(sides, against, features)
+            ours, theirs = on_shared_clips(
+                sides, against, features, include_seen=split.include_seen
+            )
+            note = ours.note
             predictions, other = ours.predict(features, recipe), theirs.predict(features, recipe)
             other = replace(other, features=features + AGAINST, clip_ids=predictions.clip_ids)
             pairs.append((predictions, other))
@@ -109,19 +128,43 @@ def probe(
             pairs.append((predictions, other))
             made += [] if made else [other]
         made.append(predictions)
+        if smooth:
+            night = smoothed(sides, predictions)
+            pairs.append((night, predictions))
+            made.append(night)
+        if baselines is None:
+            continue
+        for kind in baselines.kinds:
+            other = sides.predict(
+                features,
+                replace(recipe, standardise=recipe.standardise or kind == PLAIN),
+                reader=baselines.reader(kind),
+                name=f"{kind} {features}",
+            )
+            other = _in_order(other, predictions.clip_ids)
+            pairs.append((predictions, other))
+            made.append(other)
     levels = [Predictions.per_subject] if sides.of_subjects else []
     baseline = sides.baseline(made[0])
     groups = [] if by is None else split_by(sides.test_store, made, by)
     most = f"learned from at most {recipe.train_clips:,} clips per fit"
+    if baselines is not None:
+        note += f"; {baselines.note(store.manifest.contract)}"
     result = assess(
         at_levels([*made, *groups], levels),
-        f"{recipe.model} probe, {sides.note}; {most}",
+        f"{recipe.model} probe, {note}; {most}",
         at_levels([baseline], levels),
     )
     if not pairs:
         return result
     pairs += [(level(a), level(b)) for a, b in pairs for level in levels]
     return replace(result, differences=differences(pairs))
+
+
+def _in_order(made: Predictions, clip_ids: NDArray[np.int64]) -> Predictions:
+    """Predictions of some of the clips, in their order."""
+    order = np.argsort(made.clip_ids)
+    return made.take(order[np.searchsorted(made.clip_ids[order], clip_ids)])
 
 
 def split_by(store: Reader, made: Sequence[Predictions], by: str) -> list[Predictions]:
@@ -161,6 +204,7 @@ def fit_probe(
     task: str = "auto",
     classes: Sequence[str] | None = None,
     recipe: Recipe | None = None,
+    include_seen: bool = False,
 ) -> Probe:
     """Fit one probe to all labelled clips, to be saved and used on other recordings.
 
@@ -172,6 +216,8 @@ def fit_probe(
         As in :func:`probe`.
     features : str
         Modalities, joined by ``+``.
+    include_seen : bool
+        Learn from people too whom the weights have seen in training.
 
     Raises
     ------
@@ -179,7 +225,7 @@ def fit_probe(
         As :func:`probe`.
     """
     recipe = recipe or Recipe()
-    labels = read_labels(store, label, where, task=task, classes=classes)
+    labels = read_labels(store, label, where, task=task, classes=classes, include_seen=include_seen)
     rows = np.flatnonzero(have_features(store, labels, features))
     if not len(rows):
         raise QueryError(f"no labelled clip has {features}")

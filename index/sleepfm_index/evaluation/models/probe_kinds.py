@@ -1,4 +1,4 @@
-"""What a probe is, the kinds there are, and the file of one.
+"""Interface, registry and file format of probes.
 
 A new kind is one module with a class that does what :class:`Probe` says, and one line of
 :data:`PROBES`. A saved probe is a safetensors file: arrays, and JSON in the header. Loading one
@@ -45,7 +45,7 @@ class Probe(Protocol):
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What it was learned from: label, rule, features, weights, contract; JSON values."""
+        """Training record: label, rule, features, weights, contract; JSON values."""
 
     @classmethod
     def fit(
@@ -75,7 +75,7 @@ class Probe(Protocol):
         """
 
     def with_about(self, about: Mapping[str, Any]) -> Self:
-        """Give the same probe with another record of what it was learned from.
+        """Return the same probe with another record of what it was learned from.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class Probe(Protocol):
         """
 
     def tensors(self) -> dict[str, NDArray[Any]]:
-        """All that predicting needs, by name."""
+        """Arrays required for prediction, by name."""
 
     @classmethod
     def from_tensors(
@@ -94,7 +94,7 @@ class Probe(Protocol):
         converged: bool,
         about: Mapping[str, Any],
     ) -> Self:
-        """Put a probe together again.
+        """Rebuild a probe from its arrays.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""How a probe is learned."""
+"""Settings of a probe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PENALTIES: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a probe is learned.
+    """Settings of a probe.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Recipe:
 
     @classmethod
     def as_authors(cls, *, seed: int = 0, train_clips: int = TRAIN_CLIPS) -> Recipe:
-        """Give the settings of the SleepFM code: unit vectors as they are, C = 1, 100 iterations.
+        """Return the settings of the SleepFM code: unit vectors as they are, C = 1, 100 iterations.
 
         Parameters
         ----------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +16,24 @@ from numpy.typing import NDArray
 from sleepfm.atomic_write import write_file
 from sleepfm.progress import Notice, Progress
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
+from sleepfm_index.evaluation.labels.labels import Labels
 from sleepfm_index.evaluation.labels.splits import Split
 from sleepfm_index.evaluation.models.external_predictions import SPLIT
 from sleepfm_index.evaluation.models.features import check_features
+from sleepfm_index.evaluation.models.prepared_nights import Nights
 from sleepfm_index.evaluation.models.train_test import TrainTest, divide
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
-from sleepfm_index.storage.private import recording_file
 
 if TYPE_CHECKING:
-    from sleepfm.training.clipcache import CachedRecording
     from sleepfm.training.recipe import Recipe
 
-_VALID = 0.1
 _BLOCK = 64
 
 
 @dataclass(frozen=True)
 class Training:
-    """How the networks are trained.
+    """Training settings of the networks.
 
     Parameters
     ----------
@@ -109,52 +107,25 @@ def supervise(
     TrainingError
         If training cannot start or go on.
     """
-    from sleepfm.encoders.classifier import load_classifier
-    from sleepfm.training.data import Data, TrainingCallbacks
-    from sleepfm.training.supervised import Labels, learn
-
     known = store.manifest.modalities
     features = features or "+".join(known)
-    modalities = check_features(features, known)
+    check_features(features, known)
     plan = divide(
         store, label, split or Split(), where=where, task=task, classes=classes, seed=seed
     )
-    names = plan.train.classes
-    if not names:
-        raise QueryError(
-            f"{label} is numeric, and the networks predict classes; use --task classification"
-        )
     out = Path(out)
-    work = out.with_name(f"{out.stem}.folds")
-    tell: Notice = notice or (lambda _: None)
-    tell("preparing clips")
-    night = _Nights.read(store, plan, work / "clips", training, progress)
-    data = Data([], contract=store.manifest.contract, description=f"{label} by {features}")
+    folder = out.with_name(f"{out.stem}.folds")
+    networks = Networks.of(plan, features, folder, training, progress, notice)
     ids, folds, scores = [], [], []
-    for fold, (train, test) in enumerate(plan.sides(features)):
-        file = work / f"fold-{fold + 1}-{plan.identity[:12]}-{features}.safetensors"
-        learn(
-            night.split(plan, train, training.recipe.seed),
-            data,
-            file,
-            Labels(names, modalities),
-            training.recipe,
-            device=training.device,
-            precision=training.precision,  # type: ignore[arg-type]
-            threads=training.threads,
-            resume=True,
-            callbacks=TrainingCallbacks(
-                training=_steps(progress), epoch=_losses(f"fold {fold + 1}", tell)
-            ),
-        )
-        network = load_classifier(file)
-        clips = plan.test.clip_ids[test]
-        for at in range(0, len(clips), _BLOCK):
-            scores.append(network.probabilities(night.signals(clips[at : at + _BLOCK], modalities)))
-        ids.append(clips)
-        folds.append(np.full(len(clips), fold + 1))
+    for fold, (train, test) in enumerate(plan.sides(features), start=1):
+        name = f"fold-{fold}-{plan.identity[:12]}-{features}"
+        scores.append(networks.predict(plan.train.take(train), test, name, f"fold {fold}"))
+        ids.append(plan.test.clip_ids[test])
+        folds.append(np.full(len(test), fold))
     about = {"label": label, "features": features, "recipe": training.recipe.to_json()}
-    table = _table(np.concatenate(ids), np.concatenate(folds), np.concatenate(scores), names)
+    table = _table(
+        np.concatenate(ids), np.concatenate(folds), np.concatenate(scores), plan.train.classes
+    )
     table = table.replace_schema_metadata(
         {SPLIT: plan.identity.encode(), b"sleepfm_baseline": json.dumps(about).encode()}
     )
@@ -171,10 +142,10 @@ def _steps(progress: Progress | None) -> Callable[[int, int, int, float], None]:
     return step
 
 
-def _losses(fold: str, notice: Notice) -> Callable[[Mapping[str, Any]], None]:
+def _losses(title: str, notice: Notice) -> Callable[[Mapping[str, Any]], None]:
     def epoch(metrics: Mapping[str, Any]) -> None:
         notice(
-            f"{fold}, epoch {metrics['epoch']}: loss {metrics['loss']:.3f}, "
+            f"{title}, epoch {metrics['epoch']}: loss {metrics['loss']:.3f}, "
             f"validation {metrics['valid']['loss']:.3f}"
         )
 
@@ -182,84 +153,132 @@ def _losses(fold: str, notice: Notice) -> Callable[[Mapping[str, Any]], None]:
 
 
 @dataclass(frozen=True)
-class _Nights:
-    """The prepared clips behind a plan: each recording, and where each clip is in which."""
+class Networks:
+    """Networks for one division of labelled clips, with the prepared signals behind it.
 
-    recordings: Mapping[str, CachedRecording]
-    recording: Mapping[int, str]
-    row: Mapping[int, int]
+    Parameters
+    ----------
+    plan : TrainTest
+        Which clips are learned from and which are tested.
+    features : str
+        Modalities whose channels are stacked, joined by ``+``.
+    folder : Path
+        Where the networks lie.
+    training : Training
+        How they are trained.
+    learned, tested : Nights
+        The signals of either side.
+    progress : Progress, optional
+        Called with the recordings whose clips are prepared, then with the steps of each epoch.
+    tell : Notice
+        Called with each phase and the losses of each epoch.
+    """
+
+    plan: TrainTest
+    features: str
+    folder: Path
+    training: Training
+    learned: Nights
+    tested: Nights
+    progress: Progress | None
+    tell: Notice
 
     @classmethod
-    def read(
+    def of(
         cls,
-        store: Reader,
         plan: TrainTest,
-        cache: Path,
+        features: str,
+        folder: Path,
         training: Training,
-        progress: Progress | None,
-    ) -> _Nights:
-        from sleepfm.training.clipcache import prepare_clips
+        progress: Progress | None = None,
+        notice: Notice | None = None,
+    ) -> Networks:
+        """Prepare the signals of both sides.
 
-        contract = store.manifest.contract
-        ids = np.union1d(plan.train.clip_ids, plan.test.clip_ids)
-        facts = clip_columns(store, ids, ["recording_id", "start_s"])
-        names = facts["recording_id"].to_pylist()
-        # Clips may begin a part of one after the recording.
-        rows = np.floor(numbers(facts["start_s"]) / contract.clip_seconds + 1e-6).astype(np.int64)
-        choices = store.manifest.choices.told(
-            contract, substitute=training.substitute, channels=training.channels
-        )
-        files = {name: recording_file(store.path, name) for name in sorted(set(names))}
-        found = {}
-        for done, (name, path) in enumerate(files.items()):
-            if progress is not None:
-                progress(done, len(files))
-            prepared = prepare_clips([path], cache, contract, choices=choices)
-            (found[name],) = prepared.recordings
-        clips = ids.tolist()
-        return cls(
-            found,
-            dict(zip(clips, names, strict=True)),
-            dict(zip(clips, rows.tolist(), strict=True)),
-        )
+        Parameters
+        ----------
+        plan, features, folder, training, progress
+            As in the class.
+        notice : Notice, optional
+            As ``tell`` of the class.
 
-    def split(
-        self, plan: TrainTest, train: NDArray[np.int64], seed: int
-    ) -> dict[str, list[CachedRecording]]:
-        """Give the recordings to train on and to validate on, no clips labelled but theirs."""
-        from sleepfm.training.splits import split_subjects
-
-        labels = plan.train.take(train)
-        people = [labels.subject_names[i] for i in labels.subjects]
-        splits = split_subjects(people, {"train": 1 - _VALID, "valid": _VALID}, seed).of_subject
-        told: dict[str, dict[str, list[str]]] = {"train": {}, "valid": {}}
-        for clip, code, person in zip(labels.clip_ids, labels.values, people, strict=True):
-            name = self.recording[int(clip)]
-            side = told[splits[person]]
-            if name not in side:
-                side[name] = [""] * self.recordings[name].count
-            side[name][self.row[int(clip)]] = labels.classes[int(code)]
-        return {
-            split: [replace(self.recordings[name], stage=tuple(own)) for name, own in side.items()]
-            for split, side in told.items()
+        Raises
+        ------
+        QueryError
+            If the label is a number, or a recording is not where it was.
+        """
+        if not plan.train.classes:
+            raise QueryError(
+                f"{plan.train.name} is numeric, and the networks predict classes; use --task "
+                "classification"
+            )
+        tell: Notice = notice or (lambda _: None)
+        tell("preparing clips")
+        own: Any = {
+            "substitute": training.substitute,
+            "channels": training.channels,
+            "progress": progress,
         }
+        cache, one, two = folder / "clips", plan.train_store, plan.test_store
+        if one is two:
+            ids = np.union1d(plan.train.clip_ids, plan.test.clip_ids)
+            nights = Nights.read(one, ids, cache, **own)
+            return cls(plan, features, folder, training, nights, nights, progress, tell)
+        learned = Nights.read(one, plan.train.clip_ids, cache, **own)
+        tested = Nights.read(two, plan.test.clip_ids, cache, **own)
+        return cls(plan, features, folder, training, learned, tested, progress, tell)
 
-    def signals(
-        self, clips: NDArray[np.int64], modalities: list[str]
-    ) -> dict[str, NDArray[np.float32]]:
-        """Signals of some clips, float32 [n, slots, samples] by modality."""
-        places = [(self.recordings[self.recording[c]], self.row[c]) for c in clips.tolist()]
-        for night, row in places:
-            lacking = [m for m in modalities if m not in night.signals or row >= night.count]
-            if lacking:
-                raise QueryError(
-                    f"{night.recording_id} gives no {lacking[0]} when it is read again; was the "
-                    "store built with --substitute or --channels?"
-                )
-        return {
-            m: np.stack([np.asarray(night.signals[m][row], np.float32) for night, row in places])
-            for m in modalities
-        }
+    def predict(
+        self, labels: Labels, test: NDArray[np.int64], name: str, title: str
+    ) -> NDArray[np.float32]:
+        """Train a network on some labelled clips, or go on with it, and predict others.
+
+        Parameters
+        ----------
+        labels : Labels
+            What to learn from.
+        test : ndarray of int64, shape [m]
+            Rows of ``plan.test`` to predict.
+        name : str
+            Of the network's file.
+        title : str
+            What to call it while it is trained.
+
+        Returns
+        -------
+        ndarray of float32, shape [m, classes]
+            Probabilities.
+        """
+        from sleepfm.encoders.classifier import load_classifier
+        from sleepfm.training.data import Data, TrainingCallbacks
+        from sleepfm.training.supervised import Labels as Classes
+        from sleepfm.training.supervised import learn
+
+        contract = self.plan.train_store.manifest.contract
+        modalities = self.features.split("+")
+        file = self.folder / f"{name}.safetensors"
+        learn(
+            self.learned.split(labels, self.training.recipe.seed),
+            Data([], contract=contract, description=f"{labels.name} by {self.features}"),
+            file,
+            Classes(labels.classes, modalities),
+            self.training.recipe,
+            device=self.training.device,
+            precision=self.training.precision,  # type: ignore[arg-type]
+            threads=self.training.threads,
+            resume=True,
+            callbacks=TrainingCallbacks(
+                training=_steps(self.progress), epoch=_losses(title, self.tell)
+            ),
+        )
+        network = load_classifier(file)
+        clips = self.plan.test.clip_ids[test]
+        return np.concatenate(
+            [
+                network.probabilities(self.tested.signals(clips[at : at + _BLOCK], modalities))
+                for at in range(0, len(clips), _BLOCK)
+            ]
+        )
 
 
 def _table(

@@ -1,4 +1,4 @@
-"""Which labelled clips are learned from and which are tested, and the predictions of a probe."""
+"""Training and test clips, and the predictions of a probe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from sleepfm_index.evaluation.metrics.assessment import Predictions
 from sleepfm_index.evaluation.metrics.estimates import ranking
 from sleepfm_index.evaluation.models.features import (
     Read,
+    ReaderOf,
     feature_reader,
     have_features,
     predict_rows,
@@ -82,7 +83,14 @@ class TrainTest:
             found.update(np.ascontiguousarray(part).tobytes())
         return found.hexdigest()
 
-    def predict(self, features: str, recipe: Recipe) -> Predictions:
+    def predict(
+        self,
+        features: str,
+        recipe: Recipe,
+        *,
+        reader: ReaderOf = feature_reader,
+        name: str | None = None,
+    ) -> Predictions:
         """Predict every clip to be tested that has the features, by a probe of other subjects.
 
         Parameters
@@ -91,6 +99,11 @@ class TrainTest:
             Modalities, joined by ``+``.
         recipe : Recipe
             How the probe is fitted.
+        reader : callable
+            Reads what the probe learns from, by default the vectors; only clips with the vectors
+            count all the same, so that tables are of the same clips.
+        name : str, optional
+            What to call the features in tables; by default ``features``.
 
         Raises
         ------
@@ -98,16 +111,17 @@ class TrainTest:
             If no clip has the features, or one class only is there to learn from.
         """
         warnings: tuple[str, ...] = ()
+        name = name or features
         parts, new, penalties = [], 0, set()
+        read = reader(self.train_store, self.train.clip_ids, features)
+        read_test = reader(self.test_store, self.test.clip_ids, features)
         for train, test in self.sides(features):
             new += self._unseen(train, test)
-            read = feature_reader(self.train_store, self.train.clip_ids, features)
             fitted = learn(recipe, read, self.train, train)
             penalties.add(float(fitted.about["c"]))
             if not fitted.converged:
-                warnings = (f"a probe on {features} did not converge",)
-            read = feature_reader(self.test_store, self.test.clip_ids, features)
-            parts.append((test, predict_rows(fitted, read, test)))
+                warnings = (f"a probe on {name} did not converge",)
+            parts.append((test, predict_rows(fitted, read_test, test)))
         rows = np.concatenate([test for test, _ in parts])
         if new == len(rows):
             raise QueryError(
@@ -116,18 +130,20 @@ class TrainTest:
             )
         if recipe.c is None:
             chosen_c = ", ".join(f"{c:g}" for c in sorted(penalties))
-            warnings += (f"C chosen in inner folds of subjects: {chosen_c} ({features})",)
+            warnings += (f"C chosen in inner folds of subjects: {chosen_c} ({name})",)
         if new:
             warnings += (f"{new} test clips have a class without training examples",)
         chosen = self.test.take(rows)
         return Predictions(
-            features,
+            name,
             chosen.classes,
             chosen.values,
             np.concatenate([scores for _, scores in parts]),
             chosen.subjects,
             chosen.clip_ids,
             warnings=warnings,
+            folds=None if self.fold is None else self.fold[rows],
+            label=chosen.name,
         )
 
     def baseline(self, made: Predictions) -> Predictions:
@@ -150,7 +166,7 @@ class TrainTest:
         return replace(made, features=MAJORITY, scores=scores, answered=None, warnings=())
 
     def _unseen(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> int:
-        """How many rows to test are of a class that no row to learn from has."""
+        """Count test rows with a class that has no training row."""
         if not self.train.classes:
             return 0
         learned = np.unique(self.train.values[train])
@@ -211,12 +227,15 @@ def divide(
     if not split.fixed:
         if split.train_where is not None:
             raise QueryError("--train-where requires --test-where or --test-store")
-        labels = read_labels(store, label, where, task=task, classes=classes)
+        labels = read_labels(
+            store, label, where, task=task, classes=classes, include_seen=split.include_seen
+        )
         check_classes(labels)
         return TrainTest(store, labels, store, labels, deal_folds(labels, split.folds, seed))
     tested = split.tested(store)
-    one = read_labels(store, label, (where, split.train_where), task=task, classes=classes)
-    two = read_labels(tested, label, (where, split.test_where), task=task, classes=classes)
+    how: Any = {"task": task, "classes": classes, "include_seen": split.include_seen}
+    one = read_labels(store, label, (where, split.train_where), **how)
+    two = read_labels(tested, label, (where, split.test_where), **how)
     check_apart(subjects_of(one), subjects_of(two))
     check_classes(one)
     return TrainTest(store, one, tested, _in_terms_of(one, two), None)

@@ -9,6 +9,7 @@ import numpy as np
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.labels import Labels
+from sleepfm_index.evaluation.labels.seen_people import without_seen
 from sleepfm_index.evaluation.models.features import have_features
 from sleepfm_index.evaluation.models.train_test import TrainTest
 from sleepfm_index.evaluation.retrieval.paired import shared_clips
@@ -18,7 +19,9 @@ AGAINST: Final = " [against]"
 """Suffix of the features of the store compared with."""
 
 
-def on_shared_clips(sides: TrainTest, other: Reader, features: str) -> tuple[TrainTest, TrainTest]:
+def on_shared_clips(
+    sides: TrainTest, other: Reader, features: str, *, include_seen: bool = False
+) -> tuple[TrainTest, TrainTest]:
     """Cut a split to the clips that two stores share and that have the features in both.
 
     Parameters
@@ -29,6 +32,8 @@ def on_shared_clips(sides: TrainTest, other: Reader, features: str) -> tuple[Tra
         A store of the same recordings, e.g. by other weights.
     features : str
         Modalities, joined by ``+``.
+    include_seen : bool
+        Keep people whom the weights of the other store have seen in training.
 
     Returns
     -------
@@ -42,15 +47,15 @@ def on_shared_clips(sides: TrainTest, other: Reader, features: str) -> tuple[Tra
     """
     if sides.test_store is not sides.train_store:
         raise QueryError("--against compares two stores of the same recordings; omit --test-store")
-    train, train_there, _ = _shared(sides.train_store, other, sides.train, features)
-    test, test_there, rows = _shared(sides.test_store, other, sides.test, features)
+    train, train_there, _ = _shared(sides.train_store, other, sides.train, features, include_seen)
+    test, test_there, rows = _shared(sides.test_store, other, sides.test, features, include_seen)
     fold = None if sides.fold is None else sides.fold[rows]
     ours = replace(sides, train=train, test=test, fold=fold)
     return ours, TrainTest(other, train_there, other, test_there, fold)
 
 
 def shared_labels(
-    store: Reader, other: Reader, labels: Labels
+    store: Reader, other: Reader, labels: Labels, include_seen: bool = False
 ) -> tuple[Labels, Labels, np.ndarray]:
     """Labelled clips that another store has too.
 
@@ -62,6 +67,8 @@ def shared_labels(
         The store to look in.
     labels : Labels
         The labelled clips.
+    include_seen : bool
+        Keep people whom the weights of the other store have seen in training.
 
     Returns
     -------
@@ -75,14 +82,18 @@ def shared_labels(
     own, there = own[order], there[order]
     at = np.minimum(np.searchsorted(own, labels.clip_ids), len(own) - 1)
     rows = np.flatnonzero(own[at] == labels.clip_ids)
+    kept, remark = without_seen(other, there[at[rows]], include_seen=include_seen)
+    rows = rows[np.isin(there[at[rows]], kept)]
     ours = labels.take(rows)
+    if remark:
+        ours = replace(ours, seen="; ".join(filter(None, (ours.seen, f"other store: {remark}"))))
     return ours, replace(ours, clip_ids=there[at[rows]]), rows
 
 
 def _shared(
-    store: Reader, other: Reader, labels: Labels, features: str
+    store: Reader, other: Reader, labels: Labels, features: str, include_seen: bool
 ) -> tuple[Labels, Labels, np.ndarray]:
-    ours, theirs, rows = shared_labels(store, other, labels)
+    ours, theirs, rows = shared_labels(store, other, labels, include_seen)
     both = have_features(store, ours, features) & have_features(other, theirs, features)
     if not both.any():
         raise QueryError(f"the two stores share no labelled clip with {features}")

@@ -1,4 +1,4 @@
-"""What weights lose when channels are missing: retrieval and stages over the slots left."""
+"""Performance with missing channels: retrieval and stages against remaining slots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sleepfm.clips import Clips
 from sleepfm.errors import SleepFMError
 from sleepfm.progress import Progress
-from sleepfm.recordings import find_recordings
+from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.stages import SCORED
 from sleepfm.training.geometry import stage_auroc
 from sleepfm_index.building.preparation import Preparation
@@ -22,6 +22,7 @@ from sleepfm_index.building.subjects import Subjects, no_subjects
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.retrieval.ranks import true_ranks
 from sleepfm_index.results import Result
+from sleepfm_index.schema import WEIGHTS_SPLIT
 
 K: Final = 10
 
@@ -48,6 +49,7 @@ def fewer_slots(
     subjects: Subjects | None = None,
     clips: int = 2000,
     seed: int = 0,
+    include_seen: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Encode recordings again with fewer and fewer slots of one modality, the others whole.
@@ -64,11 +66,14 @@ def fewer_slots(
     preparation : Preparation
         How files are read, under the contract of the same weights.
     subjects : Subjects, optional
-        Whose recordings they are; by default each is of a subject of its own.
+        Whose recordings they are; by default each is of a subject of its own. Where they say whom
+        the weights have seen in training (:meth:`.Subjects.marked`), those people are left out.
     clips : int
         At most this many are drawn, evenly from the recordings.
     seed : int
         Of all draws.
+    include_seen : bool
+        Keep people whom the weights have seen.
     progress : Progress, optional
         Called with (recordings read, recordings).
 
@@ -86,13 +91,19 @@ def fewer_slots(
         If fewer than two clips have all modalities of the weights.
     """
     draw = np.random.default_rng(seed)
-    nights, problems = _read(paths, preparation, subjects or no_subjects(), clips, draw, progress)
+    found = find_recordings(paths).recordings
+    people = subjects or no_subjects()
+    known = [file for file in found if people.of(file.stem).facts.get(WEIGHTS_SPLIT) is not None]
+    files = found if include_seen else [file for file in found if file not in known]
+    nights, problems = _read(files, preparation, people, clips, draw, progress)
     count = sum(len(night.stage) for night in nights)
     modalities = [
         m for m in preparation.contract.modalities if all(m in night.signals for night in nights)
     ]
     if count < 2 or len(modalities) < 2:
         why = f": {problems[0]}" if problems else ""
+        if known and not include_seen:
+            why += f"; {_seen(len(known), include_seen)}"
         raise QueryError(f"fewer than two clips have two modalities in common{why}")
     whole = {m: _encode(encode, m, nights, None, draw) for m in modalities}
     owner = np.concatenate([[n.subject] * len(n.stage) for n in nights])
@@ -107,18 +118,24 @@ def fewer_slots(
             rows.append(_row(modality, left, most, some, whole, owner, stage))
     left_out = f", {len(problems)} recordings left out" if problems else ""
     note = f"{count:,} clips of {len(nights)} recordings{left_out}; seed {seed}"
+    if known:
+        note += f"; {_seen(len(known), include_seen)}"
     return Result(pa.Table.from_pylist(rows), note)
 
 
+def _seen(recordings: int, include_seen: bool) -> str:
+    who = f"{recordings} recordings of people whom the weights have seen in training"
+    return f"includes {who}" if include_seen else f"left out: {who} (--include-seen keeps them)"
+
+
 def _read(
-    paths: Sequence[str | Path],
+    found: Sequence[RecordingFile],
     preparation: Preparation,
     subjects: Subjects,
     clips: int,
     draw: np.random.Generator,
     progress: Progress | None,
 ) -> tuple[list[_Night], list[str]]:
-    found = find_recordings(paths).recordings
     each = max(1, -(-clips // max(1, len(found))))
     nights, problems = [], []
     for number, file in enumerate(found, start=1):

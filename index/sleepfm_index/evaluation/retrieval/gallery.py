@@ -16,7 +16,7 @@ GALLERIES: Final = get_args(Among)
 
 @dataclass(frozen=True)
 class Gallery:
-    """Which clips are compared with which.
+    """Galleries and queries of retrieval.
 
     Parameters
     ----------
@@ -31,6 +31,8 @@ class Gallery:
     among : {"all", "cross-recording", "within-recording"}
         Whether a query's rivals are all clips of the gallery, those of other recordings, or those
         of its own. Beside them stands its true answer.
+    include_seen : bool
+        Keep people whom the weights have seen in training.
     """
 
     where: str | None = None
@@ -38,6 +40,7 @@ class Gallery:
     seed: int = 0
     draws: int = 1
     among: str = "all"
+    include_seen: bool = False
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, numbers
+from sleepfm_index.evaluation.labels.seen_people import without_seen
 from sleepfm_index.evaluation.metrics.differences import adjust
 from sleepfm_index.evaluation.metrics.estimates import Estimate, mean
 from sleepfm_index.evaluation.metrics.intervals import (
@@ -22,10 +23,10 @@ from sleepfm_index.evaluation.metrics.intervals import (
     proportion,
     too_few,
 )
+from sleepfm_index.evaluation.retrieval.facts import Facts
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.retrieval import (
     MEASURES,
-    Facts,
     Ranked,
     directions,
     measures,
@@ -46,6 +47,7 @@ def compare(
     seed: int = 0,
     draws: int = 1,
     among: str = "all",
+    include_seen: bool = False,
 ) -> Result:
     """Measure retrieval in two stores over the same clips, and the differences clip by clip.
 
@@ -59,8 +61,9 @@ def compare(
         The open store.
     other : Store
         What to compare with.
-    where, gallery, seed, draws, among
-        Fields of :class:`~.gallery.Gallery`; ``where`` is asked of ``store``.
+    where, gallery, seed, draws, among, include_seen
+        Fields of :class:`~.gallery.Gallery`; ``where`` is asked of ``store``; people are left out
+        whom the weights of either have seen.
 
     Returns
     -------
@@ -75,8 +78,16 @@ def compare(
     QueryError
         If the stores share no clip, or no direction has a clip with both sides.
     """
-    asked = Gallery(where, gallery, seed, draws, among)
+    asked = Gallery(where, gallery, seed, draws, among, include_seen)
     ours, theirs = shared_clips(store, other, where)
+    remarks = []
+    for side in (store, other):
+        own = ours if side is store else theirs
+        kept, remark = without_seen(side, own, include_seen=include_seen)
+        left = np.isin(own, kept)
+        ours, theirs = ours[left], theirs[left]
+        if remark:
+            remarks.append(f"{'this' if side is store else 'other'} store: {remark}; ")
     rows = []
     for query, to in _shared_directions(store, other):
         both = sides_present(store, ours, query, to) & sides_present(other, theirs, query, to)
@@ -96,7 +107,8 @@ def compare(
     return Result(
         pa.Table.from_pylist(rows),
         f"{store.manifest.weights.name} against {other.manifest.weights.name}: {len(ours)} clips "
-        f"of both stores; differences are paired, this store minus the other; {spread}",
+        f"of both stores; {''.join(remarks)}differences are paired, this store minus the "
+        f"other; {spread}",
     )
 
 
@@ -162,12 +174,14 @@ def _entry(
     name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval], same: bool
 ) -> dict[str, object]:
     ours, theirs = estimates
-    low, high = difference(ours, theirs, *intervals, same=same)
+    skewed = name != "median_rank"
+    low, high = difference(ours, theirs, *intervals, same=same, skewed=skewed)
+    p = p_value(ours, theirs, (low, high) if skewed else None)
     return {
         name: ours.value,
         f"{name}_against": theirs.value,
         f"{name}_difference": ours.value - theirs.value,
         f"{name}_difference_low": low if np.isfinite(low) else None,
         f"{name}_difference_high": high if np.isfinite(high) else None,
-        f"{name}_p": None if np.isnan(p := p_value(ours, theirs)) else p,
+        f"{name}_p": None if np.isnan(p) else p,
     }

@@ -81,7 +81,7 @@ def _at_least(
     block: NDArray[np.float32],
     targets: NDArray[np.float32],
 ) -> NDArray[np.int64]:
-    """How many candidates of a tile score at least ``own``; the closest are compared in float64."""
+    """Count candidates of a tile that score at least ``own``, close ones in float64."""
     high = (own + CLOSE).astype(np.float32)[:, None]
     low = (own - CLOSE).astype(np.float32)[:, None]
     count = (scores > high).sum(axis=1)

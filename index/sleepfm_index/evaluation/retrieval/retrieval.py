@@ -11,11 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm.modality import Modality
-from sleepfm.stages import SCORED
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has, numbers
+from sleepfm_index.evaluation.labels.columns import has
+from sleepfm_index.evaluation.labels.seen_people import without_seen
 from sleepfm_index.evaluation.metrics.estimates import mean
 from sleepfm_index.evaluation.metrics.intervals import of_median, proportion, too_few
+from sleepfm_index.evaluation.retrieval.facts import Facts
 from sleepfm_index.evaluation.retrieval.gallery import Gallery
 from sleepfm_index.evaluation.retrieval.rank_cache import RankCache
 from sleepfm_index.evaluation.retrieval.ranks import ranks_and_hits, true_ranks
@@ -71,6 +72,7 @@ def evaluate(
     among: str = "all",
     by: str | None = None,
     combinations: bool = False,
+    include_seen: bool = False,
 ) -> Retrieval:
     """Measure how well one modality finds its own clip in another.
 
@@ -82,7 +84,7 @@ def evaluate(
     ----------
     store : Reader
         The open store.
-    where, gallery, seed, draws, among
+    where, gallery, seed, draws, among, include_seen
         Fields of :class:`Gallery` (``gallery`` is its ``size``).
     by : str, optional
         A column of ``clips``: its values' queries get rows of their own, the gallery stays whole.
@@ -104,8 +106,8 @@ def evaluate(
     QueryError
         If the condition or a column is not valid, or no direction has a clip with both sides.
     """
-    asked = Gallery(where, gallery, seed, draws, among)
-    clip_ids = store.metadata.clip_ids(where)
+    asked = Gallery(where, gallery, seed, draws, among, include_seen)
+    clip_ids, seen = without_seen(store, store.metadata.clip_ids(where), include_seen=include_seen)
     facts = Facts.of(store, clip_ids, by)
     ranked, rows = {}, []
     cache = RankCache(store, facts.clip_ids)
@@ -118,7 +120,7 @@ def evaluate(
         raise QueryError("no clip has two modalities, so there is nothing to evaluate")
     contract = store.manifest.contract
     drawn = tuple(map(contract.modality, contract.modalities))
-    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, rows), ranked, drawn)
+    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, rows, seen), ranked, drawn)
 
 
 def directions(
@@ -145,47 +147,6 @@ def directions(
     if combinations:
         found += [("+".join(o for o in modalities if o != m), m) for m in modalities]
     return tuple(found)
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is compared of clips, row by row with ``clip_ids``; -1 codes what is not known."""
-
-    clip_ids: NDArray[np.int64]
-    stage: NDArray[np.int64]
-    subject: NDArray[np.int64]
-    recording: NDArray[np.int64]
-    start_s: NDArray[np.float64]
-    group: NDArray[np.int64]
-    groups: list[object]
-
-    @classmethod
-    def of(cls, store: Reader, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
-        """Read what is compared of some clips.
-
-        Parameters
-        ----------
-        store : Reader
-            The open store.
-        clip_ids : ndarray of int64, shape [n]
-            Clip ids.
-        by : str, optional
-            Column to group by.
-        """
-        names = ["stage", "subject_id", "recording_id", "start_s", *([by] if by else [])]
-        table = clip_columns(store, clip_ids, names)
-        stage, stages = codes(table["stage"])
-        scored = np.array([s in SCORED for s in stages] + [False])
-        group, groups = codes(table[by]) if by else (np.zeros(len(clip_ids), np.int64), [])
-        return cls(
-            clip_ids,
-            np.where(scored[stage], stage, -1),
-            codes(table["subject_id"])[0],
-            codes(table["recording_id"])[0],
-            numbers(table["start_s"]),
-            group,
-            groups,
-        )
 
 
 def rank_direction(
@@ -246,7 +207,7 @@ def rank_direction(
 def sides_present(
     store: Reader, clip_ids: NDArray[np.int64], query: str, to: str
 ) -> NDArray[np.bool_]:
-    """Which clips have the query's modalities, all of them, and the target.
+    """Mask of clips with all query modalities and the target.
 
     Parameters
     ----------
@@ -332,7 +293,7 @@ MEASURES: Final = (*(f"recall_at_{k}" for k in RECALLS), "mrr")
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Give what is averaged over queries: recall@k and reciprocal rank, float64 [n] each.
+    """Return what is averaged over queries: recall@k and reciprocal rank, float64 [n] each.
 
     Parameters
     ----------
@@ -386,7 +347,7 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _note(gallery: Gallery, by: str | None, rows: list[dict[str, object]]) -> str:
+def _note(gallery: Gallery, by: str | None, rows: list[dict[str, object]], seen: str) -> str:
     few = too_few(min(int(str(row["subjects"])) for row in rows))
     among = {
         "all": "",
@@ -396,5 +357,5 @@ def _note(gallery: Gallery, by: str | None, rows: list[dict[str, object]]) -> st
     return (
         f"gallery: {'all clips' if gallery.where is None else gallery.where}{among}"
         f"{f'; by {by}, the gallery whole' if by else ''}"
-        f"; {few or '95 % intervals over subjects'}"
+        f"{f'; {seen}' if seen else ''}; {few or '95 % intervals over subjects'}"
     )

@@ -111,7 +111,7 @@ class _Sides:
 
 
 class _Counts:
-    """What one thread has counted."""
+    """Counts of one thread."""
 
     def __init__(self, sides: _Sides) -> None:
         self._sides = sides
@@ -123,7 +123,7 @@ class _Counts:
         self._at = {direction: at for at, direction in enumerate(sides.directions)}
 
     def through(self, tiles: list[tuple[int, int]], tile: int) -> _Counts:
-        """Go through some tiles."""
+        """Process some tiles."""
         n = self._sides.rows
         for top, left in tiles:
             here, there = slice(top, min(n, top + tile)), slice(left, min(n, left + tile))
@@ -139,7 +139,7 @@ class _Counts:
         return self
 
     def merge(self, other: _Counts) -> None:
-        """Take in what another thread has counted."""
+        """Add the counts of another thread."""
         for at in range(len(self.count)):
             self.count[at] += other.count[at]
             self._better(at, self.own, other.best[at], other.best_at[at])
@@ -237,7 +237,7 @@ def _mean(parts: list[Scores], share: np.float32, out: Scores) -> None:
 
 
 def _row_sums(marks: NDArray[np.bool_]) -> Rows:
-    """How many of each row: bits are counted, eight bytes at a time."""
+    """Count per row: bits are counted, eight bytes at a time."""
     packed = np.packbits(marks, axis=1)
     spare = -packed.shape[1] % 8
     if spare:
@@ -246,7 +246,7 @@ def _row_sums(marks: NDArray[np.bool_]) -> Rows:
 
 
 def _column_sums(marks: NDArray[np.bool_]) -> Rows:
-    """How many of each column: bytes are added, as many rows as a byte can hold."""
+    """Count per column: bytes are added, in blocks of as many rows as a byte can hold."""
     total = np.zeros(marks.shape[1], np.int64)
     ones = marks.view(np.uint8)
     for start in range(0, len(ones), _BYTE):

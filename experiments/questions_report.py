@@ -1,0 +1,246 @@
+"""What the runs of questions.py say: the table with its gate, and a figure per question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import t as student
+
+from sleepfm_index.evaluation.figures.style import PALETTE, save
+from sleepfm_index.evaluation.metrics.intervals import holm
+
+Runs = list[dict[str, Any]]
+PLAIN: Final = "leave-one-out"
+GATE: Final = 0.5
+TITLES: Final = {
+    "people": "1. How does retrieval grow with people?",
+    "objectives": "2. Do other objectives do better?",
+    "leads": "3. Does the lead of the ECG matter?",
+    "sharing": "4. What is shared, what is private?",
+}
+
+
+def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
+    """Write table.md, questions.png and questions.svg.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are written.
+    runs : list of dict
+        Measures of every arm and seed so far.
+    sizes : dict
+        What was asked, to be shown.
+    """
+    seeds = sorted({run["seed"] for run in runs})
+    done = len(runs)
+    lines = [
+        f"**Simulated people**: {sizes['people']} to train on, {sizes['test_people']} others to "
+        f"test, {sizes['hours']:g} h each; {sizes['steps']} steps of batch {sizes['batch_size']}; "
+        f"{done} of {sizes['arms'] * sizes['seeds']} trainings done, {len(seeds)} seeds begun.",
+        "",
+        *_gate(runs),
+        "",
+        "| question | primary outcome | by seed | mean [95 %, t over seeds] | p | p (Holm) |",
+        "|---|---|---|---|---|---|",
+    ]
+    found = {name: outcome(name, runs) for name in TITLES}
+    p = [_p(values) for values in found.values()]
+    for (name, values), own, adjusted in zip(found.items(), p, holm(p), strict=True):
+        cells = ", ".join(f"{v:+.4f}" for v in values) or "-"
+        lines.append(
+            f"| {name} | {_OUTCOMES[name][0]} | {cells} | {_spread(values)} | {_cell(own)} "
+            f"| {_cell(adjusted)} |"
+        )
+    lines += [
+        "",
+        "| arm | runs | recall@10, by seed | chance | heart rate r | shared R2 | private R2 "
+        "| stage AUROC | effective rank (BAS) |",
+        "|---" * 9 + "|",
+    ]
+    for arm in dict.fromkeys(run["arm"] for run in runs):
+        for lead in ("II", "V1"):
+            own = [r["tested"][lead] for r in runs if r["arm"] == arm and lead in r["tested"]]
+            if own:
+                lines.append(_arm_line(f"{arm}, tested on {lead}", own))
+    (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    axes = draw(runs)
+    for name in ("questions.png", "questions.svg"):
+        save(axes, folder / name)
+
+
+def outcome(question: str, runs: Runs) -> list[float]:
+    """Give the primary outcome of a question, one value per seed that has what it needs.
+
+    Parameters
+    ----------
+    question : str
+        One of :data:`TITLES`.
+    runs : list of dict
+        Measures of every arm and seed.
+    """
+    values = []
+    for seed in sorted({run["seed"] for run in runs}):
+        arms = {run["arm"]: run for run in runs if run["seed"] == seed}
+        value = _OUTCOMES[question][1](arms)
+        if value is not None:
+            values.append(value)
+    return values
+
+
+def draw(runs: Runs) -> Any:
+    """Draw one panel per question: every run a point, its interval over people, means a line.
+
+    Parameters
+    ----------
+    runs : list of dict
+        Measures of every arm and seed.
+    """
+    figure = Figure(figsize=(11.0, 8.0), layout="constrained")
+    panels = figure.subplots(2, 2).ravel()
+    for ax, (question, title) in zip(panels, TITLES.items(), strict=True):
+        points = _points(question, runs)
+        labels = list(dict.fromkeys(label for label, *_ in points))
+        for label, value, low, high, seed in points:
+            x = labels.index(label) + 0.08 * (seed - 1)
+            ax.errorbar(
+                x, value, yerr=[[value - low], [high - value]], fmt="o", markersize=4,
+                color=PALETTE[seed % len(PALETTE)], elinewidth=1, capsize=2,
+            )  # fmt: skip
+        for at, label in enumerate(labels):
+            own = [value for name, value, *_ in points if name == label]
+            ax.plot([at - 0.25, at + 0.25], [np.mean(own)] * 2, color="0.3", linewidth=1.5)
+        ax.set_xticks(range(len(labels)), labels, rotation=25, ha="right", fontsize="small")
+        ax.set_title(title, fontsize="medium", loc="left")
+        ax.set_ylabel("R² of private truth" if question == "sharing" else "recall@10")
+        ax.set_ylim(bottom=0)
+        if question != "sharing" and points:
+            chance = runs[0]["tested"]["II"]["chance"]
+            ax.axhline(chance, color="0.5", linestyle=":")
+            ax.annotate("chance", (0.0, chance), xycoords=("axes fraction", "data"), va="bottom")
+    seeds = len({run["seed"] for run in runs})
+    figure.suptitle(
+        f"Simulated people. Points: single trainings ({seeds} seeds, by colour); bars: 95 % over "
+        "tested people; lines: means.",
+        fontsize="small",
+    )
+    return panels[0]
+
+
+def _points(question: str, runs: Runs) -> list[tuple[str, float, float, float, int]]:
+    points = []
+    for run in runs:
+        if run["question"] not in (question, "all"):
+            continue
+        for lead, own in run["tested"].items():
+            if question != "leads" and lead != "II":
+                continue
+            label = run["arm"]
+            if question == "leads":
+                label = f"{'lead II' if run['arm'] == PLAIN else run['arm']} → {lead}"
+            if question == "sharing":
+                value = own["private_r2"]
+                points.append((label, value, value, value, run["seed"]))
+                continue
+            people = np.array(own["by_person"])
+            half = float(student.ppf(0.975, len(people) - 1) * people.std(ddof=1))
+            half /= np.sqrt(len(people))
+            value = own["recall_at_10"]
+            points.append((label, value, max(value - half, 0.0), value + half, run["seed"]))
+    if question == "people":
+        order = {run["arm"]: run["share"] for run in runs}
+        points.sort(key=lambda point: order[point[0]])
+        return [(_fraction(order[name]), *rest) for name, *rest in points]  # type: ignore[misc]
+    return points
+
+
+def _fraction(share: float) -> str:
+    return "all people" if share == 1 else f"1/{round(1 / share)} of them"
+
+
+def _recall(arms: dict[str, Any], name: str, lead: str = "II") -> float | None:
+    run = arms.get(name)
+    return None if run is None or lead not in run["tested"] else run["tested"][lead]["recall_at_10"]
+
+
+def _slope(arms: dict[str, Any]) -> float | None:
+    own = [run for run in arms.values() if run["question"] in ("people", "all")]
+    if len(own) < 3:
+        return None
+    x = np.log2([run["share"] for run in own])
+    y = [run["tested"]["II"]["recall_at_10"] for run in own]
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _less(one: float | None, two: float | None) -> float | None:
+    return None if one is None or two is None else one - two
+
+
+def _private(arms: dict[str, Any]) -> float | None:
+    if "within 0.3" not in arms or PLAIN not in arms:
+        return None
+    one, two = (arms[name]["tested"]["II"]["private_r2"] for name in ("within 0.3", PLAIN))
+    return float(one - two)
+
+
+_OUTCOMES: Final[dict[str, tuple[str, Callable[[dict[str, Any]], float | None]]]] = {
+    "people": ("recall@10 per doubling of people", _slope),
+    "objectives": (
+        "recall@10, pairwise - leave-one-out",
+        lambda arms: _less(_recall(arms, "pairwise"), _recall(arms, PLAIN)),
+    ),
+    "leads": (
+        "recall@10 of lead II, on II - on V1",
+        lambda arms: _less(_recall(arms, PLAIN), _recall(arms, PLAIN, "V1")),
+    ),
+    "sharing": ("private R2, within 0.3 - without", _private),
+}
+
+
+def _gate(runs: Runs) -> list[str]:
+    r = [run["tested"]["II"]["heart_rate_r"] for run in runs if run["arm"] == PLAIN]
+    said = ", ".join("-" if v is None else f"{v:.2f}" for v in r)
+    passed = bool(r) and all(v is not None and v > GATE for v in r)
+    verdict = "passed" if passed else "**not passed: nothing is concluded about pretraining below**"
+    return [
+        f"Gate (heart rate from ECG, r > {GATE} in every seed of `{PLAIN}`): {said}; {verdict}."
+    ]
+
+
+def _p(values: list[float]) -> float:
+    if len(values) < 2 or np.std(values) == 0:
+        return float("nan")
+    size = len(values)
+    statistic = abs(np.mean(values)) / (np.std(values, ddof=1) / np.sqrt(size))
+    return float(2 * student.sf(statistic, size - 1))
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return "not run"
+    if len(values) < 2:
+        return f"{values[0]:+.4f} (one seed, no interval)"
+    half = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    mean = float(np.mean(values))
+    return f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]"
+
+
+def _cell(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "-"
+
+
+def _arm_line(name: str, own: Runs) -> str:
+    def mean(key: str) -> str:
+        values = [r[key] for r in own if r[key] is not None and np.isfinite(r[key])]
+        return f"{np.mean(values):.3f}" if values else "-"
+
+    recall = ", ".join(f"{r['recall_at_10']:.3f}" for r in own)
+    rank = np.mean([r["effective_rank"]["bas"] for r in own])
+    return (
+        f"| {name} | {len(own)} | {recall} | {own[0]['chance']:.3f} | {mean('heart_rate_r')} "
+        f"| {mean('shared_r2')} | {mean('private_r2')} | {mean('stage_auroc')} | {rank:.1f} |"
+    )

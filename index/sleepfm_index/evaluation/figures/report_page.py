@@ -1,0 +1,187 @@
+"""One self-contained HTML page: headings with contents, tables, figures with captions."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from sleepfm_index.errors import QueryError
+from sleepfm_index.evaluation.figures.style import plain_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE: Final = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 78rem; padding: 0 1rem }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
+td, th { padding: .15rem .6rem; text-align: right; border-bottom: 1px solid #ddd }
+td:first-child, th:first-child { text-align: left }
+div.scroll { overflow-x: auto } figure { margin: .5rem 0 } figcaption { color: #444 }
+img { max-width: 100%; min-width: min(100%, 40rem) }
+code { background: #f3f3f3; padding: .1rem .3rem; overflow-wrap: anywhere }
+p.warning { background: #fff3cd; padding: .5rem 1rem } p.note { color: #444 }
+nav ol { columns: 18rem; padding-left: 1.4rem }
+@media (max-width: 45rem) {
+  body { margin: .5rem auto } td, th { padding: .1rem .3rem } img { min-width: 36rem }
+}
+@media print {
+  @page { size: A4 landscape; margin: 12mm }
+  body { font-size: 10pt; margin: 0; max-width: none; padding: 0 }
+  table { font-size: 7.5pt } td, th { padding: .1rem .25rem }
+  div.scroll { overflow: visible } img { min-width: 0; max-height: 17cm }
+  thead { display: table-header-group } tr, figure { break-inside: avoid }
+  h2 { break-after: avoid } nav { display: none }
+}
+"""
+
+
+@dataclass
+class Page:
+    """What is on the page so far.
+
+    Parameters
+    ----------
+    parts : list of str
+        HTML of the parts.
+    headings : list of (str, str)
+        Anchor and text of each section.
+    """
+
+    parts: list[str] = field(default_factory=list)
+    headings: list[tuple[str, str]] = field(default_factory=list)
+
+    def heading(self, text: str) -> None:
+        """Begin a section.
+
+        Parameters
+        ----------
+        text : str
+            Its heading.
+        """
+        anchor = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
+        self.headings.append((anchor, text))
+        self.parts.append(f'<h2 id="{anchor}">{html.escape(text)}</h2>')
+
+    def text(self, text: str, kind: str = "note") -> None:
+        """Add a paragraph.
+
+        Parameters
+        ----------
+        text : str
+            Plain text.
+        kind : {"note", "warning"}
+            How it looks.
+        """
+        self.parts.append(f'<p class="{kind}">{html.escape(text)}</p>')
+
+    def command(self, *words: str) -> None:
+        """Add the command that gives what follows.
+
+        Parameters
+        ----------
+        *words : str
+            After ``sleepfm-index``.
+        """
+        self.code(shlex.join(["sleepfm-index", *words]))
+
+    def code(self, line: str) -> None:
+        """Add a line of code.
+
+        Parameters
+        ----------
+        line : str
+            The line.
+        """
+        self.parts.append(f"<p><code>{html.escape(line)}</code></p>")
+
+    def table(self, rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
+        """Add a table.
+
+        Parameters
+        ----------
+        rows : sequence of dict
+            Rows; a measure stands with its ``_low`` and ``_high``.
+        columns : dict of str to str
+            Heading by column.
+        """
+        head = "".join(f"<th>{html.escape(title)}</th>" for title in columns.values())
+        body = "".join(
+            "<tr>" + "".join(f"<td>{html.escape(_cell(row, name))}</td>" for name in columns)
+            + "</tr>"
+            for row in rows
+        )  # fmt: skip
+        self.parts.append(
+            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody>'
+            "</table></div>"
+        )
+
+    def figure(self, ax: Axes, caption: str) -> None:
+        """Add a figure.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes
+            Any axes of the figure.
+        caption : str
+            What it shows.
+        """
+        sink = io.BytesIO()
+        figure: Any = ax.get_figure(root=True)
+        plain_text(figure)
+        figure.savefig(sink, format="png", dpi=110)
+        coded = base64.b64encode(sink.getvalue()).decode()
+        said = html.escape(caption)
+        self.parts.append(
+            f'<figure><div class="scroll"><img alt="{said}" src="data:image/png;base64,{coded}">'
+            f"</div><figcaption>{said}</figcaption></figure>"
+        )
+
+    def attempt(self, make: Callable[[], None]) -> None:
+        """Add a part to the page, or the reason why the store cannot provide it.
+
+        Parameters
+        ----------
+        make : callable
+            Adds the part.
+        """
+        try:
+            make()
+        except QueryError as error:
+            self.text(f"Not available: {error}.")
+
+    def html(self, title: str, head: Page) -> str:
+        """Give the whole page.
+
+        Parameters
+        ----------
+        title : str
+            Its title.
+        head : Page
+            What stands above the contents.
+        """
+        items = "".join(f'<li><a href="#{a}">{html.escape(t)}</a></li>' for a, t in self.headings)
+        return (
+            '<!doctype html><html lang="en"><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+            f"<h1>{html.escape(title)}</h1>{''.join(head.parts)}"
+            f"<nav><h2>Contents</h2><ol>{items}</ol></nav>{''.join(self.parts)}</html>\n"
+        )
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    value = row[name]
+    if value is None:
+        return "–"
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    form = ",.1f" if name in ("median_rank", "mae") else ".3f"
+    text = f"{value:{form}}"
+    return text if low is None or high is None else f"{text} [{low:{form}}, {high:{form}}]"
