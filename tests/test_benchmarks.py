@@ -23,14 +23,12 @@ SCRIPTS: Final = sorted(
 )
 TINY: Final = {
     "benchmarks/ask.py": "among --rows 2000 --runs 1",
-    "benchmarks/codes.py": "--rows 1200 --lists 8 --probes 4",
     "benchmarks/cost.py": "",
     "benchmarks/coverage.py": "--samples 2 --subjects 8",
     "benchmarks/embeddings.py": "--rows 1200",
     "benchmarks/explore.py": "--server --clips 1920 --clicks 3",
     "benchmarks/graphs.py": "--rows 1200 --links 8",
     "benchmarks/kinds.py": "--rows 600 --kind Flat",
-    "benchmarks/protocol.py": "--candidates 200 --threads 1 --queries 5",
     "benchmarks/review.py": "--drawn 0.6 --subjects 6 --clips 30",
     "benchmarks/rows.py": "--clips 2000",
     "benchmarks/scan.py": "--files 2",
@@ -39,6 +37,7 @@ TINY: Final = {
 """Size for which each takes about a second, in this process."""
 MINUTES: Final = {
     "benchmarks/build.py": "--nights 1 --hours 0.05 --workers 1",
+    "benchmarks/codes.py": "--rows 20000 --lists 32 --probes 8",
     "benchmarks/cold_rows.py": "--rows 20000",
     "benchmarks/cluster.py": "tasks --workers 1 --recordings 4",
     "benchmarks/encode.py": "--clips 4 --repeat 1",
@@ -52,6 +51,7 @@ MINUTES: Final = {
         "--folder {tmp} --subjects 6 --hours 0.05 --epochs 1 --batch-size 4 --test-subjects 2 "
         "--test-hours 0.05 --gallery 8"
     ),
+    "benchmarks/protocol.py": "--candidates 1000 --queries 300",
     "benchmarks/query.py": "--rows 300 --runs 1",
     "benchmarks/read.py": "--hours 0.05 --repeat 1",
     "benchmarks/scale.py": "--folder {tmp} --rows 20000",

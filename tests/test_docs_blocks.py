@@ -70,7 +70,7 @@ CANNOT_WITH: Final = {
     "real-store": "needs real recordings",
     "restore 41": "needs such a snapshot",
 }
-THIS: Final = {"p17": "subject-night-7"}
+THIS: Final = {"p17": "subject-night-7", "240": "40"}
 """Names in the pages: what the store here calls them."""
 _FRAME: Final = "SELECT clip_id, clip_id % 3 AS cluster_of_mine FROM clips"
 _FENCE: Final = re.compile(r"```(\w*)\n(.*?)^```$", re.S | re.M)
@@ -133,6 +133,13 @@ def words_of(command: str) -> list[str]:
         if stop in words:
             words = words[: words.index(stop)]
     return present_names(words)
+
+
+def here(text: str) -> str:
+    """A block with the names of the store here."""
+    for name, ours in THIS.items():
+        text = re.sub(rf"\b{name}\b", ours, text)
+    return text
 
 
 def why_not(block: Block) -> str:
@@ -258,7 +265,7 @@ def test_the_command_runs(block: Block, place: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(place(block.page))
     # Parquet and CSV are written to the bytes behind standard output.
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    words = [THIS.get(word, word) for word in words_of(block.text)]
+    words = words_of(here(block.text))
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             COMMAND.main(words, "sleepfm-index", standalone_mode=False)
@@ -284,6 +291,9 @@ def test_the_python_runs(block: Block, place: Any, monkeypatch: pytest.MonkeyPat
             "store": store,
             "sleepfm_index": sleepfm_index,
             "frame": store.sql(_FRAME).to_arrow(),
+            "vectors": store.vectors.of(np.arange(3), "ecg")[0],
+            "numpy": np,
+            "ids": np.arange(60),
         }
         with contextlib.redirect_stdout(io.StringIO()):
-            exec(compile(block.text, block.name, "exec"), names)
+            exec(compile(here(block.text), block.name, "exec"), names)

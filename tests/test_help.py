@@ -71,8 +71,8 @@ def test_the_store_may_be_named_before_the_verb_or_behind_it(tmp_path: Path) -> 
 
 
 def test_a_verb_without_a_store_refuses_one() -> None:
-    done = run("--store", "s", "scan", "nights")
-    assert done.exit_code == 2 and "scan works on no store" in done.output
+    done = run("--store", "s", "simulate", "nights")
+    assert done.exit_code == 2 and "simulate works on no store" in done.output
 
 
 def test_completion_can_be_installed() -> None:

@@ -344,7 +344,7 @@ def show_few_shot(result: Result) -> None:
 
 
 _TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "kappa": "kappa", "mae": "MAE", "r": "r"}
-_SECONDARY = ("AUPRC [95 %]", "F1 [95 %]", "accuracy", "calib. error", "answered")
+_SECONDARY = ("per fold", "AUPRC [95 %]", "F1 [95 %]", "accuracy", "calib. error", "answered")
 _WHOLE = ("accuracy", "kappa", "calibration_error", "answered")
 
 
