@@ -137,7 +137,7 @@ def test_the_note_says_what_was_compared_and_what_asked(store: sleepfm_index.Sto
         ({"clip": 1, "unlike": "stage = 'X'"}, "none to be unlike"),
         ({"clip": [1, 2], "combine": "min"}, "choose from mean, max"),
         ({"like_where": "has_bas"}, "the examples come from every subject"),
-        ({"clip": 1, "allowed": [0.5]}, "whole numbers"),
+        ({"clip": 1, "allowed": [0.5]}, "integer"),
     ],
 )
 def test_a_question_that_does_not_fit_gets_one_sentence(

@@ -224,7 +224,7 @@ def test_a_difference_needs_one_unit_and_one_rate() -> None:
     for other in ({"units": {"C3": "uV", "M2": "mV"}}, {"rates": {"C3": 200.0}}):
         found = match_channels(recording("C3", "M2", "ECG", **other), ROBUST)
         assert "C3-M2" not in found.slots
-        assert "C3 minus M2 is not taken" in found.warnings[0]
+        assert "C3 minus M2 is not used" in found.warnings[0]
 
 
 def test_a_channel_too_slow_or_in_another_unit_is_no_candidate() -> None:

@@ -51,6 +51,7 @@ CANNOT: Final = {
     "scan": "needs recordings: tests/test_scan.py",
     "simulate": "takes minutes: tests/test_simulate.py",
     "supervise": "trains a network: tests/test_supervise.py",
+    "survival": "needs the follow-up of subjects: tests/test_heads.py",
     "weights": "needs a download: tests/test_weights.py",
 }
 """Verbs that need what a small store cannot give."""
@@ -62,6 +63,7 @@ CANNOT_WITH: Final = {
     "--gallery 90000": "needs as many clips",
     "--compare-with": "needs what supervise writes: tests/test_supervise.py",
     "--label rr_mean_s": "needs a truth file: tests/test_ingest.py",
+    "followup.csv": "needs the follow-up of subjects: tests/test_heads.py",
     "lance": "needs the extra [lance]: tests/test_export.py",
     "/subjects.csv": "needs the cohort's own table",
     "p17 --now": "the person was deleted by the command before it; tutorial.md does it",

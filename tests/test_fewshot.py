@@ -17,7 +17,7 @@ def test_more_subjects_teach_more(tmp_path: Path) -> None:
         assert (one["shots"], one["draws"], eight["shots"]) == (1, 4, 8)
         assert eight["auroc"] > one["auroc"] + 0.02
         assert one["auroc_low"] <= one["auroc"] <= one["auroc_high"]
-        with pytest.raises(QueryError, match="50 subjects cannot be drawn from the 9"):
+        with pytest.raises(QueryError, match="50 subjects cannot be drawn from 9"):
             store.few_shot("stage", [50], on=["bas"], folds=4)
 
 

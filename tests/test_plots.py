@@ -211,7 +211,7 @@ def test_strips_show_the_signals_of_the_recordings(tmp_path: Path) -> None:
         names = neighbour_strips(store, int(ids[0]), result, "ecg", "bas").get_figure().axes
         assert names[0].get_title(loc="left").startswith("query: clip 0, a, ")
         (tmp_path / "in" / "b.edf").unlink()
-        with pytest.raises(QueryError, match="the recording b is not where it was"):
+        with pytest.raises(QueryError, match="the recording b is not at its path"):
             signal_strips(store, ids, ["query", "hit"])
         for file in (tmp_path / "s" / "private").iterdir():
             file.unlink()

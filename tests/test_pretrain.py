@@ -264,7 +264,7 @@ def test_nan_among_prepared_clips_stops_at_once_and_keeps_the_last_epoch(
             clips[:, 0, 5] = np.nan
             clips.flush()
 
-    with pytest.raises(TrainingError, match="hold NaN or infinity; remove the clip cache"):
+    with pytest.raises(TrainingError, match="contain NaN or infinity; remove the clip cache"):
         pretrain(
             data,
             out,

@@ -113,7 +113,7 @@ def test_another_store_must_hold_vectors_of_the_same_weights(path: Path, tmp_pat
         ("nsrr_ahi_hp3r_aasm15", {}, "nsrr_ahi_hp3r_aasm15 is empty in all 400 clips"),
         ("recording_id", {"where": "start_s < 60"}, "no class of recording_id has subjects on b"),
         ("clip_id", {"task": "classification"}, "400 distinct values"),
-        ("stage", {"task": "regression"}, "stage has classes and is not a number"),
+        ("stage", {"task": "regression"}, "stage has classes and is not numeric"),
         (
             "bmi",
             {"task": "classification", "where": "start_s < 60"},

@@ -140,12 +140,12 @@ def test_duplicated_labels_that_fit_one_slot_are_named(tmp_path: Path) -> None:
     [
         (b"+0\x14\x14\x00" + b"+1\x14" * 60, ""),
         (b"\xff\xfe" * 40, "have no onset"),
-        (b"+999999999999\x14\x14\x00", "as the header says"),
-        (b"-999999999999\x14\x14\x00", "as the header says"),
+        (b"+999999999999\x14\x14\x00", "as in the header"),
+        (b"-999999999999\x14\x14\x00", "as in the header"),
         (b"+0\x14\x14\x00+5\x15999999999999\x14Sleep stage W\x14\x00", "after the signals"),
         (b"+0\x14\x14\x00-5\x1530\x14Sleep stage W\x14\x00", "before the signals"),
         (b"+0\x14\x14\x00+5\x1530\x14" + SECRET.encode() + b"\x14\x00", "1 unknown word"),
-        (b"+1e9\x14\x14\x00", "as the header says"),
+        (b"+1e9\x14\x14\x00", "as in the header"),
         (b"+1ee9\x14\x14\x00", "have no onset"),
     ],
 )
@@ -286,7 +286,7 @@ def test_a_gap_of_days_is_not_held_in_memory(tmp_path: Path) -> None:
     from test_recordings_edf import discontinuous
 
     path = discontinuous(tmp_path, [0, 1, 200_000, 200_001])
-    with pytest.raises(RecordingError, match="nearly all gaps"):
+    with pytest.raises(RecordingError, match="almost entirely of gaps"):
         read_recording(path)
 
 

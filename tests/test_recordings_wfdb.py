@@ -77,16 +77,16 @@ def test_a_signal_file_that_ends_early(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("n.dat", "../n.dat", "outside its own folder|not a WFDB header"),
-        ("n.dat", "http://x/n.dat", "outside its own folder|not a WFDB header"),
+        ("n.dat", "../n.dat", "outside its own folder|not a readable WFDB header"),
+        ("n.dat", "http://x/n.dat", "outside its own folder|not a readable WFDB header"),
         ("n.dat", "gone.dat", "is not beside it"),
-        ("n 2 250", "n 2 0", "not positive|not a WFDB header"),
-        ("n 2 250", "n 2 -250", "not positive|not a WFDB header"),
-        ("n 2 250", "n 7 250", "not describe each|not a WFDB header"),
-        ("n 2 250", "n/3 2 250", "several segments|not a WFDB header"),
+        ("n 2 250", "n 2 0", "not positive|not a readable WFDB header"),
+        ("n 2 250", "n 2 -250", "not positive|not a readable WFDB header"),
+        ("n 2 250", "n 7 250", "not describe each|not a readable WFDB header"),
+        ("n 2 250", "n/3 2 250", "several segments|not a readable WFDB header"),
         ("15000", "15000000000", "claims to last"),
-        ("15000", "0", "does not give the length|not a WFDB header"),
-        ("n 2 250", "\x00\x01", "not a WFDB header|several segments"),
+        ("15000", "0", "has no length|not a readable WFDB header"),
+        ("n 2 250", "\x00\x01", "not a readable WFDB header|several segments"),
     ],
 )
 def test_damaged_headers(tmp_path: Path, old: str, new: str, says: str) -> None:

@@ -103,7 +103,7 @@ def test_it_stands_beside_the_probe_of_the_same_split_only(path: Path, made: Pat
         assert list(both) == [("cnn", "clip"), ("bas", "clip")]
         np.testing.assert_array_equal(both["cnn", "clip"].clip_ids, both["bas", "clip"].clip_ids)
         assert len(both["cnn", "clip"].truth) == 21
-        with pytest.raises(QueryError, match="made by another split"):
+        with pytest.raises(QueryError, match="has another split"):
             store.probe("stage", recipe=Recipe(seed=4), **asked)
         table = pq.read_table(made).replace_schema_metadata(None)
         pq.write_table(table, made.with_name("foreign.parquet"))

@@ -193,10 +193,6 @@ def probe(
                     **picked,
                     **split,
                 )
-            if age_gap is not None and features:
-                gaps = opened.age_gaps(features[0], where=where, recipe=recipe, **split)
-                _write_nights(gaps, age_gap)
-                say(f"{gaps.note}; {len(gaps)} nights in {age_gap}")
         trained = opened.manifest.weights.trained
         if format is not Format.table:
             show_arrow(result.table, format)
@@ -208,6 +204,11 @@ def probe(
                 show_assessment(result, wide=wide)
             else:
                 show_few_shot(result)
+        if age_gap is not None and features:
+            with messages.status("predicting ages"):
+                gaps = opened.age_gaps(features[0], where=where, recipe=recipe, **split)
+            _write_nights(gaps, age_gap)
+            say(f"{gaps.note}; {len(gaps)} nights in {age_gap}")
         if save is not None and features:
             with messages.status("fitting the probe to save"):
                 fitted = fit_probe(
