@@ -30,7 +30,6 @@ TINY: Final = {
     "benchmarks/graphs.py": "--rows 1200 --links 8",
     "benchmarks/kinds.py": "--rows 600 --kind Flat",
     "benchmarks/review.py": "--drawn 0.6 --subjects 6 --clips 30",
-    "benchmarks/rows.py": "--clips 2000",
     "benchmarks/scan.py": "--files 2",
     "benchmarks/store.py": "--clips 2000 --segments 3",
 }
@@ -54,6 +53,7 @@ MINUTES: Final = {
     "benchmarks/protocol.py": "--candidates 1000 --queries 300",
     "benchmarks/query.py": "--rows 300 --runs 1",
     "benchmarks/read.py": "--hours 0.05 --repeat 1",
+    "benchmarks/rows.py": "--clips 8000",
     "benchmarks/scale.py": "--folder {tmp} --rows 20000",
     "benchmarks/simulate.py": "--hours 0.05 --repeat 1",
     "benchmarks/train.py": "--steps 1",
