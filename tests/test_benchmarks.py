@@ -31,7 +31,6 @@ TINY: Final = {
     "benchmarks/kinds.py": "--rows 600 --kind Flat",
     "benchmarks/review.py": "--drawn 0.6 --subjects 6 --clips 30",
     "benchmarks/scan.py": "--files 2",
-    "benchmarks/store.py": "--clips 2000 --segments 3",
 }
 """Size for which each takes about a second, in this process."""
 MINUTES: Final = {
@@ -56,6 +55,7 @@ MINUTES: Final = {
     "benchmarks/rows.py": "--clips 8000",
     "benchmarks/scale.py": "--folder {tmp} --rows 20000",
     "benchmarks/simulate.py": "--hours 0.05 --repeat 1",
+    "benchmarks/store.py": "--clips 2000 --segments 3",
     "benchmarks/train.py": "--steps 1",
     "benchmarks/train_demo.py": "--folder {tmp} --trial",
     "experiments/fit_cycles.py": "",
