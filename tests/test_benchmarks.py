@@ -136,7 +136,8 @@ def test_it_says_what_it_needs(
         run(script, ["--help"], monkeypatch)
     assert not end.value.code
     assert "usage:" in capsys.readouterr().out
-    assert f"python {script}" in (ROOT / script).read_text(encoding="utf-8").split('"""')[1]
+    said = (ROOT / script).read_text(encoding="utf-8").split('"""')[1]
+    assert f"python {script}" in said or f"make {Path(script).stem.replace('_', '-')}" in said
 
 
 def test_a_store_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
