@@ -239,6 +239,10 @@ def with_all_columns(clips: pa.Table, seed: int) -> pa.Table:
     for name in EVENT_COLUMNS:
         if name not in clips.column_names:
             clips = clips.append_column(name, pa.array(drawn.astype(np.float32)))
+    # A night needs ten clips of N3 to be compared by them.
+    stages = (["N3"] * 10 + ["W", "N1", "N2", "R"] * len(clips))[: len(clips)]
+    at = clips.column_names.index("stage")
+    clips = clips.set_column(at, clips.schema.field("stage"), pa.array(stages))
     clock = pa.array(7800.0 + 30.0 * np.arange(len(clips)))
     clips = clips.set_column(clips.column_names.index("clock"), "clock", clock)
     return clips.append_column("weights_split", pa.nulls(len(clips), pa.string()))
