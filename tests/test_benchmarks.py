@@ -30,9 +30,7 @@ TINY: Final = {
     "benchmarks/graphs.py": "--rows 1200 --links 8",
     "benchmarks/kinds.py": "--rows 600 --kind Flat",
     "benchmarks/review.py": "--drawn 0.6 --subjects 6 --clips 30",
-    "benchmarks/rows.py": "--clips 2000",
     "benchmarks/scan.py": "--files 2",
-    "benchmarks/store.py": "--clips 2000 --segments 3",
 }
 """Size for which each takes about a second, in this process."""
 MINUTES: Final = {
@@ -54,8 +52,10 @@ MINUTES: Final = {
     "benchmarks/protocol.py": "--candidates 1000 --queries 300",
     "benchmarks/query.py": "--rows 300 --runs 1",
     "benchmarks/read.py": "--hours 0.05 --repeat 1",
+    "benchmarks/rows.py": "--clips 8000",
     "benchmarks/scale.py": "--folder {tmp} --rows 20000",
     "benchmarks/simulate.py": "--hours 0.05 --repeat 1",
+    "benchmarks/store.py": "--clips 2000 --segments 3",
     "benchmarks/train.py": "--steps 1",
     "benchmarks/train_demo.py": "--folder {tmp} --trial",
     "experiments/fit_cycles.py": "",
@@ -136,7 +136,8 @@ def test_it_says_what_it_needs(
         run(script, ["--help"], monkeypatch)
     assert not end.value.code
     assert "usage:" in capsys.readouterr().out
-    assert f"python {script}" in (ROOT / script).read_text(encoding="utf-8").split('"""')[1]
+    said = (ROOT / script).read_text(encoding="utf-8").split('"""')[1]
+    assert f"python {script}" in said or f"make {Path(script).stem.replace('_', '-')}" in said
 
 
 def test_a_store_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

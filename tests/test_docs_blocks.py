@@ -72,6 +72,8 @@ CANNOT_WITH: Final = {
 }
 THIS: Final = {"p17": "subject-night-7", "240": "40"}
 """Names in the pages: what the store here calls them."""
+TRANSCRIPTS: Final = {"asking.md": "a transcript over the nights of `sleepfm-index demo`"}
+"""Pages whose commands name clips and times of the demo: they are parsed."""
 _FRAME: Final = "SELECT clip_id, clip_id % 3 AS cluster_of_mine FROM clips"
 _FENCE: Final = re.compile(r"```(\w*)\n(.*?)^```$", re.S | re.M)
 _MARK: Final = re.compile(r"<!-- (not run|needs): ([^\n]*?) -->\s*\Z")
@@ -148,6 +150,8 @@ def why_not(block: Block) -> str:
     if verb == "probe" and "--on" not in block.text:
         return "fits all sets of vectors for seconds: tests/test_probe.py"
     with_ = [reason for part, reason in CANNOT_WITH.items() if part in block.text]
+    if block.page in TRANSCRIPTS:
+        return TRANSCRIPTS[block.page]
     return block.reason or CANNOT.get(verb, "") or (with_[0] if with_ else "")
 
 
@@ -222,6 +226,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     (folder / "subjects.csv").write_text("\n".join(rows) + "\n")
     sleepfm_index.annotate(folder / "sleepfm-store", folder / "subjects.csv")
+    np.save(folder / "mine.npy", np.ones(512, np.float32))
     pq.write_table(
         pa.table({"clip_id": [0, 1], "cluster": ["a", "b"]}), folder / "clusters.parquet"
     )
@@ -234,6 +239,10 @@ def with_all_columns(clips: pa.Table, seed: int) -> pa.Table:
     for name in EVENT_COLUMNS:
         if name not in clips.column_names:
             clips = clips.append_column(name, pa.array(drawn.astype(np.float32)))
+    # A night needs ten clips of N3 to be compared by them.
+    stages = (["N3"] * 10 + ["W", "N1", "N2", "R"] * len(clips))[: len(clips)]
+    at = clips.column_names.index("stage")
+    clips = clips.set_column(at, clips.schema.field("stage"), pa.array(stages))
     clock = pa.array(7800.0 + 30.0 * np.arange(len(clips)))
     clips = clips.set_column(clips.column_names.index("clock"), "clock", clock)
     return clips.append_column("weights_split", pa.nulls(len(clips), pa.string()))
