@@ -79,7 +79,7 @@ def mapped(path: Path, clips: int) -> tuple[float, float, float, float]:
     """MB of mapped rows; milliseconds of ten hits, of a first night's clip ids, of another's."""
     with Writer(path) as writer:
         entry = write_rows(path, writer.manifest)
-        writer.commit(dataclasses.replace(writer.manifest, indexes=(entry,)))
+        writer.commit(dataclasses.replace(writer.manifest, row_cache=entry))
     rng = np.random.default_rng(0)
     with sleepfm_index.open(path) as store:
         store.rows(np.zeros(1, np.int64))

@@ -2,6 +2,7 @@
 
     make train-demo                                  # processor hours: docs/training.md
     make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, knowing nothing
+    python benchmarks/train_demo.py --help           # what both call
 
 1. Simulated nights with their truth: 1,000 people to train on, 84 others to be measured on.
 2. Where they are at hand, what a detector reads off real ECG and breathing (--mgh, MGH/MF, and

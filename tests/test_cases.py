@@ -143,7 +143,7 @@ def test_an_ecg_the_other_way_round_is_turned_and_said(cases_dir: Path) -> None:
     for name in ("a", "b", "c"):
         recording = read_recording(cases_dir / "c07_ecg_direction" / f"{name}.edf")
         channels = match_channels(recording, ROBUST)
-        said.append([w for w in channels.warnings if "turned over" in w])
+        said.append([w for w in channels.warnings if "is inverted" in w])
         signals.append(cut_clips(recording, channels, ROBUST).signals["ecg"].ravel())
     assert np.corrcoef(signals[0], signals[2])[0, 1] > 0.99
     assert np.corrcoef(signals[0], signals[1])[0, 1] < -0.99

@@ -4,8 +4,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,7 @@ from sleepfm.contract import ROBUST
 from sleepfm_cli.main import app
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.indexing.reindex import update_indexes
+from sleepfm_index.sharing.milvus import own_server
 from sleepfm_index.storage.writer import Writer
 
 pytest.importorskip("pymilvus", reason="needs pip install 'sleepfm-index[milvus]'")
@@ -281,9 +284,21 @@ def test_a_killed_publication_goes_on(tmp_path: Path) -> None:
             same(served.query("resp", clip=clip), opened.query("resp", clip=clip))
 
 
-def test_a_collection_of_others_is_left_alone(tmp_path: Path) -> None:
+@contextmanager
+def _raw_client(uri: str) -> Iterator[Any]:
+    """A client of the database itself; pymilvus would keep the file open to its end."""
     from pymilvus import MilvusClient
 
+    address, token = own_server.serve(Path(uri))
+    client = MilvusClient(address, token=token)
+    try:
+        yield client
+    finally:
+        client.close()
+        own_server.release(Path(uri))
+
+
+def test_a_collection_of_others_is_left_alone(tmp_path: Path) -> None:
     uri = str(tmp_path / "m.db")
     one, two = (drawn_store(tmp_path / n, {n: 5}, index=False) for n in "ab")
     sleepfm_index.publish(one, uri, targets=("ecg",))
@@ -295,9 +310,8 @@ def test_a_collection_of_others_is_left_alone(tmp_path: Path) -> None:
         pytest.raises(QueryError, match="no vectors of others_of_ecg"),
     ):
         served.query("ecg", clip=0)
-    client = MilvusClient(uri)
-    client.create_collection("mine", dimension=4)
-    client.close()
+    with _raw_client(uri) as client:
+        client.create_collection("mine", dimension=4)
     with pytest.raises(StoreError, match="not created by sleepfm-index"):
         sleepfm_index.publish(one, uri, collection="mine")
     with pytest.raises(StoreError, match="no collection none"):
@@ -305,18 +319,15 @@ def test_a_collection_of_others_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_vectors_that_were_changed_are_found_out(tmp_path: Path) -> None:
-    from pymilvus import MilvusClient
-
     store, uri = drawn_store(tmp_path / "s", {"a": 40}, lacking=0.0), str(tmp_path / "m.db")
     sleepfm_index.publish(store, uri, targets=("ecg",))
-    client = MilvusClient(uri)
-    client.load_collection("sleepfm_clips")
-    rows = client.query("sleepfm_clips", filter="clip_id >= 0", output_fields=["*"], limit=100)
-    vectors = [row["ecg"] for row in rows]
-    for row, vector in zip(rows, np.roll(np.array(vectors), 1, axis=0), strict=True):
-        row["ecg"] = vector
-    client.upsert("sleepfm_clips", rows)
-    client.close()
+    with _raw_client(uri) as client:
+        client.load_collection("sleepfm_clips")
+        rows = client.query("sleepfm_clips", filter="clip_id >= 0", output_fields=["*"], limit=100)
+        vectors = [row["ecg"] for row in rows]
+        for row, vector in zip(rows, np.roll(np.array(vectors), 1, axis=0), strict=True):
+            row["ecg"] = vector
+        client.upsert("sleepfm_clips", rows)
     with pytest.raises(StoreError, match="does not find the nearest clips in ecg"):
         sleepfm_index.publish(store, uri)
 

@@ -179,9 +179,9 @@ def test_pyarrow_is_handed_open_files_and_fragments() -> None:
 
 def test_no_call_that_guesses_from_a_path_is_left() -> None:
     guessing = re.compile(
-        r"read_parquet\(\[|read_csv\(|read_json\(|parquet_scan|pq\.read_table\((?!pa\.Buffer)"
+        r"read_parquet\(\[|(?<!pacsv\.)read_csv\(|duckdb\.read_json|parquet_scan|pq\.read_table\((?!pa\.Buffer)"
         r"|pq\.read_metadata\((?!file)|pq\.ParquetDataset|ds\.dataset\((?!columns)|feather\."
-        r"|faiss\(?\)?\.read_index|np\.loadtxt|np\.genfromtxt|pacsv\.read_csv\((?!source)"
+        r"|faiss\(?\)?\.read_index\(|np\.loadtxt|np\.genfromtxt|pacsv\.read_csv\((?!source)"
     )
     package = Path(sleepfm_index.__file__).parent
     found = [

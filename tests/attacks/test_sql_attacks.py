@@ -130,7 +130,8 @@ def test_deleted_rows_are_in_nothing_that_can_be_named(path: Path, view: str) ->
     with sleepfm_index.open(path) as store:
         names = [row["name"] for row in store.sql("SHOW ALL TABLES").to_pylist()]
         assert view in names
-        for name in names:
+        assert set(names) >= {"clips", "events", "recordings", "labels"}
+        for name in set(names) - {"labels"}:  # tests/test_explore.py looks into that one
             found = store.sql(f'SELECT recording_id FROM "{name}"').to_pylist()
             assert {row["recording_id"] for row in found} == {"a"}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -94,21 +94,21 @@ def read_array(file: Path) -> NDArray[np.generic]:
 def _column(file: Path, name: str) -> pa.ChunkedArray:
     try:
         if file.suffix == ".parquet":
-            table = pq.read_table(file)
+            with pq.ParquetFile(file) as parquet:  # one file; its path is never read as data
+                table = parquet.read()
         else:
             with file.open(encoding="utf-8-sig") as text:
                 head = text.readline().strip()
             heading = name in [part.strip('" ') for part in head.split(",")]
-            table = pyarrow.csv.read_csv(
-                file,
-                read_options=pyarrow.csv.ReadOptions(
-                    column_names=None if heading else [name] if "," not in head else None
-                ),
-                # An id such as 00123 stays as it is written.
-                convert_options=pyarrow.csv.ConvertOptions(
-                    column_types={name: pa.int64() if name == "clip_id" else pa.string()}
-                ),
+            reading = pacsv.ReadOptions(
+                column_names=None if heading else [name] if "," not in head else None
             )
+            # An id such as 00123 stays as it is written.
+            kinds = pacsv.ConvertOptions(
+                column_types={name: pa.int64() if name == "clip_id" else pa.string()}
+            )
+            with file.open("rb") as source:
+                table = pacsv.read_csv(source, read_options=reading, convert_options=kinds)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "unreadable"
         if isinstance(error, pa.ArrowException):

@@ -246,9 +246,10 @@ class Metadata:
                 cursor.register(f"{view}_{at}", dataset)
             parts = (f"SELECT * FROM {view}_{at}" for at in range(len(datasets)))
             cursor.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL BY NAME '.join(parts)}")
-        cursor.register("labels_0", label_table(self._store))
+        labels = label_table(self._store)
         # Labels of deleted clips stay in their files until the store is compacted.
-        cursor.execute("CREATE TEMP VIEW labels AS FROM labels_0 SEMI JOIN clips USING (clip_id)")
+        live = self._manifest.live(np.asarray(labels["clip_id"].to_numpy(), np.int64))
+        cursor.register("labels", labels.filter(pa.array(live)))
 
 
 def connect(
