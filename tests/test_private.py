@@ -35,16 +35,16 @@ def test_a_key_is_whole_and_its_owners_alone(path: Path) -> None:
     key = private.key(path)
     assert len(key) == 32 and private.key(path) == key
     assert mode(path / "private") == 0o700 and mode(path / "private" / "key") == 0o600
-    assert [p.name for p in (path / "private").iterdir()] == ["key"]
+    assert sorted(p.name for p in (path / "private").iterdir()) == ["key", "key.sha256"]
 
 
 @pytest.mark.parametrize("content", [b"", b"short", bytes(31), bytes(33), bytes(1000)])
 def test_a_key_of_another_length_is_refused(path: Path, content: bytes) -> None:
     files.make_folder(path / "private")
     (path / "private" / "key").write_bytes(content)
-    with pytest.raises(FormatError, match="is no key"):
+    with pytest.raises(FormatError, match="is not a key"):
         private.hashed_id(path, "night")
-    with pytest.raises(FormatError, match="is no key"):
+    with pytest.raises(FormatError, match="is not a key"):
         sleepfm_index.export(path, path.parent / "out.parquet", deidentified=True)
     assert (path / "private" / "key").read_bytes() == content
 

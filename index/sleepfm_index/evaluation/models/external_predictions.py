@@ -72,12 +72,6 @@ def read_external(
     shared, ours, theirs = np.intersect1d(made.clip_ids, ids, return_indices=True)
     if not len(shared):
         raise QueryError(f"{path.name} predicts none of the clips that the probe predicted")
-    common = replace(
-        made,
-        truth=made.truth[ours],
-        scores=made.scores[ours],
-        subjects=made.subjects[ours],
-        clip_ids=shared,
-    )
+    common = made.take(ours)
     taken = scores[theirs] if made.classes else scores[theirs, 0]
     return replace(common, features=path.stem, scores=taken, warnings=()), common
