@@ -30,8 +30,9 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# Two processes, a file each at a time; one file: .venv/bin/python -m pytest tests/test_query.py
 tests: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The wheel in an empty environment, without constraints but torch for CPUs: the demo, two nights.
 wheel: install

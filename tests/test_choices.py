@@ -133,7 +133,7 @@ def test_choices_of_a_damaged_manifest_are_refused(bad: dict) -> None:
 def test_a_time_of_day_that_comes_twice_is_asked_back() -> None:
     start = 30.0 * np.arange(27 * 120)
     clock = (20 * 3600 + start) % 86400
-    with pytest.raises(QueryError, match=r"comes 2 times .* \+1800 or \+88200"):
+    with pytest.raises(QueryError, match=r"occurs 2 times .* \+1800 or \+88200"):
         clip_position("20:30:00", start, clock, 30)
     assert clip_position("23:30", start, clock, 30) == 3.5 * 120
     assert clip_position("25:30:00", start, clock, 30) == 5.5 * 120

@@ -136,7 +136,7 @@ def test_every_verb_is_in_the_pages() -> None:
     for command in app.registered_commands:
         assert command.callback is not None
         name = command.name or command.callback.__name__.replace("_", "-")
-        assert f"sleepfm-index {name}" in readme, name
+        assert f"sleepfm-index {name}" in readme or f"`{name}`" in readme, name
 
 
 @pytest.mark.parametrize("width", ["40", "80"])

@@ -41,5 +41,5 @@ def test_without_matplotlib_a_sentence_says_what_to_install(
 @pytest.mark.parametrize("text", ["", "{}\n", "no log", '{"epoch": 1}\n'])
 def test_what_is_no_log_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "w.log.jsonl").write_text(text)
-    with pytest.raises(TrainingError, match=r"w\.log\.jsonl is no log"):
+    with pytest.raises(TrainingError, match=r"w\.log\.jsonl is not the log"):
         curves.read_log(tmp_path / "w.log.jsonl")

@@ -340,7 +340,8 @@ def test_a_store_of_four_is_read_by_probes_and_neighbours(store: sleepfm_index.S
 def test_a_store_of_four_is_drawn(store: sleepfm_index.Store, tmp_path: Path) -> None:
     found = store.evaluate(combinations=True)
     curves = panels.retrieval(found)
-    lines = {line.get_label(): line for line in curves.get_lines()}
+    every = curves.get_figure(root=True).axes  # one panel for each query
+    lines = {line.get_label(): line for ax in every for line in ax.get_lines()}
     assert lines["Muscle → ecg"].get_color() == "#123456"
     assert "bas+ecg+resp → Muscle" in lines
     save(curves, tmp_path / "r.png")

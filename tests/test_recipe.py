@@ -58,7 +58,7 @@ def test_the_penalty_is_the_best_of_scikit_learns_in_folds_of_subjects(
 def test_inner_folds_need_subjects() -> None:
     x, labels = drawn(1.0, 4)
     own = labels.subjects < 2
-    with pytest.raises(QueryError, match="choosing C needs 3 subjects"):
+    with pytest.raises(QueryError, match="choosing C needs 3 training subjects"):
         choose_penalty(Recipe(c=None), x[own], labels.take(own))
 
 

@@ -46,13 +46,18 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     handle = open_plain(_folder(store) / _FILES, flags)
     try:
-        # A line that was cut short by a full disk must not swallow this one.
-        size = os.fstat(handle).st_size
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        os.write(handle, (("\n" if torn else "") + line + "\n").encode())
+        _drop_torn_line(handle)
+        os.write(handle, (line + "\n").encode())
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _drop_torn_line(handle: int) -> None:
+    """Cut off a last line that a crash or a full disk left without its end."""
+    size = os.fstat(handle).st_size
+    if size and os.pread(handle, 1, size - 1) != b"\n":
+        os.ftruncate(handle, os.pread(handle, size, 0).rfind(b"\n") + 1)
 
 
 def files(store: Path) -> dict[str, Path]:
