@@ -35,13 +35,16 @@ def demo(
     from sleepfm.simulate import simulate_cohort
 
     recordings, store = folder / "recordings", folder / "store"
-    say(f"Everything here is simulated: {subjects} subjects x {hours:g} h, seed {seed}.", "bold")
+    say(
+        f"Everything here is simulated: {subjects} subjects, {hours:g} h each, seed {seed}.", "bold"
+    )
     with progress("simulating nights", total=subjects) as bar:
         simulate_cohort(
             recordings,
             subjects=subjects,
             hours=hours,
             seed=seed,
+            excerpts=True,  # the first hour of a night has no REM
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     csv = recordings / "subjects.csv"
