@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint wheel wheel-test docs notebooks types tests crash attack test-cluster trial-concurrency experiments experiments-real train-demo peers web screenshots clean
+.PHONY: install demo test lint wheel wheel-test docs notebooks types tests test-slow crash attack test-cluster trial-concurrency experiments experiments-real train-demo peers web screenshots clean
 
 install: $(STAMP)
 
@@ -54,6 +54,10 @@ docs: install
 # docs/notebooks, run from the first cell to the last on a small simulated store.
 notebooks: install
 	$(BIN)/python docs/notebooks/run.py
+
+# What takes longer than half a minute each.
+test-slow: install
+	$(BIN)/python -m pytest -m slow --numprocesses 2
 
 # Every point at which a writer can die, and every fault of a disk: some 20 minutes.
 crash: install

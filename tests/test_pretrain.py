@@ -135,6 +135,7 @@ def test_a_run_killed_between_checkpoint_and_weights_loses_nothing(
     assert len(out.with_name("w.log.jsonl").read_text().splitlines()) == TINY.epochs
 
 
+@pytest.mark.slow
 def test_a_killed_run_in_bfloat16_resumes_to_the_same_numbers(cohort: Path, tmp_path: Path) -> None:
     outs = [tmp_path / "whole.safetensors", tmp_path / "w.safetensors"]
 

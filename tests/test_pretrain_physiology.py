@@ -98,6 +98,7 @@ def test_every_objective_trains_from_weights(
         assert 0 < np.abs(after - before).max() < 0.1
 
 
+@pytest.mark.slow
 def test_a_run_stopped_at_any_step_goes_on_to_the_same_numbers(
     cohort: Path, warm: Path, tmp_path: Path
 ) -> None:

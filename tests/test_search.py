@@ -127,7 +127,7 @@ def test_constant_vectors_do_not_fill_the_memory(
             assert ids.tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("code", ["TC96x4fs", "SQ4"])
+@pytest.mark.parametrize("code", [pytest.param("TC96x4fs", marks=pytest.mark.slow), "SQ4"])
 def test_a_rebuilt_index_is_the_same_to_the_byte(tmp_path: Path, code: str) -> None:
     path = drawn_store(tmp_path / "s", {"a": 60, "b": 50}, index=False)
     sums = []

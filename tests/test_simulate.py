@@ -457,6 +457,7 @@ def test_some_are_children() -> None:
 # --- what is not shared ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_physiology_the_channels_share_nothing(night: Night) -> None:
     nothing = np.zeros_like(night.breathing.depth)
     still = replace(

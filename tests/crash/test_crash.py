@@ -38,7 +38,10 @@ harness.main()
     ("kind", "breakage"),
     [
         # The old manifest is removed before the next one has its name.
-        ("kill", "disk.Path.replace = lambda a, b: (b.unlink(), a.rename(b))"),
+        pytest.param(
+            *("kill", "disk.Path.replace = lambda a, b: (b.unlink(), a.rename(b))"),
+            marks=pytest.mark.slow,
+        ),
         # Nothing is ever synced: when the power goes, it is empty.
         (
             "power",
