@@ -33,7 +33,7 @@ def open_plain(path: Path, flags: int) -> int:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if path.is_symlink():
-            raise FormatError(f"{path} is a link; a store holds none") from error
+            raise FormatError(f"{path} is a symbolic link, which a store does not allow") from error
         if path.exists() and not path.is_file():
             raise FormatError(f"{path} is not a plain file") from error
         raise

@@ -82,7 +82,9 @@ class Writer:
             )
         for folder in (*_PLACES, paths.LOCK):
             if (self.path / folder).is_symlink():
-                raise FormatError(f"{self.path / folder} is a link; a store holds none")
+                raise FormatError(
+                    f"{self.path / folder} is a symbolic link, which a store does not allow"
+                )
         make_folder(self.path, outermost=True)
         try:
             self._lock.acquire()
