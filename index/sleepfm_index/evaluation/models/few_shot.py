@@ -163,7 +163,7 @@ class Draws:
         for shot in shots:
             if not 1 <= shot <= len(people):
                 raise QueryError(
-                    f"{shot} subjects cannot be drawn from the {len(people)} that are learned from"
+                    f"{shot} subjects cannot be drawn from {len(people)} training subjects"
                 )
         chosen = {}
         for shot in shots:
