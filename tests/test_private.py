@@ -111,6 +111,16 @@ def test_a_torn_line_loses_no_other(path: Path) -> None:
         file.write('{"recording_id": "b", "fi')
     private.remember_file(path, "c", Path("/n/c.edf"))
     assert private.files(path) == {"a": Path("/n/a.edf"), "c": Path("/n/c.edf")}
+    private.check(path)  # nothing of the torn line is left
+
+
+def test_a_whole_last_line_without_its_end_is_kept(path: Path) -> None:
+    private.remember_file(path, "a", Path("/n/a.edf"))
+    file = path / "private" / "files.jsonl"
+    file.write_bytes(file.read_bytes().rstrip(b"\n"))
+    private.remember_file(path, "c", Path("/n/c.edf"))
+    assert private.files(path) == {"a": Path("/n/a.edf"), "c": Path("/n/c.edf")}
+    private.check(path)
 
 
 def test_lines_that_are_none_are_passed_over(path: Path) -> None:

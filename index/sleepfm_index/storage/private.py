@@ -54,10 +54,26 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
 
 
 def _drop_torn_line(handle: int) -> None:
-    """Cut off a last line that a crash or a full disk left without its end."""
+    """Cut off a last line that a crash or a full disk cut short; end one that is whole."""
     size = os.fstat(handle).st_size
-    if size and os.pread(handle, 1, size - 1) != b"\n":
-        os.ftruncate(handle, os.pread(handle, size, 0).rfind(b"\n") + 1)
+    if not size or os.pread(handle, 1, size - 1) == b"\n":
+        return
+    content = os.pread(handle, size, 0)
+    start = content.rfind(b"\n") + 1
+    if _is_sound(content[start:]) is not None:
+        os.write(handle, b"\n")
+    else:
+        os.ftruncate(handle, start)
+
+
+def _is_sound(line: bytes) -> bool | None:
+    """Whether a line is an entry as it was written; None if it is no entry at all."""
+    try:
+        entry = json.loads(line)
+        # a line of an earlier program has no checksum
+        return entry.get("sha256", "") in ("", _checksum(entry))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def files(store: Path) -> dict[str, Path]:
@@ -234,10 +250,8 @@ def check(store: Path) -> None:
     with contextlib.suppress(FileNotFoundError, PermissionError):
         lines = _content(store, _FILES, _LARGEST).splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
-            try:
-                entry = json.loads(line)
-                sound = entry.get("sha256", "") in ("", _checksum(entry))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            sound = _is_sound(line)
+            if sound is None:
                 sound = number == len(lines) and not line.endswith(b"\n")
             if not sound:
                 raise FormatError(
