@@ -361,6 +361,26 @@ def test_the_view_of_labels_hides_those_of_deleted_clips(tmp_path: Path) -> None
         assert store.sql("SELECT clip_id FROM labels").to_pylist() == [{"clip_id": 4}]
 
 
+def test_a_labels_file_that_is_odd_takes_nothing_from_sql(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", {"a": 20})
+    append_labels(path, "mine", [4], "odd", "ak")
+    one = {"clip_id": 5, "value": "x", "by": "ak", "at": "2026-01-01T00:00:00Z"}
+    odd = [
+        *({**one, "clip_id": i} for i in (2**40, 2**80, -1, True, "5", None)),
+        *({**one, "value": v} for v in (0, [], "\ud800")),
+        {**one, "by": 1},
+        [],
+    ]
+    with (path / "labels" / "mine.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in odd)
+        file.write("[" * 100_000 + "\n")
+    (path / "labels" / "linked.jsonl").symlink_to(path / "labels" / "mine.jsonl")
+    with sleepfm_index.open(path) as store:
+        rows = store.sql("SELECT clip_id, label FROM labels").to_pylist()
+        assert rows == [{"clip_id": 4, "label": "mine"}]
+        assert len(store.query("ecg", clip=4, where="stage IS NOT NULL", exclude="none"))
+
+
 def test_a_umap_is_kept_as_columns_where_the_server_may_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

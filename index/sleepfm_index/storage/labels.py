@@ -8,6 +8,7 @@ appended under a lock and synced; one that was cut short by a crash is passed ov
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
+from sleepfm_index.storage.manifest import MOST_CLIPS
 from sleepfm_index.storage.modes import open_file_as
 from sleepfm_index.storage.paths import LABELS as FOLDER
 
@@ -143,31 +145,33 @@ def label_columns(store: Path) -> list[str]:
     store : Path
         The store's folder.
     """
-    names = (p.stem for p in (store / FOLDER).glob("*.jsonl") if p.is_file())
+    folder = store / FOLDER
+    if folder.is_symlink():
+        return []
+    names = (p.stem for p in folder.glob("*.jsonl") if p.is_file() and not p.is_symlink())
     return sorted(name for name in names if _NAME.fullmatch(name))
 
 
 def label_table(store: Path) -> pa.Table:
-    """Return the labels that count, one row per clip and own column, as :data:`LABEL_COLUMNS`.
+    """Return the labels that count, one row per clip and label column.
 
     Parameters
     ----------
     store : Path
         The store's folder.
+
+    Returns
+    -------
+    pyarrow.Table
+        Of :data:`LABEL_COLUMNS`; without the columns that this account may not read.
     """
-    rows = [
-        (clip, column, own.value, own.by, own.at)
-        for column in label_columns(store)
-        for clip, own in read_labels(store, column).items()
-    ]
-    columns = zip(*rows, strict=True) if rows else [()] * len(LABEL_COLUMNS)
-    return pa.table(
-        [
-            pa.array(values, field.type)
-            for values, field in zip(columns, LABEL_COLUMNS, strict=True)
-        ],
-        schema=LABEL_COLUMNS,
-    )
+    tables = [LABEL_COLUMNS.empty_table()]
+    for column in label_columns(store):
+        path = store / FOLDER / f"{column}.jsonl"
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            stat = path.stat()
+            tables.append(_table(path, stat.st_mtime_ns, stat.st_size))
+    return pa.concat_tables(tables)
 
 
 def keep_labels(store: Path, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
@@ -236,14 +240,32 @@ def _read(path: Path, _changed: int, _size: int) -> dict[int, Label]:
     return found
 
 
+@lru_cache(maxsize=32)
+def _table(path: Path, changed: int, size: int) -> pa.Table:
+    found = _read(path, changed, size)
+    own = found.values()
+    columns = [
+        list(found),
+        [path.stem] * len(found),
+        [label.value for label in own],
+        [label.by for label in own],
+        [label.at for label in own],
+    ]
+    return pa.Table.from_arrays(
+        [pa.array(c, f.type) for c, f in zip(columns, LABEL_COLUMNS, strict=True)],
+        schema=LABEL_COLUMNS,
+    )
+
+
 def _entries(path: Path) -> list[dict[str, Any]]:
     entries = []
     for line in path.read_bytes().split(b"\n"):
         try:
             entry = json.loads(line)
-            ok = isinstance(entry["clip_id"], int) and isinstance(entry["value"], str | None)
-            ok = ok and isinstance(entry["by"], str) and isinstance(entry["at"], str)
-        except (ValueError, KeyError, TypeError):
+            ok = type(entry["clip_id"]) is int and 0 <= entry["clip_id"] < MOST_CLIPS
+            value = "" if entry["value"] is None else entry["value"]
+            "".join((value, entry["by"], entry["at"])).encode()  # texts, and no lone surrogates
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
         if ok:
             entries.append(entry)
