@@ -100,15 +100,18 @@ def _column(file: Path, name: str) -> pa.ChunkedArray:
             with file.open(encoding="utf-8-sig") as text:
                 head = text.readline().strip()
             heading = name in [part.strip('" ') for part in head.split(",")]
+            # In this thread alone: one of Arrow's that is at work when an error ends the process
+            # would abort it.
             reading = pacsv.ReadOptions(
-                column_names=None if heading else [name] if "," not in head else None
+                use_threads=False,
+                column_names=None if heading else [name] if "," not in head else None,
             )
             # An id such as 00123 stays as it is written.
             kinds = pacsv.ConvertOptions(
                 column_types={name: pa.int64() if name == "clip_id" else pa.string()}
             )
-            with file.open("rb") as source:
-                table = pacsv.read_csv(source, read_options=reading, convert_options=kinds)
+            source = pa.BufferReader(file.read_bytes())
+            table = pacsv.read_csv(source, read_options=reading, convert_options=kinds)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "unreadable"
         if isinstance(error, pa.ArrowException):
