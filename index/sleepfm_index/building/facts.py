@@ -240,7 +240,7 @@ def changes(
 
 
 def _alike(told: pa.Array, old: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Return both in one type: the store's if it holds what is told, else the wider one."""
+    """Bring both to one type: the store's if it holds what is told, else the wider one."""
     if told.type == old.type:
         return told, old
     if old.null_count == len(old):

@@ -194,7 +194,7 @@ def _stretch(store: Reader, asked: Asked) -> list[int]:
 
 
 def _named_apart(rows: pa.Table) -> pa.Table:
-    """Return columns of one name a number, so that none is lost as JSON."""
+    """Add numbers to columns of one name, so that none is lost as JSON."""
     seen: dict[str, int] = {}
     names = []
     for name in rows.column_names:

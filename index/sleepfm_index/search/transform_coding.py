@@ -151,7 +151,7 @@ def _blocks(x: Floats) -> list[Floats]:
 
 
 def _stages(variances: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return stages to directions, each to the one of most variance left: int64 [96], ascending."""
+    """Assign stages to directions, each to the one of most variance left: int64 [96], ascending."""
     left = variances.copy()
     given = np.zeros(len(left), np.int64)
     for _ in range(STAGES):

@@ -153,7 +153,7 @@ class NewFolder:
         return self._sinks[name]
 
     def link(self, name: str, source: Path, entry: FileEntry) -> None:
-        """Return a published file a name in this folder as well: it is not written again.
+        """Link a published file into this folder: it is not written again.
 
         Parameters
         ----------

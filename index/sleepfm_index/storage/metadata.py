@@ -269,7 +269,7 @@ def connect(
 
 
 def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
-    """Return a table back if its rows are those of the given clips, one by one and in order.
+    """Return a table if its rows are those of the given clips, one by one and in order.
 
     Whatever is looked up for some clips and then used by position goes through here: an id that is
     not there would move every later row to another clip.

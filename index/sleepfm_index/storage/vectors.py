@@ -137,7 +137,7 @@ class Vectors:
                 yield clip_ids[chosen[run]], mapped[first : first + len(run)]
 
     def known_ids(self, *, deleted: bool = False) -> NDArray[np.bool_]:
-        """Return for every clip id of the store whether it is a clip.
+        """Return, for every clip id of the store, whether it is a clip.
 
         Parameters
         ----------

@@ -268,7 +268,7 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
 
 
 def named_codes(cells: Sequence[str], levels: dict[str, str]) -> list[str]:
-    """Return codes by their names in a legend: ``Wake|1``; what the legend lacks stays.
+    """Replace codes by their names in a legend: ``Wake|1``; what the legend lacks stays.
 
     Parameters
     ----------
