@@ -265,7 +265,7 @@ def test_the_keyboard_alone_reaches_everything(open_page: Open) -> None:
     strips_of(page, 41)
     page.keyboard.press("-")
     page.wait_for_function("location.hash.includes('span=60')")
-    page.wait_for_selector(".columns:not(.loading)")
+    page.wait_for_selector('.columns[data-clip="41"]:not(.loading) .card')
     page.keyboard.press("j")
     near = page.evaluate("document.activeElement.closest('.card').dataset.clip")
     page.keyboard.press("Enter")

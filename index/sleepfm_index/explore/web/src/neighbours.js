@@ -187,6 +187,10 @@ function examples() {
 
 function render() {
   if (!shared.about || !Object.keys(shared.hits).length) return;
+  // Strips arrive after the cards; a button that has the keyboard keeps it when its card is drawn again.
+  const active = document.activeElement?.closest?.(".neighbours .card");
+  const at = active && [...active.querySelectorAll("button")].indexOf(document.activeElement);
+  const place = active && `.column[data-to="${active.closest(".column").dataset.to}"] .card[data-clip="${active.dataset.clip}"]`;
   parts.columns.replaceChildren(
     ...targets(shared.about).map(([to, text, hint]) => {
       const hits = shared.hits[to] ?? [];
@@ -203,6 +207,7 @@ function render() {
       );
     }),
   );
+  if (place) parts.columns.querySelector(place)?.querySelectorAll("button")[at]?.focus();
 }
 
 function lane(to, hit) {
