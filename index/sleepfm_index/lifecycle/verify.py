@@ -6,9 +6,7 @@ Repair never guesses. A cache is made again from the segments; what is truth and
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +25,7 @@ from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
 from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
+from sleepfm_index.storage.labels import check_labels, drop_damaged_labels, label_columns
 from sleepfm_index.storage.manifest import (
     IndexEntry,
     Manifest,
@@ -162,6 +161,7 @@ def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verifi
         check.cache(cache)
     check.manifest()
     check.private()
+    check.labels()
     check.history()
     check.leftovers()
     return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
@@ -218,7 +218,7 @@ class _Check:
 
     def manifest(self) -> None:
         with self._noting(paths.MANIFEST, "damaged"):
-            if not _is_as_written(self._store):
+            if not snapshots.is_as_written(self._store):
                 raise FormatError(
                     "its content was changed, so clips and deletions may be wrong; restore a "
                     "copy, or `sleepfm-index restore` an earlier snapshot"
@@ -228,12 +228,17 @@ class _Check:
         with self._noting(paths.PRIVATE, "damaged"):
             private.check(self._store)
 
+    def labels(self) -> None:
+        for column in label_columns(self._store):
+            with self._noting(f"{paths.LABELS}/{column}.jsonl", "damaged"):
+                check_labels(self._store, column)
+
     def history(self) -> None:
         for number in snapshots.snapshot_ids(self._store):
             name = snapshots.file_name(number)
             with self._noting(name, "leftover"):
                 earlier = read_manifest(self._store, name)
-                if not _is_as_written(self._store, name):
+                if not snapshots.is_as_written(self._store, name):
                     raise FormatError("its content was changed; it should not be restored")
                 if earlier.snapshot != number or earlier.uuid != self._manifest.uuid:
                     raise FormatError("it is not the snapshot of its file name")
@@ -256,6 +261,7 @@ class _Check:
             paths.SEGMENTS: folders.union(*(m.names[0] for m in kept)),
             paths.INDEXES: files.union(*(m.names[1] for m in kept)),
             paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.snapshot_ids(self._store)},
+            paths.LABELS: {paths.LOCK, *(f"{c}.jsonl" for c in label_columns(self._store))},
             ".": {
                 paths.MANIFEST,
                 paths.LOCK,
@@ -362,16 +368,6 @@ def _repair(writer: Writer, found: Verification) -> Verification:
     return replace(found, clips=writer.manifest.rows, findings=done)
 
 
-def _is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
-    """Whether a manifest has the checksum that it was written with.
-
-    One that carries none, of an earlier program or edited by hand as a whole, passes.
-    """
-    whole = (store / name).read_bytes()
-    found = re.search(rb',\n"sha256": "([0-9a-f]{64})"}\n\Z', whole)
-    return found is None or hashlib.sha256(whole[: found.start()]).hexdigest() == found[1].decode()
-
-
 def _put_away(store: Path, finding: Finding) -> str:
     if finding.where in (paths.MANIFEST, paths.PRIVATE):
         return ""  # nothing here knows better
@@ -386,6 +382,9 @@ def _put_away(store: Path, finding: Finding) -> str:
     folder = store / paths.QUARANTINE
     free = (folder / (name if not n else f"{name}.{n}") for n in itertools.count())
     place = next(path for path in free if not path.exists())
+    if source.parent.name == paths.LABELS and not source.is_symlink() and finding.what == "damaged":
+        drop_damaged_labels(store, source.stem, place)
+        return f"its sound lines stay; all are in {place.relative_to(store)}"
     source.rename(place)
     for folder in (place.parent, source.parent):
         sync_folder(folder)
