@@ -49,7 +49,7 @@ def _ended_after(limit_s: float) -> Iterator[None]:
     def end() -> None:
         say(f"error: the statement ran longer than {limit_s:g} s, within one call of a function")
         sys.stderr.flush()
-        os._exit(1)
+        os._exit(2)
 
     timer = threading.Timer(limit_s + _GRACE_S, end)
     timer.daemon = True

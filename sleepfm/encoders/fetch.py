@@ -154,6 +154,7 @@ def fetch(name: str, *, url: str | None = None, blob: str | None = None) -> Path
     logging.getLogger("pooch").setLevel(logging.WARNING)
     body = _Body(name)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         pooch.HTTPDownloader(timeout=_SILENCE_S)(url, body, None)
     except OSError as error:  # requests' errors are OSErrors too
         raise WeightsError(
