@@ -22,7 +22,7 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage.metadata import int64s
-from sleepfm_index.storage.quoting import quote_text
+from sleepfm_index.storage.quoting import quote_text, shown
 
 LEAST_CLIPS: Final = 10
 """A night with fewer clips is not ranked."""
@@ -145,7 +145,7 @@ def _asked(
     ids = reader.metadata.clip_ids(own, question.like_where)
     if not len(ids):
         if question.like_where and len(reader.metadata.clip_ids(own)):
-            raise QueryError(f"no clip of {name} meets {question.like_where}")
+            raise QueryError(f"no clip of {name} meets {shown(question.like_where)}")
         raise QueryError(f"no recording {name!r} in this store")
     vectors, present = query_vectors(reader, _spaced(ids, _MOST_ASKED), modalities)
     names = " and ".join(modalities)
@@ -153,7 +153,7 @@ def _asked(
         raise QueryError(
             f"{name} has {present.sum()} clips with {names} to compare; a night needs {LEAST_CLIPS}"
         )
-    condition = f" where {question.like_where}" if question.like_where else ""
+    condition = f" where {shown(question.like_where)}" if question.like_where else ""
     lacking = int((~present).sum())
     lack = f" ({lacking:,} without {names} not used)" if lacking else ""
     subject = str(reader.rows(ids[:1])["subject_id"][0].as_py())

@@ -127,6 +127,8 @@ class Metadata:
                 raise QueryError(f"expected one SQL statement, got {len(parsed)}")
             if parsed[0].type not in _QUESTIONS:
                 kind = str(parsed[0].type).rpartition(".")[2]
+                if kind == "MULTI":
+                    kind = "PIVOT over values that it does not list; write ON column IN (...)"
                 raise QueryError(f"only SELECT-like statements can be run on a store, not {kind}")
             relation = cursor.sql(statement)
             if relation is None:
@@ -357,5 +359,8 @@ def _matches(
 
 def _one_sentence(error: Exception) -> str:
     # DuckDB adds a picture of the statement after a blank line; its first paragraph says it all.
-    first = str(error).split("\n\n")[0]
-    return " ".join(first.split())
+    first = " ".join(str(error).split("\n\n")[0].split())
+    if "does not exist!" in first and first.startswith("Catalog Error: Table "):
+        known = f"the tables are {', '.join(VIEWS)} and labels"
+        return first.partition("!")[0] + "; " + known
+    return first
