@@ -26,7 +26,7 @@ from sleepfm_index.search.parameters import Parameters
 from sleepfm_index.search.protocol import SEED, Estimate, IndexKind, VectorIndex
 from sleepfm_index.storage import paths, vector_format
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
-from sleepfm_index.storage.manifest import MOST_CLIPS, IndexEntry, as_ranges
+from sleepfm_index.storage.manifest import MAX_CLIPS, IndexEntry, as_ranges
 from sleepfm_index.storage.vectors import Vectors
 
 NAME: Final = "Flat"
@@ -249,7 +249,7 @@ def _are_runs(runs: Runs, rows: int) -> bool:
     """Whether these are runs of clip ids, none of which is named twice, and of as many rows."""
     if not len(runs):
         return rows == 0
-    if runs.min() < 0 or runs.max() >= MOST_CLIPS or np.any(runs[:, 0] > runs[:, 1]):
+    if runs.min() < 0 or runs.max() >= MAX_CLIPS or np.any(runs[:, 0] > runs[:, 1]):
         return False
     ordered = runs[np.argsort(runs[:, 0])]
     apart = bool(np.all(ordered[1:, 0] > ordered[:-1, 1]))

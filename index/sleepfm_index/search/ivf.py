@@ -218,7 +218,7 @@ class InvertedFile:
         width = self.structure.layout.row_bytes
         due = self._readahead.due(lists)
         starts, ends = self._starts[due] * width, self._starts[due + 1] * width
-        self._readahead.ask(self._mapped, starts, ends)
+        self._readahead.request(self._mapped, starts, ends)
 
     def read_rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Read one list.
