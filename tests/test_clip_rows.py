@@ -68,7 +68,7 @@ def with_column(segment: SegmentData, name: str, values: pa.Array) -> SegmentDat
 
 def rows(store: Store, ids: np.ndarray) -> pa.Table:
     """Rows of the clips that are there; ``store.rows`` refuses a list that names others."""
-    return store._here().clip_rows.rows(ids)
+    return store._resources().clip_rows.rows(ids)
 
 
 def check(store: Store, ids: np.ndarray) -> None:
@@ -299,7 +299,7 @@ def test_rows_are_requested_at_once(tmp_path: Path) -> None:
     gc.collect()
     drop(path / "indexes" / entry.file)
     with sleepfm_index.open(path) as store:
-        mapped = store._here().clip_rows._mapped()
+        mapped = store._resources().clip_rows._mapped()
         assert mapped is not None
         places = mapped._locate(ids)
         before = dataclasses.replace(COUNTERS)

@@ -82,7 +82,7 @@ class SearchSetting:
     depth : int
         Number of candidates that are scored again with the stored vectors, for ten results.
     parameters : mapping of str to int
-        Search parameters of this type of index, for example ``{"probes": 16}``.
+        Search parameters of this kind of index, for example ``{"probes": 16}``.
     """
 
     share: float
@@ -100,7 +100,7 @@ class Recall:
 
     Parameters
     ----------
-    asked : float
+    goal : float
         The recall@10 that calibration aimed at.
     at_1, at_10 : tuple of float
         Recall@1 and recall@10: estimate, and lower and upper bound of the 95 % interval.
@@ -110,11 +110,16 @@ class Recall:
         Number of clips with the target over which the exact result was computed.
     """
 
-    asked: float
+    goal: float
     at_1: tuple[float, float, float]
     at_10: tuple[float, float, float]
     queries: int
     clips: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recall as a JSON object; its key ``asked`` holds the goal."""
+        plain = asdict(self)
+        return {"asked": plain.pop("goal"), **plain}
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,7 @@ class IndexEntry:
     file : str
         Name of the file in ``indexes/``.
     kind : str
-        Type of index, as a FAISS-like name such as ``IVF256,SQ8`` or ``HNSW32``.
+        Kind of index, such as ``IVF256,SQ8`` or ``HNSW32``.
     rows : int
         Number of vectors.
     segments : tuple of str
@@ -154,6 +159,8 @@ class IndexEntry:
         """Return the entry as a JSON object; its key ``probing`` holds the settings."""
         plain = asdict(self)
         del plain["settings"]
+        if self.recall is not None:
+            plain["recall"] = self.recall.to_json()
         return plain | {"probing": [setting.to_json() for setting in self.settings]}
 
 
@@ -300,7 +307,7 @@ def _recall(plain: Mapping[str, Any] | None) -> Recall | None:
     if len(at_1) != 3 or len(at_10) != 3:
         raise ValueError("a recall is an estimate, a low and a high")
     return Recall(
-        asked=_share(plain["asked"]),
+        goal=_share(plain["asked"]),
         at_1=(at_1[0], at_1[1], at_1[2]),
         at_10=(at_10[0], at_10[1], at_10[2]),
         queries=count(plain["queries"]),
