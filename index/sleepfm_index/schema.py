@@ -27,7 +27,7 @@ _CLIP: Final = (
 
 @cache
 def clip_schema(modalities: tuple[str, ...]) -> pa.Schema:
-    """Schema of the columns that every clip of a store has.
+    """Return the schema of the columns that every clip of a store has.
 
     ``start_s``: offset from the recording's start, in seconds; ``clock``: time of day in seconds
     after midnight; ``has_*``, ``slots_*``: whether a clip has a modality, and the bitmask of its

@@ -252,7 +252,7 @@ exclude_subjects
         Parameters
         ----------
         table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
-            Table with a column ``clip_id``, ``recording_id`` or ``subject_id``, and the columns to set.
+            Table with ``clip_id``, ``recording_id`` or ``subject_id``, and the columns to set.
         strict, allow_identifying
             As in :func:`sleepfm_index.annotate`.
 
@@ -292,7 +292,7 @@ exclude_subjects
     def explore(
         self, *, annotate: bool = False, probes: Sequence[str | Path] = (), view: str = ""
     ) -> Explorer:
-        """Show the store as a web page: in a notebook as the value of a cell, otherwise at its ``url``.
+        """Show the store as a web page: in a notebook as the cell's value, otherwise at its ``url``.
 
         Needs the extra ``[explore]``. The server runs in a thread until :meth:`Explorer.close`.
 

@@ -26,7 +26,7 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, SearchS
 from sleepfm_index.storage.vectors import Vectors
 
 SHARES: Final = (1.0, 0.3, 0.1, 0.03)
-"""Shares of allowed clips for which an index is calibrated; a filter uses the next smaller share."""
+"""Shares of allowed clips in calibration; a filter uses the next smaller share."""
 K: Final = 10
 FEWEST: Final = 8
 """Minimum number of queries for calibration; below it, search is exact."""
@@ -104,7 +104,7 @@ def draw_queries(
 
 
 def exclusion_clips(clip_seconds: float) -> int:
-    """Number of clips on either side of its own clip that a query excludes: twelve hours.
+    """Clips on either side of its own clip that a query excludes: twelve hours.
 
     Parameters
     ----------

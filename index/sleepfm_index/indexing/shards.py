@@ -20,8 +20,8 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, read_manifest
 from sleepfm_index.storage.vectors import Vectors
 
 Code = Callable[[str, IndexEntry, list[tuple[str, ...]]], list[IndexEntry]]
-"""Function that encodes shards, given the store's folder, the trained index and the segments of each
-shard; it returns the entries of the shards in order."""
+"""Function that encodes shards, given the store's folder, the trained index and the segments of
+each shard; it returns the entries of the shards in order."""
 
 
 def divided(manifest: Manifest, count: int) -> list[tuple[str, ...]]:
