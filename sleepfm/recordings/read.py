@@ -11,9 +11,9 @@ from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError, RecordingError
 from sleepfm.recordings.beside import find_annotations, find_lookalikes
 from sleepfm.recordings.recording import Recording
-from sleepfm.recordings.scoring.hypnogram import fit
+from sleepfm.recordings.scoring.hypnogram import clip_to_signals
 from sleepfm.recordings.scoring.read import read_scoring
-from sleepfm.recordings.scoring.vocabulary import Reason, ScoredStage, Scoring, counted
+from sleepfm.recordings.scoring.vocabulary import Reason, ScoredStage, Scoring, describe_dropped
 from sleepfm.recordings.signals import read_signals
 
 
@@ -87,9 +87,9 @@ def read_recording(
                 warnings.append(f"the scoring file beside it ({beside.suffix}){reason}")
                 unread.append(beside.name)
     scoring, used = _joined(sources, recording.duration_s, warnings)
-    scoring = fit(scoring, recording.duration_s, warnings)
+    scoring = clip_to_signals(scoring, recording.duration_s, warnings)
     if scoring.dropped:
-        warnings.append(f"annotations not stored: {counted(scoring.dropped)}")
+        warnings.append(f"annotations not stored: {describe_dropped(scoring.dropped)}")
     if not scoring.stages:
         unread += find_lookalikes(path)
     return replace(
