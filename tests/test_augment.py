@@ -9,7 +9,7 @@ import torch
 from sleepfm.contract import BODY
 from sleepfm.training.augment import augment
 from sleepfm.training.batches import Batch
-from sleepfm.training.masked import BLOCK_S, SpectrumReaders
+from sleepfm.training.masked import BLOCK_S, SpectrumHeads
 from sleepfm.training.physiology import NAMES
 from sleepfm.training.recipe import Recipe
 
@@ -82,7 +82,7 @@ def test_half_of_a_clip_is_hidden_and_its_spectrum_is_asked_for() -> None:
     blocks = BODY.clip_seconds // BLOCK_S
     assert own.hidden.shape == (8, blocks)
     assert own.hidden.sum(dim=1).tolist() == [round(blocks / 2)] * 8
-    readers = SpectrumReaders(BODY, BODY.modalities)
+    readers = SpectrumHeads(BODY, BODY.modalities)
     shown = readers.hide(own).signals["ecg"]
     size = BLOCK_S * BODY.sample_rate
     pieces = shown.reshape(8, blocks, size).abs().amax(dim=2)

@@ -11,7 +11,7 @@ import pytest
 from recording_files import Signal, noise, psg, stages, write_edf
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.identifying_names import telling
+from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.scan import scan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,4 +133,4 @@ def test_no_signal_is_read(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )  # fmt: skip
 def test_names_that_may_tell_who_slept(stem: str, looks: str | None) -> None:
-    assert telling(stem) == looks
+    assert identifying_stem(stem) == looks

@@ -23,7 +23,7 @@ from sleepfm.encoders.external import ExternalWeights
 from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.recordings import RecordingFile
-from sleepfm.recordings.identifying_names import telling
+from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.recordings.signal_digest import signal_digest
 from sleepfm_index.building.preparation import Preparation, recorded
 from sleepfm_index.building.subjects import Subjects
@@ -217,7 +217,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         return Rows(Outcome(file.path, "failed", str(error)))
     except Exception as error:  # one odd file must not cost the others
         return Rows(Outcome(file.path, "failed", f"unexpected {type(error).__name__}: {error}"))
-    looks = telling(file.stem) if plan.tell_names else None
+    looks = identifying_stem(file.stem) if plan.tell_names else None
     named = (f"the name looks like {looks}: consider --ids hash",) if looks else ()
     outcome = Outcome(
         file.path,
