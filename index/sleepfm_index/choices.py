@@ -38,8 +38,8 @@ StoreMode = Literal["private", "group"]
 """Access to a store: for its owner only, or for the owner's group as well."""
 
 SdbRule = Literal["clip", "event"]
-"""Definition of a clip with disordered breathing: seconds of events in it, or the middle of an event
-in it."""
+"""Definition of a clip with disordered breathing: by seconds of events in it, or by the middle of
+an event."""
 
 Model = Literal["linear", "boosting"]
 """Kinds of probes."""

@@ -292,7 +292,7 @@ exclude_subjects
     def explore(
         self, *, annotate: bool = False, probes: Sequence[str | Path] = (), view: str = ""
     ) -> Explorer:
-        """Show the store as a web page: in a notebook as the cell's value, otherwise at its ``url``.
+        """Show the store as a web page: in a notebook as the cell's value, else at its ``url``.
 
         Needs the extra ``[explore]``. The server runs in a thread until :meth:`Explorer.close`.
 
