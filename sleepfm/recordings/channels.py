@@ -47,18 +47,9 @@ class AmbiguousChannels(ChannelError):
 
 @dataclass(frozen=True)
 class SlotMatch:
-    """Channels assigned to one slot.
+    """Channel assigned to one slot (or two to subtract), and the rule by which it was.
 
-    Parameters
-    ----------
-    slot : str
-        Name of the slot.
-    labels : tuple of str
-        Label of the channel, or of two channels to subtract.
-    tier : {"alias", "derive", "substitute", "override"}
-        Rule by which they were assigned.
-    turned : bool
-        Whether the channel is the reversed derivation (ECG2-ECG1), so that its sign is changed.
+    ``turned``: the channel is the reversed derivation (ECG2-ECG1), so its sign is changed.
     """
 
     slot: str
@@ -80,7 +71,7 @@ class ChannelMap:
     warnings : tuple of str
         Warnings for the user, one sentence each.
     substitutes : dict of str to tuple of str
-        For each empty slot, the channels that could substitute it.
+        For each empty slot, the channels that could substitute for it.
     """
 
     slots: dict[str, SlotMatch]
@@ -108,17 +99,12 @@ class _Convention:
 
 
 def is_voltage(label: str) -> bool:
-    """Return whether a channel may be a voltage, by its name.
+    """Return whether a channel may be a voltage; not if it has the name of a belt or saturation.
 
     Parameters
     ----------
     label : str
         Label of the channel.
-
-    Returns
-    -------
-    bool
-        False for names of signals in other units, such as belts and saturations.
     """
     table, _ = _table()
     name = normalise(label)
@@ -145,17 +131,10 @@ def match_channels(
     contract : Contract
         Defines the slots.
     substitute : bool
-        Whether another derivation or sensor may substitute a missing one; the first in the table is
-        preferred.
+        Whether another derivation or sensor may be used instead; the first in the table is best.
     overrides : Path or mapping, optional
         A YAML file, or the result of :func:`read_overrides`: ``slot: label``, ``slot: [plus,
-        minus]`` or ``slot: null`` (empty). It takes precedence over the table if the recording has
-        those labels.
-
-    Returns
-    -------
-    ChannelMap
-        The assignment.
+        minus]`` or ``slot: null``. It precedes the table if the recording has those labels.
 
     Raises
     ------
@@ -180,7 +159,7 @@ def match_channels(
         usable = _usable(recording.channels, slot, contract.unit_of(slot), rules, warnings)
         options = _options(slot, rules, usable, conventions, recording, warnings)
         tier, candidates = next(((t, c) for t, c in options if c), ("alias", []))
-        ranked = _substitutes(slot, rules, usable, _names_of_other_slots(table, slot_names, slot))
+        ranked = _substitutes(slot, rules, usable, _reserved(table, slot_names, slot))
         if len(candidates) > 1:
             conflicts[slot] = candidates
         elif candidates:
@@ -215,15 +194,13 @@ def match_channels(
     )
 
 
-def _names_of_other_slots(
-    table: Mapping[str, _Slot], slot_names: Sequence[str], slot: str
-) -> frozenset[str]:
+def _reserved(table: Mapping[str, _Slot], slots: Sequence[str], slot: str) -> frozenset[str]:
     """Return names that belong to another slot of the contract, and so are not substitutes."""
-    return frozenset().union(*(table[s].alias for s in slot_names if s != slot and s in table))
+    return frozenset().union(*(table[s].alias for s in slots if s != slot and s in table))
 
 
 def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read a channels file (YAML).
+    """Read a channels file (YAML): for each slot one label, two to subtract, or none.
 
     Parameters
     ----------
@@ -231,11 +208,6 @@ def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...
         The channels file.
     slots : sequence of str
         Names of all slots.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        For each slot one label, two labels to subtract, or none (the slot stays empty).
 
     Raises
     ------
@@ -297,14 +269,11 @@ def _options(
     warnings: list[str],
 ) -> list[tuple[Tier, list[tuple[str, ...]]]]:
     """Return candidates by tier: aliases, differences, and names by the convention of a cohort."""
-    options: list[tuple[Tier, list[tuple[str, ...]]]] = []
     alias = [(c.label,) for c in usable if normalise(c.label) in rules.alias]
-    options.append(("alias", list(alias)))
+    options: list[tuple[Tier, list[tuple[str, ...]]]] = [("alias", list(alias))]
     pairs: list[tuple[str, ...]] = []
-    for plus, minus in (
-        *rules.derive,
-        *shared_references(slot, [normalise(c.label) for c in usable]),
-    ):
+    names = [normalise(c.label) for c in usable]
+    for plus, minus in (*rules.derive, *shared_references(slot, names)):
         firsts = [c for c in usable if normalise(c.label) == plus]
         seconds = [c for c in usable if normalise(c.label) == minus]
         for first in firsts:
@@ -319,28 +288,24 @@ def _options(
                         "rates differ"
                     )
     # The difference is the same for any shared reference; the first of the table is used.
-    electrodes = {normalise(p[0]) for p in pairs}
-    same_electrode = len(electrodes) > 1 or len({p[0] for p in pairs}) == 1
-    options.append(("derive", pairs[:1] if same_electrode else pairs))
+    minuends = {normalise(p[0]) for p in pairs}
+    equivalent = len(minuends) > 1 or len({p[0] for p in pairs}) == 1
+    options.append(("derive", pairs[:1] if equivalent else pairs))
     if not alias and not pairs:
         present = {normalise(c.label) for c in recording.channels}
         for convention in conventions:
             if not convention.when <= present or convention.unless & present:
                 continue
-            if convention.prefix and not all(
-                c.label.startswith(convention.prefix) for c in recording.channels
-            ):
+            if not all(c.label.startswith(convention.prefix) for c in recording.channels):
                 continue
-            conventional = [
-                c for c in usable if convention.channels.get(normalise(c.label)) == slot
-            ]
-            options.append(("alias", [(c.label,) for c in conventional]))
+            named = [c for c in usable if convention.channels.get(normalise(c.label)) == slot]
+            options.append(("alias", [(c.label,) for c in named]))
             warnings.extend(
                 f"{c.label} has no derivation in its label; assumed {slot} as in "
                 f"{convention.cohort}"
-                for c in conventional
+                for c in named
             )
-            if conventional:
+            if named:
                 break
     return options
 
@@ -393,9 +358,8 @@ def _usable(
 
 
 def _same_kind(first: Channel, second: Channel) -> bool:
-    same_unit = first.unit == second.unit or (
-        known_unit(first.unit) is not None and known_unit(first.unit) == known_unit(second.unit)
-    )
+    unit = known_unit(first.unit)
+    same_unit = first.unit == second.unit or (unit is not None and unit == known_unit(second.unit))
     return same_unit and first.sample_rate == second.sample_rate
 
 

@@ -115,8 +115,6 @@ class Contrastive(Task):
     def initialise_from(self, weights: Weights, clips: ClipSet, run: Run) -> None:
         """Copy encoders and temperature from trained weights, and fit the regression heads to them.
 
-        The temperature is at least that of the recipe.
-
         Parameters
         ----------
         weights : Weights
@@ -157,103 +155,75 @@ class Contrastive(Task):
                 parts.append(self.outputs(batch))
             assert batch.targets is not None
             target_parts.append(batch.targets)
-            complete = torch.ones(len(parts[-1]), len(batch.targets), dtype=torch.bool)
-            present_parts.append(
-                (complete if batch.present is None else batch.present).to(run.device)
-            )
+            full = torch.ones(len(parts[-1]), len(batch.targets), dtype=torch.bool)
+            present_parts.append((full if batch.present is None else batch.present).to(run.device))
         present, targets = torch.cat(present_parts, dim=1), torch.cat(target_parts)
         assert self.readers is not None
-        for position, modality in enumerate(self.modalities):
-            vectors = torch.cat([p[position] for p in parts])[present[position]]
-            self.readers.fit(modality, vectors, targets[present[position]])
+        for i, modality in enumerate(self.modalities):
+            vectors = torch.cat([p[i] for p in parts])[present[i]]
+            self.readers.fit(modality, vectors, targets[present[i]])
 
     def encode(self, batch: Batch) -> list[Tensor]:
-        """Return the embeddings of a batch: encoder outputs scaled to unit length.
+        """Return the embeddings of a batch: the outputs scaled to unit length.
 
         Parameters
         ----------
         batch : Batch
             Clips, on the device of the networks.
-
-        Returns
-        -------
-        list of Tensor of float32, shape [n, 512]
-            One tensor per modality; zero where a clip lacks the modality.
         """
         return [F.normalize(x, dim=1) for x in self.outputs(batch)]
 
     def outputs(self, batch: Batch) -> list[Tensor]:
-        """Return the encoder outputs of a batch, before normalisation.
+        """Return the encoder outputs: float32 [n, 512] per modality, zero where a clip lacks it.
 
         Parameters
         ----------
         batch : Batch
             Clips, on the device of the networks.
-
-        Returns
-        -------
-        list of Tensor of float32, shape [n, 512]
-            One tensor per modality; zero where a clip lacks the modality.
         """
-        by_modality = []
-        for position, modality in enumerate(self.modalities):
+        outputs = []
+        for i, modality in enumerate(self.modalities):
             network, signals = self.networks[str(modality)], batch.signals[modality]
-            available = None if batch.present is None else batch.present[position]
-            if available is None or bool(available.all()):
-                by_modality.append(network(signals).float())
+            mask = None if batch.present is None else batch.present[i]
+            if mask is None or bool(mask.all()):
+                outputs.append(network(signals).float())
                 continue
             out = torch.zeros(len(signals), EMBEDDING_DIM, device=signals.device)
             # batch normalisation in training mode needs at least two clips
-            if int(available.sum()) > int(self.training):
-                out[available] = network(signals[available]).float()
-            by_modality.append(out)
-        return by_modality
+            if int(mask.sum()) > int(self.training):
+                out[mask] = network(signals[mask]).float()
+            outputs.append(out)
+        return outputs
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum of the objective and the auxiliary losses.
+        """Return the weighted sum of objective and auxiliary losses, and counts for the metrics.
 
         Parameters
         ----------
         batch : Batch
             Clips, on the device of the networks.
-
-        Returns
-        -------
-        loss : Tensor, scalar
-            The weighted sum.
-        counts : dict of str to Tensor
-            Hits and clips of each contrastive term, and the regression loss with its number of
-            batches; they are summed over an epoch.
         """
         recipe, present, unmasked = self._recipe, batch.present, batch
         if self.spectra is not None and batch.hidden is not None:
             batch = self.spectra.hide(batch)
+        views = [batch]
         if recipe.within:
             middle = next(iter(batch.signals.values())).shape[-1] // 2
             views = [batch.window(0, middle), batch.window(middle, 2 * middle)]
-        else:
-            views = [batch]
         outputs = [self.outputs(view) for view in views]
         losses: list[Tensor] = []
         counts: dict[str, Tensor] = {}
         with torch.autocast(self.temperature.device.type, enabled=False):
-            regression = [
-                self._regression_loss(view_outputs, batch.targets, present)
-                for view_outputs in outputs
-            ]
-            if regression[0] is not None:
-                regression_loss = torch.stack([r for r in regression if r is not None]).mean()
-                counts = {"read": regression_loss.detach(), "batches": torch.tensor(1)}
-                losses.append(
-                    (1.0 if self.objective == "physiology" else recipe.physiology) * regression_loss
-                )
-            for view_outputs in outputs:
+            errors = [self._regression_loss(x, batch.targets, present) for x in outputs]
+            if errors[0] is not None:
+                mean = torch.stack([r for r in errors if r is not None]).mean()
+                counts = {"read": mean.detach(), "batches": torch.tensor(1)}
+                losses.append((1.0 if self.objective == "physiology" else recipe.physiology) * mean)
+            for encoded in outputs:
                 if self.objective != "physiology":
-                    losses.append(
-                        self._objective_loss(view_outputs, present, counts) / len(outputs)
-                    )
+                    losses.append(self._objective_loss(encoded, present, counts) / len(outputs))
                 if recipe.covariance:
-                    term = torch.stack([covariance(x) for x in view_outputs if len(x) > 1]).mean()
+                    term = torch.stack([covariance(x) for x in encoded if len(x) > 1]).mean()
                     losses.append(recipe.covariance * term / len(outputs))
             if recipe.within:
                 losses.append(recipe.within * self._half_clip_loss(outputs, present))
@@ -299,29 +269,22 @@ class Contrastive(Task):
     def _half_clip_loss(self, outputs: list[list[Tensor]], present: Tensor | None) -> Tensor:
         """Return the SimCLR loss between the two halves of each clip, mean over the modalities."""
         parts = []
-        for position, (a, b) in enumerate(zip(*outputs, strict=True)):
-            available = slice(None) if present is None else present[position]
-            halves = [F.normalize(x[available], dim=1) for x in (a, b)]
+        for i, (a, b) in enumerate(zip(*outputs, strict=True)):
+            mask = slice(None) if present is None else present[i]
+            halves = [F.normalize(x[mask], dim=1) for x in (a, b)]
             if len(halves[0]) > 1:
                 parts.append(contrast("pairwise", halves, self.temperature).loss)
         return torch.stack(parts).mean()
 
-    def _masked_loss(self, outputs: list[list[Tensor]], unmasked: Batch) -> Tensor:
+    def _masked_loss(self, outputs: list[list[Tensor]], batch: Batch) -> Tensor:
         """Return the masked reconstruction loss, mean over the modalities."""
-        assert self.spectra is not None and unmasked.hidden is not None
+        assert self.spectra is not None and batch.hidden is not None
         parts = []
-        for view_outputs in outputs:
-            for position, modality in enumerate(self.modalities):
-                available = slice(None) if unmasked.present is None else unmasked.present[position]
-                signals = unmasked.signals[modality][available]
-                parts.append(
-                    self.spectra.loss(
-                        modality,
-                        view_outputs[position][available],
-                        signals,
-                        unmasked.hidden[available],
-                    )
-                )
+        for x in outputs:
+            for i, modality in enumerate(self.modalities):
+                mask = slice(None) if batch.present is None else batch.present[i]
+                signals = batch.signals[modality][mask]
+                parts.append(self.spectra.loss(modality, x[i][mask], signals, batch.hidden[mask]))
         return torch.stack(parts).mean()
 
     def _regression_loss(
@@ -331,11 +294,9 @@ class Contrastive(Task):
         if self.readers is None or targets is None:
             return None
         parts = []
-        for position, modality in enumerate(self.modalities):
-            available = slice(None) if present is None else present[position]
-            parts.append(
-                self.readers.loss(modality, outputs[position][available], targets[available])
-            )
+        for i, modality in enumerate(self.modalities):
+            mask = slice(None) if present is None else present[i]
+            parts.append(self.readers.loss(modality, outputs[i][mask], targets[mask]))
         return torch.stack(parts).mean()
 
     def constrain(self) -> None:
@@ -359,10 +320,7 @@ class Contrastive(Task):
         return metrics
 
     def evaluate(self, run: Run) -> Metrics:
-        """Measure the loss, retrieval and embedding metrics on the validation clips.
-
-        The contrastive loss is computed over batches of the same size as in training, and recall
-        over the gallery of all validation clips.
+        """Measure recall over all validation clips, and the loss in batches of the usual size.
 
         Parameters
         ----------
@@ -395,9 +353,9 @@ class Contrastive(Task):
         }
         valid_targets = self._valid.targets
         targets = None if valid_targets is None else torch.from_numpy(valid_targets).to(run.device)
-        regression_loss = self._regression_loss(outputs, targets, present)
-        if regression_loss is not None:
-            metrics["read"] = float(regression_loss)
+        regression = self._regression_loss(outputs, targets, present)
+        if regression is not None:
+            metrics["read"] = float(regression)
         if self.objective == "physiology":
             return {"loss": metrics["read"], **metrics}
         if self.objective in ("barlow", "vicreg"):
@@ -411,11 +369,10 @@ class Contrastive(Task):
         for rows in torch.split(order, min(self._batch_size, count)):
             if len(rows) == min(self._batch_size, count):
                 selected = rows.to(present.device)
-                chosen = [v[selected] for v in vectors]
-                contrasted = contrast(
-                    self.objective, chosen, self.temperature, present[:, selected], bias=self.bias
-                )
-                losses.append(contrasted.loss)
+                batch = [v[selected] for v in vectors]
+                has = present[:, selected]
+                result = contrast(self.objective, batch, self.temperature, has, bias=self.bias)
+                losses.append(result.loss)
         return float(torch.stack(losses).mean())
 
     def export(self, path: Path, history: list[Metrics]) -> None:
