@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sleepfm.recordings.units import known_unit
 from sleepfm_cli.as_built import AsBuiltOption, choices_of
 from sleepfm_cli.options import (
     ChannelsOption,
@@ -100,11 +101,16 @@ def _show(found: Scan) -> None:
         say_unscored(len(found.unscored), readable, [n for f in found.unscored for n in f.unread])
 
 
+def _unit(written: str) -> str:
+    """Spell a unit as this project does; the word in the file may be anything, a name included."""
+    return known_unit(written) or ("unknown unit" if written else "?")
+
+
 def _row(file: FileScan) -> tuple[str, ...]:
     if file.problem:
         return file.file, "", "cannot be built", "", ""
     slots = ", ".join(
-        f"{s.slot} = {' - '.join(s.channels)} ({s.tier}, {s.sample_rate:g} Hz, {s.unit or '?'})"
+        f"{s.slot} = {' - '.join(s.channels)} ({s.tier}, {s.sample_rate:g} Hz, {_unit(s.unit)})"
         for s in file.slots
     )
     length = f"{int(file.duration_s // 3600)}:{int(file.duration_s % 3600 // 60):02d} h"
