@@ -46,7 +46,7 @@ def context() -> Iterator[playwright.BrowserContext]:
         made = started.chromium.launch_persistent_context(
             profile, executable_path=CHROMIUM, args=list(FLAGS), headless=True
         )
-        made.set_default_timeout(20_000)
+        made.set_default_timeout(60_000)  # a loaded machine
         yield made
         made.close()
 
@@ -296,6 +296,12 @@ def test_nothing_sticks_out_of_a_narrow_page(open_page: Open, width: int) -> Non
     strips_of(page, 50)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert colours(page, ".stage canvas") > 20
+    page.keyboard.press("s")
+    page.locator(".panel textarea").fill("SELECT * FROM clips")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".panel tbody tr")
+    sides = "[...document.querySelectorAll('.panel .body, .panel .body > div')]"
+    assert page.evaluate(f"{sides}.every(x => x.scrollWidth <= x.clientWidth)")
 
 
 def test_the_address_is_the_whole_view(open_page: Open) -> None:
@@ -402,3 +408,55 @@ def test_a_store_that_is_compacted_meanwhile_goes_on_and_says_so(
         strips_of(page, 15)
         page.locator("#toast button").click()
         page.wait_for_selector('.stage[data-drawn="24"]')
+        page.wait_for_selector(".counts >> text=24 clips · 2 nights")
+        sleepfm_index.delete(path, recording="night-1")
+        page.keyboard.press("ArrowRight")
+        page.locator("#toast button").click()
+        page.wait_for_selector(".lanes >> text=no clip 16 in this store")
+        page.locator(".lanes button", has_text="Show another clip").click()
+        strips_of(page, 24)
+        sleepfm_index.delete(path, where="true")
+        page.keyboard.press("ArrowRight")
+        page.locator("#toast button").click()
+        page.wait_for_selector("h1 >> text=This store holds no clips yet")
+
+
+def test_what_is_missing_is_said_where_it_is_missed(open_page: Open, tmp_path: Path) -> None:
+    path = explored_store(tmp_path, nights=2, clips=12)
+    cut, broken = (tmp_path / "recordings" / f"night-{at}.edf" for at in (0, 1))
+    cut.write_bytes(cut.read_bytes()[:40_000])
+    broken.write_bytes(b"no recording")
+    with Explorer(path, port=0, token=TOKEN) as served:
+        page = open_page("clip=11&by=nonsense&span=-5&k=900", at=served)
+        page.wait_for_selector(".lanes >> text=The file ends before this clip")
+        assert page.get_by_label("Colour by").input_value() == "stage"
+        assert "no column 'nonsense'" in page.locator("#toast").inner_text()
+        page.locator('.column[data-to="bas"] .go').first.click()
+        page.wait_for_selector(".lanes >> text=night-1.edf is not an EDF")
+        field = page.locator("#filter")
+        field.fill("stage = 'REM'")
+        field.press("Enter")
+        page.wait_for_selector(".columns >> text=no clip meets the condition; stage holds")
+        assert "no clip meets the condition" in page.locator(".stage").inner_text()
+
+
+def test_a_file_of_ones_own_takes_the_place_of_the_clip(
+    open_page: Open, explorer: Explorer, store: Path, tmp_path: Path
+) -> None:
+    page = open_page("clip=50")
+    strips_of(page, 50)
+    (tmp_path / "mine.edf").write_bytes(b"no recording")
+    chosen = page.locator("input[type=file]")
+    chosen.set_input_files(tmp_path / "mine.edf")
+    page.wait_for_selector("#toast >> text=mine.edf is not an EDF")
+    for _ in range(2):  # the second takes the place of the first
+        chosen.set_input_files(store.parent / "recordings" / "night-1.edf")
+        page.wait_for_selector("#toast >> text=night-1.edf: 40 clips")
+    assert page.locator(".file-slider").count() == 1
+    assert page.locator("#labels").is_hidden()
+    page.wait_for_selector(".where >> text=your file, at +00:10:00")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".where >> text=your file, at +00:10:30")
+    page.get_by_text("Back to the store").click()
+    strips_of(page, 50)
+    assert page.locator(".file-slider").count() == 0

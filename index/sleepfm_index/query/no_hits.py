@@ -40,7 +40,24 @@ def why_none(reader: Reader, question: Question, allowed: NDArray[np.int64] | No
         own = f" outside the query's own {question.exclude}" if question.exclude != "none" else ""
         advice = "; --exclude none keeps its own" if own and allowed is not None else ""
         return f"{met} with {question.to}{own}{advice}"
-    held = [held_by(reader, name) for name in columns_of(question.where or "", reader)[:_COLUMNS]]
+    return no_clip_meets(reader, question.where or "")
+
+
+def no_clip_meets(reader: Reader, condition: str) -> str:
+    """Say that no clip meets a condition, and what its first columns hold.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open store.
+    condition : str
+        SQL condition over the columns of ``clips``.
+
+    Returns
+    -------
+    str
+    """
+    held = [held_by(reader, name) for name in columns_of(condition, reader)[:_COLUMNS]]
     return "; ".join(["no clip meets the condition", *held])
 
 
