@@ -37,6 +37,14 @@ FLAGS = (
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
+# regl, which draws the map, compiles functions as it runs (unsafe-eval): keep their sources.
+KEEP_CODE = """
+    window.compiled = [];
+    window.Function = new Proxy(window.Function, {
+        apply: (own, at, parts) => (compiled.push(parts.join(", ")), Reflect.apply(own, at, parts)),
+    });
+"""
+
 Open = Callable[..., "playwright.Page"]
 
 
@@ -46,6 +54,7 @@ def context() -> Iterator[playwright.BrowserContext]:
         made = started.chromium.launch_persistent_context(
             profile, executable_path=CHROMIUM, args=list(FLAGS), headless=True
         )
+        made.add_init_script(KEEP_CODE)
         made.set_default_timeout(60_000)  # a loaded machine
         yield made
         made.close()
@@ -123,6 +132,9 @@ def test_it_opens_draws_and_asks_nobody_else(
     for lane in page.locator(".lane canvas").all()[:2]:
         shot = image.open(io.BytesIO(lane.screenshot())).convert("L")
         assert (np.asarray(shot) < 120).sum() > 300
+    code = page.evaluate("compiled")
+    assert any("drawArrays" in source for source in code)
+    assert not any(re.search("night|subject|stage|N2", source) for source in code)
     own = f"http://127.0.0.1:{explorer.port}/"
     assert asked and all(url.startswith((own, "data:", "blob:")) for url in asked)
     assert page.context.cookies() == []
