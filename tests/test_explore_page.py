@@ -17,8 +17,10 @@ import pytest
 from explored import TOKEN, Client, explored_store
 
 import sleepfm_index
+from sleepfm.encoders.load import find_weights
 from sleepfm_index.explore.server import Explorer
 from sleepfm_index.storage.labels import read_labels
+from sleepfm_index.storage.manifest_entries import WeightsIdentity
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
@@ -452,23 +454,27 @@ def test_what_is_missing_is_said_where_it_is_missed(open_page: Open, tmp_path: P
         assert "no clip meets the condition" in page.locator(".stage").inner_text()
 
 
-def test_a_file_of_ones_own_takes_the_place_of_the_clip(
-    open_page: Open, explorer: Explorer, store: Path, tmp_path: Path
-) -> None:
-    page = open_page("clip=50")
-    strips_of(page, 50)
-    (tmp_path / "mine.edf").write_bytes(b"no recording")
-    chosen = page.locator("input[type=file]")
-    chosen.set_input_files(tmp_path / "mine.edf")
-    page.wait_for_selector("#toast >> text=mine.edf is not an EDF")
-    for _ in range(2):  # the second takes the place of the first
-        chosen.set_input_files(store.parent / "recordings" / "night-1.edf")
-        page.wait_for_selector("#toast >> text=night-1.edf: 40 clips")
-    assert page.locator(".file-slider").count() == 1
-    assert page.locator("#labels").is_hidden()
-    page.wait_for_selector(".where >> text=your file, at +00:10:00")
-    page.keyboard.press("ArrowRight")
-    page.wait_for_selector(".where >> text=your file, at +00:10:30")
-    page.get_by_text("Back to the store").click()
-    strips_of(page, 50)
-    assert page.locator(".file-slider").count() == 0
+def test_a_file_of_ones_own_takes_the_place_of_the_clip(open_page: Open, tmp_path: Path) -> None:
+    weights = find_weights("untrained")
+    identity = WeightsIdentity(weights.name, weights.sha256, weights.trained)
+    path = explored_store(tmp_path, nights=2, clips=12, weights=identity)
+    with Explorer(path, port=0, token=TOKEN, annotate=True) as served:
+        page = open_page("clip=5", at=served)
+        strips_of(page, 5)
+        # tests/test_explore.py encodes and searches
+        page.route(re.compile("/query"), lambda route: route.abort())
+        (tmp_path / "mine.edf").write_bytes(b"no recording")
+        chosen = page.locator("input[type=file]")
+        chosen.set_input_files(tmp_path / "mine.edf")
+        page.wait_for_selector("#toast >> text=mine.edf is not an EDF")
+        for _ in range(2):  # the second takes the place of the first
+            chosen.set_input_files(tmp_path / "recordings" / "night-1.edf")
+            page.wait_for_selector("#toast >> text=night-1.edf: 12 clips")
+        assert page.locator(".file-slider").count() == 1
+        assert page.locator("#labels").is_hidden()
+        page.wait_for_selector(".where >> text=your file, at +00:03:00")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(".where >> text=your file, at +00:03:30")
+        page.get_by_text("Back to the store").click()
+        strips_of(page, 5)
+        assert page.locator(".file-slider").count() == 0
