@@ -93,6 +93,13 @@ def test_the_command_prints_a_table_and_json(cohort: Path) -> None:
     assert "not an EDF or BDF file" in table.stderr
     assert "2 of 4 recordings can be built" in table.stderr
     assert "John" not in table.stdout.replace("Smith_John", "")
+    lines = [line.split() for line in table.stdout.splitlines()]
+    assert max(map(len, table.stdout.splitlines())) <= 80
+    assert ["a.edf", "0:01", "h", "9", "W", "0.5", "N1", "0.5", "N2", "0.5", "1"] in lines
+    assert ["CHEST", "1", "of", "2", "Chest", "(alias,", "25", "Hz,", "V)"] in lines
+    assert ["1", "1", "unknown", "word"] in lines  # the name of a person, which is not stored
+    wide = run(str(cohort), "--wide").stdout
+    assert "CHEST = Chest (alias, 25 Hz, V)" in wide and "apnea 1" in wide
     machine = run(str(cohort), "--format", "json")
     plain = json.loads(machine.stdout)
     assert {f["file"] for f in plain["files"]} == {"a.edf", "b.edf", "c.edf", "Smith_John.edf"}
