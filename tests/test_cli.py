@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from commands import run
 from nights import write_night
 from stores import drawn_store
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "sleepfm_cli.main", *map(str, words)]
-    return subprocess.run(command, capture_output=True, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +20,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_query_prints_ranked_rows(path: Path) -> None:
-    done = run("query", "--modality", "ecg", "--clip", "3", "--to", "bas", "--store", path)
+    words = ["query", "--modality", "ecg", "--clip", "3", "--to", "bas", "--store", str(path)]
+    command = [sys.executable, "-m", "sleepfm_cli.main", *words]
+    done = subprocess.run(command, capture_output=True, timeout=300)
+    assert run(*words).stdout == done.stdout  # what the other tests rely on
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()
     assert lines[0].split() == [

@@ -127,7 +127,7 @@ def _length(file: FileScan) -> str:
 
 
 def _filled(slot: FilledSlot) -> str:
-    channels, unit = " - ".join(slot.channels), slot.unit or "?"
+    channels, unit = " - ".join(slot.channels), _unit(slot.unit)
     return f"{channels} ({slot.tier}, {slot.sample_rate:g} Hz, {unit})"
 
 
