@@ -69,6 +69,6 @@ def without_seen(
     if seen.all():
         raise QueryError(
             f"nothing is left to measure: all clips are of {description}; take other recordings, "
-            "or add --include-seen (include_seen=True) to measure what the weights may know by heart"
+            "or add --include-seen (include_seen=True) to test what the weights may have memorised"
         )
     return clip_ids[~seen], f"left out: {description} (--include-seen keeps them)"

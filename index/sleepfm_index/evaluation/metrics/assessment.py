@@ -57,7 +57,7 @@ class Predictions:
     level : {"clip", "subject"}
         Unit of the predictions.
     answered : ndarray of bool, shape [n], optional
-        False if the model abstained; such clips are not in the confusion matrix.
+        False where the model abstained; the confusion matrix excludes these clips.
     warnings : tuple of str
         Warnings, e.g. that a fit did not converge.
     group : str, optional
@@ -126,7 +126,7 @@ class Predictions:
 
 @dataclass(frozen=True, repr=False)
 class Assessment(Result):
-    """A table of measures, with its predictions and paired differences of models.
+    """A table of measures, with its predictions and paired differences.
 
     Parameters
     ----------
@@ -174,13 +174,11 @@ def assess(
     Returns
     -------
     Assessment
-        For classes, one ``macro`` row and one row per class: features, group (null for all clips),
-        level, class, auroc, auprc, auroc_per_fold (the mean over the folds of the AUROC within
-        each, macro over its classes; null without folds: auroc pools the scores of all folds, whose
-        models differ in scale), f1 (in the macro row, means over the classes with a test example),
-        accuracy, kappa, calibration_error (macro row), each with ``_low`` and ``_high``; clips
-        (test examples), share, subjects, answered. For a regression: mae and r. A class without a
-        test example has a row without measures, and the note names it.
+        For classes, one ``macro`` row (means over the classes with a test example) and one row per
+        class: features, group (null for all clips), level, class, auroc, auprc, auroc_per_fold
+        (mean AUROC within the folds; auroc pools their scores, which differ in scale), f1,
+        accuracy, kappa, calibration_error, each with ``_low`` and ``_high``; clips (test examples),
+        share, subjects, answered. For a regression: mae and r.
     """
     rows, absent, warnings = [], [], []
     for of_model in (*predictions, *baselines):
@@ -233,11 +231,7 @@ def class_rows(predictions: Predictions) -> list[Row]:
     """
     per_class, macro = measure_classes(predictions)
     truth = predictions.truth.astype(np.int64)
-    shared = {
-        "features": predictions.features,
-        "group": predictions.group,
-        "level": predictions.level,
-    }
+    shared = {name: getattr(predictions, name) for name in ("features", "group", "level")}
     answered = 1.0 if predictions.answered is None else float(predictions.answered.mean())
     by_fold = auroc_by_fold(predictions)
     rows: list[Row] = [
@@ -318,17 +312,16 @@ def measure_classes(predictions: Predictions) -> tuple[list[Measured], Measured]
     truth = predictions.truth.astype(np.int64)
     present, subjects = np.unique(predictions.subjects, return_inverse=True)
     people, classes = len(present), len(predictions.classes)
-    chosen = np.ones(len(truth), bool) if predictions.answered is None else predictions.answered
+    answered = np.ones(len(truth), bool) if predictions.answered is None else predictions.answered
     predicted = predictions.scores.argmax(axis=1)
     cell = (subjects * classes + truth) * classes + predicted
-    counted = np.bincount(cell[chosen], minlength=people * classes**2)
+    counted = np.bincount(cell[answered], minlength=people * classes**2)
     matrices = counted.reshape(-1, classes, classes).astype(np.float64)
     accuracy, kappa, f1 = confusion_measures(matrices)
     total = matrices.sum(axis=0)
     n = float(total.sum())
     chance = float((total.sum(axis=0) * total.sum(axis=1)).sum() / n**2) if n else math.nan
-    right = predicted == truth
-    calibration = calibration_error(predictions.scores.max(axis=1), right, subjects)
+    calibration = calibration_error(predictions.scores.max(axis=1), predicted == truth, subjects)
     per_class = [
         _one_class(predictions.scores[:, code], truth == code, subjects)
         | {"f1": (f1[code], intervals.proportion(f1[code]))}
