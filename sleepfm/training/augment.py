@@ -5,6 +5,7 @@ Every draw depends on seed, epoch and step alone, so that a resumed run sees the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -16,11 +17,14 @@ from torch import Tensor
 from sleepfm.contract import Contract
 from sleepfm.training.batches import Batch
 from sleepfm.training.masked import draw_hidden
+from sleepfm.training.physiology import rates_only
 from sleepfm.training.recipe import Recipe
 
 _GAIN_SD: Final = 0.3
 _NOISE_SD: Final = 0.1
 _REREFERENCED: Final = 0.15
+_HEART_FIELD: Final = (0.02, 0.6)
+"""Lowest and highest amplitude of an added heart field, in parts of the scaled ECG."""
 # The probability that a channel has inverted polarity: belts and flow sensors are plugged in either
 # way, ECG leads and EEG references less often, a pulse wave rarely, an oxygen saturation never.
 _FLIPPED: Final[Mapping[str, float]] = {"CHEST": 0.5, "ABD": 0.5, "FLOW": 0.5, "ECG": 0.25}
@@ -40,7 +44,8 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
     recipe : Recipe
         ``vary`` turns on variation of gain (log-normal), polarity, reference and noise;
         ``slot_dropout`` is the share of clips that lose slots; ``masked`` turns on the masks of
-        masked reconstruction.
+        masked reconstruction; ``heart_field`` is the share of clips whose ECG is added to the EEG;
+        in the first ``rates_epochs``, all targets but the rates are unknown.
     epoch, step : int
         Epoch and step within it, counted from 0; with the recipe's seed they fix the draw.
 
@@ -54,16 +59,43 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         first = next(iter(batch.signals.values()))
         hidden = draw_hidden(len(first), first.shape[-1], contract.sample_rate, draw)
         batch = replace(batch, hidden=hidden.to(first.device))
-    if not (recipe.vary or recipe.slot_dropout):
+    if epoch < recipe.rates_epochs and batch.targets is not None:
+        batch = replace(batch, targets=rates_only(batch.targets))
+    if not (recipe.vary or recipe.slot_dropout or recipe.heart_field):
         return batch
+    inputs = batch.signals
+    if recipe.heart_field and {"bas", "ecg"} <= inputs.keys():
+        # A generator of its own, so that the other variations are the same with and without it.
+        field_draw = np.random.default_rng((recipe.seed, epoch, step, 2))
+        bas = _add_heart_field(inputs["bas"], inputs["ecg"], recipe, epoch, field_draw)
+        inputs = {**inputs, "bas": bas}
     signals = {}
-    for modality, values in batch.signals.items():
+    for modality, values in inputs.items():
         slots = contract.slots_of(modality)
         filled = (values != 0).flatten(2).any(dim=2)
         if recipe.vary:
             values = _vary_sensors(values, modality, slots, draw)
         signals[modality] = _drop_slots(values, filled, recipe.slot_dropout, draw)
     return replace(batch, signals=signals)
+
+
+def _add_heart_field(
+    signals: Tensor, ecg: Tensor, recipe: Recipe, epoch: int, draw: np.random.Generator
+) -> Tensor:
+    """Add a clip's ECG to its EEG, with an amplitude per clip and a sign per channel.
+
+    A network trained from scratch does not find a heart field of a tenth of the EEG's amplitude;
+    one that has seen stronger fields goes on to weaker ones.
+    """
+    n, count = signals.shape[:2]
+    amplitude = np.exp(draw.uniform(math.log(_HEART_FIELD[0]), math.log(_HEART_FIELD[1]), (n, 1)))
+    amplitude = amplitude * (draw.random((n, 1)) < recipe.heart_field)
+    if epoch == 0 and recipe.rates_epochs:
+        amplitude = np.full((n, 1), _HEART_FIELD[1])
+    amplitude = amplitude * np.exp(_GAIN_SD * draw.standard_normal((n, count)))
+    amplitude *= np.where(draw.random((n, count)) < 0.5, -1, 1)
+    recorded = (signals != 0).flatten(2).any(dim=2).unsqueeze(2)
+    return signals + recorded * torch.from_numpy(amplitude).to(signals).unsqueeze(2) * ecg[:, :1]
 
 
 def _vary_sensors(
