@@ -11,6 +11,7 @@ Source: Kemp and Olivan, EDF+ (2003), https://www.edfplus.info/specs/edfplus.htm
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,13 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.edf_header import CheckedFile
+from sleepfm.recordings.edf_header import CheckedFile, Stream
 from sleepfm.recordings.scoring.vocabulary import Annotation
 
 _GAP_S: Final = 1e-3
 _OVERLAP_S: Final = 0.02
 """Tolerated overlap of data records, from drift between the clock and the samples of a device."""
 _MAX_DIGITS: Final = 64
+_MAX_BYTES: Final = 1 << 30
+"""Bytes of annotations in a file: 4,000 for every second of the longest recording."""
+_BLOCK: Final = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -63,16 +67,25 @@ def read_annotations(file: CheckedFile, warnings: list[str]) -> EdfAnnotations:
     -------
     EdfAnnotations
         Annotations and start times of data records.
+
+    Raises
+    ------
+    RecordingError
+        If the annotation signals are larger than those of any recording.
     """
     onsets: list[float | None] = []
     parsed: list[Annotation] = []
     unreadable = 0
     streams = [s for s in file.streams if s.is_annotations and s.samples > 0]
+    size = sum(s.samples for s in streams) * file.sample_bytes * file.records
+    if size > _MAX_BYTES:
+        raise RecordingError(
+            f"{file.path.name} claims to hold {size / 1e9:.3g} GB of annotations; was it "
+            "downloaded whole?"
+        )
     for number, stream in enumerate(streams):
-        width = stream.samples * file.sample_bytes
-        content = file.content(stream).tobytes()
-        for start in range(0, len(content), width):
-            entries = content[start : start + width].rstrip(b"\0").split(b"\0")
+        for record in _data_records(file, stream):
+            entries = record.rstrip(b"\0").split(b"\0")
             tals = [tal for piece in entries if piece and (tal := _tal(piece))]
             unreadable += sum(1 for piece in entries if piece) - len(tals)
             if number == 0:
@@ -87,6 +100,15 @@ def read_annotations(file: CheckedFile, warnings: list[str]) -> EdfAnnotations:
         key=lambda a: (a.onset_s, a.text),
     )
     return EdfAnnotations(onsets, tuple(annotations), zero_s, unreadable)
+
+
+def _data_records(file: CheckedFile, stream: Stream) -> Iterator[bytes]:
+    """Yield the bytes of a signal in each data record, some megabytes in memory at a time."""
+    width = stream.samples * file.sample_bytes
+    step = max(1, _BLOCK // width)
+    for first in range(0, file.records, step):
+        content = file.content(stream, slice(first, first + step)).tobytes()
+        yield from (content[at : at + width] for at in range(0, len(content), width))
 
 
 def _tal(piece: bytes) -> tuple[float, float | None, list[bytes]] | None:

@@ -44,6 +44,36 @@ def identifying_stem(stem: str) -> str | None:
     return None
 
 
+_SENSOR_WORD: Final = re.compile(
+    r"(?:[A-Z]{1,4}|[A-Za-z]{1,3}(?=\d))\d{0,2}|(?i:abd|accel|activ|airflow|ampl|art[ei]|audio|axis"
+    r"|batt|beat|belt|body|breath|button|cannula|capn|central|chan|chest|chin|cpap|deriv|device|elev"
+    r"|effort|electr|etco|event|eye|eeg|ecg|ekg|emg|eog|finger|flow|front|gain|gravity|head|heart"
+    r"|horiz|imp|inst|left|leak|leg|level|light|limb|lower|lumin|manom|mark|mask|mean|micr|mouth|nas"
+    r"|neck|noise|occip|oral|oxi|oxy|pariet|phase|plet|posit|pressure|pulse|quality|rate|ratio|raw"
+    r"|ref|resp|rib|right|room|saturation|sensor|signal|snor|sound|spare|stat|sum|sync|temp|therm"
+    r"|thor|tibia|tidal|time|trans|trigger|upper|unit|vent|vert|vibr|video|vol)\w*"
+)
+
+
+def without_identity(label: str) -> str:
+    """Return a channel label for a store: words that may tell who slept become ``...``.
+
+    Parameters
+    ----------
+    label : str
+        Label of a channel, as the file has it.
+
+    Returns
+    -------
+    str
+        The label itself if it looks like no date, number or name: a guess, as in
+        :func:`identifying_stem`.
+    """
+    if identifying_stem(label) is None and identifying_value(label) is None:
+        return label
+    return re.sub(r"\w+", lambda m: m[0] if _SENSOR_WORD.fullmatch(m[0]) else "...", label)
+
+
 _COLUMNS: Final = {
     "a date": r"(visit|exam|psg|study|scan|recording|record|start|end|sleep)?_?(date|datum|day_of)"
     r"|timestamp|recorded_(on|at)|datetime",

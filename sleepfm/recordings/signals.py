@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,6 +18,9 @@ from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.wfdb import Wfdb
 
 _HEAD: Final = 256
+_SPARSE_FROM: Final = 1 << 30
+_SPARSE: Final = 64
+"""A larger file of which less than one part in so many lies on the disk is mostly holes."""
 _MAX_SAMPLES: Final = 1 << 28
 """Maximum samples of one channel (24 h at 3 kHz); resampling takes about five times the memory of
 the signal as float32."""
@@ -108,6 +112,7 @@ def read_signals(path: Path) -> Recording:
         if path.exists() and not path.is_file():  # a folder, a pipe, a device
             raise RecordingError(f"{path.name} is not a file")
         with path.open("rb") as file:
+            _refuse_holes(path, os.fstat(file.fileno()))
             head = file.read(_HEAD)
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
@@ -121,6 +126,20 @@ def read_signals(path: Path) -> Recording:
     raise RecordingError(
         f"{path.name} has an unsupported file format ({', '.join(SIGNAL_ENDINGS)})"
     )
+
+
+def _refuse_holes(path: Path, stat: os.stat_result) -> None:
+    """Refuse a file that is mostly holes, before it is read whole to be hashed.
+
+    A download that was cut short, or one that reserves its room first, leaves such a file.
+    """
+    # Some file systems do not count blocks.
+    there = getattr(stat, "st_blocks", 0) * 512
+    if stat.st_size > _SPARSE_FROM and 0 < there < stat.st_size // _SPARSE:
+        raise RecordingError(
+            f"{path.name} has {stat.st_size / 1e9:.3g} GB, of which {there / 1e6:.3g} MB are on "
+            "the disk; was it downloaded whole?"
+        )
 
 
 def _bounded(path: Path, recording: Recording) -> Recording:

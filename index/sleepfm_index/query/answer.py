@@ -72,7 +72,7 @@ def answer_to(
     """
     known = reader.manifest.modalities
     target = target_of(modalities, question.to, known)
-    excluded = runs_of(reader, question.exclude, examples.runsers)
+    excluded = runs_of(reader, question.exclude, examples.owners)
     candidates = scope(
         reader,
         question.where,
