@@ -233,7 +233,7 @@ def pretrain(
         fractions=_fractions(split),
         contract=chosen,
         cache=cache,
-        choices=choices_of(store).told(
+        choices=choices_of(store).updated(
             chosen,
             substitute=substitute,
             channels=channels,
