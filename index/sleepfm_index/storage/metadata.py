@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +78,8 @@ class Metadata:
                     "run `sleepfm-index verify`"
                 ) from error
         self._connection = connect(config)
+        # A connection that is open as Python ends makes DuckDB's bindings list what they leak.
+        weakref.finalize(self, _close_own, self._connection, os.getpid())
 
     def select(self, statement: str) -> pa.Table:
         """Answer one read-only statement.
@@ -250,6 +254,11 @@ class Metadata:
         # Labels of deleted clips stay in their files until the store is compacted.
         live = self._manifest.live(np.asarray(labels["clip_id"].to_numpy(), np.int64))
         cursor.register("labels", labels.filter(pa.array(live)))
+
+
+def _close_own(connection: duckdb.DuckDBPyConnection, process: int) -> None:
+    if os.getpid() == process:  # a forked child must not touch its parent's connection
+        connection.close()
 
 
 def connect(
