@@ -24,7 +24,7 @@ from sleepfm.recordings.channels import (
     ChannelMap,
     match_channels,
 )
-from sleepfm.recordings.identifying_names import telling
+from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S
 
@@ -242,7 +242,7 @@ def _scan_file(
     choices: Choices,
     fixes: dict[str, str],
 ) -> FileScan:
-    identifying = telling(item.stem)
+    identifying = identifying_stem(item.stem)
     warnings = []
     if identifying:
         warnings.append(f"the name looks like {identifying}: consider --ids hash")

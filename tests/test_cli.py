@@ -111,6 +111,8 @@ def test_build_says_what_is_in_and_what_is_not(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert "good" in text and "letter.edf" in text and "failed" in text
+    assert ["ECG", "1", "of", "1", "ECG"] in [line.split() for line in text.splitlines()]
+    assert max(map(len, text.split("not added")[0].splitlines())) <= 80
     assert "UNTRAINED" in done.stderr.decode()
 
 

@@ -65,6 +65,30 @@ def test_csv_parquet_and_a_table_take_every_type(store: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "parquet"])
+def test_every_type_of_duckdb_is_answered(store: Path, form: str) -> None:
+    # But for dates beyond those of Python.
+    beyond = "date, date_array, timestamp, timestamp_s, timestamp_ms, timestamp_ns, timestamp_tz, "
+    beyond += "timestamp_tz_ns, timestamp_array, timestamptz_array"
+    empty = ", empty_struct" if form == "parquet" else ""  # Parquet has none
+    statement = f"SELECT * EXCLUDE ({beyond}{empty}) FROM test_all_types()"
+    done = sql(store, statement, "--format", form)
+    assert done.returncode == 0, done.stderr
+    if form == "parquet":
+        assert (
+            pq.read_table(pa.BufferReader(done.stdout))["time_tz"][0].as_py() == "00:00:00+15:59:59"
+        )
+    else:
+        assert b"00:00:00+15:59:59" in done.stdout
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_date_beyond_pythons_is_a_sentence(store: Path, form: str) -> None:
+    done = sql(store, "SELECT DATE '12020-01-01' AS d", "--format", form)
+    assert done.returncode == 2
+    assert b"error: the answer has a date or time outside the years 1 to 9999" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "parquet"])
 def test_columns_of_one_name_are_all_there(store: Path, form: str) -> None:
     statement = (
         "SELECT c.recording_id, r.recording_id, c.clip_id, 1 AS recording_id_1 FROM clips c "

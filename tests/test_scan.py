@@ -9,7 +9,8 @@ from commands import run
 from recording_files import Signal, noise, psg, stages, write_edf
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.identifying_names import telling
+from sleepfm.recordings import signals
+from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.scan import scan
 
 
@@ -90,6 +91,13 @@ def test_the_command_prints_a_table_and_json(cohort: Path) -> None:
     assert "not an EDF or BDF file" in said
     assert "2 of 4 recordings can be built" in said
     assert "John" not in shown.replace("Smith_John", "")
+    lines = [line.split() for line in shown.splitlines()]
+    assert max(map(len, shown.splitlines())) <= 80
+    assert ["a.edf", "0:01", "h", "9", "W", "0.5", "N1", "0.5", "N2", "0.5", "1"] in lines
+    assert ["CHEST", "1", "of", "2", "Chest", "(alias,", "25", "Hz,", "V)"] in lines
+    assert ["1", "1", "unknown", "word"] in lines  # the name of a person, which is not stored
+    wide = run("scan", cohort, "--wide").stdout.decode()
+    assert "CHEST = Chest (alias, 25 Hz, V)" in wide and "apnea 1" in wide
     machine = run("scan", cohort, "--format", "json")
     plain = json.loads(machine.stdout)
     assert {f["file"] for f in plain["files"]} == {"a.edf", "b.edf", "c.edf", "Smith_John.edf"}
@@ -112,6 +120,7 @@ def test_no_signal_is_read(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     raw[244:252] = b"0.01    "
     path.write_bytes(raw)
     os.truncate(path, 512 + 400 * 10_000_000)
+    monkeypatch.setattr(signals, "_SPARSE_FROM", 1 << 40)  # a hole is refused otherwise
     before = bytes_read()
     found = scan([path])
     assert found.files[0].duration_s == 100_000
@@ -130,4 +139,4 @@ def test_no_signal_is_read(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     ],
 )  # fmt: skip
 def test_names_that_may_tell_who_slept(stem: str, looks: str | None) -> None:
-    assert telling(stem) == looks
+    assert identifying_stem(stem) == looks

@@ -69,12 +69,13 @@ def test_every_clip_is_predicted_by_the_network_that_never_saw_its_subject(
     with sleepfm_index.open(path) as store:
         from sleepfm.training import supervised
 
-        def learn(chosen: dict, *args: object, **options: object) -> list:
-            sides = {k: [(r.recording_id, r.stage) for r in own] for k, own in chosen.items()}
-            seen.append(sides)
+        def train_nothing(recordings_of: dict, *args: object, **options: object) -> list:
+            seen.append(
+                {k: [(r.recording_id, r.stage) for r in rows] for k, rows in recordings_of.items()}
+            )
             return []
 
-        monkeypatch.setattr(supervised, "learn", learn)
+        monkeypatch.setattr(supervised, "supervise_prepared", train_nothing)
         out = made.with_name("again.parquet")
         made.with_name("cnn.folds").rename(made.with_name("again.folds"))
         supervise(store, "stage", out, TINY, features="bas+ecg", **ASKED)

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.search.exact import Read, candidates, ranked, together
+from sleepfm_index.search.exact import Read, candidates, padded, ranked
 
 _ROWS: Final = 2048
 _COLUMNS: Final = 16_384
@@ -51,7 +51,7 @@ def nearest(
     scores = np.full((len(queries), k), -np.inf)
     for top in range(0, len(queries), _ROWS):
         some = slice(top, top + _ROWS)
-        hits = ranked(read, queries[some], together(near[some]), k)
+        hits = ranked(read, queries[some], padded(near[some]), k)
         for at, (rows, best) in enumerate(hits, top):
             found[at, : len(rows)], scores[at, : len(rows)] = rows, best
     return found, scores

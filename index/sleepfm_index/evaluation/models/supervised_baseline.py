@@ -236,7 +236,7 @@ class Networks:
         Parameters
         ----------
         labels : Labels
-            What to learn from.
+            The data to train on.
         test : ndarray of int64, shape [m]
             Rows of ``plan.test`` to predict.
         name : str
@@ -252,12 +252,12 @@ class Networks:
         from sleepfm.encoders.classifier import load_classifier
         from sleepfm.training.data import Data, TrainingCallbacks
         from sleepfm.training.supervised import Labels as Classes
-        from sleepfm.training.supervised import learn
+        from sleepfm.training.supervised import supervise_prepared
 
         contract = self.plan.train_store.manifest.contract
         modalities = self.features.split("+")
         file = self.folder / f"{name}.safetensors"
-        learn(
+        supervise_prepared(
             self.learned.split(labels, self.training.recipe.seed),
             Data([], contract=contract, description=f"{labels.name} by {self.features}"),
             file,

@@ -70,12 +70,12 @@ def outliers(reader: Reader, modality: str, ids: NDArray[np.int64], seed: int = 
     spans = Spans.of(reader)
     drawn = np.random.default_rng(seed).permutation(ids)[:GALLERY]
     gallery, _ = reader.vectors.of(drawn, modality)
-    owner = spans.places(drawn)
+    owner = spans.index_of(drawn)
     near = np.empty(len(ids))
     for start in range(0, len(ids), _AT_ONCE):
         some = ids[start : start + _AT_ONCE]
         scores = reader.vectors.of(some, modality)[0] @ gallery.T
-        scores[spans.places(some)[:, None] == owner[None]] = -1
+        scores[spans.index_of(some)[:, None] == owner[None]] = -1
         k = min(NEIGHBOURS, scores.shape[1])
         near[start : start + len(some)] = np.partition(scores, -k, axis=1)[:, -k:].mean(axis=1)
     centre = float(np.median(near))
@@ -146,7 +146,7 @@ def flat(reader: Reader, modality: str, ids: NDArray[np.int64]) -> Odd:
     """
     ids = _having(reader, ids, modality)
     spans = Spans.of(reader)
-    places = spans.places(ids)
+    places = spans.index_of(ids)
     spread: dict[int, float] = {}
     for place in np.unique(places).tolist():
         own = ids[places == place]
@@ -160,11 +160,11 @@ def flat(reader: Reader, modality: str, ids: NDArray[np.int64]) -> Odd:
     usual = float(np.median(list(spread.values())))
     found = [place for place, value in spread.items() if value < max(FLAT * usual, 1e-6)]
     chosen = ids[np.isin(places, found)]
-    values = np.array([spread[int(place)] for place in spans.places(chosen)])
+    values = np.array([spread[int(place)] for place in spans.index_of(chosen)])
     reasons = [
         f"{modality} embeddings of {spans.recordings[int(place)]} hardly vary: {value:.1e}, median "
         f"recording {usual:.1e}"
-        for place, value in zip(spans.places(chosen), values, strict=True)
+        for place, value in zip(spans.index_of(chosen), values, strict=True)
     ]
     return Odd(chosen, reasons, values, np.full(len(chosen), -1))
 
@@ -198,7 +198,7 @@ def _named(
     if not len(clips):
         return _nothing()
     spans = Spans.of(reader)
-    mine, theirs = spans.places(clips), spans.places(others)
+    mine, theirs = spans.index_of(clips), spans.index_of(others)
     sizes = spans.last - spans.first + 1
     reasons = []
     for a, b, other in zip(mine, theirs, others, strict=True):
