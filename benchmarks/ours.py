@@ -82,7 +82,7 @@ def use(setting: Any) -> None:
     if setting != "as calibrated":
         probes, depth = setting
         settings = (SearchSetting(1.0, depth, {"probes": probes}), *measured[1:])
-    here = store._here().searcher
+    here = store._resources().searcher
     here._entries["bas"] = dataclasses.replace(entry, settings=settings)
 
 

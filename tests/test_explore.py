@@ -479,6 +479,11 @@ def test_without_recordings_everything_but_signals_works(tmp_path: Path) -> None
         shutil.rmtree(path / "private")
         assert "private/" in client.json("/strips", clips="1")["away"]["night-0"]
         assert client.json("/query", modality="bas", clip=1)["rows"]
+        none = client.refused("/map", where="stage = 'REM'")
+        assert none[0] == 400 and "no clip meets the condition; stage holds" in none[1]
+        shutil.rmtree(path)
+        gone = client.refused("/store")
+        assert gone[0] == 400 and "no store at store" in gone[1]  # where it lay is not said
 
 
 def test_a_file_of_ones_own_is_encoded_and_searched(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_damaged_labels_are_an_error_of_who_asks_for_them_alone(path: Path, file
         sleepfm_index.compact(path)
     damaged = file.read_bytes()
     (found,) = sleepfm_index.verify(path, repair=True).findings
-    assert found.repaired.startswith("its sound lines stay")
+    assert found.repaired.startswith("its undamaged lines stay")
     assert (path / "quarantine" / "labels-mine.jsonl").read_bytes() == damaged
     assert labelled(path) == [5, 6]
     assert sleepfm_index.verify(path).findings == ()

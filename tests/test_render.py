@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import run
 from hypothesis import given
 from hypothesis import strategies as st
 from stores import drawn_store
@@ -28,9 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sql(store: Path, statement: str, *words: str) -> subprocess.CompletedProcess[bytes]:
-    code = "import sys; from sleepfm_cli.main import main; sys.argv[0] = 'sleepfm-index'; main()"
-    command = [sys.executable, "-c", code, "sql", statement, "--store", str(store), *words]
-    return subprocess.run(command, capture_output=True, check=False)
+    return run("sql", statement, "--store", store, *words)
 
 
 TYPES = (
@@ -187,10 +186,8 @@ def test_ids_of_strangers_are_shown_escaped(tmp_path: Path) -> None:
         lambda: ["sql", f"SELECT {HOSTILE}"],
         lambda: ["delete", "--recording", HOSTILE],
     ]
-    code = "import sys; from sleepfm_cli.main import main; sys.argv[0] = 's'; main()"
     for verb in verbs:
-        command = [sys.executable, "-c", code, *verb(), "--store", str(path)]
-        done = subprocess.run(command, capture_output=True, check=False)
+        done = run(*verb(), "--store", path)
         told = done.stdout + done.stderr
         assert b"\x1b" not in told and b"\x07" not in told
         assert not any(line.startswith(b"forged") for line in told.splitlines())

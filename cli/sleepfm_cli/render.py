@@ -134,7 +134,7 @@ def cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "nan" if math.isnan(value) else f"{value:.4g}"
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, datetime.timedelta) or type(value).__name__ == "MonthDayNano":

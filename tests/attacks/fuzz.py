@@ -274,7 +274,7 @@ def _safetensors(file: Path, draw: random.Random) -> None:
             known[key] = draw.choice(("", "1", "x" * 10_000, "\x1b[31m", "[" * 10_000))
     else:
         name = draw.choice(sorted(arrays))
-        array = arrays[name]
+        array = np.atleast_1d(arrays[name])
         odd = (
             array * np.nan, array * np.inf, array * 0, array[..., :0], array.ravel(), array[None],
             array.astype(np.float16), array.astype(np.int8), array.astype(bool),

@@ -1,4 +1,4 @@
-"""Staging: shared storage on which workers leave their rows for the one writer.
+"""Staging: shared storage where workers put their rows for the writer.
 
 The rows of a recording are one object, which is written atomically both on a POSIX file system
 (temporary file and rename) and on S3 or Google Cloud Storage (a put). Its name is a hash of
@@ -45,7 +45,7 @@ class Staging:
         A path, or an address such as ``s3://bucket/folder`` or ``gs://bucket/folder`` that
         :func:`pyarrow.fs.FileSystem.from_uri` supports. Credentials come from the environment.
     folder : str
-        Folder within it for one store.
+        Subfolder for one store.
 
     Raises
     ------
@@ -91,13 +91,13 @@ class Staging:
         """
         path = f"{self._root}/{name}"
         local = isinstance(self._system, fs.LocalFileSystem)
-        aside = f"{path}.{uuid.uuid4().hex[:8]}.tmp" if local else path
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp" if local else path
         if local:
             self._system.create_dir(path.rpartition("/")[0], recursive=True)
-        with self._system.open_output_stream(aside) as stream:
+        with self._system.open_output_stream(temporary) as stream:
             stream.write(content)
         if local:
-            self._system.move(aside, path)
+            self._system.move(temporary, path)
 
     def read(self, name: str) -> bytes:
         """Read an object.
@@ -127,7 +127,7 @@ class Staging:
             self._system.delete_file(f"{self._root}/{name}")
 
     def clear(self) -> None:
-        """Remove the whole folder, and its parent if that is empty."""
+        """Remove the folder, and its parent if it is empty."""
         with suppress(FileNotFoundError):
             self._system.delete_dir(self._root)
         if isinstance(self._system, fs.LocalFileSystem):
@@ -136,7 +136,7 @@ class Staging:
 
 
 def staged_name(key: str, recording_id: str, subject: Subject, truth: Truth | None = None) -> str:
-    """Name the object with a recording's rows.
+    """Name of the object with a recording's rows.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def staged_name(key: str, recording_id: str, subject: Subject, truth: Truth | No
     subject : Subject
         Facts of the subject, which are part of the rows.
     truth : mapping of str to ndarray, optional
-        What is known of its clips, which is part of the rows, too.
+        Reference values of the clips, which are part of the rows.
 
     Returns
     -------
@@ -157,8 +157,8 @@ def staged_name(key: str, recording_id: str, subject: Subject, truth: Truth | No
     facts = [_FORMAT, key, recording_id, asdict(subject)]
     if truth:
         facts.append({name: values.tolist() for name, values in truth.items()})
-    known = json.dumps(facts, default=str, sort_keys=True)
-    return f"rows/{hashlib.sha256(known.encode()).hexdigest()}.zip"
+    text = json.dumps(facts, default=str, sort_keys=True)
+    return f"rows/{hashlib.sha256(text.encode()).hexdigest()}.zip"
 
 
 def pack(rows: Rows) -> bytes:
@@ -167,7 +167,7 @@ def pack(rows: Rows) -> bytes:
     Parameters
     ----------
     rows : Rows
-        With data.
+        Rows with data.
 
     Returns
     -------
@@ -177,7 +177,7 @@ def pack(rows: Rows) -> bytes:
     data = rows.data
     assert data is not None
     about = asdict(rows.outcome) | {"key": rows.key}
-    del about["file"]  # the writer knows the path, which must not leave this machine
+    del about["file"]  # the writer has the path, which must not leave this machine
     tables = {CLIPS: data.clips, EVENTS: data.events, RECORDINGS: data.recordings}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -200,7 +200,7 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
     content : bytes
         The archive.
     file : Path
-        The recording.
+        The recording's signal file.
     modalities : tuple of str
         Modalities that may have vectors: those of the contract.
 

@@ -18,7 +18,7 @@ from sleepfm.clips import Clips
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.errors import QueryError
-from sleepfm_index.query.encode_clip import OwnRecording
+from sleepfm_index.query.encode_clip import FileRecording
 from sleepfm_index.query.origin import mean_vector
 from sleepfm_index.reader import Reader
 
@@ -30,7 +30,7 @@ _MOST: Final = 8
 @dataclass(frozen=True)
 class _Given:
     path: Path
-    clips: OwnRecording
+    clips: FileRecording
 
 
 class OwnFiles:
@@ -86,7 +86,7 @@ class OwnFiles:
         """
         try:
             manifest = store.manifest
-            own = OwnRecording.open(manifest.weights, manifest.contract, manifest.choices, path)
+            own = FileRecording.open(manifest.weights, manifest.contract, manifest.choices, path)
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise

@@ -120,7 +120,7 @@ class _Translation:
     def _leaf(self, node: Any, negated: bool) -> str:
         if isinstance(node, exp.Column):
             column = self._column(node)
-            if column.kind != "BOOL":
+            if column.data_type != "BOOL":
                 _reject(node)
             return self._with_null_check(column, f"{column.field} == {_word(not negated)}")
         if type(node) in _OPERATORS:
@@ -155,7 +155,7 @@ class _Translation:
         if not isinstance(left, exp.Column):
             left, right, operator = right, left, _MIRRORED[operator]
         column = self._column(left)
-        if column.kind == "BOOL" and operator not in ("==", "!="):
+        if column.data_type == "BOOL" and operator not in ("==", "!="):
             _reject(node)
         return self._with_null_check(column, f"{column.field} {operator} {_literal(right, column)}")
 
@@ -174,7 +174,7 @@ class _Translation:
         column = self._column(node.this)
         if isinstance(node.expression, exp.Null):
             return self._null(column, not negated)
-        if isinstance(node.expression, exp.Boolean) and column.kind == "BOOL":
+        if isinstance(node.expression, exp.Boolean) and column.data_type == "BOOL":
             value = _word(node.expression.this)
             if negated:
                 return f"({self._null(column, True)} or {column.field} != {value})"
@@ -186,7 +186,7 @@ class _Translation:
         column = self._column(node.this)
         pattern = _text(node.expression)
         # Milvus uses the backslash as an escape character, SQL does not.
-        if column.kind != "VARCHAR" or pattern is None or "\\" in pattern:
+        if column.data_type != "VARCHAR" or pattern is None or "\\" in pattern:
             _reject(node)
         like = f"{column.field} like {json.dumps(pattern, ensure_ascii=False)}"
         return self._with_null_check(column, f"not ({like})" if negated else like)
@@ -214,9 +214,9 @@ class _Translation:
 
 def _literal(node: Any, column: Column) -> str:
     """Write a value in the syntax of the column's type."""
-    if column.kind == "BOOL" and isinstance(node, exp.Boolean):
+    if column.data_type == "BOOL" and isinstance(node, exp.Boolean):
         return _word(node.this)
-    if column.kind == "VARCHAR" and pa.types.is_string(column.type):
+    if column.data_type == "VARCHAR" and pa.types.is_string(column.type):
         text = _text(node)
         return _reject(node) if text is None else json.dumps(text, ensure_ascii=False)
     negative = isinstance(node, exp.Neg)
@@ -225,15 +225,15 @@ def _literal(node: Any, column: Column) -> str:
         return _reject(node)
     value = float(number.this) * (-1 if negative else 1)
     with np.errstate(over="ignore"):
-        finite = math.isfinite(np.float32(value) if column.kind == "FLOAT" else value)
+        finite = math.isfinite(np.float32(value) if column.data_type == "FLOAT" else value)
     if not finite:
         return _reject(node)  # Milvus has no infinity
-    if column.kind in ("INT64", "INT32"):
+    if column.data_type in ("INT64", "INT32"):
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else _reject(node)
-    if column.kind == "FLOAT":
+    if column.data_type == "FLOAT":
         # DuckDB compares a float column in float32, so 40.1 means the nearest float32.
         value = float(np.float32(value))
-    return repr(value) if column.kind in ("FLOAT", "DOUBLE") else _reject(node)
+    return repr(value) if column.data_type in ("FLOAT", "DOUBLE") else _reject(node)
 
 
 def _text(node: Any) -> str | None:
