@@ -87,7 +87,7 @@ def test_the_store_is_found_by_default(path: Path, tmp_path: Path) -> None:
         (["sql", "PIVOT clips ON stage USING count(*)"], 2, "write ON column IN (...)"),
         (["evaluate", "--draws", "3"], 2, "pass --gallery N"),
         (["nonsense"], 2, "no such command 'nonsense'"),
-        (["serach"], 2, "no such command 'serach'; did you mean"),
+        (["qurey"], 2, "no such command 'qurey'; did you mean query?"),
     ],
 )
 def test_mistakes_get_one_sentence_on_stderr(
@@ -104,7 +104,7 @@ def test_mistakes_get_one_sentence_on_stderr(
 def test_a_statement_may_begin_with_a_comment(path: Path) -> None:
     done = run("sql", "-- one number\nSELECT 42 AS x", "--format", "csv", "--store", path)
     assert done.returncode == 0 and done.stdout == b'"x"\n42\n', done.stderr
-    pivot = "PIVOT clips ON stage IN ('W', 'N2') USING count(*) GROUP BY ALL LIMIT 1"
+    pivot = "PIVOT clips ON stage IN ('W', 'N2') USING count(*) GROUP BY site"
     assert run("sql", pivot, "--store", path).returncode == 0
 
 
