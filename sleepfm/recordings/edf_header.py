@@ -11,6 +11,7 @@ Source: Kemp et al., EDF (1992), https://www.edfplus.info/specs; BDF as written 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ _WIDTHS: Final = {
 _BLANKED: Final = ("transducer", "prefiltering", "reserved")
 _TEXTS: Final = ("label", "unit")
 _MAX_SIGNALS: Final = 4096
+_BLOCK: Final = 1 << 18
+_APART: Final = 1 << 14
+"""Data records of this many bytes are read one signal at a time, shorter ones in blocks."""
 _MAX_COUNT: Final = 10**8
 _ANNOTATION_LABELS: Final = ("EDF Annotations", "BDF Annotations")
 _CLEAN: Final = bytes.maketrans(b"\0,", b" .")
@@ -127,7 +131,7 @@ class CheckedFile:
         return b"".join((*main, *(s.fields[name] for name in _WIDTHS for s in streams)))
 
     def content(self, stream: Stream, records: slice = slice(None)) -> NDArray[np.uint8]:
-        """Map the bytes of one signal in some data records.
+        """Read the bytes of one signal in some data records.
 
         Parameters
         ----------
@@ -139,12 +143,39 @@ class CheckedFile:
         Returns
         -------
         ndarray of uint8, shape [records, bytes]
-            A view of the memory-mapped file.
+
+        Raises
+        ------
+        RecordingError
+            If the file can no longer be read, or is shorter than it was.
         """
+        first, last, _ = records.indices(self.records)
         width = sum(s.samples for s in self.streams) * self.sample_bytes
-        data = np.memmap(self.path, np.uint8, "r", self.data_offset, (self.records, width))
         start = stream.first * self.sample_bytes
-        return data[records, start : start + stream.samples * self.sample_bytes]
+        found = np.empty((max(0, last - first), stream.samples * self.sample_bytes), np.uint8)
+        # Not mapped: a mapped file that is cut short while it is read ends the process.
+        step = 1 if width >= _APART else max(1, _BLOCK // width)
+        size = found.shape[1]
+        into = memoryview(found).cast("B") if found.size else memoryview(b"")
+        block = np.empty((step if step > 1 else 0, width), np.uint8)
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                for at in range(first, last, step):
+                    place, done = self.data_offset + at * width, at - first
+                    if step == 1:
+                        part = into[done * size : (done + 1) * size]
+                        if os.preadv(file.fileno(), (part,), place + start) < size:
+                            raise ValueError("the file ends early")
+                        continue
+                    rows = block[: min(step, last - at)]
+                    if os.preadv(file.fileno(), (rows,), place) < rows.size:
+                        raise ValueError("the file ends early")
+                    found[done : done + len(rows)] = rows[:, start : start + size]
+        except (OSError, ValueError) as error:
+            raise RecordingError(
+                f"{self.path.name} can no longer be read; it changed since it was opened"
+            ) from error
+        return found
 
 
 def is_edf(start: bytes) -> bool:

@@ -171,7 +171,7 @@ def test_a_file_of_holes_stops_nothing(tmp_path: Path, label: str, samples: int,
 def test_more_annotations_than_any_recording_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm.recordings.signals._WHOLE", 1 << 60)
+    monkeypatch.setattr("sleepfm.recordings.signals._SPARSE_FROM", 1 << 60)
     file = hollow_edf(
         tmp_path / "a.edf", signals=1, samples=4_000_000, label="EDF Annotations", whole=False
     )
@@ -188,3 +188,31 @@ def test_annotations_are_read_block_by_block(
     assert len(whole.annotations) == 50
     monkeypatch.setattr("sleepfm.recordings.edf_annotations._BLOCK", 1)
     assert read_annotations(check(file, []), []) == whole
+
+
+@pytest.mark.parametrize("apart", [1, 1 << 30])
+def test_a_file_that_is_cut_short_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: int
+) -> None:
+    file = write_edf(tmp_path / "a.edf", psg(60))
+    monkeypatch.setattr("sleepfm.recordings.edf_header._APART", apart)
+    monkeypatch.setattr("sleepfm.recordings.edf_header._BLOCK", 1)
+    recording, real = read_signals(file), os.preadv
+    whole = [channel.read() for channel in recording.channels]
+    monkeypatch.setattr("sleepfm.recordings.edf_header._BLOCK", 1 << 18)
+    for channel, values in zip(read_signals(file).channels, whole, strict=True):
+        assert (channel.read() == values).all() and channel.part(30, 99).tolist() == values[
+            30:99
+        ].tolist()
+    monkeypatch.setattr("sleepfm.recordings.edf_header._BLOCK", 1)
+    calls: list[int] = []
+
+    def cutting(*asked: object) -> int:
+        calls.append(1)
+        if len(calls) == 20:
+            os.truncate(file, file.stat().st_size // 4)
+        return real(*asked)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("os.preadv", cutting)
+    with pytest.raises(RecordingError, match="it changed since it was opened"):
+        recording.channels[0].read()
