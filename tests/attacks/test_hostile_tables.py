@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -242,3 +243,29 @@ for words in (
     except SystemExit as end:
         assert end.code, words
 """
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("clips.parquet", b"raw_stage"),
+        ("events.parquet", b"subtype"),
+        ("recordings.parquet", b"slots"),
+    ],
+)
+def test_a_name_of_a_column_that_is_no_text(
+    sound: Path, tmp_path: Path, file: str, name: bytes, everywhere: bool
+) -> None:
+    path = changed(sound, tmp_path / "s", file, lambda table: table)
+    (segment,) = read_manifest(path).segments
+    table = path / "segments" / segment.id / file
+    content = table.read_bytes()
+    # In the schema and in each chunk of the column; or in the first chunk alone.
+    count = content.count(name) if everywhere else 1
+    table.unlink()
+    table.write_bytes(content.replace(name, b"\xff" + name[1:], count))
+    agree(path)
+    with suppress(SleepFMError):
+        assert not sleepfm_index.verify(path).ok
+    ask(path)

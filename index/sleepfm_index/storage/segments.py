@@ -256,7 +256,9 @@ def check_table(
     try:
         with pa.OSFile(str(path), "rb") as file:
             footer = pq.read_metadata(file)
-    except (pa.ArrowException, OSError) as error:
+        # Decoded now, so that a name that is not UTF-8 is an error of this file.
+        _ = footer.schema.to_arrow_schema().names if pages else footer.schema.names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise FormatError(f"{path} is damaged: {error}; run `sleepfm-index verify`") from error
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
     rows = sum(group.num_rows for group in groups)

@@ -145,7 +145,13 @@ def check_size(
                 continue  # an empty group has no pages
             for number in range(footer.num_columns):
                 chunk = rows.column(number)
-                name, _, inside = chunk.path_in_schema.partition(".")
+                try:
+                    name, _, inside = chunk.path_in_schema.partition(".")
+                except UnicodeDecodeError as error:
+                    raise FormatError(
+                        f"{path} is damaged: a name of a column is not UTF-8; run `sleepfm-index "
+                        "verify`"
+                    ) from error
                 if columns is not None and not {name, chunk.path_in_schema} & set(columns):
                     continue
                 start = chunk.data_page_offset
