@@ -30,7 +30,7 @@ from store import WEIGHTS, night
 from sleepfm.contract import ROBUST
 from sleepfm_index.explore.answers import Table, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
-from sleepfm_index.explore.own_file import OwnFiles
+from sleepfm_index.explore.own_file import UploadedFiles
 from sleepfm_index.explore.parameters import read_all
 from sleepfm_index.explore.server import Explorer
 from sleepfm_index.explore.session import Session
@@ -143,7 +143,7 @@ def served(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
     endpoints = {e.path: e for e in ENDPOINTS if e.method == "GET"}
     rng = np.random.default_rng(2)
     with Session(path) as session:
-        desk = Desk(session, Signals(), OwnFiles())
+        desk = Desk(session, Signals(), UploadedFiles())
 
         def ask(where: str, **said: str) -> float:
             start = time.process_time()
