@@ -125,7 +125,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     network = Gssc(asked.gssc)
-    choices = NO_CHOICES.told(CONTRACT, channels=asked.channels)
+    choices = NO_CHOICES.updated(CONTRACT, channels=asked.channels)
     recordings = prepare_clips(asked.recordings, asked.cache, CONTRACT, choices=choices).recordings
     with asked.subjects.open(newline="", encoding="utf-8") as file:
         subject = {row["recording_id"]: row["subject_id"] for row in csv.DictReader(file)}

@@ -94,7 +94,7 @@ class Clips:
 
 def read(asked: argparse.Namespace, contract: Contract) -> Clips:
     """Prepare all recordings under a contract."""
-    choices = NO_CHOICES.told(contract, channels=asked.channels)
+    choices = NO_CHOICES.updated(contract, channels=asked.channels)
     prepared = prepare_clips(asked.recordings, asked.cache, contract, choices=choices)
     for name, why in prepared.left_out:
         print(f"left out: {name}: {why}", file=sys.stderr)
@@ -260,7 +260,7 @@ def fine_tune(asked: argparse.Namespace, weights: Weights, clips: Clips, fold: i
             assigned={p: "valid" if p == others[0] else "pretrain" for p in others},
             contract=weights.contract,
             cache=asked.cache,
-            choices=NO_CHOICES.told(weights.contract, channels=asked.channels),
+            choices=NO_CHOICES.updated(weights.contract, channels=asked.channels),
             truth=read_truth(asked.truth),
             description="slpdb (PhysioNet, ODC-By 1.0)",
         ),

@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from commands import run
 from nights import write_night
 from stores import drawn_store
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "sleepfm_cli.main", *map(str, words)]
-    return subprocess.run(command, capture_output=True, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +20,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_query_prints_ranked_rows(path: Path) -> None:
-    done = run("query", "--modality", "ecg", "--clip", "3", "--to", "bas", "--store", path)
+    words = ["query", "--modality", "ecg", "--clip", "3", "--to", "bas", "--store", str(path)]
+    command = [sys.executable, "-m", "sleepfm_cli.main", *words]
+    done = subprocess.run(command, capture_output=True, timeout=300)
+    assert run(*words).stdout == done.stdout  # what the other tests rely on
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()
     assert lines[0].split() == [
@@ -112,6 +111,8 @@ def test_build_says_what_is_in_and_what_is_not(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     text = done.stdout.decode()
     assert "good" in text and "letter.edf" in text and "failed" in text
+    assert ["ECG", "1", "of", "1", "ECG"] in [line.split() for line in text.splitlines()]
+    assert max(map(len, text.split("not added")[0].splitlines())) <= 80
     assert "UNTRAINED" in done.stderr.decode()
 
 

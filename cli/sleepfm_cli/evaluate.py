@@ -166,7 +166,7 @@ def _fewer_slots(
         return fewer_slots(
             paths,
             Encoder(loaded, "cpu", backend="auto").encode,
-            Preparation(loaded.contract, choices.told(loaded.contract, channels=channels)),
+            Preparation(loaded.contract, choices.updated(loaded.contract, channels=channels)),
             subjects=people.marked(Seen.of_record(loaded.record)),
             seed=seed,
             include_seen=include_seen,

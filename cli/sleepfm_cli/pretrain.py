@@ -109,6 +109,16 @@ def pretrain(
             "--vary/--as-recorded", help="Vary gain, polarity, leads and noise at random."
         ),
     ] = None,
+    heart_field: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Fraction of clips whose ECG is added to the EEG, at a random size."
+        ),
+    ] = None,
+    rates_epochs: Annotated[
+        int | None,
+        typer.Option(min=0, help="First epochs that regress heart and breathing rate only."),
+    ] = None,
     average: Annotated[
         float | None,
         typer.Option(min=0, help="Decay of the moving average of the weights; 0: none."),
@@ -209,6 +219,8 @@ def pretrain(
         "memory": memory,
         "slot_dropout": slot_dropout,
         "vary": vary,
+        "heart_field": heart_field,
+        "rates_epochs": rates_epochs,
         "average": average,
         "epoch_clips": epoch_clips,
         "crop_s": crop_s,
@@ -221,7 +233,7 @@ def pretrain(
         fractions=_fractions(split),
         contract=chosen,
         cache=cache,
-        choices=choices_of(store).told(
+        choices=choices_of(store).updated(
             chosen,
             substitute=substitute,
             channels=channels,

@@ -133,7 +133,7 @@ def cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "nan" if math.isnan(value) else f"{value:.4g}"
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, datetime.timedelta) or type(value).__name__ == "MonthDayNano":
@@ -243,7 +243,15 @@ def _values(column: pa.Array) -> list[object]:
     """Values of a column, in which maps are dictionaries wherever they stand."""
     import pyarrow as pa
 
-    values: list[object] = column.to_pylist()
+    from sleepfm_index.errors import QueryError
+
+    try:
+        values: list[object] = column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise QueryError(
+            "the answer has a date or time outside the years 1 to 9999; cast its column to text "
+            "(column::VARCHAR)"
+        ) from error
     if not pa.types.is_nested(column.type):
         return values
     return [_mapped(value, column.type) for value in values]

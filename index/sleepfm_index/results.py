@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -150,11 +149,15 @@ def text_table(table: pa.Table) -> list[str]:
     return lines
 
 
+def _four_digits(value: float) -> str:
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
 def _short(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return "nan" if math.isnan(value) else f"{value:.4g}"
+        return _four_digits(value)
     text = str(value)
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
 
@@ -174,7 +177,9 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: s
 
     def cell(value: object) -> str:
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else f"{value}"
+        text = (
+            "" if value is None else _four_digits(value) if isinstance(value, float) else f"{value}"
+        )
         side = "right" if number else "left"
         return f'<td style="text-align:{side}">{html.escape(text)}</td>'
 

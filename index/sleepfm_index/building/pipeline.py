@@ -215,7 +215,7 @@ def build(
             refused = [j for j in jobs if marks[j.recording_id] in withdrawn]
             jobs = [j for j in jobs if marks[j.recording_id] not in withdrawn]
             outcomes += [Outcome(j.file.path, "left out", _WITHDRAWN) for j in refused]
-        choices = writer.manifest.choices.told(
+        choices = writer.manifest.choices.updated(
             loaded.contract,
             substitute=substitute,
             channels=channels,

@@ -23,7 +23,7 @@ from sleepfm.encoders.external import ExternalWeights
 from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.recordings import RecordingFile
-from sleepfm.recordings.identifying_names import telling
+from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.recordings.signal_digest import signal_digest
 from sleepfm_index.building.preparation import Preparation, recorded
 from sleepfm_index.building.subjects import Subjects
@@ -218,7 +218,7 @@ def rows_of(plan: Plan, job: Job, is_staged: Callable[[str], bool] = lambda _: F
         return Rows(Outcome(file.path, "failed", str(error)))
     except Exception as error:  # one faulty file must not stop the build
         return Rows(Outcome(file.path, "failed", f"unexpected {type(error).__name__}: {error}"))
-    resemblance = telling(file.stem) if plan.warn_names else None
+    resemblance = identifying_stem(file.stem) if plan.warn_names else None
     name_warning = (
         (f"the name looks like {resemblance}: consider --ids hash",) if resemblance else ()
     )

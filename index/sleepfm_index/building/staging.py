@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import uuid
 import zipfile
 from contextlib import suppress
@@ -20,16 +21,19 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import fs
 
 from sleepfm_index.building.recording_task import Outcome, Rows
 from sleepfm_index.building.subjects import Subject
 from sleepfm_index.errors import StoreError
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, SegmentData
+from sleepfm_index.storage.table_checks import unpacked_limit
 from sleepfm_index.truth import Truth
 
 _FORMAT: Final = 1
 _ABOUT: Final = "about.json"
+_ODD: Final = (AttributeError, MemoryError, NotImplementedError, RecursionError, TypeError)
 
 
 class Staging:
@@ -211,24 +215,46 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # As they were packed: nothing in them unpacks to more than there is.
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise ValueError("a part is compressed")
             about: dict[str, Any] = json.loads(archive.read(_ABOUT))
             clips, events, recordings = (
-                pq.read_table(pa.BufferReader(archive.read(name)))
-                for name in (CLIPS, EVENTS, RECORDINGS)
+                _table(archive.read(name), about["clips"]) for name in (CLIPS, EVENTS, RECORDINGS)
             )
             names = set(archive.namelist())
-            vectors = {}
-            for modality in modalities:
-                if f"{modality}.npy" in names:
-                    part = io.BytesIO(archive.read(f"{modality}.npy"))
-                    vectors[modality] = np.lib.format.read_array(part, allow_pickle=False)
-    except (zipfile.BadZipFile, pa.ArrowException, KeyError, ValueError) as error:
+            vectors = {
+                modality: _array(archive.read(f"{modality}.npy"))
+                for modality in modalities
+                if f"{modality}.npy" in names
+            }
+        key = about.pop("key")
+        lists = {name: tuple(about[name]) for name in ("unmatched", "warnings", "unread")}
+        data = SegmentData(key, clips, events, recordings, vectors)
+        return Rows(Outcome(file, **(about | lists)), key, data)
+    except (zipfile.BadZipFile, pa.ArrowException, KeyError, ValueError, *_ODD) as error:
         raise StoreError(f"staged rows of {file.name} are damaged; build again") from error
-    key = about.pop("key")
-    lists = {name: tuple(about[name]) for name in ("unmatched", "warnings", "unread")}
-    return Rows(
-        Outcome(file, **(about | lists)), key, SegmentData(key, clips, events, recordings, vectors)
-    )
+
+
+def _table(content: bytes, clips: int) -> pa.Table:
+    with pq.ParquetFile(pa.BufferReader(content)) as parquet:
+        footer = parquet.metadata
+        size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+        if size > unpacked_limit(clips):
+            raise ValueError("a table would unpack to more than its clips can need")
+        return parquet.read()
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    part = io.BytesIO(content)
+    if np.lib.format.read_magic(part) != (1, 0):
+        raise ValueError("an array of another format")
+    shape, _, kind = np.lib.format.read_array_header_1_0(part)
+    if math.prod(shape) * kind.itemsize != len(content) - part.tell():
+        raise ValueError("an array that is not as large as it states")
+    part.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(part, allow_pickle=False)
+    return array
 
 
 def without_query(uri: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
 from sleepfm.recordings.channels import ChannelMap
+from sleepfm.recordings.identifying_names import without_identity
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.subjects import Subject, Subjects
 from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema, is_reserved
@@ -134,6 +136,7 @@ def _recording_row(
     subject: Subject,
     signals: str | None,
 ) -> pa.Table:
+    labels = [channel.label for channel in recording.channels]
     row = {
         "source": key,
         "recording_id": recording_id,
@@ -142,17 +145,27 @@ def _recording_row(
         "duration_s": recording.duration_s,
         "clips": len(clips),
         "slots": [
-            (slot, f"{match.tier}{', turned' * match.turned}: {' - '.join(match.labels)}")
+            (
+                slot,
+                f"{match.tier}{', turned' * match.turned}: "
+                f"{' - '.join(map(without_identity, match.labels))}",
+            )
             for slot, match in channels.slots.items()
         ],
-        "unmatched": list(channels.unmatched),
+        "unmatched": list(map(without_identity, channels.unmatched)),
         "warnings": [
             # Quoted text comes from the file; it is shown but not stored.
-            *(re.sub(r"'[^']*'", "'...'", warning) for warning in recording.warnings),
-            *channels.warnings,
-            *clips.warnings,
+            *(_plain(re.sub(r"'[^']*'", "'...'", w), labels) for w in recording.warnings),
+            *(_plain(warning, labels) for warning in (*channels.warnings, *clips.warnings)),
         ],
         "dropped": list(recording.scoring.dropped.items()),
         "signals": signals,
     }
     return pa.Table.from_pylist([row], schema=RECORDING_COLUMNS)
+
+
+def _plain(warning: str, labels: Sequence[str]) -> str:
+    """Return a warning in which a channel is named as the store names it."""
+    for label in labels:
+        warning = warning.replace(label, without_identity(label))
+    return warning

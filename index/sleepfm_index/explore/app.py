@@ -112,9 +112,9 @@ def _handler(desk: Desk, endpoint: Endpoint) -> Handler:
             values = read_all(endpoint.parameters, texts)
             return await run_in_threadpool(_answer, desk, endpoint, values, form)
         except SleepFMError as error:
-            return _error(error)
+            return _error(error, desk.session.path)
         except OSError as error:
-            return _json({"error": f"{error.strerror or 'the disk cannot be read'}".lower()}, 503)
+            return _disk_error(error)
 
     return handle
 
@@ -144,7 +144,9 @@ async def _upload(desk: Desk, request: Request) -> Response:
     except ClientDisconnect:
         return _json({"error": "the file did not arrive completely; upload it again"}, 400)
     except SleepFMError as error:
-        return _error(error)
+        return _error(error, desk.session.path)
+    except OSError as error:
+        return _disk_error(error)
 
 
 async def _save(request: Request, path: Path) -> None:
@@ -178,11 +180,18 @@ def _format(request: Request) -> str:
     return next((name for media, name in formats.items() if media in accepted), "json")
 
 
-def _error(error: SleepFMError) -> Response:
-    if isinstance(error, SnapshotGone | StoreLocked):
-        return _json({"error": f"{error}; ask again"}, 503)
+def _error(error: SleepFMError, store: Path) -> Response:
     text = str(error).rstrip(".")
+    for path in {store, store.absolute(), store.resolve()}:
+        if path.is_absolute():  # where the store lies is nobody's business
+            text = text.replace(str(path), store.name)
+    if isinstance(error, SnapshotGone | StoreLocked):
+        return _json({"error": f"{text}; ask again"}, 503)
     return _json({"error": text}, 400)
+
+
+def _disk_error(error: OSError) -> Response:
+    return _json({"error": f"{error.strerror or 'the disk cannot be read'}".lower()}, 503)
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:

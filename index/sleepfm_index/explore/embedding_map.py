@@ -21,6 +21,7 @@ from sleepfm_index.evaluation.models.predict import check_probe
 from sleepfm_index.explore import labelling
 from sleepfm_index.explore.answers import Table
 from sleepfm_index.explore.session import Session
+from sleepfm_index.query.no_hits import no_clip_meets
 from sleepfm_index.reader import Reader
 from sleepfm_index.runtime.threads import one_thread
 from sleepfm_index.schema import check_modality
@@ -177,6 +178,8 @@ def _draw(store: Reader, modality: str, method: str, where: str | None, limit: i
     if len(ids) > limit:
         ids = np.sort(np.random.default_rng(0).choice(ids, limit, replace=False))
     if len(ids) < 3:
+        if where is not None and not len(store.metadata.clip_ids(where)):
+            raise QueryError(no_clip_meets(store, where))
         raise QueryError(
             f"a map needs at least 3 clips with {modality}, got {len(ids)}; choose another "
             "modality or a wider filter"

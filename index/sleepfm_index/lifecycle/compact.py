@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,12 +15,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
-from sleepfm_index.errors import FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import FileEntry, remove, sync_folder
-from sleepfm_index.storage.labels import keep_labels, label_columns
+from sleepfm_index.storage.labels import check_labels, keep_labels, label_columns
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import (
     CLIPS,
@@ -108,18 +106,10 @@ def compact(
     path = Path(store)
     with Writer(path) as writer:
         before = writer.manifest
-        try:
-            after = _merged(writer, segment_clips)
-            if after != before:
-                writer.commit(after)
-        except BaseException:
-            # Remove the files of the failed attempt, for example after the disk was full. The
-            # manifest on the disk decides, because a commit may fail after publishing it.
-            with contextlib.suppress(FormatError, OSError):
-                snapshots.remove_orphans(
-                    path, [before, read_manifest(path), *snapshots.kept_manifests(path)]
-                )
-            raise
+        check_labels(path)  # the labels of deleted clips must all be readable, or some would stay
+        after = _merged(writer, segment_clips)
+        if after != before:
+            writer.commit(after)
         earlier = snapshots.kept_manifests(path)
         if erase and writer.manifest.tags:
             writer.commit(replace(writer.manifest, tags={}))
@@ -272,6 +262,7 @@ def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
     for name in (EVENTS, RECORDINGS):
         is_withdrawn = pc.is_in(tables[name]["source"], value_set=withdrawn)
         tables[name] = tables[name].filter(pc.invert(is_withdrawn))
+    tables[EVENTS] = _of_live_clips(tables[EVENTS], clips, live, manifest.contract.clip_seconds)
     data = SegmentData(
         key=hashlib.sha256("\n".join(s.id for s in group).encode()).hexdigest(),
         clips=clips.filter(pa.array(live)).drop_columns(["clip_id"]),
@@ -281,6 +272,28 @@ def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
     )
     sources = tuple(k for s in group for k in s.sources if k not in manifest.withdrawn)
     return [write_segment(store, data, clip_ids[live], manifest.snapshot + 1, sources)]
+
+
+def _of_live_clips(
+    events: pa.Table, clips: pa.Table, live: NDArray[np.bool_], clip_s: float
+) -> pa.Table:
+    """Leave out the events that lie in deleted clips and in no other."""
+    names = clips["recording_id"].to_numpy(zero_copy_only=False)
+    starts = clips["start_s"].to_numpy()
+    own = events["recording_id"].to_numpy(zero_copy_only=False)
+    onsets = events["onset_s"].to_numpy()
+    ends = onsets + events["duration_s"].to_numpy()
+    stay = np.ones(len(events), bool)
+    for name in set(names[~live]) & set(own):
+        its, mine = names == name, own == name
+        ordered = np.argsort(starts[its])
+        begins, kept = starts[its][ordered], np.r_[0, np.cumsum(live[its][ordered])]
+        first = np.searchsorted(begins, onsets[mine] - clip_s, "right")
+        last = np.maximum(np.searchsorted(begins, ends[mine], "left"), first)
+        # An event without length lies in the clip that its onset is in.
+        last = np.maximum(last, np.searchsorted(begins, onsets[mine], "right"))
+        stay[mine] = (last == first) | (kept[last] > kept[first])
+    return events.filter(pa.array(stay))
 
 
 class _Merged(Mapping[str, Stored]):

@@ -6,9 +6,7 @@ out of the manifest, so that a repeated build reads these recordings again.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +25,7 @@ from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
 from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
+from sleepfm_index.storage.labels import check_labels, drop_damaged_labels, label_columns
 from sleepfm_index.storage.manifest import (
     IndexEntry,
     Manifest,
@@ -161,6 +160,7 @@ def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verifi
         check.cache(cache)
     check.manifest()
     check.private()
+    check.labels()
     check.history()
     check.leftovers()
     return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
@@ -217,7 +217,7 @@ class _Check:
 
     def manifest(self) -> None:
         with self._recorded(paths.MANIFEST, "damaged"):
-            if not _is_as_written(self._store):
+            if not snapshots.is_as_written(self._store):
                 raise FormatError(
                     "its content was changed, so clips and deletions may be wrong; restore a "
                     "copy, or `sleepfm-index restore` an earlier snapshot"
@@ -227,12 +227,17 @@ class _Check:
         with self._recorded(paths.PRIVATE, "damaged"):
             private.check(self._store)
 
+    def labels(self) -> None:
+        for column in label_columns(self._store):
+            with self._recorded(f"{paths.LABELS}/{column}.jsonl", "damaged"):
+                check_labels(self._store, column)
+
     def history(self) -> None:
         for number in snapshots.snapshot_ids(self._store):
             name = snapshots.file_name(number)
             with self._recorded(name, "leftover"):
                 earlier = read_manifest(self._store, name)
-                if not _is_as_written(self._store, name):
+                if not snapshots.is_as_written(self._store, name):
                     raise FormatError("its content was changed; it should not be restored")
                 if earlier.snapshot != number or earlier.uuid != self._manifest.uuid:
                     raise FormatError("it is not the snapshot of its file name")
@@ -255,6 +260,7 @@ class _Check:
             paths.SEGMENTS: folders.union(*(m.names[0] for m in kept)),
             paths.INDEXES: files.union(*(m.names[1] for m in kept)),
             paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.snapshot_ids(self._store)},
+            paths.LABELS: {paths.LOCK, *(f"{c}.jsonl" for c in label_columns(self._store))},
             ".": {
                 paths.MANIFEST,
                 paths.LOCK,
@@ -361,15 +367,6 @@ def _repair(writer: Writer, verification: Verification) -> Verification:
     return replace(verification, clips=writer.manifest.rows, findings=findings)
 
 
-def _is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
-    """Whether the checksum of a manifest is right; true for a manifest without a checksum."""
-    content = (store / name).read_bytes()
-    checksum = re.search(rb',\n"sha256": "([0-9a-f]{64})"}\n\Z', content)
-    if checksum is None:
-        return True
-    return hashlib.sha256(content[: checksum.start()]).hexdigest() == checksum[1].decode()
-
-
 def _quarantine(store: Path, finding: Finding) -> str:
     if finding.where in (paths.MANIFEST, paths.PRIVATE):
         return ""  # cannot be repaired from other data
@@ -384,6 +381,9 @@ def _quarantine(store: Path, finding: Finding) -> str:
     folder = store / paths.QUARANTINE
     free = (folder / (name if not n else f"{name}.{n}") for n in itertools.count())
     destination = next(path for path in free if not path.exists())
+    if source.parent.name == paths.LABELS and not source.is_symlink() and finding.what == "damaged":
+        drop_damaged_labels(store, source.stem, destination)
+        return f"its undamaged lines stay; all are in {destination.relative_to(store)}"
     source.rename(destination)
     for folder in (destination.parent, source.parent):
         sync_folder(folder)

@@ -42,9 +42,25 @@ def why_none(reader: Reader, question: Question, allowed: NDArray[np.int64] | No
         )
         advice = "; --exclude none keeps its own" if excluded and allowed is not None else ""
         return f"{count} with {question.to}{excluded}{advice}"
+    return no_clip_meets(reader, question.where or "")
+
+
+def no_clip_meets(reader: Reader, condition: str) -> str:
+    """Return a sentence on a condition that no clip meets, with the values of its first columns.
+
+    Parameters
+    ----------
+    reader : Reader
+        The open store.
+    condition : str
+        SQL condition over the columns of ``clips``.
+
+    Returns
+    -------
+    str
+    """
     descriptions = [
-        describe_values(reader, name)
-        for name in columns_of(question.where or "", reader)[:_COLUMNS]
+        describe_values(reader, name) for name in columns_of(condition, reader)[:_COLUMNS]
     ]
     return "; ".join(["no clip meets the condition", *descriptions])
 

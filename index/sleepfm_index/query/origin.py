@@ -165,7 +165,7 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) 
     vectors = encode_clips(
         manifest.weights,
         manifest.contract,
-        manifest.choices.told(
+        manifest.choices.updated(
             manifest.contract, substitute=question.substitute, channels=question.channels
         ),
         question.file,

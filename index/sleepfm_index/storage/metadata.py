@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.storage.answer_types import with_text
 from sleepfm_index.storage.labels import label_table
 from sleepfm_index.storage.manifest import Manifest, as_ranges
 from sleepfm_index.storage.quoting import quote_text
@@ -29,6 +32,9 @@ SETTINGS: Final[dict[str, str | bool]] = {
     "allow_persistent_secrets": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    # By default in the home folder, whose name SQL would tell.
+    "extension_directory": "none",
+    "secret_directory": "none",
     "memory_limit": MEMORY_LIMIT,
     # A name that is not a table is an error, not a variable of the calling program.
     "python_enable_replacements": False,
@@ -76,6 +82,8 @@ class Metadata:
                     "run `sleepfm-index verify`"
                 ) from error
         self._connection = connect(config)
+        # A connection that is open as Python ends makes DuckDB's bindings list what they leak.
+        weakref.finalize(self, _close_own, self._connection, os.getpid())
 
     def select(self, statement: str) -> pa.Table:
         """Run one read-only statement and return the result.
@@ -128,7 +136,7 @@ class Metadata:
             if relation is None:
                 yield pa.RecordBatchReader.from_batches(pa.schema([]), [])
             else:
-                yield relation.to_arrow_reader()
+                yield with_text(relation).to_arrow_reader()
 
     def columns(self, view: str = "clips") -> pa.Schema:
         """Columns of a view over all segments, with the types that SQL gives them.
@@ -217,15 +225,19 @@ class Metadata:
         stop = threading.Timer(TIME_LIMIT_S, cursor.interrupt)
         stop.daemon = True
         stop.start()
+        damaged: FormatError | None = None
         try:
             with snapshot_guard(self._store, self._manifest):
-                self._show_tables(cursor)
+                damaged = self._show_tables(cursor)
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 yield cursor
         except duckdb.InterruptException:
             raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None
         except duckdb.Error as error:
-            raise QueryError(_one_sentence(error)) from error
+            sentence = _one_sentence(error)
+            if damaged is not None and "Table with name labels " in sentence:
+                raise damaged from error
+            raise QueryError(sentence) from error
         except pa.ArrowException as error:
             raise FormatError(
                 f"the tables of {self._store} cannot be read: {_one_sentence(error)}; "
@@ -235,7 +247,8 @@ class Metadata:
             stop.cancel()
             cursor.close()  # which rolls back
 
-    def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> FormatError | None:
+        """Register the views; what is wrong with labels is an error of who asks for them alone."""
         for view in VIEWS:
             datasets = self._tables[view]
             if len(datasets) == 1:
@@ -246,10 +259,19 @@ class Metadata:
                 cursor.register(f"{view}_{number}", dataset)
             parts = (f"SELECT * FROM {view}_{number}" for number in range(len(datasets)))
             cursor.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL BY NAME '.join(parts)}")
-        labels = label_table(self._store)
+        try:
+            labels = label_table(self._store)
+        except FormatError as error:
+            return error
         # Labels of deleted clips stay in their files until the store is compacted.
         live = self._manifest.live(np.asarray(labels["clip_id"].to_numpy(), np.int64))
         cursor.register("labels", labels.filter(pa.array(live)))
+        return None
+
+
+def _close_own(connection: duckdb.DuckDBPyConnection, process: int) -> None:
+    if os.getpid() == process:  # a forked child must not touch its parent's connection
+        connection.close()
 
 
 def connect(

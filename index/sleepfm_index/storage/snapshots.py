@@ -6,6 +6,8 @@ segments; ``compact`` removes the files that no kept manifest refers to.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -138,6 +140,23 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     return replace(
         earlier, indexes=indexes, row_cache=rows, next_clip_id=following, tags=current.tags
     )
+
+
+def is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
+    """Whether a manifest has the checksum that it was written with.
+
+    One that carries none, of an earlier program or edited by hand as a whole, passes.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    name : str
+        The manifest's file, below it.
+    """
+    whole = (store / name).read_bytes()
+    found = re.search(rb',\n"sha256": "([0-9a-f]{64})"}\n\Z', whole)
+    return found is None or hashlib.sha256(whole[: found.start()]).hexdigest() == found[1].decode()
 
 
 def check_segments(store: Path, manifest: Manifest) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -94,6 +96,7 @@ class Writer:
             raise StoreLocked(f"another process is writing to {self.path}; try again") from None
         try:
             self._clear_unfinished()
+            self._there = self._names()
             self.manifest = self._open_or_create()
             if self._mode is not None:
                 set_mode(self.path, self._mode)
@@ -103,8 +106,17 @@ class Writer:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is not None and not isinstance(error, CommitConflict):
+                self._remove_uncommitted()
+        finally:
+            self._lock.release()
 
     def remember(self, choices: Choices) -> None:
         """Set the options for reading recordings; written with the next commit.
@@ -170,6 +182,22 @@ class Writer:
         for folder in (".", *_FOLDERS):
             for path in unfinished(self.path / folder):
                 remove(path)
+
+    def _names(self) -> list[set[str]]:
+        folders = (self.path / folder for folder in (paths.SEGMENTS, paths.INDEXES))
+        return [{p.name for p in f.iterdir()} if f.is_dir() else set() for f in folders]
+
+    def _remove_uncommitted(self) -> None:
+        """Remove what came of a command that failed, so that a full disk is not left fuller."""
+        # What counts is the manifest on the disk: a commit may fail after it was published.
+        with contextlib.suppress(FormatError, OSError):
+            committed = read_manifest(self.path).names
+            folders = (paths.SEGMENTS, paths.INDEXES)
+            for folder, found, there, named in zip(
+                folders, self._names(), self._there, committed, strict=True
+            ):
+                for name in found - there - named:
+                    remove(self.path / folder / name)
 
     def _open_or_create(self) -> Manifest:
         if self._weights is None or self._contract is None:

@@ -128,7 +128,7 @@ class BaselineFeatures:
         if key not in self._read:
             contract = store.manifest.contract
             path = recording_file(store.path, name)
-            choices = store.manifest.choices.told(contract)
+            choices = store.manifest.choices.updated(contract)
             tables: Tables = {}
             if UNTRAINED in self.kinds:
                 prepared = Preparation(contract, choices).prepare(path)[2]

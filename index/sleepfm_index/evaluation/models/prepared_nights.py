@@ -77,7 +77,7 @@ class Nights:
         names = facts["recording_id"].to_pylist()
         # The first clip may begin a fraction of a clip after the start of the recording.
         rows = np.floor(numbers(facts["start_s"]) / contract.clip_seconds + 1e-6).astype(np.int64)
-        choices = store.manifest.choices.told(contract, substitute=substitute, channels=channels)
+        choices = store.manifest.choices.updated(contract, substitute=substitute, channels=channels)
         files = {name: recording_file(store.path, name) for name in sorted(set(names))}
         recordings = {}
         for done, (name, path) in enumerate(files.items()):

@@ -22,6 +22,8 @@ from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.recipe import Recipe
 
 FORMAT_VERSION: Final = 1
+MOST_CLASSES: Final = 4096
+"""Of a saved probe: each is a column of every prediction."""
 _KEY: Final = "sleepfm_probe"
 
 
@@ -146,8 +148,16 @@ def save_probe(probe: Probe, path: str | Path) -> Path:
         The probe.
     path : path
         The file to write.
+
+    Raises
+    ------
+    QueryError
+        If it has more classes than a saved probe may have.
     """
     from safetensors.numpy import save
+
+    if len(probe.classes) > MOST_CLASSES:
+        raise QueryError(f"a probe of at most {MOST_CLASSES:,} classes can be saved")
 
     header = {
         "format_version": FORMAT_VERSION,
@@ -194,6 +204,8 @@ def load_probe(path: str | Path) -> Probe:
         if kind not in PROBES:
             raise ValueError(f"it is a probe of kind {kind!r}, which this version does not know")
         classes = tuple(map(str, header["classes"]))
+        if len(classes) > MOST_CLASSES:
+            raise ValueError(f"it has {len(classes):,} classes, more than {MOST_CLASSES:,}")
         about = dict(header["about"])
         return PROBES[kind].from_tensors(tensors, classes, bool(header["converged"]), about)
     except OSError as error:

@@ -253,12 +253,12 @@ class Networks:
         from sleepfm.encoders.classifier import load_classifier
         from sleepfm.training.data import Data, TrainingCallbacks
         from sleepfm.training.supervised import Labels as Classes
-        from sleepfm.training.supervised import learn
+        from sleepfm.training.supervised import supervise_prepared
 
         contract = self.plan.train_store.manifest.contract
         modalities = self.features.split("+")
         file = self.folder / f"{name}.safetensors"
-        learn(
+        supervise_prepared(
             self.learned.split(labels, self.training.recipe.seed),
             Data([], contract=contract, description=f"{labels.name} by {self.features}"),
             file,

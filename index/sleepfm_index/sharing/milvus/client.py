@@ -209,7 +209,7 @@ class Served:
         (vector,) = encode_clips(
             about.weights,
             about.contract,
-            about.choices.told(
+            about.choices.updated(
                 about.contract, substitute=question.substitute, channels=question.channels
             ),
             question.file,

@@ -9,8 +9,11 @@ to the comparisons (De Morgan), and every comparison of a nullable column tests 
 from __future__ import annotations
 
 import json
+import math
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import sqlglot
@@ -18,6 +21,7 @@ from sqlglot import expressions as exp
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.sharing.milvus.entities import KEY, PARTITION, Column
+from sleepfm_index.storage.metadata import SETTINGS, connect
 
 _OPERATORS: Final = {
     exp.EQ: ("==", "!="),
@@ -58,13 +62,29 @@ def translate(where: str, columns: tuple[Column, ...]) -> str:
     """
     try:
         parsed = sqlglot.parse_one(where, read="duckdb")
-        return _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
+        made = _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
     except sqlglot.errors.SqlglotError as error:
         raise Untranslatable(
             f"this condition cannot be translated to a Milvus filter: {where}"
         ) from error
     except RecursionError as error:
         raise Untranslatable("this condition is nested too deeply for a Milvus filter") from error
+    _check_in_sql(where, columns)
+    return made
+
+
+@lru_cache(maxsize=64)
+def _check_in_sql(where: str, columns: tuple[Column, ...]) -> None:
+    """Refuse what DuckDB refuses: the parser takes words of other dialects, and knows no types."""
+    empty = pa.schema([(c.name, c.type) for c in columns]).empty_table()
+    connection = connect(SETTINGS)
+    try:
+        connection.register("clips", empty)
+        connection.sql("SELECT * FROM clips").set_alias("clips").filter(where).fetchall()
+    except duckdb.Error as error:
+        raise QueryError(" ".join(str(error).split("\n\n")[0].split())) from error
+    finally:
+        connection.close()
 
 
 class _Translation:
@@ -113,7 +133,9 @@ class _Translation:
         if isinstance(node, exp.In):
             _only(node, "this", "expressions")
             column = self._column(node.this)
-            values = ", ".join(_literal(value, column) for value in node.expressions)
+            # A value given twice, such as 5 and 5.0, would give its clips twice.
+            given = dict.fromkeys(_literal(value, column) for value in node.expressions)
+            values = ", ".join(given)
             return self._with_null_check(
                 column, f"{column.field} {'not in' if negated else 'in'} [{values}]"
             )
@@ -202,6 +224,10 @@ def _literal(node: Any, column: Column) -> str:
     if not isinstance(number, exp.Literal) or number.is_string:
         return _reject(node)
     value = float(number.this) * (-1 if negative else 1)
+    with np.errstate(over="ignore"):
+        finite = math.isfinite(np.float32(value) if column.data_type == "FLOAT" else value)
+    if not finite:
+        return _reject(node)  # Milvus has no infinity
     if column.data_type in ("INT64", "INT32"):
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else _reject(node)
     if column.data_type == "FLOAT":
