@@ -84,7 +84,7 @@ class Guard:
             await self._app(scope, receive, send_with_headers)
         else:
             status, text = refused
-            await JSONResponse({"error": text}, status)(scope, receive, sealed)
+            await JSONResponse({"error": text}, status)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
