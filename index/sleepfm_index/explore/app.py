@@ -183,7 +183,7 @@ def _format(request: Request) -> str:
 def _error(error: SleepFMError, store: Path) -> Response:
     text = str(error).rstrip(".")
     for path in {store, store.absolute(), store.resolve()}:
-        if path.is_absolute():  # where the store lies is nobody's business
+        if path.is_absolute():  # paths of this machine are not exposed
             text = text.replace(str(path), store.name)
     if isinstance(error, SnapshotGone | StoreLocked):
         return _json({"error": f"{text}; ask again"}, 503)
