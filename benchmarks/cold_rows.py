@@ -36,15 +36,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="where the store is made, and kept")
     parser.add_argument("--read", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.read:
-        read(asked.folder)
+    args = parser.parse_args()
+    if args.read:
+        read(args.folder)
         return
     with tempfile.TemporaryDirectory(dir=".") as scratch:
-        folder = asked.folder or Path(scratch) / "store"
+        folder = args.folder or Path(scratch) / "store"
         if not folder.exists():
-            fill(folder, asked.rows)
-        print(f"{machine()}; {asked.rows:,} clips; load {os.getloadavg()[0]:.1f}")
+            fill(folder, args.rows)
+        print(f"{machine()}; {args.rows:,} clips; load {os.getloadavg()[0]:.1f}")
         print("| asked for at once | p50, ms | p90, ms | waited for the disk | processor, ms |")
         print("|---|--:|--:|--:|--:|")
         words = [sys.executable, __file__, "--read", "--folder", str(folder)]

@@ -79,20 +79,20 @@ def subjects_of_classes(people: int, rng: np.random.Generator) -> dict[str, Row]
 
 
 def stages(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """Three classes told with an accuracy that is the person's."""
+    """Draw predictions of three classes, with an accuracy that varies between people."""
     subjects, share = _people(people, 100, rng), np.array([0.2, 0.5, 0.3])
     truth = rng.choice(3, len(subjects), p=share)
     right = rng.random(len(subjects)) < rng.beta(8, 4, people)[subjects]
     predicted = np.where(right, truth, (truth + rng.integers(1, 3, len(subjects))) % 3)
     accuracy = 8 / 12
-    said = share * accuracy + (1 - share) * (1 - accuracy) / 2
-    chance = float(share @ said)
+    predicted_share = share * accuracy + (1 - share) * (1 - accuracy) / 2
+    chance = float(share @ predicted_share)
     cell = (subjects * 3 + truth) * 3 + predicted
     matrices = np.bincount(cell, minlength=people * 9).reshape(-1, 3, 3).astype(float)
     found, kappa, f1 = estimates.confusion_measures(matrices)
     total = matrices.sum(axis=0)
     agreed = float((total.sum(0) * total.sum(1)).sum() / total.sum() ** 2)
-    macro = float(np.mean(2 * share * accuracy / (share + said)))
+    macro = float(np.mean(2 * share * accuracy / (share + predicted_share)))
     spans = [intervals.proportion(e) for e in f1]
     return {
         "accuracy = .67": (accuracy, found.value, intervals.proportion(found)),
@@ -239,10 +239,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--subjects", type=int, nargs="+", default=[8, 12, 40])
-    asked = parser.parse_args()
-    tables = {people: coverage(people, asked.samples) for people in asked.subjects}
+    args = parser.parse_args()
+    tables = {people: coverage(people, args.samples) for people in args.subjects}
     heads = " | ".join(f"{people} subjects" for people in tables)
-    print(f"| coverage of the 95 % interval, {asked.samples} samples | {heads} |")
+    print(f"| coverage of the 95 % interval, {args.samples} samples | {heads} |")
     print("|---|" + "---|" * len(tables))
     for name in next(iter(tables.values())):
         cells = " | ".join(f"{table[name]['covered']:.3f}" for table in tables.values())

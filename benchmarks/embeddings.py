@@ -143,26 +143,26 @@ def main() -> None:
     parser.add_argument(
         "--store", type=Path, help="its first --rows clips; all have all modalities"
     )
-    asked = parser.parse_args()
-    if asked.store:
+    args = parser.parse_args()
+    if args.store:
         import sleepfm_index
 
-        with sleepfm_index.open(asked.store) as store:
-            ids = store.metadata.clip_ids("has_bas and has_ecg and has_resp")[: asked.rows]
+        with sleepfm_index.open(args.store) as store:
+            ids = store.metadata.clip_ids("has_bas and has_ecg and has_resp")[: args.rows]
             x = {m: store.vectors.of(ids, m)[0] for m in MODALITIES}
-        asked.rows = len(ids)
+        args.rows = len(ids)
     else:
-        drawn = Embeddings(asked.seed)
-        x = {m: drawn.rows(asked.rows, m).astype(np.float32) for m in MODALITIES}
+        drawn = Embeddings(args.seed)
+        x = {m: drawn.rows(args.rows, m).astype(np.float32) for m in MODALITIES}
     for m in MODALITIES:
         print(f"{m:4s} four directions hold {four_directions(x[m]):.0%} of the variance")
-    pick = np.random.default_rng(0).choice(asked.rows, min(1000, asked.rows), replace=False)
+    pick = np.random.default_rng(0).choice(args.rows, min(1000, args.rows), replace=False)
     for a in MODALITIES:
         for b in MODALITIES:
             scores = x[a][pick] @ x[b].T
             own = scores[np.arange(len(pick)), pick]
             ranks = (scores >= own[:, None]).sum(axis=1)
-            near = np.abs(np.arange(asked.rows) - pick[:, None]) <= 1
+            near = np.abs(np.arange(args.rows) - pick[:, None]) <= 1
             print(
                 f"{a:4s} -> {b:4s}  own {own.mean():.3f}  next to it {scores[near].mean():.3f}  "
                 f"any {scores.mean():.3f} +- {scores.std():.3f}  top-1 {np.mean(ranks == 1):.3f}  "

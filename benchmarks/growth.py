@@ -25,16 +25,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, action="append", help=f"default: {SIZES}")
     parser.add_argument("--recall", default="0.99")
-    asked = parser.parse_args()
-    sizes = asked.rows or list(SIZES)
+    args = parser.parse_args()
+    sizes = args.rows or list(SIZES)
     for rows in sizes:
         words = [sys.executable, str(Path(__file__).with_name("scale.py"))]
-        words += ["--folder", str(asked.folder), "--rows", str(rows), "--recall", asked.recall]
+        words += ["--folder", str(args.folder), "--rows", str(rows), "--recall", args.recall]
         subprocess.run(words, check=True, stdout=sys.stderr)
-    rows = [figures(asked.folder / str(size), size) for size in sizes]
-    (asked.folder / "growth.md").write_text(table(rows))
-    print((asked.folder / "growth.md").read_text())
-    plot(rows, asked.folder / "growth.png")
+    rows = [figures(args.folder / str(size), size) for size in sizes]
+    (args.folder / "growth.md").write_text(table(rows))
+    print((args.folder / "growth.md").read_text())
+    plot(rows, args.folder / "growth.png")
 
 
 def figures(folder: Path, rows: int) -> dict[str, Any]:

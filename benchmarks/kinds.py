@@ -39,16 +39,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, action="append", help=f"default: {SIZES}")
     parser.add_argument("--kind", action="append", help=f"default: {KINDS}")
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     from sleepfm_index import set_threads
 
-    set_threads(asked.threads)
-    print(f"{machine()}; {asked.threads} threads; load {os.getloadavg()[0]:.1f}")
+    set_threads(args.threads)
+    print(f"{machine()}; {args.threads} threads; load {os.getloadavg()[0]:.1f}")
     print("| clips | kind | searched | ms | recall@10 | built, us per clip |")
     print("|--:|---|---|--:|--:|--:|")
-    for rows in asked.rows or SIZES:
-        trial = Trial(rows, time.process_time if asked.threads == 1 else time.perf_counter)
-        for name in asked.kind or KINDS:
+    for rows in args.rows or SIZES:
+        trial = Trial(rows, time.process_time if args.threads == 1 else time.perf_counter)
+        for name in args.kind or KINDS:
             print(trial.row(name), flush=True)
 
 

@@ -82,11 +82,11 @@ def ours(night: Path, folder: Path, threads: int) -> dict[str, object]:
     """Build a store of one night; give seconds by phase."""
     import sleepfm_index
 
-    said: list[str] = []
+    notices: list[str] = []
     start = time.perf_counter()
     report = sleepfm_index.build(
         folder / "store", [night], weights=str(night.parent / "bench.safetensors"),
-        threads=threads, notice=said.append,
+        threads=threads, notice=notices.append,
     )  # fmt: skip
     whole = time.perf_counter() - start
     (outcome,) = report.outcomes
@@ -96,7 +96,7 @@ def ours(night: Path, folder: Path, threads: int) -> dict[str, object]:
         ids = np.arange(outcome.clips)
         vectors = {m: store.vectors.of(ids, m)[0] for m in ROBUST.modalities}
     np.savez(folder / "vectors.npz", **vectors)
-    return {"seconds": whole, "phases": phases, "said": " ".join(said)}
+    return {"seconds": whole, "phases": phases, "said": " ".join(notices)}
 
 
 def theirs(night: Path, folder: Path, threads: int) -> dict[str, object]:
@@ -175,17 +175,17 @@ def one(way: str, night: Path, threads: int, repeat: int) -> None:
         print(json.dumps(result), flush=True)
 
 
-def compare(night: Path, asked: argparse.Namespace) -> None:
+def compare(night: Path, args: argparse.Namespace) -> None:
     """Time both ways in turn and print the table."""
     children = {}
     for way in WAYS:
         command = [sys.executable, __file__, "--way", way, "--night", str(night)]
-        command += ["--threads", str(asked.threads), "--repeat", str(asked.repeat)]
+        command += ["--threads", str(args.threads), "--repeat", str(args.repeat)]
         children[way] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
     runs: dict[str, list[dict]] = {way: [] for way in WAYS}
-    for _ in range(asked.repeat):
+    for _ in range(args.repeat):
         for way, child in children.items():
             child.stdin.write("\n")
             child.stdin.flush()
@@ -224,18 +224,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--night", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.way:
-        one(asked.way, asked.night, asked.threads, asked.repeat)
+    args = parser.parse_args()
+    if args.way:
+        one(args.way, args.night, args.threads, args.repeat)
         return
-    print(f"{machine()}; {asked.threads} threads; load average {os.getloadavg()[0]:.1f}; "
-          f"{asked.hours:g} h, 13 channels, {asked.repeat} runs")  # fmt: skip
+    print(f"{machine()}; {args.threads} threads; load average {os.getloadavg()[0]:.1f}; "
+          f"{args.hours:g} h, 13 channels, {args.repeat} runs")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         authors_weights().save(Path(name) / "bench.safetensors")
         for kind in ("uniform-200-Hz", "mixed-rates"):
             night = Path(name) / f"{kind}.edf"
-            write_night(night, asked.hours, kind.startswith("uniform"))
-            compare(night, asked)
+            write_night(night, args.hours, kind.startswith("uniform"))
+            compare(night, args)
             night.unlink()
 
 

@@ -62,18 +62,18 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="short")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--hours", type=float, default=0.5)
-    asked = parser.parse_args()
-    recipe = replace(RECIPES[asked.recipe], epochs=asked.epochs, batch_size=32, crop_s=None)
+    args = parser.parse_args()
+    recipe = replace(RECIPES[args.recipe], epochs=args.epochs, batch_size=32, crop_s=None)
     print(f"{machine()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as name, mock.patch.object(loop, "measure_norms", twice):
-        nights = simulate_cohort(Path(name) / "nights", subjects=7, hours=asked.hours)
+        nights = simulate_cohort(Path(name) / "nights", subjects=7, hours=args.hours)
         data = Data(
             nights,
             fractions={"pretrain": 0.7, "valid": 0.3},
             contract=replace(ROBUST, sample_rate=64),
             cache=Path(name) / "clips",
         )
-        print(f"{asked.recipe}: 5 nights of {asked.hours:g} h to train on, 2 to validate on")
+        print(f"{args.recipe}: 5 nights of {args.hours:g} h to train on, 2 to validate on")
         pretrain(
             data, Path(name) / "w.safetensors", recipe=recipe, device="cpu", precision="float32"
         )

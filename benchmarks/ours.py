@@ -77,7 +77,7 @@ measured = entry.settings
 
 
 def use(setting: Any) -> None:
-    """Search with a setting of our own choice, or with what the store was told to."""
+    """Search with given settings, or with those of the store."""
     settings = measured
     if setting != "as calibrated":
         probes, depth = setting

@@ -94,8 +94,8 @@ def mapped(path: Path, clips: int) -> tuple[float, float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=1_000_000, help="of a segment")
-    asked = parser.parse_args()
-    total = SEGMENTS * asked.clips
+    args = parser.parse_args()
+    total = SEGMENTS * args.clips
     columns = len(clip_schema(ROBUST.modalities))
     print(f"{machine()}; {total:,} clips, {columns} columns and the subject's")
     print("rows a group   MB of metadata   ten hits, ms   a night's clip ids, ms   full scan, ms")
@@ -105,7 +105,7 @@ def main() -> None:
             path = Path(name) / "store"
             with Writer(path, WEIGHTS, ROBUST) as writer:
                 for number in range(SEGMENTS):
-                    writer.append(drawn(number, asked.clips))
+                    writer.append(drawn(number, args.clips))
             size = sum(p.stat().st_size for p in path.rglob("*.parquet")) / 1e6
             with sleepfm_index.open(path) as store:
                 hits, own, scan = answered(store.metadata, total)

@@ -1,4 +1,4 @@
-"""A dry run over a cohort: `scan` of many recordings with NSRR scoring in a folder beside.
+"""Dry run over a cohort: `scan` of many recordings with NSRR scoring in a parallel folder.
 
 Writes --files EDF files of 13 channels (one minute each; a header is read, no signal) and as many
 XML files of a whole night, 960 stages and 300 events each, as the NSRR lays them out, and times

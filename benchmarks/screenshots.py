@@ -25,11 +25,11 @@ CLIP = 420
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("sleepfm-demo/store"))
-    asked = parser.parse_args()
-    if not asked.store.exists():
-        sys.exit(f"there is no store at {asked.store}; make one: make demo")
+    args = parser.parse_args()
+    if not args.store.exists():
+        sys.exit(f"there is no store at {args.store}; make one: make demo")
     IMAGES.mkdir(exist_ok=True)
-    with Explorer(asked.store, port=0) as explorer, chromium() as context:
+    with Explorer(args.store, port=0) as explorer, chromium() as context:
 
         def opened(view: str, width: int, scheme: str) -> Any:
             page = context.new_page()

@@ -113,7 +113,7 @@ def plain(folder: Path, size: int) -> float:
 
 
 def append(folder: Path) -> None:
-    """Time the appending of recordings, each beside a plain write of as many bytes."""
+    """Time the appending of recordings, compared with a plain write of as many bytes."""
     print(f"\nappending {RECORDINGS} recordings, each its own commit, each against a plain write")
     print(
         f"{'clips':>9s} {'MB':>7s} {'clips/s':>9s} {'MB/s':>7s} {'plain MB/s':>11s} {'share':>7s}"
@@ -215,12 +215,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, action="append", help="sizes of the stores opened")
     parser.add_argument("--segments", type=int, default=14_000)
     parser.add_argument("--folder", type=Path, help="where to write; by default a temporary one")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print(machine())
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         append(Path(folder))
-        many_segments(Path(folder), asked.segments)
-        opening(Path(folder), asked.clips or [10**4, 10**5, 10**6])
+        many_segments(Path(folder), args.segments)
+        opening(Path(folder), args.clips or [10**4, 10**5, 10**6])
 
 
 if __name__ == "__main__":

@@ -214,16 +214,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes of their DataLoader")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.way:
-        torch.set_num_threads(asked.threads)
-        print(json.dumps(WAYS[asked.way](asked.folder, choose_device(asked.device), asked.workers)))
+    args = parser.parse_args()
+    if args.way:
+        torch.set_num_threads(args.threads)
+        print(json.dumps(WAYS[args.way](args.folder, choose_device(args.device), args.workers)))
         return
-    print(f"{machine()}, torch {torch.__version__}, device {asked.device}")
-    print(f"threads {asked.threads}, counted steps {asked.steps}, workers {asked.workers}")
+    print(f"{machine()}, torch {torch.__version__}, device {args.device}")
+    print(f"threads {args.threads}, counted steps {args.steps}, workers {args.workers}")
     found = {}
     with tempfile.TemporaryDirectory() as name:
-        write(Path(name), asked.steps)
+        write(Path(name), args.steps)
         for way in WAYS:
             before = os.getloadavg()[0]
             words = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--folder", name]

@@ -92,17 +92,17 @@ class Clips:
     fold: Mapping[str, int]
 
 
-def read(asked: argparse.Namespace, contract: Contract) -> Clips:
+def read(args: argparse.Namespace, contract: Contract) -> Clips:
     """Prepare all recordings under a contract."""
-    choices = NO_CHOICES.updated(contract, channels=asked.channels)
-    prepared = prepare_clips(asked.recordings, asked.cache, contract, choices=choices)
+    choices = NO_CHOICES.updated(contract, channels=args.channels)
+    prepared = prepare_clips(args.recordings, args.cache, contract, choices=choices)
     for name, why in prepared.left_out:
         print(f"left out: {name}: {why}", file=sys.stderr)
-    with asked.subjects.open(newline="", encoding="utf-8") as file:
+    with args.subjects.open(newline="", encoding="utf-8") as file:
         subject = {row["recording_id"]: row["subject_id"] for row in csv.DictReader(file)}
     recordings = sorted(prepared.recordings, key=lambda r: r.recording_id)
     people = sorted({subject[r.recording_id] for r in recordings})
-    apnea = apneas(asked, choices, {r.recording_id: r for r in recordings}, contract.clip_seconds)
+    apnea = apneas(args, choices, {r.recording_id: r for r in recordings}, contract.clip_seconds)
     return Clips(
         recordings,
         np.concatenate([[subject[r.recording_id]] * r.count for r in recordings]),
@@ -113,14 +113,14 @@ def read(asked: argparse.Namespace, contract: Contract) -> Clips:
 
 
 def apneas(
-    asked: argparse.Namespace,
+    args: argparse.Namespace,
     choices: Choices,
     prepared: Mapping[str, CachedRecording],
     clip_s: float,
 ) -> dict[str, NDArray[np.bool_]]:
     """Say of each clip of each recording whether apnea and hypopnea cover 10 s or more."""
     found = {}
-    for file in find_recordings(asked.recordings).recordings:
+    for file in find_recordings(args.recordings).recordings:
         if file.stem not in prepared:
             continue
         scoring = choices.read(file.path, file.annotations).scoring
@@ -247,28 +247,28 @@ def interval(values: list[float]) -> str:
     return f"{mean:.3f} [{max(mean - half, 0):.3f}, {min(mean + half, 1):.3f}]"
 
 
-def fine_tune(asked: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
+def fine_tune(args: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
     """Go on with weights on the people of the other folds; one of them chooses the epoch."""
-    out = asked.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
+    out = args.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
     others = [p for p in clips.fold if clips.fold[p] != fold]
-    wanted = {"epochs": asked.epochs, "epoch_clips": asked.epoch_clips}
+    wanted = {"epochs": args.epochs, "epoch_clips": args.epoch_clips}
     given = {name: value for name, value in wanted.items() if value is not None}
     pretrain(
         Data(
-            asked.recordings,
-            subjects=asked.subjects,
+            args.recordings,
+            subjects=args.subjects,
             assigned={p: "valid" if p == others[0] else "pretrain" for p in others},
             contract=weights.contract,
-            cache=asked.cache,
-            choices=NO_CHOICES.updated(weights.contract, channels=asked.channels),
-            truth=read_truth(asked.truth),
+            cache=args.cache,
+            choices=NO_CHOICES.updated(weights.contract, channels=args.channels),
+            truth=read_truth(args.truth),
             description="slpdb (PhysioNet, ODC-By 1.0)",
         ),
         out,
         "leave-one-out",
         replace(FINE_TUNING, **given),
         device="cpu",
-        threads=asked.threads,
+        threads=args.threads,
         start=weights,
         resume=True,
     )
@@ -290,10 +290,10 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, help="what is known of the clips, for --fine-tune")
     parser.add_argument("--vectors", nargs="*", default=[], help="NAME=FILE.npz, for staging")
     parser.add_argument("--out", type=Path, help="write the figures per person as JSON")
-    asked = parser.parse_args()
-    if asked.fine_tune and asked.truth is None:
+    args = parser.parse_args()
+    if args.fine_tune and args.truth is None:
         parser.error("--fine-tune needs --truth, as experiments/measure_truth.py writes it")
-    base = read(asked, PLAIN)
+    base = read(args, PLAIN)
     rows, bands = plain(base)
 
     def by_cca(person: str, a: str, b: str, own: NDArray[np.bool_]) -> Floats:
@@ -308,9 +308,9 @@ def main() -> None:
     staging["CCA on plain features"] = probe(base, *correlates(base, rows))
     apnea = {"band power": probe_apnea(base, bands)}
     apnea |= {f"plain features, {m}": probe_apnea(base, own) for m, own in rows.items()}
-    for name in asked.weights:
+    for name in args.weights:
         weights = load_weights(name)
-        clips = read(asked, weights.contract)
+        clips = read(args, weights.contract)
         vectors = embed(weights, clips)
         retrieval[name] = retrieve(clips, lambda _, a, b, own, v=vectors: v[a][own] @ v[b][own].T)  # type: ignore[misc]
         staging[name] = probe(clips, vectors["bas"])
@@ -330,10 +330,10 @@ def main() -> None:
             retrieval[blank.name] = retrieve(
                 clips, lambda _, a, b, own_, v=own: v[a][own_] @ v[b][own_].T
             )  # type: ignore[misc]
-        if asked.fine_tune:
+        if args.fine_tune:
             tuned = {m: np.zeros_like(v) for m, v in vectors.items()}
             fold = np.array([clips.fold[p] for p in clips.person])
-            every = [embed(fine_tune(asked, weights, clips, n), clips) for n in range(FOLDS)]
+            every = [embed(fine_tune(args, weights, clips, n), clips) for n in range(FOLDS)]
             for number, found in enumerate(every):
                 for m in BODY.modalities:
                     tuned[m][fold == number] = found[m][fold == number]
@@ -345,14 +345,14 @@ def main() -> None:
             staging[label] = probe(clips, *(found["bas"] for found in every))
             for m in BODY.modalities:
                 apnea[f"{label}, {m}"] = probe_apnea(clips, *(found[m] for found in every))
-    for text in asked.vectors:
+    for text in args.vectors:
         name, _, file = text.partition("=")
         with np.load(file) as arrays:
             staging[name] = probe(
                 base, np.concatenate([arrays[r.recording_id] for r in base.recordings])
             )
     _print(base, sizes, retrieval, staging, apnea)
-    if asked.out:
+    if args.out:
         figures = {
             "people": list(base.fold),
             "recall_at_10": retrieval,
@@ -362,7 +362,7 @@ def main() -> None:
                 for name, values in apnea.items()
             },
         }
-        asked.out.write_text(json.dumps(figures, indent=1))
+        args.out.write_text(json.dumps(figures, indent=1))
 
 
 def correlates(clips: Clips, rows: Mapping[str, Floats]) -> list[Floats]:
