@@ -74,15 +74,15 @@ class Clips:
     Parameters
     ----------
     recordings : list of CachedRecording
-        In the order of the rows.
+        Recordings, in the order of the rows.
     person : ndarray of str, shape [n]
-        Whose clip.
+        Person of each clip.
     stage : ndarray of str, shape [n]
-        AASM stages.
+        AASM stage of each clip.
     apnea : ndarray of bool, shape [n]
         Whether apnea and hypopnea cover 10 s or more.
     fold : mapping of str to int
-        Of each person.
+        Fold of each person.
     """
 
     recordings: list[CachedRecording]
@@ -118,8 +118,8 @@ def apneas(
     prepared: Mapping[str, CachedRecording],
     clip_s: float,
 ) -> dict[str, NDArray[np.bool_]]:
-    """Say of each clip of each recording whether apnea and hypopnea cover 10 s or more."""
-    found = {}
+    """Return for each clip of each recording whether apnea and hypopnea cover 10 s or more."""
+    apnea_of = {}
     for file in find_recordings(args.recordings).recordings:
         if file.stem not in prepared:
             continue
@@ -129,8 +129,8 @@ def apneas(
         if stages != clips.stage:
             raise SystemExit(f"{file.stem}: its scoring is not that of its clips")
         seconds = clip_event_seconds(scoring.events, clips.count, clip_s, offset_s)
-        found[file.stem] = np.sum([seconds[name] for name in BREATHING], axis=0) >= SDB_SECONDS
-    return found
+        apnea_of[file.stem] = np.sum([seconds[name] for name in BREATHING], axis=0) >= SDB_SECONDS
+    return apnea_of
 
 
 def embed(weights: Weights, clips: Clips) -> dict[str, Floats]:
@@ -172,23 +172,23 @@ Similarity = Callable[[str, str, str, NDArray[np.bool_]], Floats]
 
 def retrieve(clips: Clips, similar: Similarity) -> dict[str, list[float]]:
     """Return recall@10 per person for every ordered pair of modalities."""
-    found: dict[str, list[float]] = {}
+    recalls: dict[str, list[float]] = {}
     for a, b in permutations(BODY.modalities, 2):
         for person in clips.fold:
-            own = clips.person == person
-            scores = similar(person, a, b, own)
+            selected = clips.person == person
+            scores = similar(person, a, b, selected)
             rank = (scores >= scores.diagonal()[:, None]).sum(axis=1)
-            found.setdefault(f"{a}->{b}", []).append(float((rank <= K).mean()))
-    return found
+            recalls.setdefault(f"{a}->{b}", []).append(float((rank <= K).mean()))
+    return recalls
 
 
 def folded(
     clips: Clips, vectors: Sequence[Floats], truth: NDArray[Any], known: NDArray[np.bool_]
 ) -> Iterator[tuple[NDArray[np.bool_], LogisticRegression, Floats]]:
-    """Give, fold by fold, who is asked, a probe learned from the others, and the asked's vectors.
+    """Yield for each fold its test clips, a probe fitted to the others, and the test vectors.
 
-    ``vectors`` hold those of all clips: one array for all folds, or one per fold where each fold
-    has weights of its own.
+    ``vectors`` are those of all clips: one array for all folds, or one per fold if each fold has
+    its own weights.
     """
     fold = np.array([clips.fold[p] for p in clips.person])
     for number in range(FOLDS):
@@ -201,44 +201,51 @@ def folded(
 
 
 def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
-    """Return the AUROC of apnea per person, NaN where a person has clips of one kind only."""
+    """Return the AUROC of apnea per person, NaN where a person has clips of one class only."""
     score = np.zeros(len(clips.person))
     known = np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
     for test, model, x in folded(clips, vectors, clips.apnea, known):
         score[test] = model.decision_function(x)
-    found = []
+    aurocs = []
     for person in clips.fold:
-        own = known & (clips.person == person)
-        both = 0 < clips.apnea[own].sum() < own.sum()
-        found.append(float(roc_auc_score(clips.apnea[own], score[own])) if both else float("nan"))
-    return found
+        selected = known & (clips.person == person)
+        both = 0 < clips.apnea[selected].sum() < selected.sum()
+        aurocs.append(
+            float(roc_auc_score(clips.apnea[selected], score[selected])) if both else float("nan")
+        )
+    return aurocs
 
 
 def probe(clips: Clips, *vectors: Floats) -> list[float]:
     """Return the balanced accuracy per person of a probe fitted on the other folds."""
-    found = []
+    accuracies = []
     scored = np.isin(clips.stage, SCORED)
-    guess = np.full(len(scored), "", dtype=clips.stage.dtype)
+    predicted = np.full(len(scored), "", dtype=clips.stage.dtype)
     for test, model, x in folded(clips, vectors, clips.stage, scored):
-        guess[test] = model.predict(x)
+        predicted[test] = model.predict(x)
     for person in clips.fold:
-        own = scored & (clips.person == person)
-        right = guess[own] == clips.stage[own]
-        found.append(
+        selected = scored & (clips.person == person)
+        right = predicted[selected] == clips.stage[selected]
+        accuracies.append(
             float(
-                np.mean([right[clips.stage[own] == s].mean() for s in np.unique(clips.stage[own])])
+                np.mean(
+                    [
+                        right[clips.stage[selected] == s].mean()
+                        for s in np.unique(clips.stage[selected])
+                    ]
+                )
             )
         )
-    return found
+    return accuracies
 
 
 def pooled(clips: Clips, values: list[float]) -> float:
-    """Return the mean over clips of what was measured per person."""
+    """Return the mean over clips of a value per person."""
     return float(np.average(values, weights=[(clips.person == p).sum() for p in clips.fold]))
 
 
 def interval(values: list[float]) -> str:
-    """Write mean and 95 % t interval over the people of whom a value is known."""
+    """Format mean and 95 % t interval over the people with a value."""
     values = [v for v in values if np.isfinite(v)]
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
@@ -248,11 +255,11 @@ def interval(values: list[float]) -> str:
 
 
 def fine_tune(args: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
-    """Go on with weights on the people of the other folds; one of them chooses the epoch."""
+    """Fine-tune weights on the people of the other folds; one of them selects the epoch."""
     out = args.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
     others = [p for p in clips.fold if clips.fold[p] != fold]
-    wanted = {"epochs": args.epochs, "epoch_clips": args.epoch_clips}
-    given = {name: value for name, value in wanted.items() if value is not None}
+    options = {"epochs": args.epochs, "epoch_clips": args.epoch_clips}
+    given = {name: value for name, value in options.items() if value is not None}
     pretrain(
         Data(
             args.recordings,
@@ -366,7 +373,7 @@ def main() -> None:
 
 
 def correlates(clips: Clips, rows: Mapping[str, Floats]) -> list[Floats]:
-    """Give, fold by fold, brain features projected on what they share with heart and breath."""
+    """Return for each fold brain features projected on directions shared with heart and breath."""
     fold = np.array([clips.fold[p] for p in clips.person])
     found = []
     for number in range(FOLDS):
