@@ -1,4 +1,4 @@
-"""Questions by examples, stretches and nights: what is found of what was planted, and how fast.
+"""Queries by examples, stretches and nights: recall of planted copies, and latency.
 
     python benchmarks/ask.py planted                  simulated nights, weights `demo`
     python benchmarks/ask.py nights --nights 1500     drawn vectors, nights of 900 clips
@@ -106,7 +106,7 @@ def planted(folder: Path, options: argparse.Namespace) -> None:
 def place(
     rng: np.random.Generator, free: dict[str, np.ndarray], length: int, but: str = ""
 ) -> tuple[str, int]:
-    """Take a free run of clips of some night."""
+    """Choose an unused interval of a night at random."""
     for name in rng.permutation([name for name in free if name != but]).tolist():
         runs = np.lib.stride_tricks.sliding_window_view(free[name], length).all(axis=1)
         if runs.any():
@@ -258,7 +258,7 @@ def among(folder: Path, options: argparse.Namespace) -> None:
 
 
 def drawn(folder: Path, count: int) -> Path:
-    """Write a store of nights that wander around a place of their own; breathing only."""
+    """Write a store of nights with drawn vectors around a centre per night; breathing only."""
     path = folder / f"drawn-{count}"
     if (path / "manifest.json").exists():
         return path

@@ -1,4 +1,4 @@
-"""Many simulated nights in one build: nights per hour, memory over time, how busy the cores are.
+"""Build of many simulated nights: nights per hour, memory over time, and CPU use.
 
 Every night is a subject of its own. The build is the command itself, in a process of its own; the
 memory of it and its workers is summed up every second (proportional set size, Linux only).
@@ -33,7 +33,7 @@ def write_cohort(folder: Path, nights: int, hours: float) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all below it."""
+    """Return a process and all its descendants."""
     found = [pid]
     for one in found:
         try:
@@ -45,7 +45,7 @@ def family(pid: int) -> list[int]:
 
 
 def memory_mib(pids: list[int]) -> float:
-    """Sum the proportional set sizes of processes."""
+    """Return the sum of the proportional set sizes of processes, in MiB."""
     total = 0
     for pid in pids:
         try:

@@ -161,7 +161,7 @@ def nights(workers: list[int], recordings: int, hours: float) -> None:
 
 
 def processor_seconds() -> float:
-    """Processor time of what this process started and waited for."""
+    """Return the CPU time of the finished child processes, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

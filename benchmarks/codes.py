@@ -1,4 +1,4 @@
-"""Which code a list should hold: time to code and to search, recall@10 at the same lists.
+"""Codes for the lists of an IVF index: time to encode and to search, and recall@10.
 
     python benchmarks/codes.py [--rows 200000] [--lists 512] [--probes 32]
 

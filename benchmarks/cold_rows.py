@@ -1,4 +1,4 @@
-"""What the metadata of an answer costs when nothing of it is in memory.
+"""Cost of reading the metadata of an answer with a cold page cache.
 
     python benchmarks/cold_rows.py --rows 1000000
 
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def fill(folder: Path, rows: int) -> None:
-    """Write clips and the mapped file of their rows."""
+    """Write clips and the memory-mapped file of their rows."""
     nights = [night(n) for n in range(min(200, -(-rows // 960)))]
     with Writer(folder, WEIGHTS, ROBUST) as writer:
         while writer.manifest.rows < rows:
@@ -72,7 +72,7 @@ def fill(folder: Path, rows: int) -> None:
 
 
 def read(folder: Path) -> None:
-    """Time answers in this process, the file dropped before each."""
+    """Time answers in this process, with the file dropped from the page cache before each."""
     import resource
 
     manifest = read_manifest(folder)
@@ -101,7 +101,7 @@ def _no_tables() -> None:
 
 
 def drop(file: Path) -> None:
-    """Put a file out of the page cache."""
+    """Drop a file from the page cache."""
     handle = os.open(file, os.O_RDONLY)
     os.fsync(handle)
     os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

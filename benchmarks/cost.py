@@ -1,4 +1,4 @@
-"""A model of what a cohort costs, from measured figures; docs/cost.md says where they come from.
+"""Cost model of a cohort from measured values; docs/cost.md describes their origin.
 
 python benchmarks/cost.py
 python benchmarks/cost.py --nights-hour 300 --on-cores 4 --commit-ms 60      your own machine's

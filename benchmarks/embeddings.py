@@ -1,4 +1,4 @@
-"""Cross-modal embeddings that behave like real ones, drawn night by night from a seed.
+"""Simulated cross-modal embeddings with realistic structure, drawn night by night from a seed.
 
 A clip has one latent state that all modalities see: who the subject is, a state that drifts slowly
 through the night, and what is this clip's own. The state has few large directions and many small
@@ -55,7 +55,7 @@ class Embeddings:
     def night(
         self, number: int, modalities: tuple[str, ...] = MODALITIES, clips: int = NIGHT
     ) -> dict[str, NDArray[np.float16]]:
-        """Draw one night: float16 [clips, 512] a modality."""
+        """Draw one night: float16 [clips, 512] per modality."""
         subject = np.random.default_rng((self.seed, 1, number // self.nights_a_subject))
         who = subject.standard_normal(LATENT, np.float32)
         rng = np.random.default_rng((self.seed, 2, number))
@@ -75,7 +75,7 @@ class Embeddings:
         return drawn
 
     def blocks(self, rows: int, modality: str, nights: int = 100) -> Iterator[NDArray[np.float16]]:
-        """Draw ``rows`` clips of one modality, some nights at a time."""
+        """Yield ``rows`` clips of one modality, several nights at a time."""
         for start in range(0, rows, nights * NIGHT):
             parts = [
                 self.night(at // NIGHT, (modality,))[modality][: rows - at]
@@ -88,7 +88,7 @@ class Embeddings:
         return np.concatenate(list(self.blocks(rows, modality)))
 
     def clips(self, ids: NDArray[np.int64], modality: str) -> NDArray[np.float16]:
-        """Draw some clips, by their number; each night among them is drawn once."""
+        """Draw clips by their numbers; each night is drawn once."""
         found = np.empty((len(ids), DIM), np.float16)
         for number in np.unique(ids // NIGHT):
             chosen = ids // NIGHT == number
@@ -98,7 +98,7 @@ class Embeddings:
 
 
 def _spectrum() -> NDArray[np.float32]:
-    """Return each direction of the state its deviation; the expected length is one."""
+    """Return the standard deviation of each direction of the state; expected norm 1."""
     variance = np.arange(1, LATENT + 1) ** -DECAY
     return np.sqrt(variance / variance.sum()).astype(np.float32)
 
@@ -131,7 +131,7 @@ def _offsets(seed: int) -> dict[str, NDArray[np.float32]]:
 
 
 def four_directions(x: NDArray[np.float32]) -> float:
-    """Share of the variance that lies in the four largest principal directions."""
+    """Return the share of variance in the four largest principal directions."""
     variances = np.linalg.eigvalsh(np.cov(x, rowvar=False))
     return float(variances[-4:].sum() / variances.sum())
 

@@ -1,4 +1,4 @@
-"""Clips a second through the encoders: the authors' way, torch tuned, OpenVINO; in turn.
+"""Encoding speed in clips per second: the authors' code, tuned torch and OpenVINO, in turn.
 
 Every way runs in a process of its own that waits while another is timed, so that none changes how
 another uses memory or threads. Each figure is the median of --repeat rounds. The cosine is the
@@ -33,7 +33,7 @@ BATCH = 32
 
 
 def eager(weights: Weights, threads: int) -> Run:
-    """Run the encoders as the authors do."""
+    """Run the encoders as in the authors' code."""
     import torch
     from train import Plain
 
@@ -51,7 +51,7 @@ def eager(weights: Weights, threads: int) -> Run:
 
 
 def tuned(weights: Weights, threads: int, kind: str = "f32") -> Run:
-    """Run them channels-last with norms folded, memory kept, and perhaps bfloat16."""
+    """Run them channels-last with folded batch norms, kept memory and optionally bfloat16."""
     from sleepfm.encoders.on_torch import on_torch
     from sleepfm.malloc import keep_freed_memory
 
@@ -73,7 +73,7 @@ def on_openvino(
 
 
 def gemm(threads: int, kind: str) -> float:
-    """Return the fastest of some matrix products, in GFLOP/s."""
+    """Return the speed of the fastest of several matrix products, in GFLOP/s."""
     import torch
 
     torch.set_num_threads(threads)
@@ -107,7 +107,7 @@ SWEEP: dict[str, tuple[str, Callable[[Weights, int], Run]]] = {
 
 
 def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Connection) -> None:
-    """Time what is asked for until there is no more; the first answers are the vectors."""
+    """Time requests from a pipe until it ends; the first answers are the vectors."""
     loaded = load_weights(weights)
     kind, make = (SWEEP if ways == "sweep" else WAYS)[name]
     run = make(loaded, threads)
@@ -126,7 +126,7 @@ def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Co
 
 
 def gflop(weights: Weights, modality: str) -> float:
-    """Count multiplications and additions of one clip, as torch counts them."""
+    """Count multiplications and additions per clip, as torch counts them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     from train import Plain
@@ -141,7 +141,7 @@ def gflop(weights: Weights, modality: str) -> float:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the least cosine of two sets of vectors, row by row."""
+    """Return the minimum cosine between two sets of vectors, row by row."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(((a * b).sum(axis=1) / lengths).min())
 

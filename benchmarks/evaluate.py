@@ -1,4 +1,4 @@
-"""How long a probe, votes of neighbours and retrieval take on a store of many clips.
+"""Run time of linear probe, k-NN and retrieval evaluation on a large store.
 
     python benchmarks/evaluate.py [--clips 1000000] [--folder FOLDER]
 

@@ -1,4 +1,4 @@
-"""How long a person waits for the page: first paint, a click to strips and to neighbours, panning.
+"""Latency of the explore page: first paint, signal strips, neighbours, panning.
 
 python benchmarks/explore.py                          200,000 clips in 250 nights
 python benchmarks/explore.py --clips 12000000 --modalities bas
@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def written(folder: Path, clips: int, modalities: list[str]) -> Path:
-    """Write a store of drawn vectors in twenty clouds, and a recording for all its nights."""
+    """Write a store of drawn vectors in twenty clusters, and a recording for all its nights."""
     recording = folder / "night.edf"
     rng = np.random.default_rng(0)
     signals = []
@@ -139,7 +139,7 @@ def written(folder: Path, clips: int, modalities: list[str]) -> Path:
 
 
 def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure the processor time of answers, which other work on the machine leaves alone."""
+    """Measure the CPU time of answers, which other work on the machine hardly affects."""
     endpoints = {e.path: e for e in ENDPOINTS if e.method == "GET"}
     rng = np.random.default_rng(2)
     with Session(path) as session:
@@ -173,7 +173,7 @@ def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def seen(path: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Measure what a person waits for in the browser: wall time, so on a machine at rest."""
+    """Measure wall-clock latency in the browser; needs an idle machine."""
     rng = np.random.default_rng(1)
     with Explorer(path, port=0) as explorer, chromium() as context:
         page = context.pages[0]

@@ -1,4 +1,4 @@
-"""What a graph (HNSW) costs and finds: built, opened, searched, against exact search.
+"""Cost and recall of a graph index (HNSW): building, opening and search, against exact search.
 
     python benchmarks/graphs.py --rows 100000 --links 32
 

@@ -1,4 +1,4 @@
-"""How search and indexing grow from ten thousand clips to ten million: figures and a plot.
+"""Scaling of search and indexing from ten thousand to ten million clips: table and plot.
 
     python benchmarks/growth.py --folder F [--rows 10000 --rows 100000 ...]
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def figures(folder: Path, rows: int) -> dict[str, Any]:
-    """Read what a trial left."""
+    """Read the results of a trial."""
     f = {p.stem: json.loads(p.read_text()) for p in folder.glob("*.json")}
     return {
         "clips": rows,
@@ -52,7 +52,7 @@ def figures(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Put the figures into Markdown."""
+    """Format the results as Markdown."""
     names = list(rows[0])
     lines = [machine(), "", "| " + " | ".join(names) + " |", "|" + "--:|" * len(names)]
     for row in rows:
@@ -62,7 +62,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
-    """Draw cost against size, both on logarithmic axes."""
+    """Plot cost against size, on logarithmic axes."""
     try:
         import matplotlib
     except ImportError:

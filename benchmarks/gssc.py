@@ -1,4 +1,4 @@
-"""A public sleep-trained EEG encoder beside ours: GSSC, the Greifswald Sleep Stage Classifier.
+"""Comparison with a public EEG encoder trained on sleep: the Greifswald Sleep Stage Classifier.
 
 GSSC (Hanna and Flöel 2023, Sleep 46; AGPL) was trained to stage sleep on several thousand nights of
 other cohorts. Its package carries its weights. It is installed beside this project for the
@@ -49,7 +49,7 @@ EOG: Final = ("E1-M2",)
 
 
 class Gssc:
-    """GSSC's two networks.
+    """The two networks of GSSC.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def prepared(channel: Floats) -> torch.Tensor:
 
 
 def balanced(stage: NDArray[np.str_], scores: Floats, person: NDArray[np.str_]) -> str:
-    """Write balanced accuracy, mean over people."""
+    """Format balanced accuracy, mean over people."""
     guess = np.array(SCORED)[scores.argmax(axis=1)]
     found = []
     for name in np.unique(person):
@@ -113,7 +113,7 @@ def balanced(stage: NDArray[np.str_], scores: Floats, person: NDArray[np.str_]) 
 
 
 def main() -> None:
-    """Encode all recordings, and say how GSSC itself stages them."""
+    """Encode all recordings, and report the staging accuracy of GSSC itself."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recordings", nargs="+")
     parser.add_argument("--subjects", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""The store and milvus-lite side by side: the same answers? recall, latency, memory, republishing.
+"""The store against milvus-lite: agreement, recall, latency, memory, and publishing again.
 
 python benchmarks/milvus.py                     200,000 clips: a quarter of an hour
 python benchmarks/milvus.py --clips 5000        a try
@@ -56,7 +56,7 @@ print(json.dumps([answers, seconds, memory("Rss"), memory("Anonymous")]))
 
 
 def drawn(number: int, clips: int) -> SegmentData:
-    """Draw a night whose modalities share a latent."""
+    """Draw a night whose modalities share a latent state."""
     rng = np.random.default_rng(number)
     shape = np.random.default_rng(0).standard_normal((32, EMBEDDING_DIM))
     latent = rng.standard_normal((clips, 32)) @ shape / np.sqrt(32)

@@ -1,4 +1,4 @@
-"""One night from an EDF on disk to a committed store, and through the authors' steps.
+"""Time from an EDF file to a committed store for one night, compared with the authors' steps.
 
 A simulated night of 13 channels is written twice: all at 200 Hz, and at 512, 256, 25 and 3 Hz. Both
 ways encode it with the same weights under the authors' contract (whole-record FFT resampling, no
@@ -79,7 +79,7 @@ def authors_weights() -> Weights:
 
 
 def ours(night: Path, folder: Path, threads: int) -> dict[str, object]:
-    """Build a store of one night; give seconds by phase."""
+    """Build a store of one night; return seconds by phase."""
     import sleepfm_index
 
     notices: list[str] = []
@@ -100,7 +100,7 @@ def ours(night: Path, folder: Path, threads: int) -> dict[str, object]:
 
 
 def theirs(night: Path, folder: Path, threads: int) -> dict[str, object]:
-    """Take a night through the authors' steps; give seconds by phase."""
+    """Process a night by the authors' steps; return seconds by phase."""
     import mne
     import torch
     from torch.nn import functional as F
@@ -143,7 +143,7 @@ def theirs(night: Path, folder: Path, threads: int) -> dict[str, object]:
 
 
 class _Files:
-    """The clips of a folder, a file each."""
+    """The clips of a folder, one file per clip."""
 
     def __init__(self, folder: Path) -> None:
         self.files = sorted(folder.glob("*.npy"))
@@ -159,7 +159,7 @@ WAYS = {"ours": ours, "theirs": theirs}
 
 
 def one(way: str, night: Path, threads: int, repeat: int) -> None:
-    """Time one way in this process when asked to, a line of JSON each time."""
+    """Time one method in this process on request, and print a line of JSON each time."""
     work = night.parent / way
     work.mkdir(exist_ok=True)
     for i in range(repeat):
@@ -176,7 +176,7 @@ def one(way: str, night: Path, threads: int, repeat: int) -> None:
 
 
 def compare(night: Path, args: argparse.Namespace) -> None:
-    """Time both ways in turn and print the table."""
+    """Time both methods in turn and print the table."""
     children = {}
     for way in WAYS:
         command = [sys.executable, __file__, "--way", way, "--night", str(night)]

@@ -1,4 +1,4 @@
-"""A short training run validated twice an epoch: with running averages, and with norms measured.
+"""Training validated twice per epoch: with running and with measured batch-norm statistics.
 
 Simulated nights, at 64 Hz to be quick. Spread is the mean squared distance of the validation clips'
 unit vectors from their mean, averaged over the modalities: 0 where all clips get one vector.
@@ -31,7 +31,7 @@ RUN = Run(torch.device("cpu"), torch.float32)
 
 
 def show(task: Contrastive, statistics: str) -> None:
-    """Print how good the task is as it stands."""
+    """Print the metrics of the task in its current state."""
     with torch.no_grad():
         found = task.evaluate(RUN)
         (batch,) = RUN.batches(task._valid, in_order(task._valid, len(task._valid)))
@@ -50,7 +50,7 @@ def show(task: Contrastive, statistics: str) -> None:
 def twice(
     task: Contrastive, batches: Iterable[Batch], context: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """Measure the norms, and show what that changes."""
+    """Measure the norms, and print the effect."""
     task.eval()
     show(task, "running averages")
     norms.measure_norms(task, batches, context)

@@ -1,4 +1,4 @@
-"""Arms of pretraining at equal processor time: objective and terms, on the same simulated people.
+"""Pretraining objectives and loss terms at equal CPU time, on the same simulated people.
 
     python benchmarks/objectives.py --minutes 20                  # of one core, each arm
     python benchmarks/objectives.py --trial --folder small        # seconds each, to see it work
@@ -45,7 +45,7 @@ EPOCHS: Final = 2
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train.
+    """One training configuration.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ ARMS: Final[dict[str, Arm]] = {
 
 
 def train(args: argparse.Namespace, name: str, arm: Arm) -> tuple[Path, float]:
-    """Train an arm; give its weights and the processor minutes that its runs took."""
+    """Train an arm; return its weights and the CPU minutes of its runs."""
     folder = args.folder / name.replace(" ", "-").replace(",", "")
     folder.mkdir(exist_ok=True)
     recipe = replace(RECIPE, **dict(arm.terms), batch_size=args.batch_size, seed=args.seed)
@@ -103,7 +103,7 @@ def run(
     minutes: float,
     start: Path | None,
 ) -> Path:
-    """Train for so many processor minutes, or go on with it."""
+    """Train for a number of CPU minutes, or resume."""
     log = out.with_name(f"{out.stem}.cpu.json")
     known = json.loads(log.read_text()) if log.exists() else {"spent_s": 0.0}
     if known.get("done"):
@@ -167,12 +167,12 @@ def _pretrain(
 
 
 def spent(path: Path) -> float:
-    """Processor minutes of a run."""
+    """Return the CPU minutes of a run."""
     return float(json.loads(path.read_text())["spent_s"]) / 60
 
 
 def row(name: str, minutes: float, found: dict[str, Any]) -> str:
-    """Write one row of the table."""
+    """Format one row of the table."""
     pairs = {k: v for k, v in found.items() if "->" in k}
     recall = [np.mean([v["recall_at_10"] for k, v in pairs.items() if set(p) <= set(k.split())])
               for p in (("ecg", "resp"), ("bas", "ecg"), ("bas", "resp"))]  # fmt: skip
@@ -185,7 +185,7 @@ def row(name: str, minutes: float, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Train and measure every arm that is not done, and print the table."""
+    """Train and measure every missing arm, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("objectives"))
     parser.add_argument("--minutes", type=float, default=20.0, help="of one core, each arm")

@@ -1,8 +1,8 @@
 """Pairwise against leave-one-out on simulated nights: simulate, train, evaluate, a table.
 
-Every step is the command `sleepfm-index`, so the figures are the tool's own. What is there is not
-done again: simulated nights stay, training goes on from its checkpoint, builds skip recordings. So
-the same command resumes a run that was stopped.
+Every step runs the command `sleepfm-index`. Completed steps are not repeated: simulated nights are
+kept, training resumes from its checkpoint, and builds skip recordings. The same command therefore
+resumes an interrupted run.
 
     python benchmarks/pairwise.py                           # a GPU, or some hours of a CPU
     python benchmarks/pairwise.py --subjects 30 --hours 0.5 --epochs 2 --folder small
@@ -35,7 +35,7 @@ Rows = list[dict[str, Any]]
 
 
 def tool(*words: object) -> str:
-    """Run the command, show it, and give what it prints."""
+    """Run the command, print it, and return its output."""
     args = [str(word) for word in words]
     print("$ sleepfm-index", shlex.join(args), file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "sleepfm_cli.main", *args]
@@ -46,7 +46,7 @@ def tool(*words: object) -> str:
 
 
 def simulate(folder: Path, subjects: int, hours: float, seed: int) -> None:
-    """Simulate a cohort unless it is there, whole and of this size and seed."""
+    """Simulate a cohort, unless it exists completely with this size and seed."""
     sized = {"subjects": subjects, "hours": hours, "seed": seed}
     about = folder / "cohort.json"
     if about.exists():
@@ -58,7 +58,7 @@ def simulate(folder: Path, subjects: int, hours: float, seed: int) -> None:
 
 
 def train(args: argparse.Namespace, objective: str, out: Path) -> None:
-    """Pretrain under one objective, or go on with it."""
+    """Pretrain under one objective, or resume."""
     given = {
         "--epochs": args.epochs,
         "--batch-size": args.batch_size,
@@ -78,12 +78,12 @@ def train(args: argparse.Namespace, objective: str, out: Path) -> None:
 
 
 def describe(args: argparse.Namespace) -> str:
-    """Say what the training data is."""
+    """Describe the training data."""
     return f"simulated nights: {args.subjects} subjects x {args.hours:g} h, seed {args.seed}"
 
 
 def evaluate(args: argparse.Namespace, weights: Path) -> dict[str, Rows]:
-    """Measure retrieval on the held-out subjects, by the tool, in each kind of gallery."""
+    """Measure retrieval on the held-out subjects with `evaluate`, in each kind of gallery."""
     store, cohort = weights.with_name(f"{weights.stem}-store"), args.folder / "test"
     tool(
         *("build", cohort, "--subjects", cohort / "subjects.csv", "--weights", weights),
@@ -97,7 +97,7 @@ def evaluate(args: argparse.Namespace, weights: Path) -> dict[str, Rows]:
 
 
 def table(found: dict[str, dict[str, Rows]]) -> str:
-    """Write Markdown: one section per gallery, one row per direction, both objectives."""
+    """Format as Markdown: one section per gallery, one row per direction, both objectives."""
     lines = []
     for gallery, title in GALLERIES.items():
         first = found[OBJECTIVES[0]][gallery]
@@ -133,7 +133,7 @@ def table(found: dict[str, dict[str, Rows]]) -> str:
 
 
 def between(row: dict[str, Any], name: str) -> str:
-    """Write a measure with its interval."""
+    """Format a measure with its interval."""
     form = ".3f" if name.startswith("recall") else ".0f"
     return f"{row[name]:{form}} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]"
 

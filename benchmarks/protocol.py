@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def peak() -> float:
-    """Best rate of a large float32 product, in FLOP/s."""
+    """Return the best speed of a large float32 matrix product, in FLOP/s."""
     a = np.random.default_rng(0).standard_normal((4096, 4096), np.float32)
     return 2 * 4096**3 / min(timed(lambda: a @ a) for _ in range(5))
 

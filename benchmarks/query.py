@@ -1,4 +1,4 @@
-"""How long one query by clip id takes: as a whole process, and search alone inside one.
+"""Latency of one query by clip id: as a whole process, and of the search alone.
 
     python benchmarks/query.py --store sleepfm-demo/store     a store that is there
     python benchmarks/query.py --rows 2000 --runs 3           a drawn one, thrown away afterwards
@@ -155,7 +155,7 @@ def compare(trees: list[Path], store: Path, clip: str, runs: int) -> None:
 
 
 def python(tree: Path, *words: str) -> str:
-    """Run Python with the code of one tree; give what it printed."""
+    """Run Python with the code of one tree; return its output."""
     paths = [str(tree), str(tree / "index"), str(tree / "cli")]
     done = subprocess.run(
         [sys.executable, *words],

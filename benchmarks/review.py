@@ -1,4 +1,4 @@
-"""How well `review` finds what was put wrong: flipped stages and copied clips.
+"""Precision and recall of `review` for planted errors: changed stages and copied clips.
 
     python benchmarks/review.py                          simulated nights, weights `demo`
     python benchmarks/review.py --store sleepfm-demo/store     those of the demo

@@ -1,4 +1,4 @@
-"""Search in a store of millions of clips, as a user meets it: written, indexed, asked.
+"""End-to-end search in a store of millions of clips: writing, indexing, querying.
 
     python benchmarks/scale.py --folder F                      12 million clips; 20 GB of disk
     python benchmarks/scale.py --folder F --rows 1000000       the same at a million
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def watched(phase: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Run a phase in a process of its own; watch the anonymous memory of it and its children."""
+    """Run a phase in a separate process; monitor anonymous memory of its process tree."""
     words = [sys.executable, __file__, "--phase", phase, "--folder", str(args.folder)]
     words += ["--rows", str(args.rows), "--recall", str(args.recall)]
     paths = [str(ROOT), str(ROOT / "index"), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")]
@@ -97,7 +97,7 @@ def watch(process: subprocess.Popen[str], peak: list[float]) -> None:
 
 
 def anonymous_mb(pid: int) -> float:
-    """Anonymous memory of a process now, in MB."""
+    """Return the anonymous memory of a process, in MB."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -109,7 +109,7 @@ def anonymous_mb(pid: int) -> float:
 
 
 class Drawn(Mapping[Any, np.ndarray]):
-    """Vectors of a segment, drawn when it is their turn to be written."""
+    """Vectors of a segment, drawn when they are written."""
 
     def __init__(self, first: int, rows: int, names: tuple[str, ...]) -> None:
         self._first, self._rows, self._names = first, rows, names
@@ -138,7 +138,7 @@ def _nights(modality: str, numbers: list[int]) -> np.ndarray:
 
 
 def write(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Write the store, a segment at a time, through its own writer."""
+    """Write the store through its own writer, one segment at a time."""
     import pyarrow as pa
 
     from sleepfm.contract import ROBUST
@@ -198,7 +198,7 @@ def write(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def plan(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Plan for three modalities and their others."""
+    """Plan for three modalities and their means of others."""
     import sleepfm_index
 
     plans = sleepfm_index.plan(args.rows, recall=args.recall)
@@ -248,7 +248,7 @@ def index(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def open(folder: Path, args: argparse.Namespace) -> dict[str, Any]:  # noqa: A001
-    """Open the store in a fresh process, map its index, ask once."""
+    """Open the store in a fresh process, map its index, and run a query."""
     import sleepfm_index
 
     before = anonymous_mb(os.getpid())
@@ -273,7 +273,7 @@ def open(folder: Path, args: argparse.Namespace) -> dict[str, Any]:  # noqa: A00
 
 
 def asking(store: Any, count: int, seed: int) -> np.ndarray:
-    """Clips that have ecg, drawn at random."""
+    """Draw query clips that have ecg."""
     ids, _ = store.vectors.draw("ecg", count, seed)
     return np.random.default_rng(seed).permutation(ids)
 
@@ -293,7 +293,7 @@ def timed(work: Callable[[Any], Any], each: Any) -> list[float]:
 
 
 def warm(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Search and whole queries, one after another, files in the page cache."""
+    """Time search and whole queries, one after another, with a warm page cache."""
     import sleepfm_index
 
     for path in (folder / "store" / "indexes").iterdir():
@@ -313,7 +313,7 @@ def warm(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def cold(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Do the same, every file of the store dropped from the page cache before each query."""
+    """Time the same with all files dropped from the page cache before each query."""
     import sleepfm_index
 
     with sleepfm_index.open(folder / "store") as store:
@@ -332,7 +332,7 @@ def cold(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def drop(path: Path) -> None:
-    """Drop the files of a folder from the page cache, as far as nobody holds their pages."""
+    """Drop the files of a folder from the page cache, unless another process maps them."""
     os.sync()
     for file in path.rglob("*"):
         if file.is_file():
@@ -348,7 +348,7 @@ def read(path: Path) -> None:
 
 
 def recall(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """recall@10 against exact search, by queries that took no part in the calibration."""
+    """Measure recall@10 against exact search, with queries not used in calibration."""
     import sleepfm_index
     from sleepfm_index.indexing.calibration import clustered
 
@@ -363,7 +363,7 @@ def recall(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def batch(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Ask with a whole night at once and one by one, and with 4,000 clips of many nights."""
+    """Query with a whole night at once and one by one, and with 4,000 clips of many nights."""
     import sleepfm_index
 
     with sleepfm_index.open(folder / "store") as store:
@@ -386,7 +386,7 @@ def batch(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def filters(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """Under filters of falling shares: how many are found, how well, how fast."""
+    """Measure hits, recall and time under filters that keep fewer and fewer clips."""
     import sleepfm_index
 
     found: dict[str, Any] = {}
@@ -416,7 +416,7 @@ def filters(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(folder: Path, args: argparse.Namespace) -> str:
-    """Put the figures of all phases into Markdown."""
+    """Format the results of all phases as Markdown."""
     f = {phase: json.loads((folder / f"{phase}.json").read_text()) for phase in PHASES}
     steps = ", ".join(f"{name} {s:.0f} s" for name, s in f["index"]["steps"].items())
     at_1, at_10 = f["index"]["recall"]

@@ -27,7 +27,7 @@ EVENT = (
 
 
 def scoring() -> str:
-    """Scoring of one night in the NSRR's form."""
+    """Return the scoring of one night in the NSRR format."""
     stages = ["Wake|0", "Stage 1 sleep|1", "Stage 2 sleep|2", "Stage 3 sleep|3", "REM sleep|5"]
     rows = [EVENT.format(stages[i // 40 % 5], 30.0 * i, 30.0) for i in range(960)]
     kinds = ["Hypopnea|Hypopnea", "SpO2 desaturation|SpO2 desaturation", "Arousal|Arousal ()"]
@@ -36,7 +36,7 @@ def scoring() -> str:
 
 
 def main() -> None:
-    """Write the cohort, scan it, print a line of JSON."""
+    """Write the cohort, scan it, and print a line of JSON."""
     from sleepfm.scan import scan
 
     parser = argparse.ArgumentParser(description=__doc__)

@@ -1,4 +1,4 @@
-"""Take the pictures of README and docs/explore.md, from the store of `make demo`.
+"""Take the screenshots of README and docs/explore.md, from the store of `make demo`.
 
 python benchmarks/screenshots.py                              sleepfm-demo/store
 python benchmarks/screenshots.py --store other/store
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def lasso(page: Any) -> None:
-    """Draw around the right half of the map."""
+    """Select the right half of the map."""
     page.click("[aria-label=Lasso]")
     box = page.locator(".stage").bounding_box()
     middle = box["x"] + 0.72 * box["width"], box["y"] + 0.5 * box["height"]
@@ -75,7 +75,7 @@ def lasso(page: Any) -> None:
 
 
 def keep(page: Any, name: str, *, whole: bool = True) -> None:
-    """Write a picture in at most 128 colours, which is a third of the bytes."""
+    """Write a picture with at most 128 colours, a third of the size."""
     shot = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
     file = IMAGES / f"{name}.png"
     shot.quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)

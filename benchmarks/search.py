@@ -1,4 +1,4 @@
-"""Search against other libraries: recall@10 against queries a second, on the same vectors.
+"""Comparison of search with other libraries: recall@10 and queries per second.
 
     make peers                                                  once: their environment
     python benchmarks/search.py --folder F --rows 1000000       all of them, one after another
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def draw(folder: Path, rows: int) -> None:
-    """Write vectors, queries and exact answers, unless they are there."""
+    """Write vectors, queries and exact answers, unless they exist."""
     if (folder / "truth-1.npy").exists():
         return
     drawn = Embeddings()
@@ -94,7 +94,7 @@ def draw(folder: Path, rows: int) -> None:
 
 
 def truth(vectors: np.ndarray, queries: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Exact answers among some rows, int64 [q, 10]; -1 where there are fewer."""
+    """Return exact answers among some rows, int64 [q, 10]; -1 where there are fewer."""
     from sleepfm_index.search.exact import candidates, rank
     from sleepfm_index.storage.vector_format import widen
 
@@ -144,7 +144,7 @@ def measured(
 
 
 def table(lines: list[dict[str, Any]], rows: int) -> str:
-    """Put the figures into Markdown."""
+    """Format the results as Markdown."""
     out = [
         f"{rows:,} x 512, `ecg` asks `bas`, k = 10; {machine()}",
         "",

@@ -1,4 +1,4 @@
-"""The recipe of the shipped weights, from nothing: simulate, read truth, train, measure.
+"""Training of the shipped weights from scratch: simulate, read truth, train, measure.
 
     make train-demo                                  # processor hours: docs/training.md
     make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, knowing nothing
@@ -52,7 +52,7 @@ def simulate(steps: Steps, args: argparse.Namespace) -> None:
 
 
 def read_real(steps: Steps, args: argparse.Namespace) -> dict[str, Path]:
-    """Read the truth of the real cohorts that are at hand; give it by cohort."""
+    """Read the truth of the available real cohorts; return it by cohort."""
     found = {}
     for name, path in cohorts(args).items():
         found[name] = args.folder / f"{name}-truth.parquet"
@@ -67,13 +67,13 @@ def read_real(steps: Steps, args: argparse.Namespace) -> dict[str, Path]:
 
 
 def cohorts(args: argparse.Namespace) -> dict[str, Path]:
-    """Return the real cohorts that are at hand."""
+    """Return the available real cohorts."""
     named = {"mgh": args.mgh, "slpdb": args.slpdb and args.slpdb / "records"}
     return {name: path for name, path in named.items() if path is not None and path.is_dir()}
 
 
 def write_people(args: argparse.Namespace) -> Path:
-    """Write one subjects.csv of all cohorts; a recording of mgh is a person of its own."""
+    """Write one subjects.csv of all cohorts; each recording of mgh is a separate person."""
     out: Path = args.folder / "subjects.csv"
     tables = [args.folder / "train" / "subjects.csv"]
     if "slpdb" in cohorts(args):
@@ -93,7 +93,7 @@ def write_people(args: argparse.Namespace) -> Path:
 
 
 def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> dict[str, Path]:
-    """Train step by step; give the weights files by name."""
+    """Train step by step; return the weights files by name."""
     folder, real = args.folder, cohorts(args)
     common = ("--subjects", write_people(args), "--cache", folder / "clips")
     common += ("--channels", folder / "channels.yaml", "--seed", args.seed)
@@ -144,7 +144,7 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
 def tables(
     steps: Steps, args: argparse.Namespace, made: dict[str, Path], truths: dict[str, Path]
 ) -> str:
-    """Measure all weights, and give the tables as Markdown."""
+    """Measure all weights, and return the tables as Markdown."""
     parts = [
         steps.run(
             f"measure {name}",
@@ -169,7 +169,7 @@ def tables(
 
 
 def main() -> None:
-    """Run every step that is not done."""
+    """Run all steps that are not done."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("train-demo"))
     parser.add_argument("--subjects", type=int, default=1000, help="simulated, to train on")
