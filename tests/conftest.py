@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-# One thread per process, set before the libraries are loaded: the suite runs in two processes, and
-# threads that wait for a core that another one holds spin.
+# One thread per process, and none that spins while it waits, set before the libraries are loaded:
+# the suite runs in two processes.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session", autouse=True)

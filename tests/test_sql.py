@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,12 @@ def test_counts_by_stage_add_up(store: sleepfm_index.Store) -> None:
     rows = store.sql("SELECT stage, count(*) AS n FROM clips GROUP BY stage").to_pylist()
     assert sum(row["n"] for row in rows) == 50
     assert {row["stage"] for row in rows} <= {"W", "N1", "N2", "N3", "R"}
+
+
+def test_a_script_that_closes_nothing_ends_in_silence(path: Path) -> None:
+    script = f"import sleepfm_index; s = sleepfm_index.open({str(path)!r}); s.sql('SELECT 1')"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stderr == b""
 
 
 def test_events_and_recordings_are_there(store: sleepfm_index.Store) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from sleepfm.contract import Contract
 from sleepfm.training.batches import Batch
 from sleepfm.training.masked import draw_hidden
-from sleepfm.training.physiology import rates_only
+from sleepfm.training.physiology import HEART, RATES, only
 from sleepfm.training.recipe import Recipe
 
 _GAIN_SD: Final = 0.3
@@ -45,7 +45,8 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         ``vary`` turns on variation of gain (log-normal), polarity, reference and noise;
         ``slot_dropout`` is the share of clips that lose slots; ``masked`` turns on the masks of
         masked reconstruction; ``heart_field`` is the share of clips whose ECG is added to the EEG;
-        in the first ``rates_epochs``, all targets but the rates are unknown.
+        in the first ``rates_epochs``, all targets but the rates are unknown, and in epoch 0 all but
+        the heart rate.
     epoch, step : int
         Epoch and step within it, counted from 0; with the recipe's seed they fix the draw.
 
@@ -60,7 +61,7 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         hidden = draw_hidden(len(first), first.shape[-1], contract.sample_rate, draw)
         batch = replace(batch, hidden=hidden.to(first.device))
     if epoch < recipe.rates_epochs and batch.targets is not None:
-        batch = replace(batch, targets=rates_only(batch.targets))
+        batch = replace(batch, targets=only(RATES if epoch else HEART, batch.targets))
     if not (recipe.vary or recipe.slot_dropout or recipe.heart_field):
         return batch
     inputs = batch.signals

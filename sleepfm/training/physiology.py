@@ -96,26 +96,28 @@ def targets_of(
     return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
-RATES: Final = np.array(
-    [n.startswith(("heart_", "breath_0")) or n in ("log_rr_mean_s", "log_breath_hz") for n in NAMES]
-)
+HEART: Final = np.array([n == "log_rr_mean_s" or n.startswith("heart_") for n in NAMES])
+"""Which columns of :func:`targets_of` state the heart rate."""
+RATES: Final = HEART | [n == "log_breath_hz" or n.startswith("breath_0") for n in NAMES]
 """Which columns of :func:`targets_of` state heart rate or breathing rate."""
 
 
-def rates_only(targets: Tensor) -> Tensor:
-    """Copy targets with everything but heart rate and breathing rate unknown.
+def only(columns: NDArray[np.bool_], targets: Tensor) -> Tensor:
+    """Copy targets with all other columns unknown.
 
     Parameters
     ----------
+    columns : ndarray of bool, shape [len(NAMES)]
+        The columns to keep, such as :data:`RATES`.
     targets : Tensor of float32, shape [n, len(NAMES)]
         As :func:`targets_of` gives them.
 
     Returns
     -------
     Tensor of float32, shape [n, len(NAMES)]
-        NaN outside the columns :data:`RATES`.
+        NaN in the other columns.
     """
-    return targets.masked_fill(~torch.from_numpy(RATES).to(targets.device), float("nan"))
+    return targets.masked_fill(~torch.from_numpy(columns).to(targets.device), float("nan"))
 
 
 def _bin_code(values: NDArray[np.float64], bins: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -84,8 +84,9 @@ class Recipe:
         (:mod:`sleepfm.training.augment`).
     rates_epochs : int
         Epochs at the start in which heart rate and breathing rate are the only targets of
-        ``physiology`` and, with ``heart_field``, the first of which adds the strongest field to
-        all clips. An EEG encoder that learns stages first does not find the heart rate.
+        ``physiology``. In the first of them it is the heart rate alone, and with ``heart_field``
+        the strongest field is added to all clips. An encoder that learns stages or breathing first
+        does not find the heart rate.
     average : float
         Decay of the exponential moving average of the weights that is validated and exported, for
         example 0.999; 0 uses the current weights.
@@ -215,9 +216,10 @@ _BODY: Final = Recipe(
 )
 
 WARM_UP: Final = replace(
-    _BODY, epochs=3, epoch_clips=9_600, crop_s=15.0, rates_epochs=2, average=0.99
+    _BODY, epochs=4, epoch_clips=6_400, crop_s=15.0, rates_epochs=2, average=0.99
 )
-"""First step of pretraining, with the objective ``physiology``: rates first, then all targets."""
+"""First step of pretraining, with the objective ``physiology``: heart rate, then breathing rate
+too, then all targets."""
 
 BODY: Final = replace(
     _BODY,

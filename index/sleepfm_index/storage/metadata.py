@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,6 +82,8 @@ class Metadata:
                     "run `sleepfm-index verify`"
                 ) from error
         self._connection = connect(config)
+        # A connection that is open as Python ends makes DuckDB's bindings list what they leak.
+        weakref.finalize(self, _close_own, self._connection, os.getpid())
 
     def select(self, statement: str) -> pa.Table:
         """Run one read-only statement and return the result.
@@ -263,6 +267,11 @@ class Metadata:
         live = self._manifest.live(np.asarray(labels["clip_id"].to_numpy(), np.int64))
         cursor.register("labels", labels.filter(pa.array(live)))
         return None
+
+
+def _close_own(connection: duckdb.DuckDBPyConnection, process: int) -> None:
+    if os.getpid() == process:  # a forked child must not touch its parent's connection
+        connection.close()
 
 
 def connect(
