@@ -1,7 +1,7 @@
 """Comparison with a public EEG encoder trained on sleep: the Greifswald Sleep Stage Classifier.
 
 GSSC (Hanna and Flöel 2023, Sleep 46; AGPL) was trained to stage sleep on several thousand nights of
-other cohorts. Its package carries its weights. It is installed beside this project for the
+other cohorts. Its package carries its weights. It is installed next to this project for the
 benchmark only, without what it depends on, and no part of it is copied here:
 
     pip install --no-deps --target .gssc gssc==0.0.9

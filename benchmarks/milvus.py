@@ -40,15 +40,15 @@ def memory(kind):
     lines = open("/proc/self/smaps_rollup").read().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith(kind)) / 1024
 if engine == "store":
-    asked = sleepfm_index.open(store)
+    source = sleepfm_index.open(store)
 else:
-    asked = sleepfm_index.Served(uri, collection)
+    source = sleepfm_index.Served(uri, collection)
 answers, seconds = [], []
 for to in ("bas", "others"):
     for condition in (None, where):
         for clip in [0, *json.loads(clips)]:
             start = time.perf_counter()
-            found = asked.query("ecg", to=to, clip=clip, k=10, where=condition)
+            found = source.query("ecg", to=to, clip=clip, k=10, where=condition)
             seconds.append([to, condition, time.perf_counter() - start])
             answers.append(found.table.select(["clip_id", "score"]).to_pylist())
 print(json.dumps([answers, seconds, memory("Rss"), memory("Anonymous")]))

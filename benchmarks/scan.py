@@ -43,15 +43,15 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        signals, beside = Path(folder, "edfs"), Path(folder, "annotations-events-nsrr")
+        signals, scoring_folder = Path(folder, "edfs"), Path(folder, "annotations-events-nsrr")
         signals.mkdir()
-        beside.mkdir()
+        scoring_folder.mkdir()
         write(signals / "n0000.edf", 1 / 60)
         text = scoring()
         for i in range(args.files):
             if i:
                 shutil.copy(signals / "n0000.edf", signals / f"n{i:04d}.edf")
-            (beside / f"n{i:04d}-nsrr.xml").write_text(text)
+            (scoring_folder / f"n{i:04d}-nsrr.xml").write_text(text)
         scan([signals / "n0000.edf"])  # imports
         begun, worked = time.perf_counter(), time.process_time()
         found = scan([signals])

@@ -51,7 +51,7 @@ before = anonymous()
 start = time.perf_counter()
 store = sleepfm_index.open(path)
 opened = time.perf_counter() - start
-held = anonymous() - before
+memory_held = anonymous() - before
 start = time.perf_counter()
 ids = np.random.default_rng(0).integers(0, clips, 1000)
 store.vectors.of(np.sort(ids), "ecg")
@@ -60,7 +60,7 @@ after = anonymous() - before
 start = time.perf_counter()
 store.sql("SELECT stage, count(*) FROM clips GROUP BY stage")
 sql = time.perf_counter() - start
-print(json.dumps([opened, vectors, sql, held, after, anonymous() - before]))
+print(json.dumps([opened, vectors, sql, memory_held, after, anonymous() - before]))
 """
 
 

@@ -1,4 +1,4 @@
-"""Real nights, whole people left out: what weights know of them, beside plain means.
+"""Evaluation of weights on real nights, with whole people left out, against simple baselines.
 
     python experiments/real_nights.py RECORDINGS --subjects subjects.csv [--weights NAME ...]
 

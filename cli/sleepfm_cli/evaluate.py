@@ -88,7 +88,7 @@ def evaluate(
 ) -> None:
     """Measure cross-modal retrieval for every query and target.
 
-    Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals over
+    Recall@k with its chance level, median rank and mean reciprocal rank, with 95 % intervals over
     subjects. Ties count against.
     """
     import sleepfm_index
