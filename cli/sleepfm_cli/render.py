@@ -27,6 +27,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sleepfm_cli.column_values import column_values
 from sleepfm_cli.options import Format
 
 if TYPE_CHECKING:
@@ -209,7 +210,7 @@ def _show_batches_as_table(reader: pa.RecordBatchReader, names: list[str]) -> No
     more = 0
     for batch in reader:
         keep = len(batch) if limit is None else max(0, limit - len(rows))
-        columns = [_values(column) for column in batch.slice(0, keep).columns]
+        columns = [column_values(column) for column in batch.slice(0, keep).columns]
         rows += [list(row) for row in zip(*columns, strict=True)]
         more += max(0, len(batch) - keep)
     show_table(rows, names)
@@ -234,41 +235,9 @@ def _write_batches(reader: pa.RecordBatchReader, names: list[str], format: Forma
 
 def _records(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, object]]:
     for start in range(0, len(batch), _ROWS_AT_ONCE):
-        columns = [_values(column) for column in batch.slice(start, _ROWS_AT_ONCE).columns]
+        columns = [column_values(column) for column in batch.slice(start, _ROWS_AT_ONCE).columns]
         for row in zip(*columns, strict=True):
             yield {name: _plain(value) for name, value in zip(names, row, strict=True)}
-
-
-def _values(column: pa.Array) -> list[object]:
-    """Return the values of a column, with maps at any depth as dictionaries."""
-    import pyarrow as pa
-
-    from sleepfm_index.errors import QueryError
-
-    try:
-        values: list[object] = column.to_pylist()
-    except (OverflowError, ValueError) as error:
-        raise QueryError(
-            "the answer has a date or time outside the years 1 to 9999; cast its column to text "
-            "(column::VARCHAR)"
-        ) from error
-    if not pa.types.is_nested(column.type):
-        return values
-    return [_mapped(value, column.type) for value in values]
-
-
-def _mapped(value: Any, data_type: pa.DataType) -> object:
-    import pyarrow as pa
-
-    if value is None:
-        return None
-    if pa.types.is_map(data_type):
-        return {str(k): _mapped(v, data_type.item_type) for k, v in value}
-    if pa.types.is_struct(data_type):
-        return {field.name: _mapped(value[field.name], field.type) for field in data_type}
-    if pa.types.is_nested(data_type) and isinstance(value, list) and data_type.num_fields == 1:
-        return [_mapped(item, data_type.field(0).type) for item in value]
-    return value
 
 
 def _holds_intervals(data_type: pa.DataType) -> bool:
@@ -348,7 +317,7 @@ def _storable(table: pa.Table) -> pa.Table:
 
 
 def _as_json(column: pa.ChunkedArray) -> list[str | None]:
-    values = (value for chunk in column.chunks for value in _values(chunk))
+    values = (value for chunk in column.chunks for value in column_values(chunk))
     return [None if v is None else json.dumps(_plain(v), default=str) for v in values]
 
 
