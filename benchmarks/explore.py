@@ -1,12 +1,13 @@
 """Latency of the explore page: first paint, signal strips, neighbours, panning.
 
 python benchmarks/explore.py                          200,000 clips in 250 nights
-python benchmarks/explore.py --clips 12000000 --modalities bas
+python benchmarks/explore.py --clips 12000000 --modalities bas --server
 python benchmarks/explore.py --clips 4000             a try
 
-The store is written by the store's own writer from drawn vectors; all nights lead to one EDF file
-of 8 h and nine channels. The browser is headless Chromium with software rendering (SwiftShader),
-which shares the processor with the server; a graphics card draws the map by itself.
+The store is written by the store's own writer from drawn vectors, and indexed as a build does; all
+nights lead to one EDF file of 8 h and nine channels. The browser is headless Chromium with software
+rendering (SwiftShader), which shares the processor with the server; a graphics card draws the map
+by itself.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from browser import chromium
 from machine import machine
 from store import WEIGHTS, night
 
+import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.explore.answers import Table, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
@@ -80,6 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = written(Path(folder), args.clips, args.modalities.split(","))
+        sleepfm_index.reindex(path)
         found = {"clips": args.clips, "machine": machine(), **served(path, args)}
         print(json.dumps(found, indent=2), flush=True)
         if not args.server:
@@ -144,11 +147,13 @@ def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
     rng = np.random.default_rng(2)
     with Session(path) as session:
         desk = Desk(session, Signals(), UploadedFiles())
+        notes: dict[str, str] = {}
 
         def ask(where: str, **parameters: str) -> float:
             start = time.process_time()
             endpoint = endpoints[where]
             answer = endpoint.answer(desk, read_all(endpoint.parameters, parameters))
+            notes[where] = getattr(answer, "note", "")
             if isinstance(answer, Table):
                 encode(answer, "arrow")
             return 1000 * (time.process_time() - start)
@@ -163,12 +168,14 @@ def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
             for to in args.modalities.split(","):
                 near.append(ask("/query", modality="bas", to=to, clip=str(clip), k="5"))
     return {
+        "map": notes["/map"],
+        "neighbours": notes["/query"],
         "processor time of the server, ms": {
             "map and stages, first": [round(t) for t in first],
             "map and subjects, again": [round(t) for t in again],
             "strips of nine channels": spread(strips),
             "neighbours in one target": spread(near),
-        }
+        },
     }
 
 

@@ -103,7 +103,10 @@ def query(
     among: Annotated[
         Path | None, typer.Option(help="Search only the clips whose ids are in this file.")
     ] = None,
-    exclude: Annotated[Exclusion, typer.Option(help="Exclude clips of the same ...")] = "subject",
+    exclude: Annotated[
+        Exclusion,
+        typer.Option(help="Exclude clips of the same ...; people by name: --exclude-subjects."),
+    ] = "subject",
     exclude_subjects: Annotated[
         Path | None, typer.Option(help="Exclude the subjects whose ids are in this file.")
     ] = None,

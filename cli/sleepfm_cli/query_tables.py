@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sleepfm_cli.render import clock, show_table
+from sleepfm_cli.cohort_tables import fitted
+from sleepfm_cli.render import cell, clock, show_table
 
 if TYPE_CHECKING:
     from sleepfm_index import Result
@@ -50,7 +51,9 @@ def show_clips(
         columns.append("file")
         for file, row in zip(file_of_row, rows, strict=True):
             row.append(file.name if file else None)
-    show_table(rows, columns)
+    # A clip with many events; CSV, JSON and Parquet have all of them.
+    texts = [[cell(value) for value in row] for row in rows]
+    show_table(fitted(texts, columns, columns.index("events")), columns)
 
 
 def _score(result: Result) -> str:
