@@ -157,7 +157,7 @@ class Reader:
         Raises
         ------
         QueryError
-            If it is not one read-only statement, or is not valid.
+            If the text is not one valid read-only statement.
         """
         return Result(self.metadata.select(statement), "")
 

@@ -85,7 +85,7 @@ class Work(WorkerPlugin):  # type: ignore[misc]
         job : Job
             The recording.
         subject : Subject
-            Its subject.
+            The recording's subject.
 
         Returns
         -------
@@ -145,7 +145,7 @@ def staged(job: Job, subject: Subject) -> Rows | str:
     job : Job
         The recording.
     subject : Subject
-        Its subject.
+        The recording's subject.
 
     Returns
     -------

@@ -135,9 +135,9 @@ def read_export(path: Path, modalities: tuple[str, ...]) -> Iterator[tuple[str, 
     Raises
     ------
     StoreError
-        If a column is missing, of a wrong type, infinite or unknown; if vectors are not of
-        unit length or contradict ``has_*``; if the clips of a recording are not adjacent and in
-        order of time.
+        If a column is missing, of a wrong type, infinite or not supported by a store; if vectors
+        are not of unit length or contradict ``has_*``; if the clips of a recording are not adjacent
+        and in order of time.
     """
     seen: set[str] = set()
     pending: list[pa.Table] = []

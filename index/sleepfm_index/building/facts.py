@@ -64,7 +64,7 @@ def read_facts(
     Raises
     ------
     StoreError
-        If it cannot be read, or is not valid.
+        If the file cannot be read, or is not valid.
     """
 
     def reserved(name: str) -> bool:
@@ -144,7 +144,7 @@ def facts_of(table: SubjectTable) -> Facts:
     Raises
     ------
     StoreError
-        If it has no column besides its key, or clip ids that are not integers.
+        If the table has no column besides its key, or clip ids that are not integers.
     """
     columns = {
         name: pa.array([row[name] for row in table.rows.values()], data_type)

@@ -49,8 +49,8 @@ def reindex(
     threads : int, optional
         Threads of this process; see :func:`sleepfm_index.set_threads`.
     engine : {"local", "dask"}
-        Where the vectors of a new index are encoded; the workers of a Dask cluster must be able to
-        access the store's folder by the same path.
+        Encode the vectors of a new index in this process, or on a Dask cluster, whose workers must
+        be able to access the store's folder by the same path.
     scheduler : str, optional
         With Dask: address of the scheduler; by default processes are started on this machine.
     workers : int
@@ -69,7 +69,7 @@ def reindex(
     Raises
     ------
     QueryError
-        If there is no such kind of index or target, or the recall is out of range.
+        If the kind of index or the target is unknown, or the recall is out of range.
     StoreLocked
         If another process is writing.
     """

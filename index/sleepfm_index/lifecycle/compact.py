@@ -277,22 +277,22 @@ def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
 def _of_live_clips(
     events: pa.Table, clips: pa.Table, live: NDArray[np.bool_], clip_s: float
 ) -> pa.Table:
-    """Leave out the events that lie in deleted clips and in no other."""
+    """Drop the events that overlap deleted clips only."""
     names = clips["recording_id"].to_numpy(zero_copy_only=False)
     starts = clips["start_s"].to_numpy()
-    own = events["recording_id"].to_numpy(zero_copy_only=False)
+    event_names = events["recording_id"].to_numpy(zero_copy_only=False)
     onsets = events["onset_s"].to_numpy()
     ends = onsets + events["duration_s"].to_numpy()
     stay = np.ones(len(events), bool)
-    for name in set(names[~live]) & set(own):
-        its, mine = names == name, own == name
-        ordered = np.argsort(starts[its])
-        begins, kept = starts[its][ordered], np.r_[0, np.cumsum(live[its][ordered])]
-        first = np.searchsorted(begins, onsets[mine] - clip_s, "right")
-        last = np.maximum(np.searchsorted(begins, ends[mine], "left"), first)
-        # An event without length lies in the clip that its onset is in.
-        last = np.maximum(last, np.searchsorted(begins, onsets[mine], "right"))
-        stay[mine] = (last == first) | (kept[last] > kept[first])
+    for name in set(names[~live]) & set(event_names):
+        clips_of, events_of = names == name, event_names == name
+        ordered = np.argsort(starts[clips_of])
+        begins, kept = starts[clips_of][ordered], np.r_[0, np.cumsum(live[clips_of][ordered])]
+        first = np.searchsorted(begins, onsets[events_of] - clip_s, "right")
+        last = np.maximum(np.searchsorted(begins, ends[events_of], "left"), first)
+        # an event of zero duration belongs to the clip of its onset
+        last = np.maximum(last, np.searchsorted(begins, onsets[events_of], "right"))
+        stay[events_of] = (last == first) | (kept[last] > kept[first])
     return events.filter(pa.array(stay))
 
 

@@ -71,7 +71,7 @@ class FileRecording:
         Raises
         ------
         QueryError
-            If there is no such file, or the weights are not the store's.
+            If the file does not exist, or the weights are not the store's.
         """
         # torch takes seconds to import; a query by a clip of the store does not need it.
         from sleepfm.encoders.inference import Encoder

@@ -81,7 +81,7 @@ def read_array(file: Path) -> NDArray[np.generic]:
     Raises
     ------
     QueryError
-        If it cannot be read as ``.npy``.
+        If the file cannot be read as ``.npy``.
     """
     try:
         loaded: NDArray[np.generic] = np.load(file, allow_pickle=False)

@@ -61,7 +61,7 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
     Raises
     ------
     QueryError
-        If there is no such clip, or it lacks one of the modalities.
+        If the clip does not exist, or lacks one of the modalities.
     """
     if question.file is not None:
         return _from_file(reader, question, modalities)
@@ -142,7 +142,7 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
     Raises
     ------
     QueryError
-        If there is no such recording, or no clip covers the time.
+        If the recording does not exist, or no clip covers the time.
     """
     clips = reader.metadata.select(
         "SELECT clip_id, start_s, clock FROM clips "

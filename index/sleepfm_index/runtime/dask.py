@@ -46,7 +46,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     Parameters
     ----------
     cluster : Cluster
-        Which cluster to use.
+        Cluster to use.
 
     Yields
     ------

@@ -55,7 +55,7 @@ def set_threads(threads: int) -> None:
     Raises
     ------
     QueryError
-        If it is less than 1.
+        If the number is less than 1.
     """
     global _threads
     if threads < 1:

@@ -31,7 +31,7 @@ def parse(name: str, *, shards: bool = False) -> IndexKind:
     Raises
     ------
     QueryError
-        If there is no such kind.
+        If the kind is unknown.
     """
     for kind in KINDS:
         parsed = kind.parse(name)

@@ -25,7 +25,7 @@ def parameter(parameters: Parameters, name: str, largest: int) -> int:
     Raises
     ------
     FormatError
-        If it is missing, so that the settings are those of another kind of index.
+        If the parameter is missing, so that the settings are those of another kind of index.
     """
     if name not in parameters:
         raise FormatError(

@@ -57,7 +57,7 @@ class Searcher:
     manifest : Manifest
         The snapshot to search.
     vectors : Vectors
-        Its vectors.
+        Vectors of the snapshot.
     open_index : callable
         Function that opens the index of an entry of the manifest.
     """

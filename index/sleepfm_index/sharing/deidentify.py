@@ -64,7 +64,7 @@ def check_kept(schema: pa.Schema, names: tuple[str, ...], allow_identifying: boo
     Raises
     ------
     QueryError
-        If there is no such column, or it is always hashed or omitted.
+        If a column does not exist, or is always hashed or omitted.
     StoreError
         If the column's name suggests a name, a date, an address or a record number.
     """

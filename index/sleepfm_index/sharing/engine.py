@@ -164,7 +164,7 @@ def engine(name: str) -> Engine:
     Raises
     ------
     QueryError
-        If there is no such engine.
+        If the engine is unknown.
     """
     if name not in ENGINES:
         raise QueryError(f"unknown engine {name!r}; choose from {', '.join(ENGINES)}")

@@ -54,7 +54,7 @@ def publish(
     Raises
     ------
     QueryError
-        If there is no such engine or target.
+        If the engine or target is unknown.
     StoreError
         If the engine cannot be reached, rejects a request, holds another store under this name, or
         returns other answers than the store.
@@ -99,7 +99,7 @@ def connect(
     Raises
     ------
     QueryError
-        If there is no such engine.
+        If the engine is unknown.
     StoreError
         If the engine cannot be reached, or has no such collection.
     """

@@ -375,7 +375,7 @@ def check_plain(store: Path, *names: str, size: int) -> Path:
     Raises
     ------
     FormatError
-        If it is missing, a link, not a regular file, or of another size.
+        If the file is missing, a link, not a regular file, or of another size.
     """
     path = store
     for name in names:

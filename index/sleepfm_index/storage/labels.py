@@ -132,7 +132,7 @@ def read_labels(store: Path, column: str) -> dict[int, Label]:
     Raises
     ------
     QueryError
-        If there is no such column.
+        If the column does not exist.
     FormatError
         If a line is not as it was written.
     """
@@ -217,20 +217,20 @@ def check_labels(store: Path, column: str | None = None) -> None:
     store : Path
         The store's folder.
     column : str, optional
-        One own column; by default all.
+        Name of the label column; by default all.
 
     Raises
     ------
     FormatError
-        Naming the file and the line. What may not be read passes.
+        If a line is damaged. Files that cannot be read are skipped.
     """
     for name in label_columns(store) if column is None else [column]:
         with contextlib.suppress(FileNotFoundError, PermissionError):
             _entries(store / FOLDER / f"{name}.jsonl")
 
 
-def drop_damaged_labels(store: Path, column: str, aside: Path) -> None:
-    """Keep the lines of an own column that are as they were written, and a copy of the whole file.
+def drop_damaged_labels(store: Path, column: str, copy: Path) -> None:
+    """Remove the damaged lines of a label column, and copy the original file to ``copy``.
 
     Parameters
     ----------
@@ -238,12 +238,12 @@ def drop_damaged_labels(store: Path, column: str, aside: Path) -> None:
         The store's folder.
     column : str
         Name of the label column.
-    aside : Path
-        Where the copy goes.
+    copy : Path
+        Path of the copy.
     """
     with _locked(store):
         content = read_plain(store / FOLDER / f"{column}.jsonl", _LARGEST)
-        publish_file(aside, lambda sink: sink.write(content))
+        publish_file(copy, lambda sink: sink.write(content))
         _write(store, column, [e for line in content.split(b"\n") if (e := _entry(line))])
 
 

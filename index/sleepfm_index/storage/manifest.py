@@ -279,7 +279,7 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     Raises
     ------
     FormatError
-        If it is missing, damaged or too large, or has an unknown format or feature.
+        If the file is missing, damaged or too large, or has an unknown format or feature.
     """
     path = store / name
     try:

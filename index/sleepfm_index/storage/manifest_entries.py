@@ -252,7 +252,7 @@ def count(value: object) -> int:
     Raises
     ------
     ValueError
-        If it is not an integer, or is negative.
+        If the value is not an integer, or is negative.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"not a count: {value!r}")
@@ -270,7 +270,7 @@ def strings(value: object) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        If it is not a list of strings.
+        If the value is not a list of strings.
     """
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"not a list of strings: {value!r:.80}")
@@ -288,7 +288,7 @@ def seconds(value: object) -> float:
     Raises
     ------
     ValueError
-        If it is not a number in the valid range.
+        If the value is not a number in the valid range.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1e11:
         raise ValueError(f"not a time in seconds since 1970: {value!r}")
@@ -336,7 +336,7 @@ def safe_name(name: object) -> str:
     Raises
     ------
     ValueError
-        If it is not a plain file name.
+        If the value is not a plain file name.
     """
     if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
         raise ValueError(f"not a plain file name: {name!r}")

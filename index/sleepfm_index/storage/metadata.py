@@ -96,7 +96,7 @@ class Metadata:
         Raises
         ------
         QueryError
-            If it is not exactly one SELECT-like statement, does not parse, names an unknown
+            If the text is not exactly one SELECT-like statement, does not parse, names an unknown
             table or column, or exceeds the limits of time or memory.
         """
         with self.stream(statement) as reader:
@@ -164,7 +164,7 @@ class Metadata:
         Raises
         ------
         QueryError
-            If one is not a valid condition over the columns of ``clips``.
+            If a condition is not valid over the columns of ``clips``.
         """
         with self._guarded() as cursor:
             matches = _matches(cursor, conditions).project("clip_id").order("clip_id")
@@ -250,7 +250,7 @@ class Metadata:
             cursor.close()  # which rolls back
 
     def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> FormatError | None:
-        """Register the views; what is wrong with labels is an error of who asks for them alone."""
+        """Register the views; damaged labels fail only the queries that read them."""
         for view in VIEWS:
             datasets = self._tables[view]
             if len(datasets) == 1:

@@ -22,12 +22,12 @@ def open_plain(path: Path, flags: int) -> int:
     path : Path
         The file.
     flags : int
-        As for :func:`os.open`; ``O_NOFOLLOW`` and ``O_NONBLOCK`` are added.
+        As in :func:`os.open`; ``O_NOFOLLOW`` and ``O_NONBLOCK`` are added.
 
     Raises
     ------
     FormatError
-        If it is a link or not a regular file.
+        If the path is a link or not a regular file.
     """
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
@@ -72,9 +72,9 @@ def read_json(path: Path, max_bytes: int) -> Any:
     Raises
     ------
     FormatError
-        If it is a link, not a regular file, too large, or has too many objects.
+        If the file is a link, not a regular file, too large, or has too many objects.
     ValueError, RecursionError
-        If it is not valid JSON.
+        If the content is not valid JSON.
     """
     if not path.is_symlink() and path.stat().st_size > max_bytes:
         raise FormatError(f"{path} is too large for a manifest")

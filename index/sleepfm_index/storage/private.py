@@ -244,7 +244,7 @@ def check(store: Path) -> None:
     Raises
     ------
     FormatError
-        If one of them is damaged; a file that is missing or not readable is not reported.
+        If a file is damaged; a file that is missing or not readable is not reported.
     """
     with contextlib.suppress(FileNotFoundError, PermissionError):
         lines = _content(store, _FILES, _LARGEST).splitlines(keepends=True)
@@ -288,7 +288,7 @@ def check_folder(store: Path) -> None:
     Raises
     ------
     FormatError
-        If it is a link or not a folder.
+        If the path is a link or not a folder.
     """
     folder = store / paths.PRIVATE
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):

@@ -247,7 +247,7 @@ def check_table(
     Raises
     ------
     FormatError
-        If it is missing, a link, of another size, has another number of rows than in the
+        If the file is missing, a link, of another size, has another number of rows than in the
         manifest, or unpacks to far more than these rows need.
     """
     if name not in segment.files:

@@ -152,11 +152,14 @@ def is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
     store : Path
         The store's folder.
     name : str
-        The manifest's file, below it.
+        Name of the manifest's file.
     """
-    whole = (store / name).read_bytes()
-    found = re.search(rb',\n"sha256": "([0-9a-f]{64})"}\n\Z', whole)
-    return found is None or hashlib.sha256(whole[: found.start()]).hexdigest() == found[1].decode()
+    content = (store / name).read_bytes()
+    checksum = re.search(rb',\n"sha256": "([0-9a-f]{64})"}\n\Z', content)
+    return (
+        checksum is None
+        or hashlib.sha256(content[: checksum.start()]).hexdigest() == checksum[1].decode()
+    )
 
 
 def check_segments(store: Path, manifest: Manifest) -> None:

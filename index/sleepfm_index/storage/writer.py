@@ -96,7 +96,7 @@ class Writer:
             raise StoreLocked(f"another process is writing to {self.path}; try again") from None
         try:
             self._clear_unfinished()
-            self._there = self._names()
+            self._initial_names = self._names()
             self.manifest = self._open_or_create()
             if self._mode is not None:
                 set_mode(self.path, self._mode)
@@ -188,15 +188,15 @@ class Writer:
         return [{p.name for p in f.iterdir()} if f.is_dir() else set() for f in folders]
 
     def _remove_uncommitted(self) -> None:
-        """Remove what came of a command that failed, so that a full disk is not left fuller."""
-        # What counts is the manifest on the disk: a commit may fail after it was published.
+        """Remove the files that a failed command wrote, so that they do not fill the disk."""
+        # read the manifest from the disk: a commit may fail after its publication
         with contextlib.suppress(FormatError, OSError):
             committed = read_manifest(self.path).names
             folders = (paths.SEGMENTS, paths.INDEXES)
-            for folder, found, there, named in zip(
-                folders, self._names(), self._there, committed, strict=True
+            for folder, present, initial, named in zip(
+                folders, self._names(), self._initial_names, committed, strict=True
             ):
-                for name in found - there - named:
+                for name in present - initial - named:
                     remove(self.path / folder / name)
 
     def _open_or_create(self) -> Manifest:

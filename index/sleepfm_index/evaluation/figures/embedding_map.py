@@ -65,7 +65,7 @@ def embedding_map(
     Raises
     ------
     QueryError
-        If there is no such modality or column, fewer than three clips match, or UMAP is not
+        If the modality or column does not exist, fewer than three clips match, or UMAP is not
         installed.
     """
     drawn = _Map.of(store, modality, where, method, clips, seed)

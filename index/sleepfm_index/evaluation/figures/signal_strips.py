@@ -81,10 +81,10 @@ def neighbour_strips(store: Reader, clip: int, result: Result, modality: str, to
     QueryError
         As in :func:`signal_strips`.
     """
-    (own,) = store.rows(np.array([clip])).to_pylist()
+    (query_row,) = store.rows(np.array([clip])).to_pylist()
     hits = result.to_pylist()
     ids = np.array([clip, *(hit["clip_id"] for hit in hits)], np.int64)
-    titles = [f"query: {_clip_title(own)}"]
+    titles = [f"query: {_clip_title(query_row)}"]
     titles += [f"{hit['rank']}: {_clip_title(hit)}, score {hit['score']:.3f}" for hit in hits]
     known = store.manifest.modalities
     compared = target_parts(target_name(modality, to, known), known)

@@ -100,7 +100,7 @@ def figure_style(style: str | None = None) -> Iterator[None]:
     Raises
     ------
     QueryError
-        If there is no such style.
+        If the style does not exist.
     """
     import matplotlib
     from cycler import cycler

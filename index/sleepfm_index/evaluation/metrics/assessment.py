@@ -282,11 +282,13 @@ def auroc_by_fold(predictions: Predictions) -> Floats:
     rows = []
     for fold in np.unique(predictions.folds):
         in_fold = predictions.folds == fold
-        nobody = np.zeros(int(in_fold.sum()), np.int64)
+        no_subjects = np.zeros(int(in_fold.sum()), np.int64)
         rows.append(
             [
                 ranking(
-                    predictions.scores[in_fold, code], predictions.truth[in_fold] == code, nobody
+                    predictions.scores[in_fold, code],
+                    predictions.truth[in_fold] == code,
+                    no_subjects,
                 )[0].value
                 for code in range(len(predictions.classes))
             ]
@@ -307,7 +309,7 @@ def measure_classes(predictions: Predictions) -> tuple[list[Measured], Measured]
     per_class : list of dict
         auroc, auprc and f1 of each class, each an estimate and its interval.
     macro : dict
-        Their means over the classes with a test example, and accuracy, kappa, calibration_error.
+        Means of these over the classes with a test example, and accuracy, kappa, calibration_error.
     """
     truth = predictions.truth.astype(np.int64)
     present, subjects = np.unique(predictions.subjects, return_inverse=True)

@@ -104,7 +104,7 @@ def knn(
     Returns
     -------
     Assessment
-        As from :func:`~.assess.assess`; ``answered`` is the share of queries without abstention.
+        Table of :func:`~.assess.assess`; ``answered`` is the share of queries without abstention.
 
     Raises
     ------
@@ -188,21 +188,21 @@ class _Setup:
             raise QueryError(
                 "--against compares two stores of the same recordings; omit --test-store"
             )
-        voters, voters_there, _ = shared_labels(self.store, other, self.voters, include_seen)
-        both = has(other, voters_there.clip_ids, self.target)
-        queried, queried_there, _ = shared_labels(self.store, other, self.queried, include_seen)
-        both_queried = has(other, queried_there.clip_ids, self.modality)
+        voters, other_voters, _ = shared_labels(self.store, other, self.voters, include_seen)
+        both = has(other, other_voters.clip_ids, self.target)
+        queried, other_queried, _ = shared_labels(self.store, other, self.queried, include_seen)
+        both_queried = has(other, other_queried.clip_ids, self.modality)
         if not both.any() or not both_queried.any():
             raise QueryError("the two stores share no labelled clip with these modalities")
-        own = replace(self, voters=voters.take(both), queried=queried.take(both_queried))
-        others = replace(
+        setup = replace(self, voters=voters.take(both), queried=queried.take(both_queried))
+        other_setup = replace(
             self,
             store=other,
             tested=other,
-            voters=voters_there.take(both),
-            queried=queried_there.take(both_queried),
+            voters=other_voters.take(both),
+            queried=other_queried.take(both_queried),
         )
-        return own, others
+        return setup, other_setup
 
     def predict(self) -> Predictions:
         """Compute the votes of the neighbours."""

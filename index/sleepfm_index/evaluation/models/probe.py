@@ -87,8 +87,8 @@ def probe(
     Returns
     -------
     Assessment
-        As from :func:`sleepfm_index.evaluation.metrics.assessment.assess`; with ``compare_with`` or
-        ``against``, also with paired differences, the probe minus the other.
+        Table of :func:`sleepfm_index.evaluation.metrics.assessment.assess`; with
+        ``compare_with`` or ``against``, also with paired differences, the probe minus the other.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def split_by(store: Reader, predictions: Sequence[Predictions], by: str) -> list
     Raises
     ------
     QueryError
-        If there is no such column.
+        If the column does not exist.
     """
     parts = []
     for of_model in predictions:

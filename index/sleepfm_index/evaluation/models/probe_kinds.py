@@ -152,7 +152,7 @@ def save_probe(probe: Probe, path: str | Path) -> Path:
     Raises
     ------
     QueryError
-        If it has more classes than a saved probe may have.
+        If the probe has more classes than a saved probe may have.
     """
     from safetensors.numpy import save
 
@@ -188,7 +188,7 @@ def load_probe(path: str | Path) -> Probe:
     Raises
     ------
     FormatError
-        If it is missing, damaged, or of an unknown format or kind.
+        If the file is missing, damaged, or of an unknown format or kind.
     """
     from safetensors import SafetensorError, safe_open
 

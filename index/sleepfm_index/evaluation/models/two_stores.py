@@ -50,14 +50,14 @@ def on_shared_clips(
     train, other_train, _ = _shared(sides.train_store, other, sides.train, features, include_seen)
     test, other_test, rows = _shared(sides.test_store, other, sides.test, features, include_seen)
     fold = None if sides.fold is None else sides.fold[rows]
-    own = replace(sides, train=train, test=test, fold=fold)
-    return own, TrainTest(other, other_train, other, other_test, fold)
+    shared = replace(sides, train=train, test=test, fold=fold)
+    return shared, TrainTest(other, other_train, other, other_test, fold)
 
 
 def shared_labels(
     store: Reader, other: Reader, labels: Labels, include_seen: bool = False
 ) -> tuple[Labels, Labels, np.ndarray]:
-    """Labelled clips that are also in another store.
+    """Select the labelled clips that are also in another store.
 
     Parameters
     ----------
@@ -72,10 +72,10 @@ def shared_labels(
 
     Returns
     -------
-    own, others : Labels
+    selected, others : Labels
         The same labels, with the clip ids of each store.
     rows : ndarray of int64, shape [n]
-        Their rows in ``labels``.
+        Rows of these clips in ``labels``.
     """
     ids, other_ids = shared_clips(store, other)
     order = np.argsort(ids)
@@ -84,17 +84,19 @@ def shared_labels(
     rows = np.flatnonzero(ids[index] == labels.clip_ids)
     kept, remark = without_seen(other, other_ids[index[rows]], include_seen=include_seen)
     rows = rows[np.isin(other_ids[index[rows]], kept)]
-    own = labels.take(rows)
+    selected = labels.take(rows)
     if remark:
-        own = replace(own, seen="; ".join(filter(None, (own.seen, f"other store: {remark}"))))
-    return own, replace(own, clip_ids=other_ids[index[rows]]), rows
+        selected = replace(
+            selected, seen="; ".join(filter(None, (selected.seen, f"other store: {remark}")))
+        )
+    return selected, replace(selected, clip_ids=other_ids[index[rows]]), rows
 
 
 def _shared(
     store: Reader, other: Reader, labels: Labels, features: str, include_seen: bool
 ) -> tuple[Labels, Labels, np.ndarray]:
-    own, others, rows = shared_labels(store, other, labels, include_seen)
-    both = have_features(store, own, features) & have_features(other, others, features)
+    selected, others, rows = shared_labels(store, other, labels, include_seen)
+    both = have_features(store, selected, features) & have_features(other, others, features)
     if not both.any():
         raise QueryError(f"the two stores share no labelled clip with {features}")
-    return own.take(both), others.take(both), rows[both]
+    return selected.take(both), others.take(both), rows[both]

@@ -131,22 +131,26 @@ def shared_clips(
     Raises
     ------
     QueryError
-        If there are none.
+        If the stores share no clips.
     """
     keys = ["recording_id", "start_s"]
-    own = _keyed(store, store.metadata.clip_ids(where), keys, "ours")
-    others = _keyed(other, other.metadata.clip_ids(), keys, "theirs")
-    both = own.join(others, keys, join_type="inner").sort_by("ours")
-    if not both.num_rows:
+    first = _keyed(store, store.metadata.clip_ids(where), keys, "ours")
+    second = _keyed(other, other.metadata.clip_ids(), keys, "theirs")
+    shared = first.join(second, keys, join_type="inner").sort_by("ours")
+    if not shared.num_rows:
         raise QueryError("the two stores share no clip of the same recording and offset")
-    return numbers(both["ours"]), numbers(both["theirs"])
+    return numbers(shared["ours"]), numbers(shared["theirs"])
 
 
 def _shared_directions(store: Reader, other: Reader) -> list[tuple[str, str]]:
     """Directions that exist in both; ``others`` only if the stores have the same modalities."""
-    own, others = store.manifest.modalities, other.manifest.modalities
-    both = directions(tuple(m for m in own if m in others))
-    return [(query, to) for query, to in both if to != OTHERS or set(own) == set(others)]
+    modalities, other_modalities = store.manifest.modalities, other.manifest.modalities
+    both = directions(tuple(m for m in modalities if m in other_modalities))
+    return [
+        (query, to)
+        for query, to in both
+        if to != OTHERS or set(modalities) == set(other_modalities)
+    ]
 
 
 def _keyed(store: Reader, ids: NDArray[np.int64], keys: list[str], name: str) -> pa.Table:
@@ -158,9 +162,9 @@ def _row(query: str, to: str, first: Ranked, second: Ranked, seed: int) -> dict[
     subject_count = int(subjects.max()) + 1
     row: dict[str, object] = {"query": query, "target": to}
     identical = np.array_equal(first.ranks, second.ranks)
-    own, others = measures(first.ranks), measures(second.ranks)
-    for name in own:
-        sides = [mean(values, subjects) for values in (own[name], others[name])]
+    first_measures, second_measures = measures(first.ranks), measures(second.ranks)
+    for name in first_measures:
+        sides = [mean(values, subjects) for values in (first_measures[name], second_measures[name])]
         row |= _entry(name, sides, [proportion(side) for side in sides], identical)
     ranks = [ranked.ranks.astype(np.float64) for ranked in (first, second)]
     medians = [median_estimate(values, subjects) for values in ranks]
@@ -179,14 +183,14 @@ def _row(query: str, to: str, first: Ranked, second: Ranked, seed: int) -> dict[
 def _entry(
     name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval], same: bool
 ) -> dict[str, object]:
-    own, reference = estimates
+    estimate, reference = estimates
     skewed = name != "median_rank"
-    low, high = difference(own, reference, *intervals, same=same, skewed=skewed)
-    p = p_value(own, reference, (low, high) if skewed else None)
+    low, high = difference(estimate, reference, *intervals, same=same, skewed=skewed)
+    p = p_value(estimate, reference, (low, high) if skewed else None)
     return {
-        name: own.value,
+        name: estimate.value,
         f"{name}_against": reference.value,
-        f"{name}_difference": own.value - reference.value,
+        f"{name}_difference": estimate.value - reference.value,
         f"{name}_difference_low": low if np.isfinite(low) else None,
         f"{name}_difference_high": high if np.isfinite(high) else None,
         f"{name}_p": None if np.isnan(p) else p,

@@ -56,16 +56,16 @@ def ranks_and_hits(
     for start in range(0, n, _ROWS):
         rows = np.arange(start, min(start + _ROWS, n))
         block = queries[rows]
-        own = exact_scores(block, targets[rows])
+        true_scores = exact_scores(block, targets[rows])
         count = np.zeros(len(rows), np.int64)
         best, best_row = np.full(len(rows), -np.inf, np.float32), rows.copy()
-        for left in range(0, n, _COLUMNS):
-            columns = np.arange(left, min(left + _COLUMNS, n))
-            scores = block @ targets[left : left + _COLUMNS].T
+        for first in range(0, n, _COLUMNS):
+            columns = np.arange(first, min(first + _COLUMNS, n))
+            scores = block @ targets[first : first + _COLUMNS].T
             if groups is not None:
                 same_group = groups[rows][:, None] == groups[columns][None]
                 scores[same_group & (rows[:, None] != columns[None])] = -np.inf
-            count += _at_least(scores, own, block, targets[left : left + _COLUMNS])
+            count += _at_least(scores, true_scores, block, targets[first : first + _COLUMNS])
             column = scores.argmax(axis=1)
             top = scores[np.arange(len(rows)), column]
             better = top > best
@@ -77,22 +77,26 @@ def ranks_and_hits(
 
 def _at_least(
     scores: NDArray[np.float32],
-    own: NDArray[np.float64],
+    true_scores: NDArray[np.float64],
     block: NDArray[np.float32],
     targets: NDArray[np.float32],
 ) -> NDArray[np.int64]:
-    """Count candidates of a tile with a score of at least ``own``, close ones in float64."""
-    high = (own + CLOSE).astype(np.float32)[:, None]
-    low = (own - CLOSE).astype(np.float32)[:, None]
+    """Count candidates of a tile that score at least ``true_scores``, close ones in float64."""
+    high = (true_scores + CLOSE).astype(np.float32)[:, None]
+    low = (true_scores - CLOSE).astype(np.float32)[:, None]
     count = (scores > high).sum(axis=1)
     rows, columns = np.nonzero((scores >= low) & (scores <= high))
     if 8 * len(rows) > scores.size:
         # With nearly constant vectors, a matrix product is cheaper than single products.
         exact = block.astype(np.float64) @ targets.T.astype(np.float64)
         close = (scores >= low) & (scores <= high)
-        return np.asarray(count + (close & (exact >= own[:, None] - EQUAL)).sum(axis=1), np.int64)
+        return np.asarray(
+            count + (close & (exact >= true_scores[:, None] - EQUAL)).sum(axis=1), np.int64
+        )
     for start in range(0, len(rows), 65536):
         r, c = rows[start : start + 65536], columns[start : start + 65536]
         exact = exact_scores(block[r], targets[c])
-        count += np.bincount(r, exact >= own[r] - EQUAL, minlength=len(block)).astype(np.int64)
+        count += np.bincount(r, exact >= true_scores[r] - EQUAL, minlength=len(block)).astype(
+            np.int64
+        )
     return np.asarray(count, np.int64)

@@ -64,7 +64,10 @@ def shared_ranks(
     for part in parts[1:]:
         total.merge(part)
     return {
-        direction: (total.count[i], np.where(total.count[i] == 1, total.own, total.best_row[i]))
+        direction: (
+            total.count[i],
+            np.where(total.count[i] == 1, total.all_rows, total.best_row[i]),
+        )
         for i, direction in enumerate(sides.directions)
     }
 
@@ -82,14 +85,14 @@ class _Sides:
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "directions", directions)
         rows = np.arange(self.rows)
-        own = [self.exact(i, rows, rows) for i in range(len(directions))]
-        object.__setattr__(self, "own", own)
-        object.__setattr__(self, "low", [(x - CLOSE).astype(np.float32) for x in own])
-        object.__setattr__(self, "high", [(x + CLOSE).astype(np.float32) for x in own])
+        true_scores = [self.exact(i, rows, rows) for i in range(len(directions))]
+        object.__setattr__(self, "true_scores", true_scores)
+        object.__setattr__(self, "low", [(x - CLOSE).astype(np.float32) for x in true_scores])
+        object.__setattr__(self, "high", [(x + CLOSE).astype(np.float32) for x in true_scores])
 
     names: Any = None
     directions: Any = None
-    own: Any = None
+    true_scores: Any = None
     low: Any = None
     high: Any = None
 
@@ -116,10 +119,10 @@ class _Counts:
     def __init__(self, sides: _Sides) -> None:
         self._sides = sides
         n = sides.rows
-        self.own = np.arange(n)
+        self.all_rows = np.arange(n)
         self.count = [np.zeros(n, np.int64) for _ in sides.directions]
         self.best = [np.full(n, -np.inf, np.float32) for _ in sides.directions]
-        self.best_row = [self.own.copy() for _ in sides.directions]
+        self.best_row = [self.all_rows.copy() for _ in sides.directions]
         self._number = {direction: i for i, direction in enumerate(sides.directions)}
 
     def through(self, tiles: list[tuple[int, int]], tile: int) -> _Counts:
@@ -142,7 +145,7 @@ class _Counts:
         """Add the counts of another thread."""
         for direction in range(len(self.count)):
             self.count[direction] += other.count[direction]
-            self._better(direction, self.own, other.best[direction], other.best_row[direction])
+            self._better(direction, self.all_rows, other.best[direction], other.best_row[direction])
 
     def _products(self, rows: slice, columns: slice) -> dict[tuple[str, str], Scores]:
         vectors = self._sides.vectors
@@ -221,8 +224,8 @@ class _Counts:
     def _compare(self, direction: int, query: Rows, target: Rows) -> None:
         """Count the candidates within the float32 error of the true target by float64 scores."""
         exact = self._sides.exact(direction, query, target)
-        counted = query[exact >= self._sides.own[direction][query] - EQUAL]
-        self.count[direction] += np.bincount(counted, minlength=len(self.own))
+        counted = query[exact >= self._sides.true_scores[direction][query] - EQUAL]
+        self.count[direction] += np.bincount(counted, minlength=len(self.all_rows))
 
     def _better(self, direction: int, query: Rows, score: Scores, candidate: Rows) -> None:
         best, best_row = self.best[direction][query], self.best_row[direction][query]

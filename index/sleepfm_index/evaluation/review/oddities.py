@@ -86,9 +86,9 @@ def outliers(reader: Reader, modality: str, ids: NDArray[np.int64], seed: int = 
     outlying = np.flatnonzero(depth > OUTLYING)
     outlying = outlying[np.argsort(-depth[outlying], kind="stable")]
     reasons = [
-        f"{modality} unlike all other recordings: mean cosine to the nearest {near[at]:.2f}, "
+        f"{modality} unlike all other recordings: mean cosine to the nearest {near[row]:.2f}, "
         f"median {centre:.2f}"
-        for at in outlying
+        for row in outlying
     ]
     return Odd(ids[outlying], reasons, depth[outlying], np.full(len(outlying), -1))
 
@@ -204,11 +204,11 @@ def _with_reasons(
     if not len(clips):
         return _no_findings()
     spans = Spans.of(reader)
-    own, partners = spans.index_of(clips), spans.index_of(others)
+    recordings, partners = spans.index_of(clips), spans.index_of(others)
     sizes = spans.last - spans.first + 1
     reasons = []
-    for a, b, other in zip(own, partners, others, strict=True):
-        shared = int(((own == a) & (partners == b)).sum())
+    for a, b, other in zip(recordings, partners, others, strict=True):
+        shared = int(((recordings == a) & (partners == b)).sum())
         name = spans.recordings[int(b)]
         if a != b and shared >= SAME_NIGHT * sizes[a]:
             reasons.append(f"the same night as {name}: {shared} of {sizes[a]} clips")

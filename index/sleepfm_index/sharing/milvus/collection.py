@@ -199,7 +199,7 @@ class Collection:
         Raises
         ------
         StoreError
-            If it was not created by this program, or Milvus rejects the request.
+            If the collection was not created by this program, or Milvus rejects the request.
         """
         with milvus_errors():
             if not self.client.has_collection(self.name):

@@ -58,11 +58,11 @@ def translate(where: str, columns: tuple[Column, ...]) -> str:
     Untranslatable
         If the condition has no Milvus equivalent, or is not a condition.
     QueryError
-        If it names an unknown column.
+        If the condition names an unknown column.
     """
     try:
         parsed = sqlglot.parse_one(where, read="duckdb")
-        made = _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
+        expression = _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
     except sqlglot.errors.SqlglotError as error:
         raise Untranslatable(
             f"this condition cannot be translated to a Milvus filter: {where}"
@@ -70,7 +70,7 @@ def translate(where: str, columns: tuple[Column, ...]) -> str:
     except RecursionError as error:
         raise Untranslatable("this condition is nested too deeply for a Milvus filter") from error
     _check_in_sql(where, columns)
-    return made
+    return expression
 
 
 @lru_cache(maxsize=64)
