@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -269,3 +271,20 @@ def test_hours_become_clock_time_where_it_is_known() -> None:
     assert labels[:3] == ["23:30", "23:45", "00:00"] and labels[-1] == "01:30"
     assert ax.get_xticks()[2] == pytest.approx(0.5)
     assert "start of recording" in hypnogram(start, ["N2"] * 240).get_xlabel()
+
+
+def test_a_strangers_matplotlibrc_runs_no_tex(tmp_path: Path) -> None:
+    preamble = r"text.latex.preamble: \\input{/etc/passwd}"
+    (tmp_path / "matplotlibrc").write_text(f"text.usetex: True\n{preamble}\n")
+    code = (
+        "import matplotlib\n"
+        "from sleepfm_index.evaluation.figures.style import figure_style\n"
+        "assert matplotlib.rcParams['text.usetex']\n"
+        "with figure_style():\n"
+        "    keys = ('text.usetex', 'text.latex.preamble')\n"
+        "    print([matplotlib.rcParams[key] for key in keys])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "[False, '']\n"

@@ -156,7 +156,7 @@ class CheckedFile:
         # Not mapped: a mapped file that is cut short while it is read ends the process.
         step = 1 if width >= _APART else max(1, _BLOCK // width)
         size = found.shape[1]
-        into = memoryview(found).cast("B") if found.size else memoryview(b"")
+        into = found.data.cast("B") if found.size else memoryview(b"")
         block = np.empty((step if step > 1 else 0, width), np.uint8)
         try:
             with self.path.open("rb", buffering=0) as file:
@@ -168,7 +168,7 @@ class CheckedFile:
                             raise ValueError("the file ends early")
                         continue
                     rows = block[: min(step, last - at)]
-                    if os.preadv(file.fileno(), (rows,), place) < rows.size:
+                    if os.preadv(file.fileno(), (rows.data,), place) < rows.size:
                         raise ValueError("the file ends early")
                     found[done : done + len(rows)] = rows[:, start : start + size]
         except (OSError, ValueError) as error:

@@ -32,6 +32,8 @@ _FONTS: Final[Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "no
 """TrueType fonts in PDF and text in SVG, so that publishers can edit and embed them."""
 
 
+_NO_TEX: Final[Any] = {"text.usetex": False, "text.latex.preamble": ""}
+"""A matplotlibrc of the current folder, which may be a stranger's, runs no TeX."""
 _UNITS: Final = {
     "age": "age (years)",
     "nsrr_age": "age (years)",
@@ -106,7 +108,7 @@ def figure_style(style: str | None = None) -> Iterator[None]:
     from cycler import cycler
     from matplotlib import style as styles
 
-    palette: Any = {"axes.prop_cycle": cycler(color=PALETTE)}
+    palette: Any = {"axes.prop_cycle": cycler(color=PALETTE), **_NO_TEX}
     with matplotlib.rc_context(palette):
         if style is not None:
             try:
