@@ -122,7 +122,7 @@ def test_a_name_in_a_channel_or_a_unit_is_not_kept(
     kept = [without_identity(channel.label) for channel in recording.channels]
     assert "... ..." in kept and "Chest ..." in kept
     assert set(ordinary) <= set(kept) and {*psg(90)} <= set(kept)
-    _show(scan([path]))
+    _show(scan([path]), wide=True)
     shown = capsys.readouterr().out
     assert "unknown unit" in shown and "Gale)" not in shown
 

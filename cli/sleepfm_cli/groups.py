@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperGroup
@@ -44,11 +43,6 @@ class Grouped(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the command, and move a ``--store`` before it to its own arguments."""
-        word = str(args[0])
-        if self.get_command(ctx, word) is None:
-            similar = difflib.get_close_matches(word, self.list_commands(ctx))
-            suggestion = f"; did you mean {' or '.join(similar)}?" if similar else ""
-            ctx.fail(f"no such command {word!r}{suggestion}")
         name, command, remaining = super().resolve_command(ctx, args)
         store = ctx.params.get("store")
         if store is None or command is None:
