@@ -134,11 +134,14 @@ RECORDING_COLUMNS: Final = pa.schema(
         ("warnings", pa.list_(pa.string())),
         ("signals", pa.string()),
         ("dropped", pa.map_(pa.string(), pa.int64())),
+        ("training_distance", pa.map_(pa.string(), pa.float64())),
     ]
 )
 """How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``signals``: a hash of
-the samples alone; ``dropped``: how much of the scoring is stored nowhere, by reason. The last two
-are NULL in segments that were written without them."""
+the samples alone; ``dropped``: how much of the scoring is stored nowhere, by reason;
+``training_distance``: by modality, how far it is from what the weights were trained on, above 1
+farther than 95 % of people of the same kind. The last three are NULL in segments that were written
+without them, the last one also where the weights do not say what they were trained on."""
 
 
 def target_name(modality: str, to: str, modalities: tuple[str, ...]) -> str:

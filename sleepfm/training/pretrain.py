@@ -19,6 +19,7 @@ from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.contrastive import Contrastive
 from sleepfm.training.data import Data, TrainingCallbacks, gather, identity_of, record_of
+from sleepfm.training.distribution import add_distribution
 from sleepfm.training.loop import fit, refuse_taken
 from sleepfm.training.physiology import targets_of
 from sleepfm.training.recipe import AUTHORS, Recipe
@@ -44,7 +45,8 @@ def pretrain(
 ) -> list[Metrics]:
     """Train the encoders of all modalities that the recordings have.
 
-    Beside ``out`` (safetensors, the best epoch) lie ``<stem>.splits.json``, ``<stem>.log.jsonl``
+    With recordings of enough people the weights also say what they were trained on
+    (:mod:`sleepfm.encoders.training_distribution`). Beside ``out`` (safetensors, the best epoch) lie ``<stem>.splits.json``, ``<stem>.log.jsonl``
     and ``<stem>.checkpoint.pt``; see :func:`sleepfm.training.loop.fit`.
 
     Parameters
@@ -119,7 +121,7 @@ def pretrain(
     if start is not None:
         record["started_from"] = {"name": start.name, "sha256": start.sha256}
         task.begin(start, clips["pretrain"], run)
-    return fit(
+    history = fit(
         task,
         clips["pretrain"],
         recipe,
@@ -131,6 +133,8 @@ def pretrain(
         progress=callbacks.training,
         report=callbacks.epoch,
     )
+    add_distribution(out, [r for own in chosen.values() for r in own], cohort.subject)
+    return history
 
 
 def _repeated(

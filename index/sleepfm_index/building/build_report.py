@@ -22,7 +22,8 @@ class BuildReport:
     outcomes : tuple of Outcome
         What became of every file, in order.
     notes : tuple of str
-        What there is to say about the table of subjects, one sentence each.
+        What there is to say about the table of subjects, and about recordings that are unlike
+        those that the weights were trained on, one sentence each.
     """
 
     store: Path

@@ -226,6 +226,8 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
         raise StoreError(f"staged rows of {file.name} are damaged; build again") from error
     key = about.pop("key")
     lists = {name: tuple(about[name]) for name in ("unmatched", "warnings", "unread")}
+    if about.get("distances") is not None:
+        about["distances"] = {m: (ratio, slot) for m, (ratio, slot) in about["distances"].items()}
     return Rows(
         Outcome(file, **(about | lists)), key, SegmentData(key, clips, events, recordings, vectors)
     )

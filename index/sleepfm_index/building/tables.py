@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ def segment_rows(
     modalities: tuple[str, ...],
     signals: str | None = None,
     truth: Truth | None = None,
+    distances: Mapping[str, float] | None = None,
 ) -> SegmentData:
     """Build the tables of a segment from one recording.
 
@@ -54,6 +56,9 @@ def segment_rows(
         As from :func:`sleepfm.recordings.signal_digest.signal_digest`.
     truth : mapping of str to ndarray, shape [m], optional
         Further columns; clips beyond the last row get nulls.
+    distances : mapping of str to float, optional
+        By modality, how far the recording is from the training distribution of the weights; None
+        where that is not known.
     """
     subject = subjects.of(recording_id)
     stored = {}
@@ -64,7 +69,9 @@ def segment_rows(
         key=key,
         clips=_clip_rows(recording_id, clips, subject, subjects.columns, modalities, truth or {}),
         events=_event_rows(key, recording_id, clips, subject),
-        recordings=_recording_row(key, recording_id, recording, channels, clips, subject, signals),
+        recordings=_recording_row(
+            key, recording_id, recording, channels, clips, subject, signals, distances
+        ),
         vectors=stored,
     )
 
@@ -133,6 +140,7 @@ def _recording_row(
     clips: Clips,
     subject: Subject,
     signals: str | None,
+    distances: Mapping[str, float] | None,
 ) -> pa.Table:
     row = {
         "source": key,
@@ -154,5 +162,6 @@ def _recording_row(
         ],
         "dropped": list(recording.scoring.dropped.items()),
         "signals": signals,
+        "training_distance": None if distances is None else list(distances.items()),
     }
     return pa.Table.from_pylist([row], schema=RECORDING_COLUMNS)

@@ -104,7 +104,11 @@ class OwnFiles:
             "stage": list(clips.stage),
             "duration_s": own.recording.duration_s,
             "slots": sorted(own.channels.slots),
-            "warnings": list(own.recording.warnings) + list(own.channels.warnings),
+            "warnings": [
+                *own.recording.warnings,
+                *own.channels.warnings,
+                *own.unlike(tuple(clips.signals)),
+            ],
         }
 
     def vector(

@@ -23,7 +23,7 @@ _LONGEST: Final = 1 << 16
 _LISTED: Final = 1 << 13
 """Entries of a list in a row, such as the channels of a recording that were not used."""
 _MOST_COLUMNS: Final = 4096
-_LATER: Final = ("signals", "dropped")
+_LATER: Final = ("signals", "dropped", "training_distance")
 """Columns of recordings that older segments lack."""
 _TYPES: Final[dict[str, pa.DataType]] = {
     "clip_id": pa.int64(),
