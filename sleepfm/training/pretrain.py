@@ -45,9 +45,10 @@ def pretrain(
 ) -> list[Metrics]:
     """Train the encoders of all modalities that the recordings have.
 
-    With recordings of enough people the weights also say what they were trained on
-    (:mod:`sleepfm.encoders.training_distribution`). Beside ``out`` (safetensors, the best epoch) lie ``<stem>.splits.json``, ``<stem>.log.jsonl``
-    and ``<stem>.checkpoint.pt``; see :func:`sleepfm.training.loop.fit`.
+    Beside ``out`` (safetensors, the best epoch) lie ``<stem>.splits.json``, ``<stem>.log.jsonl``
+    and ``<stem>.checkpoint.pt``; see :func:`sleepfm.training.loop.fit`. With recordings of enough
+    people the weights also carry their training distribution
+    (:mod:`sleepfm.encoders.training_distribution`).
 
     Parameters
     ----------
