@@ -188,9 +188,8 @@ def reference(
     for file, reason in left_out:
         say(f"left out: {file}: {reason}", "yellow")
     loaded.save(out)
-    say(
-        f"{out}: {loaded.name}, identity {loaded.sha256[:12]}; {_described(loaded.info.distribution)}"
-    )
+    counts = _described(loaded.info.distribution)
+    say(f"{out}: {loaded.name}, identity {loaded.sha256[:12]}; training distribution: {counts}")
 
 
 @weights.command("import")

@@ -2,10 +2,10 @@
 
 One safetensors file holds the encoders of all modalities (tensors named ``<modality>.<key>``). Its
 only metadata entry, ``sleepfm``, is JSON: format version, name, whether the weights were trained,
-temperature, contract and training record. Tensors ``training_distribution.<modality>.<part>``, which
-weights may lack, describe the training set (:mod:`sleepfm.encoders.training_distribution`). The
-SHA-256 of the file is the weights' identity. Weights that are only in memory are identified by the
-bytes that :meth:`Weights.save` would write.
+temperature, contract and training record. Weights may also describe their training set, in tensors
+named ``training_distribution.<modality>.<part>`` (:mod:`sleepfm.encoders.training_distribution`).
+The SHA-256 of the file is the weights' identity. Weights that are only in memory are identified by
+the bytes that :meth:`Weights.save` would write.
 """
 
 from __future__ import annotations

@@ -83,7 +83,8 @@ def unlike_sentences(
         names = ", ".join(f"{name} ({ratio:.1f})" for ratio, name in unlike[:_NAMED])
         more = f" and {len(unlike) - _NAMED:,} more" if len(unlike) > _NAMED else ""
         said.append(
-            f"{len(unlike):,} of {len(there):,} recordings are unlike what {weights} was trained "
-            f"on in {modality}, where 5 % of people of the same kind are: {names}{more}"
+            f"{modality}: {len(unlike):,} of {len(there):,} recordings are unlike what {weights} "
+            "was trained on, beyond a limit that 5 % of people of the same kind exceed; in "
+            f"multiples of it: {names}{more}"
         )
     return tuple(said)
