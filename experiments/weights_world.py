@@ -45,7 +45,7 @@ Change = Callable[[Recording], Recording]
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of recordings: name, prepared signals by modality, and whether a unit was warned of."""
+    """A kind of recordings: prepared signals by modality, and whether a unit was warned of."""
 
     name: str
     recordings: list[tuple[Signals, bool]]
