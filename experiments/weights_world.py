@@ -55,8 +55,8 @@ def main() -> None:
     """Measure the training distribution and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="for the simulated nights")
-    parser.add_argument("--people", type=int, default=200, help="simulated for the distribution")
-    parser.add_argument("--further", type=int, default=100, help="simulated people beside them")
+    parser.add_argument("--people", type=int, default=100, help="simulated for the distribution")
+    parser.add_argument("--further", type=int, default=60, help="simulated people beside them")
     parser.add_argument("--slpdb", type=Path)
     parser.add_argument("--channels", type=Path, help="channels file of slpdb")
     parser.add_argument("--mgh", type=Path)
@@ -77,7 +77,7 @@ def simulated(folder: Path, people: int, seed: int) -> list[Path]:
     """Simulate ten minutes from somewhere in the night of each person, unless they are there."""
     if not folder.exists():
         simulate_cohort(folder, subjects=people, hours=1 / 6, seed=seed, excerpts=True)
-    return sorted(folder.glob("*.edf"))
+    return sorted(folder.glob("*.edf"))[:people]
 
 
 def cut(
@@ -93,7 +93,7 @@ def cut(
 def cases(asked: argparse.Namespace, further: list[Path]) -> Iterator[Case]:
     """Yield the kinds of recordings, one after the other."""
     yield Case("other simulated people", all_of(further))
-    some = further[:40]
+    some = further[:20]
     yield Case("  one EEG channel, one belt", [kept(s, w) for s, w in all_of(some)])
     yield Case("  contract with boosted heart beats", all_of(some, BOOSTED))
     yield Case("  contract without scaling", all_of(some, replace(ROBUST, scaling="none")))

@@ -196,9 +196,8 @@ def test_build_and_query_say_what_is_unlike(tmp_path: Path) -> None:
     slow = noise(62, 200) + np.sin(np.arange(62 * 200) / 900) * 100
     odd = write_edf(tmp_path / "odd.edf", {"ECG": Signal(slow, 200)})
     held_out = (nights / f"n{FEWEST_PEOPLE}.edf").rename(tmp_path / "same.edf")
-    plain = untrained(0, replace(ROBUST, slots={"ecg": ("ECG",)})).save(
-        tmp_path / "plain.safetensors"
-    )
+    own = replace(ROBUST, slots={"ecg": ("ECG",)})
+    plain = untrained(0, own).save(tmp_path / "plain.safetensors")
     out = tmp_path / "known.safetensors"
     run = CliRunner().invoke(
         app, ["weights", "reference", str(plain), str(nights), "--out", str(out), "--store", "none"]
