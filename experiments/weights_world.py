@@ -103,10 +103,10 @@ def cases(asked: argparse.Namespace, further: list[Path]) -> Iterator[Case]:
     yield Case("  CHEST and C3-M2 exchanged", all_of(some, change=exchanged("CHEST", "C3-M2")))
     yield Case("  uV and mV exchanged in the header", all_of(some, change=wrong_units))
     if asked.slpdb:
-        told = NO_CHOICES.told(ROBUST, substitute=True, channels=asked.channels)
+        told = NO_CHOICES.updated(ROBUST, substitute=True, channels=asked.channels)
         yield Case("slpdb, excerpts of 10 min", all_of(found(asked.slpdb), choices=told))
     if asked.mgh:
-        told = NO_CHOICES.told(ROBUST, substitute=True)
+        told = NO_CHOICES.updated(ROBUST, substitute=True)
         yield Case("MGH/MF, excerpts", all_of(found(asked.mgh), choices=told))
     if asked.ucddb:
         nights = map(read_night, sorted(asked.ucddb.glob("*.npz")))

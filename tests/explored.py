@@ -19,6 +19,7 @@ from stores import WEIGHTS, drawn_segment
 from sleepfm.contract import ROBUST
 from sleepfm_index.explore.server import Explorer
 from sleepfm_index.storage import private
+from sleepfm_index.storage.manifest_entries import WeightsIdentity
 from sleepfm_index.storage.writer import Writer
 
 TOKEN = "a-token-of-the-tests"
@@ -51,12 +52,19 @@ def write_recording(path: Path, clips: int, seed: int) -> Path:
     return path
 
 
-def explored_store(folder: Path, nights: int = 3, clips: int = 40, *, lacking: float = 0.0) -> Path:
+def explored_store(
+    folder: Path,
+    nights: int = 3,
+    clips: int = 40,
+    *,
+    lacking: float = 0.0,
+    weights: WeightsIdentity = WEIGHTS,
+) -> Path:
     """Make a store of drawn vectors whose recordings lie beside it."""
     store = folder / "store"
     (folder / "recordings").mkdir(parents=True)
     slots = [(slot, f"alias: {slot}") for slot in CHANNELS]
-    with Writer(store, WEIGHTS, ROBUST) as writer:
+    with Writer(store, weights, ROBUST) as writer:
         for at in range(nights):
             name = f"night-{at}"
             segment = drawn_segment(name, clips, at, lacking=lacking)

@@ -25,7 +25,7 @@ from stores import drawn_store
 
 import sleepfm_index
 from sleepfm.recordings import read_recording
-from sleepfm_index.errors import QueryError, StoreError
+from sleepfm_index.errors import FormatError, QueryError, StoreError
 from sleepfm_index.evaluation.models.probe import fit_probe
 from sleepfm_index.evaluation.models.probe_kinds import save_probe
 from sleepfm_index.explore import openapi
@@ -376,8 +376,8 @@ def test_a_labels_file_that_is_odd_takes_nothing_from_sql(tmp_path: Path) -> Non
         file.write("[" * 100_000 + "\n")
     (path / "labels" / "linked.jsonl").symlink_to(path / "labels" / "mine.jsonl")
     with sleepfm_index.open(path) as store:
-        rows = store.sql("SELECT clip_id, label FROM labels").to_pylist()
-        assert rows == [{"clip_id": 4, "label": "mine"}]
+        with pytest.raises(FormatError, match="line 2 of"):
+            store.sql("SELECT clip_id, label FROM labels")
         assert len(store.query("ecg", clip=4, where="stage IS NOT NULL", exclude="none"))
 
 
@@ -479,6 +479,11 @@ def test_without_recordings_everything_but_signals_works(tmp_path: Path) -> None
         shutil.rmtree(path / "private")
         assert "private/" in client.json("/strips", clips="1")["away"]["night-0"]
         assert client.json("/query", modality="bas", clip=1)["rows"]
+        none = client.refused("/map", where="stage = 'REM'")
+        assert none[0] == 400 and "no clip meets the condition; stage holds" in none[1]
+        shutil.rmtree(path)
+        gone = client.refused("/store")
+        assert gone[0] == 400 and "no store at store" in gone[1]  # where it lay is not said
 
 
 def test_a_file_of_ones_own_is_encoded_and_searched(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ import pytest
 from explored import TOKEN, Client, explored_store
 
 import sleepfm_index
+from sleepfm.encoders.load import find_weights
 from sleepfm_index.explore.server import Explorer
 from sleepfm_index.storage.labels import read_labels
+from sleepfm_index.storage.manifest_entries import WeightsIdentity
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 image = pytest.importorskip("PIL.Image", reason="pillow is not installed")
@@ -37,6 +39,14 @@ FLAGS = (
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
+# regl, which draws the map, compiles functions as it runs (unsafe-eval): keep their sources.
+KEEP_CODE = """
+    window.compiled = [];
+    window.Function = new Proxy(window.Function, {
+        apply: (own, at, parts) => (compiled.push(parts.join(", ")), Reflect.apply(own, at, parts)),
+    });
+"""
+
 Open = Callable[..., "playwright.Page"]
 
 
@@ -46,7 +56,8 @@ def context() -> Iterator[playwright.BrowserContext]:
         made = started.chromium.launch_persistent_context(
             profile, executable_path=CHROMIUM, args=list(FLAGS), headless=True
         )
-        made.set_default_timeout(20_000)
+        made.add_init_script(KEEP_CODE)
+        made.set_default_timeout(60_000)  # a loaded machine
         yield made
         made.close()
 
@@ -123,6 +134,9 @@ def test_it_opens_draws_and_asks_nobody_else(
     for lane in page.locator(".lane canvas").all()[:2]:
         shot = image.open(io.BytesIO(lane.screenshot())).convert("L")
         assert (np.asarray(shot) < 120).sum() > 300
+    code = page.evaluate("compiled")
+    assert any("drawArrays" in source for source in code)
+    assert not any(re.search("night|subject|stage|N2", source) for source in code)
     own = f"http://127.0.0.1:{explorer.port}/"
     assert asked and all(url.startswith((own, "data:", "blob:")) for url in asked)
     assert page.context.cookies() == []
@@ -296,6 +310,12 @@ def test_nothing_sticks_out_of_a_narrow_page(open_page: Open, width: int) -> Non
     strips_of(page, 50)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert colours(page, ".stage canvas") > 20
+    page.keyboard.press("s")
+    page.locator(".panel textarea").fill("SELECT * FROM clips")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".panel tbody tr")
+    sides = "[...document.querySelectorAll('.panel .body, .panel .body > div')]"
+    assert page.evaluate(f"{sides}.every(x => x.scrollWidth <= x.clientWidth)")
 
 
 def test_the_address_is_the_whole_view(open_page: Open) -> None:
@@ -384,8 +404,8 @@ def test_a_store_without_recordings_says_so_and_shows_the_rest(
     shutil.rmtree(tmp_path / "recordings")
     with Explorer(path, port=0, token=TOKEN) as served:
         page = open_page("clip=5", at=served)
-        assert "not on this machine" in page.locator(".lanes").inner_text()
-        assert "recordings away" in page.locator(".counts").inner_text()
+        page.wait_for_selector(".lanes >> text=not on this machine")
+        page.wait_for_selector(".counts >> text=recordings away")
         page.locator(".column[data-to=ecg] .go").first.click()
         page.wait_for_function("!location.hash.includes('clip=5&') && location.hash !== '#clip=5'")
 
@@ -402,3 +422,59 @@ def test_a_store_that_is_compacted_meanwhile_goes_on_and_says_so(
         strips_of(page, 15)
         page.locator("#toast button").click()
         page.wait_for_selector('.stage[data-drawn="24"]')
+        page.wait_for_selector(".counts >> text=24 clips · 2 nights")
+        sleepfm_index.delete(path, recording="night-1")
+        page.keyboard.press("ArrowRight")
+        page.locator("#toast button").click()
+        page.wait_for_selector(".lanes >> text=no clip 16 in this store")
+        page.locator(".lanes button", has_text="Show another clip").click()
+        strips_of(page, 24)
+        sleepfm_index.delete(path, where="true")
+        page.keyboard.press("ArrowRight")
+        page.locator("#toast button").click()
+        page.wait_for_selector("h1 >> text=This store holds no clips yet")
+
+
+def test_what_is_missing_is_said_where_it_is_missed(open_page: Open, tmp_path: Path) -> None:
+    path = explored_store(tmp_path, nights=2, clips=12)
+    cut, broken = (tmp_path / "recordings" / f"night-{at}.edf" for at in (0, 1))
+    cut.write_bytes(cut.read_bytes()[:40_000])
+    broken.write_bytes(b"no recording")
+    with Explorer(path, port=0, token=TOKEN) as served:
+        page = open_page("clip=11&by=nonsense&span=-5&k=900", at=served)
+        page.wait_for_selector(".lanes >> text=The file ends before this clip")
+        assert page.get_by_label("Colour by").input_value() == "stage"
+        assert "no column 'nonsense'" in page.locator("#toast").inner_text()
+        page.locator('.column[data-to="bas"] .go').first.click()
+        page.wait_for_selector(".lanes >> text=night-1.edf is not an EDF")
+        field = page.locator("#filter")
+        field.fill("stage = 'REM'")
+        field.press("Enter")
+        page.wait_for_selector(".columns >> text=no clip meets the condition; stage holds")
+        assert "no clip meets the condition" in page.locator(".stage").inner_text()
+
+
+def test_a_file_of_ones_own_takes_the_place_of_the_clip(open_page: Open, tmp_path: Path) -> None:
+    weights = find_weights("untrained")
+    identity = WeightsIdentity(weights.name, weights.sha256, weights.trained)
+    path = explored_store(tmp_path, nights=2, clips=12, weights=identity)
+    with Explorer(path, port=0, token=TOKEN, annotate=True) as served:
+        page = open_page("clip=5", at=served)
+        strips_of(page, 5)
+        # tests/test_explore.py encodes and searches
+        page.route(re.compile("/query"), lambda route: route.abort())
+        (tmp_path / "mine.edf").write_bytes(b"no recording")
+        chosen = page.locator("input[type=file]")
+        chosen.set_input_files(tmp_path / "mine.edf")
+        page.wait_for_selector("#toast >> text=mine.edf is not an EDF")
+        for _ in range(2):  # the second takes the place of the first
+            chosen.set_input_files(tmp_path / "recordings" / "night-1.edf")
+            page.wait_for_selector("#toast >> text=night-1.edf: 12 clips")
+        assert page.locator(".file-slider").count() == 1
+        assert page.locator("#labels").is_hidden()
+        page.wait_for_selector(".where >> text=your file, at +00:03:00")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector(".where >> text=your file, at +00:03:30")
+        page.get_by_text("Back to the store").click()
+        strips_of(page, 5)
+        assert page.locator(".file-slider").count() == 0

@@ -9,6 +9,7 @@ import typer
 
 from sleepfm.choices import BackendName
 from sleepfm_cli.build_progress import BuildProgress, opened_log
+from sleepfm_cli.cohort_tables import fitted, show_left_out, show_slots
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     DEFAULT_WEIGHTS,
@@ -22,6 +23,7 @@ from sleepfm_cli.options import (
     SchedulerOption,
     StoreOption,
     SubstituteOption,
+    WideOption,
 )
 from sleepfm_cli.render import say, say_unscored, show_table
 from sleepfm_index.choices import Ids
@@ -98,6 +100,7 @@ def build(
         typer.Option("--log-json", help="Append one line of JSON per recording to this file."),
     ] = None,
     mode: ModeOption = None,
+    wide: WideOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Add recordings to a store, which is created if necessary.
@@ -131,10 +134,18 @@ def build(
         staging=staging,
         log_json=log_json,
         mode=mode,
+        wide=wide,
     )
 
 
-def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **options: Any) -> None:
+def run(
+    paths: list[Path],
+    store: Path,
+    *,
+    log_json: Path | None = None,
+    wide: bool = False,
+    **options: Any,
+) -> None:
     """Build with progress, then print channel mappings and skipped files."""
     import sleepfm_index
 
@@ -161,32 +172,27 @@ def run(paths: list[Path], store: Path, *, log_json: Path | None = None, **optio
             )
             raise
         bar.summary()
-    show_report(report)
+    show_report(report, wide=wide)
     added, failed = report.of("added"), report.of("failed")
-    nothing = not added and not report.of("already there")
-    if failed and (nothing or options.get("strict")):
+    nothing_stored = not added and not report.of("already there")
+    if failed and (nothing_stored or options.get("strict")):
         raise typer.Exit(1)
 
 
-def show_report(report: BuildReport) -> None:
+def show_report(report: BuildReport, *, wide: bool = False) -> None:
     """Print the result of each recording, then the skipped ones with the reason."""
     if report.weights.note:
         say(f"weights {report.weights.name}: {report.weights.note}", "bold yellow")
     added = report.of("added")
-    if added:
-        show_table(
-            [
-                (
-                    o.recording_id,
-                    o.clips,
-                    ", ".join(f"{s} = {c}" if s != c else s for s, c in (o.slots or {}).items()),
-                    len(o.unmatched),
-                    _dropped(o),
-                )
-                for o in added
-            ],
-            ("recording", "clips", "slots", "channels unused", "scoring left out"),
-        )
+    if added and wide:
+        columns = ("recording", "clips", "slots", "channels unused", "scoring left out")
+        show_table([_wide_row(o) for o in added], columns)
+    elif added:
+        columns = ("recording", "clips", "slots filled", "channels unused", "scoring left out")
+        show_table(fitted([_row(o) for o in added], columns, 0), columns)
+        slots = {slot: None for o in added for slot in o.slots or {}}
+        show_slots([o.slots or {} for o in added], list(slots))
+        show_left_out([o.dropped for o in added])
     for outcome in added:
         for warning in outcome.warnings:
             say(f"{outcome.recording_id}: {warning}", "yellow")
@@ -194,19 +200,33 @@ def show_report(report: BuildReport) -> None:
     skipped = [*report.of("left out"), *report.of("failed")]
     if skipped:
         show_table(
-            [(o.file.name, o.status, o.reason) for o in skipped], ("file", "", "why it is not in")
+            [(o.file.name, o.status, o.reason) for o in skipped],
+            ("file", "", "why it is not in"),
+            title="\nnot added",
         )
     for note in report.notes:
         say(note, "yellow")
-    there, failed = len(report.of("already there")), len(report.of("failed"))
+    present, failed = len(report.of("already there")), len(report.of("failed"))
     left_out = len(report.of("left out"))
     say(
-        f"{len(added)} recordings added ({report.clips_added:,} clips), {there} already there, "
+        f"{len(added)} recordings added ({report.clips_added:,} clips), {present} already there, "
         f"{left_out} left out, {failed} failed -> {report.store}",
         "bold red" if failed else "",
     )
     if unscored:
         say_unscored(len(unscored), len(added), [name for o in unscored for name in o.unread])
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    left_out = str(sum(outcome.dropped.values())) if outcome.scored else "no scoring"
+    numbers = (outcome.clips, len(outcome.slots or {}), len(outcome.unmatched))
+    return outcome.recording_id, *map(str, numbers), left_out
+
+
+def _wide_row(outcome: Outcome) -> tuple[object, ...]:
+    slots = ", ".join(f"{s} = {c}" if s != c else s for s, c in (outcome.slots or {}).items())
+    numbers = (outcome.clips, slots, len(outcome.unmatched))
+    return outcome.recording_id, *numbers, _dropped(outcome)
 
 
 def _dropped(outcome: Outcome) -> str:

@@ -344,9 +344,9 @@ def measure_distribution(
         count += longest
     spectra = {}
     for modality in contract.modalities:
-        own = powers.get(modality, [])
-        shape = [(p, f) for person, p, f in own if person in first]
-        rest = [one for one in own if one[0] not in first]
+        nights = powers.get(modality, [])
+        shape = [(p, f) for person, p, f in nights if person in first]
+        rest = [night for night in nights if night[0] not in first]
         made = _spectra(shape, rest) if shape and rest else None
         if made is not None:
             spectra[modality] = made

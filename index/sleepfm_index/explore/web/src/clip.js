@@ -55,7 +55,11 @@ export function clipPane() {
   on("night", () => {
     for (const lane of lanes) lane.plot.redraw(false, true);
   });
-  on("clip-error", (error) => away("No clip", error.message));
+  on("clip-error", (error) => {
+    parts.title.replaceChildren();
+    scaledFor = null;
+    away("No clip", error.message, h("button", { type: "button", onclick: shared.another }, "Show another clip"));
+  });
   on("theme", () => build(true));
   watch(["span", "from"], () => {
     zooms();
@@ -159,6 +163,10 @@ const load = async () => {
       return away("The recording is not on this machine", `Map, night and neighbours work without it. What the store says: ${gone[0]}.`);
     strips = new Map(found.rows.toArray().map((strip) => [strip.slot, strip]));
     if (!strips.size) return away("No signals", "None of the recording's channels fills a slot here.");
+    const all = [...strips.values()];
+    if (all.every((strip) => !strip.low.length))
+      return away("The file ends before this clip", "It is shorter than it was when the store was built: restore it, or build it anew. Map, night and neighbours work without it.");
+    if (!all.some((strip) => strip.low.some(Number.isFinite))) return away("No signals", "The recording has a gap here.");
     const key = file ? file.key : row.recording_id;
     if (scaledFor !== key) {
       scaledFor = key;
@@ -169,7 +177,7 @@ const load = async () => {
     parts.lanes.dataset.clip = file ? "file" : String(row.clip_id);
     parts.lanes.dataset.drawn = String(performance.now());
   } catch (error) {
-    away("The signals cannot be read", error.message);
+    away("The signals cannot be read", error.status ? `${error.message}. Map, night and neighbours work without them.` : error.message);
   } finally {
     clearTimeout(wait);
     parts.lanes.classList.remove("loading");
@@ -177,10 +185,11 @@ const load = async () => {
   return undefined;
 };
 
-function away(text, more) {
+function away(text, more, action) {
   for (const lane of lanes) lane.plot.destroy();
   lanes = [];
-  parts.lanes.replaceChildren(blank(text, more));
+  strips = new Map();
+  parts.lanes.replaceChildren(blank(text, more, action));
   parts.foot.replaceChildren();
 }
 
@@ -191,7 +200,7 @@ function spans() {
   for (const [slot, strip] of strips) {
     const span = extent(strip);
     if (BAS.test(slot)) shared_.push(span);
-    found.set(slot, slot === "SaO2" ? Math.max(10, span * 1.3) : round(span * 1.05));
+    found.set(slot, slot === "SaO2" ? 10 : round(span * 1.05));
   }
   if (shared_.length) {
     const common = round(shared_.sort((a, b) => a - b)[Math.floor(0.7 * (shared_.length - 1))] * 1.05);
@@ -205,6 +214,13 @@ function extent(strip) {
   if (!known.length) return 1;
   const at = (share) => known[Math.floor(share * (known.length - 1))];
   return at(0.998) - at(0.002) || 1;
+}
+
+/** A lane of saturation grows downwards as far as what is shown; below 40 a probe is off. */
+function deepen(strip) {
+  const known = strip.low.filter((value) => value > 40);
+  const need = 5 * Math.ceil((100.5 - Math.min(...known, 100)) / 5 + 0.1);
+  if (need > (scales.get("SaO2") ?? 0)) scales.set("SaO2", need);
 }
 
 /** What lies in the middle of a lane: the median of the brain's voltages, else half of the range. */
@@ -239,6 +255,7 @@ function build(anew = false) {
 function feed(lane) {
   const strip = strips.get(lane.slot);
   if (!strip) return;
+  if (lane.slot === "SaO2") deepen(strip);
   lane.centre = lane.slot === "SaO2" ? null : middle(strip);
   lane.plot.setData(series(strip), false);
   lane.plot.setScale("x", { min: start(), max: start() + state.span });

@@ -83,12 +83,12 @@ export function blank(title, text, action) {
 
 let timer;
 /** Say something briefly at the foot of the page. */
-export function toast(text, action) {
+export function toast(text, action, { stays = false, long = false } = {}) {
   const place = document.getElementById("toast");
   place.replaceChildren(h("span", null, text), action ?? "");
   place.hidden = false;
   clearTimeout(timer);
-  timer = setTimeout(() => (place.hidden = true), action ? 12000 : 4500);
+  if (!stays) timer = setTimeout(() => (place.hidden = true), action || long ? 12000 : 4500);
 }
 
 export function debounce(run, ms) {

@@ -2,8 +2,16 @@
 
 import { post } from "./api.js";
 import { h, toast } from "./dom.js";
+import { icon } from "./save.js";
 import { emit, shared } from "./shared.js";
 import { set, state } from "./state.js";
+
+/** The way in without a mouse that drags. */
+export function fileButton() {
+  const field = h("input", { type: "file", hidden: true, "aria-hidden": "true", tabindex: "-1", onchange: () => (field.files[0] && take(field.files[0]), (field.value = "")) });
+  const text = "Search from a recording of your own";
+  return [field, h("button.icon", { type: "button", "aria-label": text, title: `${text} (or drop it on the page)`, onclick: () => field.click() }, icon("file"))];
+}
 
 export function ownFile(app) {
   const veil = h("div.veil", { hidden: true }, h("p", null, "Drop a recording to search from it"));
@@ -33,7 +41,7 @@ export function ownFile(app) {
 }
 
 async function take(file) {
-  toast(`Reading ${file.name} …`);
+  toast(`Reading ${file.name} …`, null, { stays: true });
   try {
     const found = await post("/files", file, { name: file.name });
     const at = found.start_s[Math.floor(found.clips / 2)];
@@ -44,12 +52,14 @@ async function take(file) {
     const warned = found.warnings.length ? ` ${found.warnings[0]}.` : "";
     toast(`${file.name}: ${found.clips.toLocaleString("en")} clips.${warned}`);
   } catch (error) {
-    toast(error.message);
+    // The server keeps nothing of the name but its ending.
+    toast(error.message.replace(/\brecording(\.\w+)+/, file.name), null, { long: true });
   }
 }
 
-/** A slider along the file, in the place of the night. */
+/** A slider along the file. */
 function strip() {
+  document.querySelector(".file-slider")?.remove();
   const { file } = shared;
   const slider = h("input", { type: "range", min: "0", max: String(file.clips - 1), step: "1", "aria-label": "Clip of the file" });
   slider.value = String(Math.floor(file.clips / 2));
@@ -59,6 +69,10 @@ function strip() {
     emit("file");
   });
   document.querySelector(".pane.clip .foot")?.before(h("div.file-slider", null, slider));
+  shared.stepFile = (step) => {
+    slider.value = String(Number(slider.value) + step);
+    slider.dispatchEvent(new Event("change"));
+  };
   const gone = new MutationObserver(() => {
     if (!shared.file) {
       document.querySelector(".file-slider")?.remove();

@@ -21,6 +21,8 @@ export function labelBar() {
   on("clip", render);
   on("labels", render);
   on("theme", render);
+  on("file", () => (parts.bar.hidden = true));
+  on("clip-error", () => (parts.bar.hidden = true));
   return parts.bar;
 }
 
@@ -75,7 +77,7 @@ async function write(column, ids, value) {
 }
 
 function render() {
-  if (!shared.about?.annotate || !shared.row) return;
+  if (!shared.about?.annotate || !shared.row || shared.file) return;
   parts.bar.hidden = false;
   const { stage_checked: stage, event_checked: event } = shared.row.labels;
   const choose = (value, key, own, colour, act) =>

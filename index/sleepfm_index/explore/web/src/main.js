@@ -7,7 +7,7 @@ import { close, open, panel, refreshAll } from "./ask.js";
 import { clipPane, pan, zoomStep } from "./clip.js";
 import { completing } from "./complete.js";
 import { blank, h, toast } from "./dom.js";
-import { ownFile } from "./file.js";
+import { fileButton, ownFile } from "./file.js";
 import { labelBar, labelKey } from "./label.js";
 import { load as loadMap, mapPane, tools as mapTools } from "./map.js";
 import { neighboursPane, step as stepNeighbour, tools as neighbourTools } from "./neighbours.js";
@@ -21,6 +21,7 @@ import { count, modalities } from "./words.js";
 const app = document.getElementById("app");
 let filterField;
 let filterNote;
+let counts;
 
 function failed(error) {
   if (error instanceof Refused && error.status === 401) {
@@ -67,11 +68,12 @@ async function start() {
   if (state.clip === null) set({ clip: await firstClip() }, { step: false });
   else follow();
   loadMap();
-  get("/nights").then((found) => {
-    listNights(found.rows);
-    emit("nights");
-  }).catch(() => {});
+  nights();
   if (state.panel) open();
+}
+
+function nights() {
+  get("/nights").then((found) => listNights(found.rows)).catch(() => {});
 }
 
 async function firstClip() {
@@ -101,16 +103,24 @@ function header() {
   const theme = h("button.icon", { type: "button", "aria-label": "Dark or light", title: "Dark or light", onclick: turn }, icon("light"));
   const link = h("button.icon", { type: "button", "aria-label": "Copy a link to this view, without the token", title: "Copy a link to this view, without the token", onclick: copy }, icon("link"));
   const names = () => about.columns.clips.map((c) => c.name);
-  const { there, looked_for: looked, known } = about.recordings_at_hand;
-  const away = !known || there < looked;
+  counts = h("span.counts.quiet");
+  count_();
   return h(
     "header.top",
     null,
     h("a.brand", { href: "#", "aria-label": "sleepfm-index, start again", onclick: (event) => (event.preventDefault(), set({ where: "", like: [], unlike: [], since: null, until: null, span: 30, from: null })) }, h("img", { src: "icon.svg", alt: "", width: "26", height: "26" }), h("span", null, about.name)),
-    h("span.counts.quiet", { title: `weights ${about.weights.name}` }, `${count(about.clips, "clip")} · ${count(about.recordings, "night")} · ${count(about.subjects, "subject")}${away ? " · recordings away" : ""}`),
+    counts,
     h("div.filter", { "data-on": String(Boolean(state.where)) }, completing(filterField, names), clear, filterNote),
-    h("div.right", null, h("button", { type: "button", title: "Ask in SQL (S)", onclick: () => set({ panel: state.panel === "sql" ? "" : "sql" }) }, "SQL"), link, theme, h("button.icon", { type: "button", "aria-label": "Keyboard", title: "Keyboard (?)", onclick: () => document.getElementById("help").showModal() }, "?")),
+    h("div.right", null, h("button", { type: "button", title: "Ask in SQL (S)", onclick: () => set({ panel: state.panel === "sql" ? "" : "sql" }) }, "SQL"), fileButton(), link, theme, h("button.icon", { type: "button", "aria-label": "Keyboard", title: "Keyboard (?)", onclick: () => document.getElementById("help").showModal() }, "?")),
   );
+}
+
+function count_() {
+  const { about } = shared;
+  const { there, looked_for: looked, known } = about.recordings_at_hand;
+  const away = !known || !there ? " · recordings away" : there < looked ? ` · ${count(looked - there, "recording")} away` : "";
+  counts.title = `weights ${about.weights.name}`;
+  counts.textContent = `${count(about.clips, "clip")} · ${count(about.recordings, "night")} · ${count(about.subjects, "subject")}${away}`;
 }
 
 /** Whose vectors these are, said where they are shown. */
@@ -159,7 +169,7 @@ function help() {
     { id: "help", "aria-labelledby": "help-title" },
     h("h2", { id: "help-title" }, "Keyboard"),
     h("dl", null, rows.map(([keys, text]) => [h("dt", null, keys.split(" ").map((k) => h("kbd", null, k))), h("dd", null, text)])),
-    h("p.note", null, "Drop a recording anywhere on the page to search from it. It is encoded by this server and stays on its machine."),
+    h("p.note", null, "Drop a recording anywhere on the page, or choose one with the button beside SQL, to search from it. It is encoded by this server and stays on its machine."),
     h("form", { method: "dialog" }, h("button.primary", null, "Close")),
   );
 }
@@ -220,14 +230,22 @@ on("filter-error", (error) => {
 });
 on("columns", mapTools);
 on("refresh", async () => {
-  shared.about = await get("/store");
+  try {
+    shared.about = await get("/store");
+  } catch (error) {
+    return toast(error.message);
+  }
+  if (!shared.about.clips) return start();
+  count_();
+  nights();
   mapTools();
   neighbourTools();
   shared.night = null;
-  follow({ again: true });
+  return follow({ again: true });
 });
 onMoved(() => toast("The store has moved on.", h("button", { type: "button", onclick: () => ((document.getElementById("toast").hidden = true), refreshAll()) }, "Show it as it is now")));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => emit("theme"));
+shared.another = async () => set({ clip: await firstClip(), from: null });
 shared.leaveFile = () => {
   shared.file = null;
   follow();

@@ -73,6 +73,7 @@ export function mapPane() {
   watch(["on", "method", "by"], tools);
   on("clip", mark);
   on("hits", mark);
+  on("file", mark);
   on("labels", () => state.by.startsWith("label:") && colour());
   on("theme", () => plot && paint());
   on("refresh", load);
@@ -116,14 +117,24 @@ const query = () => ({ modality: state.on, method: state.method, where: state.wh
 export async function load() {
   say(blank("Drawing the map …", state.method === "umap" ? "UMAP of these clips is computed once; this can take a minute." : ""), true);
   try {
+    let lost = "";
     const found = await asked(async (signal) => {
-      const [points, values] = await Promise.all([
-        table("/map", query(), signal),
-        table("/map/values", { ...query(), by: state.by }, signal),
-      ]);
+      const valuesBy = (by) => table("/map/values", { ...query(), by }, signal);
+      // A link may name a column, label or probe that this server has not.
+      const fall = async (error) => {
+        if (error.status !== 400 || state.by === "stage") throw error;
+        const stages = await valuesBy("stage");
+        lost = error.message;
+        return stages;
+      };
+      const [points, values] = await Promise.all([table("/map", query(), signal), valuesBy(state.by).catch(fall)]);
       return { points, values };
     });
     if (!found) return;
+    if (lost) {
+      toast(`${lost}; coloured by stage instead`, null, { long: true });
+      set({ by: "stage" }, { step: false });
+    }
     const { rows, note, about } = found.points;
     drawn = {
       ids: rows.getChild("clip_id").toArray(),
@@ -358,7 +369,7 @@ function seen(at) {
 
 function mark() {
   if (!drawn || !plot) return;
-  const own = seen(place.get(state.clip));
+  const own = shared.file || !shared.row ? null : seen(place.get(state.clip));
   parts.ring.hidden = !own;
   if (own) parts.ring.style.transform = `translate(${own[0]}px, ${own[1]}px)`;
   const near = new Set(Object.values(shared.hits).flatMap((hits) => hits.map((hit) => hit.clip_id)));

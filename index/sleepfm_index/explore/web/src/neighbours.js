@@ -28,6 +28,12 @@ export function neighboursPane() {
   );
   on("clip", load);
   on("file", load);
+  on("clip-error", () => {
+    shared.hits = {};
+    parts.note.textContent = "";
+    whole("No clip", "Neighbours are those of a clip; choose one.");
+    emit("hits");
+  });
   on("theme", render);
   watch(["ask", "k", "exclude", "spread", "exact", "where", "like", "unlike", "since", "until"], () => {
     tools();
@@ -125,10 +131,25 @@ function question(to) {
   return { ...common, clip: state.clip, like: state.like.filter((id) => id !== state.clip), unlike: state.unlike };
 }
 
+/** One sentence instead of the columns. */
+function whole(title, text) {
+  parts.columns.classList.remove("loading");
+  parts.columns.classList.add("whole");
+  parts.columns.replaceChildren(blank(title, text));
+}
+
+/** Why a column is empty, as the note of the answer says. */
+function why(note) {
+  const said = /; ((?:no clip|[\d,]+ clips meet).*)$/.exec(note ?? "")?.[1];
+  return said?.replace("--exclude none keeps its own", "see Options to leave out less");
+}
+
 const load = debounce(async () => {
   if (!shared.row && !shared.file) return;
   examples();
+  if (!parts.columns.querySelector(".card")) whole("Searching …");
   parts.columns.classList.add("loading");
+  if (shared.file) parts.note.textContent = "Encoding this clip of your file; the first one also loads the encoders …";
   const wanted = targets(shared.about);
   const found = await asked((signal) =>
     Promise.all(
@@ -145,8 +166,9 @@ const load = debounce(async () => {
   if (!found) return;
   shared.hits = Object.fromEntries(wanted.map(([to], at) => [to, found[at].rows]));
   parts.errors = Object.fromEntries(wanted.map(([to], at) => [to, found[at].error]));
+  parts.none = Object.fromEntries(wanted.map(([to], at) => [to, why(found[at].note)]));
   parts.columns.classList.remove("loading");
-  parts.note.textContent = found.find((f) => f.note)?.note.replace(/^.*?: /, "").replace(/^\d+ nearest,? ?/, "Nearest, ") ?? "";
+  parts.note.textContent = found.find((f) => f.note)?.note.replace(/^.*?: /, "").replace(/^\d+ nearest/, "Nearest") ?? "";
   render();
   parts.columns.dataset.hits = String(performance.now());
   parts.columns.dataset.clip = String(state.clip);
@@ -191,8 +213,17 @@ function render() {
   const active = document.activeElement?.closest?.(".neighbours .card");
   const at = active && [...active.querySelectorAll("button")].indexOf(document.activeElement);
   const place = active && `.column[data-to="${active.closest(".column").dataset.to}"] .card[data-clip="${active.dataset.clip}"]`;
+  const shown = targets(shared.about);
+  const empty = shown.every(([to]) => !shared.hits[to]?.length);
+  const reasons = new Set(shown.map(([to]) => parts.errors?.[to] ?? parts.none?.[to]));
+  if (empty && reasons.size === 1) {
+    const [reason] = reasons;
+    if (/no \w+ signal|all modalities/.test(reason)) return whole("Nothing to search with", `${reason}; choose another modality above.`);
+    return whole(parts.errors?.[shown[0][0]] ? "No answer" : "No clip fits", reason ?? "Widen the filter, or leave out less.");
+  }
+  parts.columns.classList.remove("whole");
   parts.columns.replaceChildren(
-    ...targets(shared.about).map(([to, text, hint]) => {
+    ...shown.map(([to, text, hint]) => {
       const hits = shared.hits[to] ?? [];
       const error = parts.errors?.[to];
       return h(
@@ -203,11 +234,12 @@ function render() {
           ? blank(/no \w+ signal|all modalities/.test(error) ? "Nothing to search" : "No answer", error)
           : hits.length
             ? h("ol", null, hits.map((hit) => card(to, hit)))
-            : blank("No clip fits", "Widen the filter, or leave out less."),
+            : blank("No clip fits", parts.none?.[to] ?? "Widen the filter, or leave out less."),
       );
     }),
   );
   if (place) parts.columns.querySelector(place)?.querySelectorAll("button")[at]?.focus();
+  return undefined;
 }
 
 function lane(to, hit) {

@@ -49,11 +49,20 @@ export function nightPane() {
     title();
   });
   on("clip", () => {
+    parts.chart.classList.remove("aside");
     cursor();
     title();
   });
-  on("clip-error", (error) => parts.chart.replaceChildren(blank("No night", error.message)));
-  on("file", title);
+  on("clip-error", () => {
+    parts.chart.classList.remove("loading");
+    parts.chart.replaceChildren(blank("No night", "Choose one above, or a point of the map."));
+    parts.title.replaceChildren();
+    parts.picker.selectedIndex = -1;
+  });
+  on("file", () => {
+    parts.chart.classList.add("aside");
+    title();
+  });
   on("theme", render);
   on("labels", render);
   watch(["from", "span"], cursor);
@@ -66,8 +75,10 @@ export function nightPane() {
 }
 
 export function go(step) {
+  if (shared.file) return shared.stepFile(step);
   const id = beside(step);
   if (id !== null && id !== state.clip) set({ clip: id, from: null });
+  return undefined;
 }
 
 export function listNights(nights) {
@@ -75,6 +86,8 @@ export function listNights(nights) {
     ...nights.map((n) => h("option", { value: n.first_clip_id }, `${n.recording_id}${n.subject_id !== n.recording_id ? ` · ${n.subject_id}` : ""}`)),
   );
   parts.names = new Map(nights.map((n) => [n.recording_id, n.first_clip_id]));
+  if (shared.row) title();
+  else parts.picker.selectedIndex = -1;
 }
 
 async function show(night) {
@@ -101,7 +114,7 @@ async function show(night) {
 
 function title() {
   const { row, file } = shared;
-  if (file) return parts.title.replaceChildren(h("span.quiet", null, "A file of your own is on screen"));
+  if (file) return parts.title.replaceChildren(h("span.quiet", null, row ? `your file is on screen; this is the night of clip ${row.clip_id}` : ""));
   if (!row) return undefined;
   const first = parts.names?.get(row.recording_id);
   if (first !== undefined) parts.picker.value = String(first);
@@ -283,7 +296,8 @@ function scrub(event) {
     const box = parts.svg.getBoundingClientRect();
     const seconds = scaleX().back(((e.clientX - box.left) / box.width) * width);
     const id = clipAt(Math.max(0, seconds));
-    if (id !== state.clip || shared.file) {
+    if (shared.file && id === state.clip) shared.leaveFile();
+    else if (id !== state.clip) {
       set({ clip: id, from: null }, { step: first });
       first = false;
     }

@@ -1,6 +1,7 @@
 // What the panes have in common: the store, the night and the clip that are on the page.
 
 import { get, latest } from "./api.js";
+import { toast } from "./dom.js";
 import { state } from "./state.js";
 
 export const shared = {
@@ -83,7 +84,10 @@ export async function follow({ again = false } = {}) {
       emit("labels");
     });
   } catch (error) {
-    emit("clip-error", error);
+    // A clip that is gone takes its night along; a server that is silent leaves what is seen.
+    if (error.status === 400) Object.assign(shared, { row: null, night: null });
+    if (shared.row) toast(error.message);
+    else emit("clip-error", error);
   }
 }
 

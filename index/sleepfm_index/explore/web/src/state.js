@@ -21,6 +21,7 @@ const DEFAULTS = {
   panel: "", // which side panel is open: "", sql, selection
 };
 const NUMBERS = new Set(["clip", "from", "span", "k", "spread", "until", "since"]);
+const BOUNDS = { span: [1, 3600], k: [1, 24], spread: [0, 86400], from: [0, Infinity] };
 const LISTS = new Set(["like", "unlike"]);
 
 function parse(hash) {
@@ -29,10 +30,18 @@ function parse(hash) {
   for (const [name, text] of said) {
     if (!(name in DEFAULTS)) continue;
     if (LISTS.has(name)) found[name] = text.split(",").map(Number).filter(Number.isInteger);
-    else if (NUMBERS.has(name)) found[name] = Number.isFinite(Number(text)) ? Number(text) : DEFAULTS[name];
+    else if (NUMBERS.has(name)) found[name] = number(name, text);
     else found[name] = text;
   }
   return found;
+}
+
+/** A number of a link, within what the page can show; the usual one where it is none. */
+function number(name, text) {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) return DEFAULTS[name];
+  const [low, high] = BOUNDS[name] ?? [-Infinity, Infinity];
+  return Math.max(low, Math.min(high, value));
 }
 
 function write(state) {
