@@ -243,7 +243,7 @@ def _parse_info(file: str, header: str, names: list[str], sha256: str) -> Weight
             record=dict(parsed["record"]),
             temperature=float(parsed["temperature"]),
             modalities=tuple(m for m in contract.modalities if m in in_file),
-            distribution={str(k): int(v) for k, v in parsed.get(_DISTRIBUTION, {}).items()},
+            distribution={str(k): int(v) for k, v in dict(parsed.get(_DISTRIBUTION, {})).items()},
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again") from error
