@@ -1,7 +1,7 @@
 # The command sleepfm-index with the extras for figures, the page and PhysioNet's formats; CPU only.
 #   docker build -t sleepfm-index .
-#   docker run --rm -v "$PWD:/data" sleepfm-index build nights/ --store store
-#   docker run --rm -v "$PWD:/data" -p 8707:8707 sleepfm-index \
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" sleepfm-index build nights/ --store store
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/data" -p 127.0.0.1:8707:8707 sleepfm-index \
 #       explore --store store --host 0.0.0.0 --port 8707 --token "$TOKEN"
 FROM python:3.12-slim AS wheel
 WORKDIR /source
@@ -18,7 +18,9 @@ RUN python -m pip install --no-cache-dir --constraint /tmp/constraints.txt \
     && python -m pip install --no-cache-dir --constraint /tmp/constraints.txt \
         --extra-index-url "$TORCH_INDEX" "$(echo /wheels/*.whl)[eval,explore,wfdb]" \
     && rm -r /wheels /tmp/constraints.txt
-RUN useradd --create-home sleeper
+# Any user may run it, so that what is written to /data is theirs; caches go to this home.
+RUN useradd --create-home sleeper && chmod 777 /home/sleeper
+ENV HOME=/home/sleeper USER=sleeper
 USER sleeper
 WORKDIR /data
 ENTRYPOINT ["sleepfm-index"]

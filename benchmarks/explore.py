@@ -1,12 +1,13 @@
-"""How long a person waits for the page: first paint, a click to strips and to neighbours, panning.
+"""Latency of the explore page: first paint, signal strips, neighbours, panning.
 
 python benchmarks/explore.py                          200,000 clips in 250 nights
-python benchmarks/explore.py --clips 12000000 --modalities bas
+python benchmarks/explore.py --clips 12000000 --modalities bas --server
 python benchmarks/explore.py --clips 4000             a try
 
-The store is written by the store's own writer from drawn vectors; all nights lead to one EDF file
-of 8 h and nine channels. The browser is headless Chromium with software rendering (SwiftShader),
-which shares the processor with the server; a graphics card draws the map by itself.
+The store is written by the store's own writer from drawn vectors, and indexed as a build does; all
+nights lead to one EDF file of 8 h and nine channels. The browser is headless Chromium with software
+rendering (SwiftShader), which shares the processor with the server; a graphics card draws the map
+by itself.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from browser import chromium
 from machine import machine
 from store import WEIGHTS, night
 
+import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.explore.answers import Table, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
@@ -77,17 +79,18 @@ def main() -> None:
     parser.add_argument("--modalities", default="bas,ecg,resp")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--server", action="store_true", help="what the server does, no browser")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        path = written(Path(folder), asked.clips, asked.modalities.split(","))
-        found = {"clips": asked.clips, "machine": machine(), **served(path, asked)}
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        path = written(Path(folder), args.clips, args.modalities.split(","))
+        sleepfm_index.reindex(path)
+        found = {"clips": args.clips, "machine": machine(), **served(path, args)}
         print(json.dumps(found, indent=2), flush=True)
-        if not asked.server:
-            print(json.dumps(seen(path, asked), indent=2))
+        if not args.server:
+            print(json.dumps(seen(path, args), indent=2))
 
 
 def written(folder: Path, clips: int, modalities: list[str]) -> Path:
-    """Write a store of drawn vectors in twenty clouds, and a recording for all its nights."""
+    """Write a store of drawn vectors in twenty clusters, and a recording for all its nights."""
     recording = folder / "night.edf"
     rng = np.random.default_rng(0)
     signals = []
@@ -138,17 +141,19 @@ def written(folder: Path, clips: int, modalities: list[str]) -> Path:
     return path
 
 
-def served(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Measure the processor time of answers, which other work on the machine leaves alone."""
+def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the CPU time of answers, which other work on the machine hardly affects."""
     endpoints = {e.path: e for e in ENDPOINTS if e.method == "GET"}
     rng = np.random.default_rng(2)
     with Session(path) as session:
         desk = Desk(session, Signals(), UploadedFiles())
+        notes: dict[str, str] = {}
 
-        def ask(where: str, **said: str) -> float:
+        def ask(where: str, **parameters: str) -> float:
             start = time.process_time()
             endpoint = endpoints[where]
-            answer = endpoint.answer(desk, read_all(endpoint.parameters, said))
+            answer = endpoint.answer(desk, read_all(endpoint.parameters, parameters))
+            notes[where] = getattr(answer, "note", "")
             if isinstance(answer, Table):
                 encode(answer, "arrow")
             return 1000 * (time.process_time() - start)
@@ -156,24 +161,26 @@ def served(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
         first = ask("/map"), ask("/map/values", by="stage")
         again = ask("/map"), ask("/map/values", by="subject_id")
         strips, near = [], []
-        for clip in rng.integers(0, asked.clips, asked.clicks):
+        for clip in rng.integers(0, args.clips, args.clicks):
             name = f"night-{clip // NIGHT:06d}"
             start = str(max(0.0, 30.0 * (clip % NIGHT) - 15))
             strips.append(ask("/strips", recording=name, from_s=start, seconds="60", width="1200"))
-            for to in asked.modalities.split(","):
+            for to in args.modalities.split(","):
                 near.append(ask("/query", modality="bas", to=to, clip=str(clip), k="5"))
     return {
+        "map": notes["/map"],
+        "neighbours": notes["/query"],
         "processor time of the server, ms": {
             "map and stages, first": [round(t) for t in first],
             "map and subjects, again": [round(t) for t in again],
             "strips of nine channels": spread(strips),
             "neighbours in one target": spread(near),
-        }
+        },
     }
 
 
-def seen(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Measure what a person waits for in the browser: wall time, so on a machine at rest."""
+def seen(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure wall-clock latency in the browser; needs an idle machine."""
     rng = np.random.default_rng(1)
     with Explorer(path, port=0) as explorer, chromium() as context:
         page = context.pages[0]
@@ -188,7 +195,7 @@ def seen(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
         note = page.locator(".map > .note").inner_text()
         waits = {}
         for what in ("drawn", "hits"):
-            clips = rng.integers(0, asked.clips, asked.clicks)
+            clips = rng.integers(0, args.clips, args.clicks)
             waits[what] = [page.evaluate(CLICK, [int(clip), what]) for clip in clips]
         frames = page.evaluate(PAN, 4)
     return {

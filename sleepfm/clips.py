@@ -245,8 +245,8 @@ def _fill(
         warnings.append(problem)
     to_contract_unit = conversion(unit, contract.units.get(match.slot, ""))
     if to_contract_unit is None or scale is None:
-        said = "has an unknown unit" if first.unit else "has no unit in the header"
-        warnings.append(f"{match.slot}: {first.label} {said}; values are used unscaled")
+        problem_text = "has an unknown unit" if first.unit else "has no unit in the header"
+        warnings.append(f"{match.slot}: {first.label} {problem_text}; values are used unscaled")
     issues = measure(
         values[round(offset_s * rate) :],
         rate,

@@ -254,7 +254,7 @@ def test_a_broken_file_beside_is_a_warning_and_a_broken_named_one_an_error(tmp_p
     (tmp_path / "n.xml").write_text("<PSGAnnotation>")
     recording = read_recording(tmp_path / "n.edf")
     assert recording.warnings == (
-        "the scoring file beside it (.xml) is not well-formed XML that is safe to read",
+        "the scoring file next to it (.xml) is not well-formed XML that is safe to read",
     )
     with pytest.raises(AnnotationError, match=r"^n.xml is not well-formed"):
         read_recording(tmp_path / "n.edf", tmp_path / "n.xml")

@@ -117,5 +117,5 @@ def test_a_time_of_day_goes_before_an_offset_and_crosses_midnight() -> None:
     assert clip_position("00:00:00", start, clock, 30) == 120
     assert clip_position("01:30:00", start, clock, 30) == 180  # not a time of this night
     assert clip_position("01:30", start, None, 30) == 180
-    with pytest.raises(QueryError):
+    with pytest.raises(QueryError, match=r"between \+0 and \+7200 s \(23:00:00 to 01:00:00\)"):
         clip_position("12:00:00", start, clock, 30)

@@ -51,6 +51,12 @@ def test_json_numbers_are_numbers(store: Path) -> None:
     assert row["b"] == "00ff" and "2 days" in row["i"]
 
 
+def test_a_float_is_shown_as_it_was_written(store: Path) -> None:
+    statement = "SELECT 28.2::FLOAT AS age, 'nan'::FLOAT AS n, NULL::FLOAT AS z"
+    done = sql(store, statement, "--format", "json")
+    assert json.loads(done.stdout) == [{"age": 28.2, "n": None, "z": None}]
+
+
 def test_csv_parquet_and_a_table_take_every_type(store: Path) -> None:
     done = sql(store, TYPES, "--format", "csv")
     assert done.returncode == 0, done.stderr

@@ -169,6 +169,13 @@ def test_what_arrow_has_no_type_for_is_text(store: sleepfm_index.Store) -> None:
     }  # fmt: skip
 
 
+def test_a_long_condition_is_cut_in_the_note(store: sleepfm_index.Store) -> None:
+    where = "clip_id IN (" + ",\n".join(map(str, range(2000))) + ")"
+    clip = int(store.metadata.clip_ids("has_ecg")[0])
+    note = store.query("ecg", "bas", clip=clip, k=1, exclude="none", where=where).note
+    assert f"... ({len(where):,} characters)" in note and len(note) < 600 and "\n" not in note
+
+
 def test_no_answer_names_a_folder_of_this_machine(store: sleepfm_index.Store, path: Path) -> None:
     asked = ("duckdb_settings()", "duckdb_databases()", "duckdb_views()", "duckdb_secrets()")
     for table in asked:

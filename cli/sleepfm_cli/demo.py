@@ -35,6 +35,7 @@ def demo(
     from sleepfm.simulate import simulate_cohort
 
     recordings, store = folder / "recordings", folder / "store"
+    night = f"sim-{min(3, subjects):04d}"
     say(
         f"Everything here is simulated: {subjects} subjects, {hours:g} h each, seed {seed}.", "bold"
     )
@@ -52,8 +53,8 @@ def demo(
     building.run([recordings], store, weights=weights, subjects=csv)
     _step("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5", store=store)
     query(modality="ecg", clip=["17"], to="bas", k=5, store=store)
-    _step("query", "--modality", "resp", "--recording", "sim-0003", "--night", store=store)
-    query(modality="resp", recording="sim-0003", night=True, store=store)
+    _step("query", "--modality", "resp", "--recording", night, "--night", store=store)
+    query(modality="resp", recording=night, night=True, store=store)
     where = "stage = 'N2' AND nsrr_age >= 50"
     _step(
         *("query", "--modality", "ecg", "--clip", "17", "--to", "bas", "-k", "5"),
@@ -75,7 +76,7 @@ def demo(
     sql(_SQL, store=store)
     answers().print("\nThe store is yours. Three commands to try next:", markup=False)
     for words in (
-        ("query", "--modality", "bas", "--recording", "sim-0003", "--at", "+1200", "--to", "ecg"),
+        ("query", "--modality", "bas", "--recording", night, "--at", "+1200", "--to", "ecg"),
         ("sql", "SELECT subject_id, nsrr_age, count(*) FROM clips GROUP BY ALL ORDER BY ALL"),
         ("evaluate", "--where", "stage = 'N2'"),
     ):

@@ -89,7 +89,7 @@ def read_recording(
                     unread.append(scoring_file.name)
             except AnnotationError as error:
                 reason = str(error).removeprefix(scoring_file.name).removesuffix(".")
-                warnings.append(f"the scoring file beside it ({scoring_file.suffix}){reason}")
+                warnings.append(f"the scoring file next to it ({scoring_file.suffix}){reason}")
                 unread.append(scoring_file.name)
     scoring, used = _merged(sources, recording.duration_s, warnings)
     scoring = clip_to_signals(scoring, recording.duration_s, warnings)

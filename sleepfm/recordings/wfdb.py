@@ -220,7 +220,7 @@ def _frames_in(path: Path, name: str, header: Any) -> int:
         raise RecordingError(f"{path.name} names a signal file outside its own folder")
     file = path.with_name(name)
     if not file.is_file():
-        raise RecordingError(f"the signal file {name} of {path.name} is not beside it")
+        raise RecordingError(f"the signal file {name} of {path.name} is not next to it")
     signals = [i for i, other in enumerate(header.file_name) if other == name]
     width = _BYTES.get(str(header.fmt[signals[0]]))
     if width is None:

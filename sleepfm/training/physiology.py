@@ -153,7 +153,7 @@ class RegressionHeads(nn.Module):
             sd[group] = np.sqrt(np.mean(sd[group] ** 2))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(1 / np.maximum(sd, 1e-3), dtype=torch.float32))
-        self.register_buffer("asked", torch.tensor(estimable))
+        self.register_buffer("asked", torch.tensor(estimable))  # name as in existing checkpoints
         self.heads = nn.ModuleDict(
             {str(m): nn.Linear(EMBEDDING_DIM, len(NAMES)) for m in modalities}
         )

@@ -51,6 +51,7 @@ METADATA: Final = b"sleepfm_index"
 """Key in the file's metadata that marks it as an export of a store."""
 _GROUP_BYTES: Final = 1 << 29
 """Maximum unpacked size of a row group; 8,192 clips of three modalities take 30 MB."""
+_TEXTS_OF_CLIPS: Final = frozenset({"recording_id", "subject_id", "stage", "raw_stage"})
 _EXTRA_TYPES: Final = (pa.string(), pa.int64(), pa.float64(), pa.float32(), pa.bool_())
 
 
@@ -134,9 +135,9 @@ def read_export(path: Path, modalities: tuple[str, ...]) -> Iterator[tuple[str, 
     Raises
     ------
     StoreError
-        If a column is missing, of a wrong type or not supported by a store; if vectors are not of
-        unit length or contradict ``has_*``; if the clips of a recording are not adjacent and in
-        order of time.
+        If a column is missing, of a wrong type, infinite or not supported by a store; if vectors
+        are not of unit length or contradict ``has_*``; if the clips of a recording are not adjacent
+        and in order of time.
     """
     seen: set[str] = set()
     pending: list[pa.Table] = []
@@ -264,6 +265,17 @@ def _vectors(path: Path, column: pa.ChunkedArray, modality: str) -> Stored:
     return vectors
 
 
+def _with_nulls(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column as a store has it: what is missing is null, not NaN or an empty text."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+        if pc.any(pc.is_inf(column)).as_py():
+            raise StoreError(f"{path.name}: {name} holds infinite values")
+    elif pa.types.is_string(column.type) and name not in _TEXTS_OF_CLIPS:
+        column = pc.if_else(pc.equal(column, ""), None, column)
+    return column
+
+
 def _clips(
     path: Path,
     table: pa.Table,
@@ -273,7 +285,9 @@ def _clips(
 ) -> pa.Table:
     """Clips in the column order of a store; columns that the file lacks are null."""
     n = len(table)
-    values: dict[str, Any] = {f.name: table[f.name].cast(f.type) for f in fields}
+    values: dict[str, Any] = {
+        f.name: _with_nulls(path, f.name, table[f.name].cast(f.type)) for f in fields
+    }
     if "subject_id" not in values:
         values["subject_id"] = values["recording_id"]
     values["subject_id"] = pc.coalesce(values["subject_id"], values["recording_id"])

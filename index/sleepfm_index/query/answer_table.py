@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.query.question import Question
 from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.quoting import shown
 
 
 def answer_table(
@@ -82,7 +83,7 @@ def answer_note(
         unknown = "file is not" if question.file is not None else "vector is not of"
         exclusion = f", the {unknown} a recording of this store, so nothing was excluded as its own"
     if scope is None:
-        scope = f", where {question.where}" if question.where else ""
+        scope = f", where {shown(question.where)}" if question.where else ""
     min_gap = f", one per {question.min_gap:g} s of a recording" if question.min_gap else ""
     return (
         f"{question.modality} of {origin} -> {target}: "

@@ -60,8 +60,29 @@ def clip_position(
     else:
         raise QueryError(f"{at!r} is not a time; write HH:MM:SS, or +SECONDS from the start")
     if not len(hits):
-        raise QueryError(f"no clip of the recording covers {at}")
+        raise QueryError(
+            f"no clip of the recording covers {at}{_span(start_s, clock_s, clip_seconds)}"
+        )
     return int(hits[0])
+
+
+def _span(
+    start_s: NDArray[np.float64], clock_s: NDArray[np.float64] | None, clip_seconds: float
+) -> str:
+    """From when to when the clips of a recording lie, as the end of a sentence."""
+    if not len(start_s):
+        return ""
+    ends = (start_s[0], start_s[-1] + clip_seconds)
+    text = f"; its clips lie between +{ends[0]:.0f} and +{ends[1]:.0f} s"
+    if clock_s is None or not np.isfinite(clock_s[0]):
+        return text
+    first, last = (_clock(clock_s[0] + (end - start_s[0])) for end in ends)
+    return f"{text} ({first} to {last})"
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds % _DAY_S)
+    return f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
 def moment_before(time: str) -> str:

@@ -15,6 +15,7 @@ from sleepfm_index.query.question import Question
 from sleepfm_index.query.spans import Spans
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.manifest import as_ranges
+from sleepfm_index.storage.quoting import shown
 
 UNLIKE_WEIGHT: Final = 0.2
 """Weight of the mean of the ``unlike`` clips relative to the mean of the examples: Rocchio (1971)
@@ -159,8 +160,8 @@ def _near(reader: Reader, question: Question, modalities: tuple[str, ...]) -> _N
     if question.like_where is not None:
         matching = reader.metadata.clip_ids(question.like_where).tolist()
         if not matching:
-            raise QueryError(f"no clip meets {question.like_where}, so there is no example")
-        text = f" where {question.like_where}"
+            raise QueryError(f"no clip meets {shown(question.like_where)}, so there is no example")
+        text = f" where {shown(question.like_where)}"
         text += f" and {len(named):,} named" if named else ""
         named = list(dict.fromkeys([*named, *matching]))
     ids = np.array(list(dict.fromkeys(named)), np.int64)
@@ -185,8 +186,8 @@ def _far(
     if isinstance(unlike, str):
         ids = reader.metadata.clip_ids(unlike)
         if not len(ids):
-            raise QueryError(f"no clip meets {unlike}, so there is none to be unlike")
-        text = f"{len(ids):,} where {unlike}"
+            raise QueryError(f"no clip meets {shown(unlike)}, so there is none to be unlike")
+        text = f"{len(ids):,} where {shown(unlike)}"
     else:
         ids = np.unique(np.atleast_1d(np.asarray(unlike, np.int64)))
         text = f"{len(ids):,}"

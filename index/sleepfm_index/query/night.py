@@ -22,7 +22,7 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage.metadata import int64s
-from sleepfm_index.storage.quoting import quote_text
+from sleepfm_index.storage.quoting import quote_text, shown
 
 MIN_CLIPS: Final = 10
 """Minimum number of clips of a ranked night."""
@@ -147,7 +147,7 @@ def _query(
     ids = reader.metadata.clip_ids(condition_of_recording, question.like_where)
     if not len(ids):
         if question.like_where and len(reader.metadata.clip_ids(condition_of_recording)):
-            raise QueryError(f"no clip of {name} meets {question.like_where}")
+            raise QueryError(f"no clip of {name} meets {shown(question.like_where)}")
         raise QueryError(f"no recording {name!r} in this store")
     vectors, present = query_vectors(reader, _spaced(ids, _MAX_COMPARED), modalities)
     names = " and ".join(modalities)
@@ -155,7 +155,7 @@ def _query(
         raise QueryError(
             f"{name} has {present.sum()} clips with {names} to compare; a night needs {MIN_CLIPS}"
         )
-    condition = f" where {question.like_where}" if question.like_where else ""
+    condition = f" where {shown(question.like_where)}" if question.like_where else ""
     missing = int((~present).sum())
     missing_text = f" ({missing:,} without {names} not used)" if missing else ""
     subject = str(reader.rows(ids[:1])["subject_id"][0].as_py())

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.spans import Spans
 from sleepfm_index.reader import Reader
+from sleepfm_index.storage.quoting import shown
 
 Run = tuple[int, int]
 
@@ -66,7 +67,7 @@ def scope(
         If the condition is not valid, or the ids are not integers.
     """
     ids = None if where is None else reader.metadata.clip_ids(where)
-    parts = [] if where is None else [f"where {where}"]
+    parts = [] if where is None else [f"where {shown(where)}"]
     if allowed is not None:
         listed, known = _known(reader, allowed)
         unknown = len(listed) - len(known)

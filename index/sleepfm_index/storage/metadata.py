@@ -131,6 +131,8 @@ class Metadata:
                 raise QueryError(f"expected one SQL statement, got {len(parsed)}")
             if parsed[0].type not in _QUESTIONS:
                 name = str(parsed[0].type).rpartition(".")[2]
+                if name == "MULTI":
+                    name = "PIVOT over values that it does not list; write ON column IN (...)"
                 raise QueryError(f"only SELECT-like statements can be run on a store, not {name}")
             relation = cursor.sql(statement)
             if relation is None:
@@ -368,5 +370,8 @@ def _matches(
 
 def _one_sentence(error: Exception) -> str:
     # DuckDB appends an excerpt of the statement after a blank line.
-    first = str(error).split("\n\n")[0]
-    return " ".join(first.split())
+    first = " ".join(str(error).split("\n\n")[0].split())
+    if "does not exist!" in first and first.startswith("Catalog Error: Table "):
+        known = f"the tables are {', '.join(VIEWS)} and labels"
+        return first.partition("!")[0] + "; " + known
+    return first

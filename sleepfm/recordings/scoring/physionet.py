@@ -225,4 +225,4 @@ def _annotations(path: Path) -> list[tuple[float, str]]:
             for sample, text in zip(marks.sample, marks.aux_note, strict=True)
         ]
     except Exception as error:  # wfdb raises many types of exception
-        raise AnnotationError("is not a WFDB annotation file with its header beside it") from error
+        raise AnnotationError("is not a WFDB annotation file with its header next to it") from error

@@ -99,6 +99,8 @@ def codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
     values : list
         Distinct values, sorted.
     """
+    if pa.types.is_float32(column.type):  # 28.2, not 28.200000762939453
+        column = column.cast(pa.string()).cast(pa.float64())
     encoded = column.combine_chunks().dictionary_encode()
     values = encoded.dictionary.to_pylist()
     order = sorted(range(len(values)), key=lambda i: values[i])

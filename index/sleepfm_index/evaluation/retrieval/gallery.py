@@ -47,6 +47,8 @@ class Gallery:
             raise QueryError(f"gallery size must be at least 1, got {self.size}")
         if self.draws < 1:
             raise QueryError(f"draws must be at least 1, got {self.draws}")
+        if self.draws > 1 and self.size is None:
+            raise QueryError("several draws need a gallery of fewer clips; pass --gallery N")
         if self.among not in GALLERIES:
             raise QueryError(f"no gallery {self.among!r}; choose from {', '.join(GALLERIES)}")
 
