@@ -127,7 +127,11 @@ class Metadata:
                 raise QueryError(f"expected one SQL statement, got {len(parsed)}")
             if parsed[0].type not in _QUESTIONS:
                 kind = str(parsed[0].type).rpartition(".")[2]
-                raise QueryError(f"only SELECT-like statements can be run on a store, not {kind}")
+                pivot = kind == "MULTI"  # what DuckDB makes of a PIVOT whose columns are not named
+                hint = "; instead of PIVOT: count(*) FILTER (WHERE ...)" if pivot else ""
+                raise QueryError(
+                    f"only SELECT-like statements can be run on a store, not {kind}{hint}"
+                )
             relation = cursor.sql(statement)
             if relation is None:
                 yield pa.RecordBatchReader.from_batches(pa.schema([]), [])
@@ -229,7 +233,10 @@ class Metadata:
         except duckdb.InterruptException:
             raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None
         except duckdb.Error as error:
-            raise QueryError(_one_sentence(error)) from error
+            text = _one_sentence(error)
+            if isinstance(error, duckdb.PermissionException):
+                text += "; `sleepfm-index annotate FILE` adds the columns of a table to the store"
+            raise QueryError(text) from error
         except pa.ArrowException as error:
             raise FormatError(
                 f"the tables of {self._store} cannot be read: {_one_sentence(error)}; "
