@@ -1,4 +1,4 @@
-"""Questions by examples, stretches and nights: what is found of what was planted, and how fast.
+"""Queries by examples, stretches and nights: recall of planted copies, and latency.
 
     python benchmarks/ask.py planted                  simulated nights, weights `demo`
     python benchmarks/ask.py nights --nights 1500     drawn vectors, nights of 900 clips
@@ -55,30 +55,30 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, help="Where to work; kept. Default: a temporary one."
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
-        folder = asked.folder or Path(temporary)
+        folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        {"planted": planted, "nights": nights, "among": among}[asked.what](folder, asked)
+        {"planted": planted, "nights": nights, "among": among}[options.what](folder, options)
 
 
 # What is found of what was planted
 
 
-def planted(folder: Path, asked: argparse.Namespace) -> None:
+def planted(folder: Path, options: argparse.Namespace) -> None:
     recordings = folder / "recordings"
     if not recordings.exists():
-        simulate_cohort(recordings, subjects=asked.subjects, hours=asked.hours, seed=7)
+        simulate_cohort(recordings, subjects=options.subjects, hours=options.hours, seed=7)
     files = sorted(recordings.glob("*.edf"))
-    print(f"{len(files)} simulated nights of {asked.hours:g} h, weights demo, breathing (resp)")
-    for noise in asked.noise:
+    print(f"{len(files)} simulated nights of {options.hours:g} h, weights demo, breathing (resp)")
+    for noise in options.noise:
         rng = np.random.default_rng(0)
-        clips = round(asked.hours * 3600 / CLIP_S)
+        clips = round(options.hours * 3600 / CLIP_S)
         nights = {file.stem: edfio.read_edf(file) for file in files}
         free = {name: np.ones(clips, bool) for name in nights}
         pairs = []
-        for number in range(asked.stretches):
+        for number in range(options.stretches):
             # Half of the copies are slowed down by a fifth.
             length = STRETCH if number % 2 == 0 else round(1.2 * STRETCH)
             source, begin = place(rng, free, STRETCH)
@@ -87,7 +87,7 @@ def planted(folder: Path, asked: argparse.Namespace) -> None:
             pairs.append((source, begin, target, at, length))
         source, begin = place(rng, free, 1)
         spots = []
-        for _ in range(asked.copies):
+        for _ in range(options.copies):
             target, at = place(rng, free, 1, but=source)
             copy(nights[source], begin, 1, nights[target], at, 1, noise, rng)
             spots.append((target, at))
@@ -106,7 +106,7 @@ def planted(folder: Path, asked: argparse.Namespace) -> None:
 def place(
     rng: np.random.Generator, free: dict[str, np.ndarray], length: int, but: str = ""
 ) -> tuple[str, int]:
-    """Take a free run of clips of some night."""
+    """Choose an unused interval of a night at random."""
     for name in rng.permutation([name for name in free if name != but]).tolist():
         runs = np.lib.stride_tricks.sliding_window_view(free[name], length).all(axis=1)
         if runs.any():
@@ -188,12 +188,13 @@ def examples(store: Any, spots: list[tuple[str, int]], rng: np.random.Generator)
 # How fast
 
 
-def nights(folder: Path, asked: argparse.Namespace) -> None:
-    store = drawn(folder, asked.nights)
+def nights(folder: Path, options: argparse.Namespace) -> None:
+    store = drawn(folder, options.nights)
     rows: list[tuple[str, Callable[[], object]]] = []
     with sleepfm_index.open(store) as opened:
         print(
-            f"{asked.nights:,} nights, {len(opened):,} clips, drawn vectors; median of {asked.runs}"
+            f"{options.nights:,} nights, {len(opened):,} clips, drawn vectors; "
+            f"median of {options.runs}"
         )
         first = opened.query("resp", "resp", clip=5)  # maps the files
         del first
@@ -218,7 +219,7 @@ def nights(folder: Path, asked: argparse.Namespace) -> None:
         print(f"{'':<32}  in all (s)  of it candidates  after them")
         for name, work in rows:
             whole, before = [], []
-            for _ in range(asked.runs):
+            for _ in range(options.runs):
                 spent[0] = 0.0
                 begun = time.perf_counter()
                 work()
@@ -231,19 +232,19 @@ def nights(folder: Path, asked: argparse.Namespace) -> None:
         print(f"stretches of the ten nearest that the candidates hold: {len(exact & likely)} of 10")
 
 
-def among(folder: Path, asked: argparse.Namespace) -> None:
-    store = drawn(folder, -(-asked.rows // NIGHT) + 1)
+def among(folder: Path, options: argparse.Namespace) -> None:
+    store = drawn(folder, -(-options.rows // NIGHT) + 1)
     from sleepfm_index.query.lists import read_clip_ids
     from sleepfm_index.query.scope import scope
 
-    ids = np.random.default_rng(0).permutation(asked.rows)
+    ids = np.random.default_rng(0).permutation(options.rows)
     (folder / "ids.txt").write_text("\n".join(map(str, ids.tolist())) + "\n")
     np.save(folder / "ids.npy", ids)
     with sleepfm_index.open(store) as opened:
-        print(f"{asked.rows:,} listed ids of {len(opened):,} clips; median of {asked.runs}")
+        print(f"{options.rows:,} listed ids of {len(opened):,} clips; median of {options.runs}")
         for name in ("ids.txt", "ids.npy"):
             read, taken = [], []
-            for _ in range(asked.runs):
+            for _ in range(options.runs):
                 begun = time.perf_counter()
                 listed = read_clip_ids(folder / name)
                 read.append(time.perf_counter() - begun)
@@ -257,7 +258,7 @@ def among(folder: Path, asked: argparse.Namespace) -> None:
 
 
 def drawn(folder: Path, count: int) -> Path:
-    """Write a store of nights that wander around a place of their own; breathing only."""
+    """Write a store of nights with drawn vectors around a centre per night; breathing only."""
     path = folder / f"drawn-{count}"
     if (path / "manifest.json").exists():
         return path

@@ -1,4 +1,4 @@
-"""A headless Chromium that can reach nothing but this machine, for benchmarks and pictures."""
+"""A headless Chromium without network access, for benchmarks and screenshots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FLAGS = (
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start the distribution's Chromium with a profile of its own."""
+    """Start the distribution's Chromium with a temporary profile."""
     from playwright.sync_api import sync_playwright
 
     found = shutil.which("chromium") or shutil.which("chromium-browser")

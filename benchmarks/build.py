@@ -1,4 +1,4 @@
-"""Many simulated nights in one build: nights per hour, memory over time, how busy the cores are.
+"""Build of many simulated nights: nights per hour, memory over time, and CPU use.
 
 Every night is a subject of its own. The build is the command itself, in a process of its own; the
 memory of it and its workers is summed up every second (proportional set size, Linux only).
@@ -33,7 +33,7 @@ def write_cohort(folder: Path, nights: int, hours: float) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and all below it."""
+    """Return a process and all its descendants."""
     found = [pid]
     for one in found:
         try:
@@ -45,7 +45,7 @@ def family(pid: int) -> list[int]:
 
 
 def memory_mib(pids: list[int]) -> float:
-    """Sum the proportional set sizes of processes."""
+    """Return the sum of the proportional set sizes of processes, in MiB."""
     total = 0
     for pid in pids:
         try:
@@ -63,19 +63,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--folder", type=Path, help="where to write; by default a temporary folder")
     parser.add_argument("--store", type=Path, help="where to leave the store; by default nowhere")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f}")
-    with tempfile.TemporaryDirectory(dir=asked.folder) as name:
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name) / "nights"
         folder.mkdir()
-        write_cohort(folder, asked.nights, asked.hours)
+        write_cohort(folder, args.nights, args.hours)
         size = sum(p.stat().st_size for p in folder.iterdir())
-        print(f"{asked.nights} nights of {asked.hours:g} h, {size / 2**30:.1f} GiB")
+        print(f"{args.nights} nights of {args.hours:g} h, {size / 2**30:.1f} GiB")
         log = Path(name) / "log.json"
         command = [sys.executable, "-m", "sleepfm_cli.main", "build", str(folder)]
-        store = asked.store or Path(name) / "store"
+        store = args.store or Path(name) / "store"
         command += ["--store", str(store), "--log-json", str(log)]
-        command += ["--workers", str(asked.workers)] if asked.workers else []
+        command += ["--workers", str(args.workers)] if args.workers else []
         start = time.perf_counter()
         with (Path(name) / "out").open("w") as out:
             child = subprocess.Popen(command, stdout=out)
@@ -88,7 +88,7 @@ def main() -> None:
         whole = json.loads(log.read_text().splitlines()[-1])
     third = max(1, len(samples) // 3)
     parts = [samples[third : 2 * third], samples[2 * third :]]
-    print(f"\n| | |\n|---|---|\n| recordings added | {whole['added']} of {asked.nights} |")
+    print(f"\n| | |\n|---|---|\n| recordings added | {whole['added']} of {args.nights} |")
     print(f"| seconds, from the start of the command to its end | {seconds:.1f} |")
     print(f"| nights per hour | {3600 * whole['added'] / seconds:,.0f} |")
     print(f"| clips/s | {whole['clips'] / seconds:,.0f} |")

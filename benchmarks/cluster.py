@@ -1,4 +1,4 @@
-"""What a Dask cluster gives, and what it costs a recording beside its own work.
+"""Speed-up by a Dask cluster, and its overhead per recording.
 
 python benchmarks/cluster.py nights         1, 2, 4 workers on the same simulated nights
 python benchmarks/cluster.py tasks          14,000 empty tasks on ever more workers
@@ -161,7 +161,7 @@ def nights(workers: list[int], recordings: int, hours: float) -> None:
 
 
 def processor_seconds() -> float:
-    """Processor time of what this process started and waited for."""
+    """Return the CPU time of the finished child processes, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -172,14 +172,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+")
     parser.add_argument("--recordings", type=int)
     parser.add_argument("--hours", type=float, default=2.0)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f}")
-    if asked.what == "tasks":
-        tasks(asked.workers or [1, 10, 100, 1000], asked.recordings or RECORDINGS)
-    elif asked.what == "rows":
-        rows(asked.recordings or 50)
+    if args.what == "tasks":
+        tasks(args.workers or [1, 10, 100, 1000], args.recordings or RECORDINGS)
+    elif args.what == "rows":
+        rows(args.recordings or 50)
     else:
-        nights(asked.workers or [1, 2, 4], asked.recordings or 8, asked.hours)
+        nights(args.workers or [1, 2, 4], args.recordings or 8, args.hours)
 
 
 if __name__ == "__main__":

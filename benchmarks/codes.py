@@ -1,4 +1,4 @@
-"""Which code a list should hold: time to code and to search, recall@10 at the same lists.
+"""Codes for the lists of an IVF index: time to encode and to search, and recall@10.
 
     python benchmarks/codes.py [--rows 200000] [--lists 512] [--probes 32]
 
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--lists", type=int, default=512)
     parser.add_argument("--probes", type=int, default=32)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     from sleepfm_index.runtime import threads
     from sleepfm_index.search.exact import candidates, rank
     from sleepfm_index.search.ivf import InvertedFile
@@ -42,15 +42,15 @@ def main() -> None:
 
     threads.use(1)
     drawn = Embeddings()
-    vectors = drawn.rows(asked.rows, "bas")
-    ids = np.random.default_rng(1).choice(asked.rows, QUERIES, replace=False)
+    vectors = drawn.rows(args.rows, "bas")
+    ids = np.random.default_rng(1).choice(args.rows, QUERIES, replace=False)
     queries = drawn.clips(ids, "ecg").astype(np.float32)
 
-    known = np.random.default_rng(3).choice(asked.rows, LEARNED_FOR)
+    known = np.random.default_rng(3).choice(args.rows, LEARNED_FOR)
     others = drawn.clips(known, "ecg").astype(np.float32)
 
     def blocks():
-        for at in range(0, asked.rows, 8192):
+        for at in range(0, args.rows, 8192):
             some = vectors[at : at + 8192]
             yield np.arange(at, at + len(some)), widen(some)
 
@@ -59,25 +59,25 @@ def main() -> None:
 
     near = candidates(blocks(), queries, 10, read)
     truth = [rank(read, q, n, 10)[0] for q, n in zip(queries, near, strict=True)]
-    chosen = np.sort(np.random.default_rng(2).choice(asked.rows, min(asked.rows, 40 * asked.lists)))
-    print(f"{machine()}; {asked.rows:,} x 512, {asked.lists} lists, {asked.probes} read")
+    chosen = np.sort(np.random.default_rng(2).choice(args.rows, min(args.rows, 40 * args.lists)))
+    print(f"{machine()}; {args.rows:,} x 512, {args.lists} lists, {args.probes} read")
     print("| code | bytes | coded, us per clip | search, ms | recall@10 of 20, 50, 100 compared |")
     print("|---|--:|--:|--:|---|")
     centroids = None
     with tempfile.TemporaryDirectory() as scratch:
         (Path(scratch) / INDEXES).mkdir()
         for code in (c for c in CODES if c not in BLOCK_LAYOUT.values()):
-            structure = train(Layout(asked.lists, code), widen(vectors[chosen]), others)
+            structure = train(Layout(args.lists, code), widen(vectors[chosen]), others)
             if centroids is None:
                 centroids = structure.centroids
             structure = replace(structure, centroids=centroids)
             start = time.process_time()
             entry = write(Path(scratch), "bas", (), structure, blocks())
-            coded = (time.process_time() - start) / asked.rows
+            coded = (time.process_time() - start) / args.rows
             index = InvertedFile.open(Path(scratch), entry)
-            index.search(queries, 100, {"probes": asked.probes})
+            index.search(queries, 100, {"probes": args.probes})
             start = time.process_time()
-            found = [index.search(q[None], 100, {"probes": asked.probes})[0] for q in queries]
+            found = [index.search(q[None], 100, {"probes": args.probes})[0] for q in queries]
             seconds = (time.process_time() - start) / QUERIES
             recalls = [
                 np.mean([np.isin(t, f[:d]).mean() for t, f in zip(truth, found, strict=True)])

@@ -1,4 +1,4 @@
-"""What the metadata of an answer costs when nothing of it is in memory.
+"""Cost of reading the metadata of an answer with a cold page cache.
 
     python benchmarks/cold_rows.py --rows 1000000
 
@@ -36,15 +36,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="where the store is made, and kept")
     parser.add_argument("--read", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.read:
-        read(asked.folder)
+    args = parser.parse_args()
+    if args.read:
+        read(args.folder)
         return
     with tempfile.TemporaryDirectory(dir=".") as scratch:
-        folder = asked.folder or Path(scratch) / "store"
+        folder = args.folder or Path(scratch) / "store"
         if not folder.exists():
-            fill(folder, asked.rows)
-        print(f"{machine()}; {asked.rows:,} clips; load {os.getloadavg()[0]:.1f}")
+            fill(folder, args.rows)
+        print(f"{machine()}; {args.rows:,} clips; load {os.getloadavg()[0]:.1f}")
         print("| asked for at once | p50, ms | p90, ms | waited for the disk | processor, ms |")
         print("|---|--:|--:|--:|--:|")
         words = [sys.executable, __file__, "--read", "--folder", str(folder)]
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def fill(folder: Path, rows: int) -> None:
-    """Write clips and the mapped file of their rows."""
+    """Write clips and the memory-mapped file of their rows."""
     nights = [night(n) for n in range(min(200, -(-rows // 960)))]
     with Writer(folder, WEIGHTS, ROBUST) as writer:
         while writer.manifest.rows < rows:
@@ -72,7 +72,7 @@ def fill(folder: Path, rows: int) -> None:
 
 
 def read(folder: Path) -> None:
-    """Time answers in this process, the file dropped before each."""
+    """Time answers in this process, with the file dropped from the page cache before each."""
     import resource
 
     manifest = read_manifest(folder)
@@ -101,7 +101,7 @@ def _no_tables() -> None:
 
 
 def drop(file: Path) -> None:
-    """Put a file out of the page cache."""
+    """Drop a file from the page cache."""
     handle = os.open(file, os.O_RDONLY)
     os.fsync(handle)
     os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

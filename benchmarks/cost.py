@@ -1,4 +1,4 @@
-"""A model of what a cohort costs, from measured figures; docs/cost.md says where they come from.
+"""Cost model of a cohort from measured values; docs/cost.md describes their origin.
 
 python benchmarks/cost.py
 python benchmarks/cost.py --nights-hour 300 --on-cores 4 --commit-ms 60      your own machine's
@@ -36,9 +36,9 @@ def main() -> None:
     parser.add_argument("--dask-ms", type=float, default=3.4, help="scheduler's ms a task")
     parser.add_argument("--night-mb", type=float, default=150, help="a night's file")
     parser.add_argument("--read-mbs", type=float, default=1000, help="shared storage, all readers")
-    asked = parser.parse_args()
-    work = 3600 * asked.on_cores / asked.nights_hour
-    encoding = CLIPS * MODALITIES / asked.encode
+    args = parser.parse_args()
+    work = 3600 * args.on_cores / args.nights_hour
+    encoding = CLIPS * MODALITIES / args.encode
     print(f"one night: {work:.1f} core s, of which encoding {encoding:.1f}")
     print("\n| hours of sleep | nights | clips | core hours | files | store | Milvus, six fields |")
     print("|---|---|---|---|---|---|---|")
@@ -47,7 +47,7 @@ def main() -> None:
         clips = nights * CLIPS
         print(
             f"| {cohort:,} | {nights:,.0f} | {clips / 1e6:,.1f} M | {nights * work / 3600:,.1f} | "
-            f"{size(nights * asked.night_mb * 1e6)} | {size(clips * (3 * 1024 + 200))} | "
+            f"{size(nights * args.night_mb * 1e6)} | {size(clips * (3 * 1024 + 200))} | "
             f"{size(clips * 6 * 2048)} |"
         )
     print("\n| hours of sleep | " + " | ".join(f"{c:,} cores" for c in CORES) + " |")
@@ -58,16 +58,16 @@ def main() -> None:
         for cores in CORES:
             ways = {
                 "workers": nights * work / cores,
-                "commits": nights * asked.commit_ms / 1000,
-                "scheduler": nights * asked.dask_ms / 1000,
-                "storage": nights * asked.night_mb / asked.read_mbs,
+                "commits": nights * args.commit_ms / 1000,
+                "scheduler": nights * args.dask_ms / 1000,
+                "storage": nights * args.night_mb / args.read_mbs,
             }
             slowest = max(ways, key=lambda name: ways[name])
             cells.append(f"{hours(ways[slowest])} ({slowest})")
         print(f"| {cohort:,} | " + " | ".join(cells) + " |")
-    print(f"\ncommits bind from {1000 * work / asked.commit_ms:,.0f} cores on,", end=" ")
-    print(f"the scheduler from {1000 * work / asked.dask_ms:,.0f},", end=" ")
-    print(f"shared storage from {asked.read_mbs / asked.night_mb * work:,.0f}")
+    print(f"\ncommits bind from {1000 * work / args.commit_ms:,.0f} cores on,", end=" ")
+    print(f"the scheduler from {1000 * work / args.dask_ms:,.0f},", end=" ")
+    print(f"shared storage from {args.read_mbs / args.night_mb * work:,.0f}")
 
 
 if __name__ == "__main__":

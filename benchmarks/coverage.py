@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of evaluation hold the truth, on simulated subjects.
+"""Coverage of the 95 % confidence intervals of evaluation, on simulated subjects.
 
     python benchmarks/coverage.py                  # 4,000 samples of 8, 12 and 40 subjects
     python benchmarks/coverage.py --samples 400
@@ -27,7 +27,7 @@ _PHI = NormalDist().cdf
 
 
 def recall(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """Shares of hits from .01, most of them of a few people, to .95."""
+    """Draw hit rates from .01 (most hits of few people) to .95."""
     rows = {}
     for name, a, b, clips in (
         ("recall@1 = .01, 100 clips each", 0.3, 29.7, 100),
@@ -45,7 +45,7 @@ def recall(people: int, rng: np.random.Generator) -> dict[str, Row]:
 
 
 def median_rank(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """Ranks spread over three decades, people a factor of 1.6 apart."""
+    """Draw ranks over three decades, with people a factor of 1.6 apart."""
     subjects = _people(people, 100, rng)
     log = math.log(40) + rng.normal(0, 0.5, people)[subjects] + rng.normal(0, 1.2, len(subjects))
     ranks = np.ceil(np.exp(log))
@@ -53,7 +53,7 @@ def median_rank(people: int, rng: np.random.Generator) -> dict[str, Row]:
 
 
 def clips_of_classes(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """Scores of clips whose level and whose share of positives are their person's."""
+    """Draw scores of clips with a level and a prevalence per person."""
     rows = {}
     for shift, spread, a, b in ((1.5, 0.7, 2.0, 8.0), (3.0, 0.7, 2.0, 8.0), (0.0, 1.0, 4.0, 4.0)):
         subjects = _people(people, 60, rng)
@@ -67,7 +67,7 @@ def clips_of_classes(people: int, rng: np.random.Generator) -> dict[str, Row]:
 
 
 def subjects_of_classes(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """One score a person, e.g. of sex: half of the people, and a quarter, are positive."""
+    """Draw one score per person, e.g. of sex, with a prevalence of 1/2 and 1/4."""
     rows = {}
     for shift, share in ((0.0, 2), (1.5, 2), (2.5, 2), (1.5, 4)):
         positive = np.arange(people) < people // share
@@ -79,20 +79,20 @@ def subjects_of_classes(people: int, rng: np.random.Generator) -> dict[str, Row]
 
 
 def stages(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """Three classes told with an accuracy that is the person's."""
+    """Draw predictions of three classes, with an accuracy that varies between people."""
     subjects, share = _people(people, 100, rng), np.array([0.2, 0.5, 0.3])
     truth = rng.choice(3, len(subjects), p=share)
     right = rng.random(len(subjects)) < rng.beta(8, 4, people)[subjects]
     predicted = np.where(right, truth, (truth + rng.integers(1, 3, len(subjects))) % 3)
     accuracy = 8 / 12
-    said = share * accuracy + (1 - share) * (1 - accuracy) / 2
-    chance = float(share @ said)
+    predicted_share = share * accuracy + (1 - share) * (1 - accuracy) / 2
+    chance = float(share @ predicted_share)
     cell = (subjects * 3 + truth) * 3 + predicted
     matrices = np.bincount(cell, minlength=people * 9).reshape(-1, 3, 3).astype(float)
     found, kappa, f1 = estimates.confusion_measures(matrices)
     total = matrices.sum(axis=0)
     agreed = float((total.sum(0) * total.sum(1)).sum() / total.sum() ** 2)
-    macro = float(np.mean(2 * share * accuracy / (share + said)))
+    macro = float(np.mean(2 * share * accuracy / (share + predicted_share)))
     spans = [intervals.proportion(e) for e in f1]
     return {
         "accuracy = .67": (accuracy, found.value, intervals.proportion(found)),
@@ -102,7 +102,7 @@ def stages(people: int, rng: np.random.Generator) -> dict[str, Row]:
 
 
 def errors(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """Errors of an age: a part that is the person's, and a part that is the clip's."""
+    """Draw errors of predicted age, with a person-specific and a clip-specific part."""
     subjects = _people(people, 60, rng)
     wrong = rng.normal(0, 8, people)[subjects] + rng.normal(0, 5, len(subjects))
     clip = estimates.mean(np.abs(wrong), subjects)
@@ -118,7 +118,7 @@ def errors(people: int, rng: np.random.Generator) -> dict[str, Row]:
 
 
 def pairs(people: int, rng: np.random.Generator) -> dict[str, Row]:
-    """Two models of the same clips: recalls of .02 and .03, areas of .74 and .78, two errors."""
+    """Draw two models of the same clips: recalls .02 and .03, AUROC .74 and .78, two errors."""
     subjects = _people(people, 100, rng)
     chance, draw = rng.beta(0.6, 29.4, people)[subjects], rng.random(len(subjects))
     again = np.where(rng.random(len(subjects)) < 0.7, draw, rng.random(len(subjects)))
@@ -195,7 +195,7 @@ def coverage(people: int, samples: int, seed: int = 0) -> dict[str, dict[str, fl
 
 
 def _people(people: int, clips: int, rng: np.random.Generator) -> np.ndarray:
-    """Subject of each clip; nights are half to one and a half times as long as ``clips``."""
+    """Return the subject of each clip; nights vary from 0.5 to 1.5 times ``clips``."""
     return np.repeat(np.arange(people), rng.integers(clips // 2, clips * 3 // 2 + 1, people))
 
 
@@ -227,7 +227,7 @@ def _paired(truth: float, one: estimates.Estimate, two: estimates.Estimate) -> R
 
 @cache
 def _precision(shift: float, spread: float, share: float) -> float:
-    """Average precision of normal scores in an infinite sample."""
+    """Return the average precision of normal scores in an infinite sample."""
     at = np.linspace(shift - 9 * spread, shift + 9 * spread, 4001)
     density = np.exp(-(((at - shift) / spread) ** 2) / 2)
     hits = share * np.array([1 - _PHI((x - shift) / spread) for x in at])
@@ -239,10 +239,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--samples", type=int, default=4000)
     parser.add_argument("--subjects", type=int, nargs="+", default=[8, 12, 40])
-    asked = parser.parse_args()
-    tables = {people: coverage(people, asked.samples) for people in asked.subjects}
+    args = parser.parse_args()
+    tables = {people: coverage(people, args.samples) for people in args.subjects}
     heads = " | ".join(f"{people} subjects" for people in tables)
-    print(f"| coverage of the 95 % interval, {asked.samples} samples | {heads} |")
+    print(f"| coverage of the 95 % interval, {args.samples} samples | {heads} |")
     print("|---|" + "---|" * len(tables))
     for name in next(iter(tables.values())):
         cells = " | ".join(f"{table[name]['covered']:.3f}" for table in tables.values())

@@ -1,4 +1,4 @@
-"""Cross-modal embeddings that behave like real ones, drawn night by night from a seed.
+"""Simulated cross-modal embeddings with realistic structure, drawn night by night from a seed.
 
 A clip has one latent state that all modalities see: who the subject is, a state that drifts slowly
 through the night, and what is this clip's own. The state has few large directions and many small
@@ -55,7 +55,7 @@ class Embeddings:
     def night(
         self, number: int, modalities: tuple[str, ...] = MODALITIES, clips: int = NIGHT
     ) -> dict[str, NDArray[np.float16]]:
-        """Draw one night: float16 [clips, 512] a modality."""
+        """Draw one night: float16 [clips, 512] per modality."""
         subject = np.random.default_rng((self.seed, 1, number // self.nights_a_subject))
         who = subject.standard_normal(LATENT, np.float32)
         rng = np.random.default_rng((self.seed, 2, number))
@@ -75,7 +75,7 @@ class Embeddings:
         return drawn
 
     def blocks(self, rows: int, modality: str, nights: int = 100) -> Iterator[NDArray[np.float16]]:
-        """Draw ``rows`` clips of one modality, some nights at a time."""
+        """Yield ``rows`` clips of one modality, several nights at a time."""
         for start in range(0, rows, nights * NIGHT):
             parts = [
                 self.night(at // NIGHT, (modality,))[modality][: rows - at]
@@ -88,7 +88,7 @@ class Embeddings:
         return np.concatenate(list(self.blocks(rows, modality)))
 
     def clips(self, ids: NDArray[np.int64], modality: str) -> NDArray[np.float16]:
-        """Draw some clips, by their number; each night among them is drawn once."""
+        """Draw clips by their numbers; each night is drawn once."""
         found = np.empty((len(ids), DIM), np.float16)
         for number in np.unique(ids // NIGHT):
             chosen = ids // NIGHT == number
@@ -98,7 +98,7 @@ class Embeddings:
 
 
 def _spectrum() -> NDArray[np.float32]:
-    """Return each direction of the state its deviation; the expected length is one."""
+    """Return the standard deviation of each direction of the state; expected norm 1."""
     variance = np.arange(1, LATENT + 1) ** -DECAY
     return np.sqrt(variance / variance.sum()).astype(np.float32)
 
@@ -131,7 +131,7 @@ def _offsets(seed: int) -> dict[str, NDArray[np.float32]]:
 
 
 def four_directions(x: NDArray[np.float32]) -> float:
-    """Share of the variance that lies in the four largest principal directions."""
+    """Return the share of variance in the four largest principal directions."""
     variances = np.linalg.eigvalsh(np.cov(x, rowvar=False))
     return float(variances[-4:].sum() / variances.sum())
 
@@ -143,26 +143,26 @@ def main() -> None:
     parser.add_argument(
         "--store", type=Path, help="its first --rows clips; all have all modalities"
     )
-    asked = parser.parse_args()
-    if asked.store:
+    args = parser.parse_args()
+    if args.store:
         import sleepfm_index
 
-        with sleepfm_index.open(asked.store) as store:
-            ids = store.metadata.clip_ids("has_bas and has_ecg and has_resp")[: asked.rows]
+        with sleepfm_index.open(args.store) as store:
+            ids = store.metadata.clip_ids("has_bas and has_ecg and has_resp")[: args.rows]
             x = {m: store.vectors.of(ids, m)[0] for m in MODALITIES}
-        asked.rows = len(ids)
+        args.rows = len(ids)
     else:
-        drawn = Embeddings(asked.seed)
-        x = {m: drawn.rows(asked.rows, m).astype(np.float32) for m in MODALITIES}
+        drawn = Embeddings(args.seed)
+        x = {m: drawn.rows(args.rows, m).astype(np.float32) for m in MODALITIES}
     for m in MODALITIES:
         print(f"{m:4s} four directions hold {four_directions(x[m]):.0%} of the variance")
-    pick = np.random.default_rng(0).choice(asked.rows, min(1000, asked.rows), replace=False)
+    pick = np.random.default_rng(0).choice(args.rows, min(1000, args.rows), replace=False)
     for a in MODALITIES:
         for b in MODALITIES:
             scores = x[a][pick] @ x[b].T
             own = scores[np.arange(len(pick)), pick]
             ranks = (scores >= own[:, None]).sum(axis=1)
-            near = np.abs(np.arange(asked.rows) - pick[:, None]) <= 1
+            near = np.abs(np.arange(args.rows) - pick[:, None]) <= 1
             print(
                 f"{a:4s} -> {b:4s}  own {own.mean():.3f}  next to it {scores[near].mean():.3f}  "
                 f"any {scores.mean():.3f} +- {scores.std():.3f}  top-1 {np.mean(ranks == 1):.3f}  "

@@ -1,4 +1,4 @@
-"""Clips a second through the encoders: the authors' way, torch tuned, OpenVINO; in turn.
+"""Encoding speed in clips per second: the authors' code, tuned torch and OpenVINO, in turn.
 
 Every way runs in a process of its own that waits while another is timed, so that none changes how
 another uses memory or threads. Each figure is the median of --repeat rounds. The cosine is the
@@ -33,7 +33,7 @@ BATCH = 32
 
 
 def eager(weights: Weights, threads: int) -> Run:
-    """Run the encoders as the authors do."""
+    """Run the encoders as in the authors' code."""
     import torch
     from train import Plain
 
@@ -51,7 +51,7 @@ def eager(weights: Weights, threads: int) -> Run:
 
 
 def tuned(weights: Weights, threads: int, kind: str = "f32") -> Run:
-    """Run them channels-last with norms folded, memory kept, and perhaps bfloat16."""
+    """Run them channels-last with folded batch norms, kept memory and optionally bfloat16."""
     from sleepfm.encoders.on_torch import on_torch
     from sleepfm.malloc import keep_freed_memory
 
@@ -73,7 +73,7 @@ def on_openvino(
 
 
 def gemm(threads: int, kind: str) -> float:
-    """Return the fastest of some matrix products, in GFLOP/s."""
+    """Return the speed of the fastest of several matrix products, in GFLOP/s."""
     import torch
 
     torch.set_num_threads(threads)
@@ -107,7 +107,7 @@ SWEEP: dict[str, tuple[str, Callable[[Weights, int], Run]]] = {
 
 
 def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Connection) -> None:
-    """Time what is asked for until there is no more; the first answers are the vectors."""
+    """Time requests from a pipe until it ends; the first answers are the vectors."""
     loaded = load_weights(weights)
     kind, make = (SWEEP if ways == "sweep" else WAYS)[name]
     run = make(loaded, threads)
@@ -116,17 +116,17 @@ def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Co
         own = check_clips(loaded, m)
         clips[m] = np.resize(own, (count, *own.shape[1:]))
     pipe.send({m: run(m, clips[m]) for m in clips})
-    while (asked := pipe.recv()) is not None:
-        if asked == "gemm":
+    while (args := pipe.recv()) is not None:
+        if args == "gemm":
             pipe.send(gemm(threads, kind))
             continue
         start = time.perf_counter()
-        run(asked, clips[asked])
+        run(args, clips[args])
         pipe.send(time.perf_counter() - start)
 
 
 def gflop(weights: Weights, modality: str) -> float:
-    """Count multiplications and additions of one clip, as torch counts them."""
+    """Count multiplications and additions per clip, as torch counts them."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
     from train import Plain
@@ -141,7 +141,7 @@ def gflop(weights: Weights, modality: str) -> float:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the least cosine of two sets of vectors, row by row."""
+    """Return the minimum cosine between two sets of vectors, row by row."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(((a * b).sum(axis=1) / lengths).min())
 
@@ -153,24 +153,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--weights", default="untrained")
     parser.add_argument("--sweep", action="store_true")
-    asked = parser.parse_args()
-    weights = load_weights(asked.weights)
+    args = parser.parse_args()
+    weights = load_weights(args.weights)
     work = {m: gflop(weights, m) for m in weights.modalities}
-    print(f"{machine()}; {asked.threads} threads; load average {os.getloadavg()[0]:.1f}")
+    print(f"{machine()}; {args.threads} threads; load average {os.getloadavg()[0]:.1f}")
     counted = ", ".join(f"{m} {g:.3f}" for m, g in work.items())
-    print(f"{asked.clips} clips, median of {asked.repeat} rounds; GFLOP a clip: {counted}\n")
-    ways = SWEEP if asked.sweep else WAYS
+    print(f"{args.clips} clips, median of {args.repeat} rounds; GFLOP a clip: {counted}\n")
+    ways = SWEEP if args.sweep else WAYS
     context = multiprocessing.get_context("spawn")
     pipes, vectors = {}, {}
     for name in ways:
         pipes[name], theirs = context.Pipe()
-        words = (name, "sweep" if asked.sweep else "", asked.weights, asked.clips, asked.threads)
+        words = (name, "sweep" if args.sweep else "", args.weights, args.clips, args.threads)
         context.Process(target=serve, args=(*words, theirs), daemon=True).start()
         theirs.close()
         vectors[name] = pipes[name].recv()
     seconds: dict[tuple[str, str], list[float]] = {}
     peaks: dict[str, list[float]] = {"f32": [], "bf16": []}
-    for _ in range(asked.repeat):
+    for _ in range(args.repeat):
         for name, (kind, _) in ways.items():
             for modality in weights.modalities:
                 pipes[name].send(modality)
@@ -179,7 +179,7 @@ def main() -> None:
             peaks[kind].append(pipes[name].recv())
     for pipe in pipes.values():
         pipe.send(None)
-    report(weights, work, vectors, seconds, {k: max(v, default=0) for k, v in peaks.items()}, asked)
+    report(weights, work, vectors, seconds, {k: max(v, default=0) for k, v in peaks.items()}, args)
 
 
 def report(
@@ -188,10 +188,10 @@ def report(
     vectors: dict[str, dict[str, np.ndarray]],
     seconds: dict[tuple[str, str], list[float]],
     peaks: dict[str, float],
-    asked: argparse.Namespace,
+    args: argparse.Namespace,
 ) -> None:
     """Print the table."""
-    ways = SWEEP if asked.sweep else WAYS
+    ways = SWEEP if args.sweep else WAYS
     columns = [*(f"{m} clips/s" for m in weights.modalities), "all three", "x first", "cosine"]
     print(f"| {'':28s} | " + " | ".join(columns) + " | share of peak |")
     print("|---" * (len(columns) + 2) + "|")
@@ -200,17 +200,19 @@ def report(
     for name, (kind, _) in ways.items():
         median = {m: statistics.median(seconds[name, m]) for m in weights.modalities}
         totals[name] = sum(median.values())
-        rates = [f"{asked.clips / median[m]:,.0f}" for m in weights.modalities]
+        rates = [f"{args.clips / median[m]:,.0f}" for m in weights.modalities]
         least = min(cosine(vectors[name][m], vectors[first][m]) for m in weights.modalities)
-        share = asked.clips * sum(work.values()) / totals[name] / peaks[kind]
+        share = args.clips * sum(work.values()) / totals[name] / peaks[kind]
         cells = [
             *rates,
-            f"{asked.clips / totals[name]:,.0f}",
+            f"{args.clips / totals[name]:,.0f}",
             f"{totals[first] / totals[name]:.2f}",
         ]
         print(f"| {name:28s} | " + " | ".join(cells) + f" | {least:.5f} | {share:.0%} |")
-    said = ", ".join(f"{kind} {peak:,.0f} GFLOP/s" for kind, peak in peaks.items() if peak)
-    print(f"\nPeak of a matrix product: {said}. Load average at the end {os.getloadavg()[0]:.1f}.")
+    listed = ", ".join(f"{kind} {peak:,.0f} GFLOP/s" for kind, peak in peaks.items() if peak)
+    print(
+        f"\nPeak of a matrix product: {listed}. Load average at the end {os.getloadavg()[0]:.1f}."
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long a probe, votes of neighbours and retrieval take on a store of many clips.
+"""Run time of linear probe, k-NN and retrieval evaluation on a large store.
 
     python benchmarks/evaluate.py [--clips 1000000] [--folder FOLDER]
 
@@ -27,15 +27,15 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--step", choices=STEPS)
-    asked = parser.parse_args()
-    if asked.step:
-        measure(asked.folder, asked.step)
+    args = parser.parse_args()
+    if args.step:
+        measure(args.folder, args.step)
         return
     print(machine())
     with tempfile.TemporaryDirectory() as scratch:
-        folder = asked.folder or Path(scratch) / "store"
+        folder = args.folder or Path(scratch) / "store"
         if not (folder / "manifest.json").exists():
-            write(folder, asked.clips)
+            write(folder, args.clips)
         for step in STEPS:
             subprocess.run(
                 [sys.executable, __file__, "--folder", folder, "--step", step], check=True

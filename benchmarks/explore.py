@@ -1,4 +1,4 @@
-"""How long a person waits for the page: first paint, a click to strips and to neighbours, panning.
+"""Latency of the explore page: first paint, signal strips, neighbours, panning.
 
 python benchmarks/explore.py                          200,000 clips in 250 nights
 python benchmarks/explore.py --clips 12000000 --modalities bas --server
@@ -32,7 +32,7 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.explore.answers import Table, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
-from sleepfm_index.explore.own_file import OwnFiles
+from sleepfm_index.explore.own_file import UploadedFiles
 from sleepfm_index.explore.parameters import read_all
 from sleepfm_index.explore.server import Explorer
 from sleepfm_index.explore.session import Session
@@ -79,18 +79,18 @@ def main() -> None:
     parser.add_argument("--modalities", default="bas,ecg,resp")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--server", action="store_true", help="what the server does, no browser")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-        path = written(Path(folder), asked.clips, asked.modalities.split(","))
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+        path = written(Path(folder), args.clips, args.modalities.split(","))
         sleepfm_index.reindex(path)
-        found = {"clips": asked.clips, "machine": machine(), **served(path, asked)}
+        found = {"clips": args.clips, "machine": machine(), **served(path, args)}
         print(json.dumps(found, indent=2), flush=True)
-        if not asked.server:
-            print(json.dumps(seen(path, asked), indent=2))
+        if not args.server:
+            print(json.dumps(seen(path, args), indent=2))
 
 
 def written(folder: Path, clips: int, modalities: list[str]) -> Path:
-    """Write a store of drawn vectors in twenty clouds, and a recording for all its nights."""
+    """Write a store of drawn vectors in twenty clusters, and a recording for all its nights."""
     recording = folder / "night.edf"
     rng = np.random.default_rng(0)
     signals = []
@@ -141,18 +141,18 @@ def written(folder: Path, clips: int, modalities: list[str]) -> Path:
     return path
 
 
-def served(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Measure the processor time of answers, which other work on the machine leaves alone."""
+def served(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the CPU time of answers, which other work on the machine hardly affects."""
     endpoints = {e.path: e for e in ENDPOINTS if e.method == "GET"}
     rng = np.random.default_rng(2)
     with Session(path) as session:
-        desk = Desk(session, Signals(), OwnFiles())
+        desk = Desk(session, Signals(), UploadedFiles())
         notes: dict[str, str] = {}
 
-        def ask(where: str, **said: str) -> float:
+        def ask(where: str, **parameters: str) -> float:
             start = time.process_time()
             endpoint = endpoints[where]
-            answer = endpoint.answer(desk, read_all(endpoint.parameters, said))
+            answer = endpoint.answer(desk, read_all(endpoint.parameters, parameters))
             notes[where] = getattr(answer, "note", "")
             if isinstance(answer, Table):
                 encode(answer, "arrow")
@@ -161,11 +161,11 @@ def served(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
         first = ask("/map"), ask("/map/values", by="stage")
         again = ask("/map"), ask("/map/values", by="subject_id")
         strips, near = [], []
-        for clip in rng.integers(0, asked.clips, asked.clicks):
+        for clip in rng.integers(0, args.clips, args.clicks):
             name = f"night-{clip // NIGHT:06d}"
             start = str(max(0.0, 30.0 * (clip % NIGHT) - 15))
             strips.append(ask("/strips", recording=name, from_s=start, seconds="60", width="1200"))
-            for to in asked.modalities.split(","):
+            for to in args.modalities.split(","):
                 near.append(ask("/query", modality="bas", to=to, clip=str(clip), k="5"))
     return {
         "map": notes["/map"],
@@ -179,8 +179,8 @@ def served(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def seen(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Measure what a person waits for in the browser: wall time, so on a machine at rest."""
+def seen(path: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure wall-clock latency in the browser; needs an idle machine."""
     rng = np.random.default_rng(1)
     with Explorer(path, port=0) as explorer, chromium() as context:
         page = context.pages[0]
@@ -195,7 +195,7 @@ def seen(path: Path, asked: argparse.Namespace) -> dict[str, Any]:
         note = page.locator(".map > .note").inner_text()
         waits = {}
         for what in ("drawn", "hits"):
-            clips = rng.integers(0, asked.clips, asked.clicks)
+            clips = rng.integers(0, args.clips, args.clicks)
             waits[what] = [page.evaluate(CLICK, [int(clip), what]) for clip in clips]
         frames = page.evaluate(PAN, 4)
     return {

@@ -1,4 +1,4 @@
-"""What a graph (HNSW) costs and finds: built, opened, searched, against exact search.
+"""Cost and recall of a graph index (HNSW): building, opening and search, against exact search.
 
     python benchmarks/graphs.py --rows 100000 --links 32
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--links", type=int, default=32)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     from sleepfm_index import set_threads
     from sleepfm_index.search.exact import candidates, rank
     from sleepfm_index.search.hnsw import HNSW
@@ -38,12 +38,12 @@ def main() -> None:
 
     set_threads(1)
     drawn = Embeddings()
-    vectors = np.concatenate(list(drawn.blocks(asked.rows, "bas"))).astype(np.float32)
-    chosen = np.sort(np.random.default_rng(0).choice(asked.rows, min(QUERIES, asked.rows), False))
+    vectors = np.concatenate(list(drawn.blocks(args.rows, "bas"))).astype(np.float32)
+    chosen = np.sort(np.random.default_rng(0).choice(args.rows, min(QUERIES, args.rows), False))
     queries = drawn.clips(chosen, "ecg").astype(np.float32)
 
     def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for at in range(0, asked.rows, BLOCK):
+        for at in range(0, args.rows, BLOCK):
             some = vectors[at : at + BLOCK]
             yield np.arange(at, at + len(some)), some
 
@@ -52,7 +52,7 @@ def main() -> None:
 
     near = candidates(blocks(), queries, 10, read)
     truth = [rank(read, q, ids, 10)[0] for q, ids in zip(queries, near, strict=True)]
-    kind = HNSW(asked.links)
+    kind = HNSW(args.links)
     with tempfile.TemporaryDirectory(dir=".") as scratch:
         store = Path(scratch)
         (store / INDEXES).mkdir()
@@ -62,10 +62,10 @@ def main() -> None:
         start = time.process_time()
         graph = kind.open(store, entry)
         opened = time.process_time() - start
-        print(f"{machine()}; {asked.rows:,} x 512, {kind}")
+        print(f"{machine()}; {args.rows:,} x 512, {kind}")
         print(
-            f"built in {1e6 * built / asked.rows:.0f} us per clip, "
-            f"{entry.entry.bytes / asked.rows:.0f} "
+            f"built in {1e6 * built / args.rows:.0f} us per clip, "
+            f"{entry.entry.bytes / args.rows:.0f} "
             f"bytes per clip, opened in {1000 * opened:.0f} ms"
         )
         print("| ef | search, ms | recall@10 |")

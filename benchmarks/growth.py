@@ -1,4 +1,4 @@
-"""How search and indexing grow from ten thousand clips to ten million: figures and a plot.
+"""Scaling of search and indexing from ten thousand to ten million clips: table and plot.
 
     python benchmarks/growth.py --folder F [--rows 10000 --rows 100000 ...]
 
@@ -25,20 +25,20 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, action="append", help=f"default: {SIZES}")
     parser.add_argument("--recall", default="0.99")
-    asked = parser.parse_args()
-    sizes = asked.rows or list(SIZES)
+    args = parser.parse_args()
+    sizes = args.rows or list(SIZES)
     for rows in sizes:
         words = [sys.executable, str(Path(__file__).with_name("scale.py"))]
-        words += ["--folder", str(asked.folder), "--rows", str(rows), "--recall", asked.recall]
+        words += ["--folder", str(args.folder), "--rows", str(rows), "--recall", args.recall]
         subprocess.run(words, check=True, stdout=sys.stderr)
-    rows = [figures(asked.folder / str(size), size) for size in sizes]
-    (asked.folder / "growth.md").write_text(table(rows))
-    print((asked.folder / "growth.md").read_text())
-    plot(rows, asked.folder / "growth.png")
+    rows = [figures(args.folder / str(size), size) for size in sizes]
+    (args.folder / "growth.md").write_text(table(rows))
+    print((args.folder / "growth.md").read_text())
+    plot(rows, args.folder / "growth.png")
 
 
 def figures(folder: Path, rows: int) -> dict[str, Any]:
-    """Read what a trial left."""
+    """Read the results of a trial."""
     f = {p.stem: json.loads(p.read_text()) for p in folder.glob("*.json")}
     return {
         "clips": rows,
@@ -52,7 +52,7 @@ def figures(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Put the figures into Markdown."""
+    """Format the results as Markdown."""
     names = list(rows[0])
     lines = [machine(), "", "| " + " | ".join(names) + " |", "|" + "--:|" * len(names)]
     for row in rows:
@@ -62,7 +62,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
-    """Draw cost against size, both on logarithmic axes."""
+    """Plot cost against size, on logarithmic axes."""
     try:
         import matplotlib
     except ImportError:

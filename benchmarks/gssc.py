@@ -1,7 +1,7 @@
-"""A public sleep-trained EEG encoder beside ours: GSSC, the Greifswald Sleep Stage Classifier.
+"""Comparison with a public EEG encoder trained on sleep: the Greifswald Sleep Stage Classifier.
 
 GSSC (Hanna and Flöel 2023, Sleep 46; AGPL) was trained to stage sleep on several thousand nights of
-other cohorts. Its package carries its weights. It is installed beside this project for the
+other cohorts. Its package carries its weights. It is installed next to this project for the
 benchmark only, without what it depends on, and no part of it is copied here:
 
     pip install --no-deps --target .gssc gssc==0.0.9
@@ -49,7 +49,7 @@ EOG: Final = ("E1-M2",)
 
 
 class Gssc:
-    """GSSC's two networks.
+    """The two networks of GSSC.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def prepared(channel: Floats) -> torch.Tensor:
 
 
 def balanced(stage: NDArray[np.str_], scores: Floats, person: NDArray[np.str_]) -> str:
-    """Write balanced accuracy, mean over people."""
+    """Format balanced accuracy, mean over people."""
     guess = np.array(SCORED)[scores.argmax(axis=1)]
     found = []
     for name in np.unique(person):
@@ -113,7 +113,7 @@ def balanced(stage: NDArray[np.str_], scores: Floats, person: NDArray[np.str_]) 
 
 
 def main() -> None:
-    """Encode all recordings, and say how GSSC itself stages them."""
+    """Encode all recordings, and report the staging accuracy of GSSC itself."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recordings", nargs="+")
     parser.add_argument("--subjects", type=Path, required=True)
@@ -122,12 +122,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("real-nights"))
     parser.add_argument("--out", type=Path, default=Path("gssc.npz"))
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    network = Gssc(asked.gssc)
-    choices = NO_CHOICES.told(CONTRACT, channels=asked.channels)
-    recordings = prepare_clips(asked.recordings, asked.cache, CONTRACT, choices=choices).recordings
-    with asked.subjects.open(newline="", encoding="utf-8") as file:
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    network = Gssc(args.gssc)
+    choices = NO_CHOICES.updated(CONTRACT, channels=args.channels)
+    recordings = prepare_clips(args.recordings, args.cache, CONTRACT, choices=choices).recordings
+    with args.subjects.open(newline="", encoding="utf-8") as file:
         subject = {row["recording_id"]: row["subject_id"] for row in csv.DictReader(file)}
     vectors: dict[str, Any] = {}
     known = []
@@ -138,11 +138,11 @@ def main() -> None:
             continue
         vectors[recording.recording_id] = found[0].astype(np.float32)
         known.append((recording, found))
-    np.savez(asked.out, **vectors)
+    np.savez(args.out, **vectors)
     stage = np.concatenate([r.stage for r, _ in known])
     person = np.concatenate([[subject[r.recording_id]] * r.count for r, _ in known])
     width = next(iter(vectors.values())).shape[1]
-    print(f"{len(stage):,} clips, vectors of {width} dimensions -> {asked.out}")
+    print(f"{len(stage):,} clips, vectors of {width} dimensions -> {args.out}")
     for name, at in (("clip alone", 1), ("in its recording", 2)):
         scores = np.concatenate([found[at] for _, found in known])
         print(f"GSSC's own stages, {name}: balanced accuracy {balanced(stage, scores, person)}")

@@ -1,4 +1,4 @@
-"""Which kind of index is fastest at which size: the table that the planner's switch comes from.
+"""Fastest kind of index by size: the table behind the thresholds of the planner.
 
     python benchmarks/kinds.py --rows 1000 --rows 10000 --rows 100000
     python benchmarks/kinds.py --rows 1000000 --kind Flat --kind IVF
@@ -39,21 +39,21 @@ def main() -> None:
     parser.add_argument("--rows", type=int, action="append", help=f"default: {SIZES}")
     parser.add_argument("--kind", action="append", help=f"default: {KINDS}")
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     from sleepfm_index import set_threads
 
-    set_threads(asked.threads)
-    print(f"{machine()}; {asked.threads} threads; load {os.getloadavg()[0]:.1f}")
+    set_threads(args.threads)
+    print(f"{machine()}; {args.threads} threads; load {os.getloadavg()[0]:.1f}")
     print("| clips | kind | searched | ms | recall@10 | built, us per clip |")
     print("|--:|---|---|--:|--:|--:|")
-    for rows in asked.rows or SIZES:
-        trial = Trial(rows, time.process_time if asked.threads == 1 else time.perf_counter)
-        for name in asked.kind or KINDS:
+    for rows in args.rows or SIZES:
+        trial = Trial(rows, time.process_time if args.threads == 1 else time.perf_counter)
+        for name in args.kind or KINDS:
             print(trial.row(name), flush=True)
 
 
 class Trial:
-    """Drawn vectors of some size, and what their queries should find."""
+    """Drawn vectors of some size, with queries and their exact answers."""
 
     def __init__(self, rows: int, clock: Callable[[], float]) -> None:
         from sleepfm_index.search.exact import candidates, rank
@@ -71,19 +71,19 @@ class Trial:
         self.truth = [rank(self.read, query, ids, 10)[0] for query, ids in both]
 
     def blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Clip ids and vectors, block by block."""
+        """Yield clip ids and vectors, block by block."""
         for at in range(0, self.rows, BLOCK):
             some = self.read(np.arange(at, min(at + BLOCK, self.rows)))
             yield np.arange(at, at + len(some)), some
 
     def read(self, ids: np.ndarray) -> np.ndarray:
-        """Vectors of some clips."""
+        """Return the vectors of clips."""
         from sleepfm_index.storage.vector_format import widen
 
         return widen(self.stored[ids])
 
     def row(self, name: str) -> str:
-        """Make an index, find its cheapest setting, and time it."""
+        """Build an index, find its cheapest setting, and time it."""
         from sleepfm_index.indexing.planner import _lists
         from sleepfm_index.search import kinds
         from sleepfm_index.search.flat_index import FlatIndex
@@ -116,7 +116,7 @@ class Trial:
         )
 
     def cheapest(self, index: Any) -> tuple[Any, int]:
-        """Choose the setting of least cost that reaches the recall, as calibration does."""
+        """Return the cheapest setting that reaches the recall, as calibration does."""
         from sleepfm_index.indexing.calibration import RERANK_COST
 
         best, least = None, np.inf
@@ -132,12 +132,12 @@ class Trial:
         return best or (trial.parameters, deep)
 
     def recall(self, found: list[np.ndarray]) -> float:
-        """Share of the true ten nearest among what was found."""
+        """Return the share of the true ten nearest neighbours that are found."""
         both = zip(self.truth, found, strict=True)
         return float(np.mean([np.isin(truth, ids).mean() for truth, ids in both]))
 
     def timed(self, find: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
-        """Median over five rounds of the time per query, and the recall."""
+        """Return the median time per query over five rounds, and the recall."""
         from sleepfm_index.search.exact import rank
 
         seconds = []

@@ -1,4 +1,4 @@
-"""The machine a figure was measured on, in one line."""
+"""Description of the machine, in one line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from sleepfm.resources import cores, processor
 
 
 def machine() -> str:
-    """Processor, cores this process may use, and Python."""
+    """Return processor, number of usable cores, and Python version."""
     system = f"{platform.system()}, Python {platform.python_version()}"
     return f"{processor()}, {cores()} cores, {system}"

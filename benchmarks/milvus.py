@@ -1,4 +1,4 @@
-"""The store and milvus-lite side by side: the same answers? recall, latency, memory, republishing.
+"""The store against milvus-lite: agreement, recall, latency, memory, and publishing again.
 
 python benchmarks/milvus.py                     200,000 clips: a quarter of an hour
 python benchmarks/milvus.py --clips 5000        a try
@@ -40,15 +40,15 @@ def memory(kind):
     lines = open("/proc/self/smaps_rollup").read().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith(kind)) / 1024
 if engine == "store":
-    asked = sleepfm_index.open(store)
+    source = sleepfm_index.open(store)
 else:
-    asked = sleepfm_index.Served(uri, collection)
+    source = sleepfm_index.Served(uri, collection)
 answers, seconds = [], []
 for to in ("bas", "others"):
     for condition in (None, where):
         for clip in [0, *json.loads(clips)]:
             start = time.perf_counter()
-            found = asked.query("ecg", to=to, clip=clip, k=10, where=condition)
+            found = source.query("ecg", to=to, clip=clip, k=10, where=condition)
             seconds.append([to, condition, time.perf_counter() - start])
             answers.append(found.table.select(["clip_id", "score"]).to_pylist())
 print(json.dumps([answers, seconds, memory("Rss"), memory("Anonymous")]))
@@ -56,7 +56,7 @@ print(json.dumps([answers, seconds, memory("Rss"), memory("Anonymous")]))
 
 
 def drawn(number: int, clips: int) -> SegmentData:
-    """Draw a night whose modalities share a latent."""
+    """Draw a night whose modalities share a latent state."""
     rng = np.random.default_rng(number)
     shape = np.random.default_rng(0).standard_normal((32, EMBEDDING_DIM))
     latent = rng.standard_normal((clips, 32)) @ shape / np.sqrt(32)
@@ -75,9 +75,9 @@ def make(path: Path, clips: int) -> None:
     sleepfm_index.reindex(path, index="exact")
 
 
-def publish(store: Path, uri: str, **asked: object) -> sleepfm_index.Published:
+def publish(store: Path, uri: str, **args: object) -> sleepfm_index.Published:
     start = time.perf_counter()
-    done = sleepfm_index.publish(store, uri, targets=TARGETS, **asked)  # type: ignore[arg-type]
+    done = sleepfm_index.publish(store, uri, targets=TARGETS, **args)  # type: ignore[arg-type]
     seconds = time.perf_counter() - start
     rate = f", {done.added / seconds:,.0f} clips/s" if done.added else ""
     print(
@@ -114,11 +114,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--queries", type=int, default=50)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         store, uri = Path(folder) / "store", f"{folder}/milvus.db"
-        make(store, asked.clips)
+        make(store, args.clips)
         size = sleepfm_index.open(store).info()
         print(f"{size.clips:,} clips, store {size.bytes / 1e6:,.0f} MB")
         print("publish, FLAT:  ", end="")
@@ -127,7 +127,7 @@ def main() -> None:
         publish(store, uri, collection="hnsw", index="HNSW")
         on_disk = sum(f.stat().st_size for f in Path(uri).rglob("*") if f.is_file())
         print(f"milvus-lite on disk, both: {on_disk / 1e6:,.0f} MB")
-        clips = np.random.default_rng(1).integers(0, asked.clips, asked.queries).tolist()
+        clips = np.random.default_rng(1).integers(0, args.clips, args.queries).tolist()
         print("ms, p50 / p95:            to bas, all     to bas, where    to others        where")
         words = (store, uri)
         truth, line = ask("store", *words, "-", json.dumps(clips), WHERE)

@@ -1,4 +1,4 @@
-"""One night from an EDF on disk to a committed store, and through the authors' steps.
+"""Time from an EDF file to a committed store for one night, compared with the authors' steps.
 
 A simulated night of 13 channels is written twice: all at 200 Hz, and at 512, 256, 25 and 3 Hz. Both
 ways encode it with the same weights under the authors' contract (whole-record FFT resampling, no
@@ -79,14 +79,14 @@ def authors_weights() -> Weights:
 
 
 def ours(night: Path, folder: Path, threads: int) -> dict[str, object]:
-    """Build a store of one night; give seconds by phase."""
+    """Build a store of one night; return seconds by phase."""
     import sleepfm_index
 
-    said: list[str] = []
+    notices: list[str] = []
     start = time.perf_counter()
     report = sleepfm_index.build(
         folder / "store", [night], weights=str(night.parent / "bench.safetensors"),
-        threads=threads, notice=said.append,
+        threads=threads, notice=notices.append,
     )  # fmt: skip
     whole = time.perf_counter() - start
     (outcome,) = report.outcomes
@@ -96,11 +96,11 @@ def ours(night: Path, folder: Path, threads: int) -> dict[str, object]:
         ids = np.arange(outcome.clips)
         vectors = {m: store.vectors.of(ids, m)[0] for m in ROBUST.modalities}
     np.savez(folder / "vectors.npz", **vectors)
-    return {"seconds": whole, "phases": phases, "said": " ".join(said)}
+    return {"seconds": whole, "phases": phases, "said": " ".join(notices)}
 
 
 def theirs(night: Path, folder: Path, threads: int) -> dict[str, object]:
-    """Take a night through the authors' steps; give seconds by phase."""
+    """Process a night by the authors' steps; return seconds by phase."""
     import mne
     import torch
     from torch.nn import functional as F
@@ -143,7 +143,7 @@ def theirs(night: Path, folder: Path, threads: int) -> dict[str, object]:
 
 
 class _Files:
-    """The clips of a folder, a file each."""
+    """The clips of a folder, one file per clip."""
 
     def __init__(self, folder: Path) -> None:
         self.files = sorted(folder.glob("*.npy"))
@@ -159,7 +159,7 @@ WAYS = {"ours": ours, "theirs": theirs}
 
 
 def one(way: str, night: Path, threads: int, repeat: int) -> None:
-    """Time one way in this process when asked to, a line of JSON each time."""
+    """Time one method in this process on request, and print a line of JSON each time."""
     work = night.parent / way
     work.mkdir(exist_ok=True)
     for i in range(repeat):
@@ -175,17 +175,17 @@ def one(way: str, night: Path, threads: int, repeat: int) -> None:
         print(json.dumps(result), flush=True)
 
 
-def compare(night: Path, asked: argparse.Namespace) -> None:
-    """Time both ways in turn and print the table."""
+def compare(night: Path, args: argparse.Namespace) -> None:
+    """Time both methods in turn and print the table."""
     children = {}
     for way in WAYS:
         command = [sys.executable, __file__, "--way", way, "--night", str(night)]
-        command += ["--threads", str(asked.threads), "--repeat", str(asked.repeat)]
+        command += ["--threads", str(args.threads), "--repeat", str(args.repeat)]
         children[way] = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
     runs: dict[str, list[dict]] = {way: [] for way in WAYS}
-    for _ in range(asked.repeat):
+    for _ in range(args.repeat):
         for way, child in children.items():
             child.stdin.write("\n")
             child.stdin.flush()
@@ -224,18 +224,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--night", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.way:
-        one(asked.way, asked.night, asked.threads, asked.repeat)
+    args = parser.parse_args()
+    if args.way:
+        one(args.way, args.night, args.threads, args.repeat)
         return
-    print(f"{machine()}; {asked.threads} threads; load average {os.getloadavg()[0]:.1f}; "
-          f"{asked.hours:g} h, 13 channels, {asked.repeat} runs")  # fmt: skip
+    print(f"{machine()}; {args.threads} threads; load average {os.getloadavg()[0]:.1f}; "
+          f"{args.hours:g} h, 13 channels, {args.repeat} runs")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         authors_weights().save(Path(name) / "bench.safetensors")
         for kind in ("uniform-200-Hz", "mixed-rates"):
             night = Path(name) / f"{kind}.edf"
-            write_night(night, asked.hours, kind.startswith("uniform"))
-            compare(night, asked)
+            write_night(night, args.hours, kind.startswith("uniform"))
+            compare(night, args)
             night.unlink()
 
 

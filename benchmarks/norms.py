@@ -1,4 +1,4 @@
-"""A short training run validated twice an epoch: with running averages, and with norms measured.
+"""Training validated twice per epoch: with running and with measured batch-norm statistics.
 
 Simulated nights, at 64 Hz to be quick. Spread is the mean squared distance of the validation clips'
 unit vectors from their mean, averaged over the modalities: 0 where all clips get one vector.
@@ -31,7 +31,7 @@ RUN = Run(torch.device("cpu"), torch.float32)
 
 
 def show(task: Contrastive, statistics: str) -> None:
-    """Print how good the task is as it stands."""
+    """Print the metrics of the task in its current state."""
     with torch.no_grad():
         found = task.evaluate(RUN)
         (batch,) = RUN.batches(task._valid, in_order(task._valid, len(task._valid)))
@@ -50,7 +50,7 @@ def show(task: Contrastive, statistics: str) -> None:
 def twice(
     task: Contrastive, batches: Iterable[Batch], context: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """Measure the norms, and show what that changes."""
+    """Measure the norms, and print the effect."""
     task.eval()
     show(task, "running averages")
     norms.measure_norms(task, batches, context)
@@ -62,18 +62,18 @@ def main() -> None:
     parser.add_argument("--recipe", choices=RECIPES, default="short")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--hours", type=float, default=0.5)
-    asked = parser.parse_args()
-    recipe = replace(RECIPES[asked.recipe], epochs=asked.epochs, batch_size=32, crop_s=None)
+    args = parser.parse_args()
+    recipe = replace(RECIPES[args.recipe], epochs=args.epochs, batch_size=32, crop_s=None)
     print(f"{machine()}, torch {torch.__version__}")
     with tempfile.TemporaryDirectory() as name, mock.patch.object(loop, "measure_norms", twice):
-        nights = simulate_cohort(Path(name) / "nights", subjects=7, hours=asked.hours)
+        nights = simulate_cohort(Path(name) / "nights", subjects=7, hours=args.hours)
         data = Data(
             nights,
             fractions={"pretrain": 0.7, "valid": 0.3},
             contract=replace(ROBUST, sample_rate=64),
             cache=Path(name) / "clips",
         )
-        print(f"{asked.recipe}: 5 nights of {asked.hours:g} h to train on, 2 to validate on")
+        print(f"{args.recipe}: 5 nights of {args.hours:g} h to train on, 2 to validate on")
         pretrain(
             data, Path(name) / "w.safetensors", recipe=recipe, device="cpu", precision="float32"
         )

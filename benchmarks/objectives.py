@@ -1,4 +1,4 @@
-"""Arms of pretraining at equal processor time: objective and terms, on the same simulated people.
+"""Pretraining objectives and loss terms at equal CPU time, on the same simulated people.
 
     python benchmarks/objectives.py --minutes 20                  # of one core, each arm
     python benchmarks/objectives.py --trial --folder small        # seconds each, to see it work
@@ -45,7 +45,7 @@ EPOCHS: Final = 2
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train.
+    """One training configuration.
 
     Parameters
     ----------
@@ -81,29 +81,29 @@ ARMS: Final[dict[str, Arm]] = {
 }
 
 
-def train(asked: argparse.Namespace, name: str, arm: Arm) -> tuple[Path, float]:
-    """Train an arm; give its weights and the processor minutes that its runs took."""
-    folder = asked.folder / name.replace(" ", "-").replace(",", "")
+def train(args: argparse.Namespace, name: str, arm: Arm) -> tuple[Path, float]:
+    """Train an arm; return its weights and the CPU minutes of its runs."""
+    folder = args.folder / name.replace(" ", "-").replace(",", "")
     folder.mkdir(exist_ok=True)
-    recipe = replace(RECIPE, **dict(arm.terms), batch_size=asked.batch_size, seed=asked.seed)
-    start, minutes = None, asked.minutes
+    recipe = replace(RECIPE, **dict(arm.terms), batch_size=args.batch_size, seed=args.seed)
+    start, minutes = None, args.minutes
     if arm.warm:
         minutes /= 2
-        warm = replace(RECIPE, together=1, batch_size=asked.batch_size, seed=asked.seed)
-        start = run(asked, folder / "warm.safetensors", "physiology", warm, minutes, None)
-    out = run(asked, folder / "weights.safetensors", arm.objective, recipe, minutes, start)
+        warm = replace(RECIPE, together=1, batch_size=args.batch_size, seed=args.seed)
+        start = run(args, folder / "warm.safetensors", "physiology", warm, minutes, None)
+    out = run(args, folder / "weights.safetensors", arm.objective, recipe, minutes, start)
     return out, sum(spent(path) for path in folder.glob("*.cpu.json"))
 
 
 def run(
-    asked: argparse.Namespace,
+    args: argparse.Namespace,
     out: Path,
     objective: Objective,
     recipe: Recipe,
     minutes: float,
     start: Path | None,
 ) -> Path:
-    """Train for so many processor minutes, or go on with it."""
+    """Train for a number of CPU minutes, or resume."""
     log = out.with_name(f"{out.stem}.cpu.json")
     known = json.loads(log.read_text()) if log.exists() else {"spent_s": 0.0}
     if known.get("done"):
@@ -114,7 +114,7 @@ def run(
         probe = out.with_name(f"{out.stem}-timed.safetensors")
         for left in probe.parent.glob(f"{probe.stem}.*"):
             left.unlink()
-        _pretrain(asked, probe, objective, few, start, lambda *_: marks.append(time.process_time()))
+        _pretrain(args, probe, objective, few, start, lambda *_: marks.append(time.process_time()))
         known["step_s"] = (marks[-1] - marks[0]) / (len(marks) - 1)
         known["steps"] = max(2, round(60 * minutes / known["step_s"]))
         log.write_text(json.dumps(known))
@@ -127,29 +127,29 @@ def run(
         log.write_text(json.dumps(known))
 
     whole = replace(recipe, epochs=EPOCHS, epoch_clips=each)
-    _pretrain(asked, out, objective, whole, start, count)
+    _pretrain(args, out, objective, whole, start, count)
     count()
     log.write_text(json.dumps(known | {"done": True}))
     return out
 
 
 def _pretrain(
-    asked: argparse.Namespace,
+    args: argparse.Namespace,
     out: Path,
     objective: Objective,
     recipe: Recipe,
     start: Path | None,
-    told: Any,
+    on_step: Any,
 ) -> None:
-    cohort = asked.folder / "train"
+    cohort = args.folder / "train"
     data = Data(
         [cohort],
         subjects=cohort / "subjects.csv",
         fractions={"pretrain": 0.9, "train": 0, "valid": 0.1, "test": 0},
         contract=BODY,
-        cache=asked.folder / "clips",
+        cache=args.folder / "clips",
         truth=read_truth(cohort / "truth.parquet"),
-        description=f"simulated nights: {asked.subjects} subjects, seed 1",
+        description=f"simulated nights: {args.subjects} subjects, seed 1",
     )
     pretrain(
         data,
@@ -162,17 +162,17 @@ def _pretrain(
         resume=True,
         start=None if start is None else load_weights(start),
         checkpoint_minutes=2,
-        callbacks=TrainingCallbacks(training=told),
+        callbacks=TrainingCallbacks(training=on_step),
     )
 
 
 def spent(path: Path) -> float:
-    """Processor minutes of a run."""
+    """Return the CPU minutes of a run."""
     return float(json.loads(path.read_text())["spent_s"]) / 60
 
 
 def row(name: str, minutes: float, found: dict[str, Any]) -> str:
-    """Write one row of the table."""
+    """Format one row of the table."""
     pairs = {k: v for k, v in found.items() if "->" in k}
     recall = [np.mean([v["recall_at_10"] for k, v in pairs.items() if set(p) <= set(k.split())])
               for p in (("ecg", "resp"), ("bas", "ecg"), ("bas", "resp"))]  # fmt: skip
@@ -185,7 +185,7 @@ def row(name: str, minutes: float, found: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Train and measure every arm that is not done, and print the table."""
+    """Train and measure every missing arm, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("objectives"))
     parser.add_argument("--minutes", type=float, default=20.0, help="of one core, each arm")
@@ -197,28 +197,28 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=24, help="of each person, in the table")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trial", action="store_true", help="tiny: to see it work")
-    asked = parser.parse_args()
-    if asked.trial:
-        vars(asked).update(
+    args = parser.parse_args()
+    if args.trial:
+        vars(args).update(
             minutes=0.05, subjects=10, test_subjects=4, hours=0.1, batch_size=8, clips=12
         )
     torch.set_num_threads(1)
     elsewhere = ("folder", "arms", "trial", "clips")
-    steps = Steps(asked.folder, {k: v for k, v in vars(asked).items() if k not in elsewhere})
-    for cohort, size, seed in (("train", asked.subjects, 1), ("test", asked.test_subjects, 4242)):
+    steps = Steps(args.folder, {k: v for k, v in vars(args).items() if k not in elsewhere})
+    for cohort, size, seed in (("train", args.subjects, 1), ("test", args.test_subjects, 4242)):
         steps.tool(
-            *(f"simulate {cohort}", "simulate", asked.folder / cohort, "--subjects", size),
-            *("--hours", asked.hours, "--seed", seed, "--excerpts", "--truth"),
+            *(f"simulate {cohort}", "simulate", args.folder / cohort, "--subjects", size),
+            *("--hours", args.hours, "--seed", seed, "--excerpts", "--truth"),
         )
     rows = []
-    for name in asked.arms:
-        weights, minutes = train(asked, name, ARMS[name])
+    for name in args.arms:
+        weights, minutes = train(args, name, ARMS[name])
         figures = weights.with_name("figures.json")
         steps.run(
             f"measure {name}",
             (
-                *(EXPERIMENTS / "decode_truth.py", asked.folder / "test", "--weights", weights),
-                *("--clips", asked.clips, "--cache", asked.folder / "clips", "--out", figures),
+                *(EXPERIMENTS / "decode_truth.py", args.folder / "test", "--weights", weights),
+                *("--clips", args.clips, "--cache", args.folder / "clips", "--out", figures),
             ),
         )
         found = json.loads(figures.read_text())[0]
@@ -231,7 +231,7 @@ def main() -> None:
     text = "\n".join(
         [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows, "", f"{machine()}", ""]
     )
-    (asked.folder / "table.md").write_text(text)
+    (args.folder / "table.md").write_text(text)
     print(text)
 
 

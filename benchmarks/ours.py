@@ -1,4 +1,4 @@
-"""sleepfm-index as benchmarks/search.py measures it: through an open store."""
+"""sleepfm-index in benchmarks/search.py, through an open store."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUERIES = 20_000
 
 
 def segment() -> SegmentData:
-    """All vectors as one segment; 20,000 clips that are not asked about have ecg too."""
+    """All vectors as one segment; 20,000 clips that are not queried have ecg too."""
     rows = len(data.vectors)
     ecg = np.zeros((rows, 512), np.float16)
     others = np.setdiff1d(np.arange(rows), np.load(data.folder / "asked.npy"))
@@ -77,12 +77,12 @@ measured = entry.settings
 
 
 def use(setting: Any) -> None:
-    """Search with a setting of our own choice, or with what the store was told to."""
+    """Search with given settings, or with those of the store."""
     settings = measured
     if setting != "as calibrated":
         probes, depth = setting
         settings = (SearchSetting(1.0, depth, {"probes": probes}), *measured[1:])
-    here = store._here().searcher
+    here = store._resources().searcher
     here._entries["bas"] = dataclasses.replace(entry, settings=settings)
 
 

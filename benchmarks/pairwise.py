@@ -1,8 +1,8 @@
 """Pairwise against leave-one-out on simulated nights: simulate, train, evaluate, a table.
 
-Every step is the command `sleepfm-index`, so the figures are the tool's own. What is there is not
-done again: simulated nights stay, training goes on from its checkpoint, builds skip recordings. So
-the same command resumes a run that was stopped.
+Every step runs the command `sleepfm-index`. Completed steps are not repeated: simulated nights are
+kept, training resumes from its checkpoint, and builds skip recordings. The same command therefore
+resumes an interrupted run.
 
     python benchmarks/pairwise.py                           # a GPU, or some hours of a CPU
     python benchmarks/pairwise.py --subjects 30 --hours 0.5 --epochs 2 --folder small
@@ -35,10 +35,10 @@ Rows = list[dict[str, Any]]
 
 
 def tool(*words: object) -> str:
-    """Run the command, show it, and give what it prints."""
-    asked = [str(word) for word in words]
-    print("$ sleepfm-index", shlex.join(asked), file=sys.stderr, flush=True)
-    command = [sys.executable, "-m", "sleepfm_cli.main", *asked]
+    """Run the command, print it, and return its output."""
+    args = [str(word) for word in words]
+    print("$ sleepfm-index", shlex.join(args), file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "sleepfm_cli.main", *args]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
@@ -46,7 +46,7 @@ def tool(*words: object) -> str:
 
 
 def simulate(folder: Path, subjects: int, hours: float, seed: int) -> None:
-    """Simulate a cohort unless it is there, whole and of this size and seed."""
+    """Simulate a cohort, unless it exists completely with this size and seed."""
     sized = {"subjects": subjects, "hours": hours, "seed": seed}
     about = folder / "cohort.json"
     if about.exists():
@@ -57,39 +57,39 @@ def simulate(folder: Path, subjects: int, hours: float, seed: int) -> None:
     about.write_text(json.dumps(sized))
 
 
-def train(asked: argparse.Namespace, objective: str, out: Path) -> None:
-    """Pretrain under one objective, or go on with it."""
+def train(args: argparse.Namespace, objective: str, out: Path) -> None:
+    """Pretrain under one objective, or resume."""
     given = {
-        "--epochs": asked.epochs,
-        "--batch-size": asked.batch_size,
-        "--lr": asked.lr,
-        "--together": asked.together,
-        "--threads": asked.threads,
+        "--epochs": args.epochs,
+        "--batch-size": args.batch_size,
+        "--lr": args.lr,
+        "--together": args.together,
+        "--threads": args.threads,
     }
-    cohort = asked.folder / "train"
+    cohort = args.folder / "train"
     tool(
         *("pretrain", cohort, "--subjects", cohort / "subjects.csv", "--out", out),
         *("--objective", objective, "--recipe", "short", "--split", "0.95,0,0.05,0"),
-        *("--cache", asked.folder / "clips", "--seed", asked.seed, "--device", asked.device),
-        *("--precision", asked.precision, "--describe", describe(asked)),
+        *("--cache", args.folder / "clips", "--seed", args.seed, "--device", args.device),
+        *("--precision", args.precision, "--describe", describe(args)),
         *(word for name, value in given.items() if value is not None for word in (name, value)),
         *(["--resume"] if out.with_name(f"{out.stem}.checkpoint.pt").exists() else []),
     )
 
 
-def describe(asked: argparse.Namespace) -> str:
-    """Say what the training data is."""
-    return f"simulated nights: {asked.subjects} subjects x {asked.hours:g} h, seed {asked.seed}"
+def describe(args: argparse.Namespace) -> str:
+    """Describe the training data."""
+    return f"simulated nights: {args.subjects} subjects x {args.hours:g} h, seed {args.seed}"
 
 
-def evaluate(asked: argparse.Namespace, weights: Path) -> dict[str, Rows]:
-    """Measure retrieval on the held-out subjects, by the tool, in each kind of gallery."""
-    store, cohort = weights.with_name(f"{weights.stem}-store"), asked.folder / "test"
+def evaluate(args: argparse.Namespace, weights: Path) -> dict[str, Rows]:
+    """Measure retrieval on the held-out subjects with `evaluate`, in each kind of gallery."""
+    store, cohort = weights.with_name(f"{weights.stem}-store"), args.folder / "test"
     tool(
         *("build", cohort, "--subjects", cohort / "subjects.csv", "--weights", weights),
-        *("--store", store, "--device", asked.device),
+        *("--store", store, "--device", args.device),
     )
-    words = ("evaluate", "--store", store, "--gallery", asked.gallery, "--seed", 0)
+    words = ("evaluate", "--store", store, "--gallery", args.gallery, "--seed", 0)
     return {
         gallery: json.loads(tool(*words, "--among", gallery, "--format", "json"))
         for gallery in GALLERIES
@@ -97,7 +97,7 @@ def evaluate(asked: argparse.Namespace, weights: Path) -> dict[str, Rows]:
 
 
 def table(found: dict[str, dict[str, Rows]]) -> str:
-    """Write Markdown: one section per gallery, one row per direction, both objectives."""
+    """Format as Markdown: one section per gallery, one row per direction, both objectives."""
     lines = []
     for gallery, title in GALLERIES.items():
         first = found[OBJECTIVES[0]][gallery]
@@ -133,7 +133,7 @@ def table(found: dict[str, dict[str, Rows]]) -> str:
 
 
 def between(row: dict[str, Any], name: str) -> str:
-    """Write a measure with its interval."""
+    """Format a measure with its interval."""
     form = ".3f" if name.startswith("recall") else ".0f"
     return f"{row[name]:{form}} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]"
 
@@ -160,25 +160,23 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
-    asked = parser.parse_args()
-    if asked.seed == asked.test_seed:
+    args = parser.parse_args()
+    if args.seed == args.test_seed:
         parser.error("--test-seed must differ from --seed: the test subjects are new people")
-    simulate(asked.folder / "train", asked.subjects, asked.hours, asked.seed)
-    simulate(asked.folder / "test", asked.test_subjects, asked.test_hours, asked.test_seed)
+    simulate(args.folder / "train", args.subjects, args.hours, args.seed)
+    simulate(args.folder / "test", args.test_subjects, args.test_hours, args.test_seed)
     found: dict[str, dict[str, Rows]] = {}
     for objective in OBJECTIVES:
-        weights = asked.folder / f"{objective}.safetensors"
-        train(asked, objective, weights)
-        found[objective] = evaluate(asked, weights)
+        weights = args.folder / f"{objective}.safetensors"
+        train(args, objective, weights)
+        found[objective] = evaluate(args, weights)
     records = {
-        o: json.loads(
-            tool("weights", "show", asked.folder / f"{o}.safetensors", "--format", "json")
-        )
+        o: json.loads(tool("weights", "show", args.folder / f"{o}.safetensors", "--format", "json"))
         for o in OBJECTIVES
     }
-    test = f"{asked.test_subjects} subjects x {asked.test_hours:g} h, seed {asked.test_seed}"
+    test = f"{args.test_subjects} subjects x {args.test_hours:g} h, seed {args.test_seed}"
     head = [
-        f"Trained on {describe(asked)}; evaluated on {test}.",
+        f"Trained on {describe(args)}; evaluated on {test}.",
         *(
             f"{o}: epoch {r['record']['epoch']} of {r['record']['recipe']['epochs']}, identity "
             f"{r['sha256'][:12]}, {r['record']['device']} in {r['record']['precision']}."
@@ -187,8 +185,8 @@ def main() -> None:
         f"Evaluated on {machine()}.",
     ]
     text = "\n\n".join(head) + "\n\n" + table(found)
-    (asked.folder / "table.json").write_text(json.dumps({"weights": records, "rows": found}))
-    (asked.folder / "table.md").write_text(text)
+    (args.folder / "table.json").write_text(json.dumps({"weights": records, "rows": found}))
+    (args.folder / "table.md").write_text(text)
     print(text)
 
 

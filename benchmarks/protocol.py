@@ -31,21 +31,21 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=90_000)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--queries", type=int, default=1000, help="of the slow ones")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     from threadpoolctl import threadpool_limits
 
     from sleepfm_index.evaluation.retrieval.tiled_ranks import shared_ranks
 
-    n = asked.candidates
+    n = args.candidates
     drawn = Embeddings()
     vectors = {m: drawn.rows(n, m).astype(np.float32) for m in MODALITIES}
-    print(f"{machine()}; {asked.threads} threads; {n:,} candidates, {DIRECTIONS} directions")
-    with threadpool_limits(asked.threads):
+    print(f"{machine()}; {args.threads} threads; {n:,} candidates, {DIRECTIONS} directions")
+    with threadpool_limits(args.threads):
         before = peak()
     start = time.perf_counter()
-    ranks = shared_ranks(vectors, threads=asked.threads)
+    ranks = shared_ranks(vectors, threads=args.threads)
     seconds = time.perf_counter() - start
-    with threadpool_limits(asked.threads):
+    with threadpool_limits(args.threads):
         after = peak()
         flops = 3 * 2 * 512 * n**2
         best = max(before, after)
@@ -56,7 +56,7 @@ def main() -> None:
             f"{flops / seconds / best:.0%} of the peak; mean top-1 {top:.3f}"
         )
         a, b = vectors["bas"], vectors["ecg"]
-        some = a[: asked.queries]
+        some = a[: args.queries]
         for name, work in (
             ("numpy argsort", lambda: by_argsort(some, b)),
             ("FAISS flat at its default, 1 query a call", lambda: by_faiss(some[:200], b, 1)),
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def peak() -> float:
-    """Best rate of a large float32 product, in FLOP/s."""
+    """Return the best speed of a large float32 matrix product, in FLOP/s."""
     a = np.random.default_rng(0).standard_normal((4096, 4096), np.float32)
     return 2 * 4096**3 / min(timed(lambda: a @ a) for _ in range(5))
 

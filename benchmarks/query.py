@@ -1,4 +1,4 @@
-"""How long one query by clip id takes: as a whole process, and search alone inside one.
+"""Latency of one query by clip id: as a whole process, and of the search alone.
 
     python benchmarks/query.py --store sleepfm-demo/store     a store that is there
     python benchmarks/query.py --rows 2000 --runs 3           a drawn one, thrown away afterwards
@@ -85,20 +85,20 @@ def main() -> None:
     parser.add_argument("--clip", default="1")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--against", type=Path, action="append", default=[])
-    asked = parser.parse_args()
-    if asked.store is not None and not (asked.store / "manifest.json").is_file():
+    args = parser.parse_args()
+    if args.store is not None and not (args.store / "manifest.json").is_file():
         sys.exit(
-            f"there is no store at {asked.store}; make one with make demo, "
+            f"there is no store at {args.store}; make one with make demo, "
             "or leave --store out: then one is drawn"
         )
     with tempfile.TemporaryDirectory() as scratch:
-        store = asked.store
+        store = args.store
         if store is None:
             store = Path(scratch) / "store"
-            draw(store, asked.rows, asked.index)
+            draw(store, args.rows, args.index)
         print(machine())
-        trees = [ROOT, *(tree.resolve() for tree in asked.against)]
-        compare(trees, store, asked.clip, asked.runs)
+        trees = [ROOT, *(tree.resolve() for tree in args.against)]
+        compare(trees, store, args.clip, args.runs)
 
 
 def draw(store: Path, rows: int, index: str | None) -> None:
@@ -155,7 +155,7 @@ def compare(trees: list[Path], store: Path, clip: str, runs: int) -> None:
 
 
 def python(tree: Path, *words: str) -> str:
-    """Run Python with the code of one tree; give what it printed."""
+    """Run Python with the code of one tree; return its output."""
     paths = [str(tree), str(tree / "index"), str(tree / "cli")]
     done = subprocess.run(
         [sys.executable, *words],

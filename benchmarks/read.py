@@ -77,7 +77,7 @@ READERS = {"sleepfm": ours, "mne": with_mne}
 
 
 def one(reader: str, path: Path, repeat: int) -> dict[str, float]:
-    """Fastest of ``repeat`` after one warm-up, and the process's peak memory."""
+    """Return the fastest of ``repeat`` runs after a warm-up, and peak memory of the process."""
     clips = READERS[reader](path)
     seconds = []
     for _ in range(repeat):

@@ -1,4 +1,4 @@
-"""How well `review` finds what was put wrong: flipped stages and copied clips.
+"""Precision and recall of `review` for planted errors: changed stages and copied clips.
 
     python benchmarks/review.py                          simulated nights, weights `demo`
     python benchmarks/review.py --store sleepfm-demo/store     those of the demo
@@ -46,23 +46,23 @@ def main() -> None:
     parser.add_argument("--copied", type=float, default=0.01)
     parser.add_argument("--store", type=Path, help="A store of simulated nights that is there.")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        if asked.drawn is None:
-            names, stages, vectors = simulated(folder, asked)
+        if args.drawn is None:
+            names, stages, vectors = simulated(folder, args)
             people = len(set(names.tolist()))
             print(f"{len(names):,} clips of {people} simulated nights, weights demo")
         else:
-            names, stages, vectors = drawn(asked)
-            print(f"{len(names):,} drawn clips, {asked.drawn:g} from the centre of their stage")
-        rng = np.random.default_rng(asked.seed)
-        flipped = rng.choice(len(stages), round(asked.flipped * len(stages)), replace=False)
+            names, stages, vectors = drawn(args)
+            print(f"{len(names):,} drawn clips, {args.drawn:g} from the centre of their stage")
+        rng = np.random.default_rng(args.seed)
+        flipped = rng.choice(len(stages), round(args.flipped * len(stages)), replace=False)
         wrong = stages.copy()
         for at in flipped:
             wrong[at] = rng.choice([s for s in STAGES if s != stages[at]])
-        copied = rng.choice(len(stages), round(asked.copied * len(stages)), replace=False)
+        copied = rng.choice(len(stages), round(args.copied * len(stages)), replace=False)
         pairs = set()
         for number, at in enumerate(copied):
             other = int(rng.choice(np.flatnonzero(names != names[at])))
@@ -80,7 +80,7 @@ def main() -> None:
             for on in ("bas", None):
                 result = opened.review(on=on, kinds=["label"])
                 named = set(result.table["clip_id"].to_pylist())
-                said(f"flipped stages, by {on or 'all'}", named, set(map(int, flipped)))
+                compare(f"flipped stages, by {on or 'all'}", named, set(map(int, flipped)))
                 right = sum(
                     stages[row["clip_id"]] == row["suggested"]
                     for row in result.to_pylist()
@@ -95,10 +95,10 @@ def main() -> None:
                 )
                 for row in result.to_pylist()
             }
-            said("copied clips", named_pairs, pairs)
+            compare("copied clips", named_pairs, pairs)
 
 
-def said(what: str, named: set[Any], true: set[Any]) -> None:
+def compare(what: str, named: set[Any], true: set[Any]) -> None:
     hit = len(named & true)
     precision = hit / len(named) if named else float("nan")
     print(
@@ -107,10 +107,10 @@ def said(what: str, named: set[Any], true: set[Any]) -> None:
     )
 
 
-def simulated(folder: Path, asked: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
-    path = asked.store or folder / "store"
-    if asked.store is None:
-        simulate_cohort(folder / "nights", subjects=asked.subjects, hours=asked.hours, seed=7)
+def simulated(folder: Path, args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    path = args.store or folder / "store"
+    if args.store is None:
+        simulate_cohort(folder / "nights", subjects=args.subjects, hours=args.hours, seed=7)
         sleepfm_index.build(path, [folder / "nights"], weights="demo")
     with sleepfm_index.open(path) as store:
         clips = store.sql("SELECT clip_id, recording_id, stage FROM clips ORDER BY clip_id").table
@@ -123,10 +123,10 @@ def simulated(folder: Path, asked: argparse.Namespace) -> tuple[Any, Any, dict[s
     )
 
 
-def drawn(asked: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
-    rng = np.random.default_rng(asked.seed + 1)
-    count = asked.subjects * asked.clips
-    names = np.repeat([f"night-{at}" for at in range(asked.subjects)], asked.clips)
+def drawn(args: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
+    rng = np.random.default_rng(args.seed + 1)
+    count = args.subjects * args.clips
+    names = np.repeat([f"night-{at}" for at in range(args.subjects)], args.clips)
     code = rng.choice(5, count, p=(0.2, 0.08, 0.45, 0.12, 0.15))
     vectors = {}
     for modality, scale in zip(ROBUST.modalities, (1.0, 3.0, 3.0), strict=True):
@@ -134,15 +134,11 @@ def drawn(asked: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
         # A clip varies in few directions, as vectors of encoders do.
         spread = rng.standard_normal((8, 512)) / np.sqrt(512)
         within = rng.standard_normal((count, 8)) @ spread / np.sqrt(8)
-        x = (
-            x
-            + asked.drawn * scale * within
-            + 0.1 * rng.standard_normal((count, 512)) / np.sqrt(512)
-        )
+        x = x + args.drawn * scale * within + 0.1 * rng.standard_normal((count, 512)) / np.sqrt(512)
         x += (
             0.3
-            * (rng.standard_normal((asked.subjects, 512)) / np.sqrt(512))[
-                np.repeat(np.arange(asked.subjects), asked.clips)
+            * (rng.standard_normal((args.subjects, 512)) / np.sqrt(512))[
+                np.repeat(np.arange(args.subjects), args.clips)
             ]
         )
         vectors[modality] = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the metadata of ten hits costs, by the rows of a Parquet row group, and mapped; and a scan.
+"""Cost of reading the metadata of ten hits: by Parquet row group size, memory-mapped, and a scan.
 
 python benchmarks/rows.py                        four segments of a million clips
 python benchmarks/rows.py --clips 100000         a try
@@ -63,7 +63,7 @@ def milliseconds(work: Callable[[], object], times: int) -> float:
 
 
 def answered(metadata: Metadata, clips: int) -> tuple[float, float, float]:
-    """Milliseconds of ten hits anywhere, of the clip ids of a night, and of a full scan."""
+    """Return milliseconds for ten random hits, the clip ids of a night, and a full scan."""
     rng = np.random.default_rng(0)
     metadata.rows(np.zeros(1, np.int64))
     return (
@@ -76,7 +76,7 @@ def answered(metadata: Metadata, clips: int) -> tuple[float, float, float]:
 
 
 def mapped(path: Path, clips: int) -> tuple[float, float, float, float]:
-    """MB of mapped rows; milliseconds of ten hits, of a first night's clip ids, of another's."""
+    """Return MB of mapped rows, and milliseconds for ten hits and the clip ids of two nights."""
     with Writer(path) as writer:
         entry = write_rows(path, writer.manifest)
         writer.commit(dataclasses.replace(writer.manifest, row_cache=entry))
@@ -94,8 +94,8 @@ def mapped(path: Path, clips: int) -> tuple[float, float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=1_000_000, help="of a segment")
-    asked = parser.parse_args()
-    total = SEGMENTS * asked.clips
+    args = parser.parse_args()
+    total = SEGMENTS * args.clips
     columns = len(clip_schema(ROBUST.modalities))
     print(f"{machine()}; {total:,} clips, {columns} columns and the subject's")
     print("rows a group   MB of metadata   ten hits, ms   a night's clip ids, ms   full scan, ms")
@@ -105,7 +105,7 @@ def main() -> None:
             path = Path(name) / "store"
             with Writer(path, WEIGHTS, ROBUST) as writer:
                 for number in range(SEGMENTS):
-                    writer.append(drawn(number, asked.clips))
+                    writer.append(drawn(number, args.clips))
             size = sum(p.stat().st_size for p in path.rglob("*.parquet")) / 1e6
             with sleepfm_index.open(path) as store:
                 hits, own, scan = answered(store.metadata, total)

@@ -1,4 +1,4 @@
-"""Search in a store of millions of clips, as a user meets it: written, indexed, asked.
+"""End-to-end search in a store of millions of clips: writing, indexing, querying.
 
     python benchmarks/scale.py --folder F                      12 million clips; 20 GB of disk
     python benchmarks/scale.py --folder F --rows 1000000       the same at a million
@@ -49,34 +49,34 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the store when done")
     parser.add_argument("--again", choices=PHASES, action="append", default=[])
     parser.add_argument("--phase", choices=PHASES)
-    asked = parser.parse_args()
-    folder = asked.folder / str(asked.rows)
+    args = parser.parse_args()
+    folder = args.folder / str(args.rows)
     folder.mkdir(parents=True, exist_ok=True)
-    if asked.phase:
-        figures = globals()[asked.phase](folder, asked)
+    if args.phase:
+        figures = globals()[args.phase](folder, args)
         print(json.dumps(figures))
         return
     for phase in PHASES:
         done = folder / f"{phase}.json"
-        if phase in asked.again or not done.exists():
-            figures = watched(phase, asked)
+        if phase in args.again or not done.exists():
+            figures = watched(phase, args)
             done.write_text(json.dumps(figures, indent=1))
             print(f"{phase:8s} {figures}", flush=True)
-    (folder / "table.md").write_text(table(folder, asked))
+    (folder / "table.md").write_text(table(folder, args))
     print((folder / "table.md").read_text())
-    if not asked.keep:
+    if not args.keep:
         shutil.rmtree(folder / "store", ignore_errors=True)
 
 
-def watched(phase: str, asked: argparse.Namespace) -> dict[str, Any]:
-    """Run a phase in a process of its own; watch the anonymous memory of it and its children."""
-    words = [sys.executable, __file__, "--phase", phase, "--folder", str(asked.folder)]
-    words += ["--rows", str(asked.rows), "--recall", str(asked.recall)]
+def watched(phase: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Run a phase in a separate process; monitor anonymous memory of its process tree."""
+    words = [sys.executable, __file__, "--phase", phase, "--folder", str(args.folder)]
+    words += ["--rows", str(args.rows), "--recall", str(args.recall)]
     paths = [str(ROOT), str(ROOT / "index"), str(ROOT / "cli"), os.environ.get("PYTHONPATH", "")]
     known = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    if asked.threads:
+    if args.threads:
         names = ("SLEEPFM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        known |= dict.fromkeys(names, str(asked.threads))
+        known |= dict.fromkeys(names, str(args.threads))
     start = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=known)
     peak = [0.0]
@@ -97,7 +97,7 @@ def watch(process: subprocess.Popen[str], peak: list[float]) -> None:
 
 
 def anonymous_mb(pid: int) -> float:
-    """Anonymous memory of a process now, in MB."""
+    """Return the anonymous memory of a process, in MB."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -109,7 +109,7 @@ def anonymous_mb(pid: int) -> float:
 
 
 class Drawn(Mapping[Any, np.ndarray]):
-    """Vectors of a segment, drawn when it is their turn to be written."""
+    """Vectors of a segment, drawn when they are written."""
 
     def __init__(self, first: int, rows: int, names: tuple[str, ...]) -> None:
         self._first, self._rows, self._names = first, rows, names
@@ -137,8 +137,8 @@ def _nights(modality: str, numbers: list[int]) -> np.ndarray:
     return np.concatenate([Embeddings().night(n, (modality,))[modality] for n in numbers])
 
 
-def write(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Write the store, a segment at a time, through its own writer."""
+def write(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Write the store through its own writer, one segment at a time."""
     import pyarrow as pa
 
     from sleepfm.contract import ROBUST
@@ -154,9 +154,9 @@ def write(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
 
     identity = WeightsIdentity("drawn", "0" * 64, False, "drawn at random for a benchmark")
     with Writer(folder / "store", identity, ROBUST) as writer:
-        for number, first in enumerate(range(0, asked.rows, SEGMENT)):
-            rows = min(SEGMENT, asked.rows - first)
-            key = hashlib.sha256(f"{asked.rows} {number}".encode()).hexdigest()
+        for number, first in enumerate(range(0, args.rows, SEGMENT)):
+            rows = min(SEGMENT, args.rows - first)
+            key = hashlib.sha256(f"{args.rows} {number}".encode()).hexdigest()
             if key in writer.manifest.sources:
                 continue
             at = np.arange(first, first + rows)
@@ -197,34 +197,34 @@ def write(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     return {"bytes": sum(p.stat().st_size for p in (folder / "store").rglob("*") if p.is_file())}
 
 
-def plan(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Plan for three modalities and their others."""
+def plan(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Plan for three modalities and their means of others."""
     import sleepfm_index
 
-    plans = sleepfm_index.plan(asked.rows, recall=asked.recall)
+    plans = sleepfm_index.plan(args.rows, recall=args.recall)
     return {
         "kind": plans[0].kind,
         "minutes": sum(p.seconds for p in plans) / 60,
         "disk_gb": sum(p.disk_bytes for p in plans) / 1e9,
         "memory_gb": max(p.memory_bytes for p in plans) / 1e9,
-        "vectors_gb": 3 * asked.rows * 1024 / 1e9,
+        "vectors_gb": 3 * args.rows * 1024 / 1e9,
         "one_minutes": plans[0].seconds / 60,
         "one_memory_gb": plans[0].memory_bytes / 1e9,
     }
 
 
-def index(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Index bas; each line that is said begins a step. One that is there is only measured."""
+def index(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Index bas; each notice starts a step. An existing index is only measured."""
     import sleepfm_index
 
     steps: list[tuple[str, float]] = []
 
-    def said(line: str) -> None:
+    def on_notice(line: str) -> None:
         steps.append((line, time.perf_counter()))
         print(line, file=sys.stderr, flush=True)
 
     manifest = sleepfm_index.reindex(
-        folder / "store", recall=asked.recall, targets=("bas",), notice=said
+        folder / "store", recall=args.recall, targets=("bas",), notice=on_notice
     )
     end = time.perf_counter()
     times = [at for _, at in steps] + [end]
@@ -247,8 +247,8 @@ def index(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     return {**known, "steps": found}
 
 
-def open(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:  # noqa: A001
-    """Open the store in a fresh process, map its index, ask once."""
+def open(folder: Path, args: argparse.Namespace) -> dict[str, Any]:  # noqa: A001
+    """Open the store in a fresh process, map its index, and run a query."""
     import sleepfm_index
 
     before = anonymous_mb(os.getpid())
@@ -258,14 +258,14 @@ def open(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:  # noqa: A0
     query = store.vectors.of(np.array([17]), "ecg")[0]
     store.find("bas", query, 10)
     first = time.perf_counter() - start
-    held = anonymous_mb(os.getpid()) - before
+    resident_mb = anonymous_mb(os.getpid()) - before
     start = time.perf_counter()
     store.query("ecg", to="bas", clip=17)
     asked_ms = time.perf_counter() - start
     return {
         "open_ms": 1000 * opened,
         "first_search_ms": 1000 * first,
-        "anonymous_mb": held,
+        "anonymous_mb": resident_mb,
         "first_query_ms": 1000 * asked_ms,
         "anonymous_mb_with_sql": anonymous_mb(os.getpid()) - before,
         "anonymous_mb_in_all": anonymous_mb(os.getpid()),
@@ -273,7 +273,7 @@ def open(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:  # noqa: A0
 
 
 def asking(store: Any, count: int, seed: int) -> np.ndarray:
-    """Clips that have ecg, drawn at random."""
+    """Draw query clips that have ecg."""
     ids, _ = store.vectors.draw("ecg", count, seed)
     return np.random.default_rng(seed).permutation(ids)
 
@@ -292,8 +292,8 @@ def timed(work: Callable[[Any], Any], each: Any) -> list[float]:
     return seconds
 
 
-def warm(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Search and whole queries, one after another, files in the page cache."""
+def warm(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Time search and whole queries, one after another, with a warm page cache."""
     import sleepfm_index
 
     for path in (folder / "store" / "indexes").iterdir():
@@ -312,8 +312,8 @@ def warm(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         }
 
 
-def cold(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Do the same, every file of the store dropped from the page cache before each query."""
+def cold(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Time the same with all files dropped from the page cache before each query."""
     import sleepfm_index
 
     with sleepfm_index.open(folder / "store") as store:
@@ -332,7 +332,7 @@ def cold(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def drop(path: Path) -> None:
-    """Drop the files of a folder from the page cache, as far as nobody holds their pages."""
+    """Drop the files of a folder from the page cache, unless another process maps them."""
     os.sync()
     for file in path.rglob("*"):
         if file.is_file():
@@ -347,8 +347,8 @@ def read(path: Path) -> None:
             pass
 
 
-def recall(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """recall@10 against exact search, by queries that took no part in the calibration."""
+def recall(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure recall@10 against exact search, with queries not used in calibration."""
     import sleepfm_index
     from sleepfm_index.indexing.calibration import clustered
 
@@ -362,8 +362,8 @@ def recall(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         return {"recall_at_10": clustered(shares, 10), "queries": len(clips), "note": found.method}
 
 
-def batch(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Ask with a whole night at once and one by one, and with 4,000 clips of many nights."""
+def batch(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Query with a whole night at once and one by one, and with 4,000 clips of many nights."""
     import sleepfm_index
 
     with sleepfm_index.open(folder / "store") as store:
@@ -385,8 +385,8 @@ def batch(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         }
 
 
-def filters(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Under filters of falling shares: how many are found, how well, how fast."""
+def filters(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure hits, recall and time under filters that keep fewer and fewer clips."""
     import sleepfm_index
 
     found: dict[str, Any] = {}
@@ -415,8 +415,8 @@ def filters(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
-def table(folder: Path, asked: argparse.Namespace) -> str:
-    """Put the figures of all phases into Markdown."""
+def table(folder: Path, args: argparse.Namespace) -> str:
+    """Format the results of all phases as Markdown."""
     f = {phase: json.loads((folder / f"{phase}.json").read_text()) for phase in PHASES}
     steps = ", ".join(f"{name} {s:.0f} s" for name, s in f["index"]["steps"].items())
     at_1, at_10 = f["index"]["recall"]
@@ -426,8 +426,7 @@ def table(folder: Path, asked: argparse.Namespace) -> str:
 
     low, high = f["recall"]["recall_at_10"][1:]
     lines = [
-        f"{asked.rows:,} clips, `bas`, asked by `ecg`; {machine()}; "
-        f"{asked.threads or 'all'} threads",
+        f"{args.rows:,} clips, `bas`, asked by `ecg`; {machine()}; {args.threads or 'all'} threads",
         "",
         "| | |",
         "|---|---|",

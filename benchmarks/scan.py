@@ -1,4 +1,4 @@
-"""A dry run over a cohort: `scan` of many recordings with NSRR scoring in a folder beside.
+"""Dry run over a cohort: `scan` of many recordings with NSRR scoring in a parallel folder.
 
 Writes --files EDF files of 13 channels (one minute each; a header is read, no signal) and as many
 XML files of a whole night, 960 stages and 300 events each, as the NSRR lays them out, and times
@@ -27,7 +27,7 @@ EVENT = (
 
 
 def scoring() -> str:
-    """Scoring of one night in the NSRR's form."""
+    """Return the scoring of one night in the NSRR format."""
     stages = ["Wake|0", "Stage 1 sleep|1", "Stage 2 sleep|2", "Stage 3 sleep|3", "REM sleep|5"]
     rows = [EVENT.format(stages[i // 40 % 5], 30.0 * i, 30.0) for i in range(960)]
     kinds = ["Hypopnea|Hypopnea", "SpO2 desaturation|SpO2 desaturation", "Arousal|Arousal ()"]
@@ -36,22 +36,22 @@ def scoring() -> str:
 
 
 def main() -> None:
-    """Write the cohort, scan it, print a line of JSON."""
+    """Write the cohort, scan it, and print a line of JSON."""
     from sleepfm.scan import scan
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=1000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        signals, beside = Path(folder, "edfs"), Path(folder, "annotations-events-nsrr")
+        signals, scoring_folder = Path(folder, "edfs"), Path(folder, "annotations-events-nsrr")
         signals.mkdir()
-        beside.mkdir()
+        scoring_folder.mkdir()
         write(signals / "n0000.edf", 1 / 60)
         text = scoring()
         for i in range(args.files):
             if i:
                 shutil.copy(signals / "n0000.edf", signals / f"n{i:04d}.edf")
-            (beside / f"n{i:04d}-nsrr.xml").write_text(text)
+            (scoring_folder / f"n{i:04d}-nsrr.xml").write_text(text)
         scan([signals / "n0000.edf"])  # imports
         begun, worked = time.perf_counter(), time.process_time()
         found = scan([signals])

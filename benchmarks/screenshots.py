@@ -1,4 +1,4 @@
-"""Take the pictures of README and docs/explore.md, from the store of `make demo`.
+"""Take the screenshots of README and docs/explore.md, from the store of `make demo`.
 
 python benchmarks/screenshots.py                              sleepfm-demo/store
 python benchmarks/screenshots.py --store other/store
@@ -25,11 +25,11 @@ CLIP = 420
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", type=Path, default=Path("sleepfm-demo/store"))
-    asked = parser.parse_args()
-    if not asked.store.exists():
-        sys.exit(f"there is no store at {asked.store}; make one: make demo")
+    args = parser.parse_args()
+    if not args.store.exists():
+        sys.exit(f"there is no store at {args.store}; make one: make demo")
     IMAGES.mkdir(exist_ok=True)
-    with Explorer(asked.store, port=0) as explorer, chromium() as context:
+    with Explorer(args.store, port=0) as explorer, chromium() as context:
 
         def opened(view: str, width: int, scheme: str) -> Any:
             page = context.new_page()
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def lasso(page: Any) -> None:
-    """Draw around the right half of the map."""
+    """Select the right half of the map."""
     page.click("[aria-label=Lasso]")
     box = page.locator(".stage").bounding_box()
     middle = box["x"] + 0.72 * box["width"], box["y"] + 0.5 * box["height"]
@@ -75,7 +75,7 @@ def lasso(page: Any) -> None:
 
 
 def keep(page: Any, name: str, *, whole: bool = True) -> None:
-    """Write a picture in at most 128 colours, which is a third of the bytes."""
+    """Write a picture with at most 128 colours, a third of the size."""
     shot = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
     file = IMAGES / f"{name}.png"
     shot.quantize(128, dither=Image.Dither.NONE).save(file, optimize=True)

@@ -1,4 +1,4 @@
-"""Search against other libraries: recall@10 against queries a second, on the same vectors.
+"""Comparison of search with other libraries: recall@10 and queries per second.
 
     make peers                                                  once: their environment
     python benchmarks/search.py --folder F --rows 1000000       all of them, one after another
@@ -42,33 +42,33 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=ROOT / ".peers" / "bin" / "python")
     parser.add_argument("--limit", type=float, default=1500, help="seconds for one engine")
     parser.add_argument("--build", action="store_true", help="only build what is searched")
-    asked = parser.parse_args()
-    folder = asked.folder / str(asked.rows)
+    args = parser.parse_args()
+    folder = args.folder / str(args.rows)
     folder.mkdir(parents=True, exist_ok=True)
-    draw(folder, asked.rows)
+    draw(folder, args.rows)
     done = folder / "figures.jsonl"
-    for engine in asked.engine or ("ours", *PEERS):
-        for threads in asked.threads or (1, 2):
+    for engine in args.engine or ("ours", *PEERS):
+        for threads in args.threads or (1, 2):
             known = done.read_text().splitlines() if done.exists() else []
             if any(json.loads(x)["script"] == [engine, threads] for x in known):
                 continue
             print(f"{engine}, {threads} threads", file=sys.stderr, flush=True)
-            if asked.build:
-                measured(engine, max(asked.threads or (2,)), folder, asked)
+            if args.build:
+                measured(engine, max(args.threads or (2,)), folder, args)
                 break
-            for line in measured(engine, threads, folder, asked):
+            for line in measured(engine, threads, folder, args):
                 with done.open("a") as file:
                     file.write(json.dumps({"script": [engine, threads], **line}) + "\n")
                 print(line, flush=True)
-    if asked.build:
+    if args.build:
         return
     lines = [json.loads(line) for line in done.read_text().splitlines()]
-    (folder / "table.md").write_text(table(lines, asked.rows))
+    (folder / "table.md").write_text(table(lines, args.rows))
     print((folder / "table.md").read_text())
 
 
 def draw(folder: Path, rows: int) -> None:
-    """Write vectors, queries and exact answers, unless they are there."""
+    """Write vectors, queries and exact answers, unless they exist."""
     if (folder / "truth-1.npy").exists():
         return
     drawn = Embeddings()
@@ -94,7 +94,7 @@ def draw(folder: Path, rows: int) -> None:
 
 
 def truth(vectors: np.ndarray, queries: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Exact answers among some rows, int64 [q, 10]; -1 where there are fewer."""
+    """Return exact answers among some rows, int64 [q, 10]; -1 where there are fewer."""
     from sleepfm_index.search.exact import candidates, rank
     from sleepfm_index.storage.vector_format import widen
 
@@ -114,10 +114,10 @@ def truth(vectors: np.ndarray, queries: np.ndarray, keep: np.ndarray) -> np.ndar
 
 
 def measured(
-    engine: str, threads: int, folder: Path, asked: argparse.Namespace
+    engine: str, threads: int, folder: Path, args: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Run one engine; give what it said."""
-    python = sys.executable if engine == "ours" else str(asked.peers)
+    """Run one engine; return its output."""
+    python = sys.executable if engine == "ours" else str(args.peers)
     script = HERE / ("ours.py" if engine == "ours" else f"peers/{engine}_peer.py")
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS", "LANCE_CPU_THREADS")
     known = {**os.environ, **dict.fromkeys(names, str(threads)), "SLEEPFM_THREADS": str(threads)}
@@ -127,16 +127,16 @@ def measured(
         known["PYTHONPATH"] = ""
     try:
         done = subprocess.run(
-            [python, str(script), str(folder), str(threads), *(["build"] if asked.build else [])],
+            [python, str(script), str(folder), str(threads), *(["build"] if args.build else [])],
             stdout=subprocess.PIPE,
             text=True,
             env=known,
-            timeout=asked.limit,
+            timeout=args.limit,
         )
     except subprocess.TimeoutExpired as late:
-        said = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
-        lines = [json.loads(x) for x in said.splitlines() if x.startswith("{")]
-        return [*lines, {"engine": engine, "error": f"took longer than {asked.limit:g} s"}]
+        output = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+        lines = [json.loads(x) for x in output.splitlines() if x.startswith("{")]
+        return [*lines, {"engine": engine, "error": f"took longer than {args.limit:g} s"}]
     lines = [json.loads(x) for x in done.stdout.splitlines() if x.startswith("{")]
     if done.returncode:
         lines.append({"engine": engine, "error": f"ended with status {done.returncode}"})
@@ -144,7 +144,7 @@ def measured(
 
 
 def table(lines: list[dict[str, Any]], rows: int) -> str:
-    """Put the figures into Markdown."""
+    """Format the results as Markdown."""
     out = [
         f"{rows:,} x 512, `ecg` asks `bas`, k = 10; {machine()}",
         "",

@@ -1,4 +1,4 @@
-"""One simulated night to an EDF+ file: seconds, processor seconds and peak memory.
+"""Simulation of one night as an EDF+ file: wall time, CPU time and peak memory.
 
 Each repeat runs in a process of its own, with one thread.
 

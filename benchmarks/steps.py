@@ -1,4 +1,4 @@
-"""Steps of a long run: what is done stays done, and the processor time of each is counted."""
+"""Steps of a long run: completed steps are kept, and the CPU time of each is recorded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class Steps:
-    """The steps of a run, kept in ``steps.json`` of its folder.
+    """The steps of a run, recorded in ``steps.json`` of its folder.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class Steps:
             sys.exit(f"{folder} is of a run with other settings; name another --folder")
 
     def run(self, name: str, words: Sequence[object]) -> str:
-        """Run a command of Python unless it is done, and give what it printed.
+        """Run a Python command unless it is done, and return its output.
 
         Its processor time is counted when it ends, by itself or by Ctrl-C.
 
@@ -75,7 +75,7 @@ class Steps:
         return self.run(name, ("-m", "sleepfm_cli.main", *words))
 
     def pretrain(self, name: str, out: Path, *words: object) -> Path:
-        """Pretrain as a step, or go on with it where it was stopped.
+        """Pretrain as a step, or resume where it was interrupted.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class Steps:
         return out
 
     def cpu_minutes(self, *names: str) -> float:
-        """Processor minutes of some steps, of all runs of this folder that ended or were stopped.
+        """Return the CPU minutes of some steps, over all finished or interrupted runs.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""How fast a store grows, against the plain disk; how long it takes to open, and in what memory.
+"""Speed of appending to a store compared with plain disk writes; time and memory of opening.
 
 python benchmarks/store.py                       10^4, 10^5 and 10^6 clips
 python benchmarks/store.py --clips 10000000      10 GB a modality; mind the disk
@@ -51,7 +51,7 @@ before = anonymous()
 start = time.perf_counter()
 store = sleepfm_index.open(path)
 opened = time.perf_counter() - start
-held = anonymous() - before
+memory_held = anonymous() - before
 start = time.perf_counter()
 ids = np.random.default_rng(0).integers(0, clips, 1000)
 store.vectors.of(np.sort(ids), "ecg")
@@ -60,7 +60,7 @@ after = anonymous() - before
 start = time.perf_counter()
 store.sql("SELECT stage, count(*) FROM clips GROUP BY stage")
 sql = time.perf_counter() - start
-print(json.dumps([opened, vectors, sql, held, after, anonymous() - before]))
+print(json.dumps([opened, vectors, sql, memory_held, after, anonymous() - before]))
 """
 
 
@@ -92,13 +92,13 @@ def night(number: int, clips: int = NIGHT) -> SegmentData:
 
 
 def unit_vectors(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Drawn unit vectors, float16 [n, 512]."""
+    """Draw unit vectors, float16 [n, 512]."""
     x = rng.standard_normal((n, EMBEDDING_DIM), np.float32)
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float16)
 
 
 def plain(folder: Path, size: int) -> float:
-    """Seconds to write as many bytes into one file in one go, and to sync it."""
+    """Return the seconds to write and sync as many bytes in one file."""
     data = np.random.default_rng(0).bytes(size)
     start = time.perf_counter()
     handle = os.open(folder / "plain", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -113,7 +113,7 @@ def plain(folder: Path, size: int) -> float:
 
 
 def append(folder: Path) -> None:
-    """Time the appending of recordings, each beside a plain write of as many bytes."""
+    """Time the appending of recordings, compared with a plain write of as many bytes."""
     print(f"\nappending {RECORDINGS} recordings, each its own commit, each against a plain write")
     print(
         f"{'clips':>9s} {'MB':>7s} {'clips/s':>9s} {'MB/s':>7s} {'plain MB/s':>11s} {'share':>7s}"
@@ -137,7 +137,7 @@ def append(folder: Path) -> None:
 
 
 def grown(path: Path, clips: int) -> None:
-    """Make a store of large segments, as compaction leaves them; the vectors repeat in it."""
+    """Write a store of large segments, as after compaction; its vectors repeat."""
     with Writer(path, WEIGHTS, ROBUST) as writer:
         for number, rows in enumerate(_parts(clips, SEGMENT_CLIPS)):
             data = night(number, min(rows, 10_000))
@@ -154,7 +154,7 @@ def _parts(whole: int, part: int) -> Iterator[int]:
 
 
 def opening(folder: Path, sizes: list[int]) -> None:
-    """Time the opening of stores of several sizes, each in a process of its own."""
+    """Time the opening of stores of several sizes, each in a separate process."""
     print("\nopening, median of 5 processes, pages in memory; anonymous memory beyond the imports")
     heads = ("open ms", "1000 vectors ms", "first SQL ms", "MB", "MB vectors", "MB SQL")
     print(f"{'clips':>11s} {'segments':>9s} " + " ".join(f"{h:>15s}" for h in heads))
@@ -174,7 +174,7 @@ def opening(folder: Path, sizes: list[int]) -> None:
 
 
 def many_segments(folder: Path, count: int) -> None:
-    """Time commits on top of a manifest with many one-recording segments."""
+    """Time commits to a manifest with many one-recording segments."""
     path = folder / "many"
     with Writer(path, WEIGHTS, ROBUST) as writer:
         entry = writer.append(night(0))
@@ -215,12 +215,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, action="append", help="sizes of the stores opened")
     parser.add_argument("--segments", type=int, default=14_000)
     parser.add_argument("--folder", type=Path, help="where to write; by default a temporary one")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print(machine())
-    with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+    with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         append(Path(folder))
-        many_segments(Path(folder), asked.segments)
-        opening(Path(folder), asked.clips or [10**4, 10**5, 10**6])
+        many_segments(Path(folder), args.segments)
+        opening(Path(folder), args.clips or [10**4, 10**5, 10**6])
 
 
 if __name__ == "__main__":

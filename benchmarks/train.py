@@ -1,4 +1,4 @@
-"""Pretraining speed, clips per second through all encoders: this project and the authors' way.
+"""Pretraining speed in clips per second through all encoders: this project and the authors' code.
 
 Theirs: one .npy file per clip, torch's DataLoader, 1-D convolutions, eager float32, SGD, batch 32.
 Ours: the memory-mapped clip cache, loading ahead in a thread, 2-D channels-last kernels, bfloat16
@@ -44,11 +44,11 @@ CHANNELS = {m: len(ROBUST.slots_of(m)) for m in ROBUST.modalities}
 
 
 class Plain(EffNet):
-    """The encoder with 1-D convolutions and batch norms, as the authors run it."""
+    """The encoder with 1-D convolutions and batch norms, as in the authors' code."""
 
     @classmethod
     def of(cls, network: EffNet) -> Plain:
-        """Take over a network and its tensors."""
+        """Copy a network and its tensors."""
         for module in network.modules():
             if isinstance(module, Conv):
                 module.__class__ = nn.Conv1d
@@ -69,7 +69,7 @@ class Plain(EffNet):
 
 
 class OneFileAClip(torch.utils.data.Dataset):
-    """Clips of nine channels, each read from a file of its own."""
+    """Clips of nine channels, one file per clip."""
 
     def __init__(self, folder: Path) -> None:
         self.files = sorted(folder.glob("*.npy"))
@@ -84,13 +84,13 @@ class OneFileAClip(torch.utils.data.Dataset):
 
 
 class Stopwatch:
-    """Notes when steps end; the first one is a warm-up."""
+    """Records the ends of steps; the first one is a warm-up."""
 
     def __init__(self) -> None:
         self.marks: list[tuple[int, float, float]] = []
 
     def step(self, number: int) -> None:
-        """Note the end of a step."""
+        """Record the end of a step."""
         self.marks.append((number, time.perf_counter(), time.process_time()))
 
     def result(self, batch: int) -> dict[str, object]:
@@ -106,7 +106,7 @@ class Stopwatch:
 
 
 def theirs(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
-    """Time the authors' way."""
+    """Time the authors' method."""
     fresh = initialise(ROBUST, ROBUST.modalities, 0)
     probe = torch.randn(1, CHANNELS["ecg"], ROBUST.clip_samples)
     with torch.no_grad():
@@ -135,7 +135,7 @@ def theirs(folder: Path, device: torch.device, workers: int) -> dict[str, object
 
 
 def ours(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
-    """Time this project's loop, whose own log gives the rate."""
+    """Time the training loop of this project, by the rate in its log."""
     run = Run(device, choose_precision(device, "auto"))
     # whole clips, as the authors train on, so that both do the same work a clip
     recipe = replace(SHORT, epochs=1, crop_s=None)
@@ -162,7 +162,7 @@ def ours(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
 
 
 def busy(task: Contrastive, clips: ClipSet, run: Run) -> float:
-    """Share of the time of some steps in which the GPU runs a kernel."""
+    """Return the share of time in which the GPU runs a kernel."""
     from torch.profiler import ProfilerActivity, profile
 
     orders = in_order(clips, SHORT.batch_size)
@@ -179,7 +179,7 @@ def busy(task: Contrastive, clips: ClipSet, run: Run) -> float:
 
 
 def write(folder: Path, steps: int) -> None:
-    """Write the same kind of noise once as files of a clip each, once as caches."""
+    """Write the same noise as one file per clip and as caches."""
     draw = np.random.default_rng(0)
     (folder / "files").mkdir()
     channels = sum(CHANNELS.values())
@@ -196,7 +196,7 @@ def write(folder: Path, steps: int) -> None:
 
 
 def cached(folder: Path) -> CachedRecording:
-    """Map a cache as training does."""
+    """Map a cache as in training."""
     signals = {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in ROBUST.modalities}
     count = len(signals["ecg"])
     present = {m: np.ones(count, bool) for m in ROBUST.modalities}
@@ -214,16 +214,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="processes of their DataLoader")
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.way:
-        torch.set_num_threads(asked.threads)
-        print(json.dumps(WAYS[asked.way](asked.folder, choose_device(asked.device), asked.workers)))
+    args = parser.parse_args()
+    if args.way:
+        torch.set_num_threads(args.threads)
+        print(json.dumps(WAYS[args.way](args.folder, choose_device(args.device), args.workers)))
         return
-    print(f"{machine()}, torch {torch.__version__}, device {asked.device}")
-    print(f"threads {asked.threads}, counted steps {asked.steps}, workers {asked.workers}")
+    print(f"{machine()}, torch {torch.__version__}, device {args.device}")
+    print(f"threads {args.threads}, counted steps {args.steps}, workers {args.workers}")
     found = {}
     with tempfile.TemporaryDirectory() as name:
-        write(Path(name), asked.steps)
+        write(Path(name), args.steps)
         for way in WAYS:
             before = os.getloadavg()[0]
             words = [sys.executable, __file__, *sys.argv[1:], "--way", way, "--folder", name]

@@ -1,4 +1,4 @@
-"""The recipe of the shipped weights, from nothing: simulate, read truth, train, measure.
+"""Training of the shipped weights from scratch: simulate, read truth, train, measure.
 
     make train-demo                                  # processor hours: docs/training.md
     make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, knowing nothing
@@ -8,7 +8,7 @@
 2. Where they are at hand, what a detector reads off real ECG and breathing (--mgh, MGH/MF, and
    --slpdb, the MIT-BIH Polysomnographic Database; PhysioNet, ODC-By 1.0).
 3. The warm start: heart, breath and stages are regressed (recipe warm-up).
-4. Leave-one-out with that regression beside it, weight 1 (recipe body; --physiology for another).
+4. Leave-one-out together with that regression, weight 1 (recipe body; see --physiology).
 5. With --slpdb: on to the 12 people of slpdb and those of mgh (recipe fine-tuning).
 6. The tables: decoding, effective rank, stages and recall of each weights file on the 84 people
    (experiments/decode_truth.py); on slpdb, whole people left out, of the weights of step 4, as they
@@ -38,46 +38,46 @@ REAL_SPLIT: Final = "0.9,0,0.1,0"
 TRIAL: Final = {"subjects": 12, "hours": 0.1, "test_subjects": 6, "epochs": 1, "epoch_clips": 128}
 
 
-def simulate(steps: Steps, asked: argparse.Namespace) -> None:
+def simulate(steps: Steps, args: argparse.Namespace) -> None:
     """Simulate both cohorts."""
     steps.tool(
-        *("simulate train", "simulate", asked.folder / "train", "--subjects", asked.subjects),
-        *("--hours", asked.hours, "--seed", asked.seed, "--second-nights", 0.1),
+        *("simulate train", "simulate", args.folder / "train", "--subjects", args.subjects),
+        *("--hours", args.hours, "--seed", args.seed, "--second-nights", 0.1),
         *("--failures", 0.08, "--excerpts", "--truth"),
     )
     steps.tool(
-        *("simulate test", "simulate", asked.folder / "test", "--subjects", asked.test_subjects),
-        *("--hours", asked.test_hours, "--seed", asked.test_seed, "--excerpts", "--truth"),
+        *("simulate test", "simulate", args.folder / "test", "--subjects", args.test_subjects),
+        *("--hours", args.test_hours, "--seed", args.test_seed, "--excerpts", "--truth"),
     )
 
 
-def read_real(steps: Steps, asked: argparse.Namespace) -> dict[str, Path]:
-    """Read the truth of the real cohorts that are at hand; give it by cohort."""
+def read_real(steps: Steps, args: argparse.Namespace) -> dict[str, Path]:
+    """Read the truth of the available real cohorts; return it by cohort."""
     found = {}
-    for name, path in cohorts(asked).items():
-        found[name] = asked.folder / f"{name}-truth.parquet"
+    for name, path in cohorts(args).items():
+        found[name] = args.folder / f"{name}-truth.parquet"
         steps.run(
             f"truth of {name}",
             (
                 *(EXPERIMENTS / "measure_truth.py", path, "--out", found[name]),
-                *("--channels", asked.folder / "channels.yaml"),
+                *("--channels", args.folder / "channels.yaml"),
             ),
         )
     return found
 
 
-def cohorts(asked: argparse.Namespace) -> dict[str, Path]:
-    """Return the real cohorts that are at hand."""
-    named = {"mgh": asked.mgh, "slpdb": asked.slpdb and asked.slpdb / "records"}
+def cohorts(args: argparse.Namespace) -> dict[str, Path]:
+    """Return the available real cohorts."""
+    named = {"mgh": args.mgh, "slpdb": args.slpdb and args.slpdb / "records"}
     return {name: path for name, path in named.items() if path is not None and path.is_dir()}
 
 
-def write_people(asked: argparse.Namespace) -> Path:
-    """Write one subjects.csv of all cohorts; a recording of mgh is a person of its own."""
-    out: Path = asked.folder / "subjects.csv"
-    tables = [asked.folder / "train" / "subjects.csv"]
-    if "slpdb" in cohorts(asked):
-        tables.append(asked.slpdb / "subjects.csv")
+def write_people(args: argparse.Namespace) -> Path:
+    """Write one subjects.csv of all cohorts; each recording of mgh is a separate person."""
+    out: Path = args.folder / "subjects.csv"
+    tables = [args.folder / "train" / "subjects.csv"]
+    if "slpdb" in cohorts(args):
+        tables.append(args.slpdb / "subjects.csv")
     with out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("recording_id", "subject_id"))
@@ -86,23 +86,23 @@ def write_people(asked: argparse.Namespace) -> Path:
                 writer.writerows(
                     (row["recording_id"], row["subject_id"]) for row in csv.DictReader(source)
                 )
-        if "mgh" in cohorts(asked):
-            stems = sorted(p.stem for p in asked.mgh.glob("*.hea"))
+        if "mgh" in cohorts(args):
+            stems = sorted(p.stem for p in args.mgh.glob("*.hea"))
             writer.writerows((stem, f"mgh-{stem}") for stem in stems)
     return out
 
 
-def train(steps: Steps, asked: argparse.Namespace, truths: dict[str, Path]) -> dict[str, Path]:
-    """Train step by step; give the weights files by name."""
-    folder, real = asked.folder, cohorts(asked)
-    common = ("--subjects", write_people(asked), "--cache", folder / "clips")
-    common += ("--channels", folder / "channels.yaml", "--seed", asked.seed)
-    common += ("--device", asked.device, "--precision", asked.precision)
-    if asked.threads:
-        common += ("--threads", asked.threads)
-    if asked.epoch_clips:
-        common += ("--epoch-clips", asked.epoch_clips)
-    size = f"{asked.subjects} subjects x {asked.hours:g} h, seed {asked.seed}"
+def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> dict[str, Path]:
+    """Train step by step; return the weights files by name."""
+    folder, real = args.folder, cohorts(args)
+    common = ("--subjects", write_people(args), "--cache", folder / "clips")
+    common += ("--channels", folder / "channels.yaml", "--seed", args.seed)
+    common += ("--device", args.device, "--precision", args.precision)
+    if args.threads:
+        common += ("--threads", args.threads)
+    if args.epoch_clips:
+        common += ("--epoch-clips", args.epoch_clips)
+    size = f"{args.subjects} subjects x {args.hours:g} h, seed {args.seed}"
     simulated = f"simulated nights: {size}"
     says = {"mgh": "mgh: ECG and breathing of 43 patients (PhysioNet, ODC-By 1.0)"}
     says["slpdb"] = "slpdb: 12 people (PhysioNet, ODC-By 1.0)"
@@ -124,52 +124,52 @@ def train(steps: Steps, asked: argparse.Namespace, truths: dict[str, Path]) -> d
     made["warm"] = steps.pretrain(
         *("warm", folder / "warm.safetensors", *nights("train", "mgh"), *common),
         *("--split", SPLIT, "--contract", "sleepfm-index-body", "--objective", "physiology"),
-        *("--recipe", "warm-up", *epochs(asked.warm_epochs or asked.epochs)),
+        *("--recipe", "warm-up", *epochs(args.warm_epochs or args.epochs)),
     )
     made["body"] = steps.pretrain(
         *("body", folder / "body.safetensors", *nights("train", "mgh"), *common),
         *("--split", SPLIT, "--from", made["warm"], "--recipe", "body"),
-        *("--physiology", asked.physiology),
-        *epochs(asked.epochs),
+        *("--physiology", args.physiology),
+        *epochs(args.epochs),
     )
     if "slpdb" in real:
         made["real"] = steps.pretrain(
             *("real", folder / "real.safetensors", *nights("slpdb", "mgh"), *common),
             *("--from", made["body"], "--recipe", "fine-tuning", "--split", REAL_SPLIT),
-            *epochs(asked.epochs and min(asked.epochs, 3)),
+            *epochs(args.epochs and min(args.epochs, 3)),
         )
     return made
 
 
 def tables(
-    steps: Steps, asked: argparse.Namespace, made: dict[str, Path], truths: dict[str, Path]
+    steps: Steps, args: argparse.Namespace, made: dict[str, Path], truths: dict[str, Path]
 ) -> str:
-    """Measure all weights, and give the tables as Markdown."""
+    """Measure all weights, and return the tables as Markdown."""
     parts = [
         steps.run(
             f"measure {name}",
             (
-                *(EXPERIMENTS / "decode_truth.py", asked.folder / "test", "--weights", weights),
-                *("--clips", asked.clips, "--cache", asked.folder / "clips"),
+                *(EXPERIMENTS / "decode_truth.py", args.folder / "test", "--weights", weights),
+                *("--clips", args.clips, "--cache", args.folder / "clips"),
             ),
         )
         for name, weights in made.items()
     ]
     if "slpdb" in truths:
-        words = (EXPERIMENTS / "real_nights.py", asked.slpdb / "records")
-        words += ("--subjects", asked.slpdb / "subjects.csv")
-        words += ("--channels", asked.folder / "channels.yaml", "--cache", asked.folder / "clips")
-        words += ("--weights", made["body"], "--out", asked.folder / "real-nights.json")
-        if asked.folds:
+        words = (EXPERIMENTS / "real_nights.py", args.slpdb / "records")
+        words += ("--subjects", args.slpdb / "subjects.csv")
+        words += ("--channels", args.folder / "channels.yaml", "--cache", args.folder / "clips")
+        words += ("--weights", made["body"], "--out", args.folder / "real-nights.json")
+        if args.folds:
             words += ("--fine-tune", "--truth", truths["slpdb"])
-            words += ("--epochs", asked.epochs) if asked.epochs else ()
-            words += ("--epoch-clips", asked.epoch_clips) if asked.epoch_clips else ()
+            words += ("--epochs", args.epochs) if args.epochs else ()
+            words += ("--epoch-clips", args.epoch_clips) if args.epoch_clips else ()
         parts.append(steps.run("measure on slpdb", words))
     return "\n".join(parts)
 
 
 def main() -> None:
-    """Run every step that is not done."""
+    """Run all steps that are not done."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("train-demo"))
     parser.add_argument("--subjects", type=int, default=1000, help="simulated, to train on")
@@ -190,25 +190,25 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
-    asked = parser.parse_args()
-    if asked.seed == asked.test_seed:
+    args = parser.parse_args()
+    if args.seed == args.test_seed:
         parser.error("--test-seed must differ from --seed: the test subjects are new people")
-    if asked.trial:
-        vars(asked).update(TRIAL)
+    if args.trial:
+        vars(args).update(TRIAL)
     elsewhere = ("folder", "trial", "threads", "device", "clips", "folds")
-    settings = {k: str(v) for k, v in vars(asked).items() if k not in elsewhere}
-    steps = Steps(asked.folder, settings)
-    (asked.folder / "channels.yaml").write_text(CHANNELS)
-    simulate(steps, asked)
-    truths = read_real(steps, asked)
-    made = train(steps, asked, truths)
-    found = tables(steps, asked, made, truths)
+    settings = {k: str(v) for k, v in vars(args).items() if k not in elsewhere}
+    steps = Steps(args.folder, settings)
+    (args.folder / "channels.yaml").write_text(CHANNELS)
+    simulate(steps, args)
+    truths = read_real(steps, args)
+    made = train(steps, args, truths)
+    found = tables(steps, args, made, truths)
     spent = ", ".join(f"{n} {steps.cpu_minutes(n) / 60:.2f}" for n in ("simulate train", *made))
     text = (
         f"{found}\nProcessor hours of all steps: {steps.cpu_minutes() / 60:.2f} ({spent}); "
         f"{machine()}\n"
     )
-    (asked.folder / "table.md").write_text(text)
+    (args.folder / "table.md").write_text(text)
     print(text)
 
 

@@ -1,11 +1,11 @@
-"""What weights know of simulated people: decoding, geometry and retrieval, beside the truth.
+"""Evaluation of weights on simulated people: decoding of the truth, geometry and retrieval.
 
     sleepfm-index simulate test --subjects 84 --hours 0.5 --seed 4242 --excerpts --truth
     python experiments/decode_truth.py test --weights demo my.safetensors
 
-Per modality: r of a ridge regression on the vectors with what is true of a clip (every second
-recording learned from, the others asked), macro AUROC of stages likewise, effective rank and
-uniformity; per direction recall@1 and recall@10 among all clips.
+Per modality: Pearson's r between true values of a clip and a ridge regression on the vectors
+(fitted to every second recording, tested on the others), macro AUROC of stages likewise, effective
+rank and uniformity; per direction recall@1 and recall@10 among all clips.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PLAIN = ("movement", "sleep_depth", "infraslow", "tone")
 
 
 def measure(folder: Path, name: str, each: int, cache: Path) -> dict[str, Any]:
-    """Print the tables of one set of weights, and give their figures."""
+    """Print the tables of one set of weights, and return their values."""
     weights = load_weights(name)
     encoder = Encoder(weights, "cpu", backend="auto")
     recordings = prepare_clips([folder], cache, weights.contract).recordings
@@ -83,10 +83,10 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=24, help="of each recording")
     parser.add_argument("--cache", type=Path, default=Path("decode-truth"))
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
-    asked = parser.parse_args()
-    figures = [measure(asked.folder, name, asked.clips, asked.cache) for name in asked.weights]
-    if asked.out:
-        asked.out.write_text(json.dumps(figures, indent=1))
+    args = parser.parse_args()
+    figures = [measure(args.folder, name, args.clips, args.cache) for name in args.weights]
+    if args.out:
+        args.out.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

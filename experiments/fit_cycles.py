@@ -1,10 +1,10 @@
-"""Fit the base rates of simulated hypnograms, so that cycles leave the night as a whole as it is.
+"""Fit the base rates of simulated hypnograms, so that cycles do not change averages over a night.
 
     python experiments/fit_cycles.py
 
-Stage probabilities are propagated through nights of 7.5 h whose cycles are of the lengths that the
-simulator draws, and each rate is scaled by wanted over found until both agree. Prints ``BASE`` of
-``sleepfm/simulate/hypnogram.py``, the shares of the stages, and what 300 simulated nights are like.
+Stage probabilities are propagated through nights of 7.5 h with cycle lengths as drawn by the
+simulator, and each rate is scaled by target over actual rate until both agree. Prints ``BASE`` of
+``sleepfm/simulate/hypnogram.py``, the share of each stage, and properties of 300 simulated nights.
 """
 
 from __future__ import annotations
@@ -31,51 +31,54 @@ from sleepfm.simulate.hypnogram import (
 LENGTHS = np.clip(norm.ppf((np.arange(9) + 0.5) / 9, *CYCLE_MIN), *CYCLE_BOUNDS_MIN)
 ROUNDS = 40
 GAP_EPOCHS, LEAST_EPOCHS = 30, 10
-"""An episode of REM bridges gaps below 15 min, and has 5 min or more of REM."""
+"""REM episodes include gaps below 15 min, and have at least 5 min of REM."""
 
 
 def describe(nights: NDArray[np.int8]) -> None:
-    """Print what nights are like: thirds of N3 and REM, REM episodes, cycle, latency."""
+    """Print properties of nights: N3 and REM by thirds, REM episodes, cycle length, latency."""
     for name, stage in (("N3", N3), ("REM", R)):
         thirds = (nights.reshape(len(nights), 3, -1) == stage).sum(axis=(0, 2))
         print(f"{name} in the thirds of the night:", np.round(thirds / thirds.sum(), 2))
     minutes: list[list[float]] = [[], [], []]
-    apart, latency = [], []
+    cycle_min, latency = [], []
     for night in nights:
-        at = np.flatnonzero(night == R)
-        if not len(at):
+        rem_epochs = np.flatnonzero(night == R)
+        if not len(rem_epochs):
             continue
-        latency.append((at[0] - np.flatnonzero(night != W)[0]) * EPOCH_S / 60)
-        episodes = np.split(at, np.flatnonzero(np.diff(at) > GAP_EPOCHS) + 1)
+        latency.append((rem_epochs[0] - np.flatnonzero(night != W)[0]) * EPOCH_S / 60)
+        episodes = np.split(rem_epochs, np.flatnonzero(np.diff(rem_epochs) > GAP_EPOCHS) + 1)
         episodes = [e for e in episodes if len(e) >= LEAST_EPOCHS]
-        for own, episode in zip(minutes, episodes, strict=False):
-            own.append(len(episode) * EPOCH_S / 60)
-        apart += list(np.diff([e[0] for e in episodes]) * EPOCH_S / 60)
+        for durations, episode in zip(minutes, episodes, strict=False):
+            durations.append(len(episode) * EPOCH_S / 60)
+        cycle_min += list(np.diff([e[0] for e in episodes]) * EPOCH_S / 60)
     print("minutes of REM in the first three episodes:", [round(np.mean(m), 1) for m in minutes])
-    print("median minutes between their starts:", np.median(apart))
+    print("median minutes between their starts:", np.median(cycle_min))
     print("median minutes from sleep onset to REM:", np.median(latency))
 
 
 def main() -> None:
     """Fit, and print."""
-    wanted = TRANSITION / TRANSITION.sum(axis=1, keepdims=True)
-    base = wanted.copy()
+    target = TRANSITION / TRANSITION.sum(axis=1, keepdims=True)
+    base = target.copy()
     for _ in range(ROUNDS):
         rates = np.stack([transition_rates(NIGHT_EPOCHS, c, base) for c in LENGTHS], axis=1)
         share = np.tile(FIRST_STAGE / FIRST_STAGE.sum(), (len(LENGTHS), 1))
-        found = np.zeros_like(base)
+        transitions = np.zeros_like(base)
         for step in rates[:-1]:
-            moved = share[:, :, None] * step
-            found += moved.sum(axis=0)
-            share = moved.sum(axis=1)
-        base *= wanted / (found / found.sum(axis=1, keepdims=True))
-    occupied = found.sum(axis=1) / found.sum()
+            flow = share[:, :, None] * step
+            transitions += flow.sum(axis=0)
+            share = flow.sum(axis=1)
+        base *= target / (transitions / transitions.sum(axis=1, keepdims=True))
+    occupied = transitions.sum(axis=1) / transitions.sum()
     np.fill_diagonal(base, 0)
     print(np.array2string(base, precision=7, suppress_small=True, separator=", "))
     print({name: round(float(x), 4) for name, x in zip(STAGES, occupied, strict=True)})
     rng = np.random.default_rng(0)
     describe(np.stack([draw_hypnogram(rng, NIGHT_EPOCHS) for _ in range(300)]))
-    print("largest difference:", np.abs(found / found.sum(axis=1, keepdims=True) - wanted).max())
+    print(
+        "largest difference:",
+        np.abs(transitions / transitions.sum(axis=1, keepdims=True) - target).max(),
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Read beats and breaths off real recordings, clip by clip: a truth file for `pretrain --truth`.
+"""Measure heart beats and breaths in real recordings: a truth file for `pretrain --truth`.
 
-Beats come from a .atr file beside the recording where there is one, else from the XQRS detector of
-wfdb; breaths are the peaks of belts and airflow between 0.08 and 0.7 Hz, the median over sensors. A
-clip whose channel is too poor keeps NaN. R-R intervals outside 0.3 to 2 s, and those that differ
-from the median of the nine around by more than a fifth, are left out.
+Beats are taken from a .atr file next to the recording if there is one, otherwise from the XQRS
+detector of wfdb. Breaths are peaks of belts and airflow between 0.08 and 0.7 Hz, with the median
+over sensors. Clips with poor signals have NaN. R-R intervals outside 0.3 to 2 s, and those that
+differ from the median of nine neighbours by more than 20 %, are excluded.
 
     pip install 'sleepfm-index[wfdb]'
     python experiments/measure_truth.py RECORDINGS --out truth.parquet [--channels channels.yaml]
@@ -36,25 +36,25 @@ BREATHING = ("CHEST", "ABD", "FLOW")
 BREATH_RATE = 25
 CLIP_S = 30
 _BEATS = "NLRBAaJSVrFejnE/fQ"
-"""Annotation codes of WFDB that stand for a beat."""
+"""WFDB annotation codes of beats."""
 
 
 def main() -> None:
-    """Measure every recording, and write what was found."""
+    """Measure every recording, and write the truth file."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recordings", nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--channels", type=Path)
-    asked = parser.parse_args()
-    found = {}
-    for file in find_recordings(asked.recordings).recordings:
+    args = parser.parse_args()
+    measured = {}
+    for file in find_recordings(args.recordings).recordings:
         try:
-            found[file.stem] = measure(file, asked.channels)
+            measured[file.stem] = measure(file, args.channels)
         except SleepFMError as error:
             print(f"left out: {file.stem}: {error}")
-    write_truth(asked.out, found)
+    write_truth(args.out, measured)
     for name in ("rr_mean_s", "rr_sd_s", "breath_hz", "breath_depth"):
-        values = np.concatenate([truth[name] for truth in found.values()])
+        values = np.concatenate([truth[name] for truth in measured.values()])
         share = np.isfinite(values).mean()
         low, middle, high = np.nanquantile(values, [0.05, 0.5, 0.95])
         print(f"{name:14} known {share:.2f}  5 %, median, 95 %: {low:.3f} {middle:.3f} {high:.3f}")
@@ -99,32 +99,32 @@ def beats_of(file: RecordingFile, ecg: Channel) -> Floats:
 
 
 def breaths_of(channel: Channel, clips: int) -> tuple[Floats, Floats, Floats]:
-    """Rate in Hz, and depth and its SD relative to the recording's median, of each clip."""
+    """Return breathing rate in Hz, and relative depth and its SD, of each clip."""
     values = np.nan_to_num(channel.read().astype(np.float64))
     slow = resample_poly(values - np.median(values), BREATH_RATE, round(channel.sample_rate))
-    nothing = tuple(np.full(clips, np.nan) for _ in range(3))
+    missing = tuple(np.full(clips, np.nan) for _ in range(3))
     if np.ptp(slow) == 0:
-        return nothing  # type: ignore[return-value]
+        return missing  # type: ignore[return-value]
     band = butter(2, (0.08, 0.7), "bandpass", fs=BREATH_RATE, output="sos")
     clean = sosfiltfilt(band, slow)
-    least = 0.3 * float(clean.std())
+    prominence = 0.3 * float(clean.std())
     peaks, troughs = (
-        find_peaks(sign * clean, prominence=least, distance=BREATH_RATE)[0] for sign in (1, -1)
+        find_peaks(sign * clean, prominence=prominence, distance=BREATH_RATE)[0] for sign in (1, -1)
     )
     if len(peaks) < 10 or len(troughs) < 10:
-        return nothing  # type: ignore[return-value]
+        return missing  # type: ignore[return-value]
     before = np.searchsorted(troughs, peaks) - 1
     depth = np.where(before >= 0, clean[peaks] - clean[troughs[np.maximum(before, 0)]], np.nan)
     depth /= np.nanmedian(depth)
     length = np.diff(peaks, prepend=-1) / BREATH_RATE
     good = (length > 1.5) & (length < 12)
     good[0] = False
-    rate, size, spread = nothing
+    rate, size, spread = missing
     for clip in range(clips):
-        own = good & (peaks // (CLIP_S * BREATH_RATE) == clip)
-        if own.sum() >= 3:
-            rate[clip] = 1 / length[own].mean()
-            size[clip], spread[clip] = np.nanmean(depth[own]), np.nanstd(depth[own])
+        in_clip = good & (peaks // (CLIP_S * BREATH_RATE) == clip)
+        if in_clip.sum() >= 3:
+            rate[clip] = 1 / length[in_clip].mean()
+            size[clip], spread[clip] = np.nanmean(depth[in_clip]), np.nanstd(depth[in_clip])
     return rate, size, spread
 
 

@@ -1,7 +1,7 @@
-"""Plain features of clips, and linear canonical correlation: what encoders are held against.
+"""Hand-crafted features and linear canonical correlation, as baselines for the encoders.
 
-No feature sees more than one modality. Rates and spectra are those that textbooks name; nothing is
-learned but the linear maps.
+Each feature uses one modality. Rates and spectra are standard ones; only the linear maps are
+learned.
 """
 
 from __future__ import annotations
@@ -32,71 +32,73 @@ def features(modality: str, signals: Floats, rate: int) -> Floats:
     Parameters
     ----------
     modality : str
-        Whose signals.
+        Modality of the signals.
     signals : ndarray, shape [n, slots, samples]
-        Zero where a slot is empty.
+        Signals of the clips; an empty slot is zero.
     rate : int
         Samples per second.
 
     Returns
     -------
     ndarray of float64, shape [n, features]
-        Log powers in bands, averaged over the slots that are filled; for the ECG also statistics
-        of R-R intervals and R heights; for respiration the rate of the breaths.
+        Log band powers, averaged over the filled slots; for the ECG also statistics of R-R
+        intervals and R amplitudes; for respiration the breathing rate.
     """
-    there = np.abs(signals).max(axis=2) > 0
-    x = np.asarray(signals, np.float64)
-    slow = _bands(x, there, rate, (*SLOW_BANDS_HZ, *HEART_BANDS_HZ))
+    filled = np.abs(signals).max(axis=2) > 0
+    values = np.asarray(signals, np.float64)
+    slow = _bands(values, filled, rate, (*SLOW_BANDS_HZ, *HEART_BANDS_HZ))
     if modality == "bas":
-        return np.concatenate([slow, _bands(x, there, rate, EEG_BANDS_HZ)], axis=1)
+        return np.concatenate([slow, _bands(values, filled, rate, EEG_BANDS_HZ)], axis=1)
     if modality == "ecg":
-        return np.concatenate([slow, _heart(x[:, 0], rate)], axis=1)
-    return np.concatenate([slow, _breaths(x, there, rate)], axis=1)
+        return np.concatenate([slow, _heart(values[:, 0], rate)], axis=1)
+    return np.concatenate([slow, _breaths(values, filled, rate)], axis=1)
 
 
 def _bands(
-    x: Floats, there: NDArray[np.bool_], rate: int, bands: tuple[tuple[float, float], ...]
+    x: Floats, filled: NDArray[np.bool_], rate: int, bands: tuple[tuple[float, float], ...]
 ) -> Floats:
     f, power = welch(x, rate, nperseg=min(x.shape[2], 16 * rate), axis=2)
     logs = [np.log(power[..., (f >= low) & (f < high)].mean(axis=2) + 1e-9) for low, high in bands]
-    stacked = np.stack(logs, axis=2) * there[..., None]
-    return stacked.sum(axis=1) / np.maximum(there.sum(axis=1), 1)[:, None]
+    stacked = np.stack(logs, axis=2) * filled[..., None]
+    return stacked.sum(axis=1) / np.maximum(filled.sum(axis=1), 1)[:, None]
 
 
 def _heart(ecg: Floats, rate: int) -> Floats:
-    """Statistics of beats; what is missing is the median.
+    """Return statistics of beats; missing values are replaced by the median.
 
-    Mean, SD and RMSSD of R-R, mean and SD of the R height, heart rate as a code of bells, and where
-    R-R and R height swing with breathing: their log powers in the slow bands, and the frequency of
-    the highest peak as a code.
+    These are mean, SD and RMSSD of R-R, mean and SD of the R amplitude, heart rate over Gaussian
+    bins, and the modulation of R-R and R amplitude by breathing: log powers in the slow bands, and
+    the frequency of the highest peak over Gaussian bins.
     """
     out = np.full((len(ecg), 5), np.nan)
-    swings = np.zeros((len(ecg), 2 * (len(SLOW_BANDS_HZ) + len(BREATH_CODE_HZ))))
-    whole = ecg.ravel()
-    peaks = np.round(detect_beats(whole, rate) * rate).astype(int)
+    modulation = np.zeros((len(ecg), 2 * (len(SLOW_BANDS_HZ) + len(BREATH_CODE_HZ))))
+    signal = ecg.ravel()
+    peaks = np.round(detect_beats(signal, rate) * rate).astype(int)
     if len(peaks) > 20:
-        at = peaks / rate
-        rr = np.diff(at, prepend=np.nan)
+        times_s = peaks / rate
+        rr = np.diff(times_s, prepend=np.nan)
         usual = median_filter(np.nan_to_num(rr, nan=float(np.nanmedian(rr))), 9, mode="nearest")
         normal = (rr > 0.3) & (rr < 2) & (np.abs(rr - usual) < 0.2 * usual)
-        out[:, :3] = np.log(np.stack(interval_statistics(at, rr, normal, len(ecg)), axis=1) + 1e-3)
-        owner = (at / CLIP_S).astype(int)
+        out[:, :3] = np.log(
+            np.stack(interval_statistics(times_s, rr, normal, len(ecg)), axis=1) + 1e-3
+        )
+        clip_of_beat = (times_s / CLIP_S).astype(int)
         for clip in range(len(ecg)):
-            height = whole[peaks[owner == clip]]
+            height = signal[peaks[clip_of_beat == clip]]
             if len(height) > 3:
                 out[clip, 3:] = height.mean(), np.log(height.std() + 1e-3)
         seconds = np.arange(len(ecg) * CLIP_S * GRID_HZ) / GRID_HZ
         quiet = np.where(normal, rr, usual)
-        series = [np.interp(seconds, at, v) for v in (quiet, whole[peaks])]
-        swings = np.concatenate([_swing(s.reshape(len(ecg), -1)) for s in series], axis=1)
+        series = [np.interp(seconds, times_s, v) for v in (quiet, signal[peaks])]
+        modulation = np.concatenate([_swing(s.reshape(len(ecg), -1)) for s in series], axis=1)
     middle = np.nanmedian(out, axis=0) if np.isfinite(out).any() else np.zeros(5)
     known = np.where(np.isfinite(out), out, np.nan_to_num(middle))
     heart = _code(np.exp(-known[:, 0]), HEART_CODE_HZ)
-    return np.concatenate([known, heart, swings], axis=1)
+    return np.concatenate([known, heart, modulation], axis=1)
 
 
 def _swing(series: Floats) -> Floats:
-    """Return log powers in the slow bands and the code of the highest peak, of values at 4 Hz."""
+    """Return log powers in the slow bands and the encoded peak frequency of series at 4 Hz."""
     f, power = welch(series, GRID_HZ, nperseg=series.shape[1], nfft=4 * series.shape[1], axis=1)
     bands = [
         np.log(power[:, (f >= low) & (f < high)].mean(axis=1) + 1e-9) for low, high in SLOW_BANDS_HZ
@@ -108,12 +110,12 @@ def _swing(series: Floats) -> Floats:
 
 
 def _code(hz: Floats, centres: Floats) -> Floats:
-    """Spread a frequency over bells around some centres, so that a line can read any function."""
+    """Encode a frequency over Gaussian bins, so that a linear map can be any function of it."""
     width = np.log(centres[1] / centres[0])
     return np.exp(-0.5 * (np.log(np.maximum(hz, 1e-3)[:, None] / centres) / width) ** 2)
 
 
-def _breaths(x: Floats, there: NDArray[np.bool_], rate: int) -> Floats:
+def _breaths(x: Floats, filled: NDArray[np.bool_], rate: int) -> Floats:
     """Return the highest spectral peak in 0.1 to 0.6 Hz: frequency, code, height."""
     f, power = welch(x, rate, nperseg=x.shape[2], axis=2, nfft=4 * x.shape[2])
     inside = (f >= 0.1) & (f <= 0.6)
@@ -122,8 +124,8 @@ def _breaths(x: Floats, there: NDArray[np.bool_], rate: int) -> Floats:
     height = np.log(band.max(axis=2) / (band.mean(axis=2) + 1e-9) + 1e-9)
     codes = _code(peak.ravel(), BREATH_CODE_HZ).reshape(*peak.shape, -1)
     stacked = np.concatenate([peak[..., None], height[..., None], codes], axis=2)
-    stacked *= there[..., None]
-    return stacked.sum(axis=1) / np.maximum(there.sum(axis=1), 1)[:, None]
+    stacked *= filled[..., None]
+    return stacked.sum(axis=1) / np.maximum(filled.sum(axis=1), 1)[:, None]
 
 
 class CanonicalCorrelation:
@@ -132,11 +134,11 @@ class CanonicalCorrelation:
     Parameters
     ----------
     a, b : ndarray, shape [n, features]
-        Standardised; row ``i`` of both belongs to one clip.
+        Standardised features; row ``i`` of both belongs to the same clip.
     components : int
-        How many directions are kept.
+        Number of directions.
     ridge : float
-        Added to the diagonal of both covariances, relative to their mean variance.
+        Regularisation added to the diagonals of both covariances, relative to the mean variance.
     """
 
     def __init__(self, a: Floats, b: Floats, components: int = 8, ridge: float = 0.1) -> None:

@@ -5,11 +5,11 @@
     python experiments/questions.py --people 8 --test-people 4 --hours 0.1 --steps 6 \
         --batch-size 8 --epochs 1 --seeds 1 --folder questions-tiny  # whether it runs, no more
 
-Every arm is trained from scratch on one cohort, at the same number of steps, with several seeds,
-and measured on people of another cohort. What is there is not done again; a training that was
-stopped goes on from its checkpoint. It runs at the lowest priority. Under --folder lie the cohorts,
-the weights, one JSON file of measures per arm and seed, table.md and questions.png and .svg, which
-questions_report.py writes after every training, so that they show how far it is.
+Every arm is trained from scratch on one cohort, for the same number of steps, with several seeds,
+and measured on people of another cohort. Completed trainings are not repeated; an interrupted one
+resumes from its checkpoint. Everything runs at the lowest priority. --folder contains the cohorts,
+the weights, one JSON file of measures per arm and seed, and table.md, questions.png and
+questions.svg, which questions_report.py updates after every training.
 
 Primary outcomes, fixed beforehand (recall@10 is the mean over six directions and over people, among
 at most 1,000 clips):
@@ -52,14 +52,14 @@ from sleepfm_index.truth import read_truth
 GALLERY: Final = 1000
 SHARED: Final = ("rr_mean_s", "breath_hz", "breath_depth")
 PRIVATE: Final = {"bas": ("tone", "sleep_depth"), "ecg": ("rr_sd_s",), "resp": ("movement",)}
-"""What is known of a clip and mostly in one modality: muscle tone and depth of sleep in the EEG and
-EOG, variability of R-R in the ECG, movement in the belts."""
+"""Known values of a clip that are mostly in one modality: muscle tone and sleep depth in EEG and
+EOG, R-R variability in the ECG, movement in the belts."""
 PLAIN_ARM: Final = "leave-one-out"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of training, and what it is compared for."""
+    """One training configuration, and the question for which it is compared."""
 
     name: str
     question: str
@@ -86,58 +86,58 @@ ARMS: Final = (
 
 @dataclass
 class Study:
-    """The folder, the sizes, and what is made of them."""
+    """Folder and sizes of the study, and its cohorts, weights and measures."""
 
-    asked: argparse.Namespace
+    args: argparse.Namespace
     begun: float = field(default_factory=time.monotonic)
 
     @property
     def folder(self) -> Path:
-        """Where everything lies."""
-        folder: Path = self.asked.folder
+        """Folder of the study."""
+        folder: Path = self.args.folder
         return folder
 
     def cohort(self, kind: str, lead: str) -> Path:
-        """Simulate people to train on, or others to test, unless they are there."""
+        """Simulate the training or test cohort, unless it exists."""
         folder = self.folder / f"{kind}-{lead}"
         people, seed = {
-            "train": (self.asked.people, 1),
-            "test": (self.asked.test_people, 4242),
+            "train": (self.args.people, 1),
+            "test": (self.args.test_people, 4242),
         }[kind]
-        sized = {"subjects": people, "hours": self.asked.hours, "seed": seed}
-        about = folder / "cohort.json"
-        if about.exists():
-            if json.loads(about.read_text()) != sized:
-                sys.exit(f"{folder} holds another cohort ({about.read_text()}); name a --folder")
+        sizes = {"subjects": people, "hours": self.args.hours, "seed": seed}
+        marker = folder / "cohort.json"
+        if marker.exists():
+            if json.loads(marker.read_text()) != sizes:
+                sys.exit(f"{folder} holds another cohort ({marker.read_text()}); name a --folder")
             return folder
-        words = (word for name, value in sized.items() for word in (f"--{name}", value))
+        words = (word for name, value in sizes.items() for word in (f"--{name}", value))
         tool("simulate", folder, *words, "--lead", lead, "--excerpts", "--truth",
-             "--contract", self.asked.contract)  # fmt: skip
-        about.write_text(json.dumps(sized))
+             "--contract", self.args.contract)  # fmt: skip
+        marker.write_text(json.dumps(sizes))
         return folder
 
     def weights(self, arm: Arm, seed: int) -> Path:
-        """Train an arm, or go on with it."""
+        """Train an arm, or resume its training."""
         out = self.folder / "weights" / f"{_plain(arm.name)}-{seed}.safetensors"
         done = out.with_suffix(".done")
         if done.exists():
             return out
         out.parent.mkdir(parents=True, exist_ok=True)
-        people = max(2, round(self.asked.people * arm.share))
+        people = max(2, round(self.args.people * arm.share))
         files: list[Path] = []
         for number, lead in enumerate(arm.leads):
-            own = sorted(self.cohort("train", lead).glob("*.edf"))[:people]
-            files += own[number :: len(arm.leads)]
-        epoch = self.asked.steps * self.asked.batch_size // self.asked.epochs
+            recordings = sorted(self.cohort("train", lead).glob("*.edf"))[:people]
+            files += recordings[number :: len(arm.leads)]
+        epoch = self.args.steps * self.args.batch_size // self.args.epochs
         resume = out.with_name(f"{out.stem}.checkpoint.pt").exists()
         tool(
             *("pretrain", *files, "--out", out, "--objective", arm.objective),
             *("--subjects", self.cohort("train", arm.leads[0]) / "subjects.csv"),
-            *("--contract", self.asked.contract, "--recipe", "short", "--crop-s", 30),
-            *("--epochs", self.asked.epochs, "--epoch-clips", epoch),
-            *("--batch-size", self.asked.batch_size, "--together", self.asked.together),
+            *("--contract", self.args.contract, "--recipe", "short", "--crop-s", 30),
+            *("--epochs", self.args.epochs, "--epoch-clips", epoch),
+            *("--batch-size", self.args.batch_size, "--together", self.args.together),
             *("--split", "0.9,0,0.1,0", "--seed", seed, "--cache", self.folder / "clips"),
-            *("--average", 0.999 if self.asked.steps >= 1000 else 0.9, "--device", "cpu"),
+            *("--average", 0.999 if self.args.steps >= 1000 else 0.9, "--device", "cpu"),
             *("--describe", "simulated nights, experiments/questions.py", *arm.options),
             *(["--resume"] if resume else []),
         )
@@ -145,51 +145,61 @@ class Study:
         return out
 
     def measured(self, arm: Arm, seed: int) -> dict[str, Any]:
-        """Measure an arm, unless it was."""
+        """Measure an arm, unless it has been measured."""
         file = self.folder / "measures" / f"{_plain(arm.name)}-{seed}.json"
         if not file.exists():
             path = self.weights(arm, seed)
-            found = {lead: self.measure(path, lead) for lead in arm.tested}
-            about = {"arm": arm.name, "question": arm.question, "seed": seed, "share": arm.share}
+            tested = {lead: self.measure(path, lead) for lead in arm.tested}
+            description = {
+                "arm": arm.name,
+                "question": arm.question,
+                "seed": seed,
+                "share": arm.share,
+            }
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps(about | {"tested": found}, indent=1))
-        own: dict[str, Any] = json.loads(file.read_text())
-        return own
+            file.write_text(json.dumps(description | {"tested": tested}, indent=1))
+        measures: dict[str, Any] = json.loads(file.read_text())
+        return measures
 
     def measure(self, path: Path, lead: str) -> dict[str, Any]:
-        """Measure retrieval by person, and what decodes from each modality, on tested people."""
+        """Measure retrieval by person and decoding from each modality, on the test cohort."""
         weights = load_weights(path)
         encoder = Encoder(weights, "cpu", backend="auto")
         folder = self.cohort("test", lead)
         recordings = prepare_clips([folder], self.folder / "clips", weights.contract).recordings
         truth = read_truth(folder / "truth.parquet")
-        each = max(1, GALLERY // len(recordings))
-        rows = [np.linspace(0, r.count - 1, min(each, r.count)).astype(int) for r in recordings]
+        per_recording = max(1, GALLERY // len(recordings))
+        rows = [
+            np.linspace(0, r.count - 1, min(per_recording, r.count)).astype(int) for r in recordings
+        ]
         pairs = list(zip(recordings, rows, strict=True))
         vectors = {
             m: np.concatenate(
-                [encoder.encode(m, np.asarray(r.signals[m][own], np.float32)) for r, own in pairs]
+                [
+                    encoder.encode(m, np.asarray(r.signals[m][selected], np.float32))
+                    for r, selected in pairs
+                ]
             )
             for m in weights.modalities
         }
-        owner = np.repeat(np.arange(len(rows)), [len(own) for own in rows])
+        owner = np.repeat(np.arange(len(rows)), [len(selected) for selected in rows])
         hits = [
             true_ranks(vectors[a], vectors[b]) <= 10 for a, b in permutations(weights.modalities, 2)
         ]
         person = np.bincount(owner, np.mean(hits, axis=0)) / np.bincount(owner)
 
         def column(key: str) -> NDArray[np.float64]:
-            return np.concatenate([truth[r.recording_id][key][own] for r, own in pairs]).astype(
-                float
-            )
+            return np.concatenate(
+                [truth[r.recording_id][key][selected] for r, selected in pairs]
+            ).astype(float)
 
-        keys = {*SHARED, *(k for own in PRIVATE.values() for k in own)}
+        keys = {*SHARED, *(k for selected in PRIVATE.values() for k in selected)}
         known = {k: column(k) for k in sorted(keys)}
         known |= {k: np.log(np.maximum(known[k], 1e-3)) for k in (*SHARED, "rr_sd_s")}
-        decoded = {m: decode(own, known, owner) for m, own in vectors.items()}
-        stage = np.concatenate([np.array(r.stage)[own] for r, own in pairs])
+        decoded = {m: decode(selected, known, owner) for m, selected in vectors.items()}
+        stage = np.concatenate([np.array(r.stage)[selected] for r, selected in pairs])
         one_hot = np.stack([stage == s for s in SCORED], axis=1).astype(float)
-        private = [decoded[m].get(k, np.nan) for m, own in PRIVATE.items() for k in own]
+        private = [decoded[m].get(k, np.nan) for m, selected in PRIVATE.items() for k in selected]
         shared = [decoded[m].get(k, np.nan) for m in vectors for k in SHARED]
         return {
             "recall_at_10": float(person.mean()),
@@ -199,21 +209,21 @@ class Study:
             "private_r2": float(np.nanmean(np.square(np.maximum(private, 0)))),
             "shared_r2": float(np.nanmean(np.square(np.maximum(shared, 0)))),
             "stage_auroc": stage_auroc(vectors["bas"], one_hot, owner),
-            "effective_rank": {m: effective_rank(own) for m, own in vectors.items()},
+            "effective_rank": {m: effective_rank(selected) for m, selected in vectors.items()},
         }
 
     @property
     def late(self) -> bool:
-        """Whether the time asked for is over."""
-        limit = self.asked.minutes
+        """Whether the time limit (--minutes) is over."""
+        limit = self.args.minutes
         return limit is not None and time.monotonic() - self.begun > 60 * limit
 
 
 def tool(*words: object) -> None:
-    """Run a verb of sleepfm-index, and show which."""
-    asked = [str(word) for word in words]
-    print("$ sleepfm-index", shlex.join(asked)[:500], file=sys.stderr, flush=True)
-    done = subprocess.run([sys.executable, "-m", "sleepfm_cli.main", *asked])
+    """Run a command of sleepfm-index, and print it."""
+    args = [str(word) for word in words]
+    print("$ sleepfm-index", shlex.join(args)[:500], file=sys.stderr, flush=True)
+    done = subprocess.run([sys.executable, "-m", "sleepfm_cli.main", *args])
     if done.returncode:
         sys.exit(done.returncode)
 
@@ -223,7 +233,7 @@ def _plain(name: str) -> str:
 
 
 def main() -> None:
-    """Train and measure what is not there yet, seed by seed, and write the page each time."""
+    """Train and measure missing arms, seed by seed, and update the report after each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("questions"))
     parser.add_argument("--people", type=int, default=400, help="to train on")
@@ -236,18 +246,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--contract", default="sleepfm-index-body")
     parser.add_argument("--minutes", type=float, help="begin no training after so many minutes")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     os.nice(19)
-    study = Study(asked)
-    found: list[dict[str, Any]] = []
-    for seed in range(asked.seeds):
+    study = Study(args)
+    runs: list[dict[str, Any]] = []
+    for seed in range(args.seeds):
         for arm in ARMS:
-            there = study.folder / "measures" / f"{_plain(arm.name)}-{seed}.json"
-            if study.late and not there.exists():
+            file = study.folder / "measures" / f"{_plain(arm.name)}-{seed}.json"
+            if study.late and not file.exists():
                 continue
-            found.append(study.measured(arm, seed))
-            sizes = vars(asked) | {"arms": len(ARMS)}
-            write_page(study.folder, found, sizes)
+            runs.append(study.measured(arm, seed))
+            sizes = vars(args) | {"arms": len(ARMS)}
+            write_page(study.folder, runs, sizes)
     print((study.folder / "table.md").read_text())
 
 

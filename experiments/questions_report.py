@@ -1,4 +1,4 @@
-"""What the runs of questions.py say: the table with its gate, and a figure per question."""
+"""Report on the runs of questions.py: a table with its gate, and a figure per question."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
     Parameters
     ----------
     folder : Path
-        Where they are written.
+        Output folder.
     runs : list of dict
         Measures of every arm and seed so far.
     sizes : dict
-        What was asked, to be shown.
+        Sizes and options of the study, for display.
     """
     seeds = sorted({run["seed"] for run in runs})
     done = len(runs)
@@ -74,12 +74,12 @@ def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
 
 
 def outcome(question: str, runs: Runs) -> list[float]:
-    """Give the primary outcome of a question, one value per seed that has what it needs.
+    """Return the primary outcome of a question, one value per seed with the required arms.
 
     Parameters
     ----------
     question : str
-        One of :data:`TITLES`.
+        A key of :data:`TITLES`.
     runs : list of dict
         Measures of every arm and seed.
     """
@@ -93,7 +93,7 @@ def outcome(question: str, runs: Runs) -> list[float]:
 
 
 def draw(runs: Runs) -> Any:
-    """Draw one panel per question: every run a point, its interval over people, means a line.
+    """Draw one panel per question: runs as points with intervals over people, means as lines.
 
     Parameters
     ----------
@@ -111,9 +111,14 @@ def draw(runs: Runs) -> Any:
                 x, value, yerr=[[value - low], [high - value]], fmt="o", markersize=4,
                 color=PALETTE[seed % len(PALETTE)], elinewidth=1, capsize=2,
             )  # fmt: skip
-        for at, label in enumerate(labels):
-            own = [value for name, value, *_ in points if name == label]
-            ax.plot([at - 0.25, at + 0.25], [np.mean(own)] * 2, color="0.3", linewidth=1.5)
+        for x_mean, label in enumerate(labels):
+            arm_values = [value for name, value, *_ in points if name == label]
+            ax.plot(
+                [x_mean - 0.25, x_mean + 0.25],
+                [np.mean(arm_values)] * 2,
+                color="0.3",
+                linewidth=1.5,
+            )
         ax.set_xticks(range(len(labels)), labels, rotation=25, ha="right", fontsize="small")
         ax.set_title(title, fontsize="medium", loc="left")
         ax.set_ylabel("R² of private truth" if question == "sharing" else "recall@10")
@@ -136,20 +141,20 @@ def _points(question: str, runs: Runs) -> list[tuple[str, float, float, float, i
     for run in runs:
         if run["question"] not in (question, "all"):
             continue
-        for lead, own in run["tested"].items():
+        for lead, measures in run["tested"].items():
             if question != "leads" and lead != "II":
                 continue
             label = run["arm"]
             if question == "leads":
                 label = f"{'lead II' if run['arm'] == PLAIN else run['arm']} → {lead}"
             if question == "sharing":
-                value = own["private_r2"]
+                value = measures["private_r2"]
                 points.append((label, value, value, value, run["seed"]))
                 continue
-            people = np.array(own["by_person"])
+            people = np.array(measures["by_person"])
             half = float(student.ppf(0.975, len(people) - 1) * people.std(ddof=1))
             half /= np.sqrt(len(people))
-            value = own["recall_at_10"]
+            value = measures["recall_at_10"]
             points.append((label, value, max(value - half, 0.0), value + half, run["seed"]))
     if question == "people":
         order = {run["arm"]: run["share"] for run in runs}
@@ -168,11 +173,11 @@ def _recall(arms: dict[str, Any], name: str, lead: str = "II") -> float | None:
 
 
 def _slope(arms: dict[str, Any]) -> float | None:
-    own = [run for run in arms.values() if run["question"] in ("people", "all")]
-    if len(own) < 3:
+    runs = [run for run in arms.values() if run["question"] in ("people", "all")]
+    if len(runs) < 3:
         return None
-    x = np.log2([run["share"] for run in own])
-    y = [run["tested"]["II"]["recall_at_10"] for run in own]
+    x = np.log2([run["share"] for run in runs])
+    y = [run["tested"]["II"]["recall_at_10"] for run in runs]
     return float(np.polyfit(x, y, 1)[0])
 
 
@@ -203,11 +208,11 @@ _OUTCOMES: Final[dict[str, tuple[str, Callable[[dict[str, Any]], float | None]]]
 
 def _gate(runs: Runs) -> list[str]:
     r = [run["tested"]["II"]["heart_rate_r"] for run in runs if run["arm"] == PLAIN]
-    said = ", ".join("-" if v is None else f"{v:.2f}" for v in r)
+    listed = ", ".join("-" if v is None else f"{v:.2f}" for v in r)
     passed = bool(r) and all(v is not None and v > GATE for v in r)
     verdict = "passed" if passed else "**not passed: nothing is concluded about pretraining below**"
     return [
-        f"Gate (heart rate from ECG, r > {GATE} in every seed of `{PLAIN}`): {said}; {verdict}."
+        f"Gate (heart rate from ECG, r > {GATE} in every seed of `{PLAIN}`): {listed}; {verdict}."
     ]
 
 
@@ -233,14 +238,14 @@ def _cell(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else "-"
 
 
-def _arm_line(name: str, own: Runs) -> str:
+def _arm_line(name: str, runs: Runs) -> str:
     def mean(key: str) -> str:
-        values = [r[key] for r in own if r[key] is not None and np.isfinite(r[key])]
+        values = [r[key] for r in runs if r[key] is not None and np.isfinite(r[key])]
         return f"{np.mean(values):.3f}" if values else "-"
 
-    recall = ", ".join(f"{r['recall_at_10']:.3f}" for r in own)
-    rank = np.mean([r["effective_rank"]["bas"] for r in own])
+    recall = ", ".join(f"{r['recall_at_10']:.3f}" for r in runs)
+    rank = np.mean([r["effective_rank"]["bas"] for r in runs])
     return (
-        f"| {name} | {len(own)} | {recall} | {own[0]['chance']:.3f} | {mean('heart_rate_r')} "
+        f"| {name} | {len(runs)} | {recall} | {runs[0]['chance']:.3f} | {mean('heart_rate_r')} "
         f"| {mean('shared_r2')} | {mean('private_r2')} | {mean('stage_auroc')} | {rank:.1f} |"
     )

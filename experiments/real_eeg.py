@@ -1,11 +1,10 @@
-"""Real EEG: what stages an encoder holds that band power does not.
+"""Real EEG: sleep stages by the vectors of an encoder, compared with band power.
 
     python experiments/real_eeg.py FOLDER [--weights NAME ...]
 
 FOLDER holds nights of the St Vincent's database (PhysioNet ucddb) as ucddbNNN.npz: `eeg_int16 *
 scale` is one EEG channel [clips, 3840] at `fs` Hz, `epoch` the clip's place in the night in 30 s,
-`stage` its label, `flat` marks dead clips. Two questions, each by a linear probe and by votes of
-neighbours:
+`stage` its label, `flat` marks dead clips. Two tasks, each by a linear probe and by k-NN:
 
 1. W against N3 over all nights, leaving one subject out at a time.
 2. Five stages inside night 018, leaving one block of time out at a time.
@@ -52,7 +51,7 @@ class Night:
 
 
 def read_night(path: Path) -> Night:
-    """Read a night; scaled by the median and spread of the clips that are there."""
+    """Read a night, scaled by median and interquartile range of the clips with a signal."""
     with np.load(path) as file:
         alive = ~file["flat"]
         eeg = file["eeg_int16"][alive] * np.float32(file["scale"])
@@ -78,12 +77,12 @@ def band_power(night: Night) -> NDArray[np.float32]:
 
 
 def clips_256(night: Night) -> NDArray[np.float32]:
-    """Clips as the contract asks, one slot filled, float32 [clips, 5, 7680]."""
+    """Prepare clips by the contract with one filled slot, float32 [clips, 5, 7680]."""
     out = np.zeros((len(night.eeg), 5, ROBUST.clip_samples), np.float32)
-    # neighbours in time are resampled together, so that no clip but a run's ends has an edge
+    # consecutive clips are resampled together, so that only the ends of a run have edge effects
     for run in np.split(np.arange(len(night.epoch)), np.flatnonzero(np.diff(night.epoch) != 1) + 1):
-        whole = resample(night.eeg[run].reshape(-1), night.rate, 256, "polyphase")
-        out[run, 0] = whole[: len(run) * ROBUST.clip_samples].reshape(len(run), -1)
+        resampled = resample(night.eeg[run].reshape(-1), night.rate, 256, "polyphase")
+        out[run, 0] = resampled[: len(run) * ROBUST.clip_samples].reshape(len(run), -1)
     return out
 
 
@@ -99,43 +98,49 @@ def labelled(nights: Iterable[Night], classes: tuple[str, ...]) -> Labels:
 
 
 def by_probe(x: NDArray[np.float32], labels: Labels, part: NDArray[np.int64]) -> Predictions:
-    """Predict each part by a probe of the other parts."""
-    said = np.empty((len(labels), len(labels.classes)))
+    """Predict each part by a probe fitted to the other parts."""
+    scores = np.empty((len(labels), len(labels.classes)))
     converged = True
-    for at in np.unique(part):
-        test = part == at
+    for held_out in np.unique(part):
+        test = part == held_out
         fitted = learn(
             Recipe(), lambda rows: x[labels.clip_ids[rows]], labels, np.flatnonzero(~test)
         )
-        said[test] = fitted.predict(x[labels.clip_ids[test]])
+        scores[test] = fitted.predict(x[labels.clip_ids[test]])
         converged &= fitted.converged
-    return predictions("probe" + ("" if converged else " (not converged)"), labels, said)
+    return predictions("probe" + ("" if converged else " (not converged)"), labels, scores)
 
 
 def by_votes(x: NDArray[np.float32], labels: Labels, part: NDArray[np.int64]) -> Predictions:
     """Predict each clip by its nearest clips of other parts, by cosine."""
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    own = unit[labels.clip_ids]
-    rows, scores = nearest(own, part, lambda r: own[r], part, K)
+    vectors = unit[labels.clip_ids]
+    rows, scores = nearest(vectors, part, lambda r: vectors[r], part, K)
     return predictions(f"{K} neighbours", labels, votes(labels, rows, scores, weighted=True))
 
 
-def predictions(name: str, labels: Labels, said: NDArray[np.float64]) -> Predictions:
-    """Put together what was said of all clips."""
-    return Predictions(name, labels.classes, labels.values, said, labels.subjects, labels.clip_ids)
+def predictions(name: str, labels: Labels, scores: NDArray[np.float64]) -> Predictions:
+    """Combine the predictions of all clips."""
+    return Predictions(
+        name, labels.classes, labels.values, scores, labels.subjects, labels.clip_ids
+    )
 
 
 def show(title: str, lines: list[tuple[str, Predictions]]) -> None:
     """Print a Markdown table, the best macro AUROC of each method marked."""
     print(f"\n### {title}\n")
     print("| features | by | AUROC | AUPRC | F1 | kappa |\n|---|---|---|---|---|---|")
-    rows = [(arm, made, class_rows(made)) for arm, made in lines]
-    for arm, made, (macro, *_) in rows:
+    rows = [(arm, prediction, class_rows(prediction)) for arm, prediction in lines]
+    for arm, prediction, (macro, *_) in rows:
         cells = " | ".join(between(macro, n) for n in ("auroc", "auprc", "f1", "kappa"))
-        print(f"| {arm} | {made.features} | {cells} |")
-    for method in dict.fromkeys(made.features.split(" (")[0] for _, made, _ in rows):
-        own = [(r[0]["auroc"], arm) for arm, made, r in rows if made.features.startswith(method)]
-        print(f"\nBest AUROC by {method}: {max(own)[1]}.")
+        print(f"| {arm} | {prediction.features} | {cells} |")
+    for method in dict.fromkeys(prediction.features.split(" (")[0] for _, prediction, _ in rows):
+        ranking = [
+            (r[0]["auroc"], arm)
+            for arm, prediction, r in rows
+            if prediction.features.startswith(method)
+        ]
+        print(f"\nBest AUROC by {method}: {max(ranking)[1]}.")
     counts = ", ".join(f"{r['class']} {r['clips']}" for r in rows[0][2][1:])
     print(f"\nClips tested: {counts}.")
 
@@ -147,18 +152,18 @@ def between(row: dict[str, object], name: str) -> str:
 
 
 def main() -> None:
-    """Read the nights, make the arms, print the tables."""
+    """Read the nights, compute all features, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", nargs="*", default=["untrained"])
-    asked = parser.parse_args()
-    files = sorted(asked.folder.glob("ucddb*.npz"))
+    args = parser.parse_args()
+    files = sorted(args.folder.glob("ucddb*.npz"))
     if not files:
-        print(f"skipped: no ucddb*.npz in {asked.folder}; see docs/evaluation.md", file=sys.stderr)
+        print(f"skipped: no ucddb*.npz in {args.folder}; see docs/evaluation.md", file=sys.stderr)
         return
     nights = [read_night(path) for path in files]
     arms = {"band power (5 log powers)": standardised([band_power(n) for n in nights])}
-    for name in asked.weights:
+    for name in args.weights:
         short = Path(name).name.removesuffix(".safetensors")
         arms[name if short in arms else short] = encoded(nights, name)
     one = labelled(nights, ("W", "N3"))
@@ -180,13 +185,13 @@ def main() -> None:
 
 
 def standardised(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return every feature the mean 0 and the spread 1 over all nights, for the cosine of votes."""
+    """Standardise every feature over all nights, for the cosine similarity of k-NN."""
     x = np.concatenate(parts)
     return (x - x.mean(axis=0)) / x.std(axis=0)
 
 
 def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
-    """Encode all clips of all nights by the bas encoder of some weights, as a store keeps them."""
+    """Encode all clips with the BAS encoder of some weights, in the precision of a store."""
     from sleepfm.encoders.inference import Encoder
     from sleepfm.encoders.load import load_weights
 
@@ -198,7 +203,7 @@ def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
     for night in nights:
         print(f"encoding {night.name} with {name}", file=sys.stderr)
         parts.append(encoder.encode("bas", clips_256(night)))
-    # a store keeps float16; what lies below its resolution is rounding, not knowledge
+    # a store has float16 vectors; differences below its resolution are rounding errors
     return np.concatenate(parts).astype(np.float16).astype(np.float32)
 
 

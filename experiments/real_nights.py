@@ -1,4 +1,4 @@
-"""Real nights, whole people left out: what weights know of them, beside plain means.
+"""Evaluation of weights on real nights, with whole people left out, against simple baselines.
 
     python experiments/real_nights.py RECORDINGS --subjects subjects.csv [--weights NAME ...]
 
@@ -74,15 +74,15 @@ class Clips:
     Parameters
     ----------
     recordings : list of CachedRecording
-        In the order of the rows.
+        Recordings, in the order of the rows.
     person : ndarray of str, shape [n]
-        Whose clip.
+        Person of each clip.
     stage : ndarray of str, shape [n]
-        AASM stages.
+        AASM stage of each clip.
     apnea : ndarray of bool, shape [n]
         Whether apnea and hypopnea cover 10 s or more.
     fold : mapping of str to int
-        Of each person.
+        Fold of each person.
     """
 
     recordings: list[CachedRecording]
@@ -92,17 +92,17 @@ class Clips:
     fold: Mapping[str, int]
 
 
-def read(asked: argparse.Namespace, contract: Contract) -> Clips:
+def read(args: argparse.Namespace, contract: Contract) -> Clips:
     """Prepare all recordings under a contract."""
-    choices = NO_CHOICES.told(contract, channels=asked.channels)
-    prepared = prepare_clips(asked.recordings, asked.cache, contract, choices=choices)
+    choices = NO_CHOICES.updated(contract, channels=args.channels)
+    prepared = prepare_clips(args.recordings, args.cache, contract, choices=choices)
     for name, why in prepared.left_out:
         print(f"left out: {name}: {why}", file=sys.stderr)
-    with asked.subjects.open(newline="", encoding="utf-8") as file:
+    with args.subjects.open(newline="", encoding="utf-8") as file:
         subject = {row["recording_id"]: row["subject_id"] for row in csv.DictReader(file)}
     recordings = sorted(prepared.recordings, key=lambda r: r.recording_id)
     people = sorted({subject[r.recording_id] for r in recordings})
-    apnea = apneas(asked, choices, {r.recording_id: r for r in recordings}, contract.clip_seconds)
+    apnea = apneas(args, choices, {r.recording_id: r for r in recordings}, contract.clip_seconds)
     return Clips(
         recordings,
         np.concatenate([[subject[r.recording_id]] * r.count for r in recordings]),
@@ -113,14 +113,14 @@ def read(asked: argparse.Namespace, contract: Contract) -> Clips:
 
 
 def apneas(
-    asked: argparse.Namespace,
+    args: argparse.Namespace,
     choices: Choices,
     prepared: Mapping[str, CachedRecording],
     clip_s: float,
 ) -> dict[str, NDArray[np.bool_]]:
-    """Say of each clip of each recording whether apnea and hypopnea cover 10 s or more."""
-    found = {}
-    for file in find_recordings(asked.recordings).recordings:
+    """Return for each clip of each recording whether apnea and hypopnea cover 10 s or more."""
+    apnea_of = {}
+    for file in find_recordings(args.recordings).recordings:
         if file.stem not in prepared:
             continue
         scoring = choices.read(file.path, file.annotations).scoring
@@ -129,8 +129,8 @@ def apneas(
         if stages != clips.stage:
             raise SystemExit(f"{file.stem}: its scoring is not that of its clips")
         seconds = clip_event_seconds(scoring.events, clips.count, clip_s, offset_s)
-        found[file.stem] = np.sum([seconds[name] for name in BREATHING], axis=0) >= SDB_SECONDS
-    return found
+        apnea_of[file.stem] = np.sum([seconds[name] for name in BREATHING], axis=0) >= SDB_SECONDS
+    return apnea_of
 
 
 def embed(weights: Weights, clips: Clips) -> dict[str, Floats]:
@@ -172,23 +172,23 @@ Similarity = Callable[[str, str, str, NDArray[np.bool_]], Floats]
 
 def retrieve(clips: Clips, similar: Similarity) -> dict[str, list[float]]:
     """Return recall@10 per person for every ordered pair of modalities."""
-    found: dict[str, list[float]] = {}
+    recalls: dict[str, list[float]] = {}
     for a, b in permutations(BODY.modalities, 2):
         for person in clips.fold:
-            own = clips.person == person
-            scores = similar(person, a, b, own)
+            selected = clips.person == person
+            scores = similar(person, a, b, selected)
             rank = (scores >= scores.diagonal()[:, None]).sum(axis=1)
-            found.setdefault(f"{a}->{b}", []).append(float((rank <= K).mean()))
-    return found
+            recalls.setdefault(f"{a}->{b}", []).append(float((rank <= K).mean()))
+    return recalls
 
 
 def folded(
     clips: Clips, vectors: Sequence[Floats], truth: NDArray[Any], known: NDArray[np.bool_]
 ) -> Iterator[tuple[NDArray[np.bool_], LogisticRegression, Floats]]:
-    """Give, fold by fold, who is asked, a probe learned from the others, and the asked's vectors.
+    """Yield for each fold its test clips, a probe fitted to the others, and the test vectors.
 
-    ``vectors`` hold those of all clips: one array for all folds, or one per fold where each fold
-    has weights of its own.
+    ``vectors`` are those of all clips: one array for all folds, or one per fold if each fold has
+    its own weights.
     """
     fold = np.array([clips.fold[p] for p in clips.person])
     for number in range(FOLDS):
@@ -201,44 +201,51 @@ def folded(
 
 
 def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
-    """Return the AUROC of apnea per person, NaN where a person has clips of one kind only."""
+    """Return the AUROC of apnea per person, NaN where a person has clips of one class only."""
     score = np.zeros(len(clips.person))
     known = np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
     for test, model, x in folded(clips, vectors, clips.apnea, known):
         score[test] = model.decision_function(x)
-    found = []
+    aurocs = []
     for person in clips.fold:
-        own = known & (clips.person == person)
-        both = 0 < clips.apnea[own].sum() < own.sum()
-        found.append(float(roc_auc_score(clips.apnea[own], score[own])) if both else float("nan"))
-    return found
+        selected = known & (clips.person == person)
+        both = 0 < clips.apnea[selected].sum() < selected.sum()
+        aurocs.append(
+            float(roc_auc_score(clips.apnea[selected], score[selected])) if both else float("nan")
+        )
+    return aurocs
 
 
 def probe(clips: Clips, *vectors: Floats) -> list[float]:
     """Return the balanced accuracy per person of a probe fitted on the other folds."""
-    found = []
+    accuracies = []
     scored = np.isin(clips.stage, SCORED)
-    guess = np.full(len(scored), "", dtype=clips.stage.dtype)
+    predicted = np.full(len(scored), "", dtype=clips.stage.dtype)
     for test, model, x in folded(clips, vectors, clips.stage, scored):
-        guess[test] = model.predict(x)
+        predicted[test] = model.predict(x)
     for person in clips.fold:
-        own = scored & (clips.person == person)
-        right = guess[own] == clips.stage[own]
-        found.append(
+        selected = scored & (clips.person == person)
+        right = predicted[selected] == clips.stage[selected]
+        accuracies.append(
             float(
-                np.mean([right[clips.stage[own] == s].mean() for s in np.unique(clips.stage[own])])
+                np.mean(
+                    [
+                        right[clips.stage[selected] == s].mean()
+                        for s in np.unique(clips.stage[selected])
+                    ]
+                )
             )
         )
-    return found
+    return accuracies
 
 
 def pooled(clips: Clips, values: list[float]) -> float:
-    """Return the mean over clips of what was measured per person."""
+    """Return the mean over clips of a value per person."""
     return float(np.average(values, weights=[(clips.person == p).sum() for p in clips.fold]))
 
 
 def interval(values: list[float]) -> str:
-    """Write mean and 95 % t interval over the people of whom a value is known."""
+    """Format mean and 95 % t interval over the people with a value."""
     values = [v for v in values if np.isfinite(v)]
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
@@ -247,28 +254,28 @@ def interval(values: list[float]) -> str:
     return f"{mean:.3f} [{max(mean - half, 0):.3f}, {min(mean + half, 1):.3f}]"
 
 
-def fine_tune(asked: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
-    """Go on with weights on the people of the other folds; one of them chooses the epoch."""
-    out = asked.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
+def fine_tune(args: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
+    """Fine-tune weights on the people of the other folds; one of them selects the epoch."""
+    out = args.cache / f"{weights.name}-{weights.sha256[:8]}-fold{fold}.safetensors"
     others = [p for p in clips.fold if clips.fold[p] != fold]
-    wanted = {"epochs": asked.epochs, "epoch_clips": asked.epoch_clips}
-    given = {name: value for name, value in wanted.items() if value is not None}
+    options = {"epochs": args.epochs, "epoch_clips": args.epoch_clips}
+    given = {name: value for name, value in options.items() if value is not None}
     pretrain(
         Data(
-            asked.recordings,
-            subjects=asked.subjects,
+            args.recordings,
+            subjects=args.subjects,
             assigned={p: "valid" if p == others[0] else "pretrain" for p in others},
             contract=weights.contract,
-            cache=asked.cache,
-            choices=NO_CHOICES.told(weights.contract, channels=asked.channels),
-            truth=read_truth(asked.truth),
+            cache=args.cache,
+            choices=NO_CHOICES.updated(weights.contract, channels=args.channels),
+            truth=read_truth(args.truth),
             description="slpdb (PhysioNet, ODC-By 1.0)",
         ),
         out,
         "leave-one-out",
         replace(FINE_TUNING, **given),
         device="cpu",
-        threads=asked.threads,
+        threads=args.threads,
         start=weights,
         resume=True,
     )
@@ -290,10 +297,10 @@ def main() -> None:
     parser.add_argument("--truth", type=Path, help="what is known of the clips, for --fine-tune")
     parser.add_argument("--vectors", nargs="*", default=[], help="NAME=FILE.npz, for staging")
     parser.add_argument("--out", type=Path, help="write the figures per person as JSON")
-    asked = parser.parse_args()
-    if asked.fine_tune and asked.truth is None:
+    args = parser.parse_args()
+    if args.fine_tune and args.truth is None:
         parser.error("--fine-tune needs --truth, as experiments/measure_truth.py writes it")
-    base = read(asked, PLAIN)
+    base = read(args, PLAIN)
     rows, bands = plain(base)
 
     def by_cca(person: str, a: str, b: str, own: NDArray[np.bool_]) -> Floats:
@@ -308,9 +315,9 @@ def main() -> None:
     staging["CCA on plain features"] = probe(base, *correlates(base, rows))
     apnea = {"band power": probe_apnea(base, bands)}
     apnea |= {f"plain features, {m}": probe_apnea(base, own) for m, own in rows.items()}
-    for name in asked.weights:
+    for name in args.weights:
         weights = load_weights(name)
-        clips = read(asked, weights.contract)
+        clips = read(args, weights.contract)
         vectors = embed(weights, clips)
         retrieval[name] = retrieve(clips, lambda _, a, b, own, v=vectors: v[a][own] @ v[b][own].T)  # type: ignore[misc]
         staging[name] = probe(clips, vectors["bas"])
@@ -330,10 +337,10 @@ def main() -> None:
             retrieval[blank.name] = retrieve(
                 clips, lambda _, a, b, own_, v=own: v[a][own_] @ v[b][own_].T
             )  # type: ignore[misc]
-        if asked.fine_tune:
+        if args.fine_tune:
             tuned = {m: np.zeros_like(v) for m, v in vectors.items()}
             fold = np.array([clips.fold[p] for p in clips.person])
-            every = [embed(fine_tune(asked, weights, clips, n), clips) for n in range(FOLDS)]
+            every = [embed(fine_tune(args, weights, clips, n), clips) for n in range(FOLDS)]
             for number, found in enumerate(every):
                 for m in BODY.modalities:
                     tuned[m][fold == number] = found[m][fold == number]
@@ -345,14 +352,14 @@ def main() -> None:
             staging[label] = probe(clips, *(found["bas"] for found in every))
             for m in BODY.modalities:
                 apnea[f"{label}, {m}"] = probe_apnea(clips, *(found[m] for found in every))
-    for text in asked.vectors:
+    for text in args.vectors:
         name, _, file = text.partition("=")
         with np.load(file) as arrays:
             staging[name] = probe(
                 base, np.concatenate([arrays[r.recording_id] for r in base.recordings])
             )
     _print(base, sizes, retrieval, staging, apnea)
-    if asked.out:
+    if args.out:
         figures = {
             "people": list(base.fold),
             "recall_at_10": retrieval,
@@ -362,11 +369,11 @@ def main() -> None:
                 for name, values in apnea.items()
             },
         }
-        asked.out.write_text(json.dumps(figures, indent=1))
+        args.out.write_text(json.dumps(figures, indent=1))
 
 
 def correlates(clips: Clips, rows: Mapping[str, Floats]) -> list[Floats]:
-    """Give, fold by fold, brain features projected on what they share with heart and breath."""
+    """Return for each fold brain features projected on directions shared with heart and breath."""
     fold = np.array([clips.fold[p] for p in clips.person])
     found = []
     for number in range(FOLDS):

@@ -1,7 +1,7 @@
-"""Files that are whole or not there; an older file stays until the last moment.
+"""Atomic writing of files: a file is complete or absent, and an older one stays until replaced.
 
-For files outside a store: weights, logs, tables, figures, for their owner alone (0600) until
-somebody widens it. A store has its own commit protocol.
+For files outside a store: weights, logs, tables, figures. They are readable by their owner only
+(mode 0600) until the user changes that. A store has its own commit protocol.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from sleepfm.errors import OutputError
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> Path:
-    """Have a file written under a temporary name in its folder, then rename it.
+    """Write a file under a temporary name in its folder, then rename it.
 
     Parameters
     ----------
     path : Path
-        Final place; an existing file there is replaced.
+        Final path; an existing file is replaced.
     write : callable
-        Writes the whole content to the path that it is given, which has the same ending.
+        Called with a temporary path with the same extension, to which it writes the content.
 
     Returns
     -------
@@ -32,34 +32,34 @@ def write_file(path: Path, write: Callable[[Path], object]) -> Path:
     Raises
     ------
     OutputError
-        If it cannot be written; ``path`` is as it was.
+        If the file cannot be written; ``path`` is unchanged.
     """
-    aside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
     try:
-        # Ours alone from the first byte on: it may hold signals, subjects, or what was predicted.
-        os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        write(aside)
-        _no_wider(aside)
-        _sync(aside)
-        aside.replace(path)
+        # Private from the first byte on: it may contain signals, subjects or predictions.
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        write(temporary)
+        _make_private(temporary)
+        _sync(temporary)
+        temporary.replace(path)
     except OSError as error:
         raise OutputError(f"{path.name} cannot be written: {error.strerror or error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     return path
 
 
 def check_writable(path: Path, endings: Collection[str] = (), *, folder: bool = False) -> Path:
-    """Refuse a place where nothing can be written, before the work whose result is to be there.
+    """Refuse an output path that cannot be written, before the work that produces the output.
 
     Parameters
     ----------
     path : Path
         File or folder to be written.
     endings : collection of str
-        Endings that it may have, e.g. ``(".png", ".svg")``; by default any.
+        Allowed extensions, e.g. ``(".png", ".svg")``; by default any.
     folder : bool
-        Whether it is a folder, which is made with those above it if it is not there.
+        Whether the output is a folder, which is created with its parents if missing.
 
     Returns
     -------
@@ -69,8 +69,8 @@ def check_writable(path: Path, endings: Collection[str] = (), *, folder: bool = 
     Raises
     ------
     OutputError
-        If it has another ending, is a folder where a file is meant or the other way round, or if
-        nothing can be written where it is to be.
+        If the extension is not allowed, a folder exists where a file is expected or vice versa, or
+        the location is not writable.
     """
     if endings and path.suffix.lower() not in endings:
         raise OutputError(
@@ -79,25 +79,25 @@ def check_writable(path: Path, endings: Collection[str] = (), *, folder: bool = 
         )
     if path.exists() and path.is_dir() != folder:
         raise OutputError(f"{path} is a {'file' if folder else 'folder'}; choose another name")
-    place = path if folder else path.parent
-    while folder and not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise OutputError(f"{path.name} cannot be written: there is no folder {place}")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise OutputError(f"{path.name} cannot be written: permission denied in {place}")
+    parent = path if folder else path.parent
+    while folder and not parent.exists() and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise OutputError(f"{path.name} cannot be written: there is no folder {parent}")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(f"{path.name} cannot be written: permission denied in {parent}")
     return path
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Write a file's whole content, making its folder where there is none.
+    """Write a file atomically, and create its folder if missing.
 
     Parameters
     ----------
     path : Path
         File to write.
     content : bytes
-        All that it will hold.
+        Content of the file.
 
     Returns
     -------
@@ -107,17 +107,17 @@ def write_bytes(path: Path, content: bytes) -> Path:
     Raises
     ------
     OutputError
-        If it cannot be written; ``path`` is as it was.
+        If the file cannot be written; ``path`` is unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise OutputError(f"{path.name} cannot be written: {error.strerror}") from error
-    return write_file(path, lambda aside: aside.write_bytes(content))
+    return write_file(path, lambda temporary: temporary.write_bytes(content))
 
 
-def _no_wider(path: Path) -> None:
-    # Whatever wrote it may have put another file in its place.
+def _make_private(path: Path) -> None:
+    # The writer may have replaced the file by another one.
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
 

@@ -1,6 +1,6 @@
-"""Words that one chooses from, where a name of several is asked for.
+"""Literal types of named options.
 
-They stand here so that a command line can offer them without loading what they choose.
+They are separate so that a command line can offer them without importing their implementations.
 """
 
 from __future__ import annotations

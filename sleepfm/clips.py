@@ -1,4 +1,4 @@
-"""A recording becomes clips: 30 s, one rate, labelled, flagged."""
+"""Cutting of recordings into clips of 30 s at one sampling rate, with labels and quality."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class Clips:
     clock_s : ndarray of float64, shape [n], or None
         Time of day of each clip, in seconds after midnight.
     stage, raw_stage : tuple of str, length n
-        AASM stage that covers most of the clip (``UNS`` where nothing was scored) and the label as
-        written (``""`` if none).
+        AASM stage that covers most of the clip (``UNS`` if unscored), and the label as written
+        (``""`` if none).
     stage_share : ndarray of float32, shape [n]
-        Share of the clip for which its stage holds, in 0..1.
+        Fraction of the clip that is covered by its stage, 0 to 1.
     signals : dict of str to ndarray of float32, shape [n, slots, samples]
-        Only modalities with at least one slot filled; a missing slot is zero.
+        Prepared signals of the modalities with at least one filled slot; a missing slot is zero.
     filled : dict of str to ndarray of uint16, shape [n]
-        Bit ``i`` set where slot ``i`` carries signal in that clip; 0 means the modality is absent.
+        Bit ``i`` is set if slot ``i`` has a signal in that clip; 0 if the modality is absent.
     quality : dict of str to ndarray of shape [n]
-        Per modality fractions in 0..1 of flat, clipped, NaN and out-of-range samples, averaged over
-        the slots filled, keyed by the column name, e.g. ``quality_bas_flat``.
+        Fractions (0 to 1) of flat, clipped, NaN and out-of-range samples per modality, averaged
+        over its filled slots, by column name, e.g. ``quality_bas_flat``.
     event_seconds : dict of str to ndarray of float32, shape [n]
-        Seconds of overlap per event type, keyed by the column name, e.g. ``hypopnea_s``.
+        Seconds of overlap with each type of event, by column name, e.g. ``hypopnea_s``.
     events : tuple of Event
-        The events themselves.
+        The scored events.
     warnings : tuple of str
-        What a person should check, one sentence each.
+        Warnings for the user, one sentence each.
     """
 
     start_s: NDArray[np.float64]
@@ -80,21 +80,26 @@ def cut_clips(
     """Cut a recording into clips as a contract requires; an incomplete last clip is dropped.
 
     Each channel that fills a slot is read, checked, resampled once for the whole night, scaled and
-    cut. Samples that are missing (NaN, a gap) are zero in the result and counted in ``quality``.
+    cut. Missing samples (NaN, gaps) are zero in the result and counted in ``quality``.
 
     Parameters
     ----------
     recording : Recording
-        The night.
+        The recording.
     channels : ChannelMap
-        Which channel fills which slot.
+        Assignment of channels to slots.
     contract : Contract
-        Rate, resampling, scaling and units.
+        Sampling rate, resampling, scaling and units.
     strict : bool
         Whether values that contradict their unit are an error instead of a warning.
     grid : {"scoring", "recording"}
-        Whether clips begin with the scorer's epochs, where all share one offset, or with the
-        recording.
+        Whether clips are aligned with the scored epochs, if these share one offset, or with the
+        start of the recording.
+
+    Returns
+    -------
+    Clips
+        The clips, their labels and quality.
 
     Raises
     ------
@@ -166,10 +171,10 @@ def _fill_all(
     strict: bool,
     offset_s: float,
 ) -> dict[str, NDArray[np.float32] | None]:
-    """Fill every slot that has a channel, two at a time; give the quality of each by slot.
+    """Fill every slot that has a channel; return the quality of each, by slot.
 
-    Reading and resampling let go of Python's lock, and slots know nothing of each other. More than
-    two at a time would only cost memory.
+    Slots are independent, and reading and resampling release Python's global lock, so two threads
+    are used. More would mainly cost memory.
     """
     jobs = [
         (blocks[modality][:, i], channels.slots[slot])
@@ -177,16 +182,18 @@ def _fill_all(
         for i, slot in enumerate(contract.slots_of(modality))
         if slot in channels.slots
     ]
-    said: list[list[str]] = [[] for _ in jobs]
+    warnings_of: list[list[str]] = [[] for _ in jobs]
     with ThreadPoolExecutor(max_workers=2) as pool:
         done = pool.map(
-            lambda job, own: _fill(job[0], recording, job[1], contract, own, strict, offset_s),
+            lambda job, slot_warnings: _fill(
+                job[0], recording, job[1], contract, slot_warnings, strict, offset_s
+            ),
             jobs,
-            said,
+            warnings_of,
         )
         qualities = {job[1].slot: quality for job, quality in zip(jobs, done, strict=True)}
-    for own in said:
-        warnings += own
+    for slot_warnings in warnings_of:
+        warnings += slot_warnings
     return qualities
 
 
@@ -199,77 +206,77 @@ def _fill(
     strict: bool,
     offset_s: float,
 ) -> NDArray[np.float32] | None:
-    """Fill one slot of all clips, ``out`` of shape [clips, samples]; give its quality.
+    """Fill one slot of all clips, ``out`` of shape [clips, samples]; return its quality.
 
-    None, with ``out`` left at zero, where the channel carries one value all night.
+    If the channel is constant, ``out`` stays zero and the result is None.
     """
     by_label = {c.label: c for c in recording.channels}
     first = by_label[match.labels[0]]
     rate = first.sample_rate
     values = first.read()
-    found = level(values)
-    dead = first if found.constant and not _varies(values) else None
-    if len(match.labels) == 2 and dead is None:
+    stats = level(values)
+    constant = first if stats.constant and not _varies(values) else None
+    if len(match.labels) == 2 and constant is None:
         second = by_label[match.labels[1]]
-        other = second.read()
-        if level(other).constant and not _varies(other):
-            dead = second
-        values -= other
-        found = level(values)
-    if dead is not None or (found.constant and not _varies(values)):
-        label = (dead or first).label
+        subtracted = second.read()
+        if level(subtracted).constant and not _varies(subtracted):
+            constant = second
+        values -= subtracted
+        stats = level(values)
+    if constant is not None or (stats.constant and not _varies(values)):
+        label = (constant or first).label
         warnings.append(f"{match.slot}: {label} is constant and was not used")
         return None
     if match.turned:
         values *= np.float32(-1)
-        found = Level(-found.median, found.deviation, found.constant)
+        stats = Level(-stats.median, stats.deviation, stats.constant)
     unit = first.unit
     if contract.unit_of(match.slot) == "%":
-        told = _saturation_unit(match.slot, first, found, warnings)
-        if told is None:
+        inferred = _saturation_unit(match.slot, first, stats, warnings)
+        if inferred is None:
             return None
-        unit = told
+        unit = inferred
     to_slot_unit = conversion(unit, contract.unit_of(match.slot))
     scale = to_slot_unit[0] if to_slot_unit else None
-    problem = implausible(match.slot, contract.unit_of(match.slot), found, scale)
+    problem = implausible(match.slot, contract.unit_of(match.slot), stats, scale)
     if problem and strict:
         raise ChannelError(f"{recording.stem}: {problem}; without --strict it is a warning")
     if problem:
         warnings.append(problem)
     to_contract_unit = conversion(unit, contract.units.get(match.slot, ""))
     if to_contract_unit is None or scale is None:
-        said = "has an unknown unit" if first.unit else "has no unit in the header"
-        warnings.append(f"{match.slot}: {first.label} {said}; values are used unscaled")
+        problem_text = "has an unknown unit" if first.unit else "has no unit in the header"
+        warnings.append(f"{match.slot}: {first.label} {problem_text}; values are used unscaled")
     issues = measure(
         values[round(offset_s * rate) :],
         rate,
         len(out),
         contract.clip_seconds,
-        bounds_of(match.slot, contract.unit_of(match.slot), found, scale),
+        bounds_of(match.slot, contract.unit_of(match.slot), stats, scale),
         stands_still=contract.unit_of(match.slot) == "%",
     )
     gain, offset = to_contract_unit or (1.0, 0.0)
     if (gain, offset) != (1.0, 0.0):
         values *= np.float32(gain)
         values += np.float32(offset)
-        found = Level(found.median * gain + offset, found.deviation * gain, found.constant)
+        stats = Level(stats.median * gain + offset, stats.deviation * gain, stats.constant)
     skipped = round(offset_s * contract.sample_rate)
     boost = contract.boost.get(match.slot)
-    whole = _prepared(values, rate, found, contract, skipped + out.size, boost)
-    out[:] = whole[skipped:].reshape(out.shape)
+    prepared = _prepared(values, rate, stats, contract, skipped + out.size, boost)
+    out[:] = prepared[skipped:].reshape(out.shape)
     return issues
 
 
-def _saturation_unit(slot: str, channel: Channel, found: Level, warnings: list[str]) -> str | None:
-    """Infer the unit of a saturation from its values, if missing or impossible.
+def _saturation_unit(slot: str, channel: Channel, stats: Level, warnings: list[str]) -> str | None:
+    """Infer the unit of a saturation from its values, if it is missing or impossible.
 
-    None where it is neither a percentage nor a fraction and its unit says that it is a voltage.
+    The result is None if it is neither a percentage nor a fraction, and its unit is a voltage.
     """
     if conversion(channel.unit, "%") is not None:
         return channel.unit
-    if 50 <= found.median <= 100:
+    if 50 <= stats.median <= 100:
         return "%"
-    if 0.3 <= found.median <= 1:
+    if 0.3 <= stats.median <= 1:
         warnings.append(
             f"{slot}: {channel.label} has no unit; inferred to be a fraction of 1 from its values"
         )
@@ -277,7 +284,7 @@ def _saturation_unit(slot: str, channel: Channel, found: Level, warnings: list[s
     if conversion(channel.unit, "uV") is not None:
         warnings.append(
             f"{slot}: {channel.label} is not used: in {channel.unit} with a median of "
-            f"{found.median:.3g} it is not a saturation"
+            f"{stats.median:.3g} it is not a saturation"
         )
         return None
     return channel.unit
@@ -291,43 +298,43 @@ def _varies(values: NDArray[np.float32]) -> bool:
 def _prepared(
     values: NDArray[np.float32],
     rate: float,
-    found: Level,
+    stats: Level,
     contract: Contract,
     size: int,
     boost: tuple[float, float] | None,
 ) -> NDArray[np.float32]:
-    """Resample, scale and boost a channel to exactly ``size`` samples, zero where it is missing.
+    """Resample, scale and boost a channel to ``size`` samples, zero where it is missing.
 
-    Works in ``values`` itself.
+    ``values`` is modified.
     """
-    bad = None
+    missing = None
     if not np.isfinite(np.sum(values, dtype=np.float64)):
-        bad = ~np.isfinite(values)
-        values[bad] = found.median
+        missing = ~np.isfinite(values)
+        values[missing] = stats.median
     robust = contract.scaling == "robust"
-    # centred first: resampling takes the signal as zero beyond its ends, and an offset would ring
-    shift = np.float32(found.median if robust or contract.resampling == "polyphase" else 0)
+    # centred first: resampling assumes zero beyond the ends, so an offset would cause ringing
+    shift = np.float32(stats.median if robust or contract.resampling == "polyphase" else 0)
     if shift:
         values -= shift
-    whole = resample(values, rate, contract.sample_rate, contract.resampling)
-    if len(whole) < size:
-        whole = np.pad(whole, (0, size - len(whole)), mode="edge")
-    whole = whole[:size]
+    resampled = resample(values, rate, contract.sample_rate, contract.resampling)
+    if len(resampled) < size:
+        resampled = np.pad(resampled, (0, size - len(resampled)), mode="edge")
+    resampled = resampled[:size]
     if robust:
-        whole *= np.float32(1 / found.deviation if found.deviation else 0)
+        resampled *= np.float32(1 / stats.deviation if stats.deviation else 0)
         if boost is not None:
-            _boost(whole, contract.sample_rate, *boost)
-        np.clip(whole, -_CLIP_AT, _CLIP_AT, out=whole)
+            _boost(resampled, contract.sample_rate, *boost)
+        np.clip(resampled, -_CLIP_AT, _CLIP_AT, out=resampled)
     elif shift:
-        whole += shift
-    if bad is not None:
+        resampled += shift
+    if missing is not None:
         nearest = np.arange(size) * (rate / contract.sample_rate)
-        whole[bad[np.minimum(nearest.astype(np.int64), len(bad) - 1)]] = 0
-    return whole
+        resampled[missing[np.minimum(nearest.astype(np.int64), len(missing) - 1)]] = 0
+    return resampled
 
 
-def _boost(whole: NDArray[np.float32], rate: int, window_s: float, gain: float) -> None:
-    """Add ``gain`` times what a moving average does not follow, in place."""
+def _boost(values: NDArray[np.float32], rate: int, window_s: float, gain: float) -> None:
+    """Add ``gain`` times the difference from a moving average, in place."""
     width = max(3, round(window_s * rate) | 1)
-    slow = uniform_filter1d(whole, width, mode="nearest")
-    whole += np.float32(gain) * (whole - slow)
+    slow = uniform_filter1d(values, width, mode="nearest")
+    values += np.float32(gain) * (values - slow)

@@ -1,4 +1,4 @@
-"""Options for reading a cohort: channels, codings, epochs. A store keeps them."""
+"""Options for reading a cohort: channels, codings, epochs. They are stored in a store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sleepfm.recordings.channels import ChannelMap
     from sleepfm.recordings.recording import Recording
 
-_LONGEST_EPOCH_S = 120.0
+_MAX_EPOCH_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Choices:
     Parameters
     ----------
     substitute : bool
-        Fill slots from other derivations or sensors where their own are missing.
+        Whether missing derivations or sensors are substituted by others.
     channels : mapping of str to tuple of str, optional
-        What a channels file says, by slot: one label, two (plus, minus), or none.
+        Content of a channels file, by slot: one label, two (plus, minus), or none.
     channels_sha256 : str
-        Identity of that file; empty without one.
+        SHA-256 of that file; empty without one.
     coding : str, optional
-        What integer stages mean.
+        Coding of integer stages.
     epoch_s : float, optional
-        Length of a scored epoch that does not say its own, in seconds.
+        Epoch length of scoring files that do not state one, in seconds.
     grid : {"scoring", "recording"}
-        Where clips begin.
+        Whether clips are aligned with the scored epochs or with the start of the recording.
     """
 
     substitute: bool = False
@@ -47,7 +47,7 @@ class Choices:
     epoch_s: float | None = None
     grid: Grid = "scoring"
 
-    def told(
+    def updated(
         self,
         contract: Contract,
         *,
@@ -57,43 +57,48 @@ class Choices:
         epoch_s: float | None = None,
         grid: Grid | None = None,
     ) -> Choices:
-        """Return the choices with what is told otherwise; None leaves a choice as it is.
+        """Return a copy with some options replaced; None leaves an option unchanged.
 
         Parameters
         ----------
         contract : Contract
-            Gives the slots that a channels file may name.
+            Supplies the slots that a channels file may name.
         substitute, coding, epoch_s, grid
-            As the fields.
+            New values of the fields.
         channels : path, optional
-            A channels file; ``"none"`` takes back an earlier one.
+            A channels file; ``"none"`` removes an earlier one.
+
+        Returns
+        -------
+        Choices
+            The updated options.
 
         Raises
         ------
         ChannelError
             If the channels file cannot be read.
         """
-        made = self
+        updated = self
         if channels is not None and str(channels) == "none":
-            made = replace(made, channels=None, channels_sha256="")
+            updated = replace(updated, channels=None, channels_sha256="")
         elif channels is not None:
             from sleepfm.recordings.channels import read_overrides
 
             path = Path(channels)
-            slots = [slot for own in contract.slots.values() for slot in own]
-            named = read_overrides(path, slots)
+            slots = [slot for modality_slots in contract.slots.values() for slot in modality_slots]
+            overrides = read_overrides(path, slots)
             try:
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError as error:
                 raise ChannelError(f"the channels file {path.name} cannot be read") from error
-            made = replace(made, channels=named, channels_sha256=digest)
+            updated = replace(updated, channels=overrides, channels_sha256=digest)
         if substitute is not None:
-            made = replace(made, substitute=substitute)
+            updated = replace(updated, substitute=substitute)
         if coding is not None:
-            made = replace(made, coding=coding)
+            updated = replace(updated, coding=coding)
         if epoch_s is not None:
-            made = replace(made, epoch_s=epoch_s)
-        return made if grid is None else replace(made, grid=grid)
+            updated = replace(updated, epoch_s=epoch_s)
+        return updated if grid is None else replace(updated, grid=grid)
 
     def read(self, path: Path, annotations: Path | None = None) -> Recording:
         """Read a recording and its scoring; see :func:`~sleepfm.recordings.read.read_recording`.
@@ -101,9 +106,14 @@ class Choices:
         Parameters
         ----------
         path, annotations
-            As there.
+            As for that function.
+
+        Returns
+        -------
+        Recording
+            The recording with its scoring.
         """
-        # A store knows its choices; only what reads recordings by them loads the readers.
+        # Readers are imported only where recordings are read; a store also has choices.
         from sleepfm.recordings.read import read_recording
 
         return read_recording(path, annotations, coding=self.coding, epoch_s=self.epoch_s)
@@ -111,12 +121,19 @@ class Choices:
     def cut(
         self, recording: Recording, contract: Contract, *, strict: bool = False
     ) -> tuple[ChannelMap, Clips]:
-        """Find a recording's channels and cut it; see :func:`~sleepfm.clips.cut_clips`.
+        """Assign channels and cut a recording; see :func:`~sleepfm.clips.cut_clips`.
 
         Parameters
         ----------
         recording, contract, strict
-            As there.
+            As for that function.
+
+        Returns
+        -------
+        channels : ChannelMap
+            Assignment of channels to slots.
+        clips : Clips
+            The clips.
         """
         from sleepfm.clips import cut_clips
         from sleepfm.recordings.channels import match_channels
@@ -141,7 +158,7 @@ class Choices:
         return tuple(parts)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, the inverse of :meth:`from_json`."""
+        """Return the options as JSON values, the inverse of :meth:`from_json`."""
         return {
             "substitute": self.substitute,
             "channels": None
@@ -160,28 +177,33 @@ class Choices:
         Parameters
         ----------
         plain : mapping of str to object
-            As ``to_json`` gives it.
+            Options as returned by ``to_json``.
+
+        Returns
+        -------
+        Choices
+            The options.
 
         Raises
         ------
         ValueError
-            If a value is not what its field holds.
+            If a value is not valid for its field.
         """
         channels = plain.get("channels")
         coding, epoch_s = plain.get("coding"), plain.get("epoch_s")
         grid = plain.get("grid", "scoring")
         if coding not in (None, *get_args(Coding)) or grid not in get_args(Grid):
             raise ValueError("an unknown coding or grid")
-        if epoch_s is not None and not 0 < float(epoch_s) <= _LONGEST_EPOCH_S:
+        if epoch_s is not None and not 0 < float(epoch_s) <= _MAX_EPOCH_S:
             raise ValueError(f"an epoch of {epoch_s} s")
-        named = None
+        overrides = None
         if channels is not None:
-            named = {str(slot): tuple(map(str, labels)) for slot, labels in channels.items()}
-            if any(len(labels) > 2 for labels in named.values()):
+            overrides = {str(slot): tuple(map(str, labels)) for slot, labels in channels.items()}
+            if any(len(labels) > 2 for labels in overrides.values()):
                 raise ValueError("a slot with more than two channels")
         return cls(
             substitute=bool(plain.get("substitute", False)),
-            channels=named,
+            channels=overrides,
             channels_sha256=str(plain.get("channels_sha256", "")),
             coding=coding,
             epoch_s=None if epoch_s is None else float(epoch_s),

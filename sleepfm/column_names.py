@@ -1,4 +1,4 @@
-"""Names of columns that people bring: what they may be called."""
+"""Names of columns in tables of the user: which are known, valid and not identifying."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KNOWN: Final[Mapping[str, Kind]] = {
 }
 """Columns with a defined meaning; all others are stored unchanged."""
 
-_MEANT: Final = {"age": "nsrr_age", "sex": "nsrr_sex", "gender": "nsrr_sex", "bmi": "nsrr_bmi"}
+_PROBABLY: Final = {"age": "nsrr_age", "sex": "nsrr_sex", "gender": "nsrr_sex", "bmi": "nsrr_bmi"}
 _NAME: Final = re.compile(r"[^\W_][\w .()/%+-]{0,62}")
 
 
@@ -44,21 +44,23 @@ def check_names(
     source : str
         Name of the table, for messages.
     reserved : callable
-        Says of a name whether it is taken.
+        Returns whether the store uses a name itself.
     allow_identifying : bool
-        Whether to take columns that look as if they identify a person.
+        Whether to accept columns whose names look identifying.
     notes : list of str
-        Sentences on what a person should check are added here.
+        Notes for the user are appended here.
 
     Raises
     ------
     SubjectsError
-        With what to do about the first such name.
+        If there is such a name; the message says what to do about the first one.
     """
     seen: dict[str, str] = {}
-    for at, name in enumerate(names, 1):
+    for number, name in enumerate(names, 1):
         if not name:
-            raise SubjectsError(f"{source}: column {at} has values but no name; name it or drop it")
+            raise SubjectsError(
+                f"{source}: column {number} has values but no name; name it or drop it"
+            )
         if name not in KNOWN and not _NAME.fullmatch(name):
             raise SubjectsError(
                 f"{source}: rename the column {name!r}; a name starts with a letter or digit and "
@@ -76,15 +78,15 @@ def check_names(
             raise SubjectsError(f"{source}: write {name.casefold()} for the column {name}")
         if reserved(name):
             raise SubjectsError(f"{source}: rename the column {name}: the store uses this name")
-        looks = identifying_column(name)
-        if looks and not allow_identifying:
+        content = identifying_column(name)
+        if content and not allow_identifying:
             raise SubjectsError(
-                f"{source}: the column {name} looks like {looks}, which must not be stored; drop "
+                f"{source}: the column {name} looks like {content}, which must not be stored; drop "
                 "it, or accept it with --allow-identifying"
             )
-        meant = _MEANT.get(name.casefold())
-        if meant is not None and meant not in names:
+        probable = _PROBABLY.get(name.casefold())
+        if probable is not None and probable not in names:
             notes.append(
-                f"{name} is kept as a column of its own; rename it to {meant} if that is what it "
-                f"holds, which is what --label {meant.removeprefix('nsrr_')} reads"
+                f"{name} is kept as a column of its own; rename it to {probable} if that is what "
+                f"it holds, which is what --label {probable.removeprefix('nsrr_')} reads"
             )

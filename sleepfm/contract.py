@@ -1,8 +1,8 @@
-"""The contract: what a set of weights expects of its input.
+"""The contract: requirements of a set of weights on its input.
 
 The same night prepared in two ways gives two different vectors, so the preparation belongs to the
-weights: it is stored inside them, hashed, and part of every segment's name. Which modalities there
-are, and which channels each takes, is part of it.
+weights: it is stored in them, hashed, and part of the name of every segment. It includes the
+modalities and the channels of each.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ from sleepfm.modality import COLOURS, FURTHER_COLOURS, SLOT_UNITS, Modality
 Resampling = Literal["polyphase", "fft"]
 Scaling = Literal["robust", "none"]
 
-MOST_SLOTS: Final = 16
-"""Slots of one modality: a store keeps which of them carry signal as the bits of 16."""
-MOST_LETTERS: Final = 40
-"""In the name of a slot or the title of a modality."""
+MAX_SLOTS: Final = 16
+"""Maximum number of slots of a modality; a store has one bit of 16 for each."""
+MAX_LETTERS: Final = 40
+"""Maximum length of the name of a slot or the title of a modality."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9]{0,15}")
 _COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
-# Words and columns of a store that a modality would be taken for.
+# Names that are reserved, because commands or columns of a store use them.
 RESERVED: Final = frozenset({"others", "all", "auto", "clips", "clock", "group", "site", "stage"})
 
-_FASTEST: Final = 4096
-_LONGEST_CLIP: Final = 3600
-"""Hz and seconds: no recording of sleep is prepared at more, and a hostile contract could ask for
-all memory."""
+_MAX_RATE_HZ: Final = 4096
+_MAX_CLIP_S: Final = 3600
+"""Limits in Hz and seconds, so that a malicious contract cannot exhaust memory."""
 
 
 @dataclass(frozen=True)
@@ -47,29 +46,29 @@ class Contract:
     name : str
         Display name.
     resampling : {"polyphase", "fft"}
-        How the whole night is brought to ``sample_rate``, once per channel: band-limited polyphase
+        Method of resampling the whole night to ``sample_rate``, per channel: band-limited polyphase
         (soxr, HQ), or one FFT over the whole record as in the authors' extraction.
     scaling : {"robust", "none"}
         ``robust``: per recording and channel ``(x - median) / (IQR / 1.349)``, both measured at
-        the native rate, then clipped to +-20; ``none``: values as they are.
+        the native rate, then clipped to +-20; ``none``: values are not scaled.
     slots : mapping of str to tuple of str
-        Per modality, the names of its input channels in order. Its order is that of the modalities.
+        Names of the input channels of each modality, in order; also sets the order of modalities.
     units : mapping of str to str
-        Unit asked for per slot; ``""`` takes the values as they come, ``gain(baseline)/unit``, in
-        WFDB's notation, asks for stored counts.
+        Required unit of each slot; ``""`` accepts values in any unit, ``gain(baseline)/unit`` (in
+        WFDB's notation) requires stored counts.
     sample_rate : int
-        Samples per second of every channel of a clip, in Hz.
+        Sampling rate of every channel of a clip, in Hz.
     clip_seconds : int
         Length of a clip, in seconds.
     boost : mapping of str to tuple of float
-        Per slot (window in s, gain): what is faster than a moving average over the window is added
-        to the signal so many times over, before it is clipped. It lifts what is fast and small, as
-        heart beats are in a belt or an EEG, to the size of what is slow and large. Empty by
-        default, and then no part of the identity.
+        Boost of fast components per slot, (window in s, gain): the difference from a moving average
+        over the window is added to the signal ``gain`` times, before clipping. It raises small fast
+        components, such as heart beats in a belt or EEG, to the size of large slow ones. An empty
+        boost (the default) is not part of the identity.
     titles : mapping of str to str
-        How figures call a modality; by default by its name.
+        Title of a modality in figures; by default its name.
     colours : mapping of str to str
-        Colour of a modality in figures, ``#rrggbb``; by default one of a palette.
+        Colour of a modality in figures, ``#rrggbb``; by default from a palette.
     """
 
     name: str
@@ -85,7 +84,7 @@ class Contract:
 
     @property
     def clip_samples(self) -> int:
-        """Samples of a clip in one channel (7,680 for the contracts of this project)."""
+        """Number of samples of a clip per channel (7,680 at 256 Hz)."""
         return self.sample_rate * self.clip_seconds
 
     @property
@@ -96,7 +95,7 @@ class Contract:
     @property
     def all_slots(self) -> tuple[str, ...]:
         """Slots of all modalities, in order."""
-        return tuple(slot for own in self.slots.values() for slot in own)
+        return tuple(slot for modality_slots in self.slots.values() for slot in modality_slots)
 
     def slots_of(self, modality: str) -> tuple[str, ...]:
         """List the input channels of one modality, in order.
@@ -119,7 +118,7 @@ class Contract:
         Parameters
         ----------
         name : str
-            One of :attr:`modalities`.
+            A name from :attr:`modalities`.
         """
         return Modality(
             name, self.slots_of(name), self.titles.get(name, name), self._colours()[name]
@@ -127,9 +126,9 @@ class Contract:
 
     def _colours(self) -> dict[str, str]:
         known = {m: self.colours.get(m) or COLOURS.get(m, "") for m in self.modalities}
-        free = [c for c in FURTHER_COLOURS if c not in known.values()] or list(FURTHER_COLOURS)
-        lacking = [m for m, colour in known.items() if not colour]
-        return known | {m: free[i % len(free)] for i, m in enumerate(lacking)}
+        palette = [c for c in FURTHER_COLOURS if c not in known.values()] or list(FURTHER_COLOURS)
+        without = [m for m, colour in known.items() if not colour]
+        return known | {m: palette[i % len(palette)] for i, m in enumerate(without)}
 
     def unit_of(self, slot: str) -> str:
         """Return the physical unit of a slot: ``uV``, ``%``, or ``""`` if device-specific.
@@ -146,10 +145,10 @@ class Contract:
         return SLOT_UNITS.get(slot, self.units.get(slot, "").rpartition("/")[2])
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, the inverse of :meth:`from_json`.
+        """Return the contract as JSON values, the inverse of :meth:`from_json`.
 
-        What is at its default is left out, so that a contract reads as it did before a default
-        was added.
+        Fields with default values are omitted, so that an added field does not change existing
+        contracts.
         """
         plain: dict[str, Any] = {
             "name": self.name,
@@ -161,7 +160,7 @@ class Contract:
             "units": dict(self.units),
         }
         if list(self.modalities) != sorted(self.modalities):
-            plain["order"] = list(self.modalities)  # JSON objects have none that one can rely on
+            plain["order"] = list(self.modalities)  # the order of JSON objects is not reliable
         if self.boost:
             plain["boost"] = {slot: list(pair) for slot, pair in self.boost.items()}
         for name in ("titles", "colours"):
@@ -176,13 +175,19 @@ class Contract:
         Parameters
         ----------
         plain : mapping
-            The fields; ``boost``, ``titles``, ``colours`` and ``order`` (of the modalities, by
-            default alphabetical) may be missing.
+            Fields; ``boost``, ``titles``, ``colours`` and ``order`` (of the modalities, by default
+            alphabetical) may be missing.
+
+        Returns
+        -------
+        Contract
+            The contract.
 
         Raises
         ------
         WeightsError
-            If a field is missing, unknown, of the wrong type, or names what cannot be a modality.
+            If a field is missing, unknown or of the wrong type, or the name of a modality is
+            invalid.
         """
         try:
             given = dict(plain)
@@ -215,9 +220,9 @@ class Contract:
         for size in (self.sample_rate, self.clip_seconds):
             if type(size) is not int or size < 1:
                 raise ValueError("sampling rate and clip length must be positive integers")
-        if self.sample_rate > _FASTEST or self.clip_seconds > _LONGEST_CLIP:
+        if self.sample_rate > _MAX_RATE_HZ or self.clip_seconds > _MAX_CLIP_S:
             raise ValueError(
-                f"clips of at most {_LONGEST_CLIP} s at {_FASTEST} Hz are prepared, not of "
+                f"clips of at most {_MAX_CLIP_S} s at {_MAX_RATE_HZ} Hz are prepared, not of "
                 f"{self.clip_seconds} s at {self.sample_rate} Hz"
             )
         if not self.slots:
@@ -226,8 +231,8 @@ class Contract:
             problem = modality_problem(modality)
             if problem:
                 raise ValueError(problem)
-            if not 1 <= len(slots) <= MOST_SLOTS:
-                raise ValueError(f"{modality} must have 1 to {MOST_SLOTS} slots")
+            if not 1 <= len(slots) <= MAX_SLOTS:
+                raise ValueError(f"{modality} must have 1 to {MAX_SLOTS} slots")
         if len(set(self.all_slots)) != len(self.all_slots):
             raise ValueError("two slots have the same name")
         for slot, (window, gain) in self.boost.items():
@@ -235,19 +240,21 @@ class Contract:
                 raise ValueError(f"boost of {slot!r}, which the contract does not have")
             if not (window > 0 and gain > 0 and math.isfinite(window * gain)):
                 raise ValueError("window and gain of a boost must be above 0")
-        odd = ({*self.titles} | {*self.colours}).difference(self.slots)
-        if odd:
-            raise ValueError(f"title or colour of {min(odd)!r}, which the contract does not have")
+        unknown = ({*self.titles} | {*self.colours}).difference(self.slots)
+        if unknown:
+            raise ValueError(
+                f"title or colour of {min(unknown)!r}, which the contract does not have"
+            )
         if not all(map(_COLOUR.fullmatch, self.colours.values())):
             raise ValueError("a colour must have the form #rrggbb, in lower case")
         for text in (*self.titles.values(), *self.all_slots):
-            # they are shown: in a terminal, and by matplotlib, which reads formulas between $
-            if not text or len(text) > MOST_LETTERS or not text.isprintable() or "$" in text:
-                raise ValueError(f"a title or a slot must be 1 to {MOST_LETTERS} plain letters")
+            # shown in a terminal, and by matplotlib, which parses formulas between $
+            if not text or len(text) > MAX_LETTERS or not text.isprintable() or "$" in text:
+                raise ValueError(f"a title or a slot must be 1 to {MAX_LETTERS} plain letters")
 
     @property
     def sha256(self) -> str:
-        """Identity of the contract: SHA-256 over its canonical JSON, without what is only shown."""
+        """Identity of the contract: SHA-256 of its canonical JSON, without display fields."""
         plain = self.to_json()
         for shown in ("name", "order", "titles", "colours"):
             plain.pop(shown, None)
@@ -256,11 +263,17 @@ class Contract:
 
 
 def modality_problem(name: str) -> str | None:
-    """Explain why a name is not valid for a modality; None if it is.
+    """Explain why a name is not valid for a modality.
 
     Parameters
     ----------
     name : str
+        Name to check.
+
+    Returns
+    -------
+    str or None
+        The reason; None if the name is valid.
     """
     if _NAME.fullmatch(name) and name not in RESERVED:
         return None
@@ -290,7 +303,7 @@ _PAPER: Final = {
 
 
 def _units(slots: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    return {slot: SLOT_UNITS[slot] for own in slots.values() for slot in own}
+    return {slot: SLOT_UNITS[slot] for modality_slots in slots.values() for slot in modality_slots}
 
 
 ICML2024: Final = Contract(
@@ -302,8 +315,8 @@ ICML2024: Final = Contract(
 )
 """The authors' extraction: whole-record FFT resampling, no filter, no scaling, values as stored.
 
-They took the stored counts of PhysioNet/CinC 2018, where a count is 1 uV, and 1/655.35 % of
-saturation above -32,768 (98 % is 31,456). Asked for by unit, other files come out in that scale.
+They used the stored counts of PhysioNet/CinC 2018, where a count is 1 uV, and 1/655.35 % of
+saturation above -32,768 (98 % is 31,456). By these units, other files are converted to that scale.
 """
 
 ROBUST: Final = Contract(
@@ -313,7 +326,7 @@ ROBUST: Final = Contract(
     slots=_RELEASED,
     units=_units(_RELEASED),
 )
-"""This project's own: polyphase resampling, robust scaling per recording and channel."""
+"""Default of this project: polyphase resampling, robust scaling per recording and channel."""
 
 PAPER_MONTAGE: Final = Contract(
     name="sleepfm-paper-montage",
@@ -322,11 +335,11 @@ PAPER_MONTAGE: Final = Contract(
     slots=_PAPER,
     units=_units(_PAPER),
 )
-"""As many channels as the paper's model had (Thapa et al., ICML 2024): 10 BAS, 2 ECG, 7 RESP.
+"""As many channels as the model in the paper (Thapa et al., ICML 2024): 10 BAS, 2 ECG, 7 RESP.
 
-The released checkpoint is another, smaller model, of 5, 1 and 3. Which channels the further ones
-were is not published in full; these are the full montage of the AASM manual, prepared as in
-:data:`ROBUST`. There are no weights for it but those that one trains.
+The released checkpoint is a smaller model with 5, 1 and 3 channels. The additional channels are not
+published in full; these are the full montage of the AASM manual, prepared as in :data:`ROBUST`. No
+trained weights exist for this contract.
 """
 
 _BODY: Final = {**_RELEASED, "resp": (*_RELEASED["resp"], "FLOW", "PULSE")}
@@ -355,13 +368,18 @@ def load_contract(name_or_path: str) -> Contract:
     Parameters
     ----------
     name_or_path : str
-        One of :data:`CONTRACTS`, or the path of a file ending in ``.json`` that holds what
-        :meth:`Contract.to_json` gives.
+        A name from :data:`CONTRACTS`, or the path of a ``.json`` file with the output of
+        :meth:`Contract.to_json`.
+
+    Returns
+    -------
+    Contract
+        The contract.
 
     Raises
     ------
     WeightsError
-        If there is no such contract, or the file holds none.
+        If there is no such contract, or the file is not a contract.
     """
     if name_or_path in CONTRACTS:
         return CONTRACTS[name_or_path]

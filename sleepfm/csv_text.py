@@ -1,4 +1,4 @@
-"""The text of a table that people keep in a spreadsheet: its encoding, its delimiter, its cells."""
+"""Tables exported from spreadsheets: encoding, delimiter and cells."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Final
 
 from sleepfm.errors import SubjectsError
 
-_LARGEST: Final = 1 << 28
+_MAX_BYTES: Final = 1 << 28
 _DELIMITERS: Final = (",", ";", "\t", "|")
 
 
 def same_id(text: str) -> str:
-    """Write an id as it is compared: Unicode composed (NFC), no space at its ends.
+    """Normalise an id for comparison: Unicode NFC, without surrounding spaces.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def decoded(path: Path, notes: list[str]) -> str:
     path : Path
         Table of subjects.
     notes : list of str
-        A sentence is added where the encoding was guessed.
+        A note is appended if the encoding was guessed.
 
     Returns
     -------
@@ -47,10 +47,10 @@ def decoded(path: Path, notes: list[str]) -> str:
     Raises
     ------
     SubjectsError
-        If it cannot be read, or is not text.
+        If the file cannot be read, or is not text.
     """
     try:
-        if not path.is_file() or path.stat().st_size > _LARGEST:
+        if not path.is_file() or path.stat().st_size > _MAX_BYTES:
             raise SubjectsError(
                 f"{path.name} cannot be read as a table of subjects: it is not a file, or too large"
             )
@@ -80,27 +80,28 @@ def decoded(path: Path, notes: list[str]) -> str:
 
 
 def csv_cells(source: str, text: str) -> tuple[list[str], list[tuple[int, list[str]]], bool]:
-    """Split a CSV into the names of its columns and the cells of its lines.
+    """Split a CSV into column names and cells.
 
     Parameters
     ----------
     source : str
         Name of the file, for messages.
     text : str
-        Its content.
+        Content of the file.
 
     Returns
     -------
     names : list of str
+        Column names.
     lines : list of (int, list of str)
-        The number of each line, and one cell for each name.
+        Line number and cells of each row, one cell per name.
     decimal_comma : bool
-        Whether 40,5 is a number, since commas do not part the cells.
+        Whether 40,5 is a number, as the delimiter is not a comma.
 
     Raises
     ------
     SubjectsError
-        If it is not CSV, or a line has more cells than there are names.
+        If the text is not CSV, or a line has more cells than the header.
     """
     lines = text.splitlines(keepends=True)
     skipped = 0
@@ -131,7 +132,11 @@ def csv_cells(source: str, text: str) -> tuple[list[str], list[tuple[int, list[s
             )
         row[len(names) :] = []
         row += [""] * (len(names) - len(row))
-    # A comma at the end of every line names no column.
-    used = [at for at, name in enumerate(names) if name or any(row[at].strip() for _, row in body)]
-    body = [(number, [row[at] for at in used]) for number, row in body]
-    return [names[at] for at in used], body, delimiter != ","
+    # A trailing comma in every line does not make a column.
+    used = [
+        index
+        for index, name in enumerate(names)
+        if name or any(row[index].strip() for _, row in body)
+    ]
+    body = [(number, [row[index] for index in used]) for number, row in body]
+    return [names[index] for index in used], body, delimiter != ","

@@ -1,11 +1,11 @@
-"""Errors between a recording and its vectors."""
+"""Errors of the package."""
 
 
 class SleepFMError(Exception):
-    """Base of every error of this project; its text says what happened and what to do."""
+    """Base class of all errors of this project; the message says what happened and what to do."""
 
     def __str__(self) -> str:
-        # Libraries and files put line breaks into what they say; here it stays one line.
+        # Messages of libraries may contain line breaks; errors here are one line.
         return " ".join(super().__str__().splitlines())
 
 
@@ -26,16 +26,16 @@ class WeightsError(SleepFMError):
 
 
 class TrainingError(SleepFMError):
-    """Training cannot start or go on; the last checkpoint is intact."""
+    """Training cannot start or continue; the last checkpoint is intact."""
 
 
 class OutputError(SleepFMError):
-    """A file cannot be written where it was asked for; what was there before is intact."""
+    """An output file cannot be written; an existing file is intact."""
 
 
 class SimulationError(SleepFMError):
-    """A simulated cohort cannot be made or written as asked; the text says what to change."""
+    """A simulated cohort cannot be created with these arguments, or not written."""
 
 
 class SubjectsError(SleepFMError):
-    """A table of subjects cannot be read or meant as it stands; the text names the line."""
+    """A table of subjects cannot be read or is invalid; the message names the line."""

@@ -22,19 +22,19 @@ EVENT_COLUMNS: Final[dict[str, tuple[str, str | None]]] = {
     "limb_movement_s": ("limb_movement", None),
     "unsure_s": ("unsure", None),
 }
-"""For each column of seconds, the event type and subtype (None: any) that it counts."""
+"""Event type and subtype (None: any) counted in each column of seconds."""
 
-_ALSO: Final = {"arousal_s": ("rera",)}
-"""A respiratory effort-related arousal is an arousal, too."""
-_SAME_S: Final = 0.05
+_ALSO_COUNTED: Final = {"arousal_s": ("rera",)}
+"""A respiratory effort-related arousal also counts as an arousal."""
+_TOLERANCE_S: Final = 0.05
 _EPOCHS_S: Final = (30.0, 20.0, 15.0, 10.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 
 
 def scoring_grid(stages: Sequence[ScoredStage], clip_s: float) -> float:
-    """Seconds after the recording's start at which the scorer's epochs allow clips to begin.
+    """Return the offset of clips, in seconds, at which they are aligned with the scored epochs.
 
-    Epochs that all start at one offset give that offset; where they do not, or where no whole
-    number of them makes a clip, clips begin with the recording: 0.
+    If all epochs share one offset, it is that offset. If they do not, or if a clip is not a whole
+    number of epochs, it is 0: clips start with the recording.
 
     Parameters
     ----------
@@ -46,17 +46,17 @@ def scoring_grid(stages: Sequence[ScoredStage], clip_s: float) -> float:
     Returns
     -------
     float
-        In 0 to ``clip_s``, in seconds.
+        Offset, 0 to ``clip_s``, in seconds.
     """
-    # the first one may have been cut off where the signals begin
+    # the first epoch may have been truncated at the start of the signals
     onsets = np.array([s.onset_s for s in stages if s.onset_s > 0 or len(stages) == 1])
     for epoch_s in _EPOCHS_S:
         if epoch_s > clip_s or clip_s % epoch_s or not len(onsets):
             continue
         phase = float(np.median(onsets % epoch_s))
-        off = (onsets - phase + epoch_s / 2) % epoch_s - epoch_s / 2
-        if np.abs(off).max() <= _SAME_S:
-            return phase if _SAME_S < phase < epoch_s - _SAME_S else 0.0
+        deviation = (onsets - phase + epoch_s / 2) % epoch_s - epoch_s / 2
+        if np.abs(deviation).max() <= _TOLERANCE_S:
+            return phase if _TOLERANCE_S < phase < epoch_s - _TOLERANCE_S else 0.0
     return 0.0
 
 
@@ -65,26 +65,26 @@ def clip_stages(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Assign a stage to each clip.
 
-    A clip takes the stage that covers most of it, the earlier one on a tie. What is not scored
-    counts as ``UNS``, which takes a clip only if it covers more of it than any stage.
+    A clip has the stage that covers most of it, the earlier one in a tie. Unscored time counts as
+    ``UNS``, which is assigned only if it covers more of the clip than any stage.
 
     Parameters
     ----------
     stages : sequence of ScoredStage
-        Stretches that do not overlap; times in seconds from the start of the recording.
+        Intervals without overlap; times in seconds from the start of the recording.
     clips : int
         Number of clips.
     clip_s : float
         Length of a clip, in seconds.
     offset_s : float
-        Where the first clip begins, in seconds.
+        Start of the first clip, in seconds.
 
     Returns
     -------
     stages : tuple of str, length clips
         Stages of :data:`~sleepfm.recordings.scoring.vocabulary.STAGES`.
     labels : tuple of str, length clips
-        The labels as written; ``""`` where most of a clip is not scored.
+        Labels as written; ``""`` if most of a clip is unscored.
     """
     seconds, first, raw = _covered(stages, clips, clip_s, offset_s)
     total, best = _winners(seconds, first, clip_s)
@@ -98,7 +98,7 @@ def clip_stages(
 def clip_stage_shares(
     stages: Sequence[ScoredStage], clips: int, clip_s: float, offset_s: float = 0.0
 ) -> NDArray[np.float32]:
-    """Share of each clip for which its stage holds, in 0..1; below 1 a clip has others, too.
+    """Return the fraction of each clip covered by its stage; below 1, a clip has other stages too.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def clip_stage_shares(
     Returns
     -------
     ndarray of float32, shape [clips]
-        For ``UNS`` the share that is not scored, or scored as unscored.
+        0 to 1; for ``UNS`` the fraction that is unscored.
     """
     seconds, first, _ = _covered(stages, clips, clip_s, offset_s)
     total, best = _winners(seconds, first, clip_s)
@@ -122,7 +122,7 @@ _Seconds = NDArray[np.float64]
 def _covered(
     stages: Sequence[ScoredStage], clips: int, clip_s: float, offset_s: float
 ) -> tuple[_Seconds, _Seconds, NDArray[np.int64]]:
-    """Return seconds, first onset and longest stretch by clip and stage, shape [clips, stages]."""
+    """Return seconds, first onset and longest interval by clip and stage, [clips, stages]."""
     seconds = np.zeros((clips, len(STAGES)))
     first = np.full((clips, len(STAGES)), np.inf)
     longest = np.zeros((clips, len(STAGES)))
@@ -142,20 +142,20 @@ def _covered(
 def _winners(
     seconds: _Seconds, first: _Seconds, clip_s: float
 ) -> tuple[_Seconds, NDArray[np.intp]]:
-    """Count what is not scored as UNS, and give the stage that covers most of each clip."""
+    """Add unscored time to UNS, and return the stage that covers most of each clip."""
     total = np.round(seconds, 6)
     unscored = STAGES.index("UNS")
     total[:, unscored] += np.maximum(clip_s - total.sum(axis=1), 0)
-    late = first.copy()
-    late[:, unscored] = np.finfo(np.float64).max  # on a tie, a stage goes before none
-    tied = np.where(total == total.max(axis=1)[:, None], late, np.inf)
+    priority = first.copy()
+    priority[:, unscored] = np.finfo(np.float64).max  # in a tie, a stage precedes UNS
+    tied = np.where(total == total.max(axis=1)[:, None], priority, np.inf)
     return total, np.argmin(tied, axis=1)
 
 
 def clip_event_seconds(
     events: Sequence[Event], clips: int, clip_s: float, offset_s: float = 0.0
 ) -> dict[str, NDArray[np.float32]]:
-    """Count the seconds of each clip that events of each kind cover; overlaps count once.
+    """Return the seconds of each clip covered by events of each type; overlaps count once.
 
     Parameters
     ----------
@@ -166,19 +166,21 @@ def clip_event_seconds(
     clip_s : float
         Length of a clip, in seconds.
     offset_s : float
-        Where the first clip begins, in seconds.
+        Start of the first clip, in seconds.
 
     Returns
     -------
     dict of str to ndarray of float32, shape [clips]
-        One entry for every column of :data:`EVENT_COLUMNS`.
+        Seconds by column of :data:`EVENT_COLUMNS`.
     """
     columns = {}
-    for column, (kind, subtype) in EVENT_COLUMNS.items():
+    for column, (event_type, subtype) in EVENT_COLUMNS.items():
         total = np.zeros(clips)
-        also = _ALSO.get(column, ())
+        further_types = _ALSO_COUNTED.get(column, ())
         chosen = [
-            e for e in events if (e.type == kind and subtype in (None, e.subtype)) or e.type in also
+            e
+            for e in events
+            if (e.type == event_type and subtype in (None, e.subtype)) or e.type in further_types
         ]
         for start, end in _union(chosen):
             span, overlap = _overlap(start - offset_s, end - offset_s, clips, clip_s)

@@ -16,13 +16,13 @@ class Modality:
     Parameters
     ----------
     name : str
-        How it is called in files, columns and commands, e.g. ``ecg``.
+        Name in files, columns and commands, e.g. ``ecg``.
     slots : tuple of str
-        Its input channels, in order.
+        Input channels, in order.
     title : str
-        How figures call it.
+        Title in figures.
     colour : str
-        Its colour in figures, ``#rrggbb``.
+        Colour in figures, ``#rrggbb``.
     """
 
     name: str

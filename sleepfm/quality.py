@@ -26,6 +26,7 @@ class Level:
     Parameters
     ----------
     median : float
+        Median of the values.
     deviation : float
         Robust standard deviation, ``IQR / 1.349``.
     constant : bool
@@ -46,7 +47,7 @@ def level(values: NDArray[np.float32], most: int = 2**19) -> Level:
     Parameters
     ----------
     values : ndarray of float32, shape [samples]
-        In the channel's own unit; values that are not finite are ignored.
+        Values in the channel's own unit; non-finite values are ignored.
     most : int
         Use at most this many evenly spaced samples.
 
@@ -91,7 +92,7 @@ def measure(
     bounds : tuple of float, or None
         Lowest and highest value in range (:func:`bounds_of`); None to skip the range check.
     stands_still : bool
-        True if the signal may normally stay at one value, as an oxygen saturation does; it then
+        Whether the signal may stay at one value for long, as an oxygen saturation does; it then
         counts as neither flat nor clipped.
 
     Returns
@@ -122,17 +123,17 @@ def measure(
     broken = ~np.isfinite(high) | ~np.isfinite(low)
     if broken.any():
         result[2] = counted(np.flatnonzero(~np.isfinite(inside)))
-    whole = ~broken
-    if not whole.any():
+    complete = ~broken
+    if not complete.any():
         return result
     if not stands_still:
-        flat = whole & (high == low)
+        flat = complete & (high == low)
         result[0] = share(np.where(flat, sizes, 0))
-        for rail in (high[whole].max(), low[whole].min()):
+        for rail in (high[complete].max(), low[complete].min()):
             clipped = _repeated(inside, rail)
             # a flat second is flat, not clipped
             result[1] += counted(clipped[~flat[np.searchsorted(edges, clipped, "right") - 1]])
-    if bounds is not None and (whole & ((high > bounds[1]) | (low < bounds[0]))).any():
+    if bounds is not None and (complete & ((high > bounds[1]) | (low < bounds[0]))).any():
         finite = np.isfinite(inside)
         result[3] = counted(np.flatnonzero(finite & ((inside > bounds[1]) | (inside < bounds[0]))))
     return result
@@ -153,7 +154,7 @@ def bounds_of(
     unit : str
         The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
     level : Level
-        Of the channel.
+        Location and scale of the channel's values.
     scale : float or None
         Factor from the channel's unit to the slot's; None if the unit is unknown.
 
@@ -184,7 +185,7 @@ def implausible(slot: str, unit: str, level: Level, scale: float | None) -> str 
     unit : str
         The slot's physical unit, :meth:`~sleepfm.contract.Contract.unit_of`.
     level : Level
-        Of the channel.
+        Location and scale of the channel's values.
     scale : float or None
         Factor from the channel's unit to the slot's; None if the unit is unknown.
 
@@ -199,8 +200,8 @@ def implausible(slot: str, unit: str, level: Level, scale: float | None) -> str 
         median = level.median * scale
         if _SATURATION[0] <= median <= _SATURATION[1]:
             return None
-        kind = "looks like a fraction" if 0 < median <= 1.5 else "contradicts its unit"
-        return f"{slot}: a median of {median:.3g} % {kind} (expected 40 to 100 %)"
+        problem = "looks like a fraction" if 0 < median <= 1.5 else "contradicts its unit"
+        return f"{slot}: a median of {median:.3g} % {problem} (expected 40 to 100 %)"
     source = _source(slot, unit)
     if source is None:
         return None
@@ -215,7 +216,7 @@ def implausible(slot: str, unit: str, level: Level, scale: float | None) -> str 
 
 
 def _source(slot: str, unit: str) -> str | None:
-    """Name the source of a voltage; None where the slot's name does not tell."""
+    """Return the source of a voltage by the name of the slot; None if it is not known."""
     if unit != "uV":
         return None
     return _SOURCES.get(slot) or ("brain" if _ELECTRODE.fullmatch(slot) else None)

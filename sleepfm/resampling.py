@@ -22,8 +22,8 @@ def resample(
     Parameters
     ----------
     values : ndarray of float32, shape [samples]
-        Finite. For ``polyphase`` it should be centred, because the signal is taken as 0 beyond its
-        ends.
+        Finite values. For ``polyphase`` they should be centred, because the signal is assumed to be
+        0 beyond its ends.
     rate, target : float
         Native and target sampling rate, in Hz.
     method : {"polyphase", "fft"}
@@ -86,15 +86,15 @@ def _scaled(values: NDArray[np.float32], by: float) -> NDArray[np.float32]:
 
 
 def _mirrored(values: NDArray[np.float32], left: int, right: int) -> NDArray[np.float32]:
-    """Extend the signal by odd reflection at its ends, as far as it reaches; zero beyond."""
-    most = len(values) - 1
-    before, after = min(left, most), min(right, most)
+    """Extend the signal by odd reflection at its ends; zero where reflection is too short."""
+    limit = len(values) - 1
+    before, after = min(left, limit), min(right, limit)
     return np.concatenate(
         [
             np.zeros(left - before, np.float32),
             2 * values[0] - values[before:0:-1],
             values,
-            2 * values[-1] - values[most - 1 :: -1][:after],
+            2 * values[-1] - values[limit - 1 :: -1][:after],
             np.zeros(right - after, np.float32),
         ]
     )

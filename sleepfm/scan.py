@@ -1,6 +1,6 @@
-"""A dry run over a cohort: what each file maps to, and what is wrong with it.
+"""Dry run of a build over a cohort: channels, scoring and problems of each file.
 
-Headers and scoring are read, no signal is.
+Headers and scoring are read, but no signals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sleepfm.recordings.channels import (
     ChannelMap,
     match_channels,
 )
-from sleepfm.recordings.identifying_names import telling
+from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S
 
@@ -49,7 +49,7 @@ _HINTS: Final = (
     ("FLOW", r"flow|nasal|pres|ptaf"),
     ("SNORE", r"snor|mic"),
 )
-_MOST_WORDS: Final = 20
+_MAX_WORDS: Final = 20
 _NOT_SIGNALS: Final = re.compile(r"imp|ref|status|stat|quality|rate|cal$", re.IGNORECASE)
 
 
@@ -62,13 +62,13 @@ class FilledSlot:
     slot : str
         Name of the slot.
     tier : str
-        Rule by which the channels fit.
+        Rule by which the channels were assigned.
     channels : tuple of str
-        One channel name, or two of which the second is subtracted.
+        One channel name, or two, of which the second is subtracted.
     sample_rate : float
-        Rate of the channel, in Hz.
+        Sampling rate of the channel, in Hz.
     unit : str
-        Unit of the channel, as the file states it.
+        Unit of the channel as written in the file.
     """
 
     slot: str
@@ -85,30 +85,30 @@ class FileScan:
     Parameters
     ----------
     file, id : str
-        Its name, and what it would be called in a store.
+        File name, and its recording id in a store.
     problem : str
-        Why it cannot be built; empty if it can.
+        Reason why it cannot be built; empty if it can.
     format : str
         As in :class:`~sleepfm.recordings.recording.Recording`.
     duration_s : float
-        In seconds.
+        Duration of the signals, in seconds.
     slots : tuple of FilledSlot
-        What fills the slots.
+        The filled slots and their channels.
     unmatched : tuple of str
-        Channels that no slot took.
+        Channels that are not used.
     scored_epochs : dict of str to float
-        30 s epochs scored, per stage.
+        Number of scored 30 s epochs, by stage.
     events : dict of str to int
-        Events, per type.
+        Number of events, by type.
     warnings : tuple of str
-        What a person should check.
+        Warnings for the user.
     dropped : dict of str to int
-        What of the scoring is stored nowhere, by reason.
+        Number of annotations that are not stored, by reason.
     words : dict of str to int
-        The file's own words that name nothing known, the most frequent first. They are shown here,
+        Unrecognised labels of the scoring and their counts, the most frequent first. They are shown
         on the user's machine, and never stored.
     unread : tuple of str
-        Files that look like scoring of this recording and gave nothing.
+        Files that may be scoring of this recording but could not be used.
     """
 
     file: str
@@ -128,7 +128,7 @@ class FileScan:
 
 @dataclass(frozen=True)
 class UnmatchedName:
-    """A channel name that no slot took.
+    """A channel name that is not used.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class UnmatchedName:
     files : int
         Number of files that have it.
     fix : str
-        How to have it used; empty where there is no way.
+        Option that would use it; empty if there is none.
     """
 
     name: str
@@ -147,18 +147,18 @@ class UnmatchedName:
 
 @dataclass(frozen=True)
 class Scan:
-    """The dry run: file by file, then in sum.
+    """Result of a dry run, by file and in total.
 
     Parameters
     ----------
     files : tuple of FileScan
         Every recording, in the order of a build.
     left_out : tuple of (str, str)
-        Files that are no recording to be read, and why.
+        Files that are not read, and the reason.
     slots_filled : dict of str to int
-        In how many files each slot is filled.
+        Number of files in which each slot is filled.
     unmatched : tuple of UnmatchedName
-        Channel names that no slot took, the most frequent first.
+        Channel names that are not used, the most frequent first.
     """
 
     files: tuple[FileScan, ...]
@@ -168,7 +168,7 @@ class Scan:
 
     @property
     def unscored(self) -> tuple[FileScan, ...]:
-        """Recordings that can be built and for which no stage and no event was found."""
+        """Recordings that can be built but have no stage and no event."""
         return tuple(f for f in self.files if not (f.problem or f.scored_epochs or f.events))
 
 
@@ -190,24 +190,29 @@ def scan(
     paths : iterable of str or Path
         Folders, globs, files, cohort lists.
     contract : Contract
-        Gives the slots.
+        Defines the slots.
     choices : Choices
-        How recordings are read where nothing else is told: those of a store
+        Default options for reading recordings, such as those of a store
         (``store.manifest.choices``).
     substitute, overrides
         As for :func:`~sleepfm.recordings.channels.match_channels`.
     coding, epoch_s
         As for :func:`~sleepfm.recordings.read.read_recording`.
     progress : callable, optional
-        Called after every file with the number done and the number of all.
+        Called with (files done, files) after every file.
+
+    Returns
+    -------
+    Scan
+        The result, by file and in total.
 
     Raises
     ------
     RecordingError
-        If a path does not exist or there is no recording at all. What is wrong with one file is in
-        its :class:`FileScan`.
+        If a path does not exist or there is no recording. Problems of one file are in its
+        :class:`FileScan`.
     """
-    choices = choices.told(
+    choices = choices.updated(
         contract, substitute=substitute, channels=overrides, coding=coding, epoch_s=epoch_s
     )
     found = find_recordings(paths)
@@ -217,9 +222,11 @@ def scan(
     for item in found.recordings:
         scanned = _scan_file(item, contract, choices, fixes)
         if names[item.stem] > 1:
-            said = f"{names[item.stem]} files would be named {item.stem}: build with --ids folder, "
-            said += "or name them in a cohort list"
-            scanned = replace(scanned, warnings=(said, *scanned.warnings))
+            warning = (
+                f"{names[item.stem]} files would be named {item.stem}: build with --ids folder, "
+            )
+            warning += "or name them in a cohort list"
+            scanned = replace(scanned, warnings=(warning, *scanned.warnings))
         files.append(scanned)
         if progress is not None:
             progress(len(files), len(found.recordings))
@@ -242,7 +249,7 @@ def _scan_file(
     choices: Choices,
     fixes: dict[str, str],
 ) -> FileScan:
-    identifying = telling(item.stem)
+    identifying = identifying_stem(item.stem)
     warnings = []
     if identifying:
         warnings.append(f"the name looks like {identifying}: consider --ids hash")
@@ -266,7 +273,7 @@ def _scan_file(
         return FileScan(
             item.path.name, item.stem, str(error), unmatched=labels, warnings=tuple(warnings)
         )
-    except Exception as error:  # one odd file never stops the scan of the others
+    except Exception as error:  # an unexpected error in one file must not stop the scan
         reason = f"unexpected {type(error).__name__}: {error}"
         return FileScan(item.path.name, item.stem, reason, warnings=tuple(warnings))
     _suggest(recording, channels, contract, fixes)
@@ -294,7 +301,7 @@ def _scan_file(
         events=dict(Counter(e.type for e in recording.scoring.events)),
         warnings=(*warnings, *recording.warnings, *channels.warnings),
         dropped={str(r): n for r, n in recording.scoring.dropped.items()},
-        words=dict(Counter(recording.scoring.words).most_common(_MOST_WORDS)),
+        words=dict(Counter(recording.scoring.words).most_common(_MAX_WORDS)),
         unread=recording.unread,
     )
 
@@ -302,7 +309,7 @@ def _scan_file(
 def _suggest(
     recording: Recording, channels: ChannelMap, contract: Contract, fixes: dict[str, str]
 ) -> None:
-    """Note, for channel names left over, the flag or the line of a channels file that uses them."""
+    """Collect, for unused channels, the option or line of a channels file that would use them."""
     slots = contract.all_slots
     for slot, names in channels.substitutes.items():
         for name in names:

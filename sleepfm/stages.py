@@ -8,4 +8,4 @@ SCORED: Final = ("W", "N1", "N2", "N3", "R")
 """Stages of the AASM manual."""
 
 STAGES: Final = (*SCORED, "UNS", "ART")
-"""All values of the column ``stage``: those scored, unscored, and artefact."""
+"""All values of the column ``stage``: sleep stages, unscored and artefact."""

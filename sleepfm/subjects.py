@@ -1,7 +1,7 @@
-"""subjects.csv: what is known of the people whose recordings these are.
+"""Reading and checking of subjects.csv, the table of subjects and recordings.
 
-One reader for stores and for training. Nothing is guessed in silence: what a cell cannot mean is
-refused with its line, and what was read another way than it stands there is a note.
+It is used by stores and by training. Nothing is guessed silently: an invalid cell is refused with
+its line number, and a value that is read in another way than written causes a note.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sleepfm.recordings.identifying_names import identifying_value
 Value = str | int | float | bool | None
 
 KEYS: Final = ("recording_id", "subject_id")
-"""Key of a row: the first of these that the table has."""
+"""Possible key columns of a table; the first that it has is used."""
 
 OLDEST: Final = 89.0
 """Ages above this one are pooled, as required by the HIPAA safe harbour (45 CFR
@@ -38,7 +38,7 @@ _SEXES: Final = {
     "female": "female", "f": "female", "w": "female", "woman": "female",
     "other": "other",
 }  # fmt: skip
-_NAMED_OTHERWISE: Final = {
+_OTHER_KEY_NAMES: Final = {
     "id", "recording", "record", "record_id", "file", "filename", "name", "night", "study",
     "study_id", "participant_id", "subject",
 }  # fmt: skip
@@ -52,27 +52,27 @@ _INTEGER: Final = re.compile(r"-?(?:0|[1-9]\d{0,14})")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d+)?(?:[eE][-+]?\d{1,3})?")
 _DECIMAL_COMMA: Final = re.compile(r"(-?(?:0|[1-9]\d*)),(\d+)")
 _QUOTED_COMMA: Final = re.compile(r"(-?(?:0|[1-9]\d*)),(\d{1,2})")
-"""In a cell of a file parted by commas, where three digits may be thousands."""
+"""Decimal comma in a comma-separated file, where three digits may be thousands."""
 _OVER_89: Final = re.compile(
     r"(?:>|over)\s*89|(?:>=|\u2265)\s*90|(?:89|90)\s*(?:\+|and over|or older)"
 )
-"""How studies write an age that they do not give, in lower case."""
+"""Notations for ages that are not given exactly, in lower case."""
 
 
 @dataclass(frozen=True)
 class SubjectTable:
-    """A table of subjects, checked.
+    """A checked table of subjects.
 
     Parameters
     ----------
     key : {"recording_id", "subject_id"}
-        What a row is about.
+        Key column.
     columns : dict of str to str
-        The kind of every other column, in order: ``text``, ``integer``, ``number``, ``boolean``.
+        Type of every other column, in order: ``text``, ``integer``, ``number`` or ``boolean``.
     rows : dict of str to dict
-        By key the values of the columns; None where nothing is known.
+        Values of the columns by key; None for missing values.
     notes : tuple of str
-        What was read another way than it stands there, one sentence each.
+        Notes for the user on values read in another way than written, one sentence each.
     """
 
     key: str
@@ -82,10 +82,10 @@ class SubjectTable:
 
 
 def alike_id(text: str) -> str:
-    """Write an id without what two spellings of one id often differ in.
+    """Reduce an id to a form in which spelling variants are equal.
 
-    Case, the ending of a file, spaces and Unicode form; ids that are alike are not taken for the
-    same, but named.
+    Case, file extension, separators and Unicode form are removed. Ids with equal reduced forms are
+    not considered the same, but are suggested to the user.
 
     Parameters
     ----------
@@ -113,23 +113,24 @@ def read_subjects(
     Parameters
     ----------
     path : Path
-        CSV in UTF-8, UTF-16 or Windows-1252, with comma, semicolon, tab or bar between the cells;
-        with another delimiter than the comma, ``40,5`` is a number.
+        CSV in UTF-8, UTF-16 or Windows-1252, with comma, semicolon, tab or bar as delimiter; unless
+        the delimiter is a comma, ``40,5`` is a number.
     keys : sequence of str
-        What a row may be about; the first that the table has is taken.
+        Possible key columns; the first that the table has is used.
     reserved : callable, optional
-        Says of a column's name whether it is taken already.
+        Returns whether a column name is reserved.
     allow_identifying : bool
-        Whether columns that look as if they told who somebody is are taken.
+        Whether columns that look identifying are accepted.
 
     Returns
     -------
     SubjectTable
+        The checked table.
 
     Raises
     ------
     SubjectsError
-        If it cannot be read, or a column or cell cannot be meant; one sentence with the line.
+        If the file cannot be read, or a column or cell is invalid; the message names the line.
     """
     notes: list[str] = []
     text = decoded(path, notes)
@@ -162,9 +163,9 @@ def check_subjects(
     Parameters
     ----------
     names : sequence of str
-        Of the columns.
+        Column names.
     lines : iterable of (int, sequence)
-        The number of each line, for messages, and its cells: text, or values as they are meant.
+        Line number, for messages, and cells of each row: text or typed values.
     source : str
         Name of the table, for messages.
     keys, reserved, allow_identifying
@@ -172,55 +173,60 @@ def check_subjects(
     decimal_comma : bool
         Whether ``40,5`` is a number.
     notes : sequence of str
-        What there was to say already.
+        Notes so far; they precede those of the check.
+
+    Returns
+    -------
+    SubjectTable
+        The checked table.
 
     Raises
     ------
     SubjectsError
-        As :func:`read_subjects`.
+        As for :func:`read_subjects`.
     """
-    said = list(notes)
+    all_notes = list(notes)
     names = [same_id(str(name)) for name in names]
-    check_names(names, source, reserved, allow_identifying=allow_identifying, notes=said)
+    check_names(names, source, reserved, allow_identifying=allow_identifying, notes=all_notes)
     key = next((k for k in keys if k in names), None)
     if key is None:
-        meant = next((n for n in names if n.lower().replace(" ", "_") in _NAMED_OTHERWISE), None)
-        hint = f"; rename {meant} to {keys[0]} if that is what it holds" if meant else ""
+        probable = next((n for n in names if n.lower().replace(" ", "_") in _OTHER_KEY_NAMES), None)
+        hint = f"; rename {probable} to {keys[0]} if that is what it holds" if probable else ""
         raise SubjectsError(
             f"{source} needs a column {' or '.join(keys)}; it has {', '.join(names)}{hint}"
         )
-    place = names.index(key)
+    key_index = names.index(key)
     body = list(lines)
     first: dict[str, int] = {}
     for number, cells in body:
-        cell = cells[place]
-        one = "" if cell is None else same_id(str(cell))
-        if not one or not one.isprintable():
+        cell = cells[key_index]
+        row_key = "" if cell is None else same_id(str(cell))
+        if not row_key or not row_key.isprintable():
             raise SubjectsError(
                 f"{source}, line {number}: no {key}, or one with control characters"
             )
-        if one in first:
+        if row_key in first:
             raise SubjectsError(
-                f"{source} names the {key.removesuffix('_id')} {one!r} twice, in lines "
-                f"{first[one]} and {number}"
+                f"{source} names the {key.removesuffix('_id')} {row_key!r} twice, in lines "
+                f"{first[row_key]} and {number}"
             )
-        first[one] = number
+        first[row_key] = number
     columns: dict[str, Kind] = {}
     parsed: list[list[Value]] = []
-    for at, name in enumerate(names):
-        if at == place:
+    for index, name in enumerate(names):
+        if index == key_index:
             continue
-        column = [(number, cells[at]) for number, cells in body]
-        kind, values = _column(name, column, source, decimal_comma, said, allow_identifying)
+        column = [(number, cells[index]) for number, cells in body]
+        kind, values = _column(name, column, source, decimal_comma, all_notes, allow_identifying)
         columns[name] = kind
         parsed.append(values)
     rows = {
-        one: _pool_oldest(dict(zip(columns, (values[at] for values in parsed), strict=True)))
-        for at, one in enumerate(first)
+        row_key: _pool_oldest(dict(zip(columns, (values[index] for values in parsed), strict=True)))
+        for index, row_key in enumerate(first)
     }
     if "nsrr_age" in columns:
         columns.setdefault("nsrr_age_gt89", "boolean")
-    return SubjectTable(key, columns, rows, tuple(dict.fromkeys(said)))
+    return SubjectTable(key, columns, rows, tuple(dict.fromkeys(all_notes)))
 
 
 def _column(
@@ -241,14 +247,16 @@ def _column(
     texts = [_text(cell) for _, cell in cells]
     if not allow_identifying:
         for (number, _), text in zip(cells, texts, strict=True):
-            looks = identifying_value(text) if text else None
-            if looks and known is None:
+            content = identifying_value(text) if text else None
+            if content and known is None:
                 raise SubjectsError(
-                    f"{source}, line {number}: {name} looks like {looks}, which must not be "
+                    f"{source}, line {number}: {name} looks like {content}, which must not be "
                     "stored; drop the column, or accept it with --allow-identifying"
                 )
-            if looks:
-                notes.append(f"{name} looks like {looks} in line {number}; use a study's own codes")
+            if content:
+                notes.append(
+                    f"{name} looks like {content} in line {number}; use a study's own codes"
+                )
                 break
     for (number, _), text in zip(cells, texts, strict=True):
         if text is not None and not text.isprintable():
@@ -265,23 +273,23 @@ def _inferred(
     decimal_comma: bool,
     notes: list[str],
 ) -> tuple[Kind, list[Value]]:
-    """Treat a further column as numeric only if every cell is a number."""
-    there = [text for text in texts if text is not None]
+    """Infer the type of a column; it is numeric only if every cell is a number."""
+    given = [text for text in texts if text is not None]
     kind: Kind = "text"
     values: list[Value] = list(texts)
-    commas = [_DECIMAL_COMMA.sub(r"\1.\2", t) if decimal_comma else t for t in there]
+    commas = [_DECIMAL_COMMA.sub(r"\1.\2", t) if decimal_comma else t for t in given]
     typed = {type(cell) for cell, text in zip(cells, texts, strict=True) if text is not None}
-    if typed == {bool} or (there and {t.casefold() for t in there} <= {"true", "false"}):
+    if typed == {bool} or (given and {t.casefold() for t in given} <= {"true", "false"}):
         kind, values = "boolean", [None if t is None else t.casefold() == "true" for t in texts]
-    elif there and all(map(_INTEGER.fullmatch, there)):
+    elif given and all(map(_INTEGER.fullmatch, given)):
         kind, values = "integer", [None if t is None else int(t) for t in texts]
-    elif there and all(map(_NUMBER.fullmatch, commas)) and not _overflow(commas):
+    elif given and all(map(_NUMBER.fullmatch, commas)) and not _overflow(commas):
         numbers = iter(commas)
         kind, values = "number", [None if t is None else float(next(numbers)) for t in texts]
     if kind in ("integer", "number"):
-        odd = sorted({float(v) for v in values if isinstance(v, (int, float))} & _CODES)
-        if odd:
-            listed = ", ".join(f"{v:g}" for v in odd)
+        codes = sorted({float(v) for v in values if isinstance(v, (int, float))} & _CODES)
+        if codes:
+            listed = ", ".join(f"{v:g}" for v in codes)
             notes.append(
                 f"{name} holds {listed}, stored as numbers; leave the cell empty for missing values"
             )
@@ -309,7 +317,7 @@ def _known_numbers(
     low, high, unit = _RANGES[name]
     values: list[Value] = []
     missing: dict[float, int] = {}
-    read: dict[str, list[str]] = {}
+    reinterpreted: dict[str, list[str]] = {}
     for number, cell in cells:
         text = _text(cell)
         if text is None:
@@ -318,10 +326,10 @@ def _known_numbers(
         if decimal_comma:
             text = _DECIMAL_COMMA.sub(r"\1.\2", text)
         elif _QUOTED_COMMA.fullmatch(text):
-            read.setdefault("with a decimal comma", []).append(text)
+            reinterpreted.setdefault("with a decimal comma", []).append(text)
             text = text.replace(",", ".")
         elif name == "nsrr_age" and _OVER_89.fullmatch(text.casefold()):
-            read.setdefault(f"as {OLDEST + 1:g}", []).append(text)
+            reinterpreted.setdefault(f"as {OLDEST + 1:g}", []).append(text)
             text = f"{OLDEST + 1:g}"
         try:
             value = float(text)
@@ -338,8 +346,8 @@ def _known_numbers(
             )
         else:
             values.append(value)
-    for how, cells_so in read.items():
-        notes.append(f"{name}: {cells_so[0]} is read {how} ({len(cells_so)} times)")
+    for manner, examples in reinterpreted.items():
+        notes.append(f"{name}: {examples[0]} is read {manner} ({len(examples)} times)")
     for code, count in missing.items():
         notes.append(f"{name}: {code:g} is read as missing ({count} times)")
     return values

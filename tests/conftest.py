@@ -6,6 +6,12 @@ from pathlib import Path
 
 import pytest
 
+# One thread per process, and none that spins while it waits, set before the libraries are loaded:
+# the suite runs in two processes.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -13,6 +19,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if "SLEEPFM_CACHE" not in os.environ:
             patch.setenv("SLEEPFM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def no_curves() -> Iterator[None]:
+    """Train without drawing the curves of every epoch, which takes longer than a tiny epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sleepfm.training.loop.can_draw", lambda: False)
         yield
 
 

@@ -1,4 +1,7 @@
-"""Loaded by Dask workers of the tests: nights take a while, and one of them kills its process."""
+"""Loaded by Dask workers of the tests: nights take a while, and one of them kills its process.
+
+What ``SLEEPFM_TEST_HELD`` names is not answered before there is a file ``go``.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,8 @@ def slowly(plan: Any, job: Any, **more: Any) -> Any:
             deaths.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
     rows = _rows_of(plan, job, **more)
+    while job.recording_id == os.environ.get("SLEEPFM_TEST_HELD") and not Path("go").exists():
+        time.sleep(0.05)
     time.sleep(float(os.environ.get("SLEEPFM_TEST_SECONDS", "0")))
     return rows
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import edfio
 import numpy as np
+
+from sleepfm.contract import ROBUST
+
+COARSE: Final = replace(ROBUST, name="coarse", sample_rate=32)
+"""A contract for tests that train: an eighth of the samples, and of the time."""
 
 MONTAGE = {
     "C3-M2": ("uV", 128, 30.0),

@@ -13,7 +13,7 @@ from sleepfm.errors import AnnotationError
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.scoring.clock import clock_seconds, offset_seconds
 from sleepfm.recordings.scoring.event_words import event_of
-from sleepfm.recordings.scoring.hypnogram import fit, scoring_from_texts
+from sleepfm.recordings.scoring.hypnogram import clip_to_signals, scoring_from_texts
 from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm.recordings.scoring.stage_words import stage_of
 from sleepfm.recordings.scoring.vocabulary import STAGES, Annotation, Event, ScoredStage, Scoring
@@ -254,7 +254,7 @@ def test_a_broken_file_beside_is_a_warning_and_a_broken_named_one_an_error(tmp_p
     (tmp_path / "n.xml").write_text("<PSGAnnotation>")
     recording = read_recording(tmp_path / "n.edf")
     assert recording.warnings == (
-        "the scoring file beside it (.xml) is not well-formed XML that is safe to read",
+        "the scoring file next to it (.xml) is not well-formed XML that is safe to read",
     )
     with pytest.raises(AnnotationError, match=r"^n.xml is not well-formed"):
         read_recording(tmp_path / "n.edf", tmp_path / "n.xml")
@@ -268,7 +268,7 @@ def test_scoring_is_kept_where_it_overlaps_the_signals_and_the_rest_reported() -
         (ScoredStage(-30, 60, "W", "W"), ScoredStage(30, 120, "N2", "2")),
         (Event(-10, 5, "apnea"), Event(80, 60, "arousal"), Event(500, 5, "apnea")),
     )
-    kept = fit(scoring, 100, warnings)
+    kept = clip_to_signals(scoring, 100, warnings)
     assert brief(kept) == [(0, 30, "W"), (30, 70, "N2")]
     assert kept.events == (Event(80, 20, "arousal"),)
     assert warnings == [
@@ -276,13 +276,15 @@ def test_scoring_is_kept_where_it_overlaps_the_signals_and_the_rest_reported() -
         "scoring continues for 50 s after the signals; that part is ignored",
     ]
     warnings.clear()
-    fit(Scoring((ScoredStage(0, 30, "W", "W"),)), 100, warnings)
+    clip_to_signals(Scoring((ScoredStage(0, 30, "W", "W"),)), 100, warnings)
     assert warnings == ["the last 70 s of the signals are not scored"]
 
 
 def test_sleep_wake_only_scoring_is_flagged() -> None:
     warnings: list[str] = []
-    fit(Scoring((ScoredStage(0, 600, "W", "W"), ScoredStage(600, 6600, "N2", "2"))), 7200, warnings)
+    clip_to_signals(
+        Scoring((ScoredStage(0, 600, "W", "W"), ScoredStage(600, 6600, "N2", "2"))), 7200, warnings
+    )
     assert warnings == ["only wake and N2 occur: this looks like sleep/wake scoring"]
 
 

@@ -9,7 +9,8 @@ import torch
 from sleepfm.contract import BODY
 from sleepfm.training.augment import augment
 from sleepfm.training.batches import Batch
-from sleepfm.training.masked import BLOCK_S, SpectrumReaders
+from sleepfm.training.masked import BLOCK_S, SpectrumHeads
+from sleepfm.training.physiology import NAMES
 from sleepfm.training.recipe import Recipe
 
 PLAIN = Recipe(batch_size=64)
@@ -81,7 +82,7 @@ def test_half_of_a_clip_is_hidden_and_its_spectrum_is_asked_for() -> None:
     blocks = BODY.clip_seconds // BLOCK_S
     assert own.hidden.shape == (8, blocks)
     assert own.hidden.sum(dim=1).tolist() == [round(blocks / 2)] * 8
-    readers = SpectrumReaders(BODY, BODY.modalities)
+    readers = SpectrumHeads(BODY, BODY.modalities)
     shown = readers.hide(own).signals["ecg"]
     size = BLOCK_S * BODY.sample_rate
     pieces = shown.reshape(8, blocks, size).abs().amax(dim=2)
@@ -90,3 +91,46 @@ def test_half_of_a_clip_is_hidden_and_its_spectrum_is_asked_for() -> None:
     bias = readers.heads["ecg"].bias
     assert float(loss.detach()) == pytest.approx(1 + float(bias.detach().square().mean()), rel=0.3)
     assert np.isfinite(float(loss.detach()))
+
+
+def test_the_heart_field_is_the_clips_own_ecg_with_its_own_sign_in_each_channel() -> None:
+    own = batch(filled=0.6)
+    recipe = replace(PLAIN, heart_field=0.5)
+    changed = augment(own, BODY, recipe, 1, 2)
+    for m in ("ecg", "resp"):
+        assert torch.equal(changed.signals[m], own.signals[m])
+    added = changed.signals["bas"] - own.signals["bas"]
+    ecg = own.signals["ecg"][:, :1]
+    # what is added is a multiple of the ECG, where there is a signal
+    amplitude = (added * ecg).sum(dim=2) / ecg.square().sum(dim=2)
+    torch.testing.assert_close(added, amplitude.unsqueeze(2) * ecg, atol=1e-5, rtol=0)
+    filled = slots(own.signals["bas"])
+    assert not amplitude[~filled].any()
+    with_field = amplitude.abs().sum(dim=1) > 0
+    assert 0.3 < with_field.float().mean() < 0.7
+    some = amplitude[filled & with_field.unsqueeze(1)]
+    assert 0.3 < (some > 0).float().mean() < 0.7
+    assert some.abs().min() > 0.005 and 0.3 < some.abs().max() < 2
+    again = augment(own, BODY, recipe, 1, 2)
+    assert torch.equal(again.signals["bas"], changed.signals["bas"])
+
+
+def test_the_heart_rate_comes_first_with_the_strongest_field_then_both_rates() -> None:
+    targets = torch.zeros(64, len(NAMES))
+    own = replace(batch(), targets=targets)
+    recipe = replace(PLAIN, heart_field=0.5, rates_epochs=2)
+    ecg = own.signals["ecg"][:, :1]
+    share, known = [], []
+    for epoch in range(3):
+        changed = augment(own, BODY, recipe, epoch, 0)
+        added = changed.signals["bas"] - own.signals["bas"]
+        share.append(float((added.abs() > 0.2 * ecg.abs()).float().mean()))
+        assert changed.targets is not None
+        known.append(changed.targets.isfinite().all(dim=0).numpy())
+    assert share[0] > 0.9 > 0.4 > share[1]
+    heart, rates = ({NAMES[i] for i in np.flatnonzero(k)} for k in known[:2])
+    assert heart == {"log_rr_mean_s"} | {n for n in NAMES if n.startswith("heart_")}
+    breath = {n for n in NAMES if n.startswith("breath_") and n != "breath_depth"}
+    assert rates == heart | breath | {"log_breath_hz"}
+    assert known[2].all()
+    assert not targets.isnan().any()

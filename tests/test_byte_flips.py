@@ -13,6 +13,7 @@ import sleepfm_index
 from sleepfm.errors import SleepFMError
 from sleepfm_index.errors import FormatError
 from sleepfm_index.storage import private
+from sleepfm_index.storage.labels import append_labels
 
 
 @pytest.mark.parametrize("earlier", [False, True])
@@ -58,6 +59,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sleepfm_index.annotate(path, {"recording_id": ["a"], "x": ["1"]})
     sleepfm_index.reindex(path, index="IVF2,SQ4", recall=0.1)
     sleepfm_index.delete(path, where="clip_id = 3")
+    append_labels(path, "mine", [1, 5], "odd", "ak")
     assert sleepfm_index.verify(path).findings == ()
     return path
 
@@ -69,6 +71,7 @@ def answers(path: Path) -> list[object]:
             store.sql("SELECT * FROM clips ORDER BY clip_id").to_pylist(),
             store.sql("SELECT * FROM events ORDER BY ALL").to_pylist(),
             store.sql("SELECT * FROM recordings ORDER BY recording_id").to_pylist(),
+            store.sql("SELECT * FROM labels ORDER BY ALL").to_pylist(),
         ]
 
 

@@ -69,7 +69,7 @@ def test_scan_and_pretrain_read_as_the_last_build_unless_told_otherwise(
     lines.write_text('ECG: "XY"\n')
     night = odd_night(tmp_path / "a.edf")
     monkeypatch.chdir(tmp_path)
-    said = Choices().told(ROBUST, channels=lines)
+    said = Choices().updated(ROBUST, channels=lines)
     kept = SimpleNamespace(manifest=SimpleNamespace(choices=said))
     (tmp_path / "sleepfm-store").mkdir()
     (tmp_path / "sleepfm-store" / "manifest.json").touch()
@@ -117,7 +117,7 @@ def test_a_store_without_choices_opens(tmp_path: Path) -> None:
 def test_choices_survive_json(choices: Choices) -> None:
     again = Choices.from_json(json.loads(json.dumps(choices.to_json())))
     assert again == choices
-    assert again.told(ROBUST) == choices
+    assert again.updated(ROBUST) == choices
     assert (again.identity == NO_CHOICES.identity) == (
         choices.channels is None and choices == Choices(channels_sha256="ab" * 32)
     )

@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from commands import run
 from nights import write_night
 from stores import drawn_store
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def run(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "sleepfm_cli.main", *map(str, words)]
-    return subprocess.run(command, capture_output=True, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +20,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_query_prints_ranked_rows(path: Path) -> None:
-    done = run("query", "--modality", "ecg", "--clip", "3", "--to", "bas", "--store", path)
+    words = ["query", "--modality", "ecg", "--clip", "3", "--to", "bas", "--store", str(path)]
+    command = [sys.executable, "-m", "sleepfm_cli.main", *words]
+    done = subprocess.run(command, capture_output=True, timeout=300)
+    assert run(*words).stdout == done.stdout  # what the other tests rely on
     assert done.returncode == 0
     lines = done.stdout.decode().splitlines()
     assert lines[0].split() == [
@@ -84,18 +83,29 @@ def test_the_store_is_found_by_default(path: Path, tmp_path: Path) -> None:
         (["sql", "SELEC 1"], 2, "Parser Error"),
         (["sql", "DROP VIEW clips"], 2, "only SELECT-like"),
         (["evaluate", "--where", "stage = 'ART'"], 2, "nothing to evaluate"),
-        (["nonsense"], 2, "nonsense"),
+        (["sql", "FROM nope"], 2, "name nope does not exist; the tables are clips, events"),
+        (["sql", "PIVOT clips ON stage USING count(*)"], 2, "write ON column IN (...)"),
+        (["evaluate", "--draws", "3"], 2, "pass --gallery N"),
+        (["nonsense"], 2, "no such command 'nonsense'"),
+        (["qurey"], 2, "no such command 'qurey'; did you mean query?"),
     ],
 )
 def test_mistakes_get_one_sentence_on_stderr(
     path: Path, words: list[str], code: int, sentence: str
 ) -> None:
-    store = ["--store", str(path)] if words != ["nonsense"] else []
+    store = ["--store", str(path)] if len(words) > 1 else []
     done = run(*words, *store)
     assert done.returncode == code, done.stderr
     assert done.stdout == b""
     assert sentence in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_statement_may_begin_with_a_comment(path: Path) -> None:
+    done = run("sql", "-- one number\nSELECT 42 AS x", "--format", "csv", "--store", path)
+    assert done.returncode == 0 and done.stdout == b'"x"\n42\n', done.stderr
+    pivot = "PIVOT clips ON stage IN ('W', 'N2') USING count(*) GROUP BY site"
+    assert run("sql", pivot, "--store", path).returncode == 0
 
 
 def test_no_store(tmp_path: Path) -> None:

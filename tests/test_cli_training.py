@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import commands
 import pytest
 from nights import write_night
 
 
-def run(*words: str | Path, width: int = 60) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sleepfm_cli.main", *map(str, words)]
-    env = {**os.environ, "COLUMNS": str(width), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, env=env, timeout=300, text=True)
+def run(*words: str | Path, width: int = 60) -> CompletedProcess[str]:
+    done = commands.run(*words, width=width)
+    said = (done.stdout.decode(), done.stderr.decode())
+    return CompletedProcess(done.args, done.returncode, *said)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +32,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def words(nights: Path) -> list[str | Path]:
     small = ["--recipe", "short", "--epochs", "1", "--batch-size", "4", "--precision", "float32"]
+    small += ["--sample-rate", "32"]
     who = ["--subjects", nights / "subjects.csv", "--split", "0.5,0,0.5,0"]
     return ["pretrain", nights, *small, *who, "--device", "cpu", "--cache", nights / "cache"]
 

@@ -24,7 +24,7 @@ from sleepfm_index.storage.manifest import RowCacheEntry, read_manifest
 from sleepfm_index.storage.metadata import Metadata
 from sleepfm_index.storage.readahead import COUNTERS
 from sleepfm_index.storage.row_cache import write_rows
-from sleepfm_index.storage.row_pages import ask_for_rows, text_ranges, value_ranges
+from sleepfm_index.storage.row_pages import request_rows, text_ranges, value_ranges
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
 from sleepfm_index.store import Store
@@ -33,7 +33,7 @@ IDS = np.array([77, 3, 3, 41, 0, 89, 12, 50, 90, 93])
 
 
 def no_tables(self: Metadata, *_: object) -> None:
-    raise AssertionError("the tables were asked")
+    raise AssertionError("the tables were read")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def with_column(segment: SegmentData, name: str, values: pa.Array) -> SegmentDat
 
 def rows(store: Store, ids: np.ndarray) -> pa.Table:
     """Rows of the clips that are there; ``store.rows`` refuses a list that names others."""
-    return store._here().clip_rows.rows(ids)
+    return store._resources().clip_rows.rows(ids)
 
 
 def check(store: Store, ids: np.ndarray) -> None:
@@ -287,8 +287,8 @@ def test_a_file_that_was_deleted_is_made_again(path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system drops no files")
-def test_rows_are_asked_for_at_once(tmp_path: Path) -> None:
-    """After the requests every place of the rows is in memory, and reading them reads no disk."""
+def test_rows_are_requested_at_once(tmp_path: Path) -> None:
+    """After the requests every page of the rows is in memory, and reading them reads no disk."""
     path = drawn_store(tmp_path / "s", {"a": 4_000, "b": 4_000}, index=False)
     with Writer(path) as writer:
         entry = write_rows(path, writer.manifest)
@@ -299,18 +299,23 @@ def test_rows_are_asked_for_at_once(tmp_path: Path) -> None:
     gc.collect()
     drop(path / "indexes" / entry.file)
     with sleepfm_index.open(path) as store:
-        mapped = store._here().clip_rows._mapped()
+        mapped = store._resources().clip_rows._mapped()
         assert mapped is not None
-        places = mapped._places(ids)
+        places = mapped._locate(ids)
         before = dataclasses.replace(COUNTERS)
         assert places is not None
-        rows = [(mapped.batches[part], found) for part, found in places]
-        ask_for_rows(mapped.readahead, rows)
+        rows = [(mapped.batches[part], numbers) for part, numbers in places]
+        request_rows(mapped.readahead, rows)
         assert COUNTERS.requests - before.requests == 2, "one for values and one for texts"
         starts, ends = (
             np.concatenate(side)
             for side in zip(
-                *(r for of in (value_ranges, text_ranges) for b, at in rows for r in of(b, at)),
+                *(
+                    r
+                    for of in (value_ranges, text_ranges)
+                    for b, numbers in rows
+                    for r in of(b, numbers)
+                ),
                 strict=True,
             )
         )

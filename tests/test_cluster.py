@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from nights import write_night
+from nights import COARSE, write_night
 from stores import content
 
 import sleepfm_index
+from sleepfm.encoders.load import untrained
 from sleepfm_index.building.dask_client import Cluster, connected
 from sleepfm_index.errors import StoreError
 
@@ -31,7 +32,8 @@ HERE = Path(__file__).resolve().parent
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path),
     "OMP_NUM_THREADS": "1",
-    "SLEEPFM_TEST_SECONDS": "0.4",
+    "SLEEPFM_TEST_SECONDS": "0.1",
+    "SLEEPFM_TEST_HELD": f"night-{NIGHTS - 1}",
     "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s",
     "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1",
     "DASK_DISTRIBUTED__SCHEDULER__WORKER_SATURATION": "1.0",
@@ -44,6 +46,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(NIGHTS):
         write_night(folder / f"night-{seed}.edf", seconds=60, seed=seed)
     (folder / "night-3b.edf").write_bytes(b"0       no recording")
+    untrained(1, COARSE).save(folder / "coarse.safetensors")
     (folder / "subjects.csv").write_text("recording_id,site,nsrr_age\nnight-2,lab,50\n")
     return folder
 
@@ -55,6 +58,7 @@ def single(nights: Path, tmp_path_factory: pytest.TempPathFactory) -> sleepfm_in
     # One thread, as the workers have: sums of float32 depend on how they are divided.
     words = ["build", str(nights), "--store", str(path), "--backend", "torch", "--threads", "1"]
     words += ["--subjects", str(nights / "subjects.csv"), "--workers", "1"]
+    words += ["--weights", str(nights / "coarse.safetensors")]
     client = command(*words, cwd=path.parent)
     assert "7 recordings added" in finished(client)
     return sleepfm_index.open(path)
@@ -126,14 +130,14 @@ def command(*words: str, cwd: Path) -> subprocess.Popen[bytes]:
 def finished(client: subprocess.Popen[bytes]) -> str:
     """Wait for a client to end; give what it said."""
     try:
-        return client.communicate(timeout=120)[0].decode()
+        return client.communicate(timeout=300)[0].decode()
     except subprocess.TimeoutExpired:
         client.kill()
-        return "killed after two minutes: " + client.communicate()[0].decode()
+        return "killed after five minutes: " + client.communicate()[0].decode()
 
 
 def until(true: Callable[[], bool], client: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not true():
         if client.poll() is not None or time.monotonic() > deadline:
             client.kill()
@@ -151,7 +155,8 @@ def test_a_worker_and_the_scheduler_are_killed(
 ) -> None:
     store = tmp_path / "store"
     more = ("--subjects", str(nights / "subjects.csv"))
-    site.start(3)
+    more += ("--weights", str(nights / "coarse.safetensors"))
+    site.start(2)
     client = build(site, nights, store, *more)
     until(lambda: committed(store) >= 1, client)
     site.workers[0].kill()
@@ -162,7 +167,8 @@ def test_a_worker_and_the_scheduler_are_killed(
     assert 3 <= committed(store) < NIGHTS
     site.stop()
 
-    site.start(3)
+    (tmp_path / "go").touch()
+    site.start(1)
     client = build(site, nights, store, *more)
     said = finished(client)
     assert client.returncode == 0, said
@@ -187,7 +193,7 @@ def test_a_recording_that_kills_its_worker_is_listed(
     write_night(poisoned / "night-1-poison.edf", seconds=60, seed=99)
     store = tmp_path / "store"
     site.start(2, nanny=True)
-    client = build(site, poisoned, store)
+    client = build(site, poisoned, store, "--weights", str(nights / "coarse.safetensors"))
     said = finished(client)
     assert client.returncode == 0, said
     assert "night-1-poison.edf" in said and "each time its worker died" in said

@@ -4,6 +4,7 @@ import mmap
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from stores import TARGETS, WEIGHTS, content, drawn_segment, drawn_store
 
@@ -11,7 +12,8 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.errors import SnapshotGone
 from sleepfm_index.indexing.reindex import update_indexes
-from sleepfm_index.lifecycle.compact import compact, plan
+from sleepfm_index.lifecycle.compact import _of_live_clips, compact, plan
+from sleepfm_index.search import ivf_builder
 from sleepfm_index.storage import files, private
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.writer import Writer
@@ -248,3 +250,59 @@ def test_a_disk_that_fails_after_the_commit_takes_nothing_with_it(
     with sleepfm_index.open(path) as store:
         assert content(store) == before
     assert sleepfm_index.verify(path).findings == ()
+
+
+def test_events_of_deleted_hours_leave_the_disk(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", SIZES, index=False)
+    with sleepfm_index.open(path) as store:
+        ids = store.metadata.clip_ids("recording_id = 'b' AND start_s < 60")
+    assert len(ids) == 2  # the one event lasts from 12 to 32 s, over both
+
+    def events() -> list[str]:
+        with sleepfm_index.open(path) as store:
+            rows = store.sql("SELECT recording_id FROM events ORDER BY ALL").to_pylist()
+        return [row["recording_id"] for row in rows]
+
+    sleepfm_index.delete(path, where=f"clip_id = {ids[0]}")
+    compact(path)
+    assert events() == ["a", "b", "c", "d"]  # the second clip has it, too
+    sleepfm_index.delete(path, where=f"clip_id = {ids[1]}")
+    compact(path)
+    assert events() == ["a", "c", "d"]
+    assert sleepfm_index.verify(path).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("onset", "duration", "stays"),
+    [
+        (29.0, 0.5, True), (30.0, 0.0, False), (30.0, 30.0, False), (29.9, 60.2, True),
+        (30.0, 30.1, True), (59.9, 0.0, False), (60.0, 0.0, True), (500.0, 5.0, True),
+        (-20.0, 5.0, True),
+    ],
+)  # fmt: skip
+def test_an_event_stays_with_any_clip_that_it_touches(
+    onset: float, duration: float, stays: bool
+) -> None:
+    # clips at 0, 30, 60 and 90 s, of which the second is deleted
+    clips = pa.table({"recording_id": ["a"] * 4, "start_s": [0.0, 30.0, 60.0, 90.0]})
+    events = pa.table({"recording_id": ["a"], "onset_s": [onset], "duration_s": [duration]})
+    live = np.array([True, False, True, True])
+    assert (len(_of_live_clips(events, clips, live, 30.0)) == 1) == stays
+
+
+def test_indexing_again_on_a_full_disk_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drawn_store(tmp_path / "s", SIZES)
+    files, real, calls = sorted(path.rglob("*")), ivf_builder.publish_file, []
+
+    def full(place: Path, write: object) -> object:
+        calls.append(place)
+        if len(calls) > 2:
+            raise OSError(28, "No space left on device")
+        return real(place, write)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ivf_builder, "publish_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        sleepfm_index.reindex(path, index="IVF2,SQ4", recall=0.1, rebuild=True)
+    assert len(calls) == 3 and sorted(path.rglob("*")) == files

@@ -404,8 +404,8 @@ def test_a_store_without_recordings_says_so_and_shows_the_rest(
     shutil.rmtree(tmp_path / "recordings")
     with Explorer(path, port=0, token=TOKEN) as served:
         page = open_page("clip=5", at=served)
-        assert "not on this machine" in page.locator(".lanes").inner_text()
-        assert "recordings away" in page.locator(".counts").inner_text()
+        page.wait_for_selector(".lanes >> text=not on this machine")
+        page.wait_for_selector(".counts >> text=recordings away")
         page.locator(".column[data-to=ecg] .go").first.click()
         page.wait_for_function("!location.hash.includes('clip=5&') && location.hash !== '#clip=5'")
 

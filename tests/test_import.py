@@ -239,6 +239,19 @@ def _changed(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     pq.write_table(change(table).replace_schema_metadata(metadata), path)
 
 
+def test_nan_and_empty_text_are_missing(tmp_path: Path) -> None:
+    _, shared = exported(tmp_path)
+    for name, values in (("own", [float("nan"), 1.5]), ("site", ["", "x"]), ("note", ["", "y"])):
+        _changed(shared, _with(name, values))
+    import_vectors(tmp_path / "t", [shared])
+    with sleepfm_index.open(tmp_path / "t") as store:
+        rows = store.sql("SELECT DISTINCT own, site, note FROM clips ORDER BY own").to_pylist()
+    assert rows == [
+        {"own": 1.5, "site": "x", "note": "y"},
+        {"own": None, "site": None, "note": None},
+    ]
+
+
 def _with(name: str, values: list[object]) -> Callable[[pa.Table], pa.Table]:
     def change(table: pa.Table) -> pa.Table:
         at = table.schema.get_field_index(name)
@@ -259,6 +272,8 @@ def _with(name: str, values: list[object]) -> Callable[[pa.Table], pa.Table]:
         (_with("start_s", [30.0]), "order of time"),
         (_with("recording_id", ["a", "b"]), "order of time|stand together"),
         (_with("ecg", [[0.5] * 512]), "halffloat|float16|not of"),
+        (_with("own", [float("inf")]), "own holds infinite values"),
+        (_with("hypopnea_s", [float("-inf"), 1.0]), "hypopnea_s holds infinite values"),
         (lambda t: t.drop_columns(["bas"]), "no column bas"),
         (lambda t: t.append_column("stage", t["stage"]), "two columns"),
     ],

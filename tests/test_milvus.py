@@ -133,6 +133,7 @@ CONDITIONS = [
     "NOT true",
     "clips.stage = 'N1'",
     "STAGE == 'N1'",
+    "clip_id IN (5, 5.0, 6)",
 ]
 
 
@@ -208,6 +209,12 @@ def test_any_condition_means_what_it_means_in_sql(
         "stage = 'W'; DROP TABLE clips",
         "1 = 1) OR (1 = 1",
         "stage =",
+        "stage <=> 'W'",
+        "nsrr_age LIKE '4%'",
+        "nsrr_age < 1e400",
+        "nsrr_age < 1e308",
+        "clip_id = 1e400",
+        "hypopnea_s = 'nan'",
     ],
 )
 def test_what_milvus_cannot_be_asked_is_refused(served: sleepfm_index.Served, where: str) -> None:

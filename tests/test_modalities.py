@@ -41,6 +41,7 @@ from sleepfm_index.indexing.planner import target_rows
 from sleepfm_index.schema import target_name, target_parts, targets
 from sleepfm_index.storage.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("no_curves")
 EMG = replace(
     ROBUST,
     name="with-emg",

@@ -128,7 +128,6 @@ def test_every_setting_of_duckdb_about_files_is_decided_on() -> None:
         "default_secret_storage",
         "enable_external_file_cache",
         "extension_directories",
-        "extension_directory",
         "extension_repository_directory",
         "external_file_cache_local_max_block_size",
         "external_file_cache_remote_max_block_size",
@@ -138,7 +137,6 @@ def test_every_setting_of_duckdb_about_files_is_decided_on() -> None:
         "external_threads",
         "home_directory",
         "max_temp_directory_size",
-        "secret_directory",
         "temp_file_encryption",
         "validate_external_file_cache",
     }

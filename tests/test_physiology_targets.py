@@ -6,7 +6,7 @@ import torch
 
 from sleepfm.simulate import clip_truth, simulate_night
 from sleepfm.simulate.truth import COLUMNS
-from sleepfm.training.physiology import NAMES, Readers, targets_of
+from sleepfm.training.physiology import NAMES, RegressionHeads, targets_of
 
 
 def test_the_truth_is_a_recount_of_the_night() -> None:
@@ -54,7 +54,7 @@ def test_targets_code_what_is_known_and_nan_what_is_not() -> None:
 def test_what_is_not_known_asks_for_nothing() -> None:
     known = targets_of({"rr_mean_s": np.linspace(0.6, 1.2, 40)}, ["N2", "W"] * 20)
     torch.manual_seed(0)
-    readers = Readers(("ecg",), known)
+    readers = RegressionHeads(("ecg",), known)
     outputs = torch.randn(40, 512, requires_grad=True)
     targets = torch.from_numpy(known)
     blank = targets.clone()
@@ -71,7 +71,7 @@ def test_heads_fitted_to_encoders_that_know_read_it_at_once() -> None:
     outputs = torch.randn(1500, 512, generator=draw)
     rr = np.exp(0.1 * outputs[:, 0].numpy() - 0.2)
     targets = torch.from_numpy(targets_of({"rr_mean_s": rr}, ["N2", "W"] * 750))
-    readers = Readers(("ecg",), targets.numpy())
+    readers = RegressionHeads(("ecg",), targets.numpy())
     column = NAMES.index("log_rr_mean_s")
     readers.fit("ecg", outputs, targets)
     with torch.no_grad():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,12 @@ from sleepfm.contract import ROBUST
 from sleepfm.errors import SleepFMError
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channels import match_channels
+from sleepfm.recordings.identifying_names import without_identity
 from sleepfm.scan import scan
+from sleepfm_cli.scan import _show
+from sleepfm_index.building.subjects import Subjects
+from sleepfm_index.building.tables import segment_rows
+from sleepfm_index.schema import SUBJECT_COLUMNS
 
 PLANTED = ("Dorothea", "Gale", "03.05.61", "1961", "AZ-99172", "Emerald")
 NOTES = [
@@ -98,3 +104,39 @@ def test_the_clock_is_a_time_of_day_without_a_date(tmp_path: Path) -> None:
     clips = cut_clips(recording, match_channels(recording, ROBUST), ROBUST)
     assert clips.clock_s is not None
     assert np.all((clips.clock_s >= 0) & (clips.clock_s < 86400))
+
+
+def test_a_name_in_a_channel_or_a_unit_is_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {
+        "Dorothea Gale": Signal(noise(90, 25), 25),
+        "Chest Dorothea": Signal(noise(90, 25), 25),
+    }
+    ordinary = ("Nasal Pressure", "Body Position", "Left Leg", "SpO2 Quality", "Light 2")
+    named |= {label: Signal(noise(90, 25), 25) for label in ordinary}
+    signals = {**psg(90), **named}
+    signals["ECG"] = Signal(noise(90, 200), 200, "Gale")
+    path = write_edf(tmp_path / "n.edf", signals, [*stages("W")[:1]])
+    recording = read_recording(path)
+    kept = [without_identity(channel.label) for channel in recording.channels]
+    assert "... ..." in kept and "Chest ..." in kept
+    assert set(ordinary) <= set(kept) and {*psg(90)} <= set(kept)
+    _show(scan([path]))
+    shown = capsys.readouterr().out
+    assert "unknown unit" in shown and "Gale)" not in shown
+
+
+def test_a_store_names_no_person_in_a_channel(tmp_path: Path) -> None:
+    signals = {**psg(90), "Dorothea Gale": Signal(noise(90, 25), 25)}
+    recording = read_recording(write_edf(tmp_path / "n.edf", signals, [*stages("W")[:1]]))
+    channels = match_channels(recording, ROBUST)
+    assert "Dorothea Gale" in channels.unmatched
+    clips = replace(
+        cut_clips(recording, channels, ROBUST), warnings=("'Dorothea Gale': it is flat",)
+    )
+    rows = segment_rows(
+        "k" * 64, "n", recording, channels, clips, {}, Subjects({}, SUBJECT_COLUMNS), ("bas",)
+    )
+    (row,) = rows.recordings.to_pylist()
+    assert "... ..." in row["unmatched"] and "Gale" not in repr(row)

@@ -166,7 +166,7 @@ def test_no_process_imports_from_the_folder_it_is_started_in(
     monkeypatch.setattr(sys, "path", [*sys.path, tests])
     from worker_calls import squared
 
-    found = list(process_pool.answers(squared, 1, [1, 2, 3], 2))
+    found = list(process_pool.results(squared, 1, [1, 2, 3], 2))
     assert [value for value, _ in found] == [1, 4, 9]
     assert not (tmp_path / "ran").exists()
 

@@ -1,4 +1,4 @@
-"""Readahead: what is asked for comes, and nothing is asked for while no disk is read."""
+"""Readahead: ranges are requested ahead, and no request is made while the disk is not read."""
 
 from __future__ import annotations
 
@@ -106,28 +106,28 @@ def test_it_asks_until_the_disk_is_left_alone_and_again_when_it_is_read(
     mapped: NDArray[np.uint8],
 ) -> None:
     readahead = Readahead(parts=4)
-    assert readahead.asking
+    assert readahead.active
     if not touch(readahead, mapped):
         pytest.skip("this system does not count what it reads for a process")
     assert readahead.due(np.array([1, 2])).tolist() == [1, 2]
     quiet = 0
-    while readahead.asking:  # what other threads of this process read counts as well
+    while readahead.active:  # what other threads of this process read counts as well
         quiet = 0 if touch(readahead, mapped) else quiet + 1
     assert quiet == QUIET_READS
     assert readahead.due(np.array([1, 2, 3])).tolist() == [3]
     last = PAGES - 1
     if there(mapped)[last]:
         pytest.skip("this system reads whole files ahead")
-    assert touch(readahead, mapped, last * mmap.PAGESIZE) and readahead.asking
+    assert touch(readahead, mapped, last * mmap.PAGESIZE) and readahead.active
     assert readahead.due(np.array([1, 2, 3])).tolist() == [1, 2, 3]
 
 
 def test_it_can_be_switched_off(mapped: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(module.VARIABLE, "off")
     readahead = Readahead(parts=4)
-    assert not readahead.asking and len(readahead.due(np.arange(4))) == 0
+    assert not readahead.active and len(readahead.due(np.arange(4))) == 0
     requests = module.COUNTERS.requests
-    readahead.ask(mapped, np.array([0]), np.array([1 << 20]))
+    readahead.request(mapped, np.array([0]), np.array([1 << 20]))
     assert module.COUNTERS.requests == requests and not there(mapped).any()
     readahead.done(readahead.begin())
-    assert not readahead.asking
+    assert not readahead.active

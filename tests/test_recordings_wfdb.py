@@ -79,7 +79,7 @@ def test_a_signal_file_that_ends_early(tmp_path: Path) -> None:
     [
         ("n.dat", "../n.dat", "outside its own folder|not a readable WFDB header"),
         ("n.dat", "http://x/n.dat", "outside its own folder|not a readable WFDB header"),
-        ("n.dat", "gone.dat", "is not beside it"),
+        ("n.dat", "gone.dat", "is not next to it"),
         ("n 2 250", "n 2 0", "not positive|not a readable WFDB header"),
         ("n 2 250", "n 2 -250", "not positive|not a readable WFDB header"),
         ("n 2 250", "n 7 250", "not describe each|not a readable WFDB header"),

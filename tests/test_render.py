@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from commands import run
 from hypothesis import given
 from hypothesis import strategies as st
 from stores import drawn_store
@@ -28,9 +29,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sql(store: Path, statement: str, *words: str) -> subprocess.CompletedProcess[bytes]:
-    code = "import sys; from sleepfm_cli.main import main; sys.argv[0] = 'sleepfm-index'; main()"
-    command = [sys.executable, "-c", code, "sql", statement, "--store", str(store), *words]
-    return subprocess.run(command, capture_output=True, check=False)
+    return run("sql", statement, "--store", store, *words)
 
 
 TYPES = (
@@ -52,6 +51,12 @@ def test_json_numbers_are_numbers(store: Path) -> None:
     assert row["b"] == "00ff" and "2 days" in row["i"]
 
 
+def test_a_float_is_shown_as_it_was_written(store: Path) -> None:
+    statement = "SELECT 28.2::FLOAT AS age, 'nan'::FLOAT AS n, NULL::FLOAT AS z"
+    done = sql(store, statement, "--format", "json")
+    assert json.loads(done.stdout) == [{"age": 28.2, "n": None, "z": None}]
+
+
 def test_csv_parquet_and_a_table_take_every_type(store: Path) -> None:
     done = sql(store, TYPES, "--format", "csv")
     assert done.returncode == 0, done.stderr
@@ -63,6 +68,30 @@ def test_csv_parquet_and_a_table_take_every_type(store: Path) -> None:
     done = sql(store, TYPES)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "parquet"])
+def test_every_type_of_duckdb_is_answered(store: Path, form: str) -> None:
+    # But for dates beyond those of Python.
+    beyond = "date, date_array, timestamp, timestamp_s, timestamp_ms, timestamp_ns, timestamp_tz, "
+    beyond += "timestamp_tz_ns, timestamp_array, timestamptz_array"
+    empty = ", empty_struct" if form == "parquet" else ""  # Parquet has none
+    statement = f"SELECT * EXCLUDE ({beyond}{empty}) FROM test_all_types()"
+    done = sql(store, statement, "--format", form)
+    assert done.returncode == 0, done.stderr
+    if form == "parquet":
+        assert (
+            pq.read_table(pa.BufferReader(done.stdout))["time_tz"][0].as_py() == "00:00:00+15:59:59"
+        )
+    else:
+        assert b"00:00:00+15:59:59" in done.stdout
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_date_beyond_pythons_is_a_sentence(store: Path, form: str) -> None:
+    done = sql(store, "SELECT DATE '12020-01-01' AS d", "--format", form)
+    assert done.returncode == 2
+    assert b"error: the answer has a date or time outside the years 1 to 9999" in done.stderr
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv", "parquet"])
@@ -157,10 +186,8 @@ def test_ids_of_strangers_are_shown_escaped(tmp_path: Path) -> None:
         lambda: ["sql", f"SELECT {HOSTILE}"],
         lambda: ["delete", "--recording", HOSTILE],
     ]
-    code = "import sys; from sleepfm_cli.main import main; sys.argv[0] = 's'; main()"
     for verb in verbs:
-        command = [sys.executable, "-c", code, *verb(), "--store", str(path)]
-        done = subprocess.run(command, capture_output=True, check=False)
+        done = run(*verb(), "--store", path)
         told = done.stdout + done.stderr
         assert b"\x1b" not in told and b"\x07" not in told
         assert not any(line.startswith(b"forged") for line in told.splitlines())

@@ -9,7 +9,7 @@ from cohorts import cohort_store
 from stores import drawn_store
 
 import sleepfm_index
-from sleepfm_index.evaluation.figures.cohort import cohort_table, own_columns
+from sleepfm_index.evaluation.figures.cohort import cohort_table, user_columns
 from sleepfm_index.evaluation.figures.report import write_report
 
 
@@ -57,7 +57,7 @@ def test_the_cohort_table_counts_subjects_and_lists_own_columns(tmp_path: Path) 
             )
         )
         rows, columns = cohort_table(store)
-        own = {row["column"]: row for row in own_columns(store)}
+        own = {row["column"]: row for row in user_columns(store)}
     whole = rows[-1]
     ages = [p["nsrr_age"] for p in people]
     assert whole["site"] == "all" and whole["subjects"] == 6 and whole["recordings"] == 6

@@ -160,6 +160,8 @@ def test_draws_are_pooled(tmp_path: Path) -> None:
         single = [store.evaluate(gallery=20, seed=s).to_pylist()[0] for s in (3, 4, 5)]
         pooled = store.evaluate(gallery=20, seed=3, draws=3).to_pylist()[0]
         recalls = [row["recall_at_1"] for row in single]
+        with pytest.raises(QueryError, match="--gallery N"):
+            store.evaluate(draws=3)
         assert pooled["recall_at_1"] == pytest.approx(np.mean(recalls))
         assert pooled["recall_at_1_sd"] == pytest.approx(np.std(recalls, ddof=1))
         assert (pooled["draws"], pooled["gallery"], pooled["queries"]) == (3, 20, 60)

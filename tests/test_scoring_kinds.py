@@ -23,7 +23,7 @@ from sleepfm.recordings.channels import match_channels
 from sleepfm.recordings.edf_annotations import _tal
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.headings import heading_of
-from sleepfm.recordings.scoring.hypnogram import fit, scoring_from_texts
+from sleepfm.recordings.scoring.hypnogram import clip_to_signals, scoring_from_texts
 from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm.recordings.scoring.stage_words import stage_of
 from sleepfm.recordings.scoring.vocabulary import (
@@ -380,7 +380,7 @@ def test_what_lies_outside_the_signals_is_counted(stages, events) -> None:
         tuple(ScoredStage(a, d, "W", "W") for a, d in sorted(stages)),
         tuple(Event(a, d, "apnea") for a, d in sorted(events)),
     )
-    kept = fit(scoring, 600.0, [])
+    kept = clip_to_signals(scoring, 600.0, [])
     lost = len(stages) + len(events) - len(kept.stages) - len(kept.events)
     assert kept.dropped.get("outside the signals", 0) == lost
     assert all(s.onset_s >= 0 and s.onset_s + s.duration_s <= 600.0001 for s in kept.stages)

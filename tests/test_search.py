@@ -243,7 +243,7 @@ def test_what_is_measured_is_stored_shown_and_returned(tmp_path: Path) -> None:
     manifest = sleepfm_index.reindex(path, index="IVF16,SQ4", recall=0.5)
     with sleepfm_index.open(path) as store:
         entry = next(i for i in store.manifest.indexes if i.target == "bas")
-        assert entry.recall is not None and entry.recall.asked == 0.5
+        assert entry.recall is not None and entry.recall.goal == 0.5
         low = entry.recall.at_10[1]
         assert low <= entry.recall.at_10[0] <= entry.recall.at_10[2]
         assert entry.settings[0].share == 1.0

@@ -149,3 +149,39 @@ def test_columns_that_no_segment_has_are_null(store: sleepfm_index.Store) -> Non
     ).to_pylist()
     assert row == {"n": 50, "known": 0}
     assert store.rows(np.array([0])).to_pylist()[0]["stage_share"] is None
+
+
+def test_what_arrow_has_no_type_for_is_text(store: sleepfm_index.Store) -> None:
+    lost = ("time_tz", "uhugeint", "bignum", "bit", "union", "geometry")
+    for name in lost:
+        pair = f'"{name}" AS got, "{name}"::VARCHAR AS meant'
+        rows = store.sql(f"SELECT {pair} FROM test_all_types()")
+        for row in rows:
+            assert row["got"] == row["meant"], name
+    (row,) = store.sql(
+        "SELECT TIMETZ '12:00:00+05' AS t, [TIMETZ '12:00:00+05'] AS l, MAP {'k': '101'::BIT} AS m,"
+        " {'a': TIMETZ '12:00:00+05', 'b \"c': 1} AS s, array_value('1'::BIT, '0'::BIT) AS f,"
+        " 1 AS n, row(1, '1'::BIT) AS u"
+    ).to_pylist()
+    assert row == {
+        "t": "12:00:00+05", "l": ["12:00:00+05"], "m": [("k", "101")],
+        "s": {"a": "12:00:00+05", 'b "c': 1}, "f": ["1", "0"], "n": 1, "u": "(1, 1)",
+    }  # fmt: skip
+
+
+def test_a_long_condition_is_cut_in_the_note(store: sleepfm_index.Store) -> None:
+    where = "clip_id IN (" + ",\n".join(map(str, range(2000))) + ")"
+    clip = int(store.metadata.clip_ids("has_ecg")[0])
+    note = store.query("ecg", "bas", clip=clip, k=1, exclude="none", where=where).note
+    assert f"... ({len(where):,} characters)" in note and len(note) < 600 and "\n" not in note
+
+
+def test_no_answer_names_a_folder_of_this_machine(store: sleepfm_index.Store, path: Path) -> None:
+    asked = ("duckdb_settings()", "duckdb_databases()", "duckdb_views()", "duckdb_secrets()")
+    for table in asked:
+        told = str(store.sql(f"FROM {table}").to_pylist())
+        for folder in (Path.home(), Path.cwd(), path):
+            assert f"{folder}/" not in told and str(folder) not in told.split("'"), table
+    with pytest.raises(QueryError) as refused:
+        store.sql("FROM duckdb_extensions()")
+    assert str(Path.home()) not in str(refused.value)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from nights import write_night
 from pyarrow import fs
@@ -145,3 +149,55 @@ def test_a_build_whose_rows_go_through_object_storage(bucket: str, tmp_path: Pat
     system, path = fs.FileSystem.from_uri(staging)
     left = system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
     assert not [info for info in left if info.type == fs.FileType.File]
+
+
+def _packed(**odd: object) -> bytes:
+    """The rows of a recording, some of their parts replaced, or packed otherwise."""
+    rows = Rows(Outcome(Path("a.edf"), "added", "", "a", 5), "k" * 64, drawn_segment("a", 5, 0))
+    whole, buffer = zipfile.ZipFile(io.BytesIO(pack(rows))), io.BytesIO()
+    how = zipfile.ZIP_DEFLATED if odd.pop("deflate", False) else zipfile.ZIP_STORED
+    with zipfile.ZipFile(buffer, "w", how) as archive:
+        for name in whole.namelist():
+            content = odd.get(name.partition(".")[0], whole.read(name))
+            archive.writestr(name, content(whole.read(name)) if callable(content) else content)
+    return buffer.getvalue()
+
+
+def _array_of(shape: str) -> bytes:
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head.encode() + bytes(64)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"deflate": True},
+        {"about": b"[]"},
+        {"about": b"{}"},
+        {"about": b"[" * 100_000},
+        {"about": b"\xff"},
+        {"about": lambda whole: whole.replace(b'"key"', b'"yek"')},
+        {"about": lambda whole: whole.replace(b"{", b'{"extra": 1, ', 1)},
+        {"about": lambda whole: whole.replace(b'"unread": []', b'"unread": 1')},
+        {"bas": _array_of("(1000000000000, 512)")},
+        {"bas": _array_of("(5, -1)")},
+        {"bas": b"no array"},
+        {"clips": b"no table"},
+        {
+            "recordings": lambda _: written(
+                pa.table({"x": pa.array(["x" * 1000]).take([0] * 99_999)})
+            )
+        },
+    ],
+    ids=str,
+)
+def test_odd_rows_are_refused(odd: dict[str, object]) -> None:
+    assert unpack(_packed(), Path("a.edf"), ROBUST.modalities).outcome.clips == 5
+    with pytest.raises(StoreError, match=r"staged rows of a\.edf are damaged"):
+        unpack(_packed(**odd), Path("a.edf"), ROBUST.modalities)
+
+
+def written(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, use_dictionary=False, compression="zstd")
+    return bytes(sink.getvalue())

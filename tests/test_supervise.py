@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from nights import write_night
+from nights import COARSE, write_night
 
 import sleepfm_index
 from sleepfm.encoders.classifier import load_classifier
+from sleepfm.encoders.load import untrained
 from sleepfm.training.recipe import SHORT
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.splits import Split
@@ -22,10 +23,21 @@ from sleepfm_index.evaluation.models.recipe import Recipe
 from sleepfm_index.evaluation.models.supervised_baseline import Training, supervise
 from sleepfm_index.evaluation.models.train_test import divide
 
+pytestmark = pytest.mark.usefixtures("no_curves")
 TINY = Training(
     replace(SHORT, epochs=1, batch_size=4), device="cpu", precision="float32", threads=1
 )
 ASKED = {"classes": ["W", "R"], "split": Split(folds=2), "seed": 3}
+
+
+def build(folder: Path, weights: Path) -> None:
+    sleepfm_index.build(
+        folder / "s",
+        [folder / "in"],
+        subjects=folder / "subjects.csv",
+        weights=str(weights),
+        backend="torch",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +50,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_night(folder / "in" / f"n{i}.edf", seed=i, stages=("W", "R", "R", "?"))
         rows.append(f"n{i},p{min(i, 5)},{('male', 'female')[min(i, 5) % 2]}")
     (folder / "subjects.csv").write_text("\n".join(rows) + "\n")
-    sleepfm_index.build(folder / "s", [folder / "in"], subjects=folder / "subjects.csv")
+    build(folder, untrained(0, COARSE).save(folder / "coarse.safetensors"))
     return folder / "s"
 
 
@@ -57,12 +69,13 @@ def test_every_clip_is_predicted_by_the_network_that_never_saw_its_subject(
     with sleepfm_index.open(path) as store:
         from sleepfm.training import supervised
 
-        def learn(chosen: dict, *args: object, **options: object) -> list:
-            sides = {k: [(r.recording_id, r.stage) for r in own] for k, own in chosen.items()}
-            seen.append(sides)
+        def train_nothing(recordings_of: dict, *args: object, **options: object) -> list:
+            seen.append(
+                {k: [(r.recording_id, r.stage) for r in rows] for k, rows in recordings_of.items()}
+            )
             return []
 
-        monkeypatch.setattr(supervised, "learn", learn)
+        monkeypatch.setattr(supervised, "supervise_prepared", train_nothing)
         out = made.with_name("again.parquet")
         made.with_name("cnn.folds").rename(made.with_name("again.folds"))
         supervise(store, "stage", out, TINY, features="bas+ecg", **ASKED)
@@ -139,7 +152,7 @@ def test_another_store_is_tested_by_a_network_of_the_first(path: Path, tmp_path:
         write_night(tmp_path / "in" / f"n{i}.edf", seed=i, stages=("W", "R", "R", "W"))
         rows.append(f"n{i},q{i}")
     (tmp_path / "subjects.csv").write_text("\n".join(rows) + "\n")
-    sleepfm_index.build(tmp_path / "s", [tmp_path / "in"], subjects=tmp_path / "subjects.csv")
+    build(tmp_path, path.parent / "coarse.safetensors")
     out = tmp_path / "cnn.parquet"
     with sleepfm_index.open(path) as store, sleepfm_index.open(tmp_path / "s") as other:
         split = Split(test_store=other)

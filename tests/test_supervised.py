@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nights import write_night
+from nights import COARSE, write_night
 
-from sleepfm.contract import ROBUST
 from sleepfm.encoders.classifier import load_classifier
 from sleepfm.encoders.load import load_weights
 from sleepfm.errors import TrainingError, WeightsError
@@ -20,6 +19,7 @@ from sleepfm.training.metrics import class_metrics
 from sleepfm.training.recipe import SHORT
 from sleepfm.training.supervised import Labels, supervise
 
+pytestmark = pytest.mark.usefixtures("no_curves")
 FRACTIONS = {"pretrain": 0.5, "train": 0.25, "valid": 0.25}
 TINY = replace(SHORT, epochs=2, batch_size=4, together=2, dropout=0.2, crop_s=None)
 
@@ -34,7 +34,12 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _train(cohort: Path, out: Path, **options: object) -> list[dict[str, object]]:
-    data = Data([cohort], fractions=FRACTIONS, cache=cohort / "cache")  # type: ignore[arg-type]
+    data = Data(
+        [cohort],
+        fractions=FRACTIONS,  # type: ignore[arg-type]
+        contract=COARSE,
+        cache=cohort / "cache",
+    )
     asked = {"device": "cpu", "precision": "float32", "threads": 1, **options}
     return supervise(data, out, recipe=TINY, **asked)  # type: ignore[arg-type]
 
@@ -58,9 +63,9 @@ def test_the_file_gives_the_figures_of_the_record(cohort: Path, trained: Path) -
     classifier = load_classifier(trained)
     assert classifier.classes == ("W", "N1", "N2", "N3", "R")
     (valid,) = json.loads(trained.with_name("c.splits.json").read_text())["valid"]
-    recordings = prepare_clips([cohort / f"{valid}.edf"], cohort / "cache", ROBUST).recordings
+    recordings = prepare_clips([cohort / f"{valid}.edf"], cohort / "cache", COARSE).recordings
     classes = {stage: i for i, stage in enumerate(classifier.classes)}
-    clips = ClipSet(recordings, ROBUST, ROBUST.modalities, classes, at_least=1, labelled=True)
+    clips = ClipSet(recordings, COARSE, COARSE.modalities, classes, at_least=1, labelled=True)
     batch = clips.load(in_order(clips, 99)[0])
     signals = {m: x.numpy().astype(np.float32) for m, x in batch.signals.items()}
     chances = classifier.probabilities(signals)
@@ -116,8 +121,8 @@ def test_a_damaged_or_foreign_file_is_refused(trained: Path, tmp_path: Path) -> 
 def test_clips_that_do_not_fit_are_refused(trained: Path) -> None:
     classifier = load_classifier(trained)
     clips = {
-        m: np.zeros((1, len(ROBUST.slots_of(m)), ROBUST.clip_samples), np.float32)
-        for m in ROBUST.modalities
+        m: np.zeros((1, len(COARSE.slots_of(m)), COARSE.clip_samples), np.float32)
+        for m in COARSE.modalities
     }
     with pytest.raises(WeightsError, match="needs resp clips"):
         classifier.probabilities({m: x for m, x in clips.items() if m != "resp"})

@@ -307,6 +307,25 @@ def test_a_download_that_is_wrong_is_not_kept(server: tuple[str, Path], own_cach
         fetch("sleepfm-2030")
 
 
+def test_a_download_has_an_end(
+    server: tuple[str, Path], own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, folder = server
+    (folder / "best.pt").write_bytes(bytes(5000))
+    victim = folder / "victim"
+    victim.write_bytes(b"kept")
+    own_cache.mkdir()
+    (own_cache / ".sleepfm-icml2024.pt.part").symlink_to(victim)
+    for bound, value, sentence in (
+        ("_LARGEST", 4000, "is larger than"),
+        ("_LONGEST_S", -1, "was not downloaded within"),
+    ):
+        with monkeypatch.context() as patched, pytest.raises(WeightsError, match=sentence):
+            patched.setattr(f"sleepfm.encoders.fetch.{bound}", value)
+            fetch("sleepfm-icml2024", url=f"{address}/best.pt")
+    assert victim.read_bytes() == b"kept" and len(list(own_cache.iterdir())) == 1
+
+
 def test_without_a_network_it_is_said_where_the_file_goes(own_cache: Path) -> None:
     with pytest.raises(WeightsError, match=r"without a network.*sleepfm-icml2024\.pt"):
         fetch("sleepfm-icml2024", url="http://127.0.0.1:9/best.pt")

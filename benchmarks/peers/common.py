@@ -1,4 +1,4 @@
-"""What every peer is measured by: the same vectors, the same queries, one JSON line a figure."""
+"""Common measurements of all peers: same vectors, same queries, one line of JSON per result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Many = Callable[[np.ndarray], Sequence[Sequence[int]]]
 
 
 class Data:
-    """Vectors, queries, and the exact answers of them, all and under each filter.
+    """Vectors, queries, and their exact answers, in total and under each filter.
 
     ``allowed(share)`` are the rows that a filter keeps; ``number`` of a row is what the filters
     are about: those below the share are kept.
@@ -41,13 +41,13 @@ class Data:
         return np.load(self.folder / f"truth-{share}.npy")
 
     def blocks(self, rows: int = 50_000) -> Any:
-        """Float32 rows, a block at a time: (first row, vectors)."""
+        """Yield float32 rows in blocks: (first row, vectors)."""
         for start in range(0, len(self.vectors), rows):
             yield start, self.vectors[start : start + rows].astype(np.float32)
 
 
 def memory() -> tuple[float, float]:
-    """Anonymous and file-backed memory of this process, in MB."""
+    """Return the anonymous and file-backed memory of this process, in MB."""
     text = Path("/proc/self/status").read_text()
     found = dict(line.split(":", 1) for line in text.splitlines() if line.startswith("Rss"))
     anonymous, mapped = (int(found[name].split()[0]) / 1000 for name in ("RssAnon", "RssFile"))
@@ -55,7 +55,7 @@ def memory() -> tuple[float, float]:
 
 
 def recall(found: Sequence[Sequence[int]], truth: np.ndarray) -> float:
-    """Share of the exact answers that were found; fewer than k exact answers count as they are."""
+    """Return the share of exact answers found, also where there are fewer than k."""
     shares = []
     for ids, true in zip(found, truth, strict=False):
         wanted = {int(i) for i in true if i >= 0}
@@ -64,12 +64,12 @@ def recall(found: Sequence[Sequence[int]], truth: np.ndarray) -> float:
 
 
 def say(**figures: Any) -> None:
-    """Print one figure as a line of JSON."""
+    """Print one result as a line of JSON."""
     print(json.dumps(figures), flush=True)
 
 
 def single(data: Data, one: One, share: str = "1") -> dict[str, float]:
-    """Ask one query after another."""
+    """Run one query after another."""
     for query in data.queries[:5]:
         one(query)
     found, start = [], time.perf_counter()
@@ -86,7 +86,7 @@ def single(data: Data, one: One, share: str = "1") -> dict[str, float]:
 
 
 def batch(data: Data, many: Many) -> dict[str, float]:
-    """Ask all queries at once."""
+    """Run all queries at once."""
     many(data.queries[:8])
     start = time.perf_counter()
     found = many(data.queries)
@@ -105,7 +105,7 @@ def sweep(
     filtered: Callable[[str], One] | None,
     **about: Any,
 ) -> None:
-    """Try settings from the fastest on; the first that is good enough does the rest."""
+    """Try settings from the fastest on; use the first with sufficient recall."""
     if "build" in sys.argv:
         return
     known = {"engine": name, "threads": threads, **about}
@@ -130,5 +130,5 @@ def sweep(
 
 
 def arguments() -> tuple[Data, int]:
-    """Folder of the vectors, and threads."""
+    """Parse the folder of the vectors, and the number of threads."""
     return Data(sys.argv[1]), int(sys.argv[2])

@@ -1,4 +1,4 @@
-"""milvus-lite: IVF_FLAT in a file of its own."""
+"""milvus-lite: IVF_FLAT in a file."""
 
 from __future__ import annotations
 

@@ -25,17 +25,18 @@ AsBuiltOption = Annotated[
 
 
 def choices_of(store: Path | None) -> Choices:
-    """Return the choices that a store remembers, and say which.
+    """Return the options with which a store was last built, and print them.
 
     Parameters
     ----------
     store : Path or None
-        Folder of the store, which must be there; ``none`` names none. None stands for the store of
-        the environment or the default one, which may be missing.
+        Folder of an existing store; ``none`` for no store. None stands for the store of the
+        environment variable or the default store, which may be missing.
 
     Returns
     -------
     Choices
+        Options of the last build; defaults without a store.
     """
     from sleepfm.cohort_choices import NO_CHOICES
 
@@ -48,13 +49,13 @@ def choices_of(store: Path | None) -> Choices:
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
-        found = opened.manifest.choices
-    if found != NO_CHOICES:
-        say(f"recordings are read as the last build of {store} did: {_said(found)}")
-    return found
+        choices = opened.manifest.choices
+    if choices != NO_CHOICES:
+        say(f"recordings are read as the last build of {store} did: {_described(choices)}")
+    return choices
 
 
-def _said(choices: Choices) -> str:
+def _described(choices: Choices) -> str:
     parts = []
     if choices.channels is not None:
         parts.append("its --channels")

@@ -174,8 +174,8 @@ def run(
         bar.summary()
     show_report(report, wide=wide)
     added, failed = report.of("added"), report.of("failed")
-    nothing = not added and not report.of("already there")
-    if failed and (nothing or options.get("strict")):
+    nothing_stored = not added and not report.of("already there")
+    if failed and (nothing_stored or options.get("strict")):
         raise typer.Exit(1)
 
 
@@ -206,10 +206,10 @@ def show_report(report: BuildReport, *, wide: bool = False) -> None:
         )
     for note in report.notes:
         say(note, "yellow")
-    there, failed = len(report.of("already there")), len(report.of("failed"))
+    present, failed = len(report.of("already there")), len(report.of("failed"))
     left_out = len(report.of("left out"))
     say(
-        f"{len(added)} recordings added ({report.clips_added:,} clips), {there} already there, "
+        f"{len(added)} recordings added ({report.clips_added:,} clips), {present} already there, "
         f"{left_out} left out, {failed} failed -> {report.store}",
         "bold red" if failed else "",
     )

@@ -47,7 +47,7 @@ class BuildProgress:
         Parameters
         ----------
         outcome : Outcome
-            Of the file.
+            Outcome of the file.
         """
         if not self._worked:
             # Skipped recordings take almost no time and must not distort the estimate.
@@ -63,12 +63,12 @@ class BuildProgress:
         self._note(outcome)
 
     def __call__(self, done: int, total: int) -> None:
-        """Show the line, as a ``Progress``.
+        """Update the display; see :class:`~sleepfm.progress.Progress`.
 
         Parameters
         ----------
         done, total : int
-            Files that are done, and all files.
+            Number of completed files, and of all files.
         """
         self.done, self.total = done, total
         if self._bar is not None:
@@ -154,6 +154,7 @@ def opened_log(path: Path | None) -> Iterator[IO[str] | None]:
     Parameters
     ----------
     path : Path or None
+        The log; None for no log.
 
     Yields
     ------
@@ -163,7 +164,7 @@ def opened_log(path: Path | None) -> Iterator[IO[str] | None]:
     if path is None:
         yield None
         return
-    # It names recordings, so it is its owner's alone.
+    # It contains names of recordings, so only its owner may read it.
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     with os.fdopen(os.open(path, flags, 0o600), "a", encoding="utf-8") as log:
         yield log

@@ -88,7 +88,7 @@ def evaluate(
 ) -> None:
     """Measure cross-modal retrieval for every query and target.
 
-    Recall@k beside its chance level, median rank and mean reciprocal rank, with 95 % intervals over
+    Recall@k with its chance level, median rank and mean reciprocal rank, with 95 % intervals over
     subjects. Ties count against.
     """
     import sleepfm_index
@@ -99,12 +99,14 @@ def evaluate(
         if name is None:
             with sleepfm_index.open(store) as opened:
                 name, choices = opened.manifest.weights.name, opened.manifest.choices
-        found = _fewer_slots(without_slots, name, choices, channels, subjects, seed, include_seen)
-        show_fewer_slots(found, format)
+        result_by_slots = _fewer_slots(
+            without_slots, name, choices, channels, subjects, seed, include_seen
+        )
+        show_fewer_slots(result_by_slots, format)
         return
     if weights or channels or subjects:
         raise typer.BadParameter("--weights, --channels and --subjects require --without-slots")
-    asked: dict[str, Any] = {
+    options: dict[str, Any] = {
         "where": where,
         "gallery": gallery,
         "seed": seed,
@@ -120,9 +122,9 @@ def evaluate(
         stack.enter_context(messages.status("comparing every pair of clips"))
         if against is not None:
             other = stack.enter_context(sleepfm_index.open(against))
-            result = opened.evaluate(against=other, **asked)
+            result = opened.evaluate(against=other, **options)
         else:
-            result = opened.evaluate(by=by, combinations=combinations, **asked)
+            result = opened.evaluate(by=by, combinations=combinations, **options)
         trained = opened.manifest.weights.trained
     if format is not Format.table:
         show_arrow(result.table, format)
@@ -168,7 +170,7 @@ def _fewer_slots(
         return fewer_slots(
             paths,
             Encoder(loaded, "cpu", backend="auto").encode,
-            Preparation(loaded.contract, choices.told(loaded.contract, channels=channels)),
+            Preparation(loaded.contract, choices.updated(loaded.contract, channels=channels)),
             subjects=people.marked(Seen.of_record(loaded.record)),
             seed=seed,
             include_seen=include_seen,

@@ -20,23 +20,23 @@ def info(
     if format not in (Format.table, Format.json):
         raise typer.BadParameter("info supports the formats table and json")
     with sleepfm_index.open(store) as opened:
-        found = opened.info()
+        summary = opened.info()
     if format is Format.json:
-        show_json(asdict(found))
+        show_json(asdict(summary))
         return
-    weights = f"{found.weights.name} ({found.weights.sha256[:12]})"
+    weights = f"{summary.weights.name} ({summary.weights.sha256[:12]})"
     rows = [
-        ("store", found.path),
-        ("clips", f"{found.clips:,}"),
-        ("recordings", f"{found.recordings:,}"),
-        ("subjects", f"{found.subjects:,}"),
-        *[(f"with {m}", f"{n:,}") for m, n in found.with_modality.items()],
+        ("store", summary.path),
+        ("clips", f"{summary.clips:,}"),
+        ("recordings", f"{summary.recordings:,}"),
+        ("subjects", f"{summary.subjects:,}"),
+        *[(f"with {m}", f"{n:,}") for m, n in summary.with_modality.items()],
         ("weights", weights),
-        ("", found.weights.note) if found.weights.note else ("trained", "yes"),
-        ("contract", f"{found.contract} ({found.contract_sha256[:12]})"),
-        ("snapshot", str(found.snapshot)),
-        ("segments", f"{found.segments:,}"),
-        ("size", f"{found.bytes / 1e6:,.1f} MB"),
-        *[(f"index {t}", text) for t, text in found.indexes.items()],
+        ("", summary.weights.note) if summary.weights.note else ("trained", "yes"),
+        ("contract", f"{summary.contract} ({summary.contract_sha256[:12]})"),
+        ("snapshot", str(summary.snapshot)),
+        ("segments", f"{summary.segments:,}"),
+        ("size", f"{summary.bytes / 1e6:,.1f} MB"),
+        *[(f"index {t}", text) for t, text in summary.indexes.items()],
     ]
     show_table(rows, ("", ""))

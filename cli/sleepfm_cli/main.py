@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,9 @@ def _common(
 def main() -> None:
     """Run the command; exit with 0, 1 (failure) or 2 (usage) and a one-line error on stderr."""
     try:
-        app(args=present_names(sys.argv[1:]))
+        # A comment at the start of a statement is no option.
+        words = [f" {word}" if re.match(r"--\s", word) else word for word in sys.argv[1:]]
+        app(args=present_names(words))
     except SleepFMError as error:
         from sleepfm_index.errors import QueryError
 

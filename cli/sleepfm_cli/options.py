@@ -1,4 +1,4 @@
-"""Options that several verbs share."""
+"""Options shared by several commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FormatOption = Annotated[Format, typer.Option("--format", help="Output format.")
 
 
 def condition(text: str | None) -> str | None:
-    """Take an SQL condition as it stands, or from the file that ``@file`` names."""
+    """Return an SQL condition, read from a file if given as ``@file``."""
     if text is None or not text.startswith("@"):
         return text
     try:
@@ -183,14 +183,24 @@ SdbRuleOption = Annotated[
 
 
 def by_sdb_rule(label: str, rule: SdbRule | None) -> str:
-    """Give the label that a rule of disordered breathing asks for.
+    """Return the label for a rule of sleep-disordered breathing.
 
     Parameters
     ----------
     label : str
-        What was asked for by ``--label``.
+        Value of ``--label``.
     rule : {"clip", "event"}, optional
-        What was asked for by ``--sdb-rule``.
+        Value of ``--sdb-rule``.
+
+    Returns
+    -------
+    str
+        Name of the label.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a rule is given for another label.
     """
     if rule is None:
         return label
@@ -205,12 +215,17 @@ def listed(text: str | None) -> list[str] | None:
 
 
 def contract_of(name_or_path: str) -> Contract:
-    """Load the contract that an option names; a mistake there is one of usage.
+    """Load the contract named by an option; an error is a usage error.
 
     Parameters
     ----------
     name_or_path : str
-        As for :func:`sleepfm.contract.load_contract`.
+        Name or path, as for :func:`sleepfm.contract.load_contract`.
+
+    Returns
+    -------
+    Contract
+        The contract.
     """
     from sleepfm.contract import load_contract
     from sleepfm.errors import WeightsError

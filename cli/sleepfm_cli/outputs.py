@@ -1,4 +1,4 @@
-"""Where an answer is to be written, looked at before the work that gives it."""
+"""Checks of output paths before the work that produces the output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sleepfm_cli.render import say
 def expect_output(
     path: Path | None, endings: Collection[str] = (), *, folder: bool = False
 ) -> None:
-    """Refuse a place that cannot be written to, and say if something there will be replaced."""
+    """Refuse a path that cannot be written, and warn if a file will be replaced."""
     if path is None:
         return
     check_writable(path, endings, folder=folder)
@@ -22,9 +22,9 @@ def expect_output(
 
 
 def load_matplotlib() -> None:
-    """Import matplotlib from elsewhere than the current folder, whose matplotlibrc it would obey.
+    """Import matplotlib from another folder, so that a matplotlibrc in the current one is ignored.
 
-    The folder may be a stranger's. A matplotlibrc of the user's own counts.
+    The current folder may be untrusted. The matplotlibrc in the user's configuration applies.
     """
     with contextlib.suppress(ImportError), contextlib.chdir(Path(__file__).parent):
         import matplotlib as _  # noqa: F401

@@ -109,6 +109,16 @@ def pretrain(
             "--vary/--as-recorded", help="Vary gain, polarity, leads and noise at random."
         ),
     ] = None,
+    heart_field: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Fraction of clips whose ECG is added to the EEG, at a random size."
+        ),
+    ] = None,
+    rates_epochs: Annotated[
+        int | None,
+        typer.Option(min=0, help="First epochs that regress heart and breathing rate only."),
+    ] = None,
     average: Annotated[
         float | None,
         typer.Option(min=0, help="Decay of the moving average of the weights; 0: none."),
@@ -188,14 +198,14 @@ def pretrain(
     load_matplotlib()  # for the learning curves
     if out.exists() and not resume:
         expect_output(out)
-    begin = None if start is None else load_weights(start)
-    if begin is not None and contract in (None, begin.contract.name):
-        chosen = begin.contract
+    initial = None if start is None else load_weights(start)
+    if initial is not None and contract in (None, initial.contract.name):
+        chosen = initial.contract
     else:
         chosen = contract_of(contract or "sleepfm-index-robust")
     if sample_rate is not None and sample_rate != chosen.sample_rate:
         chosen = replace(chosen, name=f"{chosen.name}-{sample_rate}hz", sample_rate=sample_rate)
-    asked: dict[str, Any] = {
+    overrides: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,
@@ -209,19 +219,21 @@ def pretrain(
         "memory": memory,
         "slot_dropout": slot_dropout,
         "vary": vary,
+        "heart_field": heart_field,
+        "rates_epochs": rates_epochs,
         "average": average,
         "epoch_clips": epoch_clips,
         "crop_s": crop_s,
         "seed": seed,
     }
-    settings = replace(RECIPES[recipe], **{k: v for k, v in asked.items() if v is not None})
+    settings = replace(RECIPES[recipe], **{k: v for k, v in overrides.items() if v is not None})
     data = Data(
         paths=paths,
         subjects=subjects,
         fractions=_fractions(split),
         contract=chosen,
         cache=cache,
-        choices=choices_of(store).told(
+        choices=choices_of(store).updated(
             chosen,
             substitute=substitute,
             channels=channels,
@@ -236,12 +248,12 @@ def pretrain(
     known = chosen.modalities
     if any(name not in known for name in listed(on) or ()):
         raise typer.BadParameter(f"--on takes a comma-separated list of {', '.join(known)}")
-    place = choose_device(device)
-    numbers = str(choose_precision(place, precision)).removeprefix("torch.")
-    say(f"training {objective} on {place.type} in {numbers}, recipe {recipe}")
+    torch_device = choose_device(device)
+    dtype = str(choose_precision(torch_device, precision)).removeprefix("torch.")
+    say(f"training {objective} on {torch_device.type} in {dtype}, recipe {recipe}")
     if subjects is None:
         say("no --subjects: every recording counts as a separate subject", "yellow")
-    begun = time.monotonic()
+    started = time.monotonic()
     with progress("preparing clips") as bar:
         history = train(
             data,
@@ -253,11 +265,11 @@ def pretrain(
             precision=precision,
             threads=threads,
             resume=resume,
-            start=begin,
+            start=initial,
             checkpoint_minutes=checkpoint_minutes,
             callbacks=_callbacks(bar, settings.epochs),
         )
-    _conclude(out, history, time.monotonic() - begun)
+    _conclude(out, history, time.monotonic() - started)
 
 
 def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
@@ -278,17 +290,17 @@ def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
     say(f"use it: sleepfm-index build RECORDINGS --weights {out}")
 
 
-def _repeats(asked: Sequence[str]) -> dict[str, int]:
+def _repeats(options: Sequence[str]) -> dict[str, int]:
     """Parse PATH=N: uses per epoch of each recording under a path."""
     from sleepfm.recordings import find_recordings
 
-    found: dict[str, int] = {}
-    for text in asked:
+    repeats: dict[str, int] = {}
+    for text in options:
         path, _, times = text.rpartition("=")
         if not path or not times.isdecimal() or not int(times):
             raise typer.BadParameter(f"--repeat takes PATH=N with N at least 1, got {text}")
-        found |= {file.stem: int(times) for file in find_recordings([path]).recordings}
-    return found
+        repeats |= {file.stem: int(times) for file in find_recordings([path]).recordings}
+    return repeats
 
 
 def _fractions(text: str) -> dict[Split, float]:
@@ -337,8 +349,8 @@ def _callbacks(bar: Progress, epochs: int) -> TrainingCallbacks:
             say(f"  top-1 in batch: {top1}")
         for name, facts in valid["knows"].items():
             if facts:
-                told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.items())
-                say(f"  {name}: {told}")
+                measures = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in facts.items())
+                say(f"  {name}: {measures}")
 
     return TrainingCallbacks(
         preparing=lambda done, total: bar.update(task, completed=done, total=total),

@@ -157,7 +157,7 @@ def probe(
         if as_authors
         else Recipe(model=model, c=_penalty(c), seed=seed, train_clips=train_clips)
     )
-    picked: dict[str, Any] = {
+    selection: dict[str, Any] = {
         "where": where,
         "task": task,
         "classes": listed(classes),
@@ -178,7 +178,7 @@ def probe(
                 result: Result = opened.few_shot(
                     label, whole_numbers(shots), on=features, repeats=repeats, recipe=recipe,
                     compare_with=compare_with,
-                    **picked, **split,
+                    **selection, **split,
                 )  # fmt: skip
             else:
                 result = opened.probe(
@@ -190,7 +190,7 @@ def probe(
                     by=by,
                     smooth=smooth,
                     baselines=_baselines(opened) if baselines else False,
-                    **picked,
+                    **selection,
                     **split,
                 )
         trained = opened.manifest.weights.trained
@@ -212,7 +212,12 @@ def probe(
         if save is not None and features:
             with messages.status("fitting the probe to save"):
                 fitted = fit_probe(
-                    opened, label, features[0], recipe=recipe, include_seen=include_seen, **picked
+                    opened,
+                    label,
+                    features[0],
+                    recipe=recipe,
+                    include_seen=include_seen,
+                    **selection,
                 )
             say(f"saved to {save_probe(fitted, save)}")
     if plot is not None:
@@ -225,13 +230,13 @@ def _write_nights(gaps: Result, path: Path) -> None:
     from sleepfm.atomic_write import write_file
 
     write = parquet.write_table if path.suffix == ".parquet" else csv.write_csv
-    write_file(path, lambda aside: write(gaps.table, aside))
+    write_file(path, lambda temporary: write(gaps.table, temporary))
 
 
 def _baselines(store: Store) -> BaselineFeatures:
     from sleepfm_index.evaluation.models.baseline_features import PLAIN, BaselineFeatures
 
-    # untrained vectors beside those of an untrained network would be the same row twice
+    # for an untrained store, the untrained baseline would repeat its own row
     kinds = () if store.manifest.weights.trained else (PLAIN,)
     return BaselineFeatures(kinds) if kinds else BaselineFeatures()
 
@@ -243,10 +248,16 @@ def show_assessment(result: Assessment, *, wide: bool = False) -> None:
     if "mae" in rows[0]:
         show_table(
             [
-                (*_whose(r, grouped), between(r, "mae"), between(r, "r"), r["clips"], r["subjects"])
+                (
+                    *_row_labels(r, grouped),
+                    between(r, "mae"),
+                    between(r, "r"),
+                    r["clips"],
+                    r["subjects"],
+                )
                 for r in rows
             ],
-            (*_heads(grouped), "MAE [95 %]", "r [95 %]", "n", "subjects"),
+            (*_row_headings(grouped), "MAE [95 %]", "r [95 %]", "n", "subjects"),
         )
     else:
         _show_classes(rows, grouped, wide)
@@ -282,12 +293,12 @@ def show_probe_differences(rows: list[dict[str, Any]]) -> None:
     )
 
 
-def _whose(row: dict[str, Any], grouped: bool) -> tuple[str, ...]:
+def _row_labels(row: dict[str, Any], grouped: bool) -> tuple[str, ...]:
     group = (row["group"] or "all",) if grouped else ()
     return (row["features"], *group, row["level"])
 
 
-def _heads(grouped: bool) -> tuple[str, ...]:
+def _row_headings(grouped: bool) -> tuple[str, ...]:
     return ("from", *(("group",) if grouped else ()), "per")
 
 
@@ -296,7 +307,7 @@ def _show_classes(rows: list[dict[str, Any]], grouped: bool, wide: bool) -> None
     show_table(
         [
             (
-                *_whose(r, grouped),
+                *_row_labels(r, grouped),
                 r["class"],
                 between(r, "auroc"),
                 *(
@@ -305,14 +316,14 @@ def _show_classes(rows: list[dict[str, Any]], grouped: bool, wide: bool) -> None
                     else ()
                 ),
                 *(between(r, name) for name in ("auprc", "f1")),
-                *("-" if r[n] is None else f"{r[n]:.3f}" for n in _WHOLE),
+                *("-" if r[n] is None else f"{r[n]:.3f}" for n in _OVERALL),
                 r["clips"],
                 r["subjects"],
             )
             for r in rows
         ],
         (
-            *(*_heads(grouped), "class", "AUROC [95 %]", *(("per fold",) if folds else ())),
+            *(*_row_headings(grouped), "class", "AUROC [95 %]", *(("per fold",) if folds else ())),
             *("AUPRC [95 %]", "F1 [95 %]"),
             *("accuracy", "kappa", "calib. error", "answered", "n", "subjects"),
         ),
@@ -345,7 +356,7 @@ def show_few_shot(result: Result) -> None:
 
 _TITLES = {"auroc": "AUROC", "auprc": "AUPRC", "f1": "F1", "kappa": "kappa", "mae": "MAE", "r": "r"}
 _SECONDARY = ("per fold", "AUPRC [95 %]", "F1 [95 %]", "accuracy", "calib. error", "answered")
-_WHOLE = ("accuracy", "kappa", "calibration_error", "answered")
+_OVERALL = ("accuracy", "kappa", "calibration_error", "answered")
 
 
 def _penalty(text: str) -> float | None:

@@ -154,8 +154,8 @@ def query(
         )
     if text is not None:
         where = _in_words(store, text, where)
-        asks = (*examples, recording, start, until)
-        if all(one is None for one in asks) and not night:
+        query_options = (*examples, recording, start, until)
+        if all(one is None for one in query_options) and not night:
             _list_clips(store, where, k, format)
             return
     if modality is None:
@@ -172,13 +172,19 @@ def query(
         _show(result, trained, format, lambda: show_stretches(result))
         return
     if night:
-        others = (clips, unlike, vector, file, at)
-        if recording is None or any(one is not None for one in others) or every or min_gap or plot:
+        other_examples = (clips, unlike, vector, file, at)
+        if (
+            recording is None
+            or any(one is not None for one in other_examples)
+            or every
+            or min_gap
+            or plot
+        ):
             raise typer.BadParameter("a night is named by --recording alone, or with --like-where")
         if to not in (None, modality):
             raise typer.BadParameter("nights are compared in one modality; leave --to out")
-        whole = {"recording": recording, "like_where": like_where, "exact": exact, **scope}
-        result, trained, _ = _ask(store, lambda s: s.nights(modality, **whole))
+        night_query = {"recording": recording, "like_where": like_where, "exact": exact, **scope}
+        result, trained, _ = _ask(store, lambda s: s.nights(modality, **night_query))
         _show(result, trained, format, lambda: show_nights(result))
         return
     if plot is not None and (file or every or vector or engine != "local" or len(clips or ()) > 1):
@@ -188,8 +194,8 @@ def query(
     if every:
         if recording is None or lists or any(one is not None for one in examples):
             raise typer.BadParameter("--all requires --recording only")
-        many = {"recording": recording, "min_gap": min_gap, "exact": exact, **scope}
-        _stream(store, modality, to or "others", many, format)
+        stream_query = {"recording": recording, "min_gap": min_gap, "exact": exact, **scope}
+        _stream(store, modality, to or "others", stream_query, format)
         return
     if (substitute, channels) != (None, None) and file is None:
         raise typer.BadParameter("--substitute and --channels require --file")
@@ -213,11 +219,11 @@ def query(
 
             question["vector"] = read_array(vector)
         question |= {"min_gap": min_gap, "exact": exact}
-        result, trained, told = _ask(store, lambda s: _nearest(s, modality, question))
+        result, trained, context = _ask(store, lambda s: _nearest(s, modality, question))
     else:
         from sleepfm_index.query.question import Question
 
-        result, trained, told = _ask_engine(
+        result, trained, context = _ask_engine(
             engine, uri, collection, store, Question(modality, **question)
         )
     if to is None:
@@ -225,13 +231,18 @@ def query(
             "--to is not given, so that other modalities are compared; clips that are alike in "
             f"{modality}: --to {modality.split(',')[0]}"
         )
-    _show(result, trained, format, lambda: show_clips(result, told.files, told.own, modality))
+    _show(
+        result,
+        trained,
+        format,
+        lambda: show_clips(result, context.files, context.query_row, modality),
+    )
     if plot is not None:
         _draw(store, result, modality, question, Drawing(plot, dpi, style))
 
 
 class Drawing(NamedTuple):
-    """Where a figure is written, and how."""
+    """Path, resolution and style of a figure."""
 
     path: Path
     dpi: int
@@ -239,42 +250,42 @@ class Drawing(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the table of an answer says beside its rows.
+class TableContext:
+    """Additional information for the table of an answer.
 
     Parameters
     ----------
     files : dict of str to Path
-        Files of recordings, where known.
-    own : dict, optional
-        The row of the clip that asked.
+        Files of recordings, if known, by recording id.
+    query_row : dict, optional
+        Row of the query clip.
     """
 
     files: dict[str, Path]
-    own: dict[str, Any] | None = None
+    query_row: dict[str, Any] | None = None
 
 
-def _ask(store: Path, ask: Any) -> tuple[Result, bool, Told]:
+def _ask(store: Path, run: Any) -> tuple[Result, bool, TableContext]:
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
-        asked = ask(opened)
-        result, told = asked if isinstance(asked, tuple) else (asked, Told({}))
-        return result, opened.manifest.weights.trained, told
+        answer = run(opened)
+        result, context = answer if isinstance(answer, tuple) else (answer, TableContext({}))
+        return result, opened.manifest.weights.trained, context
 
 
-def _nearest(opened: Store, modality: str, question: dict[str, Any]) -> tuple[Result, Told]:
+def _nearest(opened: Store, modality: str, question: dict[str, Any]) -> tuple[Result, TableContext]:
     import numpy as np
 
     result = opened.query(modality, **question)
-    own, clip = None, question["clip"]
+    query_row, clip = None, question["clip"]
     if question["recording"] is not None and question["at"] is not None:
         from sleepfm_index.query.origin import clip_at
 
         clip = clip_at(opened, question["recording"], question["at"])
     if isinstance(clip, int):
-        (own,) = opened.rows(np.array([clip])).to_pylist()
-    return result, Told(opened.files(), own)
+        (query_row,) = opened.rows(np.array([clip])).to_pylist()
+    return result, TableContext(opened.files(), query_row)
 
 
 def _show(result: Result, trained: bool, format: Format, table: Any) -> None:  # noqa: A002
@@ -287,11 +298,11 @@ def _show(result: Result, trained: bool, format: Format, table: Any) -> None:  #
     table()
 
 
-def _ids(option: str, given: list[str] | None) -> list[int] | None:
-    """Read clip ids, ``17,18`` or the option several times; each counts once."""
-    if not given:
+def _ids(option: str, values: list[str] | None) -> list[int] | None:
+    """Parse clip ids, from ``17,18`` or a repeated option, without duplicates."""
+    if not values:
         return None
-    parts = [part.strip() for text in given for part in str(text).split(",") if part.strip()]
+    parts = [part.strip() for text in values for part in str(text).split(",") if part.strip()]
     if not parts or not all(part.lstrip("-").isdigit() for part in parts):
         raise typer.BadParameter(f"{option} takes clip ids, such as 17 or 17,18,240")
     return list(dict.fromkeys(int(part) for part in parts))
@@ -317,14 +328,14 @@ def _lists(among: Path | None, exclude_subjects: Path | None) -> dict[str, Any]:
 
 
 def _in_words(store: Path, text: str, where: str | None) -> str:
-    """Translate words into SQL, say what each became, and join it with a condition."""
+    """Translate words into SQL, print the translation, and combine it with a condition."""
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
-        found = opened.translate(text)
-    for words, sql in found.phrases:
+        translation = opened.translate(text)
+    for words, sql in translation.phrases:
         say(f"  {words}: {sql}")
-    return found.sql if where is None else f"({where}) AND ({found.sql})"
+    return translation.sql if where is None else f"({where}) AND ({translation.sql})"
 
 
 def _list_clips(store: Path, where: str, k: int, format: Format) -> None:  # noqa: A002
@@ -376,10 +387,10 @@ def _draw(
 
 def _ask_engine(
     engine: str, uri: str, collection: str, store: Path, question: Question
-) -> tuple[Result, bool, Told]:
+) -> tuple[Result, bool, TableContext]:
     import sleepfm_index
 
     if not uri:
         raise typer.BadParameter(f"--engine {engine} requires --uri, where the store was published")
     with sleepfm_index.connect(uri, engine=engine, collection=collection, store=store) as served:
-        return served.answer(question), served.weights.trained, Told({})
+        return served.answer(question), served.weights.trained, TableContext({})

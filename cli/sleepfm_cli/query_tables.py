@@ -17,21 +17,21 @@ _CLIP = ("clip_id", "recording", "subject", "time", "stage", "events")
 def show_clips(
     result: Result,
     files: dict[str, Path],
-    own: dict[str, Any] | None = None,
+    query_row: dict[str, Any] | None = None,
     modality: str = "",
 ) -> None:
-    """Show clips, the one that asked above those that were found.
+    """Print clips, with the query clip above the clips found.
 
     Parameters
     ----------
     result : Result
-        Rows of clips; with rank and score where they were searched for.
+        Rows of clips, with rank and score if they are search results.
     files : dict of str to Path
-        Files of recordings, where known.
-    own : dict, optional
-        The row of the clip that asked.
+        Files of recordings, if known, by recording id.
+    query_row : dict, optional
+        Row of the query clip.
     modality : str
-        What was searched with.
+        Query modality.
     """
     hits = result.to_pylist()
     ranked = "rank" in result.table.column_names
@@ -39,16 +39,17 @@ def show_clips(
         [*([hit["rank"], f"{hit['score']:.4f}"] if ranked else []), *_clip(hit)] for hit in hits
     ]
     columns = [*(["rank", _score(result)] if ranked else []), *_CLIP]
-    if own is not None:
-        rows.insert(0, ["query", modality, *_clip(own)])
-        hits.insert(0, own)
-    named = [files.get(hit["recording_id"]) for hit in hits]
+    if query_row is not None:
+        rows.insert(0, ["query", modality, *_clip(query_row)])
+        hits.insert(0, query_row)
+    file_of_row = [files.get(hit["recording_id"]) for hit in hits]
     if any(
-        file and file.stem != hit["recording_id"] for file, hit in zip(named, hits, strict=True)
+        file and file.stem != hit["recording_id"]
+        for file, hit in zip(file_of_row, hits, strict=True)
     ):
-        # Hashed ids tell a person nothing; who holds private/ may see the files behind them.
+        # Hashed ids are not informative; users with access to private/ may see file names.
         columns.append("file")
-        for file, row in zip(named, rows, strict=True):
+        for file, row in zip(file_of_row, rows, strict=True):
             row.append(file.name if file else None)
     # A clip with many events; CSV, JSON and Parquet have all of them.
     texts = [[cell(value) for value in row] for row in rows]
@@ -56,7 +57,7 @@ def show_clips(
 
 
 def _score(result: Result) -> str:
-    """Name the score in the head of the table; the note says of what with what."""
+    """Return the heading of the score; the note says what was compared."""
     plain = "score: cosine" in result.note or "score: mean cosine" in result.note
     return "cosine" if plain and "nearest example to" not in result.note else "score"
 
@@ -75,12 +76,12 @@ def _clip(row: dict[str, Any]) -> list[object]:
 
 
 def show_stretches(result: Result) -> None:
-    """Show stretches of nights.
+    """Print stretches of nights.
 
     Parameters
     ----------
     result : Result
-        As from ``Store.stretches``.
+        Result of ``Store.stretches``.
     """
     rows = []
     for hit in result.to_pylist():
@@ -102,12 +103,12 @@ def show_stretches(result: Result) -> None:
 
 
 def show_nights(result: Result) -> None:
-    """Show recordings by how alike their nights are.
+    """Print recordings by the similarity of their nights.
 
     Parameters
     ----------
     result : Result
-        As from ``Store.nights``.
+        Result of ``Store.nights``.
     """
     rows = [
         [

@@ -13,9 +13,9 @@ RENAMED: Final[dict[str, dict[str, str]]] = {
     "query": {"--spread": "--min-gap"},
     "supervise": {"--kind": "--task"},
 }
-"""Per verb: earlier name -> name."""
+"""Earlier and current names of options, by command."""
 VALUES: Final = {"--kind": {"classes": "classification", "number": "regression"}}
-"""Per earlier name: earlier value -> value."""
+"""Earlier and current values, by earlier name of the option."""
 
 
 def present_names(words: list[str]) -> list[str]:
@@ -24,21 +24,21 @@ def present_names(words: list[str]) -> list[str]:
     Parameters
     ----------
     words : list of str
-        The command line, without the name of the command.
+        Command-line arguments.
 
     Returns
     -------
     list of str
-        The command line that the verbs understand.
+        Arguments with current names and values.
     """
     verb = next((word for word in words if word in RENAMED), None)
     if verb is None:
         return words
-    found, before = [], ""
+    replaced, previous = [], ""
     for word in words:
-        found.append(VALUES.get(before, {}).get(word) or _present(word, RENAMED[verb]))
-        before = word
-    return found
+        replaced.append(VALUES.get(previous, {}).get(word) or _present(word, RENAMED[verb]))
+        previous = word
+    return replaced
 
 
 def _present(word: str, renamed: dict[str, str]) -> str:

@@ -27,6 +27,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sleepfm_cli.column_values import column_values
 from sleepfm_cli.options import Format
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _GAP = 2
 _ROWS_AT_ONCE = 4096
 ROWS_SHOWN = 200
 """Rows of a table on a terminal; a pipe gets all."""
-_LOOKS = 5
+_LISTED = 5
 _NUMBER = re.compile(r"-?[\d,.]+(e[+-]?\d+)?( \([\d.]+\))?|-|nan")
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -52,7 +53,7 @@ def escaped(text: object) -> str:
     r"""Escape text so that it cannot control a terminal or forge a line.
 
     Control characters, escape sequences, line breaks and marks of writing direction are shown as
-    ``\x1b`` and the like; file names, labels and ids of strangers may hold them.
+    ``\x1b`` and the like; file names, labels and ids from other people may contain them.
     """
     plain = str(text)
     if plain.isprintable():
@@ -82,10 +83,10 @@ def show_table(
     others fit 80 characters, and named on stderr.
     """
     if secondary:
-        shown = [at for at, name in enumerate(columns) if name not in secondary]
+        kept = [i for i, name in enumerate(columns) if name not in secondary]
         hidden = ", ".join(name for name in columns if name in secondary)
-        rows = [[row[at] for at in shown] for row in rows]
-        columns = [columns[at] for at in shown]
+        rows = [[row[i] for i in kept] for row in rows]
+        columns = [columns[i] for i in kept]
         say(f"more columns with --wide: {hidden}")
     texts = [[escaped(cell(value)) for value in row] for row in rows]
     names = [escaped(name) for name in columns]
@@ -95,14 +96,14 @@ def show_table(
     if title:
         console.print(Text(escaped(title.strip()), style="italic"))
     widths = [
-        max(map(cell_len, [name, *(row[at] for row in texts)])) for at, name in enumerate(names)
+        max(map(cell_len, [name, *(row[i] for row in texts)])) for i, name in enumerate(names)
     ]
     total = sum(widths) + _GAP * (len(widths) - 1)
     if console.is_terminal and total > console.width and len(names) > 2:
         _show_records(console, texts, names)
         return
     flush = [
-        bool(texts) and all(_NUMBER.fullmatch(row[at]) for row in texts) for at in range(len(names))
+        bool(texts) and all(_NUMBER.fullmatch(row[i]) for row in texts) for i in range(len(names))
     ]
     if any(names):
         console.print(Text(_line(names, widths, flush), style="bold"))
@@ -192,24 +193,24 @@ def stream_arrow(reader: pa.RecordBatchReader, format: Format) -> None:  # noqa:
 def unique_names(names: Sequence[str]) -> list[str]:
     """Rename duplicate columns: ``a``, ``a_1``, ``a_2``."""
     taken: set[str] = set()
-    found = []
+    renamed = []
     for name in names:
-        one, count = name, 0
-        while one in taken or (count and one in names):
+        candidate, count = name, 0
+        while candidate in taken or (count and candidate in names):
             count += 1
-            one = f"{name}_{count}"
-        taken.add(one)
-        found.append(one)
-    return found
+            candidate = f"{name}_{count}"
+        taken.add(candidate)
+        renamed.append(candidate)
+    return renamed
 
 
 def _show_batches_as_table(reader: pa.RecordBatchReader, names: list[str]) -> None:
-    most = ROWS_SHOWN if sys.stdout.isatty() else None
+    limit = ROWS_SHOWN if sys.stdout.isatty() else None
     rows: list[list[object]] = []
     more = 0
     for batch in reader:
-        keep = len(batch) if most is None else max(0, most - len(rows))
-        columns = [_values(column) for column in batch.slice(0, keep).columns]
+        keep = len(batch) if limit is None else max(0, limit - len(rows))
+        columns = [column_values(column) for column in batch.slice(0, keep).columns]
         rows += [list(row) for row in zip(*columns, strict=True)]
         more += max(0, len(batch) - keep)
     show_table(rows, names)
@@ -225,51 +226,27 @@ def _write_batches(reader: pa.RecordBatchReader, names: list[str], format: Forma
         raise typer.BadParameter("parquet cannot be shown in a terminal; redirect it to a file")
     convert = _flat if format is Format.csv else _storable
     schema = convert(reader.schema.empty_table().rename_columns(names)).schema
-    kind = csv.CSVWriter if format is Format.csv else parquet.ParquetWriter
-    with kind(sys.stdout.buffer, schema) as writer:
+    writer_class = csv.CSVWriter if format is Format.csv else parquet.ParquetWriter
+    with writer_class(sys.stdout.buffer, schema) as writer:
         for batch in reader:
             table = convert(pa.Table.from_batches([batch]).rename_columns(names)).cast(schema)
-            writer.write_table(_shown(table) if sys.stdout.isatty() else table)
+            writer.write_table(_escaped_texts(table) if sys.stdout.isatty() else table)
 
 
 def _records(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, object]]:
     for start in range(0, len(batch), _ROWS_AT_ONCE):
-        columns = [_values(column) for column in batch.slice(start, _ROWS_AT_ONCE).columns]
+        columns = [column_values(column) for column in batch.slice(start, _ROWS_AT_ONCE).columns]
         for row in zip(*columns, strict=True):
             yield {name: _plain(value) for name, value in zip(names, row, strict=True)}
 
 
-def _values(column: pa.Array) -> list[object]:
-    """Values of a column, in which maps are dictionaries wherever they stand."""
+def _holds_intervals(data_type: pa.DataType) -> bool:
     import pyarrow as pa
 
-    values: list[object] = column.to_pylist()
-    if not pa.types.is_nested(column.type):
-        return values
-    return [_mapped(value, column.type) for value in values]
-
-
-def _mapped(value: Any, kind: pa.DataType) -> object:
-    import pyarrow as pa
-
-    if value is None:
-        return None
-    if pa.types.is_map(kind):
-        return {str(k): _mapped(v, kind.item_type) for k, v in value}
-    if pa.types.is_struct(kind):
-        return {field.name: _mapped(value[field.name], field.type) for field in kind}
-    if pa.types.is_nested(kind) and isinstance(value, list) and kind.num_fields == 1:
-        return [_mapped(item, kind.field(0).type) for item in value]
-    return value
-
-
-def _holds_intervals(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    if pa.types.is_interval(kind):
+    if pa.types.is_interval(data_type):
         return True
-    return pa.types.is_nested(kind) and any(
-        _holds_intervals(kind.field(at).type) for at in range(kind.num_fields)
+    return pa.types.is_nested(data_type) and any(
+        _holds_intervals(data_type.field(i).type) for i in range(data_type.num_fields)
     )
 
 
@@ -289,17 +266,9 @@ def clock(seconds: float | None, offset_s: float) -> str:
 @contextmanager
 def progress(title: str, total: int | None = None) -> Iterator[Progress]:
     """Show a transient progress bar on stderr; its only task has the id 0."""
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=messages,
-        transient=True,
-    )
-    with bar:
+    state = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    times = (TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*state, *times, console=messages, transient=True) as bar:
         bar.add_task(title, total=total)
         yield bar
 
@@ -308,27 +277,27 @@ def _flat(table: pa.Table) -> pa.Table:
     # CSV has no lists and maps: they are written as JSON; bytes as hexadecimal digits.
     import pyarrow as pa
 
-    for at, field in enumerate(table.schema):
+    for i, field in enumerate(table.schema):
         if pa.types.is_nested(field.type):
-            texts = _as_json(table[at])
+            texts = _as_json(table[i])
         elif _is_bytes(field.type):
-            texts = [None if v is None else v.hex() for v in table[at].to_pylist()]
+            texts = [None if v is None else v.hex() for v in table[i].to_pylist()]
         elif pa.types.is_interval(field.type) or pa.types.is_duration(field.type):
-            texts = [None if v is None else _span(v) for v in table[at].to_pylist()]
+            texts = [None if v is None else _span(v) for v in table[i].to_pylist()]
         else:
             continue
-        table = table.set_column(at, field.name, pa.array(texts, pa.string()))
+        table = table.set_column(i, field.name, pa.array(texts, pa.string()))
     return table
 
 
-def _shown(table: pa.Table) -> pa.Table:
-    # A file or a pipe gets texts as they are; a terminal would obey what stands in them.
+def _escaped_texts(table: pa.Table) -> pa.Table:
+    # Files and pipes get unmodified text; a terminal would interpret control characters.
     import pyarrow as pa
 
-    for at, field in enumerate(table.schema):
+    for i, field in enumerate(table.schema):
         if pa.types.is_string(field.type):
-            texts = [None if v is None else escaped(v) for v in table[at].to_pylist()]
-            table = table.set_column(at, field.name, pa.array(texts, pa.string()))
+            texts = [None if v is None else escaped(v) for v in table[i].to_pylist()]
+            table = table.set_column(i, field.name, pa.array(texts, pa.string()))
     return table
 
 
@@ -336,30 +305,27 @@ def _storable(table: pa.Table) -> pa.Table:
     # Parquet has no intervals.
     import pyarrow as pa
 
-    for at, field in enumerate(table.schema):
+    for i, field in enumerate(table.schema):
         if pa.types.is_interval(field.type):
-            texts = [None if v is None else _span(v) for v in table[at].to_pylist()]
+            texts = [None if v is None else _span(v) for v in table[i].to_pylist()]
         elif _holds_intervals(field.type):
-            texts = _as_json(table[at])
+            texts = _as_json(table[i])
         else:
             continue
-        table = table.set_column(at, field.name, pa.array(texts, pa.string()))
+        table = table.set_column(i, field.name, pa.array(texts, pa.string()))
     return table
 
 
 def _as_json(column: pa.ChunkedArray) -> list[str | None]:
-    values = (value for chunk in column.chunks for value in _values(chunk))
+    values = (value for chunk in column.chunks for value in column_values(chunk))
     return [None if v is None else json.dumps(_plain(v), default=str) for v in values]
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
+def _is_bytes(data_type: pa.DataType) -> bool:
     import pyarrow as pa
 
-    return bool(
-        pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_fixed_size_binary(kind)
-    )
+    checks = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
+    return any(check(data_type) for check in checks)
 
 
 def _span(value: Any) -> str:
@@ -390,10 +356,11 @@ def _plain(value: object) -> object:
     return value
 
 
-def say_unscored(unscored: int, total: int, looks: Sequence[str]) -> None:
+def say_unscored(unscored: int, total: int, unread: Sequence[str]) -> None:
     """Report how many recordings have no scoring, and files that look like scoring."""
-    said = f"no scoring found for {unscored} of {total} recordings"
-    if looks:
-        more = f" and {len(looks) - _LOOKS} more" if len(looks) > _LOOKS else ""
-        said += f"; these files look like it and are not read: {', '.join(looks[:_LOOKS])}{more}"
-    say(said, "yellow")
+    message = f"no scoring found for {unscored} of {total} recordings"
+    if unread:
+        more = f" and {len(unread) - _LISTED} more" if len(unread) > _LISTED else ""
+        listed = ", ".join(unread[:_LISTED])
+        message += f"; these files look like it and are not read: {listed}{more}"
+    say(message, "yellow")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sleepfm.recordings.units import known_unit
 from sleepfm_cli.as_built import AsBuiltOption, choices_of
 from sleepfm_cli.cohort_tables import fitted, show_left_out, show_slots
 from sleepfm_cli.options import (
@@ -53,7 +54,7 @@ def scan(
     if format not in (Format.table, Format.json):
         raise typer.BadParameter("scan supports the formats table and json")
     with progress("reading headers") as bar:
-        found = scan_files(
+        result = scan_files(
             paths,
             contract_of(contract),
             choices=choices_of(store),
@@ -64,35 +65,35 @@ def scan(
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     if format is Format.json:
-        show_json(asdict(found))
+        show_json(asdict(result))
     else:
-        _show(found, wide=wide)
-    if all(file.problem for file in found.files):
+        _show(result, wide=wide)
+    if all(file.problem for file in result.files):
         raise typer.Exit(1)
 
 
-def _show(found: Scan, *, wide: bool) -> None:
+def _show(result: Scan, *, wide: bool) -> None:
     columns = ("file", "length", "slots", "scored" if wide else "minutes scored", "events")
     if wide:
-        show_table([_wide_row(f) for f in found.files], columns)
+        show_table([_wide_row(f) for f in result.files], columns)
     else:
-        show_table(fitted([_row(f) for f in found.files], columns, 0), columns)
-    for file in found.files:
+        show_table(fitted([_row(f) for f in result.files], columns, 0), columns)
+    for file in result.files:
         if file.problem:
             say(f"{file.file}: {file.problem}", "red")
         for warning in file.warnings:
             say(f"{file.file}: {warning}", "yellow")
         if file.words:
-            named = ", ".join(f"{word!r} {n}" for word, n in file.words.items())
-            say(f"{file.file}: unknown words in the scoring: {named}", "yellow")
-    for name, reason in found.left_out:
+            listed = ", ".join(f"{word!r} {n}" for word, n in file.words.items())
+            say(f"{file.file}: unknown words in the scoring: {listed}", "yellow")
+    for name, reason in result.left_out:
         say(f"{name} is not used: {reason}")
-    read = [f for f in found.files if not f.problem]
+    read = [f for f in result.files if not f.problem]
     readable = len(read)
-    show_slots([{s.slot: _filled(s) for s in f.slots} for f in read], list(found.slots_filled))
+    show_slots([{s.slot: _filled(s) for s in f.slots} for f in read], list(result.slots_filled))
     show_left_out([f.dropped for f in read])
-    if found.unmatched:
-        ordered = sorted(found.unmatched, key=lambda u: (not u.fix, -u.files, u.name))
+    if result.unmatched:
+        ordered = sorted(result.unmatched, key=lambda u: (not u.fix, -u.files, u.name))
         show_table(
             [
                 (u.name, u.files, u.fix.replace("--channels FILE with the line", "--channels:"))
@@ -103,9 +104,14 @@ def _show(found: Scan, *, wide: bool) -> None:
         )
         if len(ordered) > _SHOWN:
             say(f"... and {len(ordered) - _SHOWN} more names; --format json lists them all")
-    say(f"{readable} of {len(found.files)} recordings can be built")
-    if found.unscored:
-        say_unscored(len(found.unscored), readable, [n for f in found.unscored for n in f.unread])
+    say(f"{readable} of {len(result.files)} recordings can be built")
+    if result.unscored:
+        say_unscored(len(result.unscored), readable, [n for f in result.unscored for n in f.unread])
+
+
+def _unit(written: str) -> str:
+    """Spell a unit as this project does; the word in the file may be anything, a name included."""
+    return known_unit(written) or ("unknown unit" if written else "?")
 
 
 def _row(file: FileScan) -> tuple[str, ...]:
@@ -121,7 +127,7 @@ def _length(file: FileScan) -> str:
 
 
 def _filled(slot: FilledSlot) -> str:
-    channels, unit = " - ".join(slot.channels), slot.unit or "?"
+    channels, unit = " - ".join(slot.channels), _unit(slot.unit)
     return f"{channels} ({slot.tier}, {slot.sample_rate:g} Hz, {unit})"
 
 

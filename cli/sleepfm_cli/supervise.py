@@ -96,7 +96,7 @@ def supervise(
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
         bar = stack.enter_context(progress("supervised baseline"))
-        asked: dict[str, Any] = {
+        options: dict[str, Any] = {
             "features": on,
             "seed": seed,
             "where": where,
@@ -110,10 +110,10 @@ def supervise(
         }
         if shots is not None:
             curve = supervise_few_shot(
-                opened, label, whole_numbers(shots), out, training, repeats=repeats, **asked
+                opened, label, whole_numbers(shots), out, training, repeats=repeats, **options
             )
         else:
-            result = train(opened, label, out, training, **asked)
+            result = train(opened, label, out, training, **options)
     if shots is not None:
         say(curve.note)
         show_few_shot(curve)

@@ -16,7 +16,7 @@ def announce(threads: int) -> None:
     Parameters
     ----------
     threads : int
-        At least 1.
+        Number of threads, at least 1.
     """
     for name in _VARIABLES:
         os.environ[name] = str(threads)

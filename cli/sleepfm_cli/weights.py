@@ -55,11 +55,11 @@ def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa
     from sleepfm.encoders.external import external_names, find_external
     from sleepfm.encoders.seen import Seen
 
-    if name in external_names() and not _own(name):
+    if name in external_names() and not _is_known(name):
         _show_external(find_external(name), format)
         return
     info = _info(name)
-    about = {
+    facts = {
         "name": info.name,
         "trained": info.trained,
         "sha256": info.sha256,
@@ -69,18 +69,20 @@ def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa
         "record": info.record,
     }
     if format is Format.json:
-        show_json(about)
+        show_json(facts)
         return
-    rows = [(k, v) for k, v in about.items() if not isinstance(v, dict)]
+    rows = [(k, v) for k, v in facts.items() if not isinstance(v, dict)]
     rows += [(f"contract {k}", v) for k, v in info.contract.to_json().items()]
     rows += [(f"record {k}", v) for k, v in info.record.items() if k not in ("metrics", "people")]
     seen = Seen.of_record(info.record)
     if seen is not None:
-        counts = ", ".join(f"{len(own)} {split}" for split, own in sorted(seen.splits.items()))
+        counts = ", ".join(
+            f"{len(hashes)} {split}" for split, hashes in sorted(seen.splits.items())
+        )
         rows.append(("people seen, as keyed hashes", counts))
     knows = info.record.get("metrics", {}).get("valid", {}).get("knows", {})
-    for part, facts in knows.items():
-        rows += [(f"{part}: {k.replace('_', ' ')}", v) for k, v in facts.items()]
+    for part, measures in knows.items():
+        rows += [(f"{part}: {k.replace('_', ' ')}", v) for k, v in measures.items()]
     show_table(rows, ("", ""))
 
 
@@ -135,7 +137,7 @@ def import_file(
     say(f"use them with --weights {name or loaded.name}")
 
 
-def _own(name: str) -> bool:
+def _is_known(name: str) -> bool:
     from sleepfm.encoders import cache
 
     return Path(name).is_file() or name in cache.available()
@@ -151,20 +153,20 @@ def _registered(name: str) -> str:
         return f"unusable: {error}"
 
 
-def _show_external(found: ExternalWeights, form: Format) -> None:
-    about = {
-        "name": found.name,
-        "package": found.package,
-        "sha256": found.sha256,
-        "modalities": list(found.modalities),
-        "dimensions": found.dimensions,
-        "contract": found.contract.to_json(),
+def _show_external(external: ExternalWeights, form: Format) -> None:
+    facts = {
+        "name": external.name,
+        "package": external.package,
+        "sha256": external.sha256,
+        "modalities": list(external.modalities),
+        "dimensions": external.dimensions,
+        "contract": external.contract.to_json(),
     }
     if form is Format.json:
-        show_json(about)
+        show_json(facts)
         return
-    rows = [(k, v) for k, v in about.items() if k != "contract"]
-    rows += [(f"contract {k}", v) for k, v in found.contract.to_json().items()]
+    rows = [(k, v) for k, v in facts.items() if k != "contract"]
+    rows += [(f"contract {k}", v) for k, v in external.contract.to_json().items()]
     show_table(rows, ("", ""))
 
 

@@ -7,7 +7,7 @@
 ...     store.sql("SELECT stage, count(*) FROM clips GROUP BY stage").to_pandas()
 ...     store.evaluate().to_pandas()
 
-Opening and searching a store does not import torch, nor does building one by OpenVINO, but for the
+Opening and searching a store does not import torch. Building with OpenVINO does so only in the
 first build with a set of weights.
 """
 
@@ -15,6 +15,6 @@ import lazy_loader
 
 from sleepfm import __version__ as __version__
 
-# Names and their modules stand in __init__.pyi. A module is imported when a name of it is used:
+# __init__.pyi lists the names and their modules. A module is imported when a name of it is used:
 # building needs torch and the readers, which take seconds to import; searching does not.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

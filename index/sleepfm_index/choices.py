@@ -1,6 +1,6 @@
-"""Words that one chooses from, where a name of several is asked for.
+"""Allowed values of options.
 
-They stand here so that a command line can offer them without loading what they choose.
+They are in a module of their own so that the command line can list them without loading others.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 Exclusion = Literal["subject", "recording", "none"]
-"""Clips excluded from an answer: those of the query's subject or recording, or none."""
+"""Clips excluded from a result: those of the query's subject or recording, or none."""
 
 Combine = Literal["mean", "max"]
-"""How several examples ask: by the mean of their vectors, or each by itself."""
+"""Combination of several examples: the mean of their vectors, or the maximum of their scores."""
 
 Among = Literal["all", "cross-recording", "within-recording"]
 """Candidates of a query."""
@@ -20,7 +20,7 @@ Task = Literal["auto", "classification", "regression"]
 """Classification or regression; by default from the values of the label."""
 
 Ids = Literal["stem", "folder", "hash"]
-"""How recordings are named in a store."""
+"""Source of the recording ids of a store."""
 
 BuildEngine = Literal["local", "dask"]
 """Where recordings are processed."""
@@ -35,14 +35,14 @@ ExportFormat = Literal["parquet", "lance", "faiss"]
 """Formats of an export."""
 
 StoreMode = Literal["private", "group"]
-"""Who may read a store: its owner, or the owner's group as well."""
+"""Access to a store: for its owner only, or for the owner's group as well."""
 
 SdbRule = Literal["clip", "event"]
-"""When a clip is one of disordered breathing: by seconds within it, or by the middle of an event.
-"""
+"""Definition of a clip with disordered breathing: by seconds of events in it, or by the middle of
+an event."""
 
 Model = Literal["linear", "boosting"]
 """Kinds of probes."""
 
 ReviewKind = Literal["label", "outlier", "duplicate", "flat"]
-"""What a review looks for."""
+"""Kinds of findings of a review."""

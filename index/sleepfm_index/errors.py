@@ -1,18 +1,18 @@
-"""Errors of a store; each docstring says whether to retry."""
+"""Errors of a store; each docstring states whether to retry."""
 
 from sleepfm.errors import SleepFMError
 
 
 class StoreError(SleepFMError):
-    """The store cannot do what was asked; retrying does not help."""
+    """An operation on the store failed; retrying does not help."""
 
 
 class FormatError(StoreError):
-    """The store is damaged or of a format this version does not know; retrying does not help."""
+    """The store is damaged or has an unknown format; retrying does not help."""
 
 
 class CommitConflict(StoreError):
-    """Another writer moved the store on; open it again and retry."""
+    """Another writer changed the store; open it again and retry."""
 
 
 class StoreLocked(StoreError):
@@ -20,7 +20,7 @@ class StoreLocked(StoreError):
 
 
 class SnapshotGone(StoreError):
-    """A compaction removed the files of the snapshot that was open; open it again and retry."""
+    """A compaction removed the files of the open snapshot; open the store again and retry."""
 
 
 class UncompactedError(StoreError):
@@ -28,4 +28,4 @@ class UncompactedError(StoreError):
 
 
 class QueryError(StoreError):
-    """The question does not fit the store: an unknown clip, column or modality; change it."""
+    """The query does not match the store: an unknown clip, column or modality; change the query."""

@@ -20,7 +20,7 @@ class Info:
     path : str
         The store's folder.
     clips, recordings, subjects : int
-        Numbers of each.
+        Number of clips, recordings and subjects.
     with_modality : dict of str to int
         Number of clips with each modality.
     weights : WeightsIdentity
@@ -36,8 +36,7 @@ class Info:
     bytes : int
         Size of all committed files.
     indexes : dict of str to str
-        For each target the kind of its index, the number of clips it covers, and its measured
-        recall or that it is exact.
+        Description of the index of each target: kind, number of clips, and measured recall.
     """
 
     path: str
@@ -102,8 +101,8 @@ def describe(store: Reader) -> Info:
 
 
 def _index(manifest: Manifest, target: str) -> str:
-    there = (i for i in manifest.indexes if i.settings or kinds.is_exact(i.kind))
-    entry = next((i for i in there if i.target == target), None)
+    usable = (i for i in manifest.indexes if i.settings or kinds.is_exact(i.kind))
+    entry = next((i for i in usable if i.target == target), None)
     if entry is None:
         return "exact search, no index"
     if kinds.is_exact(entry.kind):
@@ -111,13 +110,14 @@ def _index(manifest: Manifest, target: str) -> str:
     text = f"{entry.kind}, {entry.rows:,} clips"
     if entry.recall is None:
         return f"{text}, recall not measured"
-    found = entry.recall
-    at_1, at_10 = (f"{x:.3f} [{low:.3f}, {high:.3f}]" for x, low, high in (found.at_1, found.at_10))
+    recall = entry.recall
+    estimates = (recall.at_1, recall.at_10)
+    at_1, at_10 = (f"{x:.3f} [{low:.3f}, {high:.3f}]" for x, low, high in estimates)
     first, kind = entry.settings[0], kinds.find(entry.kind)
     searched = (
         "" if kind is None else f"; {kind.describe(first.parameters)}, {first.depth} compared"
     )
     return (
-        f"{text}, recall@1 {at_1}, recall@10 {at_10} by {found.queries} queries of other "
-        f"modalities ({found.asked:g} asked{searched})"
+        f"{text}, recall@1 {at_1}, recall@10 {at_10} with {recall.queries} queries of other "
+        f"modalities (goal {recall.goal:g}{searched})"
     )

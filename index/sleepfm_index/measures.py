@@ -1,7 +1,6 @@
 """Evaluation of an open store: one method per verb.
 
-Evaluation is imported when it is used, because it takes as long to import as a query takes to
-answer.
+The evaluation modules are imported on first use, because importing them takes as long as a query.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class Measures(Reader):
         Raises
         ------
         QueryError
-            If the question does not fit the store.
+            If the arguments do not match the store.
         """
         from sleepfm_index.evaluation.retrieval.paired import compare
         from sleepfm_index.evaluation.retrieval.retrieval import evaluate
@@ -104,7 +103,7 @@ class Measures(Reader):
         smooth: bool = False,
         include_seen: bool = False,
     ) -> Assessment:
-        """Measure what a probe reads from the vectors, subjects kept apart.
+        """Measure how well a probe predicts a label, with subjects kept apart.
 
         Needs scikit-learn.
 
@@ -113,8 +112,8 @@ class Measures(Reader):
         label, on, where, task, classes, recipe, compare_with, against, by, smooth
             As in :func:`sleepfm_index.evaluation.models.probe.probe`.
         baselines : bool or BaselineFeatures
-            Whether to probe plain features and untrained vectors too; features that were read
-            before may be given, so that recordings are read once.
+            Whether to probe baseline features and untrained vectors as well. Baseline features
+            computed earlier may be passed, so that recordings are read once.
         folds, train_where, test_where, test_store, include_seen
             The fields of :class:`sleepfm_index.evaluation.labels.splits.Split`.
         """
@@ -150,7 +149,7 @@ class Measures(Reader):
         recipe: Recipe | None = None,
         include_seen: bool = False,
     ) -> Result:
-        """Tell the age of each night, corrected for bias, and its gap to the true age.
+        """Predict the age of each night, corrected for bias, and its gap to the true age.
 
         Needs scikit-learn.
 
@@ -185,7 +184,7 @@ class Measures(Reader):
         include_seen: bool = False,
         compare_with: str | Path | None = None,
     ) -> Result:
-        """Measure a probe that learns from few subjects.
+        """Measure a probe trained on few subjects.
 
         Needs scikit-learn.
 
@@ -228,7 +227,7 @@ class Measures(Reader):
         ridge: float = 1.0,
         seed: int = 0,
     ) -> Result:
-        """Measure how well vectors tell who has an event sooner.
+        """Measure how well the vectors rank subjects by time to an event.
 
         Needs scikit-survival.
 
@@ -345,7 +344,7 @@ class Measures(Reader):
         where: str | None = None,
         exclude: str = "subject",
     ) -> Result:
-        """Find the labelled neighbours of some clips.
+        """Find the labelled neighbours of the given clips.
 
         Parameters
         ----------

@@ -31,22 +31,22 @@ from sleepfm_index.storage.vectors import Vectors
 class Reader:
     """A store, open at one snapshot.
 
-    Later commits do not change what it reads. Nothing is read before it is needed; vectors and
-    indexes are memory-mapped. Threads may share it, and so may forked processes: each opens the
-    files again for itself.
+    Later commits do not change what it reads. Files are opened on first use; vectors and indexes
+    are memory-mapped. Threads may share a reader, and so may forked processes: each process opens
+    the files again.
 
     Parameters
     ----------
     path : Path
         The store's folder.
     threads : int, optional
-        As :func:`sleepfm_index.set_threads` with this number: it holds for the whole process, for
-        stores that are open already too.
+        Number of threads, set by :func:`sleepfm_index.set_threads` for the whole process, including
+        other open stores.
 
     Raises
     ------
     FormatError
-        If there is no store, or not one that this version can read.
+        If there is no store, or this version cannot read it.
     """
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
@@ -69,12 +69,12 @@ class Reader:
             opened.close()
 
     def reopen(self) -> None:
-        """Read the newest snapshot from here on."""
+        """Switch to the latest snapshot."""
         self.close()
         self.manifest = read_manifest(self.path)
 
     def __getstate__(self) -> dict[str, object]:
-        # Another process opens the files for itself, at the same snapshot.
+        # Another process opens the files again, at the same snapshot.
         return {"path": self.path, "manifest": self.manifest}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -82,24 +82,24 @@ class Reader:
         self._opened = {}
 
     def __repr__(self) -> str:
-        """Describe in one line which store this is."""
-        made = self.manifest
-        modalities = ", ".join(made.modalities)
+        """Describe the store in one line."""
+        manifest = self.manifest
+        modalities = ", ".join(manifest.modalities)
         return (
-            f"{type(self).__name__}({str(self.path)!r}: {made.rows:,} clips of {modalities}; "
-            f"weights {made.weights.name})"
+            f"{type(self).__name__}({str(self.path)!r}: {manifest.rows:,} clips of {modalities}; "
+            f"weights {manifest.weights.name})"
         )
 
     def __bool__(self) -> bool:
-        return True  # an empty store is a store
+        return True  # not by len(), which is 0 for an empty store
 
     def __len__(self) -> int:
         return self.manifest.rows
 
     @property
     def metadata(self) -> Metadata:
-        """Clips, events and recordings, for SQL."""
-        return self._here().metadata()
+        """The tables clips, events, recordings and labels, for SQL."""
+        return self._resources().metadata()
 
     @property
     def clip_schema(self) -> pa.Schema:
@@ -109,7 +109,7 @@ class Reader:
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
         """All metadata of the given clips, one row for each, in the given order.
 
-        For the few rows of an answer: it needs no SQL where the store has rows that can be mapped.
+        Meant for the few rows of a result: it needs no SQL if the store has a row cache.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Reader:
         QueryError
             If a clip was deleted or never in the store.
         """
-        return aligned(self._here().clip_rows.rows(clip_ids), clip_ids)
+        return aligned(self._resources().clip_rows.rows(clip_ids), clip_ids)
 
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
         """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs.
@@ -129,25 +129,25 @@ class Reader:
         Parameters
         ----------
         column, value : str
-            ``subject_id`` or ``recording_id``, and the id.
+            ``subject_id`` or ``recording_id``, and the id to look up.
         """
-        return self._here().clip_rows.runs(column, value)
+        return self._resources().clip_rows.runs(column, value)
 
     @property
     def vectors(self) -> Vectors:
         """The vectors, by clip id and modality."""
-        return self._here().vectors
+        return self._resources().vectors
 
-    def _here(self) -> _Opened:
-        # A forked child must not touch its parent's connection: its threads are not there.
+    def _resources(self) -> _Opened:
+        # A forked child must not use its parent's connection, whose threads it does not have.
         opened = self._opened.get(os.getpid())
         if opened is None:
-            fresh = _Opened(self.path, self.manifest)
-            opened = self._opened.setdefault(os.getpid(), fresh)
+            new = _Opened(self.path, self.manifest)
+            opened = self._opened.setdefault(os.getpid(), new)
         return opened
 
     def sql(self, statement: str) -> Result:
-        """Answer a SELECT-like statement over ``clips``, ``events`` and ``recordings``.
+        """Run a SELECT-like statement over ``clips``, ``events``, ``recordings`` and ``labels``.
 
         Parameters
         ----------
@@ -157,12 +157,12 @@ class Reader:
         Raises
         ------
         QueryError
-            If it is not one read-only statement, or is not valid.
+            If the text is not one valid read-only statement.
         """
         return Result(self.metadata.select(statement), "")
 
     def files(self) -> dict[str, Path]:
-        """File of each recording, by ``recording_id``; empty where ``private/`` was removed."""
+        """Path of each recording by ``recording_id``; empty if ``private/`` was removed."""
         return private.files(self.path)
 
     def search(
@@ -174,26 +174,26 @@ class Reader:
         *,
         exact: bool = False,
     ) -> list[Hits]:
-        """Nearest clips by inner product; :meth:`find` says how surely they are the nearest.
+        """Find the nearest clips by inner product; :meth:`find` also returns the search method.
 
         Parameters
         ----------
         target : str
-            One of ``manifest.targets``.
+            Search target, one of ``manifest.targets``.
         queries : ndarray of float32, shape [q, 512]
             Query vectors.
         k : int
-            Clips per query, if there are as many.
-        allowed : ndarray of int64, optional
+            Number of clips per query; fewer are returned if fewer are allowed.
+        allowed : ndarray of int64, shape [n], optional
             Ids of the clips that may be found, ascending; by default all.
         exact : bool
-            Compare with every clip, whatever index there is.
+            Whether to compare all clips even if there is an approximate index.
 
         Returns
         -------
         list of (clip_ids, scores)
-            One pair per query, int64 [m] and float64 [m] with m <= k, best first; equal scores in
-            order of clip id. Scores are computed in float64 from the stored vectors.
+            One pair per query, int64 [m] and float64 [m] with m <= k, by descending score, ties by
+            ascending clip id. Scores are computed in float64 from the stored vectors.
         """
         return self.find(target, queries, k, allowed, exact=exact).hits
 
@@ -207,18 +207,22 @@ class Reader:
         without: tuple[tuple[int, int], ...] = (),
         exact: bool = False,
     ) -> Found:
-        """Nearest clips, and whether they are surely the nearest; see :meth:`search`.
+        """Find the nearest clips, with the search method and its recall; see :meth:`search`.
 
         Parameters
         ----------
         target, queries, k, allowed, exact
             As in :meth:`search`.
-        without : tuple of (first, last)
-            Runs of clip ids to leave out, both ends included.
+        without : tuple of (int, int)
+            First and last clip id of runs to exclude, both inclusive.
+
+        Returns
+        -------
+        Found
         """
         check_target(target, self.manifest.modalities)
         selection = Selection.of(self.manifest, allowed, without)
-        return self._here().searcher.find(target, queries, k, selection, exact=exact)
+        return self._resources().searcher.find(target, queries, k, selection, exact=exact)
 
 
 class _Opened:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 _COLUMNS = 16
 _WIDTH = 100
-_WIDEST = 32
+_MAX_CELL = 32
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,7 +43,7 @@ class Result:
             yield from batch.to_pylist()
 
     def __repr__(self) -> str:
-        """Show the first rows as a table of text, and how many there are."""
+        """Show the first rows as a table of text, with the number of rows."""
         name = type(self).__name__
         size = f"{len(self):,} rows x {self.table.num_columns} columns"
         return "\n".join([f"{name}: {size}", *text_table(self.table), self.note]).rstrip()
@@ -98,7 +98,7 @@ class Result:
         ImportError
             If polars is not installed.
         """
-        # Whoever asks for it has it; nothing here needs it.
+        # Optional: only this method needs polars.
         import polars
 
         frame: pl.DataFrame = polars.from_arrow(self.table)  # type: ignore[assignment]
@@ -110,7 +110,7 @@ class Result:
         Returns
         -------
         list of dict
-            One per row.
+            One dict per row.
         """
         rows: list[dict[str, Any]] = self.table.to_pylist()
         return rows
@@ -127,7 +127,7 @@ def text_table(table: pa.Table) -> list[str]:
     Returns
     -------
     list of str
-        A line of names, one per row, and one that says what is not shown.
+        A line of column names, one line per row, and lines on what is not shown.
     """
     shown = table.slice(0, _SHOWN)
     columns: list[list[str]] = []
@@ -140,12 +140,12 @@ def text_table(table: pa.Table) -> list[str]:
         width += 2 + widest
         columns.append([cell.rjust(widest) for cell in cells])
     lines = ["  ".join(row).rstrip() for row in zip(*columns, strict=True)]
-    rows, rest = table.num_rows - len(shown), table.column_names[len(columns) :]
+    rows, hidden = table.num_rows - len(shown), table.column_names[len(columns) :]
     if rows:
         lines.append(f"... {rows:,} more rows")
-    if rest:
-        names = ", ".join(rest[:_SHOWN]) + (", ..." if len(rest) > _SHOWN else "")
-        lines.append(f"... {len(rest)} more columns: {names}")
+    if hidden:
+        names = ", ".join(hidden[:_SHOWN]) + (", ..." if len(hidden) > _SHOWN else "")
+        lines.append(f"... {len(hidden)} more columns: {names}")
     return lines
 
 
@@ -159,7 +159,7 @@ def _short(value: object) -> str:
     if isinstance(value, float):
         return _four_digits(value)
     text = str(value)
-    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
+    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> str:
@@ -168,7 +168,7 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: s
     Parameters
     ----------
     columns : sequence of str
-        Heads; none where all are empty.
+        Column headings; omitted if all are empty.
     rows : iterable of sequences
         The cells of each row.
     note : str

@@ -1,4 +1,4 @@
-"""The columns of a store: clips, events, recordings; and the targets one can search."""
+"""The columns of clips, events and recordings, and the search targets of a store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CLIP: Final = (
 
 @cache
 def clip_schema(modalities: tuple[str, ...]) -> pa.Schema:
-    """Columns that every clip of a store has.
+    """Return the schema of the columns that every clip of a store has.
 
     ``start_s``: offset from the recording's start, in seconds; ``clock``: time of day in seconds
     after midnight; ``has_*``, ``slots_*``: whether a clip has a modality, and the bitmask of its
@@ -37,7 +37,7 @@ def clip_schema(modalities: tuple[str, ...]) -> pa.Schema:
     Parameters
     ----------
     modalities : tuple of str
-        Those of the store's contract, in order.
+        Modalities of the store's contract, in order.
     """
     return pa.schema(
         [
@@ -51,21 +51,21 @@ def clip_schema(modalities: tuple[str, ...]) -> pa.Schema:
 LATER_CLIP_COLUMNS: Final = pa.schema(
     [(name, pa.float32()) for name in ("stage_share", "rera_s", "limb_movement_s", "unsure_s")]
 )
-"""Columns of clips that a segment may lack, and that every store has: NULL where missing."""
+"""Columns of ``clips`` in every store; NULL for segments that lack them."""
 
 
 def modalities_of(clips: pa.Schema) -> tuple[str, ...]:
-    """Return the modalities that a table of clips has columns of.
+    """Return the modalities of a table of clips.
 
     Parameters
     ----------
     clips : pyarrow.Schema
-        ``has_<modality>`` is a bool and ``slots_<modality>`` of 16 bits, which no column of
-        subjects is.
+        Schema with ``has_<modality>`` as bool and ``slots_<modality>`` as uint16, a combination
+        that subject columns cannot have.
     """
-    kinds = {f.name: f.type for f in clips}
-    named = (name.removeprefix("has_") for name in kinds if name.startswith("has_"))
-    return tuple(m for m in named if kinds.get(f"slots_{m}") == pa.uint16())
+    types = {f.name: f.type for f in clips}
+    modalities = (name.removeprefix("has_") for name in types if name.startswith("has_"))
+    return tuple(m for m in modalities if types.get(f"slots_{m}") == pa.uint16())
 
 
 SUBJECT_COLUMNS: Final = pa.schema(
@@ -80,31 +80,31 @@ SUBJECT_COLUMNS: Final = pa.schema(
 """Subject data, named as by the National Sleep Research Resource."""
 
 WEIGHTS_SPLIT: Final = "weights_split"
-"""Column of a store whose weights say whom they have seen in training: the split in which they saw
-the clip's subject (``pretrain``, ``valid``), null for people they have not seen."""
+"""Column of a store whose weights list their training subjects: the split of the clip's subject
+(``pretrain``, ``valid``), null for subjects that are not in the list."""
 
 _ANSWER_COLUMNS: Final = frozenset({
     "rank", "score", "query", "query_clip_id", "neighbour", "label", "predicted", "vector",
     "source", OTHERS,
 })  # fmt: skip
-_OWN_BEGINNINGS: Final = ("has_", "slots_", "quality_", "query_", "others_of_", "p_", "_")
+_RESERVED_PREFIXES: Final = ("has_", "slots_", "quality_", "query_", "others_of_", "p_", "_")
 
 
 def is_reserved(name: str, modalities: tuple[str, ...]) -> bool:
-    """Whether a column's name belongs to the store: measured, or put beside rows by an answer.
+    """Whether a column name is reserved for measured columns or columns of results.
 
     Parameters
     ----------
     name : str
-        Case does not count, as it does not in SQL.
+        Name of the column; case is ignored, as in SQL.
     modalities : tuple of str
-        Those of the store.
+        Modalities of the store.
     """
-    plain = name.casefold()
-    own = {column for column, _ in _CLIP} - {"recording_id", "subject_id", "site"}
-    own |= set(LATER_CLIP_COLUMNS.names)
-    taken = own | _ANSWER_COLUMNS | set(MEASURED_EVENTS) | {m.casefold() for m in modalities}
-    return plain in taken | {WEIGHTS_SPLIT} or plain.startswith(_OWN_BEGINNINGS)
+    folded = name.casefold()
+    reserved = {column for column, _ in _CLIP} - {"recording_id", "subject_id", "site"}
+    reserved |= {*LATER_CLIP_COLUMNS.names, *_ANSWER_COLUMNS, *MEASURED_EVENTS, WEIGHTS_SPLIT}
+    reserved |= {m.casefold() for m in modalities}
+    return folded in reserved or folded.startswith(_RESERVED_PREFIXES)
 
 
 EVENT_COLUMNS: Final = pa.schema(
@@ -136,22 +136,22 @@ RECORDING_COLUMNS: Final = pa.schema(
         ("dropped", pa.map_(pa.string(), pa.int64())),
     ]
 )
-"""How each recording was read. ``slots``: slot name to ``"tier: channel"``; ``signals``: a hash of
-the samples alone; ``dropped``: how much of the scoring is stored nowhere, by reason. The last two
-are NULL in segments that were written without them."""
+"""Columns of ``recordings``. ``slots``: ``"tier: channel"`` by slot name; ``signals``: hash of the
+samples; ``dropped``: number of scored items that are not stored, by reason. The last two are NULL
+in segments that were written without them."""
 
 
 def target_name(modality: str, to: str, modalities: tuple[str, ...]) -> str:
-    """Name what a query from a modality searches: a modality, or ``others_of_<modality>``.
+    """Name of the target of a query: a modality, or ``others_of_<modality>``.
 
     Parameters
     ----------
     modality : str
-        What is searched with.
+        Modality of the query.
     to : str
-        A modality, or ``others``: of two modalities, the other one.
+        Modality to search, or ``others``; with two modalities, ``others`` is the other one.
     modalities : tuple of str
-        Those of the store.
+        Modalities of the store.
     """
     if to != OTHERS:
         return to
@@ -160,23 +160,23 @@ def target_name(modality: str, to: str, modalities: tuple[str, ...]) -> str:
 
 
 def target_parts(target: str, modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """Modalities whose unit vectors a target averages: one, or all but one.
+    """Modalities whose unit vectors a target averages: one, or all except one.
 
     Parameters
     ----------
     target : str
         One of :func:`targets`.
     modalities : tuple of str
-        Those of the store.
+        Modalities of the store.
     """
     if is_mean(target):
-        left_out = target.removeprefix(f"{OTHERS}_of_")
-        return tuple(m for m in modalities if m != left_out)
+        excluded = target.removeprefix(f"{OTHERS}_of_")
+        return tuple(m for m in modalities if m != excluded)
     return (target,)
 
 
 def is_mean(target: str) -> bool:
-    """Whether the vectors of a target are means, which no file of a segment holds.
+    """Whether the vectors of a target are means, which segments do not store.
 
     Parameters
     ----------
@@ -188,9 +188,7 @@ def is_mean(target: str) -> bool:
 
 @cache
 def targets(modalities: tuple[str, ...]) -> tuple[str, ...]:
-    """Targets of a store with these modalities; one index each.
-
-    The modalities, then the others of each where there are at least two others.
+    """Targets of a store: the modalities, then ``others_of_<modality>`` with three or more.
 
     Parameters
     ----------
@@ -214,7 +212,7 @@ def check_target(target: str, modalities: tuple[str, ...]) -> None:
     Raises
     ------
     QueryError
-        Naming those that it has.
+        If it is unknown; the message lists the valid names.
     """
     known = targets(modalities)
     if target not in known:
@@ -234,7 +232,7 @@ def check_modality(modality: str, modalities: tuple[str, ...]) -> None:
     Raises
     ------
     QueryError
-        Naming those that it has.
+        If it is unknown; the message lists the valid names.
     """
     if modality not in modalities:
         raise QueryError(

@@ -62,30 +62,30 @@ class Store(Measures):
         Parameters
         ----------
         modality, to, clip, recording, file, at, like_where, vector, unlike, combine
-            The query, as in :class:`sleepfm_index.query.question.Question`. Its examples are named
-            by exactly one of ``clip`` and/or ``like_where``, ``recording`` with ``at``, ``file``
-            with ``at``, or ``vector``.
+            The query, as in :class:`sleepfm_index.query.question.Question`. Its examples are given
+            by exactly one of: ``clip`` and/or ``like_where``; ``recording`` with ``at``; ``file``
+            with ``at``; ``vector``.
         k, where, exclude, min_gap, exact, weights, substitute, channels, allowed, exclude_subjects
             The other fields of :class:`sleepfm_index.query.question.Question`.
 
         Returns
         -------
         Result
-            Columns rank, score (cosine, or mean of cosines), and the clip's metadata; the note
-            says what was compared, what the score is, and ``exact`` or the measured recall.
+            Columns rank, score (cosine, or mean of cosines), and the clip's metadata. The note
+            states the query, the meaning of the score, and ``exact`` or the measured recall.
 
         Raises
         ------
         QueryError
-            If the question does not fit the store.
+            If the query does not match the store.
         """
-        own = None if file is None else Path(file)
+        path = None if file is None else Path(file)
         question = Question(
             modality,
             to,
             clip,
             recording,
-            own,
+            path,
             at,
             k,
             where,
@@ -119,7 +119,7 @@ class Store(Measures):
     ) -> pa.RecordBatchReader:
         """Find the nearest clips of many clips at once, or of a whole recording.
 
-        Several times faster per query than :meth:`query`; one batch of answers is in memory at a
+        Several times faster per query than :meth:`query`; one batch of results is in memory at a
         time.
 
         Parameters
@@ -131,12 +131,12 @@ class Store(Measures):
         Returns
         -------
         pyarrow.RecordBatchReader
-            Columns query_clip_id, rank, score, and the found clip's metadata.
+            Columns query_clip_id, rank, score, and the metadata of each result clip.
 
         Raises
         ------
         QueryError
-            If the questions do not fit the store.
+            If the queries do not match the store.
         """
         ids = None if clips is None else np.asarray(clips)
         questions = Questions(modality, to, ids, recording, k, where, exclude, min_gap, exact)
@@ -158,7 +158,7 @@ class Store(Measures):
         allowed: ArrayLike | None = None,
         exclude_subjects: Sequence[str] = (),
     ) -> Result:
-        """Find the stretches of nights that are nearest to a stretch of a recording.
+        """Find the stretches of recordings that are nearest to a stretch of one recording.
 
         Parameters
         ----------
@@ -169,12 +169,12 @@ exclude_subjects
         Returns
         -------
         Result
-            As from :func:`sleepfm_index.query.stretch.stretches`.
+            The result of :func:`sleepfm_index.query.stretch.stretches`.
 
         Raises
         ------
         QueryError
-            If the question does not fit the store.
+            If the query does not match the store.
         """
         return stretches(
             self,
@@ -197,7 +197,7 @@ exclude_subjects
         allowed: ArrayLike | None = None,
         exclude_subjects: Sequence[str] = (),
     ) -> Result:
-        """Rank whole recordings by how alike their nights are to that of one.
+        """Rank recordings by the similarity of their nights to one night.
 
         Parameters
         ----------
@@ -207,12 +207,12 @@ exclude_subjects
         Returns
         -------
         Result
-            As from :func:`sleepfm_index.query.night.nights`.
+            The result of :func:`sleepfm_index.query.night.nights`.
 
         Raises
         ------
         QueryError
-            If the question does not fit the store.
+            If the query does not match the store.
         """
         return nights(
             self,
@@ -227,7 +227,8 @@ exclude_subjects
         Parameters
         ----------
         text : str
-            Such as ``N3 with slow breathing after an apnea``; docs/asking.md lists the words.
+            Condition such as ``N3 with slow breathing after an apnea``; docs/asking.md lists the
+            vocabulary.
 
         Returns
         -------
@@ -237,46 +238,45 @@ exclude_subjects
         Raises
         ------
         QueryError
-            Naming the words that no rule knows.
+            If no rule matches a word; the message names the words.
         """
         return translate(text, self.clip_schema.names, self.manifest.contract.clip_seconds)
 
     def annotate(
         self, table: Any, *, strict: bool = False, allow_identifying: bool = False
     ) -> Annotation:
-        """Add facts about recordings, subjects or clips, or correct them, in one commit.
+        """Add or correct metadata of recordings, subjects or clips in one commit.
 
-        This store then reads the snapshot that has them; others opened before do not.
+        This store is then open at the new snapshot; other open stores keep theirs.
 
         Parameters
         ----------
         table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
-            With a column ``clip_id``, ``recording_id`` or ``subject_id``, and those to set.
+            Table with ``clip_id``, ``recording_id`` or ``subject_id``, and the columns to set.
         strict, allow_identifying
             As in :func:`sleepfm_index.annotate`.
 
         Raises
         ------
         StoreError
-            If the table cannot be meant, or names nothing that is in the store.
+            If the table is ambiguous or not valid, or matches nothing in the store.
         """
         from sleepfm_index.building.annotate import annotate
 
-        done = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
+        annotation = annotate(self.path, table, strict=strict, allow_identifying=allow_identifying)
         self.reopen()
-        return done
+        return annotation
 
     def faiss(self, target: str) -> Any:
         """Return the vectors of a target as a ``faiss.IndexIDMap`` whose ids are clip ids.
 
-        It is a copy in memory, 1 kB per clip, and the caller's: it outlives the store, and changing
-        it changes nothing there. Every clip is compared, by float32 sums; :meth:`query` gives the
-        same clips by float64 scores.
+        It is a copy in memory of 1 kB per clip, independent of the store. It compares every clip in
+        float32; :meth:`query` returns the same clips with float64 scores.
 
         Parameters
         ----------
         target : str
-            One of ``manifest.targets``, such as ``"ecg"`` or ``"others_of_ecg"``.
+            Search target, one of ``manifest.targets``, such as ``"ecg"`` or ``"others_of_ecg"``.
 
         Raises
         ------
@@ -286,13 +286,13 @@ exclude_subjects
         return faiss_index(self, target)
 
     def info(self) -> Info:
-        """Describe what the store holds and which weights made it."""
+        """Summarise the contents of the store and its weights."""
         return describe(self)
 
     def explore(
         self, *, annotate: bool = False, probes: Sequence[str | Path] = (), view: str = ""
     ) -> Explorer:
-        """Show the store as a page: in a notebook as the value of a cell, else at its ``url``.
+        """Show the store as a web page: in a notebook as the cell's value, else at its ``url``.
 
         Needs the extra ``[explore]``. The server runs in a thread until :meth:`Explorer.close`.
 
@@ -301,7 +301,7 @@ exclude_subjects
         annotate, probes, view
             As in :class:`sleepfm_index.explore.server.Explorer`.
         """
-        # An extra that not every user installs.
+        # An optional extra.
         from sleepfm_index.explore.server import Explorer
 
         return Explorer(
@@ -321,12 +321,12 @@ def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A00
     path : path
         The store's folder.
     threads : int, optional
-        As :func:`sleepfm_index.set_threads` with this number: it holds for the whole process, for
-        stores that are open already too. By default ``$SLEEPFM_THREADS``, else all cores.
+        Number of threads, set by :func:`sleepfm_index.set_threads` for the whole process, including
+        other open stores. By default ``$SLEEPFM_THREADS``, otherwise all cores.
 
     Raises
     ------
     FormatError
-        If there is no store there, or not one that this version can read.
+        If there is no store at the path, or this version cannot read it.
     """
     return Store(path, threads=threads)

@@ -1,4 +1,4 @@
-"""Known values per clip in addition to the stage, as a Parquet file: one row per clip."""
+"""Reference values per clip in addition to the stage, as a Parquet file: one row per clip."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ Truth = Mapping[str, NDArray[np.floating]]
 
 
 def write_truth(path: Path, known: Mapping[str, Truth]) -> None:
-    """Write what is known of the clips of some recordings.
+    """Write reference values of clips.
 
-    Rows of other recordings that the file already has are kept; rows of the same ones replaced.
+    Existing rows of other recordings are kept; rows of the same recordings are replaced.
 
     Parameters
     ----------
     path : Path
-        The Parquet file; replaced as a whole.
+        The Parquet file, which is replaced.
     known : mapping of str to mapping of str to ndarray, shape [clips]
-        By recording, then by column name.
+        Values by recording, then by column name.
     """
-    whole = dict(read_truth(path)) if path.exists() else {}
-    whole |= {name: dict(truth) for name, truth in known.items()}
+    values = dict(read_truth(path)) if path.exists() else {}
+    values |= {name: dict(truth) for name, truth in known.items()}
     tables = []
-    for name in sorted(whole):
-        columns = {k: pa.array(v, from_pandas=True) for k, v in whole[name].items()}
+    for name in sorted(values):
+        columns = {k: pa.array(v, from_pandas=True) for k, v in values[name].items()}
         count = len(next(iter(columns.values())))
         keys = {"recording_id": pa.array([name] * count), "clip": pa.array(range(count))}
         tables.append(pa.table({**keys, **columns}))
@@ -47,12 +47,17 @@ def write_truth(path: Path, known: Mapping[str, Truth]) -> None:
 
 
 def read_truth(path: Path) -> dict[str, dict[str, NDArray[np.floating]]]:
-    """Read what :func:`write_truth` wrote; missing values are NaN.
+    """Read a file of :func:`write_truth`; missing values are NaN.
 
     Parameters
     ----------
     path : Path
-        A Parquet file.
+        The Parquet file.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray of float32, shape [clips]
+        Values by recording, then by column name.
 
     Raises
     ------
@@ -75,12 +80,12 @@ def read_truth(path: Path) -> dict[str, dict[str, NDArray[np.floating]]]:
         for name in table.column_names
         if name not in KEYS
     }
-    found = {}
+    truth = {}
     for name in np.unique(owner):
-        own = owner == name
-        count = int(clip[own].max()) + 1
+        rows_of = owner == name
+        count = int(clip[rows_of].max()) + 1
         rows = {k: np.full(count, np.nan, np.float32) for k in columns}
         for k, values in columns.items():
-            rows[k][clip[own]] = values[own]
-        found[str(name)] = rows
-    return found
+            rows[k][clip[rows_of]] = values[rows_of]
+        truth[str(name)] = rows
+    return truth

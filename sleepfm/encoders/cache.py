@@ -25,8 +25,12 @@ def cache_folder() -> Path:
     Path
         The folder, which need not exist.
     """
-    own = os.environ.get("SLEEPFM_CACHE")
-    return Path(own) if own else platformdirs.user_cache_path("sleepfm-index") / "weights"
+    configured = os.environ.get("SLEEPFM_CACHE")
+    return (
+        Path(configured)
+        if configured
+        else platformdirs.user_cache_path("sleepfm-index") / "weights"
+    )
 
 
 def available() -> dict[str, Path]:

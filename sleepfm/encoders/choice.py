@@ -25,7 +25,7 @@ from sleepfm.errors import WeightsError
 from sleepfm.resources import cores
 
 NAMES: Final[tuple[str, ...]] = get_args(BackendName)
-LEAST_COSINE: Final = 0.999
+MIN_COSINE: Final = 0.999
 """Minimum cosine between the vectors of a backend and of PyTorch in float32, for every check
 clip."""
 
@@ -83,7 +83,7 @@ def choose(weights: Weights | ExternalWeights, options: Options) -> Choice:
         raise WeightsError(
             f"OpenVINO runs on the CPU only, not on {options.device}; use --backend torch"
         )
-    against: list[str] = []
+    rejected: list[str] = []
     for name, make in _candidates(weights, options, device):
         if options.checked not in ("", name):
             continue
@@ -93,10 +93,10 @@ def choose(weights: Weights | ExternalWeights, options: Options) -> Choice:
             if name not in (PLAIN, options.checked):
                 why += f" ({_checked(backend, weights, options)})"
         except (WeightsError, RuntimeError) as error:  # RuntimeError: what OpenVINO and CUDA raise
-            against.append(f"not {name}: {' '.join(str(error).split())}")
+            rejected.append(f"not {name}: {' '.join(str(error).split())}")
             continue
-        return Choice(name, backend, "; ".join([why, *against]))
-    raise WeightsError(f"the encoders cannot run with these options: {'; '.join(against)}")
+        return Choice(name, backend, "; ".join([why, *rejected]))
+    raise WeightsError(f"the encoders cannot run with these options: {'; '.join(rejected)}")
 
 
 def _external(weights: ExternalWeights, options: Options) -> Choice:
@@ -168,24 +168,24 @@ def _checked(backend: Backend, weights: Weights, options: Options) -> str:
     """
     from sleepfm.encoders.reference import check_clips, reference, speed
 
-    known = reference(weights)
-    least = 1.0
+    expected = reference(weights)
+    min_cosine = 1.0
     for modality in weights.modalities:
-        found = backend.run(modality, check_clips(weights, modality))
-        least = min(least, _least_cosine(found, known.vectors[modality]))
-    if not least >= LEAST_COSINE:
-        raise WeightsError(f"its vectors differ from torch's in float32 (cosine {least:.4f})")
-    close = f"cosine to {PLAIN} at least {least:.4f}"
+        vectors = backend.run(modality, check_clips(weights, modality))
+        min_cosine = min(min_cosine, _min_cosine(vectors, expected.vectors[modality]))
+    if not min_cosine >= MIN_COSINE:
+        raise WeightsError(f"its vectors differ from torch's in float32 (cosine {min_cosine:.4f})")
+    agreement = f"cosine to {PLAIN} at least {min_cosine:.4f}"
     if backend.name.startswith("torch"):
-        return close  # on a GPU, where speed is not compared
+        return agreement  # on a GPU, where speed is not compared
     rate = speed(backend, weights)
-    compared = f"{rate:,.0f} clips per CPU second, {PLAIN} {known.clips_per_cpu_s:,.0f}"
-    if options.backend == "auto" and rate < known.clips_per_cpu_s:
-        raise WeightsError(f"it is slower ({compared})")
-    return f"{compared}; {close}"
+    comparison = f"{rate:,.0f} clips per CPU second, {PLAIN} {expected.clips_per_cpu_s:,.0f}"
+    if options.backend == "auto" and rate < expected.clips_per_cpu_s:
+        raise WeightsError(f"it is slower ({comparison})")
+    return f"{comparison}; {agreement}"
 
 
-def _least_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def _min_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
     x, y = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     return float(np.min((x * y).sum(axis=1) / lengths))

@@ -75,7 +75,7 @@ class Classifier:
         """
         from safetensors.numpy import save
 
-        about = {
+        header = {
             "format_version": FORMAT_VERSION,
             "name": self.name,
             "classes": list(self.classes),
@@ -83,7 +83,7 @@ class Classifier:
             "contract": self.contract.to_json(),
             "record": self.record,
         }
-        text = json.dumps(about, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"))
         content = save(dict(self.tensors), metadata={_METADATA_KEY: text})
         return write_bytes(Path(path), content)
 
@@ -117,8 +117,8 @@ class Classifier:
         stacked = np.concatenate([clips[m] for m in self.modalities], axis=1)
         network = fold_batch_norms(self._network())
         with torch.inference_mode():
-            whole = torch.from_numpy(stacked)
-            parts = [network(part).softmax(1) for part in torch.split(whole, _BATCH)]
+            inputs = torch.from_numpy(stacked)
+            parts = [network(part).softmax(1) for part in torch.split(inputs, _BATCH)]
         out: NDArray[np.float32] = torch.cat(parts).numpy()
         return out
 
@@ -152,7 +152,7 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
     file = Path(path)
     try:
         with safe_open(file, framework="np") as content:
-            about = json.loads((content.metadata() or {})[_METADATA_KEY])
+            header = json.loads((content.metadata() or {})[_METADATA_KEY])
             tensors = {key: content.get_tensor(key) for key in content.keys()}  # noqa: SIM118
     except OSError as error:
         raise WeightsError(f"{file.name} cannot be read: {error.strerror or error}") from error
@@ -160,23 +160,23 @@ def load_classifier(path: str | os.PathLike[str]) -> Classifier:
         raise WeightsError(f"{file.name} is not a classifier of this project") from error
     except (SafetensorError, ValueError) as error:
         raise WeightsError(f"{file.name} is truncated or damaged") from error
-    if about.get("format_version") != FORMAT_VERSION:
+    if header.get("format_version") != FORMAT_VERSION:
         raise WeightsError(
-            f"{file.name} has format version {about.get('format_version')}; this program reads "
+            f"{file.name} has format version {header.get('format_version')}; this program reads "
             f"version {FORMAT_VERSION}: install a newer sleepfm-index"
         )
     try:
-        found = Classifier(
-            name=str(about["name"]),
-            classes=tuple(map(str, about["classes"])),
-            modalities=tuple(map(str, about["modalities"])),
-            contract=Contract.from_json(about["contract"]),
-            record=dict(about["record"]),
+        classifier = Classifier(
+            name=str(header["name"]),
+            classes=tuple(map(str, header["classes"])),
+            modalities=tuple(map(str, header["modalities"])),
+            contract=Contract.from_json(header["contract"]),
+            record=dict(header["record"]),
             tensors=tensors,
         )
-        found._network()
+        classifier._network()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(
             f"{file.name} is a damaged classifier, or one with another network"
         ) from error
-    return found
+    return classifier

@@ -1,11 +1,11 @@
-"""Encoders of other packages, found by entry point: their networks fill a store as ours do.
+"""Encoders of other packages, registered by entry point, for use in place of SleepFM's own.
 
 A package registers a callable in the group ``sleepfm.encoders`` of its entry points::
 
     [project.entry-points."sleepfm.encoders"]
     theirs = "their_package:load"
 
-and ``sleepfm-index build --weights theirs`` runs it. The callable gives an :class:`Encoder`.
+and ``sleepfm-index build --weights theirs`` runs it. The callable returns an :class:`Encoder`.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Encoder(Protocol):
     Attributes
     ----------
     contract : Contract
-        How clips are prepared for it: modalities and their slots, sampling rate, scaling.
+        Contract by which clips are prepared: modalities and their slots, sampling rate, scaling.
     dimensions : int
-        Length of its vectors, 1 to 512; a store appends zeros, which change no cosine.
+        Length of its vectors, 1 to 512; a store appends zeros, which do not affect cosines.
     identity : str
-        What decides its vectors, e.g. the SHA-256 of its weights file: a store refuses vectors of
-        another identity.
+        Identifier of everything that determines the vectors, e.g. the SHA-256 of the weights file;
+        a store refuses vectors of another identity.
     """
 
     contract: Contract
@@ -54,14 +54,14 @@ class Encoder(Protocol):
         Parameters
         ----------
         modality : str
-            One of the contract's.
+            A modality of the contract.
         clips : ndarray of float32, shape [n, slots, samples]
-            Prepared as the contract says; a slot without a channel is zero.
+            Prepared as the contract requires; a slot without a channel is zero.
 
         Returns
         -------
         ndarray of floating, shape [n, dimensions]
-            Finite; they need not be unit vectors, and are brought to unit length.
+            Finite vectors; they are scaled to unit length afterwards.
         """
 
 
@@ -76,16 +76,21 @@ class Load(Protocol):
         device : str
             ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         threads : int
-            How many threads it may use on the CPU.
+            Number of threads that it may use on the CPU.
+
+        Returns
+        -------
+        Encoder
+            The encoder, ready to run.
         """
 
 
 @dataclass(frozen=True)
 class ExternalWeights:
-    """What is known of another package's encoder without its network; plain values to be pickled.
+    """Description of another package's encoder without its network; plain values for pickling.
 
-    Takes the place of :class:`sleepfm.encoders.weights.Weights` where clips are encoded, in a build
-    and in a query by file. It has no tensors to train on or to convert.
+    It replaces :class:`sleepfm.encoders.weights.Weights` where clips are encoded, in a build and in
+    a query by file. It has no tensors for training or conversion.
 
     Parameters
     ----------
@@ -94,15 +99,15 @@ class ExternalWeights:
     sha256 : str
         Hash of the name and the encoder's ``identity``.
     contract : Contract
-        What the encoder expects of its input.
+        Requirements of the encoder on its input.
     dimensions : int
         Length of its vectors.
     package : str
-        Distribution and version that registers it.
+        Name and version of the distribution that registers it.
     record : mapping of str to object
-        Training record, of which nothing is known here.
+        Training record; empty, as it is not known.
     trained : bool
-        Taken to be so.
+        Assumed to be true.
     """
 
     name: str
@@ -120,35 +125,35 @@ class ExternalWeights:
 
 
 class ExternalBackend:
-    """Runs another package's encoder, in batches, and checks what it gives.
+    """Backend that runs another package's encoder in batches, and checks its output.
 
     Parameters
     ----------
     weights : ExternalWeights
-        Which encoder; one that has become another since is refused.
+        The encoder; refused if its identity has changed.
     device : str
         ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
     threads : int
-        On the CPU.
+        Number of threads on the CPU.
     batch_size : int, optional
-        Clips at a time.
+        Clips per batch; 64 by default.
 
     Raises
     ------
     WeightsError
-        If it cannot be loaded.
+        If the encoder cannot be loaded, or its identity has changed.
     """
 
     def __init__(
         self, weights: ExternalWeights, device: str, threads: int, batch_size: int | None = None
     ) -> None:
-        found, self._encoder = _load(weights.name, device, threads)
-        if found.sha256 != weights.sha256:
+        loaded, self._encoder = _load(weights.name, device, threads)
+        if loaded.sha256 != weights.sha256:
             raise WeightsError(
-                f"the encoder {weights.name} of {found.package} is not the one that was asked for: "
-                "its weights or version changed meanwhile"
+                f"the encoder {weights.name} of {loaded.package} is not the one that was asked "
+                "for: its weights or version changed meanwhile"
             )
-        self.name = found.package
+        self.name = loaded.package
         self._weights, self._batch = weights, batch_size or _BATCH
 
     def run(self, modality: str, clips: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,69 +162,79 @@ class ExternalBackend:
         Parameters
         ----------
         modality : str
-            One of the contract's.
+            A modality of the contract.
         clips : ndarray of float32, shape [n, slots, samples]
-            Prepared as the contract says.
+            Prepared as the contract requires.
 
         Returns
         -------
         ndarray of float32, shape [n, 512]
-            Zero beyond the encoder's dimensions.
+            Vectors, padded with zeros to 512 dimensions.
 
         Raises
         ------
         WeightsError
-            If the encoder gives an array of another shape.
+            If the encoder returns an array of another shape.
         """
         width = self._weights.dimensions
         out = np.zeros((len(clips), EMBEDDING_DIM), np.float32)
         for first in range(0, len(clips), self._batch):
             part = clips[first : first + self._batch]
-            found = np.asarray(self._encoder.encode(modality, part))
-            if found.shape != (len(part), width):
+            vectors = np.asarray(self._encoder.encode(modality, part))
+            if vectors.shape != (len(part), width):
                 raise WeightsError(
                     f"the encoder {self._weights.name} returned an array of shape "
-                    f"{list(found.shape)} for {len(part)} {modality} clips; it must be "
+                    f"{list(vectors.shape)} for {len(part)} {modality} clips; it must be "
                     f"[{len(part)}, {width}]"
                 )
-            out[first : first + len(part), :width] = found
+            out[first : first + len(part), :width] = vectors
         return out
 
 
 def external_names() -> tuple[str, ...]:
-    """Names under which installed packages register encoders, sorted; nothing is imported."""
+    """Return the sorted names of registered encoders, without importing them."""
     return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
 
 
 def describe(name: str) -> str:
-    """List which package registers an encoder, without importing it.
+    """Return the package that registers an encoder, without importing it.
 
     Parameters
     ----------
     name : str
-        One of :func:`external_names`.
+        A name from :func:`external_names`.
+
+    Returns
+    -------
+    str
+        Name and version of the distribution.
 
     Raises
     ------
     WeightsError
-        If no package registers it, or two do.
+        If no package or more than one registers it.
     """
     return _package(_find(name))
 
 
 def find_external(name: str) -> ExternalWeights:
-    """Load another package's encoder once, to learn what it is.
+    """Load another package's encoder to determine its contract, dimensions and identity.
 
     Parameters
     ----------
     name : str
-        One of :func:`external_names`.
+        A name from :func:`external_names`.
+
+    Returns
+    -------
+    ExternalWeights
+        Description of the encoder.
 
     Raises
     ------
     WeightsError
-        If no package registers it, two do, it cannot be loaded, or it does not offer what
-        :class:`Encoder` asks.
+        If no package or more than one registers it, it cannot be loaded, or it does not implement
+        :class:`Encoder`.
     """
     return _load(name, "cpu", 1)[0]
 
@@ -238,8 +253,10 @@ def _find(name: str) -> EntryPoint:
 
 
 def _package(point: EntryPoint) -> str:
-    owner = point.dist
-    return f"{owner.name} {owner.version}" if owner is not None else point.value
+    distribution = point.dist
+    return (
+        f"{distribution.name} {distribution.version}" if distribution is not None else point.value
+    )
 
 
 def _load(name: str, device: str, threads: int) -> tuple[ExternalWeights, Encoder]:
@@ -247,7 +264,7 @@ def _load(name: str, device: str, threads: int) -> tuple[ExternalWeights, Encode
     package = _package(point)
     try:
         encoder = point.load()(device=device, threads=threads)
-    except Exception as error:  # whatever a stranger's package raises
+    except Exception as error:  # another package may raise any exception
         raise WeightsError(
             f"the encoder {name} of {package} cannot be loaded: {type(error).__name__}: {error}"
         ) from error
@@ -261,7 +278,7 @@ def _load(name: str, device: str, threads: int) -> tuple[ExternalWeights, Encode
         )
     if not isinstance(encoder.contract, Contract):
         raise WeightsError(f"the contract of the encoder {name} of {package} is no Contract")
-    contract = Contract.from_json(encoder.contract.to_json())  # checked as one that was read
+    contract = Contract.from_json(encoder.contract.to_json())  # validated as if read from a file
     width, identity = encoder.dimensions, encoder.identity
     if not isinstance(width, int) or not 1 <= width <= EMBEDDING_DIM:
         raise WeightsError(

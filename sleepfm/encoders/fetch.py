@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,52 @@ PUBLISHED: Final = {
     )
 }
 """Downloadable weights by name."""
+
+_LARGEST: Final = 1 << 30
+_SILENCE_S: Final = 60
+_LONGEST_S: Final = 3600
+
+
+class _Body:
+    """Body of an answer in memory, where nobody can put a link in its way; size and time bounded.
+
+    Parameters
+    ----------
+    name : str
+        Name of the weights, for the message.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.content = bytearray()
+        self._name = name
+        self._end = time.monotonic() + _LONGEST_S
+
+    def write(self, piece: bytes) -> None:
+        """Take the next piece.
+
+        Parameters
+        ----------
+        piece : bytes
+            The piece.
+
+        Raises
+        ------
+        WeightsError
+            If the body is too large, or takes too long.
+        """
+        if len(self.content) + len(piece) > _LARGEST:
+            raise WeightsError(
+                f"the answer for {self._name} is larger than {_LARGEST >> 30} GB; nothing was kept"
+            )
+        if time.monotonic() > self._end:
+            raise WeightsError(
+                f"{self._name} was not downloaded within {_LONGEST_S // 60} min; try again, or "
+                "copy the file into the cache"
+            )
+        self.content += piece
+
+    def flush(self) -> None:
+        """Do nothing: all is in memory."""
 
 
 def git_blob_id(content: bytes) -> str:
@@ -105,18 +152,16 @@ def fetch(name: str, *, url: str | None = None, blob: str | None = None) -> Path
     if path.is_file() and git_blob_id(path.read_bytes()) == blob:
         return path
     logging.getLogger("pooch").setLevel(logging.WARNING)
-    part = path.with_name(f".{path.name}.part")
+    body = _Body(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pooch.HTTPDownloader(timeout=60)(url, part, None)
-        content = part.read_bytes()
+        pooch.HTTPDownloader(timeout=_SILENCE_S)(url, body, None)
     except OSError as error:  # requests' errors are OSErrors too
         raise WeightsError(
             f"{name} cannot be downloaded from {url}; without a network, copy "
             f"sleepfm/checkpoint/best.pt from {known.page} to {path}"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
+    content = bytes(body.content)
     if git_blob_id(content) != blob:
         raise WeightsError(
             f"the file from {url} is not {name}: its git blob id is {git_blob_id(content)}, not "

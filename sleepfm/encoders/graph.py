@@ -111,14 +111,14 @@ def _staged(ops: Any, x: Any, tensors: Tensors, numbers: range) -> Any:
 
 
 def _bottleneck(ops: Any, x: Any, tensors: Tensors, stage: int, block: int, last: bool) -> Any:
-    own = f"stage{stage}.stack.s{block}"
-    y = _convolved(ops, x, *fold_batch_norms(tensors, f"{own}.conv1", f"{own}.b0"))
+    prefix = f"stage{stage}.stack.s{block}"
+    y = _convolved(ops, x, *fold_batch_norms(tensors, f"{prefix}.conv1", f"{prefix}.b0"))
     y = ops.clamp(y, 0.0, 6.0)
-    kernel, bias = fold_batch_norms(tensors, f"{own}.conv2", f"{own}.b1")
+    kernel, bias = fold_batch_norms(tensors, f"{prefix}.conv2", f"{prefix}.b1")
     y = _convolved(ops, y, kernel, bias, stride=2 if last else 1, padding=1, by_channel=True)
     y = ops.clamp(y, 0.0, 6.0)
     y = _convolved(
-        ops, y, *fold_batch_norms(tensors, f"{own}.conv3", f"stage{stage}.bn" if last else "")
+        ops, y, *fold_batch_norms(tensors, f"{prefix}.conv3", f"stage{stage}.bn" if last else "")
     )
     return y if last else ops.add(x, y)
 

@@ -59,15 +59,18 @@ def _shapes(channels: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield from _norm("b0", STEM)
     width_in = STEM
     for stage, width_out in zip(STAGES, WIDTHS, strict=True):
-        wide = width_in * EXPANSION
+        expanded = width_in * EXPANSION
         for block in blocks(stage):
-            own = f"stage{stage}.stack.s{block}"
-            yield from _convolution(f"{own}.conv1", wide, width_in, 1)
-            yield from _norm(f"{own}.b0", wide)
-            yield from _convolution(f"{own}.conv2", wide, 1, 3)
-            yield from _norm(f"{own}.b1", wide)
+            prefix = f"stage{stage}.stack.s{block}"
+            yield from _convolution(f"{prefix}.conv1", expanded, width_in, 1)
+            yield from _norm(f"{prefix}.b0", expanded)
+            yield from _convolution(f"{prefix}.conv2", expanded, 1, 3)
+            yield from _norm(f"{prefix}.b1", expanded)
             yield from _convolution(
-                f"{own}.conv3", width_out if block == blocks(stage)[-1] else width_in, wide, 1
+                f"{prefix}.conv3",
+                width_out if block == blocks(stage)[-1] else width_in,
+                expanded,
+                1,
             )
         yield from _norm(f"stage{stage}.bn", width_out)
         width_in = width_out

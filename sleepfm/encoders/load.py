@@ -40,7 +40,7 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
     seed = _UNTRAINED.fullmatch(text)
     if seed:
         return untrained(int(seed[1] or 0))
-    if _of_another_package(text):
+    if _is_external(text):
         raise WeightsError(
             f"{text} is an encoder of another package: it can fill a store and answer queries, but "
             "has no weights of this project to train on or to convert"
@@ -55,13 +55,13 @@ def load_weights(name_or_path: str | os.PathLike[str]) -> Weights:
 
 
 def find_weights(name_or_path: str | os.PathLike[str]) -> Weights | ExternalWeights:
-    """Find what encodes, by name or file: weights of this project, or another package's encoder.
+    """Find weights of this project or another package's encoder, by name or file.
 
     Parameters
     ----------
     name_or_path : str
         As for :func:`load_weights`, or the name of an entry point of the group
-        ``sleepfm.encoders``; weights of this project come first.
+        ``sleepfm.encoders``; weights of this project take precedence.
 
     Returns
     -------
@@ -70,17 +70,17 @@ def find_weights(name_or_path: str | os.PathLike[str]) -> Weights | ExternalWeig
     Raises
     ------
     WeightsError
-        If there is nothing of this name, or it cannot be loaded.
+        If nothing has this name, or it cannot be loaded.
     """
     text = os.fspath(name_or_path)
-    if _of_another_package(text):
+    if _is_external(text):
         return find_external(text)
     return load_weights(text)
 
 
-def _of_another_package(text: str) -> bool:
-    own = _UNTRAINED.fullmatch(text) or text in cache.available() or Path(text).is_file()
-    return not own and text in external_names()
+def _is_external(text: str) -> bool:
+    is_ours = _UNTRAINED.fullmatch(text) or text in cache.available() or Path(text).is_file()
+    return not is_ours and text in external_names()
 
 
 def untrained(seed: int = 0, contract: Contract = ROBUST) -> Weights:

@@ -80,10 +80,10 @@ class Torch:
             )
         else:
             batches = self._transfer(clips)
-        found = [self._vectors(network, batch) for batch in batches]
-        if not found:
+        vectors = [self._vectors(network, batch) for batch in batches]
+        if not vectors:
             return np.empty((0, EMBEDDING_DIM), np.float32)
-        return torch.cat(found)[: len(clips)].cpu().numpy()
+        return torch.cat(vectors)[: len(clips)].cpu().numpy()
 
     def _vectors(self, network: EffNet, batch: torch.Tensor) -> torch.Tensor:
         early = network.early(batch)

@@ -57,18 +57,18 @@ def read_checkpoint(path: Path) -> Weights:
     WeightsError
         If the file is not such a checkpoint, would run code, or has other channels or layers.
     """
-    plain = _unpickle(path)
-    if not isinstance(plain, dict) or not all(k in plain for k in STATE_DICTS.values()):
-        wanted = ", ".join(STATE_DICTS.values())
-        raise WeightsError(f"{path.name} is not a SleepFM checkpoint: it lacks one of {wanted}")
-    tensors = {m: _arrays(path.name, plain[key]) for m, key in STATE_DICTS.items()}
+    checkpoint = _unpickle(path)
+    if not isinstance(checkpoint, dict) or not all(k in checkpoint for k in STATE_DICTS.values()):
+        required = ", ".join(STATE_DICTS.values())
+        raise WeightsError(f"{path.name} is not a SleepFM checkpoint: it lacks one of {required}")
+    tensors = {m: _arrays(path.name, checkpoint[key]) for m, key in STATE_DICTS.items()}
     check_tensors(path.name, ICML2024, tensors)
     return Weights(
         name=NAME,
         trained=True,
         contract=ICML2024,
-        record={"source": SOURCE, **_numbers(plain, "epoch", "loss", "best_loss")},
-        temperature=_temperature(path.name, plain),
+        record={"source": SOURCE, **_numbers(checkpoint, "epoch", "loss", "best_loss")},
+        temperature=_temperature(path.name, checkpoint),
         tensors=tensors,
     )
 

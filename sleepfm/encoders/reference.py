@@ -78,9 +78,9 @@ def simulated_clips(contract_json: str) -> dict[str, NDArray[np.float32]]:
 
     contract = Contract.from_json(json.loads(contract_json))
     night = simulate_night(seed=0, subject_number=1, epochs=CLIPS * _EVERY)
-    wanted = contract.all_slots
-    signals = render_montage(night, further=[slot for slot in wanted if slot in FURTHER])
-    for slot in wanted:
+    slots = contract.all_slots
+    signals = render_montage(night, further=[slot for slot in slots if slot in FURTHER])
+    for slot in slots:
         if slot not in signals:
             noise = night.streams(f"noise {slot}").standard_normal(night.seconds * 64, np.float32)
             signals[slot] = Signal(90 + noise, 64, contract.unit_of(slot))
@@ -89,7 +89,7 @@ def simulated_clips(contract_json: str) -> dict[str, NDArray[np.float32]]:
         for label, signal in signals.items()
     )
     recording = Recording((Path("simulated"),), "", night.seconds, None, channels, Scoring())
-    filled = ChannelMap({slot: SlotMatch(slot, (slot,), "alias") for slot in wanted}, ())
+    filled = ChannelMap({slot: SlotMatch(slot, (slot,), "alias") for slot in slots}, ())
     clips = cut_clips(recording, filled, contract)
     return {m: clips.signals[m][::_EVERY] for m in clips.signals}
 
@@ -100,8 +100,9 @@ def check_clips(weights: Weights, modality: str) -> NDArray[np.float32]:
     Parameters
     ----------
     weights : Weights
-        Their contract decides how the clips are prepared.
+        Weights, whose contract determines the preparation of the clips.
     modality : str
+        The modality.
 
     Returns
     -------
@@ -111,7 +112,7 @@ def check_clips(weights: Weights, modality: str) -> NDArray[np.float32]:
 
 
 def reference(weights: Weights) -> Reference:
-    """Return PyTorch's vectors of the check clips, from the cache if they are there.
+    """Return PyTorch's vectors of the check clips, from the cache if possible.
 
     Parameters
     ----------
@@ -123,18 +124,18 @@ def reference(weights: Weights) -> Reference:
     Reference
     """
     path = cache_folder() / "references" / f"{_key(weights)}.bin"
-    known = _read(path, weights)
-    if known is not None:
-        return known
-    made = _compute(weights)
+    cached = _read(path, weights)
+    if cached is not None:
+        return cached
+    computed = _compute(weights)
     content = io.BytesIO()
-    arrays: dict[str, NDArray[Any]] = dict(made.vectors)
-    arrays["clips_per_cpu_s"] = np.array([made.clips_per_cpu_s])
+    arrays: dict[str, NDArray[Any]] = dict(computed.vectors)
+    arrays["clips_per_cpu_s"] = np.array([computed.clips_per_cpu_s])
     np.savez(content, allow_pickle=False, **arrays)
     digest = hashlib.sha256(content.getvalue()).digest()
     with contextlib.suppress(OutputError):  # a cache that cannot be written costs time only
         write_bytes(path, digest + content.getvalue())
-    return made
+    return computed
 
 
 def speed(backend: Backend, weights: Weights) -> float:
@@ -183,9 +184,9 @@ def _read(path: Path, weights: Weights) -> Reference | None:
         content = path.read_bytes()
         if hashlib.sha256(content[32:]).digest() != content[:32]:
             return None
-        with np.load(io.BytesIO(content[32:]), allow_pickle=False) as kept:
-            vectors = {m: kept[m] for m in weights.modalities}
-            return Reference(vectors, float(kept["clips_per_cpu_s"][0]))
+        with np.load(io.BytesIO(content[32:]), allow_pickle=False) as arrays:
+            vectors = {m: arrays[m] for m in weights.modalities}
+            return Reference(vectors, float(arrays["clips_per_cpu_s"][0]))
     except (OSError, ValueError, KeyError, IndexError):
         return None
 

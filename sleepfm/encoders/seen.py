@@ -1,9 +1,9 @@
 """Subjects used in training, as keyed hashes in the training record.
 
-Names of people do not belong into a weights file, but who has them must be able to tell whether the
-weights have seen a person. So the record holds a key and, per split, HMAC-SHA256 of each subject id
-under that key, cut to 48 bits. This hides ids that cannot be guessed; whoever holds the file and a
-list of likely ids can still test them, as any membership test must allow.
+Subject ids must not be in a weights file, but whoever has the ids must be able to check whether a
+subject was used in training. The record therefore has a key and, per split, the HMAC-SHA256 of each
+subject id under that key, truncated to 48 bits. This hides ids that cannot be guessed; anyone with
+the file and a list of likely ids can still test them, as any membership test must allow.
 """
 
 from __future__ import annotations
@@ -20,52 +20,66 @@ _KEY: Final = "people"
 
 @dataclass(frozen=True)
 class Seen:
-    """The people of a training run.
+    """Hashed subjects of a training run.
 
     Parameters
     ----------
     key : str
-        Of the hashes, hexadecimal.
+        Key of the hashes, hexadecimal.
     splits : mapping of str to frozenset of str
-        The hashes of each split, e.g. ``pretrain`` and ``valid``.
+        Hashed subject ids of each split, e.g. ``pretrain`` and ``valid``.
     """
 
     key: str
     splits: Mapping[str, frozenset[str]]
 
     def split_of(self, subject: str) -> str | None:
-        """Return the split in which a subject was seen; None for those who were not.
+        """Return the split that contains a subject.
 
         Parameters
         ----------
         subject : str
+            Subject id.
+
+        Returns
+        -------
+        str or None
+            Name of the split; None if the subject was not used.
         """
-        own = _hash(self.key, subject)
-        return next((name for name, hashes in self.splits.items() if own in hashes), None)
+        digest = _hash(self.key, subject)
+        return next((name for name, hashes in self.splits.items() if digest in hashes), None)
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> Seen | None:
-        """Read it from the training record of weights; None where the record does not say.
+        """Read the hashed subjects from a training record.
 
         Parameters
         ----------
         record : mapping of str to object
+            Training record of weights.
+
+        Returns
+        -------
+        Seen or None
+            None if the record has no subjects.
         """
         plain = record.get(_KEY)
         if not isinstance(plain, Mapping):
             return None
-        splits = {str(name): frozenset(map(str, own)) for name, own in plain["splits"].items()}
+        splits = {
+            str(name): frozenset(map(str, hashes)) for name, hashes in plain["splits"].items()
+        }
         return cls(str(plain["key"]), splits)
 
     def added_to(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a training record that holds this.
+        """Return a training record with the hashed subjects added.
 
         Parameters
         ----------
         record : mapping of str to object
             A training record; it is not changed.
         """
-        splits = {name: sorted(own) for name, own in self.splits.items()}
+        splits = {name: sorted(hashes) for name, hashes in self.splits.items()}
         return {**record, _KEY: {"key": self.key, "splits": splits}}
 
 
@@ -77,17 +91,23 @@ def hash_people(
     Parameters
     ----------
     splits : mapping of str to iterable of str
-        The subject ids of each split; splits without anybody are left out.
+        Subject ids of each split; empty splits are omitted.
     key : bytes
-        Any secret or random bytes; a hash of it is stored beside the hashes.
+        Secret or random bytes; their hash is stored with the hashes.
     earlier : Seen, optional
-        Of the weights that a run begins from: they stay, under their own key.
+        Hashed subjects of the weights from which a run starts; they are kept, and their key is
+        reused.
+
+    Returns
+    -------
+    Seen
+        Hashed subjects.
     """
     text = earlier.key if earlier else hashlib.sha256(key).hexdigest()[:32]
-    named = {name: {_hash(text, s) for s in own} for name, own in splits.items()}
-    for name, own in (earlier.splits if earlier else {}).items():
-        named[name] = named.get(name, set()) | own
-    return Seen(text, {name: frozenset(own) for name, own in named.items() if own})
+    hashed = {name: {_hash(text, s) for s in hashes} for name, hashes in splits.items()}
+    for name, hashes in (earlier.splits if earlier else {}).items():
+        hashed[name] = hashed.get(name, set()) | hashes
+    return Seen(text, {name: frozenset(hashes) for name, hashes in hashed.items() if hashes})
 
 
 def _hash(key: str, subject: str) -> str:

@@ -64,7 +64,7 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class Weights:
-    """The encoders' tensors with the facts of :class:`WeightsInfo`.
+    """Tensors of the encoders, with the metadata of :class:`WeightsInfo`.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class Weights:
         """
         from safetensors.numpy import save
 
-        about = {
+        header = {
             "format_version": FORMAT_VERSION,
             "name": self.name,
             "trained": self.trained,
@@ -124,7 +124,7 @@ class Weights:
             "contract": self.contract.to_json(),
             "record": self.record,
         }
-        text = json.dumps(about, sort_keys=True, separators=(",", ":"))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"))
         flat = {
             f"{m}.{k}": np.asarray(v, order="C")
             for m in self.modalities
@@ -192,42 +192,42 @@ def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
     try:
         with safe_open(file, framework="numpy") as tensors:
             names = list(tensors.keys())
-            about = (tensors.metadata() or {}).get(_METADATA_KEY)
+            header = (tensors.metadata() or {}).get(_METADATA_KEY)
         with file.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"{file.name} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise WeightsError(f"{file.name} is not a safetensors file") from error
-    if about is None:
+    if header is None:
         raise WeightsError(
             f"{file.name} is a safetensors file, but does not contain weights of this project"
         )
-    return _parse_info(file.name, about, names, sha256)
+    return _parse_info(file.name, header, names, sha256)
 
 
-def _parse_info(file: str, about: str, names: list[str], sha256: str) -> WeightsInfo:
+def _parse_info(file: str, header: str, names: list[str], sha256: str) -> WeightsInfo:
     try:
-        plain = json.loads(about)
-        version = plain["format_version"]
+        parsed = json.loads(header)
+        version = parsed["format_version"]
         if version != FORMAT_VERSION:
             raise WeightsError(
                 f"{file} has format version {version}; this program reads version "
                 f"{FORMAT_VERSION}: install a newer sleepfm-index"
             )
-        contract = Contract.from_json(plain["contract"])
-        named = {n.partition(".")[0] for n in names}
-        odd = named.difference(contract.modalities)
-        if odd:
-            raise ValueError(f"an encoder for {min(odd)}, which its contract does not have")
+        contract = Contract.from_json(parsed["contract"])
+        in_file = {n.partition(".")[0] for n in names}
+        unknown = in_file.difference(contract.modalities)
+        if unknown:
+            raise ValueError(f"an encoder for {min(unknown)}, which its contract does not have")
         return WeightsInfo(
-            name=str(plain["name"]),
-            trained=bool(plain["trained"]),
+            name=str(parsed["name"]),
+            trained=bool(parsed["trained"]),
             sha256=sha256,
             contract=contract,
-            record=dict(plain["record"]),
-            temperature=float(plain["temperature"]),
-            modalities=tuple(m for m in contract.modalities if m in named),
+            record=dict(parsed["record"]),
+            temperature=float(parsed["temperature"]),
+            modalities=tuple(m for m in contract.modalities if m in in_file),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again") from error
@@ -283,31 +283,31 @@ def check_tensors(file: str, contract: Contract, tensors: Mapping[str, Tensors])
     Raises
     ------
     WeightsError
-        Naming the first tensor that does not match.
+        If a tensor does not match; the message names the first one.
     """
     if not tensors:
         raise WeightsError(f"{file} contains no encoder")
-    for modality, own in tensors.items():
+    for modality, state in tensors.items():
         slots = contract.slots_of(modality)
         expected = tensor_shapes(len(slots))
-        stem = own.get("stage1.weight")
+        stem = state.get("stage1.weight")
         if stem is not None and stem.ndim == 3 and stem.shape[1] != len(slots):
             raise WeightsError(
                 f"{file}: the {modality} encoder takes {stem.shape[1]} channels, but its contract "
                 f"has {len(slots)} ({', '.join(slots)}); these weights are for another montage"
             )
-        odd = sorted(expected.keys() ^ own.keys())
-        if odd:
-            kind = "lacks" if odd[0] in expected else "has the unknown"
+        different = sorted(expected.keys() ^ state.keys())
+        if different:
+            problem = "lacks" if different[0] in expected else "has the unknown"
             raise WeightsError(
-                f"{file}: the {modality} encoder {kind} tensor {odd[0]} ({len(odd)} differ); "
-                "these are weights of another network"
+                f"{file}: the {modality} encoder {problem} tensor {different[0]} ({len(different)} "
+                "differ); these are weights of another network"
             )
         for key, shape in expected.items():
-            if own[key].shape != shape:
+            if state[key].shape != shape:
                 raise WeightsError(
-                    f"{file}: {modality}.{key} has shape {own[key].shape}, not {shape}; "
+                    f"{file}: {modality}.{key} has shape {state[key].shape}, not {shape}; "
                     "these are weights of another network"
                 )
-            if not np.isfinite(own[key]).all():
+            if not np.isfinite(state[key]).all():
                 raise WeightsError(f"{file}: {modality}.{key} contains NaN or infinity")

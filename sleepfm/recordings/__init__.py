@@ -1,4 +1,4 @@
-"""Readers, one per format, and what they give."""
+"""Reading of recordings: one reader per format, channels and scoring."""
 
 from sleepfm.recordings.find import Found, LeftOut, RecordingFile, find_recordings
 from sleepfm.recordings.read import read_recording

@@ -1,8 +1,8 @@
 """Finding the scoring files of a recording.
 
-They share its stem (``n.edf`` and ``n-nsrr.xml``), or its stem without a word that only signals
-have (``01 PSG.edf`` and ``01 Annotations.edf``), or its BIDS entities; and lie beside it, in a
-folder of annotations below it, or in one that runs parallel to its own (``edfs/`` and
+A scoring file has the stem of the recording (``n.edf`` and ``n-nsrr.xml``), or the stem without a
+word for signals (``01 PSG.edf`` and ``01 Annotations.edf``), or the same BIDS entities. It is in
+the folder of the recording, in a subfolder of annotations, or in a parallel folder (``edfs/`` and
 ``annotations-events-nsrr/``).
 """
 
@@ -102,7 +102,7 @@ _SIGNAL_WORDS: Final = re.compile(
     r"[\s._-]+(psg|edf|rec|signals?|raw|eeg|ieeg|meg|recording|polysomnography)$", re.IGNORECASE
 )
 _SLEEP_EDF: Final = re.compile(r"^(S[CT]\d{4})[A-Z0-9]{2}-(PSG|Hypnogram)$", re.IGNORECASE)
-_BEFORE: Final = re.compile(
+_LEADING_WORDS: Final = re.compile(
     r"^(hypnogram(?:aasm|r&k|_?rk)?|hypno|scoring|stages?|annotations?|events?)[\s._-]+$",
     re.IGNORECASE,
 )
@@ -114,13 +114,13 @@ _SIGNAL_FOLDERS: Final = re.compile(
     r"^(?:edfs?|bdfs?|psgs?|signals?|recordings?|raw|data|eeg|polysomnograph(?:y|ies))(?:[\W_].*)?$",
     re.IGNORECASE,
 )
-_OWN_FOLDER: Final = re.compile(
+_FIXED_NAMES: Final = re.compile(
     r"^(?:schlafprofil|sleep ?profile|hypnogram|flow ?events?|arousals?|klassifizierte arousals|"
     r"classification arousals|plm(?: events?)?|(?:spo2|sao2|desaturation)s?(?: events?)?|"
     r"apnea events?|respiratory events?|csv_hypnogram|csv_events)(?: - .*)?$",
     re.IGNORECASE,
 )
-_PARTS: Final = (
+_NOT_SCORING_ENDINGS: Final = (
     ".dat",
     ".eeg",
     ".vmrk",
@@ -133,24 +133,29 @@ _PARTS: Final = (
     ".md5",
     ".log.txt",
 )
-_NOT_SCORING: Final = re.compile(
+_NOT_SCORING_NAMES: Final = re.compile(
     r"(channels|electrodes|scans|sessions|participants|coordsystem)$", re.IGNORECASE
 )
 _BIDS_SUFFIXES: Final = (
     "events", "annotations", "annot", "scoring", "stages", "hypnogram", "sleepscoring",
 )  # fmt: skip
-_BIDS_FREE: Final = ("acq", "desc", "rec", "recording", "space", "scoring", "scorer")
-_UP: Final = 4
-_MOST_LOOKALIKES: Final = 5
+_BIDS_OPTIONAL: Final = ("acq", "desc", "rec", "recording", "space", "scoring", "scorer")
+_MAX_PARENTS: Final = 4
+_MAX_LOOKALIKES: Final = 5
 
 
 def find_annotations(path: Path) -> tuple[Path, ...]:
-    """Scoring files of a recording, the preferred one first.
+    """Find the scoring files of a recording.
 
     Parameters
     ----------
     path : Path
-        The signal file.
+        Signal file.
+
+    Returns
+    -------
+    tuple of Path
+        Scoring files, the preferred one first.
     """
     found: dict[Path, None] = {}
     for folder, names in _folders(path):
@@ -160,7 +165,7 @@ def find_annotations(path: Path) -> tuple[Path, ...]:
 
 
 def find_lookalikes(path: Path) -> tuple[str, ...]:
-    """Name the files beside a recording that may be its scoring and that no reader takes.
+    """Find files next to a recording that may be its scoring but are not in a supported format.
 
     Parameters
     ----------
@@ -170,49 +175,55 @@ def find_lookalikes(path: Path) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        Names without folders, cut to the first few.
+        At most five file names, without folders.
     """
     known = {p.name for p in find_annotations(path)}
     stem = _SIGNAL_WORDS.sub("", signal_stem(path))
-    found = []
-    no_scoring = (*_PARTS, *SIGNAL_ENDINGS, *PREDICTED)
-    for lower, name in _lowered(str(path.parent), _changed(path.parent), stem.lower()):
-        if name in known or name == path.name or lower.endswith(no_scoring):
+    lookalikes = []
+    excluded = (*_NOT_SCORING_ENDINGS, *SIGNAL_ENDINGS, *PREDICTED)
+    for lower, name in _names_with_prefix(str(path.parent), _changed(path.parent), stem.lower()):
+        if name in known or name == path.name or lower.endswith(excluded):
             continue
         base = name[len(stem) :].partition(".")[0]
-        if _NOT_SCORING.search(name.partition(".")[0]) or re.match(r"[a-zA-Z0-9]", base):
+        if _NOT_SCORING_NAMES.search(name.partition(".")[0]) or re.match(r"[a-zA-Z0-9]", base):
             continue
-        found.append(name)
-    return tuple(found[:_MOST_LOOKALIKES])
+        lookalikes.append(name)
+    return tuple(lookalikes[:_MAX_LOOKALIKES])
 
 
 def _candidates(path: Path, folder: Path, names: tuple[str, ...]) -> Iterator[str]:
     stem = signal_stem(path)
     core = _SIGNAL_WORDS.sub("", stem)
-    own = folder == path.parent
+    same_folder = folder == path.parent
     pair = _SLEEP_EDF.match(stem)
     bids = entities_of(path.name)[0] if stem.startswith("sub-") else {}
-    begin = f"sub-{bids['sub']}_" if "sub" in bids else pair.group(1) if pair else core
-    before = [n for n in names if _is_before(n.rpartition(".")[0], stem)]
-    single = (own and _only_recording(folder)) or (not own and folder.parent == path.parent
-                                                 and _only_recording(path.parent))  # fmt: skip
-    alone = [n for n in names if _OWN_FOLDER.match(n.rpartition(".")[0])] if single else []
-    for name in dict.fromkeys([*_starting(names, begin), *before, *alone]):
+    prefix = f"sub-{bids['sub']}_" if "sub" in bids else pair.group(1) if pair else core
+    leading = [n for n in names if _has_leading_words(n.rpartition(".")[0], stem)]
+    if same_folder:
+        single = _only_recording(folder)
+    else:
+        single = folder.parent == path.parent and _only_recording(path.parent)
+    fixed = [n for n in names if _FIXED_NAMES.match(n.rpartition(".")[0])] if single else []
+    for name in dict.fromkeys([*_with_prefix(names, prefix), *leading, *fixed]):
         lower = name.lower()
-        if (own and name == path.name) or not lower.endswith(ENDINGS) or lower.endswith(PREDICTED):
+        if (
+            (same_folder and name == path.name)
+            or not lower.endswith(ENDINGS)
+            or lower.endswith(PREDICTED)
+        ):
             continue
         base = _base(name)
         if not (
-            name in alone
+            name in fixed
             or (bids and _same_bids(bids, name))
             or (pair and _is_pair(pair, base))
-            or name in before
+            or name in leading
             or any(_belongs(base, start) for start in {stem, core})
         ):
             continue
         signals = lower.endswith((".mat", ".edf", ".bdf", ".h5", ".hdf5"))
         if signals and base == stem:
-            continue  # the signal itself, or its other form
+            continue  # the signal file itself, or the recording in another format
         if not (folder / name).is_file():
             continue
         if lower.endswith((".edf", ".bdf")) and not is_annotations_only(folder / name):
@@ -221,23 +232,23 @@ def _candidates(path: Path, folder: Path, names: tuple[str, ...]) -> Iterator[st
 
 
 def _belongs(base: str, stem: str) -> bool:
-    """Whether a name is a stem and words of scoring: ``n_hypno_30s``, ``n.allscore``, ``n_1``."""
+    """Return whether a name is a stem with scoring words: ``n_hypno_30s``, ``n.allscore``."""
     if not base.startswith(stem):
         return False
-    rest = base[len(stem) :].lower()
-    if not rest:
+    suffix = base[len(stem) :].lower()
+    if not suffix:
         return True
-    parts = [part for part in re.split(r"[\s._()-]+", plain(rest)) if part]
-    parted = rest[0] in " ._-"
+    parts = [part for part in re.split(r"[\s._()-]+", plain(suffix)) if part]
+    separated = suffix[0] in " ._-"
     return all(
-        part in _WORDS or (parted and (part == "1" or re.fullmatch(r"\d+s", part)))
+        part in _WORDS or (separated and (part == "1" or re.fullmatch(r"\d+s", part)))
         for part in parts
     )
 
 
-def _is_before(base: str, stem: str) -> bool:
-    """Whether a name is words of scoring and a stem: ``HypnogramAASM_subject1``."""
-    return base.endswith(stem) and _BEFORE.match(base[: len(base) - len(stem)]) is not None
+def _has_leading_words(base: str, stem: str) -> bool:
+    """Return whether a name is scoring words before a stem: ``HypnogramAASM_subject1``."""
+    return base.endswith(stem) and _LEADING_WORDS.match(base[: len(base) - len(stem)]) is not None
 
 
 def _is_pair(pair: re.Match[str], base: str) -> bool:
@@ -245,16 +256,16 @@ def _is_pair(pair: re.Match[str], base: str) -> bool:
     return match is not None and match.group(1) == pair.group(1) and match.group(2) != pair.group(2)
 
 
-def _same_bids(own: dict[str, str], name: str) -> bool:
+def _same_bids(recording_entities: dict[str, str], name: str) -> bool:
     entities, suffix = entities_of(name)
-    if suffix not in _BIDS_SUFFIXES or entities.get("sub") != own.get("sub"):
+    if suffix not in _BIDS_SUFFIXES or entities.get("sub") != recording_entities.get("sub"):
         return False
-    common = (own.keys() & entities.keys()) - set(_BIDS_FREE)
-    return all(own[key] == entities[key] for key in common)
+    common = (recording_entities.keys() & entities.keys()) - set(_BIDS_OPTIONAL)
+    return all(recording_entities[key] == entities[key] for key in common)
 
 
 def _rank(path: Path) -> tuple[int, int]:
-    """Order candidates by ending, one whose name says that it is scoring first."""
+    """Sort key of scoring files: by extension, then names that contain a word for scoring."""
     lower = path.name.lower()
     ending = next(i for i, e in enumerate(ENDINGS) if lower.endswith(e))
     return ending, 0 if re.search(r"scor|hypno|stag|aasm|nsrr", lower) else 1
@@ -262,33 +273,35 @@ def _rank(path: Path) -> tuple[int, int]:
 
 def _base(name: str) -> str:
     ending = next(e for e in sorted(ENDINGS, key=len, reverse=True) if name.lower().endswith(e))
-    if ending.startswith("_"):  # "_respevt.txt": the word belongs to the base
+    if ending.startswith("_"):  # "_respevt.txt": the word is part of the base
         return name.rpartition(".")[0]
     return name[: -len(ending)]
 
 
 def _folders(path: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """Folders that may hold the scoring of a recording, with the names in them."""
-    own = path.parent
-    names = _names(own)
-    yield own, names
-    for child in _annotation_folders(own):
+    """Yield the folders that may contain the scoring of a recording, with their file names."""
+    folder = path.parent
+    names = _names(folder)
+    yield folder, names
+    for child in _annotation_folders(folder):
         yield child, _names(child)
     below: list[str] = []
-    place = own
-    for _ in range(_UP):
-        if place.parent == place:
+    ancestor = folder
+    for _ in range(_MAX_PARENTS):
+        if ancestor.parent == ancestor:
             return
-        below.insert(0, place.name)
-        parallel = _annotation_folders(place.parent) if _SIGNAL_FOLDERS.match(place.name) else ()
+        below.insert(0, ancestor.name)
+        parallel = (
+            _annotation_folders(ancestor.parent) if _SIGNAL_FOLDERS.match(ancestor.name) else ()
+        )
         for sibling in parallel:
-            if sibling == place:
+            if sibling == ancestor:
                 continue
             for inner in (sibling.joinpath(*below[1:]), sibling):
-                found = _names(inner)
-                if found:
-                    yield inner, found
-        place = place.parent
+                inner_names = _names(inner)
+                if inner_names:
+                    yield inner, inner_names
+        ancestor = ancestor.parent
 
 
 def _annotation_folders(folder: Path) -> tuple[Path, ...]:
@@ -299,25 +312,25 @@ def _annotation_folders(folder: Path) -> tuple[Path, ...]:
 def _folders_in(folder: str, changed: int) -> tuple[Path, ...]:
     try:
         with os.scandir(folder) as entries:
-            fitting = [e.name for e in entries if _FOLDERS.search(e.name) and e.is_dir()]
+            matching = [e.name for e in entries if _FOLDERS.search(e.name) and e.is_dir()]
     except OSError:
         return ()
-    return tuple(Path(folder, name) for name in sorted(fitting))
+    return tuple(Path(folder, name) for name in sorted(matching))
 
 
 def _names(folder: Path) -> tuple[str, ...]:
     return _names_in(str(folder), _changed(folder))
 
 
-def _lowered(folder: str, changed: int, start: str) -> list[tuple[str, str]]:
-    """Names that begin with a word in any case, with their lower case before them."""
+def _names_with_prefix(folder: str, changed: int, prefix: str) -> list[tuple[str, str]]:
+    """Return names with a prefix, ignoring case, as pairs of lower-case and original name."""
     names = _lower_names_in(folder, changed)
-    at = bisect_left(names, (start, ""))
-    found = []
-    while at < len(names) and names[at][0].startswith(start):
-        found.append(names[at])
-        at += 1
-    return found
+    index = bisect_left(names, (prefix, ""))
+    matching = []
+    while index < len(names) and names[index][0].startswith(prefix):
+        matching.append(names[index])
+        index += 1
+    return matching
 
 
 @functools.lru_cache(maxsize=256)
@@ -328,7 +341,7 @@ def _lower_names_in(folder: str, changed: int) -> tuple[tuple[str, str], ...]:
 @functools.lru_cache(maxsize=256)
 def _names_in(folder: str, changed: int) -> tuple[str, ...]:
     try:
-        return tuple(sorted(os.listdir(folder)))  # noqa: PTH208, a cohort's folder is listed often
+        return tuple(sorted(os.listdir(folder)))  # noqa: PTH208, faster for a large cohort
     except OSError:
         return ()
 
@@ -340,13 +353,13 @@ def _changed(folder: Path) -> int:
         return 0
 
 
-def _starting(names: tuple[str, ...], start: str) -> list[str]:
-    at = bisect_left(names, start)
-    found = []
-    while at < len(names) and names[at].startswith(start):
-        found.append(names[at])
-        at += 1
-    return found
+def _with_prefix(names: tuple[str, ...], prefix: str) -> list[str]:
+    index = bisect_left(names, prefix)
+    matching = []
+    while index < len(names) and names[index].startswith(prefix):
+        matching.append(names[index])
+        index += 1
+    return matching
 
 
 def _only_recording(folder: Path) -> bool:

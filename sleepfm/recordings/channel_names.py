@@ -1,4 +1,4 @@
-"""Channel names as files write them, and the one form in which they are compared."""
+"""Normalisation of channel names for comparison."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sleepfm.recordings.scoring.stage_words import plain
 _ELECTRODE: Final = r"(?:[fcopt]p?[z0-9]|[ma][12]|e[12]|loc|roc)"
 _REFERENCE: Final = r"(?:[am][12]|fpz|ref|avg|cz|nz|c?ler?|lle|linked)"
 NO_REFERENCE: Final = re.compile(r"imp|stat|qual|ohm|off|raw\d")
-"""Suffixes of an electrode's name that are not a shared reference."""
+"""Suffixes of electrode names that are not a shared reference."""
 
 
 @functools.lru_cache(maxsize=16384)
 def normalise(label: str) -> str:
-    """Return the bare form of a channel name, equal for names that mean the same derivation.
+    """Normalise a channel name, so that all names of a derivation are equal.
 
     Parameters
     ----------
     label : str
-        Name as the file has it.
+        Name as written in the file.
 
     Returns
     -------
@@ -35,13 +35,13 @@ def normalise(label: str) -> str:
     ('c4m1', 'e1m2', 'ecg')
     """
     name = re.sub(r"(?<=[A-Za-z0-9)%])#\d+$", "", plain(label.strip()))
-    # the two leads of one sensor, recorded apart
+    # the two leads of one sensor, recorded separately
     name = re.sub(r"^(abd\w*|tho\w*|chest|e[ck]g|emg)\s*([+-])$", _lead, name)
     name = re.sub(r"^psg[_\s.-]+", "", name)
     name = re.sub(r"\((?:[lr]eog|[lr]oc|left eye|right eye)\)", "", name)
     name = re.sub(r"(?<![a-z0-9])a([12])(?!\d)", r"m\1", name)
     words = [word for word in re.split(r"[^a-z0-9%]+", name) if word]
-    # "SaO2 SaO2": the kind of a signal, and its name, which is the kind
+    # "SaO2 SaO2": signal type and name are the same
     name = "".join(w for w, before in zip(words, ["", *words], strict=False) if w != before)
     name = re.sub(rf"^(?:eeg|eog)(?={_ELECTRODE})", "", name)
     name = re.sub(r"^eeg(?=e[ck]g)", "", name)
@@ -56,7 +56,7 @@ def _lead(match: re.Match[str]) -> str:
 
 
 def _eye(electrode: str) -> Callable[[re.Match[str]], str]:
-    """LOC is E1 whatever follows; a bare ``EOG L`` has a reference that nobody knows."""
+    """Return a replacement by E1 or E2, except for ``EOG L`` alone, whose reference is unknown."""
 
     def replaced(match: re.Match[str]) -> str:
         bare = match.end() == len(match.string)
@@ -73,7 +73,7 @@ def shared_references(slot: str, names: Sequence[str]) -> list[tuple[str, str]]:
     slot : str
         For example ``"C3-M2"``.
     names : sequence of str
-        Normalised names of the channels there are.
+        Normalised names of the available channels.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""From channel names to slots, by the table in channels.yaml."""
+"""Assignment of channels to slots, by the table in channels.yaml."""
 
 from __future__ import annotations
 
@@ -19,35 +19,37 @@ from sleepfm.recordings.units import conversion, known_unit
 
 Tier = Literal["alias", "derive", "substitute", "override"]
 
-_NAMED: Final = 12
+_MAX_LISTED: Final = 12
 
 
 class AmbiguousChannels(ChannelError):
-    """Two channels fit one slot in the same tier; ``options`` has the candidates of each slot.
+    """Two channels match one slot in the same tier.
 
     Parameters
     ----------
     stem : str
+        Name of the recording.
     options : dict of str to list of tuple of str
+        For each ambiguous slot, its candidates: a channel label, or two labels to subtract.
     """
 
     def __init__(self, stem: str, options: dict[str, list[tuple[str, ...]]]) -> None:
         self.options = options
-        said = (
+        descriptions = (
             f"{slot} could be {' and '.join(' minus '.join(labels) for labels in candidates)}"
             for slot, candidates in options.items()
         )
         super().__init__(
-            f"channels of {stem} are ambiguous: {'; '.join(said)}; "
+            f"channels of {stem} are ambiguous: {'; '.join(descriptions)}; "
             "choose with a channels file (--channels)"
         )
 
 
 @dataclass(frozen=True)
 class SlotMatch:
-    """Match of one slot: the channel (or difference of two), and the rule.
+    """Channel assigned to one slot (or two to subtract), and the rule by which it was.
 
-    ``turned``: the channel is the slot's derivation reversed (ECG2-ECG1); its sign is changed.
+    ``turned``: the channel is the reversed derivation (ECG2-ECG1), so its sign is changed.
     """
 
     slot: str
@@ -58,17 +60,18 @@ class SlotMatch:
 
 @dataclass(frozen=True)
 class ChannelMap:
-    """Slots that a recording fills, and what was left over.
+    """Assignment of the channels of a recording to slots.
 
     Parameters
     ----------
     slots : dict of str to SlotMatch
+        The filled slots, by name.
     unmatched : tuple of str
-        Channel names that no slot took, in file order.
+        Labels of channels that are not used, in file order.
     warnings : tuple of str
-        What a person should check, one sentence each.
+        Warnings for the user, one sentence each.
     substitutes : dict of str to tuple of str
-        For each empty slot, the channels that could stand in for it.
+        For each empty slot, the channels that could substitute for it.
     """
 
     slots: dict[str, SlotMatch]
@@ -96,11 +99,12 @@ class _Convention:
 
 
 def is_voltage(label: str) -> bool:
-    """Return whether a name can be a voltage: False for names that only a belt or a saturation has.
+    """Return whether a channel may be a voltage; not if it has the name of a belt or saturation.
 
     Parameters
     ----------
     label : str
+        Label of the channel.
     """
     table, _ = _table()
     name = normalise(label)
@@ -118,95 +122,97 @@ def match_channels(
     substitute: bool = False,
     overrides: Path | Mapping[str, tuple[str, ...]] | None = None,
 ) -> ChannelMap:
-    """Fill the slots of a contract from the channels of a recording.
+    """Assign the channels of a recording to the slots of a contract.
 
     Parameters
     ----------
     recording : Recording
-        Only names, units and rates are looked at; no signal is read.
+        The recording. Only labels, units and sample rates are used; no signal is read.
     contract : Contract
+        Defines the slots.
     substitute : bool
-        Whether another derivation or sensor may stand in; of several, the first of the table does.
+        Whether another derivation or sensor may be used instead; the first in the table is best.
     overrides : Path or mapping, optional
-        A YAML file, or :func:`read_overrides` of one: ``slot: label``, ``slot: [plus, minus]`` or
-        ``slot: null`` (empty). It wins over the table where the recording has those labels.
+        A YAML file, or the result of :func:`read_overrides`: ``slot: label``, ``slot: [plus,
+        minus]`` or ``slot: null``. It precedes the table if the recording has those labels.
 
     Raises
     ------
     ChannelError
-        If two channels fit one slot in the same tier (:class:`AmbiguousChannels`), if no slot can
+        If two channels match one slot in the same tier (:class:`AmbiguousChannels`), if no slot can
         be filled, or if the overrides cannot be read.
     """
-    wanted = contract.all_slots
+    slot_names = contract.all_slots
     chosen: Mapping[str, tuple[str, ...]] = {}
     if overrides is not None:
-        chosen = read_overrides(overrides, wanted) if isinstance(overrides, Path) else overrides
+        chosen = read_overrides(overrides, slot_names) if isinstance(overrides, Path) else overrides
     table, conventions = _table()
-    found: dict[str, SlotMatch] = {}
-    stand_ins: dict[str, tuple[str, ...]] = {}
+    matches: dict[str, SlotMatch] = {}
+    possible: dict[str, tuple[str, ...]] = {}
     conflicts: dict[str, list[tuple[str, ...]]] = {}
     warnings: list[str] = []
     by_label = {c.label: c for c in recording.channels}
-    for slot in wanted:
-        if slot in chosen and _override(slot, chosen[slot], by_label, found, warnings):
+    for slot in slot_names:
+        if slot in chosen and _override(slot, chosen[slot], by_label, matches, warnings):
             continue
         rules = table.get(slot) or _Slot(0.0, frozenset({normalise(slot)}), (), ())
         usable = _usable(recording.channels, slot, contract.unit_of(slot), rules, warnings)
         options = _options(slot, rules, usable, conventions, recording, warnings)
         tier, candidates = next(((t, c) for t, c in options if c), ("alias", []))
-        subs = _stand_ins(slot, rules, usable, _named(table, wanted, slot))
+        ranked = _substitutes(slot, rules, usable, _reserved(table, slot_names, slot))
         if len(candidates) > 1:
             conflicts[slot] = candidates
         elif candidates:
             turned = normalise(candidates[0][0]) in rules.turned and len(candidates[0]) == 1
-            found[slot] = SlotMatch(slot, candidates[0], tier, turned)
+            matches[slot] = SlotMatch(slot, candidates[0], tier, turned)
             if turned:
                 warnings.append(f"{slot}: {candidates[0][0]} is inverted: its sign is changed")
-        elif subs and substitute:
-            found[slot] = SlotMatch(slot, (subs[0],), "substitute")
-            if len(subs) > 1:
+        elif ranked and substitute:
+            matches[slot] = SlotMatch(slot, (ranked[0],), "substitute")
+            if len(ranked) > 1:
                 warnings.append(
-                    f"{slot}: {subs[0]} is substituted, preferred to {_listed(subs[1:])} by the "
-                    "order of the table"
+                    f"{slot}: {ranked[0]} is substituted, preferred to {_listing(ranked[1:])} by "
+                    "the order of the table"
                 )
-        elif subs:
-            stand_ins[slot] = tuple(subs)
+        elif ranked:
+            possible[slot] = tuple(ranked)
     if conflicts:
         raise AmbiguousChannels(recording.stem, conflicts)
-    if not found:
-        said = "; ".join(f"{slot} from {subs[0]}" for slot, subs in stand_ins.items())
-        use = f"--substitute would fill {said}; or name" if stand_ins else "Name"
+    if not matches:
+        suggestions = "; ".join(f"{slot} from {ranked[0]}" for slot, ranked in possible.items())
+        advice = f"--substitute would fill {suggestions}; or name" if possible else "Name"
         raise ChannelError(
-            f"{recording.stem} has no usable channel; it holds {_listed(by_label)}. "
-            f"{use} them in a channels file (--channels)"
+            f"{recording.stem} has no usable channel; it holds {_listing(by_label)}. "
+            f"{advice} them in a channels file (--channels)"
         )
-    used = {label for match in found.values() for label in match.labels}
+    used = {label for match in matches.values() for label in match.labels}
     return ChannelMap(
-        slots=found,
+        slots=matches,
         unmatched=tuple(label for label in by_label if label not in used),
         warnings=tuple(dict.fromkeys(warnings)),
-        substitutes=stand_ins,
+        substitutes=possible,
     )
 
 
-def _named(table: Mapping[str, _Slot], wanted: Sequence[str], slot: str) -> frozenset[str]:
-    """Names that belong to another slot of the contract, so that they stand in for none."""
-    return frozenset().union(*(table[s].alias for s in wanted if s != slot and s in table))
+def _reserved(table: Mapping[str, _Slot], slots: Sequence[str], slot: str) -> frozenset[str]:
+    """Return names that belong to another slot of the contract, and so are not substitutes."""
+    return frozenset().union(*(table[s].alias for s in slots if s != slot and s in table))
 
 
 def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read a channels file (YAML): for each slot one label, two (plus, minus), or none.
+    """Read a channels file (YAML): for each slot one label, two to subtract, or none.
 
     Parameters
     ----------
     path : Path
+        The channels file.
     slots : sequence of str
-        Names of the slots that exist.
+        Names of all slots.
 
     Raises
     ------
     ChannelError
-        If the file cannot be read, or names a slot that does not exist.
+        If the file cannot be read, or names an unknown slot.
     """
     import yaml
 
@@ -235,14 +241,14 @@ def _override(
     slot: str,
     labels: tuple[str, ...],
     by_label: Mapping[str, Channel],
-    found: dict[str, SlotMatch],
+    matches: dict[str, SlotMatch],
     warnings: list[str],
 ) -> bool:
-    """Apply one line of the channels file; False where this recording lacks those labels."""
+    """Apply one line of the channels file; return False if the recording lacks its labels."""
     missing = [label for label in labels if label not in by_label]
     if missing:
         warnings.append(
-            f"{slot}: the channels file names {_listed(missing)}, not in this recording"
+            f"{slot}: the channels file names {_listing(missing)}, not in this recording"
         )
         return False
     if len(labels) == 2 and not _same_kind(by_label[labels[0]], by_label[labels[1]]):
@@ -250,7 +256,7 @@ def _override(
             f"{slot} cannot be {labels[0]} minus {labels[1]}: their units or rates differ"
         )
     if labels:
-        found[slot] = SlotMatch(slot, labels, "override")
+        matches[slot] = SlotMatch(slot, labels, "override")
     return True
 
 
@@ -262,15 +268,12 @@ def _options(
     recording: Recording,
     warnings: list[str],
 ) -> list[tuple[Tier, list[tuple[str, ...]]]]:
-    """Candidates tier by tier: names, names settled by a cohort, differences."""
-    options: list[tuple[Tier, list[tuple[str, ...]]]] = []
+    """Return candidates by tier: aliases, differences, and names by the convention of a cohort."""
     alias = [(c.label,) for c in usable if normalise(c.label) in rules.alias]
-    options.append(("alias", list(alias)))
+    options: list[tuple[Tier, list[tuple[str, ...]]]] = [("alias", list(alias))]
     pairs: list[tuple[str, ...]] = []
-    for plus, minus in (
-        *rules.derive,
-        *shared_references(slot, [normalise(c.label) for c in usable]),
-    ):
+    names = [normalise(c.label) for c in usable]
+    for plus, minus in (*rules.derive, *shared_references(slot, names)):
         firsts = [c for c in usable if normalise(c.label) == plus]
         seconds = [c for c in usable if normalise(c.label) == minus]
         for first in firsts:
@@ -284,35 +287,33 @@ def _options(
                         f"{slot}: {first.label} minus {second.label} is not used: their units or "
                         "rates differ"
                     )
-    # By one reference or another the difference is the same; the first of the table is taken.
-    bare = {normalise(p[0]) for p in pairs}
-    one = len(bare) > 1 or len({p[0] for p in pairs}) == 1
-    options.append(("derive", pairs[:1] if one else pairs))
+    # The difference is the same for any shared reference; the first of the table is used.
+    minuends = {normalise(p[0]) for p in pairs}
+    equivalent = len(minuends) > 1 or len({p[0] for p in pairs}) == 1
+    options.append(("derive", pairs[:1] if equivalent else pairs))
     if not alias and not pairs:
         present = {normalise(c.label) for c in recording.channels}
         for convention in conventions:
             if not convention.when <= present or convention.unless & present:
                 continue
-            if convention.prefix and not all(
-                c.label.startswith(convention.prefix) for c in recording.channels
-            ):
+            if not all(c.label.startswith(convention.prefix) for c in recording.channels):
                 continue
-            hits = [c for c in usable if convention.channels.get(normalise(c.label)) == slot]
-            options.append(("alias", [(c.label,) for c in hits]))
+            named = [c for c in usable if convention.channels.get(normalise(c.label)) == slot]
+            options.append(("alias", [(c.label,) for c in named]))
             warnings.extend(
                 f"{c.label} has no derivation in its label; assumed {slot} as in "
                 f"{convention.cohort}"
-                for c in hits
+                for c in named
             )
-            if hits:
+            if named:
                 break
     return options
 
 
-def _stand_ins(
+def _substitutes(
     slot: str, rules: _Slot, usable: Sequence[Channel], others: frozenset[str]
 ) -> list[str]:
-    """Channels that could stand in for a slot: the table's, then any with its electrode (C3-O1)."""
+    """Return possible substitutes: those in the table, then any with the electrode (C3-O1)."""
     order = {name: i for i, name in enumerate(rules.substitute)}
     electrode = normalise(slot.partition("-")[0]) if "-" in slot else None
     ranked = []
@@ -333,9 +334,9 @@ def _stand_ins(
 
 
 def _usable(
-    channels: Sequence[Channel], slot: str, wanted: str, rules: _Slot, warnings: list[str]
+    channels: Sequence[Channel], slot: str, slot_unit: str, rules: _Slot, warnings: list[str]
 ) -> list[Channel]:
-    """Channels whose rate and unit do not rule them out for a slot."""
+    """Return the channels whose sample rate and unit are suitable for a slot."""
     usable = []
     for channel in channels:
         unit = known_unit(channel.unit)
@@ -344,9 +345,9 @@ def _usable(
             reason = f"{channel.sample_rate:g} Hz is too slow"
         elif (
             unit is not None
-            and conversion(channel.unit, wanted) is None
-            # Whole montages are exported in uV; a saturation is told by its values.
-            and not (wanted == "%" and conversion(channel.unit, "uV") is not None)
+            and conversion(channel.unit, slot_unit) is None
+            # Some exports give all channels in uV; a saturation is recognised by its values.
+            and not (slot_unit == "%" and conversion(channel.unit, "uV") is not None)
         ):
             reason = f"its unit is {unit}"
         if not reason:
@@ -357,18 +358,17 @@ def _usable(
 
 
 def _same_kind(first: Channel, second: Channel) -> bool:
-    same_unit = first.unit == second.unit or (
-        known_unit(first.unit) is not None and known_unit(first.unit) == known_unit(second.unit)
-    )
+    unit = known_unit(first.unit)
+    same_unit = first.unit == second.unit or (unit is not None and unit == known_unit(second.unit))
     return same_unit and first.sample_rate == second.sample_rate
 
 
-def _listed(labels: Iterable[str]) -> str:
+def _listing(labels: Iterable[str]) -> str:
     names = list(labels)
     if not names:
         return "no signal at all"
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 @functools.cache

@@ -1,8 +1,8 @@
-"""EDF, EDF+ and BDF, read by edfio; samples stay on disk until a channel is asked for.
+"""EDF, EDF+ and BDF, read with edfio; samples stay on disk until a channel is read.
 
-edfio is given a checked header (:mod:`~sleepfm.recordings.edf_header`), and for samples a file of
-that one signal: so a 24-bit file is not loaded whole, which edfio would do; a data record cut short
-or a number padded with NULs is no obstacle; nothing about who was recorded reaches it.
+edfio receives a checked header (:mod:`~sleepfm.recordings.edf_header`) and, for samples, a file
+with a single signal. A 24-bit file is therefore not loaded whole, as edfio would do; truncated data
+records and numbers padded with NULs can be read; and edfio sees no patient information.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Edf", "is_annotations_only", "is_edf", "read_edf"]
 
-_LARGEST: Final = 1e12
+_MAX_CALIBRATION: Final = 1e12
 
 
 def is_annotations_only(path: Path) -> bool:
@@ -94,8 +94,9 @@ class Edf:
 def read_edf(path: Path) -> Recording:
     """Read an EDF, EDF+ or BDF file; signals stay on disk until a channel is read.
 
-    Labels are UTF-8 where all of the file's are, else latin-1. A file that ends early is read as
-    far as complete data records go. Gaps of a discontinuous file are NaN: times stay true.
+    Labels are decoded as UTF-8 if all labels of the file are valid UTF-8, otherwise as latin-1. A
+    truncated file is read up to its last complete data record. Gaps of a discontinuous file are
+    NaN, so that times are preserved.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def read_edf(path: Path) -> Recording:
     Returns
     -------
     Recording
-        With the scoring that the file's own annotations hold.
+        The recording, with scoring from the annotations in the file.
 
     Raises
     ------
@@ -115,33 +116,35 @@ def read_edf(path: Path) -> Recording:
     """
     warnings: list[str] = []
     file = check(path, warnings)
-    found = read_annotations(file, warnings)
-    places = record_times(file, found.onsets, warnings)
-    span_s = float(places[-1]) + file.record_s
+    annotations = read_annotations(file, warnings)
+    record_starts = record_times(file, annotations.onsets, warnings)
+    span_s = float(record_starts[-1]) + file.record_s
     refuse_length(path, span_s)
-    wanted = [s for s in file.streams if not s.is_annotations and s.samples > 0]
-    if not wanted and not found.annotations:
+    data_streams = [s for s in file.streams if not s.is_annotations and s.samples > 0]
+    if not data_streams and not annotations.annotations:
         raise RecordingError(f"{path.name} contains neither a signal nor an annotation")
-    signals = _by_edfio(file, wanted)
+    signals = _parse(file, data_streams)
     labels = [_printable(s.label) for s in signals]
     scoring = Scoring()
-    if found.annotations:
-        scoring = scoring_from_texts(found.annotations, warnings, markers=True)
-    if found.unreadable:
-        dropped = {**scoring.dropped, "unreadable": found.unreadable}
+    if annotations.annotations:
+        scoring = scoring_from_texts(annotations.annotations, warnings, markers=True)
+    if annotations.unreadable:
+        dropped = {**scoring.dropped, "unreadable": annotations.unreadable}
         scoring = replace(scoring, dropped=dropped)
-    clock, day = start_of(file, found.zero_s)
-    kind = "BDF" if file.sample_bytes == 3 else "EDF"
+    clock, day = start_of(file, annotations.zero_s)
+    base_format = "BDF" if file.sample_bytes == 3 else "EDF"
     plus = re.fullmatch(rb"(?:EDF|BDF)(\+[CD])", file.reserved)
     return Recording(
         sources=(path,),
-        format=kind + (plus.group(1).decode() if plus else ""),
+        format=base_format + (plus.group(1).decode() if plus else ""),
         duration_s=span_s,
         start_clock_s=clock,
         start_day=day,
         channels=tuple(
-            _channel(file, stream, signal, label, places, span_s, warnings)
-            for stream, signal, label in zip(wanted, signals, unique_labels(labels), strict=True)
+            _channel(file, stream, signal, label, record_starts, span_s, warnings)
+            for stream, signal, label in zip(
+                data_streams, signals, unique_labels(labels), strict=True
+            )
         ),
         scoring=scoring,
         warnings=tuple(warnings),
@@ -153,7 +156,7 @@ def _channel(
     stream: Stream,
     signal: EdfSignal | BdfSignal,
     label: str,
-    places: NDArray[np.float64],
+    record_starts: NDArray[np.float64],
     span_s: float,
     warnings: list[str],
 ) -> Channel:
@@ -173,28 +176,28 @@ def _channel(
                 f"{file.path.name} can no longer be read; it changed since it was opened"
             ) from error
         if file.sample_bytes == 2:
-            # What edfio would give; a short part of many channels is read without its checks.
+            # As edfio, but without its checks, which are slow for short parts of many channels.
             values = np.ascontiguousarray(content).view("<i2").ravel().astype(np.float32)
         else:
-            (read_back,) = _by_edfio(file, [stream], content)
+            (read_back,) = _parse(file, [stream], content)
             values = read_back.digital.astype(np.float32)
         values *= np.float32(gain)
         values += np.float32(offset)
         return values
 
     length = round(span_s * rate)
-    whole = length == file.records * stream.samples
+    contiguous = length == file.records * stream.samples
 
     def read() -> NDArray[np.float32]:
         values = calibrated()
-        if whole:
+        if contiguous:
             return values
         blocks = values.reshape(file.records, stream.samples)
         values = np.full(length, np.nan, np.float32)
-        # Placed once per contiguous run: rounded record by record, slow signals would lose samples.
-        after_gap = np.flatnonzero(np.abs(np.diff(places) - file.record_s) > 1e-3) + 1
+        # Start is rounded once per contiguous run: per record, slow signals would lose samples.
+        after_gap = np.flatnonzero(np.abs(np.diff(record_starts) - file.record_s) > 1e-3) + 1
         for run in np.split(np.arange(file.records), after_gap):
-            start = round(float(places[run[0]]) * rate)
+            start = round(float(record_starts[run[0]]) * rate)
             block = blocks[run[0] : run[-1] + 1].ravel()
             values[start : start + len(block)] = block[: max(0, length - start)]
         return values
@@ -207,14 +210,14 @@ def _channel(
         values = calibrated(slice(start, -(-last // stream.samples)))
         return values[first - start * stream.samples : last - start * stream.samples]
 
-    part = read_part if whole else None
+    part = read_part if contiguous else None
     return Channel(label=label, sample_rate=rate, unit=unit, read=read, read_part=part)
 
 
-def _by_edfio(
+def _parse(
     file: CheckedFile, streams: Sequence[Stream], content: NDArray[np.uint8] | None = None
 ) -> Sequence[EdfSignal | BdfSignal]:
-    """Return these signals to edfio; without content, for what the header says of them."""
+    """Parse signals with edfio; without content, only their header fields."""
     if not streams:
         return ()
     import edfio
@@ -228,24 +231,24 @@ def _by_edfio(
         encoding = "latin-1"
     header = file.header(streams, 0 if content is None else len(content))
     if content is not None:
-        # Gathered from the disk straight to its place behind the header.
-        whole = bytearray(len(header) + content.size)
-        whole[: len(header)] = header
-        np.frombuffer(whole, np.uint8, offset=len(header)).reshape(content.shape)[:] = content
-        given: bytes | memoryview = memoryview(whole)
+        # Samples are copied from disk directly behind the header.
+        buffer = bytearray(len(header) + content.size)
+        buffer[: len(header)] = header
+        np.frombuffer(buffer, np.uint8, offset=len(header)).reshape(content.shape)[:] = content
+        source: bytes | memoryview = memoryview(buffer)
     else:
-        given = header
-    signals: Sequence[EdfSignal | BdfSignal] = read(given, header_encoding=encoding).signals
+        source = header
+    signals: Sequence[EdfSignal | BdfSignal] = read(source, header_encoding=encoding).signals
     return signals
 
 
 def _calibration(signal: EdfSignal | BdfSignal) -> tuple[float, float] | None:
-    """Gain and offset from stored to physical values, None where the header gives none."""
+    """Return gain and offset from stored to physical values; None if the header gives none."""
     try:
         p0, p1, d0, d1 = *signal.physical_range, *signal.digital_range
     except ValueError:
         return None
-    if not all(abs(x) <= _LARGEST for x in (p0, p1, d0, d1)) or p0 == p1 or d0 == d1:
+    if not all(abs(x) <= _MAX_CALIBRATION for x in (p0, p1, d0, d1)) or p0 == p1 or d0 == d1:
         return None
     gain = (p1 - p0) / (d1 - d0)
     return gain, p0 - d0 * gain

@@ -1,9 +1,9 @@
 """Checks of an EDF or BDF header before the file is read.
 
-edfio believes a header: it sizes arrays by its numbers, and its errors show the field that they are
-about. Here every number that sizes something is checked and bounded first, and an error names the
-field and never its content. Of a checked header only what is needed to read signals goes on: the
-fields of patient, recording and date are passed over.
+edfio trusts the header: it allocates arrays by its numbers, and its errors show the content of
+fields. Here every number that determines a size is checked and bounded first, and errors name the
+field but never its content. A checked header contains only what is needed to read signals; the
+fields of patient, recording and date are not passed on.
 
 Source: Kemp et al., EDF (1992), https://www.edfplus.info/specs; BDF as written by BioSemi.
 """
@@ -29,26 +29,26 @@ _WIDTHS: Final = {
     "digital minimum": 8, "digital maximum": 8, "prefiltering": 80, "samples per record": 8,
     "reserved": 32,
 }  # fmt: skip
-_UNREAD: Final = ("transducer", "prefiltering", "reserved")
+_BLANKED: Final = ("transducer", "prefiltering", "reserved")
 _TEXTS: Final = ("label", "unit")
 _MAX_SIGNALS: Final = 4096
 _MAX_COUNT: Final = 10**8
 _ANNOTATION_LABELS: Final = ("EDF Annotations", "BDF Annotations")
-_TIDY: Final = bytes.maketrans(b"\0,", b" .")
+_CLEAN: Final = bytes.maketrans(b"\0,", b" .")
 
 
 @dataclass(frozen=True)
 class Stream:
-    """One signal of the file: its header fields made tidy, and its place in a data record.
+    """One signal of the file: its cleaned header fields, and its position in a data record.
 
     Parameters
     ----------
     fields : dict of str to bytes
         Header fields by name, padded to their widths.
     samples : int
-        Samples in each data record.
+        Number of samples in each data record.
     first : int
-        Place of its first sample in a data record, counted in samples.
+        Position of its first sample in a data record, in samples.
     """
 
     fields: dict[str, bytes]
@@ -57,13 +57,13 @@ class Stream:
 
     @property
     def is_annotations(self) -> bool:
-        """Whether it holds EDF+ annotations."""
+        """Whether the signal contains EDF+ annotations."""
         return self.fields["label"].decode("latin-1").strip() in _ANNOTATION_LABELS
 
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """A file whose header is complete and consistent; nothing of its data has been read.
+    """A file with a complete and consistent header; no data have been read.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ class CheckedFile:
     reserved : bytes
         Reserved field of the header, which marks EDF+ and BDF+.
     start : bytes
-        Start date and time as the header has them, ``dd.mm.yyhh.mm.ss``.
-    data_at : int
+        Start date and time as in the header, ``dd.mm.yyhh.mm.ss``.
+    data_offset : int
         Offset of the first data record, in bytes.
     records : int
         Number of complete data records.
     duration : bytes
-        Length of a data record in seconds, as the header has it.
+        Length of a data record in seconds, as written in the header.
     streams : tuple of Stream
         All signals, annotations included, in file order.
     """
@@ -89,7 +89,7 @@ class CheckedFile:
     sample_bytes: int
     reserved: bytes
     start: bytes
-    data_at: int
+    data_offset: int
     records: int
     duration: bytes
     streams: tuple[Stream, ...]
@@ -100,19 +100,19 @@ class CheckedFile:
         return float(self.duration)
 
     def header(self, streams: Sequence[Stream], records: int) -> bytes:
-        """Write the header of a file with only these signals and without identity or date.
+        """Build a header for some of the signals, without identity or date.
 
         Parameters
         ----------
         streams : sequence of Stream
-            Signals of that file.
+            Signals to include.
         records : int
-            Number of its data records.
+            Number of data records.
 
         Returns
         -------
         bytes
-            256 bytes, and 256 more for each signal.
+            Header of 256 bytes, and 256 more per signal.
         """
         main = (
             b"0       " if self.sample_bytes == 2 else b"\xffBIOSEMI",
@@ -127,28 +127,28 @@ class CheckedFile:
         return b"".join((*main, *(s.fields[name] for name in _WIDTHS for s in streams)))
 
     def content(self, stream: Stream, records: slice = slice(None)) -> NDArray[np.uint8]:
-        """Return the bytes of one signal in some data records, still on disk.
+        """Map the bytes of one signal in some data records.
 
         Parameters
         ----------
         stream : Stream
             The signal.
         records : slice
-            Data records to take; all of them by default.
+            Data records; all by default.
 
         Returns
         -------
         ndarray of uint8, shape [records, bytes]
-            A view of the mapped file.
+            A view of the memory-mapped file.
         """
         width = sum(s.samples for s in self.streams) * self.sample_bytes
-        data = np.memmap(self.path, np.uint8, "r", self.data_at, (self.records, width))
+        data = np.memmap(self.path, np.uint8, "r", self.data_offset, (self.records, width))
         start = stream.first * self.sample_bytes
         return data[records, start : start + stream.samples * self.sample_bytes]
 
 
 def is_edf(start: bytes) -> bool:
-    """Return whether a file's first eight bytes are those of EDF or BDF.
+    """Return whether a file begins like EDF or BDF.
 
     Parameters
     ----------
@@ -163,14 +163,19 @@ def is_edf(start: bytes) -> bool:
 
 
 def check(path: Path, warnings: list[str]) -> CheckedFile:
-    """Check a file's header; how far its data records go is part of it.
+    """Check the header of a file, and its number of data records against the file size.
 
     Parameters
     ----------
     path : Path
-        The file.
+        EDF or BDF file.
     warnings : list of str
-        Takes what is odd but readable: a file that ends early, bytes after its end.
+        Warnings for the user are appended here: a truncated file, bytes after the last record.
+
+    Returns
+    -------
+    CheckedFile
+        The checked header.
 
     Raises
     ------
@@ -235,9 +240,9 @@ def check(path: Path, warnings: list[str]) -> CheckedFile:
         sample_bytes=sample_bytes,
         reserved=main[192:197],
         start=main[168:184],
-        data_at=header_bytes,
+        data_offset=header_bytes,
         records=records,
-        duration=main[244:252].translate(_TIDY),
+        duration=main[244:252].translate(_CLEAN),
         streams=streams,
     )
 
@@ -256,17 +261,17 @@ def _streams(path: Path, fields: bytes, count: int) -> tuple[Stream, ...]:
             raise RecordingError(
                 f"{path.name} gives signal {i + 1} an impossible number of samples"
             )
-        tidy = {name: columns[name][i] for name in _WIDTHS}
-        tidy |= {name: v.translate(_TIDY) for name, v in tidy.items() if name not in _TEXTS}
-        tidy |= {name: b" " * _WIDTHS[name] for name in _UNREAD}
-        tidy["samples per record"] = b"%-8d" % samples
-        streams.append(Stream(tidy, samples, first))
+        cleaned = {name: columns[name][i] for name in _WIDTHS}
+        cleaned |= {name: v.translate(_CLEAN) for name, v in cleaned.items() if name not in _TEXTS}
+        cleaned |= {name: b" " * _WIDTHS[name] for name in _BLANKED}
+        cleaned["samples per record"] = b"%-8d" % samples
+        streams.append(Stream(cleaned, samples, first))
         first += samples
     return tuple(streams)
 
 
 def start_of(file: CheckedFile, zero_s: float = 0.0) -> tuple[float | None, int | None]:
-    """Time of day of the first sample, and its day; None where the header does not say.
+    """Return time of day and calendar day of the first sample.
 
     Parameters
     ----------
@@ -277,11 +282,11 @@ def start_of(file: CheckedFile, zero_s: float = 0.0) -> tuple[float | None, int 
 
     Returns
     -------
-    float or None
-        Seconds after midnight; None for ``01.01.85 00.00.00``, the mark of an unknown start.
-    int or None
-        ``date.toordinal``; None for 1 January 1985, which stands for a date taken out. It serves to
-        place a scoring that has dates, and is never kept.
+    clock_s : float or None
+        Seconds after midnight; None if invalid, or ``01.01.85 00.00.00`` (unknown start).
+    day : int or None
+        Calendar day (``date.toordinal``); None if invalid, or 1 January 1985 (date removed). Used
+        only to align scoring that has dates; never stored.
     """
     if file.start == b"01.01.8500.00.00":
         return None, None
@@ -297,19 +302,19 @@ def start_of(file: CheckedFile, zero_s: float = 0.0) -> tuple[float | None, int 
 
 
 def refuse_length(path: Path, seconds: float) -> None:
-    """Refuse a file longer than any recording, before an array is made for it.
+    """Refuse a file with an implausible duration, before memory is allocated for it.
 
     Parameters
     ----------
     path : Path
-        The file, for the message.
+        The file, for the error message.
     seconds : float
-        Length that its header claims.
+        Duration according to the header, in seconds.
 
     Raises
     ------
     RecordingError
-        If that is more than ``MAX_HOURS``.
+        If the duration exceeds ``MAX_HOURS``.
     """
     if seconds > MAX_HOURS * 3600:
         raise RecordingError(
@@ -320,7 +325,7 @@ def refuse_length(path: Path, seconds: float) -> None:
 
 def _number(path: Path, raw: bytes, name: str) -> float:
     try:
-        value = float(raw.translate(_TIDY))
+        value = float(raw.translate(_CLEAN))
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Finding recordings."""
+"""Finding recordings in folders, globs and cohort lists."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sleepfm.recordings.signals import SIGNAL_ENDINGS, signal_stem
 
 @dataclass(frozen=True)
 class RecordingFile:
-    """A recording to read: its signal file, its scoring where a list names one, and its name.
+    """A recording to read: signal file, and scoring file and id if a cohort list gives them.
 
     Parameters
     ----------
     path : Path
         Signal file.
     annotations : Path, optional
-        Scoring file, where a cohort list names one.
+        Scoring file, if a cohort list names one.
     id : str, optional
-        Name, where a cohort list gives one.
+        Recording id, if a cohort list gives one.
     """
 
     path: Path
@@ -34,20 +34,20 @@ class RecordingFile:
 
     @property
     def stem(self) -> str:
-        """The id that the list gave, else the file's name without its ending."""
+        """Id from the cohort list, or otherwise the file name without its extension."""
         return self.id or signal_stem(self.path)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is not read, and why.
+    """A file that is not read, with the reason.
 
     Parameters
     ----------
     path : Path
         The file.
     reason : str
-        Why it is not read.
+        Reason why it is not read.
     """
 
     path: Path
@@ -73,15 +73,21 @@ class Found:
 def find_recordings(paths: Iterable[str | Path]) -> Found:
     """Find recordings in folders, globs, files and cohort lists.
 
-    A folder is searched to its bottom, symbolic links included, each real folder once. A ``.csv``
-    names recordings (columns id, signal file, annotation file; a header line is optional), a
-    ``.lst`` is a Luna sample list (the same, separated by tabs); their relative paths start at the
-    list's folder. Where one stem has several forms the first of ``SIGNAL_ENDINGS`` is taken.
+    Folders are searched recursively; symbolic links are followed, and each real folder is visited
+    once. A ``.csv`` is a cohort list (columns id, signal file, annotation file; a header line is
+    optional), a ``.lst`` is a Luna sample list (the same columns, separated by tabs); relative
+    paths are relative to the folder of the list. If a stem exists in several formats, the first of
+    ``SIGNAL_ENDINGS`` is used.
 
     Parameters
     ----------
     paths : iterable of str or Path
-        What the user named.
+        Files, folders, globs or cohort lists.
+
+    Returns
+    -------
+    Found
+        Recordings, and files left out.
 
     Raises
     ------
@@ -90,21 +96,21 @@ def find_recordings(paths: Iterable[str | Path]) -> Found:
     """
     paths = list(paths)
     files: dict[Path, RecordingFile] = {}
-    left: list[LeftOut] = []
-    for given in paths:
-        for item in _expand(given):
+    left_out: list[LeftOut] = []
+    for pattern in paths:
+        for item in _expand(pattern):
             files.setdefault(item.path.resolve(), item)
     kept: list[RecordingFile] = []
-    forms: dict[tuple[Path, str], RecordingFile] = {}
+    by_key: dict[tuple[Path, str], RecordingFile] = {}
     for item in sorted(files.values(), key=_preference):
-        form = (item.path.parent, item.stem)
-        if form in forms:
-            other = forms[form].path.name
-            left.append(LeftOut(item.path, f"duplicate of {other} (that one is used)"))
+        key = (item.path.parent, item.stem)
+        if key in by_key:
+            other = by_key[key].path.name
+            left_out.append(LeftOut(item.path, f"duplicate of {other} (that one is used)"))
         elif item.id is None and _is_scoring(item.path):
-            left.append(LeftOut(item.path, "holds annotations, not signals"))
+            left_out.append(LeftOut(item.path, "holds annotations, not signals"))
         else:
-            forms[form] = item
+            by_key[key] = item
             kept.append(item)
     if not kept:
         raise RecordingError(
@@ -113,7 +119,7 @@ def find_recordings(paths: Iterable[str | Path]) -> Found:
         )
     order = {path: i for i, path in enumerate(files)}
     kept.sort(key=lambda item: order[item.path.resolve()])
-    return Found(tuple(kept), tuple(left))
+    return Found(tuple(kept), tuple(left_out))
 
 
 def _preference(item: RecordingFile) -> tuple[str, int, str]:
@@ -126,8 +132,8 @@ def _is_scoring(path: Path) -> bool:
     return path.name.lower().endswith((".edf", ".bdf", ".rec")) and is_annotations_only(path)
 
 
-def _expand(given: str | Path) -> Iterator[RecordingFile]:
-    path = Path(given).expanduser()
+def _expand(pattern: str | Path) -> Iterator[RecordingFile]:
+    path = Path(pattern).expanduser()
     if path.is_dir():
         for file in _walk(path):
             yield RecordingFile(file)
@@ -138,19 +144,19 @@ def _expand(given: str | Path) -> Iterator[RecordingFile]:
     else:
         matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
         if not matches:
-            raise RecordingError(f"there is no file or folder {given}")
+            raise RecordingError(f"there is no file or folder {pattern}")
         for match in matches:
             yield from _expand(match) if Path(match).is_dir() else [RecordingFile(Path(match))]
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Signal files below a folder, in order; every real folder once, so that link loops end."""
+    """Yield signal files below a folder, in order; link loops end, as folders are visited once."""
     seen: set[tuple[int, int]] = set()
 
-    def visit(here: Path) -> Iterator[Path]:
+    def visit(directory: Path) -> Iterator[Path]:
         try:
-            status = here.stat()
-            entries = sorted(os.scandir(here), key=lambda e: e.name)
+            status = directory.stat()
+            entries = sorted(os.scandir(directory), key=lambda e: e.name)
         except OSError:
             return
         if (status.st_dev, status.st_ino) in seen:
@@ -162,9 +168,9 @@ def _walk(folder: Path) -> Iterator[Path]:
                 continue
             try:
                 if entry.is_dir():
-                    folders.append(here / entry.name)
+                    folders.append(directory / entry.name)
                 elif entry.name.lower().endswith(SIGNAL_ENDINGS):
-                    yield here / entry.name
+                    yield directory / entry.name
             except OSError:
                 continue
         for child in folders:

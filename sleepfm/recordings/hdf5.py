@@ -20,7 +20,7 @@ from sleepfm.recordings.scoring import hdf5 as scoring_hdf5
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
 from sleepfm.recordings.scoring.vocabulary import Scored, Scoring
 
-_MOST: Final = 4096
+_MAX_SIGNALS: Final = 4096
 _VOLTAGES: Final = ("eeg", "eog", "emg", "ecg", "ekg")
 
 
@@ -30,7 +30,7 @@ class Hdf5:
     endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
-        """Return False: much else is HDF5, so the file's name decides.
+        """Return False: HDF5 has many uses, so the format is recognised by extension.
 
         Parameters
         ----------
@@ -58,7 +58,7 @@ class Hdf5:
         Raises
         ------
         RecordingError
-            If it has no signals of a known form, or h5py is not installed.
+            If the file has no signals in a known layout, or h5py is not installed.
         """
         try:
             import h5py
@@ -69,20 +69,20 @@ class Hdf5:
         try:
             with h5py.File(path, "r") as file:
                 check_hdf5(file)
-                found = _signals(path, file)
+                signals = _signals(path, file)
         except ForeignContentError as error:
             raise RecordingError(f"{path.name} {error}") from error
         except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise RecordingError(
                 f"{path.name} is not an HDF5 recording with a known layout"
             ) from error
-        duration = max(samples / rate for _, samples, rate, _ in found)
+        duration = max(samples / rate for _, samples, rate, _ in signals)
         if duration > MAX_HOURS * 3600:
             raise RecordingError(
                 f"{path.name} claims to last {duration / 3600:.3g} h; recordings of at most "
                 f"{MAX_HOURS} h are read, so split it or check its header"
             )
-        labels = unique_labels(place.rpartition("/")[2] for place, *_ in found)
+        labels = unique_labels(name.rpartition("/")[2] for name, *_ in signals)
         warnings: list[str] = []
         return Recording(
             sources=(path,),
@@ -90,7 +90,8 @@ class Hdf5:
             duration_s=duration,
             start_clock_s=None,
             channels=tuple(
-                _channel(path, label, *about) for label, about in zip(labels, found, strict=True)
+                _channel(path, label, *properties)
+                for label, properties in zip(labels, signals, strict=True)
             ),
             scoring=_scoring(path, duration, warnings),
             warnings=tuple(warnings),
@@ -98,53 +99,61 @@ class Hdf5:
 
 
 def _signals(path: Path, file: Any) -> list[tuple[str, int, float, str]]:
-    """Place, samples, rate in Hz and unit of every signal."""
+    """Return path in the file, number of samples, rate in Hz and unit of every signal."""
     import h5py
 
-    found: list[tuple[str, int, float, str]] = []
+    signals: list[tuple[str, int, float, str]] = []
 
     def visit(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset) or len(found) >= _MOST:
+        if not isinstance(item, h5py.Dataset) or len(signals) >= _MAX_SIGNALS:
             return
-        where = (item, item.parent, file["signals"], file)
+        scopes = (item, item.parent, file["signals"], file)
         rate = next(
             (
-                float(np.ravel(w.attrs[k])[0])
-                for w in where
+                float(np.ravel(scope.attrs[k])[0])
+                for scope in scopes
                 for k in ("fs", "sampling_rate")
-                if k in w.attrs
+                if k in scope.attrs
             ),
             np.nan,
         )
         if not np.isfinite(rate) or rate <= 0:
             raise RecordingError(f"{path.name} gives a sampling rate that is not positive")
         if item.size and item.size == max(item.shape):
-            found.append((f"signals/{name}", int(item.size), rate, _unit(name, where)))
+            signals.append((f"signals/{name}", int(item.size), rate, _unit(name, scopes)))
 
     if "signals" in file:
         file["signals"].visititems(visit)
-    if not found:
+    if not signals:
         raise RecordingError(f"{path.name} has no group 'signals' with a signal")
-    return found
+    return signals
 
 
-def _unit(name: str, where: tuple[Any, ...]) -> str:
-    kind = name.partition("/")[0].lower()
+def _unit(name: str, scopes: tuple[Any, ...]) -> str:
+    signal_type = name.partition("/")[0].lower()
     written = next(
-        (w.attrs[k] for w in where for k in ("unit", "units", "unit_voltage") if k in w.attrs), None
+        (
+            scope.attrs[k]
+            for scope in scopes
+            for k in ("unit", "units", "unit_voltage")
+            if k in scope.attrs
+        ),
+        None,
     )
     if written is not None:
         return written.decode() if isinstance(written, bytes) else str(written)
-    return "uV" if "/" in name and kind in _VOLTAGES else ""  # DOD says it in its description
+    return (
+        "uV" if "/" in name and signal_type in _VOLTAGES else ""
+    )  # unit as in the documentation of DOD
 
 
-def _channel(path: Path, label: str, place: str, samples: int, rate: float, unit: str) -> Channel:
+def _channel(path: Path, label: str, dataset: str, samples: int, rate: float, unit: str) -> Channel:
     def read() -> NDArray[np.float32]:
         import h5py
 
         try:
             with h5py.File(path, "r") as file:
-                return np.asarray(file[place], dtype=np.float32).reshape(samples)
+                return np.asarray(file[dataset], dtype=np.float32).reshape(samples)
         except (OSError, KeyError, ValueError) as error:
             raise RecordingError(f"the signals of {path.name} cannot be read") from error
 

@@ -1,4 +1,4 @@
-"""Names of files and columns that may tell who slept: a name, a date, a hospital number."""
+"""Detection of names, dates and hospital numbers in names of files and columns."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _ORDINARY: Final = frozenset((
 ))  # fmt: skip
 
 
-def telling(stem: str) -> str | None:
-    """Return what identifying content a file stem resembles; None if none.
+def identifying_stem(stem: str) -> str | None:
+    """Return the kind of identifying content that a file stem resembles.
 
     Parameters
     ----------
     stem : str
-        File name without its ending.
+        File name without its extension.
 
     Returns
     -------
     str or None
-        ``"a date"``, ``"a hospital number"`` or ``"a person's name"``. A guess: names that look
-        like nothing in particular pass.
+        ``"a date"``, ``"a hospital number"`` or ``"a person's name"``; None if no pattern matches,
+        which does not prove that the name is not identifying.
     """
     if _DATE.search(stem):
         return "a date"
@@ -42,6 +42,36 @@ def telling(stem: str) -> str | None:
         if first.lower() not in _ORDINARY and second.lower() not in _ORDINARY:
             return "a person's name"
     return None
+
+
+_SENSOR_WORD: Final = re.compile(
+    r"(?:[A-Z]{1,4}|[A-Za-z]{1,3}(?=\d))\d{0,2}|(?i:abd|accel|activ|airflow|ampl|art[ei]|audio|axis"
+    r"|batt|beat|belt|body|breath|button|cannula|capn|central|chan|chest|chin|cpap|deriv|device|elev"
+    r"|effort|electr|etco|event|eye|eeg|ecg|ekg|emg|eog|finger|flow|front|gain|gravity|head|heart"
+    r"|horiz|imp|inst|left|leak|leg|level|light|limb|lower|lumin|manom|mark|mask|mean|micr|mouth|nas"
+    r"|neck|noise|occip|oral|oxi|oxy|pariet|phase|plet|posit|pressure|pulse|quality|rate|ratio|raw"
+    r"|ref|resp|rib|right|room|saturation|sensor|signal|snor|sound|spare|stat|sum|sync|temp|therm"
+    r"|thor|tibia|tidal|time|trans|trigger|upper|unit|vent|vert|vibr|video|vol)\w*"
+)
+
+
+def without_identity(label: str) -> str:
+    """Return a channel label for a store: words that may tell who slept become ``...``.
+
+    Parameters
+    ----------
+    label : str
+        Label of a channel, as the file has it.
+
+    Returns
+    -------
+    str
+        The label itself if it looks like no date, number or name: a guess, as in
+        :func:`identifying_stem`.
+    """
+    if identifying_stem(label) is None and identifying_value(label) is None:
+        return label
+    return re.sub(r"\w+", lambda m: m[0] if _SENSOR_WORD.fullmatch(m[0]) else "...", label)
 
 
 _COLUMNS: Final = {
@@ -68,7 +98,7 @@ _CALENDAR: Final = re.compile(
 
 
 def identifying_column(name: str) -> str | None:
-    """Return what identifying content a column name suggests; None if none.
+    """Return the kind of identifying content that a column name suggests.
 
     Parameters
     ----------
@@ -78,18 +108,18 @@ def identifying_column(name: str) -> str | None:
     Returns
     -------
     str or None
-        E.g. ``"a date"``.
+        For example ``"a date"``; None if no pattern matches.
     """
     split = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
     plain = re.sub(r"[^a-z0-9]+", "_", split.casefold()).strip("_")
-    for looks, pattern in _COLUMNS.items():
+    for kind_of_content, pattern in _COLUMNS.items():
         if re.fullmatch(rf"(?:(?:nsrr|pat|pt|sub|subj|participant)_)?(?:{pattern})", plain):
-            return looks
+            return kind_of_content
     return None
 
 
 def identifying_value(text: str) -> str | None:
-    """Return what identifying content a cell resembles; None if none.
+    """Return the kind of identifying content that a cell resembles.
 
     Parameters
     ----------
@@ -99,7 +129,7 @@ def identifying_value(text: str) -> str | None:
     Returns
     -------
     str or None
-        ``"an e-mail address"`` or ``"a date"``.
+        ``"an e-mail address"`` or ``"a date"``; None if no pattern matches.
     """
     if _EMAIL.search(text):
         return "an e-mail address"

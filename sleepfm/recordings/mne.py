@@ -1,4 +1,4 @@
-"""Other formats that mne supports (.fif .set .vhdr .gdf .cnt ...), one channel at a time."""
+"""Formats supported by mne (.fif, .set, .vhdr, .gdf, .cnt), read one channel at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Mne:
     endings: tuple[str, ...] = (".fif", ".fif.gz", ".set", ".vhdr", ".gdf", ".cnt")
 
     def sniff(self, head: bytes) -> bool:
-        """Return False: the file's name decides.
+        """Return False: these formats are recognised by extension.
 
         Parameters
         ----------
@@ -54,11 +54,11 @@ class Mne:
 
 
 def read_mne(path: Path) -> Recording:
-    """Read a file through mne, at the rate mne gives.
+    """Read a file with mne, at the sampling rate of mne.
 
-    mne scales voltages to V. It takes a channel of unknown kind for an EEG in microvolts (a
-    saturation of 98 % becomes 9.8e-5 V); names that are no voltage are brought back to the number
-    that the file holds, in an unknown unit.
+    mne scales voltages to V. It treats a channel of unknown type as EEG in microvolts (a saturation
+    of 98 % becomes 9.8e-5 V); channels whose names are not voltages are scaled back to the values
+    in the file, in an unknown unit.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def read_mne(path: Path) -> Recording:
     Returns
     -------
     Recording
-        With the scoring that the file's own annotations hold.
+        The recording, with scoring from the annotations in the file.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def read_mne(path: Path) -> Recording:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
             raw: Any = mne.io.read_raw(path, preload=False, verbose="ERROR")
-    except Exception as error:  # mne raises whatever its readers run into
+    except Exception as error:  # mne raises many types of exception
         raise RecordingError(f"{path.name} has an unsupported file format") from error
     check_after_mne(path, [Path(f) for f in raw.filenames if f])
     rate = float(raw.info["sfreq"])
@@ -95,13 +95,13 @@ def read_mne(path: Path) -> Recording:
             f"recordings of at most {MAX_HOURS} h are read"
         )
     start = raw.info["meas_date"]
-    if start is not None:  # of a file that was cropped, its first sample
+    if start is not None:  # the first sample of a cropped file
         start += datetime.timedelta(seconds=float(raw.first_time))
     first = raw.first_time if raw.annotations.orig_time is not None else 0.0
     notes = [
         Annotation(
             float(a["onset"]) - first,
-            # one sample is how BrainVision and others write a mark without a length
+            # BrainVision and others write a mark without a duration as one sample
             length if (length := float(a["duration"])) > 1.5 / rate else None,
             str(a["description"]),
         )

@@ -1,4 +1,4 @@
-"""What a file must satisfy before mne is given it: bounded, and of files beside it alone."""
+"""Checks before mne reads a file: size limits, and no references to other folders."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.named_files import check_beside, check_hdf5
+from sleepfm.recordings.named_files import check_hdf5, check_same_folder
 
 _HEADER_BYTES: Final = 1 << 22
-_MOST_CHANNELS: Final = 4096
-_UNPACKED: Final = 1 << 26
-_TIMES: Final = 64
-"""Packed signals may unpack to 64 MB and 64 times their size (measured of real ones: 2 to 8)."""
-_PIECE: Final = 1 << 20
+_MAX_CHANNELS: Final = 4096
+_EXPANDED_BYTES: Final = 1 << 26
+_EXPANSION: Final = 64
+"""Compressed signals may expand to 64 MiB plus 64 times their size (2 to 8 times in real files)."""
+_CHUNK_BYTES: Final = 1 << 20
 _VHDR: Final = re.compile(
     r"^\s*(DataFile|MarkerFile|NumberOfChannels)\s*=\s*(.*?)\s*$", re.IGNORECASE | re.MULTILINE
 )
@@ -26,7 +26,7 @@ _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 
 
 def check_before_mne(path: Path) -> None:
-    """Refuse a file that names files elsewhere, or that would unpack to more than memory holds.
+    """Refuse a file that refers to files in other folders, or would expand beyond any recording.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def check_before_mne(path: Path) -> None:
     Raises
     ------
     RecordingError
-        Saying which.
+        If a check fails; the message says which.
     """
     lower = path.name.lower()
     try:
@@ -51,22 +51,22 @@ def check_before_mne(path: Path) -> None:
 
 
 def check_after_mne(path: Path, named: list[Path]) -> None:
-    """Refuse files that mne found named inside, if they lie elsewhere or are no plain files.
+    """Refuse files that mne would read if they are in other folders or not regular files.
 
     Parameters
     ----------
     path : Path
         The recording.
     named : list of Path
-        Files that it is read from.
+        Files from which it is read.
 
     Raises
     ------
     RecordingError
-        Naming the file.
+        If there is such a file; the message names it.
     """
     for file in named:
-        check_beside(path, file)
+        check_same_folder(path, file)
 
 
 def _check_vhdr(path: Path) -> None:
@@ -76,19 +76,19 @@ def _check_vhdr(path: Path) -> None:
         raise RecordingError(f"{path.name} is larger than a BrainVision header can be")
     for key, value in _VHDR.findall(head.decode("latin-1")):
         if key.lower() == "numberofchannels":
-            if not value.isdecimal() or not 1 <= int(value[:12]) <= _MOST_CHANNELS:
+            if not value.isdecimal() or not 1 <= int(value[:12]) <= _MAX_CHANNELS:
                 raise RecordingError(f"{path.name} claims {value[:12]} channels")
         elif value:
-            check_beside(path, path.parent / value.replace("$b", path.stem))
+            check_same_folder(path, path.parent / value.replace("$b", path.stem))
 
 
 def _check_gzip(path: Path) -> None:
-    most = _UNPACKED + _TIMES * path.stat().st_size
+    limit = _EXPANDED_BYTES + _EXPANSION * path.stat().st_size
     size = 0
     with gzip.open(path) as file:
-        while piece := file.read(_PIECE):
-            size += len(piece)
-            if size > most:
+        while chunk := file.read(_CHUNK_BYTES):
+            size += len(chunk)
+            if size > limit:
                 raise RecordingError(f"{path.name} would unpack to more than a recording can be")
 
 
@@ -99,32 +99,32 @@ def _check_set(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(_MAT_HEAD)
         file.seek(_MAT_HEAD)
-        most = _UNPACKED + _TIMES * path.stat().st_size
+        limit = _EXPANDED_BYTES + _EXPANSION * path.stat().st_size
         order = "little" if head[126:128] == b"IM" else "big"
         while len(tag := file.read(8)) == 8:
-            kind = int.from_bytes(tag[:4], order)  # type: ignore[arg-type]
+            element_type = int.from_bytes(tag[:4], order)  # type: ignore[arg-type]
             length = int.from_bytes(tag[4:], order)  # type: ignore[arg-type]
             end = file.tell() + length
-            if kind == _MAT_COMPRESSED:
-                most -= _inflated(file.read(length), most)
-                if most < 0:
+            if element_type == _MAT_COMPRESSED:
+                limit -= _inflated_size(file.read(length), limit)
+                if limit < 0:
                     raise RecordingError(
                         f"{path.name} would unpack to more than a recording can be"
                     )
             file.seek(end)
 
 
-def _inflated(packed: bytes, most: int) -> int:
-    """Bytes that a compressed element unpacks to; as many as are allowed and one more at most."""
-    size, worker, rest = 0, zlib.decompressobj(), packed
-    while rest and not worker.eof and size <= most:
-        size += len(worker.decompress(rest, _PIECE))
-        rest = worker.unconsumed_tail
+def _inflated_size(packed: bytes, limit: int) -> int:
+    """Return the size of a decompressed element, in bytes; stops once the limit is exceeded."""
+    size, worker, remaining = 0, zlib.decompressobj(), packed
+    while remaining and not worker.eof and size <= limit:
+        size += len(worker.decompress(remaining, _CHUNK_BYTES))
+        remaining = worker.unconsumed_tail
     return size
 
 
 def _is_hdf5(path: Path) -> bool:
-    # MATLAB puts 512 bytes of its own before the HDF5 file.
+    # MATLAB writes a header of 512 bytes before the HDF5 content.
     with path.open("rb") as file:
         head = file.read(520)
     return head[:8] == _HDF5 or head[512:520] == _HDF5

@@ -1,7 +1,7 @@
-"""Files that a recording names inside itself: they lie beside it, or it is not read.
+"""Files to which a recording refers: they must be in its own folder, or it is not read.
 
-A file of a stranger could otherwise have any file of this machine read as signals, or wait for ever
-at a pipe.
+Otherwise a recording from an untrusted source could have any file of this machine read as signals,
+or block on a pipe.
 """
 
 from __future__ import annotations
@@ -12,48 +12,48 @@ from typing import Any, Final
 from sleepfm.errors import RecordingError
 
 _ANNEX: Final = "/.git/annex/objects/"
-"""Where git-annex, and so DataLad, keeps what the links of a dataset lead to."""
-_DEEPEST: Final = 16
-_MOST_OBJECTS: Final = 20_000
+"""Folder in which git-annex, and so DataLad, stores the targets of links in a dataset."""
+_MAX_DEPTH: Final = 16
+_MAX_OBJECTS: Final = 20_000
 
 
 class ForeignContentError(ValueError):
-    """Content of a file lies in other files."""
+    """Content of a file is in other files."""
 
 
-def check_beside(path: Path, named: Path) -> None:
-    """Refuse a file that lies elsewhere than the recording that names it, or is no plain file.
+def check_same_folder(path: Path, named: Path) -> None:
+    """Refuse a file that is not in the folder of its recording, or not a regular file.
 
     Parameters
     ----------
     path : Path
         The recording.
     named : Path
-        The file that it names; one that is not there passes.
+        The file to which it refers; a missing file is accepted.
 
     Raises
     ------
     RecordingError
-        Saying which file of the recording it is, without its folder.
+        If the file is refused; the message does not contain its folder.
     """
     try:
         target = named.resolve()
         annexed = _ANNEX in target.as_posix() and named.parent.resolve() == path.parent.resolve()
         inside = target.is_relative_to(path.parent.resolve()) or annexed
-        plain = named.is_file() or not named.exists()
+        regular = named.is_file() or not named.exists()
     except (OSError, ValueError, RuntimeError):  # a loop of links, a NUL
-        inside = plain = False
+        inside = regular = False
     if not inside:
         raise RecordingError(
             f"{path.name} names a file outside its own folder; put all files of a recording into "
             "one folder"
         )
-    if not plain:
+    if not regular:
         raise RecordingError(f"{path.name} names {named.name}, which is not a plain file")
 
 
 def check_hdf5(file: Any) -> None:
-    """Refuse an HDF5 file whose content lies in other files.
+    """Refuse an HDF5 file with content in other files.
 
     Parameters
     ----------
@@ -63,24 +63,24 @@ def check_hdf5(file: Any) -> None:
     Raises
     ------
     ForeignContentError
-        If it has links to other files, external or virtual datasets, or more objects than a
-        recording has; the sentence goes on from the name of the file.
+        If it has links to other files, external or virtual datasets, or more objects than any
+        recording; the message continues a sentence that begins with the file name.
     """
     import h5py
 
-    left = _MOST_OBJECTS
+    remaining = _MAX_OBJECTS
 
     def visit(group: Any, depth: int) -> None:
-        nonlocal left
+        nonlocal remaining
         for name in group:
-            left -= 1
-            if left < 0 or depth > _DEEPEST:
+            remaining -= 1
+            if remaining < 0 or depth > _MAX_DEPTH:
                 raise ForeignContentError("holds more objects than a recording has")
             link = group.get(name, getlink=True)
             if isinstance(link, h5py.ExternalLink):
                 raise ForeignContentError("links to another file; put its content into one file")
             if isinstance(link, h5py.SoftLink):
-                continue  # within the file: what it leads to is visited where it lies
+                continue  # within the file, so its target is visited anyway
             item = group[name]
             if isinstance(item, h5py.Group):
                 visit(item, depth + 1)

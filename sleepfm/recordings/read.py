@@ -1,4 +1,4 @@
-"""One call for every format: look at the file, let its reader read it, join its scoring."""
+"""Reading of a recording of any format together with its scoring."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError, RecordingError
 from sleepfm.recordings.beside import find_annotations, find_lookalikes
 from sleepfm.recordings.recording import Recording
-from sleepfm.recordings.scoring.hypnogram import fit
+from sleepfm.recordings.scoring.hypnogram import clip_to_signals
 from sleepfm.recordings.scoring.read import read_scoring
-from sleepfm.recordings.scoring.vocabulary import Reason, ScoredStage, Scoring, counted
+from sleepfm.recordings.scoring.vocabulary import Reason, ScoredStage, Scoring, describe_dropped
 from sleepfm.recordings.signals import read_signals
 
 
@@ -24,28 +24,33 @@ def read_recording(
     coding: Coding | None = None,
     epoch_s: float | None = None,
 ) -> Recording:
-    """Read a recording and its scoring; signals are read when a channel is asked for them.
+    """Read a recording and its scoring; signals stay on disk until a channel is read.
 
     Parameters
     ----------
     path : str or Path
-        EDF, EDF+, BDF, a WFDB header, HDF5, or a file that mne opens.
+        EDF, EDF+, BDF, a WFDB header, HDF5, or a file in a format supported by mne.
     annotations : Path, optional
-        The scoring file, which replaces scoring in the signal file itself. Without it, scoring is
-        looked for in the signal file and in the files that belong to it: the stages that cover most
-        of the signals are taken, and of each type of event the file that has most of them. A file
-        beside it that cannot be read is a warning.
+        Scoring file, which replaces scoring in the signal file. Without it, scoring is searched for
+        in the signal file and in its scoring files: the stages that cover most of the signals are
+        used, and for each type of event the file with most of them. A scoring file that cannot be
+        read causes a warning.
     coding : {"yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"}, optional
-        What integer stages mean; without it they are refused.
+        Coding of integer stages; without it they are refused.
     epoch_s : float, optional
-        Length of an epoch where the scoring does not say it, in seconds.
+        Epoch length of scoring files that do not state one, in seconds.
+
+    Returns
+    -------
+    Recording
+        The recording with its scoring.
 
     Raises
     ------
     RecordingError
         If the file cannot be read as a recording.
     AnnotationError
-        If the scoring file that was named cannot be read.
+        If the scoring file passed as ``annotations`` cannot be read.
     """
     path = Path(path)
     recording = read_signals(path)
@@ -67,29 +72,29 @@ def read_recording(
         )
 
     if annotations is not None:
-        named = read(annotations, warnings)
-        own = recording.scoring
-        own = replace(
-            own,
-            stages=() if named.stages else own.stages,
-            events=() if named.events else own.events,
+        separate = read(annotations, warnings)
+        embedded = recording.scoring
+        embedded = replace(
+            embedded,
+            stages=() if separate.stages else embedded.stages,
+            events=() if separate.events else embedded.events,
         )
-        sources = [_Source(path, own), _Source(annotations, named)]
+        sources = [_Source(path, embedded), _Source(annotations, separate)]
     else:
-        for beside in find_annotations(path):
+        for scoring_file in find_annotations(path):
             notes: list[str] = []
             try:
-                sources.append(_Source(beside, read(beside, notes), notes))
-                if not _touches(sources[-1].scoring, recording.duration_s):
-                    unread.append(beside.name)
+                sources.append(_Source(scoring_file, read(scoring_file, notes), notes))
+                if not _overlaps_signals(sources[-1].scoring, recording.duration_s):
+                    unread.append(scoring_file.name)
             except AnnotationError as error:
-                reason = str(error).removeprefix(beside.name).removesuffix(".")
-                warnings.append(f"the scoring file beside it ({beside.suffix}){reason}")
-                unread.append(beside.name)
-    scoring, used = _joined(sources, recording.duration_s, warnings)
-    scoring = fit(scoring, recording.duration_s, warnings)
+                reason = str(error).removeprefix(scoring_file.name).removesuffix(".")
+                warnings.append(f"the scoring file next to it ({scoring_file.suffix}){reason}")
+                unread.append(scoring_file.name)
+    scoring, used = _merged(sources, recording.duration_s, warnings)
+    scoring = clip_to_signals(scoring, recording.duration_s, warnings)
     if scoring.dropped:
-        warnings.append(f"annotations not stored: {counted(scoring.dropped)}")
+        warnings.append(f"annotations not stored: {describe_dropped(scoring.dropped)}")
     if not scoring.stages:
         unread += find_lookalikes(path)
     return replace(
@@ -103,38 +108,40 @@ def read_recording(
 
 @dataclass(frozen=True)
 class _Source:
-    """A file and the scoring in it."""
+    """A file and its scoring."""
 
     path: Path
     scoring: Scoring
     notes: list[str] = field(default_factory=list)
 
 
-def _joined(
+def _merged(
     sources: Sequence[_Source], duration_s: float, warnings: list[str]
 ) -> tuple[Scoring, list[Path]]:
-    """Scoring of several files, the signal file first, and the files it was taken from."""
-    staged = sources[0]
+    """Merge the scoring of several files, the signal file first; return it and the files used."""
+    stage_source = sources[0]
     for source in sources[1:]:
-        here, there = (_covered(s.scoring.stages, duration_s) for s in (staged, source))
+        current_s, other_s = (
+            _scored_seconds(s.scoring.stages, duration_s) for s in (stage_source, source)
+        )
         if (
-            there > 2 * here
-            or (there > here == 0)
-            or (not staged.scoring.stages and source.scoring.stages)
+            other_s > 2 * current_s
+            or (other_s > current_s == 0)
+            or (not stage_source.scoring.stages and source.scoring.stages)
         ):
-            if staged.scoring.stages:
+            if stage_source.scoring.stages:
                 warnings.append(
-                    f"stages for {here:.0f} s are replaced by stages for {there:.0f} s in "
+                    f"stages for {current_s:.0f} s are replaced by stages for {other_s:.0f} s in "
                     "another file"
                 )
-            staged = source
+            stage_source = source
     best: dict[str, _Source] = {}
-    for kind in {e.type for s in sources for e in s.scoring.events}:
-        counts = [sum(e.type == kind for e in s.scoring.events) for s in sources]
-        best[kind] = sources[counts.index(max(counts))]
+    for event_type in {e.type for s in sources for e in s.scoring.events}:
+        counts = [sum(e.type == event_type for e in s.scoring.events) for s in sources]
+        best[event_type] = sources[counts.index(max(counts))]
     events = [e for s in sources for e in s.scoring.events if best[e.type] is s]
-    giving = list(best.values())
-    used = [s for s in sources if s is sources[0] or s is staged or s in giving]
+    event_sources = list(best.values())
+    used = [s for s in sources if s is sources[0] or s is stage_source or s in event_sources]
     dropped: Counter[Reason] = Counter()
     words: Counter[str] = Counter()
     for source in used:
@@ -142,20 +149,20 @@ def _joined(
         words.update(source.scoring.words)
         warnings += source.notes
     scoring = Scoring(
-        staged.scoring.stages, tuple(sorted(events, key=lambda e: e.onset_s)), dropped, words
+        stage_source.scoring.stages, tuple(sorted(events, key=lambda e: e.onset_s)), dropped, words
     )
     return scoring, [s.path for s in used]
 
 
-def _touches(scoring: Scoring, duration_s: float) -> bool:
-    """Whether a stage or event lies in the signals."""
+def _overlaps_signals(scoring: Scoring, duration_s: float) -> bool:
+    """Return whether any stage or event overlaps the signals."""
     return any(
         s.onset_s < duration_s and s.onset_s + s.duration_s > 0 for s in scoring.stages
     ) or any(e.onset_s <= duration_s and e.onset_s + e.duration_s >= 0 for e in scoring.events)
 
 
-def _covered(stages: Sequence[ScoredStage], duration_s: float) -> float:
-    """Seconds of the signals with a stage of sleep or wake."""
+def _scored_seconds(stages: Sequence[ScoredStage], duration_s: float) -> float:
+    """Return how many seconds of the signals are scored as sleep or wake."""
     return sum(
         max(0.0, min(s.onset_s + s.duration_s, duration_s) - max(s.onset_s, 0.0))
         for s in stages

@@ -1,4 +1,4 @@
-"""A recording as every reader gives it: channels at their native rates, and what was scored."""
+"""Data types of a recording: channels at their native rates, and scoring."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 from sleepfm.recordings.scoring.vocabulary import Scoring
 
 MAX_HOURS: Final = 72
-"""Maximum length of a recording in hours, which bounds memory against damaged headers."""
+"""Maximum length of a recording in hours; limits memory use with damaged headers."""
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One signal of a recording, read only when asked for.
+    """One signal of a recording, read on demand.
 
     Parameters
     ----------
     label : str
-        As written in the file; a repeated label carries a stable suffix (``"EEG#2"``).
+        Label as written in the file; a repeated label has a stable suffix (``"EEG#2"``).
     sample_rate : float
-        Native rate, in Hz.
+        Native sampling rate, in Hz.
     unit : str
-        As written in the file, unchanged; ``""`` when the file does not say.
+        Unit as written in the file; ``""`` if the file gives none.
     read : callable
-        Gives the whole signal in that unit, shape ``[samples]``, float32, NaN where the file has a
-        gap; a fresh array at every call, which the caller may change.
+        Returns the whole signal in that unit, float32 of shape [samples], NaN in gaps; a new array
+        at every call, which the caller may modify.
     read_part : callable, optional
-        Gives the samples ``[first, last)`` as ``read()[first:last]`` would be, without reading the
-        others; None where the reader can only read all.
+        Returns the samples ``[first, last)``, equal to ``read()[first:last]``, without reading the
+        others; None if the reader can only read the whole signal.
     """
 
     label: str
@@ -44,19 +44,19 @@ class Channel:
     read_part: Callable[[int, int], NDArray[np.float32]] | None = field(default=None, repr=False)
 
     def part(self, first: int, last: int) -> NDArray[np.float32]:
-        """Read the samples ``[first, last)``, cut to what there is.
+        """Read the samples ``[first, last)``, as far as they exist.
 
         Parameters
         ----------
         first : int
-            Index of the first sample; below 0 counts as 0.
+            Index of the first sample; negative values count as 0.
         last : int
-            Index behind the last sample.
+            Index after the last sample.
 
         Returns
         -------
         ndarray of float32, shape [samples]
-            In the channel's unit.
+            The samples, in the unit of the channel.
         """
         first, last = max(0, first), max(0, last)
         if self.read_part is not None:
@@ -71,26 +71,26 @@ class Recording:
     Parameters
     ----------
     sources : tuple of Path
-        The files it was read from, signals first.
+        The files from which it was read, signals first.
     format : str
         ``"EDF"``, ``"EDF+C"``, ``"EDF+D"``, ``"BDF"``, ``"WFDB"``, or mne's name of the format.
     duration_s : float
-        Length of the signals, in seconds.
+        Duration of the signals, in seconds.
     start_clock_s : float or None
-        Time of day at which it starts, in seconds after midnight, when the file says so. The
-        calendar date is never kept.
+        Time of day at which it starts, in seconds after midnight; None if the file gives none. The
+        calendar date is never stored.
     channels : tuple of Channel
         All signals, in file order.
     scoring : Scoring
-        Stages and events; empty when nothing was scored.
+        Stages and events; empty if nothing was scored.
     warnings : tuple of str
-        What was odd but readable, one sentence each, with no patient field in it.
+        Warnings for the user, one sentence each, without patient information.
     start_day : int or None
-        The day of the start (``date.toordinal``), to place a scoring that has dates. It is in no
-        table and in nothing that is shown.
+        Calendar day of the start (``date.toordinal``), used to align scoring that has dates; never
+        stored or shown.
     unread : tuple of str
-        Names of files that look like this recording's scoring and gave nothing. They are shown by a
-        scan and a build, and never stored.
+        Names of files that may be scoring of this recording but could not be used. A scan and a
+        build show them; they are never stored.
     """
 
     sources: tuple[Path, ...]
@@ -105,12 +105,12 @@ class Recording:
 
     @property
     def stem(self) -> str:
-        """The signal file's name without its ending: the default ``recording_id``."""
+        """Name of the signal file without its extension: the default ``recording_id``."""
         return self.sources[0].stem
 
 
 def unique_labels(labels: Iterable[str]) -> list[str]:
-    """Return labels in order, the second and later of a name marked ``#2``, ``#3`` ...
+    """Make labels unique by appending ``#2``, ``#3`` and so on to repeated ones.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def unique_labels(labels: Iterable[str]) -> list[str]:
     Returns
     -------
     list of str
-        As many names, all different.
+        The unique labels, in the same order.
     """
     repeats: Counter[str] = Counter()
     taken: set[str] = set()

@@ -1,7 +1,7 @@
 """Hash of the samples of a recording, independent of scoring and file name.
 
-A recording that was withdrawn is known by this again: under another name, with another hypnogram
-or event file, with annotations or header fields edited. Not when its samples were computed anew.
+A withdrawn recording is recognised by this digest even under another name, with another hypnogram
+or event file, or with edited annotations or header fields, but not if its samples were recomputed.
 """
 
 from __future__ import annotations
@@ -19,39 +19,43 @@ from sleepfm.recordings.recording import Recording
 
 _DIGITS: Final = 32
 _CHUNK: Final = 1 << 22
-_TEXTS: Final = (".hea", ".vhdr", ".vmrk")
+_HEADER_ENDINGS: Final = (".hea", ".vhdr", ".vmrk")
 """Files that only describe the samples."""
 
 
 def signal_digest(recording: Recording, scoring: Path | None = None) -> str:
-    """Hash the samples of a recording, 32 hexadecimal digits.
+    """Hash the samples of a recording.
 
-    Of an EDF or BDF file the stored samples of every signal but annotations, in file order; of
-    another format the files that hold samples.
+    For EDF and BDF, the stored samples of all signals except annotations are hashed, in file order;
+    for other formats, the files that contain samples.
 
     Parameters
     ----------
     recording : Recording
         The recording; its first source is the signal file.
     scoring : Path, optional
-        The scoring file that was named for it.
+        Scoring file given by a cohort list or the user.
 
     Returns
     -------
     str
-        The start of a SHA-256, in hexadecimal digits.
+        The first 32 hexadecimal digits of a SHA-256.
 
     Raises
     ------
     RecordingError
-        If a file of it cannot be read any more.
+        If a file of the recording can no longer be read.
     """
     path = recording.sources[0]
     try:
         if recording.format.startswith(("EDF", "BDF")):
-            return _of_edf(path)
-        beside = {*find_annotations(path), scoring}
-        files = [s for s in recording.sources if s not in beside and s.suffix.lower() not in _TEXTS]
+            return _edf_digest(path)
+        scoring_files = {*find_annotations(path), scoring}
+        files = [
+            s
+            for s in recording.sources
+            if s not in scoring_files and s.suffix.lower() not in _HEADER_ENDINGS
+        ]
         digest = hashlib.sha256()
         for source in files or [path]:
             with source.open("rb") as file:
@@ -61,24 +65,24 @@ def signal_digest(recording: Recording, scoring: Path | None = None) -> str:
     return digest.hexdigest()[:_DIGITS]
 
 
-def _of_edf(path: Path) -> str:
+def _edf_digest(path: Path) -> str:
     file = check(path, [])
     width = sum(s.samples for s in file.streams) * file.sample_bytes
-    kept = np.ones(width, bool)
+    is_sample = np.ones(width, bool)
     for stream in file.streams:
         if stream.is_annotations:
             start = stream.first * file.sample_bytes
-            kept[start : start + stream.samples * file.sample_bytes] = False
-    digest = hashlib.sha256(f"{file.sample_bytes} {int(kept.sum())}".encode())
-    if not kept.any():
+            is_sample[start : start + stream.samples * file.sample_bytes] = False
+    digest = hashlib.sha256(f"{file.sample_bytes} {int(is_sample.sum())}".encode())
+    if not is_sample.any():
         return digest.hexdigest()[:_DIGITS]
-    at_once = max(1, _CHUNK // width)
+    records_per_read = max(1, _CHUNK // width)
     with path.open("rb") as content:
-        content.seek(file.data_at)
-        for start in range(0, file.records, at_once):
-            count = min(at_once, file.records - start)
-            piece = np.frombuffer(content.read(count * width), np.uint8)
-            if len(piece) != count * width:
+        content.seek(file.data_offset)
+        for start in range(0, file.records, records_per_read):
+            count = min(records_per_read, file.records - start)
+            chunk = np.frombuffer(content.read(count * width), np.uint8)
+            if len(chunk) != count * width:
                 raise RecordingError(f"{path.name} ends early; it changed since it was opened")
-            digest.update(piece.reshape(count, width)[:, kept].tobytes())
+            digest.update(chunk.reshape(count, width)[:, is_sample].tobytes())
     return digest.hexdigest()[:_DIGITS]

@@ -1,7 +1,8 @@
-"""The readers of signals. A new format is a file beside this, and a line in :data:`READERS`."""
+"""The readers of signals. A new format is a module in this folder and a line in :data:`READERS`."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,34 +18,38 @@ from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.wfdb import Wfdb
 
 _HEAD: Final = 256
-_MOST_SAMPLES: Final = 1 << 28
-"""Of one channel: 24 h at 3 kHz. Five times as many bytes as floats are in memory while it is
-resampled."""
+_SPARSE_FROM: Final = 1 << 30
+_SPARSE: Final = 64
+"""A larger file of which less than one part in so many lies on the disk is mostly holes."""
+_MAX_SAMPLES: Final = 1 << 28
+"""Maximum samples of one channel (24 h at 3 kHz); resampling takes about five times the memory of
+the signal as float32."""
 
 
 class SignalReader(Protocol):
     """Reads recordings of one format.
 
-    Conventions that hold for every reader:
+    Conventions for every reader:
 
-    - Channels are given at their native rates, in the unit that the file states, unchanged; samples
-      stay on disk until a channel's ``read`` is called.
-    - A gap is NaN and keeps its length, so that times stay true.
-    - Sizes are bounded before anything is allocated (``MAX_HOURS``).
-    - Patient and recording fields reach nothing. The day of the start serves to place scoring.
-    - Scoring in the file itself is given as read; what stands beside it is joined elsewhere.
-    - An error is a :class:`~sleepfm.errors.RecordingError`, a sentence that begins with the file.
+    - Channels have their native sampling rates and the unit stated in the file; samples stay on
+      disk until ``read`` of a channel is called.
+    - A gap is NaN for its whole length, so that times are preserved.
+    - Sizes are bounded before memory is allocated (``MAX_HOURS``).
+    - Patient and recording fields are not passed on. The start day is used only to align scoring.
+    - Scoring in the signal file is returned with the recording; separate scoring files are merged
+      elsewhere.
+    - An error is a :class:`~sleepfm.errors.RecordingError`; its message begins with the file name.
 
     Parameters
     ----------
     endings : tuple of str
-        Lower-case ends of the names of its files, the preferred form of a recording first.
+        Extensions of the format in lower case, the preferred one first.
     """
 
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Return whether a file of any name that begins with these bytes is of the format.
+        """Return whether a file is of this format, by its first bytes, whatever its name.
 
         Parameters
         ----------
@@ -58,21 +63,22 @@ class SignalReader(Protocol):
         ...
 
     def read(self, path: Path) -> Recording:
-        """Read a file's header and its own scoring.
+        """Read the header of a file and the scoring in it.
 
         Parameters
         ----------
         path : Path
-            The file; it exists.
+            Signal file; it exists.
 
         Returns
         -------
         Recording
+            The recording; its signals stay on disk.
 
         Raises
         ------
         RecordingError
-            If it cannot be read as a recording.
+            If the file cannot be read as a recording.
         """
         ...
 
@@ -85,7 +91,7 @@ SIGNAL_ENDINGS: Final = tuple(ending for reader in READERS for ending in reader.
 
 
 def read_signals(path: Path) -> Recording:
-    """Read a recording of any format, with the scoring that stands in the file itself.
+    """Read a recording of any format, with the scoring in the signal file.
 
     Parameters
     ----------
@@ -106,6 +112,7 @@ def read_signals(path: Path) -> Recording:
         if path.exists() and not path.is_file():  # a folder, a pipe, a device
             raise RecordingError(f"{path.name} is not a file")
         with path.open("rb") as file:
+            _refuse_holes(path, os.fstat(file.fileno()))
             head = file.read(_HEAD)
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
@@ -121,12 +128,26 @@ def read_signals(path: Path) -> Recording:
     )
 
 
+def _refuse_holes(path: Path, stat: os.stat_result) -> None:
+    """Refuse a file that is mostly holes, before it is read whole to be hashed.
+
+    A download that was cut short, or one that reserves its room first, leaves such a file.
+    """
+    # Some file systems do not count blocks.
+    there = getattr(stat, "st_blocks", 0) * 512
+    if stat.st_size > _SPARSE_FROM and 0 < there < stat.st_size // _SPARSE:
+        raise RecordingError(
+            f"{path.name} has {stat.st_size / 1e9:.3g} GB, of which {there / 1e6:.3g} MB are on "
+            "the disk; was it downloaded whole?"
+        )
+
+
 def _bounded(path: Path, recording: Recording) -> Recording:
-    """Let no channel be read that would take gigabytes, such as sound; the others are."""
+    """Refuse to read channels that would take gigabytes, such as audio; others are unchanged."""
 
     def checked(channel: Channel) -> Channel:
         samples = channel.sample_rate * recording.duration_s
-        if samples <= _MOST_SAMPLES:
+        if samples <= _MAX_SAMPLES:
             return channel
 
         def refuse(*_: int) -> NDArray[np.float32]:
@@ -142,7 +163,7 @@ def _bounded(path: Path, recording: Recording) -> Recording:
 
 
 def signal_stem(path: Path) -> str:
-    """Return the file name without the ending of a signal file (``a.b.edf`` gives ``a.b``).
+    """Return the name of a signal file without its extension (``a.b.edf`` gives ``a.b``).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Units as files write them, and how to get from one to another."""
+"""Units in files, and conversion between them."""
 
 from __future__ import annotations
 
@@ -27,51 +27,52 @@ _SCALES: Final = {
 
 @functools.lru_cache(maxsize=1024)
 def known_unit(written: str) -> str | None:
-    """Recognise a spelling: ``"uVolt"``, ``"µV"`` and ``"UV"`` are ``"uV"``; None if unknown.
+    """Normalise the spelling of a unit: ``"uVolt"``, ``"µV"`` and ``"UV"`` are ``"uV"``.
 
-    A capital ``M`` before V is taken as milli: no biosignal is in megavolts.
+    A capital ``M`` before V is read as milli, as no biosignal is in megavolts.
 
     Parameters
     ----------
     written : str
-        Unit as a file has it.
+        Unit as written in the file.
 
     Returns
     -------
     str or None
-        The unit as this project spells it.
+        The normalised unit; None if it is unknown.
     """
     bare = re.sub(r"[\s\[\]]", "", written.strip().lower())
     return _UNIT_OF.get(bare.rstrip("."))  # "perc." is a percentage; ".V" is not volts
 
 
-def conversion(written: str, wanted: str) -> tuple[float, float] | None:
-    """Find the gain and offset that bring values to a wanted unit; None if there are none.
+def conversion(written: str, target: str) -> tuple[float, float] | None:
+    """Return gain and offset for conversion to a target unit.
 
-    A wanted unit of ``""`` takes values as they come. A wanted unit may be stored counts in WFDB's
-    notation, ``gain(baseline)/unit``: ``655.35(-32768)/%`` makes 98 % the count 31,456.
+    A target of ``""`` leaves values unchanged. A target may also be stored counts in WFDB's
+    notation, ``gain(baseline)/unit``: with ``655.35(-32768)/%``, 98 % is the count 31,456.
 
     Parameters
     ----------
     written : str
-        Unit of the values, as a file has it.
-    wanted : str
-        Unit to bring them to.
+        Unit of the values, as written in the file.
+    target : str
+        Unit after conversion.
 
     Returns
     -------
     tuple of float, or None
-        Gain and offset: ``wanted = gain * written + offset``.
+        Gain and offset: ``converted = gain * value + offset``; None if the units are not
+        convertible.
     """
-    if not wanted:
+    if not target:
         return 1.0, 0.0
-    counts = _COUNTS.fullmatch(wanted)
+    counts = _COUNTS.fullmatch(target)
     if counts:
         inner = conversion(written, counts["unit"])
         gain = float(counts["gain"])
         return inner and (inner[0] * gain, float(counts["baseline"]))
     unit = known_unit(written)
     for scale in _SCALES.values():
-        if unit in scale and wanted in scale:
-            return scale[unit] / scale[wanted], 0.0
+        if unit in scale and target in scale:
+            return scale[unit] / scale[target], 0.0
     return None

@@ -1,4 +1,4 @@
-"""WFDB records (.hea with .dat or .mat), by the wfdb package."""
+"""WFDB records (.hea with .dat or .mat), read with the wfdb package."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Wfdb:
     endings: tuple[str, ...] = (".hea",)
 
     def sniff(self, head: bytes) -> bool:
-        """Return False: a header is text, so the file's name decides.
+        """Return False: a header is plain text, so the format is recognised by extension.
 
         Parameters
         ----------
@@ -59,8 +59,8 @@ class Wfdb:
 def read_wfdb(path: Path) -> Recording:
     """Read a WFDB header; signals stay on disk until a channel is read.
 
-    Values are physical, by the header's gain and baseline. A signal file that ends early is read as
-    far as it goes.
+    Values are physical, by the gain and baseline in the header. A truncated signal file is read up
+    to its end.
 
     Parameters
     ----------
@@ -70,13 +70,13 @@ def read_wfdb(path: Path) -> Recording:
     Returns
     -------
     Recording
-        Without scoring, which stands in files of its own.
+        The recording without scoring, which is in separate files.
 
     Raises
     ------
     RecordingError
-        If the header or a signal file is missing, damaged or of a kind that is not read (several
-        segments, no length), or wfdb is not installed.
+        If the header or a signal file is missing, damaged or unsupported (several segments, no
+        length), or wfdb is not installed.
     """
     try:
         import wfdb
@@ -87,16 +87,16 @@ def read_wfdb(path: Path) -> Recording:
     try:
         with readable(path) as record:
             header: Any = wfdb.rdheader(record)
-    except Exception as error:  # wfdb raises whatever its parsing runs into
+    except Exception as error:  # wfdb raises many types of exception
         raise RecordingError(f"{path.name} is not a readable WFDB header") from error
     warnings: list[str] = []
-    late = [
+    skewed = [
         f"{name} by {skew} samples"
         for name, skew in zip(header.sig_name or (), header.skew or (), strict=False)
         if skew
     ]
-    if late:
-        warnings.append(f"signals have a skew in the header and were shifted: {', '.join(late)}")
+    if skewed:
+        warnings.append(f"signals have a skew in the header and were shifted: {', '.join(skewed)}")
     rate, frames = _checked(path, header, warnings)
     labels = unique_labels(name or f"signal {i + 1}" for i, name in enumerate(header.sig_name))
     return Recording(
@@ -115,9 +115,9 @@ def read_wfdb(path: Path) -> Recording:
 
 @contextmanager
 def readable(path: Path) -> Iterator[str]:
-    """Name a record that wfdb can read: the file, or a copy with a header without a date.
+    """Provide a record that wfdb can read: the file, or a temporary copy without a date.
 
-    wfdb refuses a whole record for a year of two digits (20/7/89).
+    wfdb refuses records whose date has a two-digit year (20/7/89).
 
     Parameters
     ----------
@@ -127,17 +127,19 @@ def readable(path: Path) -> Iterator[str]:
     Yields
     ------
     str
-        Path of the record without ``.hea``, as wfdb takes it.
+        Path of the record without ``.hea``, as expected by wfdb.
     """
     lines = path.read_text(encoding="latin-1").splitlines(keepends=True)
-    at = next((i for i, x in enumerate(lines) if x.strip() and not x.startswith("#")), None)
-    words = lines[at].split() if at is not None else []
+    record_line = next(
+        (i for i, x in enumerate(lines) if x.strip() and not x.startswith("#")), None
+    )
+    words = lines[record_line].split() if record_line is not None else []
     if len(words) < 6 or re.fullmatch(r"\d{1,2}/\d{1,2}/\d{4}", words[5]):
         yield str(path.with_suffix(""))
         return
-    assert at is not None
+    assert record_line is not None
     with tempfile.TemporaryDirectory() as folder:
-        lines[at] = " ".join(words[:5]) + "\n"
+        lines[record_line] = " ".join(words[:5]) + "\n"
         Path(folder, path.name).write_text("".join(lines), encoding="latin-1")
         for other in path.parent.iterdir():
             if other.name != path.name and other.name.startswith(path.stem) and other.is_file():
@@ -146,7 +148,7 @@ def readable(path: Path) -> Iterator[str]:
 
 
 def _channel(path: Path, index: int, label: str, header: Any, rate: float, frames: int) -> Channel:
-    late = int((header.skew or [0] * header.n_sig)[index] or 0)
+    skew = int((header.skew or [0] * header.n_sig)[index] or 0)
 
     def read() -> NDArray[np.float32]:
         import wfdb
@@ -162,9 +164,9 @@ def _channel(path: Path, index: int, label: str, header: Any, rate: float, frame
                     ignore_skew=True,
                 )
             values = np.asarray(data.e_p_signal[0], dtype=np.float32)
-            if late:  # the signal stands so many samples late in the file
-                values[: len(values) - late] = values[late:].copy()
-                values[max(len(values) - late, 0) :] = np.nan
+            if skew:  # the signal is delayed by this many samples in the file
+                values[: len(values) - skew] = values[skew:].copy()
+                values[max(len(values) - skew, 0) :] = np.nan
         except Exception as error:
             raise RecordingError(f"the signals of {path.name} cannot be read") from error
         return values
@@ -174,7 +176,7 @@ def _channel(path: Path, index: int, label: str, header: Any, rate: float, frame
 
 
 def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
-    """Frame rate in Hz and frames that are really there."""
+    """Check the header; return the frame rate in Hz and the number of available frames."""
     if not hasattr(header, "file_name") or not header.n_sig:
         raise RecordingError(
             f"{path.name} has several segments or no signal, which is not supported"
@@ -182,7 +184,7 @@ def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
     if header.n_sig > _MAX_SIGNALS or len(header.sig_name or ()) != header.n_sig:
         raise RecordingError(f"{path.name} does not describe each of its signals")
     rate = float(header.fs or 0)
-    if rate != _written_rate(path, rate):  # wfdb takes 250 Hz for what it cannot parse
+    if rate != _written_rate(path, rate):  # wfdb assumes 250 Hz if it cannot parse the rate
         rate = math.nan
     if not math.isfinite(rate) or rate <= 0 or min(header.samps_per_frame) < 1:
         raise RecordingError(f"{path.name} gives a sampling rate that is not positive")
@@ -203,7 +205,7 @@ def _checked(path: Path, header: Any, warnings: list[str]) -> tuple[float, int]:
 
 
 def _written_rate(path: Path, default: float) -> float:
-    """Return the sampling rate on the record line, ``default`` where it has none."""
+    """Return the sampling rate on the record line, or ``default`` if it has none."""
     lines = path.read_text(encoding="latin-1").splitlines()
     record = next(line.split() for line in lines if line.strip() and not line.startswith("#"))
     try:
@@ -213,18 +215,18 @@ def _written_rate(path: Path, default: float) -> float:
 
 
 def _frames_in(path: Path, name: str, header: Any) -> int:
-    """Whole frames in one signal file."""
+    """Return the number of complete frames in one signal file."""
     if not name or Path(name).name != name or ":" in name:
         raise RecordingError(f"{path.name} names a signal file outside its own folder")
     file = path.with_name(name)
     if not file.is_file():
-        raise RecordingError(f"the signal file {name} of {path.name} is not beside it")
-    own = [i for i, other in enumerate(header.file_name) if other == name]
-    width = _BYTES.get(str(header.fmt[own[0]]))
+        raise RecordingError(f"the signal file {name} of {path.name} is not next to it")
+    signals = [i for i, other in enumerate(header.file_name) if other == name]
+    width = _BYTES.get(str(header.fmt[signals[0]]))
     if width is None:
         return int(header.sig_len)
-    size = file.stat().st_size - int(header.byte_offset[own[0]] or 0)
-    return int(size // (width * sum(int(header.samps_per_frame[i]) for i in own)))
+    size = file.stat().st_size - int(header.byte_offset[signals[0]] or 0)
+    return int(size // (width * sum(int(header.samps_per_frame[i]) for i in signals)))
 
 
 def _clock(time: Any) -> float | None:

@@ -1,8 +1,8 @@
-"""Nights with known physiology, for the demo, the tests, and training where no data may go.
+"""Simulated nights with known physiology, for the demo, the tests, and training without real data.
 
-What brain, heart and breathing share in a simulated night is physiology: sleep stage, breathing,
-events, movement and the person. What is not shared is drawn independently per channel. Every figure
-and its source, and what is not realistic, is in docs/simulation.md.
+Brain, heart and breathing of a simulated night share physiology: sleep stage, breathing, events,
+movement and the person. Everything else is drawn independently per channel. Parameters, their
+sources, and limitations are in docs/simulation.md.
 """
 
 from sleepfm.simulate.cohort import simulate_cohort

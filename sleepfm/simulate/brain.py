@@ -1,4 +1,4 @@
-"""The brain and the eyes: EEG and EOG whose spectrum follows stage, arousal and breathing."""
+"""EEG and EOG whose spectrum depends on sleep stage, arousal and breathing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sleepfm.simulate.grid import (
     GRID_HZ,
     Floats,
     drift,
-    happen,
     highpass,
+    poisson_process,
     smooth,
     stamp,
     times,
@@ -42,8 +42,8 @@ _LEVEL_UV: Final = {
     "muscle": (3.0, 1.4, 0.8, 0.7, 0.5),
     "roll": (6.0, 35.0, 0.0, 0.0, 8.0),  # slow rolling eyes, at E1
 }
-# How strongly a channel of each region sees a band: central, frontal, occipital, eye.
-_SEEN: Final = {
+# Gain of each band in the channels of a region: central, frontal, occipital, eye.
+_REGION_GAIN: Final = {
     "C": (1.0, 1.0, 1.0, 1.0, 0.5, 1.0, 1.0, 0.7, 0.08),
     "F": (1.1, 1.1, 1.1, 0.9, 0.4, 0.9, 1.0, 0.9, 0.2),
     "O": (1.0, 0.6, 0.7, 0.8, 1.0, 0.5, 0.9, 1.0, 0.0),
@@ -86,11 +86,12 @@ class BrainState:
 
 
 def eyes_closed(streams: Streams, samples: int) -> Floats:
-    """Whether the eyes are closed when awake, 0 to 1 on the grid: most of the time in bed.
+    """Draw whether the eyes are closed when awake, 0 to 1 on the grid; mostly they are.
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     samples : int
         Length of the grid.
     """
@@ -106,36 +107,43 @@ def draw_transients(
     closed: Floats,
     breathing: Breathing,
 ) -> Transients:
-    """Draw when spindles, K-complexes (both prefer a breath's phase) and eye movements happen.
+    """Draw times of spindles and K-complexes, coupled to the breathing phase, and eye movements.
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     stage : ndarray of float64, shape [samples, 5]
         Share of each stage on the grid.
     infraslow, phasic, closed : ndarray of float64, shape [samples]
         On the grid: infraslow rhythm (SD 1), phasic REM sleep and closed eyes (both 0 to 1).
     breathing : Breathing
+        Breathing of the night.
     """
     rng = streams("transients")
     peak = subject.inspiration
-    spindles = happen(rng, (stage @ _SPINDLES_PER_HOUR) * np.exp(0.6 * infraslow - 0.18) * 1.5)
-    spindles = spindles[_prefer(rng, spindles, breathing, peak + _SPINDLE_PHASE, 0.3)]
-    complexes = happen(rng, (stage @ _K_COMPLEXES_PER_HOUR) * 1.5)
-    complexes = complexes[_prefer(rng, complexes, breathing, peak + _K_PHASE, 0.4)]
-    saccades = happen(rng, 2400 * phasic + 40 * stage[:, 4] + 900 * stage[:, 0] * (1 - closed))
-    blinks = happen(rng, 700 * stage[:, 0] * (1 - closed))
+    spindles = poisson_process(
+        rng, (stage @ _SPINDLES_PER_HOUR) * np.exp(0.6 * infraslow - 0.18) * 1.5
+    )
+    spindles = spindles[_couple_to_breathing(rng, spindles, breathing, peak + _SPINDLE_PHASE, 0.3)]
+    complexes = poisson_process(rng, (stage @ _K_COMPLEXES_PER_HOUR) * 1.5)
+    complexes = complexes[_couple_to_breathing(rng, complexes, breathing, peak + _K_PHASE, 0.4)]
+    saccades = poisson_process(
+        rng, 2400 * phasic + 40 * stage[:, 4] + 900 * stage[:, 0] * (1 - closed)
+    )
+    blinks = poisson_process(rng, 700 * stage[:, 0] * (1 - closed))
     return Transients(spindles, complexes, saccades, blinks)
 
 
-def _prefer(
-    rng: np.random.Generator, at: Floats, breathing: Breathing, phase: float, strength: float
+def _couple_to_breathing(
+    rng: np.random.Generator, times_s: Floats, breathing: Breathing, phase: float, strength: float
 ) -> NDArray[np.bool_]:
-    """Thin events so that they gather around one phase of the breath (two thirds remain)."""
-    here = np.interp(at, times(len(breathing.phase), GRID_HZ), breathing.phase)
-    chance = (1 + strength * np.cos(2 * np.pi * (here - phase))) / 1.5
-    return np.asarray(rng.random(len(at)) < chance)
+    """Select events so that they cluster around a breathing phase (two thirds remain)."""
+    breath_phase = np.interp(times_s, times(len(breathing.phase), GRID_HZ), breathing.phase)
+    probability = (1 + strength * np.cos(2 * np.pi * (breath_phase - phase))) / 1.5
+    return np.asarray(rng.random(len(times_s)) < probability)
 
 
 def render(
@@ -146,17 +154,22 @@ def render(
     beats: Beats,
     names: Sequence[str] = CHANNELS,
 ) -> dict[str, Signal]:
-    """Render EEG and EOG channels, in uV, float32, at the EEG's rate, by name.
+    """Render EEG and EOG channels, in uV, float32, at the EEG sampling rate, by name.
 
-    A channel does not depend on which others are rendered with it.
+    A channel does not depend on the other channels rendered with it.
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     state : BrainState
+        State of the brain on the grid.
     breathing : Breathing
+        Breathing of the night.
     beats : Beats
+        Heart beats of the night.
     names : sequence of str
         Channels to render.
     """
@@ -171,7 +184,7 @@ def render(
 
 
 def _spectra(subject: Subject, rate: int) -> NDArray[np.float32]:
-    """Power density of each band at unit variance, shape ``[bands, frequencies]``, per Hz."""
+    """Return the power density of each band at unit variance, [bands, frequencies], per Hz."""
     f = rfftfreq(_WINDOW_S * rate, 1 / rate)
     density = {
         "aperiodic": (f + 0.3) ** -2.0,
@@ -191,7 +204,7 @@ def _spectra(subject: Subject, rate: int) -> NDArray[np.float32]:
 
 
 def _levels(subject: Subject, state: BrainState) -> Floats:
-    """Amplitude of each band in uV in each window before a region sees it, ``[windows, bands]``."""
+    """Return the amplitude of each band in each window in uV, before regional gains."""
     awake_open = state.stage[:, 0] * (1 - state.eyes_closed)
     levels = np.stack([state.stage @ np.array(_LEVEL_UV[band]) for band in _BANDS], axis=1)
     levels[:, 4] *= subject.alpha_uv * (1 - 0.75 * awake_open)
@@ -206,17 +219,17 @@ def _levels(subject: Subject, state: BrainState) -> Floats:
     levels = np.hypot(levels, state.arousal[:, None] * np.array(_AROUSED_UV))
     levels = np.hypot(levels, state.movement[:, None] * np.array(_MOVING_UV))
     hop = _WINDOW_S // 2 * GRID_HZ
-    # the window whose centre lies at each hop sees the mean of the two seconds around it
+    # a window centred at each hop has the mean of the two seconds around it
     return smooth(levels, 2.0)[::hop]
 
 
 def _background(
     streams: Streams, subject: Subject, state: BrainState, names: Sequence[str]
 ) -> dict[str, Signal]:
-    """Noise shaped window by window: half-overlapping 4 s windows, each with its own spectrum.
+    """Shape noise by the spectrum of each window, in half-overlapping windows of 4 s.
 
     Half of the power below the beta band is common to all channels (volume conduction); the rest is
-    each channel's own.
+    independent per channel.
     """
     rate = subject.eeg_rate
     size, hop = _WINDOW_S * rate, _WINDOW_S * rate // 2
@@ -229,20 +242,22 @@ def _background(
     taper *= np.float32(np.sqrt(rate * size / 4))
     f = rfftfreq(size, 1 / rate)
     shared = np.sqrt(0.55 / (1 + np.exp((f - 18) / 3))).astype(np.float32)
-    own = np.sqrt(1 - shared**2)
+    independent = np.sqrt(1 - shared**2)
     common = streams("EEG common")
     sources = {name: streams(f"noise {name}") for name in names}
     out = {name: np.zeros((windows + 1) * hop, np.float32) for name in names}
     for first in range(0, windows, 512):
         block = power[first : min(first + 512, windows)]
-        everywhere = shared * _white(common, len(block), len(f))
+        common_part = shared * _white(common, len(block), len(f))
         for name, rng in sources.items():
-            density = (block * np.square(_SEEN[name[0]], dtype=np.float32)) @ spectra
-            spectrum = np.sqrt(density) * (everywhere + own * _white(rng, len(block), len(f)))
-            pieces = irfft(spectrum, size, axis=1) * taper
+            density = (block * np.square(_REGION_GAIN[name[0]], dtype=np.float32)) @ spectra
+            spectrum = np.sqrt(density) * (
+                common_part + independent * _white(rng, len(block), len(f))
+            )
+            segments = irfft(spectrum, size, axis=1) * taper
             end = first + len(block)
-            out[name][first * hop : end * hop] += pieces[:, :hop].ravel()
-            out[name][(first + 1) * hop : (end + 1) * hop] += pieces[:, hop:].ravel()
+            out[name][first * hop : end * hop] += segments[:, :hop].ravel()
+            out[name][(first + 1) * hop : (end + 1) * hop] += segments[:, hop:].ravel()
     # the first window is centred on the start
     return {name: signal[hop : hop + samples].copy() for name, signal in out.items()}
 
@@ -255,66 +270,66 @@ def _add_spindles(
     streams: Streams, subject: Subject, state: BrainState, channels: dict[str, Signal]
 ) -> None:
     rng = streams("spindles")
-    at = state.transients.spindles_s
-    n = len(at)
+    onset_s = state.transients.spindles_s
+    n = len(onset_s)
     height = subject.spindle_uv * np.exp(0.3 * rng.standard_normal(n))
     width = rng.uniform(0.20, 0.38, n)
     hz = subject.spindle_hz + 0.4 * rng.standard_normal(n)
     phase = rng.uniform(0, 2 * np.pi, n)
     for name, signal in channels.items():
-        seen = {"C": 1.0, "F": 0.8, "O": 0.35, "E": 0.3}[name[0]]
-        size = height * seen * np.exp(0.2 * streams(f"spindles {name}").standard_normal(n))
+        gain = {"C": 1.0, "F": 0.8, "O": 0.35, "E": 0.3}[name[0]]
+        size = height * gain * np.exp(0.2 * streams(f"spindles {name}").standard_normal(n))
 
         def wave(tau: Floats, k: NDArray[np.intp], size: Floats = size) -> Floats:
             bell = np.exp(-0.5 * (tau / width[k, None]) ** 2)
-            turn = 2 * np.pi * hz[k, None] * tau + phase[k, None]
-            return np.asarray(size[k, None] * bell * np.cos(turn))
+            angle = 2 * np.pi * hz[k, None] * tau + phase[k, None]
+            return np.asarray(size[k, None] * bell * np.cos(angle))
 
-        stamp(signal, subject.eeg_rate, at, (1.1, 1.1), wave)
+        stamp(signal, subject.eeg_rate, onset_s, (1.1, 1.1), wave)
 
 
 def _add_k_complexes(
     streams: Streams, subject: Subject, state: BrainState, channels: dict[str, Signal]
 ) -> None:
     rng = streams("K-complexes")
-    at = state.transients.k_complexes_s
-    height = subject.slow_gain * rng.uniform(50, 110, len(at))
-    stretch = rng.uniform(0.85, 1.25, len(at))
+    onset_s = state.transients.k_complexes_s
+    height = subject.slow_gain * rng.uniform(50, 110, len(onset_s))
+    stretch = rng.uniform(0.85, 1.25, len(onset_s))
     for name, signal in channels.items():
-        seen = {"C": 1.0, "F": 1.2, "O": 0.45, "E": 0.6}[name[0]]
+        gain = {"C": 1.0, "F": 1.2, "O": 0.45, "E": 0.6}[name[0]]
 
-        def wave(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
+        def wave(tau: Floats, k: NDArray[np.intp], gain: float = gain) -> Floats:
             t = tau / stretch[k, None]
             sharp = -np.exp(-0.5 * (t / 0.11) ** 2)
             after = 0.6 * np.exp(-0.5 * ((t - 0.38) / 0.17) ** 2)
-            return np.asarray(seen * height[k, None] * (sharp + after))
+            return np.asarray(gain * height[k, None] * (sharp + after))
 
-        stamp(signal, subject.eeg_rate, at, (0.5, 1.2), wave)
+        stamp(signal, subject.eeg_rate, onset_s, (0.5, 1.2), wave)
 
 
 def _add_eye_movements(
     streams: Streams, subject: Subject, transients: Transients, channels: dict[str, Signal]
 ) -> None:
-    """Saccades are steps after which the eyes drift back; blinks are bumps."""
+    """Add saccades (steps with exponential return) and blinks (bumps)."""
     rng = streams("eye movements")
-    at, blinks = transients.saccades_s, transients.blinks_s
-    jump = subject.eye_uv * np.exp(0.4 * rng.standard_normal(len(at)))
-    jump *= np.where(rng.random(len(at)) < 0.5, -1, 1)
+    saccades, blinks = transients.saccades_s, transients.blinks_s
+    jump = subject.eye_uv * np.exp(0.4 * rng.standard_normal(len(saccades)))
+    jump *= np.where(rng.random(len(saccades)) < 0.5, -1, 1)
     blink = -1.2 * subject.eye_uv * np.exp(0.2 * rng.standard_normal(len(blinks)))
 
     for name, signal in channels.items():
-        seen = {"C": 0.10, "F": 0.25, "O": 0.02, "E": 1.0}[name[0]]
-        # both eyes turn the same way, towards one electrode and away from the other
-        turned = -seen if name.startswith("E2") else seen
+        gain = {"C": 0.10, "F": 0.25, "O": 0.02, "E": 1.0}[name[0]]
+        # both eyes move in the same direction, so E1 and E2 have opposite signs
+        saccade_gain = -gain if name.startswith("E2") else gain
 
-        def saccade(tau: Floats, k: NDArray[np.intp], seen: float = turned) -> Floats:
+        def saccade(tau: Floats, k: NDArray[np.intp], gain: float = saccade_gain) -> Floats:
             step = np.clip(tau / 0.05, 0, 1) * np.exp(-np.clip(tau, 0, None) / 0.8)
-            return np.asarray(seen * jump[k, None] * step)
+            return np.asarray(gain * jump[k, None] * step)
 
-        def closing(tau: Floats, k: NDArray[np.intp], seen: float = seen) -> Floats:
-            return np.asarray(seen * blink[k, None] * np.exp(-0.5 * (tau / 0.09) ** 2))
+        def closing(tau: Floats, k: NDArray[np.intp], gain: float = gain) -> Floats:
+            return np.asarray(gain * blink[k, None] * np.exp(-0.5 * (tau / 0.09) ** 2))
 
-        stamp(signal, subject.eeg_rate, at, (0.0, 3.0), saccade)
+        stamp(signal, subject.eeg_rate, saccades, (0.0, 3.0), saccade)
         stamp(signal, subject.eeg_rate, blinks, (0.35, 0.35), closing)
 
 
@@ -326,10 +341,10 @@ def _add_body(
     name: str,
     signal: Signal,
 ) -> None:
-    """Add what the body brings into a mastoid-referenced channel, and the sensor's noise.
+    """Add cardiac and respiratory artifacts to a mastoid-referenced channel, and sensor noise.
 
-    The heart's field reaches M1 and M2 with opposite sign, each beat also pulses under the
-    electrode, and breathing sways the electrode and its skin potential.
+    The cardiac field has opposite signs at M1 and M2, each beat causes a pulse artifact, and
+    breathing moves the electrode and its skin potential.
     """
     rng = streams(f"body {name}")
     rate = subject.eeg_rate

@@ -1,4 +1,4 @@
-"""A cohort of simulated nights as files: one EDF+ per subject, and subjects.csv."""
+"""Cohorts of simulated nights as files: EDF+ recordings and subjects.csv."""
 
 from __future__ import annotations
 
@@ -51,29 +51,29 @@ def simulate_cohort(
 ) -> list[Path]:
     """Write a simulated cohort: ``sim-0001.edf`` and so on (EDF+), and ``subjects.csv``.
 
-    Each file holds C3-M2, C4-M1, O1-M2, O2-M1, E1-M2 (uV), ECG (mV), CHEST, ABD (V or no unit),
-    SaO2 (%), Flow and Pleth, at rates drawn per subject and sensor, with stages, respiratory
-    events, desaturations and arousals as annotations; and what else ``slots`` asks for. Subject
-    ``i`` is the same however many are asked for. Files appear under their names only when complete.
+    Each file has the channels C3-M2, C4-M1, O1-M2, O2-M1, E1-M2 (uV), ECG (mV), CHEST, ABD (V or no
+    unit), SaO2 (%), Flow and Pleth, and those added by ``slots``, at sampling rates drawn per
+    subject and sensor. Stages, respiratory events, desaturations and arousals are annotations.
+    Subject ``i`` does not depend on the number of subjects. Files are written atomically.
 
     Parameters
     ----------
     folder : Path
-        Where to write; made if absent. Files of an earlier run with the same seed are replaced.
+        Output folder; created if absent. Files of an earlier run with the same seed are replaced.
     subjects : int
-        How many subjects, 1 to 9999.
+        Number of subjects, 1 to 9999.
     hours : float
-        Length of each night in hours, rounded to whole epochs of 30 s; up to 24.
+        Length of each night in hours, at most 24, rounded to whole epochs of 30 s.
     seed : int
         Seed of the cohort, >= 0; the same seed and hours give the same bytes.
     lead : {"II", "V1"}
-        Of the ECG; all else of a night stays the same.
+        Lead of the ECG; the rest of a night does not depend on it.
     slots : sequence of str
-        Slots of a contract: those among :data:`sleepfm.simulate.montage.FURTHER` are added to the
-        channels of every night, which stay the same.
+        Slots of a contract: those in :data:`sleepfm.simulate.montage.FURTHER` are added to the
+        standard channels, which do not change.
     second_nights : float
-        Share of the subjects, 0 to 1, who come for a second night (``sim-0001-night2.edf``), with
-        other sensors.
+        Fraction of the subjects, 0 to 1, with a second night (``sim-0001-night2.edf``), recorded
+        with other sensors.
     excerpts : bool
         Whether recordings begin at a random point of the night instead of at lights out.
     failures : float
@@ -81,8 +81,7 @@ def simulate_cohort(
     progress : callable, optional
         Called as ``progress(done, subjects)`` before the first and after each subject.
     known : callable, optional
-        Called as ``known(recording_id, night)`` once a file is written, with all that is true of
-        its night.
+        Called as ``known(recording_id, night)`` after a file is written, with the simulated night.
 
     Returns
     -------
@@ -111,8 +110,8 @@ def simulate_cohort(
             if progress:
                 progress(number - 1, subjects)
             for night in _nights(seed, number, epochs, second_nights, excerpts):
-                which = night.streams.night
-                stem = f"sim-{number:04d}" + (f"-night{which}" if which > 1 else "")
+                night_number = night.streams.night
+                stem = f"sim-{number:04d}" + (f"-night{night_number}" if night_number > 1 else "")
                 paths.append(folder / f"{stem}.edf")
                 with _replacing(paths[-1]) as temporary:
                     to_edf(night, lead, further, failures).write(temporary)
@@ -134,14 +133,16 @@ def simulate_cohort(
 def _nights(
     seed: int, number: int, epochs: int, second_nights: float, excerpts: bool
 ) -> Iterator[Night]:
-    """Return the nights of one subject."""
-    again = Streams(seed, number)("nights").random() < second_nights
-    for which in range(1, 2 + again):
+    """Simulate the nights of one subject."""
+    second = Streams(seed, number)("nights").random() < second_nights
+    for night_number in range(1, 2 + second):
         first = 0
         if excerpts:
-            spare = max(0, round(_NIGHT_H * 3600 / EPOCH_S) - epochs)
-            first = int(Streams(seed, number, which)("first epoch").integers(spare + 1))
-        yield simulate_night(seed, number, epochs, night=which, first_epoch=first)
+            spare_epochs = max(0, round(_NIGHT_H * 3600 / EPOCH_S) - epochs)
+            first = int(
+                Streams(seed, number, night_number)("first epoch").integers(spare_epochs + 1)
+            )
+        yield simulate_night(seed, number, epochs, night=night_number, first_epoch=first)
 
 
 def _check(subjects: int, hours: float, seed: int) -> int:
@@ -171,13 +172,15 @@ def _row(night: Night, stem: str) -> dict[str, str]:
 
 
 def _known_rows(path: Path, seed: int) -> dict[str, dict[str, str]]:
-    """Read the rows of an earlier run, to keep; a file that is somebody else's is refused."""
+    """Read the rows of an earlier run; refuse a subjects.csv of another origin."""
     if not path.exists():
         return {}
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
         rows = list(csv.DictReader(file))
-    ours = f"sim-seed{seed}-"
-    if any(set(row) != set(COLUMNS) or not str(row["subject_id"]).startswith(ours) for row in rows):
+    prefix = f"sim-seed{seed}-"
+    if any(
+        set(row) != set(COLUMNS) or not str(row["subject_id"]).startswith(prefix) for row in rows
+    ):
         raise SimulationError(
             "the folder holds a subjects.csv that is not of this seed; choose another folder"
         )

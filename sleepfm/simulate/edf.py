@@ -9,14 +9,14 @@ from typing import Final
 import edfio
 import numpy as np
 
-from sleepfm.simulate.failures import fail
+from sleepfm.simulate.failures import add_failures
 from sleepfm.simulate.hypnogram import EPOCH_S, STAGES
 from sleepfm.simulate.montage import LABELS, render_montage
 from sleepfm.simulate.night import Night
 from sleepfm.simulate.signal import Signal
 
 _EVENT_WORDS: Final = ("Hypopnea", "Obstructive apnea", "Central apnea", "Mixed apnea")
-# What the recorder can hold, per unit; belts are set by their own gain.
+# Physical range of the recorder, by unit; the range of belts follows from their gain.
 _RANGE: Final = {"uV": (-1000.0, 1000.0), "mV": (-5.0, 5.0), "%": (0.0, 102.3)}
 
 
@@ -28,30 +28,31 @@ def to_edf(
     Parameters
     ----------
     night : Night
+        The simulated night.
     lead, further
-        As :func:`sleepfm.simulate.montage.render_montage` takes them.
+        As for :func:`sleepfm.simulate.montage.render_montage`.
     failures : float
-        Probability that a channel fails (:func:`sleepfm.simulate.failures.fail`).
+        Probability that a channel fails (:func:`sleepfm.simulate.failures.add_failures`).
     """
     subject = night.subject
     montage = render_montage(night, lead, further)
     signals = {LABELS.get(slot, slot): signal for slot, signal in montage.items()}
     if failures:
-        signals = fail(night.streams, signals, failures)
-    hour, rest = divmod(subject.start_s, 3600)
+        signals = add_failures(night.streams, signals, failures)
+    hour, remainder_s = divmod(subject.start_s, 3600)
     return edfio.Edf(
         [_edf_signal(name, signals.pop(name)) for name in list(signals)],
         patient=edfio.Patient(),
         recording=edfio.Recording(equipment_code="simulated"),
-        starttime=datetime.time(hour, rest // 60, rest % 60),
+        starttime=datetime.time(hour, remainder_s // 60, remainder_s % 60),
         data_record_duration=1,
         annotations=list(_annotations(night)),
     )
 
 
 def _edf_signal(name: str, signal: Signal) -> edfio.EdfSignal:
-    most = float(f"{1.01 * np.abs(signal.samples).max():.3g}")
-    low, high = _RANGE.get(signal.unit, (-most, most))
+    peak = float(f"{1.01 * np.abs(signal.samples).max():.3g}")
+    low, high = _RANGE.get(signal.unit, (-peak, peak))
     # edfio works in float64; a sensor at its limit clips
     samples = np.clip(signal.samples, low, high, dtype=np.float64)
     return edfio.EdfSignal(
@@ -65,7 +66,7 @@ def _edf_signal(name: str, signal: Signal) -> edfio.EdfSignal:
 
 
 def _annotations(night: Night) -> Iterator[edfio.EdfAnnotation]:
-    """Stages (one per epoch), then events, as EDF+ annotations with durations."""
+    """Yield stages (one per epoch), then events, as EDF+ annotations with durations."""
     for i, stage in enumerate(night.stages):
         yield edfio.EdfAnnotation(i * EPOCH_S, EPOCH_S, f"Sleep stage {STAGES[stage]}")
     scored = night.scored_events

@@ -14,22 +14,24 @@ from sleepfm.simulate.streams import Streams
 _KINDS = ("hum", "pops", "noise", "flat", "lost")
 
 
-def fail(streams: Streams, signals: Mapping[str, Signal], share: float) -> dict[str, Signal]:
-    """Make some sensors fail, independently for each channel.
+def add_failures(
+    streams: Streams, signals: Mapping[str, Signal], share: float
+) -> dict[str, Signal]:
+    """Simulate sensor failures, independently for each channel.
 
     Parameters
     ----------
     streams : Streams
-        Of the night.
+        Random number streams of the night.
     signals : mapping of str to Signal
-        By channel name.
+        Signals by channel name.
     share : float
         Probability, 0 to 1, that a channel has a failure.
 
     Returns
     -------
     dict of str to Signal
-        Without the channels that are lost for the whole night; at least one is left.
+        Signals without the channels that are lost for the whole night; at least one remains.
     """
     kept = {}
     for name, signal in signals.items():
@@ -39,11 +41,11 @@ def fail(streams: Streams, signals: Mapping[str, Signal], share: float) -> dict[
             continue
         kind = _KINDS[int(rng.choice(len(_KINDS), p=(0.3, 0.25, 0.15, 0.15, 0.15)))]
         if kind != "lost":
-            kept[name] = replace(signal, samples=_spoiled(rng, kind, signal))
+            kept[name] = replace(signal, samples=_with_failure(rng, kind, signal))
     return kept or dict(signals)
 
 
-def _spoiled(rng: np.random.Generator, kind: str, signal: Signal) -> NDArray[np.float32]:
+def _with_failure(rng: np.random.Generator, kind: str, signal: Signal) -> NDArray[np.float32]:
     samples, rate = signal.samples.copy(), signal.rate
     n = len(samples)
     first = int(rng.uniform(0, 0.8) * n)
@@ -51,16 +53,16 @@ def _spoiled(rng: np.random.Generator, kind: str, signal: Signal) -> NDArray[np.
     part = samples[first:last]
     size = float(np.subtract(*np.quantile(samples, [0.95, 0.05]))) or 1.0
     if kind == "hum":
-        # folded into the band of slow channels, as without an anti-aliasing filter
+        # aliased in channels with a low sampling rate, as without an anti-aliasing filter
         hz = float(rng.choice([50.0, 60.0])) + 0.05 * rng.standard_normal()
         phase = rng.uniform(0, 2 * np.pi)
         wave = np.sin(2 * np.pi * hz * np.arange(len(part)) / rate + phase)
         part += (rng.uniform(0.2, 1.5) * size * wave).astype(np.float32)
     elif kind == "pops":
-        for at in rng.integers(0, len(part), max(1, int(len(part) / rate / 20))):
-            tail = np.exp(-np.arange(min(len(part) - at, 3 * rate)) / (0.4 * rate))
+        for start in rng.integers(0, len(part), max(1, int(len(part) / rate / 20))):
+            tail = np.exp(-np.arange(min(len(part) - start, 3 * rate)) / (0.4 * rate))
             jump = rng.normal(0, 3) * size
-            part[at : at + len(tail)] += (jump * tail).astype(np.float32)
+            part[start : start + len(tail)] += (jump * tail).astype(np.float32)
     elif kind == "noise":
         part[:] = 0.3 * size * rng.standard_normal(len(part), np.float32)
     else:

@@ -1,4 +1,4 @@
-"""Slow processes on one 4 Hz grid, and transients stamped onto signals of any rate."""
+"""Slow processes on a common 4 Hz grid, and transients added to signals of any sampling rate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ GRID_HZ: Final = 4
 
 
 def times(samples: int, rate: float) -> Floats:
-    """Time of each sample, in seconds.
+    """Return the time of each sample, in seconds.
 
     Parameters
     ----------
     samples : int
+        Number of samples.
     rate : float
         Samples per second.
     """
@@ -28,28 +29,32 @@ def times(samples: int, rate: float) -> Floats:
 
 
 def drift(rng: np.random.Generator, samples: int, tau_s: float) -> Floats:
-    """Ornstein-Uhlenbeck process on the grid: mean 0, SD 1, correlation time ``tau_s``.
+    """Draw an Ornstein-Uhlenbeck process on the grid: mean 0, SD 1, correlation time ``tau_s``.
 
     Parameters
     ----------
     rng : numpy.random.Generator
+        Source of random numbers.
     samples : int
+        Number of samples.
     tau_s : float
         Correlation time, in seconds.
     """
-    keep = np.exp(-1.0 / (GRID_HZ * tau_s))
+    decay = np.exp(-1.0 / (GRID_HZ * tau_s))
     start = rng.standard_normal()
-    white = rng.standard_normal(samples) * np.sqrt(1 - keep**2)
-    return np.asarray(lfilter([1.0], [1.0, -keep], white, zi=[keep * start])[0])
+    white = rng.standard_normal(samples) * np.sqrt(1 - decay**2)
+    return np.asarray(lfilter([1.0], [1.0, -decay], white, zi=[decay * start])[0])
 
 
 def rhythm(rng: np.random.Generator, samples: int, hz: float, bandwidth_hz: float) -> Floats:
-    """Noisy oscillation around ``hz`` on the grid: mean 0, SD about 1 (an AR(2) resonator).
+    """Draw a noisy oscillation on the grid: mean 0, SD about 1 (an AR(2) resonator).
 
     Parameters
     ----------
     rng : numpy.random.Generator
+        Source of random numbers.
     samples : int
+        Number of samples.
     hz, bandwidth_hz : float
         Centre frequency and bandwidth, in Hz.
     """
@@ -62,29 +67,31 @@ def rhythm(rng: np.random.Generator, samples: int, hz: float, bandwidth_hz: floa
 
 
 def lowpass(values: Floats, tau_s: float) -> Floats:
-    """First-order low-pass on the grid, starting at rest on the first value.
+    """Apply a first-order low-pass filter on the grid, in steady state at the first value.
 
     Parameters
     ----------
     values : ndarray of float64, shape [samples]
+        Values on the grid.
     tau_s : float
         Time constant, in seconds.
     """
-    keep = np.exp(-1.0 / (GRID_HZ * tau_s))
-    state = [keep * values[0]]
-    return np.asarray(lfilter([1 - keep], [1.0, -keep], values, zi=state)[0])
+    decay = np.exp(-1.0 / (GRID_HZ * tau_s))
+    state = [decay * values[0]]
+    return np.asarray(lfilter([1 - decay], [1.0, -decay], values, zi=state)[0])
 
 
 def highpass(signal: NDArray[np.float32], rate: float, hz: float) -> NDArray[np.float32]:
-    """First-order high-pass of a recorder, at rest on the first value; -3 dB at ``hz``.
+    """Apply a first-order high-pass filter, in steady state at the first value; -3 dB at ``hz``.
 
     Parameters
     ----------
     signal : ndarray of float32, shape [samples]
+        Signal, at ``rate``.
     rate : float
         Samples per second.
     hz : float
-        Cut-off frequency.
+        Cut-off frequency, in Hz.
     """
     numerator, denominator = butter(1, hz, "highpass", fs=rate)
     state = lfilter_zi(numerator, denominator) * signal[0]
@@ -92,11 +99,12 @@ def highpass(signal: NDArray[np.float32], rate: float, hz: float) -> NDArray[np.
 
 
 def smooth(values: Floats, width_s: float) -> Floats:
-    """Average over a moving ``width_s`` on the grid, along the first axis, edges held.
+    """Apply a moving average on the grid, along the first axis; edge values are repeated.
 
     Parameters
     ----------
     values : ndarray of float64, shape [samples, ...]
+        Values on the grid.
     width_s : float
         Width of the window, in seconds.
     """
@@ -108,38 +116,39 @@ def smooth(values: Floats, width_s: float) -> Floats:
     return np.asarray((total[width:] - total[:-width]) / width)
 
 
-def happen(rng: np.random.Generator, per_hour: Floats) -> Floats:
-    """Draw a Poisson process of the given rate per hour on the grid: sorted times in seconds.
+def poisson_process(rng: np.random.Generator, per_hour: Floats) -> Floats:
+    """Draw the event times of an inhomogeneous Poisson process, sorted, in seconds.
 
     Parameters
     ----------
     rng : numpy.random.Generator
+        Source of random numbers.
     per_hour : ndarray of float64, shape [samples]
-        Rate at each instant of the grid.
+        Rate on the grid, in events per hour.
     """
     expected = np.concatenate([[0.0], np.cumsum(per_hour) / (3600 * GRID_HZ)])
     count = rng.poisson(expected[-1])
-    at = np.sort(rng.uniform(0, expected[-1], count))
-    return np.asarray(np.interp(at, expected, times(len(expected), GRID_HZ)))
+    positions = np.sort(rng.uniform(0, expected[-1], count))
+    return np.asarray(np.interp(positions, expected, times(len(expected), GRID_HZ)))
 
 
-def spread_out(at_s: Floats, gap_s: float) -> NDArray[np.bool_]:
-    """Which of the sorted times to keep so that none follows a kept one within ``gap_s``.
+def min_gap_mask(at_s: Floats, gap_s: float) -> NDArray[np.bool_]:
+    """Return a mask of events such that selected ones are at least ``gap_s`` apart.
 
     Parameters
     ----------
     at_s : ndarray of float64, shape [events]
         Sorted times, in seconds.
     gap_s : float
-        Shortest interval between two kept events, in seconds.
+        Minimum interval between two selected events, in seconds.
     """
-    keep = np.zeros(len(at_s), bool)
-    last = -np.inf
-    for i, at in enumerate(at_s):
-        if at - last >= gap_s:
-            keep[i] = True
-            last = at
-    return keep
+    mask = np.zeros(len(at_s), bool)
+    previous_s = -np.inf
+    for i, time_s in enumerate(at_s):
+        if time_s - previous_s >= gap_s:
+            mask[i] = True
+            previous_s = time_s
+    return mask
 
 
 def envelope(
@@ -149,7 +158,7 @@ def envelope(
     height: Floats | Sequence[float],
     decay_s: float = 1.0,
 ) -> Floats:
-    """Bumps on the grid: each rises in a second, holds, and decays; overlaps take the higher.
+    """Return bumps on the grid: a rise within 1 s, a plateau and a decay; overlaps by maximum.
 
     Parameters
     ----------
@@ -171,7 +180,7 @@ def envelope(
 
 
 def response(samples: int, at_s: Floats, height: Floats, peak_s: float) -> Floats:
-    """Sum on the grid of gamma-shaped responses that peak at 1 ``peak_s`` after each time.
+    """Return the sum of gamma-shaped responses, on the grid; each peaks ``peak_s`` after its event.
 
     Parameters
     ----------
@@ -186,14 +195,14 @@ def response(samples: int, at_s: Floats, height: Floats, peak_s: float) -> Float
     index = (at_s * GRID_HZ).astype(int)
     inside = index < samples
     np.add.at(impulses, index[inside], height[inside])
-    keep = np.exp(-1.0 / (GRID_HZ * peak_s))
+    decay = np.exp(-1.0 / (GRID_HZ * peak_s))
     # (t / peak) exp(1 - t / peak), as two equal poles
-    gain = np.e * keep / (GRID_HZ * peak_s)
-    return np.asarray(lfilter([0.0, gain], [1.0, -2 * keep, keep**2], impulses))
+    gain = np.e * decay / (GRID_HZ * peak_s)
+    return np.asarray(lfilter([0.0, gain], [1.0, -2 * decay, decay**2], impulses))
 
 
 Shape = Callable[[Floats, NDArray[np.intp]], Floats]
-"""From time since each event, shape ``[m, k]`` in s, and the events' indices ``[m]`` to values."""
+"""Waveform: values from the time since each event in s, shape [m, k], and event indices [m]."""
 
 
 def stamp(
@@ -203,26 +212,27 @@ def stamp(
     reach_s: tuple[float, float],
     wave: Shape,
 ) -> None:
-    """Add a transient at each time to ``signal``, in place, at true sub-sample positions.
+    """Add a transient at each event time, in place, with sub-sample timing.
 
     Parameters
     ----------
     signal : ndarray of float32, shape [samples]
+        Signal, at ``rate``.
     rate : float
         Samples per second.
     at_s : ndarray of float64, shape [events]
         Times of the events, in seconds.
     reach_s : tuple of float
-        How long before and after its time an event reaches, in seconds.
+        Extent of the transient before and after the event time, in seconds.
     wave : callable
-        Gives the values, see ``Shape``.
+        Waveform of the transient, see :data:`Shape`.
     """
     offsets = np.arange(-round(reach_s[0] * rate), round(reach_s[1] * rate) + 1)
     for first in range(0, len(at_s), 2048):
-        which = np.arange(first, min(first + 2048, len(at_s)))
-        at = at_s[which]
-        index = np.round(at * rate).astype(np.intp)[:, None] + offsets
-        values = wave(index / rate - at[:, None], which)
+        chunk = np.arange(first, min(first + 2048, len(at_s)))
+        chunk_s = at_s[chunk]
+        index = np.round(chunk_s * rate).astype(np.intp)[:, None] + offsets
+        values = wave(index / rate - chunk_s[:, None], chunk)
         inside = (index >= 0) & (index < len(signal))
         if not inside.any():
             continue

@@ -1,4 +1,4 @@
-"""The heart: when it beats, and the electrocardiogram."""
+"""Heart beats and the electrocardiogram."""
 
 from __future__ import annotations
 
@@ -35,10 +35,18 @@ _MAYER: Final = np.array([1.6, 1.2, 0.9, 0.6, 1.4])
 
 @dataclass(frozen=True)
 class Beats:
-    """Heart beats; every field has shape ``[beats]``.
+    """Heart beats; every field has shape [beats].
 
-    Times of the R peaks and the R-R interval before each in seconds, the size of each QRS relative
-    to the mean, and which are ectopic (ventricular).
+    Parameters
+    ----------
+    at_s : ndarray of float64
+        Times of the R peaks, in seconds.
+    rr_s : ndarray of float64
+        R-R interval before each beat, in seconds.
+    size : ndarray of float64
+        Amplitude of each QRS complex relative to the mean.
+    ectopic : ndarray of bool
+        Whether a beat is ectopic (ventricular).
     """
 
     at_s: Floats
@@ -77,7 +85,7 @@ class Drive:
     k_complexes_s: Floats
 
 
-def beat(
+def simulate_beats(
     streams: Streams,
     subject: Subject,
     stage: Floats,
@@ -86,68 +94,73 @@ def beat(
     events: Spans,
     drive: Drive,
 ) -> Beats:
-    """Beats of a night: the integral of a heart rate that stage, breathing and events modulate.
+    """Simulate the beats of a night, with a heart rate modulated by stage, breathing and events.
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     stage : ndarray of float64, shape [samples, 5]
         Share of each stage on the grid.
     position : ndarray of intp, shape [samples]
         Body position on the grid.
     breathing : Breathing
+        Breathing of the night.
     events : Spans
         Respiratory events.
     drive : Drive
-        What else moves the heart.
+        Other influences on the heart.
     """
     rng = streams("heart")
     n = len(stage)
     log_rate = stage @ _LOG_RATE + 0.05 * drift(rng, n, 600.0) + 0.028 * drift(rng, n, 45.0)
     log_rate += 0.011 * (stage @ _MAYER) * rhythm(rng, n, 0.1, 0.03)
     log_rate += -0.02 * drive.sleep_depth + 0.03 * drive.phasic
-    # spindle power and heart rate swing against each other every 50 s (Lecci et al. 2017)
+    # spindle power and heart rate oscillate in antiphase with a period of 50 s (Lecci et al. 2017)
     log_rate -= 0.012 * drive.infraslow * (stage[:, 2] + stage[:, 3])
     log_rate += _respiratory_sinus_arrhythmia(subject, stage, breathing, drive.sleep_depth)
     log_rate += _reactions(rng, n, events, drive)
     rate = subject.heart_bpm / 60 * np.exp(log_rate)
     cycles = np.cumsum(rate) / GRID_HZ
-    at = np.interp(np.arange(1, int(cycles[-1])), cycles, times(n, GRID_HZ))
-    at += rng.normal(0, 0.003, len(at))
-    ectopic = rng.random(len(at)) < subject.ectopic_per_hour / (3600 * rate.mean())
+    r_peaks_s = np.interp(np.arange(1, int(cycles[-1])), cycles, times(n, GRID_HZ))
+    r_peaks_s += rng.normal(0, 0.003, len(r_peaks_s))
+    ectopic = rng.random(len(r_peaks_s)) < subject.ectopic_per_hour / (3600 * rate.mean())
     ectopic[:2] = False
-    at[ectopic] -= 0.32 / rate.mean()
-    rr = np.diff(at, prepend=at[0] - 1 / rate[0])
-    return Beats(at, rr, _qrs_size(rng, subject, position, breathing, at), ectopic)
+    r_peaks_s[ectopic] -= 0.32 / rate.mean()
+    rr = np.diff(r_peaks_s, prepend=r_peaks_s[0] - 1 / rate[0])
+    return Beats(r_peaks_s, rr, _qrs_size(rng, subject, position, breathing, r_peaks_s), ectopic)
 
 
 def _respiratory_sinus_arrhythmia(
     subject: Subject, stage: Floats, breathing: Breathing, sleep_depth: Floats
 ) -> Floats:
-    """Log heart rate: up with each inspiration, less at fast breathing (Hirsch and Bishop 1981)."""
+    """Return the log heart rate change by breathing (Hirsch and Bishop 1981)."""
     pace = smooth(np.gradient(breathing.phase) * GRID_HZ, 10.0)
     vagal = subject.rsa * (stage @ _RSA) * np.exp(0.2 * sleep_depth) * (0.25 / pace) ** 0.7
-    # effort without flow still moves the heart, though less
+    # effort without airflow has a smaller effect on heart rate
     return np.asarray(vagal * breathing.chest * np.sqrt(np.clip(breathing.flow, 0.09, 1.0)))
 
 
 def _reactions(rng: np.random.Generator, n: int, events: Spans, drive: Drive) -> Floats:
-    """Log heart rate: slower while the airway is shut, faster after, with arousals and movements.
+    """Return the log rate change with events: slower in apneas, faster after, and in arousals.
 
     Cyclical variation of heart rate: Guilleminault et al. 1984; arousals and K-complexes:
     de Zambotti et al. 2018.
     """
-    shut = np.where(events.kind == CENTRAL, 0.03, np.where(events.kind == HYPOPNEA, 0.02, 0.07))
-    slowing = envelope(n, events.onset_s, events.duration_s, shut, decay_s=2.0)
+    deceleration = np.where(
+        events.kind == CENTRAL, 0.03, np.where(events.kind == HYPOPNEA, 0.02, 0.07)
+    )
+    slowing = envelope(n, events.onset_s, events.duration_s, deceleration, decay_s=2.0)
     rebound = rng.uniform(0.04, 0.14, len(events)) * np.clip(events.duration_s / 25, 0.5, 1.5)
-    fast = response(n, events.end_s, rebound, 5.0)
-    fast += response(n, drive.arousals.onset_s, 0.12 * drive.arousals.strength, 5.0)
-    fast += response(n, drive.movements.onset_s, 0.12 * drive.movements.strength, 6.0)
-    fast += response(n, drive.legs.onset_s, 0.07 * np.sqrt(drive.legs.strength / 0.2), 4.0)
-    fast += response(n, drive.a_phases.onset_s, 0.05 * drive.a_phases.strength, 4.0)
-    fast += response(n, drive.k_complexes_s, np.full(len(drive.k_complexes_s), 0.025), 3.0)
-    return np.asarray(np.minimum(fast, 0.45) - smooth(slowing, 8.0))
+    acceleration = response(n, events.end_s, rebound, 5.0)
+    acceleration += response(n, drive.arousals.onset_s, 0.12 * drive.arousals.strength, 5.0)
+    acceleration += response(n, drive.movements.onset_s, 0.12 * drive.movements.strength, 6.0)
+    acceleration += response(n, drive.legs.onset_s, 0.07 * np.sqrt(drive.legs.strength / 0.2), 4.0)
+    acceleration += response(n, drive.a_phases.onset_s, 0.05 * drive.a_phases.strength, 4.0)
+    acceleration += response(n, drive.k_complexes_s, np.full(len(drive.k_complexes_s), 0.025), 3.0)
+    return np.asarray(np.minimum(acceleration, 0.45) - smooth(slowing, 8.0))
 
 
 def _qrs_size(
@@ -157,7 +170,7 @@ def _qrs_size(
     breathing: Breathing,
     at: Floats,
 ) -> Floats:
-    """QRS relative to its mean: it follows the lung (Moody et al. 1985), posture and a drift."""
+    """Return relative QRS amplitude; varies with lung volume (Moody et al. 1985) and posture."""
     n = len(position)
     posture = smooth(np.exp(rng.normal(0, 0.12, 4))[position], 4.0)
     size = posture * (1 - subject.qrs_respiration * breathing.chest * (0.3 + 0.7 * breathing.flow))
@@ -174,17 +187,22 @@ def ecg(
     tone: Floats,
     lead: Lead = LEADS["II"],
 ) -> NDArray[np.float32]:
-    """Electrocardiogram in mV at the ECG's rate: waves as Gaussians (McSharry et al. 2003).
+    """Render the electrocardiogram in mV, with Gaussian waves (McSharry et al. 2003).
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     beats : Beats
+        Heart beats of the night.
     breathing : Breathing
+        Breathing of the night.
     movement, tone : ndarray of float64, shape [samples]
         Strength of body movement and muscle tone on the grid.
     lead : Lead
+        Amplitude of each wave in the lead.
     """
     rng = streams("noise ECG")
     rate = subject.ecg_rate
@@ -212,25 +230,29 @@ def add_qrs(
     size: float,
     lead: Lead = LEADS["II"],
 ) -> None:
-    """Add the QRS complexes, in place; ``size`` is the R wave's height in the signal's unit.
+    """Add the QRS complexes, in place.
 
     Parameters
     ----------
     signal : ndarray of float32, shape [samples]
+        Signal, at ``rate``.
     rate : float
         Samples per second.
     beats : Beats
+        Heart beats of the night.
     subject : Subject
+        The simulated person and sensors.
     size : float
-        Height of a mean R wave, in the signal's unit.
+        Amplitude of a mean R wave, in the unit of the signal.
     lead : Lead
+        Amplitude of each wave in the lead.
     """
     height = size * beats.size
-    for which, factor, width in ((~beats.ectopic, 1.0, 1.0), (beats.ectopic, 1.5, 3.2)):
+    for mask, factor, width in ((~beats.ectopic, 1.0, 1.0), (beats.ectopic, 1.5, 3.2)):
         width *= subject.qrs_width
         reach = 0.07 * width
-        wave = _qrs(subject, factor * height[which], width, lead)
-        stamp(signal, rate, beats.at_s[which], (reach, reach), wave)
+        wave = _qrs(subject, factor * height[mask], width, lead)
+        stamp(signal, rate, beats.at_s[mask], (reach, reach), wave)
 
 
 def _qrs(subject: Subject, height: Floats, width: float, lead: Lead) -> Shape:
@@ -251,17 +273,20 @@ def add_p_and_t(
     subject: Subject,
     lead: Lead = LEADS["II"],
 ) -> None:
-    """Add P waves, the ST level and T waves, in place; the T wave follows the R-R (Bazett).
+    """Add P waves, ST level and T waves, in place; T wave timing follows R-R (Bazett).
 
     Parameters
     ----------
     signal : ndarray of float32, shape [samples]
-        In mV.
+        Signal in mV, at ``rate``.
     rate : float
         Samples per second.
     beats : Beats
+        Heart beats of the night.
     subject : Subject
+        The simulated person and sensors.
     lead : Lead
+        Amplitude of each wave in the lead.
     """
     sign = np.sign(subject.ecg_mv)
     stretch = np.sqrt(np.clip(beats.rr_s, 0.45, 1.6))

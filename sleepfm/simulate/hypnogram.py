@@ -1,11 +1,11 @@
-"""Sleep stages of a simulated night: a Markov chain whose rates swing with the sleep cycle.
+"""Sleep stages of a simulated night: a Markov chain whose rates vary with the sleep cycle.
 
 Over a whole night the transitions are those of real hypnograms: sleep stages of the 994 training
 recordings of the PhysioNet/CinC 2018 challenge (Ghassemi et al. 2018, "You Snooze, You Win"; ODC-By
-1.0), reduced to 30 s epochs and counted. Within it, cycles of about 96 min favour N3 in their first
-half and REM towards their end, N3 is more likely early in the night and REM late, and REM episodes
-last longer towards morning (Carskadon and Dement, Normal human sleep: an overview; Feinberg and
-Floyd 1979, Psychophysiology 16). The sizes of these swings are chosen.
+1.0), reduced to 30 s epochs and counted. Within a night, cycles of about 96 min favour N3 in their
+first half and REM towards their end, N3 is more likely early in the night and REM late, and REM
+episodes last longer towards morning (Carskadon and Dement, Normal human sleep: an overview;
+Feinberg and Floyd 1979, Psychophysiology 16). The sizes of these variations are assumed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ STAGES: Final = ("W", "N1", "N2", "N3", "R")
 W, N1, N2, N3, R = range(5)
 
 FRACTION: Final = np.array([0.177, 0.1535, 0.4235, 0.115, 0.131])
-"""Share of each stage among the scored epochs of the source."""
+"""Fraction of each stage among the scored epochs of the source."""
 
 FIRST_STAGE: Final = np.array([0.92, 0.068, 0.009, 0.0, 0.003])
-"""Probability of each stage to be the first one scored."""
+"""Probability that each stage is the first one scored."""
 
 TRANSITION: Final = np.array(
     [
@@ -47,7 +47,7 @@ CYCLE_MIN: Final = (96.0, 10.0)
 CYCLE_BOUNDS_MIN: Final = (75.0, 120.0)
 
 NIGHT_EPOCHS: Final = 900
-"""Epochs over which the night's trend runs, 7.5 h; what lies beyond is as at its end."""
+"""Epochs over which the trend of the night extends, 7.5 h; it is constant afterwards."""
 
 BASE: Final = np.array(
     [
@@ -58,21 +58,21 @@ BASE: Final = np.array(
         [0.0250413, 0.0649058, 0.0175822, 0.0006003, 0.0],
     ]
 )
-"""Rates of leaving each stage (row) for each other one, before they swing; fitted so that a night
-of 7.5 h has those of ``TRANSITION`` on average (``experiments/fit_cycles.py``)."""
+"""Transition rates from each stage (row) to each other one, before modulation; fitted so that a
+night of 7.5 h has those of ``TRANSITION`` on average (``experiments/fit_cycles.py``)."""
 
 _REM_PHASE, _DEEP_PHASE = 0.9, 0.4
-"""Of a cycle, where REM and N3 are most likely."""
+"""Phase of the cycle at which REM and N3 are most likely."""
 _INTO_REM: Final = (2.2, 1.8)
 _OUT_OF_REM: Final = (0.8, 1.2)
 _INTO_DEEP: Final = (1.2, 2.6)
 _OUT_OF_DEEP: Final = 0.4
-_MOST: Final = 0.9
-"""Largest probability of leaving a stage in one epoch."""
+_MAX_LEAVING: Final = 0.9
+"""Maximum probability of leaving a stage in one epoch."""
 
 
 def transition_rates(epochs: int, cycle_min: float, base: Floats = BASE) -> Floats:
-    """Probability of each stage after each, epoch by epoch from lights out, [epochs, 5, 5].
+    """Return transition probabilities for each epoch from lights out, shape [epochs, 5, 5].
 
     Parameters
     ----------
@@ -81,13 +81,13 @@ def transition_rates(epochs: int, cycle_min: float, base: Floats = BASE) -> Floa
     cycle_min : float
         Length of a sleep cycle, in minutes.
     base : ndarray of float64, shape [5, 5]
-        Rates without cycles and trend; the diagonal plays no part.
+        Transition rates without cycles and trend; the diagonal is ignored.
     """
-    at = np.arange(epochs)
-    turns = at * EPOCH_S / 60 / cycle_min
-    late = np.minimum(at / NIGHT_EPOCHS, 1.0) - 0.5
-    rem = np.cos(2 * np.pi * (turns - _REM_PHASE))
-    deep = np.cos(2 * np.pi * (turns - _DEEP_PHASE))
+    epoch = np.arange(epochs)
+    cycles = epoch * EPOCH_S / 60 / cycle_min
+    late = np.minimum(epoch / NIGHT_EPOCHS, 1.0) - 0.5
+    rem = np.cos(2 * np.pi * (cycles - _REM_PHASE))
+    deep = np.cos(2 * np.pi * (cycles - _DEEP_PHASE))
     rates = np.tile(base, (epochs, 1, 1))
     rates[:, :, R] *= np.exp(_INTO_REM[0] * rem + _INTO_REM[1] * late)[:, None]
     rates[:, R] *= np.exp(-_OUT_OF_REM[0] * rem - _OUT_OF_REM[1] * late)[:, None]
@@ -95,18 +95,19 @@ def transition_rates(epochs: int, cycle_min: float, base: Floats = BASE) -> Floa
     rates[:, N3] *= np.exp(-_OUT_OF_DEEP * deep)[:, None]
     same = np.arange(len(STAGES))
     rates[:, same, same] = 0
-    leave = rates.sum(axis=2, keepdims=True)
-    rates *= np.minimum(1.0, _MOST / np.maximum(leave, 1e-12))
+    leaving = rates.sum(axis=2, keepdims=True)
+    rates *= np.minimum(1.0, _MAX_LEAVING / np.maximum(leaving, 1e-12))
     rates[:, same, same] = 1 - rates.sum(axis=2)
     return rates
 
 
 def draw_hypnogram(rng: np.random.Generator, epochs: int) -> NDArray[np.int8]:
-    """Stages of a night from lights out, as indices into ``STAGES``, shape ``[epochs]``.
+    """Draw the stages of a night from lights out, as indices into ``STAGES``, shape [epochs].
 
     Parameters
     ----------
     rng : numpy.random.Generator
+        Source of random numbers.
     epochs : int
         Number of 30 s epochs.
     """
@@ -122,9 +123,9 @@ def draw_hypnogram(rng: np.random.Generator, epochs: int) -> NDArray[np.int8]:
 
 
 def stage_weights(stages: NDArray[np.int8]) -> Floats:
-    """Share of each stage at each instant of the grid, shape ``[samples, 5]``.
+    """Return the share of each stage on the grid, shape [samples, 5].
 
-    Stages are scored as steps, physiology glides: each step is spread over 10 s.
+    Stages are scored as steps, but physiology changes gradually: each step is spread over 10 s.
 
     Parameters
     ----------

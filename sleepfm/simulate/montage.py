@@ -1,7 +1,7 @@
-"""Channels beyond those of every night: muscle, a second lead, more EEG, warm air, snore.
+"""Optional channels: chin and leg EMG, a second ECG lead, more EEG, thermistor and snore.
 
-They follow the same physiology as the others, in the plainest way that has it: no part of them is
-fitted to recordings (docs/simulation.md). A night without them is the same to the last bit.
+They follow the same physiology as the standard channels, in a simple form that is not fitted to
+recordings (docs/simulation.md). They do not change the standard channels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _EVERY_NIGHT: Final = (*brain.CHANNELS, "ECG", "CHEST", "SaO2", "ABD", "FLOW", "
 
 
 def further_slots(slots: Sequence[str]) -> tuple[str, ...]:
-    """Those slots that a night has no channel for unless asked.
+    """Return the slots that are not among the standard channels.
 
     Parameters
     ----------
@@ -37,28 +37,31 @@ def further_slots(slots: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     SimulationError
-        If one of them cannot be simulated.
+        If a slot cannot be simulated.
     """
     further = tuple(slot for slot in slots if slot not in _EVERY_NIGHT)
-    odd = [slot for slot in further if slot not in FURTHER]
-    if odd:
+    unknown = [slot for slot in further if slot not in FURTHER]
+    if unknown:
         known = ", ".join((*_EVERY_NIGHT, *FURTHER))
-        raise SimulationError(f"the slot {odd[0]} cannot be simulated; those that can are {known}")
+        raise SimulationError(
+            f"the slot {unknown[0]} cannot be simulated; those that can are {known}"
+        )
     return further
 
 
 def render_montage(
     night: Night, lead: str = "II", further: Sequence[str] = ()
 ) -> dict[str, Signal]:
-    """Signals of a night by slot, those of every night first.
+    """Render the signals of a night by slot, standard channels first.
 
     Parameters
     ----------
     night : Night
+        The simulated night.
     lead : str
-        Of the ECG, one of :data:`sleepfm.simulate.heart.LEADS`.
+        Lead of the ECG, a key of :data:`sleepfm.simulate.heart.LEADS`.
     further : sequence of str
-        Names of :data:`FURTHER`.
+        Optional channels, from :data:`FURTHER`.
     """
     slots = {label: slot for slot, label in LABELS.items()}
     signals = {slots.get(name, name): x for name, x in render_night(night, lead).items()}
@@ -76,13 +79,13 @@ def render_montage(
 
 
 def _chin(night: Night) -> Signal:
-    """Tone of the chin by stage, least in REM sleep, and bursts with arousals and movements."""
+    """Render chin EMG: tone by stage, lowest in REM sleep; bursts in arousals and movements."""
     tone = 12.0 * night.state.tone + 25.0 * night.state.arousal + 90.0 * night.state.movement
     return _muscle(night, "CHIN", tone)
 
 
 def _legs(night: Night) -> Signal:
-    """Legs at rest, and the bursts of periodic leg movements and of movements of the body."""
+    """Render leg EMG: resting tone, with bursts in periodic leg and body movements."""
     legs = night.legs
     kicks = envelope(len(night.state.tone), legs.onset_s, legs.duration_s, 400 * legs.strength, 0.2)
     return _muscle(night, "LEGS", 3.0 + 3.0 * night.state.tone + kicks + 60 * night.state.movement)
@@ -100,11 +103,11 @@ def _muscle(night: Night, name: str, size_uv: Floats) -> Signal:
 
 
 def _second_lead(night: Night) -> Signal:
-    """V1, with the baseline and the muscle of the first lead."""
+    """Render lead V1, with the baseline wander and muscle noise of the first lead."""
     state = night.state
-    seen = LEADS["V1"]
+    lead = LEADS["V1"]
     samples = ecg(
-        night.streams, night.subject, night.beats, night.breathing, state.movement, state.tone, seen
+        night.streams, night.subject, night.beats, night.breathing, state.movement, state.tone, lead
     )
     rng = night.streams("noise ECG2")
     samples += np.float32(0.01) * rng.standard_normal(len(samples), dtype=np.float32)
@@ -112,7 +115,7 @@ def _second_lead(night: Night) -> Signal:
 
 
 def _thermistor(night: Night) -> Signal:
-    """Airflow by its warmth: slower than the air."""
+    """Render a thermistor: low-pass filtered airflow."""
     sos = butter(1, 0.5, fs=_AIR_HZ, output="sos")
     slow = np.asarray(sosfilt(sos, _airflow(night)), np.float32)
     return Signal(_noisy(night, "THERM", slow, 0.03), _AIR_HZ, "V")
@@ -123,20 +126,22 @@ def _airflow(night: Night) -> NDArray[np.float32]:
     t = times(night.seconds * _AIR_HZ, _AIR_HZ)
     grid = times(len(breathing.phase), GRID_HZ)
     volume = breath_shape(np.interp(t, grid, breathing.phase), night.subject)
-    moved = np.interp(t, grid, breathing.depth * breathing.effort * breathing.flow)
-    return np.asarray(moved * np.gradient(volume) * _AIR_HZ / 2, np.float32)
+    amplitude = np.interp(t, grid, breathing.depth * breathing.effort * breathing.flow)
+    return np.asarray(amplitude * np.gradient(volume) * _AIR_HZ / 2, np.float32)
 
 
 def _snore(night: Night) -> Signal:
-    """Envelope of the microphone: louder while breathing in, most in hypopneas."""
+    """Render snoring sound: louder in inspiration, loudest in hypopneas."""
     breathing = night.breathing
     asleep = 1 - night.state.stage[:, 0]
     narrow = asleep * (0.1 + np.clip(1 - breathing.flow, 0, 0.8) * (breathing.flow > 0.1))
-    inward = breathing.phase % 1.0 < night.subject.inspiration
+    inspiration = breathing.phase % 1.0 < night.subject.inspiration
     t = times(night.seconds * _AIR_HZ, _AIR_HZ)
-    loud = np.interp(t, times(len(narrow), GRID_HZ), narrow * inward)
-    sound = night.streams("sound SNORE").standard_normal(len(loud), dtype=np.float32)
-    return Signal(_noisy(night, "SNORE", np.asarray(loud * sound, np.float32), 0.02), _AIR_HZ, "V")
+    loudness = np.interp(t, times(len(narrow), GRID_HZ), narrow * inspiration)
+    sound = night.streams("sound SNORE").standard_normal(len(loudness), dtype=np.float32)
+    return Signal(
+        _noisy(night, "SNORE", np.asarray(loudness * sound, np.float32), 0.02), _AIR_HZ, "V"
+    )
 
 
 def _noisy(

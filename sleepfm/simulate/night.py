@@ -1,4 +1,4 @@
-"""One simulated night: the physiology that its signals share, and the signals."""
+"""A simulated night: its shared physiology and its signals."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from sleepfm.simulate.events import (
     muscle_tone,
     phasic_rem,
 )
-from sleepfm.simulate.failures import fail
+from sleepfm.simulate.failures import add_failures
 from sleepfm.simulate.grid import drift, rhythm
-from sleepfm.simulate.heart import LEADS, Beats, Drive, beat, ecg
+from sleepfm.simulate.heart import LEADS, Beats, Drive, ecg, simulate_beats
 from sleepfm.simulate.hypnogram import EPOCH_S, W, draw_hypnogram, stage_weights
 from sleepfm.simulate.respiration import (
     Breathing,
     airflow,
     belt,
-    breathe,
     find_desaturations,
     oximeter,
+    simulate_breathing,
 )
 from sleepfm.simulate.signal import Signal
 from sleepfm.simulate.streams import Streams
@@ -43,9 +43,9 @@ from sleepfm.simulate.vessels import pulse
 class Night:
     """Ground truth of a simulated night.
 
-    ``stages`` holds one index into ``hypnogram.STAGES`` per 30 s epoch. ``respiratory_events`` are
-    all that happened; ``scored_events`` those that count (every apnea, and the hypopneas with a
-    fall of saturation of 3 % or an arousal; AASM manual 2.6, rule 1A).
+    ``stages`` has one index into ``hypnogram.STAGES`` per 30 s epoch. ``respiratory_events`` are
+    all simulated events; ``scored_events`` are those that meet the scoring criteria (all apneas,
+    and hypopneas with a desaturation of 3 % or an arousal; AASM manual 2.6, rule 1A).
     """
 
     streams: Streams
@@ -70,7 +70,7 @@ class Night:
 
     @property
     def ahi(self) -> float:
-        """Scored apneas and hypopneas per hour of sleep; NaN where nobody slept."""
+        """Scored apneas and hypopneas per hour of sleep; NaN without sleep."""
         asleep_h = float((self.stages != W).sum()) * EPOCH_S / 3600
         return len(self.scored_events) / asleep_h if asleep_h else float("nan")
 
@@ -83,14 +83,13 @@ def simulate_night(
     Parameters
     ----------
     seed, subject_number : int
-        Who.
+        Seed of the cohort, and number of the subject from 1.
     epochs : int
-        Length, in epochs of 30 s.
+        Length of the recording, in epochs of 30 s.
     night : int
-        Which of the person's nights, from 1: the person stays, the sensors and the sleep are
-        others.
+        Number of the subject's night, from 1; nights differ in sensors and sleep.
     first_epoch : int
-        Epochs between lights out and the start of the recording.
+        Number of epochs between lights out and the start of the recording.
     """
     streams = Streams(seed, subject_number, night)
     subject = draw_subject(streams)
@@ -110,7 +109,9 @@ def simulate_night(
     legs = draw_leg_movements(streams, subject, stage)
     a_phases = draw_a_phases(streams, stage, infraslow)
     a_phase = a_phases.envelope(n)
-    breathing = breathe(streams, subject, stage, sleep_depth, phasic, arousal, a_phase, events)
+    breathing = simulate_breathing(
+        streams, subject, stage, sleep_depth, phasic, arousal, a_phase, events
+    )
     closed = brain.eyes_closed(streams, n)
     transients = brain.draw_transients(
         streams, subject, stage, infraslow, phasic, closed, breathing
@@ -125,7 +126,7 @@ def simulate_night(
         a_phases=a_phases,
         k_complexes_s=transients.k_complexes_s,
     )
-    beats = beat(streams, subject, stage, position, breathing, events, drive)
+    beats = simulate_beats(streams, subject, stage, position, breathing, events, drive)
     desaturations = find_desaturations(breathing, subject, events)
     return Night(
         streams=streams,
@@ -158,30 +159,31 @@ def simulate_night(
 def _scored(
     subject: Subject, events: Spans, arousals: Spans, desaturations: Spans
 ) -> NDArray[np.bool_]:
-    late = subject.circulation_s
-    falls = _near(events.onset_s + late, desaturations.onset_s, 1.0)
-    wakes = _near(events.end_s, arousals.onset_s, 3.0)
-    return np.asarray((events.kind != HYPOPNEA) | falls | wakes)
+    delay_s = subject.circulation_s
+    with_desaturation = _near(events.onset_s + delay_s, desaturations.onset_s, 1.0)
+    with_arousal = _near(events.end_s, arousals.onset_s, 3.0)
+    return np.asarray((events.kind != HYPOPNEA) | with_desaturation | with_arousal)
 
 
 def _near(
-    at: NDArray[np.float64], others: NDArray[np.float64], within_s: float
+    times_s: NDArray[np.float64], others: NDArray[np.float64], within_s: float
 ) -> NDArray[np.bool_]:
     if not len(others):
-        return np.zeros(len(at), bool)
-    return np.asarray((np.abs(at[:, None] - others) <= within_s).any(axis=1))
+        return np.zeros(len(times_s), bool)
+    return np.asarray((np.abs(times_s[:, None] - others) <= within_s).any(axis=1))
 
 
 def render_night(night: Night, lead: str = "II", failures: float = 0.0) -> dict[str, Signal]:
-    """Signals of a night by channel name, in the order of a recorder's montage.
+    """Render the signals of a night by channel name, in the order of a recorder's montage.
 
     Parameters
     ----------
     night : Night
+        The simulated night.
     lead : str
-        Of the ECG, one of :data:`sleepfm.simulate.heart.LEADS`.
+        Lead of the ECG, a key of :data:`sleepfm.simulate.heart.LEADS`.
     failures : float
-        Probability that a channel fails (:func:`sleepfm.simulate.failures.fail`).
+        Probability that a channel fails (:func:`sleepfm.simulate.failures.add_failures`).
     """
     subject, streams = night.subject, night.streams
     movement = night.state.movement
@@ -206,10 +208,10 @@ def render_night(night: Night, lead: str = "II", failures: float = 0.0) -> dict[
             abdomen=name == "ABD",
         )
         signals[name] = Signal(samples, subject.belt_rate, subject.belt_unit)
-    shown = oximeter(streams, subject, night.breathing, movement)
-    signals["SaO2"] = Signal(shown, subject.oxygen_rate, "%")
+    saturation = oximeter(streams, subject, night.breathing, movement)
+    signals["SaO2"] = Signal(saturation, subject.oxygen_rate, "%")
     flow = airflow(streams, subject, night.breathing, movement, night.beats.at_s)
     signals["Flow"] = Signal(flow, subject.flow_rate, subject.belt_unit)
     wave = pulse(streams, subject, night.beats, night.breathing, night.arousals, movement)
     signals["Pleth"] = Signal(wave, subject.pulse_rate, "")
-    return fail(streams, signals, failures) if failures else signals
+    return add_failures(streams, signals, failures) if failures else signals

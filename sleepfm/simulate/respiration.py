@@ -1,4 +1,4 @@
-"""Breathing: rate, depth and phase, effort under each kind of event, the belts and the oximeter."""
+"""Breathing: rate, depth, phase, effort in respiratory events, and the respiratory sensors."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sleepfm.simulate.grid import (
     Floats,
     drift,
     envelope,
-    happen,
     highpass,
     lowpass,
+    poisson_process,
     smooth,
     stamp,
     times,
@@ -37,12 +37,13 @@ _RESTING_LAG: Final = 0.25
 
 @dataclass(frozen=True)
 class Breathing:
-    """Breathing on the 4 Hz grid; every field has shape ``[samples]``.
+    """Breathing on the 4 Hz grid; every field has shape [samples].
 
-    ``phase`` in breaths (an inspiration starts at each whole number), ``depth`` and ``effort``
-    relative to quiet breathing, ``flow`` the share of effort that moves air (0 in apnea), ``lag``
-    how far the abdomen trails the chest in radians (pi: paradoxical), ``chest`` the excursion that
-    effort brings about (-1 to 1 in quiet breathing), ``oxygen`` the true saturation in percent.
+    ``phase`` is in breaths (an inspiration starts at each integer). ``depth`` and ``effort`` are
+    relative to quiet breathing. ``flow`` is the share of effort that results in airflow (0 in
+    apnea). ``lag`` is the phase lag of the abdomen behind the chest in radians (pi: paradoxical).
+    ``chest`` is the excursion of the chest (-1 to 1 in quiet breathing), and ``oxygen`` the true
+    saturation in percent.
     """
 
     phase: Floats
@@ -54,7 +55,7 @@ class Breathing:
     oxygen: Floats
 
 
-def breathe(
+def simulate_breathing(
     streams: Streams,
     subject: Subject,
     stage: Floats,
@@ -69,7 +70,9 @@ def breathe(
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     stage : ndarray of float64, shape [samples, 5]
         Share of each stage on the grid.
     sleep_depth, phasic, arousal, a_phase : ndarray of float64, shape [samples]
@@ -89,7 +92,7 @@ def breathe(
     log_depth = slow + (stage @ _DEPTH_SD) * drift(rng, n, 5.0)
     depth = (stage @ _DEPTH) * np.exp(log_depth) * (1 - 0.35 * phasic)
     depth *= 1 + 0.4 * arousal + 0.2 * a_phase
-    sighs = happen(rng, np.full(n, _SIGHS_PER_HOUR))
+    sighs = poisson_process(rng, np.full(n, _SIGHS_PER_HOUR))
     depth += smooth(envelope(n, sighs, np.full(len(sighs), 3.0), np.full(len(sighs), 1.3)), 1.0)
     recovery = 0.35 + 0.7 * events.strength
     depth *= 1 + envelope(n, events.end_s, np.full(len(events), 6.0), recovery, decay_s=4.0)
@@ -100,23 +103,24 @@ def breathe(
 
 
 def breath_shape(phase: Floats, subject: Subject) -> Floats:
-    """Volume over a breath, 0 to 1: up during inspiration, down, and a rest before the next.
+    """Return lung volume over a breath, 0 to 1: inspiration, expiration and a pause.
 
     Parameters
     ----------
     phase : ndarray of float64
-        In breaths; an inspiration starts at each whole number.
+        Phase in breaths; an inspiration starts at each integer.
     subject : Subject
+        The simulated person and sensors.
     """
     turn = np.interp(phase % 1.0, [0.0, subject.inspiration, 1.0], [0.0, np.pi, 2 * np.pi])
     return np.asarray((0.5 - 0.5 * np.cos(turn)) ** subject.expiratory_rest)
 
 
 def _obstruct(rng: np.random.Generator, n: int, events: Spans) -> tuple[Floats, Floats, Floats]:
-    """Effort, flow and lag on the grid: what each kind of event does (AASM manual).
+    """Return effort, flow and lag on the grid, by type of event (AASM manual).
 
-    Obstructive: effort goes on and grows, no flow, belts opposed. Central: no effort. Mixed: first
-    central, then obstructive. Hypopnea: less flow, less effort, belts partly out of step.
+    Obstructive apnea: increasing effort, no flow, paradoxical belts. Central: no effort. Mixed:
+    first central, then obstructive. Hypopnea: reduced flow and effort, belts partly out of phase.
     """
     effort, flow, lag = np.ones(n), np.ones(n), np.full(n, _RESTING_LAG)
     opposed = rng.uniform(2.3, np.pi, len(events))
@@ -137,41 +141,43 @@ def _obstruct(rng: np.random.Generator, n: int, events: Spans) -> tuple[Floats, 
 
 
 def _saturate(rng: np.random.Generator, subject: Subject, ventilation: Floats) -> Floats:
-    """Saturation in percent: the lung empties with 15 s, the finger sees it a circulation later."""
+    """Return saturation in percent: time constant of 15 s, delayed by the circulation time."""
     deficit = lowpass(np.clip(1 - ventilation, 0, 1), 15.0)
-    late = round(subject.circulation_s * GRID_HZ)
-    seen = np.concatenate([np.full(late, deficit[0]), deficit])[: len(deficit)]
+    delay = round(subject.circulation_s * GRID_HZ)
+    delayed = np.concatenate([np.full(delay, deficit[0]), deficit])[: len(deficit)]
     resting = subject.oxygen + 0.5 * drift(rng, len(deficit), 900.0)
-    return np.asarray(np.clip(resting - subject.oxygen_drop * seen, 50.0, 99.5))
+    return np.asarray(np.clip(resting - subject.oxygen_drop * delayed, 50.0, 99.5))
 
 
 def find_desaturations(breathing: Breathing, subject: Subject, events: Spans) -> Spans:
-    """Falls of 3 % or more that a respiratory event brings about, from the fall to recovery.
+    """Find desaturations of at least 3 % caused by respiratory events, from onset to recovery.
 
     Parameters
     ----------
     breathing : Breathing
+        Breathing of the night.
     subject : Subject
+        The simulated person and sensors.
     events : Spans
         Respiratory events.
     """
     oxygen = breathing.oxygen
-    late = subject.circulation_s
+    delay_s = subject.circulation_s
     onset, duration, drop = [], [], []
     for i in range(len(events)):
-        start = int((events.onset_s[i] + late) * GRID_HZ)
-        stop = int((events.end_s[i] + late + 4) * GRID_HZ)
+        start = int((events.onset_s[i] + delay_s) * GRID_HZ)
+        stop = int((events.end_s[i] + delay_s + 4) * GRID_HZ)
         if stop >= len(oxygen):
             break
         nadir = start + int(np.argmin(oxygen[start:stop]))
         fall = oxygen[start] - oxygen[nadir]
-        following = events.onset_s[i + 1] + late if i + 1 < len(events) else np.inf
+        following = events.onset_s[i + 1] + delay_s if i + 1 < len(events) else np.inf
         limit = int(min(nadir / GRID_HZ + 60.0, following) * GRID_HZ)
         rising = oxygen[nadir:limit] >= oxygen[nadir] + 2 / 3 * fall
-        back = nadir + (int(np.argmax(rising)) if rising.any() else len(rising))
+        recovery = nadir + (int(np.argmax(rising)) if rising.any() else len(rising))
         if fall >= 3.0:
             onset.append(start / GRID_HZ)
-            duration.append((back - start) / GRID_HZ)
+            duration.append((recovery - start) / GRID_HZ)
             drop.append(fall)
     return Spans(np.array(onset), np.array(duration), np.array(drop), np.zeros(len(onset), np.int8))
 
@@ -186,13 +192,16 @@ def belt(
     *,
     abdomen: bool,
 ) -> NDArray[np.float32]:
-    """Signal of one effort belt at the belts' rate, in the device's own unit, float32.
+    """Render an effort belt at its sampling rate, in the unit of the device, float32.
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     breathing : Breathing
+        Breathing of the night.
     position : ndarray of intp, shape [samples]
         Body position on the grid.
     movement : ndarray of float64, shape [samples]
@@ -210,17 +219,23 @@ def belt(
     side = -0.5 if abdomen else 0.5
     phase = breathing.phase + side * breathing.lag / (2 * np.pi)
     share = np.exp((1 if abdomen else -1) * subject.abdominal / 2)
-    # each posture loads the belts in its own way
+    # belt amplitude depends on body position
     posture = np.exp(rng.normal(0, 0.25, 4))[position]
     size = smooth(posture, 4.0) * share * breathing.depth * breathing.effort
     signal = 2 * np.interp(t, grid, size) * breath_shape(np.interp(t, grid, phase), subject)
-    # the recorder takes the mean away; the end of expiration stays where it is
+    # the recorder removes the mean; the end-expiratory level is constant
     signal += np.interp(t, grid, 0.12 * drift(rng, n, 40.0) - 0.8 * smooth(size, 60.0))
-    # the heart shakes the chest: cardiogenic oscillations, plain in central apnea
-    shaken = np.zeros(samples, np.float32)
+    # cardiogenic oscillations, visible in central apnea
+    cardiogenic = np.zeros(samples, np.float32)
     size_heart = subject.cardiogenic * float(np.exp(rng.normal(0, 0.15)))
-    stamp(shaken, rate, beats_s + 0.12, (0.25, 0.35), lambda tau, _: size_heart * _shake(tau))
-    signal += shaken
+    stamp(
+        cardiogenic,
+        rate,
+        beats_s + 0.12,
+        (0.25, 0.35),
+        lambda tau, _: size_heart * _cardiogenic_wave(tau),
+    )
+    signal += cardiogenic
     swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)
     signal += np.interp(t, grid, movement) * 1.2 * swing
     signal += subject.belt_noise * rng.standard_normal(samples)
@@ -231,16 +246,19 @@ def belt(
 def airflow(
     streams: Streams, subject: Subject, breathing: Breathing, movement: Floats, beats_s: Floats
 ) -> NDArray[np.float32]:
-    """Airflow at the nose at the sensor's rate, float32, inspiration up, in the device's own unit.
+    """Render nasal airflow at its sampling rate, float32, inspiration up, in the device's unit.
 
-    A cannula measures pressure, which grows with the square of the flow; a thermistor follows the
-    flow late. Neither sees effort against a closed airway.
+    A cannula measures pressure, which grows with the square of the flow; a thermistor is low-pass
+    filtered. Neither responds to effort against a closed airway.
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     breathing : Breathing
+        Breathing of the night.
     movement : ndarray of float64, shape [samples]
         Strength of body movement on the grid.
     beats_s : ndarray of float64, shape [beats]
@@ -258,13 +276,19 @@ def airflow(
     if subject.flow_kind == "cannula":
         signal = np.sign(flow) * np.abs(flow) ** 1.8
     else:
-        late = np.exp(-1 / (0.5 * rate))
-        signal = lfilter([1 - late], [1, -late], flow)
-    # the heart moves air too, as long as the airway is open
-    moved = np.zeros(samples, np.float32)
+        decay = np.exp(-1 / (0.5 * rate))
+        signal = lfilter([1 - decay], [1, -decay], flow)
+    # cardiogenic airflow, if the airway is open
+    cardiogenic = np.zeros(samples, np.float32)
     share = 0.5 * subject.cardiogenic * float(np.exp(rng.normal(0, 0.3)))
-    stamp(moved, rate, beats_s + 0.15, (0.25, 0.35), lambda tau, _: share * _shake(tau))
-    signal += moved * np.interp(t, grid, np.sqrt(np.clip(breathing.flow, 0, 1)))
+    stamp(
+        cardiogenic,
+        rate,
+        beats_s + 0.15,
+        (0.25, 0.35),
+        lambda tau, _: share * _cardiogenic_wave(tau),
+    )
+    signal += cardiogenic * np.interp(t, grid, np.sqrt(np.clip(breathing.flow, 0, 1)))
     signal *= np.exp(np.interp(t, grid, 0.25 * drift(rng, n, 600.0)))
     swing = lfilter([0.05], [1, -0.95], rng.standard_normal(samples)) * np.sqrt(39.0)
     signal += np.interp(t, grid, movement) * 0.4 * swing
@@ -272,7 +296,7 @@ def airflow(
     return highpass(signal.astype(np.float32), rate, subject.flow_highpass_hz)
 
 
-def _shake(tau: Floats) -> Floats:
+def _cardiogenic_wave(tau: Floats) -> Floats:
     return np.asarray(
         np.exp(-0.5 * (tau / 0.06) ** 2) - 0.6 * np.exp(-0.5 * ((tau - 0.15) / 0.07) ** 2)
     )
@@ -281,21 +305,24 @@ def _shake(tau: Floats) -> Floats:
 def oximeter(
     streams: Streams, subject: Subject, breathing: Breathing, movement: Floats
 ) -> NDArray[np.float32]:
-    """Saturation as the oximeter shows it, in percent: averaged over 3 s, in steps, 50 to 100.
+    """Render oximeter saturation in percent: averaged over 3 s, quantised, 50 to 100.
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     breathing : Breathing
+        Breathing of the night.
     movement : ndarray of float64, shape [samples]
         Strength of body movement on the grid.
     """
     rng = streams("noise SaO2")
     n = len(breathing.oxygen)
     samples = n * subject.oxygen_rate // GRID_HZ
-    shown = smooth(breathing.oxygen, 3.0) + 0.15 * drift(rng, n, 10.0)
-    shown -= smooth(np.clip(movement - 0.8, 0, None), 6.0) * 4.0
-    values = np.interp(times(samples, subject.oxygen_rate), times(n, GRID_HZ), shown)
+    saturation = smooth(breathing.oxygen, 3.0) + 0.15 * drift(rng, n, 10.0)
+    saturation -= smooth(np.clip(movement - 0.8, 0, None), 6.0) * 4.0
+    values = np.interp(times(samples, subject.oxygen_rate), times(n, GRID_HZ), saturation)
     step = subject.oxygen_step
     return np.asarray(np.clip(np.round(values / step) * step, 50.0, 100.0), np.float32)

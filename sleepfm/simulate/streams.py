@@ -1,4 +1,4 @@
-"""Random numbers by name: every part of a simulated night draws from a generator of its own."""
+"""Named random number streams: every part of a simulated night has its own generator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Streams:
-    """The generators of one subject.
+    """Random generators of one night of a subject.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ class Streams:
     subject : int
         Number of the subject, >= 1.
     night : int
-        Number of the subject's night, >= 1. A night depends on nothing but these three.
+        Number of the subject's night, >= 1. A night depends only on these three numbers.
     """
 
     seed: int
@@ -28,14 +28,14 @@ class Streams:
 
     @property
     def person(self) -> Streams:
-        """The streams of what a person keeps from night to night."""
+        """Streams for properties of a person that do not vary between nights."""
         return Streams(self.seed, self.subject)
 
     def __call__(self, name: str) -> np.random.Generator:
-        """Return the generator of one named part, the same whenever it is asked for.
+        """Return a new generator for a name, always with the same sequence.
 
-        Two names give independent streams (numpy ``SeedSequence`` with a spawn key), so no two
-        channels of a night share random numbers unless they share a named piece of physiology.
+        Two names give independent streams (numpy ``SeedSequence`` with a spawn key), so two
+        channels of a night share random numbers only if they share a named part of physiology.
         """
         key: tuple[int, ...] = (self.subject, zlib.crc32(name.encode()))
         if self.night > 1:

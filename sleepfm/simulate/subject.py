@@ -1,4 +1,4 @@
-"""Parameters of simulated people, drawn once per subject."""
+"""Parameters of simulated subjects."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 from sleepfm.simulate.streams import Streams
 
-# AASM manual 2.6: 0.3 Hz for EEG, EOG and ECG, 0.1 Hz for belts; DC to 0.5 Hz are in use.
+# AASM manual 2.6: 0.3 Hz for EEG, EOG and ECG, 0.1 Hz for belts; in practice DC to 0.5 Hz.
 _HIGHPASS_HZ: Final = (0.05, 0.5)
-# How high the heart's shake stands in a belt, relative to a breath; chosen.
+# Amplitude of cardiogenic oscillations in a belt, relative to a breath; assumed.
 _CARDIOGENIC: Final = {"inductance": (0.04, 0.08), "piezo": (0.06, 0.12)}
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One simulated person, and how the sensors sit on them.
+    """Parameters of a simulated person and the sensors.
 
-    Rates are per minute, per hour or in Hz as named, amplitudes in the unit named, the rest are
-    factors. What the sensors add is drawn independently per sensor, so that a recorder's settings
-    never tell which ECG belongs to which EEG.
+    Rates are per minute, per hour or in Hz, and amplitudes in units, as named; the others are
+    factors. Sensor properties are drawn independently per sensor, so that recorder settings do not
+    reveal which ECG belongs to which EEG.
     """
 
     site: str
@@ -90,26 +90,26 @@ class Subject:
 
 
 def draw_subject(streams: Streams) -> Subject:
-    """Draw one person and their sensors; sources of the ranges are in docs/simulation.md.
+    """Draw a person and the sensors; sources of the ranges are in docs/simulation.md.
 
     Parameters
     ----------
     streams : Streams
-        Random numbers of the night.
+        Random number streams of the night.
     """
     rng = streams.person("subject")
 
-    def about(mean: float, sd: float) -> float:
+    def normal(mean: float, sd: float) -> float:
         return float(mean + sd * np.clip(rng.standard_normal(), -2.5, 2.5))
 
-    def around(median: float, log_sd: float) -> float:
+    def log_normal(median: float, log_sd: float) -> float:
         return float(median * np.exp(log_sd * np.clip(rng.standard_normal(), -2.5, 2.5)))
 
     site = ("sim-community", "sim-clinic")[int(rng.random() < 0.5)]
     age = float(np.round(_age(rng.random()), 1))
     young = max(20 - age, 0.0) / 15
     sex = ("female", "male")[int(rng.random() < 0.5)]
-    bmi = around(27 if site == "sim-community" else 31, 0.15)
+    bmi = log_normal(27 if site == "sim-community" else 31, 0.15)
     bmi = float(np.round(bmi * (1 - 0.4 * young), 1))
     older = (age - 50) / 30
     risk = 0.4 * older + 0.06 * (bmi - 28) + (0.25 if sex == "male" else -0.25)
@@ -124,37 +124,37 @@ def draw_subject(streams: Streams) -> Subject:
         age=age,
         sex=sex,
         bmi=bmi,
-        heart_bpm=about(63 if sex == "female" else 60, 9) + 25 * young**1.5,
-        rsa=around(0.045, 0.35) * float(np.exp(-0.5 * older)),
-        ecg_mv=around(1.0, 0.3) * (-1 if rng.random() < 0.06 else 1),
-        qrs_respiration=around(0.10, 0.4),
-        qrs_width=around(1.0, 0.13),
-        q_share=around(0.10, 0.5),
-        s_share=around(0.22, 0.5),
-        st_mv=about(0.0, 0.03),
-        t_mv=around(0.28, 0.35),
-        p_mv=around(0.12, 0.3),
-        ectopic_per_hour=around(2.0, 1.2),
-        breaths_per_min=about(15.0, 2.5) + 6 * young,
-        inspiration=about(0.40, 0.03),
-        expiratory_rest=about(1.5, 0.2),
-        abdominal=about(0.0, 0.3),
-        event_rate=around(6.0 if site == "sim-community" else 18.0, 0.9) * float(np.exp(risk)),
+        heart_bpm=normal(63 if sex == "female" else 60, 9) + 25 * young**1.5,
+        rsa=log_normal(0.045, 0.35) * float(np.exp(-0.5 * older)),
+        ecg_mv=log_normal(1.0, 0.3) * (-1 if rng.random() < 0.06 else 1),
+        qrs_respiration=log_normal(0.10, 0.4),
+        qrs_width=log_normal(1.0, 0.13),
+        q_share=log_normal(0.10, 0.5),
+        s_share=log_normal(0.22, 0.5),
+        st_mv=normal(0.0, 0.03),
+        t_mv=log_normal(0.28, 0.35),
+        p_mv=log_normal(0.12, 0.3),
+        ectopic_per_hour=log_normal(2.0, 1.2),
+        breaths_per_min=normal(15.0, 2.5) + 6 * young,
+        inspiration=normal(0.40, 0.03),
+        expiratory_rest=normal(1.5, 0.2),
+        abdominal=normal(0.0, 0.3),
+        event_rate=log_normal(6.0 if site == "sim-community" else 18.0, 0.9) * float(np.exp(risk)),
         event_mix=(float(mix[0]), float(mix[1]), float(mix[2]), float(mix[3])),
         arousability=float(rng.uniform(0.45, 0.9)),
-        leg_movements_per_hour=around(5.0, 1.2) * float(np.exp(0.8 * older)),
-        oxygen=about(96.0, 0.9) - 0.6 * max(older, 0.0),
-        oxygen_drop=around(8.0, 0.35),
+        leg_movements_per_hour=log_normal(5.0, 1.2) * float(np.exp(0.8 * older)),
+        oxygen=normal(96.0, 0.9) - 0.6 * max(older, 0.0),
+        oxygen_drop=log_normal(8.0, 0.35),
         circulation_s=float(rng.uniform(15, 30)),
-        alpha_hz=about(10.0, 0.8) - 0.4 * max(older, 0.0) - 1.8 * young,
-        alpha_uv=around(11.0, 0.4),
-        spindle_hz=about(13.3, 0.5),
-        spindle_uv=around(17.0, 0.3),
-        slow_gain=around(1.0, 0.15) * float(np.exp(-0.25 * older)),
-        eeg_gain=around(1.0, 0.15),
-        eye_uv=around(100.0, 0.3),
+        alpha_hz=normal(10.0, 0.8) - 0.4 * max(older, 0.0) - 1.8 * young,
+        alpha_uv=log_normal(11.0, 0.4),
+        spindle_hz=normal(13.3, 0.5),
+        spindle_uv=log_normal(17.0, 0.3),
+        slow_gain=log_normal(1.0, 0.15) * float(np.exp(-0.25 * older)),
+        eeg_gain=log_normal(1.0, 0.15),
+        eye_uv=log_normal(100.0, 0.3),
         cardiac_uv=_between(rng.random(), 10.0, 30.0),
-        sway_uv=around(10.0, 0.45),
+        sway_uv=log_normal(10.0, 0.45),
         pulse_transit_s=float(0.24 - 0.03 * older + 0.02 * vessels.standard_normal()),
         pulse_notch=float(vessels.uniform(0.2, 0.6)) * float(np.exp(-0.3 * older)),
         vasoconstriction=float(vessels.uniform(0.2, 0.8)),
@@ -182,10 +182,10 @@ def draw_subject(streams: Streams) -> Subject:
 
 
 def _between(share: float, low: float, high: float) -> float:
-    """Return a value between two, evenly spread on a logarithmic scale over a share of 0 to 1."""
+    """Interpolate on a logarithmic scale; ``share`` is 0 to 1."""
     return float(low * (high / low) ** share)
 
 
 def _age(share: float) -> float:
-    """Return an age in years: 5 to 20 in the first eighth of the people, 20 to 80 in the rest."""
+    """Return an age in years: one eighth of the people are 5 to 20, the others 20 to 80."""
     return 5 + 120 * share if share < 0.125 else 20 + 60 * (share - 0.125) / 0.875

@@ -1,4 +1,4 @@
-"""Ground truth of a simulated night per clip, as targets for probes."""
+"""Ground truth of simulated nights per clip, as targets for probes and training."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ COLUMNS: Final = (
     "apnea_s",
     "hypopnea_s",
 )
-"""Of :func:`clip_truth`. Lengths in s, rates in Hz, saturation in %, ``breath_phase`` in breaths
-(0 to 1, an inspiration starts at 0) at the clip's start; ``breath_depth`` and ``airflow`` relative
-to quiet breathing; ``sleep_depth`` and ``infraslow`` with SD 1 over a night; ``tone``, ``movement``
-and ``a_phase`` as the mean strength over the clip."""
+"""Columns of :func:`clip_truth`. Durations in s, rates in Hz, saturation in %, ``breath_phase`` in
+breaths (0 to 1, an inspiration starts at 0) at the start of the clip; ``breath_depth`` and
+``airflow`` relative to quiet breathing; ``sleep_depth`` and ``infraslow`` with SD 1 over a night;
+``tone``, ``movement`` and ``a_phase`` as the mean strength over the clip."""
 
 
 def clip_truth(night: Night) -> dict[str, NDArray[np.float32]]:
-    """Return what is true of each clip of 30 s.
+    """Return the true physiology of each 30 s clip.
 
     Parameters
     ----------
     night : Night
-        As simulated.
+        The simulated night.
 
     Returns
     -------
     dict of str to ndarray of float32, shape [clips]
-        One entry per name in :data:`COLUMNS`; NaN where a clip holds too few beats.
+        Values by column of :data:`COLUMNS`; NaN where a clip has too few beats.
     """
     clips, breathing, state = len(night.stages), night.breathing, night.state
 
@@ -61,7 +61,7 @@ def clip_truth(night: Night) -> dict[str, NDArray[np.float32]]:
         _seconds(night.scored_events.keep(np.isin(night.scored_events.kind, kinds)), clips)
         for kinds in ((OBSTRUCTIVE, CENTRAL, MIXED), (HYPOPNEA,))
     )
-    found = {
+    columns = {
         "rr_mean_s": mean,
         "rr_sd_s": sd,
         "rr_rmssd_s": rmssd,
@@ -80,13 +80,13 @@ def clip_truth(night: Night) -> dict[str, NDArray[np.float32]]:
         "apnea_s": apneas,
         "hypopnea_s": hypopneas,
     }
-    return {name: found[name].astype(np.float32) for name in COLUMNS}
+    return {name: columns[name].astype(np.float32) for name in COLUMNS}
 
 
 def _intervals(night: Night, clips: int) -> tuple[Floats, Floats, Floats]:
-    """Mean, SD and root mean square of successive differences of the R-R intervals of a clip.
+    """Return mean, SD and RMSSD of the R-R intervals of each clip.
 
-    Ectopic beats and the pause after each are left out, as in measures of normal-to-normal
+    Ectopic beats and the pause after each are excluded, as in measures of normal-to-normal
     intervals (Task Force of the ESC and NASPE, 1996, Circulation 93:1043).
     """
     beats = night.beats
@@ -104,33 +104,33 @@ def interval_statistics(
     Parameters
     ----------
     at_s, rr_s : ndarray of float64, shape [beats]
-        When each beat is, and the interval before it, in seconds.
+        Time of each beat, and the R-R interval before it, in seconds.
     normal : ndarray of bool, shape [beats]
-        Which intervals count.
+        Whether the interval is between two normal beats.
     clips : int
-        How many clips.
+        Number of clips.
 
     Returns
     -------
-    tuple of ndarray of float64, shape [clips]
-        In seconds; NaN where fewer than five intervals count.
+    mean, sd, rmssd : ndarray of float64, shape [clips]
+        In seconds; NaN where a clip has fewer than five normal intervals.
     """
-    owner = (at_s / EPOCH_S).astype(np.intp)
+    clip_of_beat = (at_s / EPOCH_S).astype(np.intp)
     mean, sd, rmssd = (np.full(clips, np.nan) for _ in range(3))
     for clip in range(clips):
-        own = normal & (owner == clip)
-        if own.sum() < 5:
+        in_clip = normal & (clip_of_beat == clip)
+        if in_clip.sum() < 5:
             continue
-        rr = rr_s[own]
+        rr = rr_s[in_clip]
         mean[clip], sd[clip] = rr.mean(), rr.std()
-        successive = own[1:] & own[:-1]
+        successive = in_clip[1:] & in_clip[:-1]
         if successive.any():
             rmssd[clip] = np.sqrt(np.mean(np.diff(rr_s)[successive] ** 2))
     return mean, sd, rmssd
 
 
 def _seconds(spans: Spans, clips: int) -> Floats:
-    """Seconds of each clip that some spans cover."""
+    """Return the number of seconds of each clip that are covered by events."""
     edges = np.arange(clips + 1) * float(EPOCH_S)
     covered = np.zeros(clips)
     for onset, end in zip(spans.onset_s, spans.end_s, strict=True):

@@ -1,4 +1,4 @@
-"""The pulse: a wave of blood in the finger after each beat, smaller with every arousal."""
+"""The pulse wave in the finger: one per beat, attenuated by arousals."""
 
 from __future__ import annotations
 
@@ -24,19 +24,24 @@ def pulse(
     arousals: Spans,
     movement: Floats,
 ) -> NDArray[np.float32]:
-    """Pulse wave of the finger at the oximeter's rate, float32, in its own unit.
+    """Render the finger pulse wave at its sampling rate, float32, in arbitrary units.
 
-    The wave comes a transit time after the R peak (longer at low pressure in inspiration), grows
-    with the filling time before the beat, swings with breathing, and shrinks for some ten seconds
-    after an arousal (vasoconstriction). Sizes are chosen (docs/simulation.md).
+    The wave follows the R peak by a transit time (longer in inspiration, when pressure is low). Its
+    amplitude grows with the filling time before the beat, varies with breathing, and falls for
+    about ten seconds after an arousal (vasoconstriction). Sizes are assumed (docs/simulation.md).
 
     Parameters
     ----------
     streams : Streams
+        Random number streams of the night.
     subject : Subject
+        The simulated person and sensors.
     beats : Beats
+        Heart beats of the night.
     breathing : Breathing
+        Breathing of the night.
     arousals : Spans
+        Arousals of the night.
     movement : ndarray of float64, shape [samples]
         Strength of body movement on the grid.
     """
@@ -44,19 +49,19 @@ def pulse(
     rate = subject.pulse_rate
     n = len(movement)
     grid = times(n, GRID_HZ)
-    narrow = response(n, arousals.onset_s, subject.vasoconstriction * arousals.strength, 7.0)
-    size = np.exp(0.25 * drift(rng, n, 200.0) - np.minimum(narrow, 1.5))
-    size *= 1 + 0.08 * breathing.chest
-    at = np.interp(beats.at_s, grid, size)
-    if len(at):
-        at *= np.clip(beats.rr_s / np.median(beats.rr_s), 0.3, 1.4) ** 0.7
+    constriction = response(n, arousals.onset_s, subject.vasoconstriction * arousals.strength, 7.0)
+    slow_amplitude = np.exp(0.25 * drift(rng, n, 200.0) - np.minimum(constriction, 1.5))
+    slow_amplitude *= 1 + 0.08 * breathing.chest
+    amplitude = np.interp(beats.at_s, grid, slow_amplitude)
+    if len(amplitude):
+        amplitude *= np.clip(beats.rr_s / np.median(beats.rr_s), 0.3, 1.4) ** 0.7
     transit = subject.pulse_transit_s + 0.008 * np.interp(beats.at_s, grid, breathing.chest)
     out = np.zeros(n * rate // GRID_HZ, np.float32)
 
     def wave(tau: Floats, k: NDArray[np.intp]) -> Floats:
         systolic = np.exp(-0.5 * (tau / np.where(tau < 0, 0.06, 0.10)) ** 2)
         notch = subject.pulse_notch * np.exp(-0.5 * ((tau - 0.26) / 0.08) ** 2)
-        return np.asarray(at[k, None] * (systolic + notch))
+        return np.asarray(amplitude[k, None] * (systolic + notch))
 
     stamp(out, rate, beats.at_s + transit, (0.25, 0.6), wave)
     t = times(len(out), rate)

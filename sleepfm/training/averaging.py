@@ -1,8 +1,8 @@
-"""An exponential moving average of the weights, which is what is validated and exported.
+"""An exponential moving average of the weights; validation and export use the average.
 
-Averaged weights stand where a decaying learning rate would end (Polyak and Juditsky 1992; Tarvainen
-and Valpola 2017, arXiv 1703.01780), so a run that is stopped early still gives good ones. The decay
-grows with the steps, so that the start is soon forgotten.
+Averaging has the effect of a decaying learning rate (Polyak and Juditsky 1992; Tarvainen and
+Valpola 2017, arXiv 1703.01780), so a run that is stopped early still gives good weights. The decay
+factor grows with the steps, so that the initial weights are soon forgotten.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class Average:
     Parameters
     ----------
     task : Module
-        Whose parameters.
+        The task whose parameters are averaged.
     decay : float
-        Share of the average that a step keeps, 0 to 1.
+        Decay factor of the average per step, at least 0 and below 1; 0 turns averaging off.
     """
 
     def __init__(self, task: nn.Module, decay: float) -> None:
         self.decay = decay
-        own = task.named_parameters() if decay else ()
-        self.values: dict[str, Tensor] = {name: p.detach().clone() for name, p in own}
+        parameters = task.named_parameters() if decay else ()
+        self.values: dict[str, Tensor] = {name: p.detach().clone() for name, p in parameters}
 
     @torch.no_grad()
     def update(self, task: nn.Module, step: int) -> None:
@@ -37,13 +37,13 @@ class Average:
         Parameters
         ----------
         task : Module
-            Whose parameters are averaged.
+            The task whose parameters are averaged.
         step : int
             Number of the step, counted from 0.
         """
-        keep = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + step) / (10 + step))
         for name, parameter in task.named_parameters() if self.values else ():
-            self.values[name].lerp_(parameter, 1 - keep)
+            self.values[name].lerp_(parameter, 1 - decay)
 
     @contextmanager
     def applied(self, task: nn.Module) -> Iterator[None]:
@@ -52,7 +52,7 @@ class Average:
         Parameters
         ----------
         task : Module
-            Gets its own parameters back at the end.
+            The task; its current parameters are restored at the end of the block.
         """
         self._swap(task)
         try:
@@ -63,6 +63,6 @@ class Average:
     @torch.no_grad()
     def _swap(self, task: nn.Module) -> None:
         for name, parameter in task.named_parameters() if self.values else ():
-            other = parameter.clone()
+            current = parameter.clone()
             parameter.copy_(self.values[name])
-            self.values[name] = other
+            self.values[name] = current

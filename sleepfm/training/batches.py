@@ -1,4 +1,4 @@
-"""From cached clips to batches of tensors, in an order that a seed fixes."""
+"""Batches of tensors from cached clips, in an order fixed by a seed."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from sleepfm.contract import Contract
 from sleepfm.training.clipcache import CachedRecording, stored_dtype
 from sleepfm.training.recipe import Recipe
 
-_AHEAD: Final = 4
+_PREFETCHED: Final = 4
 
 Order = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of all modalities side by side.
+    """The signals of some clips, in all modalities.
 
     Parameters
     ----------
     signals : dict of str to Tensor, shape [n, slots, samples]
-        As cached; zero where a clip lacks the modality.
+        Prepared signals by modality; zero where a clip lacks the modality.
     present : Tensor of bool, shape [modalities, n], or None
-        Which clips have which modality; None where all have all.
+        Whether each clip has each modality; None where every clip has all of them.
     labels : Tensor of int64, shape [n]
-        The class of each clip, -1 for none.
+        The class of each clip, -1 where it has none.
     targets : Tensor of float32, shape [n, k], or None
-        What is known of each clip, NaN where it is not.
+        Regression targets of each clip (:mod:`sleepfm.training.physiology`), NaN where unknown.
     hidden : Tensor of bool, shape [n, blocks], or None
-        Which blocks of each clip are to be hidden (:mod:`sleepfm.training.masked`).
+        Mask of the blocks of each clip that the encoders do not see
+        (:mod:`sleepfm.training.masked`).
     """
 
     signals: dict[str, Tensor]
@@ -47,36 +48,37 @@ class Batch:
     hidden: Tensor | None = None
 
     def window(self, start: int, stop: int) -> Batch:
-        """Return the same samples of every clip and modality, as a view.
+        """Return a time window of every clip and modality, as a view.
 
         Parameters
         ----------
         start, stop : int
-            First sample, and the one after the last.
+            First sample of the window, and the one after its last.
         """
         signals = {m: x[..., start:stop] for m, x in self.signals.items()}
         return replace(self, signals=signals)
 
 
 class ClipSet:
-    """The clips of some recordings, numbered through.
+    """The clips of several recordings, numbered consecutively from 0.
 
     Parameters
     ----------
     recordings : sequence of CachedRecording
-        Whose clips.
+        The recordings the clips come from.
     contract : Contract
-        How they were prepared.
+        The contract by which the clips were prepared.
     modalities : sequence of str
-        Which signals.
-    classes : mapping of str to int
-        Class of each stage; a stage that is not listed has none.
+        The modalities to load, in this order.
+    classes : mapping of str to int, optional
+        Class of each stage; clips of any other stage have no class (-1).
     at_least : int
-        Clips with fewer modalities are left out.
+        Minimum number of modalities; clips with fewer are excluded.
     labelled : bool
-        Whether clips without a class are left out too.
-    targets : mapping of str to ndarray of float32, shape [clips, k]
-        What is known of the clips of a recording, by its id; NaN for those that are not listed.
+        Whether clips without a class are excluded as well.
+    targets : mapping of str to ndarray of float32, shape [clips, k], optional
+        Regression targets of the clips of each recording, by recording id; recordings that are not
+        listed get NaN.
     """
 
     def __init__(
@@ -92,110 +94,136 @@ class ClipSet:
         self.modalities = tuple(modalities)
         self.contract = contract
         self._recordings = tuple(recordings)
-        owner, row, present, labels, known = [], [], [], [], []
+        owners, rows, present, labels, target_rows = [], [], [], [], []
         width = next(iter(targets.values())).shape[1] if targets else 0
-        for number, recording in enumerate(recordings):
+        for position, recording in enumerate(recordings):
             absent = np.zeros(recording.count, bool)
-            has = np.stack([recording.present.get(m, absent) for m in self.modalities])
-            own = np.array([(classes or {}).get(s, -1) for s in recording.stage], np.int64)
-            kept = np.flatnonzero((has.sum(axis=0) >= at_least) & ((own >= 0) | (not labelled)))
-            owner.append(np.full(len(kept), number))
-            row.append(kept)
-            present.append(has[:, kept])
-            labels.append(own[kept])
+            available = np.stack([recording.present.get(m, absent) for m in self.modalities])
+            class_of_clip = np.array(
+                [(classes or {}).get(s, -1) for s in recording.stage], np.int64
+            )
+            kept = np.flatnonzero(
+                (available.sum(axis=0) >= at_least) & ((class_of_clip >= 0) | (not labelled))
+            )
+            owners.append(np.full(len(kept), position))
+            rows.append(kept)
+            present.append(available[:, kept])
+            labels.append(class_of_clip[kept])
             unknown = np.full((recording.count, width), np.nan, np.float32)
-            known.append((targets or {}).get(recording.recording_id, unknown)[kept])
+            target_rows.append((targets or {}).get(recording.recording_id, unknown)[kept])
         empty: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
-        self.owner = np.concatenate(owner or empty)
-        self._row = np.concatenate(row or empty)
+        self.owner = np.concatenate(owners or empty)
+        self._row = np.concatenate(rows or empty)
         self.present = np.concatenate(
             present or [np.zeros((len(self.modalities), 0), bool)], axis=1
         )
         self.labels = np.concatenate(labels or empty)
-        self.targets = np.concatenate(known) if targets and known else None
+        self.targets = np.concatenate(target_rows) if targets and target_rows else None
 
     def __len__(self) -> int:
         return len(self._row)
 
     def load(self, clips: Order) -> Batch:
-        """Read some clips, by number.
+        """Read clips by their numbers.
 
         Parameters
         ----------
-        clips : ndarray of intp, shape [n]
-            Numbers of the clips.
+        clips : ndarray of int64, shape [n]
+            Numbers of the clips, in the order of the batch.
+
+        Returns
+        -------
+        Batch
+            The clips, on the CPU.
         """
-        has = self.present[:, clips]
+        available = self.present[:, clips]
         signals = {}
-        for which, modality in enumerate(self.modalities):
-            signals[modality] = torch.from_numpy(self._signals(modality, clips, has[which]))
-        present = None if has.all() else torch.from_numpy(has)
+        for row, modality in enumerate(self.modalities):
+            signals[modality] = torch.from_numpy(self._signals(modality, clips, available[row]))
+        present = None if available.all() else torch.from_numpy(available)
         targets = None if self.targets is None else torch.from_numpy(self.targets[clips])
         return Batch(signals, present, torch.from_numpy(self.labels[clips]), targets)
 
-    def _signals(self, modality: str, clips: Order, has: NDArray[np.bool_]) -> NDArray[np.generic]:
+    def _signals(
+        self, modality: str, clips: Order, available: NDArray[np.bool_]
+    ) -> NDArray[np.generic]:
         shape = (len(self.contract.slots_of(modality)), self.contract.clip_samples)
         out = np.zeros((len(clips), *shape), stored_dtype(self.contract))
-        for at in np.flatnonzero(has):
-            clip = clips[at]
-            out[at] = self._recordings[self.owner[clip]].signals[modality][self._row[clip]]
+        for position in np.flatnonzero(available):
+            clip = clips[position]
+            out[position] = self._recordings[self.owner[clip]].signals[modality][self._row[clip]]
         return out
 
 
 def shuffled(clips: ClipSet, size: int, together: int, seed: int, epoch: int) -> list[Order]:
-    """Order an epoch: every clip once, in batches of ``size``; what is left over waits.
+    """Draw the batches of one pass: every clip once, but for an incomplete last batch.
 
     Parameters
     ----------
     clips : ClipSet
-        To choose from.
+        The clips to draw from.
     size : int
-        Clips a batch.
+        Clips per batch.
     together : int
-        Clips of one recording that come into a batch together: 1 mixes all recordings (the
-        authors' way); more makes a clip compete with others of its own night.
+        Clips of one recording that are placed in a batch as a group: 1 mixes all recordings (as the
+        authors do); with more, a clip has clips of its own night among its negatives.
     seed, epoch : int
-        What the order depends on.
+        Seed and pass, which fix the order.
+
+    Returns
+    -------
+    list of ndarray of int64, shape [size]
+        Numbers of the clips of each batch.
     """
-    draw = np.random.default_rng((seed, epoch))
+    generator = np.random.default_rng((seed, epoch))
     groups: list[Order] = []
-    for number in np.unique(clips.owner):
-        own = draw.permutation(np.flatnonzero(clips.owner == number))
-        groups += [own[i : i + together] for i in range(0, len(own), together)]
-    order = np.concatenate([groups[i] for i in draw.permutation(len(groups))])
+    for owner in np.unique(clips.owner):
+        clips_of_recording = generator.permutation(np.flatnonzero(clips.owner == owner))
+        groups += [
+            clips_of_recording[i : i + together]
+            for i in range(0, len(clips_of_recording), together)
+        ]
+    order = np.concatenate([groups[i] for i in generator.permutation(len(groups))])
     return [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
 
 
 def of_epoch(clips: ClipSet, recipe: Recipe, epoch: int) -> list[Order]:
-    """Return the batches between two validations: all clips, or ``epoch_clips`` of them.
+    """Return the batches of one epoch: a whole pass, or ``epoch_clips`` clips.
 
-    Passes follow each other without end, each in an order of its own, and epochs are cut from
-    them.
+    With ``epoch_clips``, passes follow one another, each in an order of its own, and epochs are
+    consecutive sections of them.
 
     Parameters
     ----------
     clips : ClipSet
-        To choose from.
+        The clips to draw from.
     recipe : Recipe
-        Gives the batch size, the seed and the length of an epoch.
+        Supplies the batch size, the seed and the length of an epoch.
     epoch : int
         Number of the epoch, counted from 0.
+
+    Returns
+    -------
+    list of ndarray of int64
+        Numbers of the clips of each batch.
     """
     if recipe.epoch_clips is None:
         return shuffled(clips, recipe.batch_size, _together(recipe, epoch), recipe.seed, epoch)
-    count = recipe.epoch_clips // recipe.batch_size
-    each = len(clips) // recipe.batch_size
+    batches_per_epoch = recipe.epoch_clips // recipe.batch_size
+    batches_per_pass = len(clips) // recipe.batch_size
     orders: list[Order] = []
-    number = epoch * count // each
-    first = epoch * count - number * each
-    while len(orders) < first + count:
-        orders += shuffled(clips, recipe.batch_size, _together(recipe, epoch), recipe.seed, number)
-        number += 1
-    return orders[first : first + count]
+    pass_number = epoch * batches_per_epoch // batches_per_pass
+    first = epoch * batches_per_epoch - pass_number * batches_per_pass
+    while len(orders) < first + batches_per_epoch:
+        orders += shuffled(
+            clips, recipe.batch_size, _together(recipe, epoch), recipe.seed, pass_number
+        )
+        pass_number += 1
+    return orders[first : first + batches_per_epoch]
 
 
 def _together(recipe: Recipe, epoch: int) -> int:
-    """Clips of one night that come together in an epoch, on the way to ``together_end``."""
+    """Interpolate ``together`` linearly over the epochs, up to ``together_end``."""
     if recipe.together_end is None:
         return recipe.together
     share = epoch / max(1, recipe.epochs - 1)
@@ -203,29 +231,40 @@ def _together(recipe: Recipe, epoch: int) -> int:
 
 
 def in_order(clips: ClipSet, size: int) -> list[Order]:
-    """All clips, none left over.
+    """Return batches of all clips in the order of their numbers.
 
     Parameters
     ----------
     clips : ClipSet
+        The clips.
     size : int
         Clips per batch; the last batch may be smaller.
+
+    Returns
+    -------
+    list of ndarray of int64
+        Numbers of the clips of each batch.
     """
     numbers = np.arange(len(clips))
     return [numbers[i : i + size] for i in range(0, len(numbers), size)]
 
 
 def stream(clips: ClipSet, orders: Sequence[Order], pin: bool = False) -> Iterator[Batch]:
-    """Load batches ahead of their use, in a thread of its own.
+    """Load batches in a background thread, ahead of their use.
 
     Parameters
     ----------
     clips : ClipSet
-        To read from.
-    orders : sequence of ndarray
-        The clips of each batch.
+        The clips to load from.
+    orders : sequence of ndarray of int64
+        Numbers of the clips of each batch.
     pin : bool
-        Whether to put them into page-locked memory, from where a GPU copies by itself.
+        Whether to place signals in page-locked memory, from which copies to a GPU are asynchronous.
+
+    Yields
+    ------
+    Batch
+        The batches, in the given order.
     """
 
     def load(order: Order) -> Batch:
@@ -236,10 +275,10 @@ def stream(clips: ClipSet, orders: Sequence[Order], pin: bool = False) -> Iterat
         return replace(batch, signals=signals)
 
     with ThreadPoolExecutor(max_workers=2 if pin else 1) as pool:
-        waiting: deque[Future[Batch]] = deque()
+        pending: deque[Future[Batch]] = deque()
         for order in orders:
-            waiting.append(pool.submit(load, order))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+            pending.append(pool.submit(load, order))
+            if len(pending) > _PREFETCHED:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

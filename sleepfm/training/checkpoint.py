@@ -1,4 +1,4 @@
-"""The checkpoint of a run: all it takes to go on at the next step to the same numbers."""
+"""The checkpoint of a run: the complete state from which it resumes with identical results."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class RunState:
     Parameters
     ----------
     history : list of dict
-        Metrics of the epochs that are done.
+        Metrics of the completed epochs.
     step : int
-        Steps done in the epoch that is not.
+        Completed steps of the current epoch.
     total : Tensor, scalar
-        Their summed loss.
+        Loss summed over those steps.
     counts : dict of str to Tensor
-        Their summed counts.
+        Counts of the task summed over those steps.
     seconds, waited : float
-        Time they took, and what of it was spent on waiting for data.
+        Duration of those steps, and the part of it spent waiting for data, in seconds.
     """
 
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -52,17 +52,21 @@ class Checkpoint:
     Parameters
     ----------
     path : Path
-        The file; replaced atomically.
-    task, optimizer, average
-        What is trained, by what, and the average of its weights.
+        The checkpoint file; replaced atomically.
+    task : Module
+        The networks and parameters being trained.
+    optimizer : Optimizer
+        The optimizer and its state.
+    average : Average
+        The moving average of the parameters.
     recipe : Recipe
-        How; a checkpoint of another one is refused.
+        Settings of the run; a checkpoint with other settings is refused.
     device : torch.device
-        Where.
+        Device of the run.
     dtype : torch.dtype
-        In which numbers.
+        Working precision; a checkpoint with another one is refused.
     identity : str
-        Hash of task and data; a checkpoint of another one is refused.
+        Hash of task and data; a checkpoint with another one is refused.
     """
 
     path: Path
@@ -75,12 +79,12 @@ class Checkpoint:
     identity: str
 
     def save(self, progress: RunState) -> None:
-        """Write the state as it is after a step.
+        """Write the state after a step.
 
         Parameters
         ----------
         progress : RunState
-            How far the run has come.
+            State of the run after that step.
 
         Raises
         ------
@@ -110,7 +114,12 @@ class Checkpoint:
         write_bytes(self.path, buffer.getvalue())
 
     def restore(self) -> RunState:
-        """Restore the saved state.
+        """Restore task, optimizer, average and random generators from the file.
+
+        Returns
+        -------
+        RunState
+            The state of the run when the file was written.
 
         Raises
         ------

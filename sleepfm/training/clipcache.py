@@ -1,9 +1,9 @@
-"""Clips prepared once and memory-mapped, so that an epoch reads no recording again.
+"""Cache of prepared clips, memory-mapped, so that no epoch reads a recording again.
 
-Each recording is one folder, named by the hash of (the content of its files, contract, choice of
-channels), that holds one ``.npy`` a modality and ``clips.json``; it appears whole or not at all.
-Two people's ``night1.edf`` are two recordings, whatever their sizes and times. The cache holds
-whole nights, so it is its owner's alone (0700).
+Each recording has one folder, named by a hash of the content of its files, the contract and the
+choice of channels, with one ``.npy`` file per modality and ``clips.json``; the folder is created
+atomically. The ``night1.edf`` of two people are two recordings, even if sizes and times agree. The
+cache contains whole nights, so only its owner may read it (mode 0700).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class CachedRecording:
     Parameters
     ----------
     recording_id : str
-        The stem of its file.
+        Identifier of the recording, the stem of its file name.
     count : int
-        How many clips.
-    stage : tuple of str
-        Of each clip.
+        Number of clips.
+    stage : tuple of str, length count
+        Sleep stage of each clip.
     present : dict of str to ndarray of bool, shape [count]
-        Which clips have which modality.
+        By modality, whether each clip has it.
     signals : dict of str to memory-mapped ndarray, shape [count, slots, samples]
-        Of :func:`stored_dtype`.
+        Prepared signals by modality, in the dtype of :func:`stored_dtype`.
     """
 
     recording_id: str
@@ -60,7 +60,15 @@ class CachedRecording:
 
 @dataclass(frozen=True)
 class Prepared:
-    """The recordings of a training set, and those that could not be used, with the reason."""
+    """The prepared recordings, and those that could not be used.
+
+    Parameters
+    ----------
+    recordings : tuple of CachedRecording
+        The recordings that have clips.
+    left_out : tuple of (str, str)
+        File name and reason of each recording that could not be used.
+    """
 
     recordings: tuple[CachedRecording, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -74,7 +82,7 @@ def prepare_clips(
     choices: Choices = NO_CHOICES,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Cut all recordings under ``paths`` into clips, unless the cache has them already.
+    """Cut recordings into clips and cache them; recordings already in the cache are not read.
 
     Parameters
     ----------
@@ -83,11 +91,16 @@ def prepare_clips(
     folder : Path
         Folder of the cache.
     contract : Contract
-        Preparation of the clips.
+        The contract by which clips are prepared.
     choices : Choices
         Options for reading the recordings.
     progress : Progress, optional
-        Called with (done, total) after every recording.
+        Called with (recordings done, recordings) after every recording.
+
+    Returns
+    -------
+    Prepared
+        The prepared recordings and those left out.
 
     Raises
     ------
@@ -115,11 +128,14 @@ def prepare_clips(
 
 
 def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
-    """Return float16 where the contract scales (values are within +-20 then), else float32.
+    """Return the dtype of cached signals: float16 for robust scaling, otherwise float32.
+
+    Robust scaling clips values to +-20, well within the range and precision of float16.
 
     Parameters
     ----------
     contract : Contract
+        The contract by which clips are prepared.
     """
     return np.float16 if contract.scaling == "robust" else np.float32
 
@@ -127,34 +143,36 @@ def stored_dtype(contract: Contract) -> type[np.floating[Any]]:
 def _cached(
     file: RecordingFile, folder: Path, contract: Contract, choices: Choices, digests: _Digests
 ) -> CachedRecording:
-    place = folder / _key(file, contract, choices, digests)
-    if not (place / "clips.json").is_file():
-        _prepare(file, place, contract, choices)
-    about = json.loads((place / "clips.json").read_text())
+    recording_folder = folder / _key(file, contract, choices, digests)
+    if not (recording_folder / "clips.json").is_file():
+        _prepare(file, recording_folder, contract, choices)
+    metadata = json.loads((recording_folder / "clips.json").read_text())
     present = {
-        m: np.array(about["present"][m], bool) for m in contract.modalities if m in about["present"]
+        m: np.array(metadata["present"][m], bool)
+        for m in contract.modalities
+        if m in metadata["present"]
     }
     return CachedRecording(
         recording_id=file.stem,
-        count=about["count"],
-        stage=tuple(about["stage"]),
+        count=metadata["count"],
+        stage=tuple(metadata["stage"]),
         present=present,
-        signals={m: np.load(place / f"{m}.npy", mmap_mode="r") for m in present},
+        signals={m: np.load(recording_folder / f"{m}.npy", mmap_mode="r") for m in present},
     )
 
 
 def _key(file: RecordingFile, contract: Contract, choices: Choices, digests: _Digests) -> str:
     parts = [str(_VERSION), contract.sha256, *choices.identity]
     stem = file.path.name.partition(".")[0]
-    beside = sorted(p for p in file.path.parent.glob(f"{glob.escape(stem)}*") if p.is_file())
+    siblings = sorted(p for p in file.path.parent.glob(f"{glob.escape(stem)}*") if p.is_file())
     try:
         for source in {
-            *beside,
+            *siblings,
             *find_annotations(file.path),
             file.path,
             *([file.annotations] if file.annotations else []),
         }:
-            # Scoring is found by its name, so the ending counts; the rest of the name does not.
+            # Scoring files are recognised by the end of their names, so that enters the key.
             parts.append(f"{source.name.removeprefix(stem)}/{digests.of(source)}")
     except OSError as error:
         raise RecordingError(f"{file.path.name} cannot be read: {error.strerror}") from error
@@ -162,62 +180,64 @@ def _key(file: RecordingFile, contract: Contract, choices: Choices, digests: _Di
 
 
 class _Digests:
-    """Hashes of files, kept in the cache so that a file is read again only where it changed.
+    """SHA-256 digests of files, stored in the cache so that only changed files are hashed again.
 
-    A file is the one that was hashed if its path, device, inode, size and both times are the same:
-    the time of change is the system's own, which no archive or copy can set.
+    A file counts as unchanged if its path, device, inode, size, mtime and ctime are the same; ctime
+    is set by the system and cannot be restored by an archive or a copy.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "digests.json"
         self._known: dict[str, str] = {}
-        self._fresh = False
+        self._changed = False
         try:
             plain = json.loads(self._path.read_bytes())
             self._known = {str(k): str(v) for k, v in plain.items()}
         except (OSError, ValueError, AttributeError):
-            pass  # it is hashed again
+            pass  # every file is hashed again
 
     def of(self, path: Path) -> str:
         """Return the SHA-256 of a file's content."""
         stat = path.stat()
-        seen = (
+        identity = (
             f"{path.absolute()}|{stat.st_dev}|{stat.st_ino}|{stat.st_size}|{stat.st_mtime_ns}"
             f"|{stat.st_ctime_ns}"
         )
-        if seen not in self._known:
+        if identity not in self._known:
             with path.open("rb") as file:
-                self._known[seen] = hashlib.file_digest(file, "sha256").hexdigest()
-            self._fresh = True
-        return self._known[seen]
+                self._known[identity] = hashlib.file_digest(file, "sha256").hexdigest()
+            self._changed = True
+        return self._known[identity]
 
     def save(self) -> None:
-        """Save the digests, so that files need not be hashed again."""
-        if self._fresh:
+        """Write the digests to the cache if any were added."""
+        if self._changed:
             with contextlib.suppress(OutputError):
                 write_bytes(self._path, json.dumps(self._known).encode())
 
 
-def _prepare(file: RecordingFile, place: Path, contract: Contract, choices: Choices) -> None:
+def _prepare(file: RecordingFile, target: Path, contract: Contract, choices: Choices) -> None:
     _, clips = choices.cut(choices.read(file.path, file.annotations), contract)
-    kind = stored_dtype(contract)
-    about = {
+    dtype = stored_dtype(contract)
+    metadata = {
         "count": len(clips),
         "stage": clips.stage,
         "present": {m: (bits != 0).tolist() for m, bits in clips.filled.items()},
     }
     try:
-        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        place.parent.chmod(0o700)
-        with tempfile.TemporaryDirectory(dir=place.parent, ignore_cleanup_errors=True) as made:
-            whole = Path(made) / "clips"
-            whole.mkdir()
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        target.parent.chmod(0o700)
+        with tempfile.TemporaryDirectory(
+            dir=target.parent, ignore_cleanup_errors=True
+        ) as temporary:
+            partial = Path(temporary) / "clips"
+            partial.mkdir()
             for modality, signals in clips.signals.items():
-                np.save(whole / f"{modality}.npy", signals.astype(kind))
-            (whole / "clips.json").write_text(json.dumps(about))
-            if place.exists():  # left by a crash, without its clips.json
-                shutil.rmtree(place)
-            whole.rename(place)
+                np.save(partial / f"{modality}.npy", signals.astype(dtype))
+            (partial / "clips.json").write_text(json.dumps(metadata))
+            if target.exists():  # incomplete after a crash: it has no clips.json
+                shutil.rmtree(target)
+            partial.rename(target)
     except OSError as error:
         raise TrainingError(
             f"the clip cache cannot be written: {error.strerror}; free space, or choose another "

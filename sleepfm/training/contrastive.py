@@ -1,4 +1,4 @@
-"""Encoders of all modalities with a pretraining objective."""
+"""Pretraining of the encoders of all modalities under one objective."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ from sleepfm.encoders.weights import Weights
 from sleepfm.errors import TrainingError
 from sleepfm.modality import EMBEDDING_DIM
 from sleepfm.training.batches import Batch, ClipSet, in_order, shuffled
-from sleepfm.training.knowledge import know
+from sleepfm.training.knowledge import embedding_metrics
 from sleepfm.training.loop import record_at_end
-from sleepfm.training.masked import SpectrumReaders
+from sleepfm.training.masked import SpectrumHeads
 from sleepfm.training.metrics import gallery_metrics
 from sleepfm.training.objectives import OTHERS, contrast
-from sleepfm.training.physiology import Readers
+from sleepfm.training.physiology import RegressionHeads
 from sleepfm.training.recipe import Recipe
 from sleepfm.training.redundancy import barlow, covariance, vicreg
 from sleepfm.training.task import Metrics, Run, Task
 
 _BIAS: Final = -10.0
-"""Initial bias of SigLIP: nearly all pairs of a batch do not match."""
+"""Initial bias of SigLIP, as nearly all pairs of a batch do not match (arXiv 2303.15343)."""
 
-_TO_FIT: Final = 2048
-"""Clips used for fitting the heads when starting from trained weights."""
+_CLIPS_TO_FIT: Final = 2048
+"""Minimum number of clips for fitting the heads when starting from trained weights."""
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Use a seed in a ``with`` block, and restore the state of torch's generator.
+    """Seed torch's random generator for a ``with`` block, and restore its state afterwards.
 
     Parameters
     ----------
     seed : int
+        Seed of the generator.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -51,15 +52,18 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 class Contrastive(Task):
-    """The encoders under one objective, with a learned temperature.
+    """The encoders of all modalities, an objective and a learned temperature.
 
     Parameters
     ----------
     objective : Objective
+        The objective of pretraining.
     modalities : sequence of str
-        One encoder each.
+        The modalities; each has one encoder.
     contract : Contract
+        The contract by which clips are prepared.
     recipe : Recipe
+        Settings of the run.
     valid : ClipSet
         The validation clips.
     record : dict
@@ -85,9 +89,9 @@ class Contrastive(Task):
         self.networks = nn.ModuleDict({str(m): n for m, n in networks.items()})
         self.temperature = nn.Parameter(torch.tensor(recipe.temperature))
         self.bias = nn.Parameter(torch.tensor(_BIAS), requires_grad=objective == "siglip")
-        self.readers: Readers | None = None
+        self.readers: RegressionHeads | None = None
         with seeded(recipe.seed):
-            self.spectra = SpectrumReaders(contract, modalities) if recipe.masked else None
+            self.spectra = SpectrumHeads(contract, modalities) if recipe.masked else None
         size = (recipe.memory, len(modalities), EMBEDDING_DIM)
         self.register_buffer("memory", torch.zeros(size))
         self.register_buffer("remembered", torch.zeros((), dtype=torch.int64))
@@ -97,25 +101,28 @@ class Contrastive(Task):
         self._valid = valid
         self._record = record
 
-    def read_off(self, known: NDArray[np.float32]) -> None:
-        """Add heads that predict the known values of the training clips.
+    def add_regression(self, targets: NDArray[np.float32]) -> None:
+        """Add linear heads that predict regression targets from the encoder outputs.
 
         Parameters
         ----------
-        known : ndarray of float32, shape [clips, k]
+        targets : ndarray of float32, shape [clips, k]
+            Regression targets of the training clips (:mod:`sleepfm.training.physiology`).
         """
         with seeded(self._recipe.seed):
-            self.readers = Readers(self.modalities, known)
+            self.readers = RegressionHeads(self.modalities, targets)
 
-    def begin(self, weights: Weights, clips: ClipSet, run: Run) -> None:
-        """Copy encoders and temperature from weights, and fit the heads to them.
+    def initialise_from(self, weights: Weights, clips: ClipSet, run: Run) -> None:
+        """Copy encoders and temperature from trained weights, and fit the regression heads to them.
 
         Parameters
         ----------
         weights : Weights
+            Trained weights of the same contract.
         clips : ClipSet
             The clips to which the heads are fitted.
         run : Run
+            Device and precision of the run.
 
         Raises
         ------
@@ -136,160 +143,160 @@ class Contrastive(Task):
         with torch.no_grad():
             self.temperature.copy_(torch.tensor(max(weights.temperature, self.temperature.item())))
         if self.readers is not None:
-            self._fit_readers(clips, run)
+            self._fit_heads(clips, run)
 
     @torch.no_grad()
-    def _fit_readers(self, clips: ClipSet, run: Run) -> None:
+    def _fit_heads(self, clips: ClipSet, run: Run) -> None:
         self.eval()
-        orders = shuffled(clips, self._batch_size, 1, 0, 0)[: _TO_FIT // self._batch_size + 1]
-        parts, known, there = [], [], []
+        orders = shuffled(clips, self._batch_size, 1, 0, 0)[: _CLIPS_TO_FIT // self._batch_size + 1]
+        parts, target_parts, present_parts = [], [], []
         for batch in run.batches(clips, orders):
             with run.autocast():
                 parts.append(self.outputs(batch))
             assert batch.targets is not None
-            known.append(batch.targets)
-            all_of_them = torch.ones(len(parts[-1]), len(batch.targets), dtype=torch.bool)
-            there.append((all_of_them if batch.present is None else batch.present).to(run.device))
-        present, targets = torch.cat(there, dim=1), torch.cat(known)
+            target_parts.append(batch.targets)
+            full = torch.ones(len(parts[-1]), len(batch.targets), dtype=torch.bool)
+            present_parts.append((full if batch.present is None else batch.present).to(run.device))
+        present, targets = torch.cat(present_parts, dim=1), torch.cat(target_parts)
         assert self.readers is not None
-        for which, modality in enumerate(self.modalities):
-            own = torch.cat([p[which] for p in parts])[present[which]]
-            self.readers.fit(modality, own, targets[present[which]])
+        for i, modality in enumerate(self.modalities):
+            vectors = torch.cat([p[i] for p in parts])[present[i]]
+            self.readers.fit(modality, vectors, targets[present[i]])
 
     def encode(self, batch: Batch) -> list[Tensor]:
-        """Return unit vectors, float32 [n, 512], of each modality; zero where a clip lacks it.
+        """Return the embeddings of a batch: the outputs scaled to unit length.
 
         Parameters
         ----------
         batch : Batch
+            Clips, on the device of the networks.
         """
         return [F.normalize(x, dim=1) for x in self.outputs(batch)]
 
     def outputs(self, batch: Batch) -> list[Tensor]:
-        """Return what the encoders say, float32 [n, 512]; zero where a clip lacks a modality.
+        """Return the encoder outputs: float32 [n, 512] per modality, zero where a clip lacks it.
 
         Parameters
         ----------
         batch : Batch
+            Clips, on the device of the networks.
         """
-        found = []
-        for which, modality in enumerate(self.modalities):
+        outputs = []
+        for i, modality in enumerate(self.modalities):
             network, signals = self.networks[str(modality)], batch.signals[modality]
-            has = None if batch.present is None else batch.present[which]
-            if has is None or bool(has.all()):
-                found.append(network(signals).float())
+            mask = None if batch.present is None else batch.present[i]
+            if mask is None or bool(mask.all()):
+                outputs.append(network(signals).float())
                 continue
             out = torch.zeros(len(signals), EMBEDDING_DIM, device=signals.device)
-            # a batch norm has nothing to learn from one clip
-            if int(has.sum()) > int(self.training):
-                out[has] = network(signals[has]).float()
-            found.append(out)
-        return found
+            # batch normalisation in training mode needs at least two clips
+            if int(mask.sum()) > int(self.training):
+                out[mask] = network(signals[mask]).float()
+            outputs.append(out)
+        return outputs
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weigh the objective and what stands beside it; counts hits of each term.
+        """Return the weighted sum of objective and auxiliary losses, and counts for the metrics.
 
         Parameters
         ----------
         batch : Batch
+            Clips, on the device of the networks.
         """
-        recipe, present, whole = self._recipe, batch.present, batch
+        recipe, present, unmasked = self._recipe, batch.present, batch
         if self.spectra is not None and batch.hidden is not None:
             batch = self.spectra.hide(batch)
+        views = [batch]
         if recipe.within:
             middle = next(iter(batch.signals.values())).shape[-1] // 2
             views = [batch.window(0, middle), batch.window(middle, 2 * middle)]
-        else:
-            views = [batch]
         outputs = [self.outputs(view) for view in views]
         losses: list[Tensor] = []
         counts: dict[str, Tensor] = {}
         with torch.autocast(self.temperature.device.type, enabled=False):
-            reads = [self._read(own, batch.targets, present) for own in outputs]
-            if reads[0] is not None:
-                read = torch.stack([r for r in reads if r is not None]).mean()
-                counts = {"read": read.detach(), "batches": torch.tensor(1)}
-                losses.append((1.0 if self.objective == "physiology" else recipe.physiology) * read)
-            for own in outputs:
+            errors = [self._regression_loss(x, batch.targets, present) for x in outputs]
+            if errors[0] is not None:
+                mean = torch.stack([r for r in errors if r is not None]).mean()
+                counts = {"read": mean.detach(), "batches": torch.tensor(1)}
+                losses.append((1.0 if self.objective == "physiology" else recipe.physiology) * mean)
+            for encoded in outputs:
                 if self.objective != "physiology":
-                    losses.append(self._shared(own, present, counts) / len(outputs))
+                    losses.append(self._objective_loss(encoded, present, counts) / len(outputs))
                 if recipe.covariance:
-                    term = torch.stack([covariance(x) for x in own if len(x) > 1]).mean()
+                    term = torch.stack([covariance(x) for x in encoded if len(x) > 1]).mean()
                     losses.append(recipe.covariance * term / len(outputs))
             if recipe.within:
-                losses.append(recipe.within * self._within(outputs, present))
+                losses.append(recipe.within * self._half_clip_loss(outputs, present))
             if self.spectra is not None and batch.hidden is not None:
-                losses.append(recipe.masked * self._masked(outputs, whole))
+                losses.append(recipe.masked * self._masked_loss(outputs, unmasked))
         return torch.stack(losses).sum(), counts
 
-    def _shared(
+    def _objective_loss(
         self, outputs: list[Tensor], present: Tensor | None, counts: dict[str, Tensor]
     ) -> Tensor:
-        """Return the loss of the objective itself, and count its hits."""
+        """Return the loss of the objective, without auxiliary losses; add its hits to counts."""
         if self.objective == "barlow":
             return barlow(outputs, present)
         if self.objective == "vicreg":
             return vicreg(outputs, present)
         vectors = [F.normalize(x, dim=1) for x in outputs]
-        old = self.memory[: int(self.remembered.clamp(max=len(self.memory)))].clone()
-        found = contrast(
+        negatives = self.memory[: int(self.remembered.clamp(max=len(self.memory)))].clone()
+        contrasted = contrast(
             self.objective,
             vectors,
             self.temperature,
             present,
-            memory=list(old.unbind(1)) if len(old) else None,
+            memory=list(negatives.unbind(1)) if len(negatives) else None,
             bias=self.bias,
         )
         if len(self.memory) and torch.is_grad_enabled():
             self._remember(vectors, present)
-        for term in found.terms:
+        for term in contrasted.terms:
             name = self._name(term.first, term.second)
             for key, value in (("hits", term.hits), ("clips", torch.tensor(2 * term.clips))):
                 counts[f"{name}/{key}"] = counts.get(f"{name}/{key}", 0) + value
-        return found.loss
+        return contrasted.loss
 
     @torch.no_grad()
     def _remember(self, vectors: list[Tensor], present: Tensor | None) -> None:
         """Add clips with all modalities to the memory, replacing the oldest."""
         rows = torch.stack(vectors, dim=1)
         rows = (rows if present is None else rows[present.all(dim=0)])[: len(self.memory)]
-        at = (self.remembered + torch.arange(len(rows), device=rows.device)) % len(self.memory)
-        self.memory[at] = rows
+        slots = (self.remembered + torch.arange(len(rows), device=rows.device)) % len(self.memory)
+        self.memory[slots] = rows
         self.remembered += len(rows)
 
-    def _within(self, outputs: list[list[Tensor]], present: Tensor | None) -> Tensor:
-        """Contrast the two halves of the clips, within each modality (SimCLR)."""
+    def _half_clip_loss(self, outputs: list[list[Tensor]], present: Tensor | None) -> Tensor:
+        """Return the SimCLR loss between the two halves of each clip, mean over the modalities."""
         parts = []
-        for which, (a, b) in enumerate(zip(*outputs, strict=True)):
-            has = slice(None) if present is None else present[which]
-            pair = [F.normalize(x[has], dim=1) for x in (a, b)]
-            if len(pair[0]) > 1:
-                parts.append(contrast("pairwise", pair, self.temperature).loss)
+        for i, (a, b) in enumerate(zip(*outputs, strict=True)):
+            mask = slice(None) if present is None else present[i]
+            halves = [F.normalize(x[mask], dim=1) for x in (a, b)]
+            if len(halves[0]) > 1:
+                parts.append(contrast("pairwise", halves, self.temperature).loss)
         return torch.stack(parts).mean()
 
-    def _masked(self, outputs: list[list[Tensor]], whole: Batch) -> Tensor:
-        """Read the spectra of what was hidden off the outputs."""
-        assert self.spectra is not None and whole.hidden is not None
+    def _masked_loss(self, outputs: list[list[Tensor]], batch: Batch) -> Tensor:
+        """Return the masked reconstruction loss, mean over the modalities."""
+        assert self.spectra is not None and batch.hidden is not None
         parts = []
-        for own in outputs:
-            for which, modality in enumerate(self.modalities):
-                has = slice(None) if whole.present is None else whole.present[which]
-                signals = whole.signals[modality][has]
-                parts.append(
-                    self.spectra.loss(modality, own[which][has], signals, whole.hidden[has])
-                )
+        for x in outputs:
+            for i, modality in enumerate(self.modalities):
+                mask = slice(None) if batch.present is None else batch.present[i]
+                signals = batch.signals[modality][mask]
+                parts.append(self.spectra.loss(modality, x[i][mask], signals, batch.hidden[mask]))
         return torch.stack(parts).mean()
 
-    def _read(
+    def _regression_loss(
         self, outputs: list[Tensor], targets: Tensor | None, present: Tensor | None
     ) -> Tensor | None:
-        """Error of what is read off the outputs, mean over the modalities."""
+        """Return the regression loss, mean over the modalities; None without targets or heads."""
         if self.readers is None or targets is None:
             return None
         parts = []
-        for which, modality in enumerate(self.modalities):
-            has = slice(None) if present is None else present[which]
-            parts.append(self.readers.loss(modality, outputs[which][has], targets[has]))
+        for i, modality in enumerate(self.modalities):
+            mask = slice(None) if present is None else present[i]
+            parts.append(self.readers.loss(modality, outputs[i][mask], targets[mask]))
         return torch.stack(parts).mean()
 
     def constrain(self) -> None:
@@ -298,11 +305,12 @@ class Contrastive(Task):
             self.temperature.clamp_(min=0)
 
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Top-1 within the batch, both directions together, and the temperature.
+        """Return top-1 accuracy within batches, over both directions, and the temperature.
 
         Parameters
         ----------
         counts : dict of str to float
+            The counts of ``loss``, summed over the batches of the epoch.
         """
         names = [k.removesuffix("/clips") for k in counts if k.endswith("/clips")]
         top1 = {n: round(counts[f"{n}/hits"] / counts[f"{n}/clips"], 5) for n in names}
@@ -312,18 +320,19 @@ class Contrastive(Task):
         return metrics
 
     def evaluate(self, run: Run) -> Metrics:
-        """Recall over the whole validation gallery, and the loss in batches of training's size.
+        """Measure recall over all validation clips, and the loss in batches of the usual size.
 
         Parameters
         ----------
         run : Run
+            Device and precision of the run.
         """
         parts: list[list[Tensor]] = []
         size = self._batch_size
         for batch in run.batches(self._valid, list(in_order(self._valid, size))):
             with run.autocast():
                 parts.append(self.outputs(batch))
-        outputs = [torch.cat(own) for own in zip(*parts, strict=True)]
+        outputs = [torch.cat(chunks) for chunks in zip(*parts, strict=True)]
         vectors = [F.normalize(x, dim=1) for x in outputs]
         present = torch.from_numpy(self._valid.present).to(run.device)
         gallery = gallery_metrics(
@@ -335,36 +344,35 @@ class Contrastive(Task):
         metrics: Metrics = {
             "mean_recall_at_1": sum(recalls) / len(recalls),
             "mean_recall_at_10": sum(recalls_10) / len(recalls_10),
-            "knows": know(
+            "knows": embedding_metrics(
                 dict(zip(self.modalities, (v.cpu().numpy() for v in vectors), strict=True)),
                 dict(zip(self.modalities, self._valid.present, strict=True)),
                 self._valid,
             ),
             "gallery": gallery,
         }
-        known = self._valid.targets
-        targets = None if known is None else torch.from_numpy(known).to(run.device)
-        read = self._read(outputs, targets, present)
-        if read is not None:
-            metrics["read"] = float(read)
+        valid_targets = self._valid.targets
+        targets = None if valid_targets is None else torch.from_numpy(valid_targets).to(run.device)
+        regression = self._regression_loss(outputs, targets, present)
+        if regression is not None:
+            metrics["read"] = float(regression)
         if self.objective == "physiology":
             return {"loss": metrics["read"], **metrics}
         if self.objective in ("barlow", "vicreg"):
-            return {"loss": float(self._shared(outputs, present, {})), **metrics}
-        return {"loss": self._valid_loss(vectors, present), **metrics}
+            return {"loss": float(self._objective_loss(outputs, present, {})), **metrics}
+        return {"loss": self._contrastive_loss(vectors, present), **metrics}
 
-    def _valid_loss(self, vectors: list[Tensor], present: Tensor) -> float:
+    def _contrastive_loss(self, vectors: list[Tensor], present: Tensor) -> float:
         count = present.shape[1]
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
         losses = []
         for rows in torch.split(order, min(self._batch_size, count)):
             if len(rows) == min(self._batch_size, count):
-                own = rows.to(present.device)
-                some = [v[own] for v in vectors]
-                found = contrast(
-                    self.objective, some, self.temperature, present[:, own], bias=self.bias
-                )
-                losses.append(found.loss)
+                selected = rows.to(present.device)
+                batch = [v[selected] for v in vectors]
+                has = present[:, selected]
+                result = contrast(self.objective, batch, self.temperature, has, bias=self.bias)
+                losses.append(result.loss)
         return float(torch.stack(losses).mean())
 
     def export(self, path: Path, history: list[Metrics]) -> None:
@@ -373,7 +381,9 @@ class Contrastive(Task):
         Parameters
         ----------
         path : Path
+            The weights file to write.
         history : list of dict
+            Metrics of each epoch, in order.
         """
         networks = dict(self.networks.items())
         Weights(

@@ -26,7 +26,7 @@ SHARES: Final = {
     "accuracy": "accuracy",
     "auroc": "macro AUROC",
 }
-"""Measures of validation between 0 and 1, and what they are called."""
+"""Validation metrics between 0 and 1, and their labels in the figure."""
 
 
 def can_draw() -> bool:
@@ -42,10 +42,15 @@ def read_log(path: Path) -> list[Metrics]:
     path : Path
         The log, one JSON object per line.
 
+    Returns
+    -------
+    list of dict
+        Metrics of each epoch, in order.
+
     Raises
     ------
     TrainingError
-        If the file is no log of a run.
+        If the file is not the log of a training run.
     """
     try:
         history: list[Metrics] = [json.loads(line) for line in path.read_text().splitlines()]
@@ -57,7 +62,7 @@ def read_log(path: Path) -> list[Metrics]:
 
 
 def draw(history: Sequence[Metrics], path: Path) -> Path:
-    """Draw loss and validation measures against epochs, as PNG.
+    """Plot loss and validation metrics against epochs, as PNG.
 
     Parameters
     ----------
@@ -65,6 +70,11 @@ def draw(history: Sequence[Metrics], path: Path) -> Path:
         Metrics of each epoch, in order.
     path : Path
         The PNG file to write.
+
+    Returns
+    -------
+    Path
+        The file written.
 
     Raises
     ------
@@ -81,16 +91,18 @@ def draw(history: Sequence[Metrics], path: Path) -> Path:
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
+    loss_axes, validation_axes = figure.subplots(1, 2)
     epochs = [entry["epoch"] for entry in history]
-    left.plot(epochs, [entry["loss"] for entry in history], marker="o", label="training")
-    left.plot(epochs, [e["valid"]["loss"] for e in history], marker="o", label="validation")
-    _label(left, "loss")
+    loss_axes.plot(epochs, [entry["loss"] for entry in history], marker="o", label="training")
+    loss_axes.plot(epochs, [e["valid"]["loss"] for e in history], marker="o", label="validation")
+    _label(loss_axes, "loss")
     for name, title in SHARES.items():
         if name in history[0]["valid"]:
-            right.plot(epochs, [_or_nan(e["valid"][name]) for e in history], "o-", label=title)
-    _label(right, "validation")
-    right.set_ylim(bottom=0)
+            validation_axes.plot(
+                epochs, [_or_nan(e["valid"][name]) for e in history], "o-", label=title
+            )
+    _label(validation_axes, "validation")
+    validation_axes.set_ylim(bottom=0)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     try:
@@ -99,9 +111,9 @@ def draw(history: Sequence[Metrics], path: Path) -> Path:
         raise TrainingError(str(error)) from error
 
 
-def _label(axes: Axes, what: str) -> None:
+def _label(axes: Axes, quantity: str) -> None:
     axes.set_xlabel("epoch")
-    axes.set_ylabel(what)
+    axes.set_ylabel(quantity)
     axes.locator_params(axis="x", integer=True)
     if axes.has_data():
         axes.legend(frameon=False, fontsize="small")
@@ -111,20 +123,20 @@ def _or_nan(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def main(words: Sequence[str]) -> None:
-    """Draw the curves of a log, next to it or at a given path.
+def main(arguments: Sequence[str]) -> None:
+    """Plot the curves of a log, next to it or to a given path.
 
     Parameters
     ----------
-    words : sequence of str
-        Arguments of the command line: the log and, optionally, the PNG file.
+    arguments : sequence of str
+        Command-line arguments: the log and, optionally, the PNG file.
     """
-    if not 1 <= len(words) <= 2:
+    if not 1 <= len(arguments) <= 2:
         sys.exit("usage: python -m sleepfm.training.curves LOG.jsonl [CURVES.png]")
-    log = Path(words[0])
+    log = Path(arguments[0])
     target = (
-        Path(words[1])
-        if len(words) == 2
+        Path(arguments[1])
+        if len(arguments) == 2
         else log.with_name(log.name.removesuffix(".log.jsonl") + ".curves.png")
     )
     try:

@@ -56,21 +56,23 @@ class Data:
     subjects : Path, optional
         subjects.csv; without it every recording is its own subject.
     fractions : mapping
-        Share of the subjects in each split.
+        Fraction of the subjects in each split.
     assigned : mapping of str to str, optional
-        The split of every subject, instead of drawing it by ``fractions``.
+        The split of each subject, in place of a draw by ``fractions``; subjects that are not listed
+        are in ``test``.
     contract : Contract
-        How clips are prepared; it becomes part of the weights.
+        The contract by which clips are prepared; stored with the weights.
     cache : Path, optional
-        Folder of the clip cache; by default ``<stem>.clips`` beside the weights.
+        Folder of the clip cache; by default ``<stem>.clips`` next to the weights.
     choices : Choices
         Options for reading the recordings.
     description : str
-        What the data is, for the training record.
-    truth : mapping, optional
-        By recording and column, what is known of each clip (:mod:`sleepfm.training.physiology`).
+        Description of the data for the training record.
+    truth : mapping of str to mapping of str to ndarray, shape [clips], optional
+        Known physiology of the clips, by recording id and column
+        (:mod:`sleepfm.training.physiology`).
     repeats : mapping of str to int
-        How often a pass sees the clips of a recording; 1 for those that are not listed.
+        By recording id, how many times a pass contains its clips; 1 for recordings not listed.
     """
 
     paths: Sequence[str | Path]
@@ -87,16 +89,16 @@ class Data:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Prepared recordings, and who of them is in which split.
+    """Prepared recordings with their subjects and splits.
 
     Parameters
     ----------
     prepared : Prepared
-        The recordings, and those that could not be used.
+        The recordings with clips, and those that could not be used.
     splits : Splits
-        The split of every subject.
+        The split of each subject.
     subject : mapping of str to str
-        The subject of every recording.
+        Subject id by recording id.
     """
 
     prepared: Prepared
@@ -104,7 +106,7 @@ class Cohort:
     subject: Mapping[str, str]
 
     def recordings(self, *splits: Split) -> list[CachedRecording]:
-        """Return the recordings of the subjects of some splits.
+        """Return the recordings of the subjects in the given splits.
 
         Parameters
         ----------
@@ -116,7 +118,7 @@ class Cohort:
         return [r for r in recordings if of_subject[subject[r.recording_id]] in splits]
 
     def write_splits(self, out: Path) -> None:
-        """Write the splits beside the weights.
+        """Write the splits to a file next to the weights.
 
         Parameters
         ----------
@@ -127,18 +129,24 @@ class Cohort:
         write_bytes(path, self.splits.to_json().encode())
 
 
-def gather(data: Data, out: Path, seed: int, callbacks: TrainingCallbacks) -> Cohort:
+def prepare_cohort(data: Data, out: Path, seed: int, callbacks: TrainingCallbacks) -> Cohort:
     """Prepare all clips and split the subjects.
 
     Parameters
     ----------
     data : Data
+        The training data.
     out : Path
-        The weights file; the clip cache lies beside it unless ``data`` names another folder.
+        The weights file; the clip cache is created next to it unless ``data.cache`` is set.
     seed : int
         Seed of the split.
     callbacks : TrainingCallbacks
-        Is told of the progress.
+        Progress callbacks; ``preparing`` and ``prepared`` are called.
+
+    Returns
+    -------
+    Cohort
+        The prepared recordings with their subjects and splits.
 
     Raises
     ------
@@ -149,9 +157,9 @@ def gather(data: Data, out: Path, seed: int, callbacks: TrainingCallbacks) -> Co
     prepared = prepare_clips(
         data.paths, cache, data.contract, choices=data.choices, progress=callbacks.preparing
     )
-    known = read_subjects(data.subjects) if data.subjects else {}
+    subject_of = read_subjects(data.subjects) if data.subjects else {}
     subject = {
-        r.recording_id: known.get(r.recording_id, r.recording_id) for r in prepared.recordings
+        r.recording_id: subject_of.get(r.recording_id, r.recording_id) for r in prepared.recordings
     }
     if data.assigned is None:
         splits = split_subjects(subject.values(), data.fractions, seed)
@@ -162,22 +170,30 @@ def gather(data: Data, out: Path, seed: int, callbacks: TrainingCallbacks) -> Co
     return Cohort(prepared, splits, subject)
 
 
-def record_of(data: Data, clips: Mapping[str, ClipSet], recipe: Recipe, run: Run) -> Metrics:
-    """Describe data and settings for the record in the weights.
+def training_record(data: Data, clips: Mapping[str, ClipSet], recipe: Recipe, run: Run) -> Metrics:
+    """Describe data and settings for the training record stored in the weights.
 
     Parameters
     ----------
     data : Data
+        The training data.
     clips : mapping of str to ClipSet
-        By name, the clips trained on and those validated on.
+        The clips of each split used.
     recipe : Recipe
+        Settings of the run.
     run : Run
+        Device and precision of the run.
+
+    Returns
+    -------
+    dict
+        JSON values.
     """
-    recordings = {name: len(np.unique(own.owner)) for name, own in clips.items()}
+    recordings = {name: len(np.unique(clip_set.owner)) for name, clip_set in clips.items()}
     return {
         "data": data.description or f"{sum(recordings.values())} recordings",
         "recordings": recordings,
-        "clips": {name: len(own) for name, own in clips.items()},
+        "clips": {name: len(clip_set) for name, clip_set in clips.items()},
         "recipe": recipe.to_json(),
         "precision": str(run.dtype).removeprefix("torch."),
         "device": run.device.type,
@@ -185,15 +201,22 @@ def record_of(data: Data, clips: Mapping[str, ClipSet], recipe: Recipe, run: Run
     }
 
 
-def identity_of(task: Sequence[object], clips: Mapping[str, Sequence[CachedRecording]]) -> str:
-    """Hash what a task is and which recordings it sees, so that no run goes on with others.
+def run_identity(task: Sequence[object], clips: Mapping[str, Sequence[CachedRecording]]) -> str:
+    """Hash the task and its recordings, so that a run resumes only with the same ones.
 
     Parameters
     ----------
     task : sequence
-        What defines the task; must be serialisable as JSON.
+        The settings that define the task, as JSON values.
     clips : mapping of str to sequence of CachedRecording
-        By name, the recordings trained on and those validated on.
+        The recordings of each split used.
+
+    Returns
+    -------
+    str
+        SHA-256 as hexadecimal digits.
     """
-    seen = {name: [(r.recording_id, r.count) for r in own] for name, own in clips.items()}
-    return hashlib.sha256(json.dumps([*task, seen]).encode()).hexdigest()
+    recordings_of = {
+        name: [(r.recording_id, r.count) for r in recordings] for name, recordings in clips.items()
+    }
+    return hashlib.sha256(json.dumps([*task, recordings_of]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What vectors are like as a set, and what a line through them knows."""
+"""Geometry of a set of embeddings, and linear readout of known values from them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ Floats = NDArray[np.floating]
 
 
 def effective_rank(vectors: Floats) -> float:
-    """Exponential of the entropy of the normalised singular values of the centred vectors.
+    """Return the effective rank: how many dimensions the vectors use.
 
-    Roy and Vetterli 2007 (EUSIPCO): how many dimensions are in use, 1 to d.
+    It is the exponential of the entropy of the normalised singular values of the centred vectors
+    (Roy and Vetterli 2007, EUSIPCO).
 
     Parameters
     ----------
     vectors : ndarray, shape [n, d]
         One row per clip.
+
+    Returns
+    -------
+    float
+        Between 1 and d.
     """
     centred = np.asarray(vectors, np.float64) - vectors.mean(axis=0, dtype=np.float64)
     values = np.linalg.svd(centred, compute_uv=False)
@@ -33,105 +39,118 @@ def effective_rank(vectors: Floats) -> float:
 
 
 def alignment(first: Floats, second: Floats) -> float:
-    """Mean squared distance of counterparts (Wang and Isola 2020, arXiv 2005.10242): 0 is perfect.
+    """Return the mean squared distance of matching vectors (Wang and Isola, arXiv 2005.10242).
 
     Parameters
     ----------
     first, second : ndarray, shape [n, d]
-        Unit vectors; row ``i`` of both belongs to clip ``i``.
+        Unit vectors of two modalities; row ``i`` of both belongs to clip ``i``.
+
+    Returns
+    -------
+    float
+        Between 0 (identical) and 4.
     """
     return float(np.square(first - second, dtype=np.float64).sum(axis=1).mean())
 
 
 def uniformity(vectors: Floats, seed: int = 0) -> float:
-    """Log of the mean Gaussian potential of pairs (Wang and Isola 2020): 0 is collapsed, -4 spread.
+    """Return the log of the mean Gaussian potential of random pairs (Wang and Isola 2020).
 
     Parameters
     ----------
     vectors : ndarray, shape [n, d]
         Unit vectors; at most 4,096 pairs are drawn from them.
     seed : int
-        Of the draw.
+        Seed for drawing the pairs.
+
+    Returns
+    -------
+    float
+        0 where all vectors are the same, near -4 where they are spread uniformly.
     """
-    draw = np.random.default_rng(seed)
-    first, second = draw.integers(0, len(vectors), (2, _PAIRS))
-    apart = first != second
-    distance = np.square(vectors[first[apart]] - vectors[second[apart]]).sum(axis=1)
+    generator = np.random.default_rng(seed)
+    first, second = generator.integers(0, len(vectors), (2, _PAIRS))
+    distinct = first != second
+    distance = np.square(vectors[first[distinct]] - vectors[second[distinct]]).sum(axis=1)
     return float(np.log(np.exp(-2 * distance.astype(np.float64)).mean()))
 
 
 def decode(
     vectors: Floats, known: Mapping[str, Floats], owner: Sequence[int] | NDArray[np.integer]
 ) -> dict[str, float]:
-    """Correlate what is known with a ridge regression on the vectors of other people.
+    """Correlate known values with predictions from a ridge regression fitted to other recordings.
 
     Parameters
     ----------
     vectors : ndarray, shape [n, d]
         One row per clip.
     known : mapping of str to ndarray, shape [n]
-        What is true of each clip, NaN where it is not known.
+        True values by name, NaN where unknown.
     owner : sequence of int, shape [n]
-        Whose clip each is; every second owner is learned from, the others are asked.
+        The recording or person of each clip; every second one is used for fitting, the others for
+        testing.
 
     Returns
     -------
     dict of str to float
-        Pearson's r over the clips asked; absent where fewer than 20 clips on a side are known.
+        Pearson's r over the test clips; a name is absent where fewer than 20 clips for fitting or
+        for testing have a value.
     """
     _, number = np.unique(np.asarray(owner), return_inverse=True)
-    learned = number % 2 == 0
-    found = {}
+    for_fitting = number % 2 == 0
+    correlations = {}
     for name, values in known.items():
-        there = np.isfinite(values)
-        train, test = there & learned, there & ~learned
+        available = np.isfinite(values)
+        train, test = available & for_fitting, available & ~for_fitting
         if min(train.sum(), test.sum()) < 20 or np.ptp(values[train]) == 0:
             continue
-        guess = _ridge(vectors[train], values[train, None], vectors[test])[:, 0]
-        if guess.std() > 0 and np.ptp(values[test]) > 0:
-            found[name] = float(np.corrcoef(guess, values[test])[0, 1])
-    return found
+        predicted = _ridge(vectors[train], values[train, None], vectors[test])[:, 0]
+        if predicted.std() > 0 and np.ptp(values[test]) > 0:
+            correlations[name] = float(np.corrcoef(predicted, values[test])[0, 1])
+    return correlations
 
 
 def stage_auroc(
     vectors: Floats, stages: Floats, owner: Sequence[int] | NDArray[np.integer]
 ) -> float:
-    """Return the macro AUROC of sleep stages by a ridge regression, of people not learned from.
+    """Return the macro AUROC of sleep stages, predicted by ridge regression for other recordings.
 
     Parameters
     ----------
     vectors : ndarray, shape [n, d]
         One row per clip.
     stages : ndarray, shape [n, classes]
-        One-hot; NaN where the stage is not known.
+        One-hot stages; NaN where the stage is unknown.
     owner : sequence of int, shape [n]
         As for :func:`decode`.
 
     Returns
     -------
     float
-        Mean over the stages that occur among the clips asked; NaN where there are none.
+        Mean over the stages that occur among the test clips; NaN where fewer than 20 clips for
+        fitting or for testing have a stage.
     """
     _, number = np.unique(np.asarray(owner), return_inverse=True)
-    there = np.isfinite(stages).all(axis=1)
-    train, test = there & (number % 2 == 0), there & (number % 2 == 1)
+    available = np.isfinite(stages).all(axis=1)
+    train, test = available & (number % 2 == 0), available & (number % 2 == 1)
     if min(train.sum(), test.sum()) < 20:
         return float("nan")
     scores = _ridge(vectors[train], stages[train], vectors[test])
-    found = []
-    for score, own in zip(scores.T, stages[test].T > 0.5, strict=True):
-        if own.any() and not own.all():
+    areas = []
+    for score, positive in zip(scores.T, stages[test].T > 0.5, strict=True):
+        if positive.any() and not positive.all():
             rank = rankdata(score)
-            hits = rank[own].sum() - own.sum() * (own.sum() + 1) / 2
-            found.append(hits / (own.sum() * (~own).sum()))
-    return float(np.mean(found)) if found else float("nan")
+            pairs_in_order = rank[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
+            areas.append(pairs_in_order / (positive.sum() * (~positive).sum()))
+    return float(np.mean(areas)) if areas else float("nan")
 
 
-def _ridge(x: Floats, y: Floats, asked: Floats) -> NDArray[np.float64]:
-    """Predict ``y`` for other rows, by a ridge regression on standardised columns."""
+def _ridge(x: Floats, y: Floats, new: Floats) -> NDArray[np.float64]:
+    """Fit a ridge regression of ``y`` on standardised columns of ``x``, and predict for ``new``."""
     mean, spread = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64) + 1e-9
     rows = (x - mean) / spread
     centre = y.mean(axis=0, dtype=np.float64)
     penalty = _RIDGE * len(rows) * np.eye(rows.shape[1])
     weight = np.linalg.solve(rows.T @ rows + penalty, rows.T @ (y - centre))
-    return np.asarray(((asked - mean) / spread) @ weight + centre)
+    return np.asarray(((new - mean) / spread) @ weight + centre)

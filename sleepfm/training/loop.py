@@ -1,4 +1,4 @@
-"""The training loop, for any task: steps, precision, checkpoints, resumption, log."""
+"""The training loop for any task: steps, mixed precision, checkpoints, resumption and log."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from sleepfm.training.recipe import Optimizer, Recipe
 from sleepfm.training.task import Metrics, Run, Task
 
 _CLIP_NORM: Final = 1.0
-_FOR_NORMS: Final = 1 << 40
-"""Step number of the first batch used for measuring norms, beyond those of any epoch."""
+_NORM_STEP: Final = 1 << 40
+"""Step number for augmenting the first batch that norms are measured on; no epoch reaches it."""
 _TIMINGS: Final = ("seconds", "valid_seconds", "clips_per_s", "waiting_for_data")
 
 
 def refuse_taken(out: Path, resume: bool) -> None:
-    """Refuse an output path that another run has written, except to resume.
+    """Refuse an output path to which another run has written, unless to resume that run.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def refuse_taken(out: Path, resume: bool) -> None:
     Raises
     ------
     TrainingError
-        If its checkpoint or, without one, its weights are there.
+        If a checkpoint exists and ``resume`` is false, or weights exist without a checkpoint.
     """
     checkpoint = _checkpoint_of(out)
     if checkpoint.exists() and not resume:
@@ -64,7 +64,7 @@ def _checkpoint_of(out: Path) -> Path:
 
 
 def record_at_end(record: Metrics, history: list[Metrics]) -> Metrics:
-    """Return a training record with the last epoch's metrics; timings are left out.
+    """Return a training record with the metrics of the last epoch, without timings.
 
     Parameters
     ----------
@@ -90,46 +90,48 @@ def fit(
     progress: Callable[[int, int, int, float], None] | None = None,
     report: Callable[[Metrics], None] | None = None,
 ) -> list[Metrics]:
-    """Train a task and write what came of it.
+    """Train a task, and write weights, checkpoint, log and curves.
 
-    Beside ``out`` lie ``<stem>.checkpoint.pt``, replaced atomically every few minutes and after
-    every epoch, and from the end of the first epoch on ``<stem>.log.jsonl``, one line per epoch,
-    and, where matplotlib is there, ``<stem>.curves.png``. ``out`` itself holds the epoch with the
-    lowest validation loss. Before every validation the batch norms are measured afresh
-    (:mod:`sleepfm.training.norms`).
+    Next to ``out`` are ``<stem>.checkpoint.pt``, replaced atomically every few minutes and after
+    every epoch, and, from the end of the first epoch on, ``<stem>.log.jsonl`` with one line per
+    epoch and, if matplotlib is installed, ``<stem>.curves.png``. ``out`` itself contains the
+    weights of the epoch with the lowest validation loss. Before every validation, the batch-norm
+    statistics are measured again (:mod:`sleepfm.training.norms`).
 
     Parameters
     ----------
     task : Task
-        On the device already.
+        The task, on the device of the run.
     clips : ClipSet
-        To train on.
-    recipe, run
-        How, and where.
+        The training clips.
+    recipe : Recipe
+        Settings of the run.
+    run : Run
+        Device and precision.
     out : Path
         The weights file.
     identity : str
-        Hash of task and data; a checkpoint of another one is refused.
+        Hash of task and data; a checkpoint with another one is refused.
     resume : bool
-        Go on from the checkpoint if there is one. On the CPU, and with the same number of threads,
-        the numbers are those of an unbroken run.
+        Whether to continue from the checkpoint if there is one. On the CPU, with the same number of
+        threads, the results equal those of an uninterrupted run.
     checkpoint_minutes : float
-        Time between two checkpoints.
+        Minutes between two checkpoints within an epoch.
     progress : callable, optional
-        Called with (epoch, batches done, batches, loss of the last one).
+        Called with (epoch, batches done, batches, loss of the last batch).
     report : callable, optional
         Called with the metrics of each epoch.
 
     Returns
     -------
     list of dict
-        Metrics of every epoch.
+        Metrics of each epoch, in order.
 
     Raises
     ------
     TrainingError
-        If there are too few clips for a batch, the loss is not finite, the checkpoint is of another
-        run, or a file cannot be written; the last good checkpoint is left as it was.
+        If there are too few clips for a batch, the loss is not finite, the checkpoint belongs to
+        another run, or a file cannot be written; the last good checkpoint is kept.
     """
     if len(clips) < recipe.batch_size:
         raise TrainingError(
@@ -155,8 +157,8 @@ def fit(
     if resume and checkpoint.path.exists():
         done = checkpoint.restore()
         if done.history and not done.step:
-            with average.applied(task):  # it may have been killed between checkpoint and weights
-                _publish(task, out, done.history)
+            with average.applied(task):  # in case it ended between checkpoint and weights
+                _write_results(task, out, done.history)
     while len(done.history) < recipe.epochs:
         epoch = len(done.history)
         metrics = {
@@ -165,7 +167,7 @@ def fit(
         }
         started = time.perf_counter()
         with average.applied(task):
-            measure_norms(task, _for_norms(clips, recipe, run, epoch), run.autocast)
+            measure_norms(task, _norm_batches(clips, recipe, run, epoch), run.autocast)
             with torch.no_grad():
                 metrics["valid"] = task.evaluate(run)
         metrics["valid_seconds"] = round(time.perf_counter() - started, 3)
@@ -175,26 +177,26 @@ def fit(
         with _saving(f"epoch {epoch + 1}"):
             checkpoint.save(done)
             with average.applied(task):
-                _publish(task, out, done.history)
+                _write_results(task, out, done.history)
         if report is not None:
             report(metrics)
     return done.history
 
 
 @contextmanager
-def _saving(what: str) -> Iterator[None]:
-    """Add advice to errors of writing, in a ``with`` block."""
+def _saving(point: str) -> Iterator[None]:
+    """Add advice to errors raised while writing files in a ``with`` block."""
     try:
         yield
     except (OutputError, WeightsError, TrainingError) as error:
         raise TrainingError(
-            f"{what} cannot be saved ({error}); the last good checkpoint is intact: "
+            f"{point} cannot be saved ({error}); the last good checkpoint is intact: "
             "make room and run the same command with --resume"
         ) from error
 
 
-def _publish(task: Task, out: Path, history: list[Metrics]) -> None:
-    """Write weights if the last epoch is the best, then log and curves; twice gives the same."""
+def _write_results(task: Task, out: Path, history: list[Metrics]) -> None:
+    """Write the weights if the last epoch is the best, then log and curves; may be repeated."""
     losses = [h["valid"]["loss"] for h in history]
     if losses[-1] <= min(losses):
         task.export(out, history)
@@ -204,75 +206,77 @@ def _publish(task: Task, out: Path, history: list[Metrics]) -> None:
         draw(history, out.with_name(f"{out.stem}.curves.png"))
 
 
-def _for_norms(clips: ClipSet, recipe: Recipe, run: Run, epoch: int) -> Iterator[Batch]:
-    # all nights mixed, whatever the batches of training are, and varied as they are
+def _norm_batches(clips: ClipSet, recipe: Recipe, run: Run, epoch: int) -> Iterator[Batch]:
+    # all nights are mixed, whatever the grouping in training; augmentation is the same
     orders = shuffled(clips, recipe.batch_size, 1, recipe.seed, epoch)[:NORM_BATCHES]
     for number, batch in enumerate(run.batches(clips, orders)):
-        yield augment(batch, clips.contract, recipe, epoch, _FOR_NORMS + number)
+        yield augment(batch, clips.contract, recipe, epoch, _NORM_STEP + number)
 
 
 def _epoch(
     checkpoint: Checkpoint,
     clips: ClipSet,
     run: Run,
-    done: RunState,
+    state: RunState,
     every_s: float,
     progress: Callable[[int, int, int, float], None] | None,
 ) -> Metrics:
     task, recipe, optimizer = checkpoint.task, checkpoint.recipe, checkpoint.optimizer
     assert isinstance(task, Task)
-    epoch = len(done.history)
+    epoch = len(state.history)
     task.train()
     orders = of_epoch(clips, recipe, epoch)
-    started = ready = saved = time.perf_counter()
-    spent = done.seconds
-    for batch in run.batches(clips, orders[done.step :]):
-        done.waited += time.perf_counter() - ready
-        step = epoch * len(orders) + done.step
+    started = data_requested = saved = time.perf_counter()
+    earlier_s = state.seconds
+    for batch in run.batches(clips, orders[state.step :]):
+        state.waited += time.perf_counter() - data_requested
+        step = epoch * len(orders) + state.step
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr_at(step, recipe.epochs * len(orders))
         optimizer.zero_grad(set_to_none=True)
         if recipe.crop_s is not None:
-            batch = batch.window(*_crop(recipe, clips.contract, epoch, done.step))
-        batch = augment(batch, clips.contract, recipe, epoch, done.step)
+            batch = batch.window(*_crop(recipe, clips.contract, epoch, state.step))
+        batch = augment(batch, clips.contract, recipe, epoch, state.step)
         with run.autocast():
-            loss, own = task.loss(batch)
+            loss, step_counts = task.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         if recipe.optimizer == "adamw":
             nn.utils.clip_grad_norm_(task.parameters(), _CLIP_NORM)
         optimizer.step()
         task.constrain()
         checkpoint.average.update(task, step)
-        done.total += loss.detach()
-        for name, count in own.items():
-            done.counts[name] = done.counts.get(name, torch.zeros(())) + count.detach()
-        done.step += 1
-        if run.device.type == "cpu" or done.step % 20 == 1:  # a GPU does not wait for every step
+        state.total += loss.detach()
+        for name, count in step_counts.items():
+            state.counts[name] = state.counts.get(name, torch.zeros(())) + count.detach()
+        state.step += 1
+        if (
+            run.device.type == "cpu" or state.step % 20 == 1
+        ):  # on a GPU, do not synchronise every step
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise _not_finite(batch, epoch)
             if progress is not None:
-                progress(epoch + 1, done.step, len(orders), value)
-        ready = time.perf_counter()
-        done.seconds = spent + ready - started
-        if ready - saved > every_s and done.step < len(orders):
+                progress(epoch + 1, state.step, len(orders), value)
+        data_requested = time.perf_counter()
+        state.seconds = earlier_s + data_requested - started
+        if data_requested - saved > every_s and state.step < len(orders):
             with _saving(f"step {step + 1}"):
-                checkpoint.save(done)
-            saved = ready = time.perf_counter()
-    mean = float(done.total) / len(orders)
+                checkpoint.save(state)
+            saved = data_requested = time.perf_counter()
+    mean = float(state.total) / len(orders)
     if not math.isfinite(mean):
         raise _not_finite(batch, epoch)
     return {
         "loss": mean,
-        **task.train_metrics({k: float(v) for k, v in done.counts.items()}),
-        "seconds": round(done.seconds, 3),
-        "clips_per_s": round(len(orders) * recipe.batch_size / done.seconds, 2),
-        "waiting_for_data": round(done.waited / done.seconds, 4),
+        **task.train_metrics({k: float(v) for k, v in state.counts.items()}),
+        "seconds": round(state.seconds, 3),
+        "clips_per_s": round(len(orders) * recipe.batch_size / state.seconds, 2),
+        "waiting_for_data": round(state.waited / state.seconds, 4),
     }
 
 
 def _crop(recipe: Recipe, contract: Contract, epoch: int, step: int) -> tuple[int, int]:
-    """Draw the window of one step, a function of seed, epoch and step, in samples."""
+    """Return start and stop of the window of a step, in samples, drawn by seed, epoch and step."""
     assert recipe.crop_s is not None
     length = min(round(recipe.crop_s * contract.sample_rate), contract.clip_samples)
     draw = np.random.default_rng((recipe.seed, epoch, step))
@@ -282,22 +286,22 @@ def _crop(recipe: Recipe, contract: Contract, epoch: int, step: int) -> tuple[in
 
 def _not_finite(batch: Batch, epoch: int) -> TrainingError:
     if not all(bool(x.isfinite().all()) for x in batch.signals.values()):
-        why = "prepared clips contain NaN or infinity; remove the clip cache and start again"
+        reason = "prepared clips contain NaN or infinity; remove the clip cache and start again"
     else:
-        why = (
+        reason = (
             f"the loss of epoch {epoch + 1} is not finite; check the scaling of the clips, or use "
             "a lower learning rate"
         )
-    return TrainingError(f"{why}; the last good checkpoint is intact")
+    return TrainingError(f"{reason}; the last good checkpoint is intact")
 
 
 def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
-    trained = [p for p in task.parameters() if p.requires_grad]
+    parameters = [p for p in task.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    kind: Optimizer = recipe.optimizer
-    if kind == "adamw":
+    name: Optimizer = recipe.optimizer
+    if name == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)

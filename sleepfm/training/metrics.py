@@ -1,4 +1,4 @@
-"""Validation metrics: retrieval over a whole gallery, and classification."""
+"""Validation metrics: retrieval from a gallery, and classification."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ _BLOCK = 1024
 def gallery_metrics(
     vectors: Mapping[str, Tensor], present: Mapping[str, Tensor]
 ) -> dict[str, dict[str, float]]:
-    """Return recall@1, recall@10 and median rank for each ordered pair and each modality to others.
+    """Return recall@1, recall@10 and median rank between modalities.
 
     Parameters
     ----------
     vectors : mapping of str to Tensor, shape [n, d]
-        Unit vectors of the gallery.
+        Unit vectors of the gallery, by modality.
     present : mapping of str to Tensor of bool, shape [n]
-        Which clips have the modality; a gallery holds those that have both sides.
+        By modality, whether each clip has it; a gallery consists of the clips that have both sides.
 
     Returns
     -------
-    dict
-        Keys such as ``ecg->bas`` and ``resp->others``.
+    dict of str to dict of str to float
+        Metrics by direction: each ordered pair, such as ``ecg->bas``, and, with three or more
+        modalities, each modality against the mean of the others, such as ``resp->others``.
     """
-    found = {}
+    metrics = {}
     for a, b in permutations(vectors, 2):
         both = present[a] & present[b]
-        found[f"{a}->{b}"] = _summary(vectors[a][both], vectors[b][both])
+        metrics[f"{a}->{b}"] = _summary(vectors[a][both], vectors[b][both])
     for a in vectors:
         others = [m for m in vectors if m != a]
         if len(others) > 1:
@@ -41,17 +42,22 @@ def gallery_metrics(
             count = weight.sum(0)
             both = present[a] & (count[:, 0] > 0)
             mean = (torch.stack([vectors[m] for m in others]) * weight).sum(0) / count.clamp(min=1)
-            found[f"{a}->others"] = _summary(vectors[a][both], mean[both])
-    return found
+            metrics[f"{a}->others"] = _summary(vectors[a][both], mean[both])
+    return metrics
 
 
 def ranks(queries: Tensor, targets: Tensor) -> Tensor:
-    """Rank of each query's own target: how many targets score at least as high, itself included.
+    """Return the rank of each query's own target; 1 is best, and ties count against it.
 
     Parameters
     ----------
     queries, targets : Tensor of float, shape [n, dim]
         Unit vectors; row i of ``targets`` belongs to row i of ``queries``.
+
+    Returns
+    -------
+    Tensor of int64, shape [n]
+        The number of targets that score at least as high as the query's own, itself included.
     """
     out = []
     for start in range(0, len(queries), _BLOCK):
@@ -70,22 +76,23 @@ def class_metrics(
     Parameters
     ----------
     probabilities : ndarray of float32, shape [n, classes]
-        Of each class.
+        Predicted probability of each class.
     labels : ndarray of int64, shape [n]
-        The true ones.
+        True classes.
 
     Returns
     -------
     dict
-        Means over the classes that occur, one against the rest. AUROC is the Mann-Whitney statistic
-        (ties count half), AUPRC the average precision; None where only one class occurs.
+        ``accuracy``, and means over the classes that occur, one against the rest:
+        ``balanced_accuracy``, ``auroc`` (the Mann-Whitney statistic; ties count half) and ``auprc``
+        (average precision). The last two are None where only one class occurs.
     """
-    guessed = probabilities.argmax(axis=1)
+    predicted = probabilities.argmax(axis=1)
     present = [int(k) for k in np.unique(labels)]
-    recalls = [float(np.mean(guessed[labels == k] == k)) for k in present]
+    recalls = [float(np.mean(predicted[labels == k] == k)) for k in present]
     areas = [_areas(probabilities[:, k], labels == k) for k in present if len(present) > 1]
     return {
-        "accuracy": float(np.mean(guessed == labels)),
+        "accuracy": float(np.mean(predicted == labels)),
         "balanced_accuracy": sum(recalls) / len(recalls),
         "auroc": float(np.mean([roc for roc, _ in areas])) if areas else None,
         "auprc": float(np.mean([prc for _, prc in areas])) if areas else None,
@@ -93,14 +100,16 @@ def class_metrics(
 
 
 def _areas(scores: NDArray[np.float32], true: NDArray[np.bool_]) -> tuple[float, float]:
-    """AUROC and average precision; equal scores are one threshold."""
-    values, place = np.unique(-scores, return_inverse=True)
-    hits = np.bincount(place[true], minlength=len(values)).astype(np.float64)
-    misses = np.bincount(place[~true], minlength=len(values)).astype(np.float64)
-    found, wrong = hits.cumsum(), misses.cumsum()
-    below = wrong[-1] - wrong + misses / 2
-    roc = float((hits * below).sum() / (found[-1] * wrong[-1]))
-    return roc, float((hits * found / (found + wrong)).sum() / found[-1])
+    """Return AUROC and average precision; equal scores share a threshold."""
+    values, threshold = np.unique(-scores, return_inverse=True)
+    positives = np.bincount(threshold[true], minlength=len(values)).astype(np.float64)
+    negatives = np.bincount(threshold[~true], minlength=len(values)).astype(np.float64)
+    true_positives, false_positives = positives.cumsum(), negatives.cumsum()
+    below = false_positives[-1] - false_positives + negatives / 2
+    roc = float((positives * below).sum() / (true_positives[-1] * false_positives[-1]))
+    return roc, float(
+        (positives * true_positives / (true_positives + false_positives)).sum() / true_positives[-1]
+    )
 
 
 def _summary(queries: Tensor, targets: Tensor) -> dict[str, float]:

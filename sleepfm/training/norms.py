@@ -1,9 +1,10 @@
-"""Batch-norm statistics for use, measured with the weights as they are.
+"""Batch-norm statistics for inference, measured with the current weights.
 
-In training a batch norm keeps an exponential average (momentum 0.1) of what it has seen: of the
-last ten steps or so, of weights that have moved on since, and of activations thinned by dropout. In
-use none of that holds. So the statistics are measured afresh, as plain averages over a fixed number
-of training batches, before every validation and so before every export. This is ``update_bn`` of
+During training, batch normalisation keeps an exponential moving average (momentum 0.1) of its
+statistics. That average reflects about the last ten steps, weights that have changed since, and
+activations under dropout; at inference none of these apply. The statistics are therefore measured
+again, as plain averages over a fixed number of training batches, before every validation and so
+before every export. This is ``update_bn`` of
 stochastic weight averaging (Izmailov et al., 2018, arXiv 1803.05407; torch.optim.swa_utils) and
 "precise BN" (Wu and Johnson, 2021, arXiv 2105.07576, section 3); that dropout shifts the variance
 that a batch norm sees is from Li et al. (CVPR 2019, arXiv 1801.05134).
@@ -29,19 +30,19 @@ NORM_BATCHES: Final = 64
 def measure_norms(
     task: Task, batches: Iterable[Batch], context: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """Replace the running statistics of all batch norms by their averages over some batches.
+    """Replace the running statistics of all batch norms by averages over training batches.
 
-    Draws no random number, so that a run with and without it trains alike; statistics of a network
-    that no clip reaches stay as they are. Leaves the task in evaluation mode.
+    No random numbers are drawn, so that training itself is not affected. The statistics of a
+    network that sees no clip stay unchanged. The task is left in evaluation mode.
 
     Parameters
     ----------
     task : Task
-        Whose networks.
+        The task whose networks are measured.
     batches : iterable of Batch
         Training clips, on the device.
     context : callable
-        Gives the context (autocast) in which networks run.
+        Returns the autocast context in which networks run.
     """
     norms = [m for m in task.modules() if isinstance(m, _BatchNorm)]
     task.train()
@@ -51,7 +52,7 @@ def measure_norms(
     momenta = [norm.momentum for norm in norms]
     try:
         for norm in norms:
-            norm.momentum = None  # torch's word for a plain average
+            norm.momentum = None  # in torch, a plain average
             if norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.zero_()
         with torch.no_grad():

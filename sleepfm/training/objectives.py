@@ -1,11 +1,11 @@
 """The contrastive objectives: SleepFM's pairwise and leave-one-out, and SigLIP.
 
 Clips of a batch are matched between modalities by symmetric InfoNCE (Thapa et al., ICML 2024, arXiv
-2405.17766, section 3.2): for each direction, the cross-entropy of picking a clip's own counterpart
-among those of the batch, similarities multiplied by exp(t) with a learned t. *Pairwise* contrasts
-every pair of modalities; *leave-one-out* contrasts each modality with the mean of the clip's other
-vectors, which is not normalised again. *SigLIP* contrasts every pair of modalities too, by a
-sigmoid per pair of clips instead of a softmax over the batch.
+2405.17766, section 3.2): for each direction, the cross-entropy of identifying a clip's counterpart
+among those of the batch, with similarities multiplied by exp(t) with a learned t. *Pairwise*
+contrasts every pair of modalities; *leave-one-out* contrasts each modality with the mean of the
+clip's other vectors, which is not normalised again. *SigLIP* also contrasts every pair of
+modalities, with a sigmoid per pair of clips instead of a softmax over the batch.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from torch.nn import functional as F
 from sleepfm.choices import Objective
 
 OTHERS = -1
-"""Stands for "the others" where a term would name a second modality."""
+"""Index of the second modality of a leave-one-out term: the mean of all others."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """One contrast, both ways.
+    """One contrastive term, in both directions.
 
     Parameters
     ----------
     first, second : int
-        Positions of the modalities; ``second`` is :data:`OTHERS` in leave-one-out.
+        Indices of the modalities; ``second`` is :data:`OTHERS` in leave-one-out.
     cross_entropy : Tensor, scalar
-        Sum over both directions and all clips that take part.
+        Sum over both directions and all clips of the term.
     hits : Tensor, scalar
-        How often a clip's own counterpart scored highest, in both directions together.
+        Number of clips whose counterpart scores highest, summed over both directions.
     clips : int
-        Clips that take part, each in both directions.
+        Number of clips that have both modalities.
     """
 
     first: int
@@ -49,7 +49,15 @@ class Term:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The loss of a batch, and the terms it is the mean of."""
+    """Contrastive loss of a batch.
+
+    Parameters
+    ----------
+    loss : Tensor, scalar
+        Mean over the terms, weighted by their clips.
+    terms : tuple of Term
+        The terms it is composed of.
+    """
 
     loss: Tensor
     terms: tuple[Term, ...]
@@ -64,47 +72,52 @@ def contrast(
     memory: Sequence[Tensor] | None = None,
     bias: Tensor | None = None,
 ) -> Contrast:
-    """Measure how well the vectors of a batch find their counterparts.
+    """Compute the contrastive loss of a batch.
 
     Parameters
     ----------
     objective : {"pairwise", "leave-one-out", "siglip"}
-        What is contrasted with what.
+        The objective.
     vectors : sequence of Tensor, shape [n, d], at least 2
-        Unit vectors, one tensor per modality; row ``i`` of all belongs to clip ``i``.
+        Unit vectors, one tensor per modality; row ``i`` of each belongs to clip ``i``.
     temperature : Tensor, scalar
-        The parameter t.
+        The temperature parameter t.
     present : Tensor of bool, shape [modalities, n], optional
-        Which clips have which modality; by default all. A clip takes part with those it has.
+        Whether each clip has each modality; by default all do. A clip contributes to the terms of
+        the modalities it has.
     memory : sequence of Tensor, shape [k, d], optional
-        Vectors of other clips, one tensor per modality, as further negatives; row ``i`` of all
-        belongs to one clip.
+        Vectors of other clips, one tensor per modality, used as additional negatives; row ``i`` of
+        each belongs to the same clip.
     bias : Tensor, scalar, optional
-        What siglip adds to every similarity.
+        Bias added to all similarities in ``siglip``.
 
     Returns
     -------
     Contrast
-        ``loss`` is the mean over all cross-entropies of all directions; for complete batches that
-        is the authors' sum / number of directions / n.
+        ``loss`` is the mean over the cross-entropies of all clips and directions; if every clip has
+        all modalities, it equals the authors' sum / number of directions / n.
 
     Raises
     ------
     ValueError
-        If there are fewer than two modalities, or no two clips that share a contrast.
+        If there are fewer than two modalities, or no term has at least two clips.
     """
     if len(vectors) < 2:
         raise ValueError("a contrast needs at least two modalities")
     scale = temperature.exp()
-    old = list(_sides(objective, memory, None)) if memory is not None and len(memory[0]) else []
+    negatives = (
+        list(_sides(objective, memory, None)) if memory is not None and len(memory[0]) else []
+    )
     terms = []
-    for number, (first, second, a, b) in enumerate(_sides(objective, vectors, present)):
+    for position, (first, second, a, b) in enumerate(_sides(objective, vectors, present)):
         if len(a) < 2:
             continue
         if objective == "siglip":
             terms.append(_sigmoid_term(first, second, a, b, scale, bias))
         else:
-            terms.append(_term(first, second, a, b, scale, old[number][2:] if old else None))
+            terms.append(
+                _term(first, second, a, b, scale, negatives[position][2:] if negatives else None)
+            )
     if not terms:
         raise ValueError("a contrast needs at least two clips that have the modalities")
     total = torch.stack([t.cross_entropy for t in terms]).sum()
@@ -142,27 +155,27 @@ def _term(
     a: Tensor,
     b: Tensor,
     scale: Tensor,
-    old: tuple[Tensor, Tensor] | None,
+    negatives: tuple[Tensor, Tensor] | None,
 ) -> Term:
     logits = a @ b.T * scale
     forward, backward = logits, logits.T
-    if old is not None:
-        forward = torch.cat([forward, a @ old[1].T * scale], dim=1)
-        backward = torch.cat([backward, b @ old[0].T * scale], dim=1)
-    own = torch.arange(len(a), device=a.device)
-    loss = F.cross_entropy(forward, own, reduction="sum")
-    loss = loss + F.cross_entropy(backward, own, reduction="sum")
+    if negatives is not None:
+        forward = torch.cat([forward, a @ negatives[1].T * scale], dim=1)
+        backward = torch.cat([backward, b @ negatives[0].T * scale], dim=1)
+    target = torch.arange(len(a), device=a.device)
+    loss = F.cross_entropy(forward, target, reduction="sum")
+    loss = loss + F.cross_entropy(backward, target, reduction="sum")
     return Term(first, second, loss, _hits(logits), len(a))
 
 
 def _sigmoid_term(
     first: int, second: int, a: Tensor, b: Tensor, scale: Tensor, bias: Tensor | None
 ) -> Term:
-    """Each pair of a batch by itself: counterparts or not (Zhai et al. 2023, arXiv 2303.15343)."""
+    """Classify each pair of a batch as matching or not (Zhai et al. 2023, arXiv 2303.15343)."""
     logits = a @ b.T * scale
     shifted = logits if bias is None else logits + bias
     sign = 2 * torch.eye(len(a), device=a.device, dtype=a.dtype) - 1
-    # twice, as the other terms sum over both directions
+    # doubled, because the other objectives sum over both directions
     loss = -2 * F.logsigmoid(sign * shifted).sum()
     return Term(first, second, loss, _hits(logits), len(a))
 
@@ -170,6 +183,6 @@ def _sigmoid_term(
 def _hits(logits: Tensor) -> Tensor:
     with torch.no_grad():
         true = logits.diagonal()
-        # a tie is no hit: vectors that are all alike find nothing
+        # a tie is not a hit, so that collapsed vectors score zero
         hits = ((logits >= true[:, None]).sum(1) == 1).sum()
         return hits + ((logits >= true[None, :]).sum(0) == 1).sum()

@@ -1,9 +1,10 @@
-"""Known values per clip as regression targets of the encoders.
+"""Physiological values per clip as regression targets of the encoders.
 
-For each clip: sleep stage, R-R intervals, breathing, and slow states, as the simulator knows them
-(:mod:`sleepfm.simulate.truth`) or as beats and breaths were found in a real recording. Heart rate
-and breathing rate are given twice: as one number, and spread over overlapping bins (a code that a
-linear head can read as any function of the rate). What is not known is NaN and asks for nothing.
+The targets of a clip are sleep stage, R-R intervals, breathing and slow states, either the truth of
+the simulator (:mod:`sleepfm.simulate.truth`) or from beats and breaths detected in a real
+recording. Heart rate and breathing rate are encoded twice: as a number, and over overlapping bins,
+from which a linear head can read any function of the rate. Unknown values are NaN and do not
+contribute to the loss.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sleepfm.stages import SCORED
 _HEART_BINS_BPM: Final = np.geomspace(38, 120, 24)
 _BREATH_BINS_HZ: Final = np.geomspace(0.12, 0.5, 16)
 
-_LEAST_TO_FIT: Final = 64
+_MIN_TO_FIT: Final = 64
 
 _LOGARITHMS: Final = (
     "rr_mean_s",
@@ -50,7 +51,7 @@ NAMES: Final = (
     *(f"heart_{bpm:.0f}" for bpm in _HEART_BINS_BPM),
     *(f"breath_{hz:.2f}" for hz in _BREATH_BINS_HZ),
 )
-"""Description of each column of :func:`targets_of`."""
+"""Name of each column of :func:`targets_of`."""
 
 _GROUPS: Final = (
     slice(0, len(_LOGARITHMS) + len(_PLAIN)),
@@ -63,19 +64,19 @@ _GROUPS: Final = (
 def targets_of(
     truth: Mapping[str, NDArray[np.floating]], stage: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Return the numbers that are asked for of each clip.
+    """Return the regression targets of the clips of one recording.
 
     Parameters
     ----------
     truth : mapping of str to ndarray, shape [clips]
-        Columns as in :mod:`sleepfm.simulate.truth`; those that are absent are unknown.
+        Known values by column of :mod:`sleepfm.simulate.truth`; absent columns count as unknown.
     stage : sequence of str, length clips
-        AASM stages; any other label is unknown.
+        AASM stage of each clip; any other label counts as unknown.
 
     Returns
     -------
     ndarray of float32, shape [clips, len(NAMES)]
-        NaN where a number is not known.
+        Targets in the columns :data:`NAMES`; NaN where unknown.
     """
     count = len(stage)
     unknown = np.full(count, np.nan)
@@ -85,8 +86,8 @@ def targets_of(
 
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = [np.log(np.maximum(column(name), 1e-3)) for name in _LOGARITHMS]
-        heart = _spread(np.log(60 / column("rr_mean_s")), np.log(_HEART_BINS_BPM))
-        breath = _spread(np.log(column("breath_hz")), np.log(_BREATH_BINS_HZ))
+        heart = _bin_code(np.log(60 / column("rr_mean_s")), np.log(_HEART_BINS_BPM))
+        breath = _bin_code(np.log(column("breath_hz")), np.log(_BREATH_BINS_HZ))
     stages = np.array([[float(s == name) for name in SCORED] for s in stage])
     stages = stages.reshape(count, len(SCORED))
     stages[stages.sum(axis=1) == 0] = np.nan
@@ -95,22 +96,46 @@ def targets_of(
     return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
-def _spread(values: NDArray[np.float64], bins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the height of a bell over each bin, as wide as a bin; beyond the ends, of the end."""
+HEART: Final = np.array([n == "log_rr_mean_s" or n.startswith("heart_") for n in NAMES])
+"""Which columns of :func:`targets_of` state the heart rate."""
+RATES: Final = HEART | [n == "log_breath_hz" or n.startswith("breath_0") for n in NAMES]
+"""Which columns of :func:`targets_of` state heart rate or breathing rate."""
+
+
+def only(columns: NDArray[np.bool_], targets: Tensor) -> Tensor:
+    """Copy targets with all other columns unknown.
+
+    Parameters
+    ----------
+    columns : ndarray of bool, shape [len(NAMES)]
+        The columns to keep, such as :data:`RATES`.
+    targets : Tensor of float32, shape [n, len(NAMES)]
+        As :func:`targets_of` gives them.
+
+    Returns
+    -------
+    Tensor of float32, shape [n, len(NAMES)]
+        NaN in the other columns.
+    """
+    return targets.masked_fill(~torch.from_numpy(columns).to(targets.device), float("nan"))
+
+
+def _bin_code(values: NDArray[np.float64], bins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Encode values over Gaussian bins, one bin wide; values outside count as the nearest end."""
     width = bins[1] - bins[0]
     inside = np.clip(values, bins[0], bins[-1])
     return np.asarray(np.exp(-0.5 * ((inside[:, None] - bins) / width) ** 2))
 
 
-class Readers(nn.Module):
-    """One linear head per modality on the 512 outputs, before they are normalised.
+class RegressionHeads(nn.Module):
+    """Linear regression heads, one per modality, on the 512 encoder outputs before normalisation.
 
     Parameters
     ----------
     modalities : sequence of str
-        Those that there are heads for.
+        The modalities; each has one head.
     known : ndarray of float32, shape [clips, len(NAMES)]
-        The training clips' numbers; mean and SD of each column are taken from them.
+        Targets of the training clips; their mean and SD standardise each column.
     """
 
     mean: Tensor
@@ -119,34 +144,40 @@ class Readers(nn.Module):
 
     def __init__(self, modalities: Sequence[str], known: NDArray[np.float32]) -> None:
         super().__init__()
-        some = np.isfinite(known).sum(axis=0) > 1
+        estimable = np.isfinite(known).sum(axis=0) > 1
         mean, sd = np.zeros(len(NAMES)), np.ones(len(NAMES))
-        mean[some] = np.nanmean(known[:, some], axis=0, dtype=np.float64)
-        sd[some] = np.nanstd(known[:, some], axis=0, dtype=np.float64)
+        mean[estimable] = np.nanmean(known[:, estimable], axis=0, dtype=np.float64)
+        sd[estimable] = np.nanstd(known[:, estimable], axis=0, dtype=np.float64)
         for group in _GROUPS[1:]:
-            # one scale for a code, or rare bins would count most
+            # one scale for all bins of a code, so that rare bins do not dominate
             sd[group] = np.sqrt(np.mean(sd[group] ** 2))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(1 / np.maximum(sd, 1e-3), dtype=torch.float32))
-        self.register_buffer("asked", torch.tensor(some))
+        self.register_buffer("asked", torch.tensor(estimable))  # name as in existing checkpoints
         self.heads = nn.ModuleDict(
             {str(m): nn.Linear(EMBEDDING_DIM, len(NAMES)) for m in modalities}
         )
 
     def loss(self, modality: str, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean squared error of what is known, each number in its own SD, mean over the groups.
+        """Return the mean squared error of the standardised targets, averaged over groups.
 
         Parameters
         ----------
         modality : str
-            Whose outputs.
-        outputs : Tensor, shape [n, 512]
-            Not normalised.
-        targets : Tensor, shape [n, len(NAMES)]
-            As :func:`targets_of` gives them.
+            Modality of the outputs.
+        outputs : Tensor of float32, shape [n, 512]
+            Encoder outputs, not normalised.
+        targets : Tensor of float32, shape [n, len(NAMES)]
+            Targets from :func:`targets_of`; NaN values are ignored.
+
+        Returns
+        -------
+        Tensor, scalar
+            Mean over the groups (values, stages, heart rate bins, breathing rate bins) with a known
+            target; zero where none is known.
         """
-        wanted, known = self._wanted(targets)
-        error = (self.heads[str(modality)](outputs) - wanted).square() * known
+        standardised, known = self._standardised(targets)
+        error = (self.heads[str(modality)](outputs) - standardised).square() * known
         parts = [
             error[:, group].sum() / known[:, group].sum().clamp(min=1)
             for group in _GROUPS
@@ -161,28 +192,28 @@ class Readers(nn.Module):
         Parameters
         ----------
         modality : str
-            Whose head.
-        outputs : Tensor, shape [n, 512]
-            Not normalised.
-        targets : Tensor, shape [n, len(NAMES)]
-            As :func:`targets_of` gives them.
+            Modality of the head and the outputs.
+        outputs : Tensor of float32, shape [n, 512]
+            Encoder outputs, not normalised.
+        targets : Tensor of float32, shape [n, len(NAMES)]
+            Targets from :func:`targets_of`; columns with fewer than 64 known values are skipped.
         """
-        wanted, known = self._wanted(targets)
+        standardised, known = self._standardised(targets)
         x = torch.cat([outputs, torch.ones_like(outputs[:, :1])], dim=1).double()
-        # one penalty for all, relative to the outputs' own size
+        # one penalty for all columns, relative to the scale of the outputs
         penalty = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         penalty *= 1e-2 * x[:, :-1].square().mean() * len(x)
         head = self.heads[str(modality)]
         assert isinstance(head, nn.Linear)
         for column in range(len(NAMES)):
             rows = known[:, column]
-            if int(rows.sum()) < _LEAST_TO_FIT:
+            if int(rows.sum()) < _MIN_TO_FIT:
                 continue
-            own, y = x[rows], wanted[rows, column].double()
-            weight = torch.linalg.solve(own.T @ own + penalty, own.T @ y)
+            design, y = x[rows], standardised[rows, column].double()
+            weight = torch.linalg.solve(design.T @ design + penalty, design.T @ y)
             head.weight[column], head.bias[column] = weight[:-1].float(), weight[-1].float()
 
-    def _wanted(self, targets: Tensor) -> tuple[Tensor, Tensor]:
-        wanted = ((targets - self.mean) * self.scale).clamp(-5, 5)
-        known = wanted.isfinite() & self.asked
-        return wanted.nan_to_num(), known
+    def _standardised(self, targets: Tensor) -> tuple[Tensor, Tensor]:
+        standardised = ((targets - self.mean) * self.scale).clamp(-5, 5)
+        known = standardised.isfinite() & self.asked
+        return standardised.nan_to_num(), known

@@ -1,4 +1,4 @@
-"""Contrastive pretraining: recordings in, weights out."""
+"""Contrastive pretraining, from recordings to weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from sleepfm.errors import TrainingError
 from sleepfm.training.batches import ClipSet
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.contrastive import Contrastive
-from sleepfm.training.data import Data, TrainingCallbacks, gather, identity_of, record_of
+from sleepfm.training.data import (
+    Data,
+    TrainingCallbacks,
+    prepare_cohort,
+    run_identity,
+    training_record,
+)
 from sleepfm.training.loop import fit, refuse_taken
 from sleepfm.training.physiology import targets_of
 from sleepfm.training.recipe import AUTHORS, Recipe
@@ -44,81 +50,91 @@ def pretrain(
 ) -> list[Metrics]:
     """Train the encoders of all modalities that the recordings have.
 
-    Beside ``out`` (safetensors, the best epoch) lie ``<stem>.splits.json``, ``<stem>.log.jsonl``
-    and ``<stem>.checkpoint.pt``; see :func:`sleepfm.training.loop.fit`.
+    ``out`` contains the weights of the best epoch (safetensors). Next to it are
+    ``<stem>.splits.json``, ``<stem>.log.jsonl`` and ``<stem>.checkpoint.pt``; see
+    :func:`sleepfm.training.loop.fit`.
 
     Parameters
     ----------
     data : Data
-        What to train on.
+        The training data.
     out : Path
         The weights file.
-    objective : {"pairwise", "leave-one-out", "physiology"}
-        What is contrasted with what; ``physiology`` contrasts nothing, and regresses what is known.
+    objective : {"pairwise", "leave-one-out", "siglip", "barlow", "vicreg", "physiology"}
+        The objective; ``physiology`` is regression of known values without any contrast.
     recipe : Recipe
-        How.
+        Settings of the run.
     modalities : sequence of str, optional
-        Only these; by default all that the recordings have.
-    device, precision, threads
-        Where: ``auto``, ``cpu``, ``cuda``, ``mps``; ``auto``, ``float32``, ``bfloat16``; threads on
-        the CPU.
+        The modalities to train; by default all that the recordings have.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    precision : {"auto", "float32", "bfloat16"}
+        Working precision.
+    threads : int, optional
+        Number of CPU threads; by default torch's own choice.
     resume : bool
-        Go on from the checkpoint if there is one.
+        Whether to continue from the checkpoint if there is one.
     start : Weights, optional
-        Trained weights to begin from, of the same contract; by default a random initialisation.
-        Heads that read physiology are fitted to what these weights know.
+        Trained weights of the same contract from which to initialise; by default the initialisation
+        is random. Regression heads are fitted to the outputs of these weights.
     checkpoint_minutes : float
-        Time between two checkpoints.
+        Minutes between two checkpoints within an epoch.
     callbacks : TrainingCallbacks, optional
         Progress callbacks.
 
     Returns
     -------
     list of dict
-        Metrics of every epoch.
+        Metrics of each epoch, in order.
 
     Raises
     ------
     TrainingError
-        If training cannot start or go on; the last checkpoint is intact.
+        If training cannot start or continue; the last checkpoint is intact.
     """
     callbacks = callbacks or TrainingCallbacks()
     if threads is not None:
         torch.set_num_threads(threads)
-    place = choose_device(device)
-    run = Run(place, choose_precision(place, precision))
+    torch_device = choose_device(device)
+    run = Run(torch_device, choose_precision(torch_device, precision))
     refuse_taken(out, resume)
-    cohort = gather(data, out, recipe.seed, callbacks)
+    cohort = prepare_cohort(data, out, recipe.seed, callbacks)
     chosen = {s: cohort.recordings(s) for s in ("pretrain", "valid")}
     modalities = _modalities(chosen["pretrain"], data.contract, modalities)
     targets = _targets(data, chosen, objective, recipe)
-    seen = {**chosen, "pretrain": _repeated(chosen["pretrain"], data.repeats)}
+    repeated = {**chosen, "pretrain": _repeated(chosen["pretrain"], data.repeats)}
     clips = {
-        name: ClipSet(own, data.contract, modalities, targets=targets) for name, own in seen.items()
+        name: ClipSet(clip_set, data.contract, modalities, targets=targets)
+        for name, clip_set in repeated.items()
     }
-    once = {name: ClipSet(own, data.contract, modalities) for name, own in chosen.items()}
-    for name, own in clips.items():
-        if len(own) < 2:
+    unrepeated = {
+        name: ClipSet(clip_set, data.contract, modalities) for name, clip_set in chosen.items()
+    }
+    for name, clip_set in clips.items():
+        if len(clip_set) < 2:
             raise TrainingError(
-                f"the split {name} has {len(own)} clips with two modalities; it needs at least 2"
+                f"the split {name} has {len(clip_set)} clips with two modalities; "
+                "it needs at least 2"
             )
     cohort.write_splits(out)
-    people = {s: {cohort.subject[r.recording_id] for r in own} for s, own in chosen.items()}
-    identity = identity_of(
-        [objective, data.contract.sha256, list(modalities), start.sha256 if start else ""], seen
+    people_of_split = {
+        s: {cohort.subject[r.recording_id] for r in clip_set} for s, clip_set in chosen.items()
+    }
+    identity = run_identity(
+        [objective, data.contract.sha256, list(modalities), start.sha256 if start else ""], repeated
     )
     earlier = Seen.of_record(start.record) if start else None
-    record = hash_people(people, identity.encode(), earlier).added_to(
-        {"objective": objective, **record_of(data, once, recipe, run)}
+    record = hash_people(people_of_split, identity.encode(), earlier).added_to(
+        {"objective": objective, **training_record(data, unrepeated, recipe, run)}
     )
     record["modalities"] = [str(m) for m in modalities]
     task = Contrastive(objective, modalities, data.contract, recipe, clips["valid"], record)
     if clips["pretrain"].targets is not None:
-        task.read_off(clips["pretrain"].targets)
-    task.to(place)
+        task.add_regression(clips["pretrain"].targets)
+    task.to(torch_device)
     if start is not None:
         record["started_from"] = {"name": start.name, "sha256": start.sha256}
-        task.begin(start, clips["pretrain"], run)
+        task.initialise_from(start, clips["pretrain"], run)
     return fit(
         task,
         clips["pretrain"],
@@ -145,7 +161,7 @@ def _targets(
     objective: Objective,
     recipe: Recipe,
 ) -> dict[str, NDArray[np.float32]] | None:
-    """Return what is known of the clips of each recording, where that plays a part."""
+    """Return the regression targets by recording id, or None if the run uses none."""
     if not recipe.physiology and objective != "physiology":
         return None
     if data.truth is None:
@@ -155,26 +171,26 @@ def _targets(
         )
     return {
         r.recording_id: targets_of(data.truth.get(r.recording_id, {}), r.stage)
-        for own in chosen.values()
-        for r in own
+        for recordings in chosen.values()
+        for r in recordings
     }
 
 
 def _modalities(
-    recordings: Sequence[CachedRecording], contract: Contract, wanted: Sequence[str] | None
+    recordings: Sequence[CachedRecording], contract: Contract, requested: Sequence[str] | None
 ) -> tuple[str, ...]:
     known = contract.modalities
-    odd = [m for m in wanted or () if m not in known]
-    if odd:
+    unknown = [m for m in requested or () if m not in known]
+    if unknown:
         raise TrainingError(
-            f"{contract.name} has no modality {odd[0]}; choose from {', '.join(known)}"
+            f"{contract.name} has no modality {unknown[0]}; choose from {', '.join(known)}"
         )
-    there = [m for m in known if any(r.present.get(m, np.False_).any() for r in recordings)]
-    found = tuple(m for m in there if m in (wanted or known))
-    if len(found) < 2:
-        asked = f" of {', '.join(wanted)}" if wanted else ""
+    available = [m for m in known if any(r.present.get(m, np.False_).any() for r in recordings)]
+    usable = tuple(m for m in available if m in (requested or known))
+    if len(usable) < 2:
+        restriction = f" of {', '.join(requested)}" if requested else ""
         raise TrainingError(
-            f"the recordings have {'only ' + found[0] if found else 'no modality'}{asked}; "
+            f"the recordings have {'only ' + usable[0] if usable else 'no modality'}{restriction}; "
             "contrastive training needs two modalities"
         )
-    return found
+    return usable

@@ -1,4 +1,4 @@
-"""Settings of training that determine the result, apart from the data."""
+"""Training settings that, with the data, determine the result."""
 
 from __future__ import annotations
 
@@ -27,62 +27,73 @@ class Recipe:
     Parameters
     ----------
     epochs : int
-        Passes over the clips.
+        Number of epochs: passes over the clips, or sections of ``epoch_clips`` clips.
     batch_size : int
-        Clips a step; in contrastive training also the number of candidates.
+        Clips per step; in contrastive training also the number of candidates.
     optimizer : {"sgd", "adamw"}
-        SGD has momentum 0.9.
+        Optimizer; SGD has momentum 0.9.
     lr : float
-        Highest learning rate.
+        Maximum learning rate.
     schedule : {"step", "cosine", "trapezoid"}
-        ``step``: a tenth every ``step_epochs``. ``cosine``: up over the first 5 % of the steps,
-        then down to zero. ``trapezoid``: up over the first 100 steps, level, and down to zero over
-        the last fifth.
+        Schedule of the learning rate. ``step`` divides it by 10 every ``step_epochs``. ``cosine``
+        has a linear warm-up over the first 5 % of the steps, then cosine decay to zero.
+        ``trapezoid`` has a linear warm-up over the first 100 steps, a constant phase, and linear
+        decay to zero over the last fifth.
     step_epochs : int
-        See ``schedule``.
+        Epochs between two steps of the schedule ``step``.
     weight_decay : float
-        On matrices and kernels; never on biases, norms and the temperature.
+        Weight decay of matrices and kernels; biases, norms and the temperature have none.
     dropout : float
-        In residual branches and before the last layer. The authors' 0.5 is harsh for a short run.
+        Dropout probability in residual branches and before the last layer. The authors' 0.5 is high
+        for a short run.
     together : int
-        Clips of one night that come into a batch together. 1 mixes all nights; more makes a clip
-        compete with others of its own night.
+        Clips of one night that are placed in a batch as a group. 1 mixes all nights; with more, a
+        clip has clips of its own night among its negatives.
     together_end : int, optional
-        ``together`` in the last epoch, reached in equal steps; by default it stays. People are told
-        apart first, then the clips of one.
+        ``together`` in the last epoch, approached linearly; by default it is constant. With a
+        larger value at the end, encoders first distinguish people, then the clips of one person.
     crop_s : float, optional
-        Seconds of each clip that a step sees, one window for all modalities, drawn anew every
-        step; None is the whole clip. The encoders average over time, so what they learn from short
-        windows holds for long ones, and a step costs as much less as the window is shorter (as
-        masking does in Li et al., 2023, arXiv 2212.00794). Batch norms are measured and validation
-        is done on whole clips.
+        Length of the window of each clip used in a step, in seconds, the same for all modalities
+        and drawn anew in every step; None uses whole clips. The encoders average over time, so
+        what they learn from short windows applies to long ones, and the cost of a step falls in
+        proportion (as masking does in Li et al., 2023, arXiv 2212.00794). Batch-norm statistics and
+        validation use whole clips.
     temperature : float
-        Where the temperature parameter starts; similarities are multiplied by its exponential.
+        Initial value of the temperature parameter; similarities are multiplied by its exponential.
     physiology : float
-        Weight of the regression of what is known of each clip (:mod:`sleepfm.training.physiology`)
-        beside the objective; 0 leaves it out.
+        Weight of the regression of known values (:mod:`sleepfm.training.physiology`), in addition
+        to the objective; 0 turns it off.
     within : float
-        Weight of SimCLR within each modality: the two halves of a clip find each other.
+        Weight of SimCLR within each modality, between the two halves of each clip.
     masked : float
         Weight of masked reconstruction (:mod:`sleepfm.training.masked`).
     covariance : float
         Weight of VICReg's covariance term on the outputs of each modality, against low rank.
     memory : int
-        Vectors of earlier steps that are kept as further negatives (Wang et al. 2020, arXiv
-        1912.06798); for the two objectives that have negatives in a softmax.
+        Number of clips of earlier steps whose vectors serve as additional negatives (Wang et al.
+        2020, arXiv 1912.06798); for the two objectives with a softmax over negatives.
     slot_dropout : float
-        Share of the clips in which each slot is taken away with probability 1/2; one that carries
-        signal stays in each modality.
+        Fraction of the clips in which each slot is set to zero with probability 1/2; at least one
+        slot with a signal remains in each modality.
     vary : bool
-        Whether gain, polarity, leads and noise of the channels are varied anew in every step
+        Whether gain, polarity, reference and noise of the channels are varied in every step
         (:mod:`sleepfm.training.augment`).
+    heart_field : float
+        Share of the clips to whose EEG their own ECG is added, at 0.02 to 0.6 of its scaled
+        amplitude, as a heart field stronger than the recorded one
+        (:mod:`sleepfm.training.augment`).
+    rates_epochs : int
+        Epochs at the start in which heart rate and breathing rate are the only targets of
+        ``physiology``. In the first of them it is the heart rate alone, and with ``heart_field``
+        the strongest field is added to all clips. An encoder that learns stages or breathing first
+        does not find the heart rate.
     average : float
-        Decay of the exponential moving average of the weights that is validated and exported, e.g.
-        0.999; 0 takes the weights as they are.
+        Decay of the exponential moving average of the weights that is validated and exported, for
+        example 0.999; 0 uses the current weights.
     epoch_clips : int, optional
-        Clips from one validation to the next; by default one pass over all.
+        Clips per epoch, that is, between two validations; by default one pass over all clips.
     seed : int
-        Of the initialisation, the order of clips and the dropout.
+        Seed of the initialisation, the order of clips, augmentation and dropout.
     """
 
     epochs: int = 20
@@ -104,15 +115,17 @@ class Recipe:
     memory: int = 0
     slot_dropout: float = 0.0
     vary: bool = False
+    heart_field: float = 0.0
+    rates_epochs: int = 0
     average: float = 0.0
     epoch_clips: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        whole = {"epochs": 1, "batch_size": 2, "step_epochs": 1, "together": 1, "seed": 0}
-        for name, least in whole.items():
-            if getattr(self, name) < least:
-                raise TrainingError(f"{name} must be at least {least}")
+        minima = {"epochs": 1, "batch_size": 2, "step_epochs": 1, "together": 1, "seed": 0}
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                raise TrainingError(f"{name} must be at least {minimum}")
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise TrainingError("the learning rate must be above 0")
         if not 0 <= self.dropout < 1:
@@ -121,52 +134,55 @@ class Recipe:
             raise TrainingError("crop_s must be at least 1 second")
         for name in (
             *("temperature", "weight_decay", "physiology", "within", "masked", "covariance"),
-            "memory",
+            *("memory", "rates_epochs"),
         ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TrainingError(f"{name} must be at least 0")
         if self.together_end is not None and self.together_end < 1:
             raise TrainingError("together_end must be at least 1")
+        if not 0 <= self.heart_field <= 1:
+            raise TrainingError("heart_field must be 0 to 1")
         if not (0 <= self.slot_dropout <= 1 and 0 <= self.average < 1):
             raise TrainingError("slot_dropout must be 0 to 1, average at least 0 and below 1")
         if self.epoch_clips is not None and self.epoch_clips < self.batch_size:
             raise TrainingError("epoch_clips must be at least one batch")
 
     def lr_at(self, step: int, steps: int) -> float:
-        """Learning rate of one step of ``steps`` in all, a function of nothing else.
+        """Return the learning rate of a step.
 
         Parameters
         ----------
-        step, steps : int
-            The step, counted from 0, and the number of steps of the whole run.
+        step : int
+            Number of the step, counted from 0.
+        steps : int
+            Number of steps of the whole run.
         """
         if self.schedule == "step":
             epoch = step * self.epochs // steps
             return float(self.lr * _DECAY ** (epoch // self.step_epochs))
         if self.schedule == "trapezoid":
-            rise = min(1.0, (step + 1) / _RISE_STEPS)
-            return self.lr * rise * min(1.0, (steps - step) / (_FALL * steps))
-        warm = max(1, int(_WARM_UP * steps))
-        if step < warm:
-            return self.lr * (step + 1) / warm
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+            warm_up_factor = min(1.0, (step + 1) / _RISE_STEPS)
+            return self.lr * warm_up_factor * min(1.0, (steps - step) / (_FALL * steps))
+        warm_up = max(1, int(_WARM_UP * steps))
+        if step < warm_up:
+            return self.lr * (step + 1) / warm_up
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return the settings as JSON values, by name."""
         return asdict(self)
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Names of the settings in which another recipe, as JSON, differs.
-
-        A setting that the other does not name has its default there.
+        """Return the names of the settings that differ from those of another recipe.
 
         Parameters
         ----------
         other : mapping of str to object
-            Settings by name, as ``to_json`` gives them.
+            Settings of the other recipe as returned by ``to_json``; missing ones have their
+            default.
         """
-        own = self.to_json()
-        return [f.name for f in fields(self) if own[f.name] != other.get(f.name, f.default)]
+        settings = self.to_json()
+        return [f.name for f in fields(self) if settings[f.name] != other.get(f.name, f.default)]
 
 
 AUTHORS: Final = Recipe()
@@ -184,8 +200,8 @@ SHORT: Final = Recipe(
     crop_s=10.0,
     temperature=2.0,
 )
-"""For a budget of CPU hours: AdamW, one warm-up and one cosine, no dropout, batches with several
-clips of each night, windows of 10 s."""
+"""For a few hours on a CPU: AdamW, warm-up and cosine decay, no dropout, several clips of each
+night per batch, windows of 10 s."""
 
 _BODY: Final = Recipe(
     optimizer="adamw",
@@ -193,23 +209,28 @@ _BODY: Final = Recipe(
     schedule="trapezoid",
     weight_decay=0.01,
     dropout=0.0,
-    slot_dropout=0.5,
+    slot_dropout=0.3,
     vary=True,
+    heart_field=0.75,
     average=0.998,
 )
 
-WARM_UP: Final = replace(_BODY, epochs=3, epoch_clips=16_000, crop_s=15.0)
-"""First step of pretraining, with the objective ``physiology``."""
+WARM_UP: Final = replace(
+    _BODY, epochs=4, epoch_clips=6_400, crop_s=15.0, rates_epochs=2, average=0.99
+)
+"""First step of pretraining, with the objective ``physiology``: heart rate, then breathing rate
+too, then all targets."""
 
 BODY: Final = replace(
     _BODY,
-    epochs=40,
+    epochs=6,
     epoch_clips=12_800,
     batch_size=64,
     together=4,
     crop_s=15.0,
     temperature=2.0,
-    physiology=1.0,
+    physiology=2.0,
+    heart_field=0.5,
 )
 """Second step, from the weights of the first, with ``leave-one-out``."""
 
@@ -222,6 +243,7 @@ FINE_TUNING: Final = replace(
     schedule="cosine",
     temperature=2.0,
     physiology=1.0,
+    heart_field=0.0,
     average=0.98,
 )
 """Fine-tuning of trained weights to the recordings of one clinic, with ``leave-one-out``."""

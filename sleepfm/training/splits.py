@@ -21,83 +21,102 @@ FRACTIONS: Final[dict[Split, float]] = {"pretrain": 0.7, "train": 0.1, "valid": 
 
 @dataclass(frozen=True)
 class Splits:
-    """The split of every subject."""
+    """Assignment of subjects to splits.
+
+    Parameters
+    ----------
+    of_subject : mapping of str to str
+        The split of each subject.
+    """
 
     of_subject: Mapping[str, Split]
 
     def subjects(self, split: Split) -> tuple[str, ...]:
-        """Subjects of one split, sorted.
+        """Return the subjects of one split, sorted.
 
         Parameters
         ----------
-        split : str
+        split : {"pretrain", "train", "valid", "test"}
+            Name of the split.
         """
-        return tuple(sorted(s for s, own in self.of_subject.items() if own == split))
+        return tuple(sorted(s for s, assigned in self.of_subject.items() if assigned == split))
 
     def to_json(self) -> str:
-        """Write as JSON: the sorted subjects of each split."""
+        """Return the sorted subjects of each split as JSON text."""
         return json.dumps({s: self.subjects(s) for s in SPLITS}, indent=1) + "\n"
 
 
 def split_subjects(
     subjects: Iterable[str], fractions: Mapping[Split, float] = FRACTIONS, seed: int = 0
 ) -> Splits:
-    """Assign subjects to splits; nobody is in two of them.
+    """Assign each subject to one split.
 
-    The order is that of SHA-256 over seed and subject, so that it depends on no file order and on
-    no random generator. Every split whose fraction is not zero gets at least one subject.
+    Subjects are ordered by the SHA-256 of seed and subject, so that the result depends neither on
+    the order of files nor on a random generator. Every split with a fraction above zero gets at
+    least one subject.
 
     Parameters
     ----------
     subjects : iterable of str
-        Identifiers; repeated ones count once.
+        Subject identifiers; duplicates count once.
     fractions : mapping of str to float
-        Share of the subjects in each split.
+        Fraction of the subjects in each split.
     seed : int
+        Seed of the order.
+
+    Returns
+    -------
+    Splits
+        The split of each subject.
 
     Raises
     ------
     TrainingError
-        If there are fewer subjects than such splits.
+        If there are fewer subjects than splits with a fraction above zero.
     """
-    wanted = [s for s in SPLITS if fractions.get(s, 0) > 0]
+    used = [s for s in SPLITS if fractions.get(s, 0) > 0]
     names = sorted(set(subjects), key=lambda s: hashlib.sha256(f"{seed}/{s}".encode()).hexdigest())
-    if len(names) < len(wanted):
+    if len(names) < len(used):
         raise TrainingError(
             f"{len(names)} subject{'s' * (len(names) != 1)} cannot be split into "
-            f"{', '.join(wanted)} without overlap; add subjects up to at least {len(wanted)}"
+            f"{', '.join(used)} without overlap; add subjects up to at least {len(used)}"
         )
-    total = sum(fractions[s] for s in wanted)
-    # the splits kept apart are cut first, the largest one takes what is left
-    largest = max(wanted, key=lambda s: fractions[s])
+    total = sum(fractions[s] for s in used)
+    # the smaller splits are filled first; the largest one takes the remaining subjects
+    largest = max(used, key=lambda s: fractions[s])
     of_subject: dict[str, Split] = {}
-    at = 0
-    for split in wanted:
+    start = 0
+    for split in used:
         if split != largest:
             size = max(1, int(len(names) * fractions[split] / total))
-            of_subject.update(dict.fromkeys(names[at : at + size], split))
-            at += size
-    of_subject.update(dict.fromkeys(names[at:], largest))
+            of_subject.update(dict.fromkeys(names[start : start + size], split))
+            start += size
+    of_subject.update(dict.fromkeys(names[start:], largest))
     if largest not in of_subject.values():
         raise TrainingError(f"no subject is left for {largest}; give more subjects")
     return Splits(of_subject)
 
 
 def read_subjects(path: Path) -> dict[str, str]:
-    """Read subjects.csv: which subject each recording is of.
+    """Read the subject of each recording from subjects.csv.
 
     Parameters
     ----------
     path : Path
-        As in :func:`sleepfm.subjects.read_subjects`.
+        The file, as for :func:`sleepfm.subjects.read_subjects`.
+
+    Returns
+    -------
+    dict of str to str
+        Subject id by recording id; the recording id itself where no subject is given.
 
     Raises
     ------
     TrainingError
-        If it cannot be read or has no ``recording_id``.
+        If the file cannot be read or has no column ``recording_id``.
     """
     try:
-        # What a store would not take for a column is of no interest here.
+        # Columns that a store would refuse as identifying are not used here.
         table = subjects.read_subjects(path, allow_identifying=True)
     except SubjectsError as error:
         raise TrainingError(str(error)) from error

@@ -1,8 +1,9 @@
 """Supervised training: the encoder with a class head, end to end, from recordings to a classifier.
 
-The baseline that SleepFM's embeddings are held against (Thapa et al., ICML 2024, section 4): one
-network over the channels of all modalities stacked, or over one modality, trained on the subjects
-of ``pretrain`` and ``train`` together (``combined`` in the authors' ``EventDatasetSupervised``).
+This is the baseline with which SleepFM's embeddings are compared (Thapa et al., ICML 2024, section
+4): one network over the stacked channels of all modalities, or of one modality, trained on the
+subjects of ``pretrain`` and ``train`` together (``combined`` in the authors'
+``EventDatasetSupervised``).
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ from sleepfm.errors import TrainingError
 from sleepfm.stages import SCORED
 from sleepfm.training.batches import Batch, ClipSet, in_order
 from sleepfm.training.clipcache import CachedRecording
-from sleepfm.training.data import Data, TrainingCallbacks, gather, identity_of, record_of
+from sleepfm.training.data import (
+    Data,
+    TrainingCallbacks,
+    prepare_cohort,
+    run_identity,
+    training_record,
+)
 from sleepfm.training.loop import fit, record_at_end, refuse_taken
 from sleepfm.training.metrics import class_metrics
 from sleepfm.training.recipe import AUTHORS, Recipe
@@ -44,12 +51,12 @@ class Labels:
     Parameters
     ----------
     classes : sequence of str
-        Stages (or other labels of clips), in the order of the outputs.
+        Stages (or other labels of clips), in the order of the network's outputs.
     modalities : sequence of str, optional
-        Whose channels are stacked, by default all of the contract; where a clip lacks one of
-        several, zeros stand in for it.
+        The modalities whose channels are stacked, by default all of the contract; a modality that a
+        clip lacks is zero.
     train : sequence of str
-        The splits that are trained on; ``valid`` chooses the epoch, ``test`` is never looked at.
+        The splits used for training; ``valid`` selects the epoch, ``test`` is not used.
     """
 
     classes: Sequence[str] = CLASSES
@@ -69,38 +76,38 @@ def supervise(
     resume: bool = False,
     callbacks: TrainingCallbacks | None = None,
 ) -> list[Metrics]:
-    """Train a classifier of sleep stages end to end.
+    """Train a sleep stage classifier end to end.
 
     Parameters
     ----------
     data : Data
-        What to train on.
+        The training data.
     out : Path
         The classifier's file (safetensors, see :class:`~sleepfm.encoders.classifier.Classifier`);
-        beside it lie the same files as in pretraining.
+        next to it are the same files as in pretraining.
     labels : Labels, optional
-        What is told apart.
+        Classes, input modalities and training splits.
     recipe, device, precision, threads, resume, callbacks
         As in :func:`sleepfm.training.pretrain.pretrain`.
 
     Returns
     -------
     list of dict
-        Metrics of every epoch; ``valid`` has loss, accuracy, balanced accuracy, macro AUROC and
-        macro AUPRC. How many clips of other labels were left out is in the classifier's record.
+        Metrics of each epoch; ``valid`` has loss, accuracy, balanced accuracy, macro AUROC and
+        macro AUPRC. The classifier's record has the number of clips excluded for other labels.
 
     Raises
     ------
     TrainingError
-        If training cannot start or go on; the last checkpoint is intact.
+        If training cannot start or continue; the last checkpoint is intact.
     """
     labels, callbacks = labels or Labels(), callbacks or TrainingCallbacks()
     refuse_taken(out, resume)
-    cohort = gather(data, out, recipe.seed, callbacks)
-    chosen = {"train": cohort.recordings(*labels.train), "valid": cohort.recordings("valid")}
+    cohort = prepare_cohort(data, out, recipe.seed, callbacks)
+    recordings_of = {"train": cohort.recordings(*labels.train), "valid": cohort.recordings("valid")}
     cohort.write_splits(out)
-    return learn(
-        chosen,
+    return supervise_prepared(
+        recordings_of,
         data,
         out,
         labels,
@@ -113,8 +120,8 @@ def supervise(
     )
 
 
-def learn(
-    chosen: Mapping[str, Sequence[CachedRecording]],
+def supervise_prepared(
+    recordings_of: Mapping[str, Sequence[CachedRecording]],
     data: Data,
     out: Path,
     labels: Labels,
@@ -126,15 +133,15 @@ def learn(
     resume: bool = False,
     callbacks: TrainingCallbacks | None = None,
 ) -> list[Metrics]:
-    """Train a classifier on recordings that are prepared and split already.
+    """Train a classifier on recordings that are already prepared and split.
 
     Parameters
     ----------
-    chosen : mapping
-        The recordings of ``train`` and of ``valid``; what is told apart is their ``stage``, which
-        may hold any other label of each clip.
+    recordings_of : mapping of str to sequence of CachedRecording
+        The recordings of ``train`` and of ``valid``; their ``stage`` is the class label, which may
+        be any label of a clip.
     data : Data
-        Its contract and description; nothing else is used.
+        Supplies contract and description; the other fields are not used.
     out, labels, recipe, device, precision, threads, resume, callbacks
         As in :func:`supervise`; ``labels.train`` is not used.
 
@@ -151,21 +158,21 @@ def learn(
     callbacks = callbacks or TrainingCallbacks()
     if threads is not None:
         torch.set_num_threads(threads)
-    place = choose_device(device)
-    run = Run(place, choose_precision(place, precision))
+    torch_device = choose_device(device)
+    run = Run(torch_device, choose_precision(torch_device, precision))
     refuse_taken(out, resume)
     numbers = {name: i for i, name in enumerate(labels.classes)}
     modalities = tuple(labels.modalities or data.contract.modalities)
     clips = {
-        name: ClipSet(own, data.contract, modalities, numbers, at_least=1, labelled=True)
-        for name, own in chosen.items()
+        name: ClipSet(clip_set, data.contract, modalities, numbers, at_least=1, labelled=True)
+        for name, clip_set in recordings_of.items()
     }
     for modality in modalities:
-        if not any(modality in r.present for r in chosen["train"]):
+        if not any(modality in r.present for r in recordings_of["train"]):
             raise TrainingError(f"no recording to train on has {modality}; exclude it")
-    unscored = {name: _unscored(own, numbers) for name, own in chosen.items()}
-    for name, own in clips.items():
-        if not len(own):
+    unscored = {name: _unscored(clip_set, numbers) for name, clip_set in recordings_of.items()}
+    for name, clip_set in clips.items():
+        if not len(clip_set):
             raise TrainingError(
                 f"the {name} recordings have no clip scored {', '.join(labels.classes)} with the "
                 f"required signals ({unscored[name]} clips have another label or none); add "
@@ -173,14 +180,14 @@ def learn(
             )
     record = {
         "objective": "supervised",
-        **record_of(data, clips, recipe, run),
+        **training_record(data, clips, recipe, run),
         "unscored": unscored,
         "classes": list(labels.classes),
     }
-    task = Supervised(labels, data.contract, recipe, clips["valid"], record).to(place)
-    kind = [
+    task = Supervised(labels, data.contract, recipe, clips["valid"], record).to(torch_device)
+    definition = [
         *("supervised", data.contract.sha256, list(labels.classes), list(modalities)),
-        {name: own.labels.tolist() for name, own in clips.items()},
+        {name: clip_set.labels.tolist() for name, clip_set in clips.items()},
     ]
     return fit(
         task,
@@ -188,7 +195,7 @@ def learn(
         recipe,
         run,
         out,
-        identity=identity_of(kind, chosen),
+        identity=run_identity(definition, recordings_of),
         resume=resume,
         progress=callbacks.training,
         report=callbacks.epoch,
@@ -196,14 +203,16 @@ def learn(
 
 
 class Supervised(Task):
-    """One network over stacked channels, under the cross-entropy of its classes.
+    """A network over stacked channels, trained with cross-entropy.
 
     Parameters
     ----------
     labels : Labels
-        The classes, and the modalities whose channels are stacked.
+        Classes and input modalities.
     contract : Contract
+        The contract by which clips are prepared.
     recipe : Recipe
+        Settings of the run.
     valid : ClipSet
         The validation clips.
     record : dict
@@ -226,22 +235,36 @@ class Supervised(Task):
             self.network = EffNet(channels, recipe.dropout, len(labels.classes))
 
     def logits(self, batch: Batch) -> Tensor:
-        """Return float32 [n, classes].
+        """Return the class logits of a batch.
 
         Parameters
         ----------
         batch : Batch
+            Clips, on the device of the network.
+
+        Returns
+        -------
+        Tensor of float32, shape [n, classes]
+            Logits.
         """
         stacked = torch.cat([batch.signals[m] for m in self._modalities], dim=1)
         out: Tensor = self.network(stacked).float()
         return out
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the mean cross-entropy of a batch; counts hits.
+        """Return the mean cross-entropy of a batch, and the number of correct clips.
 
         Parameters
         ----------
         batch : Batch
+            Clips, on the device of the network.
+
+        Returns
+        -------
+        loss : Tensor, scalar
+            Mean cross-entropy.
+        counts : dict of str to Tensor
+            ``hits``, the clips classified correctly, and ``clips``.
         """
         logits = self.logits(batch)
         with torch.autocast(logits.device.type, enabled=False):
@@ -250,7 +273,7 @@ class Supervised(Task):
         return loss, {"hits": hits, "clips": torch.tensor(len(logits))}
 
     def train_metrics(self, counts: dict[str, float]) -> Metrics:
-        """Return the accuracy over the epoch.
+        """Return the training accuracy over the epoch.
 
         Parameters
         ----------
@@ -265,6 +288,7 @@ class Supervised(Task):
         Parameters
         ----------
         run : Run
+            Device and precision of the run.
         """
         parts = []
         for batch in run.batches(self._valid, in_order(self._valid, 2 * self._batch_size)):

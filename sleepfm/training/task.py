@@ -1,4 +1,4 @@
-"""Interface between the training loop and a task, and the device of a run."""
+"""Interface between the training loop and a task, and device and precision of a run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,19 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of a batch, and counts that are summed over an epoch.
+        """Return the loss of a batch and its counts.
 
         Parameters
         ----------
         batch : Batch
-            On the device, in the working precision.
+            Clips on the device, in the working precision.
+
+        Returns
+        -------
+        loss : Tensor, scalar
+            The loss to minimise.
+        counts : dict of str to Tensor
+            Counts that the loop sums over an epoch.
         """
 
     @abstractmethod
@@ -48,11 +55,12 @@ class Task(nn.Module, ABC):
         Parameters
         ----------
         run : Run
+            Device and precision of the run.
         """
 
     @abstractmethod
     def export(self, path: Path, history: list[Metrics]) -> None:
-        """Write weights as they are.
+        """Write the current weights.
 
         Parameters
         ----------
@@ -68,13 +76,21 @@ class Task(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Run:
-    """Device and precision of a run."""
+    """Device and precision of a run.
+
+    Parameters
+    ----------
+    device : torch.device
+        Device of networks and batches.
+    dtype : torch.dtype
+        Working precision; networks run under autocast if it is not float32.
+    """
 
     device: torch.device
     dtype: torch.dtype
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Return the context in which networks run."""
+        """Return the autocast context in which networks run."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def to_device(self, batch: Batch) -> Batch:
@@ -83,6 +99,12 @@ class Run:
         Parameters
         ----------
         batch : Batch
+            Clips, usually on the CPU.
+
+        Returns
+        -------
+        Batch
+            The clips on the device; signals in the working precision.
         """
         signals = {
             m: x.to(self.device, non_blocking=True).to(self.dtype) for m, x in batch.signals.items()
@@ -96,33 +118,50 @@ class Run:
         )
 
     def batches(self, clips: ClipSet, orders: list[Any]) -> Iterator[Batch]:
-        """Stream batches to the device.
+        """Load batches and move them to the device.
 
         Parameters
         ----------
         clips : ClipSet
-        orders : list of ndarray of intp
-            The clips of each batch, by number.
+            The clips to load from.
+        orders : list of ndarray of int64
+            Numbers of the clips of each batch.
+
+        Yields
+        ------
+        Batch
+            The batches, in the given order.
         """
         for batch in stream(clips, orders, pin=self.device.type == "cuda"):
             yield self.to_device(batch)
 
 
 def choose_precision(device: torch.device, precision: Precision) -> torch.dtype:
-    """Resolve ``auto``: bfloat16 where the device multiplies it natively, else float32.
+    """Resolve ``auto``: bfloat16 where the device supports it natively, otherwise float32.
 
     Parameters
     ----------
     device : torch.device
+        Device of the run.
     precision : {"auto", "float32", "bfloat16"}
+        The requested precision.
+
+    Returns
+    -------
+    torch.dtype
+        The working precision.
     """
     if precision != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        native = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+        capabilities = torch.cpu.get_capabilities()
+        native = bool(
+            capabilities.get("avx512_bf16")
+            or capabilities.get("amx_bf16")
+            or capabilities.get("bf16")
+        )
     else:
         native = False
     return torch.bfloat16 if native else torch.float32

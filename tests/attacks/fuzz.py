@@ -38,6 +38,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from stores import drawn_store
 from test_hostile_stores import agree
 
@@ -57,6 +59,8 @@ TIME_S = 600
 """Seconds of the processor, and of the clock, that a try may take; other programs may be busy."""
 
 Kind = Callable[[Path, random.Random], None]
+ODD = (None, -1, 1 << 62, 1e308, "", "../../x", [], {}, "\x1b[31m", True, [[0, 1 << 40]])
+"""What a value of JSON is replaced by."""
 
 
 def flipped(content: bytes, draw: random.Random) -> bytes:
@@ -114,8 +118,7 @@ def manifests(place: Path, draw: random.Random) -> None:
     else:  # one value of it, whatever its place
         plain = json.loads(file.read_bytes())
         inside, key = draw.choice(list(_places(plain)))
-        odd = (None, -1, 1 << 62, 1e308, "", "../../x", [], {}, "\x1b[31m", True, [[0, 1 << 40]])
-        inside[key] = draw.choice(odd)
+        inside[key] = draw.choice(ODD)
         changed = json.dumps(plain).encode()
     file.unlink()
     file.write_bytes(changed)
@@ -235,7 +238,7 @@ def scoring(place: Path, draw: random.Random) -> None:
 
 
 def weights(place: Path, draw: random.Random) -> None:
-    _header(place / "w.safetensors", draw)
+    _safetensors(place / "w.safetensors", draw)
     try:
         load_weights(str(place / "w.safetensors"))
     except SleepFMError as error:
@@ -243,12 +246,46 @@ def weights(place: Path, draw: random.Random) -> None:
 
 
 def probes(place: Path, draw: random.Random) -> None:
-    _header(place / "p.safetensors", draw)
+    file = place / "p.safetensors"
+    _safetensors(file, draw)
     try:
-        probe = load_probe(place / "p.safetensors")
-        _opened(place / "store", lambda s: s.predict(probe))
+        load_probe(file)
+        _opened(place / "store", lambda s: s.predict(file))
     except SleepFMError as error:
         assert "\n" not in str(error)
+
+
+def _safetensors(file: Path, draw: random.Random) -> None:
+    """Damage a file's header as text, or one value of it, or one of its arrays."""
+    how = draw.randrange(3)
+    if how == 0:
+        _header(file, draw)
+        return
+    with safe_open(str(file), "numpy") as opened:
+        known, arrays = opened.metadata(), {n: opened.get_tensor(n) for n in opened.keys()}  # noqa: SIM118
+    if how == 1:
+        key = draw.choice(sorted(known))
+        try:
+            plain = json.loads(known[key])
+            inside, name = draw.choice(list(_places(plain)))
+            inside[name] = draw.choice(ODD)
+            known[key] = json.dumps(plain)
+        except (ValueError, IndexError):  # no JSON, or nothing in it
+            known[key] = draw.choice(("", "1", "x" * 10_000, "\x1b[31m", "[" * 10_000))
+    else:
+        name = draw.choice(sorted(arrays))
+        array = np.atleast_1d(arrays[name])
+        odd = (
+            array * np.nan, array * np.inf, array * 0, array[..., :0], array.ravel(), array[None],
+            array.astype(np.float16), array.astype(np.int8), array.astype(bool),
+            np.repeat(array[None], 2, axis=-1), np.zeros((0, 1 << 40), np.float32),
+        )  # fmt: skip
+        if draw.random() < 0.2:
+            del arrays[name]
+        else:
+            arrays[name] = np.ascontiguousarray(draw.choice(odd))
+    file.unlink()
+    save_file(arrays, file, known)
 
 
 def _header(file: Path, draw: random.Random) -> None:

@@ -10,10 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from recording_files import psg, write_edf
 
 from sleepfm.errors import RecordingError
+from sleepfm.recordings.edf_annotations import read_annotations
+from sleepfm.recordings.edf_header import check
 from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm.recordings.signals import read_signals
+from sleepfm.scan import scan
+from sleepfm.simulate import simulate_cohort
 
 h5py = pytest.importorskip("h5py", reason="needs the extra [wfdb]")
 
@@ -129,3 +134,57 @@ def test_scoring_whose_values_lie_elsewhere(tmp_path: Path) -> None:
         group.create_dataset("wake", shape=(99,), dtype="u1", external=[("/etc/passwd", 0, 99)])
     with pytest.raises(AnnotationError, match="another file"):
         read_scoring(tmp_path / "x-arousal.mat", None, [])
+
+
+def hollow_edf(file: Path, *, signals: int, samples: int, label: str, whole: bool) -> Path:
+    """An EDF file of 3600 data records that are holes on the disk, or the first of them is not."""
+    fields = ((label, 16), ("", 80), ("uV", 8), ("-1", 8), ("1", 8), ("-9", 8), ("9", 8), ("", 80))
+    head = "0".ljust(168) + "01.01.8500.00.00" + str(256 * (signals + 1)).ljust(8) + " " * 44
+    head += "3600".ljust(8) + "1".ljust(8) + str(signals).ljust(4)
+    for text, width in (*fields, (str(samples), 8), ("", 32)):
+        head += text.ljust(width) * signals
+    record = bytes(2 * samples * signals)
+    with file.open("wb") as opened:
+        opened.write(head.encode())
+        for _ in range(3600 if whole else 0):
+            opened.write(record)
+        opened.truncate(len(head) + 3600 * len(record))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("label", "samples", "says"),
+    [("EEG", 1_000_000, "7.2 GB"), ("EDF Annotations", 4_000_000, "28.8 GB")],
+)
+def test_a_file_of_holes_stops_nothing(tmp_path: Path, label: str, samples: int, says: str) -> None:
+    file = hollow_edf(tmp_path / "a.edf", signals=1, samples=samples, label=label, whole=False)
+    with pytest.raises(RecordingError, match=rf"{says}, of which .* was it downloaded whole"):
+        read_signals(file)
+    simulate_cohort(tmp_path, subjects=1, hours=0.05)
+    found = {f.file: f.problem for f in scan([tmp_path]).files}
+    assert found.pop("sim-0001.edf") == ""
+    # A file of annotations alone is no recording.
+    assert all("downloaded whole" in problem for problem in found.values())
+    assert len(found) == (label == "EEG")
+
+
+def test_more_annotations_than_any_recording_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sleepfm.recordings.signals._WHOLE", 1 << 60)
+    file = hollow_edf(
+        tmp_path / "a.edf", signals=1, samples=4_000_000, label="EDF Annotations", whole=False
+    )
+    with pytest.raises(RecordingError, match=r"28\.8 GB of annotations"):
+        read_signals(file)
+
+
+def test_annotations_are_read_block_by_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = [(float(i), None, f"note {i}") for i in range(50)]
+    file = write_edf(tmp_path / "a.edf", psg(60), notes)
+    whole = read_annotations(check(file, []), [])
+    assert len(whole.annotations) == 50
+    monkeypatch.setattr("sleepfm.recordings.edf_annotations._BLOCK", 1)
+    assert read_annotations(check(file, []), []) == whole

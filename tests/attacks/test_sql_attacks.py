@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,19 @@ def test_nothing_is_spilled_to_a_disk(
     with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="Memory"):
         store.sql("SELECT count(*) FROM (SELECT hash(range) h FROM range(30000000) ORDER BY h)")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_call_that_cannot_be_interrupted_ends_with_its_process(path: Path) -> None:
+    code = f"""
+import sys
+from sleepfm_cli import sql
+from sleepfm_index.storage import metadata
+sql._GRACE_S, metadata.TIME_LIMIT_S = 0.1, 0.1
+sys.argv = ["sleepfm-index", "sql", sys.argv[1], "--store", {str(path)!r}]
+from sleepfm_cli.main import main
+main()
+"""
+    words = "SELECT levenshtein(repeat('a', 60000), repeat('b', 60000))"
+    done = subprocess.run([sys.executable, "-c", code, words], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: the statement ran longer than 0.1 s, within one call" in done.stderr

@@ -1,7 +1,7 @@
-"""Facts added to a store, or corrected in it: no recording is read and nothing is encoded.
+"""Adding or correcting metadata of a store, without reading recordings or encoding.
 
-The tables of the segments concerned are written again beside their vectors, which only get a second
-name, and one commit takes them all. Whatever reads a store afterwards finds ordinary columns.
+The tables of the affected segments are rewritten in new segments, whose vector files are hard
+links, and published in one commit. The new columns are ordinary columns of the store.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class Annotation:
     Parameters
     ----------
     key : {"recording_id", "subject_id", "clip_id"}
-        What the rows of the table were about.
+        Key column of the table.
     columns : tuple of str
-        Columns that the table brought.
+        Columns that the table sets.
     clips : int
-        Clips of which at least one value is another than before.
+        Number of clips with at least one changed value.
     cleared : int
-        Clips of which a value was known before and is not any more.
+        Number of clips with a value that was removed.
     snapshot : int
-        The snapshot that has the facts; the one before it can be restored.
+        Number of the snapshot with the new values; the one before it can be restored.
     matching : Matching
-        Which rows met something, and what met no row; of clips, only how many rows met none.
+        Matched and unmatched rows and ids; for a table of clips, only the unmatched rows.
     notes : tuple of str
-        What there is to say about the table and its rows, one sentence each.
+        Remarks about the table and its rows, one sentence each.
     """
 
     key: str
@@ -67,27 +67,27 @@ def annotate(
     allow_identifying: bool = False,
     progress: Progress | None = None,
 ) -> Annotation:
-    """Add facts about recordings, subjects or clips, or correct them, in one commit.
+    """Add or correct metadata of recordings, subjects or clips in one commit.
 
-    Every column of the table is set for every row that names something in the store; an empty cell
-    clears what was known. Rows and columns that the table does not name stay as they are.
+    Every column of the table is set for every row whose key is in the store; an empty cell removes
+    the stored value. Other rows and columns of the store do not change.
 
     Parameters
     ----------
     store : path
         The store's folder.
     table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
-        With a column ``clip_id``, ``recording_id`` or ``subject_id``, the first of which says what
-        a row is about, and the columns to set: ``subject_id``, ``site``, those of
-        :data:`sleepfm_index.schema.SUBJECT_COLUMNS`, and any others of numbers, texts or truth
-        values. A path is a CSV, or a Parquet file.
+        Table with a key column, which is the first of ``clip_id``, ``recording_id`` and
+        ``subject_id`` that it has, and the columns to set: ``subject_id``, ``site``, those of
+        :data:`sleepfm_index.schema.SUBJECT_COLUMNS`, and any other columns of numbers, text or
+        Booleans. A path is a CSV or Parquet file.
     strict : bool
-        Refuse a table of which a row names nothing in the store, or, about recordings and
-        subjects, that leaves one of them out.
+        Whether to refuse a table with rows that match nothing in the store, and a table of
+        recordings or subjects that lacks one of the store.
     allow_identifying : bool
-        Take columns that look as if they told who somebody is.
+        Whether to accept columns that look identifying.
     progress : callable, optional
-        Called with (segments done, segments in all).
+        Called with (segments done, total segments).
 
     Returns
     -------
@@ -96,7 +96,7 @@ def annotate(
     Raises
     ------
     StoreError
-        If the table cannot be read or meant, or names nothing that is in the store.
+        If the table cannot be read, is not valid, or matches nothing in the store.
     StoreLocked
         If another process is writing.
     """
@@ -107,14 +107,14 @@ def annotate(
     with Writer(path) as writer:
         facts, matching = _matched(path, facts)
         _refuse_withdrawn(writer.manifest, facts)
-        said = _complaints(facts, matching, source)
-        if strict and said:
-            raise StoreError(f"{said[0]}; nothing was changed")
+        unmatched = _unmatched_notes(facts, matching, source)
+        if strict and unmatched:
+            raise StoreError(f"{unmatched[0]}; nothing was changed")
         if not len(facts.keys):
-            raise StoreError(f"{(said or ['the table has no row'])[0]}; nothing was changed")
+            raise StoreError(f"{(unmatched or ['the table has no row'])[0]}; nothing was changed")
         written, clips, cleared = _rewritten(writer, facts, progress)
         if written:
-            writer.commit(_with(writer, written))
+            writer.commit(_with_segments(writer, written))
         return Annotation(
             facts.key,
             tuple(facts.columns),
@@ -122,48 +122,48 @@ def annotate(
             cleared,
             writer.manifest.snapshot,
             matching,
-            (*facts.notes, *said),
+            (*facts.notes, *unmatched),
         )
 
 
 def differing(reader: Reader, facts: Facts) -> tuple[str, ...]:
-    """Name the recordings of a store of which a table says something else than the store.
+    """List the recordings whose values in a table differ from the store.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     facts : Facts
-        About recordings.
+        Values of recordings.
     """
-    found = []
+    recordings = []
     for segment in reader.manifest.segments:
         clips = read_table(reader.path, segment, CLIPS)
         changed = changes(clips, facts)[1]
-        found += pc.unique(clips["recording_id"].filter(pa.array(changed))).to_pylist()
-    return tuple(sorted(set(found)))
+        recordings += pc.unique(clips["recording_id"].filter(pa.array(changed))).to_pylist()
+    return tuple(sorted(set(recordings)))
 
 
 def _matched(store: Path, facts: Facts) -> tuple[Facts, Matching]:
-    """Return the facts about what is in the store, by its own ids, and how they met it."""
+    """Return the facts that match the store, with the store's ids, and the matching."""
     with Reader(store) as reader:
         if facts.key == CLIP_KEY:
             known = pa.array(reader.metadata.clip_ids(None))
-            there = pc.is_in(facts.keys, value_set=known)
-            missing = facts.keys.filter(pc.invert(there)).to_pylist()
-            return _taken(facts, there), Matching((), tuple(map(str, missing)), ())
+            present = pc.is_in(facts.keys, value_set=known)
+            missing = facts.keys.filter(pc.invert(present)).to_pylist()
+            return _filtered(facts, present), Matching((), tuple(map(str, missing)), ())
         names = reader.sql(f"SELECT DISTINCT {facts.key} AS name FROM clips ORDER BY 1").to_pylist()
     listed: list[str] = facts.keys.to_pylist()
-    # A recording named by a hash is known to people by the name of its file.
+    # Tables refer to a recording with a hashed id by its file name.
     shown = {str(row["name"]): str(row["name"]) for row in names}
     if facts.key == "recording_id" and private.has_key(store):
         hashed = {private.hashed_id(store, name): name for name in listed}
-        shown = {own: hashed.get(own, own) for own in shown}
-    own = {same_id(name): own for own, name in shown.items()}
-    met = pa.array([name in own for name in listed], pa.bool_())
-    found = _taken(facts, met)
-    keys = pa.array([own[name] for name in found.keys.to_pylist()], pa.string())
-    return replace(found, keys=keys), match_ids(listed, shown.values())
+        shown = {stored: hashed.get(stored, stored) for stored in shown}
+    stored_id = {same_id(name): stored for stored, name in shown.items()}
+    matches = pa.array([name in stored_id for name in listed], pa.bool_())
+    matched = _filtered(facts, matches)
+    keys = pa.array([stored_id[name] for name in matched.keys.to_pylist()], pa.string())
+    return replace(matched, keys=keys), match_ids(listed, shown.values())
 
 
 def _refuse_withdrawn(manifest: Manifest, facts: Facts) -> None:
@@ -177,12 +177,12 @@ def _refuse_withdrawn(manifest: Manifest, facts: Facts) -> None:
             )
 
 
-def _taken(facts: Facts, keep: pa.Array) -> Facts:
+def _filtered(facts: Facts, keep: pa.Array) -> Facts:
     columns = {name: column.filter(keep) for name, column in facts.columns.items()}
     return replace(facts, keys=facts.keys.filter(keep), columns=columns)
 
 
-def _complaints(facts: Facts, matching: Matching, source: str) -> list[str]:
+def _unmatched_notes(facts: Facts, matching: Matching, source: str) -> list[str]:
     if facts.key != CLIP_KEY:
         return matching.sentences(source, facts.key.removesuffix("_id"))
     if not matching.unmatched:
@@ -195,7 +195,7 @@ def _complaints(facts: Facts, matching: Matching, source: str) -> list[str]:
 def _rewritten(
     writer: Writer, facts: Facts, progress: Progress | None
 ) -> tuple[dict[str, SegmentEntry], int, int]:
-    """Write the segments that change; give them by their old names, clips changed, and cleared."""
+    """Write the changed segments; return them by old name, and clips changed and cleared."""
     written: dict[str, SegmentEntry] = {}
     clips = cleared = 0
     segments = writer.manifest.segments
@@ -229,16 +229,16 @@ def _replaced(table: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Table:
 
 
 def _renamed(table: pa.Table, facts: Facts) -> pa.Table:
-    """Apply subject ids of a table to events or recordings."""
-    at = pc.index_in(table[facts.key].combine_chunks(), value_set=facts.keys)
-    own = table["recording_id"].combine_chunks()
-    told = pc.coalesce(facts.columns["subject_id"].take(at), own)
-    new = pc.if_else(at.is_valid(), told, table["subject_id"].combine_chunks())
+    """Apply the subject ids of a table to events or recordings."""
+    row = pc.index_in(table[facts.key].combine_chunks(), value_set=facts.keys)
+    recording_id = table["recording_id"].combine_chunks()
+    subject_id = pc.coalesce(facts.columns["subject_id"].take(row), recording_id)
+    new = pc.if_else(row.is_valid(), subject_id, table["subject_id"].combine_chunks())
     return table.set_column(table.column_names.index("subject_id"), "subject_id", new)
 
 
-def _with(writer: Writer, written: Mapping[str, SegmentEntry]) -> Manifest:
-    """Replace segments by rewritten ones with the same clips."""
+def _with_segments(writer: Writer, written: Mapping[str, SegmentEntry]) -> Manifest:
+    """Return the manifest with segments replaced by rewritten ones with the same clips."""
     before = writer.manifest
     names = {old: new.id for old, new in written.items()}
     after = replace(

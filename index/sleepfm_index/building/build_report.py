@@ -13,16 +13,18 @@ from sleepfm_index.storage.manifest import WeightsIdentity
 
 @dataclass(frozen=True, repr=False)
 class BuildReport:
-    """What a build did.
+    """Result of a build.
 
     Parameters
     ----------
     store : Path
+        The store's folder.
     weights : WeightsIdentity
+        The weights that produced the vectors.
     outcomes : tuple of Outcome
-        What became of every file, in order.
+        Outcome of every file, in order.
     notes : tuple of str
-        What there is to say about the table of subjects, one sentence each.
+        Remarks about the table of subjects, one sentence each.
     """
 
     store: Path
@@ -31,11 +33,11 @@ class BuildReport:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Describe in one line how many recordings were added, and how many were not."""
+        """Describe in one line how many recordings have each status."""
         return f"BuildReport: {self._summary()} -> {self.store}"
 
     def _repr_html_(self) -> str:
-        """Show every file with what became of it, in a notebook."""
+        """Show the outcome of every file in a notebook."""
         rows = [
             (
                 outcome.recording_id or outcome.file.name,
@@ -45,10 +47,10 @@ class BuildReport:
             )
             for outcome in self.outcomes
         ]
-        said = [self._summary(), *self.notes]
+        remarks = [self._summary(), *self.notes]
         if self.weights.note:
-            said.append(f"weights {self.weights.name}: {self.weights.note}")
-        return html_table(("recording", "status", "clips", "remarks"), rows, "; ".join(said))
+            remarks.append(f"weights {self.weights.name}: {self.weights.note}")
+        return html_table(("recording", "status", "clips", "remarks"), rows, "; ".join(remarks))
 
     def of(self, status: Status) -> tuple[Outcome, ...]:
         """Outcomes of one status.
@@ -62,7 +64,7 @@ class BuildReport:
 
     @property
     def clips_added(self) -> int:
-        """Clips that this build added."""
+        """Number of clips that this build added."""
         return sum(o.clips for o in self.outcomes)
 
     def _summary(self) -> str:

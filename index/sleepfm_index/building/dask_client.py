@@ -34,7 +34,7 @@ def run_jobs(plan: Plan, jobs: list[Job], cluster: Cluster, notice: Notice) -> G
     Parameters
     ----------
     plan : Plan
-        What all jobs share: weights, options, subjects.
+        Settings common to all jobs: weights, options, subjects.
     jobs : list of Job
         One per recording.
     cluster : Cluster
@@ -45,7 +45,7 @@ def run_jobs(plan: Plan, jobs: list[Job], cluster: Cluster, notice: Notice) -> G
     Yields
     ------
     Rows
-        In the order of the jobs.
+        Rows of each job, in order.
 
     Raises
     ------
@@ -76,7 +76,7 @@ class _Tasks:
         from sleepfm_index.building.dask_worker import PLUGIN, Work, weights_file
 
         staging = Staging(cluster.staging, cluster.folder)
-        sha256 = ""  # an encoder of another package is loaded from each worker's own installation
+        sha256 = ""  # an encoder of another package is loaded from the worker's installation
         if not isinstance(plan.weights, ExternalWeights):
             content = plan.weights.to_bytes()
             sha256 = hashlib.sha256(content).hexdigest()
@@ -98,10 +98,12 @@ class _Tasks:
         job = self._jobs[number]
         for chance in range(1 + SECOND_CHANCES):
             try:
-                found = self._result(number)
-                if isinstance(found, Rows):
-                    return _failed(job, found.outcome.reason, found.outcome.status), ""
-                return unpack(self._staging.read(found), job.file.path, self._modalities), found
+                staged_name = self._result(number)
+                if isinstance(staged_name, Rows):
+                    return _failed(job, staged_name.outcome.reason, staged_name.outcome.status), ""
+                return unpack(
+                    self._staging.read(staged_name), job.file.path, self._modalities
+                ), staged_name
             except KilledWorker:
                 # The task may have been waiting on a worker that another recording killed.
                 if chance < SECOND_CHANCES:
@@ -157,7 +159,7 @@ def _absolute_paths(job: Job) -> Job:
 
 
 def _share_threads(plan: Plan, cluster: Cluster) -> Plan:
-    """Divide this machine's cores among its workers; workers of a site have their own."""
+    """Divide this machine's cores among its workers; other workers use their own cores."""
     if cluster.scheduler is not None:
         return plan
     threads = max(1, (plan.running.threads or cores()) // cluster.workers)
@@ -166,5 +168,5 @@ def _share_threads(plan: Plan, cluster: Cluster) -> Plan:
 
 def _sentence(client: Client, cluster: Cluster) -> str:
     count = len(client.scheduler_info(n_workers=-1)["workers"])
-    where = cluster.scheduler or "this machine"
-    return f"Dask: {count} workers at {where}, rows staged at {without_query(cluster.staging)}"
+    location = cluster.scheduler or "this machine"
+    return f"Dask: {count} workers at {location}, rows staged at {without_query(cluster.staging)}"

@@ -34,12 +34,12 @@ class Work(WorkerPlugin):  # type: ignore[misc]
     """The plan that all tasks of a build share, sent once to each worker when it joins.
 
     It contains the hash of the weights only; a process fetches the weights from the staging. An
-    encoder of another package is loaded from the worker's own installation, and must be the same.
+    encoder of another package is loaded from the worker's installation, and must be the same.
 
     Parameters
     ----------
     plan : Plan
-        The plan of the build; its weights and list of subjects are not sent.
+        The plan of the build; its weights and subjects are not sent.
     weights : str
         SHA-256 of the staged weights; empty for an encoder of another package.
     staging, folder : str
@@ -56,7 +56,7 @@ class Work(WorkerPlugin):  # type: ignore[misc]
         self._preparation = plan.preparation
         self._present, self._withdrawn = plan.present, plan.withdrawn
         self._taken = plan.taken
-        self._tell_names = plan.tell_names
+        self._warn_names = plan.warn_names
         self._columns = plan.subjects.columns
 
     def setup(self, worker: Worker) -> None:
@@ -85,12 +85,12 @@ class Work(WorkerPlugin):  # type: ignore[misc]
         job : Job
             The recording.
         subject : Subject
-            Its subject.
+            The recording's subject.
 
         Returns
         -------
         str or Rows
-            As from :func:`staged`.
+            The result of :func:`staged`.
         """
         staging = Staging(*self._staging)
 
@@ -98,7 +98,7 @@ class Work(WorkerPlugin):  # type: ignore[misc]
             return staged_name(key, job.recording_id, subject, job.truth)
 
         plan = self._plan(self._load_weights(staging), job.recording_id, subject)
-        rows = rows_of(plan, job, made=lambda key: staging.has(name(key)))
+        rows = rows_of(plan, job, is_staged=lambda key: staging.has(name(key)))
         if rows.data is not None:
             staging.write(name(rows.key), pack(rows))
         elif rows.outcome.status != "already there" or rows.key in plan.present:
@@ -116,7 +116,7 @@ class Work(WorkerPlugin):  # type: ignore[misc]
             self._present,
             self._withdrawn,
             self._taken,
-            self._tell_names,
+            self._warn_names,
         )
 
     def _load_weights(self, staging: Staging) -> Weights | ExternalWeights:
@@ -145,7 +145,7 @@ def staged(job: Job, subject: Subject) -> Rows | str:
     job : Job
         The recording.
     subject : Subject
-        Its subject.
+        The recording's subject.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def staged(job: Job, subject: Subject) -> Rows | str:
 
 
 def weights_file(sha256: str) -> str:
-    """Name the staged file of some weights.
+    """Name of the staged file of weights.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Clips that ``export`` wrote, as the segments of another store.
+"""Import of clips written by ``export``, as segments of another store.
 
-The file says in its metadata which weights and contract made the vectors, so the store that it
-fills is of the same weights: it answers ``--against`` and ``query --file`` as the first one does.
+The metadata of the file states the weights and the contract of the vectors. The importing store has
+the same weights, so it supports ``--against`` and ``query --file`` like the exporting one.
 """
 
 from __future__ import annotations
@@ -48,24 +48,25 @@ from sleepfm_index.storage.vector_format import (
 )
 
 METADATA: Final = b"sleepfm_index"
-"""Key of the file's metadata that makes it an export of a store."""
+"""Key in the file's metadata that marks it as an export of a store."""
 _GROUP_BYTES: Final = 1 << 29
-"""Most that a row group may unpack to: 8,192 clips of three modalities take 30 MB."""
-_OWN_TYPES: Final = (pa.string(), pa.int64(), pa.float64(), pa.float32(), pa.bool_())
+"""Maximum unpacked size of a row group; 8,192 clips of three modalities take 30 MB."""
+_TEXTS_OF_CLIPS: Final = frozenset({"recording_id", "subject_id", "stage", "raw_stage"})
+_EXTRA_TYPES: Final = (pa.string(), pa.int64(), pa.float64(), pa.float32(), pa.bool_())
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What made the vectors of an export.
+    """Origin of the vectors of an export.
 
     Parameters
     ----------
     weights : WeightsIdentity
         Weights of the store that was exported.
     contract : Contract
-        How its clips were prepared.
+        Contract by which its clips were prepared.
     choices : Choices
-        How its recordings were read.
+        Options with which its recordings were read.
     """
 
     weights: WeightsIdentity
@@ -74,29 +75,29 @@ class Origin:
 
 
 def origin_of(path: Path) -> Origin | None:
-    """Tell what made the vectors of a file that a store exported; None for any other file.
+    """Return the origin of the vectors of an export; None for any other file.
 
     Parameters
     ----------
     path : Path
-        A file.
+        The file.
 
     Raises
     ------
     StoreError
-        If the file states it wrongly.
+        If the file cannot be read, or its metadata are not valid.
     """
     if path.suffix != ".parquet" or not path.is_file():
         return None
     try:
         with pq.ParquetFile(path) as file:
-            told = (file.metadata.metadata or {}).get(METADATA)
+            text = (file.metadata.metadata or {}).get(METADATA)
     except (pa.ArrowException, OSError) as error:
         raise StoreError(f"{path.name} cannot be read: {error}") from error
-    if told is None:
+    if text is None:
         return None
     try:
-        plain = json.loads(told)
+        plain = json.loads(text)
         if "contract" not in plain:
             raise StoreError(
                 f"{path.name} was exported by a version that did not write the contract; export it "
@@ -117,29 +118,29 @@ def origin_of(path: Path) -> Origin | None:
 
 
 def read_export(path: Path, modalities: tuple[str, ...]) -> Iterator[tuple[str, SegmentData]]:
-    """Return the recordings of an export one after another, as segments.
+    """Yield the recordings of an export as segments.
 
     Parameters
     ----------
     path : Path
         The file.
     modalities : tuple of str
-        Those of the contract.
+        Modalities of the contract.
 
     Yields
     ------
     tuple of (str, SegmentData)
-        ``recording_id``, and its rows.
+        ``recording_id``, and data of its segment.
 
     Raises
     ------
     StoreError
-        If a column is missing, of a wrong type or not one that a store can hold; if vectors are not
-        of unit length or do not go with ``has_*``; if the clips of a recording do not stand
-        together in order of time.
+        If a column is missing, of a wrong type, infinite or not supported by a store; if vectors
+        are not of unit length or contradict ``has_*``; if the clips of a recording are not adjacent
+        and in order of time.
     """
     seen: set[str] = set()
-    waiting: list[pa.Table] = []
+    pending: list[pa.Table] = []
     try:
         with pq.ParquetFile(path) as file:
             fields = _columns(path, file.schema_arrow, modalities)
@@ -148,24 +149,24 @@ def read_export(path: Path, modalities: tuple[str, ...]) -> Iterator[tuple[str, 
                     raise StoreError(f"{path.name} has a row group of more than 512 MB")
                 table = file.read_row_group(group, columns=[*fields.names, *modalities])
                 for name, part in _runs(path, table):
-                    if waiting and waiting[0]["recording_id"][0].as_py() != name:
-                        yield _segment(path, waiting, fields, modalities, seen)
-                        waiting = []
-                    waiting.append(part)
-        if waiting:
-            yield _segment(path, waiting, fields, modalities, seen)
+                    if pending and pending[0]["recording_id"][0].as_py() != name:
+                        yield _segment(path, pending, fields, modalities, seen)
+                        pending = []
+                    pending.append(part)
+        if pending:
+            yield _segment(path, pending, fields, modalities, seen)
     except (pa.ArrowException, OSError, KeyError) as error:
         raise StoreError(f"{path.name} cannot be read: {error}") from error
 
 
 def _columns(path: Path, schema: pa.Schema, modalities: tuple[str, ...]) -> pa.Schema:
-    """Columns of clips that the file has, in the types of a store."""
+    """Return the schema of the file's columns of clips, in the types of a store."""
     names = schema.names
     if len(set(names)) < len(names):
         raise StoreError(f"{path.name} has two columns of one name")
-    lacking = {"recording_id", "start_s", "stage", *modalities} - set(names)
-    if lacking:
-        raise StoreError(f"{path.name} has no column {min(lacking)}; export the store again")
+    missing = {"recording_id", "start_s", "stage", *modalities} - set(names)
+    if missing:
+        raise StoreError(f"{path.name} has no column {min(missing)}; export the store again")
     measured = [*MEASURED_EVENTS, "stage_share"]
     measured += [f"quality_{m}_{issue}" for m in modalities for issue in ISSUES]
     known = {f.name: f.type for f in (*clip_schema(modalities), *SUBJECT_COLUMNS)}
@@ -175,7 +176,7 @@ def _columns(path: Path, schema: pa.Schema, modalities: tuple[str, ...]) -> pa.S
         if field.name == "clip_id" or field.name in modalities:
             continue
         if field.name not in known and (
-            is_reserved(field.name, modalities) or field.type not in _OWN_TYPES
+            is_reserved(field.name, modalities) or field.type not in _EXTRA_TYPES
         ):
             raise StoreError(
                 f"{path.name}: a store cannot hold the column {field.name!r} of {field.type}"
@@ -251,17 +252,28 @@ def _clip_seconds(start: NDArray[np.float64]) -> float:
 def _vectors(path: Path, column: pa.ChunkedArray, modality: str) -> Stored:
     if column.type != ARROW:
         raise StoreError(f"{path.name}: {modality} is of {column.type}, not of {ARROW}")
-    there = column.is_valid().to_numpy()
-    found = np.zeros((len(column), EMBEDDING_DIM), np.float16)
-    whole = pa.concat_arrays([c.drop_null() for c in column.chunks] or [pa.array([], ARROW)])
-    flat = whole.flatten()
+    valid = column.is_valid().to_numpy()
+    vectors = np.zeros((len(column), EMBEDDING_DIM), np.float16)
+    lists = pa.concat_arrays([c.drop_null() for c in column.chunks] or [pa.array([], ARROW)])
+    flat = lists.flatten()
     if flat.null_count:
         raise StoreError(f"{path.name}: vectors of {modality} hold nulls")
-    found[there] = of_arrow(flat, int(there.sum()))
-    lengths = np.linalg.norm(widen(found[there]), axis=1)
+    vectors[valid] = of_arrow(flat, int(valid.sum()))
+    lengths = np.linalg.norm(widen(vectors[valid]), axis=1)
     if not np.all(np.abs(lengths - 1) < NORM_TOLERANCE):
         raise StoreError(f"{path.name}: vectors of {modality} are not of length 1")
-    return found
+    return vectors
+
+
+def _with_nulls(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column as a store has it: what is missing is null, not NaN or an empty text."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+        if pc.any(pc.is_inf(column)).as_py():
+            raise StoreError(f"{path.name}: {name} holds infinite values")
+    elif pa.types.is_string(column.type) and name not in _TEXTS_OF_CLIPS:
+        column = pc.if_else(pc.equal(column, ""), None, column)
+    return column
 
 
 def _clips(
@@ -271,9 +283,11 @@ def _clips(
     modalities: tuple[str, ...],
     vectors: dict[str, Stored],
 ) -> pa.Table:
-    """Rows of clips in the order of a store's columns; those that the file lacks are null."""
+    """Clips in the column order of a store; columns that the file lacks are null."""
     n = len(table)
-    values: dict[str, Any] = {f.name: table[f.name].cast(f.type) for f in fields}
+    values: dict[str, Any] = {
+        f.name: _with_nulls(path, f.name, table[f.name].cast(f.type)) for f in fields
+    }
     if "subject_id" not in values:
         values["subject_id"] = values["recording_id"]
     values["subject_id"] = pc.coalesce(values["subject_id"], values["recording_id"])
@@ -287,13 +301,13 @@ def _clips(
     if "raw_stage" not in values:
         values["raw_stage"] = pa.array([""] * n, pa.string())
     for modality in modalities:
-        there = present(vectors[modality])
-        said = values.get(f"has_{modality}")
-        if said is not None and said.to_pylist() != there.tolist():
+        has_vector = present(vectors[modality])
+        stated = values.get(f"has_{modality}")
+        if stated is not None and stated.to_pylist() != has_vector.tolist():
             raise StoreError(f"{path.name}: has_{modality} does not go with the vectors")
-        values[f"has_{modality}"] = pa.array(there)
+        values[f"has_{modality}"] = pa.array(has_vector)
         if f"slots_{modality}" not in values:
-            values[f"slots_{modality}"] = pa.array(there.astype(np.uint16))
+            values[f"slots_{modality}"] = pa.array(has_vector.astype(np.uint16))
     schema = [f for f in clip_schema(modalities) if f.name != "clip_id"]
     first = {f.name for f in schema}
     schema += [f for f in fields if f.name not in first]

@@ -1,4 +1,4 @@
-"""A table of facts about recordings, subjects or clips, in the types of a store."""
+"""A table of metadata of recordings, subjects or clips, in the types of a store."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Facts:
     Parameters
     ----------
     key : {"recording_id", "subject_id", "clip_id"}
-        What a row is about.
+        Key column.
     keys : pyarrow.Array
-        Distinct, one per row.
+        Distinct ids, one per row.
     columns : dict of str to pyarrow.Array
-        Row by row with ``keys``; null where nothing is known.
+        Values in the order of ``keys``; null if unknown.
     notes : tuple of str
-        What was read another way than it stood there.
+        Remarks about values that were converted.
     """
 
     key: str
@@ -50,21 +50,21 @@ class Facts:
 def read_facts(
     table: Any, modalities: tuple[str, ...] = ROBUST.modalities, *, allow_identifying: bool = False
 ) -> Facts:
-    """Read and check a table of facts; see :func:`annotate`.
+    """Read and check a table of metadata; see :func:`~.annotate.annotate`.
 
     Parameters
     ----------
     table : path, pyarrow.Table, pandas.DataFrame or mapping of str to sequence
-        Facts keyed by recording, subject or clip.
+        Table keyed by recording, subject or clip.
     modalities : tuple of str
-        Those of the store, whose columns have names of their own.
+        Modalities of the store, whose column names are reserved.
     allow_identifying : bool
-        Whether columns that look like identifying information are accepted.
+        Whether to accept columns that look identifying.
 
     Raises
     ------
     StoreError
-        If it cannot be read or meant.
+        If the file cannot be read, or is not valid.
     """
 
     def reserved(name: str) -> bool:
@@ -75,13 +75,13 @@ def read_facts(
             path = Path(table)
             if path.suffix.lower() not in (".parquet", ".pq"):
                 keys = (CLIP_KEY, *KEYS)
-                found = read_subjects(
+                table_of_subjects = read_subjects(
                     path,
                     keys=keys,
                     reserved=lambda name: name != CLIP_KEY and reserved(name),
                     allow_identifying=allow_identifying,
                 )
-                return facts_of(found)
+                return facts_of(table_of_subjects)
             table = read_parquet(path)
         arrow = _as_arrow(table)
         if CLIP_KEY in arrow.column_names:
@@ -103,12 +103,12 @@ def read_facts(
 
 
 def facts_of_subjects(subjects: Subjects) -> Facts:
-    """Return what is listed of recordings as facts, columns that the table lacks left out.
+    """Convert a table of subjects to facts, with the columns that the table has.
 
     Parameters
     ----------
     subjects : Subjects
-        By ``recording_id``.
+        Subjects by ``recording_id``.
     """
     listed = subjects.by_recording
     columns = {
@@ -119,8 +119,8 @@ def facts_of_subjects(subjects: Subjects) -> Facts:
         f.name: pa.array([s.facts.get(f.name) for s in listed.values()], f.type)
         for f in subjects.columns
     }
-    brought = {n: c for n, c in columns.items() if n in subjects.brought}
-    return Facts("recording_id", pa.array(list(listed), pa.string()), brought)
+    present = {n: c for n, c in columns.items() if n in subjects.table_columns}
+    return Facts("recording_id", pa.array(list(listed), pa.string()), present)
 
 
 def _as_arrow(table: Any) -> pa.Table:
@@ -134,7 +134,7 @@ def _as_arrow(table: Any) -> pa.Table:
 
 
 def facts_of(table: SubjectTable) -> Facts:
-    """Return a checked table of subjects in the types of the store.
+    """Convert a checked table of subjects to the types of the store.
 
     Parameters
     ----------
@@ -144,11 +144,11 @@ def facts_of(table: SubjectTable) -> Facts:
     Raises
     ------
     StoreError
-        If it has no column beside its key, or clip ids that are none.
+        If the table has no column besides its key, or clip ids that are not integers.
     """
     columns = {
-        name: pa.array([row[name] for row in table.rows.values()], kind)
-        for name, kind in fields_of(table).items()
+        name: pa.array([row[name] for row in table.rows.values()], data_type)
+        for name, data_type in fields_of(table).items()
     }
     keys = pa.array(list(table.rows), pa.string())
     if table.key == CLIP_KEY:
@@ -162,7 +162,7 @@ def facts_of(table: SubjectTable) -> Facts:
 
 
 def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifying: bool) -> Facts:
-    """Use columns of clips unchanged: there may be millions of rows."""
+    """Convert a table of clips by column, because it may have millions of rows."""
     notes: list[str] = []
     names = [n for n in table.column_names if n != CLIP_KEY]
     check_names(names, "the table", reserved, allow_identifying=allow_identifying, notes=notes)
@@ -192,7 +192,7 @@ def _of_clips(table: pa.Table, reserved: Callable[[str], bool], allow_identifyin
 def changes(
     table: pa.Table, facts: Facts
 ) -> tuple[dict[str, pa.Array], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the columns of a clips table as the facts have them.
+    """Apply facts to a clips table.
 
     Parameters
     ----------
@@ -204,54 +204,54 @@ def changes(
     Returns
     -------
     columns : dict of str to pyarrow.Array
-        Row by row with the table.
+        New columns, in the order of the table's rows.
     changed, lost : ndarray of bool, shape [n]
-        Rows of which a value is another than before, and of which one is not known any more.
+        Masks of rows with a changed value, and of rows with a removed value.
 
     Raises
     ------
     StoreError
-        If a column of the store and of the facts have no type in common.
+        If the types of a column in the store and in the facts are not compatible.
     """
-    at = pc.index_in(table[facts.key].combine_chunks(), value_set=facts.keys)
-    named = at.is_valid()
+    row = pc.index_in(table[facts.key].combine_chunks(), value_set=facts.keys)
+    has_fact = row.is_valid()
     changed = np.zeros(len(table), bool)
     lost = np.zeros(len(table), bool)
     columns = {}
     for name, values in facts.columns.items():
-        told = values.take(at)
-        if name == "subject_id":  # nobody is nobody: such a recording is its own subject
-            told = pc.coalesce(told, table["recording_id"].combine_chunks())
+        values_of_rows = values.take(row)
+        if name == "subject_id":  # a recording without a subject is its own subject
+            values_of_rows = pc.coalesce(values_of_rows, table["recording_id"].combine_chunks())
         old = (
             table[name].combine_chunks()
             if name in table.column_names
             else pa.nulls(len(table), values.type)
         )
-        told, old = _alike(told, old)
-        new = pc.if_else(named, told, old)
-        same = pc.or_(
+        values_of_rows, old = _same_type(values_of_rows, old)
+        new = pc.if_else(has_fact, values_of_rows, old)
+        unchanged = pc.or_(
             pc.fill_null(pc.equal(new, old), False), pc.and_(new.is_null(), old.is_null())
         )
-        changed |= ~np.asarray(same.to_numpy(zero_copy_only=False), bool)
-        gone = pc.and_(new.is_null(), old.is_valid())
-        lost |= np.asarray(gone.to_numpy(zero_copy_only=False), bool)
+        changed |= ~np.asarray(unchanged.to_numpy(zero_copy_only=False), bool)
+        removed = pc.and_(new.is_null(), old.is_valid())
+        lost |= np.asarray(removed.to_numpy(zero_copy_only=False), bool)
         columns[name] = new
     return columns, changed, lost
 
 
-def _alike(told: pa.Array, old: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Bring both to one type: the store's if it holds what is told, else the wider one."""
-    if told.type == old.type:
-        return told, old
+def _same_type(new: pa.Array, old: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Convert both to one type: the store's if it fits the new values, else a wider one."""
+    if new.type == old.type:
+        return new, old
     if old.null_count == len(old):
-        return told, old.cast(told.type)
+        return new, old.cast(new.type)
     try:
-        return told.cast(old.type), old
+        return new.cast(old.type), old
     except pa.ArrowInvalid:
         pass
-    for kind in (pa.float64(), pa.string()):
+    for data_type in (pa.float64(), pa.string()):
         try:
-            return told.cast(kind), old.cast(kind)
+            return new.cast(data_type), old.cast(data_type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             continue
-    raise StoreError(f"a column holds {old.type}, which cannot be converted to {told.type}")
+    raise StoreError(f"a column holds {old.type}, which cannot be converted to {new.type}")

@@ -1,17 +1,16 @@
-"""Vectors that other programs made, as files: Parquet, npz, or HDF5 as SleepFM-clinical writes it.
+"""Vectors of other programs, from Parquet, npz, or HDF5 as written by SleepFM-clinical.
 
-The modalities are those that a file holds, whatever they are called; a name is at most 16
-lower-case letters and digits.
+The modalities are those of the file; a name has at most 16 lower-case letters and digits.
 
 Parquet
     One row per clip: ``recording_id``; ``start_s``, or rows in order; one column of lists of
     numbers per modality, null where it is absent; optionally ``subject_id``, ``site``, ``stage``.
 npz
-    One recording per file, named by it: one array [n, d] per modality; optionally ``start_s`` [n]
-    and ``stage`` [n].
+    One recording per file, with the file's name: one array [n, d] per modality; optionally
+    ``start_s`` [n] and ``stage`` [n].
 HDF5
-    One recording per file, named by it: one dataset [t, d] per modality, one row per 5 s; six unit
-    vectors are averaged to one of 30 s. Names are lowered, and ``EKG`` is ``ecg``.
+    One recording per file, with the file's name: one dataset [t, d] per modality, one row per 5 s;
+    six unit vectors are averaged to one of 30 s. Names become lower case, and ``EKG`` is ``ecg``.
 """
 
 from __future__ import annotations
@@ -34,27 +33,28 @@ from sleepfm_index.errors import StoreError
 CLIP_S: Final = 30
 _HDF5_ROW_S: Final = 5
 _HDF5_NAMES: Final = {"ekg": "ecg"}
-_NPZ_OTHERS: Final = ("start_s", "stage")
+_NPZ_METADATA: Final = ("start_s", "stage")
 
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class ForeignRecording:
-    """The clips of one recording with vectors made elsewhere.
+    """The clips of one recording with vectors of another program.
 
     Parameters
     ----------
     recording_id : str
-        Its name.
+        Name of the recording.
     start_s : ndarray of float64, shape [n]
         Offset of each clip from the recording's start, in seconds.
     vectors : dict of str to ndarray of float32, shape [n, 512]
-        Unit vectors, zeros at the end where theirs are shorter; all zero where a clip has none.
+        Unit vectors by modality; shorter vectors are padded with zeros, and a clip without the
+        modality has a zero row.
     stage : tuple of str, length n
-        ``UNS`` where nothing is said.
+        Stage of each clip; ``UNS`` if unknown.
     subject_id, site : str or None
-        Whose it is, and from where, where the file says so.
+        Subject and site, if the file has them.
     """
 
     recording_id: str
@@ -76,8 +76,8 @@ def read_vectors(path: Path) -> Iterator[ForeignRecording]:
     Raises
     ------
     StoreError
-        If a file cannot be read, holds no vectors, vectors of more than 512 dimensions, values that
-        are not finite, or columns of different lengths.
+        If a file cannot be read, or has no vectors, vectors of more than 512 dimensions, values
+        that are not finite, or columns of different lengths.
     """
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix in _READERS)
@@ -97,7 +97,7 @@ def read_vectors(path: Path) -> Iterator[ForeignRecording]:
 
 
 def modalities_of(paths: Iterable[Path]) -> tuple[str, ...]:
-    """List the modalities that files hold: those of SleepFM first, in their order.
+    """List the modalities of files: those of SleepFM first, in their order.
 
     Parameters
     ----------
@@ -107,11 +107,11 @@ def modalities_of(paths: Iterable[Path]) -> tuple[str, ...]:
     Raises
     ------
     StoreError
-        As :func:`read_vectors` does.
+        As in :func:`read_vectors`.
     """
-    found = {m for path in paths for own in read_vectors(path) for m in own.vectors}
-    known = [m for m in ROBUST.modalities if m in found]
-    return (*known, *sorted(found.difference(known)))
+    present = {m for path in paths for recording in read_vectors(path) for m in recording.vectors}
+    known = [m for m in ROBUST.modalities if m in present]
+    return (*known, *sorted(present.difference(known)))
 
 
 def _parquet(path: Path) -> Iterator[ForeignRecording]:
@@ -126,26 +126,26 @@ def _parquet(path: Path) -> Iterator[ForeignRecording]:
         )
     owner = np.array(table["recording_id"].to_pylist(), dtype=object)
     for name in dict.fromkeys(owner):
-        own = table.filter(pa.array(owner == name))
-        start = own["start_s"].to_numpy() if "start_s" in names else _in_order(own.num_rows)
+        clips = table.filter(pa.array(owner == name))
+        start = clips["start_s"].to_numpy() if "start_s" in names else _in_order(clips.num_rows)
         order = np.argsort(start, kind="stable")
-        own = own.take(order)
-        rows = {m: _lists(path, own[str(m)], m) for m in modalities}
+        clips = clips.take(order)
+        rows = {m: _lists(path, clips[str(m)], m) for m in modalities}
         yield _recording(
             path,
             str(name),
             np.asarray(start, np.float64)[order],
             rows,
-            own["stage"].to_pylist() if "stage" in names else None,
-            _one(own, "subject_id"),
-            _one(own, "site"),
+            clips["stage"].to_pylist() if "stage" in names else None,
+            _one(clips, "subject_id"),
+            _one(clips, "site"),
         )
 
 
-def _holds_vectors(kind: pa.DataType) -> bool:
+def _holds_vectors(data_type: pa.DataType) -> bool:
     listed = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(a(kind) for a in listed) and (
-        pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)
+    return any(is_type(data_type) for is_type in listed) and (
+        pa.types.is_floating(data_type.value_type) or pa.types.is_integer(data_type.value_type)
     )
 
 
@@ -176,7 +176,7 @@ def _npz(path: Path) -> Iterator[ForeignRecording]:
         rows = {
             name: np.asarray(arrays[name], np.float32)
             for name in arrays.files
-            if name not in _NPZ_OTHERS
+            if name not in _NPZ_METADATA
         }
         count = len(next(iter(rows.values()), ()))
         start = np.asarray(arrays["start_s"]) if "start_s" in arrays else _in_order(count)
@@ -186,10 +186,10 @@ def _npz(path: Path) -> Iterator[ForeignRecording]:
 
 def _hdf5(path: Path) -> Iterator[ForeignRecording]:
     try:
-        import h5py  # an extra: only who has such files needs it
+        import h5py  # an optional extra
     except ImportError as error:
         raise StoreError("reading HDF5 needs h5py: pip install 'sleepfm-index[wfdb]'") from error
-    each = CLIP_S // _HDF5_ROW_S
+    rows_per_clip = CLIP_S // _HDF5_ROW_S
     rows: dict[str, Vectors] = {}
     with h5py.File(path) as file:
         for name, dataset in file.items():
@@ -199,8 +199,10 @@ def _hdf5(path: Path) -> Iterator[ForeignRecording]:
                     raise StoreError(f"{path.name} holds two datasets of {modality}")
                 x = np.asarray(dataset, np.float32)
                 x = x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
-                count = len(x) // each
-                rows[modality] = x[: count * each].reshape(count, each, -1).mean(axis=1)
+                count = len(x) // rows_per_clip
+                rows[modality] = (
+                    x[: count * rows_per_clip].reshape(count, rows_per_clip, -1).mean(axis=1)
+                )
     if rows:
         count = min(map(len, rows.values()))
         rows = {m: x[:count] for m, x in rows.items()}
@@ -223,7 +225,7 @@ def _recording(
     subject_id: str | None = None,
     site: str | None = None,
 ) -> ForeignRecording:
-    """Check what was read, and bring the vectors to unit length and 512 dimensions."""
+    """Check the data, and convert the vectors to unit length and 512 dimensions."""
     if not rows or not len(start_s):
         raise StoreError(
             f"{path.name} holds no vectors; name its arrays by modality, e.g. bas, ecg, resp"
@@ -251,9 +253,9 @@ def _recording(
         if not np.isfinite(x).all():
             raise StoreError(f"{path.name}: vectors of {modality} hold NaN or infinity")
         length = np.linalg.norm(x, axis=1, keepdims=True)
-        whole = np.zeros((len(x), EMBEDDING_DIM), np.float32)
-        whole[:, : x.shape[1]] = x / np.maximum(length, 1e-12)
-        vectors[modality] = whole
+        padded = np.zeros((len(x), EMBEDDING_DIM), np.float32)
+        padded[:, : x.shape[1]] = x / np.maximum(length, 1e-12)
+        vectors[modality] = padded
     if (np.diff(start_s) <= 0).any():
         raise StoreError(f"{path.name}: two clips of {name} start at the same time")
     return ForeignRecording(name, start_s, vectors, stages, subject_id, site)

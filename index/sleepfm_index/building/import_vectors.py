@@ -1,4 +1,4 @@
-"""Fill a store with clips that a store exported, or with vectors that another program made."""
+"""Import of clips exported by a store, or of vectors of another program."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.withdrawals import subject_mark
 from sleepfm_index.storage.writer import Writer
 
-Found = Iterator[tuple[Path, SegmentData]]
-"""Recordings, each with the file that it comes from."""
+RecordingsOfFiles = Iterator[tuple[Path, SegmentData]]
+"""Recordings, each with its file."""
 
 
 def import_vectors(
@@ -52,30 +52,30 @@ def import_vectors(
     readmit: bool = False,
     mode: StoreMode | None = None,
 ) -> Result:
-    """Add an export, or vectors made elsewhere, to a store, which is made if there is none.
+    """Add an export, or vectors of another program, to a store; create the store if needed.
 
-    What a store exported keeps its weights, contract, rows and vectors as they are. Of vectors made
-    elsewhere cosines are kept: they are brought to unit length, and shorter ones end in zeros; the
-    modalities of the store are those of the files that it is made from. Each recording is committed
-    by itself; one that the store has already is skipped, and one that was deleted from it, or of a
-    subject that was, is left out.
+    An export keeps its weights, contract, rows and vectors unchanged. Vectors of another program
+    are normalised to unit length and padded with zeros, which preserves cosines; the modalities of
+    the store are those of the files that it is created from. Each recording is committed
+    separately. A recording that is in the store already is skipped, and one that was deleted from
+    it, or whose subject was deleted, is left out.
 
     Parameters
     ----------
     store : path
-        The store; it holds vectors of one encoder only.
+        The store's folder; a store has vectors of one encoder only.
     paths : iterable of path
         Files that ``export`` wrote, or files and folders of vectors
         (:mod:`sleepfm_index.building.foreign_vectors`).
     name : str, optional
-        What made vectors that no store exported, e.g. ``sleepfm-clinical``; the store is of this
-        name.
+        Name of the program that made the vectors, e.g. ``sleepfm-clinical``, which becomes the name
+        of the weights; required if the files are not exports.
     subjects : path, optional
-        subjects.csv, for vectors that no store exported.
+        subjects.csv, for files that are not exports.
     readmit : bool
-        Take recordings and subjects again that were deleted from this store.
+        Whether to add recordings and subjects again that were deleted from this store.
     mode : {"private", "group"}, optional
-        Who may read the store: its owner, or the group too; by default as it is.
+        Access for the owner only, or for the owner's group as well; by default unchanged.
 
     Returns
     -------
@@ -86,9 +86,9 @@ def import_vectors(
     Raises
     ------
     StoreError
-        If a file cannot be read as vectors, holds a modality that the store has not, or the store
-        is of another encoder; if a file is no export and nothing says what made it, or files of
-        both kinds are named.
+        If a file cannot be read, has a modality that the store lacks, or has vectors of another
+        encoder than the store; if files that are not exports have no ``name``; or if exports and
+        other files are mixed.
     """
     files = [Path(path) for path in paths]
     if not files:
@@ -115,49 +115,51 @@ def import_vectors(
             if not writer.manifest.segments:
                 writer.remember(first.choices)
             return _import(writer, source, f"clips of {first.weights.name}", readmit)
-    told = str(name)
+    encoder_name = str(name)
     made_by = WeightsIdentity(
-        told,
-        hashlib.sha256(f"made elsewhere/{told}".encode()).hexdigest(),
+        encoder_name,
+        hashlib.sha256(f"made elsewhere/{encoder_name}".encode()).hexdigest(),
         trained=True,
         note="imported vectors of another program; this store cannot encode files",
     )
     cohort = read_subjects(Path(subjects)) if subjects is not None else no_subjects()
     modalities = modalities_of(files)  # every file is checked before anything is written
-    contract = _contract_of(Path(store), made_by) or _contract(told, modalities)
+    contract = _contract_of(Path(store), made_by) or _contract(encoder_name, modalities)
     _check_modalities(modalities, contract)
-    source = _foreign(files, told, cohort, contract.modalities)
+    source = _foreign(files, encoder_name, cohort, contract.modalities)
     with Writer(Path(store), made_by, contract, mode=mode) as writer:
-        return _import(writer, source, f"vectors of {told}", readmit)
+        return _import(writer, source, f"vectors of {encoder_name}", readmit)
 
 
-def _exported(files: list[Path], modalities: tuple[str, ...]) -> Found:
+def _exported(files: list[Path], modalities: tuple[str, ...]) -> RecordingsOfFiles:
     for path in files:
         for _, data in read_export(path, modalities):
             yield path, data
 
 
-def _foreign(files: list[Path], name: str, cohort: Subjects, modalities: tuple[str, ...]) -> Found:
+def _foreign(
+    files: list[Path], name: str, cohort: Subjects, modalities: tuple[str, ...]
+) -> RecordingsOfFiles:
     for path in files:
-        for found in read_vectors(path):
-            yield path, _segment(found, _key(found, name), path, cohort, modalities)
+        for recording in read_vectors(path):
+            yield path, _segment(recording, _key(recording, name), path, cohort, modalities)
 
 
-def _import(writer: Writer, found: Found, note: str, readmit: bool) -> Result:
-    """Commit recordings one after another, unless they are there, deleted, or of a taken name."""
+def _import(writer: Writer, recordings: RecordingsOfFiles, note: str, readmit: bool) -> Result:
+    """Commit recordings one by one, except present and deleted ones and duplicate names."""
     with Reader(writer.path) as opened:
         names = opened.sql("SELECT recording_id, subject_id FROM recordings").to_pylist()
     taken = {row["recording_id"] for row in names}
     rows = []
-    for path, data in found:
+    for path, data in recordings:
         recording = data.recordings.to_pylist()[0]
-        held = writer.manifest
-        mark = subject_mark(held.uuid, recording["subject_id"])
-        gone = () if readmit else (*held.withdrawn, *held.withdrawals)
+        manifest = writer.manifest
+        mark = subject_mark(manifest.uuid, recording["subject_id"])
+        withdrawn = () if readmit else (*manifest.withdrawn, *manifest.withdrawals)
         name = recording["recording_id"]
-        refused = refusal(path, data.key, name, held.sources, gone, taken, mark)
+        refused = refusal(path, data.key, name, manifest.sources, withdrawn, taken, mark)
         if refused is None:
-            writer.append(data, held.readmitted(data.key, (mark,)) if readmit else None)
+            writer.append(data, manifest.readmitted(data.key, (mark,)) if readmit else None)
             taken.add(name)
         rows.append(
             {
@@ -165,7 +167,7 @@ def _import(writer: Writer, found: Found, note: str, readmit: bool) -> Result:
                 "clips": recording["clips"],
                 "modalities": ", ".join(map(str, data.vectors)),
                 "outcome": "added" if refused is None else refused.status,
-                "reason": "" if refused is None else _reason(refused, name, mark in gone),
+                "reason": "" if refused is None else _reason(refused, name, mark in withdrawn),
             }
         )
     update_indexes(writer, IndexRequest())
@@ -176,17 +178,17 @@ def _reason(refused: Outcome, name: str, subject_gone: bool) -> str:
     if refused.status == "failed":
         return f"another recording named {name} is already in the store; delete that one first"
     if refused.status == "left out":
-        what = "its subject" if subject_gone else "it"
-        return f"{what} was deleted from this store; import with --readmit to take it again"
+        subject = "its subject" if subject_gone else "it"
+        return f"{subject} was deleted from this store; import with --readmit to take it again"
     return refused.reason or ""
 
 
 def _contract_of(store: Path, made_by: WeightsIdentity) -> Contract | None:
-    """Return the contract of a store of these vectors, None where there is none yet."""
+    """Return the contract of a store with these vectors; None if there is no such store."""
     try:
         manifest = read_manifest(store)
     except StoreError:
-        return None  # what is wrong with it the writer says
+        return None  # the writer reports the error
     return manifest.contract if manifest.weights.sha256 == made_by.sha256 else None
 
 
@@ -197,68 +199,80 @@ def _contract(name: str, modalities: tuple[str, ...]) -> Contract:
         "polyphase",
         "none",
         slots,
-        {slot: ROBUST.units.get(slot, "") for own in slots.values() for slot in own},
+        {slot: ROBUST.units.get(slot, "") for names in slots.values() for slot in names},
         clip_seconds=CLIP_S,
     )
 
 
-def _check_modalities(found: tuple[str, ...], contract: Contract) -> None:
-    odd = [m for m in found if m not in contract.modalities]
-    if odd:
+def _check_modalities(modalities: tuple[str, ...], contract: Contract) -> None:
+    unknown = [m for m in modalities if m not in contract.modalities]
+    if unknown:
         raise StoreError(
-            f"the files hold vectors of {odd[0]}, the store is of "
+            f"the files hold vectors of {unknown[0]}, the store is of "
             f"{', '.join(contract.modalities)}; the modalities of a "
             "store are those of the files that it was made from: name them all at once, with "
             "another --store"
         )
 
 
-def _key(found: ForeignRecording, name: str) -> str:
-    """Hash what was recorded and what made the vectors, as a build does."""
-    content = hashlib.sha256(found.recording_id.encode())
-    content.update(np.ascontiguousarray(found.start_s).tobytes())
-    for modality, vectors in found.vectors.items():
+def _key(recording: ForeignRecording, name: str) -> str:
+    """Content key of recording and encoder, in the form of a build."""
+    content = hashlib.sha256(recording.recording_id.encode())
+    content.update(np.ascontiguousarray(recording.start_s).tobytes())
+    for modality, vectors in recording.vectors.items():
         content.update(str(modality).encode() + vectors.tobytes())
-    how = hashlib.sha256(f"made elsewhere/{name}".encode())
-    return content.hexdigest()[:32] + how.hexdigest()[:32]
+    encoder = hashlib.sha256(f"made elsewhere/{name}".encode())
+    return content.hexdigest()[:32] + encoder.hexdigest()[:32]
 
 
 def _segment(
-    found: ForeignRecording,
+    recording: ForeignRecording,
     key: str,
     path: Path,
     cohort: Subjects,
     modalities: tuple[str, ...],
 ) -> SegmentData:
-    n = len(found.start_s)
+    n = len(recording.start_s)
     clips = Clips(
-        start_s=found.start_s,
+        start_s=recording.start_s,
         clock_s=None,
-        stage=found.stage,
-        raw_stage=found.stage,
+        stage=recording.stage,
+        raw_stage=recording.stage,
         signals={},
-        filled={m: (np.abs(x).max(axis=1) > 0).astype(np.uint16) for m, x in found.vectors.items()},
+        filled={
+            m: (np.abs(x).max(axis=1) > 0).astype(np.uint16) for m, x in recording.vectors.items()
+        },
         quality={
             f"quality_{m}_{issue}": np.zeros(n, np.float32)
-            for m in found.vectors
+            for m in recording.vectors
             for issue in ISSUES
         },
         event_seconds=clip_event_seconds((), n, CLIP_S),
         events=(),
     )
-    recording = Recording(
+    merged_recording = Recording(
         sources=(path,),
         format="vectors",
-        duration_s=float(found.start_s[-1] + CLIP_S),
+        duration_s=float(recording.start_s[-1] + CLIP_S),
         start_clock_s=None,
         channels=(),
         scoring=Scoring(),
     )
-    own = cohort.of(found.recording_id)
-    if same_id(found.recording_id) not in cohort.by_recording:
-        own = Subject(found.subject_id or found.recording_id, found.site, own.facts)
-    known = replace(cohort, by_recording={same_id(found.recording_id): own})
+    subject = cohort.of(recording.recording_id)
+    if same_id(recording.recording_id) not in cohort.by_recording:
+        subject = Subject(
+            recording.subject_id or recording.recording_id, recording.site, subject.facts
+        )
+    known = replace(cohort, by_recording={same_id(recording.recording_id): subject})
     return segment_rows(
-        *(key, found.recording_id, recording, ChannelMap({}, ()), clips, found.vectors, known),
+        *(
+            key,
+            recording.recording_id,
+            merged_recording,
+            ChannelMap({}, ()),
+            clips,
+            recording.vectors,
+            known,
+        ),
         modalities,
     )

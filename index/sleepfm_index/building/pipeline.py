@@ -27,7 +27,7 @@ from sleepfm_index.building.annotate import differing
 from sleepfm_index.building.build_report import BuildReport
 from sleepfm_index.building.facts import facts_of_subjects
 from sleepfm_index.building.preparation import Preparation
-from sleepfm_index.building.recording_names import own_name, recording_name
+from sleepfm_index.building.recording_names import plain_name, recording_name
 from sleepfm_index.building.recording_task import (
     READMIT,
     Clock,
@@ -59,9 +59,9 @@ __all__ = ["BuildReport", "Outcome", "Status", "build"]
 
 _WITHDRAWN = f"its subject was deleted from this store; {READMIT}"
 _NIGHT_BYTES = 3 << 29
-"""Memory per worker: 1.5 GB holds the clips of 10 h, the current channels and the encoders."""
-_WORTH_BYTES = 1 << 28
-"""Bytes of recordings per worker process; a process takes seconds to start."""
+"""Memory per worker: 1.5 GB for the clips of 10 h, the current channels and the encoders."""
+_MIN_WORKER_BYTES = 1 << 28
+"""Minimum bytes of recordings per worker process, because starting a process takes seconds."""
 
 
 def build(
@@ -94,10 +94,10 @@ def build(
     outcome: Callable[[Outcome], object] | None = None,
     watch: Callable[[Outcome, int, int], object] | None = None,
 ) -> BuildReport:
-    """Add recordings to a store; create the store if there is none.
+    """Add recordings to a store; create the store if needed.
 
     Each recording is committed on its own, so an interrupted build resumes after the last one. A
-    recording that cannot be read is left out whole and reported with the reason.
+    recording that cannot be read is skipped and reported with the reason.
 
     Parameters
     ----------
@@ -112,22 +112,22 @@ def build(
     subjects : path, optional
         subjects.csv.
     truth : path, optional
-        Parquet file of known values per clip (:func:`sleepfm_index.truth.read_truth`).
+        Parquet file of reference values per clip (:func:`sleepfm_index.truth.read_truth`).
     ids : {"stem", "folder", "hash"}
         Whether ``recording_id`` is the file's stem, its folder's name and the stem
         (``sub1_psg``), or a keyed hash of the stem.
     substitute : bool, optional
-        Fill missing slots from other derivations or sensors. The store remembers this,
+        Whether to fill missing slots from other derivations or sensors. The store keeps this,
         ``channels``, ``coding``, ``epoch_seconds`` and ``grid`` as defaults of the next build.
     channels : path, optional
-        A channel table that overrides the package's own; ``"none"`` discards an earlier one.
+        Channel table that overrides the package's table; ``"none"`` discards an earlier one.
     strict : bool
-        Leave out recordings whose values contradict their unit, instead of warning; refuse a
-        subjects.csv that has rows without a recording, or recordings without a row.
+        Whether to reject recordings whose values contradict their unit, instead of warning, and a
+        subjects.csv that has rows without a recording or lacks rows of recordings.
     allow_identifying : bool
-        Accept columns of subjects.csv that look identifying.
+        Whether to accept columns of subjects.csv that look identifying.
     readmit : bool
-        Add recordings and subjects again that were deleted from this store.
+        Whether to add recordings and subjects again that were deleted from this store.
     coding : {"yasa", "profusion", "rk", "ucddb", "dreams", "bdsp"}, optional
         Coding of integer stages; without it they are not stored.
     epoch_seconds : float, optional
@@ -135,33 +135,33 @@ def build(
     grid : {"scoring", "recording"}, optional
         Start clips on the epochs if they share one offset (default), or with the recording.
     device : str
-        Where the encoders run: ``auto``, ``cpu``, ``cuda``, ``mps``.
+        Device of the encoders: ``auto``, ``cpu``, ``cuda`` or ``mps``.
     threads : int, optional
-        Cores to keep busy, shared by the workers; by default all that this process may use.
+        Number of cores, shared by the workers; by default all that this process may use.
     backend : {"auto", "torch", "openvino"}
         Runtime of the encoders; ``auto`` uses the fastest that passes a check at the start.
     batch_size : int, optional
-        Clips encoded at a time; by default the fastest size.
+        Number of clips per batch; by default the fastest size.
     workers : int, optional
         Worker processes, one recording each; 1 uses the calling process. By default
         :func:`suitable_workers`.
     engine : {"local", "dask"}
-        Process recordings on this machine or on a Dask cluster (docs/cluster.md).
+        Whether to process recordings on this machine or on a Dask cluster (docs/cluster.md).
     scheduler : str, optional
-        For Dask: the address of the site's scheduler; without one, processes on this machine.
+        With Dask: address of the scheduler; by default processes are started on this machine.
     staging : str, optional
-        For Dask: folder or URI (``s3://bucket/folder``) for rows until they are committed; by
+        With Dask: folder or URI (``s3://bucket/folder``) for rows until they are committed; by
         default ``staging`` in the store's folder.
     mode : {"private", "group"}, optional
-        Who may read the store: its owner, or the group too; by default as it is.
+        Access for the owner only, or for the owner's group as well; by default unchanged.
     notice : Notice, optional
         Called with each message: the chosen backend, and the steps of building large indexes.
     progress : Progress, optional
-        Called after each file with (files done, files in all).
+        Called after each file with (files done, total files).
     outcome : callable, optional
         Called with the outcome of each file, before ``progress``.
     watch : callable, optional
-        Deprecated: ``outcome`` and ``progress`` in one, (outcome, files done, files in all).
+        Deprecated: ``outcome`` and ``progress`` in one, (outcome, files done, total files).
 
     Returns
     -------
@@ -170,20 +170,20 @@ def build(
     Raises
     ------
     RecordingError
-        If there is nothing to read.
+        If there are no recordings.
     StoreError
-        If the store cannot be written, or holds vectors of other weights.
+        If the store cannot be written, or has vectors of other weights.
     WeightsError
         If the weights cannot be loaded.
     """
     from sleepfm.encoders.load import find_weights
 
     threads = threads or setting()
-    named = [Path(path) for path in paths]
-    found = find_recordings(named)
-    if not found.recordings and not found.left_out:
+    given_paths = [Path(path) for path in paths]
+    search = find_recordings(given_paths)
+    if not search.recordings and not search.left_out:
         raise RecordingError(
-            f"there is no recording in {', '.join(map(str, named))}; "
+            f"there is no recording in {', '.join(map(str, given_paths))}; "
             "`sleepfm-index scan` shows what can be read"
         )
     loaded = find_weights(weights)
@@ -192,30 +192,30 @@ def build(
         cohort = read_subjects(
             Path(subjects), loaded.contract.modalities, allow_identifying=allow_identifying
         )
-        unmet = cohort.match(own_name(f, ids) for f in found.recordings).sentences(
+        unmatched = cohort.match(plain_name(f, ids) for f in search.recordings).sentences(
             Path(subjects).name
         )
-        if strict and unmet:
-            raise StoreError(f"{unmet[0]}; correct the table, or build without --strict")
-        notes = [*cohort.notes, *unmet]
-    count = workers or suitable_workers(found.recordings, threads)
-    outcomes = [Outcome(f.path, "left out", f.reason) for f in found.left_out]
+        if strict and unmatched:
+            raise StoreError(f"{unmatched[0]}; correct the table, or build without --strict")
+        notes = [*cohort.notes, *unmatched]
+    count = workers or suitable_workers(search.recordings, threads)
+    outcomes = [Outcome(f.path, "left out", f.reason) for f in search.left_out]
     with Writer(Path(store), identity_of(loaded), loaded.contract, mode=mode) as writer:
-        known = {} if truth is None else read_truth(Path(truth))
+        truth_of = {} if truth is None else read_truth(Path(truth))
         jobs = [
-            Job(file, recording_name(writer.path, file, ids), known.get(file.stem))
-            for file in found.recordings
+            Job(file, recording_name(writer.path, file, ids), truth_of.get(file.stem))
+            for file in search.recordings
         ]
-        gone = {*writer.manifest.withdrawn, *writer.manifest.withdrawals}
+        withdrawn = {*writer.manifest.withdrawn, *writer.manifest.withdrawals}
         marks = {
-            j.recording_id: _subject_mark(writer.manifest.uuid, cohort, own_name(j.file, ids))
+            j.recording_id: _subject_mark(writer.manifest.uuid, cohort, plain_name(j.file, ids))
             for j in jobs
         }
         if not readmit:
-            refused = [j for j in jobs if marks[j.recording_id] in gone]
-            jobs = [j for j in jobs if marks[j.recording_id] not in gone]
+            refused = [j for j in jobs if marks[j.recording_id] in withdrawn]
+            jobs = [j for j in jobs if marks[j.recording_id] not in withdrawn]
             outcomes += [Outcome(j.file.path, "left out", _WITHDRAWN) for j in refused]
-        choices = writer.manifest.choices.told(
+        choices = writer.manifest.choices.updated(
             loaded.contract,
             substitute=substitute,
             channels=channels,
@@ -229,25 +229,25 @@ def build(
             loaded,
             Options(backend, device, threads, batch_size),
             preparation,
-            cohort.named({own_name(job.file, ids): job.recording_id for job in jobs}).marked(
+            cohort.named({plain_name(job.file, ids): job.recording_id for job in jobs}).marked(
                 Seen.of_record(loaded.record)
             ),
             present=writer.manifest.sources,
-            withdrawn=frozenset() if readmit else frozenset(gone),
+            withdrawn=frozenset() if readmit else frozenset(withdrawn),
             taken=frozenset(_recording_ids(writer.path)),
-            tell_names=ids != "hash",
+            warn_names=ids != "hash",
         )
         taken = set(plan.taken)
         line = None if outcome or progress or watch else cell_line()
-        tell = notice or (line.show if line is not None else lambda _: None)
+        notify = notice or (line.show if line is not None else lambda _: None)
         if engine == "dask":
-            place = staging or str(writer.path / "staging")
-            own = Cluster(scheduler, place, writer.manifest.uuid, count)
-            work: Generator[Rows] = dask_client.run_jobs(plan, jobs, own, tell)
+            shared = staging or str(writer.path / "staging")
+            cluster = Cluster(scheduler, shared, writer.manifest.uuid, count)
+            results: Generator[Rows] = dask_client.run_jobs(plan, jobs, cluster, notify)
         else:
-            work = _worked(plan, jobs, count, tell)
-        with closing(work) as worked:
-            for done, (job, rows) in enumerate(zip(jobs, worked, strict=True), start=1):
+            results = _local_rows(plan, jobs, count, notify)
+        with closing(results):
+            for done, (job, rows) in enumerate(zip(jobs, results, strict=True), start=1):
                 with _uninterrupted():
                     readmitted = (marks[job.recording_id],) if readmit else None
                     outcomes.append(_commit(writer, job, rows, taken, readmitted))
@@ -259,7 +259,7 @@ def build(
                     watch(outcomes[-1], done, len(jobs))
                 if line is not None:
                     line.show(_so_far(outcomes, len(jobs)), done / len(jobs))
-        update_indexes(writer, IndexRequest(notice=tell))
+        update_indexes(writer, IndexRequest(notice=notify))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
@@ -268,8 +268,8 @@ def build(
 def _so_far(outcomes: list[Outcome], total: int) -> str:
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     clips = sum(outcome.clips for outcome in outcomes)
-    lost = f", {failed} failed" if failed else ""
-    return f"{len(outcomes)} of {total} recordings, {clips:,} clips{lost}"
+    failures = f", {failed} failed" if failed else ""
+    return f"{len(outcomes)} of {total} recordings, {clips:,} clips{failures}"
 
 
 def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None) -> int:
@@ -283,31 +283,31 @@ def suitable_workers(files: Iterable[RecordingFile], threads: int | None = None)
         Upper limit; by default the number of cores.
     """
     size = sum(f.path.stat().st_size for f in files if f.path.is_file())
-    most = min(threads or cores(), free_memory() // _NIGHT_BYTES, size // _WORTH_BYTES)
-    return max(1, int(most))
+    limit = min(threads or cores(), free_memory() // _NIGHT_BYTES, size // _MIN_WORKER_BYTES)
+    return max(1, int(limit))
 
 
-def _worked(plan: Plan, jobs: list[Job], count: int, notice: Notice) -> Generator[Rows]:
+def _local_rows(plan: Plan, jobs: list[Job], count: int, notice: Notice) -> Generator[Rows]:
     """Yield the rows of every job in order, computed here or by ``count`` processes."""
     if count == 1 or len(jobs) < 2:
-        told = False
+        notified = False
         for job in jobs:
             rows = rows_of(plan, job)
-            if rows.data is not None and not told:
+            if rows.data is not None and not notified:
                 notice(encoder_of(plan).why)
-                told = True
+                notified = True
             yield rows
         return
-    # Chosen once, while the machine is idle, for all workers.
+    # Chosen once for all workers, while the machine is idle.
     choice = choose(plan.weights, plan.running)
     notice(f"{choice.why}; {count} workers")
     threads = max(1, (plan.running.threads or cores()) // count)
     running = replace(plan.running, checked=choice.name, threads=threads)
     del choice
     with closing(
-        process_pool.answers(rows_of, replace(plan, running=running), jobs, count)
-    ) as found:
-        for job, rows in zip(jobs, found, strict=True):
+        process_pool.results(rows_of, replace(plan, running=running), jobs, count)
+    ) as results:
+        for job, rows in zip(jobs, results, strict=True):
             died = isinstance(rows, process_pool.Died)
             yield Rows(Outcome(job.file.path, "failed", rows.why)) if died else rows
 
@@ -315,9 +315,9 @@ def _worked(plan: Plan, jobs: list[Job], count: int, notice: Notice) -> Generato
 def _commit(
     writer: Writer, job: Job, rows: Rows, taken: set[str], readmit: tuple[str, ...] | None = None
 ) -> Outcome:
-    """Commit the rows of a job, unless another of this build has the same content or name.
+    """Commit the rows of a job, unless another job of this build has the same content or name.
 
-    ``readmit``, the mark of its subject, commits a recording although it was withdrawn.
+    With ``readmit``, the mark of its subject, a withdrawn recording is committed as well.
     """
     if rows.data is None:
         return rows.outcome
@@ -353,7 +353,7 @@ def _recording_ids(store: Path) -> list[str]:
 
 
 def _differing(store: Path, subjects: Subjects, table: Path) -> list[str]:
-    """Name recordings whose values in a table differ from the store, which a build keeps."""
+    """Report recordings whose values in a table differ from the store, which a build keeps."""
     with Reader(store) as opened:
         names = differing(opened, facts_of_subjects(subjects))
     if not names:
@@ -367,7 +367,7 @@ def _differing(store: Path, subjects: Subjects, table: Path) -> list[str]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Defer Ctrl-C until a commit, which takes a moment, is complete."""
+    """Defer Ctrl-C until a commit is complete."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

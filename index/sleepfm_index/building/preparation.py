@@ -25,9 +25,9 @@ class Preparation:
     Parameters
     ----------
     contract : Contract
-        What the weights expect.
+        Contract of the weights: the input that they expect.
     choices : Choices
-        What the user says of the cohort.
+        Options for reading the recordings of a cohort.
     strict : bool
         Whether values that contradict their unit are an error instead of a warning.
     """
@@ -44,7 +44,7 @@ class Preparation:
         path : Path
             The recording's signal file.
         annotations : Path, optional
-            The scoring; by default looked for in the signal file and beside it.
+            The scoring; by default searched for in the signal file and in its folder.
         """
         return self.choices.read(path, annotations)
 
@@ -65,25 +65,25 @@ class Preparation:
         Parameters
         ----------
         recording : Recording
-            The recording as it was read.
+            The recording that was read.
         """
         return self.choices.cut(recording, self.contract, strict=self.strict)
 
     def key(self, recording: Recording, weights: WeightsIdentity) -> str:
-        """Content key: what was recorded, then how it became vectors, 32 hexadecimal digits each.
+        """Content key of the recording and of its encoding, 32 hexadecimal digits each.
 
-        The first half is SHA-256 over the sources, cut; the second over contract, weights and the
-        options that decide what is read from the sources.
+        The first half is a truncated SHA-256 over the source files; the second over contract,
+        weights and the options that affect what is read from them.
 
         Parameters
         ----------
         recording : Recording
-            The recording as it was read.
+            The recording that was read.
         weights : WeightsIdentity
             Identity of the encoders.
         """
-        how = [self.contract.sha256, weights.sha256, *self.choices.identity]
-        return content_digest(recording) + _half(how)
+        encoding = [self.contract.sha256, weights.sha256, *self.choices.identity]
+        return content_digest(recording) + _half(encoding)
 
 
 def content_digest(recording: Recording) -> str:
@@ -92,13 +92,13 @@ def content_digest(recording: Recording) -> str:
     Parameters
     ----------
     recording : Recording
-        The recording as it was read.
+        The recording that was read.
     """
     return _half([fingerprint(source).sha256 for source in recording.sources])
 
 
 def recorded(key: str) -> str:
-    """Return the part of a content key that stands for the recording itself.
+    """Return the part of a content key that identifies the recording.
 
     Parameters
     ----------

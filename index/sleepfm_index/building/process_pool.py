@@ -39,7 +39,7 @@ class Died:
     why: str
 
 
-def answers(
+def results(
     function: Callable[[Any, Any], Any], context: object, jobs: Iterable[Any], count: int
 ) -> Generator[Any]:
     """Call ``function(context, job)`` for every job, in ``count`` processes.
@@ -47,11 +47,11 @@ def answers(
     Parameters
     ----------
     function : callable
-        A function at the top level of a module, with results that can be pickled.
+        Function at the top level of a module, with results that can be pickled.
     context : object
-        Sent to each process once.
+        First argument of the function, sent to each process once.
     jobs : iterable
-        Consumed as processes become free, a bounded number ahead of the results.
+        Second arguments; consumed as processes become free, a bounded number ahead of the results.
     count : int
         Number of processes.
 
@@ -62,27 +62,27 @@ def answers(
         generator.
     """
     start = pickle.dumps((function, context), pickle.HIGHEST_PROTOCOL)
-    waiting = enumerate(jobs)
+    pending = enumerate(jobs)
     done: dict[int, Any] = {}
-    following = 0
+    next_number = 0
     processes = [_Process(start) for _ in range(count)]
     try:
         while True:
             for process in processes:
                 if process.job is None and len(done) < _AHEAD * count:
-                    process.give(next(waiting, None))
-            while following in done:
-                yield done.pop(following)
-                following += 1
+                    process.give(next(pending, None))
+            while next_number in done:
+                yield done.pop(next_number)
+                next_number += 1
             busy = {p.connection: p for p in processes if p.job is not None}
             if not busy:
                 return
             for connection in wait(list(busy)):
                 process = busy[connection]  # type: ignore[index]
                 number = process.number
-                found = process.take()
-                if found is not process:
-                    done[number] = found
+                result = process.take()
+                if result is not process:
+                    done[number] = result
     finally:
         for process in processes:
             process.end()
@@ -137,23 +137,23 @@ class _Process:
             self.connection.send(self.job)
 
     def _begin(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        parent_end, child_end = socket.socketpair()
+        with child_end:
             self._child = subprocess.Popen(
                 [
                     sys.executable,
                     "-P",
                     "-c",
-                    f"from {__name__} import serve; serve({theirs.fileno()})",
+                    f"from {__name__} import serve; serve({child_end.fileno()})",
                 ],
-                pass_fds=[theirs.fileno()],
+                pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # Ctrl-C must reach the parent only, which ends the others.
                 start_new_session=True,
                 env=os.environ | safe_path(),
             )
-        self.connection = Connection(ours.detach())
+        self.connection = Connection(parent_end.detach())
         with suppress(OSError):
             self.connection.send_bytes(self._start)
 
@@ -171,10 +171,10 @@ class _Process:
 
 
 def safe_path() -> dict[str, str]:
-    """Environment for a Python process that imports what this one does, and nothing from its cwd.
+    """Environment for a Python process with the same imports, but none from the current folder.
 
-    An empty entry of ``sys.path`` stands for the folder somebody happens to be in, where a
-    ``numpy.py`` of a stranger may lie beside the recordings.
+    An empty entry of ``sys.path`` is the current folder, where somebody may have placed a
+    ``numpy.py`` next to the recordings.
     """
     kept = [str(Path(p).absolute()) for p in sys.path if p and Path(p).is_absolute()]
     return {"PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}

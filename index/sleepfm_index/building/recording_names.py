@@ -10,13 +10,15 @@ from sleepfm_index.choices import Ids
 from sleepfm_index.storage import private
 
 
-def own_name(file: RecordingFile, ids: Ids) -> str:
-    """Return a recording's own name, before any hashing: its stem, or its folder and its stem.
+def plain_name(file: RecordingFile, ids: Ids) -> str:
+    """Return a recording's name before hashing: its stem, or its folder and its stem.
 
     Parameters
     ----------
     file : RecordingFile
+        The recording's files.
     ids : {"stem", "folder", "hash"}
+        Source of the recording ids of the store.
     """
     if ids == "folder" and file.id is None:
         return f"{file.path.absolute().parent.name}_{file.stem}"
@@ -29,9 +31,11 @@ def recording_name(store: Path, file: RecordingFile, ids: Ids) -> str:
     Parameters
     ----------
     store : Path
-        The store, whose key hashes names.
+        The store's folder, with the key of hashed ids.
     file : RecordingFile
+        The recording's files.
     ids : {"stem", "folder", "hash"}
+        Source of the recording ids of the store.
     """
-    name = same_id(own_name(file, ids))
+    name = same_id(plain_name(file, ids))
     return private.hashed_id(store, name) if ids == "hash" else name

@@ -1,7 +1,7 @@
-"""One recording becomes rows: the unit of work, whoever does it and wherever.
+"""Processing of one recording into rows, the unit of work of a build.
 
-:func:`rows_of` takes plain values and gives plain values, so it can be called here, in another
-process or on another machine; only the commit belongs to the one writer of the store.
+:func:`rows_of` takes and returns plain values, so it can run in this process, in another process or
+on another machine; only the writer of the store commits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sleepfm.encoders.external import ExternalWeights
 from sleepfm.errors import SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.recordings import RecordingFile
-from sleepfm.recordings.identifying_names import telling
+from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.recordings.signal_digest import signal_digest
 from sleepfm_index.building.preparation import Preparation, recorded
 from sleepfm_index.building.subjects import Subjects
@@ -54,27 +54,29 @@ class Outcome:
     file : Path
         The file.
     status : {"added", "already there", "left out", "failed"}
+        Status of the file.
     reason : str
-        Why it was left out or failed; one sentence.
+        Reason in one sentence if it was left out or failed.
     recording_id : str
+        Id of the recording in the store.
     clips : int
-        Clips added.
+        Number of clips added.
     slots : dict of str to str
-        Slot to channel, for what was read.
+        Channel of each filled slot.
     unmatched : tuple of str
-        Channels that no slot took.
+        Channels that fill no slot.
     warnings : tuple of str
-        What was odd but readable.
+        Warnings about the recording.
     hours : float
-        Length of what was added.
+        Duration of the added clips, in hours.
     scored : bool
-        Whether any stage or event was found.
+        Whether the recording has any scored stage or event.
     dropped : dict of str to int
-        What of the scoring was stored nowhere, by reason.
+        Number of scored items that are not stored, by reason.
     unread : tuple of str
-        Files that look like its scoring and gave nothing; shown, never stored.
+        Files that look like scorings but were not used; shown, not stored.
     seconds : dict of str to float
-        How long each phase took: ``read``, ``cut``, ``encode``, ``commit``.
+        Time of each phase in seconds: ``read``, ``cut``, ``encode``, ``commit``.
     """
 
     file: Path
@@ -99,20 +101,20 @@ class Plan:
     Parameters
     ----------
     weights : Weights or ExternalWeights
-        Whose encoders; tens of megabytes, so it is sent once to each that works by the plan.
+        The encoders; tens of megabytes, so the plan is sent only once to each worker.
     running : Options
-        How the encoders run.
+        Runtime options of the encoders.
     preparation : Preparation
-        How files are prepared.
+        Preparation of files for the encoders.
     subjects : Subjects
-        What is known of whom.
+        The subjects of the recordings.
     present, withdrawn : frozenset of str
-        Content keys that the store held, and that were deleted from it, when the build began;
-        with the latter the marks of :mod:`sleepfm_index.storage.withdrawals`.
+        Content keys of the recordings in the store, and of those deleted from it, when the build
+        began; the latter with the marks of :mod:`sleepfm_index.storage.withdrawals`.
     taken : frozenset of str
-        Recording ids that the store held.
-    tell_names : bool
-        Whether to warn of files that look as if they were named after a person.
+        Recording ids that are in use.
+    warn_names : bool
+        Whether to warn about file names that look like a person's name.
     """
 
     weights: AnyWeights
@@ -122,12 +124,12 @@ class Plan:
     present: frozenset[str] = frozenset()
     withdrawn: frozenset[str] = frozenset()
     taken: frozenset[str] = frozenset()
-    tell_names: bool = True
+    warn_names: bool = True
 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to be read, and the recording id that it is to have.
+    """One file to read, and its recording id in the store.
 
     Parameters
     ----------
@@ -135,8 +137,8 @@ class Job:
         The recording and its scoring.
     recording_id : str
         Name of the recording in the store.
-    truth : pyarrow.Table, optional
-        What is known of its clips, one row per clip.
+    truth : mapping of str to ndarray, shape [clips], optional
+        Reference values of its clips, by column.
     """
 
     file: RecordingFile
@@ -148,14 +150,12 @@ class Job:
 class Rows:
     """Result of one job: its outcome and, if ``added``, the data to commit.
 
-    ``key`` is the content key, empty where the file could not be read.
-
     Parameters
     ----------
     outcome : Outcome
-        How reading the recording ended.
+        Outcome of the file.
     key : str
-        Content key; empty where the file could not be read.
+        Content key; empty if the file could not be read.
     data : SegmentData, optional
         Tables and vectors, if the outcome is ``added``.
     """
@@ -165,22 +165,23 @@ class Rows:
     data: SegmentData | None = None
 
 
-def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False) -> Rows:
-    """Read, cut and encode one recording; a bad one is an outcome and no error.
+def rows_of(plan: Plan, job: Job, is_staged: Callable[[str], bool] = lambda _: False) -> Rows:
+    """Read, cut and encode one recording; a failure is an outcome, not an exception.
 
-    The encoders are made when first needed, and kept for the next recording of the same plan.
+    The encoders are created on first use and kept for further recordings of the same plan.
 
     Parameters
     ----------
     plan : Plan
-        How the recordings are read and encoded.
+        Settings of the build.
     job : Job
         The recording to encode.
-    made : callable, optional
-        Says of a content key whether the rows lie somewhere already; they are ``already there``.
+    is_staged : callable, optional
+        Function of a content key that returns whether its rows exist already; the outcome is then
+        ``already there``.
     """
     file = job.file
-    keep_freed_memory()  # or every channel's pages are cleared anew: half of the time of reading
+    keep_freed_memory()  # otherwise clearing new pages takes half of the reading time
     clock = Clock()
     try:
         with clock("read"):
@@ -196,7 +197,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
             plan.taken,
             signals_mark(signals),
         )
-        if refused is None and made(key):
+        if refused is None and is_staged(key):
             refused = Outcome(file.path, "already there")
         if refused is not None:
             return Rows(refused, key)
@@ -215,10 +216,12 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         )
     except (SleepFMError, OSError) as error:
         return Rows(Outcome(file.path, "failed", str(error)))
-    except Exception as error:  # one odd file must not cost the others
+    except Exception as error:  # one faulty file must not stop the build
         return Rows(Outcome(file.path, "failed", f"unexpected {type(error).__name__}: {error}"))
-    looks = telling(file.stem) if plan.tell_names else None
-    named = (f"the name looks like {looks}: consider --ids hash",) if looks else ()
+    resemblance = identifying_stem(file.stem) if plan.warn_names else None
+    name_warning = (
+        (f"the name looks like {resemblance}: consider --ids hash",) if resemblance else ()
+    )
     outcome = Outcome(
         file.path,
         "added",
@@ -226,7 +229,7 @@ def rows_of(plan: Plan, job: Job, made: Callable[[str], bool] = lambda _: False)
         clips=len(clips),
         slots={slot: " - ".join(m.labels) for slot, m in channels.slots.items()},
         unmatched=channels.unmatched,
-        warnings=(*named, *recording.warnings, *channels.warnings, *clips.warnings),
+        warnings=(*name_warning, *recording.warnings, *channels.warnings, *clips.warnings),
         hours=len(clips) * plan.preparation.contract.clip_seconds / 3600,
         scored=bool(recording.scoring),
         dropped={str(r): n for r, n in recording.scoring.dropped.items()},
@@ -250,19 +253,19 @@ def _check_vectors(
 
 
 def _encodable(clips: Clips, weights: AnyWeights) -> Clips:
-    """Leave out the modalities that weights have no encoder for, e.g. those pretrained on two."""
-    lacking = [m for m in clips.signals if m not in weights.modalities]
-    if len(lacking) == len(clips.signals):
+    """Drop the modalities for which the weights have no encoder."""
+    missing = [m for m in clips.signals if m not in weights.modalities]
+    if len(missing) == len(clips.signals):
         raise WeightsError(
             f"{weights.name} has encoders for {', '.join(weights.modalities)}; the recording has "
-            f"only {', '.join(lacking)}"
+            f"only {', '.join(missing)}"
         )
-    said = [f"{m} was left out: {weights.name} has no encoder for it" for m in lacking]
+    notes = [f"{m} was left out: {weights.name} has no encoder for it" for m in missing]
     return replace(
         clips,
-        signals={m: x for m, x in clips.signals.items() if m not in lacking},
-        filled={m: x for m, x in clips.filled.items() if m not in lacking},
-        warnings=(*clips.warnings, *said),
+        signals={m: x for m, x in clips.signals.items() if m not in missing},
+        filled={m: x for m, x in clips.filled.items() if m not in missing},
+        warnings=(*clips.warnings, *notes),
     )
 
 
@@ -275,7 +278,7 @@ def refusal(
     taken: Set[str],
     mark: str = "",
 ) -> Outcome | None:
-    """Explain why a recording must not be added to the store; None if it may.
+    """Return the outcome of a recording that must not be added; None if it may be added.
 
     Parameters
     ----------
@@ -296,7 +299,7 @@ def refusal(
     """
     if key in present:
         return Outcome(file, "already there")
-    if recorded(key) in map(recorded, withdrawn):  # whatever the options were
+    if recorded(key) in map(recorded, withdrawn):  # with any options
         return Outcome(file, "left out", f"it was deleted from this store; {READMIT}")
     if mark and mark in withdrawn:
         why = "its signals equal those of a recording that was deleted from this store"
@@ -311,26 +314,26 @@ def refusal(
 
 
 class Clock:
-    """Seconds of each phase, by name."""
+    """Stopwatch for the phases of a job, in seconds by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        """Time what is done inside."""
+        """Time a ``with`` block."""
         start = time.perf_counter()
         yield
         self.seconds[phase] = time.perf_counter() - start
 
 
 def encoder_of(plan: Plan) -> Encoder:
-    """Return the encoders of a plan, made once for a process.
+    """Return the encoders of a plan, created once per process.
 
     Parameters
     ----------
     plan : Plan
-        How the recordings of a build are read and encoded.
+        Settings of the build.
     """
     from sleepfm.encoders.inference import Encoder
 
@@ -348,7 +351,7 @@ _one_at_a_time = threading.Lock()
 
 
 def identity_of(weights: AnyWeights) -> WeightsIdentity:
-    """Return what a manifest keeps of weights.
+    """Return the identity of weights for the manifest.
 
     Parameters
     ----------

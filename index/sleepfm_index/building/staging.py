@@ -1,4 +1,4 @@
-"""Staging: shared storage on which workers leave their rows for the one writer.
+"""Staging: shared storage where workers put their rows for the writer.
 
 The rows of a recording are one object, which is written atomically both on a POSIX file system
 (temporary file and rename) and on S3 or Google Cloud Storage (a put). Its name is a hash of
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import uuid
 import zipfile
 from contextlib import suppress
@@ -20,16 +21,19 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pyarrow import fs
 
 from sleepfm_index.building.recording_task import Outcome, Rows
 from sleepfm_index.building.subjects import Subject
 from sleepfm_index.errors import StoreError
 from sleepfm_index.storage.segments import CLIPS, EVENTS, RECORDINGS, SegmentData
+from sleepfm_index.storage.table_checks import unpacked_limit
 from sleepfm_index.truth import Truth
 
 _FORMAT: Final = 1
 _ABOUT: Final = "about.json"
+_ODD: Final = (AttributeError, MemoryError, NotImplementedError, RecursionError, TypeError)
 
 
 class Staging:
@@ -41,7 +45,7 @@ class Staging:
         A path, or an address such as ``s3://bucket/folder`` or ``gs://bucket/folder`` that
         :func:`pyarrow.fs.FileSystem.from_uri` supports. Credentials come from the environment.
     folder : str
-        Folder within it for one store.
+        Subfolder for one store.
 
     Raises
     ------
@@ -87,13 +91,13 @@ class Staging:
         """
         path = f"{self._root}/{name}"
         local = isinstance(self._system, fs.LocalFileSystem)
-        aside = f"{path}.{uuid.uuid4().hex[:8]}.tmp" if local else path
+        temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp" if local else path
         if local:
             self._system.create_dir(path.rpartition("/")[0], recursive=True)
-        with self._system.open_output_stream(aside) as stream:
+        with self._system.open_output_stream(temporary) as stream:
             stream.write(content)
         if local:
-            self._system.move(aside, path)
+            self._system.move(temporary, path)
 
     def read(self, name: str) -> bytes:
         """Read an object.
@@ -123,7 +127,7 @@ class Staging:
             self._system.delete_file(f"{self._root}/{name}")
 
     def clear(self) -> None:
-        """Remove the whole folder, and its parent if that is empty."""
+        """Remove the folder, and its parent if it is empty."""
         with suppress(FileNotFoundError):
             self._system.delete_dir(self._root)
         if isinstance(self._system, fs.LocalFileSystem):
@@ -132,7 +136,7 @@ class Staging:
 
 
 def staged_name(key: str, recording_id: str, subject: Subject, truth: Truth | None = None) -> str:
-    """Name the object with a recording's rows.
+    """Name of the object with a recording's rows.
 
     Parameters
     ----------
@@ -143,7 +147,7 @@ def staged_name(key: str, recording_id: str, subject: Subject, truth: Truth | No
     subject : Subject
         Facts of the subject, which are part of the rows.
     truth : mapping of str to ndarray, optional
-        What is known of its clips, which is part of the rows, too.
+        Reference values of the clips, which are part of the rows.
 
     Returns
     -------
@@ -153,8 +157,8 @@ def staged_name(key: str, recording_id: str, subject: Subject, truth: Truth | No
     facts = [_FORMAT, key, recording_id, asdict(subject)]
     if truth:
         facts.append({name: values.tolist() for name, values in truth.items()})
-    known = json.dumps(facts, default=str, sort_keys=True)
-    return f"rows/{hashlib.sha256(known.encode()).hexdigest()}.zip"
+    text = json.dumps(facts, default=str, sort_keys=True)
+    return f"rows/{hashlib.sha256(text.encode()).hexdigest()}.zip"
 
 
 def pack(rows: Rows) -> bytes:
@@ -163,7 +167,7 @@ def pack(rows: Rows) -> bytes:
     Parameters
     ----------
     rows : Rows
-        With data.
+        Rows with data.
 
     Returns
     -------
@@ -173,7 +177,7 @@ def pack(rows: Rows) -> bytes:
     data = rows.data
     assert data is not None
     about = asdict(rows.outcome) | {"key": rows.key}
-    del about["file"]  # the writer knows the path, which must not leave this machine
+    del about["file"]  # the writer has the path, which must not leave this machine
     tables = {CLIPS: data.clips, EVENTS: data.events, RECORDINGS: data.recordings}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -196,7 +200,7 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
     content : bytes
         The archive.
     file : Path
-        The recording.
+        The recording's signal file.
     modalities : tuple of str
         Modalities that may have vectors: those of the contract.
 
@@ -211,24 +215,46 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            # As they were packed: nothing in them unpacks to more than there is.
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise ValueError("a part is compressed")
             about: dict[str, Any] = json.loads(archive.read(_ABOUT))
             clips, events, recordings = (
-                pq.read_table(pa.BufferReader(archive.read(name)))
-                for name in (CLIPS, EVENTS, RECORDINGS)
+                _table(archive.read(name), about["clips"]) for name in (CLIPS, EVENTS, RECORDINGS)
             )
             names = set(archive.namelist())
-            vectors = {}
-            for modality in modalities:
-                if f"{modality}.npy" in names:
-                    part = io.BytesIO(archive.read(f"{modality}.npy"))
-                    vectors[modality] = np.lib.format.read_array(part, allow_pickle=False)
-    except (zipfile.BadZipFile, pa.ArrowException, KeyError, ValueError) as error:
+            vectors = {
+                modality: _array(archive.read(f"{modality}.npy"))
+                for modality in modalities
+                if f"{modality}.npy" in names
+            }
+        key = about.pop("key")
+        lists = {name: tuple(about[name]) for name in ("unmatched", "warnings", "unread")}
+        data = SegmentData(key, clips, events, recordings, vectors)
+        return Rows(Outcome(file, **(about | lists)), key, data)
+    except (zipfile.BadZipFile, pa.ArrowException, KeyError, ValueError, *_ODD) as error:
         raise StoreError(f"staged rows of {file.name} are damaged; build again") from error
-    key = about.pop("key")
-    lists = {name: tuple(about[name]) for name in ("unmatched", "warnings", "unread")}
-    return Rows(
-        Outcome(file, **(about | lists)), key, SegmentData(key, clips, events, recordings, vectors)
-    )
+
+
+def _table(content: bytes, clips: int) -> pa.Table:
+    with pq.ParquetFile(pa.BufferReader(content)) as parquet:
+        footer = parquet.metadata
+        size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+        if size > unpacked_limit(clips):
+            raise ValueError("a table would unpack to more than its clips can need")
+        return parquet.read()
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    part = io.BytesIO(content)
+    if np.lib.format.read_magic(part) != (1, 0):
+        raise ValueError("an array of another format")
+    shape, _, kind = np.lib.format.read_array_header_1_0(part)
+    if math.prod(shape) * kind.itemsize != len(content) - part.tell():
+        raise ValueError("an array that is not as large as it states")
+    part.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(part, allow_pickle=False)
+    return array
 
 
 def without_query(uri: str) -> str:

@@ -30,16 +30,16 @@ _TYPES: Final[Mapping[Kind, pa.DataType]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """Subject of a recording. ``facts`` holds one value per column of the table's ``columns``.
+    """Subject of a recording.
 
     Parameters
     ----------
     subject_id : str
-        Name of the subject.
+        Id of the subject.
     site : str, optional
-        Where the recording was made.
+        Site of the recording.
     facts : dict of str to object
-        One value per further column of the table.
+        Value of each column of ``Subjects.columns``.
     """
 
     subject_id: str
@@ -54,14 +54,14 @@ class Matching:
     Parameters
     ----------
     matched : tuple of str
-        Names that the table has and the recordings have.
+        Names in the table that match a recording.
     unmatched : tuple of str
-        Rows that name none.
+        Names in the table that match no recording.
     without : tuple of str
-        Recordings that have no row.
+        Recordings without a row.
     alike : dict of str to str
-        Unmatched row to the recording whose name differs from it by case, ending, spaces or
-        punctuation alone.
+        For unmatched names, a recording whose name differs only in case, ending, spaces or
+        punctuation.
     """
 
     matched: tuple[str, ...] = ()
@@ -77,24 +77,24 @@ class Matching:
         source : str
             Name of the table.
         key : {"recording", "subject"}
-            What the rows of the table are keyed by.
+            Key of the table's rows.
         """
-        said = []
+        sentences = []
         total = len(self.matched) + len(self.without)
         if self.unmatched:
             shown = [
-                f"{one} (perhaps {self.alike[one]})" if one in self.alike else one
-                for one in self.unmatched
+                f"{name} (perhaps {self.alike[name]})" if name in self.alike else name
+                for name in self.unmatched
             ]
             rows = "1 row names" if len(shown) == 1 else f"{len(shown):,} rows name"
-            said.append(f"{source}: {rows} no {key}: {_some(shown)}")
+            sentences.append(f"{source}: {rows} no {key}: {_listed(shown)}")
         if self.without:
             have = "has" if len(self.without) == 1 else "have"
-            said.append(
+            sentences.append(
                 f"{source}: {len(self.without):,} of {total:,} {key}s {have} no row: "
-                f"{_some(self.without)}"
+                f"{_listed(self.without)}"
             )
-        return said
+        return sentences
 
 
 @dataclass(frozen=True)
@@ -104,24 +104,25 @@ class Subjects:
     Parameters
     ----------
     by_recording : dict of str to Subject
+        Subjects by recording id.
     columns : pyarrow.Schema
-        What is known of them.
+        Columns with data of the subjects.
     notes : tuple of str
-        What there is to say about their table, one sentence each.
-    brought : frozenset of str
-        Columns that the table has.
+        Remarks about the table, one sentence each.
+    table_columns : frozenset of str
+        Names of the columns of the table.
     seen : Seen, optional
-        Whom the store's weights have seen in training.
+        Subjects that the store's weights were trained on.
     """
 
     by_recording: dict[str, Subject]
     columns: pa.Schema
     notes: tuple[str, ...] = ()
-    brought: frozenset[str] = frozenset()
+    table_columns: frozenset[str] = frozenset()
     seen: Seen | None = None
 
     def of(self, recording_id: str) -> Subject:
-        """Subject of a recording; one of the recording's own name where nothing is listed.
+        """Subject of a recording; without a row, the recording is its own subject.
 
         Parameters
         ----------
@@ -135,11 +136,12 @@ class Subjects:
         return replace(subject, facts={**subject.facts, WEIGHTS_SPLIT: split})
 
     def marked(self, seen: Seen | None) -> Subjects:
-        """Return the same with a column :data:`WEIGHTS_SPLIT`, where weights say whom they saw.
+        """Return the subjects with a column :data:`WEIGHTS_SPLIT` if the weights list theirs.
 
         Parameters
         ----------
         seen : Seen, optional
+            Subjects that the weights were trained on.
         """
         if seen is None:
             return self
@@ -152,17 +154,17 @@ class Subjects:
         Parameters
         ----------
         names : iterable of str
-            The recordings' own names, before any hashing.
+            Names of the recordings before hashing.
         """
         return match_ids(self.by_recording, names)
 
     def named(self, ids: Mapping[str, str]) -> Subjects:
-        """Return the subjects under the ids that their recordings have in the store.
+        """Return the subjects by the ids that their recordings have in the store.
 
         Parameters
         ----------
         ids : mapping of str to str
-            The recording's own name to its ``recording_id``.
+            ``recording_id`` by the recording's name before hashing.
         """
         known = {
             same_id(identifier): self.by_recording[same_id(name)]
@@ -173,7 +175,7 @@ class Subjects:
 
 
 def no_subjects() -> Subjects:
-    """Nobody is listed: every recording is its own subject."""
+    """Return an empty table, with which every recording is its own subject."""
     return Subjects({}, SUBJECT_COLUMNS)
 
 
@@ -190,14 +192,14 @@ def read_subjects(
     path : Path
         The CSV file.
     modalities : tuple of str
-        Those of the store, whose columns have names of their own.
+        Modalities of the store, whose column names are reserved.
     allow_identifying : bool
-        Whether columns that look as if they told who somebody is are taken.
+        Whether to accept columns that look identifying.
 
     Raises
     ------
     StoreError
-        If a column or a cell of it cannot be meant; one sentence.
+        If a column or a cell is not valid.
     """
     try:
         table = read_table(
@@ -221,26 +223,26 @@ def read_subjects(
 
 
 def extra_fields(columns: Mapping[str, Kind]) -> list[pa.Field]:
-    """Arrow fields of the columns that have no meaning of their own.
+    """Arrow fields of the columns that have no predefined meaning.
 
     Parameters
     ----------
     columns : mapping of str to str
-        Name to kind, as in :class:`sleepfm.subjects.SubjectTable`.
+        Type of each column by name, as in :class:`sleepfm.subjects.SubjectTable`.
     """
     return [pa.field(n, _TYPES[kind]) for n, kind in columns.items() if n not in KNOWN]
 
 
 def fields_of(table: SubjectTable) -> dict[str, pa.DataType]:
-    """Arrow types of all columns that a table brings, in order.
+    """Arrow types of all columns of a table, in order.
 
     Parameters
     ----------
     table : SubjectTable
         The table of subjects.
     """
-    own = {f.name: f.type for f in SUBJECT_COLUMNS} | dict.fromkeys(_IDENTITY, pa.string())
-    return {name: own.get(name, _TYPES[kind]) for name, kind in table.columns.items()}
+    known = {f.name: f.type for f in SUBJECT_COLUMNS} | dict.fromkeys(_IDENTITY, pa.string())
+    return {name: known.get(name, _TYPES[kind]) for name, kind in table.columns.items()}
 
 
 def match_ids(rows: Iterable[str], names: Iterable[str]) -> Matching:
@@ -249,21 +251,21 @@ def match_ids(rows: Iterable[str], names: Iterable[str]) -> Matching:
     Parameters
     ----------
     rows, names : iterable of str
-        Ids in the table, and those that there are.
+        Ids in the table, and ids in the store.
     """
-    there = {same_id(name): name for name in names}
+    known = {same_id(name): name for name in names}
     listed = dict.fromkeys(map(same_id, rows))
-    unmatched = tuple(one for one in listed if one not in there)
-    near = {alike_id(name): there[name] for name in there if name not in listed}
+    unmatched = tuple(row for row in listed if row not in known)
+    near = {alike_id(key): name for key, name in known.items() if key not in listed}
     return Matching(
-        matched=tuple(there[one] for one in listed if one in there),
+        matched=tuple(known[row] for row in listed if row in known),
         unmatched=unmatched,
-        without=tuple(name for one, name in there.items() if one not in listed),
-        alike={one: near[alike_id(one)] for one in unmatched if alike_id(one) in near},
+        without=tuple(name for key, name in known.items() if key not in listed),
+        alike={row: near[alike_id(row)] for row in unmatched if alike_id(row) in near},
     )
 
 
-def _some(names: Iterable[str], most: int = 5) -> str:
+def _listed(names: Iterable[str], limit: int = 5) -> str:
     listed = list(names)
-    more = f" and {len(listed) - most:,} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
+    more = f" and {len(listed) - limit:,} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more

@@ -1,8 +1,9 @@
-"""Clips and their vectors become rows."""
+"""Conversion of clips and their vectors to the tables of a segment."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from sleepfm.clips import Clips
 from sleepfm.recordings.channels import ChannelMap
+from sleepfm.recordings.identifying_names import without_identity
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.subjects import Subject, Subjects
 from sleepfm_index.schema import EVENT_COLUMNS, RECORDING_COLUMNS, clip_schema, is_reserved
@@ -39,21 +41,21 @@ def segment_rows(
     recording_id : str
         Name of the recording in the store.
     recording : Recording
-        The recording as it was read.
+        The recording that was read.
     channels : ChannelMap
         Channels that fill the slots.
     clips : Clips
         The clips cut from the recording.
     vectors : dict of str to ndarray of float32, shape [n, 512]
-        Unit vectors of the clips, row by row with ``clips``.
+        Unit vectors by modality, in the order of ``clips``.
     subjects : Subjects
-        Facts about the subjects.
+        The subjects of the recordings.
     modalities : tuple of str
-        Those of the contract, whether the recording has them or not.
+        Modalities of the contract, including those that the recording lacks.
     signals : str, optional
-        As from :func:`sleepfm.recordings.signal_digest.signal_digest`.
+        Result of :func:`sleepfm.recordings.signal_digest.signal_digest`.
     truth : mapping of str to ndarray, shape [m], optional
-        Further columns; clips beyond the last row get nulls.
+        Additional columns of reference values; clips beyond the last value get nulls.
     """
     subject = subjects.of(recording_id)
     stored = {}
@@ -91,7 +93,7 @@ def _clip_rows(
         filled = clips.filled.get(modality, np.zeros(n, np.uint16))
         values[f"has_{modality}"] = filled > 0
         values[f"slots_{modality}"] = filled
-    # The commit gives the ids.
+    # The commit assigns the ids.
     fields = [field for field in clip_schema(modalities) if field.name != "clip_id"]
     shares = {} if clips.stage_share is None else {"stage_share": clips.stage_share}
     for measured in (shares, clips.event_seconds, clips.quality):
@@ -101,10 +103,10 @@ def _clip_rows(
     extra = []
     for name, column in truth.items():
         if is_reserved(name, modalities) or name in known.names:
-            name = f"true_{name}"  # what is scored of the clip has the name
-        whole = np.full(n, np.nan, np.float32)
-        whole[: len(column)] = column[:n]
-        values[name] = pa.array(whole, from_pandas=True)
+            name = f"true_{name}"  # the scored column has the name
+        padded = np.full(n, np.nan, np.float32)
+        padded[: len(column)] = column[:n]
+        values[name] = pa.array(padded, from_pandas=True)
         extra.append(pa.field(name, pa.float32()))
     return pa.table(values, schema=pa.schema([*fields, *known, *extra]))
 
@@ -134,6 +136,7 @@ def _recording_row(
     subject: Subject,
     signals: str | None,
 ) -> pa.Table:
+    labels = [channel.label for channel in recording.channels]
     row = {
         "source": key,
         "recording_id": recording_id,
@@ -142,17 +145,27 @@ def _recording_row(
         "duration_s": recording.duration_s,
         "clips": len(clips),
         "slots": [
-            (slot, f"{match.tier}{', turned' * match.turned}: {' - '.join(match.labels)}")
+            (
+                slot,
+                f"{match.tier}{', turned' * match.turned}: "
+                f"{' - '.join(map(without_identity, match.labels))}",
+            )
             for slot, match in channels.slots.items()
         ],
-        "unmatched": list(channels.unmatched),
+        "unmatched": list(map(without_identity, channels.unmatched)),
         "warnings": [
-            # What a file itself says stands in quotes; it is shown and never stored.
-            *(re.sub(r"'[^']*'", "'...'", warning) for warning in recording.warnings),
-            *channels.warnings,
-            *clips.warnings,
+            # Quoted text comes from the file; it is shown but not stored.
+            *(_plain(re.sub(r"'[^']*'", "'...'", w), labels) for w in recording.warnings),
+            *(_plain(warning, labels) for warning in (*channels.warnings, *clips.warnings)),
         ],
         "dropped": list(recording.scoring.dropped.items()),
         "signals": signals,
     }
     return pa.Table.from_pylist([row], schema=RECORDING_COLUMNS)
+
+
+def _plain(warning: str, labels: Sequence[str]) -> str:
+    """Return a warning in which a channel is named as the store names it."""
+    for label in labels:
+        warning = warning.replace(label, without_identity(label))
+    return warning

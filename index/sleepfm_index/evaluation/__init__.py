@@ -2,5 +2,5 @@
 
 Read :mod:`~sleepfm_index.evaluation.retrieval.retrieval`,
 :mod:`~sleepfm_index.evaluation.models.probe` and :mod:`~sleepfm_index.evaluation.models.knn` first;
-the others serve them.
+the other modules support them.
 """

@@ -1,8 +1,7 @@
-"""A local page to look at a store with, and the HTTP interface that it stands on.
+"""A local web page for browsing a store, and its HTTP interface.
 
-:mod:`.endpoints` lists what can be asked; :mod:`.session` holds the open store; each of
-:mod:`.asking`, :mod:`.embedding_map`, :mod:`.nights`, :mod:`.signals`, :mod:`.own_file` and
-:mod:`.labelling` answers one kind of question. :mod:`.app` makes an ASGI application of them behind
-:mod:`.guard`, and :mod:`.server` runs it. The page's sources are in ``web/``, its built files in
-``static/``.
+:mod:`.endpoints` lists the endpoints; :mod:`.session` keeps the store open. :mod:`.asking`,
+:mod:`.embedding_map`, :mod:`.nights`, :mod:`.signals`, :mod:`.own_file` and :mod:`.labelling`
+implement them. :mod:`.app` combines them in an ASGI application behind :mod:`.guard`, and
+:mod:`.server` runs it. The page's sources are in ``web/``, its built files in ``static/``.
 """

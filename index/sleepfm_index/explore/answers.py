@@ -26,14 +26,16 @@ MEDIA: Final[dict[str, str]] = {
 
 @dataclass(frozen=True)
 class Table:
-    """Rows, and one line that says how they were found.
+    """A table with a one-line description.
 
     Parameters
     ----------
     rows : pyarrow.Table
+        The rows.
     note : str
-    about : dict
-        Facts beside the rows; JSON values.
+        Description of the rows, one line.
+    about : dict, optional
+        Further facts, as JSON values.
     """
 
     rows: pa.Table
@@ -60,7 +62,7 @@ class Document:
 def encode(answer: Table, form: str) -> bytes:
     """Write a table in one of the formats of :data:`MEDIA`.
 
-    Arrow IPC carries note and facts in the schema's metadata, under ``note`` and ``about``.
+    Arrow IPC has the note and the facts in the schema's metadata, as ``note`` and ``about``.
 
     Parameters
     ----------
@@ -76,8 +78,8 @@ def encode(answer: Table, form: str) -> bytes:
         return dumps(content | (answer.about or {}))
     sink = io.BytesIO()
     if form == "arrow":
-        told = {"note": answer.note, "about": json.dumps(plain(answer.about or {}))}
-        rows = answer.rows.replace_schema_metadata(told)
+        metadata = {"note": answer.note, "about": json.dumps(plain(answer.about or {}))}
+        rows = answer.rows.replace_schema_metadata(metadata)
         with pa.ipc.new_stream(sink, rows.schema) as writer:
             writer.write_table(rows)
     elif form == "csv":
@@ -88,7 +90,7 @@ def encode(answer: Table, form: str) -> bytes:
 
 
 def dumps(content: Any) -> bytes:
-    """Write JSON that every reader takes: what is not a number is null.
+    """Encode as standard JSON; NaN and infinities become null.
 
     Parameters
     ----------
@@ -99,7 +101,7 @@ def dumps(content: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value into what JSON knows; NaN and infinities become null.
+    """Convert a value to JSON types; NaN and infinities become null.
 
     Parameters
     ----------
@@ -124,12 +126,12 @@ def plain(value: Any) -> Any:
 
 
 def _flat(rows: pa.Table) -> pa.Table:
-    """CSV knows no lists and maps: they become JSON."""
+    """Replace lists and maps by JSON text and decode dictionaries, for CSV."""
     nested = pa.types.is_nested
-    for at, field in enumerate(rows.schema):
+    for index, field in enumerate(rows.schema):
         if nested(field.type) or pa.types.is_dictionary(field.type):
-            values = rows.column(at).to_pylist()
+            values = rows.column(index).to_pylist()
             if nested(field.type):
                 values = [None if v is None else json.dumps(plain(v)) for v in values]
-            rows = rows.set_column(at, field.name, pa.array(values, pa.string()))
+            rows = rows.set_column(index, field.name, pa.array(values, pa.string()))
     return rows

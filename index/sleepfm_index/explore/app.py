@@ -1,4 +1,4 @@
-"""The ASGI application: the page, its files, and the endpoints behind the guard."""
+"""The ASGI application: files of the page, and endpoints behind the guard."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sleepfm_index.explore import openapi
 from sleepfm_index.explore.answers import MEDIA, Document, Table, dumps, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk, Endpoint, from_json
 from sleepfm_index.explore.guard import Guard
-from sleepfm_index.explore.own_file import LARGEST, OwnFiles
+from sleepfm_index.explore.own_file import MAX_BYTES, UploadedFiles
 from sleepfm_index.explore.parameters import read_all
 from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals
@@ -37,8 +37,8 @@ _FILES: Final = {
     "/explore.css": ("explore.css", "text/css; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-"""Files of the page: code without data, so they need no token."""
-_LARGEST_BODY: Final = 16 << 20
+"""Files of the page, by path; they contain no data, so they need no token."""
+_MAX_BODY: Final = 16 << 20
 
 
 def application(
@@ -54,11 +54,11 @@ def application(
     Parameters
     ----------
     session : Session
-        The store; it is closed with the application.
+        Session of the store; it is closed with the application.
     token, hosts, any_address, framed
         See :class:`sleepfm_index.explore.guard.Guard`.
     """
-    desk = Desk(session, Signals(), OwnFiles())
+    desk = Desk(session, Signals(), UploadedFiles())
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -69,7 +69,7 @@ def application(
     routes = [Route(path, _file(*of), methods=["GET"]) for path, of in _FILES.items()]
     routes += [Route(e.path, _handler(desk, e), methods=[e.method]) for e in ENDPOINTS]
     routes += [
-        Route("/files", partial(_take, desk), methods=["POST"]),
+        Route("/files", partial(_upload, desk), methods=["POST"]),
         Route("/openapi.json", _openapi, methods=["GET"]),
     ]
     guard = Middleware(
@@ -79,19 +79,19 @@ def application(
         routes=routes,
         middleware=[guard],
         lifespan=lifespan,
-        exception_handlers={HTTPException: _nothing_there},
+        exception_handlers={HTTPException: _not_found},
     )
 
 
 def _file(name: str, media: str) -> Handler:
-    async def give(_: Request) -> Response:
-        found = resources.files("sleepfm_index.explore").joinpath("static", name)
-        return Response(found.read_bytes(), media_type=media)
+    async def respond(_: Request) -> Response:
+        file = resources.files("sleepfm_index.explore").joinpath("static", name)
+        return Response(file.read_bytes(), media_type=media)
 
-    return give
+    return respond
 
 
-async def _nothing_there(request: Request, error: Exception) -> Response:
+async def _not_found(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     text = f"nothing answers {request.method} {request.url.path[:80]}; see /openapi.json"
     return _json({"error": text}, status)
@@ -103,13 +103,13 @@ async def _openapi(_: Request) -> Response:
 
 def _handler(desk: Desk, endpoint: Endpoint) -> Handler:
     async def handle(request: Request) -> Response:
-        said = {k: v for k, v in request.query_params.items() if k not in ("token", "format")}
-        said |= {k: str(v) for k, v in request.path_params.items()}
+        texts = {k: v for k, v in request.query_params.items() if k not in ("token", "format")}
+        texts |= {k: str(v) for k, v in request.path_params.items()}
         try:
             form = _format(request)
             if endpoint.body == "json":
-                said |= from_json(await _body(request))
-            values = read_all(endpoint.parameters, said)
+                texts |= from_json(await _body(request))
+            values = read_all(endpoint.parameters, texts)
             return await run_in_threadpool(_answer, desk, endpoint, values, form)
         except SleepFMError as error:
             return _error(error, desk.session.path)
@@ -129,13 +129,13 @@ def _answer(desk: Desk, endpoint: Endpoint, values: dict[str, Any], form: str) -
     return Response(encode(answer, form), 200, headers, MEDIA[form])
 
 
-async def _take(desk: Desk, request: Request) -> Response:
+async def _upload(desk: Desk, request: Request) -> Response:
     try:
-        path = desk.files.place(request.query_params.get("name", ""))
+        path = desk.files.new_path(request.query_params.get("name", ""))
         try:
             await _save(request, path)
             content = await run_in_threadpool(
-                desk.session.asked, lambda store: desk.files.take(store, path)
+                desk.session.with_store, lambda store: desk.files.take(store, path)
             )
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
@@ -154,8 +154,8 @@ async def _save(request: Request, path: Path) -> None:
     async with await anyio.open_file(path, "wb") as file:
         async for piece in request.stream():
             size += len(piece)
-            if size > LARGEST:
-                raise QueryError(f"a file may have at most {LARGEST >> 30} GiB")
+            if size > MAX_BYTES:
+                raise QueryError(f"a file may have at most {MAX_BYTES >> 30} GiB")
             await file.write(piece)
 
 
@@ -163,27 +163,27 @@ async def _body(request: Request) -> bytes:
     parts, size = [], 0
     async for piece in request.stream():
         size += len(piece)
-        if size > _LARGEST_BODY:
-            raise QueryError(f"a request may have at most {_LARGEST_BODY >> 20} MiB")
+        if size > _MAX_BODY:
+            raise QueryError(f"a request may have at most {_MAX_BODY >> 20} MiB")
         parts.append(piece)
     return b"".join(parts)
 
 
 def _format(request: Request) -> str:
-    said = request.query_params.get("format")
-    if said is not None:
-        if said not in MEDIA:
-            raise QueryError(f"unknown format {said[:80]!r}; choose from {', '.join(MEDIA)}")
-        return said
+    name = request.query_params.get("format")
+    if name is not None:
+        if name not in MEDIA:
+            raise QueryError(f"unknown format {name[:80]!r}; choose from {', '.join(MEDIA)}")
+        return name
     accepted = request.headers.get("accept", "")
-    kinds = {media.partition(";")[0]: name for name, media in MEDIA.items()}
-    return next((name for media, name in kinds.items() if media in accepted), "json")
+    formats = {media.partition(";")[0]: name for name, media in MEDIA.items()}
+    return next((name for media, name in formats.items() if media in accepted), "json")
 
 
 def _error(error: SleepFMError, store: Path) -> Response:
     text = str(error).rstrip(".")
     for path in {store, store.absolute(), store.resolve()}:
-        if path.is_absolute():  # where the store lies is nobody's business
+        if path.is_absolute():  # paths of this machine are not exposed
             text = text.replace(str(path), store.name)
     if isinstance(error, SnapshotGone | StoreLocked):
         return _json({"error": f"{text}; ask again"}, 503)

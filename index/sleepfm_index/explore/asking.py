@@ -1,4 +1,4 @@
-"""Questions to the store: SQL, clips, vectors, and the nearest of a clip, examples or a file."""
+"""Requests to the store: SQL, clips, vectors and nearest-neighbour searches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.explore.answers import Document, Table
-from sleepfm_index.explore.own_file import OwnFiles
+from sleepfm_index.explore.own_file import UploadedFiles
 from sleepfm_index.query.answer import answer, answer_to
 from sleepfm_index.query.examples import ExampleVectors
 from sleepfm_index.query.question import Question, check_search
@@ -23,7 +23,7 @@ from sleepfm_index.storage.vector_format import as_arrow, narrow
 
 
 def sql(store: Reader, statement: str, limit: int) -> Table:
-    """Answer one SELECT-like statement; at most ``limit`` rows.
+    """Run one SELECT-like statement and return at most ``limit`` rows.
 
     Parameters
     ----------
@@ -32,24 +32,24 @@ def sql(store: Reader, statement: str, limit: int) -> Table:
     statement : str
         One read-only SQL statement.
     limit : int
-        Largest number of rows to return.
+        Maximum number of rows to return.
     """
     rows = store.sql(statement).table
     note = f"{rows.num_rows:,} rows"
     if rows.num_rows > limit:
         note = f"the first {limit:,} of {rows.num_rows:,} rows"
-    return Table(_named_apart(rows.slice(0, limit)), note, {"total": rows.num_rows})
+    return Table(_with_unique_names(rows.slice(0, limit)), note, {"total": rows.num_rows})
 
 
 def clip(store: Reader, clip_id: int) -> Document:
-    """Return all that is known of one clip.
+    """Return all metadata of one clip.
 
     Parameters
     ----------
     store : Reader
         The open store.
     clip_id : int
-        The clip.
+        Id of the clip.
     """
     rows = store.rows(np.array([clip_id], np.int64)).to_pylist()
     if not rows:
@@ -58,16 +58,16 @@ def clip(store: Reader, clip_id: int) -> Document:
 
 
 def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> Table:
-    """Return the metadata of some clips, in the given order; unknown ids are left out.
+    """Return the metadata of clips, in the given order; unknown ids are omitted.
 
     Parameters
     ----------
     store : Reader
         The open store.
     ids : sequence of int
-        Clip ids, in the order of the answer.
+        Clip ids, in the order of the result.
     columns : sequence of str or None
-        Columns to return beside ``clip_id``; by default all.
+        Columns to return in addition to ``clip_id``; by default all.
     """
     rows = store.rows(np.array(ids, np.int64))
     if columns:
@@ -79,48 +79,49 @@ def clips(store: Reader, ids: Sequence[int], columns: Sequence[str] | None) -> T
 
 
 def vectors(store: Reader, ids: Sequence[int], modality: str) -> Table:
-    """Return the stored vectors of some clips; null where a clip lacks the modality.
+    """Return the stored vectors of clips; null where a clip lacks the modality.
 
     Parameters
     ----------
     store : Reader
         The open store.
     ids : sequence of int
-        Clip ids, in the order of the answer.
+        Clip ids, in the order of the result.
     modality : str
         Name of the modality.
     """
     check_modality(modality, store.manifest.modalities)
-    wanted = np.array(ids, np.int64)
-    found, there = store.vectors.of(wanted, modality)
-    column = as_arrow(narrow(found), pa.array(~there))
-    return Table(pa.table({"clip_id": int64s(wanted), "vector": column}), f"{modality} vectors")
+    clip_ids = np.array(ids, np.int64)
+    values, present = store.vectors.of(clip_ids, modality)
+    column = as_arrow(narrow(values), pa.array(~present))
+    return Table(pa.table({"clip_id": int64s(clip_ids), "vector": column}), f"{modality} vectors")
 
 
 @dataclass(frozen=True)
-class Asked:
+class SearchRequest:
     """A search request; see :class:`sleepfm_index.query.question.Question`.
 
     Parameters
     ----------
     modality, to : str
-        What to search with, and what to search in.
+        Modality of the query, and target of the search.
     k : int
-        Number of clips to find.
+        Number of clips to return.
     exclude : {"subject", "recording", "none"}
-        Whose clips are left out.
+        Exclude clips of the query's subject or recording, or none.
     where : str or None
         SQL condition over the columns of ``clips``.
     min_gap : float or None
-        Least time between two clips of a recording, in seconds.
+        Minimum time between results of one recording, in seconds.
     exact : bool
-        Whether to compare with every clip, whatever index there is.
+        Whether to compare with every clip instead of using an index.
     like, unlike : sequence of int
-        Clips to be near to, and clips to be away from.
+        Ids of positive and negative example clips.
     recording, from_s, until_s : str, float, float
-        A stretch of a recording, whose clips are examples as well; times in seconds from its start.
+        Recording, and start and end of an interval in seconds from its start; the clips of the
+        interval are positive examples.
     file : str
-        A file that was handed in, whose clip at ``from_s`` is the example.
+        Id of an uploaded file; its clip at ``from_s`` is the query.
     """
 
     modality: str
@@ -138,7 +139,7 @@ class Asked:
     file: str | None = None
 
     def question(self, **other: Any) -> Question:
-        """Return the part that any question has.
+        """Return the request as a question, without its examples.
 
         Parameters
         ----------
@@ -149,52 +150,52 @@ class Asked:
         return Question(**{name: getattr(self, name) for name in names} | other)
 
 
-def search(store: Reader, asked: Asked, files: OwnFiles) -> Table:
+def search(store: Reader, request: SearchRequest, files: UploadedFiles) -> Table:
     """Find the nearest clips, as :meth:`sleepfm_index.Store.query` does.
 
     Parameters
     ----------
     store : Reader
         The open store.
-    asked : Asked
-        What is searched for.
-    files : OwnFiles
-        Recordings that were handed in.
+    request : SearchRequest
+        The search to run.
+    files : UploadedFiles
+        Uploaded recordings.
     """
     known = store.manifest.modalities
-    if asked.file is not None:
+    if request.file is not None:
         modalities = check_search(
-            asked.modality, asked.to, asked.exclude, asked.k, asked.min_gap, known
+            request.modality, request.to, request.exclude, request.k, request.min_gap, known
         )
-        vector, text = files.vector(store, asked.file, asked.from_s or 0.0, modalities)
+        vector, text = files.vector(store, request.file, request.from_s or 0.0, modalities)
         examples = ExampleVectors(text, vector[None], "{cosine} to {target}", known=False)
-        result = answer_to(store, asked.question(exclude="none"), modalities, examples)
+        result = answer_to(store, request.question(exclude="none"), modalities, examples)
         return Table(result.table, result.note)
-    like = [*asked.like, *_stretch(store, asked)]
+    like = [*request.like, *_interval_clips(store, request)]
     if not like:
         raise QueryError("pass a query: clip, like, recording with from_s, or file")
-    question = asked.question(clip=like, unlike=asked.unlike or None)
+    question = request.question(clip=like, unlike=request.unlike or None)
     result = answer(store, question)
     return Table(result.table, result.note)
 
 
-def _stretch(store: Reader, asked: Asked) -> list[int]:
-    if asked.recording is None:
+def _interval_clips(store: Reader, request: SearchRequest) -> list[int]:
+    if request.recording is None:
         return []
-    start = asked.from_s or 0.0
-    until = start if asked.until_s is None else asked.until_s
+    start = request.from_s or 0.0
+    until = start if request.until_s is None else request.until_s
     seconds = store.manifest.contract.clip_seconds
     ids = store.metadata.clip_ids(
-        f"recording_id = {quote_text(asked.recording)} AND start_s <= {max(start, until)!r} "
+        f"recording_id = {quote_text(request.recording)} AND start_s <= {max(start, until)!r} "
         f"AND start_s + {seconds!r} > {start!r}"
     )
     if not len(ids):
-        raise QueryError(f"no clip of {asked.recording!r} lies between these times")
+        raise QueryError(f"no clip of {request.recording!r} lies between these times")
     return [int(i) for i in ids]
 
 
-def _named_apart(rows: pa.Table) -> pa.Table:
-    """Add numbers to columns of one name, so that none is lost as JSON."""
+def _with_unique_names(rows: pa.Table) -> pa.Table:
+    """Append numbers to equal column names, so that no column is lost in JSON."""
     seen: dict[str, int] = {}
     names = []
     for name in rows.column_names:
@@ -204,7 +205,7 @@ def _named_apart(rows: pa.Table) -> pa.Table:
 
 
 def columns(store: Reader) -> dict[str, list[dict[str, Any]]]:
-    """Names and types of what SQL can ask, by table.
+    """Return the names and types of the columns of each table.
 
     Parameters
     ----------

@@ -31,31 +31,35 @@ from sleepfm_index.storage.quoting import quote_name
 METHODS: Final = ("pca", "umap")
 LIMIT: Final = 200_000
 """Maximum number of points of a map; larger sets are sampled by a hash of the ids."""
-_LEARNED: Final = 20_000
-_UMAP: Final = 20_000
+_MAX_FITTED: Final = 20_000
+"""Maximum number of clips from which principal axes are computed."""
+_MAX_UMAP: Final = 20_000
+"""Maximum number of clips of a UMAP."""
 _BLOCK: Final = 1 << 13
 
 
 @dataclass(frozen=True)
 class Map:
-    """A map: which clips, and where.
+    """Clips on a map and their coordinates.
 
     Parameters
     ----------
-    ids : ndarray of int64, shape [n], ascending
-    place : ndarray of float32, shape [n, 2]
-        Scaled to -1 ... 1, both axes alike.
+    ids : ndarray of int64, shape [n]
+        Clip ids, ascending.
+    positions : ndarray of float32, shape [n, 2]
+        Coordinates within -1 ... 1, with the same scale on both axes.
     axes : tuple of str
+        Labels of the axes.
     total : int
-        Clips that fit; more than n where the map shows some of them.
+        Number of matching clips; more than n if they were sampled.
     scan : str
-        SQL that narrows a scan of ``clips`` to few more than these.
+        SQL ``WHERE`` clause that limits a scan of ``clips`` to these and few others.
     fresh : bool
-        Whether it took minutes to compute and is no column of the store yet.
+        Whether this is a UMAP that the store does not have as columns yet.
     """
 
     ids: NDArray[np.int64]
-    place: NDArray[np.float32]
+    positions: NDArray[np.float32]
     axes: tuple[str, str]
     total: int
     scan: str = ""
@@ -68,7 +72,7 @@ def points(session: Session, modality: str, method: str, where: str | None, limi
     Parameters
     ----------
     session : Session
-        The store and what is cached for its snapshot.
+        The session, with the cache of the store's snapshot.
     modality : str
         Name of the modality.
     method : str
@@ -76,9 +80,9 @@ def points(session: Session, modality: str, method: str, where: str | None, limi
     where : str or None
         SQL condition over the columns of ``clips``; by default all clips.
     limit : int
-        Largest number of clips on the map.
+        Maximum number of clips on the map.
     """
-    store, drawn = session.asked(
+    store, drawn = session.with_store(
         lambda store: (store, _map(session, store, modality, method, where, limit))
     )
     shown = len(drawn.ids)
@@ -88,12 +92,12 @@ def points(session: Session, modality: str, method: str, where: str | None, limi
     rows = pa.table(
         {
             "clip_id": int64s(drawn.ids).cast(pa.int32()),
-            "x": pa.array(np.ascontiguousarray(drawn.place[:, 0])),
-            "y": pa.array(np.ascontiguousarray(drawn.place[:, 1])),
+            "x": pa.array(np.ascontiguousarray(drawn.positions[:, 0])),
+            "y": pa.array(np.ascontiguousarray(drawn.positions[:, 1])),
         }
     )
     if drawn.fresh and where is None and session.annotate:
-        note += _keep(store, modality, drawn)
+        note += _write_umap(store, modality, drawn)
     about: dict[str, Any] = {
         "total": drawn.total,
         "axes": list(drawn.axes),
@@ -110,7 +114,7 @@ def values(
     Parameters
     ----------
     session : Session
-        The store and what is cached for its snapshot.
+        The session, with the cache of the store's snapshot.
     modality : str
         Name of the modality.
     method : str
@@ -118,17 +122,17 @@ def values(
     where : str or None
         SQL condition over the columns of ``clips``; by default all clips.
     limit : int
-        Largest number of clips on the map.
+        Maximum number of clips on the map.
     by : str
-        A column of ``clips``, ``label:<own column>``, or ``probe:<name>:<class>``.
+        A column of ``clips``, ``label:<label column>``, or ``probe:<name>:<class>``.
     """
 
-    def ask(store: Reader) -> Table:
+    def run(store: Reader) -> Table:
         drawn = _map(session, store, modality, method, where, limit)
-        kind, _, name = by.partition(":")
-        if name and kind == "probe":
+        source, _, name = by.partition(":")
+        if name and source == "probe":
             column = _probability(session, store, drawn, name)
-        elif name and kind == "label":
+        elif name and source == "label":
             column = labelling.aligned(session.path, name, drawn.ids)
         else:
             column = _column(store, drawn, by)
@@ -139,7 +143,7 @@ def values(
         about = {"snapshot": store.manifest.snapshot}
         return Table(pa.table({"value": column}), f"{by} of {len(drawn.ids):,} clips", about)
 
-    return session.asked(ask)
+    return session.with_store(run)
 
 
 def _map(
@@ -150,21 +154,21 @@ def _map(
         raise QueryError(f"unknown method {method!r}; choose from {', '.join(METHODS)}")
     limit = max(1, min(limit, LIMIT))
     key = ("map", store.manifest.snapshot, modality, method, where, limit)
-    return session.kept(key, lambda: _draw(store, modality, method, where, limit))
+    return session.cached(key, lambda: _draw(store, modality, method, where, limit))
 
 
 def _draw(store: Reader, modality: str, method: str, where: str | None, limit: int) -> Map:
     has, scan = f"has_{modality}", ""
-    there = set(store.metadata.columns().names)
-    stored = method == "umap" and there.issuperset(_umap_columns(modality))
+    names = set(store.metadata.columns().names)
+    stored = method == "umap" and names.issuperset(_umap_columns(modality))
     if stored:
         has = " AND ".join(f"{name} IS NOT NULL" for name in _umap_columns(modality))
     elif method == "umap":
-        limit = min(limit, _UMAP)
+        limit = min(limit, _MAX_UMAP)
     if where is None:
         total = int(store.sql(f"SELECT count(*) AS n FROM clips WHERE {has}").to_pylist()[0]["n"])
         share = total // limit
-        # A filter that DuckDB applies while it scans, so that no more ids than needed are made.
+        # DuckDB applies this filter during the scan, so that few more ids than needed are returned
         sample = f"hash(clip_id) % {share} = 0" if share > 1 else None
         scan = f" WHERE {sample}" if sample else ""
         ids = store.metadata.clip_ids(has, sample)
@@ -181,13 +185,13 @@ def _draw(store: Reader, modality: str, method: str, where: str | None, limit: i
             "modality or a wider filter"
         )
     if stored:
-        place, axes = _stored(store, ids, modality), ("UMAP 1", "UMAP 2")
+        positions, axes = _stored(store, ids, modality), ("UMAP 1", "UMAP 2")
     elif method == "umap":
         vectors, _ = store.vectors.of(ids, modality)
-        place, axes = project(vectors, "umap", 0)
+        positions, axes = project(vectors, "umap", 0)
     else:
-        place, axes = _principal(store, ids, modality)
-    return Map(ids, _scaled(place), axes, total, scan, fresh=method == "umap" and not stored)
+        positions, axes = _principal(store, ids, modality)
+    return Map(ids, _scaled(positions), axes, total, scan, fresh=method == "umap" and not stored)
 
 
 def _umap_columns(modality: str) -> tuple[str, str]:
@@ -200,14 +204,14 @@ def _stored(store: Reader, ids: NDArray[np.int64], modality: str) -> NDArray[np.
     return np.column_stack([rows[x].to_numpy(), rows[y].to_numpy()]).astype(np.float64)
 
 
-def _keep(store: Reader, modality: str, drawn: Map) -> str:
-    """Write a UMAP into the store, as columns of its clips; say so, or why not."""
+def _write_umap(store: Reader, modality: str, drawn: Map) -> str:
+    """Write a UMAP to columns of the store's clips and return a note on it."""
     x, y = _umap_columns(modality)
     table = pa.table(
         {
             "clip_id": int64s(drawn.ids),
-            x: pa.array(drawn.place[:, 0].astype(np.float64)),
-            y: pa.array(drawn.place[:, 1].astype(np.float64)),
+            x: pa.array(drawn.positions[:, 0].astype(np.float64)),
+            y: pa.array(drawn.positions[:, 1].astype(np.float64)),
         }
     )
     try:
@@ -220,66 +224,69 @@ def _keep(store: Reader, modality: str, drawn: Map) -> str:
 def _principal(
     store: Reader, ids: NDArray[np.int64], modality: str
 ) -> tuple[NDArray[np.float64], tuple[str, str]]:
-    """First two principal axes, learned from at most :data:`_LEARNED` of the clips."""
-    step = -(-len(ids) // _LEARNED)
+    """Project clips on two principal axes, computed from at most :data:`_MAX_FITTED` of them."""
+    step = -(-len(ids) // _MAX_FITTED)
     sample, _ = store.vectors.of(ids[::step], modality)
     mean = sample.mean(axis=0, dtype=np.float64)
     centred = sample - mean.astype(np.float32)
     with one_thread():
         spread, directions = np.linalg.eigh((centred.T @ centred).astype(np.float64))
     first = directions[:, [-1, -2]]
-    first = first * np.sign(first[np.abs(first).argmax(axis=0), [0, 1]])  # one of two signs
+    first = first * np.sign(first[np.abs(first).argmax(axis=0), [0, 1]])  # fixes the sign
     share = spread[[-1, -2]] / max(float(spread.sum()), 1e-12)
-    place = np.empty((len(ids), 2))
+    positions = np.empty((len(ids), 2))
     narrow = first.astype(np.float32)
     for start in range(0, len(ids), _BLOCK):
-        some = slice(start, start + _BLOCK)
-        place[some] = store.vectors.of(ids[some], modality)[0] @ narrow
+        block = slice(start, start + _BLOCK)
+        positions[block] = store.vectors.of(ids[block], modality)[0] @ narrow
     one, two = (f"principal axis {i}, {s:.0%} of variance" for i, s in enumerate(share, 1))
-    return place - mean @ first, (one, two)
+    return positions - mean @ first, (one, two)
 
 
-def _scaled(place: NDArray[np.float64]) -> NDArray[np.float32]:
-    low, high = place.min(axis=0), place.max(axis=0)
+def _scaled(positions: NDArray[np.float64]) -> NDArray[np.float32]:
+    low, high = positions.min(axis=0), positions.max(axis=0)
     half = max(float((high - low).max()) / 2, 1e-12)
-    scaled: NDArray[np.float32] = ((place - (low + high) / 2) / (1.05 * half)).astype(np.float32)
+    scaled: NDArray[np.float32] = ((positions - (low + high) / 2) / (1.05 * half)).astype(
+        np.float32
+    )
     return scaled
 
 
 def _column(store: Reader, drawn: Map, name: str) -> pa.Array:
-    there = store.sql("SELECT * FROM clips LIMIT 0").table.schema
-    if name not in there.names:
+    schema = store.sql("SELECT * FROM clips LIMIT 0").table.schema
+    if name not in schema.names:
         raise QueryError(f"clips have no column {name[:80]!r}")
-    kind = there.field(name).type
-    if pa.types.is_nested(kind):
+    if pa.types.is_nested(schema.field(name).type):
         raise QueryError(
             f"{name} contains lists, which cannot be shown as colours; choose another column"
         )
-    # The hash that drew the clips picks their rows while DuckDB scans.
+    # the hash that sampled the clips selects their rows during the scan
     rows = store.sql(f"SELECT clip_id, {quote_name(name)} AS value FROM clips{drawn.scan}").table
     known = rows["clip_id"].to_numpy()
     order = np.argsort(known)
-    at = order[np.searchsorted(known, drawn.ids, sorter=order)]
-    return rows["value"].combine_chunks().take(pa.array(at))
+    rows_of_points = order[np.searchsorted(known, drawn.ids, sorter=order)]
+    return rows["value"].combine_chunks().take(pa.array(rows_of_points))
 
 
 def _probability(session: Session, store: Reader, drawn: Map, name: str) -> pa.Array:
-    probe_name, _, wanted = name.rpartition(":")
-    probe_name = probe_name or wanted
+    probe_name, _, class_name = name.rpartition(":")
+    probe_name = probe_name or class_name
     probe = session.probe(probe_name)
     check_probe(store, probe)
     features = str(probe.about.get("features"))
     present = np.ones(len(drawn.ids), bool)
     for modality in check_features(features, store.manifest.modalities):
         present &= store.vectors.of(drawn.ids, str(modality))[1]
-    said = predict_rows(probe, feature_reader(store, drawn.ids, features), np.flatnonzero(present))
+    predictions = predict_rows(
+        probe, feature_reader(store, drawn.ids, features), np.flatnonzero(present)
+    )
     result = np.full(len(drawn.ids), np.nan, np.float32)
     if probe.classes:
-        if wanted not in probe.classes:
+        if class_name not in probe.classes:
             raise QueryError(
-                f"{probe_name} has the classes {', '.join(probe.classes)}, not {wanted!r}"
+                f"{probe_name} has the classes {', '.join(probe.classes)}, not {class_name!r}"
             )
-        result[present] = said[:, probe.classes.index(wanted)]
+        result[present] = predictions[:, probe.classes.index(class_name)]
     else:
-        result[present] = said
+        result[present] = predictions
     return pa.array(result, from_pandas=True)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sleepfm_index.errors import QueryError
 from sleepfm_index.explore import asking, embedding_map, labelling, nights
 from sleepfm_index.explore.answers import Document, Table
-from sleepfm_index.explore.own_file import OwnFiles
+from sleepfm_index.explore.own_file import UploadedFiles
 from sleepfm_index.explore.parameters import Parameter
 from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals, Window
@@ -20,8 +20,8 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.schema import OTHERS
 from sleepfm_index.storage.labels import label_columns
 
-Said = dict[str, Any]
-Answer = Callable[["Desk", Said], Table | Document]
+Values = dict[str, Any]
+Answer = Callable[["Desk", Values], Table | Document]
 _SQL_ROWS: Final = 10_000
 
 
@@ -35,13 +35,13 @@ class Desk:
         The open store.
     signals : Signals
         Opened recordings.
-    files : OwnFiles
+    files : UploadedFiles
         Uploaded files.
     """
 
     session: Session
     signals: Signals
-    files: OwnFiles
+    files: UploadedFiles
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,13 @@ class Endpoint:
     Parameters
     ----------
     method, path : str
-        A part of the path in braces is a parameter.
+        HTTP method and path; parts of the path in braces are parameters.
     summary : str
-        One sentence.
+        Description, one sentence.
     parameters : sequence of Parameter
+        Parameters of the request.
     answer : callable
-        Returns a table or a document.
+        Function that returns a table or a document.
     body : str
         Body of a POST: ``""``, ``json`` (the parameters as an object) or ``file``.
     """
@@ -69,8 +70,8 @@ class Endpoint:
     body: str = ""
 
 
-def _about(desk: Desk, said: Said) -> Document:
-    def ask(store: Any) -> Document:
+def _about(desk: Desk, values: Values) -> Document:
+    def run(store: Any) -> Document:
         def about() -> dict[str, Any]:
             info = asdict(describe(store))
             del info["path"]  # paths of this machine are not exposed
@@ -88,7 +89,7 @@ def _about(desk: Desk, said: Said) -> Document:
         key = ("about", store.manifest.snapshot)
         return Document(
             {
-                **desk.session.kept(key, about),
+                **desk.session.cached(key, about),
                 "annotate": desk.session.annotate,
                 "recordings_at_hand": nights.recordings_at_hand(store),
                 "labels": label_columns(desk.session.path),
@@ -99,7 +100,7 @@ def _about(desk: Desk, said: Said) -> Document:
             }
         )
 
-    return desk.session.asked(ask)
+    return desk.session.with_store(run)
 
 
 def _described(store: Reader, name: str) -> dict[str, Any]:
@@ -107,77 +108,84 @@ def _described(store: Reader, name: str) -> dict[str, Any]:
     return {"title": modality.title, "slots": list(modality.slots)}
 
 
-def _query(desk: Desk, said: Said) -> Table:
-    like = [*([said.pop("clip")] if said["clip"] is not None else []), *(said.pop("like") or [])]
-    said.pop("clip", None)
-    unlike = said.pop("unlike") or []
-    asked = asking.Asked(like=like, unlike=unlike, **said)
-    return desk.session.asked(lambda store: asking.search(store, asked, desk.files))
+def _query(desk: Desk, values: Values) -> Table:
+    like = [
+        *([values.pop("clip")] if values["clip"] is not None else []),
+        *(values.pop("like") or []),
+    ]
+    values.pop("clip", None)
+    unlike = values.pop("unlike") or []
+    request = asking.SearchRequest(like=like, unlike=unlike, **values)
+    return desk.session.with_store(lambda store: asking.search(store, request, desk.files))
 
 
-def _sql(desk: Desk, said: Said) -> Table:
-    return desk.session.asked(lambda s: asking.sql(s, said["statement"], max(1, said["limit"])))
-
-
-def _clip(desk: Desk, said: Said) -> Document:
-    def ask(store: Any) -> Document:
-        found = asking.clip(store, said["id"])
-        own = labelling.of_clips(desk.session.path, [said["id"]])
-        mine = {name: labels[0] for name, labels in own.items() if labels}
-        return Document({**found.content, "labels": mine})
-
-    return desk.session.asked(ask)
-
-
-def _strips(desk: Desk, said: Said) -> Table:
-    slots, width = said["slots"], said["width"]
-    named = [said[name] is not None for name in ("clips", "recording", "file")]
-    if sum(named) != 1:
-        raise QueryError("pass one of clips, recording and file")
-    if said["clips"] is not None:
-        return desk.session.asked(
-            lambda s: desk.signals.of_clips(s, said["clips"], said["seconds"], width, slots)
-        )
-    window = Window(said["from_s"], said["seconds"] or 30.0, width, slots)
-    if said["file"] is not None:
-        return desk.signals.of_file(desk.files, said["file"], window)
-    return desk.session.asked(
-        lambda store: desk.signals.of_recording(store, said["recording"], window)
+def _sql(desk: Desk, values: Values) -> Table:
+    return desk.session.with_store(
+        lambda s: asking.sql(s, values["statement"], max(1, values["limit"]))
     )
 
 
-def _vectors(desk: Desk, said: Said) -> Table:
-    return desk.session.asked(lambda s: asking.vectors(s, said["clips"], said["modality"]))
+def _clip(desk: Desk, values: Values) -> Document:
+    def run(store: Any) -> Document:
+        document = asking.clip(store, values["id"])
+        labels_of_clip = labelling.of_clips(desk.session.path, [values["id"]])
+        labels_by_column = {name: labels[0] for name, labels in labels_of_clip.items() if labels}
+        return Document({**document.content, "labels": labels_by_column})
+
+    return desk.session.with_store(run)
 
 
-def _map(desk: Desk, said: Said) -> Table:
-    return embedding_map.points(desk.session, **said)
+def _strips(desk: Desk, values: Values) -> Table:
+    slots, width = values["slots"], values["width"]
+    given = [values[name] is not None for name in ("clips", "recording", "file")]
+    if sum(given) != 1:
+        raise QueryError("pass one of clips, recording and file")
+    if values["clips"] is not None:
+        return desk.session.with_store(
+            lambda s: desk.signals.of_clips(s, values["clips"], values["seconds"], width, slots)
+        )
+    window = Window(values["from_s"], values["seconds"] or 30.0, width, slots)
+    if values["file"] is not None:
+        return desk.signals.of_file(desk.files, values["file"], window)
+    return desk.session.with_store(
+        lambda store: desk.signals.of_recording(store, values["recording"], window)
+    )
 
 
-def _map_values(desk: Desk, said: Said) -> Table:
-    return embedding_map.values(desk.session, **said)
+def _vectors(desk: Desk, values: Values) -> Table:
+    return desk.session.with_store(lambda s: asking.vectors(s, values["clips"], values["modality"]))
 
 
-def _nights(desk: Desk, said: Said) -> Table:
-    return desk.session.asked(lambda store: nights.nights(store, max(1, said["limit"])))
+def _map(desk: Desk, values: Values) -> Table:
+    return embedding_map.points(desk.session, **values)
 
 
-def _night(desk: Desk, said: Said) -> Document:
-    return desk.session.asked(lambda s: nights.night(desk.session, s, said["recording_id"]))
+def _map_values(desk: Desk, values: Values) -> Table:
+    return embedding_map.values(desk.session, **values)
 
 
-def _clips(desk: Desk, said: Said) -> Table:
-    return desk.session.asked(lambda s: asking.clips(s, said["clips"], said["columns"]))
+def _nights(desk: Desk, values: Values) -> Table:
+    return desk.session.with_store(lambda store: nights.nights(store, max(1, values["limit"])))
 
 
-def _labels(desk: Desk, said: Said) -> Table:
-    return desk.session.asked(lambda store: labelling.table(store, said["column"]))
+def _night(desk: Desk, values: Values) -> Document:
+    return desk.session.with_store(lambda s: nights.night(desk.session, s, values["recording_id"]))
 
 
-def _label(desk: Desk, said: Said) -> Document:
+def _clips(desk: Desk, values: Values) -> Table:
+    return desk.session.with_store(lambda s: asking.clips(s, values["clips"], values["columns"]))
+
+
+def _labels(desk: Desk, values: Values) -> Table:
+    return desk.session.with_store(lambda store: labelling.table(store, values["column"]))
+
+
+def _label(desk: Desk, values: Values) -> Document:
     desk.session.check_annotate()
-    done = desk.session.asked(
-        lambda s: labelling.write(s, said["column"], said["clips"], said["value"], said["by"])
+    done = desk.session.with_store(
+        lambda s: labelling.write(
+            s, values["column"], values["clips"], values["value"], values["by"]
+        )
     )
     return Document(done, 201)
 
@@ -206,7 +214,7 @@ ENDPOINTS: Final = (
         (
             Parameter(
                 "modality",
-                "What to search with: a modality of the store, such as ecg, or several, by commas.",
+                "Query: a modality of the store, such as ecg, or several separated by commas.",
                 required=True,
             ),
             Parameter("to", "Target of the search.", default=OTHERS),
@@ -351,7 +359,7 @@ ENDPOINTS: Final = (
 
 
 def from_json(body: bytes) -> dict[str, str]:
-    """Read the parameters of a POST as they would be said in a URL.
+    """Read the parameters of a POST as texts, as in a URL.
 
     Parameters
     ----------
@@ -361,7 +369,7 @@ def from_json(body: bytes) -> dict[str, str]:
     Raises
     ------
     QueryError
-        If it is not an object of texts, numbers and lists of them.
+        If the body is not a JSON object of texts, numbers, flags and lists of them.
     """
     try:
         content = json.loads(body or b"{}")
@@ -369,7 +377,7 @@ def from_json(body: bytes) -> dict[str, str]:
         raise QueryError("the body is not JSON") from None
     if not isinstance(content, dict):
         raise QueryError("the body must be a JSON object")
-    said = {}
+    values = {}
     for name, value in content.items():
         if value is None:
             continue
@@ -379,5 +387,5 @@ def from_json(body: bytes) -> dict[str, str]:
             value = str(value).lower()
         if not isinstance(value, str | int | float):
             raise QueryError(f"{name[:80]} must be text, a number or a list of them")
-        said[name] = str(value)
-    return said
+        values[name] = str(value)
+    return values

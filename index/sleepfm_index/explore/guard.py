@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
-# regl, which draws the map, writes its own functions as it runs: it needs unsafe-eval.
+# regl, which draws the map, generates functions at run time and needs unsafe-eval
 _POLICY: Final = (
     "default-src 'none'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; worker-src 'self' blob:; font-src 'self'; "
@@ -24,23 +24,24 @@ _POLICY: Final = (
 class Guard:
     """Admit requests of the page and of authorised tools.
 
-    The host that a request names must be the server's, so that a page elsewhere whose name is made
-    to point here (DNS rebinding) learns nothing; where an Origin is named it must be the server's
-    too; and everything but the page's own files needs the token, as ``Authorization: Bearer`` or
-    ``?token=``.
+    The Host header must name the server, which prevents DNS rebinding; an Origin header must name
+    it too; and every path except the files of the page needs the token, as ``Authorization:
+    Bearer`` or ``?token=``.
 
     Parameters
     ----------
     app : ASGIApp
+        Application to protect.
     token : str
+        Access token.
     hosts : collection of str
-        Names that the server goes by, without a port.
+        Host names of the server, without a port.
     any_address : bool
-        Whether every numeric address is one of its own, as where it listens on all of them.
+        Whether to accept every numeric address, as for a server that listens on all addresses.
     open_paths : collection of str
         Paths that need no token.
     framed : bool
-        Whether pages of this machine may show the page in a frame, as a notebook does.
+        Whether pages of this machine, such as notebooks, may show the page in a frame.
     """
 
     def __init__(
@@ -62,13 +63,13 @@ class Guard:
         self._policy = _POLICY.format(ancestors=ancestors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 400, 401 or 403 where a request must not pass."""
+        """Pass a request on, or respond with status 400, 401 or 403."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
 
-        async def sealed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 answer = MutableHeaders(scope=message)
                 answer["Content-Security-Policy"] = self._policy
@@ -80,14 +81,14 @@ class Guard:
 
         refused = self._refusal(scope, headers)
         if refused is None:
-            await self._app(scope, receive, sealed)
+            await self._app(scope, receive, send_with_headers)
         else:
             status, text = refused
-            await JSONResponse({"error": text}, status)(scope, receive, sealed)
+            await JSONResponse({"error": text}, status)(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if not self._own(_name(f"//{host}")):
+        if not self._is_server(_name(f"//{host}")):
             return 400, "unknown host name; open the address that the server printed"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -96,14 +97,14 @@ class Guard:
             return 403, "requests from other sites are not allowed"
         if scope["path"] in self._open:
             return None
-        kind, _, said = headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer":
-            said = QueryParams(scope["query_string"]).get("token", "")
-        if not hmac.compare_digest(said.strip().encode(), self._token):
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            token = QueryParams(scope["query_string"]).get("token", "")
+        if not hmac.compare_digest(token.strip().encode(), self._token):
             return 401, "the token is missing or wrong; open the address that the server printed"
         return None
 
-    def _own(self, name: str) -> bool:
+    def _is_server(self, name: str) -> bool:
         if name in self._hosts:
             return True
         if not self._any_address:

@@ -1,6 +1,6 @@
-"""Labels as the page reads and writes them: own columns beside the scorer's.
+"""Reading and writing labels for the page.
 
-Everything that touches their files is :mod:`sleepfm_index.storage.labels`.
+The files of labels are read and written by :mod:`sleepfm_index.storage.labels`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sleepfm_index.storage.labels import append_labels, label_columns, read_labe
 def write(
     store: Reader, column: str, clip_ids: Sequence[int], value: str | None, by: str
 ) -> dict[str, Any]:
-    """Label some clips in an own column; see :func:`sleepfm_index.storage.labels.append_labels`.
+    """Label clips in a label column; see :func:`sleepfm_index.storage.labels.append_labels`.
 
     Parameters
     ----------
@@ -33,35 +33,35 @@ def write(
     clip_ids : sequence of int
         Clip ids.
     value : str or None
-        The label; None takes a label back.
+        The label; None removes it.
     by : str
         Name of the person who labels.
 
     Returns
     -------
     dict
-        ``column``, ``clips`` and ``at``.
+        ``column``, ``clips`` (number of labelled clips) and ``at`` (time of the change).
 
     Raises
     ------
     QueryError
-        If the name is taken by the store, a clip is not in it, or the label cannot be one.
+        If the store has a column of this name, a clip does not exist, or the label is invalid.
     """
     taken = [name.lower() for name in store.sql("SELECT * FROM clips LIMIT 0").table.column_names]
     if column in (*taken, "rank", "score"):
         raise QueryError(f"the store has a column {column!r}; choose another name for your own")
-    wanted = np.unique(np.array(clip_ids, np.int64))
-    if not len(wanted):
+    ids = np.unique(np.array(clip_ids, np.int64))
+    if not len(ids):
         raise QueryError("name clips to label")
-    missing = np.setdiff1d(wanted, store.rows(wanted)["clip_id"].to_numpy())
+    missing = np.setdiff1d(ids, store.rows(ids)["clip_id"].to_numpy())
     if len(missing):
         raise QueryError(f"no clip {missing[0]} in this store")
-    at = append_labels(store.path, column, wanted.tolist(), value, by)
-    return {"column": column, "clips": len(wanted), "at": at}
+    at = append_labels(store.path, column, ids.tolist(), value, by)
+    return {"column": column, "clips": len(ids), "at": at}
 
 
 def table(store: Reader, column: str) -> Table:
-    """Return an own column beside what the scorer said of the same clips.
+    """Return a label column with the scored stages of the same clips.
 
     Parameters
     ----------
@@ -72,19 +72,19 @@ def table(store: Reader, column: str) -> Table:
     """
     labels = read_labels(store.path, column)
     ids = np.array(sorted(labels), np.int64)
-    kept = store.rows(ids).select(["clip_id", "recording_id", "subject_id", "start_s", "stage"])
-    found = [labels[clip] for clip in kept["clip_id"].to_pylist()]
+    rows = store.rows(ids).select(["clip_id", "recording_id", "subject_id", "start_s", "stage"])
+    of_clips = [labels[clip] for clip in rows["clip_id"].to_pylist()]
     for name, values in (
-        (column, [label.value for label in found]),
-        (f"{column}_by", [label.by for label in found]),
-        (f"{column}_at", [label.at for label in found]),
+        (column, [label.value for label in of_clips]),
+        (f"{column}_by", [label.by for label in of_clips]),
+        (f"{column}_at", [label.at for label in of_clips]),
     ):
-        kept = kept.append_column(name, pa.array(values, pa.string()))
-    return Table(kept, f"{len(found):,} clips labelled in {column}")
+        rows = rows.append_column(name, pa.array(values, pa.string()))
+    return Table(rows, f"{len(of_clips):,} clips labelled in {column}")
 
 
 def aligned(store: Path, column: str, ids: NDArray[np.int64]) -> pa.Array:
-    """Labels of some clips in the given order, null where there is none.
+    """Return the labels of clips in the given order, null for clips without one.
 
     Parameters
     ----------
@@ -96,12 +96,12 @@ def aligned(store: Path, column: str, ids: NDArray[np.int64]) -> pa.Array:
         Clip ids.
     """
     labels = read_labels(store, column)
-    found = [labels.get(clip) for clip in ids.tolist()]
-    return pa.array([None if label is None else label.value for label in found], pa.string())
+    of_clips = [labels.get(clip) for clip in ids.tolist()]
+    return pa.array([None if label is None else label.value for label in of_clips], pa.string())
 
 
 def of_clips(store: Path, ids: Iterable[int]) -> dict[str, list[dict[str, Any]]]:
-    """Return the labels of some clips, by own column.
+    """Return the labels of clips, by label column.
 
     Parameters
     ----------
@@ -110,13 +110,13 @@ def of_clips(store: Path, ids: Iterable[int]) -> dict[str, list[dict[str, Any]]]
     ids : iterable of int
         Clip ids.
     """
-    wanted = list(ids)
-    found: dict[str, list[dict[str, Any]]] = {}
+    clip_ids = list(ids)
+    by_column: dict[str, list[dict[str, Any]]] = {}
     for column in label_columns(store):
         labels = read_labels(store, column)
-        found[column] = [
-            {"clip_id": clip, "value": own.value, "by": own.by, "at": own.at}
-            for clip in wanted
-            if (own := labels.get(clip)) is not None
+        by_column[column] = [
+            {"clip_id": clip, "value": label.value, "by": label.by, "at": label.at}
+            for clip in clip_ids
+            if (label := labels.get(clip)) is not None
         ]
-    return found
+    return by_column

@@ -1,4 +1,4 @@
-"""Nights: which there are, and one as a course of stages, events and quality."""
+"""The list of nights, and one night with its stages, events and quality."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from sleepfm_index.explore.session import Session
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.quoting import quote_name, quote_text
 
-_LOOKED_FOR: Final = 2000
+_MAX_LOOKED_FOR: Final = 2000
+"""Maximum number of files whose existence is checked."""
 
 
 def nights(store: Reader, limit: int) -> Table:
-    """List the recordings, a row each, in order of their first clip.
+    """List the recordings, one row each, in order of their first clip.
 
     Parameters
     ----------
     store : Reader
         The open store.
     limit : int
-        Largest number of recordings.
+        Maximum number of recordings.
     """
-    found = store.sql(
+    rows = store.sql(
         "SELECT recording_id, any_value(subject_id) AS subject_id, any_value(site) AS site, "
         "min(clip_id) AS first_clip_id, count(*) AS clips, max(start_s) AS last_start_s "
         f"FROM clips GROUP BY recording_id ORDER BY first_clip_id LIMIT {int(limit)}"
     ).table
-    return Table(found, f"{found.num_rows:,} recordings")
+    return Table(rows, f"{rows.num_rows:,} recordings")
 
 
 def recordings_at_hand(store: Reader) -> dict[str, int]:
-    """Count the recordings whose file is known, and of the first few thousand those there.
+    """Count the recordings with a known path, and how many of the first 2,000 files exist.
 
     Parameters
     ----------
@@ -41,18 +42,18 @@ def recordings_at_hand(store: Reader) -> dict[str, int]:
         The open store.
     """
     files = list(store.files().values())
-    some = files[:_LOOKED_FOR]
-    there = sum(path.is_file() for path in some)
-    return {"known": len(files), "looked_for": len(some), "there": there}
+    checked = files[:_MAX_LOOKED_FOR]
+    existing = sum(path.is_file() for path in checked)
+    return {"known": len(files), "looked_for": len(checked), "there": existing}
 
 
 def night(session: Session, store: Reader, recording_id: str) -> Document:
-    """Return one night, column by column: clips, events, and what was said of the reading.
+    """Return one night: clips by column, events, labels, and warnings of the build.
 
     Parameters
     ----------
     session : Session
-        The store and what is cached for its snapshot.
+        The session, with the cache of the store's snapshot.
     store : Reader
         The open store.
     recording_id : str
@@ -79,7 +80,7 @@ def night(session: Session, store: Reader, recording_id: str) -> Document:
         "SELECT onset_s, duration_s, type, subtype FROM events "
         f"WHERE recording_id = {name} ORDER BY onset_s"
     ).to_pylist()
-    (how,) = store.sql(
+    (facts,) = store.sql(
         f"SELECT format, duration_s, unmatched, warnings FROM recordings "
         f"WHERE recording_id = {name} LIMIT 1"
     ).to_pylist()
@@ -90,7 +91,7 @@ def night(session: Session, store: Reader, recording_id: str) -> Document:
         "site": clips["site"][0].as_py(),
         "clip_seconds": store.manifest.contract.clip_seconds,
         "signals": file is not None and file.is_file(),
-        **how,
+        **facts,
         "clips": clips.drop_columns(["subject_id", "site"]).to_pydict(),
         "events": events,
         "labels": labelling.of_clips(session.path, clips["clip_id"].to_pylist()),

@@ -43,7 +43,7 @@ def document() -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    operation: dict[str, Any] = {
         "summary": endpoint.summary,
         "responses": {
             "200" if endpoint.method == "GET" else "201": {
@@ -60,12 +60,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         properties = {p.name: {**p.schema(), "description": p.text} for p in endpoint.parameters}
         required = [p.name for p in endpoint.parameters if p.required]
         schema = {"type": "object", "properties": properties, "required": required}
-        found["requestBody"] = {
+        operation["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema}},
         }
-        return found
-    found["parameters"] = [
+        return operation
+    operation["parameters"] = [
         {
             "name": p.name,
             "in": "path" if f"{{{p.name}}}" in endpoint.path else "query",
@@ -75,11 +75,11 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         }
         for p in endpoint.parameters
     ]
-    return found
+    return operation
 
 
 def tables() -> str:
-    """Write the endpoints as Markdown, as docs/http.md has them."""
+    """Write the endpoints as Markdown for docs/http.md."""
     parts = []
     for endpoint in ENDPOINTS:
         parts.append(f"### {endpoint.method} {endpoint.path}\n\n{endpoint.summary}\n")

@@ -1,4 +1,4 @@
-"""A recording that is handed to the server: kept for the session, prepared and encoded there."""
+"""Uploaded recordings, which are prepared, encoded and kept for the session."""
 
 from __future__ import annotations
 
@@ -18,99 +18,107 @@ from sleepfm.clips import Clips
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.errors import QueryError
-from sleepfm_index.query.encode_clip import OwnRecording
+from sleepfm_index.query.encode_clip import FileRecording
 from sleepfm_index.query.origin import mean_vector
 from sleepfm_index.reader import Reader
 
-LARGEST: Final = 4 << 30
+MAX_BYTES: Final = 4 << 30
 """Maximum size of a file in bytes."""
-_MOST: Final = 8
+_MAX_FILES: Final = 8
+"""Maximum number of files; the oldest are removed first."""
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Upload:
     path: Path
-    clips: OwnRecording
+    clips: FileRecording
 
 
-class OwnFiles:
-    """Files that were handed in; they lie in a private folder that goes with the server."""
+class UploadedFiles:
+    """Uploaded files, in a private folder that is removed with the server."""
 
     def __init__(self) -> None:
         self._folder: Path | None = None
-        self._given: dict[str, _Given] = {}
+        self._uploads: dict[str, _Upload] = {}
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Remove the files."""
         with self._lock:
-            self._given.clear()
+            self._uploads.clear()
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
 
-    def place(self, name: str) -> Path:
-        """Return a new place for a file, which keeps no more of its name than its ending.
+    def new_path(self, name: str) -> Path:
+        """Return a path for a new file, which keeps only the extension of its name.
 
         Parameters
         ----------
         name : str
-            Name of the file as it was handed in.
+            Name of the uploaded file.
+
+        Raises
+        ------
+        QueryError
+            If the name has no extension.
         """
-        endings = "".join(Path(name).suffixes[-2:]).lower()
-        if not endings or not all(c.isalnum() or c == "." for c in endings):
+        extension = "".join(Path(name).suffixes[-2:]).lower()
+        if not extension or not all(c.isalnum() or c == "." for c in extension):
             raise QueryError("the file name has no known extension such as .edf")
         with self._lock:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="sleepfm-explore-"))
             folder = self._folder / secrets.token_hex(6)
             folder.mkdir(mode=0o700)
-        return folder / f"recording{endings}"
+        return folder / f"recording{extension}"
 
     def take(self, store: Reader, path: Path) -> dict[str, Any]:
-        """Prepare a file, and say what is in it.
+        """Prepare an uploaded file and describe its contents.
 
         Parameters
         ----------
         store : Reader
             The open store.
         path : Path
-            The file.
+            Path of the file.
 
         Raises
         ------
         RecordingError, ChannelError
-            If it is no recording, or none of its channels can be used.
+            If the file is not a recording, or no channel can be used.
         QueryError
             If the store's weights cannot be loaded.
         """
         try:
             manifest = store.manifest
-            own = OwnRecording.open(manifest.weights, manifest.contract, manifest.choices, path)
+            recording = FileRecording.open(
+                manifest.weights, manifest.contract, manifest.choices, path
+            )
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise
         key = path.parent.name
         with self._lock:
-            self._given[key] = _Given(path, own)
-            while len(self._given) > _MOST:
-                oldest = next(iter(self._given))
-                shutil.rmtree(self._given.pop(oldest).path.parent, ignore_errors=True)
-        clips = own.clips
+            self._uploads[key] = _Upload(path, recording)
+            while len(self._uploads) > _MAX_FILES:
+                oldest = next(iter(self._uploads))
+                shutil.rmtree(self._uploads.pop(oldest).path.parent, ignore_errors=True)
+        clips = recording.clips
         return {
             "file": key,
             "clips": len(clips),
             "start_s": clips.start_s.tolist(),
             "stage": list(clips.stage),
-            "duration_s": own.recording.duration_s,
-            "slots": sorted(own.channels.slots),
-            "warnings": list(own.recording.warnings) + list(own.channels.warnings),
+            "duration_s": recording.recording.duration_s,
+            "slots": sorted(recording.channels.slots),
+            "warnings": list(recording.recording.warnings) + list(recording.channels.warnings),
         }
 
     def vector(
         self, store: Reader, key: str, at_s: float, modalities: Sequence[str]
     ) -> tuple[NDArray[np.float32], str]:
-        """Encode the clip at a time, in seconds from the start, and say which it is.
+        """Encode the clip of an uploaded file at a given time.
 
         Parameters
         ----------
@@ -119,27 +127,34 @@ class OwnFiles:
         key : str
             Key of the file.
         at_s : float
-            Time from the start, in seconds.
+            Time from the recording's start, in seconds.
         modalities : sequence of str
             Modalities whose vectors are averaged.
+
+        Returns
+        -------
+        vector : ndarray of float32, shape [512]
+            Vector of the clip.
+        text : str
+            Description of the query.
         """
-        own = self._of(key).clips
-        vectors = own.encode(f"+{at_s:.3f}", tuple(modalities))
+        recording = self._of(key).clips
+        vectors = recording.encode(f"+{at_s:.3f}", tuple(modalities))
         return mean_vector(vectors), f"the file at +{at_s:g} s"
 
     def recording(self, key: str) -> tuple[Recording, ChannelMap, Clips]:
-        """Return a file as it was read.
+        """Return the recording, channels and clips of an uploaded file.
 
         Parameters
         ----------
         key : str
             Key of the file.
         """
-        own = self._of(key).clips
-        return own.recording, own.channels, own.clips
+        upload = self._of(key).clips
+        return upload.recording, upload.channels, upload.clips
 
-    def _of(self, key: str) -> _Given:
+    def _of(self, key: str) -> _Upload:
         with self._lock:
-            if key not in self._given:
+            if key not in self._uploads:
                 raise QueryError("this file is no longer available; upload it again")
-            return self._given[key]
+            return self._uploads[key]

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from sleepfm_index.errors import QueryError
 
 Kind = Literal["text", "integer", "number", "flag", "integers", "texts"]
-MOST: Final = 100_000
+MAX_VALUES: Final = 100_000
 """Maximum number of values in one parameter."""
 _TYPES: Final[dict[str, dict[str, Any]]] = {
     "text": {"type": "string"},
@@ -30,15 +30,17 @@ class Parameter:
     Parameters
     ----------
     name : str
+        Name of the parameter.
     text : str
-        What it means, one sentence, with its unit.
-    kind : str
-        ``integers`` and ``texts`` are separated by commas.
+        Description, one sentence, with the unit.
+    kind : {"text", "integer", "number", "flag", "integers", "texts"}
+        Type of the value; ``integers`` and ``texts`` are separated by commas.
     default : object
-        What it is when it is not said.
+        Value if the parameter is omitted.
     required : bool
+        Whether the parameter must be given.
     choices : sequence of str
-        The only values, if there are few.
+        Allowed values; empty for any.
     """
 
     name: str
@@ -50,81 +52,83 @@ class Parameter:
 
     def schema(self) -> dict[str, Any]:
         """Describe the values as JSON Schema."""
-        found = dict(_TYPES[self.kind])
+        schema = dict(_TYPES[self.kind])
         if self.choices:
-            found["enum"] = list(self.choices)
+            schema["enum"] = list(self.choices)
         if self.default is not None:
-            found["default"] = self.default
-        return found
+            schema["default"] = self.default
+        return schema
 
-    def read(self, said: str) -> Any:
+    def read(self, text: str) -> Any:
         """Read a value.
 
         Parameters
         ----------
-        said : str
+        text : str
             The value as text.
 
         Raises
         ------
         QueryError
-            If it is none of the kind.
+            If the text is not a valid value.
         """
         try:
-            value = self._read(said)
+            value = self._read(text)
         except (ValueError, KeyError):
-            raise QueryError(f"{self.name} must be {_said(self.kind)}, got {said[:80]!r}") from None
+            raise QueryError(
+                f"{self.name} must be {_describe_kind(self.kind)}, got {text[:80]!r}"
+            ) from None
         if self.choices and value not in self.choices:
             raise QueryError(
-                f"{self.name} must be one of {', '.join(self.choices)}, got {said[:80]!r}"
+                f"{self.name} must be one of {', '.join(self.choices)}, got {text[:80]!r}"
             )
         return value
 
-    def _read(self, said: str) -> Any:
+    def _read(self, text: str) -> Any:
         match self.kind:
             case "integer":
-                return int(said)
+                return int(text)
             case "number":
-                value = float(said)
+                value = float(text)
                 if not math.isfinite(value):
                     raise ValueError
                 return value
             case "flag":
-                return _FLAGS[said.lower()]
+                return _FLAGS[text.lower()]
             case "integers" | "texts":
-                parts = [part.strip() for part in said.split(",") if part.strip()]
-                if len(parts) > MOST:
-                    raise QueryError(f"{self.name} lists more than {MOST:,} values")
+                parts = [part.strip() for part in text.split(",") if part.strip()]
+                if len(parts) > MAX_VALUES:
+                    raise QueryError(f"{self.name} lists more than {MAX_VALUES:,} values")
                 return [int(part) for part in parts] if self.kind == "integers" else parts
             case _:
-                return said
+                return text
 
 
-def read_all(known: Sequence[Parameter], said: Mapping[str, str]) -> dict[str, Any]:
-    """Read the parameters of a request; those that are not said have their defaults.
+def read_all(known: Sequence[Parameter], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Read the parameters of a request; omitted ones have their defaults.
 
     Parameters
     ----------
     known : sequence of Parameter
         Parameters of the request.
-    said : mapping of str to str
+    texts : mapping of str to str
         Values as text, by name.
 
     Raises
     ------
     QueryError
-        If one is not known, is missing, or is not of its kind.
+        If a parameter is unknown, missing or invalid.
     """
     names = [p.name for p in known]
-    for name in said:
+    for name in texts:
         if name not in names:
             raise QueryError(
                 f"unknown parameter {name[:80]!r}; choose from {', '.join(names) or 'none'}"
             )
     values: dict[str, Any] = {}
     for parameter in known:
-        if parameter.name in said:
-            values[parameter.name] = parameter.read(said[parameter.name])
+        if parameter.name in texts:
+            values[parameter.name] = parameter.read(texts[parameter.name])
         elif parameter.required:
             raise QueryError(f"{parameter.name} is missing: {parameter.text}")
         else:
@@ -132,7 +136,7 @@ def read_all(known: Sequence[Parameter], said: Mapping[str, str]) -> dict[str, A
     return values
 
 
-def _said(kind: Kind) -> str:
+def _describe_kind(kind: Kind) -> str:
     return {
         "integer": "a whole number",
         "number": "a number",

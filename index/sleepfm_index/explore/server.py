@@ -1,4 +1,4 @@
-"""The server: one process, one store, on this machine unless told otherwise."""
+"""The server: one process for one store, on the loopback address by default."""
 
 from __future__ import annotations
 
@@ -28,40 +28,41 @@ from sleepfm_index.explore.session import Session
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8707
-_STARTED_S: Final = 30.0
+_START_TIMEOUT_S: Final = 30.0
 
 
 class Explorer:
-    """A running or a prepared server for one store.
+    """A server for one store, started or not.
 
     Parameters
     ----------
     path : path
         The store's folder.
     host : str
-        Address to listen on. Any but this machine's own needs a token that was thought of.
+        Address to listen on. Any other than the loopback address needs ``token``.
     port : int, optional
-        By default 8707, or any free one where that is taken; 0 takes any free one.
+        Port; by default 8707, or any free port if that is in use; 0 takes any free port.
     token : str, optional
-        By default drawn at random.
+        Access token of at least 16 characters; by default random.
     annotate : bool
         Whether labels may be written.
     probes : sequence of path
         Saved probes whose probabilities can colour the map.
     view : str
-        The part of the page's address after ``#``.
+        Initial view: the part of the page's address after ``#``.
     framed : bool
-        Whether pages of this machine may show it in a frame.
+        Whether pages of this machine may show the page in a frame.
     threads : int, optional
+        Number of threads; see :func:`sleepfm_index.open`.
 
     Raises
     ------
     QueryError
-        If the host needs a token.
+        If the host needs a token, or the token is too short.
     StoreError
-        If the address cannot be listened on.
+        If the server cannot listen on the address.
     FormatError
-        If there is no store, or not one that this version can read.
+        If the store does not exist, or this version cannot read it.
     """
 
     def __init__(
@@ -89,15 +90,15 @@ class Explorer:
         self._socket = _listen(host, port)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self._view = view.lstrip("#")
-        everywhere = _unspecified(host)
+        all_addresses = _unspecified(host)
         names = {host} if host not in LOOPBACK else set(LOOPBACK)
-        if everywhere:
+        if all_addresses:
             names = {*LOOPBACK, socket.gethostname(), socket.getfqdn()}
-        app = application(session, self.token, names, any_address=everywhere, framed=framed)
+        app = application(session, self.token, names, any_address=all_addresses, framed=framed)
         config = uvicorn.Config(
             app,
             log_level="error",
-            access_log=False,  # it would write tokens down
+            access_log=False,  # it would log tokens
             server_header=False,
             date_header=False,
             timeout_graceful_shutdown=2,
@@ -108,7 +109,7 @@ class Explorer:
 
     @property
     def url(self) -> str:
-        """The page's address, token included."""
+        """The page's address with the token."""
         host = HOST if _unspecified(self.host) else self.host
         host = f"[{host}]" if ":" in host else host
         view = f"#{self._view}" if self._view else ""
@@ -119,11 +120,11 @@ class Explorer:
         self._server.run(sockets=[self._socket])
 
     def start(self) -> Self:
-        """Serve from a thread of this process, until :meth:`close`."""
+        """Serve from a thread of this process until :meth:`close`."""
         self._thread = threading.Thread(target=self.run, name="explore", daemon=True)
         self._thread.start()
-        until = time.monotonic() + _STARTED_S
-        while not self._server.started and time.monotonic() < until:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not self._server.started and time.monotonic() < deadline:
             if not self._thread.is_alive():
                 raise StoreError("the server did not start")
             time.sleep(0.01)
@@ -133,7 +134,7 @@ class Explorer:
         """Stop serving."""
         self._server.should_exit = True
         if self._thread is not None:
-            self._thread.join(_STARTED_S)
+            self._thread.join(_START_TIMEOUT_S)
             self._thread = None
         self._socket.close()
 
@@ -142,9 +143,9 @@ class Explorer:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        at: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -162,20 +163,20 @@ class Explorer:
 def _listen(host: str, port: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     ports = [PORT, 0] if port is None else [port]
-    for at, wanted in enumerate(ports):
-        made = socket.socket(family, socket.SOCK_STREAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for attempt, number in enumerate(ports, 1):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            made.bind((host, wanted))
+            listener.bind((host, number))
         except OSError as error:
-            made.close()
-            if at == len(ports) - 1:
+            listener.close()
+            if attempt == len(ports):
                 raise StoreError(
-                    f"cannot listen on {host}:{wanted}: {(error.strerror or str(error)).lower()}; "
+                    f"cannot listen on {host}:{number}: {(error.strerror or str(error)).lower()}; "
                     "choose another --host or --port"
                 ) from error
             continue
-        return made
+        return listener
     raise AssertionError
 
 

@@ -1,4 +1,4 @@
-"""The store that is looked at: open, and opened again when it has moved on."""
+"""The open store of the server, which is reopened when it changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from sleepfm_index.evaluation.models.probe_kinds import Probe, load_probe
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.paths import MANIFEST
 
-_KEPT: Final = 24
+_MAX_CACHED: Final = 24
+"""Maximum number of cached results."""
 T = TypeVar("T")
 
 
@@ -30,7 +31,7 @@ class Session:
     probes : sequence of Path
         Saved probes whose probabilities can colour the map.
     threads : int, optional
-        As for :func:`sleepfm_index.open`.
+        Number of threads; see :func:`sleepfm_index.open`.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class Session:
         self.probes = {Path(p).stem: Path(p) for p in probes}
         self._threads = threads
         self._lock = threading.Lock()
-        self._seen: tuple[int, ...] = ()
+        self._manifest_stat: tuple[int, ...] = ()
         self._store: Reader | None = None
-        self._kept: OrderedDict[Hashable, Any] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
+        self._cache: OrderedDict[Hashable, Any] = OrderedDict()
+        self._in_progress: dict[Hashable, threading.Lock] = {}
         self.store()
         for name in self.probes:
             self.probe(name)
@@ -65,7 +66,7 @@ class Session:
         with self._lock:
             if self._store is not None:
                 self._store.close()
-            self._store, self._seen = None, ()
+            self._store, self._manifest_stat = None, ()
 
     def store(self) -> Reader:
         """Return the store at its latest snapshot.
@@ -73,64 +74,65 @@ class Session:
         An earlier one is not closed here: another request may still be reading it.
         """
         stat = os.stat(self.path / MANIFEST) if (self.path / MANIFEST).exists() else None  # noqa: PTH116
-        seen = () if stat is None else (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        manifest_stat = () if stat is None else (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         with self._lock:
-            if self._store is None or seen != self._seen:
+            if self._store is None or manifest_stat != self._manifest_stat:
                 opened = Reader(self.path, threads=self._threads)
-                moved = self._store is None or opened.manifest != self._store.manifest
-                if moved:
+                changed = self._store is None or opened.manifest != self._store.manifest
+                if changed:
                     self._store = opened
-                    self._kept.clear()
-                self._seen = seen
+                    self._cache.clear()
+                self._manifest_stat = manifest_stat
             assert self._store is not None
             return self._store
 
-    def asked(self, question: Callable[[Reader], T]) -> T:
-        """Query the store; retry once if a compaction removed the snapshot.
+    def with_store(self, request: Callable[[Reader], T]) -> T:
+        """Run a request on the store; retry once if a compaction removed the snapshot.
 
         Parameters
         ----------
-        question : callable
-            Called with the store.
+        request : callable
+            Function of the open store.
         """
         try:
-            return question(self.store())
+            return request(self.store())
         except SnapshotGone:
             with self._lock:
-                self._seen = ()
+                self._manifest_stat = ()
                 self._store = None
-            return question(self.store())
+            return request(self.store())
 
-    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what was made for a key at this snapshot; the least recently used go first.
+    def cached(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return a result of this snapshot from the cache, or compute it.
 
-        Requests that want the same at once wait for one of them to make it.
+        Concurrent requests for the same key wait for the first to compute it. The least recently
+        used results are removed first.
 
         Parameters
         ----------
         key : Hashable
-            Identifies what is made.
-        make : callable
-            Makes it if it is not there.
+            Key of the result.
+        compute : callable
+            Function that computes the result.
         """
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                found: T = self._kept[key]
-                return found
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
+            if key in self._cache:
+                self._cache.move_to_end(key)
+                result: T = self._cache[key]
+                return result
+            computing = self._in_progress.setdefault(key, threading.Lock())
+        with computing:
             with self._lock:
-                if key in self._kept:
-                    again: T = self._kept[key]
-                    return again
-            made = make()
+                if key in self._cache:
+                    other: T = self._cache[key]
+                    return other
+            value = compute()
             with self._lock:
-                self._kept[key] = made
-                self._making.pop(key, None)
-                while len(self._kept) > _KEPT:
-                    self._kept.popitem(last=False)
-            return made
+                self._cache[key] = value
+                self._in_progress.pop(key, None)
+                while len(self._cache) > _MAX_CACHED:
+                    self._cache.popitem(last=False)
+            return value
 
     def probe(self, name: str) -> Probe:
         """Return a saved probe by its file's stem.
@@ -143,22 +145,22 @@ class Session:
         Raises
         ------
         QueryError
-            If the server was not started with it.
+            If the server was started without this probe.
         FormatError
-            If it cannot be read.
+            If the file cannot be read.
         """
         if name not in self.probes:
             known = ", ".join(self.probes) or "none; start with --probe FILE"
             raise QueryError(f"no probe {name[:80]!r}; there are {known}")
-        return self.kept(("probe", name), lambda: load_probe(self.probes[name]))
+        return self.cached(("probe", name), lambda: load_probe(self.probes[name]))
 
     def check_annotate(self) -> None:
-        """Refuse to write on a read-only server.
+        """Raise unless labels may be written.
 
         Raises
         ------
         QueryError
-            If labels may not be written.
+            If the server is read-only.
         """
         if not self.annotate:
             raise QueryError(

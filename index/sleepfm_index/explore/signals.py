@@ -1,4 +1,4 @@
-"""Strips of signal, cut from the recordings and thinned to the width at which they are drawn."""
+"""Signal strips of recordings, reduced to the width of the drawing."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.signal_strips import SHOWN_UNITS, slot_channels
 from sleepfm_index.explore.answers import Table
-from sleepfm_index.explore.own_file import OwnFiles
+from sleepfm_index.explore.own_file import UploadedFiles
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.metadata import numpy_of
 from sleepfm_index.storage.private import recording_file
 
-LONGEST_S: Final = 3600.0 * 24
-"""Longest interval per request, in seconds."""
-WIDEST: Final = 8192
-_OPEN: Final = 64
-_MOST_CLIPS: Final = 100
+MAX_SECONDS: Final = 3600.0 * 24
+"""Maximum length of an interval, in seconds."""
+MAX_WIDTH: Final = 8192
+"""Maximum width of a strip, in pixels."""
+_MAX_OPEN: Final = 64
+_MAX_CLIPS: Final = 100
 _SCHEMA: Final = pa.schema(
     [
         ("clip_id", pa.int64()),
@@ -48,7 +49,7 @@ _SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True)
 class _Opened:
-    """An opened recording, and the channels of its slots; two of a slot are subtracted."""
+    """An open recording and the channels of its slots; the second of two is subtracted."""
 
     recording: Recording
     slots: dict[str, tuple[Channel, ...]]
@@ -65,7 +66,7 @@ class Window:
     seconds : float
         Length, in seconds.
     width : int
-        Width of the drawing, in pixels.
+        Width of the strip, in pixels.
     slots : sequence of str or None
         Slots to draw; None draws all.
     """
@@ -77,7 +78,7 @@ class Window:
 
 
 class Signals:
-    """Opened recordings, the least recently used ones let go."""
+    """Open recordings; the least recently used are closed first."""
 
     def __init__(self) -> None:
         self._opened: OrderedDict[tuple[Any, ...], _Opened] = OrderedDict()
@@ -101,24 +102,24 @@ class Signals:
         slots : sequence of str or None
             Slots to draw; None draws all.
         """
-        if len(ids) > _MOST_CLIPS:
-            raise QueryError(f"strips of at most {_MOST_CLIPS} clips at once, got {len(ids)}")
+        if len(ids) > _MAX_CLIPS:
+            raise QueryError(f"strips of at most {_MAX_CLIPS} clips at once, got {len(ids)}")
         rows = store.rows(np.array(ids, np.int64)).select(["clip_id", "recording_id", "start_s"])
         length = store.manifest.contract.clip_seconds if seconds is None else seconds
-        found: list[dict[str, Any]] = []
-        away: dict[str, str] = {}
+        strips: list[dict[str, Any]] = []
+        unavailable: dict[str, str] = {}
         starts = numpy_of(rows["start_s"])
-        for at, (clip, name) in enumerate(
+        for number, (clip, name) in enumerate(
             zip(rows["clip_id"].to_pylist(), rows["recording_id"].to_pylist(), strict=True)
         ):
-            window = _checked(Window(float(starts[at]), length, width, slots))
+            window = _checked(Window(float(starts[number]), length, width, slots))
             try:
                 opened = self._of(store, name)
             except QueryError as error:
-                away[name] = str(error)
+                unavailable[name] = str(error)
                 continue
-            found += [{"clip_id": clip, **row} for row in _cut(opened, name, window)]
-        return _table(found, away)
+            strips += [{"clip_id": clip, **row} for row in _cut(opened, name, window)]
+        return _table(strips, unavailable)
 
     def of_recording(self, store: Reader, name: str, window: Window) -> Table:
         """Cut an interval of signals of a recording; one row per slot.
@@ -130,7 +131,7 @@ class Signals:
         name : str
             Name of the recording in the store.
         window : Window
-            Time range and drawing options.
+            Interval, width and slots.
         """
         try:
             opened = self._of(store, name)
@@ -138,17 +139,17 @@ class Signals:
             return _table([], {name: str(error)})
         return _table(_cut(opened, name, _checked(window)), {})
 
-    def of_file(self, files: OwnFiles, key: str, window: Window) -> Table:
+    def of_file(self, files: UploadedFiles, key: str, window: Window) -> Table:
         """Cut signals of an uploaded file.
 
         Parameters
         ----------
-        files : OwnFiles
-            Recordings that were handed in.
+        files : UploadedFiles
+            Uploaded recordings.
         key : str
             Key of the file.
         window : Window
-            Time range and drawing options.
+            Interval, width and slots.
         """
         recording, channels, _ = files.recording(key)
         by_label = {c.label: c for c in recording.channels}
@@ -166,7 +167,7 @@ class Signals:
         opened = _open(store, name, path)
         with self._lock:
             self._opened[key] = opened
-            while len(self._opened) > _OPEN:
+            while len(self._opened) > _MAX_OPEN:
                 self._opened.popitem(last=False)
         return opened
 
@@ -179,21 +180,21 @@ def _open(store: Reader, name: str, path: Path) -> _Opened:
         slot: tuple(channels[label] for label in labels)
         for slot, labels in slot_channels(store, name, channels).items()
     }
-    places = {slot: order.index(slot) if slot in order else len(order) for slot in filled}
-    return _Opened(recording, {s: filled[s] for s in sorted(filled, key=places.__getitem__)})
+    rank = {slot: order.index(slot) if slot in order else len(order) for slot in filled}
+    return _Opened(recording, {s: filled[s] for s in sorted(filled, key=rank.__getitem__)})
 
 
 def _checked(window: Window) -> Window:
-    if not 0 < window.seconds <= LONGEST_S:
-        raise QueryError(f"seconds must be above 0 and at most {LONGEST_S:.0f}")
-    if not 1 <= window.width <= WIDEST:
-        raise QueryError(f"width must be 1 to {WIDEST} pixels, got {window.width}")
+    if not 0 < window.seconds <= MAX_SECONDS:
+        raise QueryError(f"seconds must be above 0 and at most {MAX_SECONDS:.0f}")
+    if not 1 <= window.width <= MAX_WIDTH:
+        raise QueryError(f"width must be 1 to {MAX_WIDTH} pixels, got {window.width}")
     return window
 
 
 def _cut(opened: _Opened, name: str, window: Window) -> list[dict[str, Any]]:
     rows = []
-    for slot in _wanted(opened.slots, window.slots):
+    for slot in _selected(opened.slots, window.slots):
         channels = opened.slots[slot]
         rate = channels[0].sample_rate
         first = max(0, round(window.from_s * rate))
@@ -201,10 +202,10 @@ def _cut(opened: _Opened, name: str, window: Window) -> list[dict[str, Any]]:
         values = channels[0].part(first, last)
         if len(channels) == 2:
             values = values - channels[1].part(first, last)
-        wanted = SHOWN_UNITS.get(slot) or SLOT_UNITS.get(slot, "")
-        scale = conversion(channels[0].unit, wanted)
-        unit = wanted if scale is not None else ""
-        if scale is not None and wanted:
+        shown_unit = SHOWN_UNITS.get(slot) or SLOT_UNITS.get(slot, "")
+        scale = conversion(channels[0].unit, shown_unit)
+        unit = shown_unit if scale is not None else ""
+        if scale is not None and shown_unit:
             values = values * np.float32(scale[0]) + np.float32(scale[1])
         step, low, high = thin(values, window.width)
         rows.append(
@@ -223,33 +224,33 @@ def _cut(opened: _Opened, name: str, window: Window) -> list[dict[str, Any]]:
     return rows
 
 
-def _wanted(there: Collection[str], slots: Sequence[str] | None) -> list[str]:
-    """Slots to cut; of ``a|b`` the first that is there."""
+def _selected(present: Collection[str], slots: Sequence[str] | None) -> list[str]:
+    """List the slots to read; ``a|b`` selects the first of them that is present."""
     if slots is None:
-        return list(there)
-    firsts = [next((s for s in said.split("|") if s in there), None) for said in slots]
-    return [slot for slot in there if slot in firsts]
+        return list(present)
+    firsts = [next((s for s in text.split("|") if s in present), None) for text in slots]
+    return [slot for slot in present if slot in firsts]
 
 
 def thin(
     values: NDArray[np.float32], width: int
 ) -> tuple[float, NDArray[np.float32], NDArray[np.float32] | None]:
-    """Thin a signal to the least and greatest of each pixel, so that no spike is lost.
+    """Reduce a signal to the minimum and maximum of each pixel, so that no spike is lost.
 
     Parameters
     ----------
     values : ndarray of float32, shape [n]
         Samples of the signal.
     width : int
-        Pixels.
+        Width of the drawing, in pixels.
 
     Returns
     -------
     step : float
-        Samples from one value to the next.
-    low, high : ndarray of float32
-        Of each pixel, NaN where it holds no sample that is known; ``high`` is None, and ``low`` all
-        samples, where there are no more than two a pixel.
+        Samples per value.
+    low, high : ndarray of float32, shape [width]
+        Minimum and maximum of each pixel, NaN if all its samples are. If the signal has at most two
+        samples per pixel, ``low`` has all samples and ``high`` is None.
     """
     if len(values) <= 2 * width:
         return 1.0, values, None
@@ -259,10 +260,10 @@ def thin(
     return len(values) / width, low, high
 
 
-def _table(rows: list[dict[str, Any]], away: dict[str, str]) -> Table:
+def _table(rows: list[dict[str, Any]], unavailable: dict[str, str]) -> Table:
     columns = {f.name: [row.get(f.name) for row in rows] for f in _SCHEMA}
     arrays = [pa.array(columns[f.name], f.type) for f in _SCHEMA]
     note = f"{len(rows)} strips, unfiltered"
-    if away:
-        note += f"; recordings not available: {', '.join(away)}"
-    return Table(pa.Table.from_arrays(arrays, schema=_SCHEMA), note, {"away": away})
+    if unavailable:
+        note += f"; recordings not available: {', '.join(unavailable)}"
+    return Table(pa.Table.from_arrays(arrays, schema=_SCHEMA), note, {"away": unavailable})

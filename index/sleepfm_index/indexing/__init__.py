@@ -1,1 +1,1 @@
-"""Making and maintaining indexes: choose a kind, train, code, calibrate, update."""
+"""Building and maintaining indexes: choose a kind, train, encode, calibrate, update."""

@@ -1,9 +1,9 @@
-"""Calibration: how far an index must be searched, and the recall that this gives.
+"""Calibration: choose the search parameters of an index and measure its recall.
 
 Queries come from other modalities than the target. Same-modality queries would overestimate recall,
-because clips of one night cluster. Every second query leaves out the clips around its own, as a
-query by clip does; the rest leave out nothing, as with ``--exclude none``. Half of the queries
-choose how the index is searched; recall is measured with the other half.
+because clips of one night cluster. Every second query excludes the clips around its own clip, as a
+query by clip does; the others exclude nothing, as with ``--exclude none``. Half of the queries
+choose the search parameters; recall is measured with the other half.
 """
 
 from __future__ import annotations
@@ -26,19 +26,17 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, SearchS
 from sleepfm_index.storage.vectors import Vectors
 
 SHARES: Final = (1.0, 0.3, 0.1, 0.03)
-"""Shares of allowed clips under which an index is calibrated; a filter uses the next smaller
-one."""
+"""Shares of allowed clips in calibration; a filter uses the next smaller share."""
 K: Final = 10
 FEWEST: Final = 8
 """Minimum number of queries for calibration; below it, search is exact."""
 _EXCLUSION_HOURS: Final = 12
-"""Time on either side of its own clip that a query leaves out; in a small store, a twentieth of the
-clips."""
+"""Hours on either side of its own clip that a query excludes; in a small store, at most a twentieth
+of the clips."""
 _RUN: Final = 256
 """Length of the runs of clips in calibration filters, because cohorts are filtered by night."""
 RERANK_COST: Final = 800
-"""Codes that could be read in the time that one candidate takes to compare from its vector, 1 to
-3 us of one thread, as the settings of benchmarks/search.py show."""
+"""Cost of rescoring one candidate in codes read: 1 to 3 us of one thread (benchmarks/search.py)."""
 _TIMED: Final = 20
 _SELECTED: Final = 20_000
 _MARGIN: Final = 0.25
@@ -54,10 +52,12 @@ class Queries:
     Parameters
     ----------
     vectors : ndarray of float32, shape [q, 512]
+        Query vectors.
     first, last : ndarray of int64, shape [q]
-        Clip ids that a query does not find, both included; none where the last is before the first.
+        First and last clip id of the run that each query excludes, both inclusive; if the last is
+        before the first, nothing is excluded.
     modalities : tuple of str
-        What they are drawn from, none of them a part of the target.
+        Modalities of the queries, none of which is part of the target.
     """
 
     vectors: NDArray[np.float32]
@@ -81,34 +81,35 @@ def draw_queries(
     manifest : Manifest
         The snapshot of the store.
     target : str
-        What is searched: a modality, or ``others_of_<modality>``.
+        Search target: a modality, or ``others_of_<modality>``.
     count : int
-        About how many.
+        Approximate number of queries.
     seed : int
         Random seed.
     """
     known = manifest.modalities
     parts = target_parts(target, known)
-    # of a store of one modality there is no other to draw from
+    # a store with one modality has no other to draw from
     sources = tuple(m for m in known if m not in parts) or known
-    drawn = [vectors.draw(m, -(-count // len(sources)), seed + at) for at, m in enumerate(sources)]
+    per_source = -(-count // len(sources))
+    drawn = [vectors.draw(m, per_source, seed + i) for i, m in enumerate(sources)]
     ids = np.concatenate([ids for ids, _ in drawn])
-    # Mixed, so that both halves are of every modality.
+    # Shuffled, so that both halves have queries of every modality.
     order = np.random.default_rng(seed).permutation(len(ids))
-    ids, found = ids[order], np.concatenate([v for _, v in drawn])[order]
+    ids, query_vectors = ids[order], np.concatenate([v for _, v in drawn])[order]
     around = min(exclusion_clips(manifest.contract.clip_seconds), manifest.rows // 20)
     first, last = ids - around, ids + around
     last[1::2] = first[1::2] - 1
-    return Queries(found, first, last, sources)
+    return Queries(query_vectors, first, last, sources)
 
 
 def exclusion_clips(clip_seconds: float) -> int:
-    """Clips on either side of its own that a query leaves out: twelve hours of them.
+    """Clips on either side of its own clip that a query excludes: twelve hours.
 
     Parameters
     ----------
     clip_seconds : float
-        Length of a clip under the store's contract.
+        Length of a clip in seconds, from the store's contract.
     """
     return round(_EXCLUSION_HOURS * 3600 / clip_seconds)
 
@@ -118,10 +119,10 @@ def calibrate(
     manifest: Manifest,
     entry: IndexEntry,
     index: VectorIndex,
-    wanted: float,
+    goal: float,
     queries: Queries,
 ) -> tuple[tuple[SearchSetting, ...], Recall] | None:
-    """Choose how an index is searched and measure what it finds.
+    """Choose the search settings of an index and measure its recall.
 
     Clips that the index does not cover are searched exactly, so they count as found.
 
@@ -135,19 +136,19 @@ def calibrate(
         Entry of the index in the manifest.
     index : VectorIndex
         The open index of the entry.
-    wanted : float
-        The recall@10 to reach.
+    goal : float
+        The recall@10 to reach, 0 to 1.
     queries : Queries
-        Queries to calibrate with and to measure with.
+        Queries for calibration and for measurement.
 
     Returns
     -------
     settings : tuple of SearchSetting
-        For falling shares of allowed clips, down to where exact search of the allowed is faster or
-        the index cannot reach the recall.
+        Settings by descending share of allowed clips, down to the share at which exact search is
+        faster or the index does not reach the goal.
     recall : Recall
-        Of the queries that did not choose, at share 1. None instead of both where there are too
-        few queries or the recall is not reached.
+        Recall at share 1 of the queries that did not choose the settings. The function returns
+        None instead of both if there are too few queries or the goal is not reached.
     """
     if len(queries) < FEWEST:
         return None
@@ -162,9 +163,9 @@ def calibrate(
         selection = _selection(manifest, share)
         truth = _truth(vectors, manifest, target, queries, selection)
         trial = _Trial(index, queries, truth, uncovered, selection)
-        # under a filter no less will do
+        # a stricter filter needs at least the parameters of the larger share
         at_least = chosen[-1].parameters if chosen else None
-        setting = trial.choose(share, wanted, slice(0, half), at_least)
+        setting = trial.choose(share, goal, slice(0, half), at_least)
         if setting is None:
             break
         if share < 1:
@@ -172,12 +173,12 @@ def calibrate(
             if trial.seconds(setting) > exact:
                 break
         else:
-            found = trial.found(setting.parameters, setting.depth, slice(half, None))
-            at_1, at_10 = found[:, 0], found.mean(axis=1)
+            hits = trial.hits(setting.parameters, setting.depth, slice(half, None))
+            at_1, at_10 = hits[:, 0], hits.mean(axis=1)
             measured = Recall(
-                wanted,
+                goal,
                 _rounded(wilson(float(at_1.mean()), len(at_1))),
-                _rounded(clustered(at_10, found.shape[1])),
+                _rounded(clustered(at_10, hits.shape[1])),
                 len(at_10),
                 index.rows + len(uncovered),
             )
@@ -186,7 +187,7 @@ def calibrate(
 
 
 class _Trial:
-    """An index and the exact answers of some queries."""
+    """An index, with queries and their exact results."""
 
     def __init__(
         self,
@@ -201,57 +202,57 @@ class _Trial:
         self._truth = truth
         self._uncovered = uncovered
         self._selection = selection
-        selection.selector()  # made once: what is made of it for a query shares its bits
+        selection.selector()  # creates the bitmap, which the selections of all queries share
 
     def choose(
-        self, share: float, wanted: float, part: slice, at_least: Parameters | None
+        self, share: float, goal: float, part: slice, at_least: Parameters | None
     ) -> SearchSetting | None:
-        """Return the cheapest setting that reaches the recall; None if none does.
+        """Return the cheapest setting that reaches the goal; None if none does.
 
-        Searching further with fewer candidates may be cheaper than less far with more.
+        A wider search with fewer candidates may be cheaper than a narrower one with more.
         """
-        best, least = None, np.inf
+        best, lowest_cost = None, np.inf
         for trial in self._index.trials(at_least):
-            if trial.cost >= least:
+            if trial.cost >= lowest_cost:
                 break
             ids = self._ids(trial.parameters, trial.depths[-1], part)
             for depth in trial.depths:
                 cost = trial.cost + RERANK_COST * depth
-                found = self._hits(ids[:, :depth], part)
-                if len(found) and found.mean() >= wanted + _MARGIN * (1 - wanted):
-                    if cost < least:
-                        best, least = SearchSetting(share, depth, trial.parameters), cost
+                hits = self._hits(ids[:, :depth], part)
+                if len(hits) and hits.mean() >= goal + _MARGIN * (1 - goal):
+                    if cost < lowest_cost:
+                        best, lowest_cost = SearchSetting(share, depth, trial.parameters), cost
                     break
         return best
 
-    def found(self, parameters: Parameters, depth: int, part: slice) -> NDArray[np.bool_]:
-        """Mask of the exact answers found among the candidates, bool [q, 10]."""
+    def hits(self, parameters: Parameters, depth: int, part: slice) -> NDArray[np.bool_]:
+        """Mask of the exact results that are among the candidates, bool [q, 10]."""
         return self._hits(self._ids(parameters, depth, part), part)
 
     def seconds(self, setting: SearchSetting) -> float:
-        """Seconds that one query takes."""
-        some = slice(0, _TIMED)
-        return _best(lambda: self._ids(setting.parameters, setting.depth, some)) / _TIMED
+        """Time of one query in seconds."""
+        timed = slice(0, _TIMED)
+        return _best(lambda: self._ids(setting.parameters, setting.depth, timed)) / _TIMED
 
     def _hits(self, ids: NDArray[np.int64], part: slice) -> NDArray[np.bool_]:
-        there = [
-            np.isin(truth, found) | np.isin(truth, self._uncovered)
-            for found, truth in zip(ids, self._truth[part], strict=True)
+        hits = [
+            np.isin(truth, candidate_ids) | np.isin(truth, self._uncovered)
+            for candidate_ids, truth in zip(ids, self._truth[part], strict=True)
             if len(truth) == K
         ]
-        return np.array(there, bool).reshape(-1, K)
+        return np.array(hits, bool).reshape(-1, K)
 
     def _ids(self, parameters: Parameters, depth: int, part: slice) -> NDArray[np.int64]:
-        asked = self._queries
-        found = [
+        queries = self._queries
+        ids = [
             self._index.search(
-                query[None], depth, parameters, self._selection.but(first, last).selector()
+                query[None], depth, parameters, self._selection.excluding(first, last).selector()
             )
             for query, first, last in zip(
-                asked.vectors[part], asked.first[part], asked.last[part], strict=True
+                queries.vectors[part], queries.first[part], queries.last[part], strict=True
             )
         ]
-        return np.concatenate(found)
+        return np.concatenate(ids)
 
 
 def wilson(share: float, n: float) -> tuple[float, float, float]:
@@ -276,9 +277,9 @@ def clustered(shares: NDArray[np.float64], size: int) -> tuple[float, float, flo
     Parameters
     ----------
     shares : ndarray of float64, shape [q]
-        Of each query.
+        Share of hits of each query.
     size : int
-        Trials per query.
+        Number of trials per query.
     """
     mean = float(shares.mean())
     alone = mean * (1 - mean) / size
@@ -306,7 +307,7 @@ def _selection(manifest: Manifest, share: float) -> Selection:
 
 
 def _seconds_per_row(vectors: Vectors, manifest: Manifest, target: str) -> float:
-    """Seconds per row of exact search, where the rows were selected."""
+    """Time of exact search per selected row, in seconds."""
     ids, _ = vectors.draw(target, min(_SELECTED, manifest.rows), 0)
     if not len(ids):
         return 0.0

@@ -9,11 +9,12 @@ from sleepfm_index.storage.manifest import IndexEntry
 
 
 class OnDask:
-    """Codes shards as tasks of a Dask cluster whose workers reach the store's folder.
+    """Encodes shards as tasks of a Dask cluster whose workers can access the store's folder.
 
     Parameters
     ----------
     cluster : Cluster
+        The cluster to use.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -22,14 +23,14 @@ class OnDask:
     def __call__(
         self, store: str, trained: IndexEntry, shards: list[tuple[str, ...]]
     ) -> list[IndexEntry]:
-        """Code all shards; give their files in order."""
+        """Encode all shards and return their entries in order."""
         with connected(self._cluster) as client:
             futures = client.map(
                 code_shard,
                 [store] * len(shards),
                 [trained] * len(shards),
                 shards,
-                key=[f"shard-{trained.file}-{at}" for at in range(len(shards))],
+                key=[f"shard-{trained.file}-{number}" for number in range(len(shards))],
                 pure=False,
             )
             try:

@@ -33,13 +33,13 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, Recall, RowCach
 from sleepfm_index.storage.vectors import Vectors
 
 UNCOVERED: Final = 10_000
-"""Maximum number of clips missing from an index, which are compared one by one: about 2 ms per
+"""Maximum number of clips missing from an index; these are searched exactly, in about 2 ms per
 query."""
 CACHED_ROWS: Final = 200_000
-"""A store of more clips has their rows in a file that is mapped."""
+"""Number of clips above which a store has a row cache."""
 GROWN: Final = 0.01
 """Relative growth of the number of clips after which recall is measured again."""
-_TRIED_AGAIN: Final = 2
+_RETRY_GROWTH: Final = 2
 TRAINED_FOR: Final = 1 << 14
 """Number of queries of other modalities used in training."""
 
@@ -51,23 +51,23 @@ class IndexRequest:
     Parameters
     ----------
     index : str, optional
-        A kind for every target; by default the kind that there is, else the plan's.
+        Kind of index for every target; by default the present kind, or the planned one.
     recall : float, optional
-        By default what was asked for before, else 0.99.
+        The recall@10 to reach, 0 to 1; by default the previous goal, or 0.99.
     rebuild : bool
-        Make every index afresh.
+        Whether to rebuild every index.
     targets : tuple of str, optional
-        Leave the indexes of all others as they are; by default every target.
+        Targets whose indexes are updated; by default all.
     only_present : bool
-        Only what there is already.
+        Whether to update existing caches only.
     as_in : Manifest, optional
-        Make again the indexes that this manifest has, and its row cache.
+        Manifest whose indexes and row cache are to be rebuilt.
     notice : callable, optional
-        Called with a line before each step.
+        Called with a line of text before each step.
     shards : int
-        In how many parts an index is coded that is made afresh.
+        Number of parts in which a new index is encoded.
     code : callable
-        Codes them; see :mod:`sleepfm_index.indexing.shards`.
+        Function that encodes the shards; see :mod:`sleepfm_index.indexing.shards`.
     """
 
     index: str | None = None
@@ -93,7 +93,7 @@ class IndexRequest:
 
 
 def with_caches(store: Path, manifest: Manifest, request: IndexRequest) -> Manifest:
-    """Write missing indexes and row cache; return a manifest that names them.
+    """Write missing indexes and row cache; return a manifest with them.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def with_caches(store: Path, manifest: Manifest, request: IndexRequest) -> Manif
     manifest : Manifest
         The snapshot of the store.
     request : IndexRequest
-        Which indexes to build.
+        Indexes to build.
     """
     return replace(
         manifest,
@@ -127,12 +127,12 @@ def _indexes(store: Path, manifest: Manifest, request: IndexRequest) -> tuple[In
     rows = target_rows(store, manifest)
     plans = [_plan(rows[target], target, models.get(target), request) for target in targets]
     if not all(p.exact for p in plans):
-        for one in plans:
-            request.say(one.sentence)
-    for one in plans:
-        entry = _index(store, manifest, one, present.pop(one.target, None), request)
+        for plan in plans:
+            request.say(plan.sentence)
+    for plan in plans:
+        entry = _index(store, manifest, plan, present.pop(plan.target, None), request)
         if entry is not None:
-            present[one.target] = entry
+            present[plan.target] = entry
     return tuple(present[target] for target in manifest.targets if target in present)
 
 
@@ -141,11 +141,11 @@ def _by_target(manifest: Manifest) -> dict[str, IndexEntry]:
 
 
 def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCacheEntry | None:
-    """Return the row cache of a large store, whatever targets are asked for."""
-    there = manifest.row_cache is not None
-    there = there or (request.as_in is not None and request.as_in.row_cache is not None)
-    wanted = there if request.only_present else manifest.rows > CACHED_ROWS
-    if not wanted or not manifest.segments:
+    """Return the row cache of a large store, which does not depend on the requested targets."""
+    present = manifest.row_cache is not None
+    present = present or (request.as_in is not None and request.as_in.row_cache is not None)
+    required = present if request.only_present else manifest.rows > CACHED_ROWS
+    if not required or not manifest.segments:
         return None
     entry = row_cache.usable_cache(manifest)
     if (
@@ -157,7 +157,10 @@ def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCac
         request.say(f"clips: writing {manifest.rows:,} rows for memory mapping")
         try:
             entry = row_cache.write_rows(store, manifest)
-        except (QueryError, pa.ArrowException) as error:  # a cache must not cost the indexes
+        except (
+            QueryError,
+            pa.ArrowException,
+        ) as error:  # a failed cache must not prevent the indexes
             request.say(
                 f"clips: the row cache cannot be written ({error}); they are read from Parquet"
             )
@@ -173,80 +176,80 @@ def _uncovered(manifest: Manifest, entry: IndexEntry | RowCacheEntry) -> int:
 def _plan(rows: int, target: str, model: IndexEntry | None, request: IndexRequest) -> Plan:
     recall = request.recall
     if recall is None and request.index is not None and kinds.is_exact(request.index):
-        recall = 1.0  # so that it stays as the store grows
+        recall = 1.0  # so that it stays exact as the store grows
     if recall is None and model is not None and kinds.is_exact(model.kind) and request.index:
-        recall = RECALL  # an exact index says nothing of what another one should reach
+        recall = RECALL  # the goal of an exact index does not apply to other kinds
     if recall is None:
-        recall = model.recall.asked if model is not None and model.recall is not None else RECALL
-    fresh = plan_rows(rows, recall=recall, index=request.index, target=target)
+        recall = model.recall.goal if model is not None and model.recall is not None else RECALL
+    proposed = plan_rows(rows, recall=recall, index=request.index, target=target)
     if request.index is not None or model is None:
-        return fresh
-    planned, known = kinds.find(fresh.kind), model.recall
-    if kinds.is_exact(model.kind) and known is not None and known.asked == recall:
-        # Nothing else reached the recall: it is tried again with twice as many clips.
-        given_up = not is_small(known.clips) and rows < _TRIED_AGAIN * known.clips
-        if given_up:
+        return proposed
+    planned, known = kinds.find(proposed.kind), model.recall
+    if kinds.is_exact(model.kind) and known is not None and known.goal == recall:
+        # No approximate index reached the goal: try again once the store has doubled.
+        gave_up = not is_small(known.clips) and rows < _RETRY_GROWTH * known.clips
+        if gave_up:
             return plan_rows(rows, recall=recall, index=model.kind, target=target)
     if planned is not None and kinds.parse(model.kind).outgrown(planned):
-        return fresh
+        return proposed
     return plan_rows(rows, recall=recall, index=model.kind, target=target)
 
 
 def _index(
-    store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, request: IndexRequest
+    store: Path, manifest: Manifest, plan: Plan, entry: IndexEntry | None, request: IndexRequest
 ) -> IndexEntry | None:
-    """Return the index of one target; None where there is to be none."""
-    if wanted.kind == EXACT:
+    """Return the index of one target; None for exact search without an index."""
+    if plan.kind == EXACT:
         return None
-    if wanted.exact:
-        return _exhaustive(store, manifest, wanted, entry, request)
+    if plan.exact:
+        return _exhaustive(store, manifest, plan, entry, request)
     vectors = Vectors(store, manifest)
     names = tuple(s.id for s in manifest.segments)
-    if entry is None or request.rebuild or entry.kind != wanted.kind:
-        queries = draw_queries(vectors, manifest, wanted.target, TRAINED_FOR, SEED)
+    if entry is None or request.rebuild or entry.kind != plan.kind:
+        queries = draw_queries(vectors, manifest, plan.target, TRAINED_FOR, SEED)
         if len(queries) < FEWEST:
-            request.say(f"{wanted.target}: too few clips of other modalities to calibrate; exact")
-            return _index(store, manifest, replace(wanted, kind=str(Flat())), entry, request)
-        kind = kinds.parse(wanted.kind)
-        request.say(f"{wanted.target}: training {kind}")
-        _, sample = vectors.draw(wanted.target, wanted.sample, SEED)
+            request.say(f"{plan.target}: too few clips of other modalities to calibrate; exact")
+            return _index(store, manifest, replace(plan, kind=str(Flat())), entry, request)
+        kind = kinds.parse(plan.kind)
+        request.say(f"{plan.target}: training {kind}")
+        _, sample = vectors.draw(plan.target, plan.sample, SEED)
         trained = kind.train(sample, queries.vectors)
         del sample, queries
-        request.say(f"{wanted.target}: coding {wanted.rows:,} clips")
-        entry = _coded(store, manifest, vectors, wanted.target, kind, trained, request)
+        request.say(f"{plan.target}: coding {plan.rows:,} clips")
+        entry = _coded(store, manifest, vectors, plan.target, kind, trained, request)
     elif set(entry.segments) - set(names) or _uncovered(manifest, entry) > UNCOVERED:
         entry = _extended(store, vectors, names, entry, request)
     known = entry.recall
     if (
         known is not None
-        and known.asked == wanted.recall
-        and abs(wanted.rows - known.clips) <= GROWN * known.clips
+        and known.goal == plan.recall
+        and abs(plan.rows - known.clips) <= GROWN * known.clips
     ):
         return entry
-    entry = _calibrated(store, manifest, vectors, entry, wanted, request)
+    entry = _calibrated(store, manifest, vectors, entry, plan, request)
     finer = kinds.parse(entry.kind).finer
     if entry.settings or request.index is not None or finer is None:
         return entry
     if entry.file not in manifest.names[1]:
         remove(store / paths.INDEXES / entry.file)
-    return _index(store, manifest, replace(wanted, kind=str(finer)), None, request)
+    return _index(store, manifest, replace(plan, kind=str(finer)), None, request)
 
 
 def _exhaustive(
-    store: Path, manifest: Manifest, wanted: Plan, entry: IndexEntry | None, request: IndexRequest
+    store: Path, manifest: Manifest, plan: Plan, entry: IndexEntry | None, request: IndexRequest
 ) -> IndexEntry:
-    """Return an index that compares every vector; it covers all clips and needs no calibration."""
+    """Return an exhaustive index, which covers all clips and needs no calibration."""
     vectors = Vectors(store, manifest)
     names = tuple(s.id for s in manifest.segments)
-    if entry is None or request.rebuild or entry.kind != wanted.kind:
-        kind = kinds.parse(wanted.kind)
-        blocks = (b for name in names for b in vectors.blocks(name, wanted.target))
-        entry = kind.write(store, wanted.target, names, None, blocks)
+    if entry is None or request.rebuild or entry.kind != plan.kind:
+        kind = kinds.parse(plan.kind)
+        blocks = (b for name in names for b in vectors.blocks(name, plan.target))
+        entry = kind.write(store, plan.target, names, None, blocks)
     elif set(entry.segments) != set(names):
         entry = _extended(store, vectors, names, entry, request)
-    sure = (1.0, 1.0, 1.0)
-    known = Recall(wanted.recall, sure, sure, 0, wanted.rows)
-    unchanged = entry.recall is not None and entry.recall.asked == wanted.recall
+    certain = (1.0, 1.0, 1.0)
+    known = Recall(plan.recall, certain, certain, 0, plan.rows)
+    unchanged = entry.recall is not None and entry.recall.goal == plan.recall
     return entry if unchanged else replace(entry, recall=known)
 
 
@@ -270,13 +273,13 @@ def _coded(
 def _extended(
     store: Path, vectors: Vectors, names: tuple[str, ...], entry: IndexEntry, request: IndexRequest
 ) -> IndexEntry:
-    """Add the clips that are not in an index, and leave out those no longer in the store."""
+    """Add the clips that an index lacks, and drop clips that are no longer in the store."""
     kind = kinds.parse(entry.kind)
     index = kind.open(store, entry)
     ids = index.ids()
-    fresh = vectors.known_ids()
-    # Where no row can be taken out, deleted ones stay as long as the segments have them.
-    known = fresh if kind.removes_rows else vectors.known_ids(deleted=True)
+    missing = vectors.known_ids()
+    # If single rows cannot be removed, deleted clips stay as long as the segments have them.
+    known = missing if kind.removes_rows else vectors.known_ids(deleted=True)
     keep = ids < len(known)
     keep[keep] = known[ids[keep]]
     kept = (index, keep) if kind.removes_rows or keep.all() else None
@@ -286,14 +289,14 @@ def _extended(
         request.say(f"{entry.target}: building {entry.kind} again, because clips were deleted")
 
     if kept is not None:
-        fresh[ids[keep]] = False
+        missing[ids[keep]] = False
 
-    def wanted(clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return fresh[clip_ids]
+    def is_missing(clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return missing[clip_ids]
 
-    blocks = (b for name in names for b in vectors.blocks(name, entry.target, wanted))
-    made = kind.write(store, entry.target, names, index.trained, blocks, kept)
-    return replace(made, settings=entry.settings, recall=entry.recall)
+    blocks = (b for name in names for b in vectors.blocks(name, entry.target, is_missing))
+    extended = kind.write(store, entry.target, names, index.trained, blocks, kept)
+    return replace(extended, settings=entry.settings, recall=entry.recall)
 
 
 def _calibrated(
@@ -301,19 +304,19 @@ def _calibrated(
     manifest: Manifest,
     vectors: Vectors,
     entry: IndexEntry,
-    wanted: Plan,
+    plan: Plan,
     request: IndexRequest,
 ) -> IndexEntry:
     request.say(f"{entry.target}: measuring recall")
-    count = calibration_queries(wanted.rows)
-    # Other queries than before, as far as the store has grown.
+    count = calibration_queries(plan.rows)
+    # Different queries than before, once the store has grown.
     queries = draw_queries(vectors, manifest, entry.target, count, SEED + manifest.rows)
     index = kinds.open_index(store, entry, vectors)
-    found = calibrate(vectors, manifest, entry, index, wanted.recall, queries)
-    if found is None:
+    calibrated = calibrate(vectors, manifest, entry, index, plan.recall, queries)
+    if calibrated is None:
         request.say(
-            f"{entry.target}: {entry.kind} does not reach a recall of {wanted.recall:g}; "
+            f"{entry.target}: {entry.kind} does not reach a recall of {plan.recall:g}; "
             "without an index that does, search is exact"
         )
         return replace(entry, settings=(), recall=None)
-    return replace(entry, settings=found[0], recall=found[1])
+    return replace(entry, settings=calibrated[0], recall=calibrated[1])

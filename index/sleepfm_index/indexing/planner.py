@@ -26,16 +26,16 @@ from sleepfm_index.storage.segments import CLIPS, read_table
 RECALL: Final = 0.99
 """Default recall@10."""
 EXACT_ROWS: Final = 10_000
-"""Up to this many clips, ten nights, every vector is compared, in little more than a millisecond.
-An inverted file is faster from 2,000 or 3,000 on, but training it and measuring its recall would be
+"""Maximum number of clips, ten nights, for exhaustive search, which takes about a millisecond. An
+inverted file is faster from 2,000 to 3,000 clips, but training it and measuring its recall would be
 a large part of the build (docs/scale.md, benchmarks/kinds.py)."""
 _QUERIES: Final = ((100_000, 600), (0, 200))
-"""Queries of other modalities by which an index is calibrated, of more than so many clips: with
-few clips the measuring would take longer than the making."""
+"""Number of calibration queries for stores of more than a number of clips: with few clips the
+measurement would take longer than the build."""
 
 _EXACT_US: Final = 0.25
-"""To compare a row with one query without an index, on two cores of an AMD EPYC with AVX-512."""
-_FEWEST: Final = 10
+"""Microseconds per row of exact search, on two cores of an AMD EPYC with AVX-512."""
+_MIN_TRAINING: Final = 10
 """Minimum number of training vectors per list."""
 
 
@@ -46,22 +46,23 @@ class Plan:
     Parameters
     ----------
     target : str
+        Search target: a modality, or ``others_of_<modality>``.
     rows : int
-        Clips that have it.
+        Number of clips with the target.
     kind : str
-        The kind of index, or ``exact`` for none.
+        Kind of index, or ``exact`` for none.
     recall : float
-        The recall@10 asked for.
+        The recall@10 to reach, 0 to 1.
     sample : int
-        Vectors that training draws.
+        Number of training vectors.
     seconds : float
-        Estimate of the time to make the index.
+        Estimated build time in seconds.
     disk_bytes : int
-        Size of the index.
+        Estimated size of the index.
     memory_bytes : int
-        Anonymous memory while it is made.
+        Estimated anonymous memory during the build.
     query_ms : float
-        Estimate of the time of one query, files in the page cache.
+        Estimated time of one query in milliseconds, with the files in the page cache.
     """
 
     target: str
@@ -76,7 +77,7 @@ class Plan:
 
     @property
     def exact(self) -> bool:
-        """Whether every vector is compared, by an index or without."""
+        """Whether search is exact, with or without an index."""
         return self.kind == EXACT or kinds.is_exact(self.kind)
 
     @property
@@ -101,12 +102,12 @@ def plan(
     recall: float = RECALL,
     index: str | None = None,
 ) -> list[Plan]:
-    """Plan for every target of a store; nothing is changed.
+    """Plan the indexes of a store without changing it.
 
     Parameters
     ----------
     store : path or int
-        The store's folder, or a number of clips that have all three modalities of SleepFM.
+        The store's folder, or a number of clips with all three modalities of SleepFM.
     memory, recall, index
         As in :func:`plan_rows`.
     """
@@ -133,20 +134,20 @@ def plan_rows(
     Parameters
     ----------
     rows : int
-        Clips that have the target.
+        Number of clips with the target.
     memory : int, optional
-        Bytes that making the index may take; by default what the machine has free.
+        Memory limit of the build in bytes; by default the free memory of the machine.
     recall : float
-        The recall@10 to be reached; 1 compares every vector.
+        The recall@10 to reach, 0 to 1; 1 means exact search.
     index : str, optional
-        A kind of index to take whatever the rest says, or ``exact`` for none.
+        Kind of index, which overrides the choice, or ``exact`` for none.
     target : str
-        For messages.
+        Name of the target, for error messages.
 
     Raises
     ------
     QueryError
-        If the recall is not one, or there is no such kind.
+        If the recall is out of range, or there is no such kind.
     """
     if not 0 < recall <= 1:
         raise QueryError(f"recall must be above 0 and at most 1, got {recall:g}")
@@ -178,23 +179,23 @@ def plan_rows(
 
 
 def calibration_queries(rows: int) -> int:
-    """Give how many queries an index is calibrated by.
+    """Return the number of calibration queries.
 
     Parameters
     ----------
     rows : int
-        Clips that have the target.
+        Number of clips with the target.
     """
     return next(queries for clips, queries in _QUERIES if rows > clips or clips == 0)
 
 
 def is_small(rows: int) -> bool:
-    """Whether comparing every vector is faster than an index that misses some.
+    """Whether exhaustive search is fast enough, so that no approximate index is needed.
 
     Parameters
     ----------
     rows : int
-        Clips that have the target.
+        Number of clips with the target.
     """
     return rows <= EXACT_ROWS
 
@@ -214,28 +215,28 @@ def target_rows(store: Path, manifest: Manifest) -> dict[str, int]:
     rows = dict.fromkeys(manifest.targets, 0)
     for segment in manifest.segments:
         table = read_table(store, segment, CLIPS, columns)
-        there = {m: table[f"has_{m}"].to_numpy() for m in modalities}
+        present = {m: table[f"has_{m}"].to_numpy() for m in modalities}
         for target in rows:
-            has = np.logical_or.reduce([there[m] for m in target_parts(target, modalities)])
-            rows[target] += int(has.sum())
+            parts = [present[m] for m in target_parts(target, modalities)]
+            rows[target] += int(np.logical_or.reduce(parts).sum())
     return rows
 
 
 def _fitting(rows: int, memory: int, threads: int) -> tuple[IndexKind, int]:
-    """Return an inverted file that is made in the memory there is, and vectors to train it with."""
+    """Return an inverted file that fits in memory, and its number of training vectors."""
     kind = InvertedFileKind(_lists(rows), CODE)
     sample = kind.training_rows
     while kind.estimate(rows, sample, threads).memory_bytes > memory:
-        if sample > _FEWEST * kind.lists:
+        if sample > _MIN_TRAINING * kind.lists:
             sample //= 2
         elif kind.lists > 1:
             kind = InvertedFileKind(kind.lists // 2, CODE)
-            sample = _FEWEST * kind.lists
+            sample = _MIN_TRAINING * kind.lists
         else:
             break
     return kind, sample
 
 
 def _lists(rows: int) -> int:
-    # More lists are slower to make, and need as large a share of the clips to be read.
+    # More lists take longer to build and do not reduce the share of clips that must be read.
     return 1 << round(log2(1.25 * rows**0.5))

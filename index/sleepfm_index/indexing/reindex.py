@@ -38,38 +38,38 @@ def reindex(
     store : path
         The store's folder.
     index : str, optional
-        ``exact``, or a kind such as ``IVF4096,TC96x4fs`` or ``HNSW32``; by default what there
-        is, or what :func:`sleepfm_index.indexing.planner.plan` chooses.
+        ``exact``, or a kind such as ``IVF4096,TC96x4fs`` or ``HNSW32``; by default the present
+        kind, or the choice of :func:`sleepfm_index.indexing.planner.plan`.
     recall : float, optional
-        The recall@10 to reach; by default what was asked for before, or 0.99.
+        The recall@10 to reach, 0 to 1; by default the previous goal, or 0.99.
     rebuild : bool
-        Make every index afresh.
+        Whether to rebuild every index.
     targets : tuple of str, optional
-        Leave the indexes of all others as they are; by default every target.
+        Targets whose indexes are updated; by default all.
     threads : int, optional
         Threads of this process; see :func:`sleepfm_index.set_threads`.
     engine : {"local", "dask"}
-        What codes the vectors of an index that is made afresh; the workers of a Dask cluster must
-        reach the store's folder under its name.
+        Encode the vectors of a new index in this process, or on a Dask cluster, whose workers must
+        be able to access the store's folder by the same path.
     scheduler : str, optional
-        For Dask: the address of the site's scheduler; without one, processes of this machine.
+        With Dask: address of the scheduler; by default processes are started on this machine.
     workers : int
-        For Dask without a scheduler: how many processes.
+        With Dask on this machine: number of processes.
     shards : int, optional
-        In how many parts an index is coded; by default one, for Dask two per
-        worker. A graph (HNSW) is always made in one part.
+        Number of parts in which an index is encoded; by default one, with Dask two per worker. A
+        graph (HNSW) is always built in one part.
     notice : callable, optional
-        Called with a line before each step.
+        Called with a line of text before each step.
 
     Returns
     -------
     Manifest
-        What was published; the same as before if nothing was to be done.
+        The published manifest, or the present one if there was nothing to do.
 
     Raises
     ------
     QueryError
-        If there is no such kind of index or target, or the recall is not one.
+        If the kind of index or the target is unknown, or the recall is out of range.
     StoreLocked
         If another process is writing.
     """
@@ -92,16 +92,16 @@ def update_indexes(writer: Writer, request: IndexRequest | None = None) -> None:
     Parameters
     ----------
     writer : Writer
-        Holds the store's lock.
+        Writer with the store's lock.
     request : IndexRequest, optional
-        Kinds, recall and targets; by default what the store has, or the plan's choice.
+        Kinds, recall and targets; by default the present ones, or the planned ones.
     """
     before = writer.manifest
     after = with_caches(writer.path, before, request or IndexRequest())
     if after == before:
         return
     writer.commit(after)
-    # Readers of the snapshot before keep the indexes that it names.
+    # Keep the indexes of the previous snapshot for its readers.
     kept = before.names[1] | writer.manifest.names[1]
     for file in (writer.path / paths.INDEXES).iterdir():
         if file.name not in kept:

@@ -1,8 +1,8 @@
-"""An index coded in shards, by whoever there is, and merged.
+"""Encoding an index in shards, possibly on several machines, and merging them.
 
-It is trained once. A shard is a run of neighbouring segments; coding it gives an index of its own
-of the same training, with clip ids as they are. Merging puts them one behind another in the order
-of the shards, so the file does not depend on who coded which, nor when.
+The index is trained once. A shard is a run of adjacent segments; encoding it gives a separate index
+with the same training. Shards are merged in order, so the file does not depend on where and when
+each of them was encoded.
 """
 
 from __future__ import annotations
@@ -20,36 +20,37 @@ from sleepfm_index.storage.manifest import IndexEntry, Manifest, read_manifest
 from sleepfm_index.storage.vectors import Vectors
 
 Code = Callable[[str, IndexEntry, list[tuple[str, ...]]], list[IndexEntry]]
-"""Codes shards of the store in a folder over one training, and gives their files in order."""
+"""Function that encodes shards, given the store's folder, the trained index and the segments of
+each shard; it returns the entries of the shards in order."""
 
 
 def divided(manifest: Manifest, count: int) -> list[tuple[str, ...]]:
-    """Return runs of neighbouring segments that hold about as many rows each.
+    """Divide the segments into runs with about the same number of rows each.
 
     Parameters
     ----------
     manifest : Manifest
         The snapshot of the store.
     count : int
-        How many, at most.
+        Maximum number of runs.
     """
     ends = np.cumsum([segment.rows for segment in manifest.segments])
     shard = (ends - 1) * count // max(1, int(ends[-1]))
     names = np.array([segment.id for segment in manifest.segments])
-    return [tuple(names[shard == at].tolist()) for at in np.unique(shard)]
+    return [tuple(names[shard == number].tolist()) for number in np.unique(shard)]
 
 
 def code_shard(store: str, trained: IndexEntry, names: tuple[str, ...]) -> IndexEntry:
-    """Code the rows of some segments into a file of their own; a task of its own.
+    """Encode the rows of one shard into a separate file.
 
     Parameters
     ----------
     store : str
-        The store's folder, which whoever calls this reaches by this name.
+        Path of the store's folder on the machine that runs the task.
     trained : IndexEntry
-        An index without rows, for its training.
+        Entry of the trained index without rows.
     names : tuple of str
-        The segments, in order.
+        Names of the segments of the shard, in order.
     """
     path = Path(store)
     kind = kinds.parse(trained.kind, shards=True)
@@ -67,25 +68,25 @@ def write(
     shards: list[tuple[str, ...]],
     code: Code,
 ) -> IndexEntry:
-    """Have shards coded, and merge them; their own files are removed.
+    """Encode the shards, merge them, and remove their files.
 
     Parameters
     ----------
     store : Path
         The store's folder.
     target : str
-        What is searched: a modality, or ``others_of_<modality>``.
+        Search target: a modality, or ``others_of_<modality>``.
     kind : Mergeable
         Kind of the index.
     trained
-        What ``kind.train`` gave.
+        Result of ``kind.train``.
     shards : list of tuple of str
-        The segments of each.
+        Names of the segments of each shard.
     code : callable
-        Codes them: :func:`here`, or the workers of a cluster.
+        Function that encodes the shards: :func:`here`, or the workers of a cluster.
     """
-    of_shards, training = kind.shard_training(trained)
-    empty = of_shards.write(store, target, (), training, ())
+    shard_kind, training = kind.shard_training(trained)
+    empty = shard_kind.write(store, target, (), training, ())
     coded = code(str(store.absolute()), empty, shards)
     merged = kind.merge(store, coded)
     for entry in (empty, *coded):
@@ -94,7 +95,7 @@ def write(
 
 
 def here(store: str, trained: IndexEntry, shards: list[tuple[str, ...]]) -> list[IndexEntry]:
-    """Code one shard after another in this process.
+    """Encode one shard after another in this process.
 
     Parameters
     ----------
@@ -103,6 +104,6 @@ def here(store: str, trained: IndexEntry, shards: list[tuple[str, ...]]) -> list
     trained : IndexEntry
         Entry of the trained index without rows.
     shards : list of tuple of str
-        The segments of each shard.
+        Names of the segments of each shard.
     """
     return [code_shard(store, trained, names) for names in shards]

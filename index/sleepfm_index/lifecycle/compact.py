@@ -1,8 +1,7 @@
-"""Compaction: many small segments become few large ones, and deleted clips leave the disk."""
+"""Compaction: small segments are merged, and deleted clips are removed from the disk."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,12 +15,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
-from sleepfm_index.errors import FormatError
 from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import FileEntry, remove, sync_folder
-from sleepfm_index.storage.labels import keep_labels, label_columns
+from sleepfm_index.storage.labels import check_labels, keep_labels, label_columns
 from sleepfm_index.storage.manifest import Manifest, SegmentEntry, read_manifest
 from sleepfm_index.storage.segments import (
     CLIPS,
@@ -38,7 +36,7 @@ from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
 
 SEGMENT_CLIPS: Final = 1_000_000
-"""Clips that a compacted segment holds at most, unless one was larger before: 1 GB a modality."""
+"""Maximum number of clips of a compacted segment, which is 1 GB per modality."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +46,20 @@ class Compaction:
     Parameters
     ----------
     segments_before, segments_after : int
+        Number of segments before and after.
     clips_removed : int
-        Deleted clips that left the disk.
+        Number of deleted clips that were removed from the disk.
     bytes_freed : int
+        Bytes of the removed files.
     removed, written : mapping of str to FileEntry
-        Files that left the store and that came, below its folder.
+        Removed and new files, by path relative to the store.
     linked : tuple of str
-        Files that left the store and have another name outside it, where their bytes stay.
+        Removed files that have a hard link outside the store, so that their bytes remain.
     quarantined : int
-        Files in ``quarantine/``, removed where ``erase`` asked for it: they may hold clips of
-        anybody.
+        Number of files in ``quarantine/``, which may hold clips of any subject; with ``erase`` they
+        are removed.
     named : tuple of str
-        Names of snapshots that stay and hold clips that were deleted since.
+        Tags of kept snapshots with clips that were deleted later.
     """
 
     segments_before: int
@@ -80,22 +80,23 @@ def compact(
     segment_clips: int = SEGMENT_CLIPS,
     erase: bool = False,
 ) -> Compaction:
-    """Merge small segments, rewrite those with deleted clips, and remove what is not needed.
+    """Merge small segments, rewrite those with deleted clips, and remove unused files.
 
-    Clip ids stay. All happens in one commit; stopped at any point, the store is as before or as
-    after, and the same call goes on from there. Until the commit both need room on the disk.
+    Clip ids do not change. Everything is one commit: if the process is stopped at any point, the
+    store is in the state before or after it, and the same call can be repeated. Until the commit,
+    old and new segments both need disk space.
 
     Parameters
     ----------
     store : path
         The store's folder.
     keep_snapshots : int
-        How many earlier snapshots stay, with the files that they need: readers that opened one of
-        them go on, and deleted clips stay on the disk as long as one of them holds them.
+        Number of earlier snapshots to keep, with the files that they need. Readers of a kept
+        snapshot are not interrupted, and its deleted clips stay on the disk.
     segment_clips : int
-        Largest segment to make, in clips.
+        Maximum number of clips of a merged segment.
     erase : bool
-        Also remove ``quarantine/`` and the snapshots that have a name.
+        Whether to remove ``quarantine/`` and the tagged snapshots as well.
 
     Raises
     ------
@@ -105,18 +106,10 @@ def compact(
     path = Path(store)
     with Writer(path) as writer:
         before = writer.manifest
-        try:
-            after = _merged(writer, segment_clips)
-            if after != before:
-                writer.commit(after)
-        except BaseException:
-            # A full disk is not filled further by what came of the attempt. What counts is the
-            # manifest on the disk: a commit may fail after it was published.
-            with contextlib.suppress(FormatError, OSError):
-                snapshots.remove_orphans(
-                    path, [before, read_manifest(path), *snapshots.kept_manifests(path)]
-                )
-            raise
+        check_labels(path)  # the labels of deleted clips must all be readable, or some would stay
+        after = _merged(writer, segment_clips)
+        if after != before:
+            writer.commit(after)
         earlier = snapshots.kept_manifests(path)
         if erase and writer.manifest.tags:
             writer.commit(replace(writer.manifest, tags={}))
@@ -131,8 +124,8 @@ def compact(
         if erase and quarantined:
             remove(path / paths.QUARANTINE)
             sync_folder(path)
-        _forget_files(path, kept)
-        _forget_labels(path, kept)
+        _remove_paths(path, kept)
+        _remove_labels(path, kept)
     return Compaction(
         len(before.segments),
         len(writer.manifest.segments),
@@ -142,82 +135,87 @@ def compact(
         {name: entry for name, entry in has.items() if name not in had},
         linked,
         quarantined,
-        _holding_deleted(path, writer.manifest),
+        _tags_with_deleted(path, writer.manifest),
     )
 
 
 def files_of(manifests: Iterable[Manifest], *, deleted_only: bool = False) -> dict[str, FileEntry]:
-    """Files that manifests name, below the store's folder.
+    """Files of manifests, by path relative to the store's folder.
 
     Parameters
     ----------
     manifests : iterable of Manifest
         The manifests.
     deleted_only : bool
-        Only those of segments that hold deleted clips.
+        Whether to return only the files of segments with deleted clips.
     """
-    found = {}
+    files = {}
     for manifest in manifests:
         for segment in manifest.segments:
             if not deleted_only or deleted_in(manifest, segment):
                 for name, entry in segment.files.items():
-                    found[f"{paths.SEGMENTS}/{segment.id}/{name}"] = entry
+                    files[f"{paths.SEGMENTS}/{segment.id}/{name}"] = entry
         if not deleted_only:
-            found |= {f"{paths.INDEXES}/{i.file}": i.entry for i in manifest.indexes}
-    return found
+            files |= {f"{paths.INDEXES}/{i.file}": i.entry for i in manifest.indexes}
+    return files
 
 
-def _holding_deleted(store: Path, current: Manifest) -> tuple[str, ...]:
-    """Name the tagged snapshots that hold clips which the current one does not."""
-    found = []
+def _tags_with_deleted(store: Path, current: Manifest) -> tuple[str, ...]:
+    """List the tags of snapshots with clips that the current snapshot does not have."""
+    tags = []
     for name, number in current.tags.items():
         if number in snapshots.snapshot_ids(store):
             earlier = read_manifest(store, snapshots.file_name(number))
             if not earlier.sources <= current.sources or earlier.rows > current.rows:
-                found.append(name)
-    return tuple(found)
+                tags.append(name)
+    return tuple(tags)
 
 
 def _linked_elsewhere(store: Path, files: Mapping[str, FileEntry]) -> tuple[str, ...]:
-    """Name the files that have more names than lie in the store: their bytes outlive a removal."""
+    """List the files with hard links outside the store, whose bytes outlive a removal."""
     inside: Counter[tuple[int, int]] = Counter()
     for folder in (paths.SEGMENTS, paths.INDEXES):
         for path in (store / folder).rglob("*"):
             status = path.lstat()
             if status.st_nlink > 1:
                 inside[status.st_dev, status.st_ino] += 1
-    found = []
+    linked = []
     for name in files:
         if (store / name).is_file():
             status = (store / name).lstat()
             if status.st_nlink > max(1, inside[status.st_dev, status.st_ino]):
-                found.append(name)
-    return tuple(sorted(found))
+                linked.append(name)
+    return tuple(sorted(linked))
 
 
 def plan(manifest: Manifest, segment_clips: int) -> list[list[SegmentEntry]]:
-    """Group neighbouring segments: a group of one without deleted clips stays as it is.
+    """Group adjacent segments for merging; a single segment without deleted clips is kept.
 
-    A segment of at least half the size asked for is large; it is rewritten only if clips of it
-    were deleted, and takes no others in unless they fit.
+    A segment of at least half of ``segment_clips`` is kept unless it has deleted clips; then it is
+    rewritten, and merged with others only if they fit.
 
     Parameters
     ----------
     manifest : Manifest
         The snapshot of the store.
     segment_clips : int
-        Largest segment to make, in clips.
+        Maximum number of clips of a merged segment.
+
+    Returns
+    -------
+    list of list of SegmentEntry
+        Groups in order of clip id.
     """
     groups: list[list[SegmentEntry]] = []
     room = 0
     for segment in sorted(manifest.segments, key=lambda s: s.first_clip_id):
-        left = segment.rows - deleted_in(manifest, segment)
-        settled = left == segment.rows and 2 * left >= segment_clips
-        if settled or not room or left > room:
+        live = segment.rows - deleted_in(manifest, segment)
+        settled = live == segment.rows and 2 * live >= segment_clips
+        if settled or not room or live > room:
             groups.append([])
             room = 0 if settled else segment_clips
         groups[-1].append(segment)
-        room = max(0, room - left)
+        room = max(0, room - live)
     return groups
 
 
@@ -247,12 +245,12 @@ def _merged(writer: Writer, segment_clips: int) -> Manifest:
     if compacted == manifest:
         return manifest
     if not manifest.caches:
-        return compacted  # a store without indexes stays without
+        return compacted  # a store without indexes gets none
     return maintenance.with_caches(writer.path, compacted, IndexRequest(only_present=True))
 
 
 def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
-    """Write the clips of a group that are not deleted as one segment; none if none is left."""
+    """Write the live clips of a group as one segment; return no segment if there are none."""
     store, manifest = writer.path, writer.manifest
     tables = {name: _concatenated(store, group, name) for name in (CLIPS, EVENTS, RECORDINGS)}
     clips = tables[CLIPS]
@@ -262,8 +260,9 @@ def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
         return []
     withdrawn = pa.array(manifest.withdrawn, pa.string())
     for name in (EVENTS, RECORDINGS):
-        gone = pc.is_in(tables[name]["source"], value_set=withdrawn)
-        tables[name] = tables[name].filter(pc.invert(gone))
+        is_withdrawn = pc.is_in(tables[name]["source"], value_set=withdrawn)
+        tables[name] = tables[name].filter(pc.invert(is_withdrawn))
+    tables[EVENTS] = _of_live_clips(tables[EVENTS], clips, live, manifest.contract.clip_seconds)
     data = SegmentData(
         key=hashlib.sha256("\n".join(s.id for s in group).encode()).hexdigest(),
         clips=clips.filter(pa.array(live)).drop_columns(["clip_id"]),
@@ -275,8 +274,30 @@ def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
     return [write_segment(store, data, clip_ids[live], manifest.snapshot + 1, sources)]
 
 
+def _of_live_clips(
+    events: pa.Table, clips: pa.Table, live: NDArray[np.bool_], clip_s: float
+) -> pa.Table:
+    """Drop the events that overlap deleted clips only."""
+    names = clips["recording_id"].to_numpy(zero_copy_only=False)
+    starts = clips["start_s"].to_numpy()
+    event_names = events["recording_id"].to_numpy(zero_copy_only=False)
+    onsets = events["onset_s"].to_numpy()
+    ends = onsets + events["duration_s"].to_numpy()
+    stay = np.ones(len(events), bool)
+    for name in set(names[~live]) & set(event_names):
+        clips_of, events_of = names == name, event_names == name
+        ordered = np.argsort(starts[clips_of])
+        begins, kept = starts[clips_of][ordered], np.r_[0, np.cumsum(live[clips_of][ordered])]
+        first = np.searchsorted(begins, onsets[events_of] - clip_s, "right")
+        last = np.maximum(np.searchsorted(begins, ends[events_of], "left"), first)
+        # an event of zero duration belongs to the clip of its onset
+        last = np.maximum(last, np.searchsorted(begins, onsets[events_of], "right"))
+        stay[events_of] = (last == first) | (kept[last] > kept[first])
+    return events.filter(pa.array(stay))
+
+
 class _Merged(Mapping[str, Stored]):
-    """The vectors that stay, gathered for one modality when it is its turn to be written."""
+    """The vectors of the live clips, gathered for one modality when they are written."""
 
     def __init__(
         self,
@@ -288,24 +309,24 @@ class _Merged(Mapping[str, Stored]):
         self._store = store
         self._group = group
         self._live = live
-        self._there = [m for m in modalities if any(vector_file(m) in s.files for s in group)]
+        self._modalities = [m for m in modalities if any(vector_file(m) in s.files for s in group)]
 
     def __getitem__(self, modality: str) -> Stored:
         gathered = np.empty((int(self._live.sum()), EMBEDDING_DIM), STORED)
-        row = at = 0
+        row = end = 0
         for segment in self._group:
             keep = self._live[row : row + segment.rows]
             kept = map_vectors(self._store, segment, modality)[keep]
-            gathered[at : at + len(kept)] = kept
+            gathered[end : end + len(kept)] = kept
             row += segment.rows
-            at += len(kept)
+            end += len(kept)
         return gathered
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._there)
+        return iter(self._modalities)
 
     def __len__(self) -> int:
-        return len(self._there)
+        return len(self._modalities)
 
 
 def _concatenated(store: Path, group: list[SegmentEntry], name: str) -> pa.Table:
@@ -313,46 +334,46 @@ def _concatenated(store: Path, group: list[SegmentEntry], name: str) -> pa.Table
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):
-        # One build read a subject column as numbers, another as text: text holds both.
+        # A subject column is numbers in one build and text in another: convert it to text.
         tables = [_as_text(table, _clashing(tables)) for table in tables]
         return pa.concat_tables(tables, promote_options="permissive")
 
 
 def _clashing(tables: list[pa.Table]) -> set[str]:
-    kinds: dict[str, set[pa.DataType]] = {}
+    types_of: dict[str, set[pa.DataType]] = {}
     for table in tables:
         for column in table.schema:
-            kinds.setdefault(column.name, set()).add(column.type)
-    return {name for name, found in kinds.items() if pa.string() in found and len(found) > 1}
+            types_of.setdefault(column.name, set()).add(column.type)
+    return {name for name, types in types_of.items() if pa.string() in types and len(types) > 1}
 
 
 def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
-    for at, column in enumerate(table.schema):
+    for position, column in enumerate(table.schema):
         if column.name in names:
-            table = table.set_column(at, column.name, table[column.name].cast(pa.string()))
+            table = table.set_column(position, column.name, table[column.name].cast(pa.string()))
     return table
 
 
-def _forget_files(store: Path, kept: list[Manifest]) -> None:
-    """Forget which file a recording came from, once no kept snapshot holds it."""
+def _remove_paths(store: Path, kept: list[Manifest]) -> None:
+    """Remove the paths of recordings that are in no kept snapshot."""
     names: set[str] = set()
     for segment in {s.id: s for manifest in kept for s in manifest.segments}.values():
         names.update(read_table(store, segment, RECORDINGS, ["recording_id"])[0].to_pylist())
     private.keep_files(store, names)
 
 
-def _forget_labels(store: Path, kept: list[Manifest]) -> None:
-    """Forget what people said of clips that no kept snapshot holds."""
+def _remove_labels(store: Path, kept: list[Manifest]) -> None:
+    """Remove the user labels of clips that are in no kept snapshot."""
     if not label_columns(store):
         return
-    there = np.zeros(max(manifest.stored_ids for manifest in kept), bool)
+    stored = np.zeros(max(manifest.stored_ids for manifest in kept), bool)
     for manifest in kept:
-        own = Vectors(store, manifest).known_ids()
-        there[: len(own)] |= own
+        in_snapshot = Vectors(store, manifest).known_ids()
+        stored[: len(in_snapshot)] |= in_snapshot
 
     def stays(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        known = (ids >= 0) & (ids < len(there))
-        known[known] = there[ids[known]]
+        known = (ids >= 0) & (ids < len(stored))
+        known[known] = stored[ids[known]]
         return known
 
     keep_labels(store, stays)

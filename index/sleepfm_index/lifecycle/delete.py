@@ -1,8 +1,9 @@
-"""Deleting: clips disappear from every answer at once, in one commit.
+"""Deletion: clips disappear from all results in one commit.
 
-Their bytes stay on the disk until ``compact``, or until the same call erases them. A recording of
-which nothing is left is withdrawn: its samples are known again by a hash, so it does not come back
-in silence under another name or with another scoring; nor does a person who was deleted.
+Their bytes stay on the disk until ``compact`` runs, or ``delete`` is called with ``now=True``. A
+recording without remaining clips is withdrawn: a hash of its samples is stored, so that a later
+build does not add it again under another name or with another scoring. The same holds for deleted
+subjects.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ class Deletion:
     Parameters
     ----------
     clips : int
-        Clips that are in no answer any more.
+        Number of deleted clips.
     withdrawn : tuple of str
-        Recordings of which nothing is left.
+        Recordings without remaining clips.
     erased : Compaction or None
-        What left the disk, where that was asked for.
+        Result of the compaction, with ``now=True``.
     """
 
     clips: int
@@ -56,22 +57,27 @@ def delete(
     store : path
         The store's folder.
     subject, recording : str, optional
-        A ``subject_id`` or ``recording_id``. A subject that is deleted is known again by a hash of
-        the id: a build leaves out further recordings of that person.
+        A ``subject_id`` or ``recording_id``. A hash of a deleted subject's id is stored, so that
+        later builds skip further recordings of this person.
     where : str, optional
-        SQL condition over the columns of ``clips``. Exactly one of the three is given.
+        SQL condition over the columns of ``clips``. Exactly one of the three must be given.
     now : bool
-        Also take the clips off the disk: compact, remove earlier snapshots, and what ``verify`` put
-        into ``quarantine/``.
+        Whether to remove the clips from the disk as well: compact, and remove earlier snapshots
+        and ``quarantine/``.
     receipt : path, optional
-        Write what was deleted, when, and which files were removed and written, with their hashes.
+        JSON file to write with the deleted clips, the time, and the removed and new files with
+        their hashes.
+
+    Returns
+    -------
+    Deletion
 
     Raises
     ------
     QueryError
-        If not exactly one is given, the condition is not valid, or no clip matches.
+        If not exactly one of them is given, the condition is not valid, or no clip matches.
     StoreError
-        If the receipt cannot be written where it was asked for; nothing was deleted then.
+        If the receipt cannot be written; nothing is deleted then.
     StoreLocked
         If another process is writing.
     """
@@ -86,41 +92,41 @@ def delete(
             raise QueryError(f"no clip has {condition}; nothing was deleted")
         counts = opened.metadata.clips_of_recordings()
         matching = opened.metadata.clips_of_recordings(condition)
-        gone = tuple(sorted(name for name, n in matching.items() if counts[name] == n))
-        known = _recordings(opened, gone)
-        marks = [signals_mark(row["signals"]) for row in known if row.get("signals")]
+        withdrawn = tuple(sorted(name for name, n in matching.items() if counts[name] == n))
+        recordings = _recordings(opened, withdrawn)
+        marks = [signals_mark(row["signals"]) for row in recordings if row.get("signals")]
         if subject is not None:
             marks.append(subject_mark(before.uuid, subject))
-        keys = tuple(row["source"] for row in known)
+        keys = tuple(row["source"] for row in recordings)
         writer.commit(before.without_clips(clip_ids, keys, tuple(marks)))
         after = writer.manifest
     erased = compact(path, erase=True) if now else None
     if receipt is not None:
-        asked = {"subject": subject, "recording": recording, "where": where}
+        selection = {"subject": subject, "recording": recording, "where": where}
         write_receipt(
             Path(receipt),
             path,
             before,
             after,
-            asked={name: value for name, value in asked.items() if value is not None},
+            selection={name: value for name, value in selection.items() if value is not None},
             clips=matching,
-            recordings=known,
+            recordings=recordings,
             erased=erased,
         )
-    return Deletion(len(clip_ids), gone, erased)
+    return Deletion(len(clip_ids), withdrawn, erased)
 
 
 def _condition(subject: str | None, recording: str | None, where: str | None) -> str:
-    named = {"subject_id": subject, "recording_id": recording}
-    given = [_is(column, name) for column, name in named.items() if name is not None]
-    given += [] if where is None else [where]
-    if len(given) != 1:
+    ids = {"subject_id": subject, "recording_id": recording}
+    conditions = [_is(column, name) for column, name in ids.items() if name is not None]
+    conditions += [] if where is None else [where]
+    if len(conditions) != 1:
         raise QueryError("pass one of --subject, --recording and --where")
-    return given[0]
+    return conditions[0]
 
 
 def _is(column: str, name: str) -> str:
-    # As it was typed, or as it is stored: a Mac writes accents as letters of their own.
+    # Match the id as typed and in normal form: macOS decomposes accented letters.
     if same_id(name) == name:
         return f"{column} = {quote_text(name)}"
     return f"{column} IN ({quote_text(name)}, {quote_text(same_id(name))})"

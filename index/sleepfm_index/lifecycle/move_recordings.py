@@ -1,4 +1,4 @@
-"""Recordings that were moved: the store's private list of files follows them."""
+"""Updating the store's private list of paths after recordings were moved."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Moved:
     Parameters
     ----------
     moved : tuple of str
-        Recordings whose file is there.
+        Recordings whose file exists at the new path.
     missing : tuple of str
-        Recordings of the old place whose file is not there; they are listed as before.
+        Recordings below the old path whose file does not exist at the new one; their stored paths
+        do not change.
     """
 
     moved: tuple[str, ...]
@@ -27,14 +28,14 @@ class Moved:
 
 
 def move_recordings(store: str | Path, old: str | Path, new: str | Path) -> Moved:
-    """Note that recordings lie elsewhere than when they were built.
+    """Update the stored paths of recordings that were moved.
 
     Parameters
     ----------
     store : path
         The store's folder.
     old, new : path
-        A folder that held recordings, or a recording, and where it is today.
+        Former and present path of a folder with recordings, or of one recording.
 
     Returns
     -------
@@ -43,7 +44,7 @@ def move_recordings(store: str | Path, old: str | Path, new: str | Path) -> Move
     Raises
     ------
     StoreError
-        If no recording of the store lay below ``old``, or none is found below ``new``.
+        If no stored path lies below ``old``, or no file is found below ``new``.
     StoreLocked
         If another process is writing.
     """
@@ -51,15 +52,15 @@ def move_recordings(store: str | Path, old: str | Path, new: str | Path) -> Move
     with Writer(Path(store)) as writer:
         known = private.files(writer.path)
         roots = (before, before.resolve())
-        places: dict[str, Path] = {}
+        new_paths: dict[str, Path] = {}
         for name, file in known.items():
             root = next((r for r in roots if file.is_relative_to(r)), None)
             if root is not None:
-                places[name] = after / file.relative_to(root)
-        if not places:
+                new_paths[name] = after / file.relative_to(root)
+        if not new_paths:
             raise StoreError(f"no recording of {writer.path} was below {before}")
-        moved = {name: place for name, place in places.items() if place.is_file()}
+        moved = {name: path for name, path in new_paths.items() if path.is_file()}
         if not moved:
-            raise StoreError(f"none of the {len(places):,} recordings was found below {after}")
+            raise StoreError(f"none of the {len(new_paths):,} recordings was found below {after}")
         private.move_files(writer.path, moved)
-    return Moved(tuple(sorted(moved)), tuple(sorted(places.keys() - moved.keys())))
+    return Moved(tuple(sorted(moved)), tuple(sorted(new_paths.keys() - moved.keys())))

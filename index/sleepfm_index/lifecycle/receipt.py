@@ -1,4 +1,4 @@
-"""The receipt of a deletion: what was removed, when, and what became of the files."""
+"""The receipt of a deletion: removed clips, time, and removed and remaining files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def check_receipt(path: Path, store: Path) -> None:
     Parameters
     ----------
     path : Path
-        Of the receipt.
+        Path of the receipt.
     store : Path
         The store's folder.
 
     Raises
     ------
     StoreError
-        If there is something already, no folder to write in, or it lies in the store.
+        If the path exists, its folder does not, or it lies in the store.
     """
     if path.exists() or path.is_symlink():
         raise StoreError(f"{path} already exists; choose another path for the receipt")
@@ -45,7 +45,7 @@ def write_receipt(
     before: Manifest,
     after: Manifest,
     *,
-    asked: Mapping[str, str],
+    selection: Mapping[str, str],
     clips: Mapping[str, int],
     recordings: list[dict[str, Any]],
     erased: Compaction | None,
@@ -59,22 +59,22 @@ def write_receipt(
     store : Path
         The store's folder.
     before, after : Manifest
-        Before the deletion and right after it.
-    asked : mapping of str to str
-        What was to be deleted.
+        Manifests before and right after the deletion.
+    selection : mapping of str to str
+        The argument of :func:`~.delete.delete` that selected the clips, by name.
     clips : mapping of str to int
-        Clips deleted of each recording.
+        Number of deleted clips by recording.
     recordings : list of dict
-        ``recording_id``, ``source`` and ``signals`` of those of which nothing is left.
+        ``recording_id``, ``source`` and ``signals`` of the recordings without remaining clips.
     erased : Compaction or None
-        What left the disk.
+        Result of the compaction, if the clips were erased from the disk.
     """
-    told: dict[str, Any] = {
+    receipt: dict[str, Any] = {
         "receipt": "deletion from a sleepfm-index store",
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "program": f"sleepfm-index {__version__}",
         "store": before.uuid,
-        "deleted": dict(asked),
+        "deleted": dict(selection),
         "clips": sum(clips.values()),
         "clips_by_recording": dict(clips),
         "recordings_withdrawn": recordings,
@@ -83,18 +83,18 @@ def write_receipt(
         "erased_from_disk": erased is not None,
     }
     if erased is None:
-        holding = files_of([after], deleted_only=True)
-        told["files_that_still_hold_them"] = _listed(holding)
-        told["snapshots_that_still_hold_them"] = snapshots.snapshot_ids(store)
-        told["to_erase"] = "sleepfm-index delete --now, or compact"
+        remaining = files_of([after], deleted_only=True)
+        receipt["files_that_still_hold_them"] = _listed(remaining)
+        receipt["snapshots_that_still_hold_them"] = snapshots.snapshot_ids(store)
+        receipt["to_erase"] = "sleepfm-index delete --now, or compact"
     else:
-        told |= {
+        receipt |= {
             "files_removed": _listed(erased.removed),
             "files_written": _listed(erased.written),
             "files_with_names_outside_the_store": list(erased.linked),
             "files_removed_from_quarantine": erased.quarantined,
         }
-    text = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(receipt, indent=2, ensure_ascii=False) + "\n"
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 

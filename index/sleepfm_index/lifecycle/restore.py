@@ -13,20 +13,25 @@ from sleepfm_index.storage.writer import Writer
 def restore(store: str | Path, snapshot: int | str) -> Snapshot:
     """Restore an earlier snapshot; the current one is kept as a snapshot.
 
-    Clips that were deleted since come back, clips that were added since are gone, and clip ids go
-    on from where they were, so none is ever given twice.
+    Clips deleted since then come back, and clips added since then disappear. Clip ids continue
+    from the current snapshot, so that none is assigned twice.
 
     Parameters
     ----------
     store : path
         The store's folder.
     snapshot : int or str
-        Its number, or the name that it was given.
+        Number or tag of the snapshot.
+
+    Returns
+    -------
+    Snapshot
+        The new current snapshot.
 
     Raises
     ------
     QueryError
-        If the snapshot is not kept, or nothing has that name.
+        If the snapshot is not kept, or the tag does not exist.
     FormatError
         If files that it needs were removed by ``compact`` or are damaged.
     StoreLocked

@@ -1,4 +1,4 @@
-"""Listing the snapshots that one can go back to."""
+"""Listing and tagging the snapshots to which a store can be restored."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A snapshot one can see or go back to.
+    """Description of a snapshot.
 
     Parameters
     ----------
     number : int
+        Number of the snapshot.
     clips, recordings : int
-        What it holds, deleted ones left out.
+        Number of clips and recordings, without deleted ones.
     written : float
-        When it was committed, in seconds since 1970; of a snapshot that does not say, when its
-        file was written.
+        Time of the commit in seconds since 1970; if unknown, time of its file.
     current : bool
+        Whether it is the current snapshot.
     missing : str
-        Why it cannot be restored; empty where it can.
+        Reason why it cannot be restored; empty if it can.
     tag : str
-        The name that somebody gave it; empty where nobody did.
+        Tag of the snapshot; empty if it has none.
     """
 
     number: int
@@ -54,27 +55,27 @@ def snapshots(store: str | Path) -> list[Snapshot]:
     """
     path = Path(store)
     current = read_manifest(path)
-    found = [_describe(path, current, paths.MANIFEST)]
+    listed = [_describe(path, current, paths.MANIFEST)]
     for number in reversed(snapshot_ids(path)):
         if number != current.snapshot:
             name = file_name(number)
             try:
-                found.append(_describe(path, read_manifest(path, name), name))
+                listed.append(_describe(path, read_manifest(path, name), name))
             except FormatError as error:
-                found.append(Snapshot(number, 0, 0, 0.0, False, str(error)))
+                listed.append(Snapshot(number, 0, 0, 0.0, False, str(error)))
     names = {number: name for name, number in current.tags.items()}
-    return [replace(s, tag=names.get(s.number, "")) for s in found]
+    return [replace(s, tag=names.get(s.number, "")) for s in listed]
 
 
 def tag(store: str | Path, name: str) -> int:
-    """Return the current snapshot a name, under which it is kept and can be restored.
+    """Give the current snapshot a tag, with which it is kept and can be restored.
 
     Parameters
     ----------
     store : path
         The store's folder.
     name : str
-        Letters, digits, ``.``, ``_`` and ``-``, not a number; one that was given before moves here.
+        The tag: letters, digits, ``.``, ``_`` and ``-``, not a number. An existing tag is moved.
 
     Returns
     -------
@@ -84,7 +85,7 @@ def tag(store: str | Path, name: str) -> int:
     Raises
     ------
     QueryError
-        If the name is none.
+        If the name is not a valid tag.
     StoreLocked
         If another process is writing.
     """
@@ -99,19 +100,19 @@ def tag(store: str | Path, name: str) -> int:
 
 
 def untag(store: str | Path, name: str) -> None:
-    """Remove a name from its snapshot, which is then kept no longer than others.
+    """Remove a tag; its snapshot is then kept no longer than others.
 
     Parameters
     ----------
     store : path
         The store's folder.
     name : str
-        The name.
+        The tag.
 
     Raises
     ------
     QueryError
-        If no snapshot has the name.
+        If no snapshot has the tag.
     StoreLocked
         If another process is writing.
     """
@@ -119,8 +120,8 @@ def untag(store: str | Path, name: str) -> None:
         if name not in writer.manifest.tags:
             known = ", ".join(writer.manifest.tags) or "none"
             raise QueryError(f"no snapshot is named {name!r}; names: {known}")
-        left = {n: at for n, at in writer.manifest.tags.items() if n != name}
-        writer.commit(replace(writer.manifest, tags=left))
+        tags = {tag: number for tag, number in writer.manifest.tags.items() if tag != name}
+        writer.commit(replace(writer.manifest, tags=tags))
 
 
 def _describe(store: Path, manifest: Manifest, name: str) -> Snapshot:

@@ -1,14 +1,12 @@
-"""Verify: what lies on the disk against the manifest, and caches against the vectors.
+"""Verification: the files against the manifest, and caches against the vectors.
 
-Repair never guesses. A cache is made again from the segments; what is truth and damaged is moved to
-``quarantine/`` and leaves the manifest, so a repeated build reads that recording again.
+A repair rebuilds damaged caches from the segments. It moves damaged segments to ``quarantine/`` and
+out of the manifest, so that a repeated build reads these recordings again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +25,7 @@ from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
 from sleepfm_index.storage import paths, private, snapshots
 from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
+from sleepfm_index.storage.labels import check_labels, drop_damaged_labels, label_columns
 from sleepfm_index.storage.manifest import (
     IndexEntry,
     Manifest,
@@ -55,19 +54,18 @@ What = Literal["damaged", "cache", "leftover"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One problem of a store.
 
     Parameters
     ----------
     where : str
-        File or folder, below the store's own.
+        File or folder, relative to the store's folder.
     what : {"damaged", "cache", "leftover"}
-        Truth that is damaged; a cache that is, which loses nothing; or what a process that died
-        left behind, which harms nothing.
+        Damaged primary data; a damaged cache; or a harmless file of a process that died.
     why : str
-        One sentence.
+        Description of the problem in one sentence.
     repaired : str
-        What was done about it; empty if nothing.
+        Description of the repair; empty if there was none.
     """
 
     where: str
@@ -85,11 +83,11 @@ class Verification:
     files : int
         Number of files checked.
     bytes : int
-        Their size.
+        Total size of these files.
     clips : int
         Number of clips checked.
     findings : tuple of Finding
-        What was found.
+        Problems, in the order of the checks.
     """
 
     files: int
@@ -116,29 +114,29 @@ def verify(
     store : path
         The store's folder.
     repair : bool
-        Make damaged caches again; move damaged segments and leftovers to ``quarantine/`` and
-        commit a manifest without them.
+        Whether to rebuild damaged caches, and to move damaged segments and leftovers to
+        ``quarantine/`` and commit a manifest without them.
     progress : callable, optional
-        Called as bytes are read, with (bytes read, bytes in all).
+        Called after each file with (bytes read, total bytes).
 
     Raises
     ------
     FormatError
-        If the manifest itself cannot be read; the sentence names the last one that was kept.
+        If the manifest cannot be read; the message names the last kept one.
     CommitConflict
-        If another process compacted the store meanwhile.
+        If another process compacted the store in the meantime.
     StoreLocked
-        If something is to be repaired and another process is writing.
+        If ``repair`` is true and another process is writing.
     """
     path = Path(store)
     manifest = _read(path)
     if repair:
         with Writer(path) as writer:
             return _repair(writer, _check(path, writer.manifest, progress))
-    found = _check(path, manifest, progress)
-    if not found.ok and read_manifest(path).snapshot != manifest.snapshot:
+    verification = _check(path, manifest, progress)
+    if not verification.ok and read_manifest(path).snapshot != manifest.snapshot:
         raise CommitConflict("the store changed while it was verified; verify it again")
-    return found
+    return verification
 
 
 def _read(store: Path) -> Manifest:
@@ -162,13 +160,14 @@ def _check(store: Path, manifest: Manifest, progress: Progress | None) -> Verifi
         check.cache(cache)
     check.manifest()
     check.private()
+    check.labels()
     check.history()
     check.leftovers()
     return Verification(check.files, check.bytes, manifest.rows, tuple(check.findings))
 
 
 class _Check:
-    """Checks a store and records damage."""
+    """Checks a store and records its problems."""
 
     def __init__(self, store: Path, manifest: Manifest, progress: Progress | None) -> None:
         self._store = store
@@ -185,11 +184,11 @@ class _Check:
 
     def segment(self, segment: SegmentEntry) -> None:
         where = f"{paths.SEGMENTS}/{segment.id}"
-        with self._noting(where, "damaged"):
+        with self._recorded(where, "damaged"):
             for name in sorted({*TABLES, *segment.files}):
                 if name not in segment.files:
                     raise FormatError(f"the manifest names no {name} in it")
-                self._content(segment.files[name].bytes, segment.files[name], *_at(segment, name))
+                self._content(segment.files[name].bytes, segment.files[name], *_path(segment, name))
             for name in TABLES:
                 self._table(segment, name)
             self._rows(segment)
@@ -208,7 +207,7 @@ class _Check:
             raise FormatError(f"{name} has rows of recordings that the manifest does not state")
 
     def cache(self, cache: IndexEntry | RowCacheEntry) -> None:
-        with self._noting(f"{paths.INDEXES}/{cache.file}", "cache"):
+        with self._recorded(f"{paths.INDEXES}/{cache.file}", "cache"):
             self._content(cache.entry.bytes, cache.entry, paths.INDEXES, cache.file)
             unknown = set(cache.segments) - {s.id for s in self._manifest.segments}
             if unknown or self._damaged & set(cache.segments):
@@ -217,23 +216,28 @@ class _Check:
                 self._index_ids(cache)
 
     def manifest(self) -> None:
-        with self._noting(paths.MANIFEST, "damaged"):
-            if not _is_as_written(self._store):
+        with self._recorded(paths.MANIFEST, "damaged"):
+            if not snapshots.is_as_written(self._store):
                 raise FormatError(
                     "its content was changed, so clips and deletions may be wrong; restore a "
                     "copy, or `sleepfm-index restore` an earlier snapshot"
                 )
 
     def private(self) -> None:
-        with self._noting(paths.PRIVATE, "damaged"):
+        with self._recorded(paths.PRIVATE, "damaged"):
             private.check(self._store)
+
+    def labels(self) -> None:
+        for column in label_columns(self._store):
+            with self._recorded(f"{paths.LABELS}/{column}.jsonl", "damaged"):
+                check_labels(self._store, column)
 
     def history(self) -> None:
         for number in snapshots.snapshot_ids(self._store):
             name = snapshots.file_name(number)
-            with self._noting(name, "leftover"):
+            with self._recorded(name, "leftover"):
                 earlier = read_manifest(self._store, name)
-                if not _is_as_written(self._store, name):
+                if not snapshots.is_as_written(self._store, name):
                     raise FormatError("its content was changed; it should not be restored")
                 if earlier.snapshot != number or earlier.uuid != self._manifest.uuid:
                     raise FormatError("it is not the snapshot of its file name")
@@ -241,10 +245,10 @@ class _Check:
                 self._earlier(earlier)
 
     def _earlier(self, earlier: Manifest) -> None:
-        """Hash the files of a kept snapshot that the present one does not have."""
+        """Hash the files of a kept snapshot."""
         for segment in earlier.segments:
             for name, entry in segment.files.items():
-                self._content(entry.bytes, entry, *_at(segment, name))
+                self._content(entry.bytes, entry, *_path(segment, name))
         for cache in earlier.caches:
             if (self._store / paths.INDEXES / cache.file).exists():
                 self._content(cache.entry.bytes, cache.entry, paths.INDEXES, cache.file)
@@ -256,6 +260,7 @@ class _Check:
             paths.SEGMENTS: folders.union(*(m.names[0] for m in kept)),
             paths.INDEXES: files.union(*(m.names[1] for m in kept)),
             paths.SNAPSHOTS: {f"{n}.json" for n in snapshots.snapshot_ids(self._store)},
+            paths.LABELS: {paths.LOCK, *(f"{c}.jsonl" for c in label_columns(self._store))},
             ".": {
                 paths.MANIFEST,
                 paths.LOCK,
@@ -270,7 +275,7 @@ class _Check:
         inside = {f"{paths.SEGMENTS}/{s.id}": set(s.files) for s in self._manifest.segments}
         for folder, names in {**known, **inside}.items():
             if (self._store / folder).is_symlink():
-                continue  # noted in the folder above; what it leads to is not the store's
+                continue  # reported for the parent folder; the target is not part of the store
             for path in sorted((self._store / folder).glob("*")):
                 where = str(path.relative_to(self._store))
                 if path.is_symlink():
@@ -279,7 +284,7 @@ class _Check:
                     self.findings.append(Finding(where, "leftover", "no manifest names it"))
 
     @contextmanager
-    def _noting(self, where: str, what: What) -> Iterator[None]:
+    def _recorded(self, where: str, what: What) -> Iterator[None]:
         try:
             yield
         except (SleepFMError, OSError, pa.ArrowException) as error:
@@ -299,47 +304,47 @@ class _Check:
             self._progress(min(self.bytes, self._total), self._total)
 
     def _rows(self, segment: SegmentEntry) -> None:
-        has = [f"has_{m}" for m in self._manifest.modalities]
-        clips = read_table(self._store, segment, CLIPS, ["clip_id", *has])
+        presence_columns = [f"has_{m}" for m in self._manifest.modalities]
+        clips = read_table(self._store, segment, CLIPS, ["clip_id", *presence_columns])
         ids = clips["clip_id"].to_numpy()
         if np.any(np.diff(ids) <= 0) or clips["clip_id"].null_count:
             raise FormatError("its clip ids are not ascending")
         if (ids[0], ids[-1]) != (segment.first_clip_id, segment.last_clip_id):
             raise FormatError("its clip ids differ from the manifest")
         for modality in self._manifest.modalities:
-            there = clips[f"has_{modality}"].to_numpy()
-            self._norms(segment, modality, np.asarray(there, bool))
+            present = clips[f"has_{modality}"].to_numpy()
+            self._norms(segment, modality, np.asarray(present, bool))
 
-    def _norms(self, segment: SegmentEntry, modality: str, there: NDArray[np.bool_]) -> None:
+    def _norms(self, segment: SegmentEntry, modality: str, present: NDArray[np.bool_]) -> None:
         vectors = map_vectors(self._store, segment, modality)
         for start in range(0, segment.rows, _BLOCK):
             rows = slice(start, start + _BLOCK)
             lengths = np.linalg.norm(widen(vectors[rows]), axis=1)
-            if np.any(lengths[~there[rows]] != 0):
+            if np.any(lengths[~present[rows]] != 0):
                 raise FormatError(f"clips without {modality} have {modality} vectors")
-            if not np.all(np.abs(lengths[there[rows]] - 1) < NORM_TOLERANCE):
+            if not np.all(np.abs(lengths[present[rows]] - 1) < NORM_TOLERANCE):
                 raise FormatError(f"{modality} vectors are not of length 1")
 
     def _index_ids(self, index: IndexEntry) -> None:
-        kind = kinds.find(index.kind)
-        if kind is None:
+        index_kind = kinds.find(index.kind)
+        if index_kind is None:
             if index.settings:
-                raise FormatError(f"it has the unknown kind {index.kind}")
-            return  # nobody searches it: format 1 began with copies of the vectors
-        ids = np.sort(kind.open(self._store, index).ids())
+                raise FormatError(f"its kind {index.kind} is unknown")
+            return  # an unused index: format 1 began with copies of the vectors
+        ids = np.sort(index_kind.open(self._store, index).ids())
         covered = [s for s in self._manifest.segments if s.id in index.segments]
         known = [self._vectors.having(s.id, index.target) for s in covered]
-        there = np.sort(np.concatenate([*known, np.empty(0, np.int64)]))
-        if np.any(np.diff(ids) == 0) or not np.isin(ids, there).all():
+        present_ids = np.sort(np.concatenate([*known, np.empty(0, np.int64)]))
+        if np.any(np.diff(ids) == 0) or not np.isin(ids, present_ids).all():
             raise FormatError("its clip ids differ from the segments")
-        if not np.isin(there[self._manifest.live(there)], ids).all():
+        if not np.isin(present_ids[self._manifest.live(present_ids)], ids).all():
             raise FormatError("it lacks clips of the segments that it covers")
 
 
-def _repair(writer: Writer, found: Verification) -> Verification:
+def _repair(writer: Writer, verification: Verification) -> Verification:
     store, before = writer.path, writer.manifest
-    wrong = {f.where for f in found.findings if f.what != "leftover"}
-    damaged = {s.id for s in before.segments if _is_or_is_in(f"{paths.SEGMENTS}/{s.id}", wrong)}
+    wrong = {f.where for f in verification.findings if f.what != "leftover"}
+    damaged = {s.id for s in before.segments if _is_at_or_below(f"{paths.SEGMENTS}/{s.id}", wrong)}
 
     def sound(cache: IndexEntry | RowCacheEntry) -> bool:
         return f"{paths.INDEXES}/{cache.file}" not in wrong and not damaged & set(cache.segments)
@@ -355,46 +360,39 @@ def _repair(writer: Writer, found: Verification) -> Verification:
     )
     if after != before:
         writer.commit(after)
-    done = tuple(replace(f, repaired=_put_away(store, f)) for f in found.findings)
+    findings = tuple(replace(f, repaired=_quarantine(store, f)) for f in verification.findings)
     if after != before:
-        wanted = IndexRequest(only_present=True, as_in=before)
-        writer.commit(maintenance.with_caches(store, writer.manifest, wanted))
-    return replace(found, clips=writer.manifest.rows, findings=done)
+        request = IndexRequest(only_present=True, as_in=before)
+        writer.commit(maintenance.with_caches(store, writer.manifest, request))
+    return replace(verification, clips=writer.manifest.rows, findings=findings)
 
 
-def _is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
-    """Whether a manifest has the checksum that it was written with.
-
-    One that carries none, of an earlier program or edited by hand as a whole, passes.
-    """
-    whole = (store / name).read_bytes()
-    found = re.search(rb',\n"sha256": "([0-9a-f]{64})"}\n\Z', whole)
-    return found is None or hashlib.sha256(whole[: found.start()]).hexdigest() == found[1].decode()
-
-
-def _put_away(store: Path, finding: Finding) -> str:
+def _quarantine(store: Path, finding: Finding) -> str:
     if finding.where in (paths.MANIFEST, paths.PRIVATE):
-        return ""  # nothing here knows better
+        return ""  # cannot be repaired from other data
     source = store / finding.where
     if finding.what == "cache":
         remove(source)
-        return "made again"
+        return "rebuilt"
     if not source.exists() and not source.is_symlink():
         return "removed from the manifest"
     make_folder(store / paths.QUARANTINE)
     name = finding.where.replace("/", "-")
     folder = store / paths.QUARANTINE
     free = (folder / (name if not n else f"{name}.{n}") for n in itertools.count())
-    place = next(path for path in free if not path.exists())
-    source.rename(place)
-    for folder in (place.parent, source.parent):
+    destination = next(path for path in free if not path.exists())
+    if source.parent.name == paths.LABELS and not source.is_symlink() and finding.what == "damaged":
+        drop_damaged_labels(store, source.stem, destination)
+        return f"its undamaged lines stay; all are in {destination.relative_to(store)}"
+    source.rename(destination)
+    for folder in (destination.parent, source.parent):
         sync_folder(folder)
-    return f"moved to {place.relative_to(store)}"
+    return f"moved to {destination.relative_to(store)}"
 
 
-def _is_or_is_in(folder: str, wheres: set[str]) -> bool:
-    return any(w == folder or w.startswith(folder + "/") for w in wheres)
+def _is_at_or_below(folder: str, locations: set[str]) -> bool:
+    return any(w == folder or w.startswith(folder + "/") for w in locations)
 
 
-def _at(segment: SegmentEntry, name: str) -> tuple[str, str, str]:
+def _path(segment: SegmentEntry, name: str) -> tuple[str, str, str]:
     return paths.SEGMENTS, segment.id, name

@@ -1,1 +1,1 @@
-"""Queries: from a question to a table of the nearest clips."""
+"""Queries: look up the query vectors, search, and build the table of the nearest clips."""

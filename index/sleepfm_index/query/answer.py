@@ -16,28 +16,27 @@ from sleepfm_index.results import Result
 
 
 def answer(reader: Reader, question: Question) -> Result:
-    """Answer a question from a store.
+    """Run a query on a store.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     question : Question
-        What is asked.
+        The query.
 
     Returns
     -------
     Result
-        Columns rank, score, clip_id and all metadata of the clips found. The score is the cosine
-        of two unit vectors, or a mean of cosines where the query or target is a mean. There are
-        fewer than ``k`` rows if no more clips match. The note states what was compared, what the
-        score is, the query's own time, stage and events, and whether the search was exact, or else
-        the measured recall.
+        Columns rank, score, clip_id and all metadata of the result clips. The score is the cosine
+        of two unit vectors, or a mean of cosines if the query or the target is a mean. There are
+        fewer than ``k`` rows if no more clips match. The note states the query with its time,
+        stage and events, the meaning of the score, and ``exact`` or the measured recall.
 
     Raises
     ------
     QueryError
-        If the question is not valid for the store.
+        If the query is not valid for the store.
     """
     known = reader.manifest.modalities
     modalities = check_question(question, known)
@@ -47,74 +46,74 @@ def answer(reader: Reader, question: Question) -> Result:
 def answer_to(
     reader: Reader, question: Question, modalities: tuple[str, ...], examples: ExampleVectors
 ) -> Result:
-    """Answer a question whose examples are at hand.
+    """Run a query with the given query vectors.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     question : Question
-        What is asked; which clips ask is not looked at.
+        The query, whose examples are ignored.
     modalities : tuple of str
-        What to search with.
+        Modalities of the query vectors.
     examples : ExampleVectors
-        What asks.
+        The query vectors.
 
     Returns
     -------
     Result
-        As from :func:`answer`.
+        The same as from :func:`answer`.
 
     Raises
     ------
     QueryError
-        If the question is not valid for the store, or all that could be found is left out as the
-        examples' own.
+        If the query is not valid for the store, or all candidates belong to the excluded subjects
+        or recordings of the examples.
     """
     known = reader.manifest.modalities
     target = target_of(modalities, question.to, known)
-    own = runs_of(reader, question.exclude, examples.owners)
-    within = scope(
+    excluded = runs_of(reader, question.exclude, examples.owners)
+    candidates = scope(
         reader,
         question.where,
         question.allowed,
         question.exclude_subjects,
-        [*examples.own, *own],
+        [*examples.runs, *excluded],
     )
     search = Search(
         target,
         question.k,
-        within.allowed,
-        within.without,
+        candidates.allowed,
+        candidates.without,
         question.min_gap,
         question.exact,
-        together=len(examples.vectors) > 1,
+        combined=len(examples.vectors) > 1,
     )
-    found = nearest(reader, examples.vectors, search)
-    ((ids, scores),) = found.hits
-    if not len(ids) and examples.several and own:
-        _refuse_own_alone(reader, question, examples, search)
+    result = nearest(reader, examples.vectors, search)
+    ((ids, scores),) = result.hits
+    if not len(ids) and examples.several and excluded:
+        _refuse_if_all_excluded(reader, question, examples, search)
     table = answer_table(reader.rows(ids), scores, [len(scores)])
     note = answer_note(
         question,
         examples.text,
         len(scores),
-        found.method,
+        result.method,
         target=described(target, known),
         score=in_words(examples.score, target, known),
-        scope=within.text,
+        scope=candidates.text,
         known=examples.known,
     )
     if not len(scores):
-        note += f"; {why_none(reader, question, within.allowed)}"
+        note += f"; {why_none(reader, question, candidates.allowed)}"
     return Result(table, note)
 
 
-def _refuse_own_alone(
+def _refuse_if_all_excluded(
     reader: Reader, question: Question, examples: ExampleVectors, search: Search
 ) -> None:
     without = scope(
-        reader, exclude_subjects=question.exclude_subjects, without=examples.own
+        reader, exclude_subjects=question.exclude_subjects, without=examples.runs
     ).without
     wider = replace(search, without=without, k=1, min_gap=None)
     if any(len(ids) for ids, _ in nearest(reader, examples.vectors, wider).hits):

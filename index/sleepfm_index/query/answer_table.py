@@ -1,4 +1,4 @@
-"""The table of an answer and its note, for single queries, batches and engines alike."""
+"""The table and the note of a result, for single queries, batches and engines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.query.question import Question
 from sleepfm_index.storage.metadata import int64s
+from sleepfm_index.storage.quoting import shown
 
 
 def answer_table(
@@ -16,14 +17,14 @@ def answer_table(
     counts: list[int],
     query_clip_ids: NDArray[np.int64] | None = None,
 ) -> pa.Table:
-    """Add ranks and scores to the metadata of the clips that were found.
+    """Add ranks and scores to the metadata of the result clips.
 
     Parameters
     ----------
     rows : pyarrow.Table, n rows
-        Metadata of the clips found, one query after the other, best first.
+        Metadata of the result clips, query by query, best first.
     scores : ndarray of float64, shape [n]
-        One per row.
+        Score of each row.
     counts : list of int
         Number of rows of each query.
     query_clip_ids : ndarray of int64, shape [queries], optional
@@ -44,7 +45,7 @@ def answer_table(
 def answer_note(
     question: Question,
     origin: str,
-    found: int,
+    count: int,
     method: str,
     *,
     target: str,
@@ -57,36 +58,36 @@ def answer_note(
     Parameters
     ----------
     question : Question
-        What is asked.
+        The query.
     origin : str
         Description of the query clip.
-    found : int
-        Number of rows of the answer.
+    count : int
+        Number of rows of the result.
     method : str
         ``exact search``, or the kind of index and its measured recall.
     target : str
-        What was searched, in words.
+        Description of the target.
     score : str
-        What the score is, in words.
+        Description of the score.
     scope : str, optional
-        What may be found, in words; by default the condition alone.
+        Description of the candidates; by default the condition only.
     known : bool
-        Whether it is known whose clip the query is.
+        Whether the recording and subject of the query are known.
 
     Returns
     -------
     str
     """
-    left_out = f", own {question.exclude} left out" if question.exclude != "none" else ""
-    if left_out and not known:
-        what = "file is not" if question.file is not None else "vector is not of"
-        left_out = f", the {what} a recording of this store, so nothing was excluded as its own"
+    exclusion = f", own {question.exclude} left out" if question.exclude != "none" else ""
+    if exclusion and not known:
+        unknown = "file is not" if question.file is not None else "vector is not of"
+        exclusion = f", the {unknown} a recording of this store, so nothing was excluded as its own"
     if scope is None:
-        scope = f", where {question.where}" if question.where else ""
+        scope = f", where {shown(question.where)}" if question.where else ""
     min_gap = f", one per {question.min_gap:g} s of a recording" if question.min_gap else ""
     return (
         f"{question.modality} of {origin} -> {target}: "
-        f"{found} nearest{scope}{left_out}{min_gap}; score: {score}; {method}"
+        f"{count} nearest{scope}{exclusion}{min_gap}; score: {score}; {method}"
     )
 
 
@@ -102,5 +103,5 @@ def float64s(values: NDArray[np.float64]) -> pa.Array:
     -------
     pyarrow.Array of double
     """
-    whole = np.ascontiguousarray(values, np.float64)
-    return pa.Array.from_buffers(pa.float64(), len(whole), [None, pa.py_buffer(whole)])
+    contiguous = np.ascontiguousarray(values, np.float64)
+    return pa.Array.from_buffers(pa.float64(), len(contiguous), [None, pa.py_buffer(contiguous)])

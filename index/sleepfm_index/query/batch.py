@@ -1,4 +1,4 @@
-"""Batch queries: thousands of clips or a whole night, answered as a stream of Arrow batches."""
+"""Batch queries: thousands of clips or a night, with results as a stream of Arrow batches."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.search.exact import Hits
 
 BATCH: Final = 1024
-"""Queries per batch; their answers form one record batch."""
+"""Queries per batch; their results form one record batch."""
 
 
 def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
-    """Answer many questions, one batch at a time.
+    """Run many queries, one batch at a time.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     questions : Questions
-        What is asked.
+        The queries.
 
     Returns
     -------
     pyarrow.RecordBatchReader
-        Columns query_clip_id, rank, score, clip_id and all metadata of the clips found. Queries
+        Columns query_clip_id, rank, score, clip_id and all metadata of the result clips. Queries
         are in the given order and the rows of each are sorted by rank. The schema's metadata
         states the search method under ``note``.
 
     Raises
     ------
     QueryError
-        If the questions are not valid for the store.
+        If the queries are not valid for the store.
     """
     known = reader.manifest.modalities
     modalities = check_search(
@@ -96,20 +96,20 @@ def check_clip_ids(reader: Reader, clips: ArrayLike) -> NDArray[np.int64]:
     Raises
     ------
     QueryError
-        If they are not whole numbers, or one was deleted or never in the store.
+        If they are not integers, or one was deleted or never in the store.
     """
-    given = np.asarray(clips)
-    if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
+    array = np.asarray(clips)
+    if array.ndim != 1 or (array.size and not np.issubdtype(array.dtype, np.integer)):
         raise QueryError("clips must be a list of integer clip ids")
-    ids = np.ascontiguousarray(given, np.int64)
+    ids = np.ascontiguousarray(array, np.int64)
     known = reader.vectors.known_ids()
     unknown = (ids < 0) | (ids >= len(known))
     unknown |= ~known[np.where(unknown, 0, ids)] if len(known) else True
     if unknown.any():
-        more = int(unknown.sum()) - 1
+        further = int(unknown.sum()) - 1
         raise QueryError(
             f"no clip {ids[unknown][0]} in this store; it was deleted or never existed"
-            + (f" (and {more:,} more)" if more else "")
+            + (f" (and {further:,} more)" if further else "")
         )
     return ids
 
@@ -122,28 +122,30 @@ def _batches(
     vectors: NDArray[np.float32],
 ) -> Iterator[pa.RecordBatch]:
     for start in range(0, len(query_ids), BATCH):
-        some, queries = query_ids[start : start + BATCH], vectors[start : start + BATCH]
-        hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(some)
+        batch_ids, queries = query_ids[start : start + BATCH], vectors[start : start + BATCH]
+        hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(batch_ids)
         method = ""
-        for places, without in _by_owner(reader, exclude, some):
-            found = nearest(reader, queries[places], replace(search, without=without))
-            for at, hit in zip(places, found.hits, strict=True):
-                hits[at] = hit
-            method = found.method
-        yield _record_batch(reader, some, hits, method)
+        for indices, without in _by_owner(reader, exclude, batch_ids):
+            result = nearest(reader, queries[indices], replace(search, without=without))
+            for index, hit in zip(indices, result.hits, strict=True):
+                hits[index] = hit
+            method = result.method
+        yield _record_batch(reader, batch_ids, hits, method)
 
 
 def _by_owner(
     reader: Reader, exclude: str, clips: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], tuple[tuple[int, int], ...]]]:
-    """Group queries that exclude the same clips: (positions of the queries, runs to exclude)."""
+    """Group queries that exclude the same clips: (indices of the queries, runs to exclude)."""
     if exclude == "none":
         yield np.arange(len(clips)), ()
         return
     owners = reader.rows(clips)[f"{exclude}_id"].to_pylist()
     for owner in dict.fromkeys(owners):
-        places = np.array([at for at, one in enumerate(owners) if one == owner], np.int64)
-        yield places, tuple(runs_of(reader, exclude, ((owner, owner),)))
+        indices = np.array(
+            [index for index, other in enumerate(owners) if other == owner], np.int64
+        )
+        yield indices, tuple(runs_of(reader, exclude, ((owner, owner),)))
 
 
 def _record_batch(

@@ -1,4 +1,4 @@
-"""What is known of a clip, in a few words: when it is, its stage, and its events."""
+"""A short description of a clip: time, stage, and events."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def clip_events(row: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        Empty where there is none.
+        Description; empty if there are no events.
     """
-    found = []
-    for column, (kind, subtype) in EVENT_COLUMNS.items():
+    events = []
+    for column, (event_type, subtype) in EVENT_COLUMNS.items():
         seconds = row.get(column) or 0.0
         if seconds > 0:
-            name = f"{subtype} {kind}" if subtype else kind
-            found.append(f"{name.replace('_', ' ')} {max(1, round(seconds))} s")
-    return ", ".join(found)
+            name = f"{subtype} {event_type}" if subtype else event_type
+            events.append(f"{name.replace('_', ' ')} {max(1, round(seconds))} s")
+    return ", ".join(events)
 
 
 def _time(clock: float | None, start_s: float) -> str:
-    whole = round(start_s if clock is None else clock % 86400)
-    text = f"{whole // 3600:02d}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+    seconds = round(start_s if clock is None else clock % 86400)
+    text = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
     return f"+{text}" if clock is None else text

@@ -1,4 +1,4 @@
-"""Finding the clip of a recording at a given time."""
+"""Finding the clip of a recording that covers a given time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _MOMENT_S: Final = 0.001
 def clip_position(
     at: str, start_s: NDArray[np.float64], clock_s: NDArray[np.float64] | None, clip_seconds: float
 ) -> int:
-    """Which of a recording's clips covers a time.
+    """Index of the clip of a recording that covers a time.
 
     Parameters
     ----------
     at : str
-        ``HH:MM:SS`` or ``HH:MM`` (time of day if it falls within the recording, else offset; from
-        24:00 on, hours after the midnight before it began), or ``+SECONDS`` from the start.
+        ``HH:MM:SS`` or ``HH:MM`` (time of day if it falls within the recording, otherwise offset;
+        24:00 and later count from the midnight before the start), or ``+SECONDS`` from the start.
     start_s : ndarray of float64, shape [n]
-        Offset of each clip, in seconds, ascending.
+        Offset of each clip from the recording's start, in seconds, ascending.
     clock_s : ndarray of float64, shape [n], or None
         Time of day of each clip, in seconds after midnight.
     clip_seconds : float
@@ -39,7 +39,7 @@ def clip_position(
     Raises
     ------
     QueryError
-        If the time cannot be read, no clip covers it, or it comes on two days of the recording.
+        If the time is not valid, no clip covers it, or it occurs on two days of the recording.
     """
     plus = re.fullmatch(r"\+(\d+(?:\.\d+)?)", at)
     clock = re.fullmatch(r"(\d{1,3}):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?", at)
@@ -51,9 +51,9 @@ def clip_position(
         if clock_s is not None and len(start_s):
             hits = _at_clock(start_s, clock_s, seconds, clip_seconds)
             if len(hits) > 1:
-                places = " or ".join(f"+{start_s[i]:.0f}" for i in hits)
+                offsets = " or ".join(f"+{start_s[i]:.0f}" for i in hits)
                 raise QueryError(
-                    f"{at} occurs {len(hits)} times in this recording; write {places} instead"
+                    f"{at} occurs {len(hits)} times in this recording; write {offsets} instead"
                 )
         if not len(hits):
             hits = _covering(start_s, seconds, clip_seconds)
@@ -86,12 +86,12 @@ def _clock(seconds: float) -> str:
 
 
 def moment_before(time: str) -> str:
-    """Name the moment just before a time, so that a stretch ends with the clip that it reaches.
+    """Return the moment just before a time, so that a stretch does not include the clip at its end.
 
     Parameters
     ----------
     time : str
-        As for :func:`clip_position`; what cannot be read is given back as it is.
+        Time as in :func:`clip_position`; other text is returned unchanged.
 
     Returns
     -------
@@ -104,9 +104,9 @@ def moment_before(time: str) -> str:
     if not clock:
         return time
     seconds = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3] or 0) - _MOMENT_S
-    whole = round(1000 * (seconds % _DAY_S if seconds < 0 else seconds))
-    minutes, rest = divmod(whole, 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest / 1000:06.3f}"
+    milliseconds = round(1000 * (seconds % _DAY_S if seconds < 0 else seconds))
+    minutes, remainder = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{remainder / 1000:06.3f}"
 
 
 def _at_clock(
@@ -115,16 +115,16 @@ def _at_clock(
     seconds: float,
     clip_seconds: float,
 ) -> NDArray[np.int64]:
-    """Clips that cover a time of day, on whichever day of the recording.
+    """Clips that cover a time of day, on any day of the recording.
 
-    Hours from 24 on count on from the midnight before the first clip: 25:30:00 is half past one.
+    Hours from 24 on count from the midnight before the first clip: 25:30:00 is half past one.
     """
-    absolute = clock_s[0] + (start_s - start_s[0])  # seconds after that midnight, never wrapped
+    absolute = clock_s[0] + (start_s - start_s[0])  # seconds after that midnight, not modulo a day
     if seconds >= _DAY_S:
         return _covering(absolute, seconds, clip_seconds)
     days = range(int(absolute[-1] // _DAY_S) + 1)
-    found = [_covering(absolute, seconds + day * _DAY_S, clip_seconds) for day in days]
-    return np.concatenate(found)
+    hits = [_covering(absolute, seconds + day * _DAY_S, clip_seconds) for day in days]
+    return np.concatenate(hits)
 
 
 def _covering(

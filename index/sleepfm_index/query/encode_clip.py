@@ -1,4 +1,4 @@
-"""A clip of a file is encoded as the clips of a store were."""
+"""Encoding of a clip of a file, in the same way as the clips of a store."""
 
 from __future__ import annotations
 
@@ -26,18 +26,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OwnRecording:
-    """A recording that need not be in the store, cut into clips, and what encodes them.
+class FileRecording:
+    """A recording read from a file and cut into clips, which need not be in the store.
 
     Parameters
     ----------
     file : Path
+        The recording's signal file.
     recording : Recording
+        The recording.
     channels : ChannelMap
+        Channels that fill the slots.
     clips : Clips
+        Clips of the recording.
     clip_seconds : float
+        Length of a clip, in seconds.
     encoder : Encoder
-        Of the weights that made the store.
+        Encoder with the weights of the store.
     """
 
     file: Path
@@ -61,14 +66,14 @@ class OwnRecording:
         Parameters
         ----------
         made_by, contract, choices, file, weights
-            As for :func:`encode_clips`.
+            As in :func:`encode_clips`.
 
         Raises
         ------
         QueryError
-            If there is no such file, or the weights are not the store's.
+            If the file does not exist, or the weights are not the store's.
         """
-        # torch takes seconds to import; a query by a clip of the store does without.
+        # torch takes seconds to import; a query by a clip of the store does not need it.
         from sleepfm.encoders.inference import Encoder
         from sleepfm.encoders.load import find_weights
 
@@ -105,11 +110,11 @@ class OwnRecording:
             If no clip covers ``at``, or it lacks a modality.
         """
         clips = self.clips
-        place = clip_position(at, clips.start_s, clips.clock_s, self.clip_seconds)
+        index = clip_position(at, clips.start_s, clips.clock_s, self.clip_seconds)
         for modality in modalities:
-            if not clips.filled[modality][place]:
+            if not clips.filled[modality][index]:
                 raise QueryError(f"{self.file.name} has no {modality} signal at {at}")
-        parts = (clips.signals[m][place : place + 1] for m in modalities)
+        parts = (clips.signals[m][index : index + 1] for m in modalities)
         vectors = (self.encoder.encode(m, x)[0] for m, x in zip(modalities, parts, strict=True))
         return [widen(narrow(vector[None]))[0] for vector in vectors]
 
@@ -123,24 +128,24 @@ def encode_clips(
     modalities: tuple[str, ...],
     weights: str | None = None,
 ) -> list[NDArray[np.float32]]:
-    """Encode one clip of a recording, in one or more modalities, as a store's own clips were.
+    """Encode one clip of a recording, in one or more modalities, like the clips of a store.
 
     Parameters
     ----------
     made_by : WeightsIdentity
         The weights of the store.
     contract : Contract
-        Its contract.
+        The contract of the store.
     choices : Choices
-        How its recordings were read.
+        Options with which the store's recordings were read.
     file : Path
-        The recording.
+        The recording's signal file.
     at : str
-        As in :class:`sleepfm_index.query.question.Question`.
+        Time of the clip, as in :class:`sleepfm_index.query.question.Question`.
     modalities : tuple of str
         Modalities to encode.
     weights : str, optional
-        Name or path of the store's weights; by default the name that the manifest states.
+        Name or path of the store's weights; by default the name in the manifest.
 
     Returns
     -------
@@ -152,4 +157,4 @@ def encode_clips(
     QueryError
         If the weights are not the store's, no clip covers ``at``, or it lacks a modality.
     """
-    return OwnRecording.open(made_by, contract, choices, file, weights).encode(at, modalities)
+    return FileRecording.open(made_by, contract, choices, file, weights).encode(at, modalities)

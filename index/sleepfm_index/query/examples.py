@@ -1,4 +1,4 @@
-"""The examples of a question: their vectors, what they are, and whose they are."""
+"""The examples of a query: their vectors, description, recordings and subjects."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from sleepfm_index.query.question import Question
 from sleepfm_index.query.spans import Spans
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.manifest import as_ranges
+from sleepfm_index.storage.quoting import shown
 
-AWAY: Final = 0.2
-"""Weight of the mean of the clips to be unlike, against that of the examples: Rocchio 1971 with the
-weights of Manning, Raghavan and Schütze 2008, section 9.1.1, 0.75 and 0.15, whose ratio counts."""
-MOST_EXAMPLES: Final = 1000
-"""Most examples that each ask by themselves."""
+UNLIKE_WEIGHT: Final = 0.2
+"""Weight of the mean of the ``unlike`` clips relative to the mean of the examples: Rocchio (1971)
+with the ratio of the weights 0.15 and 0.75 of Manning, Raghavan and Schütze (2008, sec. 9.1.1)."""
+MAX_EXAMPLES: Final = 1000
+"""Maximum number of examples with ``combine="max"``."""
 _FEW: Final = 64
-_AT_ONCE: Final = 1 << 16
+_BLOCK: Final = 1 << 16
 
 Owner = tuple[str, str]
 
@@ -34,93 +35,96 @@ class ExampleVectors:
     Parameters
     ----------
     text : str
-        Description for the note of an answer.
+        Description for the note of the result.
     vectors : ndarray of float32, shape [n, 512]
-        A clip's score is its highest inner product with any of them.
+        Query vectors; the score of a clip is its highest inner product with any of them.
     score : str
-        What that score is, in words; ``{cosine}`` and ``{target}`` stand for what is searched.
-    owners : tuple of (recording, subject)
-        Whose clips they are.
-    own : tuple of (first, last)
-        Runs of the clips themselves, where an answer leaves them out.
+        Description of the score, with the placeholders ``{cosine}`` and ``{target}``.
+    owners : tuple of (str, str)
+        Recording and subject of the clips.
+    runs : tuple of (int, int)
+        First and last clip id of runs of the example clips that the result excludes.
     known : bool
-        Whether it is known whose they are.
+        Whether recording and subject of the clips are known.
     """
 
     text: str
     vectors: NDArray[np.float32]
     score: str
     owners: tuple[Owner, ...] = ()
-    own: tuple[tuple[int, int], ...] = ()
+    runs: tuple[tuple[int, int], ...] = ()
     known: bool = True
 
     @property
     def several(self) -> bool:
-        """Whether more than one clip, or clips to be unlike, ask."""
-        return bool(self.own)
+        """Whether the query has more than one example, or clips to be unlike."""
+        return bool(self.runs)
 
 
 def examples_of(reader: Reader, question: Question, modalities: tuple[str, ...]) -> ExampleVectors:
-    """Look up the examples of a question, and combine them into query vectors.
+    """Look up the examples of a query, and combine them into query vectors.
 
-    The mean of the examples, less :data:`AWAY` times the mean of those to be unlike, is scaled to
-    length one. With ``combine="max"`` each example asks by itself, less the same.
+    The query vector is the mean of the examples minus :data:`UNLIKE_WEIGHT` times the mean of the
+    ``unlike`` clips, normalised. With ``combine="max"`` each example is a query vector of its own,
+    minus the same, and not normalised.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     question : Question
-        What is asked, as checked by :func:`~sleepfm_index.query.question.check_question`.
+        The query, after :func:`~sleepfm_index.query.question.check_question`.
     modalities : tuple of str
-        What to search with.
+        Modalities of the query vectors.
 
     Returns
     -------
     ExampleVectors
-        Several clips, and those to be unlike, are in ``own``.
+        Query vectors; with several clips, or clips to be unlike, all of them are in ``runs``.
 
     Raises
     ------
     QueryError
         If a clip is not in the store, none has the modalities, or the examples cancel out.
     """
-    near = _near(reader, question, modalities)
-    far = None if question.unlike is None else _far(reader, question.unlike, modalities)
-    if far is None and len(near.vectors) == 1 and not near.several:
-        return near
-    text = near.text
-    own = list(near.ids)
-    vectors = near.vectors
-    if far is not None:
-        away, ids, said = far
-        text += f", unlike {said}"
-        own += ids
-    if question.combine == "max" and len(vectors) > MOST_EXAMPLES:
+    examples = _near(reader, question, modalities)
+    unlike = None if question.unlike is None else _far(reader, question.unlike, modalities)
+    if unlike is None and len(examples.vectors) == 1 and not examples.several:
+        return examples
+    text = examples.text
+    example_ids = list(examples.ids)
+    vectors = examples.vectors
+    if unlike is not None:
+        unlike_mean, ids, unlike_text = unlike
+        text += f", unlike {unlike_text}"
+        example_ids += ids
+    if question.combine == "max" and len(vectors) > MAX_EXAMPLES:
         raise QueryError(
-            f"{len(vectors):,} examples are too many to ask one by one, at most {MOST_EXAMPLES:,}; "
+            f"{len(vectors):,} examples are too many to ask one by one, at most {MAX_EXAMPLES:,}; "
             "combine them by mean, or name fewer"
         )
     if question.combine == "mean":
         vectors = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)[None]
-    if far is not None:
-        vectors = vectors - np.float32(AWAY) * away
+    if unlike is not None:
+        vectors = vectors - np.float32(UNLIKE_WEIGHT) * unlike_mean
     if question.combine == "mean":
         length = float(np.linalg.norm(vectors))
         if length < 1e-6:
             raise QueryError("the examples cancel each other out; choose others")
         vectors = vectors / np.float32(length)
-    runs = tuple(as_ranges(np.unique(np.array(own, np.int64))))
-    score = _score(question, far is not None)
-    return ExampleVectors(text, vectors, score, near.owners, runs, near.known)
+    runs = tuple(as_ranges(np.unique(np.array(example_ids, np.int64))))
+    score = _score(question, unlike is not None)
+    return ExampleVectors(text, vectors, score, examples.owners, runs, examples.known)
 
 
 def _score(question: Question, away: bool) -> str:
     if question.combine == "max":
-        less = f" less {AWAY:g} x that of the mean of those to be unlike" if away else ""
-        return f"{{cosine}} of the nearest example to {{target}}{less}"
-    less = f" less {AWAY:g} x the mean of those to be unlike," if away else ""
-    return f"{{cosine}} of the mean of the examples{less} to {{target}}"
+        subtracted = (
+            f" less {UNLIKE_WEIGHT:g} x that of the mean of those to be unlike" if away else ""
+        )
+        return f"{{cosine}} of the nearest example to {{target}}{subtracted}"
+    subtracted = f" less {UNLIKE_WEIGHT:g} x the mean of those to be unlike," if away else ""
+    return f"{{cosine}} of the mean of the examples{subtracted} to {{target}}"
 
 
 @dataclass(frozen=True)
@@ -146,26 +150,28 @@ def _near(reader: Reader, question: Question, modalities: tuple[str, ...]) -> _N
         owner = (origin.recording_id, origin.subject_id)
         if len(modalities) > 1:
             cosine = f"mean cosine of {' and '.join(modalities)} to {{target}}"
-        own = () if origin.clip_id is None else (origin.clip_id,)
+        origin_ids = () if origin.clip_id is None else (origin.clip_id,)
         owners = (owner,) if origin.known else ()
-        return _Near(origin.text, origin.vector[None], cosine, owners, known=origin.known, ids=own)
+        return _Near(
+            origin.text, origin.vector[None], cosine, owners, known=origin.known, ids=origin_ids
+        )
     named = [] if question.clip is None else np.atleast_1d(np.asarray(question.clip)).tolist()
     text = ""
     if question.like_where is not None:
-        found = reader.metadata.clip_ids(question.like_where).tolist()
-        if not found:
-            raise QueryError(f"no clip meets {question.like_where}, so there is no example")
-        text = f" where {question.like_where}"
+        matching = reader.metadata.clip_ids(question.like_where).tolist()
+        if not matching:
+            raise QueryError(f"no clip meets {shown(question.like_where)}, so there is no example")
+        text = f" where {shown(question.like_where)}"
         text += f" and {len(named):,} named" if named else ""
-        named = list(dict.fromkeys([*named, *found]))
+        named = list(dict.fromkeys([*named, *matching]))
     ids = np.array(list(dict.fromkeys(named)), np.int64)
     _check(reader, ids)
     vectors, present = _vectors(reader, ids, modalities)
-    lack = int((~present).sum())
-    lacking = f" ({lack:,} without {' and '.join(modalities)} not used)" if lack else ""
+    missing = int((~present).sum())
+    missing_text = f" ({missing:,} without {' and '.join(modalities)} not used)" if missing else ""
     plural = "s" if len(ids) > 1 else ""
     return _Near(
-        f"{len(ids):,} example{plural}{text}{lacking}",
+        f"{len(ids):,} example{plural}{text}{missing_text}",
         vectors,
         cosine,
         owners_of(reader, ids),
@@ -176,34 +182,34 @@ def _near(reader: Reader, question: Question, modalities: tuple[str, ...]) -> _N
 def _far(
     reader: Reader, unlike: Any, modalities: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], list[int], str]:
-    """Mean vector of the clips to be unlike, their ids, and what the note says of them."""
+    """Mean vector of the clips to be unlike, their ids, and their description for the note."""
     if isinstance(unlike, str):
         ids = reader.metadata.clip_ids(unlike)
         if not len(ids):
-            raise QueryError(f"no clip meets {unlike}, so there is none to be unlike")
-        said = f"{len(ids):,} where {unlike}"
+            raise QueryError(f"no clip meets {shown(unlike)}, so there is none to be unlike")
+        text = f"{len(ids):,} where {shown(unlike)}"
     else:
         ids = np.unique(np.atleast_1d(np.asarray(unlike, np.int64)))
-        said = f"{len(ids):,}"
+        text = f"{len(ids):,}"
     _check(reader, ids)
     vectors, _ = _vectors(reader, ids, modalities)
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return mean, ids.tolist(), said
+    return mean, ids.tolist(), text
 
 
 def _vectors(
     reader: Reader, ids: NDArray[np.int64], modalities: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Vectors of the clips that have all modalities, and for each clip whether it has."""
+    """Vectors of the clips that have all modalities, and the mask of these clips."""
     parts = [
-        query_vectors(reader, ids[at : at + _AT_ONCE], modalities)
-        for at in range(0, len(ids), _AT_ONCE)
+        query_vectors(reader, ids[start : start + _BLOCK], modalities)
+        for start in range(0, len(ids), _BLOCK)
     ]
-    present = np.concatenate([there for _, there in parts])
+    present = np.concatenate([mask for _, mask in parts])
     if not present.any():
         names = " and ".join(modalities)
         raise QueryError(f"none of these clips has {names} signals to search with; name others")
-    return np.concatenate([vectors[there] for vectors, there in parts]), present
+    return np.concatenate([vectors[mask] for vectors, mask in parts]), present
 
 
 def _given(vector: ArrayLike) -> NDArray[np.float32]:
@@ -232,7 +238,7 @@ def _check(reader: Reader, ids: NDArray[np.int64]) -> None:
 
 
 def owners_of(reader: Reader, ids: NDArray[np.int64]) -> tuple[Owner, ...]:
-    """Say whose some clips are.
+    """List the recordings and subjects of clips.
 
     Parameters
     ----------
@@ -243,20 +249,20 @@ def owners_of(reader: Reader, ids: NDArray[np.int64]) -> tuple[Owner, ...]:
 
     Returns
     -------
-    tuple of (recording, subject)
-        Each pair once, in order.
+    tuple of (str, str)
+        Distinct pairs of recording and subject, sorted.
     """
     if len(ids) <= _FEW:
         rows = reader.rows(ids)
         pairs = zip(rows["recording_id"].to_pylist(), rows["subject_id"].to_pylist(), strict=True)
         return tuple(sorted(set(pairs)))
     spans = Spans.of(reader)
-    places = np.unique(spans.places(ids)).tolist()
-    return tuple(sorted((spans.recordings[at], spans.subjects[at]) for at in places))
+    indices = np.unique(spans.index_of(ids)).tolist()
+    return tuple(sorted((spans.recordings[i], spans.subjects[i]) for i in indices))
 
 
 def runs_of(reader: Reader, exclude: str, owners: tuple[Owner, ...]) -> list[tuple[int, int]]:
-    """Find the clips that a question leaves out because they are its own.
+    """Find the clips that a query excludes because of their recording or subject.
 
     Parameters
     ----------
@@ -264,13 +270,13 @@ def runs_of(reader: Reader, exclude: str, owners: tuple[Owner, ...]) -> list[tup
         The open store.
     exclude : {"subject", "recording", "none"}
         Exclude the clips of the examples' subjects, of their recordings, or none.
-    owners : tuple of (recording, subject)
-        Whose the examples are.
+    owners : tuple of (str, str)
+        Recording and subject of the examples.
 
     Returns
     -------
-    list of (first, last)
-        Runs of clip ids.
+    list of (int, int)
+        First and last clip id of each run, both inclusive.
     """
     if exclude == "none" or not owners:
         return []
@@ -281,7 +287,7 @@ def runs_of(reader: Reader, exclude: str, owners: tuple[Owner, ...]) -> list[tup
     if exclude == "subject":
         return spans.of_subjects(names)
     return [
-        (int(spans.first[at]), int(spans.last[at]))
-        for at, name in enumerate(spans.recordings)
+        (int(spans.first[i]), int(spans.last[i]))
+        for i, name in enumerate(spans.recordings)
         if name in names
     ]

@@ -1,4 +1,4 @@
-"""Lists that a question is given as files: clip ids, subjects, vectors."""
+"""Reading lists from files: clip ids, subjects, vectors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ def read_clip_ids(file: Path) -> NDArray[np.int64]:
     Parameters
     ----------
     file : Path
-        ``.npy``; Parquet with a column ``clip_id``; or text with one id per line, or a CSV with a
-        column ``clip_id``.
+        ``.npy``; Parquet or CSV with a column ``clip_id``; or text with one id per line.
 
     Returns
     -------
     ndarray of int64, shape [n]
-        In the file's order.
+        Clip ids in the order of the file.
 
     Raises
     ------
@@ -58,12 +57,12 @@ def read_subjects(file: Path) -> list[str]:
     Returns
     -------
     list of str
-        In the file's order.
+        Subject ids in the order of the file.
 
     Raises
     ------
     QueryError
-        If the file cannot be read, or names nobody.
+        If the file cannot be read, or has no subject id.
     """
     names = [str(name).strip() for name in _column(file, "subject_id").to_pylist() if name]
     if not names:
@@ -82,7 +81,7 @@ def read_array(file: Path) -> NDArray[np.generic]:
     Raises
     ------
     QueryError
-        If it is no such file.
+        If the file cannot be read as ``.npy``.
     """
     try:
         loaded: NDArray[np.generic] = np.load(file, allow_pickle=False)
@@ -99,19 +98,21 @@ def _column(file: Path, name: str) -> pa.ChunkedArray:
         else:
             with file.open(encoding="utf-8-sig") as text:
                 head = text.readline().strip()
-            heading = name in [part.strip('" ') for part in head.split(",")]
-            # In this thread alone: one of Arrow's that is at work when an error ends the process
-            # would abort it.
-            reading = pacsv.ReadOptions(
+            has_header = name in [part.strip('" ') for part in head.split(",")]
+            # In this thread only, because the process aborts if one of Arrow's threads still runs
+            # when an error ends it.
+            read_options = pacsv.ReadOptions(
                 use_threads=False,
-                column_names=None if heading else [name] if "," not in head else None,
+                column_names=None if has_header else [name] if "," not in head else None,
             )
-            # An id such as 00123 stays as it is written.
-            kinds = pacsv.ConvertOptions(
+            # Read as text, because an id may have leading zeros.
+            convert_options = pacsv.ConvertOptions(
                 column_types={name: pa.int64() if name == "clip_id" else pa.string()}
             )
             source = pa.BufferReader(file.read_bytes())
-            table = pacsv.read_csv(source, read_options=reading, convert_options=kinds)
+            table = pacsv.read_csv(
+                source, read_options=read_options, convert_options=convert_options
+            )
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "unreadable"
         if isinstance(error, pa.ArrowException):

@@ -14,7 +14,7 @@ from sleepfm_index.search.exact import Hits, best_first, exact_scores
 from sleepfm_index.storage.metadata import numpy_of
 
 _MORE: Final = 4
-"""Factor by which a spaced search fetches more than k hits, and grows while too few remain."""
+"""Factor by which a spaced search fetches more than k hits, repeatedly if too few remain."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Search:
     allowed : ndarray of int64, shape [n], optional
         Ids of the candidates, ascending; by default all clips.
     without : tuple of (first, last)
-        Runs of clip ids to exclude.
+        First and last clip id of runs to exclude, both inclusive.
     min_gap : float, optional
         Minimum distance in seconds between two hits of one recording.
     exact : bool
-        Compare with every candidate, even if there is an index.
-    together : bool
-        The queries are examples of one question, whose scores are the highest of any example.
+        Whether to compare all candidates even if there is an approximate index.
+    combined : bool
+        Whether the query vectors are examples of one query, with the highest score of any example.
     """
 
     target: str
@@ -61,7 +61,7 @@ class Search:
     without: tuple[tuple[int, int], ...] = ()
     min_gap: float | None = None
     exact: bool = False
-    together: bool = False
+    combined: bool = False
 
 
 def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nearest:
@@ -74,49 +74,49 @@ def nearest(reader: Reader, queries: NDArray[np.float32], search: Search) -> Nea
     queries : ndarray of float32, shape [n, 512]
         Query vectors.
     search : Search
-        How many clips to find, and which may be found.
+        Target, candidates and options.
 
     Returns
     -------
     Nearest
-        At most ``search.k`` hits per query, or in all where the queries ask together.
+        At most ``search.k`` hits per query, or in total with ``search.combined``.
     """
     if search.min_gap is None:
         return _find(reader, queries, search, search.k)
-    asked = queries[None] if search.together else queries
-    hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(asked)
-    waiting = np.arange(len(asked))
-    wanted = _MORE * search.k
+    groups = queries[None] if search.combined else queries
+    hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(groups)
+    pending = np.arange(len(groups))
+    depth = _MORE * search.k
     method = ""
-    while len(waiting):
-        found = _find(reader, queries if search.together else asked[waiting], search, wanted)
-        method = found.method
-        more = []
-        for at, (ids, scores) in zip(waiting, found.hits, strict=True):
+    while len(pending):
+        result = _find(reader, queries if search.combined else groups[pending], search, depth)
+        method = result.method
+        unfinished = []
+        for row, (ids, scores) in zip(pending, result.hits, strict=True):
             kept = _spaced(reader, ids, search.min_gap)
-            hits[at] = ids[kept[: search.k]], scores[kept[: search.k]]
-            if len(kept) < search.k and len(ids) == wanted:
-                more.append(at)
-        waiting = np.array(more, np.int64)
-        wanted *= _MORE
+            hits[row] = ids[kept[: search.k]], scores[kept[: search.k]]
+            if len(kept) < search.k and len(ids) == depth:
+                unfinished.append(row)
+        pending = np.array(unfinished, np.int64)
+        depth *= _MORE
     return Nearest(hits, method)
 
 
 def _find(reader: Reader, queries: NDArray[np.float32], search: Search, k: int) -> Nearest:
-    found = reader.find(
+    result = reader.find(
         search.target, queries, k, search.allowed, without=search.without, exact=search.exact
     )
-    if not search.together:
-        return Nearest(found.hits, found.method)
-    return Nearest([_highest(reader, queries, found.hits, search.target, k)], found.method)
+    if not search.combined:
+        return Nearest(result.hits, result.method)
+    return Nearest([_highest(reader, queries, result.hits, search.target, k)], result.method)
 
 
 def _highest(
     reader: Reader, queries: NDArray[np.float32], hits: list[Hits], target: str, k: int
 ) -> Hits:
-    """Join the hits of several examples; each clip is scored anew by the example nearest to it.
+    """Merge the hits of several examples; the score of a clip is that of its nearest example.
 
-    The best k of the highest scores are among the best k of each example.
+    The best k by highest score are among the best k of each example.
     """
     ids = np.unique(np.concatenate([ids for ids, _ in hits]))
     if not len(ids):

@@ -1,4 +1,4 @@
-"""Whole nights ranked by how alike they are: a distance between distributions of clips."""
+"""Ranking of nights by similarity: a distance between the distributions of their clips."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
 from sleepfm_index.search.selection import Selection
 from sleepfm_index.storage.metadata import int64s
-from sleepfm_index.storage.quoting import quote_text
+from sleepfm_index.storage.quoting import quote_text, shown
 
-LEAST_CLIPS: Final = 10
-"""A night with fewer clips is not ranked."""
+MIN_CLIPS: Final = 10
+"""Minimum number of clips of a ranked night."""
 SKETCH: Final = 32
-"""Clips of each night, evenly spaced, by which the nights are chosen that are compared whole."""
-_SKETCH_ASKED: Final = 128
-_WHOLE: Final = 30
-_MOST_ASKED: Final = 1500
-"""Most clips of a night that are compared, evenly spaced: 12.5 h of 30 s clips."""
+"""Evenly spaced clips of each night in the first comparison, which selects nights."""
+_QUERY_SKETCH: Final = 128
+_MIN_COMPARED: Final = 30
+_MAX_COMPARED: Final = 1500
+"""Maximum number of clips of a night, evenly spaced: 12.5 h of 30 s clips."""
 
 
 @dataclass(frozen=True)
 class Night:
-    """A query for the recordings whose nights are most alike.
+    """A query for the recordings with the most similar nights.
 
     Parameters
     ----------
     modality : str
-        What is compared: a modality of the store, or several joined by commas, which are averaged.
+        Modality to compare, or several joined by commas, which are averaged.
     recording : str
         The recording, by its ``recording_id``.
     like_where : str, optional
-        SQL condition; only the clips of the recording that meet it are compared.
+        SQL condition; only matching clips of the recording are compared.
     k : int
         Number of recordings to return.
     where, allowed, exclude, exclude_subjects
-        As in :class:`sleepfm_index.query.question.Question`: which clips of the other recordings
-        are compared.
+        As in :class:`sleepfm_index.query.question.Question`: the clips of other recordings to
+        compare.
     exact : bool
-        Compare every night by all of its clips.
+        Whether to compare every night by all of its clips.
     """
 
     modality: str
@@ -69,17 +69,17 @@ class Night:
 def nights(reader: Reader, question: Night) -> Result:
     """Rank recordings by the energy distance between their clips and those of a recording.
 
-    The energy distance of two sets of vectors is 2 E|X - Y| - E|X - X'| - E|Y - Y'|, zero for equal
-    distributions alone (Székely and Rizzo 2013). Means are over pairs of different clips, so it is
-    unbiased, and may be a little below zero. Every night is first compared by :data:`SKETCH` of its
-    clips, evenly spaced, and the nearest of them by all.
+    The energy distance of two sets of vectors is 2 E|X - Y| - E|X - X'| - E|Y - Y'|, zero only for
+    equal distributions (Székely and Rizzo 2013). Means are over pairs of different clips, so the
+    estimate is unbiased and may be slightly negative. Every night is first compared by
+    :data:`SKETCH` evenly spaced clips, and the nearest nights then by all clips.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     question : Night
-        What is asked.
+        The query.
 
     Returns
     -------
@@ -89,39 +89,41 @@ def nights(reader: Reader, question: Night) -> Result:
     Raises
     ------
     QueryError
-        If the question does not fit the store.
+        If the query does not match the store.
     """
     known = reader.manifest.modalities
     to = question.modality.split(",")[0].strip()
     modalities = check_search(question.modality, to, question.exclude, question.k, None, known)
     spans = Spans.of(reader)
-    asked, subject, described = _asked(reader, question, modalities)
-    owner = (question.recording, subject)
-    own = runs_of(reader, question.exclude, (owner,))
-    within = scope(reader, question.where, question.allowed, question.exclude_subjects, own)
-    selection = Selection.of(reader.manifest, within.allowed, within.without)
+    query, subject, described = _query(reader, question, modalities)
+    source = (question.recording, subject)
+    excluded = runs_of(reader, question.exclude, (source,))
+    candidates = scope(
+        reader, question.where, question.allowed, question.exclude_subjects, excluded
+    )
+    selection = Selection.of(reader.manifest, candidates.allowed, candidates.without)
     groups = _groups(reader, spans, selection)
-    if not question.exact and len(groups) > _WHOLE:
-        some = _spaced(np.arange(len(asked)), _SKETCH_ASKED)
-        rough = _distances(reader, asked[some], groups, modalities, SKETCH)
-        nearest = np.argsort(rough, kind="stable")[: max(_WHOLE, 3 * question.k)]
-        compared = {list(groups)[at]: list(groups.values())[at] for at in nearest.tolist()}
+    if not question.exact and len(groups) > _MIN_COMPARED:
+        sketch = _spaced(np.arange(len(query)), _QUERY_SKETCH)
+        rough = _distances(reader, query[sketch], groups, modalities, SKETCH)
+        nearest = np.argsort(rough, kind="stable")[: max(_MIN_COMPARED, 3 * question.k)]
+        compared = {list(groups)[i]: list(groups.values())[i] for i in nearest.tolist()}
     else:
         compared = groups
-    distances = _distances(reader, asked, compared, modalities, _MOST_ASKED)
+    distances = _distances(reader, query, compared, modalities, _MAX_COMPARED)
     order = np.argsort(distances, kind="stable")
     order = order[np.isfinite(distances[order])][: question.k]
-    places = [list(compared)[at] for at in order.tolist()]
+    ranked = [list(compared)[i] for i in order.tolist()]
     table = pa.table(
         {
             "rank": int64s(np.arange(1, len(order) + 1)),
             "distance": float64s(distances[order]),
-            "recording_id": pa.array([spans.recordings[at] for at in places], pa.string()),
-            "subject_id": pa.array([spans.subjects[at] for at in places], pa.string()),
-            "clips": int64s(np.array([len(compared[at]) for at in places], np.int64)),
+            "recording_id": pa.array([spans.recordings[i] for i in ranked], pa.string()),
+            "subject_id": pa.array([spans.subjects[i] for i in ranked], pa.string()),
+            "clips": int64s(np.array([len(compared[i]) for i in ranked], np.int64)),
         }
     )
-    left_out = f", own {question.exclude} left out" if question.exclude != "none" else ""
+    exclusion = f", own {question.exclude} left out" if question.exclude != "none" else ""
     method = (
         f"all {len(groups):,} nights compared clip by clip"
         if len(compared) == len(groups)
@@ -130,94 +132,94 @@ def nights(reader: Reader, question: Night) -> Result:
     )
     note = (
         f"{question.modality} of {described} -> {question.modality} of other nights: "
-        f"{table.num_rows} nearest{within.text}{left_out}; distance: energy distance between the "
-        f"clips of two nights, 0 for the same distribution; {method}"
+        f"{table.num_rows} nearest{candidates.text}{exclusion}; distance: energy distance between "
+        f"the clips of two nights, 0 for the same distribution; {method}"
     )
     return Result(table, note)
 
 
-def _asked(
+def _query(
     reader: Reader, question: Night, modalities: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], str, str]:
-    """Vectors of the recording's clips, whose they are, and what the note says of them."""
+    """Vectors of the recording's clips, their subject, and their description for the note."""
     name = question.recording
-    own = f"recording_id = {quote_text(name)}"
-    ids = reader.metadata.clip_ids(own, question.like_where)
+    condition_of_recording = f"recording_id = {quote_text(name)}"
+    ids = reader.metadata.clip_ids(condition_of_recording, question.like_where)
     if not len(ids):
-        if question.like_where and len(reader.metadata.clip_ids(own)):
-            raise QueryError(f"no clip of {name} meets {question.like_where}")
+        if question.like_where and len(reader.metadata.clip_ids(condition_of_recording)):
+            raise QueryError(f"no clip of {name} meets {shown(question.like_where)}")
         raise QueryError(f"no recording {name!r} in this store")
-    vectors, present = query_vectors(reader, _spaced(ids, _MOST_ASKED), modalities)
+    vectors, present = query_vectors(reader, _spaced(ids, _MAX_COMPARED), modalities)
     names = " and ".join(modalities)
-    if present.sum() < LEAST_CLIPS:
+    if present.sum() < MIN_CLIPS:
         raise QueryError(
-            f"{name} has {present.sum()} clips with {names} to compare; a night needs {LEAST_CLIPS}"
+            f"{name} has {present.sum()} clips with {names} to compare; a night needs {MIN_CLIPS}"
         )
-    condition = f" where {question.like_where}" if question.like_where else ""
-    lacking = int((~present).sum())
-    lack = f" ({lacking:,} without {names} not used)" if lacking else ""
+    condition = f" where {shown(question.like_where)}" if question.like_where else ""
+    missing = int((~present).sum())
+    missing_text = f" ({missing:,} without {names} not used)" if missing else ""
     subject = str(reader.rows(ids[:1])["subject_id"][0].as_py())
-    return vectors[present], subject, f"{present.sum():,} clips of {name}{condition}{lack}"
+    return vectors[present], subject, f"{present.sum():,} clips of {name}{condition}{missing_text}"
 
 
 def _groups(reader: Reader, spans: Spans, selection: Selection) -> dict[int, NDArray[np.int64]]:
-    """Ids of the clips of each recording that may be found, by the place of its span."""
+    """Candidate clip ids of each recording, by the index of its span."""
     known = np.flatnonzero(reader.vectors.known_ids())
     if selection.keep is not None:
         known = known[selection.keep(known)]
     begin = np.searchsorted(known, spans.first)
     end = np.searchsorted(known, spans.last, side="right")
     return {
-        at: known[a:b]
-        for at, (a, b) in enumerate(zip(begin.tolist(), end.tolist(), strict=True))
-        if b - a >= LEAST_CLIPS
+        index: known[a:b]
+        for index, (a, b) in enumerate(zip(begin.tolist(), end.tolist(), strict=True))
+        if b - a >= MIN_CLIPS
     }
 
 
 def _distances(
     reader: Reader,
-    asked: NDArray[np.float32],
+    query: NDArray[np.float32],
     groups: dict[int, NDArray[np.int64]],
     modalities: tuple[str, ...],
-    most: int,
+    limit: int,
 ) -> NDArray[np.float64]:
-    """Energy distance of each group to the vectors asked with, by at most some clips of each."""
-    own = _within(asked)
-    ids = [_spaced(group, most) for group in groups.values()]
+    """Energy distance of each group to the query, by at most ``limit`` clips of each group."""
+    within_query = _within(query)
+    ids = [_spaced(group, limit) for group in groups.values()]
     distances = np.full(len(ids), np.inf)
-    # Together, so that a matrix product has work to do, but not all nights in memory at once.
-    step = max(1, (1 << 16) // most)
+    # In batches of nights, for long matrix products in limited memory.
+    step = max(1, (1 << 16) // limit)
     for start in range(0, len(ids), step):
-        some = ids[start : start + step]
-        vectors, present = query_vectors(reader, np.concatenate(some), modalities)
-        across = _apart(asked, vectors).mean(axis=0, dtype=np.float64)
-        bounds = np.cumsum([0, *map(len, some)])
-        for at, (a, b) in enumerate(pairwise(bounds.tolist())):
-            there = present[a:b]
-            if there.sum() >= LEAST_CLIPS:
-                mean = float(across[a:b][there].mean())
-                distances[start + at] = 2 * mean - own - _within(vectors[a:b][there])
+        batch = ids[start : start + step]
+        vectors, present = query_vectors(reader, np.concatenate(batch), modalities)
+        across = _pairwise(query, vectors).mean(axis=0, dtype=np.float64)
+        bounds = np.cumsum([0, *map(len, batch)])
+        for index, (a, b) in enumerate(pairwise(bounds.tolist())):
+            mask = present[a:b]
+            if mask.sum() >= MIN_CLIPS:
+                mean = float(across[a:b][mask].mean())
+                distances[start + index] = 2 * mean - within_query - _within(vectors[a:b][mask])
     return distances
 
 
 def _within(vectors: NDArray[np.float32]) -> float:
-    """Mean distance between two different vectors of a set."""
+    """Mean distance between pairs of different vectors of a set."""
     n = len(vectors)
-    apart = _apart(vectors, vectors)
-    np.fill_diagonal(apart, 0)
-    return float(apart.sum(dtype=np.float64) / (n * (n - 1)))
+    distances = _pairwise(vectors, vectors)
+    np.fill_diagonal(distances, 0)
+    return float(distances.sum(dtype=np.float64) / (n * (n - 1)))
 
 
-def _apart(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
+def _pairwise(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
     """Euclidean distances, float32 [n, m], of vectors of any length."""
-    squared = np.einsum("nd,nd->n", left, left)[:, None] + np.einsum("nd,nd->n", right, right)
-    squared -= 2 * (left @ right.T)
+    squared = np.einsum("nd,nd->n", x, x)[:, None] + np.einsum("nd,nd->n", y, y)
+    squared -= 2 * (x @ y.T)
     np.maximum(squared, 0, out=squared)
     np.sqrt(squared, out=squared)
     return np.asarray(squared, np.float32)
 
 
-def _spaced(values: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    if len(values) <= most:
+def _spaced(values: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    if len(values) <= limit:
         return values
-    return values[np.linspace(0, len(values) - 1, most).round().astype(np.int64)]
+    return values[np.linspace(0, len(values) - 1, limit).round().astype(np.int64)]

@@ -1,4 +1,4 @@
-"""Why a query found nothing, in words."""
+"""Explanation of a query without results."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NAME: Final = re.compile(r'"((?:[^"]|"")+)"|([A-Za-z_]\w*)')
 
 
 def why_none(reader: Reader, question: Question, allowed: NDArray[np.int64] | None) -> str:
-    """Explain why no clip was found, and what the columns of the condition hold.
+    """Explain why no clip was found, with the values of the condition's columns.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     question : Question
-        What was asked.
+        The query.
     allowed : ndarray of int64, shape [n], optional
         Ids of the clips that meet ``question.where``; None if there is no condition.
 
@@ -36,15 +36,17 @@ def why_none(reader: Reader, question: Question, allowed: NDArray[np.int64] | No
     str
     """
     if allowed is None or len(allowed):
-        met = "no clip" if allowed is None else f"{len(allowed):,} clips meet the condition, none"
-        own = f" outside the query's own {question.exclude}" if question.exclude != "none" else ""
-        advice = "; --exclude none keeps its own" if own and allowed is not None else ""
-        return f"{met} with {question.to}{own}{advice}"
+        count = "no clip" if allowed is None else f"{len(allowed):,} clips meet the condition, none"
+        excluded = (
+            f" outside the query's own {question.exclude}" if question.exclude != "none" else ""
+        )
+        advice = "; --exclude none keeps its own" if excluded and allowed is not None else ""
+        return f"{count} with {question.to}{excluded}{advice}"
     return no_clip_meets(reader, question.where or "")
 
 
 def no_clip_meets(reader: Reader, condition: str) -> str:
-    """Say that no clip meets a condition, and what its first columns hold.
+    """Return a sentence on a condition that no clip meets, with the values of its first columns.
 
     Parameters
     ----------
@@ -57,12 +59,14 @@ def no_clip_meets(reader: Reader, condition: str) -> str:
     -------
     str
     """
-    held = [held_by(reader, name) for name in columns_of(condition, reader)[:_COLUMNS]]
-    return "; ".join(["no clip meets the condition", *held])
+    descriptions = [
+        describe_values(reader, name) for name in columns_of(condition, reader)[:_COLUMNS]
+    ]
+    return "; ".join(["no clip meets the condition", *descriptions])
 
 
 def columns_of(condition: str, reader: Reader) -> list[str]:
-    """Columns of ``clips`` that a condition names, in its order.
+    """Columns of ``clips`` in a condition, in order.
 
     Parameters
     ----------
@@ -71,35 +75,35 @@ def columns_of(condition: str, reader: Reader) -> list[str]:
     reader : Reader
         The open store.
     """
-    there = {name.lower(): name for name in reader.metadata.columns().names}
-    found: list[str] = []
+    names = {name.lower(): name for name in reader.metadata.columns().names}
+    columns: list[str] = []
     for quoted, plain in _NAME.findall(_TEXT_IN_QUOTES.sub("", condition)):
-        name = there.get((quoted.replace('""', '"') or plain).lower())
-        if name is not None and name not in found:
-            found.append(name)
-    return found
+        name = names.get((quoted.replace('""', '"') or plain).lower())
+        if name is not None and name not in columns:
+            columns.append(name)
+    return columns
 
 
-def held_by(reader: Reader, name: str) -> str:
-    """List which values a column holds: the most frequent texts, or the range of numbers.
+def describe_values(reader: Reader, name: str) -> str:
+    """Describe the values of a column: the most frequent texts, or the range of numbers.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     name : str
-        A column of ``clips``.
+        Name of a column of ``clips``.
     """
     column = quote_name(name)
-    kind = reader.metadata.columns().field(name).type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+    data_type = reader.metadata.columns().field(name).type
+    if pa.types.is_integer(data_type) or pa.types.is_floating(data_type):
         (row,) = reader.metadata.select(
             f"SELECT min({column}) AS low, max({column}) AS high FROM clips"
         ).to_pylist()
         if row["low"] is None:
             return f"{name} holds no value"
         return f"{name} lies between {row['low']:g} and {row['high']:g}"
-    if pa.types.is_nested(kind):
+    if pa.types.is_nested(data_type):
         return f"{name} holds lists"
     rows = reader.metadata.select(
         f"SELECT {column} AS value FROM clips WHERE {column} IS NOT NULL "
@@ -108,5 +112,5 @@ def held_by(reader: Reader, name: str) -> str:
     if not rows:
         return f"{name} holds no value"
     texts = [str(row["value"]) for row in rows]
-    more = ", ..." if len(texts) > _VALUES else ""
-    return f"{name} holds {', '.join(texts[:_VALUES])}{more}"
+    ellipsis = ", ..." if len(texts) > _VALUES else ""
+    return f"{name} holds {', '.join(texts[:_VALUES])}{ellipsis}"

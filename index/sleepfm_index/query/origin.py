@@ -1,4 +1,4 @@
-"""The query vector of a question, from a clip of the store or a clip of a file."""
+"""The query vector, from a clip of the store or a clip of a file."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Origin:
     Parameters
     ----------
     text : str
-        Description of the clip, for the note of an answer.
+        Description of the clip, for the note of the result.
     recording_id, subject_id : str
         Recording and subject whose clips can be excluded.
     vector : ndarray of float32, shape [512]
-        Unit vector of the clip, or the mean of several.
+        Unit vector of the clip, or the mean over several modalities.
     known : bool
-        Whether it is known whose clip it is.
+        Whether recording and subject of the clip are known.
     clip_id : int, optional
-        The clip, where it lies in the store.
+        Clip id, if the clip is in the store.
     """
 
     text: str
@@ -43,16 +43,16 @@ class Origin:
 
 
 def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
-    """Look up the query vector of a question, or encode it from a file.
+    """Look up a query vector, or encode it from a file.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     question : Question
-        What is asked.
+        The query.
     modalities : tuple of str
-        As from :func:`~sleepfm_index.query.question.check_question`.
+        Result of :func:`~sleepfm_index.query.question.check_question`.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
     Raises
     ------
     QueryError
-        If there is no such clip, or it lacks one of the modalities.
+        If the clip does not exist, or lacks one of the modalities.
     """
     if question.file is not None:
         return _from_file(reader, question, modalities)
@@ -84,7 +84,7 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
 def query_vectors(
     reader: Reader, clip_ids: NDArray[np.int64], modalities: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Average the vectors of clips over some modalities.
+    """Average the vectors of clips over modalities.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def query_vectors(
         True for clips with all of the modalities.
     """
     parts = [reader.vectors.of(clip_ids, m) for m in modalities]
-    present = np.asarray(np.logical_and.reduce([there for _, there in parts]))
+    present = np.asarray(np.logical_and.reduce([mask for _, mask in parts]))
     return mean_vector([vectors for vectors, _ in parts]), present
 
 
@@ -130,9 +130,9 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
     reader : Reader
         The open store.
     recording : str
-        Its ``recording_id``.
+        The ``recording_id``.
     at : str
-        A time; see :func:`~sleepfm_index.query.clip_time.clip_position`.
+        Time; see :func:`~sleepfm_index.query.clip_time.clip_position`.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
     Raises
     ------
     QueryError
-        If there is no such recording, or no clip covers the time.
+        If the recording does not exist, or no clip covers the time.
     """
     clips = reader.metadata.select(
         "SELECT clip_id, start_s, clock FROM clips "
@@ -152,12 +152,12 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
         raise QueryError(f"no recording {recording!r} in this store")
     starts = clips["start_s"].to_numpy()
     clock = clips["clock"].to_numpy() if clips["clock"].null_count == 0 else None
-    place = clip_position(at, starts, clock, reader.manifest.contract.clip_seconds)
-    return int(clips["clip_id"][place].as_py())
+    index = clip_position(at, starts, clock, reader.manifest.contract.clip_seconds)
+    return int(clips["clip_id"][index].as_py())
 
 
 def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
-    # Readers take as long to import as a query takes; a clip of the store needs none.
+    # Importing the readers takes as long as a query; a clip of the store does not need them.
     from sleepfm_index.query.encode_clip import encode_clips
 
     assert question.file is not None and question.at is not None
@@ -165,7 +165,7 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) 
     vectors = encode_clips(
         manifest.weights,
         manifest.contract,
-        manifest.choices.told(
+        manifest.choices.updated(
             manifest.contract, substitute=question.substitute, channels=question.channels
         ),
         question.file,
@@ -181,10 +181,10 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) 
 
 
 def recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
-    """Find which recording of the store a file is, by its samples; None if it is none of them.
+    """Find the recording of the store that equals a file by its samples; None if there is none.
 
-    A file's name says nothing: the same night may lie there under another one, and two people's
-    nights may both be called ``night1``.
+    File names are not used: the same night may be stored under another name, and the nights of two
+    subjects may both be called ``night1``.
 
     Parameters
     ----------
@@ -206,12 +206,12 @@ def recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:
     conditions = []
     if "signals" in reader.metadata.columns("recordings").names:
         conditions.append(f"signals = {quote_text(signal_digest(recording))}")
-    # A store of an earlier program knows the content of all files together, scoring included.
+    # Stores of earlier versions have only a hash over all files, including the scoring.
     conditions.append(f"source[:32] = {quote_text(content_digest(recording))}")
-    found = reader.metadata.select(
+    matches = reader.metadata.select(
         f"SELECT recording_id, subject_id FROM recordings WHERE {' OR '.join(conditions)} LIMIT 1"
     ).to_pylist()
-    return (found[0]["recording_id"], found[0]["subject_id"]) if found else None
+    return (matches[0]["recording_id"], matches[0]["subject_id"]) if matches else None
 
 
 def _range(reader: Reader) -> str:

@@ -1,4 +1,4 @@
-"""Questions to a store, and their validation."""
+"""Queries and their validation."""
 
 from __future__ import annotations
 
@@ -17,63 +17,65 @@ from sleepfm_index.schema import OTHERS, check_modality, target_name, target_par
 EXCLUSIONS: Final = get_args(Exclusion)
 COMBINATIONS: Final = get_args(Combine)
 
-_MOST: Final = 1 << 31
-"""A store holds no more clips."""
+_MAX_K: Final = 1 << 31
+"""Upper bound of the number of clips of a store."""
 
 
 @dataclass(frozen=True)
 class Question:
     """A query for the clips nearest to one clip, or to several examples.
 
-    The examples are named by exactly one of ``clip`` and/or ``like_where``, ``recording`` with
-    ``at``, ``file`` with ``at``, or ``vector``.
+    The examples are given by exactly one of: ``clip`` and/or ``like_where``; ``recording`` with
+    ``at``; ``file`` with ``at``; ``vector``.
 
     Parameters
     ----------
     modality : str
-        What to search with: a modality of the store, or several joined by commas. Several are
-        averaged without renormalisation, so a score is the mean of their cosine similarities.
+        Modality of the query: a modality of the store, or several joined by commas, whose vectors
+        are averaged without normalising the mean, so that a score is the mean of their cosines.
     to : str
-        What to search in: a modality of the store, or ``others``, the mean of all modalities but
-        the one searched with. With several, ``others`` is the one that remains.
+        Modality to search: a modality of the store, or ``others``, the mean of all modalities
+        except that of the query. With several query modalities, ``others`` is the remaining one.
     clip : int or sequence of int, optional
-        A clip of the store, or several: examples.
+        Id of the query clip, or of several example clips.
     recording : str, optional
-        A recording of the store, by its ``recording_id``.
+        ``recording_id`` of a recording of the store.
     file : Path, optional
-        A recording that need not be in the store; it is read and encoded.
+        Signal file of a recording that need not be in the store; it is read and encoded.
     at : str, optional
         Time within the recording. ``HH:MM:SS`` is a time of day if the recording has a start time
-        and the time falls within the night, else an offset from the start; ``+SECONDS`` is always
+        and the time falls within the night, otherwise an offset; ``+SECONDS`` is always
         an offset.
     k : int
         Number of clips to return.
     where : str, optional
         SQL condition over the columns of ``clips`` that the results must meet.
     exclude : {"subject", "recording", "none"}
-        Exclude the clips of the query's own subject, of its own recording, or none.
+        Exclude the clips of the query's subject, of its recording, or none.
     min_gap : float, optional
         Minimum distance in seconds between two results of one recording; the nearest one is kept.
     exact : bool
-        Compare with every clip, even if there is an index.
+        Whether to compare all clips even if there is an approximate index.
     weights : str, optional
         For ``file``: name or path of the store's weights, if they cannot be found by name.
     substitute : bool, optional
+        For ``file``: whether to fill missing slots from other derivations or sensors; by default as
+        in the store's last build.
     channels : path, optional
-        For ``file``: how its channels fill slots, where not as in the store's last build.
+        For ``file``: channel table; by default as in the store's last build.
     like_where : str, optional
-        SQL condition over the columns of ``clips``; the clips that meet it are examples.
+        SQL condition over the columns of ``clips``; the matching clips are examples.
     unlike : int, sequence of int, or str, optional
-        Clips to be unlike, or an SQL condition that they meet.
+        Ids of clips to be unlike, or an SQL condition for them.
     combine : {"mean", "max"}
-        How several examples ask: by the mean of their vectors, or each by itself, a clip's score
-        being the highest of any example.
+        Combination of several examples: by the mean of their vectors, or by the highest score of
+        any example.
     vector : array_like of float, shape [512] or [n, 512], optional
-        Examples that lie in no store; they are scaled to length one.
+        Query vectors that are not in the store; they are normalised to length one.
     allowed : array_like of int, shape [n], optional
         Clip ids that may be found; by default all.
     exclude_subjects : sequence of str
-        Subjects whose clips are left out.
+        Subjects whose clips are excluded.
     """
 
     modality: str
@@ -99,10 +101,12 @@ class Question:
 
     @property
     def of_one_clip(self) -> bool:
-        """Whether one clip asks, with no more than a condition and an exclusion."""
+        """Whether the query has one clip and no options besides a condition and an exclusion."""
         several = self.clip is not None and np.ndim(self.clip) > 0
         further = (self.like_where, self.unlike, self.vector, self.allowed)
-        return not several and all(one is None for one in further) and not self.exclude_subjects
+        return (
+            not several and all(option is None for option in further) and not self.exclude_subjects
+        )
 
 
 @dataclass(frozen=True)
@@ -133,24 +137,24 @@ class Questions:
 
 
 def check_question(question: Question, known: tuple[str, ...]) -> tuple[str, ...]:
-    """Check that a store can answer a question, and split its modalities.
+    """Check a query against a store, and split its modalities.
 
     Parameters
     ----------
     question : Question
-        What is asked.
+        The query.
     known : tuple of str
         Modalities of the store.
 
     Returns
     -------
     tuple of str
-        The modalities to search with.
+        Modalities of the query.
 
     Raises
     ------
     QueryError
-        If the question is invalid; the message says what to change.
+        If the query is not valid; the message states what to change.
     """
     modalities = check_search(
         question.modality, question.to, question.exclude, question.k, question.min_gap, known
@@ -186,12 +190,12 @@ def check_search(
     Returns
     -------
     tuple of str
-        The modalities to search with.
+        Modalities of the query.
 
     Raises
     ------
     QueryError
-        If a parameter is invalid; the message says what to change.
+        If a parameter is not valid; the message states what to change.
     """
     names = tuple(name.strip() for name in modality.split(","))
     for name in names:
@@ -203,29 +207,29 @@ def check_search(
             f"no target {to!r} in this store; choose from {', '.join((*known, OTHERS))}"
         )
     if to == OTHERS:
-        left = [m for m in known if m not in names]
-        if not left:
+        others = [m for m in known if m not in names]
+        if not others:
             raise QueryError(
                 "with all modalities as query there are no others; choose a target with --to"
             )
-        if len(names) > 1 and len(left) > 1:
+        if len(names) > 1 and len(others) > 1:
             raise QueryError(
                 f"{' and '.join(names)} leave several others; choose one with --to: "
-                f"{', '.join(left)}"
+                f"{', '.join(others)}"
             )
     if exclude not in EXCLUSIONS:
         raise QueryError(f"cannot exclude {exclude!r}; choose from {', '.join(EXCLUSIONS)}")
     if k < 1:
         raise QueryError(f"k must be at least 1, got {k}")
-    if k > _MOST:
-        raise QueryError(f"k must be at most {_MOST:,}, got {k:,}")
+    if k > _MAX_K:
+        raise QueryError(f"k must be at most {_MAX_K:,}, got {k:,}")
     if min_gap is not None and not 0 < min_gap < float("inf"):
         raise QueryError(f"min_gap must be a positive number of seconds, got {min_gap:g}")
     return names
 
 
 def described(target: str, known: tuple[str, ...]) -> str:
-    """Describe what a target is, e.g. ``the mean of bas and ecg``.
+    """Describe a target, e.g. ``the mean of bas and ecg``.
 
     Parameters
     ----------
@@ -239,12 +243,12 @@ def described(target: str, known: tuple[str, ...]) -> str:
 
 
 def in_words(score: str, target: str, known: tuple[str, ...]) -> str:
-    """Complete the words for a score, e.g. ``mean cosine to bas and ecg``.
+    """Complete the description of a score, e.g. ``mean cosine to bas and ecg``.
 
     Parameters
     ----------
     score : str
-        With the places ``{cosine}`` and ``{target}``.
+        Description with the placeholders ``{cosine}`` and ``{target}``.
     target : str
         One of :func:`sleepfm_index.schema.targets`.
     known : tuple of str
@@ -256,14 +260,14 @@ def in_words(score: str, target: str, known: tuple[str, ...]) -> str:
 
 
 def target_of(modalities: tuple[str, ...], to: str, known: tuple[str, ...]) -> str:
-    """Name the target of a search.
+    """Return the target of a search.
 
     Parameters
     ----------
     modalities : tuple of str
-        The modalities to search with, as from :func:`check_search`.
+        Modalities of the query, as from :func:`check_search`.
     to : str
-        A modality or ``others``, as in :class:`Question`.
+        Modality to search, or ``others``, as in :class:`Question`.
     known : tuple of str
         Modalities of the store.
 
@@ -274,5 +278,5 @@ def target_of(modalities: tuple[str, ...], to: str, known: tuple[str, ...]) -> s
     """
     if to != OTHERS or len(modalities) == 1:
         return target_name(modalities[0], to, known)
-    (left,) = (m for m in known if m not in modalities)
-    return left
+    (other,) = (m for m in known if m not in modalities)
+    return other

@@ -1,4 +1,4 @@
-"""Which clips a question may find: a condition, a list of clips, and whose clips are left out."""
+"""The candidates of a query: a condition, a list of clips, and exclusions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from numpy.typing import ArrayLike, NDArray
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.spans import Spans
 from sleepfm_index.reader import Reader
+from sleepfm_index.storage.quoting import shown
 
 Run = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Scope:
-    """The clips that a question may find.
+    """The candidates of a query.
 
     Parameters
     ----------
     allowed : ndarray of int64, shape [n], or None
-        Their ids, ascending; None allows all.
-    without : tuple of (first, last)
-        Runs of clip ids that are left out.
+        Ids of the candidates, ascending; None allows all.
+    without : tuple of (int, int)
+        First and last clip id of excluded runs, both inclusive.
     text : str
-        What the note of the answer says of it; empty, or beginning with a comma.
+        Description for the note of the result; empty, or beginning with a comma.
     """
 
     allowed: NDArray[np.int64] | None
@@ -41,7 +42,7 @@ def scope(
     exclude_subjects: Sequence[str] = (),
     without: Sequence[Run] = (),
 ) -> Scope:
-    """Bring conditions, lists and exclusions together.
+    """Combine conditions, lists and exclusions.
 
     Parameters
     ----------
@@ -50,11 +51,11 @@ def scope(
     where : str, optional
         SQL condition over the columns of ``clips``.
     allowed : array_like of int, shape [n], optional
-        Clip ids, in any order. Those that are not in the store are counted in ``text``.
+        Clip ids, in any order; ``text`` states the number of ids that are not in the store.
     exclude_subjects : sequence of str
-        Subjects whose clips are left out. Those that are not in the store are named in ``text``.
-    without : sequence of (first, last)
-        Further runs of clip ids to leave out.
+        Subjects whose clips are excluded; ``text`` names those that are not in the store.
+    without : sequence of (int, int)
+        First and last clip id of further runs to exclude, both inclusive.
 
     Returns
     -------
@@ -63,15 +64,15 @@ def scope(
     Raises
     ------
     QueryError
-        If the condition is invalid, or the ids are no whole numbers.
+        If the condition is not valid, or the ids are not integers.
     """
     ids = None if where is None else reader.metadata.clip_ids(where)
-    told = [] if where is None else [f"where {where}"]
+    parts = [] if where is None else [f"where {shown(where)}"]
     if allowed is not None:
         listed, known = _known(reader, allowed)
         unknown = len(listed) - len(known)
         missing = f" ({unknown:,} of them not in this store)" if unknown else ""
-        told.append(f"among {len(listed):,} listed clips{missing}")
+        parts.append(f"among {len(listed):,} listed clips{missing}")
         ids = known if ids is None else np.intersect1d(ids, known, assume_unique=True)
     runs = list(without)
     if exclude_subjects:
@@ -80,8 +81,8 @@ def scope(
         runs += spans.of_subjects(named)
         unknown_names = spans.unknown_subjects(named)
         missing = f" ({_few(unknown_names)} not in this store)" if unknown_names else ""
-        told.append(f"without {len(named):,} listed subject{'s' * (len(named) > 1)}{missing}")
-    return Scope(ids, merged(runs), "".join(f", {part}" for part in told))
+        parts.append(f"without {len(named):,} listed subject{'s' * (len(named) > 1)}{missing}")
+    return Scope(ids, merged(runs), "".join(f", {part}" for part in parts))
 
 
 def merged(runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -89,20 +90,20 @@ def merged(runs: Sequence[Run]) -> tuple[Run, ...]:
 
     Parameters
     ----------
-    runs : sequence of (first, last)
-        Runs of clip ids, both ends included.
+    runs : sequence of (int, int)
+        First and last clip id of each run, both inclusive.
     """
-    found: list[Run] = []
+    result: list[Run] = []
     for first, last in sorted(runs):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(found[-1][1], last))
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(result[-1][1], last))
         else:
-            found.append((first, last))
-    return tuple(found)
+            result.append((first, last))
+    return tuple(result)
 
 
 def _known(reader: Reader, allowed: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Distinct listed ids, and those of them that are clips of the store, both ascending."""
+    """Distinct listed ids, and the subset that is in the store, both ascending."""
     given = np.asarray(allowed)
     if given.ndim != 1 or (given.size and not np.issubdtype(given.dtype, np.integer)):
         raise QueryError("allowed clips must be a list of integer clip ids")

@@ -14,7 +14,7 @@ def spread_out(
 ) -> NDArray[np.int64]:
     """Select hits with a minimum distance in time.
 
-    A hit is kept unless a better hit that is kept starts less than ``seconds`` before or after it
+    A hit is kept unless a better kept hit starts less than ``seconds`` before or after it
     in the same recording.
 
     Parameters
@@ -24,20 +24,20 @@ def spread_out(
     start_s : ndarray of float64, shape [n]
         Start of each hit, in seconds from the start of its recording.
     seconds : float
-        Minimum distance.
+        Minimum distance in seconds.
 
     Returns
     -------
     ndarray of int64, shape [m]
-        Positions of the hits that are kept, best first.
+        Indices of the kept hits, best first.
     """
     kept: list[int] = []
-    taken: dict[str, list[float]] = {}
-    for place, (recording, start) in enumerate(zip(recordings, start_s.tolist(), strict=True)):
-        times = taken.setdefault(recording, [])
+    kept_times: dict[str, list[float]] = {}
+    for index, (recording, start) in enumerate(zip(recordings, start_s.tolist(), strict=True)):
+        times = kept_times.setdefault(recording, [])
         after = bisect_left(times, start)
         near = times[max(0, after - 1) : after + 1]
         if all(abs(start - time) >= seconds for time in near):
             insort(times, start)
-            kept.append(place)
+            kept.append(index)
     return np.array(kept, np.int64)

@@ -1,4 +1,4 @@
-"""Which clip ids belong to which recording: a few numbers for each, however many clips there are.
+"""The span of clip ids of each recording.
 
 The clips of a recording are committed together, so their ids lie in one span.
 """
@@ -22,9 +22,9 @@ class Spans:
     Parameters
     ----------
     recordings, subjects : list of str, n entries
-        Recording and subject of each.
+        Recording and subject of each span.
     first, last : ndarray of int64, shape [n]
-        First and last clip id, both included.
+        First and last clip id of each span, both inclusive.
     """
 
     recordings: list[str]
@@ -41,20 +41,20 @@ class Spans:
         reader : Reader
             The open store.
         """
-        found = reader.metadata.select(
+        spans = reader.metadata.select(
             "SELECT recording_id, any_value(subject_id) AS subject_id, "
             "min(clip_id)::BIGINT AS first, max(clip_id)::BIGINT AS last "
             "FROM clips GROUP BY recording_id ORDER BY first"
         )
         return cls(
-            found["recording_id"].to_pylist(),
-            found["subject_id"].to_pylist(),
-            numpy_of(found["first"]),
-            numpy_of(found["last"]),
+            spans["recording_id"].to_pylist(),
+            spans["subject_id"].to_pylist(),
+            numpy_of(spans["first"]),
+            numpy_of(spans["last"]),
         )
 
-    def places(self, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which recording, by its place among the spans, each clip belongs to.
+    def index_of(self, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Index of the span of each clip.
 
         Parameters
         ----------
@@ -68,33 +68,34 @@ class Spans:
         return np.asarray(np.searchsorted(self.first, clip_ids, side="right") - 1)
 
     def of_subjects(self, subjects: set[str]) -> list[tuple[int, int]]:
-        """Return the spans of some subjects.
+        """Return the spans of subjects.
 
         Parameters
         ----------
         subjects : set of str
-            Their ids; those that are not in the store are passed over.
+            Subject ids; those that are not in the store are ignored.
 
         Returns
         -------
-        list of (first, last)
+        list of (int, int)
+            First and last clip id of each span, both inclusive.
         """
-        places = [at for name in sorted(subjects) for at in self._by_subject.get(name, ())]
-        return [(int(self.first[at]), int(self.last[at])) for at in places]
+        indices = [i for name in sorted(subjects) for i in self._by_subject.get(name, ())]
+        return [(int(self.first[i]), int(self.last[i])) for i in indices]
 
     def unknown_subjects(self, subjects: set[str]) -> list[str]:
-        """Name the subjects that have no clip in the store.
+        """List the subjects that have no clip in the store.
 
         Parameters
         ----------
         subjects : set of str
-            Their ids.
+            Subject ids.
         """
         return sorted(subjects - set(self._by_subject))
 
     @cached_property
     def _by_subject(self) -> dict[str, list[int]]:
-        places: dict[str, list[int]] = {}
-        for at, subject in enumerate(self.subjects):
-            places.setdefault(subject, []).append(at)
-        return places
+        indices: dict[str, list[int]] = {}
+        for index, subject in enumerate(self.subjects):
+            indices.setdefault(subject, []).append(index)
+        return indices

@@ -1,4 +1,4 @@
-"""Stretches of nights that are nearest to a stretch: several clips in a row, compared in order."""
+"""Search for stretches of consecutive clips that are nearest to a stretch of a recording."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from sleepfm_index.storage.metadata import int64s, numpy_of
 from sleepfm_index.storage.quoting import quote_text
 
 EXACT_BELOW: Final = 200_000
-"""Clips up to which every stretch of a store is compared."""
+"""Number of clips of a store up to which every stretch is compared."""
 _LIKELY_WARPED: Final = 200
-"""Stretches that are compared elastically: those nearest clip by clip."""
+"""Number of stretches, nearest clip by clip, that are compared elastically."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class Stretch:
     Parameters
     ----------
     modality : str
-        What to search with: a modality of the store, or several joined by commas.
+        Modality of the query: a modality of the store, or several joined by commas.
     recording : str
-        The recording, by its ``recording_id``.
+        ``recording_id`` of the recording.
     start, until : str
-        Where the stretch begins and ends; times as in
-        :func:`~sleepfm_index.query.clip_time.clip_position`. Every clip that it touches counts.
+        Start and end of the stretch; times as in
+        :func:`~sleepfm_index.query.clip_time.clip_position`. All clips that overlap it are used.
     to : str, optional
-        What to search in; by default what is searched with.
+        Modality to search; by default that of the query.
     k, exclude, exclude_subjects, exact
         As in :class:`sleepfm_index.query.question.Question`.
     where, allowed
-        As there; every clip of a stretch that is found meets the condition and is allowed.
+        As in :class:`sleepfm_index.query.question.Question`; every clip of a result matches.
     elastic : bool
-        Compare with elastic time, by dynamic time warping.
+        Whether to compare with elastic time, by dynamic time warping.
     """
 
     modality: str
@@ -72,10 +72,10 @@ class Stretch:
 
 
 def stretches(reader: Reader, question: Stretch) -> Result:
-    """Find the nearest stretches of the same length, none of which overlaps another.
+    """Find the nearest non-overlapping stretches of the same length.
 
-    The score is the mean cosine of the clips that lie at the same place in both stretches. With
-    ``elastic``, the likeliest of them are ordered by dynamic time warping
+    The score is the mean cosine of the clips at the same offset in both stretches. With
+    ``elastic``, the best candidates are ranked by dynamic time warping
     (:func:`~sleepfm_index.query.warping.warp`).
 
     Parameters
@@ -83,18 +83,18 @@ def stretches(reader: Reader, question: Stretch) -> Result:
     reader : Reader
         The open store.
     question : Stretch
-        What is asked.
+        The query.
 
     Returns
     -------
     Result
-        Columns rank, score, clip_id (the first clip), clips (how many), recording_id, subject_id,
-        start_s, end_s, clock, stages.
+        Columns rank, score, clip_id (of the first clip), clips (number of clips), recording_id,
+        subject_id, start_s, end_s, clock, stages.
 
     Raises
     ------
     QueryError
-        If the question does not fit the store.
+        If the query does not match the store.
     """
     known = reader.manifest.modalities
     to = question.to if question.to is not None else question.modality
@@ -102,39 +102,43 @@ def stretches(reader: Reader, question: Stretch) -> Result:
         raise QueryError(f"name what to search in by --to: {', '.join(known)}")
     modalities = check_search(question.modality, to, question.exclude, question.k, None, known)
     target = target_of(modalities, to, known)
-    asked = _asked(reader, question, modalities)
-    own = runs_of(reader, question.exclude, (asked.owner,))
+    query = _query(reader, question, modalities)
+    excluded = runs_of(reader, question.exclude, (query.owner,))
     if question.exclude == "none":
-        own = [(int(asked.ids[0]), int(asked.ids[-1]))]
-    within = scope(reader, question.where, question.allowed, question.exclude_subjects, own)
-    whole = question.exact or len(reader) <= EXACT_BELOW
-    find = all_windows if whole else likely_windows
-    found = find(reader, target, asked.vectors, asked.offsets, asked.length, question.k, within)
-    method = "every stretch compared" if whole else "the likeliest stretches compared"
-    score = in_words(f"mean {{cosine}} of {asked.length} clips to {{target}}", target, known)
+        excluded = [(int(query.ids[0]), int(query.ids[-1]))]
+    candidates = scope(
+        reader, question.where, question.allowed, question.exclude_subjects, excluded
+    )
+    exhaustive = question.exact or len(reader) <= EXACT_BELOW
+    find = all_windows if exhaustive else likely_windows
+    windows = find(
+        reader, target, query.vectors, query.offsets, query.length, question.k, candidates
+    )
+    method = "every stretch compared" if exhaustive else "the likeliest stretches compared"
+    score = in_words(f"mean {{cosine}} of {query.length} clips to {{target}}", target, known)
     score = score.replace("mean mean", "mean")
-    most = max(question.k, _LIKELY_WARPED) if question.elastic else question.k
-    best = _apart(reader, found, asked.length, most)
+    limit = max(question.k, _LIKELY_WARPED) if question.elastic else question.k
+    best = _non_overlapping(reader, windows, query.length, limit)
     if question.elastic:
-        warped = warp(reader, target, asked.vectors, asked.length, best, within)
-        best = _apart_warped(reader, warped, question.k)
+        warped = warp(reader, target, query.vectors, query.length, best, candidates)
+        best = _non_overlapping_warped(reader, warped, question.k)
         score = (
             "1 less (1 - cosine) summed along the best warping path, per clip of the query, to "
             + described(target, known)
         )
-        method += f", the nearest {min(most, len(warped)):,} of them elastically"
+        method += f", the nearest {min(limit, len(warped)):,} of them elastically"
     table = _table(reader, best)
-    left_out = f", own {question.exclude} left out" if question.exclude != "none" else ""
+    exclusion = f", own {question.exclude} left out" if question.exclude != "none" else ""
     note = (
-        f"{question.modality} of {asked.text} -> {described(target, known)}: {table.num_rows} "
-        f"nearest stretches{within.text}{left_out}, none overlapping; score: {score}; {method}"
+        f"{question.modality} of {query.text} -> {described(target, known)}: {table.num_rows} "
+        f"nearest stretches{candidates.text}{exclusion}, none overlapping; score: {score}; {method}"
     )
     return Result(table, note)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """The clips of the query: ids, vectors of those with the modality, and their places."""
+class _QueryClips:
+    """Clips of the query: ids, and vectors and offsets of those with the modality."""
 
     text: str
     owner: tuple[str, str]
@@ -144,7 +148,7 @@ class _Asked:
     length: int
 
 
-def _asked(reader: Reader, question: Stretch, modalities: tuple[str, ...]) -> _Asked:
+def _query(reader: Reader, question: Stretch, modalities: tuple[str, ...]) -> _QueryClips:
     name = question.recording
     clips = reader.metadata.select(
         "SELECT clip_id, subject_id, start_s, clock FROM clips "
@@ -165,56 +169,57 @@ def _asked(reader: Reader, question: Stretch, modalities: tuple[str, ...]) -> _A
     if not present.any():
         raise QueryError(f"{name} has no {' and '.join(modalities)} signal in this stretch")
     facts = [clip_facts(row) for row in reader.rows(ids[[0, -1]]).to_pylist()]
-    lacking = int((~present).sum())
+    missing = int((~present).sum())
     text = f"{len(ids)} clips of {name} ({facts[0]} to {facts[1]})"
-    text += f" ({lacking} without {' and '.join(modalities)} not used)" if lacking else ""
+    text += f" ({missing} without {' and '.join(modalities)} not used)" if missing else ""
     owner = (name, str(clips["subject_id"][0].as_py()))
-    return _Asked(text, owner, ids, vectors[present], offsets[present], int(offsets[-1]) + 1)
+
+    return _QueryClips(text, owner, ids, vectors[present], offsets[present], int(offsets[-1]) + 1)
 
 
-def _apart(reader: Reader, found: Windows, length: int, k: int) -> list[Warped]:
-    """Take the best windows that are whole and do not overlap a better one."""
+def _non_overlapping(reader: Reader, windows: Windows, length: int, k: int) -> list[Warped]:
+    """Select the best windows without gaps that do not overlap a better one."""
     seconds = reader.manifest.contract.clip_seconds
-    wanted = 4 * k
+    depth = 4 * k
     while True:
-        first, scores = found.first[:wanted], found.scores[:wanted]
+        first, scores = windows.first[:depth], windows.scores[:depth]
         ends = reader.rows(np.concatenate([first, first + length - 1]))
         start = numpy_of(ends["start_s"])
         begin, end = start[: len(first)], start[len(first) :]
-        # Ids in between are as many as the clips between, so equal times mean no gap.
-        whole = np.abs(end - begin - (length - 1) * seconds) < 0.5 * seconds
+        # The ids are consecutive, so a matching time difference means that there is no gap.
+        without_gap = np.abs(end - begin - (length - 1) * seconds) < 0.5 * seconds
         names = np.array(ends["recording_id"].to_pylist()[: len(first)], dtype=object)
-        kept = spread_out(names[whole].tolist(), begin[whole], length * seconds)
-        places = np.flatnonzero(whole)[kept][:k]
-        if len(places) == k or wanted >= len(found.first):
-            return [Warped(int(first[at]), length, float(scores[at])) for at in places]
-        wanted *= 4
+        kept = spread_out(names[without_gap].tolist(), begin[without_gap], length * seconds)
+        indices = np.flatnonzero(without_gap)[kept][:k]
+        if len(indices) == k or depth >= len(windows.first):
+            return [Warped(int(first[i]), length, float(scores[i])) for i in indices]
+        depth *= 4
 
 
-def _apart_warped(reader: Reader, warped: Sequence[Warped], k: int) -> list[Warped]:
-    """Take the best of stretches of different lengths that overlap no better one."""
+def _non_overlapping_warped(reader: Reader, warped: Sequence[Warped], k: int) -> list[Warped]:
+    """Select the best stretches of different lengths that do not overlap a better one."""
     kept: list[Warped] = []
-    for one in sorted(warped, key=lambda w: (-w.score, w.first)):
-        end = one.first + one.clips
-        if all(end <= other.first or one.first >= other.first + other.clips for other in kept):
-            kept.append(one)
+    for stretch in sorted(warped, key=lambda w: (-w.score, w.first)):
+        end = stretch.first + stretch.clips
+        if all(end <= other.first or stretch.first >= other.first + other.clips for other in kept):
+            kept.append(stretch)
     return kept[:k]
 
 
 def _table(reader: Reader, best: Sequence[Warped]) -> pa.Table:
     seconds = reader.manifest.contract.clip_seconds
-    ids = [np.arange(one.first, one.first + one.clips) for one in best]
+    ids = [np.arange(stretch.first, stretch.first + stretch.clips) for stretch in best]
     rows = reader.rows(np.concatenate([np.empty(0, np.int64), *ids]))
     stages = rows["stage"].to_pylist()
-    bounds = np.cumsum([0, *[one.clips for one in best]])
+    bounds = np.cumsum([0, *[stretch.clips for stretch in best]])
     firsts = rows.take(int64s(bounds[:-1]))
     lasts = rows.take(int64s(bounds[1:] - 1))
     return pa.table(
         {
             "rank": int64s(np.arange(1, len(best) + 1)),
-            "score": float64s(np.array([one.score for one in best])),
+            "score": float64s(np.array([stretch.score for stretch in best])),
             "clip_id": firsts["clip_id"],
-            "clips": int64s(np.array([one.clips for one in best], np.int64)),
+            "clips": int64s(np.array([stretch.clips for stretch in best], np.int64)),
             "recording_id": firsts["recording_id"],
             "subject_id": firsts["subject_id"],
             "start_s": firsts["start_s"],

@@ -1,4 +1,4 @@
-"""Stretches compared with elastic time: dynamic time warping by dtaidistance."""
+"""Comparison of stretches with elastic time: dynamic time warping by dtaidistance."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sleepfm_index.search.selection import Selection
 
 @dataclass(frozen=True)
 class Warped:
-    """A stretch that was found.
+    """A stretch with its score.
 
     Parameters
     ----------
     first : int
-        Id of its first clip.
+        Id of the first clip.
     clips : int
-        How many clips it has.
+        Number of clips.
     score : float
-        How near it is.
+        Similarity to the query; higher is nearer.
     """
 
     first: int
@@ -44,30 +44,30 @@ def warp(
 ) -> list[Warped]:
     """Compare stretches with the query along the best warping path.
 
-    Each stretch is widened by a quarter of its length on both sides; where the path begins and ends
-    in it is free (Sakoe and Chiba 1978; psi relaxation, Silva and Batista 2016). The squared
-    Euclidean distance of unit vectors is 2 - 2 cos, so the path of least distance is that of the
-    least sum of 1 - cos; the score is one less this sum, per clip of the query.
+    Each stretch is extended by a quarter of its length on both sides, and the path may start and
+    end anywhere in the extensions (Sakoe and Chiba 1978; psi relaxation, Silva and Batista 2016).
+    The squared Euclidean distance of unit vectors is 2 - 2 cos, so the path of least distance has
+    the least sum of 1 - cos. The score is 1 minus this sum divided by the number of query clips.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     target : str
-        What is searched.
+        Search target: a modality, or ``others_of_<modality>``.
     vectors : ndarray of float32, shape [m, 512]
         Vectors of the query's clips, in order.
     length : int
-        Clips of a stretch.
+        Number of clips of a stretch.
     near : sequence of Warped
         Stretches to compare.
     within : Scope
-        Which clips may be found.
+        The candidates.
 
     Returns
     -------
     list of Warped
-        The stretches between the ends of their paths, with their scores.
+        The stretches between the ends of their warping paths, with their scores.
 
     Raises
     ------
@@ -85,22 +85,22 @@ def warp(
     known = reader.vectors.known_ids()
     selection = Selection.of(reader.manifest, within.allowed, within.without)
     query = np.ascontiguousarray(vectors, np.float64)
-    found = []
-    for one in near:
-        span = int(spans.places(np.array([one.first]))[0])
-        begin = max(int(spans.first[span]), one.first - margin)
-        end = min(int(spans.last[span]), one.first + one.clips - 1 + margin)
+    results = []
+    for stretch in near:
+        span = int(spans.index_of(np.array([stretch.first]))[0])
+        begin = max(int(spans.first[span]), stretch.first - margin)
+        end = min(int(spans.last[span]), stretch.first + stretch.clips - 1 + margin)
         ids = np.arange(begin, end + 1)
         allowed = known[ids] if selection.keep is None else known[ids] & selection.keep(ids)
         ids = ids[allowed]
         read, present = reader.vectors.of(ids, target)
         ids, series = ids[present], np.ascontiguousarray(read[present], np.float64)
-        before = int((ids < one.first).sum())
-        after = int((ids >= one.first + one.clips).sum())
+        before = int((ids < stretch.first).sum())
+        after = int((ids >= stretch.first + stretch.clips).sum())
         path = dtw_ndim.warping_path(query, series, psi=(0, 0, before, after))
-        mine, theirs = np.array(path).T
-        cosines = np.einsum("pd,pd->p", query[mine], series[theirs])
+        query_rows, series_rows = np.array(path).T
+        cosines = np.einsum("pd,pd->p", query[query_rows], series[series_rows])
         score = 1 - float((1 - cosines).sum()) / len(query)
-        first, last = int(ids[theirs[0]]), int(ids[theirs[-1]])
-        found.append(Warped(first, last - first + 1, score))
-    return found
+        first, last = int(ids[series_rows[0]]), int(ids[series_rows[-1]])
+        results.append(Warped(first, last - first + 1, score))
+    return results

@@ -1,4 +1,4 @@
-"""Windows of clips in a row, scored against the clips of a stretch place by place."""
+"""Windows of consecutive clips, scored against the clips of a stretch offset by offset."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from sleepfm_index.query.spans import Spans
 from sleepfm_index.reader import Reader
 from sleepfm_index.search.selection import Selection
 
-_ASKING: Final = 40
-"""Most clips of a stretch that look for likely windows, evenly spaced."""
+_MAX_PROBES: Final = 40
+"""Maximum number of clips of a stretch, evenly spaced, that search for likely windows."""
 _DEPTH: Final = 200
 _SCORED: Final = 1000
-"""Likely windows whose every clip is compared."""
-_AT_ONCE: Final = 1 << 15
+"""Number of likely windows that are compared clip by clip."""
+_BLOCK: Final = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Windows:
     Parameters
     ----------
     first : ndarray of int64, shape [n]
-        The first clip of each; the others have the ids that follow.
+        Id of the first clip of each window, whose clip ids are consecutive.
     scores : ndarray of float64, shape [n]
         Mean inner product over the clips.
     """
@@ -53,22 +53,22 @@ def all_windows(
     reader : Reader
         The open store.
     target : str
-        What is searched.
+        Search target: a modality, or ``others_of_<modality>``.
     vectors : ndarray of float32, shape [m, 512]
         Vectors of the query's clips.
     offsets : ndarray of int64, shape [m]
-        Place of each within the stretch, from 0.
+        Offset of each query clip within the stretch, in clips from 0.
     length : int
-        Clips of a window.
+        Number of clips of a window.
     k : int
-        Without effect here: all windows are given.
+        Not used: all windows are returned.
     within : Scope
-        Which clips may be found.
+        The candidates.
 
     Returns
     -------
     Windows
-        Those in one recording whose clips all may be found and have the target.
+        Windows within one recording whose clips are all candidates and have the target.
     """
     limit = reader.manifest.stored_ids
     total = np.zeros(limit + length, np.float64)
@@ -77,9 +77,9 @@ def all_windows(
     for segment in reader.manifest.segments:
         for ids, block in reader.vectors.blocks(segment.id, target, selection.keep):
             scores = block @ vectors.T
-            for at, offset in enumerate(offsets.tolist()):
+            for column, offset in enumerate(offsets.tolist()):
                 begins = ids >= offset
-                total[ids[begins] - offset] += scores[begins, at]
+                total[ids[begins] - offset] += scores[begins, column]
                 count[ids[begins] - offset] += 1
     first = np.flatnonzero(count == len(offsets))
     first = first[_possible(reader, first, length, selection)]
@@ -95,28 +95,28 @@ def likely_windows(
     k: int,
     within: Scope,
 ) -> Windows:
-    """Score the windows that hold a clip near to the query's clip at the same place.
+    """Score the windows with a clip near to the query's clip at the same offset.
 
-    Of these, those are scored whose clips score highest where they were found, and where they were
-    not, at most as high as the last that was.
+    Query clips search for their nearest clips. The windows with the highest sum of scores are
+    compared clip by clip; a clip that the search did not find counts as much as the last one found.
 
     Parameters
     ----------
     reader, target, vectors, offsets, length, within
-        As for :func:`all_windows`.
+        As in :func:`all_windows`.
     k : int
-        How many are wanted.
+        Number of windows to return at least.
 
     Returns
     -------
     Windows
     """
-    chosen = np.unique(np.linspace(0, len(offsets) - 1, min(_ASKING, len(offsets))).round())
-    places = chosen.astype(np.int64)
-    found = reader.find(
-        target, vectors[places], max(_DEPTH, 20 * k), within.allowed, without=within.without
+    chosen = np.unique(np.linspace(0, len(offsets) - 1, min(_MAX_PROBES, len(offsets))).round())
+    probes = chosen.astype(np.int64)
+    result = reader.find(
+        target, vectors[probes], max(_DEPTH, 20 * k), within.allowed, without=within.without
     )
-    pairs = zip(offsets[places].tolist(), found.hits, strict=True)
+    pairs = zip(offsets[probes].tolist(), result.hits, strict=True)
     begins, gains, floor = [], [], 0.0
     for offset, (ids, scores) in pairs:
         if len(ids):
@@ -125,12 +125,12 @@ def likely_windows(
             floor += float(scores[-1])
     if not begins:
         return Windows(np.empty(0, np.int64), np.empty(0))
-    first, at = np.unique(np.concatenate(begins), return_inverse=True)
-    most = np.bincount(at, np.concatenate(gains), len(first))
+    first, window = np.unique(np.concatenate(begins), return_inverse=True)
+    gain = np.bincount(window, np.concatenate(gains), len(first))
     selection = Selection.of(reader.manifest, within.allowed, within.without)
     possible = _possible(reader, first, length, selection)
-    first, most = first[possible], most[possible]
-    first = first[np.argsort(-most, kind="stable")[: max(_SCORED, 20 * k)]]
+    first, gain = first[possible], gain[possible]
+    first = first[np.argsort(-gain, kind="stable")[: max(_SCORED, 20 * k)]]
     return _scored(reader, target, vectors, offsets, first)
 
 
@@ -142,15 +142,15 @@ def _scored(
     first: NDArray[np.int64],
 ) -> Windows:
     scores = np.full(len(first), -np.inf)
-    step = max(1, _AT_ONCE // len(offsets))
+    step = max(1, _BLOCK // len(offsets))
     for start in range(0, len(first), step):
-        some = first[start : start + step]
-        read, present = reader.vectors.of((some[:, None] + offsets).ravel(), target)
-        there = present.reshape(len(some), -1).all(axis=1)
+        block = first[start : start + step]
+        read, present = reader.vectors.of((block[:, None] + offsets).ravel(), target)
+        complete = present.reshape(len(block), -1).all(axis=1)
         products = np.einsum(
-            "wmd,md->w", read.reshape(len(some), len(offsets), -1), vectors, optimize=True
+            "wmd,md->w", read.reshape(len(block), len(offsets), -1), vectors, optimize=True
         )
-        scores[start : start + step] = np.where(there, products / len(offsets), -np.inf)
+        scores[start : start + step] = np.where(complete, products / len(offsets), -np.inf)
     kept = np.isfinite(scores)
     return _ranked(first[kept], scores[kept])
 
@@ -158,19 +158,19 @@ def _scored(
 def _possible(
     reader: Reader, first: NDArray[np.int64], length: int, selection: Selection
 ) -> NDArray[np.bool_]:
-    """Which windows lie in one recording, with every clip in the store and allowed."""
+    """Mask of windows within one recording whose clips are all in the store and allowed."""
     known = reader.vectors.known_ids()
     if selection.keep is not None:
-        places = np.flatnonzero(known)
-        known[places] = selection.keep(places)
+        ids = np.flatnonzero(known)
+        known[ids] = selection.keep(ids)
     before = np.concatenate([[0], np.cumsum(known)])
     inside = (first >= 0) & (first + length <= len(known))
     safe = np.where(inside, first, 0)
     end = np.minimum(safe + length, len(known))
-    whole = inside & (before[end] - before[safe] == length)
+    complete = inside & (before[end] - before[safe] == length)
     spans = Spans.of(reader)
-    same = spans.places(safe) == spans.places(np.maximum(end - 1, 0))
-    return np.asarray(whole & same, bool)
+    same_recording = spans.index_of(safe) == spans.index_of(np.maximum(end - 1, 0))
+    return np.asarray(complete & same_recording, bool)
 
 
 def _ranked(first: NDArray[np.int64], scores: NDArray[np.float64]) -> Windows:

@@ -1,6 +1,6 @@
-"""Conditions in words, translated by rule into SQL over the columns of a store.
+"""Translation of conditions in plain English into SQL over the columns of a store, by rules.
 
-No language model: each phrase below is one condition, and a word that none of them knows is an
+No language model is involved: each phrase below gives one condition, and an unknown word is an
 error that names it.
 """
 
@@ -14,8 +14,8 @@ from typing import Final
 from sleepfm_index.errors import QueryError
 
 NEAR_S: Final = 60
-"""``after`` and ``before`` an event: a clip that starts within so many seconds of its end, or ends
-within so many seconds of its onset."""
+"""Maximum gap in seconds for ``after`` and ``before`` an event: between the end of the event and
+the start of the clip, or between the end of the clip and the onset of the event."""
 
 _STAGE: Final = {
     "n1": "N1", "n2": "N2", "n3": "N3", "deep sleep": "N3", "slow wave sleep": "N3",
@@ -50,7 +50,7 @@ _EVENTS: Final = {
 }  # fmt: skip
 Sources = tuple[tuple[str, str], ...]
 _RATES: Final[dict[str, tuple[Sources, int, int]]] = {
-    # Columns that may hold it, as a rate per minute; slow below, fast above (adults at rest).
+    # Columns with the rate, as SQL for a rate per minute; limits of slow and fast (adults at rest).
     r"breathing|respiration": (
         (("respiratory_rate", "respiratory_rate"), ("breathing_rate", "breathing_rate"),
          ("breath_hz", "60 * breath_hz")), 12, 20,
@@ -97,8 +97,8 @@ class Translation:
     ----------
     sql : str
         Condition over the columns of ``clips``.
-    phrases : tuple of (words, sql)
-        What each phrase became.
+    phrases : tuple of (str, str)
+        Each phrase with its SQL condition.
     """
 
     sql: str
@@ -111,9 +111,9 @@ def translate(text: str, columns: Collection[str], clip_seconds: float = 30.0) -
     Parameters
     ----------
     text : str
-        Such as ``N3 with slow breathing after an apnea``.
+        Condition such as ``N3 with slow breathing after an apnea``.
     columns : collection of str
-        Columns of the store.
+        Names of the columns of ``clips``.
     clip_seconds : float
         Length of a clip, in seconds.
 
@@ -124,28 +124,28 @@ def translate(text: str, columns: Collection[str], clip_seconds: float = 30.0) -
     Raises
     ------
     QueryError
-        Naming the words that no rule knows or that contradict each other, or the column that the
-        store lacks.
+        If words are unknown or contradict each other, or the store lacks a column; the message
+        names them.
     """
     rules = _rules(set(columns), clip_seconds)
     words = " ".join(text.split())
-    left = words.lower()
-    given = words if len(words) == len(left) else left
+    remaining = words.lower()
+    original = words if len(words) == len(remaining) else remaining
     phrases: list[tuple[str, str]] = []
     unknown: list[str] = []
-    while left := left.lstrip(" ,;."):
-        begin = len(given) - len(left)
+    while remaining := remaining.lstrip(" ,;."):
+        begin = len(original) - len(remaining)
         for pattern, sql in rules:
-            if match := pattern.match(left):
-                phrases.append((given[begin : begin + match.end()], sql(match)))
+            if match := pattern.match(remaining):
+                phrases.append((original[begin : begin + match.end()], sql(match)))
                 break
         else:
-            match = _FILLER.match(left)
+            match = _FILLER.match(remaining)
             if match is None:
-                match = _WORD.match(left)
+                match = _WORD.match(remaining)
                 assert match is not None
-                unknown.append(given[begin : begin + match.end()])
-        left = left[match.end() :]
+                unknown.append(original[begin : begin + match.end()])
+        remaining = remaining[match.end() :]
     if unknown:
         raise QueryError(
             f"no rule knows {', '.join(repr(word) for word in unknown)}; say it as SQL by --where, "
@@ -166,8 +166,8 @@ def translate(text: str, columns: Collection[str], clip_seconds: float = 30.0) -
 
 
 def _rules(columns: set[str], clip_seconds: float) -> list[Rule]:
-    """Patterns in the order in which they are tried, and what each match becomes."""
-    found: list[Rule] = []
+    """Patterns in order of precedence, each with the function that translates a match."""
+    rules: list[Rule] = []
 
     def fixed(condition: str) -> Callable[[re.Match[str]], str]:
         return lambda _: _of_columns(condition, columns)
@@ -182,19 +182,22 @@ def _rules(columns: set[str], clip_seconds: float) -> list[Rule]:
         return lambda m: _rate(m, sources, slow, fast, columns)
 
     def rule(pattern: str, sql: Callable[[re.Match[str]], str]) -> None:
-        found.append((re.compile(rf"(?:{pattern})(?![\w-])"), sql))
+        rules.append((re.compile(rf"(?:{pattern})(?![\w-])"), sql))
 
     for pattern, condition in _PEOPLE.items():
         rule(pattern, fixed(condition))
     for words, (names, event) in _EVENTS.items():
         rule(
             rf"(after|following|before|preceding) {_ARTICLE}(?:{words})",
-            _beside(event, clip_seconds),
+            _next_to(event, clip_seconds),
         )
         rule(rf"(no|without) {_ARTICLE}(?:{words})", overlapping(names, "="))
         rule(words, overlapping(names, ">"))
-    one = "|".join(map(re.escape, [*_STAGE, *_STAGE_SETS]))
-    rule(rf"(not (?:in )?)?(?:{one})(?:(?:, | or | and |/|, or )(?:{one}))*(?![\w-])", _stages)
+    stage_name = "|".join(map(re.escape, [*_STAGE, *_STAGE_SETS]))
+    rule(
+        rf"(not (?:in )?)?(?:{stage_name})(?:(?:, | or | and |/|, or )(?:{stage_name}))*(?![\w-])",
+        _stages,
+    )
     for words, (sources, slow, fast) in _RATES.items():
         rule(
             rf"(slow|fast) (?:{words})",
@@ -212,7 +215,7 @@ def _rules(columns: set[str], clip_seconds: float) -> list[Rule]:
             compared("nsrr_age", sign),
         )
     rule(r"first (\d+ )?hours?", lambda m: f"start_s < {3600 * int(m[1] or 1)}")
-    return found
+    return rules
 
 
 def _of_columns(condition: str, columns: set[str]) -> str:
@@ -246,15 +249,15 @@ def _stages(match: re.Match[str]) -> str:
 
 
 def _sum(names: tuple[str, ...], columns: set[str]) -> str:
-    there = [name for name in names if name in columns]
-    if not there:
+    present = [name for name in names if name in columns]
+    if not present:
         raise QueryError(f"this store has no column {names[0]}, which these words need")
-    if len(there) == 1:
-        return f"coalesce({there[0]}, 0)"
-    return f"({' + '.join(f'coalesce({name}, 0)' for name in there)})"
+    if len(present) == 1:
+        return f"coalesce({present[0]}, 0)"
+    return f"({' + '.join(f'coalesce({name}, 0)' for name in present)})"
 
 
-def _beside(event: str, clip_seconds: float) -> Callable[[re.Match[str]], str]:
+def _next_to(event: str, clip_seconds: float) -> Callable[[re.Match[str]], str]:
     def sql(match: re.Match[str]) -> str:
         gap = (
             "clips.start_s - (e.onset_s + e.duration_s)"

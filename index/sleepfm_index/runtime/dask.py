@@ -22,9 +22,9 @@ class Cluster:
         Address of the site's scheduler, e.g. ``tcp://host:8786``; None to start processes on this
         machine.
     staging : str
-        Folder or URI that all workers reach by the same name.
+        Folder or URI that all workers access by the same name.
     folder : str
-        Folder within the staging for one store.
+        Folder below the staging folder for one store.
     workers : int
         Number of processes, if they run on this machine.
     """
@@ -46,7 +46,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
     Parameters
     ----------
     cluster : Cluster
-        Which cluster to use.
+        Cluster to use.
 
     Yields
     ------
@@ -69,7 +69,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
         with _safe_path(), dask.config.set({"distributed.scheduler.allowed-failures": 1}):
             try:
                 local = distributed.LocalCluster(
-                    # Certificates of this cluster alone: nobody else on this machine may use it.
+                    # With temporary certificates, so that no other user of this machine has access.
                     security=True,
                     n_workers=cluster.workers,
                     threads_per_worker=1,
@@ -96,7 +96,7 @@ def connected(cluster: Cluster) -> Iterator[Any]:
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    """Have Python processes that are started meanwhile import nothing from the current folder."""
+    """Prevent Python processes started in the block from importing from the current folder."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:

@@ -1,4 +1,4 @@
-"""A line of progress in a notebook's cell, where nobody asked for anything else."""
+"""A progress line below a notebook cell, the default without a progress callback."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import Any
 
 
 class CellLine:
-    """A line below a notebook's cell that is written anew each time.
+    """A line below a notebook cell, which each call replaces.
 
     Parameters
     ----------
     display : callable
         ``IPython.display.display``.
-    kind : callable
+    html_class : callable
         ``IPython.display.HTML``.
     """
 
-    def __init__(self, display: Any, kind: Any) -> None:
-        self._kind = kind
-        self._handle = display(kind(""), display_id=True)
+    def __init__(self, display: Any, html_class: Any) -> None:
+        self._html_class = html_class
+        self._handle = display(html_class(""), display_id=True)
 
     def show(self, text: str, share: float | None = None) -> None:
-        """Write a line, with a bar before it.
+        """Replace the line, with an optional progress bar before it.
 
         Parameters
         ----------
         text : str
-            What is done.
+            Text of the line.
         share : float, optional
-            Share of the work that is done, 0 to 1.
+            Completed share of the work, 0 to 1.
         """
         bar = "" if share is None else f'<progress value="{share:.3f}" max="1"></progress> '
-        self._handle.update(self._kind(f"{bar}{html.escape(text)}"))
+        self._handle.update(self._html_class(f"{bar}{html.escape(text)}"))
 
 
 def cell_line() -> CellLine | None:
     """Return a line below the running cell; None outside of a notebook.
 
-    Nothing is imported for it: a notebook has IPython already.
+    This imports nothing: a notebook has loaded IPython already.
     """
     if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
         return None

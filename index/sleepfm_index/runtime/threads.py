@@ -1,8 +1,8 @@
-"""One setting for every library that has threads of its own: FAISS, OpenBLAS, DuckDB.
+"""The number of threads, one setting for all libraries: FAISS, OpenBLAS, DuckDB.
 
-The command's ``--threads`` (or ``$SLEEPFM_THREADS``) is set before any of them is loaded, torch
-among them, so each starts with it. :func:`set_threads` sets it at once. It is a setting of the
-process: the libraries have one pool of threads each, whatever stores are open.
+The option ``--threads`` (or ``$SLEEPFM_THREADS``) is read before these libraries and torch are
+loaded; :func:`set_threads` takes effect at once. It is a setting of the process, not of one store,
+because each library has one thread pool.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from sleepfm_index.errors import QueryError
 
 VARIABLE: Final = "SLEEPFM_THREADS"
 
-_asked: int | None = None
-# A child of fork() has none of its parent's OpenMP threads and would wait for them for ever.
+_threads: int | None = None
+# A forked child has none of its parent's OpenMP threads and would wait for them forever.
 _forked = False
 
 
 def setting() -> int | None:
-    """Threads that were asked for, by :func:`set_threads` or the environment; None for all cores.
+    """Threads set by :func:`set_threads` or the environment; None for all cores.
 
     Raises
     ------
     QueryError
-        If the environment asks for something that is no number of threads.
+        If the environment variable is not a positive integer.
     """
-    if _asked is not None:
-        return _asked
+    if _threads is not None:
+        return _threads
     text = os.environ.get(VARIABLE)
     if not text:
         return None
@@ -42,40 +42,40 @@ def setting() -> int | None:
 
 
 def set_threads(threads: int) -> None:
-    """Set how many threads this process searches with.
+    """Set the number of threads of this process.
 
-    FAISS and OpenBLAS take it at once, DuckDB in stores whose tables are opened from here on. A
-    forked child keeps to one.
+    It takes effect at once for FAISS and OpenBLAS, and for DuckDB when the tables of a store are
+    opened. A forked child uses one thread.
 
     Parameters
     ----------
     threads : int
-        At least 1.
+        Number of threads, at least 1.
 
     Raises
     ------
     QueryError
-        If it is not at least 1.
+        If the number is less than 1.
     """
-    global _asked
+    global _threads
     if threads < 1:
         raise QueryError(f"threads must be at least 1, got {threads}")
-    _asked = threads
+    _threads = threads
     threadpool_limits(1 if _forked else threads, user_api="blas")
     faiss().omp_set_num_threads(1 if _forked else threads)
 
 
 def one_thread(*, unless: bool = False) -> AbstractContextManager[object]:
-    """Keep BLAS to one thread inside a ``with`` block.
+    """Limit BLAS to one thread inside a ``with`` block.
 
-    Sums in one order give the same bytes on every machine. And a fit or a decomposition is a
-    thousand short matrix products: on a busy machine, threads that wait for each other in each of
-    them make it a hundred times slower, and on an idle one they save next to nothing.
+    A fixed order of summation gives the same bytes whatever the number of threads. A fit or a
+    decomposition also consists of thousands of short matrix products: on a busy machine, threads
+    that wait for each other make it a hundred times slower, and on an idle one they save little.
 
     Parameters
     ----------
     unless : bool
-        Leave the threads as they are, where the products are long enough.
+        Whether to keep the number of threads, for long matrix products.
     """
     if unless:
         return nullcontext()
@@ -85,7 +85,7 @@ def one_thread(*, unless: bool = False) -> AbstractContextManager[object]:
 
 @cache
 def faiss() -> Any:
-    """FAISS, loaded when a search needs it, with as many threads as were asked for."""
+    """FAISS, loaded on first use, with the number of threads that was set."""
     import faiss as loaded
 
     # Below this many queries FAISS >= 1.14.2 scans without BLAS, up to 20x slower at d = 512.

@@ -1,4 +1,4 @@
-"""Vectors that come a block at a time."""
+"""Vectors in blocks."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def gathered(blocks: Blocks) -> Blocks:
     blocks : iterable of (clip_ids, vectors)
         Clip ids, int64 [m], and vectors, float32 [m, 512], block by block.
     """
-    waiting: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+    pending: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
     rows = 0
     for block in blocks:
-        waiting.append(block)
+        pending.append(block)
         rows += len(block[0])
         if rows >= _ROWS:
-            yield _joined(waiting)
-            waiting, rows = [], 0
+            yield _joined(pending)
+            pending, rows = [], 0
     if rows:
-        yield _joined(waiting)
+        yield _joined(pending)
 
 
 def _joined(

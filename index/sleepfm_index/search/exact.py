@@ -1,8 +1,7 @@
-"""The exact nearest clips: blocks of a matrix product, the closest compared in float64.
+"""Exact nearest neighbours: float32 matrix products in blocks, the closest rescored in float64.
 
-The one loop over blocks and the one tolerance of scores are here: search, calibration and the
-nearest neighbours of evaluation go through :func:`candidates` and :func:`ranked`; whoever counts
-ranks by float32 products takes the tolerance.
+Search, calibration and the nearest neighbours of evaluation all use :func:`candidates` and
+:func:`ranked`; code that counts ranks by float32 products uses the tolerance defined here.
 """
 
 from __future__ import annotations
@@ -17,24 +16,24 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.search.blocks import Blocks
 
 ROUNDING: Final = 1.01 * EMBEDDING_DIM * 2.0**-24
-"""Most that a float32 inner product of as many terms is off, times the lengths of both sides. A
-stored vector is of length one up to its rounding, for which the hundredth is."""
+"""Error bound of a float32 inner product of ``EMBEDDING_DIM`` terms, per unit of both norms. The
+factor 1.01 allows for the norm of a stored vector, which is one up to rounding."""
 CLOSE: Final = 2 * ROUNDING
 """Score difference below which the float32 order of unit vectors may be wrong."""
 EQUAL: Final = 1e-12
-"""Scores closer than this are equal: far below what stored vectors can tell, above the rounding of
-a float64 product in any order of its terms."""
+"""Scores closer than this are equal: far below the resolution of stored vectors, above the rounding
+of a float64 product in any order of its terms."""
 _LOWEST: Final = np.float32(np.finfo(np.float32).min)
 _SPARE: Final = 1 << 16
 _QUERIES: Final = 1024
-_TOGETHER: Final = 64
-"""Queries whose candidates are read at once."""
+_RANKED_QUERIES: Final = 64
+"""Queries per block of candidates."""
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 Hits = tuple[NDArray[np.int64], NDArray[np.float64]]
 
 
-def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float64]:
+def exact_scores(vectors: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
     """Inner products row by row, in float64.
 
     A product of two float16 numbers has 22 significant bits and none below 2^-48, so for stored
@@ -42,21 +41,21 @@ def exact_scores(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArr
 
     Parameters
     ----------
-    left : ndarray of float32, shape [n, d]
+    vectors : ndarray of float32, shape [n, d]
         Vectors.
-    right : ndarray of float32, shape [n, d] or [1, d]
-        Vectors to compare with, or one for all.
+    others : ndarray of float32, shape [n, d] or [1, d]
+        Vectors to compare with; a single row is compared with all.
 
     Returns
     -------
     ndarray of float64, shape [n]
     """
-    wide = np.broadcast_to(right.astype(np.float64), left.shape)
-    return np.asarray(np.einsum("nd,nd->n", left.astype(np.float64), wide))
+    wide = np.broadcast_to(others.astype(np.float64), vectors.shape)
+    return np.asarray(np.einsum("nd,nd->n", vectors.astype(np.float64), wide))
 
 
 def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the most by which float32 scores of each query may be in the wrong order.
+    """Score difference per query below which the float32 order may be wrong.
 
     Parameters
     ----------
@@ -74,16 +73,16 @@ def margin(queries: NDArray[np.float32]) -> NDArray[np.float32]:
 def close_to_best(
     scores: NDArray[np.float32], k: int, margins: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
-    """Mark the candidates that float32 does not rule out of the best ``k``.
+    """Mask of candidates that may be among the best ``k``, given the error of float32.
 
     Parameters
     ----------
     scores : ndarray of float32, shape [q, m]
-        -inf where there is no candidate.
+        Scores; -inf for no candidate.
     k : int
-        Number of candidates wanted.
+        Number of results.
     margins : ndarray of float32, shape [q]
-        What :func:`margin` gives.
+        Result of :func:`margin` for the queries.
 
     Returns
     -------
@@ -95,7 +94,7 @@ def close_to_best(
 
 
 def best_first(scores: NDArray[np.float64], ids: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-    """Order candidates by falling score, equal ones by rising id, and give the first ``k``.
+    """Return the first ``k`` candidates by descending score, ties by ascending clip id.
 
     Parameters
     ----------
@@ -104,23 +103,23 @@ def best_first(scores: NDArray[np.float64], ids: NDArray[np.int64], k: int) -> N
     ids : ndarray of int64, of the same shape
         Clip ids of the candidates.
     k : int
-        Number of candidates wanted.
+        Number of candidates to return.
 
     Returns
     -------
     ndarray of int64, shape [..., min(k, m)]
-        Places along the last axis.
+        Indices along the last axis.
     """
     return np.lexsort((ids, -scores), axis=-1)[..., :k]
 
 
 def rank(read: Read, query: NDArray[np.float32], ids: NDArray[np.int64], k: int) -> Hits:
-    """Return the best ``k`` of some clips by float64 scores, equal ones in order of clip id.
+    """Return the best ``k`` of the given clips by float64 score, ties by ascending clip id.
 
     Parameters
     ----------
     read : callable
-        Vectors of some clips, float32 [m, 512].
+        Function that returns the vectors of clip ids, float32 [m, 512].
     query : ndarray of float32, shape [512]
         The query vector.
     ids : ndarray of int64, shape [m]
@@ -145,39 +144,42 @@ def candidates(
     queries: NDArray[np.float32],
     k: int,
     read: Read,
-    apart: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    excluded: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     groups: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> list[NDArray[np.int64]]:
-    """Clips among which the nearest ``k`` of each query surely are.
+    """Candidates for each query that are certain to include its nearest ``k`` clips.
 
     Parameters
     ----------
     blocks : iterable of (clip_ids, vectors)
-        int64 [m] and float32 [m, 512]; each block is read once.
+        Clip ids, int64 [m], and vectors, float32 [m, 512]; each block is read once.
     queries : ndarray of float32, shape [q, 512]
         Query vectors.
     k : int
         Number of clips to find per query.
     read : callable
-        Vectors of some clips; asked for only where very many score the same.
-    apart : tuple of two ndarrays of int64, shape [q], optional
-        First and last clip id that a query shall not find.
+        Function that returns the vectors of clip ids, float32 [m, 512]; called only if very many
+        clips have nearly equal scores.
+    excluded : tuple of two ndarrays of int64, shape [q], optional
+        First and last clip id of the run that each query excludes, both inclusive.
     groups : tuple of ndarray of int64, shape [q], and ndarray of int64, shape [n], optional
-        Group of each query and of each id; a query does not find its own group.
+        Group of each query and of each clip id; the group of the query is excluded.
 
     Returns
     -------
     list of ndarray of int64
-        Ids for each query, in no order: those that score within rounding of the k-th or above.
+        Clip ids for each query, unordered: those that score at least as high as the k-th, up to
+        the float32 error.
     """
-    best = [_Best(queries[at : at + _QUERIES], k, read) for at in range(0, len(queries), _QUERIES)]
+    starts = range(0, len(queries), _QUERIES)
+    best = [_Best(queries[start : start + _QUERIES], k, read) for start in starts]
     for ids, vectors in blocks:
         if len(ids):
-            for at, part in enumerate(best):
-                rows = slice(at * _QUERIES, at * _QUERIES + len(part.queries))
+            for start, part in zip(starts, best, strict=True):
+                rows = slice(start, start + len(part.queries))
                 scores = part.queries @ vectors.T
-                if apart is not None:
-                    _mask(scores, ids, apart[0][rows], apart[1][rows])
+                if excluded is not None:
+                    _mask(scores, ids, excluded[0][rows], excluded[1][rows])
                 if groups is not None:
                     scores[groups[0][rows, None] == groups[1][ids]] = -np.inf
                 part.take(ids, scores)
@@ -190,60 +192,60 @@ def ranked(read: Read, queries: NDArray[np.float32], ids: NDArray[np.int64], k: 
     Parameters
     ----------
     read : callable
-        Vectors of some clips, float32 [m, 512].
+        Function that returns the vectors of clip ids, float32 [m, 512].
     queries : ndarray of float32, shape [q, 512]
         Query vectors.
     ids : ndarray of int64, shape [q, m]
-        Clip ids of the candidates; -1 for none.
+        Clip ids of the candidates, padded with -1.
     k : int
         Number of clips to find per query.
 
     Returns
     -------
     list of (clip_ids, scores)
-        int64 and float64, at most ``k`` of each.
+        Clip ids, int64, and scores, float64, per query; at most ``k`` of each.
     """
     hits: list[Hits] = []
-    for start in range(0, len(queries), _TOGETHER):
-        some, part = queries[start : start + _TOGETHER], ids[start : start + _TOGETHER]
-        there = part >= 0
-        distinct, at = np.unique(part[there], return_inverse=True)
+    for start in range(0, len(queries), _RANKED_QUERIES):
+        block, part = queries[start : start + _RANKED_QUERIES], ids[start : start + _RANKED_QUERIES]
+        present = part >= 0
+        distinct, inverse = np.unique(part[present], return_inverse=True)
         scores = np.full(part.shape, -np.inf)
         if len(distinct):
             vectors = read(distinct)
             near = np.full(part.shape, -np.inf, np.float32)
-            near[there] = (some @ vectors.T)[np.nonzero(there)[0], at]
-            close = close_to_best(near, k, margin(some))
-            rows = vectors[at[close[there]]]
-            scores[close] = exact_scores(some[np.nonzero(close)[0]], rows)
-            there = close
+            near[present] = (block @ vectors.T)[np.nonzero(present)[0], inverse]
+            close = close_to_best(near, k, margin(block))
+            rows = vectors[inverse[close[present]]]
+            scores[close] = exact_scores(block[np.nonzero(close)[0]], rows)
+            present = close
         order = best_first(scores, part, k)
         for row, best in enumerate(order):
-            best = best[there[row, best]]
+            best = best[present[row, best]]
             hits.append((part[row, best], scores[row, best]))
     return hits
 
 
-def together(found: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+def padded(candidates_of: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Combine candidates of several queries in one array, padded with -1.
 
     Parameters
     ----------
-    found : list of ndarray of int64
-        Ids for each query.
+    candidates_of : list of ndarray of int64
+        Clip ids for each query.
 
     Returns
     -------
     ndarray of int64, shape [q, m]
     """
-    wide = np.full((len(found), max(map(len, found), default=0)), -1, np.int64)
-    for row, ids in zip(wide, found, strict=True):
+    wide = np.full((len(candidates_of), max(map(len, candidates_of), default=0)), -1, np.int64)
+    for row, ids in zip(wide, candidates_of, strict=True):
         row[: len(ids)] = ids
     return wide
 
 
 class _Best:
-    """The best so far of some queries."""
+    """The best candidates of a block of queries so far."""
 
     def __init__(self, queries: NDArray[np.float32], k: int, read: Read) -> None:
         self.queries = queries
@@ -257,7 +259,7 @@ class _Best:
 
     def take(self, ids: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
         if len(ids) > self._k and np.any(self._least == _LOWEST):
-            # Otherwise the first block would be kept whole.
+            # Otherwise all candidates of the first block would be kept.
             kth = np.partition(scores, -self._k, axis=1)[:, -self._k]
             self._least = np.maximum(self._least, kth - self._margin)
         row, column = np.nonzero(scores >= self._least[:, None])
@@ -269,7 +271,7 @@ class _Best:
         if len(self._row) > 2 * self._k * len(self.queries):
             self._prune()
         if len(self._row) > 2 * self._k * len(self.queries) + _SPARE:
-            self._settle()
+            self._prune_exactly()
 
     def ids(self) -> list[NDArray[np.int64]]:
         self._prune()
@@ -288,15 +290,15 @@ class _Best:
         keep = order[score >= self._least[row]]
         self._row, self._id, self._score = self._row[keep], self._id[keep], self._score[keep]
 
-    def _settle(self) -> None:
-        # Very many score the same: the first k of them by float64 and clip id are enough.
+    def _prune_exactly(self) -> None:
+        # Very many nearly equal scores: keep only the best k by float64 score and clip id.
         kept = []
         for row in np.unique(self._row):
-            at = np.flatnonzero(self._row == row)
-            if len(at) > self._k:
-                ids, _ = rank(self._read, self.queries[row], self._id[at], self._k)
-                at = at[np.isin(self._id[at], ids)]
-            kept.append(at)
+            candidates = np.flatnonzero(self._row == row)
+            if len(candidates) > self._k:
+                ids, _ = rank(self._read, self.queries[row], self._id[candidates], self._k)
+                candidates = candidates[np.isin(self._id[candidates], ids)]
+            kept.append(candidates)
         keep = np.concatenate(kept)
         self._row, self._id, self._score = self._row[keep], self._id[keep], self._score[keep]
 
@@ -307,7 +309,7 @@ def _mask(
     first: NDArray[np.int64],
     last: NDArray[np.int64],
 ) -> None:
-    # Ids of a block ascend.
-    left, right = np.searchsorted(ids, first), np.searchsorted(ids, last, side="right")
-    for at in np.flatnonzero(left < right):
-        scores[at, left[at] : right[at]] = -np.inf
+    # Clip ids of a block are ascending.
+    starts, ends = np.searchsorted(ids, first), np.searchsorted(ids, last, side="right")
+    for row in np.flatnonzero(starts < ends):
+        scores[row, starts[row] : ends[row]] = -np.inf

@@ -1,4 +1,4 @@
-"""Rows of a list in the file: one after another, or in the blocks of FAISS's fast scan."""
+"""Rows of a list in the file: in row layout, or in the blocks of FAISS's fast scan."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def write_list(sink: Sink, layout: Layout, codes: Codes, ids: NDArray[np.int64])
     ids : ndarray of int64, shape [n]
         Clip ids of the rows.
     """
-    empty = int(layout.padded_rows(np.array(len(ids), np.int64))) - len(ids)
-    filled = np.concatenate([codes, np.zeros((empty, codes.shape[1]), np.uint8)])
+    padding = int(layout.padded_rows(np.array(len(ids), np.int64))) - len(ids)
+    filled = np.concatenate([codes, np.zeros((padding, codes.shape[1]), np.uint8)])
     sink.write(_repacked(layout, filled, "pack_all").tobytes())
-    sink.write(np.concatenate([ids, np.zeros(empty, np.int64)]).astype("<i8").tobytes())
+    sink.write(np.concatenate([ids, np.zeros(padding, np.int64)]).astype("<i8").tobytes())
 
 
 def read_list(layout: Layout, content: Codes, count: int) -> tuple[Codes, NDArray[np.int64]]:
@@ -46,7 +46,7 @@ def read_list(layout: Layout, content: Codes, count: int) -> tuple[Codes, NDArra
     content : ndarray of uint8
         The bytes of the list.
     count : int
-        Rows of the list, without padding.
+        Number of rows of the list, without padding.
 
     Returns
     -------
@@ -59,18 +59,18 @@ def read_list(layout: Layout, content: Codes, count: int) -> tuple[Codes, NDArra
     return codes[:count], content[ids : ids + 8 * count].view("<i8")
 
 
-def _repacked(layout: Layout, rows: Codes, way: str) -> Codes:
+def _repacked(layout: Layout, rows: Codes, method: str) -> Codes:
     if layout.code not in BLOCK_LAYOUT:
         return rows
-    repack = getattr(_packer(), way)
+    repack = getattr(_packer(), method)
     rows, out = np.ascontiguousarray(rows), np.empty_like(rows)
-    for at in range(0, len(rows), BLOCK_ROWS):
-        repack(faiss().swig_ptr(rows[at:]), faiss().swig_ptr(out[at:]))
+    for start in range(0, len(rows), BLOCK_ROWS):
+        repack(faiss().swig_ptr(rows[start:]), faiss().swig_ptr(out[start:]))
     return out
 
 
 @cache
 def _packer() -> Any:
-    # FAISS gives one for an index only.
+    # FAISS creates a code packer for an index only.
     flat = faiss().IndexPQFastScan(STAGES, STAGES, 4, faiss().METRIC_INNER_PRODUCT, BLOCK_ROWS)
     return flat.get_CodePacker()

@@ -1,10 +1,10 @@
-"""Every vector compared: ``Flat``, the index of small targets and of answers that must be exact.
+"""Exhaustive search: ``Flat``, the index of small targets and of searches that must be exact.
 
-FAISS compares the query with the float16 numbers of every clip. Of a modality those are the vector
-files themselves, so the index file holds clip ids alone; a mean of modalities lies nowhere, so the
-file of ``others`` holds it once, rounded to float16. Scores are float32 sums of rounded numbers:
-whatever could still be among the nearest is given as a candidate, and the float64 scores of the
-stored vectors decide, ties included.
+FAISS compares the query with the float16 vector of every clip. For a modality it reads the vector
+files themselves, so the index file has clip ids only; the means of ``others`` are not stored in the
+segments, so their index file has them as well, rounded to float16. FAISS sums in float32, so all
+clips that may be among the nearest are returned as candidates, and the float64 scores of the stored
+vectors decide, including ties.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from sleepfm.modality import EMBEDDING_DIM
 from sleepfm_index.errors import FormatError
 from sleepfm_index.schema import is_mean
 from sleepfm_index.search.blocks import Blocks
-from sleepfm_index.search.flat_index import MOST_ROUNDING, FlatIndex, Runs
+from sleepfm_index.search.flat_index import MAX_ROUNDING, FlatIndex, Runs
 from sleepfm_index.search.parameters import Parameters
 from sleepfm_index.search.protocol import SEED, Estimate, IndexKind, VectorIndex
 from sleepfm_index.storage import paths, vector_format
 from sleepfm_index.storage.files import Sink, check_plain, publish_file
-from sleepfm_index.storage.manifest import MOST_CLIPS, IndexEntry, as_ranges
+from sleepfm_index.storage.manifest import MAX_CLIPS, IndexEntry, as_ranges
 from sleepfm_index.storage.vectors import Vectors
 
 NAME: Final = "Flat"
-_AT_ONCE: Final = 1 << 13
-"""Rows copied at once."""
+_COPIED_ROWS: Final = 1 << 13
+"""Rows copied per block."""
 _ROW_US: Final = 0.12
-"""To compare a query with a row, on one thread of an AMD EPYC (docs/scale.md)."""
+"""Microseconds per query and row, on one thread of an AMD EPYC (docs/scale.md)."""
 
 
 @dataclass(frozen=True)
 class Flat:
-    """All vectors, compared; see :class:`~.protocol.IndexKind` for what each member does."""
+    """Exhaustive search; see :class:`~.protocol.IndexKind` for the members."""
 
     names: ClassVar[tuple[str, ...]] = (NAME,)
     exact = True
@@ -57,7 +57,7 @@ class Flat:
         Parameters
         ----------
         name : str
-            Name of the kind.
+            Name of the kind of index.
         """
         return cls() if name == NAME else None
 
@@ -72,7 +72,7 @@ class Flat:
         del rows, target
 
     def outgrown(self, planned: IndexKind) -> bool:
-        """Whether a plan takes another kind.
+        """Whether the plan proposes another kind.
 
         Parameters
         ----------
@@ -87,9 +87,9 @@ class Flat:
         Parameters
         ----------
         rows, sample, threads : int
-            Clips of the target, vectors that training draws, and threads.
+            Number of clips of the target, of training vectors, and of threads.
         target : str
-            What is searched; the vectors of a modality are not stored again.
+            Search target; the vectors of a modality are not stored a second time.
         """
         del sample
         codes = rows * vector_format.ROW_BYTES if is_mean(target) else 0
@@ -114,7 +114,7 @@ class Flat:
     def train(
         self, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
     ) -> Flat:
-        """Learn nothing.
+        """Return the kind itself, which needs no training.
 
         Parameters
         ----------
@@ -135,14 +135,14 @@ class Flat:
         blocks: Blocks,
         kept: tuple[VectorIndex, NDArray[np.bool_]] | None = None,
     ) -> IndexEntry:
-        """Write clip ids, and the means of ``others``; see :meth:`.protocol.IndexKind.write`.
+        """Write clip ids, and vectors for ``others``; see :meth:`.protocol.IndexKind.write`.
 
         Parameters
         ----------
         store : Path
             The store's folder.
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         segments : tuple of str
             Names of the segments that the index covers.
         trained : Flat
@@ -150,7 +150,7 @@ class Flat:
         blocks : iterable of (clip_ids, vectors)
             Clip ids, int64 [m], and vectors, float32 [m, 512], block by block.
         kept : tuple of (FlatIndex, ndarray of bool, shape [rows]), optional
-            An index of the same target, and which of its rows to keep.
+            An index of the same target, and the mask of its rows to keep.
         """
         del trained
         content = _Content(means=is_mean(target))
@@ -177,25 +177,25 @@ class Flat:
         entry : IndexEntry
             Entry of the index in the manifest.
         vectors : Vectors, optional
-            The vectors of the store; without them the index of a modality gives ids alone.
+            The vectors of the store; without them the index of a modality cannot be searched.
 
         Raises
         ------
         FormatError
-            If the file is not one over the rows that the manifest states.
+            If the file does not match the number of rows in the manifest.
         """
         path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
-        means, rounding, before = None, 0.0, 0
+        means, rounding, header_bytes = None, 0.0, 0
         if is_mean(entry.target):
-            before = entry.rows * vector_format.ROW_BYTES + 8
-        if entry.entry.bytes < before or (entry.entry.bytes - before) % 16:
+            header_bytes = entry.rows * vector_format.ROW_BYTES + 8
+        if entry.entry.bytes < header_bytes or (entry.entry.bytes - header_bytes) % 16:
             raise _damaged(path)
-        runs = np.fromfile(path, "<i8", offset=before).astype(np.int64).reshape(-1, 2)
+        runs = np.fromfile(path, "<i8", offset=header_bytes).astype(np.int64).reshape(-1, 2)
         if not _are_runs(runs, entry.rows):
             raise _damaged(path)
-        if before:
-            rounding = float(np.fromfile(path, "<f8", 1, offset=before - 8)[0])
-            if not 0 <= rounding <= MOST_ROUNDING:
+        if header_bytes:
+            rounding = float(np.fromfile(path, "<f8", 1, offset=header_bytes - 8)[0])
+            if not 0 <= rounding <= MAX_ROUNDING:
                 raise _damaged(path)
             means = vector_format.absent_rows(0)
             if entry.rows:
@@ -205,7 +205,7 @@ class Flat:
 
 
 class _Content:
-    """What is written: the means of ``others``, then how far they were rounded, then runs."""
+    """Writer of the file: means of ``others``, their largest rounding error, then id runs."""
 
     def __init__(self, *, means: bool) -> None:
         self._means = means
@@ -220,18 +220,18 @@ class _Content:
         self._ids.append(earlier.ids()[keep])
         if earlier.means is not None:
             self._rounding = earlier.rounding
-            for at in range(0, len(keep), _AT_ONCE):
-                some = slice(at, at + _AT_ONCE)
-                sink.write(earlier.means[some][keep[some]].tobytes())
+            for start in range(0, len(keep), _COPIED_ROWS):
+                rows = slice(start, start + _COPIED_ROWS)
+                sink.write(earlier.means[rows][keep[rows]].tobytes())
 
     def add(self, sink: Sink, blocks: Blocks) -> None:
         for ids, vectors in blocks:
             self._ids.append(ids)
             if self._means:
                 rounded = vector_format.narrow(vectors)
-                off = vectors.astype(np.float64) - rounded
-                farthest = np.sqrt(np.einsum("nd,nd->n", off, off)).max(initial=0)
-                self._rounding = max(self._rounding, float(farthest))
+                error = vectors.astype(np.float64) - rounded
+                largest = np.sqrt(np.einsum("nd,nd->n", error, error)).max(initial=0)
+                self._rounding = max(self._rounding, float(largest))
                 sink.write(rounded.tobytes())
 
     def close(self, sink: Sink) -> None:
@@ -246,11 +246,11 @@ def _damaged(path: Path) -> FormatError:
 
 
 def _are_runs(runs: Runs, rows: int) -> bool:
-    """Whether these are runs of clip ids, none of which is named twice, and of as many rows."""
+    """Whether these are disjoint runs of valid clip ids with the given number of rows."""
     if not len(runs):
         return rows == 0
-    if runs.min() < 0 or runs.max() >= MOST_CLIPS or np.any(runs[:, 0] > runs[:, 1]):
+    if runs.min() < 0 or runs.max() >= MAX_CLIPS or np.any(runs[:, 0] > runs[:, 1]):
         return False
     ordered = runs[np.argsort(runs[:, 0])]
-    apart = bool(np.all(ordered[1:, 0] > ordered[:-1, 1]))
-    return apart and int((runs[:, 1] - runs[:, 0] + 1).sum()) == rows
+    disjoint = bool(np.all(ordered[1:, 0] > ordered[:-1, 1]))
+    return disjoint and int((runs[:, 1] - runs[:, 0] + 1).sum()) == rows

@@ -1,4 +1,4 @@
-"""Searching all vectors of a target through FAISS, and giving what surely holds the nearest."""
+"""Exhaustive search of a target by FAISS, with candidates certain to include the nearest."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sleepfm_index.search.protocol import Trial
 from sleepfm_index.storage.vector_format import Stored
 from sleepfm_index.storage.vectors import Vectors
 
-MOST_ROUNDING: Final = 2.0**-10
-"""No mean of unit vectors is off by more when it is rounded to float16."""
+MAX_ROUNDING: Final = 2.0**-10
+"""Upper bound of the error of a mean of unit vectors when it is rounded to float16."""
 _SPARE: Final = 22
-"""Rows asked for besides the nearest, so that one scan mostly settles what float32 cannot."""
-_MOST_CLOSE: Final = 1 << 14
-"""Where more clips score the same, whoever searches compares all in float64."""
+"""Additional rows per scan, so that one scan usually covers the float32 error."""
+_MAX_CLOSE: Final = 1 << 14
+"""Maximum number of nearly equal scores; beyond it, all clips are compared in float64."""
 _ROW_COST: Final = 8
 """Cost of comparing one vector, in codes read (protocol.Trial)."""
 
 Runs = NDArray[np.int64]
-"""First and last clip id of runs without a hole, int64 [r, 2]; no clip is in two of them."""
+"""First and last clip id of runs of consecutive ids, int64 [r, 2]; the runs are disjoint."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,15 @@ class FlatIndex:
     Parameters
     ----------
     target : str
+        Search target: a modality, or ``others_of_<modality>``.
     runs : ndarray of int64, shape [r, 2]
-        Clips in it, in the order of the file.
+        Clip ids of the index as runs, in the order of the file.
     means : ndarray of float16, shape [rows, 512], optional
-        The vectors, where they are means; those of a modality lie in the segments.
+        The vectors of ``others``; the vectors of a modality are in the segments.
     rounding : float
-        Most by which a mean is off.
+        Largest rounding error of a mean.
     vectors : Vectors, optional
-        Where the vectors of a modality come from; without, nothing can be searched.
+        The vectors of the store; without them the index of a modality cannot be searched.
     """
 
     target: str
@@ -59,7 +60,7 @@ class FlatIndex:
 
     @property
     def rows(self) -> int:
-        """Clips in it."""
+        """Number of clips in the index."""
         return int((self.runs[:, 1] - self.runs[:, 0] + 1).sum())
 
     def ids(self) -> NDArray[np.int64]:
@@ -69,7 +70,7 @@ class FlatIndex:
 
     @cached_property
     def mapped(self) -> MappedVectors:
-        """FAISS's index over the vectors where they lie."""
+        """FAISS index over the mapped vectors, without a copy."""
         return MappedVectors.over(self._parts())
 
     def _parts(self) -> Iterator[tuple[NDArray[np.int64], Stored]]:
@@ -89,7 +90,7 @@ class FlatIndex:
     def candidates(
         self, query: NDArray[np.float32], k: int, selector: Any | None = None
     ) -> NDArray[np.int64] | None:
-        """Clips among which the nearest ``k`` surely are; see :class:`~.protocol.ExhaustiveIndex`.
+        """Return candidates with the nearest ``k``; see :class:`~.protocol.ExhaustiveIndex`.
 
         Parameters
         ----------
@@ -105,9 +106,9 @@ class FlatIndex:
         if wide < self.rows and ids[-1] >= 0:
             length = float(np.linalg.norm(query.astype(np.float64)))
             least = float(scores[k - 1]) - (CLOSE + 2 * self.rounding) * length
-            if not scores[-1] < least:  # nor where a damaged vector gives no number
+            if not scores[-1] < least:  # also true if a damaged vector gives NaN
                 ids = self.mapped.above(query, least - CLOSE * length, selector)
-                if not k <= len(ids) <= max(_MOST_CLOSE, 4 * k):
+                if not k <= len(ids) <= max(_MAX_CLOSE, 4 * k):
                     return None
         return ids[ids >= 0]
 
@@ -136,14 +137,14 @@ class FlatIndex:
         ndarray of int64, shape [q, k]
         """
         del parameters
-        found = np.full((len(queries), k), -1, np.int64)
-        most = min(k, self.rows)
-        for row, query in zip(found, queries, strict=True):
-            row[:most] = self.mapped.search(query, most, selector)[0]
-        return found
+        results = np.full((len(queries), k), -1, np.int64)
+        count = min(k, self.rows)
+        for row, query in zip(results, queries, strict=True):
+            row[:count] = self.mapped.search(query, count, selector)[0]
+        return results
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Return the one way there is.
+        """Yield the only trial.
 
         Parameters
         ----------
@@ -153,8 +154,8 @@ class FlatIndex:
         del at_least
         yield Trial({}, _ROW_COST * self.rows)
 
-    def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Return the parameters as they are.
+    def scaled(self, parameters: Parameters, factor: float) -> Parameters:
+        """Return the parameters unchanged.
 
         Parameters
         ----------
@@ -167,7 +168,7 @@ class FlatIndex:
         return parameters
 
     def wider(self, parameters: Parameters) -> Parameters | None:
-        """None: all is compared.
+        """Return None: all clips are compared.
 
         Parameters
         ----------

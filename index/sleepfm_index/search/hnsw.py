@@ -1,14 +1,14 @@
 """A graph of neighbours: ``HNSW32``, for stores of some 20,000 to a million clips.
 
 Hierarchical navigable small worlds (Malkov and Yashunin 2018, arXiv 1603.09320): every clip is
-linked to some of its neighbours, few clips also on higher layers, and a query walks from the top
-towards what scores highest. It needs no training and learns nothing of the queries. The file holds
-the vectors once more, as float16, and the links, 1.3 kB per clip; vectors and links are mapped.
+linked to some of its neighbours, a few clips also on higher layers, and a query walks from the top
+layer towards the highest scores. The graph needs no training. The file has a copy of the vectors,
+as float16, and the links, 1.3 kB per clip; both are mapped.
 
-FAISS follows the links without looking, so :meth:`HNSW.open` checks each of them. FAISS cannot take
-a clip out of a graph: deleted clips stay, are walked through and not found, and when one has left
-the store the graph is built again. Threads add clips side by side, so two builds on more than one
-thread differ in some links.
+FAISS follows links without bounds checks, so :meth:`HNSW.open` checks each link. FAISS cannot
+remove a clip from a graph: deleted clips remain as nodes that are traversed but not returned, and
+after a compaction the graph is rebuilt. Threads add clips concurrently, so two builds with several
+threads differ in a few links.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from sleepfm_index.storage.files import check_plain, publish_file
 from sleepfm_index.storage.manifest import IndexEntry
 from sleepfm_index.storage.vectors import Vectors
 
-MOST_ROWS: Final = 5_000_000
-_FEWEST_LINKS: Final = 4
-_MOST_LINKS: Final = 128
-_MOST_EF: Final = 4096
+MAX_ROWS: Final = 5_000_000
+_MIN_LINKS: Final = 4
+_MAX_LINKS: Final = 128
+_MAX_EF: Final = 4096
 """Maximum ``ef``; beyond it, comparing every vector is as fast."""
 _DISTANCE_COST: Final = 64
 """Cost of comparing one vector, in codes read (protocol.Trial)."""
@@ -63,7 +63,7 @@ class HNSW:
     Parameters
     ----------
     links : int
-        Links of a clip on each higher layer; on the lowest twice as many.
+        Links of a clip on each higher layer; twice as many on the lowest.
     """
 
     links: int
@@ -84,15 +84,15 @@ class HNSW:
         Parameters
         ----------
         name : str
-            Name of the kind.
+            Name of the kind of index.
         """
         match = re.fullmatch(r"HNSW(\d{1,3})", name)
         links = int(match[1]) if match else 0
-        return cls(links) if _FEWEST_LINKS <= links <= _MOST_LINKS else None
+        return cls(links) if _MIN_LINKS <= links <= _MAX_LINKS else None
 
     @property
     def finer(self) -> IndexKind | None:
-        """Every vector: its own are the stored ones already."""
+        """Exhaustive search, because the graph already has the full vectors."""
         return Flat()
 
     def check_rows(self, rows: int, target: str) -> None:
@@ -103,20 +103,21 @@ class HNSW:
         rows : int
             Number of clips.
         target : str
-            For the message.
+            Name of the target, for the error message.
 
         Raises
         ------
         QueryError
+            If there are more than :data:`MAX_ROWS` clips.
         """
-        if rows > MOST_ROWS:
+        if rows > MAX_ROWS:
             raise QueryError(
-                f"{self} is for up to {MOST_ROWS:,} clips and {target or 'the store'} has "
+                f"{self} is for up to {MAX_ROWS:,} clips and {target or 'the store'} has "
                 f"{rows:,}; use an inverted file"
             )
 
     def outgrown(self, planned: IndexKind) -> bool:
-        """Whether another kind should replace it: only on request.
+        """Return False: a graph is replaced only on request.
 
         Parameters
         ----------
@@ -127,12 +128,12 @@ class HNSW:
         return False
 
     def estimate(self, rows: int, sample: int, threads: int, target: str = "") -> Estimate:
-        """Estimate time, disk and memory; the graph is in memory while it is made.
+        """Estimate time, disk and memory; the graph is in memory while it is built.
 
         Parameters
         ----------
         rows, sample, threads : int
-            Clips of the target, vectors that training draws, and threads.
+            Number of clips of the target, of training vectors, and of threads.
         target : str
             Not used.
         """
@@ -147,7 +148,7 @@ class HNSW:
         )
 
     def describe(self, parameters: Parameters) -> str:
-        """Describe how many candidates are kept.
+        """Describe the parameters: ``ef 64``.
 
         Parameters
         ----------
@@ -159,7 +160,7 @@ class HNSW:
     def train(
         self, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
     ) -> HNSW:
-        """Learn nothing: a graph has only its number of links.
+        """Return the kind itself, which needs no training.
 
         Parameters
         ----------
@@ -187,11 +188,11 @@ class HNSW:
         store : Path
             The store's folder.
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         segments : tuple of str
             Names of the segments that the index covers.
         trained : HNSW
-            The kind itself, as from :meth:`train`.
+            Result of :meth:`train`, which is the kind itself.
         blocks : iterable of (clip_ids, vectors)
             Clip ids, int64 [m], and vectors, float32 [m, 512], block by block.
         kept : tuple of (Graph, ndarray of bool, shape [rows]), optional
@@ -203,18 +204,18 @@ class HNSW:
             assert isinstance(earlier, Graph) and keep.all()
             earlier.arrays.put_into(index, copy=True)
             ids = earlier.ids()
-        named = [ids]
+        id_parts = [ids]
         for clip_ids, vectors in gathered(blocks):
             index.add(np.ascontiguousarray(vectors, np.float32))
-            named.append(clip_ids)
-        arrays = GraphArrays.of(index, np.concatenate(named))
-        # A name is never used twice: an earlier snapshot may still name the file it knows.
+            id_parts.append(clip_ids)
+        arrays = GraphArrays.of(index, np.concatenate(id_parts))
+        # Names are never reused, because an earlier snapshot may refer to the earlier file.
         file = f"{target}-{uuid.uuid4().hex[:16]}.hnsw"
         entry = publish_file(store / paths.INDEXES / file, arrays.write)
         return IndexEntry(target, file, str(trained), arrays.rows, segments, entry)
 
     def open(self, store: Path, entry: IndexEntry, vectors: Vectors | None = None) -> Graph:
-        """Map a published graph, every link of which is checked first.
+        """Map a published graph after checking every link.
 
         Parameters
         ----------
@@ -228,7 +229,7 @@ class HNSW:
         Raises
         ------
         FormatError
-            If the file is not a graph over the rows that the manifest states.
+            If the file is not a graph with the number of rows in the manifest.
         """
         del vectors
         path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
@@ -236,11 +237,11 @@ class HNSW:
         arrays = GraphArrays.map(path, entry.rows, links_below(index))
         if arrays is None:
             raise FormatError(f"{path} is damaged; run `sleepfm-index verify --repair`")
-        named = faiss().IndexIDMap(index)
+        with_ids = faiss().IndexIDMap(index)
         arrays.put_into(index, copy=False)
-        named.ntotal = entry.rows
-        faiss().copy_array_to_vector(np.ascontiguousarray(arrays.ids, np.int64), named.id_map)
-        return Graph(self, arrays, named, (index,))
+        with_ids.ntotal = entry.rows
+        faiss().copy_array_to_vector(np.ascontiguousarray(arrays.ids, np.int64), with_ids.id_map)
+        return Graph(self, arrays, with_ids, (index,))
 
 
 @dataclass(frozen=True)
@@ -250,9 +251,11 @@ class Graph:
     Parameters
     ----------
     kind : HNSW
+        Number of links.
     arrays : GraphArrays
-        What lies in the file.
+        Mapped arrays of the file.
     index : faiss.IndexIDMap
+        FAISS index over these arrays.
     """
 
     kind: HNSW
@@ -264,12 +267,12 @@ class Graph:
 
     @property
     def rows(self) -> int:
-        """Clips in it."""
+        """Number of clips in the graph."""
         return self.arrays.rows
 
     @property
     def trained(self) -> HNSW:
-        """Its number of links."""
+        """The kind, which is all that training gives."""
         return self.kind
 
     def ids(self) -> NDArray[np.int64]:
@@ -292,7 +295,7 @@ class Graph:
         k : int
             Number of clips to find per query.
         parameters : mapping of str to int
-            ``ef``: candidates kept on the way through the graph.
+            ``ef``: size of the candidate list during the search.
         selector : faiss.IDSelector, optional
             Restricts the clips that may be found; by default all.
 
@@ -300,48 +303,50 @@ class Graph:
         -------
         ndarray of int64, shape [q, k]
         """
-        ef = max(k, parameter(parameters, "ef", _MOST_EF))
+        ef = max(k, parameter(parameters, "ef", _MAX_EF))
         if not self.rows:
             return np.full((len(queries), k), -1, np.int64)
-        # Of length one: FAISS goes astray where a score is not finite.
+        # Normalised, because FAISS needs finite scores.
         wide = queries.astype(np.float64)
         lengths = np.linalg.norm(wide, axis=1, keepdims=True)
         unit = (wide / np.where(lengths > 0, lengths, 1)).astype(np.float32)
-        wanted: dict[str, Any] = {} if selector is None else {"sel": selector}
-        how = faiss().SearchParametersHNSW(efSearch=ef, **wanted)
-        ids: NDArray[np.int64] = self.index.search(np.ascontiguousarray(unit), k, params=how)[1]
+        selection: dict[str, Any] = {} if selector is None else {"sel": selector}
+        options = faiss().SearchParametersHNSW(efSearch=ef, **selection)
+        ids: NDArray[np.int64] = self.index.search(np.ascontiguousarray(unit), k, params=options)[1]
         return ids
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Return values of ``ef``, each 1.4 times the one before.
+        """Yield values of ``ef``, each 1.4 times the one before.
 
         Parameters
         ----------
         at_least : mapping of str to int, optional
-            Smallest parameters to try; by default the smallest there are.
+            Smallest parameters to try; by default the smallest possible.
         """
-        fewest = at_least["ef"] if at_least is not None else DEPTHS[0]
-        most = max(fewest, min(_MOST_EF // 4, self.rows))
-        steps = sorted({round(DEPTHS[0] * 2 ** (at / 2)) for at in range(20)} | {fewest})
-        for ef in (step for step in steps if fewest <= step <= most):
-            # the vectors in it are the stored ones, so that few candidates will do
+        smallest = at_least["ef"] if at_least is not None else DEPTHS[0]
+        largest = max(smallest, min(_MAX_EF // 4, self.rows))
+        steps = sorted(
+            {round(DEPTHS[0] * 2 ** (step_number / 2)) for step_number in range(20)} | {smallest}
+        )
+        for ef in (step for step in steps if smallest <= step <= largest):
+            # the graph has the stored vectors, so few candidates are enough
             depths = tuple(depth for depth in DEPTHS[:4] if depth <= ef) or (ef,)
             yield Trial({"ef": ef}, _DISTANCE_COST * self.kind.links * ef, depths)
 
-    def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Return ``factor`` times as large an ``ef``.
+    def scaled(self, parameters: Parameters, factor: float) -> Parameters:
+        """Return an ``ef`` that is ``factor`` times as large.
 
         Parameters
         ----------
         parameters : mapping of str to int
             Parameters of the search, by name.
         factor : float
-            How many times as many answers are needed.
+            Number of results in multiples of the calibrated number.
         """
-        return {"ef": round(parameter(parameters, "ef", _MOST_EF) * factor)}
+        return {"ef": round(parameter(parameters, "ef", _MAX_EF) * factor)}
 
     def wider(self, parameters: Parameters) -> Parameters | None:
-        """Return four times as large an ``ef``; None beyond the largest.
+        """Return an ``ef`` four times as large; None beyond the maximum.
 
         Parameters
         ----------
@@ -349,4 +354,4 @@ class Graph:
             Parameters of the search, by name.
         """
         ef = parameters["ef"]
-        return None if ef >= min(self.rows, _MOST_EF) else {"ef": 4 * ef}
+        return None if ef >= min(self.rows, _MAX_EF) else {"ef": 4 * ef}

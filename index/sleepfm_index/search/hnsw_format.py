@@ -1,4 +1,4 @@
-"""File layout of a graph, which FAISS uses without a copy."""
+"""File layout of a graph; FAISS uses the mapped arrays without a copy."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sleepfm_index.storage.files import Sink
 
 _EF_CONSTRUCTION: Final = 80
 """Candidates per clip during construction (efConstruction)."""
-_LARGEST: Final = 1.01
-"""No number of a vector of length one, or of a mean of such, is larger, rounding included."""
-_AT_ONCE: Final = 1 << 24
+_MAX_VALUE: Final = 1.01
+"""Bound of the numbers of unit vectors and of their means, including rounding."""
+_BLOCK: Final = 1 << 24
 """Numbers written or checked per block."""
 
 
@@ -32,13 +32,13 @@ class GraphArrays:
     ids : ndarray of int64, shape [rows]
         Clip ids.
     entry : int
-        Row at which every walk begins, on the highest layer; -1 without rows.
+        Row on the highest layer where every search starts; -1 without rows.
     vectors : ndarray of float16, shape [rows, 512]
+        Vectors.
     layers : ndarray of int32, shape [rows]
-        On how many layers each row lies.
+        Number of layers of each row.
     links : ndarray of int32
-        Row by row, layer by layer from the lowest, the rows that it is linked to; the first -1 of a
-        layer ends it.
+        Linked rows, row by row and layer by layer from the lowest; unused links of a layer are -1.
     """
 
     ids: NDArray[np.int64]
@@ -49,12 +49,12 @@ class GraphArrays:
 
     @property
     def rows(self) -> int:
-        """Clips in the graph."""
+        """Number of clips in the graph."""
         return len(self.ids)
 
     @classmethod
     def of(cls, index: Any, ids: NDArray[np.int64]) -> GraphArrays:
-        """Extract them from a FAISS index.
+        """Extract the arrays from a FAISS index.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class GraphArrays:
 
     @classmethod
     def map(cls, path: Path, rows: int, below: NDArray[np.int64]) -> GraphArrays | None:
-        """Map a file; None if it is not a graph over so many rows.
+        """Map a file; return None if it is not a graph with the given number of rows.
 
         Parameters
         ----------
@@ -80,23 +80,23 @@ class GraphArrays:
         rows : int
             Number of rows.
         below : ndarray of int64
-            Links of a row on all layers below each, as FAISS lays them out.
+            Result of :func:`links_below`.
         """
         size = path.stat().st_size
         before_links = 8 * rows + 8 + vector_format.ROW_BYTES * rows + 4 * rows
         if size < before_links or (size - before_links) % 4:
             return None
         content = np.memmap(path, np.uint8, "r")
-        ids, at = content[: 8 * rows].view("<i8"), 8 * rows
-        entry, at = int(content[at : at + 8].view("<i8")[0]), at + 8
-        end = at + vector_format.ROW_BYTES * rows
-        vectors = content[at:end].view(vector_format.STORED).reshape(rows, EMBEDDING_DIM)
+        ids, offset = content[: 8 * rows].view("<i8"), 8 * rows
+        entry, offset = int(content[offset : offset + 8].view("<i8")[0]), offset + 8
+        end = offset + vector_format.ROW_BYTES * rows
+        vectors = content[offset:end].view(vector_format.STORED).reshape(rows, EMBEDDING_DIM)
         layers, links = content[end:before_links].view("<i4"), content[before_links:].view("<i4")
-        found = cls(ids, entry, vectors, np.array(layers), links)
-        return found if found._is_sound(below) else None
+        arrays = cls(ids, entry, vectors, np.array(layers), links)
+        return arrays if arrays._is_sound(below) else None
 
     def _is_sound(self, below: NDArray[np.int64]) -> bool:
-        """Whether all links are within the arrays, which FAISS does not check."""
+        """Whether all links lie within the arrays, which FAISS does not check."""
         if not self.rows:
             return self.entry == -1 and not len(self.links)
         if self.layers.min() < 1 or self.layers.max() >= len(below):
@@ -106,27 +106,27 @@ class GraphArrays:
         starts = self.starts(below)
         if starts[-1] != len(self.links):
             return False
-        for at in range(0, len(self.links), _AT_ONCE):
-            some = self.links[at : at + _AT_ONCE]
-            if some.min() < -1 or some.max() >= self.rows:
+        for start in range(0, len(self.links), _BLOCK):
+            block = self.links[start : start + _BLOCK]
+            if block.min() < -1 or block.max() >= self.rows:
                 return False
         for layer in range(1, int(self.layers.max())):
-            # A link on a layer must lead to a row that lies on it: FAISS reads that row's links.
-            own = np.flatnonzero(self.layers > layer)
-            places = starts[own, None] + np.arange(below[layer], below[layer + 1])
-            linked = self.links[places.ravel()]
+            # A link must lead to a row on the same layer, because FAISS reads that row's links.
+            on_layer = np.flatnonzero(self.layers > layer)
+            indices = starts[on_layer, None] + np.arange(below[layer], below[layer + 1])
+            linked = self.links[indices.ravel()]
             if np.any(self.layers[linked[linked >= 0]] <= layer):
                 return False
-        # A number that is not finite would leave FAISS without a next row.
-        return vector_format.bounded(self.vectors, _LARGEST)
+        # FAISS needs finite numbers to choose the next row.
+        return vector_format.bounded(self.vectors, _MAX_VALUE)
 
     def starts(self, below: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Place of each row's first link, and the number of links: int64 [rows + 1].
+        """Index of each row's first link, and the number of links: int64 [rows + 1].
 
         Parameters
         ----------
         below : ndarray of int64
-            What :func:`links_below` gives.
+            Result of :func:`links_below`.
         """
         starts: NDArray[np.int64] = np.r_[0, np.cumsum(below[self.layers])]
         return starts
@@ -139,8 +139,8 @@ class GraphArrays:
         index : faiss.IndexHNSW
             An empty index.
         copy : bool
-            Copy vectors and links, which is needed for adding to them; else FAISS looks into these
-            arrays, which must outlive it.
+            Whether to copy vectors and links, which adding rows requires; otherwise FAISS reads
+            these arrays, which must outlive the index.
         """
         graph, put = index.hnsw, faiss().copy_array_to_vector
         storage = faiss().downcast_index(index.storage)
@@ -159,7 +159,7 @@ class GraphArrays:
         storage.ntotal = index.ntotal = self.rows
 
     def write(self, sink: Sink) -> None:
-        """Write them, vectors and links by parts.
+        """Write the arrays, large ones in blocks.
 
         Parameters
         ----------
@@ -171,12 +171,12 @@ class GraphArrays:
         parts: tuple[NDArray[Any], ...] = (self.vectors, self.layers, self.links)
         for array in parts:
             flat = array.reshape(-1)
-            for at in range(0, len(flat), _AT_ONCE):
-                sink.write(flat[at : at + _AT_ONCE].tobytes())
+            for start in range(0, len(flat), _BLOCK):
+                sink.write(flat[start : start + _BLOCK].tobytes())
 
 
 def empty_index(links: int) -> Any:
-    """FAISS's index without rows.
+    """Return a FAISS index without rows.
 
     Parameters
     ----------
@@ -190,12 +190,12 @@ def empty_index(links: int) -> Any:
 
 
 def links_below(index: Any) -> NDArray[np.int64]:
-    """Links that a row has on all layers below each: int64 [layers + 1].
+    """Cumulative number of links of a row on the layers below each layer: int64 [layers + 1].
 
     Parameters
     ----------
     index : faiss.IndexHNSW
         The FAISS index.
     """
-    found = faiss().vector_to_array(index.hnsw.cum_nneighbor_per_level)
-    return np.asarray(found, np.int64)
+    cumulative = faiss().vector_to_array(index.hnsw.cum_nneighbor_per_level)
+    return np.asarray(cumulative, np.int64)

@@ -1,4 +1,4 @@
-"""Searching an inverted file: FAISS over a mapped file, under a filter."""
+"""Search in an inverted file: FAISS over a mapped file, with an optional filter."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sleepfm_index.storage.manifest import IndexEntry
 from sleepfm_index.storage.readahead import Readahead
 
 _BY_LISTS: Final = 15
-"""FAISS's number for a fast scan whose threads share the lists, so that one query has them all."""
+"""FAISS's fast-scan implementation whose threads share the lists, for a single query."""
 _BY_QUERIES: Final = 13
-"""And for one that reads a list once for all queries that want it."""
-_FEWEST_CODES: Final = 1000
-"""Reading fewer saves nothing beside comparing the candidates."""
+"""FAISS's fast-scan implementation that reads a list once for all queries that probe it."""
+_MIN_CODES: Final = 1000
+"""Minimum number of codes to read; fewer save no time relative to rescoring the candidates."""
 _QUERIES: Final = 1024
-"""Queries whose scores with all centroids are in memory at once."""
+"""Queries per block, which bounds the memory for their scores with all centroids."""
 _QUERY_BITS: Final = 4
-"""RaBitQ: bits per number of the query; more finds no more, and unquantised is 20x slower."""
+"""RaBitQ bits per query number; more do not raise recall, and unquantised is 20 times slower."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,11 @@ class InvertedFile:
     Parameters
     ----------
     structure : Structure
+        Layout, centroids and code.
     counts : ndarray of int64, shape [lists]
-        Rows of each list.
+        Number of rows of each list.
     index : faiss.IndexIVF
-        Over the mapped lists.
+        FAISS index over the mapped lists.
     """
 
     structure: Structure
@@ -58,7 +59,7 @@ class InvertedFile:
 
     @classmethod
     def open(cls, store: Path, entry: IndexEntry) -> InvertedFile:
-        """Map a published file, whose extents are checked first.
+        """Map a published file after checking its extents.
 
         Parameters
         ----------
@@ -70,7 +71,7 @@ class InvertedFile:
         Raises
         ------
         FormatError
-            If the file is not one over the rows that the manifest states.
+            If the file does not match the number of rows in the manifest.
         """
         path, structure, counts = read_arrays(store, entry)
         index, referenced = empty_index(structure)
@@ -87,7 +88,7 @@ class InvertedFile:
 
     @property
     def rows(self) -> int:
-        """Clips in it."""
+        """Number of clips in the index."""
         return int(self.index.ntotal)
 
     @property
@@ -111,7 +112,7 @@ class InvertedFile:
         k : int
             Number of clips to find per query.
         parameters : mapping of str to int
-            ``probes``: lists read per query.
+            ``probes``: number of lists read per query.
         selector : faiss.IDSelector, optional
             Restricts the clips that may be found; by default all.
 
@@ -120,10 +121,8 @@ class InvertedFile:
         ndarray of int64, shape [q, k]
         """
         if len(queries) > _QUERIES:
-            parts = range(0, len(queries), _QUERIES)
-            return np.concatenate(
-                [self.search(queries[at : at + _QUERIES], k, parameters, selector) for at in parts]
-            )
+            blocks = (queries[i : i + _QUERIES] for i in range(0, len(queries), _QUERIES))
+            return np.concatenate([self.search(q, k, parameters, selector) for q in blocks])
         probes = parameter(parameters, "probes", self.structure.layout.lists)
         lists, near = self._nearest(queries, probes)
         projected = queries if self._query_basis is None else _products(queries, self._query_basis)
@@ -136,36 +135,36 @@ class InvertedFile:
         return ids
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Return numbers of lists, each 1.2 times the one before, up to half of all.
+        """Yield numbers of lists, each 1.2 times the one before, up to half of all.
 
         Parameters
         ----------
         at_least : mapping of str to int, optional
-            Smallest parameters to try; by default the smallest there are.
+            Smallest parameters to try; by default the smallest useful ones.
         """
         lists = self.structure.layout.lists
-        fewest = max(1, lists * _FEWEST_CODES // max(1, self.rows))
-        fewest = at_least["probes"] if at_least is not None else min(fewest, max(1, lists // 8))
-        steps = sorted({round(2 ** (at / 4)) for at in range(4 * 20)})
-        steps = [step for step in steps if fewest <= step <= lists // 2] or [max(1, lists // 2)]
+        smallest = max(1, lists * _MIN_CODES // max(1, self.rows))
+        smallest = at_least["probes"] if at_least is not None else min(smallest, max(1, lists // 8))
+        steps = sorted({round(2 ** (exponent / 4)) for exponent in range(4 * 20)})
+        steps = [step for step in steps if smallest <= step <= lists // 2] or [max(1, lists // 2)]
         for probes in steps:
             yield Trial({"probes": probes}, probes / lists * self.rows)
 
-    def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Return parameters for ``factor`` times as many answers.
+    def scaled(self, parameters: Parameters, factor: float) -> Parameters:
+        """Return parameters for ``factor`` times as many results.
 
         Parameters
         ----------
         parameters : mapping of str to int
             Parameters of the search, by name.
         factor : float
-            How many times as many answers are needed.
+            Number of results in multiples of the calibrated number.
         """
         lists = self.structure.layout.lists
         return {"probes": round(parameter(parameters, "probes", lists) * factor**0.5)}
 
     def wider(self, parameters: Parameters) -> Parameters | None:
-        """Return four times as many lists; None where all were read.
+        """Return four times as many lists; None if all lists were read.
 
         Parameters
         ----------
@@ -194,19 +193,19 @@ class InvertedFile:
         near: NDArray[np.float32],
         selector: Any | None,
     ) -> NDArray[np.int64]:
-        """Read lists, int64 [q, n], whose centroids score ``near``."""
+        """Search lists, int64 [q, n], whose centroids have the scores ``near``."""
         x = np.ascontiguousarray(queries, np.float32)
         scores = np.empty((len(x), k), np.float32)
         ids = np.empty((len(x), k), np.int64)
-        wanted: dict[str, Any] = {} if selector is None else {"sel": selector}
-        wanted["nprobe"] = lists.shape[1]
+        options: dict[str, Any] = {} if selector is None else {"sel": selector}
+        options["nprobe"] = lists.shape[1]
         if self.structure.layout.code.startswith("RaBitQ"):
-            parameters = faiss().IVFRaBitQSearchParameters(qb=_QUERY_BITS, **wanted)
+            parameters = faiss().IVFRaBitQSearchParameters(qb=_QUERY_BITS, **options)
         else:
-            parameters = faiss().SearchParametersIVF(**wanted)
+            parameters = faiss().SearchParametersIVF(**options)
         if self.structure.layout.code.endswith("fs"):
             self.index.implem = _BY_LISTS if len(x) == 1 else _BY_QUERIES
-        # FAISS's own wrapper of it takes no parameters.
+        # FAISS's Python wrapper of this method takes no parameters.
         pointers = [faiss().swig_ptr(array) for array in (lists, near, scores, ids)]
         self.index.search_preassigned_c(
             len(x), faiss().swig_ptr(x), k, *pointers, False, parameters
@@ -218,53 +217,53 @@ class InvertedFile:
         width = self.structure.layout.row_bytes
         due = self._readahead.due(lists)
         starts, ends = self._starts[due] * width, self._starts[due + 1] * width
-        self._readahead.ask(self._mapped, starts, ends)
+        self._readahead.request(self._mapped, starts, ends)
 
-    def read_rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def read_rows(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Read one list.
 
         Parameters
         ----------
-        one : int
-            Its number.
+        number : int
+            Number of the list.
 
         Returns
         -------
         codes : ndarray of uint8, shape [n, width]
         clip_ids : ndarray of int64, shape [n]
         """
-        start, end = self._extent(one)
-        return read_list(self.structure.layout, self._mapped[start:end], int(self.counts[one]))
+        start, end = self._extent(number)
+        return read_list(self.structure.layout, self._mapped[start:end], int(self.counts[number]))
 
     def ids(self) -> NDArray[np.int64]:
         """Clip ids of all rows, list by list."""
         layout = self.structure.layout
         width, padded = CODES[layout.code], layout.padded_rows(self.counts)
         ids = np.empty(int(self.counts.sum()), np.int64)
-        at = 0
-        for one, count in enumerate(self.counts.tolist()):
-            start = self._extent(one)[0] + int(padded[one]) * width
-            ids[at : at + count] = self._mapped[start : start + 8 * count].view("<i8")
-            at += count
+        end = 0
+        for number, count in enumerate(self.counts.tolist()):
+            start = self._extent(number)[0] + int(padded[number]) * width
+            ids[end : end + count] = self._mapped[start : start + 8 * count].view("<i8")
+            end += count
         return ids
 
-    def _extent(self, one: int) -> tuple[int, int]:
-        """First byte of a list, and the byte after its last."""
+    def _extent(self, number: int) -> tuple[int, int]:
+        """Bounds of a list in bytes, end excluded."""
         width = self.structure.layout.row_bytes
-        start, end = self._starts[one : one + 2].tolist()
+        start, end = self._starts[number : number + 2].tolist()
         return start * width, end * width
 
 
 def _products(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Inner products, float32 [q, n], of queries with rows, float32 [n, 512]."""
     if len(queries) == 1:
-        # Threads of BLAS spin for a while when they are done, and FAISS's would wait for the cores.
+        # Idle BLAS threads spin for a while, so that FAISS's threads would wait for the cores.
         return np.asarray(np.einsum("d,nd->n", queries[0], rows)[None])
     return queries @ rows.T
 
 
 def quantizer(centroids: NDArray[np.float32]) -> Any:
-    """FAISS's index that finds the nearest centroids, by inner product.
+    """Return a FAISS index of the centroids with the inner product.
 
     Parameters
     ----------
@@ -277,7 +276,7 @@ def quantizer(centroids: NDArray[np.float32]) -> Any:
 
 
 def empty_index(structure: Structure) -> tuple[Any, tuple[Any, ...]]:
-    """FAISS's index without lists, and what must outlive it.
+    """Return a FAISS index without lists, and the objects that must outlive it.
 
     Parameters
     ----------
@@ -287,40 +286,42 @@ def empty_index(structure: Structure) -> tuple[Any, tuple[Any, ...]]:
     layout, metric = structure.layout, faiss().METRIC_INNER_PRODUCT
     code = structure.transform
     if code is not None:
-        none = faiss().IndexFlatIP(STAGES)  # lists are chosen by centroids of 512 numbers
+        no_centroids = faiss().IndexFlatIP(STAGES)  # lists are chosen by centroids of 512 numbers
         make = faiss().IndexIVFPQFastScan if layout.code.endswith("fs") else faiss().IndexIVFPQ
-        index = make(none, STAGES, layout.lists, STAGES, 4, metric)
+        index = make(no_centroids, STAGES, layout.lists, STAGES, 4, metric)
         index.by_residual = True
         faiss().copy_array_to_vector(
             np.ascontiguousarray(code.codebook).ravel(), index.pq.centroids
         )
         index.is_trained = True
-        return index, (none,)
-    nearest = quantizer(structure.centroids)
+        return index, (no_centroids,)
+    centroids_index = quantizer(structure.centroids)
     if layout.code.startswith("RaBitQ"):
         bits = int(layout.code.removeprefix("RaBitQ"))
-        index = faiss().IndexIVFRaBitQ(nearest, EMBEDDING_DIM, layout.lists, metric, False, bits)
+        index = faiss().IndexIVFRaBitQ(
+            centroids_index, EMBEDDING_DIM, layout.lists, metric, False, bits
+        )
     else:
         bits = getattr(faiss().ScalarQuantizer, f"QT_{layout.code.removeprefix('SQ')}bit")
         index = faiss().IndexIVFScalarQuantizer(
-            nearest, EMBEDDING_DIM, layout.lists, bits, metric, True, False
+            centroids_index, EMBEDDING_DIM, layout.lists, bits, metric, True, False
         )
         if len(structure.learned):
             faiss().copy_array_to_vector(structure.learned, index.sq.trained)
     index.is_trained = True
-    return index, (nearest,)
+    return index, (centroids_index,)
 
 
 def _map_lists(path: Path, structure: Structure, counts: NDArray[np.int64]) -> Any:
     layout = structure.layout
     lists = faiss().OnDiskInvertedLists(layout.lists, CODES[layout.code], str(path))
-    # One row of this table per list: its size, its capacity, and where it starts.
+    # One row per list: size, capacity, and offset.
     table = np.zeros((layout.lists, 3), np.uint64)
     table[:, 0], table[:, 1] = counts, layout.padded_rows(counts)
     table[1:, 2] = np.cumsum(layout.padded_rows(counts))[:-1] * layout.row_bytes
     faiss().memcpy(lists.lists.data(), faiss().swig_ptr(table), table.nbytes)
     lists.totsize = path.stat().st_size
     lists.read_only = True
-    lists.prefetch_nthread = 0  # a thread per list costs more than it brings
+    lists.prefetch_nthread = 0  # a thread per list costs more than it saves
     lists.do_mmap()
     return lists

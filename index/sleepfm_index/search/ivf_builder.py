@@ -1,4 +1,4 @@
-"""Making an inverted file: train centroids on a random sample, code all rows, write the lists."""
+"""Building an inverted file: train centroids on a sample, encode all rows, write the lists."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SAMPLE: Final = 40
 """Training vectors per centroid."""
 ITERATIONS: Final = 10
 LEARNED_FROM: Final = 1 << 17
-"""Training vectors of the code."""
+"""Maximum number of training vectors of the code."""
 _WRITTEN: Final = 1 << 26
 """Bytes of lists gathered per pass."""
 
@@ -44,17 +44,17 @@ def train(
 ) -> Structure:
     """Find centroids by k-means, and learn the code.
 
-    The same sample and queries give the same bytes, by however many threads.
+    The result does not depend on the number of threads.
 
     Parameters
     ----------
     layout : Layout
         Layout of the lists and their codes.
     sample : ndarray of float32, shape [n, 512], n >= 1
-        Drawn at random over all that will be indexed; with fewer rows than lists there are as
-        many lists as rows.
+        Random sample of the vectors to index; if it has fewer rows than the layout has lists, one
+        list per row is used.
     queries : ndarray of float32, shape [m, 512], m >= 1
-        Vectors like those that will be asked for; a transform code is learned for them.
+        Sample of query vectors, to which a transform code is fitted.
     seed : int
         Random seed.
     """
@@ -72,9 +72,9 @@ def train(
     structure = Structure(layout, means.centroids, np.empty(0, np.float32))
     if layout.code.startswith("RaBitQ"):
         return structure
-    # A sample comes in order of clip id, so rows are taken from all of it.
-    some = np.ascontiguousarray(sample[:: max(1, len(sample) // LEARNED_FROM)])
-    residual = some - structure.centroids[_nearest(quantizer(structure.centroids), some)]
+    # The sample is in order of clip id, so rows are taken at regular intervals.
+    subset = np.ascontiguousarray(sample[:: max(1, len(sample) // LEARNED_FROM)])
+    residual = subset - structure.centroids[_nearest(quantizer(structure.centroids), subset)]
     if layout.code.startswith("TC"):
         return replace(structure, learned=learn(residual, queries).learned)
     index, _referenced = empty_index(structure)
@@ -90,25 +90,26 @@ def write(
     blocks: Blocks,
     kept: tuple[InvertedFile, NDArray[np.bool_]] | None = None,
 ) -> IndexEntry:
-    """Code all rows and publish the file.
+    """Encode all rows and publish the file.
 
-    Codes go to a nameless file as they come, and from there into the lists, so that no more than
-    a block of vectors and 24 bytes per row are in memory.
+    Codes go to a temporary file and from there into the lists, so that only one block of vectors
+    and 24 bytes per row are in memory.
 
     Parameters
     ----------
     store : Path
         The store's folder.
     target : str
-        What is searched: a modality, or ``others_of_<modality>``.
+        Search target: a modality, or ``others_of_<modality>``.
     segments : tuple of str
-        The segments whose clips it will hold.
+        Names of the segments that the index covers.
     structure : Structure
         Centroids and code of the index.
     blocks : iterable of (clip_ids, vectors)
-        int64 [m] and float32 [m, 512]: the rows to be coded.
+        Clip ids, int64 [m], and vectors, float32 [m, 512], of the rows to encode.
     kept : tuple of (InvertedFile, ndarray of bool, shape [rows]), optional
-        A file over the same centroids, and which of its rows, list by list, go before those.
+        An index with the same centroids, and the mask of its rows to keep, list by list; they come
+        first.
     """
     layout = structure.layout
     with tempfile.TemporaryFile(dir=store / paths.INDEXES) as spool:
@@ -117,27 +118,27 @@ def write(
         width = CODES[layout.code]
         codes = np.memmap(spool, np.uint8, "r").reshape(-1, width) if len(ids) else None
         order = np.argsort(keys, kind="stable")
-        fresh = np.bincount(keys, minlength=layout.lists)
+        new_counts = np.bincount(keys, minlength=layout.lists)
         old = _Kept(*kept) if kept is not None else None
-        counts = fresh if old is None else fresh + old.counts
+        counts = new_counts if old is None else new_counts + old.counts
 
         def content(sink: Sink) -> None:
-            at = 0
-            for first, last in _batches(fresh, _WRITTEN // width):
-                rows = order[at : at + int(fresh[first:last].sum())]
-                gathered = codes[rows] if codes is not None else np.empty((0, width), np.uint8)
-                named, begin = ids[rows], 0
-                for one in range(first, last):
-                    own = slice(begin, begin + int(fresh[one]))
-                    parts = [(gathered[own], named[own])]
+            end = 0
+            for first, last in _batches(new_counts, _WRITTEN // width):
+                rows = order[end : end + int(new_counts[first:last].sum())]
+                batch_codes = codes[rows] if codes is not None else np.empty((0, width), np.uint8)
+                batch_ids, start = ids[rows], 0
+                for number in range(first, last):
+                    of_list = slice(start, start + int(new_counts[number]))
+                    parts = [(batch_codes[of_list], batch_ids[of_list])]
                     if old is not None:
-                        parts.insert(0, old.rows(one))
+                        parts.insert(0, old.rows(number))
                     write_list(sink, layout, *map(np.concatenate, zip(*parts, strict=True)))
-                    begin = own.stop
-                at += len(rows)
+                    start = of_list.stop
+                end += len(rows)
             write_arrays(sink, structure, counts)
 
-        # A name is never used twice: an earlier snapshot may still name the file it knows.
+        # Names are never reused, because an earlier snapshot may refer to the earlier file.
         file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
         entry = publish_file(store / paths.INDEXES / file, content)
     return IndexEntry(target, file, str(layout), int(counts.sum()), segments, entry)
@@ -153,10 +154,10 @@ class _Kept:
         self.counts = np.add.reduceat(np.r_[keep, False], self._row[:-1], dtype=np.int64)
         self.counts[earlier.counts == 0] = 0
 
-    def rows(self, one: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def rows(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Codes and clip ids of one list."""
-        keep = self._keep[self._row[one] : self._row[one + 1]]
-        codes, ids = self._earlier.read_rows(one)
+        keep = self._keep[self._row[number] : self._row[number + 1]]
+        codes, ids = self._earlier.read_rows(number)
         return codes[keep], ids[keep]
 
 
@@ -177,7 +178,7 @@ def _code(
 
 
 def _encoder(structure: Structure) -> Encode:
-    """Return what codes vectors, float32 [n, 512], of lists, int64 [n], as uint8 [n, width]."""
+    """Return a function that encodes vectors, float32 [n, 512], of lists, int64 [n]."""
     code = structure.transform
     if code is not None:
         return lambda vectors, lists: code.encode(vectors - structure.centroids[lists])
@@ -185,7 +186,7 @@ def _encoder(structure: Structure) -> Encode:
 
     def encode(vectors: NDArray[np.float32], lists: NDArray[np.int64]) -> NDArray[np.uint8]:
         codes = np.empty((len(vectors), CODES[structure.layout.code]), np.uint8)
-        assert referenced  # the index needs it
+        assert referenced  # must outlive the index
         index.encode_vectors(len(vectors), _pointer(vectors), _pointer(lists), _pointer(codes))
         return codes
 
@@ -193,12 +194,12 @@ def _encoder(structure: Structure) -> Encode:
 
 
 def _nearest(centroids: Any, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
-    found: NDArray[np.int64] = centroids.search(vectors, 1)[1][:, 0]
-    return np.ascontiguousarray(found)
+    numbers: NDArray[np.int64] = centroids.search(vectors, 1)[1][:, 0]
+    return np.ascontiguousarray(numbers)
 
 
 def _batches(counts: NDArray[np.int64], rows: int) -> Iterable[tuple[int, int]]:
-    """Return runs of lists that together hold about as many rows."""
+    """Return ranges of lists with about the given number of rows each."""
     batch = np.cumsum(counts) // max(1, rows)
     starts = np.flatnonzero(np.r_[True, np.diff(batch) != 0])
     yield from zip(starts.tolist(), [*starts[1:].tolist(), len(counts)], strict=True)
@@ -216,26 +217,26 @@ def merge(store: Path, shards: list[IndexEntry], layout: Layout) -> IndexEntry:
     store : Path
         The store's folder.
     shards : list of IndexEntry
-        In row layout.
+        Entries of the shards, in row layout.
     layout : Layout
-        Of the merged file.
+        Layout of the merged file.
     """
     opened = [InvertedFile.open(store, shard) for shard in shards]
     structure = replace(opened[0].structure, layout=layout)
-    counts = np.sum([one.counts for one in opened], axis=0)
+    counts = np.sum([shard_index.counts for shard_index in opened], axis=0)
     pointers = faiss().InvertedListsPtrVector()
-    for one in opened:
-        pointers.push_back(one.index.invlists)
+    for shard_index in opened:
+        pointers.push_back(shard_index.index.invlists)
     target = shards[0].target
-    aside = store / paths.INDEXES / f".{target}-merged.{uuid.uuid4().hex[:8]}.tmp"
+    temporary = store / paths.INDEXES / f".{target}-merged.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        lists = faiss().OnDiskInvertedLists(layout.lists, CODES[layout.code], str(aside))
+        lists = faiss().OnDiskInvertedLists(layout.lists, CODES[layout.code], str(temporary))
         with _quiet():
             rows = int(lists.merge_from_multiple(pointers.data(), pointers.size(), False))
-        del lists  # lets go of the mapped file
+        del lists  # closes the mapped file
 
         def content(sink: Sink) -> None:
-            merged, end = np.memmap(aside, np.uint8, "r") if rows else np.empty(0, np.uint8), 0
+            merged, end = np.memmap(temporary, np.uint8, "r") if rows else np.empty(0, np.uint8), 0
             for count in counts.tolist():
                 start, end = end, end + count * layout.row_bytes
                 write_list(sink, layout, *read_list(layout.row_layout, merged[start:end], count))
@@ -244,22 +245,22 @@ def merge(store: Path, shards: list[IndexEntry], layout: Layout) -> IndexEntry:
         file = f"{target}-{uuid.uuid4().hex[:16]}.ivf"
         entry = publish_file(store / paths.INDEXES / file, content)
     finally:
-        remove(aside)
+        remove(temporary)
     names = tuple(name for shard in shards for name in shard.segments)
     return IndexEntry(target, file, str(layout), rows, names, entry)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Drop what FAISS prints to stdout: the paths of its files."""
+    """Discard what FAISS prints to stdout, which includes paths of files."""
     sys.stdout.flush()
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    answers = os.dup(1)
-    os.dup2(nowhere, 1)
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    stdout = os.dup(1)
+    os.dup2(null_device, 1)
     try:
         yield
     finally:
         ctypes.CDLL(None).fflush(None)
-        os.dup2(answers, 1)
-        os.close(answers)
-        os.close(nowhere)
+        os.dup2(stdout, 1)
+        os.close(stdout)
+        os.close(null_device)

@@ -1,8 +1,8 @@
 """File layout of an inverted file.
 
 Every vector belongs to the list of its nearest centroid and is stored there as a short code; a
-query reads the lists of its own nearest centroids. The file is made of arrays, whose extents follow
-from the kind of index and the rows of each list.
+query reads the lists of its nearest centroids. The file is a sequence of arrays, whose extents
+follow from the kind of index and the number of rows of each list.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from sleepfm_index.storage.files import Sink, check_plain
 from sleepfm_index.storage.manifest import IndexEntry
 
 CODES: Final = {"TC96x4fs": 48, "TC96x4": 48, "SQ4": 256, "SQ8": 512, "RaBitQ4": 276}
-"""Bytes of a vector in each code, which codes the residual, the vector less its centroid:
-transform coding (:mod:`.transform_coding`) in 96 codes of 4 bits, in blocks of 32 rows that
-are scanned at once (``fs``: André et al. 2017, arXiv 1704.07355) or row by row; scalar quantisation
-in 4 or 8 bits per number; RaBitQ (Gao et al. 2024, arXiv 2409.09913)."""
+"""Bytes per vector of each code. All encode the residual, which is the vector minus its centroid:
+transform coding (:mod:`.transform_coding`) in 96 codes of 4 bits, in blocks of 32 rows for the fast
+scan (``fs``: André et al. 2017, arXiv 1704.07355) or in row layout; scalar quantisation in 4 or 8
+bits per number; RaBitQ (Gao et al. 2024, arXiv 2409.09913)."""
 BLOCK_LAYOUT: Final = {"TC96x4fs": "TC96x4"}
-"""Codes whose lists are whole blocks, the last one filled up with zeros, with the same code in row
-layout, one row after another: shards have that, and are merged and not searched."""
+"""Codes in blocks, of which the last one of a list is padded with zeros, and the same code in row
+layout, which shards have; shards are merged, not searched."""
 BLOCK_ROWS: Final = 32
 """Rows of a block."""
 _LEARNED: Final = {
@@ -42,19 +42,20 @@ _LEARNED: Final = {
 }
 _ID_BYTES: Final = 8
 _UNIT: Final = 1.01
-"""No number of a vector of length one is larger, rounding included."""
-_LEARNED_MOST: Final = 1e6
-"""No number of a code is larger; products with it stay finite."""
-_MOST_LISTS: Final = 1 << 20
+"""Bound of the numbers of a unit vector, including rounding."""
+_MAX_LEARNED: Final = 1e6
+"""Bound of the numbers of a code, so that products with them stay finite."""
+_MAX_LISTS: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The shape of an inverted file.
+    """Layout of an inverted file.
 
     Parameters
     ----------
     lists : int
+        Number of lists.
     code : str
         One of :data:`CODES`.
     """
@@ -72,11 +73,11 @@ class Layout:
         Parameters
         ----------
         name : str
-            Name of the kind.
+            Name of the kind of index.
         """
         match = re.fullmatch(r"IVF(\d{1,7}),(\w+)", name)
         lists = int(match[1]) if match else 0
-        if match is None or match[2] not in CODES or not 1 <= lists <= _MOST_LISTS:
+        if match is None or match[2] not in CODES or not 1 <= lists <= _MAX_LISTS:
             return None
         return cls(lists, match[2])
 
@@ -87,16 +88,16 @@ class Layout:
 
     @property
     def row_layout(self) -> Self:
-        """The same with rows one after another instead of in blocks."""
+        """The same in row layout instead of blocks."""
         return replace(self, code=BLOCK_LAYOUT.get(self.code, self.code))
 
     def padded_rows(self, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows that lists take in the file, whole blocks.
+        """Rows that lists occupy in the file, including padding.
 
         Parameters
         ----------
-        counts : ndarray of int64
-            Rows of each list.
+        counts : ndarray of int64, shape [lists]
+            Number of rows of each list.
         """
         rows: NDArray[np.int64] = -(-counts // self._block) * self._block
         return rows
@@ -107,24 +108,24 @@ class Layout:
 
     @property
     def array_bytes(self) -> int:
-        """Bytes of what follows the lists."""
+        """Bytes of the arrays after the lists."""
         return sum(
             np.dtype(dtype).itemsize * int(np.prod(shape)) for _, dtype, shape in self.arrays()
         )
 
     def file_bytes(self, rows: int) -> int:
-        """Bytes of a file, about: on average half a block per list is empty.
+        """Approximate bytes of a file; on average half a block per list is padding.
 
         Parameters
         ----------
         rows : int
             Number of clips.
         """
-        empty = self.lists * (self._block - 1) // 2
-        return (rows + empty) * self.row_bytes + self.array_bytes
+        padding = self.lists * (self._block - 1) // 2
+        return (rows + padding) * self.row_bytes + self.array_bytes
 
     def arrays(self) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
-        """List what follows the lists in a file: (name, type, shape) of each array, in order."""
+        """List name, dtype and shape of the arrays after the lists, in order."""
         return (
             ("counts", "<i8", (self.lists,)),
             ("centroids", "<f4", (self.lists, EMBEDDING_DIM)),
@@ -139,10 +140,12 @@ class Structure:
     Parameters
     ----------
     layout : Layout
+        Layout of the lists and their codes.
     centroids : ndarray of float32, shape [lists, 512]
-    learned : ndarray of float32
-        Of a scalar quantiser, 512 least values and 512 ranges; of a transform code, its numbers;
-        else empty.
+        Centroids of the lists, of unit norm.
+    learned : ndarray of float32, shape [n]
+        Learned numbers of the code: for a scalar quantiser 512 minima and 512 ranges; for a
+        transform code :attr:`.TransformCode.learned`; otherwise empty.
     """
 
     layout: Layout
@@ -151,17 +154,17 @@ class Structure:
 
     @property
     def transform(self) -> TransformCode | None:
-        """The transform code, if vectors are coded by one."""
+        """The transform code, or None for other codes."""
         return TransformCode.of(self.learned) if self.layout.code.startswith("TC") else None
 
     @property
     def row_layout(self) -> Structure:
-        """The same with rows one after another instead of in blocks."""
+        """The same in row layout instead of blocks."""
         return replace(self, layout=self.layout.row_layout)
 
 
 def write_arrays(sink: Sink, structure: Structure, counts: NDArray[np.int64]) -> None:
-    """Write what follows the lists.
+    """Write the arrays after the lists.
 
     Parameters
     ----------
@@ -178,7 +181,7 @@ def write_arrays(sink: Sink, structure: Structure, counts: NDArray[np.int64]) ->
 
 
 def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArray[np.int64]]:
-    """Read what follows the lists of a published file; the lists themselves are not read.
+    """Read the arrays after the lists of a published file, without the lists.
 
     Parameters
     ----------
@@ -190,14 +193,16 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
     Returns
     -------
     path : Path
+        The file.
     structure : Structure
+        Centroids and code of the index.
     counts : ndarray of int64, shape [lists]
-        Rows of each list.
+        Number of rows of each list.
 
     Raises
     ------
     FormatError
-        If the file is missing, is not as long as its rows need, or its lists are not of its rows.
+        If the file is missing, or its size or its lists do not match the number of rows.
     """
     layout = Layout.parse(entry.kind)
     if layout is None:
@@ -206,15 +211,15 @@ def read_arrays(store: Path, entry: IndexEntry) -> tuple[Path, Structure, NDArra
     lists_end = offset = entry.entry.bytes - layout.array_bytes
     if offset < 0:
         raise FormatError(f"{path} does not hold the rows that the manifest states")
-    found: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for name, dtype, shape in layout.arrays():
-        found[name] = np.fromfile(path, dtype, int(np.prod(shape)), offset=offset).reshape(shape)
-        offset += found[name].nbytes
-    counts = found.pop("counts")
+        arrays[name] = np.fromfile(path, dtype, int(np.prod(shape)), offset=offset).reshape(shape)
+        offset += arrays[name].nbytes
+    counts = arrays.pop("counts")
     fits = counts.min() >= 0 and counts.max() <= entry.rows and counts.sum() == entry.rows
     fits = fits and int(layout.padded_rows(counts).sum()) * layout.row_bytes == lists_end
-    fits = fits and float(np.abs(found["centroids"]).max()) < _UNIT
-    fits = fits and float(np.abs(found["learned"]).max(initial=0)) < _LEARNED_MOST
-    if not fits or not all(np.isfinite(array).all() for array in found.values()):
+    fits = fits and float(np.abs(arrays["centroids"]).max()) < _UNIT
+    fits = fits and float(np.abs(arrays["learned"]).max(initial=0)) < _MAX_LEARNED
+    if not fits or not all(np.isfinite(array).all() for array in arrays.values()):
         raise FormatError(f"{path} is damaged; run `sleepfm-index verify --repair`")
-    return path, Structure(layout, **found), counts
+    return path, Structure(layout, **arrays), counts

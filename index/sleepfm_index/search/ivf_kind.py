@@ -1,4 +1,4 @@
-"""Inverted files as a kind of index: ``IVF4096,TC96x4fs``."""
+"""Inverted files as a kind of index, such as ``IVF4096,TC96x4fs``."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from sleepfm_index.storage.vectors import Vectors
 
 CODE: Final = "TC96x4fs"
 FINER: Final = "SQ8"
-"""The code that is tried next, where the vectors are too alike for the first to tell apart."""
+"""The code to try next if the vectors are too similar for :data:`CODE`."""
 _OUTGROWN: Final = 2
-"""Centroids are found afresh when a plan would take more than this many times as many."""
+"""Factor by which the planned number of lists must grow before centroids are trained again."""
 
 # Measured on two cores of an AMD EPYC with AVX-512 (docs/scale.md); other machines differ.
 _FLOPS: Final = 60e9  # per thread, float32 products of matrices
-_ROW_US: Final = 4.0  # to read, widen, code and write a row
+_ROW_US: Final = 4.0  # to read, widen, encode and write a row
 _CALIBRATION: Final = 1.5 * 600  # products of calibration, per row
 _WORKING: Final = 300_000_000  # bytes
 
 
 class InvertedFileKind(Layout):
-    """A number of lists and a code; see :class:`~.protocol.IndexKind` for what each member does."""
+    """A number of lists and a code; see :class:`~.protocol.IndexKind` for the members."""
 
     names: ClassVar[tuple[str, ...]] = tuple(
         f"IVF<lists>,{code}" for code in CODES if code not in BLOCK_LAYOUT.values()
@@ -45,17 +45,17 @@ class InvertedFileKind(Layout):
 
     @property
     def searchable(self) -> bool:
-        """Whether a manifest may name it; the row layout of a shard is not searched."""
+        """Whether the index can be searched; the row layout of a shard cannot."""
         return self.code not in BLOCK_LAYOUT.values()
 
     @property
     def training_rows(self) -> int:
-        """Vectors that training draws, at most."""
+        """Maximum number of training vectors."""
         return SAMPLE * self.lists
 
     @property
     def finer(self) -> IndexKind | None:
-        """The same lists with a code that tells more vectors apart; last, every vector."""
+        """The same number of lists with a finer code; after that, exhaustive search."""
         return InvertedFileKind(self.lists, FINER) if self.code == CODE else Flat()
 
     def check_rows(self, rows: int, target: str) -> None:
@@ -66,11 +66,12 @@ class InvertedFileKind(Layout):
         rows : int
             Number of clips.
         target : str
-            For the message.
+            Name of the target, for the error message.
 
         Raises
         ------
         QueryError
+            If there are fewer clips than lists.
         """
         if self.lists > rows:
             raise QueryError(
@@ -78,7 +79,7 @@ class InvertedFileKind(Layout):
             )
 
     def outgrown(self, planned: IndexKind) -> bool:
-        """Whether a plan takes more than twice as many lists.
+        """Whether the plan proposes more than twice as many lists.
 
         Parameters
         ----------
@@ -93,7 +94,7 @@ class InvertedFileKind(Layout):
         Parameters
         ----------
         rows, sample, threads : int
-            Clips of the target, vectors that training draws, and threads.
+            Number of clips of the target, of training vectors, and of threads.
         target : str
             Not used.
         """
@@ -101,7 +102,7 @@ class InvertedFileKind(Layout):
         drawn = min(rows, sample)
         products = drawn * self.lists * ITERATIONS + rows * self.lists + rows * _CALIBRATION
         training = drawn * EMBEDDING_DIM * 6 + self.lists * EMBEDDING_DIM * 8  # stored and float32
-        training += min(drawn, LEARNED_FROM) * EMBEDDING_DIM * 8  # some of it, and its residuals
+        training += min(drawn, LEARNED_FROM) * EMBEDDING_DIM * 8  # a subset, and its residuals
         return Estimate(
             seconds=products * 2 * EMBEDDING_DIM / (_FLOPS * threads) + rows * _ROW_US / 1e6,
             disk_bytes=self.file_bytes(rows),
@@ -111,7 +112,7 @@ class InvertedFileKind(Layout):
         )
 
     def describe(self, parameters: Parameters) -> str:
-        """Describe how many lists are read.
+        """Describe the parameters: ``16 lists``.
 
         Parameters
         ----------
@@ -123,14 +124,14 @@ class InvertedFileKind(Layout):
     def train(
         self, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
     ) -> Structure:
-        """Find centroids and learn the code; see :func:`.ivf_builder.train`.
+        """Train centroids and learn the code; see :func:`.ivf_builder.train`.
 
         Parameters
         ----------
         sample : ndarray of float32, shape [n, 512], n >= 1
-            Vectors drawn at random over all that will be indexed.
+            Random sample of the vectors to index.
         queries : ndarray of float32, shape [m, 512], m >= 1
-            Vectors like those that will be asked for.
+            Sample of query vectors.
         seed : int
             Random seed.
         """
@@ -145,22 +146,22 @@ class InvertedFileKind(Layout):
         blocks: Blocks,
         kept: tuple[VectorIndex, NDArray[np.bool_]] | None = None,
     ) -> IndexEntry:
-        """Code rows and publish the file; see :func:`.ivf_builder.write`.
+        """Encode rows and publish the file; see :func:`.ivf_builder.write`.
 
         Parameters
         ----------
         store : Path
             The store's folder.
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         segments : tuple of str
             Names of the segments that the index covers.
         trained : Structure
-            Centroids and code, as from :meth:`train`.
+            Result of :meth:`train`: centroids and code.
         blocks : iterable of (clip_ids, vectors)
             Clip ids, int64 [m], and vectors, float32 [m, 512], block by block.
         kept : tuple of (InvertedFile, ndarray of bool, shape [rows]), optional
-            An index over the same centroids, and which of its rows to keep.
+            An index with the same centroids, and the mask of its rows to keep.
         """
         if kept is None:
             return ivf_builder.write(store, target, segments, trained, blocks)
@@ -184,12 +185,12 @@ class InvertedFileKind(Layout):
         return InvertedFile.open(store, entry)
 
     def shard_training(self, trained: Structure) -> tuple[InvertedFileKind, Structure]:
-        """Return the row layout: shards have it, because FAISS merges rows and not blocks.
+        """Return kind and training of a shard: the row layout, because FAISS cannot merge blocks.
 
         Parameters
         ----------
         trained : Structure
-            Centroids and code of the merged index.
+            Result of :meth:`train` for the merged index.
         """
         return self.row_layout, trained.row_layout
 

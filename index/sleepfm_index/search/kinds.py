@@ -1,4 +1,4 @@
-"""The kinds of index there are. A new one is a module and a line here."""
+"""Registry of the kinds of index. A new kind is one module and one line here."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from sleepfm_index.storage.vectors import Vectors
 
 KINDS: Final[tuple[type[IndexKind], ...]] = (Flat, InvertedFileKind, HNSW)
 EXACT: Final = "exact"
-"""Name for no index: every vector is compared."""
+"""Name for exact search without an index."""
 
 
 def parse(name: str, *, shards: bool = False) -> IndexKind:
-    """Read the name of a kind, such as ``IVF4096,TC96x4fs`` or ``HNSW32``.
+    """Parse the name of a kind, such as ``IVF4096,TC96x4fs`` or ``HNSW32``.
 
     Parameters
     ----------
     name : str
-        Name of the kind.
+        Name of the kind of index.
     shards : bool
-        Accept the kinds of shards as well, which are merged and not searched.
+        Whether to accept the kinds of shards as well, which are merged and not searched.
 
     Raises
     ------
     QueryError
-        If there is no such kind.
+        If the kind is unknown.
     """
     for kind in KINDS:
-        found = kind.parse(name)
-        if found is not None and (found.searchable or shards):
-            return found
+        parsed = kind.parse(name)
+        if parsed is not None and (parsed.searchable or shards):
+            return parsed
     names = ", ".join((EXACT, *(form for kind in KINDS for form in kind.names)))
     raise QueryError(f"no index {name!r}; choose from {names}")
 
 
 def find(name: str) -> IndexKind | None:
-    """Return the kind of an index that a manifest names; None if it is not known here.
+    """Return the kind of index with a name; None if it is unknown.
 
     Parameters
     ----------
     name : str
-        Name of the kind.
+        Name of the kind of index.
     """
     try:
         return parse(name)
@@ -56,12 +56,12 @@ def find(name: str) -> IndexKind | None:
 
 
 def is_exact(name: str) -> bool:
-    """Whether the kind of that name compares every vector; False if it is not known here.
+    """Whether a kind of index is exhaustive; False if it is unknown.
 
     Parameters
     ----------
     name : str
-        Name of the kind.
+        Name of the kind of index.
     """
     kind = find(name)
     return kind is not None and kind.exact
@@ -82,7 +82,7 @@ def open_index(store: Path, entry: IndexEntry, vectors: Vectors | None = None) -
     Raises
     ------
     FormatError
-        If its kind is not known here, or the file is not what the manifest states.
+        If its kind is unknown, or the file does not match the manifest.
     """
     kind = find(entry.kind)
     if kind is None:

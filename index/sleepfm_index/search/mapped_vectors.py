@@ -1,9 +1,9 @@
-"""FAISS's index over float16 vectors where they lie, without a copy of them.
+"""A FAISS index over mapped float16 vectors without a copy.
 
-The rows of FAISS's float16 scalar quantiser are the rows of a vector file, byte for byte. So every
-run of rows becomes a list of an inverted file that looks into the array: all lists are read for
-every query, so the search is exhaustive, and the lists are what threads share. Only clip ids, 8
-bytes per row, are in memory.
+The rows of FAISS's float16 scalar quantiser are byte for byte the rows of a vector file. Each run
+of rows becomes one list of an inverted file whose codes are a view of the mapped array. Every query
+reads all lists, so the search is exhaustive, and the lists are distributed over the threads. Only
+clip ids, 8 bytes per row, are in memory.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sleepfm_index.storage import vector_format
 from sleepfm_index.storage.vector_format import Stored
 
 LIST_ROWS: Final = 4096
-"""Rows of a list, at most: 0.4 ms of one thread."""
+"""Maximum number of rows per list, which one thread scans in 0.4 ms."""
 _SHORT: Final = 64
-"""Runs of fewer rows are copied together, since a list costs as much as comparing some rows."""
-_ALONE: Final = 1 << 14
-"""Up to so many rows one thread is as fast as several, which must be woken."""
+"""Shorter runs are copied into joint lists, because each list has a fixed cost."""
+_ONE_THREAD: Final = 1 << 14
+"""Number of rows up to which one thread is as fast as several."""
 _OVER_LISTS: Final = 1
-"""FAISS's number for threads that share the lists of a query."""
+"""FAISS's parallel mode in which threads share the lists of a query."""
 
 Part = tuple[NDArray[np.int64], Stored]
-"""Clip ids, int64 [n], and their rows in an array, float16 [n, 512]."""
+"""Clip ids, int64 [n], and their vectors, float16 [n, 512]."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class MappedVectors:
     Parameters
     ----------
     index : faiss.IndexIVFScalarQuantizer
-        It looks into the arrays; FAISS does not keep them alive.
+        Index over views of the arrays, which FAISS does not keep alive.
     referenced : tuple
-        What must outlive the index: the arrays and FAISS's objects around them.
+        Objects that must outlive the index: the arrays and FAISS's views of them.
     """
 
     index: Any
@@ -57,31 +57,33 @@ class MappedVectors:
         Parameters
         ----------
         parts : iterable of (clip_ids, rows)
-            int64 [n] and float16 [n, 512], contiguous; none of the rows is zero.
+            Clip ids, int64 [n], and vectors, float16 [n, 512], contiguous; no row is zero.
         """
         cut = [
-            (ids[at : at + LIST_ROWS], rows[at : at + LIST_ROWS])
+            (ids[start : start + LIST_ROWS], rows[start : start + LIST_ROWS])
             for ids, rows in _long_enough(parts)
-            for at in range(0, len(ids), LIST_ROWS)
+            for start in range(0, len(ids), LIST_ROWS)
         ]
         lists, views = _lists(cut)
-        none = faiss().IndexFlatIP(EMBEDDING_DIM)  # no list is chosen by a centroid
-        none.add(np.zeros((len(cut), EMBEDDING_DIM), np.float32))
+        no_centroids = faiss().IndexFlatIP(EMBEDDING_DIM)  # no list is chosen by a centroid
+        no_centroids.add(np.zeros((len(cut), EMBEDDING_DIM), np.float32))
         half, product = faiss().ScalarQuantizer.QT_fp16, faiss().METRIC_INNER_PRODUCT
         index = faiss().IndexIVFScalarQuantizer(
-            none, EMBEDDING_DIM, max(1, len(cut)), half, product, False, False
+            no_centroids, EMBEDDING_DIM, max(1, len(cut)), half, product, False, False
         )
         index.is_trained = True
         index.replace_invlists(lists, False)
         index.ntotal = sum(len(ids) for ids, _ in cut)
         index.nprobe = max(1, len(cut))
-        index.parallel_mode = _OVER_LISTS if index.ntotal > _ALONE else 0
-        whole = np.arange(index.nlist, dtype=np.int64)
-        return cls(index, (none, lists, views, cut), whole, np.zeros(index.nlist, np.float32))
+        index.parallel_mode = _OVER_LISTS if index.ntotal > _ONE_THREAD else 0
+        numbers = np.arange(index.nlist, dtype=np.int64)
+        return cls(
+            index, (no_centroids, lists, views, cut), numbers, np.zeros(index.nlist, np.float32)
+        )
 
     @property
     def rows(self) -> int:
-        """Rows of all arrays."""
+        """Number of rows of all arrays."""
         return int(self.index.ntotal)
 
     def search(
@@ -101,61 +103,67 @@ class MappedVectors:
         Returns
         -------
         clip_ids : ndarray of int64, shape [k]
-            -1 where fewer may be found.
+            Clip ids, padded with -1 if the selector allows fewer.
         scores : ndarray of float32, shape [k]
         """
         scores, ids = np.empty(k, np.float32), np.empty(k, np.int64)
-        pointers = [*self._whole(), *map(faiss().swig_ptr, (scores, ids))]
+        pointers = [*self._all_lists(), *map(faiss().swig_ptr, (scores, ids))]
         x = np.ascontiguousarray(query, np.float32)
-        # FAISS's own wrapper of it takes no parameters.
+        # FAISS's Python wrapper of this method takes no parameters.
         self.index.search_preassigned_c(
             1, faiss().swig_ptr(x), k, *pointers, False, self._parameters(selector)
         )
         return ids, scores
 
     def above(
-        self, query: NDArray[np.float32], least: float, selector: Any | None = None
+        self, query: NDArray[np.float32], threshold: float, selector: Any | None = None
     ) -> NDArray[np.int64]:
-        """Return the clips whose score in float32 is above ``least``, in no order.
+        """Return the clips whose float32 score is above a threshold, unordered.
 
         Parameters
         ----------
         query : ndarray of float32, shape [512]
             The query vector.
-        least : float
-            The score.
+        threshold : float
+            Score that a clip must exceed.
         selector : faiss.IDSelector, optional
             Restricts the clips that may be found; by default all.
         """
-        x, found = np.ascontiguousarray(query, np.float32), faiss().RangeSearchResult(1)
+        x, result = np.ascontiguousarray(query, np.float32), faiss().RangeSearchResult(1)
         self.index.range_search_preassigned_c(
-            1, faiss().swig_ptr(x), least, *self._whole(), found, False, self._parameters(selector)
+            1,
+            faiss().swig_ptr(x),
+            threshold,
+            *self._all_lists(),
+            result,
+            False,
+            self._parameters(selector),
         )
-        count = int(faiss().rev_swig_ptr(found.lims, 2)[1])
-        ids: NDArray[np.int64] = faiss().rev_swig_ptr(found.labels, count).copy()
+        count = int(faiss().rev_swig_ptr(result.lims, 2)[1])
+        ids: NDArray[np.int64] = faiss().rev_swig_ptr(result.labels, count).copy()
         return ids
 
-    def _whole(self) -> tuple[Any, Any]:
-        """All lists, and scores of centroids that are not there."""
+    def _all_lists(self) -> tuple[Any, Any]:
+        """Pointers to the numbers of all lists and to their centroid scores, which are zero."""
         return faiss().swig_ptr(self._lists), faiss().swig_ptr(self._centred)
 
     def _parameters(self, selector: Any | None) -> Any:
-        wanted: dict[str, Any] = {} if selector is None else {"sel": selector}
-        return faiss().SearchParametersIVF(nprobe=self.index.nlist, **wanted)
+        selection: dict[str, Any] = {} if selector is None else {"sel": selector}
+        return faiss().SearchParametersIVF(nprobe=self.index.nlist, **selection)
 
 
 def _long_enough(parts: Iterable[Part]) -> Iterator[Part]:
     short: list[Part] = []
-    waiting = 0
+    pending = 0
     for ids, rows in parts:
         if len(ids) >= _SHORT:
             yield ids, rows
             continue
         short.append((ids, rows))
-        waiting += len(ids)
-        if waiting >= LIST_ROWS:
+        pending += len(ids)
+        if pending >= LIST_ROWS:
             yield _joined(short)
-            short, waiting = [], 0
+            short, pending = [], 0
     if short:
         yield _joined(short)
 
@@ -166,15 +174,15 @@ def _joined(parts: list[Part]) -> Part:
 
 
 def _lists(cut: list[Part]) -> tuple[Any, tuple[Any, ...]]:
-    """FAISS's lists whose codes lie in the arrays; ids are copied."""
-    # Without codes at first: adding the ids copies no row.
+    """FAISS inverted lists whose codes are views of the arrays; clip ids are copied."""
+    # Created with codes of zero bytes, so that adding the ids copies no vector.
     lists = faiss().ArrayInvertedLists(max(1, len(cut)), 0)
     codes = faiss().MaybeOwnedVectorUInt8Vector()
     nothing = np.empty(1, np.uint8)
-    for at, (ids, rows) in enumerate(cut):
-        own = np.ascontiguousarray(ids, np.int64)
-        pointers = map(faiss().swig_ptr, (own, nothing))
-        lists.add_entries(at, len(own), *pointers)
+    for number, (ids, rows) in enumerate(cut):
+        contiguous_ids = np.ascontiguousarray(ids, np.int64)
+        pointers = map(faiss().swig_ptr, (contiguous_ids, nothing))
+        lists.add_entries(number, len(contiguous_ids), *pointers)
         codes.push_back(view(rows.view(np.uint8).reshape(-1)))
     if not cut:
         codes.push_back(faiss().MaybeOwnedVectorUInt8())
@@ -184,13 +192,13 @@ def _lists(cut: list[Part]) -> tuple[Any, tuple[Any, ...]]:
 
 
 def view(array: NDArray[Any]) -> Any:
-    """FAISS's vector over an array that is not copied, and not owned: the array must outlive it.
+    """Return a FAISS vector that is a view of an array, which must outlive it.
 
     Parameters
     ----------
     array : ndarray of uint8 or int32, shape [n]
-        Contiguous.
+        Contiguous array.
     """
     name = "MaybeOwnedVectorUInt8" if array.dtype == np.uint8 else "MaybeOwnedVectorInt32"
-    kind = getattr(faiss(), name)
-    return kind.create_view(faiss().swig_ptr(array), array.nbytes, kind().owner)
+    vector_type = getattr(faiss(), name)
+    return vector_type.create_view(faiss().swig_ptr(array), array.nbytes, vector_type().owner)

@@ -1,4 +1,4 @@
-"""The parameters of a search: how far an index is searched, in the words of its kind."""
+"""Search parameters of an index, whose names depend on the kind of index."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Parameters = Mapping[str, int]
 """Search parameters of an index, by name."""
 
 
-def parameter(parameters: Parameters, name: str, most: int) -> int:
-    """Return one parameter between 1 and ``most``.
+def parameter(parameters: Parameters, name: str, largest: int) -> int:
+    """Return one parameter, clipped to 1 to ``largest``.
 
     Parameters
     ----------
@@ -19,16 +19,16 @@ def parameter(parameters: Parameters, name: str, most: int) -> int:
         Parameters of the search, by name.
     name : str
         Name of the parameter.
-    most : int
+    largest : int
         Largest value allowed.
 
     Raises
     ------
     FormatError
-        If it is not there: then the manifest is of another kind of index.
+        If the parameter is missing, so that the settings are those of another kind of index.
     """
     if name not in parameters:
         raise FormatError(
             f"the manifest states no {name} for an index; run `sleepfm-index reindex --rebuild`"
         )
-    return max(1, min(parameters[name], most))
+    return max(1, min(parameters[name], largest))

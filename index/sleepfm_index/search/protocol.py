@@ -1,22 +1,22 @@
-"""Interface of kinds of indexes, with its conventions.
+"""Interface of the kinds of index, with its conventions.
 
-An index proposes candidates among the clips of one target; it never decides a score. Whoever
-searches compares the candidates again from the stored vectors, in float64
-(:mod:`~sleepfm_index.search.searcher`), so an index may miss a clip and cannot give a wrong answer.
+An index returns candidates among the clips of one target. Their scores are computed in float64 from
+the stored vectors (:mod:`~sleepfm_index.search.searcher`), so an index may miss a clip but cannot
+give a wrong score.
 
-- A score is the inner product of a query and a vector of the target, both of length one but for
-  ``others``, which is a mean of unit vectors: the higher, the nearer.
-- An id is a clip id, int64, unique within an index. Answers are filled up with -1.
+- A score is the inner product of a query and a vector of the target. Both have length one, except
+  for ``others``, which is a mean of unit vectors. A higher score is nearer.
+- An id is a clip id, int64, unique within an index. Results are padded with -1.
 - A selector is a ``faiss.IDSelector`` over clip ids
-  (:meth:`~sleepfm_index.search.selection.Selection.selector`), or None where all clips may be
-  found. An index gives no clip that the selector rejects; deleted clips are such clips.
-- Parameters say how far to search, in the kind's own names; a larger number never finds less. They
-  are chosen by calibration and stored with the index.
-- A file is a sequence of little-endian arrays without a header. Whoever opens it checks their
-  extents and whatever FAISS would follow without looking, and raises
-  :class:`~sleepfm_index.errors.FormatError`; FAISS is handed arrays and parses no file.
+  (:meth:`~sleepfm_index.search.selection.Selection.selector`), or None if all clips are allowed. An
+  index returns no clip that the selector rejects; deleted clips are rejected.
+- Parameters control how much of the index is searched; their names depend on the kind. A larger
+  number never finds less. Calibration chooses them, and they are stored with the index.
+- A file is a sequence of little-endian arrays without a header. Opening it checks their extents and
+  every reference that FAISS follows without bounds checks, and raises
+  :class:`~sleepfm_index.errors.FormatError`; FAISS gets arrays and parses no file.
 
-A new kind is one module with a class like :class:`IndexKind`, named in
+A new kind is one module with a class that implements :class:`IndexKind`, listed in
 :mod:`~sleepfm_index.search.kinds`.
 """
 
@@ -41,20 +41,21 @@ DEPTHS: Final = (20, 30, 50, 70, 100, 150, 200, 300, 400)
 """Numbers of candidates tried in calibration."""
 
 Trained = Any
-"""Result of training, opaque to all but its kind."""
+"""Result of training, opaque outside its kind."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One way of searching that calibration may choose.
+    """Search parameters that calibration may choose.
 
     Parameters
     ----------
     parameters : mapping of str to int
+        Parameters of the search, by name.
     cost : float
-        Time that it takes, in codes of 48 bytes read one after another.
+        Relative time of a search, in units of one code of 48 bytes read sequentially.
     depths : tuple of int
-        Numbers of candidates to try, ascending; fewer are the first of more.
+        Numbers of candidates to try, ascending.
     """
 
     parameters: Parameters
@@ -69,12 +70,13 @@ class Estimate:
     Parameters
     ----------
     seconds : float
-        Time to make it.
+        Build time in seconds.
     disk_bytes : int
+        Size of the file.
     memory_bytes : int
-        Anonymous memory while it is made.
+        Anonymous memory during the build.
     query_ms : float
-        Time of one query, files in the page cache.
+        Time of one query in milliseconds, with the file in the page cache.
     """
 
     seconds: float
@@ -88,17 +90,17 @@ class VectorIndex(Protocol):
 
     @property
     def rows(self) -> int:
-        """Clips in it, those deleted since it was written included."""
+        """Number of clips in the index, including clips deleted since it was written."""
         ...
 
     @property
     def trained(self) -> Trained:
-        """Its training result, for adding clips."""
+        """Result of training, for adding clips."""
         ...
 
     @property
     def complete(self) -> bool:
-        """Whether the widest search compares every row, so that an answer is never short."""
+        """Whether the widest search compares every row, so that no result is missing."""
         ...
 
     def ids(self) -> NDArray[np.int64]:
@@ -112,14 +114,14 @@ class VectorIndex(Protocol):
         parameters: Parameters,
         selector: Any | None = None,
     ) -> NDArray[np.int64]:
-        """Return the clips that score highest by the index's own codes.
+        """Return the clips that score highest by the codes of the index.
 
         Parameters
         ----------
         queries : ndarray of float32, shape [q, 512]
-            Finite, of any length.
+            Query vectors, finite and of any norm.
         k : int
-            Candidates per query.
+            Number of candidates per query.
         parameters : mapping of str to int
             Parameters of the search, by name.
         selector : faiss.IDSelector, optional
@@ -128,34 +130,34 @@ class VectorIndex(Protocol):
         Returns
         -------
         ndarray of int64, shape [q, k]
-            Clip ids, best first; -1 where fewer were found.
+            Clip ids, best first, padded with -1.
         """
         ...
 
     def trials(self, at_least: Parameters | None = None) -> Iterator[Trial]:
-        """Return what calibration may choose from, in order of rising cost.
+        """Yield the search parameters that calibration may choose, by ascending cost.
 
         Parameters
         ----------
         at_least : mapping of str to int, optional
-            Search no less far than this.
+            Smallest parameters to try; by default the smallest useful ones.
         """
         ...
 
-    def for_more(self, parameters: Parameters, factor: float) -> Parameters:
-        """Return parameters for ``factor`` times as many answers as calibration asked for.
+    def scaled(self, parameters: Parameters, factor: float) -> Parameters:
+        """Return parameters for more results than in calibration.
 
         Parameters
         ----------
         parameters : mapping of str to int
             Parameters of the search, by name.
         factor : float
-            At least 1.
+            Number of results in multiples of the calibrated number; at least 1.
         """
         ...
 
     def wider(self, parameters: Parameters) -> Parameters | None:
-        """Return parameters for an answer that came out short; None if there are none wider.
+        """Return parameters for a wider search after too few results; None if there is none.
 
         Parameters
         ----------
@@ -167,68 +169,70 @@ class VectorIndex(Protocol):
 
 @runtime_checkable
 class ExhaustiveIndex(VectorIndex, Protocol):
-    """An index that compares every vector, so that an answer through it is exact."""
+    """An index that compares every vector, so that its results are exact."""
 
     def candidates(
         self, query: NDArray[np.float32], k: int, selector: Any | None = None
     ) -> NDArray[np.int64] | None:
-        """Return clips among which the nearest ``k`` by float64 scores surely are.
+        """Return candidates that are certain to include the nearest ``k`` by float64 score.
 
         Parameters
         ----------
         query : ndarray of float32, shape [512]
+            The query vector.
         k : int
+            Number of clips to find.
         selector : faiss.IDSelector, optional
             Restricts the clips that may be found; by default all.
 
         Returns
         -------
         ndarray of int64, or None
-            Clip ids in no order; None where too many score the same for the index to tell.
+            Clip ids, unordered; None if too many clips have nearly equal scores.
         """
         ...
 
 
 class IndexKind(Protocol):
-    """A kind of index with its numbers, as ``--index`` and the manifest name it."""
+    """A kind of index with its numbers, such as ``HNSW32`` in ``--index`` and the manifest."""
 
     names: ClassVar[tuple[str, ...]]
-    """How its kinds are written, for the message where a name is none: ``("IVF<lists>,SQ8",)``."""
+    """Forms of valid names, for error messages: ``("IVF<lists>,SQ8",)``."""
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """Read a name; None if it is not of this kind.
+        """Parse a name; return None if it is not of this kind.
 
         Parameters
         ----------
         name : str
-            Name of the kind.
+            Name of the kind of index.
         """
         ...
 
     @property
     def exact(self) -> bool:
-        """Whether its indexes are :class:`ExhaustiveIndex`, which nobody calibrates."""
+        """Whether its indexes are :class:`ExhaustiveIndex`, which need no calibration."""
         ...
 
     @property
     def searchable(self) -> bool:
-        """Whether a manifest may name it; a shard's is not."""
+        """Whether its indexes can be searched; shards cannot."""
         ...
 
     @property
     def removes_rows(self) -> bool:
-        """Whether single rows can be left out when clips are added; else all is written afresh."""
+        """Whether adding clips can drop single rows; otherwise the index is rebuilt."""
         ...
 
     @property
     def training_rows(self) -> int:
-        """Vectors that training draws, at most."""
+        """Maximum number of training vectors."""
         ...
 
     @property
     def finer(self) -> IndexKind | None:
-        """Alternative if this kind does not reach the recall; None if it always does."""
+        """Kind to try next if this kind does not reach the recall; None for an exact kind."""
         ...
 
     def check_rows(self, rows: int, target: str) -> None:
@@ -239,21 +243,22 @@ class IndexKind(Protocol):
         rows : int
             Number of clips.
         target : str
-            For the message.
+            Name of the target, for the error message.
 
         Raises
         ------
         QueryError
+            If the kind does not support this number of clips.
         """
         ...
 
     def outgrown(self, planned: IndexKind) -> bool:
-        """Whether clips have grown so that the planned kind should replace this one.
+        """Whether the store has grown so much that the planned kind should replace this one.
 
         Parameters
         ----------
         planned : IndexKind
-            What a plan for the clips there are chooses.
+            The kind planned for the present number of clips.
         """
         ...
 
@@ -263,18 +268,18 @@ class IndexKind(Protocol):
         Parameters
         ----------
         rows : int
-            Clips of the target.
+            Number of clips of the target.
         sample : int
-            Vectors that training draws.
+            Number of training vectors.
         threads : int
-            Threads to build with.
+            Number of threads of the build.
         target : str
-            What is searched.
+            Search target: a modality, or ``others_of_<modality>``.
         """
         ...
 
     def describe(self, parameters: Parameters) -> str:
-        """Describe how far an index is searched: ``16 lists``.
+        """Describe search parameters: ``16 lists``.
 
         Parameters
         ----------
@@ -286,14 +291,14 @@ class IndexKind(Protocol):
     def train(
         self, sample: NDArray[np.float32], queries: NDArray[np.float32], seed: int = SEED
     ) -> Trained:
-        """Learn what all rows share.
+        """Learn the parameters that all rows share, such as centroids.
 
         Parameters
         ----------
         sample : ndarray of float32, shape [n, 512], n >= 1
-            Vectors drawn at random over all that will be indexed.
+            Random sample of the vectors to index.
         queries : ndarray of float32, shape [m, 512], m >= 1
-            Vectors like those that will be asked for.
+            Sample of query vectors.
         seed : int
             Random seed.
         """
@@ -315,26 +320,26 @@ class IndexKind(Protocol):
         store : Path
             The store's folder.
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         segments : tuple of str
-            The segments whose clips it will hold.
+            Names of the segments that the index covers.
         trained
-            What :meth:`train` gave, or :attr:`VectorIndex.trained` of the index added to.
+            Result of :meth:`train`, or :attr:`VectorIndex.trained` of the index to extend.
         blocks : iterable of (clip_ids, vectors)
-            The rows to add.
+            Clip ids, int64 [m], and vectors, float32 [m, 512], of the rows to add.
         kept : tuple of (VectorIndex, ndarray of bool, shape [rows]), optional
-            An index of the same training and which of its rows, in the order of
-            :meth:`VectorIndex.ids`, come first. Where :attr:`removes_rows` is false, all of them.
+            An index of the same training, and the mask of its rows to keep, in the order of
+            :meth:`VectorIndex.ids`; they come first. All are true if :attr:`removes_rows` is false.
 
         Returns
         -------
         IndexEntry
-            Without settings and recall, which calibration finds.
+            Entry without settings and recall, which calibration adds.
         """
         ...
 
     def open(self, store: Path, entry: IndexEntry, vectors: Vectors | None = None) -> VectorIndex:
-        """Open a published file; its size and whatever FAISS would follow are checked.
+        """Open a published file after checking its size and all references that FAISS follows.
 
         Parameters
         ----------
@@ -343,41 +348,41 @@ class IndexKind(Protocol):
         entry : IndexEntry
             Entry of the index in the manifest.
         vectors : Vectors, optional
-            The store's, for kinds that look into them; without, such an index only gives its ids.
+            The vectors of the store, for kinds that read them; without vectors, such an index has
+            only its clip ids.
 
         Raises
         ------
         FormatError
-            If the file is missing or is not an index of this kind over the rows that the manifest
-            states. ``verify`` checks besides that the hash is the manifest's, and that
-            :meth:`VectorIndex.ids` are clips of the covered segments, every live one of the
-            target among them.
+            If the file is missing, or is not an index of this kind with the number of rows in the
+            manifest. ``verify`` also checks the hash, and that :meth:`VectorIndex.ids` are clips of
+            the covered segments and include all live clips with the target.
         """
         ...
 
 
 @runtime_checkable
 class Mergeable(IndexKind, Protocol):
-    """A kind whose shards can be coded apart and merged (:mod:`sleepfm_index.indexing.shards`)."""
+    """A kind whose shards can be built separately and merged (:mod:`.indexing.shards`)."""
 
     def shard_training(self, trained: Trained) -> tuple[IndexKind, Trained]:
-        """Return the kind of a shard, and what it is trained to.
+        """Return the kind of a shard, and the training result for it.
 
         Parameters
         ----------
         trained
-            What :meth:`train` gave.
+            Result of :meth:`train`.
         """
         ...
 
     def merge(self, store: Path, shards: list[IndexEntry]) -> IndexEntry:
-        """Merge shards, in their order, into the file that one :meth:`write` gives.
+        """Merge shards, in order, into the same file that a single :meth:`write` gives.
 
         Parameters
         ----------
         store : Path
             The store's folder.
         shards : list of IndexEntry
-            Not empty.
+            Entries of the shards, at least one.
         """
         ...

@@ -1,4 +1,4 @@
-"""Search in one snapshot: exact where that is cheap or nothing else is sure, else by the index."""
+"""Search in one snapshot: exact if that is cheap or required, otherwise with an index."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.search.exact import (
     Hits,
     candidates,
+    padded,
     rank,
     ranked,
-    together,
 )
 from sleepfm_index.search.kinds import EXACT, is_exact
 from sleepfm_index.search.protocol import ExhaustiveIndex, VectorIndex
@@ -26,7 +26,7 @@ from sleepfm_index.storage.vectors import Vectors
 
 _GATHERED: Final = 1 << 13
 _SCANNED: Final = 4
-"""Up to as many queries are compared one by one; more are faster as one product."""
+"""Maximum number of queries scanned one by one; more are faster as a matrix product."""
 _CALIBRATED: Final = 10
 """Number of results for which indexes are calibrated."""
 _SELECTIVE: Final = 0.25
@@ -40,9 +40,9 @@ class Found:
     Parameters
     ----------
     hits : list of (clip_ids, scores)
-        One pair per query.
+        Clip ids, int64 [m], and scores, float64 [m], per query, best first.
     method : str
-        ``exact``, or that the answer is approximate and what recall was measured.
+        ``exact``, or a description of an approximate search with its measured recall.
     """
 
     hits: list[Hits]
@@ -55,9 +55,11 @@ class Searcher:
     Parameters
     ----------
     manifest : Manifest
+        The snapshot to search.
     vectors : Vectors
+        Vectors of the snapshot.
     open_index : callable
-        Opens the index of an entry.
+        Function that opens the index of an entry of the manifest.
     """
 
     def __init__(
@@ -81,35 +83,40 @@ class Searcher:
         *,
         exact: bool = False,
     ) -> Found:
-        """Find the ``k`` nearest clips that may be found.
+        """Find the ``k`` nearest of the selected clips.
 
         Parameters
         ----------
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         queries : ndarray of float32, shape [q, 512]
             Query vectors.
         k : int
             Number of clips to find per query.
         selection : Selection
-            Which clips may be found.
+            Clips that may be found.
         exact : bool
-            Compare with every clip, whatever index there is.
+            Whether to compare all clips even if there is an approximate index.
 
         Returns
         -------
         Found
-            Best first, equal scores in order of clip id. Scores are computed in float64 from the
-            stored vectors, whichever way the clips were found. A query gets fewer than ``k`` only
-            where no more clips may be found.
+            Clips by descending score, ties by ascending clip id. Scores are always computed in
+            float64 from the stored vectors. A query has fewer than ``k`` results only if the
+            selection has no more clips with the target.
+
+        Raises
+        ------
+        QueryError
+            If a query vector is zero or not finite.
         """
         if not np.isfinite(queries).all():
             raise QueryError("the query contains NaN or infinity")
         if not queries.any(axis=1).all():
             raise QueryError("the query vector is all zeros, so it has no nearest clips")
-        whole = self._exhaustive.get(target)
-        if whole is not None:
-            return Found(self._by_scan(whole, queries, k, selection), EXACT)
+        exhaustive = self._exhaustive.get(target)
+        if exhaustive is not None:
+            return Found(self._by_scan(exhaustive, queries, k, selection), EXACT)
         entry = None if exact else self._entries.get(target)
         share = selection.count / max(1, selection.rows)
         setting = None if entry is None else _setting(entry, share)
@@ -120,7 +127,7 @@ class Searcher:
     def _by_scan(
         self, entry: IndexEntry, queries: NDArray[np.float32], k: int, selection: Selection
     ) -> list[Hits]:
-        """Exact search through FAISS, query by query; many are multiplied as a matrix instead."""
+        """Exact search by FAISS, query by query; many queries use a matrix product instead."""
         if len(queries) > _SCANNED:
             return self._exact(entry.target, queries, k, selection)
         index, read = cast(ExhaustiveIndex, self._open(entry)), self._read(entry.target)
@@ -132,14 +139,14 @@ class Searcher:
         )
         selector = selection.selector()
         hits: list[Hits] = []
-        for at, query in enumerate(queries):
+        for row, query in enumerate(queries):
             ids = index.candidates(query, k, selector)
             if ids is None:
                 hits += self._exact(entry.target, query[None], k, selection)
                 continue
             if uncovered is not None:
-                ids = np.concatenate([ids, uncovered[at]])
-            with _of_the_store():
+                ids = np.concatenate([ids, uncovered[row]])
+            with _clips_must_exist():
                 hits.append(rank(read, query, ids, k))
         return hits
 
@@ -177,41 +184,41 @@ class Searcher:
             else None
         )
         selector = selection.selector()
-        more = max(1.0, k / _CALIBRATED)
-        parameters = index.for_more(setting.parameters, more)
-        depth = max(k, round(min(setting.depth, index.rows) * more))
-        hits: list[Hits] = [_NOTHING] * len(queries)
-        waiting = np.arange(len(queries))
-        while len(waiting):
-            ids = index.search(queries[waiting], depth, parameters, selector)
+        factor = max(1.0, k / _CALIBRATED)
+        parameters = index.scaled(setting.parameters, factor)
+        depth = max(k, round(min(setting.depth, index.rows) * factor))
+        hits: list[Hits] = [_NO_HITS] * len(queries)
+        pending = np.arange(len(queries))
+        while len(pending):
+            ids = index.search(queries[pending], depth, parameters, selector)
             if uncovered is not None:
-                ids = np.hstack([ids, together([uncovered[at] for at in waiting])])
-            for at, hit in zip(
-                waiting, self._ranked(entry.target, queries[waiting], ids, k), strict=True
+                ids = np.hstack([ids, padded([uncovered[row] for row in pending])])
+            for row, hit in zip(
+                pending, self._ranked(entry.target, queries[pending], ids, k), strict=True
             ):
-                hits[at] = hit
-            # A filter may leave out what lies nearest to a query; then it is searched further.
-            waiting = np.array([at for at in waiting if len(hits[at][0]) < k], np.int64)
+                hits[row] = hit
+            # A selection may exclude the clips nearest to a query; then the search is widened.
+            pending = np.array([row for row in pending if len(hits[row][0]) < k], np.int64)
             wider = index.wider(parameters)
             if wider is None:
                 break
             parameters = wider
-        if len(waiting) and not index.complete:
-            for at, hit in zip(
-                waiting, self._exact(entry.target, queries[waiting], k, selection), strict=True
+        if len(pending) and not index.complete:
+            for row, hit in zip(
+                pending, self._exact(entry.target, queries[pending], k, selection), strict=True
             ):
-                hits[at] = hit
+                hits[row] = hit
         return hits
 
     def _ranked(
         self, target: str, queries: NDArray[np.float32], ids: NDArray[np.int64], k: int
     ) -> list[Hits]:
-        """Order the candidates of each query, int64 [q, m] with -1 for none, by their vectors."""
+        """Rank the candidates of each query, int64 [q, m], padded with -1, by float64 score."""
         read = self._read(target, ahead=len(queries) == 1)
         if len(queries) == 1:
-            with _of_the_store():
+            with _clips_must_exist():
                 return [rank(read, queries[0], ids[0][ids[0] >= 0], k)]
-        with _of_the_store():
+        with _clips_must_exist():
             return ranked(read, queries, ids, k)
 
     def _read(
@@ -230,9 +237,9 @@ class Searcher:
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         ids = selection.ids()
         for start in range(0, len(ids), _GATHERED):
-            some = ids[start : start + _GATHERED]
-            vectors, present = self._vectors.of(some, target)
-            yield some[present], vectors[present]
+            block = ids[start : start + _GATHERED]
+            vectors, present = self._vectors.of(block, target)
+            yield block[present], vectors[present]
 
 
 def method(entry: IndexEntry) -> str:
@@ -248,11 +255,11 @@ def method(entry: IndexEntry) -> str:
     return f"approximate, recall@10 {entry.recall.at_10[0]:.3f} measured"
 
 
-_NOTHING: Final[Hits] = (np.empty(0, np.int64), np.empty(0))
+_NO_HITS: Final[Hits] = (np.empty(0, np.int64), np.empty(0))
 
 
 @contextmanager
-def _of_the_store() -> Iterator[None]:
+def _clips_must_exist() -> Iterator[None]:
     try:
         yield
     except QueryError:
@@ -262,6 +269,6 @@ def _of_the_store() -> Iterator[None]:
 
 
 def _setting(entry: IndexEntry, share: float) -> SearchSetting | None:
-    """Return the setting of the next smaller share that was calibrated; None below the smallest."""
+    """Return the setting of the largest calibrated share up to ``share``; None if there is none."""
     fitting = [row for row in entry.settings if row.share <= share]
     return max(fitting, key=lambda row: row.share) if fitting else None

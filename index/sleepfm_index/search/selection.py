@@ -1,4 +1,4 @@
-"""Clips allowed in a search, without excluded and deleted ones."""
+"""Clips that a search may return, without excluded and deleted clips."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sleepfm_index.runtime.threads import faiss
 from sleepfm_index.storage.manifest import Manifest
 
-_MOST_RANGES: Final = 8
-"""Up to this many id ranges become FAISS range selectors; beyond, one bitmap over all ids."""
+_MAX_RANGES: Final = 8
+"""Maximum number of id ranges for FAISS range selectors; more use one bitmap over all ids."""
 
 Run = tuple[int, int]
 
@@ -25,20 +25,20 @@ class Selection:
     Parameters
     ----------
     limit : int
-        Clip ids lie below it.
-    allowed : ndarray of int64, optional
+        Exclusive upper bound of the clip ids.
+    allowed : ndarray of int64, shape [n], optional
         Ascending clip ids; None allows all.
-    without : tuple of (first, last)
-        Runs of clip ids that are left out, both ends included.
+    without : tuple of (int, int)
+        First and last clip id of excluded runs, both inclusive.
     rows : int
-        Clips of the store.
+        Number of clips of the store.
     """
 
     limit: int
     allowed: NDArray[np.int64] | None
     without: tuple[Run, ...]
     rows: int
-    _apart: tuple[Run, ...] = field(default=())
+    _excluded: tuple[Run, ...] = field(default=())
 
     @classmethod
     def of(
@@ -53,73 +53,73 @@ class Selection:
         ----------
         manifest : Manifest
             The snapshot of the store.
-        allowed : ndarray of int64, optional
+        allowed : ndarray of int64, shape [n], optional
             Ascending clip ids; None allows all.
-        without : tuple of (first, last)
-            Runs of clip ids to leave out, both ends included.
+        without : tuple of (int, int)
+            First and last clip id of runs to exclude, both inclusive.
         """
         return cls(manifest.stored_ids, allowed, (*manifest.deleted, *without), manifest.rows)
 
-    def but(self, first: int, last: int) -> Selection:
-        """Leave one more run out; the bitmap of the others is shared.
+    def excluding(self, first: int, last: int) -> Selection:
+        """Return the selection without one more run; both share their bitmap.
 
         Parameters
         ----------
         first, last : int
-            Clip ids, both included.
+            First and last clip id of the run, both inclusive.
         """
-        changed = replace(self, _apart=(*self._apart, (int(first), int(last))))
-        for known in ("_bits", "_bitmap"):
-            if known in self.__dict__:
-                changed.__dict__[known] = self.__dict__[known]
+        changed = replace(self, _excluded=(*self._excluded, (int(first), int(last))))
+        for name in ("_bits", "_bitmap"):
+            if name in self.__dict__:
+                changed.__dict__[name] = self.__dict__[name]
         return changed
 
     @property
     def count(self) -> int:
-        """Clips that may be found, at most."""
+        """Upper bound of the number of selected clips."""
         return self.rows if self.allowed is None else len(self.allowed)
 
     @property
     def all(self) -> bool:
-        """Whether all clips are allowed."""
-        return self.allowed is None and not self.without and not self._apart
+        """Whether all clips are selected."""
+        return self.allowed is None and not self.without and not self._excluded
 
     @property
     def keep(self) -> Any:
-        """A function that says of clip ids whether they may be found; None where all may."""
+        """Function that maps clip ids to the mask of selected ones; None if all are selected."""
         return None if self.all else self._keep
 
     def ids(self) -> NDArray[np.int64]:
-        """Ids of the clips that may be found, ascending; only where some are allowed by name."""
+        """Return the selected clip ids, ascending; only for a selection with ``allowed``."""
         assert self.allowed is not None
-        named = self.allowed[self.allowed < self.limit]
-        return named[self._keep(named)] if self.without or self._apart else named
+        allowed = self.allowed[self.allowed < self.limit]
+        return allowed[self._keep(allowed)] if self.without or self._excluded else allowed
 
     def selector(self) -> Any | None:
-        """FAISS's form of it; None where all may be found."""
+        """Return the selection as a FAISS selector; None if all clips are selected."""
         if self.all:
             return None
-        parts = [self._without(first, last) for first, last in self._apart]
-        if self.allowed is None and len(self.without) <= _MOST_RANGES:
+        parts = [self._without(first, last) for first, last in self._excluded]
+        if self.allowed is None and len(self.without) <= _MAX_RANGES:
             parts += [self._without(first, last) for first, last in self.without]
         else:
             parts.append(faiss().IDSelectorBitmap(self._bitmap))
-        chosen = parts[0]
+        combined = parts[0]
         for part in parts[1:]:
-            chosen = faiss().IDSelectorAnd(chosen, part)
-        return chosen
+            combined = faiss().IDSelectorAnd(combined, part)
+        return combined
 
     def _without(self, first: int, last: int) -> Any:
         return faiss().IDSelectorNot(faiss().IDSelectorRange(first, last + 1))
 
     def _keep(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        if self.allowed is None and len(self.without) <= _MOST_RANGES:
+        if self.allowed is None and len(self.without) <= _MAX_RANGES:
             kept = np.ones(len(ids), bool)
             for first, last in self.without:
                 kept &= (ids < first) | (ids > last)
         else:
             kept = self._bits[ids]
-        for first, last in self._apart:
+        for first, last in self._excluded:
             kept = kept & ((ids < first) | (ids > last))
         return kept
 

@@ -27,14 +27,14 @@ Order = Callable[[pa.Table], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class ClipBlock:
-    """Some clips of one segment.
+    """A block of clips of one segment.
 
     Parameters
     ----------
     clips : pyarrow.Table
         Rows of ``clips``, with the columns and types of the SQL table.
     vectors : dict of str to ndarray of float16, shape [n, 512]
-        One row per clip, all zero where the clip lacks the modality.
+        Vectors by modality, one row per clip; zero rows for clips without the modality.
     """
 
     clips: pa.Table
@@ -65,7 +65,7 @@ def clip_blocks(
 ) -> Iterator[ClipBlock]:
     """Iterate over the clips of a store that are not deleted, in order of clip id.
 
-    Memory holds the clips table of one segment (0.3 KB per clip) and the vectors of one block.
+    In memory are the clips table of one segment (0.3 KB per clip) and the vectors of one block.
 
     Parameters
     ----------
@@ -91,13 +91,13 @@ def clip_blocks(
         with snapshot_guard(store.path, store.manifest):
             table = _conformed(read_table(store.path, segment, CLIPS), schema)
             mapped = {m: map_vectors(store.path, segment, m) for m in store.manifest.modalities}
-        wanted = _wanted(store, table, clip_ids)
+        rows = _live_rows(store, table, clip_ids)
         if order is not None:
             ranked = order(table)
-            wanted = ranked[np.isin(ranked, wanted)]
-        for at in range(0, len(wanted), BLOCK_ROWS):
-            chosen = wanted[at : at + BLOCK_ROWS]
-            yield ClipBlock(table.take(chosen), {m: v[chosen] for m, v in mapped.items()})
+            rows = ranked[np.isin(ranked, rows)]
+        for start in range(0, len(rows), BLOCK_ROWS):
+            block = rows[start : start + BLOCK_ROWS]
+            yield ClipBlock(table.take(block), {m: v[block] for m, v in mapped.items()})
 
 
 def _any_between(segment: SegmentEntry, clip_ids: NDArray[np.int64]) -> bool:
@@ -105,7 +105,9 @@ def _any_between(segment: SegmentEntry, clip_ids: NDArray[np.int64]) -> bool:
     return bool(within.any())
 
 
-def _wanted(store: Reader, table: pa.Table, allowed: NDArray[np.int64] | None) -> NDArray[np.int64]:
+def _live_rows(
+    store: Reader, table: pa.Table, allowed: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
     ids = table["clip_id"].to_numpy()
     keep = store.manifest.live(ids)
     if allowed is not None:
@@ -114,7 +116,7 @@ def _wanted(store: Reader, table: pa.Table, allowed: NDArray[np.int64] | None) -
 
 
 def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    # A segment lacks the columns that only later recordings have.
+    # A segment lacks columns that only recordings added later have.
     columns = [
         table[f.name].cast(f.type) if f.name in table.column_names else pa.nulls(len(table), f.type)
         for f in schema

@@ -27,42 +27,46 @@ _NEVER: Final = ("clip_id", "clock", "raw_stage")
 
 
 @dataclass(frozen=True)
-class OwnColumns:
-    """Columns of one's own that a de-identified export has because they were named.
+class KeptColumns:
+    """Additional columns of a de-identified export, which the user has chosen.
 
     Parameters
     ----------
     names : tuple of str
-        Their names.
+        Names of the columns.
     allow_identifying : bool
-        Take values that look as if they told who somebody is.
+        Whether to accept values that look identifying.
     """
 
     names: tuple[str, ...] = ()
     allow_identifying: bool = False
 
 
-_NO_COLUMNS: Final = OwnColumns()
+_NO_COLUMNS: Final = KeptColumns()
 
 
-def check_kept(schema: pa.Schema, names: tuple[str, ...], allow_identifying: bool) -> OwnColumns:
-    """Refuse to keep a column that is not there, or that may tell who somebody is.
+def check_kept(schema: pa.Schema, names: tuple[str, ...], allow_identifying: bool) -> KeptColumns:
+    """Check that additional columns exist and do not look identifying.
 
     Parameters
     ----------
     schema : pyarrow.Schema
-        Of ``clips``.
+        Schema of ``clips``.
     names : tuple of str
         Columns to keep.
     allow_identifying : bool
-        Keep columns whose names look as if they told who somebody is.
+        Whether to accept columns whose names look identifying.
+
+    Returns
+    -------
+    KeptColumns
 
     Raises
     ------
     QueryError
-        If there is no such column, or it is hashed or left out whatever is asked.
+        If a column does not exist, or is always hashed or omitted.
     StoreError
-        If its name looks like that of a name, a date, an address or a record number.
+        If the column's name suggests a name, a date, an address or a record number.
     """
     for name in names:
         if name not in schema.names:
@@ -74,11 +78,11 @@ def check_kept(schema: pa.Schema, names: tuple[str, ...], allow_identifying: boo
             raise StoreError(
                 f"the column {name} looks like {looks}; leave it out, or say --allow-identifying"
             )
-    return OwnColumns(tuple(dict.fromkeys(names)), allow_identifying)
+    return KeptColumns(tuple(dict.fromkeys(names)), allow_identifying)
 
 
-def _check_values(table: pa.Table, own: OwnColumns) -> None:
-    for name in () if own.allow_identifying else own.names:
+def _check_values(table: pa.Table, kept: KeptColumns) -> None:
+    for name in () if kept.allow_identifying else kept.names:
         if not pa.types.is_string(table.schema.field(name).type):
             continue
         for value in pc.unique(table[name]).drop_null().to_pylist():
@@ -100,7 +104,7 @@ def kept_names(modalities: tuple[str, ...]) -> frozenset[str]:
     Parameters
     ----------
     modalities : tuple of str
-        Those of the store's contract.
+        Modalities of the store's contract.
 
     Returns
     -------
@@ -124,7 +128,7 @@ class Pseudonyms:
     Parameters
     ----------
     key : bytes
-        Without it, a hash cannot be traced back to its id.
+        Secret key of the HMAC; without it, a hash cannot be traced back to its id.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -186,24 +190,24 @@ class Pseudonyms:
 
 
 def kept_columns(
-    schema: pa.Schema, modalities: tuple[str, ...], own: tuple[str, ...] = ()
+    schema: pa.Schema, modalities: tuple[str, ...], extra: tuple[str, ...] = ()
 ) -> pa.Schema:
     """Select the columns of ``clips`` that are exported, including the hashed ones.
 
     Parameters
     ----------
     schema : pyarrow.Schema
-        Of ``clips``.
+        Schema of ``clips``.
     modalities : tuple of str
-        Those of the store's contract.
-    own : tuple of str
-        Further columns that were named.
+        Modalities of the store's contract.
+    extra : tuple of str
+        Names of additional columns to export.
 
     Returns
     -------
     pyarrow.Schema
     """
-    names = kept_names(modalities).union(own)
+    names = kept_names(modalities).union(extra)
     return pa.schema([f for f in schema if f.name in names or f.name in HASHED])
 
 
@@ -212,7 +216,7 @@ def deidentify(
     names: Pseudonyms,
     first_id: int,
     modalities: tuple[str, ...],
-    own: OwnColumns = _NO_COLUMNS,
+    kept: KeptColumns = _NO_COLUMNS,
 ) -> pa.Table:
     """Remove or replace everything in ``clips`` that could identify a person.
 
@@ -223,11 +227,11 @@ def deidentify(
     names : Pseudonyms
         Hashes for recording and subject ids.
     first_id : int
-        Clip id of the first row; the others follow.
+        Clip id of the first row; ids of the following rows count up from it.
     modalities : tuple of str
-        Those of the store's contract.
-    own : OwnColumns
-        Further columns that were named.
+        Modalities of the store's contract.
+    kept : KeptColumns
+        Additional columns to export.
 
     Returns
     -------
@@ -237,6 +241,6 @@ def deidentify(
     ids = np.arange(first_id, first_id + len(clips), dtype=np.int64)
     replaced = {"clip_id": pa.array(ids), "nsrr_age": pc.floor(clips["nsrr_age"])}
     replaced |= {name: names.column(clips, name) for name in HASHED}
-    _check_values(clips, own)
-    schema = kept_columns(clips.schema, modalities, own.names)
+    _check_values(clips, kept)
+    schema = kept_columns(clips.schema, modalities, kept.names)
     return pa.table([replaced.get(f.name, clips[f.name]) for f in schema], schema=schema)

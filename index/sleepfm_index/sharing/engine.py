@@ -1,4 +1,4 @@
-"""The interface of an engine: a vector database that holds a published store and answers queries.
+"""The interface of an engine: a vector database with a published store, which answers queries.
 
 To add an engine, write one package next to :mod:`~sleepfm_index.sharing.milvus` and one line of
 :data:`ENGINES`. Three conventions hold for every engine. Clip ids are the store's own and never
@@ -50,7 +50,7 @@ class Published:
 
 
 class PublishedStore(Protocol):
-    """A published store that answers questions; a context manager."""
+    """A published store that answers queries; a context manager."""
 
     @property
     def weights(self) -> WeightsIdentity:
@@ -62,12 +62,12 @@ class PublishedStore(Protocol):
         Parameters
         ----------
         question : Question
-            What is asked.
+            The query.
 
         Returns
         -------
         Result
-            As from :func:`~sleepfm_index.query.answer.answer`.
+            The same result as from :func:`~sleepfm_index.query.answer.answer`.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class PublishedStore(Protocol):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
@@ -111,7 +111,7 @@ class Engine(Protocol):
         targets : tuple of str
             Vector fields of a new collection.
         index : str
-            Kind of index, by the engine's own name.
+            Type of index, by the engine's name for it.
         progress : callable or None
             Called after each batch with (clips sent, clips to send).
 
@@ -164,7 +164,7 @@ def engine(name: str) -> Engine:
     Raises
     ------
     QueryError
-        If there is no such engine.
+        If the engine is unknown.
     """
     if name not in ENGINES:
         raise QueryError(f"unknown engine {name!r}; choose from {', '.join(ENGINES)}")

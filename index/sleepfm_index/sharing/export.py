@@ -20,7 +20,7 @@ from sleepfm_index.reader import Reader
 from sleepfm_index.sharing import faiss_index
 from sleepfm_index.sharing.clip_batches import ClipBlock, clip_blocks, clips_schema
 from sleepfm_index.sharing.deidentify import (
-    OwnColumns,
+    KeptColumns,
     Pseudonyms,
     check_kept,
     deidentify,
@@ -44,6 +44,7 @@ class Exported:
     clips : int
         Number of clips.
     format : {"parquet", "lance", "faiss"}
+        Format of the export.
     deidentified : bool
         True if ids were hashed and other columns omitted.
     """
@@ -66,9 +67,9 @@ def export(
 ) -> Exported:
     """Write the clips of a store with their vectors, for use in other tools.
 
-    The table has one row per clip: the columns of ``clips``, and every modality as a list of 512
-    float16, null where the clip lacks it. It is written block by block. For FAISS there is one file
-    for each target in a folder, of vectors and clip ids alone; see
+    The table has one row per clip: the columns of ``clips``, and for each modality the vector as a
+    list of 512 float16 values, null if the clip lacks the modality. It is written block by block.
+    For FAISS, the folder has one file per target with vectors and clip ids only; see
     :mod:`sleepfm_index.sharing.faiss_index`.
 
     Parameters
@@ -78,15 +79,16 @@ def export(
     out : path
         The file (Parquet) or folder (Lance, FAISS) to write; it must not exist.
     format : {"parquet", "lance", "faiss"}
-        Lance needs ``pip install 'sleepfm-index[lance]'``.
+        Format of the export; Lance needs ``pip install 'sleepfm-index[lance]'``.
     deidentified : bool
-        Omit or hash what could identify a person; see :mod:`sleepfm_index.sharing.deidentify`.
+        Whether to omit or hash everything that could identify a person; see
+        :mod:`sleepfm_index.sharing.deidentify`.
     where : str, optional
         SQL condition over the columns of ``clips``; by default all clips.
     keep : sequence of str
-        Columns of one's own, or ``site``, that a de-identified export has as well.
+        Additional columns of a de-identified export: user-defined columns, or ``site``.
     allow_identifying : bool
-        Keep them even where they look as if they told who somebody is.
+        Whether to keep these columns even if they look identifying.
 
     Returns
     -------
@@ -96,12 +98,12 @@ def export(
     ------
     QueryError
         If the condition is not valid or matches no clip, the format is unknown, FAISS files are to
-        be de-identified, or a column to keep is not there or is left out on purpose.
+        be de-identified, or a column to keep does not exist or is never exported.
     OutputError
-        If nothing can be written there.
+        If ``out`` cannot be written.
     StoreError
-        If ``out`` exists, the format's package is not installed, or a column to keep looks as if it
-        told who somebody is.
+        If ``out`` exists, the format's package is not installed, or a column to keep looks
+        identifying.
     """
     path = Path(out)
     if format not in FORMATS:
@@ -122,8 +124,8 @@ def export(
         if format == "faiss":
             faiss_index.write_files(opened, path, clip_ids)
             return Exported(path, len(clip_ids), format, deidentified)
-        own = check_kept(opened.clip_schema, tuple(keep), allow_identifying)
-        rows = _Rows(opened, clip_ids, deidentified, own)
+        kept = check_kept(opened.clip_schema, tuple(keep), allow_identifying)
+        rows = _Rows(opened, clip_ids, deidentified, kept)
         (_write_parquet if format == "parquet" else _write_lance)(path, rows)
     return Exported(path, rows.written, format, deidentified)
 
@@ -132,16 +134,16 @@ class _Rows:
     """Iterator over the record batches of an export, with their schema."""
 
     def __init__(
-        self, store: Reader, clip_ids: NDArray[np.int64], hide: bool, own: OwnColumns
+        self, store: Reader, clip_ids: NDArray[np.int64], hide: bool, kept: KeptColumns
     ) -> None:
         self._store = store
         self._clip_ids = clip_ids
-        self._own = own
+        self._kept = kept
         self._names = Pseudonyms(private.key(store.path)) if hide else None
         columns = clips_schema(store)
         self._modalities = store.manifest.modalities
         if hide:
-            columns = kept_columns(columns, self._modalities, own.names)
+            columns = kept_columns(columns, self._modalities, kept.names)
         fields = [*columns, *(pa.field(m, vector_format.ARROW) for m in self._modalities)]
         self.schema = pa.schema(fields, metadata=_origin(store, hide))
         self.written = 0
@@ -150,7 +152,7 @@ class _Rows:
         for block in self._blocks():
             clips = block.clips
             if self._names is not None:
-                clips = deidentify(clips, self._names, self.written, self._modalities, self._own)
+                clips = deidentify(clips, self._names, self.written, self._modalities, self._kept)
             arrays = [c.combine_chunks() for c in clips.columns]
             arrays += [_lists(block.vectors[m]) for m in self._modalities]
             self.written += len(clips)
@@ -172,7 +174,7 @@ def _lists(vectors: Stored) -> pa.Array:
 
 
 def _origin(store: Reader, hide: bool) -> dict[str, str]:
-    # The reader of the file needs to know which weights made the vectors, and if they are trained.
+    # Users of the file need to know the weights of the vectors, and whether they are trained.
     manifest = store.manifest
     origin: dict[str, Any] = {
         "weights": asdict(manifest.weights),

@@ -1,8 +1,7 @@
-"""The vectors of a store as FAISS knows them: an index in memory, and files for other machines.
+"""The vectors of a store as FAISS indexes: in memory, or as files for other machines.
 
-Either is a ``faiss.IndexIDMap`` over an ``IndexScalarQuantizer`` of float16 codes by inner product:
-every clip is compared, and its id is the clip id of the store. It holds the clips there are;
-deleted ones are left out.
+Both are a ``faiss.IndexIDMap`` over an ``IndexScalarQuantizer`` of float16 codes with the inner
+product: an exact search over all clips that are not deleted, with the clip ids of the store.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from sleepfm_index.storage import vector_format
 from sleepfm_index.storage.files import NewFolder, Sink, publish_folder
 
 ORIGIN: Final = "origin.json"
-"""What the vectors are, beside the files of an export."""
+"""File of an export that describes the vectors: weights, contract, store and snapshot."""
 
 
 def faiss_index(store: Reader, target: str) -> Any:
-    """Return the vectors of a target as a FAISS index of the caller's own.
+    """Return the vectors of a target as a new FAISS index.
 
     Parameters
     ----------
@@ -44,8 +43,8 @@ def faiss_index(store: Reader, target: str) -> Any:
     Returns
     -------
     faiss.IndexIDMap
-        A copy in memory, 1 kB per clip; it outlives the store, and changing it changes nothing
-        there. Scores are inner products of float16 numbers, summed in float32.
+        A copy in memory of 1 kB per clip, independent of the store. Scores are inner products of
+        float16 numbers, summed in float32.
 
     Raises
     ------
@@ -53,10 +52,10 @@ def faiss_index(store: Reader, target: str) -> Any:
         If the store has no such target.
     """
     check_target(target, store.manifest.modalities)
-    named = faiss().IndexIDMap(_empty())
+    with_ids = faiss().IndexIDMap(_empty())
     for ids, vectors in _blocks(store, target):
-        named.add_with_ids(vectors, ids)
-    return named
+        with_ids.add_with_ids(vectors, ids)
+    return with_ids
 
 
 def write_files(store: Reader, folder: Path, clip_ids: NDArray[np.int64]) -> None:
@@ -67,13 +66,13 @@ def write_files(store: Reader, folder: Path, clip_ids: NDArray[np.int64]) -> Non
     store : Reader
         The open store.
     folder : Path
-        The folder to make; it appears when all files are complete.
-    clip_ids : ndarray of int64
+        The folder to create; it appears when all files are complete.
+    clip_ids : ndarray of int64, shape [n]
         The clips to write, ascending.
     """
     manifest = store.manifest
-    wanted = np.zeros(manifest.stored_ids, bool)
-    wanted[clip_ids] = True
+    selected = np.zeros(manifest.stored_ids, bool)
+    selected[clip_ids] = True
     origin = {
         "weights": asdict(manifest.weights),
         "contract_sha256": manifest.contract.sha256,
@@ -81,42 +80,44 @@ def write_files(store: Reader, folder: Path, clip_ids: NDArray[np.int64]) -> Non
         "snapshot": manifest.snapshot,
     }
 
-    def write(made: NewFolder) -> None:
-        made.file(ORIGIN).write(json.dumps(origin, indent=1).encode())
+    def write(new_folder: NewFolder) -> None:
+        new_folder.file(ORIGIN).write(json.dumps(origin, indent=1).encode())
         for target in manifest.targets:
-            _write(made.file(f"{target}.faiss"), _blocks(store, target, wanted), folder.parent)
+            _write(
+                new_folder.file(f"{target}.faiss"), _blocks(store, target, selected), folder.parent
+            )
 
     publish_folder(folder, write)
 
 
 def _write(sink: Sink, blocks: Blocks, scratch: Path) -> None:
-    """Write one index; its codes pass through a nameless file, so memory holds clip ids alone."""
+    """Write one index; its codes pass through a temporary file, so only clip ids are in memory."""
     ids = [np.empty(0, np.int64)]
     with TemporaryFile(dir=scratch) as codes:
         for clip_ids, vectors in blocks:
             ids.append(clip_ids)
             codes.write(vector_format.narrow(vectors).tobytes())
         codes.flush()
-        index, every = _empty(), np.concatenate(ids)
-        named = faiss().IndexIDMap(index)
-        if len(every):
+        index, all_ids = _empty(), np.concatenate(ids)
+        with_ids = faiss().IndexIDMap(index)
+        if len(all_ids):
             rows = np.memmap(codes, np.uint8, "r")
             index.codes = view(rows)
-            faiss().copy_array_to_vector(every, named.id_map)
-            index.ntotal = named.ntotal = len(every)
-        faiss().write_index(named, faiss().PyCallbackIOWriter(sink.write))
+            faiss().copy_array_to_vector(all_ids, with_ids.id_map)
+            index.ntotal = with_ids.ntotal = len(all_ids)
+        faiss().write_index(with_ids, faiss().PyCallbackIOWriter(sink.write))
 
 
-def _blocks(store: Reader, target: str, wanted: NDArray[np.bool_] | None = None) -> Blocks:
+def _blocks(store: Reader, target: str, selected: NDArray[np.bool_] | None = None) -> Blocks:
     def keep(ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         live = store.manifest.live(ids)
-        return live if wanted is None else live & wanted[ids]
+        return live if selected is None else live & selected[ids]
 
-    def every() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def live_blocks() -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         for segment in store.manifest.segments:
             yield from store.vectors.blocks(segment.id, target, keep)
 
-    return every()
+    return live_blocks()
 
 
 def _empty() -> Any:

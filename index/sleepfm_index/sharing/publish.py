@@ -1,4 +1,4 @@
-"""Publishing a store into a vector database, and opening what was published."""
+"""Publishing a store into a vector database, and opening a published store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def publish(
     targets : tuple of str, optional
         Vector fields of a new collection; by default all.
     index : str
-        Kind of index over the vectors, by the engine's own name; ``FLAT`` is exact.
+        Type of index over the vectors, by the engine's name for it; ``FLAT`` is exact.
     progress : callable, optional
         Called after each batch with (clips sent, clips to send).
 
@@ -54,7 +54,7 @@ def publish(
     Raises
     ------
     QueryError
-        If there is no such engine or target.
+        If the engine or target is unknown.
     StoreError
         If the engine cannot be reached, rejects a request, holds another store under this name, or
         returns other answers than the store.
@@ -94,12 +94,12 @@ def connect(
     Returns
     -------
     PublishedStore
-        With ``answer(question)``; for Milvus also ``query(...)``.
+        The published store, with ``answer(question)`` and for Milvus also ``query(...)``.
 
     Raises
     ------
     QueryError
-        If there is no such engine.
+        If the engine is unknown.
     StoreError
         If the engine cannot be reached, or has no such collection.
     """

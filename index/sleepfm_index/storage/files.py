@@ -60,7 +60,7 @@ def fingerprint(path: Path) -> FileEntry:
 
 
 class _Disk(io.RawIOBase):
-    """A file being made, for whom its folder is; hashed on its way to the disk."""
+    """A file being written, with the access mode of its folder; hashed while it is written."""
 
     def __init__(self, path: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -78,7 +78,7 @@ class _Disk(io.RawIOBase):
             self._digest.update(piece)
             self._put(piece)
         else:
-            # Hashed on another core while the disk takes it.
+            # Hashed in a second thread during the write.
             hashing = threading.Thread(target=self._digest.update, args=(piece,))
             hashing.start()
             try:
@@ -128,7 +128,7 @@ class Sink(io.BufferedWriter):
 
 
 class NewFolder:
-    """A folder being made: its files are opened by name and written one after another.
+    """A folder being written, file by file, before it is published.
 
     Parameters
     ----------
@@ -160,18 +160,18 @@ class NewFolder:
         name : str
             Name of the file.
         source : Path
-            The file as it lies in another folder of the store.
+        The published file in another folder of the store.
         entry : FileEntry
-            What the manifest states of it.
+            Size and hash of the file in the manifest.
         """
-        keep_as(source, self._path / name)
+        link_or_copy(source, self._path / name)
         self._linked[name] = entry
 
     def sync(self) -> dict[str, FileEntry]:
         """Make the files and their names durable."""
         for sink in self._sinks.values():
             sink.flush()
-        # Together, so that the file system does with one flush what it can.
+        # In parallel, so that the file system can merge the flushes.
         with ThreadPoolExecutor(max(1, len(self._sinks))) as pool:
             entries = dict(zip(self._sinks, pool.map(Sink.sync, self._sinks.values()), strict=True))
         for sink in self._sinks.values():
@@ -180,21 +180,22 @@ class NewFolder:
         return entries | self._linked
 
     def abandon(self) -> None:
-        """Remove the folder with all that was written."""
+        """Remove the folder and everything written to it."""
         for sink in self._sinks.values():
             sink.abandon()
         shutil.rmtree(self._path, ignore_errors=True)
 
 
 def make_folder(path: Path, *, outermost: bool = False) -> None:
-    """Create a folder for whom the one above is, and make its name durable.
+    """Create a folder with the access mode of its parent, and make its name durable.
 
     Parameters
     ----------
     path : Path
         The folder.
     outermost : bool
-        Whether it is the store's own, which is for its owner alone whatever lies above.
+        Whether it is the store's top folder, which only its owner may read, whatever the mode of
+        the parent folder.
     """
     if not path.is_dir():
         path.mkdir(parents=True, mode=0o700, exist_ok=True)
@@ -219,32 +220,32 @@ def sync_folder(path: Path) -> None:
 
 
 def publish_file(path: Path, write: Callable[[Sink], object]) -> FileEntry:
-    """Write a file under a temporary name, then give it its own in one step.
+    """Write a file under a temporary name, then rename it to its final name atomically.
 
     Parameters
     ----------
     path : Path
-        Final place; an existing file there is replaced.
+        Final path; an existing file is replaced.
     write : callable
-        Writes the whole content to the sink it is given.
+        Function that writes the complete content to the :class:`Sink` passed to it.
     """
-    aside = _aside(path)
-    sink = Sink(aside)
+    temporary = _temporary(path)
+    sink = Sink(temporary)
     try:
         write(sink)
         entry = sink.sync()
         sink.close()
-        aside.replace(path)
+        temporary.replace(path)
     except BaseException:
         sink.abandon()
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
     return entry
 
 
 def publish_new(path: Path, content: bytes) -> bool:
-    """Write a file that must not be there yet, in one step; say whether it was this call.
+    """Write a file atomically unless it already exists.
 
     Parameters
     ----------
@@ -256,35 +257,35 @@ def publish_new(path: Path, content: bytes) -> bool:
     Returns
     -------
     bool
-        False where another process was first; its file stays.
+        True if this call wrote the file; False if another process was first, whose file stays.
     """
-    aside = _aside(path)
-    sink = Sink(aside)
+    temporary = _temporary(path)
+    sink = Sink(temporary)
     try:
         sink.write(content)
         sink.sync()
         sink.close()
         try:
-            path.hardlink_to(aside)
+            path.hardlink_to(temporary)
         except FileExistsError:
             return False
-        except OSError:  # a file system that knows no links
+        except OSError:  # a file system without hard links
             if path.exists():
                 return False
-            aside.replace(path)
+            temporary.replace(path)
     except BaseException:
         sink.abandon()
         raise
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
     return True
 
 
 def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str, FileEntry]:
-    """Write a folder of files under a temporary name, then give it its own in one step.
+    """Write a folder under a temporary name, then rename it to its final name atomically.
 
-    A folder that already stands at ``path`` was left by a process that died before its commit (no
+    A folder that already exists at ``path`` comes from a process that died before its commit (no
     two commits share a name) and is replaced.
 
     Parameters
@@ -292,18 +293,18 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
     path : Path
         The folder to publish.
     write : callable
-        Writes the files into the folder.
+        Function that writes the files to the :class:`NewFolder` passed to it.
     """
-    aside = _aside(path)
-    aside.mkdir(mode=0o700)
-    open_folder_as(path.parent, aside)
-    folder = NewFolder(aside)
+    temporary = _temporary(path)
+    temporary.mkdir(mode=0o700)
+    open_folder_as(path.parent, temporary)
+    folder = NewFolder(temporary)
     try:
         write(folder)
         entries = folder.sync()
         if path.exists():
             shutil.rmtree(path)
-        aside.rename(path)
+        temporary.rename(path)
     except BaseException:
         folder.abandon()
         raise
@@ -311,22 +312,22 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
     return entries
 
 
-def keep_as(path: Path, other: Path) -> None:
-    """Return a file a second name: a hard link, or a copy where the file system knows no links.
+def link_or_copy(path: Path, link: Path) -> None:
+    """Give a file a second name: a hard link, or a copy if the file system has no hard links.
 
     Parameters
     ----------
     path : Path
         The file.
-    other : Path
-        Its second name.
+    link : Path
+        The second name; an existing file is replaced.
     """
     with contextlib.suppress(FileNotFoundError):
-        other.unlink()
+        link.unlink()
     try:
-        other.hardlink_to(path)
+        link.hardlink_to(path)
     except OSError:
-        publish_file(other, lambda sink: sink.write(path.read_bytes()))
+        publish_file(link, lambda sink: sink.write(path.read_bytes()))
 
 
 def remove(path: Path) -> None:
@@ -343,8 +344,8 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def left_aside(folder: Path) -> list[Path]:
-    """Files and folders that a process was writing in a folder when it died.
+def unfinished(folder: Path) -> list[Path]:
+    """Temporary files and folders of processes that died while writing to a folder.
 
     Parameters
     ----------
@@ -360,11 +361,21 @@ def check_plain(store: Path, *names: str, size: int) -> Path:
     Parameters
     ----------
     store : Path
-        The store's folder, which may itself be named by a link.
+        The store's folder; it may itself be a symbolic link.
     *names : str
-        Folders below it, and the file.
+        Path components below the store's folder, the last one being the file name.
     size : int
-        Bytes that the manifest states.
+        Size in bytes according to the manifest.
+
+    Returns
+    -------
+    Path
+        Path of the file.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, a link, not a regular file, or of another size.
     """
     path = store
     for name in names:
@@ -381,5 +392,5 @@ def check_plain(store: Path, *names: str, size: int) -> Path:
     return path
 
 
-def _aside(path: Path) -> Path:
+def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")

@@ -1,19 +1,21 @@
-"""Labels that people give clips: own columns beside the scorer's, with who and when.
+"""User labels of clips: label columns in addition to the scored stages and events.
 
-An own column is one file of the store, ``labels/<column>.jsonl``: a JSON object a line with
-``clip_id``, ``value`` (text, or null where a label is taken back), ``by`` and ``at`` (UTC, ISO
-8601). Lines are only added, and the last one of a clip counts, so the history stays. They are
-appended under a lock and synced; one that was cut short by a crash is passed over.
+A label column is one file of the store, ``labels/<column>.jsonl``, with one JSON object per line:
+``clip_id``, ``value`` (text, or null if a label is withdrawn), ``by`` (name), ``at`` (time in UTC,
+ISO 8601) and ``sha256``, a checksum of the line. Lines are only appended, and the last line of a
+clip counts, so the history is preserved. They are appended under a lock and synced; a last line
+that a crash left incomplete is skipped. Any other line that is not as it was written is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -25,11 +27,12 @@ import pyarrow as pa
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from sleepfm_index.errors import QueryError
+from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
-from sleepfm_index.storage.manifest import MOST_CLIPS
+from sleepfm_index.storage.manifest import MAX_CLIPS
 from sleepfm_index.storage.modes import open_file_as
 from sleepfm_index.storage.paths import LABELS as FOLDER
+from sleepfm_index.storage.plain_files import read_plain
 
 LABEL_COLUMNS: Final = pa.schema(
     [
@@ -40,11 +43,14 @@ LABEL_COLUMNS: Final = pa.schema(
         ("labelled_at", pa.string()),
     ]
 )
-"""Columns of the view ``labels`` in SQL; ``label`` is the name of the own column."""
+"""Columns of the view ``labels`` in SQL; ``label`` is the name of the label column."""
 
 _LOCK: Final = ".lock"
+_KEYS: Final = frozenset({"clip_id", "value", "by", "at"})
+_CHECKED: Final = re.compile(rb'(.*), "sha256": "([0-9a-f]{16})"}', re.DOTALL)
+_LARGEST: Final = 1 << 30
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_LONGEST: Final = 200
+_MAX_LENGTH: Final = 200
 _within = threading.Lock()
 
 
@@ -57,9 +63,9 @@ class Label:
     value : str
         The label.
     by : str
-        Name of the person who labelled.
+        Name or initials of the labeller.
     at : str
-        Time, in UTC.
+        Time in UTC, ISO 8601.
     """
 
     value: str
@@ -70,52 +76,51 @@ class Label:
 def append_labels(
     store: Path, column: str, clip_ids: Sequence[int], value: str | None, by: str
 ) -> str:
-    """Label some clips in an own column; all of them, or none.
+    """Label clips in a label column; all of them, or none if it fails.
 
     Parameters
     ----------
     store : Path
         The store's folder.
     column : str
-        Small letters, digits and ``_``.
+        Name of the label column: lower-case letters, digits and ``_``.
     clip_ids : sequence of int
         Clips to label.
     value : str, optional
-        None takes the label back.
+        The label; None withdraws it.
     by : str
-        Who says so.
+        Name or initials of the labeller.
 
     Returns
     -------
     str
-        When, in UTC.
+        Time of the label in UTC, ISO 8601.
 
     Raises
     ------
     QueryError
-        If the column cannot be one, the label is not one line, or nobody is named.
+        If the column's name is not valid, the label is not one line, or the name is missing.
     """
     by = by.strip()
-    if not by or len(by) > _LONGEST or not by.isprintable():
+    if not by or len(by) > _MAX_LENGTH or not by.isprintable():
         raise QueryError("pass the name or initials of the person who labels, in one line")
-    if value is not None and not (value.strip() and len(value) <= _LONGEST and value.isprintable()):
-        raise QueryError(f"a label is one line of 1 to {_LONGEST} characters")
+    if value is not None and not (
+        value.strip() and len(value) <= _MAX_LENGTH and value.isprintable()
+    ):
+        raise QueryError(f"a label is one line of 1 to {_MAX_LENGTH} characters")
     if not _NAME.fullmatch(column):
         raise QueryError(
             f"{column[:80]!r} is not a valid column for labels; use lower-case letters, digits "
             "and _"
         )
-    at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    lines = [
-        json.dumps({"clip_id": int(clip), "value": value, "by": by, "at": at}, ensure_ascii=False)
-        for clip in clip_ids
-    ]
-    _append(store, column, "".join(line + "\n" for line in lines).encode())
-    return at
+    time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    fields = {"value": value, "by": by, "at": time}
+    _append(store, column, b"".join(_line({"clip_id": int(clip), **fields}) for clip in clip_ids))
+    return time
 
 
 def read_labels(store: Path, column: str) -> dict[int, Label]:
-    """Return the labels of an own column that count, by clip id.
+    """Return the current labels of a label column, by clip id.
 
     Parameters
     ----------
@@ -127,7 +132,9 @@ def read_labels(store: Path, column: str) -> dict[int, Label]:
     Raises
     ------
     QueryError
-        If there is no such column.
+        If the column does not exist.
+    FormatError
+        If a line is not as it was written.
     """
     path = store / FOLDER / f"{column}.jsonl"
     if not _NAME.fullmatch(column) or path.is_symlink() or not path.is_file():
@@ -138,7 +145,7 @@ def read_labels(store: Path, column: str) -> dict[int, Label]:
 
 
 def label_columns(store: Path) -> list[str]:
-    """List the names of the own columns.
+    """List the names of the label columns.
 
     Parameters
     ----------
@@ -153,7 +160,7 @@ def label_columns(store: Path) -> list[str]:
 
 
 def label_table(store: Path) -> pa.Table:
-    """Return the labels that count, one row per clip and label column.
+    """Return the current labels, one row per clip and label column.
 
     Parameters
     ----------
@@ -163,7 +170,12 @@ def label_table(store: Path) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Of :data:`LABEL_COLUMNS`; without the columns that this account may not read.
+        Table of :data:`LABEL_COLUMNS`, without label columns that this account may not read.
+
+    Raises
+    ------
+    FormatError
+        If a line is not as it was written.
     """
     tables = [LABEL_COLUMNS.empty_table()]
     for column in label_columns(store):
@@ -175,27 +187,69 @@ def label_table(store: Path) -> pa.Table:
 
 
 def keep_labels(store: Path, keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
-    """Forget the labels of clips that are gone.
+    """Remove the labels of deleted clips.
 
     Parameters
     ----------
     store : Path
         The store's folder.
     keep : callable
-        Says of clip ids, int64 [n], which stay, bool [n].
+        Function that maps clip ids, int64 [n], to the mask of clips that stay, bool [n].
+
+    Raises
+    ------
+    FormatError
+        If a line is not as it was written, so that its clip is not known.
     """
     for column in label_columns(store):
         with _locked(store):
-            path = store / FOLDER / f"{column}.jsonl"
-            entries = _entries(path)
+            entries = _entries(store / FOLDER / f"{column}.jsonl")
             stay = keep(np.array([entry["clip_id"] for entry in entries], np.int64))
-            if bool(np.all(stay)):
-                continue
-            lines = [
-                json.dumps(e, ensure_ascii=False) for e, s in zip(entries, stay, strict=True) if s
-            ]
-            text = "".join(line + "\n" for line in lines).encode()
-            publish_file(path, lambda sink, text=text: sink.write(text))  # type: ignore[misc]
+            if not bool(np.all(stay)):
+                _write(store, column, [e for e, s in zip(entries, stay, strict=True) if s])
+
+
+def check_labels(store: Path, column: str | None = None) -> None:
+    """Refuse labels that are not as they were written.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    column : str, optional
+        Name of the label column; by default all.
+
+    Raises
+    ------
+    FormatError
+        If a line is damaged. Files that cannot be read are skipped.
+    """
+    for name in label_columns(store) if column is None else [column]:
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            _entries(store / FOLDER / f"{name}.jsonl")
+
+
+def drop_damaged_labels(store: Path, column: str, copy: Path) -> None:
+    """Remove the damaged lines of a label column, and copy the original file to ``copy``.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    column : str
+        Name of the label column.
+    copy : Path
+        Path of the copy.
+    """
+    with _locked(store):
+        content = read_plain(store / FOLDER / f"{column}.jsonl", _LARGEST)
+        publish_file(copy, lambda sink: sink.write(content))
+        _write(store, column, [e for line in content.split(b"\n") if (e := _entry(line))])
+
+
+def _write(store: Path, column: str, entries: Sequence[Mapping[str, Any]]) -> None:
+    text = b"".join(map(_line, entries))
+    publish_file(store / FOLDER / f"{column}.jsonl", lambda sink: sink.write(text))
 
 
 def _locked(store: Path) -> FileLock:
@@ -211,9 +265,9 @@ def _append(store: Path, column: str, lines: bytes) -> None:
         handle = os.open(path, flags, 0o600)
         open_file_as(path.parent, handle)
         try:
+            if _end_last_line(handle):
+                lines = b"\n" + lines
             size = os.fstat(handle).st_size
-            if size and os.pread(handle, 1, size - 1) != b"\n":
-                lines = b"\n" + lines  # what a crash cut short stays a line of its own
             done = 0
             try:
                 while done < len(lines):
@@ -230,26 +284,26 @@ def _append(store: Path, column: str, lines: bytes) -> None:
 
 @lru_cache(maxsize=32)
 def _read(path: Path, _changed: int, _size: int) -> dict[int, Label]:
-    found: dict[int, Label] = {}
+    labels: dict[int, Label] = {}
     for entry in _entries(path):
         clip, value = entry["clip_id"], entry["value"]
         if value is None:
-            found.pop(clip, None)
+            labels.pop(clip, None)
         else:
-            found[clip] = Label(value, entry["by"], entry["at"])
-    return found
+            labels[clip] = Label(value, entry["by"], entry["at"])
+    return labels
 
 
 @lru_cache(maxsize=32)
 def _table(path: Path, changed: int, size: int) -> pa.Table:
-    found = _read(path, changed, size)
-    own = found.values()
+    labels = _read(path, changed, size)
+    values = labels.values()
     columns = [
-        list(found),
-        [path.stem] * len(found),
-        [label.value for label in own],
-        [label.by for label in own],
-        [label.at for label in own],
+        list(labels),
+        [path.stem] * len(labels),
+        [label.value for label in values],
+        [label.by for label in values],
+        [label.at for label in values],
     ]
     return pa.Table.from_arrays(
         [pa.array(c, f.type) for c, f in zip(columns, LABEL_COLUMNS, strict=True)],
@@ -257,16 +311,65 @@ def _table(path: Path, changed: int, size: int) -> pa.Table:
     )
 
 
+def _end_last_line(handle: int) -> bool:
+    """Cut off a last line that a crash cut short; say whether a whole one lacks its end."""
+    size = os.fstat(handle).st_size
+    if not size or os.pread(handle, 1, size - 1) == b"\n":
+        return False
+    content = os.pread(handle, size, 0)
+    start = content.rfind(b"\n") + 1
+    if not _is_cut_short(content[start:]):
+        return True
+    os.ftruncate(handle, start)
+    return False
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    plain = {name: entry[name] for name in ("clip_id", "value", "by", "at")}
+    body = json.dumps(plain, ensure_ascii=False)[:-1].encode()
+    return body + b', "sha256": "%s"}\n' % _checksum(body)
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:16].encode()
+
+
 def _entries(path: Path) -> list[dict[str, Any]]:
+    content = read_plain(path, _LARGEST)
+    if len(content) > _LARGEST:
+        raise FormatError(f"{path} is larger than {_LARGEST >> 30} GB")
+    *lines, last = content.split(b"\n")
+    if last and not _is_cut_short(last):
+        lines.append(last)
     entries = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            entry = json.loads(line)
-            ok = type(entry["clip_id"]) is int and 0 <= entry["clip_id"] < MOST_CLIPS
-            value = "" if entry["value"] is None else entry["value"]
-            "".join((value, entry["by"], entry["at"])).encode()  # texts, and no lone surrogates
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue
-        if ok:
-            entries.append(entry)
+    for number, line in enumerate(lines, start=1):
+        entry = _entry(line)
+        if entry is None:
+            raise FormatError(
+                f"line {number} of {path} is not as it was written; `sleepfm-index verify "
+                "--repair` keeps the other lines"
+            )
+        entries.append(entry)
     return entries
+
+
+def _is_cut_short(last: bytes) -> bool:
+    """Whether a line without its end is the beginning of one; it was never acknowledged."""
+    return _CHECKED.match(last) is None and _entry(last) is None
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Return a line's entry; None if it is not as it was written."""
+    checked = _CHECKED.fullmatch(line)
+    if checked and _checksum(checked[1]) != checked[2]:
+        return None
+    try:
+        entry: dict[str, Any] = json.loads(line)
+        ok = type(entry["clip_id"]) is int and 0 <= entry["clip_id"] < MAX_CLIPS
+        value = "" if entry["value"] is None else entry["value"]
+        "".join((value, entry["by"], entry["at"])).encode()  # texts, and no lone surrogates
+        # A line of an earlier program has no checksum.
+        ok = ok and entry.keys() == (_KEYS | {"sha256"} if checked else _KEYS)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return entry if ok else None

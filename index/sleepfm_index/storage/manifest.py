@@ -59,9 +59,9 @@ WITHDRAWALS: Final = "withdrawals"
 FEATURES: Final = frozenset({INVERTED_LISTS, INDEX_PARAMETERS, WITHDRAWALS})
 """Feature flags that this version supports; a store with any other is refused."""
 
-_LARGEST: Final = 1 << 28
-"""Bytes; 14,000 segments take about 20 MB."""
-MOST_CLIPS: Final = 1 << 31
+_MAX_BYTES: Final = 1 << 28
+"""Maximum size of a manifest in bytes; 14,000 segments take about 20 MB."""
+MAX_CLIPS: Final = 1 << 31
 """Upper bound of clip ids (two million nights), so that a hostile count cannot exhaust memory."""
 _CLIP_ROWS: Final = "clip-rows"
 
@@ -113,12 +113,14 @@ class Manifest:
     @property
     def features(self) -> tuple[str, ...]:
         """Features, beyond the format version, that a program must support to read the store."""
-        lists = any(i.kind.startswith("IVF") for i in self.indexes)
-        # Programs that only support inverted files report a setting without lists as damage.
-        others = any(set(s.parameters) != {"probes"} for i in self.indexes for s in i.settings)
-        # A program that does not support withdrawals would add deleted recordings again.
-        gone = bool(self.withdrawals)
-        used = {INVERTED_LISTS: lists, INDEX_PARAMETERS: others, WITHDRAWALS: gone}
+        parameters = [set(s.parameters) for i in self.indexes for s in i.settings]
+        used = {
+            INVERTED_LISTS: any(i.kind.startswith("IVF") for i in self.indexes),
+            # A program that supports only inverted files takes other parameters for damage.
+            INDEX_PARAMETERS: any(names != {"probes"} for names in parameters),
+            # A program that does not support withdrawals would add deleted recordings again.
+            WITHDRAWALS: bool(self.withdrawals),
+        }
         return tuple(name for name in used if used[name])
 
     @property
@@ -163,7 +165,7 @@ class Manifest:
         clip_ids : ndarray of int64, shape [n]
             Clips to hide.
         withdrawn, marks : tuple of str
-            Content keys and marks (:mod:`~sleepfm_index.storage.withdrawals`) of the recordings.
+            Content keys and withdrawal marks (:mod:`.withdrawals`) of the recordings.
         """
         ranges = sorted([*self.deleted, *as_ranges(clip_ids)])
         merged: list[tuple[int, int]] = []
@@ -172,8 +174,8 @@ class Manifest:
                 first = merged.pop()[0]
             merged.append((first, last))
         keys = dict.fromkeys([*self.withdrawn, *withdrawn])
-        gone = tuple(dict.fromkeys([*self.withdrawals, *marks]))
-        return replace(self, deleted=tuple(merged), withdrawn=tuple(keys), withdrawals=gone)
+        all_marks = tuple(dict.fromkeys([*self.withdrawals, *marks]))
+        return replace(self, deleted=tuple(merged), withdrawn=tuple(keys), withdrawals=all_marks)
 
     def readmitted(self, source: str, marks: Collection[str]) -> Manifest:
         """Return the manifest with the withdrawal of a recording lifted.
@@ -185,12 +187,12 @@ class Manifest:
         source : str
             Content key of the recording.
         marks : collection of str
-            Marks of the recording in ``withdrawals``.
+            Withdrawal marks of the recording.
 
         Raises
         ------
         UncompactedError
-            If its segment holds other recordings, so that a compaction is required first.
+            If its segment has other recordings, so that a compaction is required first.
         """
         kept = tuple(s for s in self.segments if source not in s.sources)
         for segment in self.segments:
@@ -225,21 +227,21 @@ class Manifest:
         if not self.deleted:
             return np.ones(len(clip_ids), bool)
         first, last = self._deleted_runs
-        at = np.searchsorted(first, clip_ids, side="right") - 1
-        return np.asarray((at < 0) | (clip_ids > last[at]), dtype=bool)
+        run = np.searchsorted(first, clip_ids, side="right") - 1
+        return np.asarray((run < 0) | (clip_ids > last[run]), dtype=bool)
 
 
 def deleted_within(
     deleted: Iterable[tuple[int, int]], segments: Iterable[SegmentEntry]
 ) -> tuple[tuple[int, int], ...]:
-    """Clip ranges of deleted clips to segments; a range may span several.
+    """Restrict ranges of deleted clips to segments; a range may span several segments.
 
     Parameters
     ----------
-    deleted : iterable of (first, last)
-        First and last clip id of each range.
+    deleted : iterable of (int, int)
+        First and last clip id of each range, both inclusive.
     segments : iterable of SegmentEntry
-        Segments to cut the ranges to.
+        Segments whose clips remain in the ranges.
     """
     cut = (
         (max(a, s.first_clip_id), min(b, s.last_clip_id))
@@ -254,6 +256,7 @@ def as_ranges(clip_ids: NDArray[np.int64]) -> list[tuple[int, int]]:
     Parameters
     ----------
     clip_ids : ndarray of int64, shape [n]
+        Ascending clip ids.
     """
     if not len(clip_ids):
         return []
@@ -271,16 +274,16 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     store : Path
         The store's folder.
     name : str
-        The file, below the store's folder.
+        Name of the manifest file, relative to the store's folder.
 
     Raises
     ------
     FormatError
-        If it is missing, damaged or hostile, or has an unknown format or feature.
+        If the file is missing, damaged or too large, or has an unknown format or feature.
     """
     path = store / name
     try:
-        plain = read_json(path, _LARGEST)
+        plain = read_json(path, _MAX_BYTES)
     except FileNotFoundError:
         raise FormatError(
             f"no store at {store}; create one with `sleepfm-index build` or pass --store"
@@ -302,8 +305,7 @@ def read_manifest(store: Path, name: str = paths.MANIFEST) -> Manifest:
     if unknown:
         raise FormatError(
             "the store uses features that this version does not support: "
-            f"{', '.join(sorted(unknown))}; "
-            "upgrade sleepfm-index"
+            f"{', '.join(sorted(unknown))}; upgrade sleepfm-index"
         )
     try:
         return _from_json(plain)
@@ -326,7 +328,7 @@ def write_manifest(store: Path, manifest: Manifest) -> None:
 
 
 def _to_text(manifest: Manifest) -> str:
-    # One line per segment and key: readable, and fast to write again.
+    # One line per segment and key: readable, and fast to write.
     plain = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -383,8 +385,8 @@ def _from_json(plain: Mapping[str, Any]) -> Manifest:
 
 
 def _check_ids(manifest: Manifest) -> None:
-    # Ranges of segments, and of deleted clips, do not overlap and have room for their rows.
-    if manifest.next_clip_id > MOST_CLIPS:
+    # Ranges of segments, and of deleted clips, must not overlap and must fit their rows.
+    if manifest.next_clip_id > MAX_CLIPS:
         raise ValueError(f"{manifest.next_clip_id} clips are more than a store can hold")
     ranges = sorted((s.first_clip_id, s.last_clip_id, s.rows) for s in manifest.segments)
     for known in (ranges, [(a, b, b - a + 1) for a, b in manifest.deleted]):

@@ -38,10 +38,7 @@ class WeightsIdentity:
 
 @dataclass(frozen=True)
 class SegmentEntry:
-    """One segment: its folder's name, its rows, its files, and the sources it came from.
-
-    ``first_clip_id`` and ``last_clip_id`` bound the clip ids in it, both included. ``columns``
-    are the subject columns beyond the schema's own.
+    """One segment: folder name, number of rows, files and source recordings.
 
     Parameters
     ----------
@@ -50,11 +47,11 @@ class SegmentEntry:
     rows : int
         Number of clips.
     first_clip_id, last_clip_id : int
-        Bounds of the clip ids, both included.
+        Smallest and largest clip id.
     sources : tuple of str
         Content keys of the recordings.
     columns : tuple of str
-        Subject columns beyond the schema's own, as ``name:type``.
+        Subject columns that are not part of the schema, as ``name:type``.
     files : mapping of str to FileEntry
         Files of the segment, by name.
     """
@@ -80,11 +77,12 @@ class SearchSetting:
     Parameters
     ----------
     share : float
-        Of the clips, in 0 to 1. Below the smallest share of an index, search is exact.
+        Smallest share of allowed clips for which the setting holds, 0 to 1. Below the smallest
+        share of an index, search is exact.
     depth : int
-        Candidates that are scored again from the vectors, for ten answers.
+        Number of candidates that are scored again with the stored vectors, for ten results.
     parameters : mapping of str to int
-        How far the index itself is searched, in the words of its kind: ``{"probes": 16}``.
+        Search parameters of this kind of index, for example ``{"probes": 16}``.
     """
 
     share: float
@@ -92,7 +90,7 @@ class SearchSetting:
     parameters: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as one flat JSON object."""
+        """Return the setting as one flat JSON object."""
         return {"share": self.share, **self.parameters, "depth": self.depth}
 
 
@@ -102,37 +100,40 @@ class Recall:
 
     Parameters
     ----------
-    asked : float
-        The recall@10 that the search was set to reach.
-    at_1, at_10 : tuple of (estimate, low, high)
-        With the 95 % interval.
+    goal : float
+        The recall@10 that calibration aimed at.
+    at_1, at_10 : tuple of float
+        Recall@1 and recall@10: estimate, and lower and upper bound of the 95 % interval.
     queries : int
-        How many were asked; none of them chose how the index is searched.
+        Number of queries; none of them was used to choose the search settings.
     clips : int
-        Clips of the target among which the exact answer was found.
+        Number of clips with the target over which the exact result was computed.
     """
 
-    asked: float
+    goal: float
     at_1: tuple[float, float, float]
     at_10: tuple[float, float, float]
     queries: int
     clips: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the recall as a JSON object; its key ``asked`` holds the goal."""
+        plain = asdict(self)
+        return {"asked": plain.pop("goal"), **plain}
 
 
 @dataclass(frozen=True)
 class IndexEntry:
     """One index file: a cache that can be rebuilt from the vectors of the segments it covers.
 
-    ``settings`` are in order of falling shares; without any, the index is not searched.
-
     Parameters
     ----------
     target : str
-        What the index searches.
+        Search target: a modality, or ``others_of_<modality>``.
     file : str
-        Name of the file.
+        Name of the file in ``indexes/``.
     kind : str
-        Name of the kind of index.
+        Kind of index, such as ``IVF256,SQ8`` or ``HNSW32``.
     rows : int
         Number of vectors.
     segments : tuple of str
@@ -140,7 +141,7 @@ class IndexEntry:
     entry : FileEntry
         Size and hash of the file.
     settings : tuple of SearchSetting
-        How the index is searched, in order of falling shares.
+        Search settings, by descending share; an index without settings is not searched.
     recall : Recall, optional
         Measured recall.
     """
@@ -155,15 +156,17 @@ class IndexEntry:
     recall: Recall | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON has it, where the settings stand under their first name."""
+        """Return the entry as a JSON object; its key ``probing`` holds the settings."""
         plain = asdict(self)
         del plain["settings"]
+        if self.recall is not None:
+            plain["recall"] = self.recall.to_json()
         return plain | {"probing": [setting.to_json() for setting in self.settings]}
 
 
 @dataclass(frozen=True)
 class RowCacheEntry:
-    """The file with the metadata rows of some segments: a cache (:mod:`.row_cache`).
+    """The file of the row cache (:mod:`.row_cache`), which holds metadata rows of segments.
 
     Parameters
     ----------
@@ -172,7 +175,7 @@ class RowCacheEntry:
     rows : int
         Number of clips.
     segments : tuple of str
-        Names of the segments that it covers.
+        Names of the segments that the cache covers.
     entry : FileEntry
         Size and hash of the file.
     """
@@ -189,7 +192,7 @@ def segment_entry(plain: Mapping[str, Any]) -> SegmentEntry:
     Parameters
     ----------
     plain : mapping
-        As JSON has it.
+        The entry as parsed from the manifest's JSON.
     """
     return SegmentEntry(
         id=safe_name(plain["id"]),
@@ -208,7 +211,7 @@ def index_entry(plain: Mapping[str, Any]) -> IndexEntry:
     Parameters
     ----------
     plain : mapping
-        As JSON has it.
+        The entry as parsed from the manifest's JSON.
     """
     return IndexEntry(
         target=str(plain["target"]),
@@ -228,7 +231,7 @@ def row_cache_entry(plain: Mapping[str, Any]) -> RowCacheEntry:
     Parameters
     ----------
     plain : mapping
-        As JSON has it.
+        The entry as parsed from the manifest's JSON.
     """
     return RowCacheEntry(
         file=safe_name(plain["file"]),
@@ -249,7 +252,7 @@ def count(value: object) -> int:
     Raises
     ------
     ValueError
-        If it is not an integer, or is negative.
+        If the value is not an integer, or is negative.
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"not a count: {value!r}")
@@ -267,7 +270,7 @@ def strings(value: object) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        If it is not a list of strings.
+        If the value is not a list of strings.
     """
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise ValueError(f"not a list of strings: {value!r:.80}")
@@ -285,7 +288,7 @@ def seconds(value: object) -> float:
     Raises
     ------
     ValueError
-        If it is not such a time.
+        If the value is not a number in the valid range.
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < 1e11:
         raise ValueError(f"not a time in seconds since 1970: {value!r}")
@@ -304,7 +307,7 @@ def _recall(plain: Mapping[str, Any] | None) -> Recall | None:
     if len(at_1) != 3 or len(at_10) != 3:
         raise ValueError("a recall is an estimate, a low and a high")
     return Recall(
-        asked=_share(plain["asked"]),
+        goal=_share(plain["asked"]),
         at_1=(at_1[0], at_1[1], at_1[2]),
         at_10=(at_10[0], at_10[1], at_10[2]),
         queries=count(plain["queries"]),
@@ -333,7 +336,7 @@ def safe_name(name: object) -> str:
     Raises
     ------
     ValueError
-        If it is not a plain file name.
+        If the value is not a plain file name.
     """
     if not isinstance(name, str) or not _SAFE_NAME.fullmatch(name):
         raise ValueError(f"not a plain file name: {name!r}")

@@ -1,4 +1,4 @@
-"""SQL over the metadata: DuckDB that is handed rows, and can reach no file at all."""
+"""SQL over the metadata: DuckDB is given Arrow tables and has no access to files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.storage.answer_types import with_text
 from sleepfm_index.storage.labels import label_table
 from sleepfm_index.storage.manifest import Manifest, as_ranges
 from sleepfm_index.storage.quoting import quote_text
@@ -25,17 +26,20 @@ from sleepfm_index.storage.visible_tables import VIEWS, visible_tables
 TIME_LIMIT_S: Final = 300.0
 MEMORY_LIMIT: Final = "4GB"
 RESULT_LIMIT: Final = 4 << 30
-"""Maximum size in bytes of an answer held in memory, which DuckDB's own limit does not include."""
+"""Maximum size in bytes of a result in memory, which DuckDB's own limit does not include."""
 SETTINGS: Final[dict[str, str | bool]] = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
+    # By default in the home folder, whose name SQL would tell.
+    "extension_directory": "none",
+    "secret_directory": "none",
     "memory_limit": MEMORY_LIMIT,
     # A name that is not a table is an error, not a variable of the calling program.
     "python_enable_replacements": False,
     "python_scan_all_frames": False,
-    # DuckDB would spill to ./.tmp, where anybody may look, and let statements write there.
+    # DuckDB would spill to ./.tmp, which others may read, and let statements write there.
     "temp_directory": "",
 }
 _LOCKED: Final = (
@@ -82,7 +86,7 @@ class Metadata:
         weakref.finalize(self, _close_own, self._connection, os.getpid())
 
     def select(self, statement: str) -> pa.Table:
-        """Answer one read-only statement.
+        """Run one read-only statement and return the result.
 
         Parameters
         ----------
@@ -92,8 +96,8 @@ class Metadata:
         Raises
         ------
         QueryError
-            If it is not exactly one SELECT-like statement, does not parse, names what is not
-            there, or runs past the limits of time and memory.
+            If the text is not exactly one SELECT-like statement, does not parse, names an unknown
+            table or column, or exceeds the limits of time or memory.
         """
         with self.stream(statement) as reader:
             batches, size = [], 0
@@ -109,7 +113,7 @@ class Metadata:
 
     @contextmanager
     def stream(self, statement: str) -> Iterator[pa.RecordBatchReader]:
-        """Answer one read-only statement, a record batch at a time; see :meth:`select`.
+        """Run one read-only statement and stream the result in record batches; see :meth:`select`.
 
         Parameters
         ----------
@@ -119,24 +123,22 @@ class Metadata:
         Yields
         ------
         pyarrow.RecordBatchReader
-            To be read inside the ``with`` statement.
+            Result, to be read inside the ``with`` statement.
         """
         with self._guarded() as cursor:
             parsed = duckdb.extract_statements(statement)
             if len(parsed) != 1:
                 raise QueryError(f"expected one SQL statement, got {len(parsed)}")
             if parsed[0].type not in _QUESTIONS:
-                kind = str(parsed[0].type).rpartition(".")[2]
-                pivot = kind == "MULTI"  # what DuckDB makes of a PIVOT whose columns are not named
-                hint = "; instead of PIVOT: count(*) FILTER (WHERE ...)" if pivot else ""
-                raise QueryError(
-                    f"only SELECT-like statements can be run on a store, not {kind}{hint}"
-                )
+                name = str(parsed[0].type).rpartition(".")[2]
+                if name == "MULTI":
+                    name = "PIVOT over values that it does not list; write ON column IN (...)"
+                raise QueryError(f"only SELECT-like statements can be run on a store, not {name}")
             relation = cursor.sql(statement)
             if relation is None:
                 yield pa.RecordBatchReader.from_batches(pa.schema([]), [])
             else:
-                yield relation.to_arrow_reader()
+                yield with_text(relation).to_arrow_reader()
 
     def columns(self, view: str = "clips") -> pa.Schema:
         """Columns of a view over all segments, with the types that SQL gives them.
@@ -162,7 +164,7 @@ class Metadata:
         Raises
         ------
         QueryError
-            If one is not a valid condition over the columns of ``clips``.
+            If a condition is not valid over the columns of ``clips``.
         """
         with self._guarded() as cursor:
             matches = _matches(cursor, conditions).project("clip_id").order("clip_id")
@@ -189,14 +191,14 @@ class Metadata:
         clip_ids : ndarray of int64, shape [n]
             Clip ids.
         """
-        distinct, at = np.unique(clip_ids, return_inverse=True)
+        distinct, inverse = np.unique(clip_ids, return_inverse=True)
         listed = ", ".join(map(str, distinct.tolist())) or "NULL"
         table = self.select(f"SELECT * FROM clips WHERE clip_id IN ({listed}) ORDER BY clip_id")
         known = numpy_of(table["clip_id"])
-        place = np.full(len(distinct), -1)
-        place[np.isin(distinct, known)] = np.arange(len(known))
-        wanted = place[at]
-        return table.take(int64s(wanted[wanted >= 0]))
+        row_of = np.full(len(distinct), -1)
+        row_of[np.isin(distinct, known)] = np.arange(len(known))
+        rows = row_of[inverse]
+        return table.take(int64s(rows[rows >= 0]))
 
     def clip_schema(self) -> pa.Schema:
         """Columns of ``clips`` over all segments, as SQL sees them."""
@@ -208,7 +210,7 @@ class Metadata:
         Parameters
         ----------
         column : {"subject_id", "recording_id"}
-            Which id is given.
+            Column that holds the id.
         value : str
             The id.
         """
@@ -225,18 +227,21 @@ class Metadata:
         stop = threading.Timer(TIME_LIMIT_S, cursor.interrupt)
         stop.daemon = True
         stop.start()
+        damaged: FormatError | None = None
         try:
             with snapshot_guard(self._store, self._manifest):
-                self._show_tables(cursor)
+                damaged = self._show_tables(cursor)
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 yield cursor
         except duckdb.InterruptException:
             raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None
         except duckdb.Error as error:
-            text = _one_sentence(error)
+            sentence = _one_sentence(error)
+            if damaged is not None and "Table with name labels " in sentence:
+                raise damaged from error
             if isinstance(error, duckdb.PermissionException):
-                text += "; `sleepfm-index annotate FILE` adds the columns of a table to the store"
-            raise QueryError(text) from error
+                sentence += "; `sleepfm-index annotate FILE` adds the columns of a table to a store"
+            raise QueryError(sentence) from error
         except pa.ArrowException as error:
             raise FormatError(
                 f"the tables of {self._store} cannot be read: {_one_sentence(error)}; "
@@ -246,21 +251,26 @@ class Metadata:
             stop.cancel()
             cursor.close()  # which rolls back
 
-    def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> None:
+    def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> FormatError | None:
+        """Register the views; damaged labels fail only the queries that read them."""
         for view in VIEWS:
             datasets = self._tables[view]
             if len(datasets) == 1:
                 cursor.register(view, datasets[0])
                 continue
-            # The same column as numbers in one build and as text in another: text holds both.
-            for at, dataset in enumerate(datasets):
-                cursor.register(f"{view}_{at}", dataset)
-            parts = (f"SELECT * FROM {view}_{at}" for at in range(len(datasets)))
+            # A column of numbers in one build and of text in another becomes text.
+            for number, dataset in enumerate(datasets):
+                cursor.register(f"{view}_{number}", dataset)
+            parts = (f"SELECT * FROM {view}_{number}" for number in range(len(datasets)))
             cursor.execute(f"CREATE TEMP VIEW {view} AS {' UNION ALL BY NAME '.join(parts)}")
-        labels = label_table(self._store)
+        try:
+            labels = label_table(self._store)
+        except FormatError as error:
+            return error
         # Labels of deleted clips stay in their files until the store is compacted.
         live = self._manifest.live(np.asarray(labels["clip_id"].to_numpy(), np.int64))
         cursor.register("labels", labels.filter(pa.array(live)))
+        return None
 
 
 def _close_own(connection: duckdb.DuckDBPyConnection, process: int) -> None:
@@ -285,10 +295,10 @@ def connect(
 
 
 def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
-    """Return a table if its rows are those of the given clips, one by one and in order.
+    """Return a table after checking that its rows are the given clips in the same order.
 
-    Whatever is looked up for some clips and then used by position goes through here: an id that is
-    not there would move every later row to another clip.
+    Metadata that is looked up for clips and then used by position goes through this check: a
+    missing id would shift every later row to another clip.
 
     Parameters
     ----------
@@ -300,15 +310,17 @@ def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
     Raises
     ------
     QueryError
-        If a clip is not in the table; the sentence names the first one.
+        If a clip is not in the table; the message names the first one.
+    FormatError
+        If the rows are in another order, or a required column has nulls.
     """
-    found = numpy_of(table["clip_id"])
-    if len(found) == len(clip_ids) and np.array_equal(found, clip_ids):
+    table_ids = numpy_of(table["clip_id"])
+    if len(table_ids) == len(clip_ids) and np.array_equal(table_ids, clip_ids):
         for name in _NEVER_NULL.intersection(table.column_names):
             if table[name].null_count:
                 raise FormatError(f"there are clips without {name}; run `sleepfm-index verify`")
         return table
-    missing = np.setdiff1d(clip_ids, found)
+    missing = np.setdiff1d(clip_ids, table_ids)
     if not len(missing):
         raise FormatError("rows were not found in the requested order; run `sleepfm-index verify`")
     raise QueryError(
@@ -320,15 +332,15 @@ def aligned(table: pa.Table, clip_ids: NDArray[np.int64]) -> pa.Table:
 def int64s(values: NDArray[np.integer[Any]]) -> pa.Array:
     """Return integers as an Arrow array.
 
-    pyarrow.array would import pandas, where there is one, to see whether this is a Series.
+    ``pyarrow.array`` would import pandas, if installed, to check for a Series.
 
     Parameters
     ----------
     values : ndarray of int
         The integers.
     """
-    whole = np.ascontiguousarray(values, np.int64)
-    return pa.Array.from_buffers(pa.int64(), len(whole), [None, pa.py_buffer(whole)])
+    contiguous = np.ascontiguousarray(values, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(contiguous), [None, pa.py_buffer(contiguous)])
 
 
 def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
@@ -339,13 +351,13 @@ def numpy_of(column: pa.ChunkedArray) -> NDArray[Any]:
     column : pyarrow.ChunkedArray
         The column.
     """
-    kind = np.dtype(str(column.type).replace("double", "float64"))
+    dtype = np.dtype(str(column.type).replace("double", "float64"))
     parts = [
-        np.frombuffer(part.buffers()[1], kind, len(part), part.offset * kind.itemsize)
+        np.frombuffer(part.buffers()[1], dtype, len(part), part.offset * dtype.itemsize)
         for part in column.chunks
         if len(part)
     ]
-    return np.concatenate([*parts, np.empty(0, kind)])
+    return np.concatenate([*parts, np.empty(0, dtype)])
 
 
 def _matches(
@@ -359,6 +371,9 @@ def _matches(
 
 
 def _one_sentence(error: Exception) -> str:
-    # DuckDB adds a picture of the statement after a blank line; its first paragraph says it all.
-    first = str(error).split("\n\n")[0]
-    return " ".join(first.split())
+    # DuckDB appends an excerpt of the statement after a blank line.
+    first = " ".join(str(error).split("\n\n")[0].split())
+    if "does not exist!" in first and first.startswith("Catalog Error: Table "):
+        known = f"the tables are {', '.join(VIEWS)} and labels"
+        return first.partition("!")[0] + "; " + known
+    return first

@@ -1,8 +1,7 @@
-"""What the pages of a Parquet file unpack to, by the headers that its reader obeys.
+"""Uncompressed size of the pages of a Parquet file, from the page headers.
 
-The footer of a file may say anything; sizes are taken from the header of every page, because the
-reader sets its memory aside by them (parquet.thrift, ``PageHeader``, in Thrift's compact
-protocol).
+The footer of a file cannot be trusted; sizes are taken from the header of every page, because the
+reader allocates memory by them (parquet.thrift, ``PageHeader``, in Thrift's compact protocol).
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _ENCODINGS: Final = frozenset({0, 2, 3, 8})
-"""PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY: of these a value costs at most its own bytes, but
-for a dictionary's. Others, which no store has, repeat what stood before."""
+"""PLAIN, PLAIN_DICTIONARY, RLE, RLE_DICTIONARY: with these, and apart from dictionaries, a value
+needs no more memory than its bytes in the page. Other encodings, which no store has, refer back to
+earlier values."""
 _DATA, _INDEX, _DICTIONARY, _DATA_V2 = range(4)
 _STRUCT: Final = 12
 _DEEPEST: Final = 8
@@ -20,16 +20,16 @@ _DEEPEST: Final = 8
 
 @dataclass
 class Unpacked:
-    """What one column chunk unpacks to.
+    """Uncompressed size of one column chunk.
 
     Parameters
     ----------
     bytes : int
-        Sum over its pages.
+        Uncompressed bytes of all pages.
     values : int
-        Values of its data pages, nulls and values within lists included.
+        Number of values in the data pages, including nulls and values within lists.
     dictionary : int
-        Bytes of its dictionary, of which every value may be one.
+        Uncompressed bytes of the dictionary pages.
     """
 
     bytes: int = 0
@@ -43,42 +43,42 @@ def unpacked(chunk: bytes) -> Unpacked:
     Parameters
     ----------
     chunk : bytes
-        The chunk as it lies in the file.
+        The raw bytes of the chunk in the file.
 
     Raises
     ------
     ValueError
         If a header cannot be read, or names an encoding that no store has.
     """
-    found = Unpacked()
-    at = 0
-    while at < len(chunk):
-        reader = _Compact(chunk, at)
+    total = Unpacked()
+    offset = 0
+    while offset < len(chunk):
+        reader = _Compact(chunk, offset)
         try:
             page = reader.struct()
-            kind, size, packed = page[1], page[2], page[3]
-            told = page.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(kind, -1), {})
-            if size < 0 or packed < 0 or packed > len(chunk) - reader.at:
+            page_type, size, packed = page[1], page[2], page[3]
+            header = page.get({_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}.get(page_type, -1), {})
+            if size < 0 or packed < 0 or packed > len(chunk) - reader.offset:
                 raise ValueError("a page that ends outside its column")
-            found.bytes += size
-            if kind == _DICTIONARY:
-                found.dictionary += size
-            elif kind != _INDEX:
-                if told[2 if kind == _DATA else 4] not in _ENCODINGS:
+            total.bytes += size
+            if page_type == _DICTIONARY:
+                total.dictionary += size
+            elif page_type != _INDEX:
+                if header[2 if page_type == _DATA else 4] not in _ENCODINGS:
                     raise ValueError("an encoding that no store has")
-                found.values += told[1]
+                total.values += header[1]
         except (IndexError, KeyError, TypeError) as error:
             raise ValueError("the header of a page cannot be read") from error
-        at = reader.at + packed
-    return found
+        offset = reader.offset + packed
+    return total
 
 
 class _Compact:
-    """A reader of Thrift's compact protocol, as far as page headers use it."""
+    """A reader of the subset of Thrift's compact protocol that page headers use."""
 
-    def __init__(self, data: bytes, at: int) -> None:
+    def __init__(self, data: bytes, offset: int) -> None:
         self._data = data
-        self.at = at
+        self.offset = offset
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         if depth > _DEEPEST:
@@ -89,31 +89,31 @@ class _Compact:
             byte = self._byte()
             if byte == 0:
                 return fields
-            delta, kind = byte >> 4, byte & 15
+            delta, type_id = byte >> 4, byte & 15
             number = number + delta if delta else self._zigzag()
-            fields[number] = self._value(kind, depth)
+            fields[number] = self._value(type_id, depth)
 
-    def _value(self, kind: int, depth: int) -> Any:
-        if kind in (1, 2):
-            return kind == 1
-        if kind == 3:
+    def _value(self, type_id: int, depth: int) -> Any:
+        if type_id in (1, 2):
+            return type_id == 1
+        if type_id == 3:
             return self._byte()
-        if kind in (4, 5, 6):
+        if type_id in (4, 5, 6):
             return self._zigzag()
-        if kind == 7:
-            self.at += 8
+        if type_id == 7:
+            self.offset += 8
             return None
-        if kind == 8:
+        if type_id == 8:
             length = self._varint()
-            self.at += length
+            self.offset += length
             return None
-        if kind == _STRUCT:
+        if type_id == _STRUCT:
             return self.struct(depth + 1)
-        raise ValueError("a page header with a list")  # which it has in no version
+        raise ValueError("a page header with a list")  # no version of the format has one
 
     def _byte(self) -> int:
-        byte = self._data[self.at]
-        self.at += 1
+        byte = self._data[self.offset]
+        self.offset += 1
         return byte
 
     def _varint(self) -> int:

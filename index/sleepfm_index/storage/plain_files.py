@@ -1,4 +1,4 @@
-"""Small files of a store that are read whole: plain ones of its own, and of bounded size."""
+"""Reading small files of a store: regular files only, of bounded size."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, Final
 
 from sleepfm_index.errors import FormatError
 
-_MOST_OBJECTS: Final = 1 << 21
-"""Objects and lists of a manifest; 14,000 segments have 130,000."""
+_MAX_OBJECTS: Final = 1 << 21
+"""Maximum number of objects and lists of a manifest; 14,000 segments have 130,000."""
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """Open a plain file of ours, never through a link, and without waiting for a pipe.
+    """Open a regular file; never follow a link, never wait for a pipe.
 
     Parameters
     ----------
     path : Path
         The file.
     flags : int
-        As for :func:`os.open`; ``O_NOFOLLOW`` and ``O_NONBLOCK`` are added.
+        As in :func:`os.open`; ``O_NOFOLLOW`` and ``O_NONBLOCK`` are added.
 
     Raises
     ------
     FormatError
-        If it is a link, or no plain file.
+        If the path is a link or not a regular file.
     """
     try:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
@@ -43,40 +43,42 @@ def open_plain(path: Path, flags: int) -> int:
     return handle
 
 
-def read_plain(path: Path, most: int) -> bytes:
-    """Read a plain file, one byte more than is allowed at most.
+def read_plain(path: Path, max_bytes: int) -> bytes:
+    """Read at most ``max_bytes + 1`` bytes of a regular file.
+
+    A result of more than ``max_bytes`` tells the caller that the file is too large.
 
     Parameters
     ----------
     path : Path
         The file.
-    most : int
-        Bytes that it may have.
+    max_bytes : int
+        Maximum size in bytes.
     """
     with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
-        return file.read(most + 1)
+        return file.read(max_bytes + 1)
 
 
-def read_json(path: Path, most: int) -> Any:
-    """Read JSON that cannot take all memory.
+def read_json(path: Path, max_bytes: int) -> Any:
+    """Read a JSON file with limits on its size and its number of objects.
 
     Parameters
     ----------
     path : Path
         The file.
-    most : int
-        Bytes that it may have.
+    max_bytes : int
+        Maximum size in bytes.
 
     Raises
     ------
     FormatError
-        If it is a link, no plain file, larger, or of more objects than a manifest can have.
+        If the file is a link, not a regular file, too large, or has too many objects.
     ValueError, RecursionError
-        If it is no JSON.
+        If the content is not valid JSON.
     """
-    if not path.is_symlink() and path.stat().st_size > most:
+    if not path.is_symlink() and path.stat().st_size > max_bytes:
         raise FormatError(f"{path} is too large for a manifest")
-    content = read_plain(path, most)
-    if content.count(b"{") + content.count(b"[") > _MOST_OBJECTS:
+    content = read_plain(path, max_bytes)
+    if content.count(b"{") + content.count(b"[") > _MAX_OBJECTS:
         raise FormatError(f"{path} has too many entries for a manifest")
     return json.loads(content)

@@ -1,7 +1,7 @@
 """Private data: paths of the recordings, and the key of hashed ids.
 
-It lies in ``private/`` (0700), apart from everything else. A store works without it; keep it where
-the recordings are kept, and leave it out of what is handed on.
+The folder ``private/`` (0700) holds it. A store works without this folder; keep it with the
+recordings, and do not share it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LARGEST: Final = 1 << 28
 
 
 def remember_file(store: Path, recording_id: str, source: Path) -> None:
-    """Note which file a recording came from; a line is appended, the last one counts.
+    """Store the path of a recording; a line is appended, and the last line of a recording counts.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
 
 
 def _drop_torn_line(handle: int) -> None:
-    """Cut off a last line that a crash or a full disk cut short; end one that is whole."""
+    """Remove an incomplete last line; terminate a complete one that lacks its line feed."""
     size = os.fstat(handle).st_size
     if not size or os.pread(handle, 1, size - 1) == b"\n":
         return
@@ -67,10 +67,10 @@ def _drop_torn_line(handle: int) -> None:
 
 
 def _is_sound(line: bytes) -> bool | None:
-    """Whether a line is an entry as it was written; None if it is no entry at all."""
+    """Whether the checksum of an entry is right; None if the line is not an entry."""
     try:
         entry = json.loads(line)
-        # a line of an earlier program has no checksum
+        # lines of earlier versions have no checksum
         return entry.get("sha256", "") in ("", _checksum(entry))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
@@ -87,7 +87,7 @@ def files(store: Path) -> dict[str, Path]:
     Raises
     ------
     FormatError
-        If the list is reached by a link, is no plain file, or is no text.
+        If the list is a link, not a regular file, or not text.
     """
     try:
         content = _content(store, _FILES, _LARGEST)
@@ -104,18 +104,18 @@ def files(store: Path) -> dict[str, Path]:
 
 @lru_cache(maxsize=4)
 def _parsed(content: bytes) -> Mapping[str, Path]:
-    found = {}
+    files_by_id = {}
     for line in content.decode().splitlines():
         try:
             entry = json.loads(line)
-            found[str(entry["recording_id"])] = Path(str(entry["file"]))
+            files_by_id[str(entry["recording_id"])] = Path(str(entry["file"]))
         except (ValueError, KeyError, TypeError, RecursionError):
-            continue  # a line cut short by a crash; the recording is noted again when it is built
-    return found
+            continue  # a line that a crash left incomplete; the next build writes it again
+    return files_by_id
 
 
 def recording_file(store: Path, recording_id: str) -> Path:
-    """Return the file of a recording, by the store's private map.
+    """Return the path of a recording's signal file.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def recording_file(store: Path, recording_id: str) -> Path:
     Raises
     ------
     QueryError
-        If the map is not there, does not know the recording, or the file is gone.
+        If ``private/`` is missing, has no path of the recording, or the file is missing.
     """
     path = files(store).get(recording_id)
     if path is None:
@@ -144,35 +144,35 @@ def recording_file(store: Path, recording_id: str) -> Path:
 
 
 def move_files(store: Path, moved: Mapping[str, Path]) -> None:
-    """Note other files for some recordings, in one step.
+    """Change the paths of recordings in one step.
 
     Parameters
     ----------
     store : Path
         The store's folder.
     moved : mapping of str to Path
-        ``recording_id`` to where the file is.
+        Path of the signal file by ``recording_id``.
     """
     _write_files(store, files(store) | dict(moved))
 
 
 def hashed_id(store: Path, stem: str) -> str:
-    """Return the recording id that stands for a file's stem: an HMAC-SHA-256 under the store's key.
+    """Return the hashed recording id of a file stem: an HMAC-SHA-256 under the store's key.
 
-    Without the key nobody can tell which stem an id stands for.
+    Without the key, the stem cannot be recovered from the id.
 
     Parameters
     ----------
     store : Path
         The store's folder.
     stem : str
-        Stem of the file's name.
+        File name without its ending.
     """
     return hmac.new(key(store), stem.encode(), hashlib.sha256).hexdigest()[:20]
 
 
 def has_key(store: Path) -> bool:
-    """Whether the store has a key, so that recordings may be named by hashes.
+    """Whether the store has a key, so that recordings may have hashed ids.
 
     Parameters
     ----------
@@ -183,9 +183,9 @@ def has_key(store: Path) -> bool:
 
 
 def key(store: Path) -> bytes:
-    """Return the store's key, 32 random bytes; it is made when first asked for.
+    """Return the store's key, 32 random bytes; the first call creates it.
 
-    It appears whole or not at all, whoever else makes it at the same time.
+    It is created atomically, so processes that do so at the same time end up with one key.
 
     Parameters
     ----------
@@ -195,36 +195,36 @@ def key(store: Path) -> bytes:
     Raises
     ------
     FormatError
-        If what is there is not such a key: too short, a link, or not its owner's alone.
+        If the file is a link, of another length, or does not match its hash.
     """
     make_folder(_folder(store))
     path = _folder(store) / _KEY
     if not has_key(store):
-        # Where another process was first, its key is the key.
-        made = secrets.token_bytes(_KEY_BYTES)
-        if publish_new(path, made):
-            publish_file(_folder(store) / _KEY_HASH, lambda sink: sink.write(_hash(made)))
-    found = _content(store, _KEY, _KEY_BYTES)
-    _check_key(store, found)
-    return found
+        # If another process was first, its key is used.
+        created = secrets.token_bytes(_KEY_BYTES)
+        if publish_new(path, created):
+            publish_file(_folder(store) / _KEY_HASH, lambda sink: sink.write(_hash(created)))
+    stored = _content(store, _KEY, _KEY_BYTES)
+    _check_key(store, stored)
+    return stored
 
 
 def _hash(key: bytes) -> bytes:
     return hashlib.sha256(b"key of a store\n" + key).hexdigest().encode()
 
 
-def _check_key(store: Path, found: bytes) -> None:
+def _check_key(store: Path, content: bytes) -> None:
     path = _folder(store) / _KEY
-    if len(found) != _KEY_BYTES:
+    if len(content) != _KEY_BYTES:
         raise FormatError(
-            f"{path} is not a key: it has {len(found)} bytes instead of {_KEY_BYTES}; restore "
+            f"{path} is not a key: it has {len(content)} bytes instead of {_KEY_BYTES}; restore "
             "the right one, or remove it if no id was hashed with it"
         )
     try:
         known = _content(store, _KEY_HASH, 64)
-    except FileNotFoundError:  # of an earlier program, or killed between the two
+    except FileNotFoundError:  # earlier version, or killed between the two writes
         return
-    if known != _hash(found):
+    if known != _hash(content):
         raise FormatError(
             f"{path} is not the key that was made for this store, or {_KEY_HASH} beside it was "
             "changed; put a copy of both back"
@@ -232,10 +232,9 @@ def _check_key(store: Path, found: bytes) -> None:
 
 
 def check(store: Path) -> None:
-    """Refuse a list of files or a key that are not as they were written.
+    """Check that the list of files and the key are unchanged since they were written.
 
-    A last line without its end was cut short by a crash, and is no damage: the recording is noted
-    again when it is built.
+    An incomplete last line comes from a crash and is not reported: the next build writes it again.
 
     Parameters
     ----------
@@ -245,7 +244,7 @@ def check(store: Path) -> None:
     Raises
     ------
     FormatError
-        Naming the file. What is not there, or may not be read, passes.
+        If a file is damaged; a file that is missing or not readable is not reported.
     """
     with contextlib.suppress(FileNotFoundError, PermissionError):
         lines = _content(store, _FILES, _LARGEST).splitlines(keepends=True)
@@ -264,14 +263,14 @@ def check(store: Path) -> None:
 
 
 def keep_files(store: Path, recording_ids: set[str]) -> None:
-    """Forget the files of all other recordings.
+    """Remove the paths of all other recordings.
 
     Parameters
     ----------
     store : Path
         The store's folder.
     recording_ids : set of str
-        Recordings whose files are kept.
+        Recordings whose paths stay.
     """
     known = files(store)
     if known.keys() - recording_ids:
@@ -289,7 +288,7 @@ def check_folder(store: Path) -> None:
     Raises
     ------
     FormatError
-        If it is a link or not a folder.
+        If the path is a link or not a folder.
     """
     folder = store / paths.PRIVATE
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
@@ -316,5 +315,5 @@ def _folder(store: Path) -> Path:
     return store / paths.PRIVATE
 
 
-def _content(store: Path, name: str, most: int) -> bytes:
-    return read_plain(_folder(store) / name, most)
+def _content(store: Path, name: str, max_bytes: int) -> bytes:
+    return read_plain(_folder(store) / name, max_bytes)

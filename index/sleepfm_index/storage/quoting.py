@@ -1,6 +1,10 @@
-"""Names and values written into SQL."""
+"""Names and values written into SQL, and SQL written into sentences."""
 
 from __future__ import annotations
+
+from typing import Final
+
+_SHOWN: Final = 200
 
 
 def quote_name(name: str) -> str:
@@ -23,3 +27,15 @@ def quote_text(value: object) -> str:
         The value.
     """
     return "'" + str(value).replace("'", "''") + "'"
+
+
+def shown(condition: str) -> str:
+    """Return an SQL condition as a note or an error repeats it: in one line, and cut if it is long.
+
+    Parameters
+    ----------
+    condition : str
+        The condition.
+    """
+    line = " ".join(condition.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}... ({len(line):,} characters)"

@@ -1,9 +1,9 @@
-"""Readahead: ask the system for what is about to be read, all at once.
+"""Readahead: request all pages that are about to be read from the system at once.
 
-Left to itself it reads each part of a mapped file when it is met, one after another, and a disk
-that could do a hundred at a time does one. Asking for what is in memory already costs time, too, so
-a reader stops asking while the process does not touch the disk: whether it did is what the system
-counts (page faults that had to wait, blocks read), not how long a read took.
+By default the system reads each page of a mapped file on the first access, one after another, so a
+disk that could serve a hundred requests in parallel serves one. Requests for pages that are already
+in memory cost time, too, so a reader makes none while the process does not access the disk. The
+system's counters (major page faults, blocks read) decide that, not the duration of a read.
 
 ``SLEEPFM_READAHEAD=off`` in the environment switches it off.
 """
@@ -42,9 +42,9 @@ class Counters:
     Parameters
     ----------
     requests, ranges, bytes : int
-        Requests to the system, the ranges of mapped files in them, and the bytes of those.
+        Number of requests to the system, of ranges of mapped files in them, and of bytes.
     reads, disk_reads : int
-        Reads that were watched, and those of them during which the process touched the disk.
+        Number of observed reads, and of those during which the process accessed the disk.
     """
 
     requests: int = 0
@@ -69,54 +69,56 @@ class Readahead:
     Parameters
     ----------
     parts : int
-        Parts of the file that are asked for one by one and again only once the disk was touched.
+        Number of parts of the file that :meth:`due` tracks; a part is requested again only after
+        the process has accessed the disk.
     """
 
     def __init__(self, parts: int = 0) -> None:
         self._enabled = enabled()
         self._quiet = 0
-        self._asked = np.zeros(parts, bool)
+        self._requested = np.zeros(parts, bool)
 
     @property
-    def asking(self) -> bool:
+    def active(self) -> bool:
         """Whether to request data: unless the last reads did not access the disk."""
         return self._enabled and self._quiet < QUIET_READS
 
     def due(self, parts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of some parts that were not asked for since the disk was touched.
+        """Return the parts that have not been requested since the last disk access.
 
         Parameters
         ----------
         parts : ndarray of int64, shape [n]
-            Numbers of the parts.
+            Numbers of the parts, from 0.
         """
         if not self._enabled:
             return parts[:0]
-        due = parts[~self._asked[parts]]
-        self._asked[due] = True
+        due = parts[~self._requested[parts]]
+        self._requested[due] = True
         return due
 
-    def ask(self, mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-        """Request some bytes of a mapped array; do not wait.
+    def request(
+        self, mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> None:
+        """Request ranges of a mapped array without waiting.
 
         Parameters
         ----------
         mapped : ndarray
-            Contiguous; where it is not mapped, nothing happens.
+            Contiguous array; if it is not mapped, nothing happens.
         starts, ends : ndarray of int64, shape [n]
-            Bytes from the beginning of the array: the first of each range and the one after its
-            last.
+            Bounds of each range in bytes from the beginning of the array, end excluded.
         """
         if self._enabled and len(starts):
             prefetch(mapped, starts, ends)
 
-    def ask_at(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-        """Request some addresses of mapped files; do not wait.
+    def request_addresses(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
+        """Request address ranges of mapped files without waiting.
 
         Parameters
         ----------
         starts, ends : ndarray of int64, shape [n]
-            The first address of each range and the one after its last; a page is asked for once.
+            Bounds of each address range, end excluded; each page is requested once.
         """
         if self._enabled and len(starts):
             prefetch_at(starts, ends)
@@ -131,7 +133,7 @@ class Readahead:
         Parameters
         ----------
         before : tuple of int, optional
-            What :meth:`begin` gave.
+            Value returned by :meth:`begin`.
         """
         if before is None:
             return
@@ -141,36 +143,36 @@ class Readahead:
             return
         COUNTERS.disk_reads += 1
         self._quiet = 0
-        self._asked[:] = False
+        self._requested[:] = False
 
 
 def disk_reads() -> DiskReads:
-    """Count what this process has read from disks: faults that waited, and blocks."""
+    """Disk reads of this process so far: major page faults, and blocks read."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_majflt, usage.ru_inblock
 
 
 def prefetch(mapped: NDArray[Any], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-    """Request some bytes of an array that lies in a mapped file; see :meth:`Readahead.ask`.
+    """Request ranges of a mapped array; see :meth:`Readahead.request`.
 
     Parameters
     ----------
     mapped : ndarray
         The mapped array.
     starts, ends : ndarray of int64, shape [n]
-        First byte of each range, and the byte after its last.
+        Bounds of each range in bytes from the beginning of the array, end excluded.
     """
     base = mapped.ctypes.data
     _prefetch((base + starts) // mmap.PAGESIZE * mmap.PAGESIZE, base + ends)
 
 
 def prefetch_at(starts: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
-    """Request some addresses of mapped files; see :meth:`Readahead.ask_at`.
+    """Request address ranges of mapped files; see :meth:`Readahead.request_addresses`.
 
     Parameters
     ----------
     starts, ends : ndarray of int64, shape [n]
-        The first address of each range and the one after its last.
+        Bounds of each address range, end excluded.
     """
     pages = starts // mmap.PAGESIZE * mmap.PAGESIZE
     order = np.lexsort((-ends, pages))
@@ -185,22 +187,22 @@ def _prefetch(pages: NDArray[np.int64], ends: NDArray[np.int64]) -> None:
     ranges = np.stack([pages, ends - pages], axis=1).astype(np.uintp)
     COUNTERS.ranges += len(ranges)
     COUNTERS.bytes += int(ranges[:, 1].sum())
-    for at in range(0, len(ranges), MOST_RANGES):
-        some = np.ascontiguousarray(ranges[at : at + MOST_RANGES])
+    for start in range(0, len(ranges), MOST_RANGES):
+        batch = np.ascontiguousarray(ranges[start : start + MOST_RANGES])
         COUNTERS.requests += 1
-        if not _at_once(some):
-            for page, size in some.tolist():
+        if not _request_together(batch):
+            for page, size in batch.tolist():
                 _libc().madvise(page, size, mmap.MADV_WILLNEED)
 
 
-def _at_once(ranges: NDArray[np.uintp]) -> bool:
+def _request_together(ranges: NDArray[np.uintp]) -> bool:
     """Request all ranges in one call if the system allows, in a third of the time."""
     return _allowed(os.getpid()) and _advise(ranges) >= 0
 
 
 @cache
 def _allowed(process: int) -> bool:
-    # Older kernels want privileges for it even of a process that asks for itself.
+    # Older kernels require privileges for it, even for a process's own memory.
     try:
         return hasattr(_libc(), "process_madvise") and _advise(np.zeros((1, 2), np.uintp)) >= 0
     except (OSError, AttributeError):  # a Python may be built without pidfd_open
@@ -208,9 +210,9 @@ def _allowed(process: int) -> bool:
 
 
 def _advise(ranges: NDArray[np.uintp]) -> int:
-    itself = _handle(os.getpid())
-    given = _libc().process_madvise(itself, ranges.ctypes.data, len(ranges), mmap.MADV_WILLNEED, 0)
-    return int(given)
+    pidfd = _handle(os.getpid())
+    advised = _libc().process_madvise(pidfd, ranges.ctypes.data, len(ranges), mmap.MADV_WILLNEED, 0)
+    return int(advised)
 
 
 @cache
@@ -220,7 +222,7 @@ def _handle(process: int) -> int:
 
 @cache
 def _libc() -> Any:
-    # mmap's own madvise needs the object that mapped the file, which Arrow keeps to itself.
+    # mmap.madvise needs the object that mapped the file, which Arrow does not expose.
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     if hasattr(libc, "process_madvise"):

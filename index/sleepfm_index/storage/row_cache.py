@@ -1,10 +1,9 @@
-"""The metadata of clips as rows that can be mapped: a cache for answers from large stores.
+"""The row cache: metadata of clips as mapped rows, for fast results from large stores.
 
-Parquet is made to be scanned: a row of it costs the decoding of its whole row group. Here every
-row of the view ``clips`` lies uncompressed in one Arrow file, so that the rows of an answer are cut
-out of the mapped file. The file is made from the segments and may be removed at any time; what it
-does not hold, or what cannot be read in it, comes from the segments; other damage is found by
-``verify``.
+Parquet is made for scans: reading one row means decoding its row group. The row cache holds every
+row of the view ``clips`` uncompressed in one Arrow file, so that the rows of a result are sliced
+from the mapped file. It is derived from the segments and may be removed at any time; rows that it
+lacks or that cannot be read come from the segments, and ``verify`` reports other damage.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from sleepfm_index.storage.files import Sink, check_plain, publish_file
 from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
 from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
 from sleepfm_index.storage.readahead import Readahead
-from sleepfm_index.storage.row_pages import ask_for_rows
+from sleepfm_index.storage.row_pages import request_rows
 from sleepfm_index.storage.segments import CLIPS, read_table
 from sleepfm_index.storage.snapshots import snapshot_guard
 
@@ -41,12 +40,12 @@ SPAN: Final = 1 << 19
 
 
 _BATCHES: Final = (1 << 31) // SPAN
-_MOST: Final = 4096
+_MAX_ROWS: Final = 4096
 """Maximum number of rows sliced one by one; more are read faster from the tables."""
 
 
 def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
-    """Write the rows of all clips, and publish the file.
+    """Write and publish the row cache of all clips.
 
     Parameters
     ----------
@@ -75,9 +74,9 @@ def write_rows(store: Path, manifest: Manifest) -> RowCacheEntry:
 
 
 def usable_cache(manifest: Manifest) -> RowCacheEntry | None:
-    """Return the row cache, if there is one and its columns are the store's.
+    """Return the entry of the row cache if it can be used.
 
-    They are not once a segment came that has others, or one that it covers is gone.
+    It cannot be used once a segment has other columns, or a segment that it covers was removed.
 
     Parameters
     ----------
@@ -92,14 +91,16 @@ def usable_cache(manifest: Manifest) -> RowCacheEntry | None:
 
 
 class ClipRows:
-    """The metadata of the clips of one snapshot, from mapped rows where there are any.
+    """The metadata of the clips of one snapshot, from the row cache where possible.
 
     Parameters
     ----------
     store : Path
+        The store's folder.
     manifest : Manifest
+        The snapshot to read.
     metadata : callable
-        Opens the tables; called where the mapped rows do not do.
+        Function that opens the tables; called when the row cache is not sufficient.
     """
 
     def __init__(self, store: Path, manifest: Manifest, metadata: Callable[[], Metadata]) -> None:
@@ -107,7 +108,7 @@ class ClipRows:
         self._manifest = manifest
         self._metadata = metadata
         self._mapped = cache(self._map)
-        self._owners = cache(self._read_owners)
+        self._ids_of = cache(self._read_ids_of)
 
     def rows(self, clip_ids: NDArray[np.int64]) -> pa.Table:
         """All metadata of the given clips, in the given order; unknown ids are left out.
@@ -119,8 +120,8 @@ class ClipRows:
         """
         mapped = self._mapped()
         live = clip_ids[self._manifest.live(clip_ids)]
-        found = None if mapped is None else mapped.take(live)
-        return self._metadata().rows(clip_ids) if found is None else found
+        rows = None if mapped is None else mapped.take(live)
+        return self._metadata().rows(clip_ids) if rows is None else rows
 
     def runs(self, column: str, value: str) -> tuple[tuple[int, int], ...]:
         """Clip ids of a ``subject_id`` or a ``recording_id``, as (first, last) runs.
@@ -128,21 +129,21 @@ class ClipRows:
         Parameters
         ----------
         column, value : str
-            ``subject_id`` or ``recording_id``, and the id.
+            ``subject_id`` or ``recording_id``, and the id to look up.
         """
-        owners = self._owners(column)
-        if owners is None:
+        ids_by_value = self._ids_of(column)
+        if ids_by_value is None:
             return self._metadata().runs(column, value)
-        ids = np.concatenate([*owners.get(value, ()), np.empty(0, np.int64)])
+        ids = np.concatenate([*ids_by_value.get(value, ()), np.empty(0, np.int64)])
         return tuple(as_ranges(ids[self._manifest.live(ids)]))
 
     def _map(self) -> _Mapped | None:
         entry = usable_cache(self._manifest)
         return None if entry is None else _open(self._store, entry, self._manifest.modalities)
 
-    def _read_owners(self, column: str) -> dict[str, list[NDArray[np.int64]]] | None:
-        """Clip ids by what they have in a column; None where mapped rows are not to be trusted."""
-        owners: dict[str, list[NDArray[np.int64]]] = {}
+    def _read_ids_of(self, column: str) -> dict[str, list[NDArray[np.int64]]] | None:
+        """Clip ids by value of a column; None if the row cache is damaged or incomplete."""
+        ids_by_value: dict[str, list[NDArray[np.int64]]] = {}
         live, before = 0, -1
         for ids, values in self._columns(column):
             try:
@@ -155,10 +156,10 @@ class ClipRows:
             runs = pc.run_end_encode(values)
             bounds = pairwise([0, *runs.run_ends.to_pylist()])
             for value, (start, end) in zip(runs.values.to_pylist(), bounds, strict=True):
-                owners.setdefault(value, []).append(ids[start:end])
+                ids_by_value.setdefault(value, []).append(ids[start:end])
             live += int(self._manifest.live(ids).sum())
-        whole = live == self._manifest.rows and before < self._manifest.next_clip_id
-        return owners if whole else None
+        complete = live == self._manifest.rows and before < self._manifest.next_clip_id
+        return ids_by_value if complete else None
 
     def _columns(self, column: str) -> Iterator[tuple[NDArray[np.int64], pa.Array]]:
         mapped, entry = self._mapped(), usable_cache(self._manifest)
@@ -175,7 +176,7 @@ class ClipRows:
 
 @dataclass(frozen=True)
 class _Mapped:
-    """Mapped record batches, and the clip ids of each, ascending, with the first and the last."""
+    """Mapped record batches with their clip ids, ascending, and the first and last id of each."""
 
     schema: pa.Schema
     batches: list[pa.RecordBatch]
@@ -185,62 +186,62 @@ class _Mapped:
     readahead: Readahead = field(default_factory=Readahead)
 
     def take(self, clip_ids: NDArray[np.int64]) -> pa.Table | None:
-        """Rows of some clips in the given order; None if one is not among them, or damaged."""
+        """Rows of the given clips in the given order; None if one is missing or damaged."""
         distinct, order = np.unique(clip_ids, return_inverse=True)
-        if len(distinct) > _MOST:
+        if len(distinct) > _MAX_ROWS:
             return None
         before = self.readahead.begin()
-        places = self._places(distinct)
-        if places is None:
+        locations = self._locate(distinct)
+        if locations is None:
             return None
-        if self.readahead.asking:
-            ask_for_rows(self.readahead, [(self.batches[part], rows) for part, rows in places])
-        found: list[pa.RecordBatch] = []
-        for part, rows in places:
+        if self.readahead.active:
+            request_rows(self.readahead, [(self.batches[part], rows) for part, rows in locations])
+        slices: list[pa.RecordBatch] = []
+        for part, rows in locations:
             for row in rows.tolist():
-                one = self.batches[part].slice(row, 1)
+                row_batch = self.batches[part].slice(row, 1)
                 try:
-                    # Text is found by offsets, which must not lead out of the file.
-                    one.validate(full=True)
+                    # Offsets of texts must not point outside the file.
+                    row_batch.validate(full=True)
                 except pa.ArrowException:
                     return None
-                found.append(one)
-        table = pa.Table.from_batches(found, self.schema).combine_chunks().take(int64s(order))
+                slices.append(row_batch)
+        table = pa.Table.from_batches(slices, self.schema).combine_chunks().take(int64s(order))
         for later in LATER_CLIP_COLUMNS:
             if later.name not in table.column_names:
                 table = table.append_column(later, pa.nulls(len(table), later.type))
         self.readahead.done(before)
         return table
 
-    def _places(self, clip_ids: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]] | None:
-        """Batch and rows of ascending clips; None if one is not there."""
-        places = []
+    def _locate(self, clip_ids: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]] | None:
+        """Batch and rows of clips in ascending order; None if one is missing."""
+        locations = []
         batch = clip_ids // SPAN
         for part in np.unique(batch).tolist():
             if not 0 <= part < len(self.batches) or not len(self.ids[part]):
                 return None
-            wanted, ids = clip_ids[batch == part], self.ids[part]
-            # Ids ascend, so a clip lies no farther from either end than its id: where none was
-            # deleted its row is known, and a search would read a page at each of twenty steps.
-            low = np.maximum(0, len(ids) - 1 - (self.last[part] - wanted))
-            high = np.minimum(len(ids) - 1, wanted - self.first[part])
+            requested, ids = clip_ids[batch == part], self.ids[part]
+            # Ids ascend, so the distance of a row to either end is at most that of its id. Where
+            # no clip was deleted this gives the row, without the page reads of a binary search.
+            low = np.maximum(0, len(ids) - 1 - (self.last[part] - requested))
+            high = np.minimum(len(ids) - 1, requested - self.first[part])
             if np.any(low > high):
                 return None
-            within = zip(low.tolist(), high.tolist(), wanted, strict=True)
+            within = zip(low.tolist(), high.tolist(), requested, strict=True)
             rows = np.array([a + np.searchsorted(ids[a : b + 1], clip) for a, b, clip in within])
             if np.any(rows >= len(ids)):
                 return None
-            if self.readahead.asking:
+            if self.readahead.active:
                 starts = ids.ctypes.data + 8 * rows
-                self.readahead.ask_at(starts, starts + 8)
-            if np.any(ids[rows] != wanted):
+                self.readahead.request_addresses(starts, starts + 8)
+            if np.any(ids[rows] != requested):
                 return None
-            places.append((part, rows))
-        return places
+            locations.append((part, rows))
+        return locations
 
 
 def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Mapped | None:
-    """Map a published file; None if it is missing, of another size, or not rows of clips."""
+    """Map a row cache; None if it is missing, of another size, or not a row cache."""
     try:
         path = check_plain(store, paths.INDEXES, entry.file, size=entry.entry.bytes)
         schema, batches = mapped_batches(path, _BATCHES)
@@ -248,14 +249,14 @@ def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Ma
         if pa.schema(list(schema)[: len(known)]) != known:
             return None
         ids = [_ids(batch.column(0)) for batch in batches]
-        first, last = ([int(part[at]) if len(part) else 0 for part in ids] for at in (0, -1))
+        first, last = ([int(part[end]) if len(part) else 0 for part in ids] for end in (0, -1))
         return _Mapped(schema, batches, ids, first, last)
     except (FormatError, pa.ArrowException, OSError, ValueError):
         return None
 
 
 def _ids(column: pa.Array) -> NDArray[np.int64]:
-    # Mapped as well: numpy_of would copy them.
+    # Without a copy, which numpy_of would make.
     if not len(column):
         return np.empty(0, np.int64)
     return np.frombuffer(column.buffers()[1], np.int64, len(column), 8 * column.offset)

@@ -1,8 +1,8 @@
-"""Which bytes of mapped record batches hold some rows, so that they are asked for at once.
+"""Byte ranges of rows in mapped record batches, so that all of them are requested at once.
 
-A row of a table with forty columns lies in a hundred places of the file: one per column for its
-value, one for whether there is one, and for text another that only the value tells. Met one after
-another, each waits for the disk on its own.
+A row of a table with forty columns spreads over about a hundred byte ranges of the file: per column
+one for the value, one for the validity bit, and one for the text that a value points to. Read one
+after another, each range waits for the disk separately.
 """
 
 from __future__ import annotations
@@ -18,92 +18,103 @@ from sleepfm_index.storage.readahead import Readahead
 
 Rows = NDArray[np.int64]
 Ranges = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""First address of each range, and the one after its last."""
+"""Bounds of address ranges, ends excluded."""
 
 
-def ask_for_rows(readahead: Readahead, rows: list[tuple[pa.RecordBatch, Rows]]) -> None:
+def request_rows(readahead: Readahead, rows: list[tuple[pa.RecordBatch, Rows]]) -> None:
     """Request rows: first values and text offsets, then the texts.
 
     Parameters
     ----------
     readahead : Readahead
-        Of the file.
+        Readahead of the mapped file.
     rows : list of (pyarrow.RecordBatch, ndarray of int64)
-        Mapped batches, and numbers of their rows.
+        Mapped batches, each with the row numbers to request.
     """
     for ranges in (value_ranges, text_ranges):
-        found = [part for batch, wanted in rows for part in ranges(batch, wanted)]
-        if found:
-            starts, ends = (np.concatenate(side) for side in zip(*found, strict=True))
-            readahead.ask_at(starts, ends)
+        located = [part for batch, numbers in rows for part in ranges(batch, numbers)]
+        if located:
+            starts, ends = (np.concatenate(side) for side in zip(*located, strict=True))
+            readahead.request_addresses(starts, ends)
 
 
 def value_ranges(batch: pa.RecordBatch, rows: Rows) -> Iterator[Ranges]:
-    """Where numbers, truth values, the places of texts, and nulls of some rows lie.
+    """Address ranges of the values, text offsets and validity bits of rows.
 
     Parameters
     ----------
     batch : pyarrow.RecordBatch
         A mapped batch.
-    rows : ndarray of int64
-        Numbers of its rows.
+    rows : ndarray of int64, shape [n]
+        Row numbers.
+
+    Yields
+    ------
+    starts, ends : ndarray of int64, shape [m]
+        Bounds of the address ranges, ends excluded.
     """
     for column in batch.columns:
-        at = rows + column.offset
+        index = rows + column.offset
         nulls, *values = column.buffers()
-        yield from _within(nulls, at // 8, at // 8 + 1)
+        yield from _within(nulls, index // 8, index // 8 + 1)
         if types.is_boolean(column.type):
-            yield from _within(values[0], at // 8, at // 8 + 1)
+            yield from _within(values[0], index // 8, index // 8 + 1)
             continue
         width = _width(column.type)
         if width:
-            more = 2 if _is_text(column.type) else 1  # a text lies between two places
-            yield from _within(values[0], at * width, (at + more) * width)
+            count = 2 if _is_text(column.type) else 1  # a text lies between two offsets
+            yield from _within(values[0], index * width, (index + count) * width)
 
 
 def text_ranges(batch: pa.RecordBatch, rows: Rows) -> Iterator[Ranges]:
-    """Where the texts of some rows lie; their places are read.
+    """Address ranges of the texts of rows; their offsets are read for it.
 
     Parameters
     ----------
     batch : pyarrow.RecordBatch
         A mapped batch.
-    rows : ndarray of int64
-        Numbers of its rows.
+    rows : ndarray of int64, shape [n]
+        Row numbers.
+
+    Yields
+    ------
+    starts, ends : ndarray of int64, shape [m]
+        Bounds of the address ranges, ends excluded.
     """
     for column in batch.columns:
         if not _is_text(column.type):
             continue
-        _, places, content = column.buffers()
-        if places is None or content is None:
+        _, offset_buffer, content = column.buffers()
+        if offset_buffer is None or content is None:
             continue
-        at, width = rows + column.offset, _width(column.type)
-        known = np.frombuffer(places, f"<i{width}", places.size // width)
-        at = at[at + 1 < len(known)]
-        yield from _within(content, known[at].astype(np.int64), known[at + 1].astype(np.int64))
+        index, width = rows + column.offset, _width(column.type)
+        offsets = np.frombuffer(offset_buffer, f"<i{width}", offset_buffer.size // width)
+        index = index[index + 1 < len(offsets)]
+        starts, ends = offsets[index].astype(np.int64), offsets[index + 1].astype(np.int64)
+        yield from _within(content, starts, ends)
 
 
 def _within(buffer: pa.Buffer | None, starts: Rows, ends: Rows) -> Iterator[Ranges]:
-    """Ranges of a buffer as addresses, those that lie in it and are not empty."""
+    """Addresses of the ranges that are not empty and lie within a buffer."""
     if buffer is not None:
-        good = (starts >= 0) & (starts < ends) & (ends <= buffer.size)
-        yield buffer.address + starts[good], buffer.address + ends[good]
+        valid = (starts >= 0) & (starts < ends) & (ends <= buffer.size)
+        yield buffer.address + starts[valid], buffer.address + ends[valid]
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text(data_type: pa.DataType) -> bool:
     return bool(
-        types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_binary(kind)
-        or types.is_large_binary(kind)
+        types.is_string(data_type)
+        or types.is_large_string(data_type)
+        or types.is_binary(data_type)
+        or types.is_large_binary(data_type)
     )
 
 
-def _width(kind: pa.DataType) -> int:
-    """Bytes of a value, or of the place of a text; 0 where it is neither."""
-    if _is_text(kind):
-        return 8 if types.is_large_string(kind) or types.is_large_binary(kind) else 4
+def _width(data_type: pa.DataType) -> int:
+    """Bytes of a value, or of a text offset; 0 for other types."""
+    if _is_text(data_type):
+        return 8 if types.is_large_string(data_type) or types.is_large_binary(data_type) else 4
     try:
-        return int(kind.bit_width) // 8
+        return int(data_type.bit_width) // 8
     except ValueError:
         return 0

@@ -29,17 +29,17 @@ TABLES: Final = (CLIPS, EVENTS, RECORDINGS)
 
 _VECTORS: Final = pa.schema([("vector", vector_format.ARROW)])
 ROW_GROUP: Final = 16_384
-"""Rows. A clip's metadata costs the decoding of its group: groups of 122,880 rows cost 3.5 times as
-much an answer, and a full scan is no faster (benchmarks/rows.py)."""
+"""Rows per Parquet row group. Reading one clip's metadata decodes its group: with groups of 122,880
+rows a result takes 3.5 times as long, and a full scan is no faster (benchmarks/rows.py)."""
 _WRITTEN: Final[dict[str, Any]] = {
     "compression": "zstd",
     "row_group_size": ROW_GROUP,
-    # Whoever reads a page sees whether a byte of it was changed.
+    # Readers detect a changed byte.
     "write_page_checksum": True,
 }
-_EVENTS: Final = 1 << 18
-_RECORDINGS: Final = 1 << 4
-"""Rows that a segment may have for each recording of it; more are a bomb."""
+_MAX_EVENTS: Final = 1 << 18
+_MAX_RECORDINGS: Final = 1 << 4
+"""Maximum number of rows per recording of a segment; more are treated as a decompression bomb."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,13 @@ class SegmentData:
     ----------
     key : str
         Content key of the recording: the hash of (source content, contract, weights); for several
-        recordings, a hash of what they were merged from.
+        recordings, a hash of the merged segments.
     clips, events, recordings : pyarrow.Table
-        As in :mod:`sleepfm_index.schema`; ``clips`` without ``clip_id``, which the commit gives.
+        Tables as in :mod:`sleepfm_index.schema`; ``clips`` without ``clip_id``, which the commit
+        assigns.
     vectors : mapping of str to ndarray of float16, shape [n, 512]
-        Unit vectors, row by row with ``clips``; zero rows where a clip lacks the modality; a
-        modality that no clip has is left out.
+        Unit vectors by modality, in the order of ``clips``; zero rows for clips without the
+        modality. A modality that no clip has may be omitted.
     """
 
     key: str
@@ -94,8 +95,8 @@ def write_segment(
     clip_ids : ndarray of int64, shape [n]
         Ascending, one per row of ``data.clips``.
     snapshot : int
-        The snapshot that will bring the segment. It is part of the name, so no two commits give
-        one name to different content.
+        Number of the snapshot that adds the segment. It is part of the name, so that no two
+        commits give the same name to different content.
     sources : tuple of str, optional
         Content keys of the recordings; by default the one of ``data``.
     """
@@ -126,18 +127,18 @@ def write_segment(
 def rewrite_tables(
     store: Path, segment: SegmentEntry, tables: Mapping[str, pa.Table], snapshot: int
 ) -> SegmentEntry:
-    """Write a segment with other tables and the same vectors, which get a second name.
+    """Write a copy of a segment with changed tables; its vector files are linked, not copied.
 
     Parameters
     ----------
     store : Path
         The store's folder.
     segment : SegmentEntry
-        The segment whose tables change; it stays as it is for the snapshots that name it.
+        The segment to copy; it stays unchanged for the snapshots that refer to it.
     tables : mapping of str to pyarrow.Table
-        The tables that change, by the name of their file; the same rows in the same order.
+        The changed tables by file name, with the same rows in the same order.
     snapshot : int
-        The snapshot that will bring the segment.
+        Number of the snapshot that adds the segment.
     """
 
     def write(folder: NewFolder) -> None:
@@ -155,7 +156,7 @@ def rewrite_tables(
 
 
 def extra_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """Subject columns of a clips table beyond those of the schema, as ``name:type``.
+    """Subject columns of a clips table that are not part of the schema, as ``name:type``.
 
     Parameters
     ----------
@@ -184,7 +185,7 @@ def write_vectors(sink: Sink, vectors: Stored) -> None:
 def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> Stored:
     """Memory-map the vectors of one segment, shape [rows, 512], float16, read-only.
 
-    A modality that no clip of the segment has gives zero rows without a file.
+    For a modality that no clip of the segment has, zero rows are returned without a file.
 
     Parameters
     ----------
@@ -198,7 +199,7 @@ def map_vectors(store: Path, segment: SegmentEntry, modality: str) -> Stored:
     Raises
     ------
     FormatError
-        If the file is missing, is not the size that the manifest states, or is not such a file.
+        If the file is missing, of another size than in the manifest, or not a vector file.
     """
     name = vector_file(modality)
     if name not in segment.files:
@@ -226,9 +227,9 @@ def check_table(
     *,
     pages: bool = True,
 ) -> Path:
-    """Refuse a Parquet file that differs from the manifest or unpacks to too much.
+    """Refuse a Parquet file that differs from the manifest or unpacks to too much data.
 
-    Its size, its footer and the headers of its pages are read, nothing else.
+    Only its size, its footer and its page headers are read.
 
     Parameters
     ----------
@@ -237,17 +238,17 @@ def check_table(
     segment : SegmentEntry
         Entry of the segment in the manifest.
     name : str
-        Of the file.
+        Name of the file.
     columns : list of str, optional
-        Columns that are going to be read; by default all.
+        Columns to be read later; by default all.
     pages : bool
-        Whether the headers of pages are read; without them the footer is believed.
+        Whether to read the page headers; without them the footer is trusted.
 
     Raises
     ------
     FormatError
-        If it is missing, reached by a link, of another size, does not hold the rows that the
-        manifest states, or unpacks to far more than such rows need.
+        If the file is missing, a link, of another size, has another number of rows than in the
+        manifest, or unpacks to far more than these rows need.
     """
     if name not in segment.files:
         raise FormatError(f"the manifest names no {name} in segment {segment.id}")
@@ -261,8 +262,8 @@ def check_table(
     rows = sum(group.num_rows for group in groups)
     if rows != footer.num_rows or (name == CLIPS and rows != segment.rows):
         raise FormatError(f"{path} does not hold the {segment.rows} rows that the manifest states")
-    most = {EVENTS: _EVENTS, RECORDINGS: _RECORDINGS}.get(name)
-    if most is not None and rows > most * max(1, len(segment.sources)):
+    max_rows = {EVENTS: _MAX_EVENTS, RECORDINGS: _MAX_RECORDINGS}.get(name)
+    if max_rows is not None and rows > max_rows * max(1, len(segment.sources)):
         raise FormatError(f"{path} has {rows:,} rows, more than its recordings can need")
     if sum(g.total_byte_size for g in groups) > unpacked_limit(segment.rows):
         raise FormatError(f"{path} would unpack to more than {segment.rows} clips can need")
@@ -283,9 +284,9 @@ def read_table(
     segment : SegmentEntry
         Entry of the segment in the manifest.
     name : str
-        Of the file.
+        Name of the file.
     columns : list of str, optional
-        By default all.
+        Columns to read; by default all.
     """
     path = check_table(store, segment, name, columns)
     try:
@@ -297,28 +298,28 @@ def read_table(
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file, and nothing from its path.
+    """Read one Parquet file without interpreting its path.
 
-    pyarrow and DuckDB take a folder named ``stage=N2`` for a column, and a path with a colon for an
-    address, unless they are handed the open file.
+    Given a path, pyarrow and DuckDB take a folder named ``stage=N2`` for a column and a colon for
+    an address; therefore they get the open file.
 
     Parameters
     ----------
     path : Path
         The file.
     columns : list of str, optional
-        By default all.
+        Columns to read; by default all.
 
     Raises
     ------
     pyarrow.ArrowException
-        If it is not such a file, or lacks a column.
+        If it is not a Parquet file, or lacks a column.
     """
     with (
         pa.OSFile(str(path), "rb") as file,
         pq.ParquetFile(file, page_checksum_verification=True) as parquet,
     ):
-        lacking = set(columns or ()).difference(parquet.schema_arrow.names)
-        if lacking:
-            raise pa.ArrowInvalid(f"it has no column {min(lacking)}")
+        missing = set(columns or ()).difference(parquet.schema_arrow.names)
+        if missing:
+            raise pa.ArrowInvalid(f"it has no column {min(missing)}")
         return parquet.read(columns=columns)

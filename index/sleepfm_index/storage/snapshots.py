@@ -1,11 +1,13 @@
-"""Earlier snapshots: the manifests that were replaced, kept so that one can go back.
+"""Earlier snapshots: replaced manifests, kept so that a store can be rolled back.
 
-An earlier manifest needs the segments that it names. Appending, deleting and indexing remove none;
-``compact`` removes what no kept manifest names.
+An earlier manifest needs the segments that it refers to. Appending, deleting and indexing remove no
+segments; ``compact`` removes the files that no kept manifest refers to.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +16,7 @@ from typing import Final
 
 from sleepfm_index.errors import FormatError, QueryError, SnapshotGone
 from sleepfm_index.storage import paths
-from sleepfm_index.storage.files import check_plain, keep_as, make_folder, remove, sync_folder
+from sleepfm_index.storage.files import check_plain, link_or_copy, make_folder, remove, sync_folder
 from sleepfm_index.storage.manifest import Manifest, read_manifest
 
 KEPT: Final = 10
@@ -29,10 +31,10 @@ def archive_manifest(store: Path, snapshot: int) -> None:
     store : Path
         The store's folder.
     snapshot : int
-        Its number.
+        Number of the snapshot that the manifest describes.
     """
     make_folder(store / paths.SNAPSHOTS)
-    keep_as(store / paths.MANIFEST, store / file_name(snapshot))
+    link_or_copy(store / paths.MANIFEST, store / file_name(snapshot))
 
 
 def expire_snapshots(
@@ -49,15 +51,15 @@ def expire_snapshots(
     current : int
         Number of the current snapshot.
     tagged : frozenset of int
-        Snapshots that stay because they have a name.
+        Snapshots with a tag, which are always kept.
     """
     known = snapshot_ids(store)
     earlier = [n for n in known if n < current]
     kept = earlier[max(0, len(earlier) - keep) :]
-    gone = [n for n in known if n not in kept and n not in tagged]
-    for number in gone:
+    expired = [n for n in known if n not in kept and n not in tagged]
+    for number in expired:
         remove(store / file_name(number))
-    if gone:
+    if expired:
         sync_folder(store / paths.SNAPSHOTS)
 
 
@@ -92,20 +94,20 @@ def kept_manifests(store: Path) -> list[Manifest]:
     store : Path
         The store's folder.
     """
-    found = []
+    manifests = []
     for number in snapshot_ids(store):
         try:
-            found.append(read_manifest(store, file_name(number)))
+            manifests.append(read_manifest(store, file_name(number)))
         except FormatError:
-            continue  # verify tells; a damaged one holds on to nothing
-    return found
+            continue  # verify reports it; a damaged manifest keeps no files
+    return manifests
 
 
 def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
-    """Return what publishing an earlier snapshot again would make of the current manifest.
+    """Return the manifest to publish for rolling back to an earlier snapshot.
 
-    Clip ids go on from the current manifest, so none is ever given twice. Caches that are
-    gone are left out.
+    Clip ids continue from the current manifest, so that none is assigned twice. Missing caches are
+    omitted.
 
     Parameters
     ----------
@@ -121,7 +123,7 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     QueryError
         If the snapshot is not kept.
     FormatError
-        If files that it names are gone or of another size.
+        If files of the snapshot are missing or of another size.
     """
     if snapshot not in snapshot_ids(store):
         known = ", ".join(map(str, snapshot_ids(store))) or "none"
@@ -130,9 +132,9 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     if earlier.uuid != current.uuid:
         raise FormatError(f"snapshot {snapshot} belongs to another store ({earlier.uuid[:8]})")
     check_segments(store, earlier)
-    indexes = tuple(i for i in earlier.indexes if _is_there(store, i.file, i.entry.bytes))
+    indexes = tuple(i for i in earlier.indexes if _exists(store, i.file, i.entry.bytes))
     rows = earlier.row_cache
-    if rows is not None and not _is_there(store, rows.file, rows.entry.bytes):
+    if rows is not None and not _exists(store, rows.file, rows.entry.bytes):
         rows = None
     following = max(current.next_clip_id, earlier.next_clip_id)
     return replace(
@@ -140,8 +142,28 @@ def restorable(store: Path, snapshot: int, current: Manifest) -> Manifest:
     )
 
 
+def is_as_written(store: Path, name: str = paths.MANIFEST) -> bool:
+    """Whether a manifest has the checksum that it was written with.
+
+    One that carries none, of an earlier program or edited by hand as a whole, passes.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder.
+    name : str
+        Name of the manifest's file.
+    """
+    content = (store / name).read_bytes()
+    checksum = re.search(rb',\n"sha256": "([0-9a-f]{64})"}\n\Z', content)
+    return (
+        checksum is None
+        or hashlib.sha256(content[: checksum.start()]).hexdigest() == checksum[1].decode()
+    )
+
+
 def check_segments(store: Path, manifest: Manifest) -> None:
-    """Refuse a manifest with missing segments, by name and size.
+    """Refuse a manifest whose segment files are missing or of another size.
 
     Parameters
     ----------
@@ -153,6 +175,7 @@ def check_segments(store: Path, manifest: Manifest) -> None:
     Raises
     ------
     FormatError
+        If a file is missing, a link, or of another size.
     """
     for segment in manifest.segments:
         for name, entry in segment.files.items():
@@ -160,9 +183,10 @@ def check_segments(store: Path, manifest: Manifest) -> None:
 
 
 def remove_orphans(store: Path, kept: Iterable[Manifest]) -> int:
-    """Remove every segment and cache that no kept manifest names; give the bytes freed.
+    """Remove every segment and cache that no kept manifest refers to.
 
-    Only a writer that holds the lock may call this: what another is writing has no name yet.
+    Only a writer that holds the lock may call this: no manifest refers yet to the files that
+    another process is writing.
 
     Parameters
     ----------
@@ -170,16 +194,21 @@ def remove_orphans(store: Path, kept: Iterable[Manifest]) -> int:
         The store's folder.
     kept : iterable of Manifest
         Manifests whose files stay.
+
+    Returns
+    -------
+    int
+        Number of bytes freed.
     """
     names = [manifest.names for manifest in kept]
     freed = 0
-    for at, folder in enumerate((paths.SEGMENTS, paths.INDEXES)):
-        named = frozenset().union(*(pair[at] for pair in names))
-        gone = [p for p in sorted((store / folder).iterdir()) if p.name not in named]
-        for path in gone:
+    for position, folder in enumerate((paths.SEGMENTS, paths.INDEXES)):
+        referenced = frozenset().union(*(pair[position] for pair in names))
+        orphans = [p for p in sorted((store / folder).iterdir()) if p.name not in referenced]
+        for path in orphans:
             freed += sum(p.stat().st_size for p in (path, *path.rglob("*")) if _is_file(p))
             remove(path)
-        if gone:
+        if orphans:
             sync_folder(store / folder)
     return freed
 
@@ -217,13 +246,13 @@ def _moved_on(store: Path, manifest: Manifest) -> bool:
             return False
     except FormatError:
         return False
-    # File by file: a folder that is being removed is there longer than what was in it.
+    # File by file: a folder that is being removed exists longer than its files.
     files = [(store / paths.SEGMENTS / s.id / name) for s in manifest.segments for name in s.files]
     files += [store / paths.INDEXES / c.file for c in manifest.caches]
     return not all(file.exists() for file in files)
 
 
-def _is_there(store: Path, file: str, size: int) -> bool:
+def _exists(store: Path, file: str, size: int) -> bool:
     try:
         check_plain(store, paths.INDEXES, file, size=size)
     except FormatError:

@@ -1,4 +1,4 @@
-"""What a table of a segment must be, whoever wrote it: columns, types, values, and its size."""
+"""Checks of the tables of a segment: columns, types, values, and size."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sleepfm_index.storage.parquet_pages import unpacked
 
 _TABLE_BYTES: Final = 1 << 26
 _CLIP_BYTES: Final = 1 << 16
-"""A table may unpack to 64 MB and 64 KB per clip (measured: 0.2 KB); more is a bomb."""
-_LONGEST: Final = 1 << 16
-"""Bytes of a text. Every row may repeat the longest one of a dictionary."""
-_LISTED: Final = 1 << 13
-"""Entries of a list in a row, such as the channels of a recording that were not used."""
-_MOST_COLUMNS: Final = 4096
+"""A table may unpack to 64 MB plus 64 KB per clip (measured: 0.2 KB)."""
+_MAX_TEXT: Final = 1 << 16
+"""Maximum bytes of a text. Every row may repeat the longest text of a dictionary."""
+_MAX_LIST: Final = 1 << 13
+"""Maximum entries of a list in a row, such as the unused channels of a recording."""
+_MAX_COLUMNS: Final = 4096
 _LATER: Final = ("signals", "dropped")
 """Columns of recordings that older segments lack."""
 _TYPES: Final[dict[str, pa.DataType]] = {
@@ -33,40 +33,40 @@ _TYPES: Final[dict[str, pa.DataType]] = {
     "stage": pa.string(),
     "source": pa.string(),
 }
-"""Columns without which nothing can be said of a row."""
+"""Columns that must not have nulls."""
 
 
 def unpacked_limit(clips: int) -> int:
-    """Bytes that a table may unpack to.
+    """Maximum number of bytes that a table may unpack to.
 
     Parameters
     ----------
     clips : int
-        Clips of the segment.
+        Number of clips of the segment.
     """
     return _TABLE_BYTES + _CLIP_BYTES * clips
 
 
 def check_columns(path: Path, schema: pa.Schema, modalities: tuple[str, ...] | None) -> None:
-    """Refuse a table of clips, events or recordings whose columns are not such a table's.
+    """Refuse a table of clips, events or recordings that does not match its schema.
 
     Parameters
     ----------
     path : Path
-        The file; its stem says which table it is.
+        The file; its stem is the name of the table.
     schema : pyarrow.Schema
-        Its columns.
+        Schema of the file.
     modalities : tuple of str or None
-        Those of the store, for a table of clips.
+        Modalities of the store for a table of clips; None for the other tables.
 
     Raises
     ------
     FormatError
-        If a column is missing, of another type, there twice, or nested where none is.
+        If a column is missing, duplicate, of another type, or of an unexpected nested type.
     """
     names = schema.names
-    if len({name.casefold() for name in names}) < len(names) or len(names) > _MOST_COLUMNS:
-        raise FormatError(f"{path} has two columns of one name, or more than {_MOST_COLUMNS:,}")
+    if len({name.casefold() for name in names}) < len(names) or len(names) > _MAX_COLUMNS:
+        raise FormatError(f"{path} has two columns of one name, or more than {_MAX_COLUMNS:,}")
     measured = {name: pa.float32() for name in (*MEASURED_EVENTS, "stage_share")}
     if modalities is not None:
         needed = clip_schema(modalities)
@@ -75,14 +75,14 @@ def check_columns(path: Path, schema: pa.Schema, modalities: tuple[str, ...] | N
     else:
         needed = EVENT_COLUMNS if path.stem == "events" else RECORDING_COLUMNS
         known = {f.name: f.type for f in needed}
-    lacking = [f.name for f in needed if f.name not in names and f.name not in _LATER]
-    if lacking:
-        raise FormatError(f"{path} has no column {lacking[0]}; run `sleepfm-index verify`")
+    missing = [f.name for f in needed if f.name not in names and f.name not in _LATER]
+    if missing:
+        raise FormatError(f"{path} has no column {missing[0]}; run `sleepfm-index verify`")
     for field in schema:
-        wanted = known.get(field.name)
-        if wanted is not None and not field.type.equals(wanted):
-            raise FormatError(f"{path}: {field.name} is of {field.type}, not of {wanted}")
-        if wanted is None and (pa.types.is_nested(field.type) or pa.types.is_null(field.type)):
+        expected = known.get(field.name)
+        if expected is not None and not field.type.equals(expected):
+            raise FormatError(f"{path}: {field.name} is of {field.type}, not of {expected}")
+        if expected is None and (pa.types.is_nested(field.type) or pa.types.is_null(field.type)):
             raise FormatError(f"{path}: {field.name} is of {field.type}, which no column is")
 
 
@@ -94,21 +94,21 @@ def check_values(path: Path, table: pa.Table) -> None:
     path : Path
         The file.
     table : pyarrow.Table
-        Some of its columns, as they were read.
+        Columns that were read from it.
 
     Raises
     ------
     FormatError
-        Naming the column that holds nulls, or times that are not finite.
+        If a required column has nulls, or a start time is not finite.
     """
     if len(set(table.column_names)) < table.num_columns:
         raise FormatError(f"{path} has two columns of one name; run `sleepfm-index verify`")
     for field, column in zip(table.schema, table.columns, strict=True):
-        wanted = _TYPES.get(field.name)
-        if wanted is not None and field.type != wanted:
-            raise FormatError(f"{path}: {field.name} is of {field.type}, not of {wanted}")
-        never = wanted is not None or field.name.startswith(("has_", "slots_"))
-        if never and column.null_count:
+        expected = _TYPES.get(field.name)
+        if expected is not None and field.type != expected:
+            raise FormatError(f"{path}: {field.name} is of {field.type}, not of {expected}")
+        required = expected is not None or field.name.startswith(("has_", "slots_"))
+        if required and column.null_count:
             raise FormatError(f"{path} has rows without {field.name}; run `sleepfm-index verify`")
     if "start_s" in table.column_names and not pc.all(pc.is_finite(table["start_s"])).as_py():
         raise FormatError(f"{path} has clips that start at no time; run `sleepfm-index verify`")
@@ -119,14 +119,14 @@ def check_size(
 ) -> None:
     """Refuse columns that would unpack to far more than the clips of a segment need.
 
-    The headers of all pages are read, because the footer may say anything.
+    The headers of all pages are read, because the footer cannot be trusted.
 
     Parameters
     ----------
     path : Path
         The file.
     clips : int
-        Clips of the segment.
+        Number of clips of the segment.
     footer : pyarrow.parquet.FileMetaData
         Footer of the file.
     columns : list of str, optional
@@ -135,16 +135,16 @@ def check_size(
     Raises
     ------
     FormatError
-        If they are a bomb, or their pages cannot be made out.
+        If they unpack to too much data, or a page header cannot be read.
     """
     size, large, limit = 0, [], unpacked_limit(clips)
     with path.open("rb") as file:
         for group in range(footer.num_row_groups):
             rows = footer.row_group(group)
             if not rows.num_rows:
-                continue  # it has no pages, and none is read
-            for at in range(footer.num_columns):
-                chunk = rows.column(at)
+                continue  # an empty group has no pages
+            for number in range(footer.num_columns):
+                chunk = rows.column(number)
                 name, _, inside = chunk.path_in_schema.partition(".")
                 if columns is not None and not {name, chunk.path_in_schema} & set(columns):
                     continue
@@ -153,24 +153,24 @@ def check_size(
                     start = chunk.dictionary_page_offset
                 try:
                     file.seek(start)
-                    found = unpacked(file.read(chunk.total_compressed_size))
+                    sizes = unpacked(file.read(chunk.total_compressed_size))
                 except (ValueError, OSError, OverflowError) as error:
                     raise FormatError(
                         f"{path} is damaged: {error}; run `sleepfm-index verify`"
                     ) from error
-                size += found.bytes
-                if found.values > rows.num_rows * (_LISTED if inside else 1):
+                size += sizes.bytes
+                if sizes.values > rows.num_rows * (_MAX_LIST if inside else 1):
                     size += limit + 1
-                if found.dictionary > _LONGEST and chunk.physical_type == "BYTE_ARRAY":
+                if sizes.dictionary > _MAX_TEXT and chunk.physical_type == "BYTE_ARRAY":
                     large.append(chunk.path_in_schema)
     if size > limit:
         raise FormatError(f"{path} would unpack to more than {clips} clips can need")
     for name in dict.fromkeys(large):
-        _check_longest(path, name)
+        _check_text_size(path, name)
 
 
-def _check_longest(path: Path, name: str) -> None:
-    # Read as a dictionary, so that a long text is in memory once however often it stands there.
+def _check_text_size(path: Path, name: str) -> None:
+    # Read as a dictionary, so that a repeated text takes memory once.
     with pa.OSFile(str(path), "rb") as file, pq.ParquetFile(file, read_dictionary=[name]) as table:
         column = table.read(columns=[name]).column(0)
     for chunk in column.chunks:
@@ -178,5 +178,5 @@ def _check_longest(path: Path, name: str) -> None:
         if pa.types.is_nested(texts.type):
             texts = texts.flatten() if not pa.types.is_map(texts.type) else texts.items
         longest = pc.max(pc.binary_length(texts)).as_py() if len(texts) else 0
-        if longest and longest > _LONGEST:
+        if longest and longest > _MAX_TEXT:
             raise FormatError(f"{path}: {name} holds a text of {longest:,} bytes")

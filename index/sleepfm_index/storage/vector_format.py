@@ -1,7 +1,7 @@
-"""Format of stored vectors: float16 unit vectors, and zero rows if absent.
+"""Format of stored vectors: float16 unit vectors; a clip without the modality has a zero row.
 
-Whatever depends on this format is here, so a store of other numbers is a change of this file. The
-numbers of a float16 unit vector need no scale. Its products are exact in float64
+Everything that depends on the number format is in this module. The numbers of a float16 unit vector
+need no scale factor, and their products are exact in float64
 (:func:`sleepfm_index.search.exact.exact_scores`).
 """
 
@@ -23,21 +23,21 @@ ROW_BYTES: Final = STORED.itemsize * EMBEDDING_DIM
 ARROW: Final = pa.list_(pa.float16(), EMBEDDING_DIM)
 """A stored vector as an Arrow type."""
 NORM_TOLERANCE: Final = 1e-3
-"""Most that the length of a stored vector may differ from 1. Rounding to float16 changes a number
-by at most 2^-11 of itself, so a length by at most 4.9e-4."""
+"""Largest allowed difference of a stored vector's norm from 1. Rounding to float16 has a relative
+error of at most 2^-11 per number, so the norm changes by at most 4.9e-4."""
 
 Stored = NDArray[np.float16]
 
 _WIDENED: Final = 512
-"""Rows widened at once, so that the passes over them stay in the second-level cache."""
+"""Rows widened per block, which fits in the L2 cache."""
 _SIGN_AND_BITS: Final = np.int32(~0x70000000)
 _REBASE: Final = np.float32(2.0**112)
 _CHECKED: Final = 1 << 20
-"""Numbers checked at once."""
+"""Numbers checked per block."""
 
 
 def narrow(vectors: NDArray[np.float32]) -> Stored:
-    """Round vectors to what is stored.
+    """Round vectors to the stored format.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ def narrow(vectors: NDArray[np.float32]) -> Stored:
 
 
 def widen(stored: Stored) -> NDArray[np.float32]:
-    """Turn stored numbers into float32 by shifts, four times as fast as ``astype``.
+    """Convert stored numbers to float32 by bit shifts, four times as fast as ``astype``.
 
-    A half's exponent and mantissa, 13 bits to the left, are a float's but for the bias of the
-    exponent, which one product corrects, subnormal numbers included. Infinities and NaN, which no
-    stored vector holds, become finite.
+    Exponent and mantissa of a half, shifted left by 13 bits, are those of a float except for the
+    bias of the exponent, which one multiplication corrects, also for subnormal numbers. Infinities
+    and NaN, which no stored vector has, become finite.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def widen(stored: Stored) -> NDArray[np.float32]:
     bits, narrow = wide.view(np.int32), stored.view(np.int16)
     for start in range(0, len(stored), _WIDENED):
         rows = slice(start, start + _WIDENED)
-        # the sign was carried through the bits between it and the exponent; they are cleared
+        # the shift copies the sign into the bits below it, which are cleared
         np.left_shift(narrow[rows], 13, out=bits[rows], dtype=np.int32)
         np.bitwise_and(bits[rows], _SIGN_AND_BITS, out=bits[rows])
         np.multiply(wide[rows], _REBASE, out=wide[rows])
@@ -95,27 +95,27 @@ def present(stored: Stored) -> NDArray[np.bool_]:
     return np.asarray(np.bitwise_or.reduce(stored.view(np.uint64), axis=1) != 0)
 
 
-def bounded(stored: Stored, most: float) -> bool:
-    """Whether every number lies within ``most`` of zero; false for infinities and NaN.
+def bounded(stored: Stored, bound: float) -> bool:
+    """Whether every number is at most ``bound`` in magnitude; false for infinities and NaN.
 
     Parameters
     ----------
     stored : ndarray of float16, of any shape
         Vectors as they are stored.
-    most : float
+    bound : float
         Largest magnitude allowed.
     """
-    # Without the sign, halves are ordered as their bits are; NaN and infinity are above all.
-    limit = int(np.float16(most).view(np.uint16))
+    # Halves without the sign bit compare like integers; infinity and NaN are largest.
+    limit = int(np.float16(bound).view(np.uint16))
     bits = stored.view(np.uint16).reshape(-1)
     return all(
-        int((bits[at : at + _CHECKED] & 0x7FFF).max()) <= limit
-        for at in range(0, len(bits), _CHECKED)
+        int((bits[start : start + _CHECKED] & 0x7FFF).max()) <= limit
+        for start in range(0, len(bits), _CHECKED)
     )
 
 
 def absent_rows(rows: int) -> Stored:
-    """Return zero rows, shape [rows, 512], which take no memory.
+    """Return zero rows, float16, shape [rows, 512], which take no memory.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def as_arrow(stored: Stored, mask: pa.Array | None = None) -> pa.Array:
     stored : ndarray of float16, shape [n, 512]
         Vectors as they are stored.
     mask : pyarrow.Array of bool, optional
-        Which rows are null.
+        Mask of null rows, shape [n].
     """
     flat = np.ascontiguousarray(stored, STORED).reshape(-1)
     values = pa.Array.from_buffers(ARROW.value_type, flat.size, [None, pa.py_buffer(flat)])
@@ -143,12 +143,12 @@ def as_arrow(stored: Stored, mask: pa.Array | None = None) -> pa.Array:
 
 
 def of_arrow(values: Any, rows: int) -> Stored:
-    """Return the vectors whose numbers lie in an Arrow array, without copying them.
+    """Return an Arrow array of numbers as vectors without a copy.
 
     Parameters
     ----------
     values : pyarrow.HalfFloatArray
-        ``rows`` times 512 numbers without nulls.
+        Array of ``rows`` * 512 numbers without nulls.
     rows : int
         Number of vectors.
 
@@ -156,7 +156,7 @@ def of_arrow(values: Any, rows: int) -> Stored:
     -------
     ndarray of float16, shape [rows, 512]
     """
-    # From the buffer, because Array.to_numpy imports pandas where there is one.
+    # From the buffer, because Array.to_numpy imports pandas if installed.
     offset = STORED.itemsize * values.offset
     return np.frombuffer(values.buffers()[1], STORED, len(values), offset).reshape(
         rows, EMBEDDING_DIM

@@ -1,4 +1,4 @@
-"""The vectors of one snapshot: memory-mapped, found by clip id, averaged for ``others``."""
+"""The vectors of one snapshot: memory-mapped, looked up by clip id, averaged for ``others``."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.vector_format import Stored
 
 _BLOCK: Final = 1 << 13
-"""Rows read at once where a whole segment is: 16 MB as float32, which a cache holds."""
+"""Rows per block when a segment is scanned: 16 MB as float32, which fits in a CPU cache."""
 
 
 class Vectors:
-    """Vectors of a snapshot; a file is mapped when first asked for, and never read whole.
+    """Vectors of a snapshot; a file is mapped on first use and only read where needed.
 
     Parameters
     ----------
     store : Path
+        The store's folder.
     manifest : Manifest
+        The snapshot to read.
     """
 
     def __init__(self, store: Path, manifest: Manifest) -> None:
@@ -50,16 +52,17 @@ class Vectors:
         target: str,
         keep: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Clips of one segment that have the target, a block of rows at a time.
+        """Clips of one segment that have the target, in blocks of rows.
 
         Parameters
         ----------
         name : str
-            The segment.
+            Name of the segment.
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         keep : callable, optional
-            Says of clip ids which are wanted; the vectors of the others are not read.
+            Function that maps clip ids, int64 [n], to the mask of clips to read, bool [n]; by
+            default all are read.
 
         Yields
         ------
@@ -70,13 +73,13 @@ class Vectors:
         clip_ids = self._ids(name)
         for start in range(0, self._by_name[name].rows, _BLOCK):
             rows = slice(start, start + _BLOCK)
-            ids, parts = clip_ids.at(rows), [part[rows] for part in mapped]
+            ids, parts = clip_ids.of_slice(rows), [part[rows] for part in mapped]
             if keep is not None:
-                wanted = keep(ids)
-                if not wanted.any():
+                mask = keep(ids)
+                if not mask.any():
                     continue
-                if not wanted.all():
-                    ids, parts = ids[wanted], [part[wanted] for part in parts]
+                if not mask.all():
+                    ids, parts = ids[mask], [part[mask] for part in parts]
             vectors, present = _combine(parts)
             yield (ids, vectors) if present.all() else (ids[present], vectors[present])
 
@@ -86,27 +89,29 @@ class Vectors:
         Parameters
         ----------
         name : str
-            The segment.
+            Name of the segment.
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         """
-        rows = range(0, self._by_name[name].rows, _BLOCK)
+        starts = range(0, self._by_name[name].rows, _BLOCK)
         mapped = [self._mapped(name, m) for m in self._parts(target)]
-        there = [
-            np.logical_or.reduce([vector_format.present(part[at : at + _BLOCK]) for part in mapped])
-            for at in rows
+        present = [
+            np.logical_or.reduce(
+                [vector_format.present(part[start : start + _BLOCK]) for part in mapped]
+            )
+            for start in starts
         ]
-        return self._ids(name).of_rows(np.flatnonzero(np.concatenate(there)))
+        return self._ids(name).of_rows(np.flatnonzero(np.concatenate(present)))
 
     def stored(
         self, clip_ids: NDArray[np.int64], modality: str
     ) -> Iterator[tuple[NDArray[np.int64], Stored]]:
-        """Return the vectors of clips where they lie in mapped files, run by run; nothing is read.
+        """Yield views of the mapped vectors, one per run of adjacent rows, without reading them.
 
         Parameters
         ----------
         clip_ids : ndarray of int64, shape [n]
-            Clip ids, deleted ones too; all of them have the modality.
+            Clip ids, which may include deleted clips; all of them have the modality.
         modality : str
             Name of the modality.
 
@@ -114,35 +119,35 @@ class Vectors:
         ------
         clip_ids : ndarray of int64, shape [m]
         rows : ndarray of float16, shape [m, 512]
-            Contiguous; neighbours in one file.
+            Contiguous rows of one file.
 
         Raises
         ------
         QueryError
             If a clip was never in the snapshot.
         FormatError
-            If a clip lies in a segment without the modality.
+            If the segment of a clip has no vectors of the modality.
         """
-        where = np.searchsorted(self._starts, clip_ids, side="right") - 1
-        for chosen in np.split(np.arange(len(clip_ids)), np.flatnonzero(np.diff(where)) + 1):
+        segment_of = np.searchsorted(self._starts, clip_ids, side="right") - 1
+        for chosen in np.split(np.arange(len(clip_ids)), np.flatnonzero(np.diff(segment_of)) + 1):
             if not len(chosen):
                 continue
-            at = int(where[chosen[0]])
-            rows = self._rows(at, clip_ids[chosen])
-            mapped = self._mapped(self._segments[at].id, modality)
+            number = int(segment_of[chosen[0]])
+            rows = self._rows(number, clip_ids[chosen])
+            mapped = self._mapped(self._segments[number].id, modality)
             if not mapped.flags.c_contiguous:  # zero rows without a file
-                raise FormatError(f"no clip of segment {self._segments[at].id} has {modality}")
+                raise FormatError(f"no clip of segment {self._segments[number].id} has {modality}")
             for run in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
                 first = int(rows[run[0]])
                 yield clip_ids[chosen[run]], mapped[first : first + len(run)]
 
     def known_ids(self, *, deleted: bool = False) -> NDArray[np.bool_]:
-        """Return, for every clip id of the store, whether it is a clip.
+        """Mask of the clip ids in use, bool, shape [``manifest.stored_ids``].
 
         Parameters
         ----------
         deleted : bool
-            Whether deleted clips count that have not been compacted away.
+            Whether to include deleted clips that have not been removed by a compaction.
         """
         known = np.zeros(self._manifest.stored_ids, bool)
         for segment in self._segments:
@@ -155,14 +160,14 @@ class Vectors:
     def draw(
         self, target: str, count: int, seed: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Clips drawn at random over the whole snapshot, those that have the target.
+        """Draw clips that have the target at random from the snapshot.
 
-        Every clip has the same chance, whichever segment it lies in.
+        Every clip has the same probability, whatever its segment.
 
         Parameters
         ----------
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         count : int
             Number of draws.
         seed : int
@@ -171,17 +176,17 @@ class Vectors:
         Returns
         -------
         clip_ids : ndarray of int64, shape [m], ascending
-            At most ``count``; fewer where clips lack the target or were drawn twice.
+            At most ``count`` clips; fewer if there are not enough with the target.
         vectors : ndarray of float32, shape [m, 512]
         """
         total = sum(s.rows for s in self._segments)
-        wanted = count
+        draws = count
         while True:
-            ids = self._drawn(target, wanted, total, seed)
-            if wanted >= total or len(ids) >= 0.9 * count:
+            ids = self._drawn(target, draws, total, seed)
+            if draws >= total or len(ids) >= 0.9 * count:
                 break
-            # Few clips have the target: as many more are drawn as bring enough that have it.
-            wanted = min(total, int(1.1 * wanted * count / max(1, len(ids))) + count)
+            # Few clips have the target: scale the number of draws by the share that has it.
+            draws = min(total, int(1.1 * draws * count / max(1, len(ids))) + count)
         if len(ids) > count:
             kept = np.random.default_rng(seed).choice(len(ids), count, replace=False)
             ids = ids[np.sort(kept)]
@@ -191,17 +196,19 @@ class Vectors:
         ends = np.cumsum([s.rows for s in self._segments])
         rng = np.random.default_rng(seed)
         rows = np.arange(total) if count >= total else np.unique(rng.integers(0, total, count))
-        where = np.searchsorted(ends, rows, side="right")
-        found = [np.empty(0, np.int64)]
-        for at in np.unique(where):
-            segment = self._segments[at]
-            own = rows[where == at] - (ends[at] - segment.rows)
+        segment_of = np.searchsorted(ends, rows, side="right")
+        drawn = [np.empty(0, np.int64)]
+        for number in np.unique(segment_of):
+            segment = self._segments[number]
+            local = rows[segment_of == number] - (ends[number] - segment.rows)
             mapped = [self._mapped(segment.id, m) for m in self._parts(target)]
-            for start in range(0, len(own), _BLOCK):
-                some = own[start : start + _BLOCK]
-                there = np.logical_or.reduce([vector_format.present(part[some]) for part in mapped])
-                found.append(self._ids(segment.id).of_rows(some[there]))
-        ids = np.concatenate(found)
+            for start in range(0, len(local), _BLOCK):
+                block = local[start : start + _BLOCK]
+                present = np.logical_or.reduce(
+                    [vector_format.present(part[block]) for part in mapped]
+                )
+                drawn.append(self._ids(segment.id).of_rows(block[present]))
+        ids = np.concatenate(drawn)
         return ids[self._manifest.live(ids)]
 
     def of(
@@ -214,16 +221,17 @@ class Vectors:
         clip_ids : ndarray of int64, shape [n]
             Clip ids.
         target : str
-            What is searched: a modality, or ``others_of_<modality>``.
+            Search target: a modality, or ``others_of_<modality>``.
         ahead : bool
-            Ask the system for all of them before the first is read, unless the last reads did not
-            touch the disk (:mod:`.readahead`).
+            Whether to request all vectors from the system before reading the first, unless the
+            last reads did not access the disk (:mod:`.readahead`).
 
         Returns
         -------
         vectors : ndarray of float32, shape [n, 512]
             Zero rows for clips that lack the target.
         present : ndarray of bool, shape [n]
+            Mask of the clips that have the target.
 
         Raises
         ------
@@ -235,26 +243,26 @@ class Vectors:
             raise QueryError(f"no clip {clip_ids[~live][0]} in this store; it was deleted")
         names = self._parts(target)
         parts = [np.zeros((len(clip_ids), EMBEDDING_DIM), vector_format.STORED) for _ in names]
-        where = np.searchsorted(self._starts, clip_ids, side="right") - 1
-        places = []
-        ask = ahead and self._readahead.asking
+        segment_of = np.searchsorted(self._starts, clip_ids, side="right") - 1
+        reads = []
+        request = ahead and self._readahead.active
         before = self._readahead.begin() if ahead else None
         width = vector_format.ROW_BYTES
-        for at in np.unique(where).tolist():
-            chosen = np.flatnonzero(where == at)
-            rows = self._rows(at, clip_ids[chosen])
+        for number in np.unique(segment_of).tolist():
+            chosen = np.flatnonzero(segment_of == number)
+            rows = self._rows(number, clip_ids[chosen])
             for part, modality in zip(parts, names, strict=True):
-                mapped = self._mapped(self._segments[at].id, modality)
-                places.append((part, chosen, mapped, rows))
-                if ask and mapped.flags.c_contiguous:  # it is not where there is no file
-                    self._readahead.ask(mapped, rows * width, (rows + 1) * width)
-        for part, chosen, mapped, rows in places:
+                mapped = self._mapped(self._segments[number].id, modality)
+                reads.append((part, chosen, mapped, rows))
+                if request and mapped.flags.c_contiguous:  # zero rows without a file are not
+                    self._readahead.request(mapped, rows * width, (rows + 1) * width)
+        for part, chosen, mapped, rows in reads:
             part[chosen] = mapped[rows]
         self._readahead.done(before)
         return _combine(parts)
 
-    def _rows(self, at: int, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        rows = self._ids(self._segments[at].id).rows(clip_ids) if at >= 0 else None
+    def _rows(self, number: int, clip_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = self._ids(self._segments[number].id).rows(clip_ids) if number >= 0 else None
         if rows is None:
             raise QueryError(f"no clip {clip_ids[0]} in this store")
         return rows
@@ -277,7 +285,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class ClipIds:
-    """The clip ids of a segment, as runs without a hole: a few numbers, however long it is.
+    """The clip ids of a segment as runs of consecutive ids, in little memory.
 
     Parameters
     ----------
@@ -292,17 +300,17 @@ class ClipIds:
 
     @classmethod
     def of_runs(cls, runs: list[tuple[int, int]]) -> ClipIds:
-        """Select (first, last) runs, both inclusive.
+        """Create the ids from runs.
 
         Parameters
         ----------
-        runs : list of (first, last)
-            First and last clip id of each run.
+        runs : list of (int, int)
+            First and last clip id of each run, both inclusive, ascending.
         """
         first, last = np.array(runs, np.int64).reshape(-1, 2).T
         return cls(first, np.r_[0, np.cumsum(last - first + 1)])
 
-    def at(self, rows: slice) -> NDArray[np.int64]:
+    def of_slice(self, rows: slice) -> NDArray[np.int64]:
         """Clip ids of a slice of rows.
 
         Parameters
@@ -316,24 +324,24 @@ class ClipIds:
         return self.of_rows(np.arange(start, stop, dtype=np.int64))
 
     def of_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Clip ids of some rows.
+        """Clip ids of rows.
 
         Parameters
         ----------
         rows : ndarray of int64, shape [n]
-            Row numbers.
+            Row numbers within the segment.
         """
         run = np.searchsorted(self.row, rows, side="right") - 1
         ids: NDArray[np.int64] = self.first[run] + rows - self.row[run]
         return ids
 
     def runs(self) -> list[tuple[int, int]]:
-        """First and last clip id of each run, both included."""
+        """First and last clip id of each run, both inclusive."""
         last = self.first + np.diff(self.row) - 1
         return list(zip(self.first.tolist(), last.tolist(), strict=True))
 
     def rows(self, clip_ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """Rows of clip ids; None if one is not among them.
+        """Row numbers of clip ids, int64 [n]; None if the segment lacks one of them.
 
         Parameters
         ----------
@@ -353,16 +361,16 @@ class ClipIds:
 def _combine(
     parts: list[Stored],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Mean of the parts that are there (a zero row is not), not renormalised."""
+    """Mean of the parts that are present (not zero), without normalising it."""
     total, present = vector_format.widen(parts[0]), vector_format.present(parts[0])
     if len(parts) == 1:
         return total, present
     count = present.astype(np.float32)
     for part in parts[1:]:
-        there = vector_format.present(part)
+        part_present = vector_format.present(part)
         total += vector_format.widen(part)
-        count += there
-        present = present | there
+        count += part_present
+        present = present | part_present
     if np.all(count == len(parts)):
         total *= np.float32(1 / len(parts))
     else:

@@ -1,7 +1,7 @@
-"""The tables of a snapshot as Arrow datasets from which deleted rows are already gone.
+"""The tables of a snapshot as Arrow datasets without deleted rows.
 
-SQL is run over these and over nothing else: DuckDB is given scanners and no path, so no statement
-can write to a file of the store, reach a deleted row, or read meaning into the name of a folder.
+SQL runs over these datasets only: DuckDB gets scanners instead of paths, so no statement can write
+to a file of the store, read a deleted row, or take the name of a folder for a column.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 VIEWS: Final = {"clips": CLIPS, "events": EVENTS, "recordings": RECORDINGS}
 """Name in SQL, and the file in each segment."""
 
-_EVERY_PAGE: Final = 64
-"""Segments of which every page header is read before SQL: a night takes as long as its footer. In
-larger stores `verify` does it."""
+_MAX_SEGMENTS_PAGE_CHECK: Final = 64
+"""Largest number of segments for which all page headers are read before SQL runs, which takes as
+long per night as reading the footer. In larger stores only `verify` reads them."""
 _FEW_RANGES: Final = 16
-_CODED: Final = frozenset({"stage", "raw_stage", "site", "nsrr_sex"})
-"""Columns of few values, read as codes: grouping by one takes a quarter of the time."""
+_DICTIONARY_ENCODED: Final = frozenset({"stage", "raw_stage", "site", "nsrr_sex"})
+"""Columns of few values, read dictionary-encoded: GROUP BY takes a quarter of the time."""
 
 Visible = dict[str, "list[ds.Dataset]"]
 
 
 def visible_tables(store: Path, manifest: Manifest) -> Visible:
-    """Open the tables of all segments, deleted clips and withdrawn recordings left out.
+    """Open the tables of all segments without deleted clips and withdrawn recordings.
 
     Parameters
     ----------
@@ -54,29 +54,29 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
     Returns
     -------
     dict of str to list of pyarrow.dataset.Dataset
-        For each name of :data:`VIEWS`, one dataset for every set of columns whose types agree;
-        most often one. Never empty.
+        For each name of :data:`VIEWS`, one dataset per group of segments whose column types
+        agree; usually one, never none.
 
     Raises
     ------
     FormatError
-        If a file is not the one that the manifest states.
+        If a file differs from the manifest.
     """
-    # It loads pandas where that is installed, which only a statement in SQL should wait for.
+    # Imported here because it loads pandas if installed, which only SQL should wait for.
     import pyarrow.dataset as ds
 
     hidden = {"clips": _not_deleted(manifest)}
     if manifest.withdrawn:
-        gone = pc.field("source").isin(pa.array(manifest.withdrawn, pa.string()))
-        hidden |= {"events": ~gone, "recordings": ~gone}
-    found: Visible = {}
+        withdrawn = pc.field("source").isin(pa.array(manifest.withdrawn, pa.string()))
+        hidden |= {"events": ~withdrawn, "recordings": ~withdrawn}
+    visible: Visible = {}
     empty = {
         "clips": clip_schema(manifest.modalities),
         "events": EVENT_COLUMNS,
         "recordings": RECORDING_COLUMNS,
     }
     for view, file in VIEWS.items():
-        pages = len(manifest.segments) <= _EVERY_PAGE
+        pages = len(manifest.segments) <= _MAX_SEGMENTS_PAGE_CHECK
         paths = [check_table(store, s, file, pages=pages) for s in manifest.segments]
         # columns that no segment has yet are null
         known = RECORDING_COLUMNS if view == "recordings" else None
@@ -86,8 +86,8 @@ def visible_tables(store: Path, manifest: Manifest) -> Visible:
             ds.InMemoryDataset(empty[view].empty_table())
         ]
         keep = hidden.get(view)
-        found[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
-    return found
+        visible[view] = datasets if keep is None else [d.filter(keep) for d in datasets]
+    return visible
 
 
 def _datasets(
@@ -96,11 +96,11 @@ def _datasets(
     columns: pa.Schema | None,
     later: pa.Schema,
 ) -> list[ds.Dataset]:
-    """Datasets of the files, with the columns that come first, and those that none may have."""
+    """Datasets of the files; ``columns`` come first, ``later`` are appended where missing."""
     import pyarrow.dataset as ds
 
-    # Fragments rather than a list of paths: nothing about them is guessed, and a segment that has
-    # more columns than another is no reason to read either wrongly.
+    # Fragments instead of a list of paths, so that no schema is inferred from the first file:
+    # segments may differ in their columns.
     system = fs.LocalFileSystem()
     groups: list[tuple[pa.Schema, list[ds.Fragment]]] = []
     if paths and columns is not None:
@@ -111,36 +111,37 @@ def _datasets(
         fragment = plain.make_fragment(str(path), system)
         schema = fragment.physical_schema.remove_metadata()
         signature = tuple(f"{f.name}:{f.type}" for f in schema)
-        at = known.get(signature)
-        if at is None:
+        group = known.get(signature)
+        if group is None:
             check_columns(path, schema, modalities)
-            at = next((i for i, (s, _) in enumerate(groups) if _agree(s, schema)), len(groups))
-            if at == len(groups):
+            group = next((i for i, (s, _) in enumerate(groups) if _agree(s, schema)), len(groups))
+            if group == len(groups):
                 groups.append((schema, []))
             else:
-                groups[at] = (pa.unify_schemas([groups[at][0], schema]), groups[at][1])
-            known[signature] = at
-        groups[at][1].append(fragment)
-    made = []
-    for found, fragments in groups:
-        missing = [f for f in later if f.name not in found.names]
-        schema = pa.schema([*found, *missing])
-        coded = {f.name for f in schema if f.name in _CODED and f.type == pa.string()}
-        options = ds.ParquetReadOptions(dictionary_columns=coded)
+                groups[group] = (pa.unify_schemas([groups[group][0], schema]), groups[group][1])
+            known[signature] = group
+        groups[group][1].append(fragment)
+    datasets = []
+    for common, fragments in groups:
+        missing = [f for f in later if f.name not in common.names]
+        schema = pa.schema([*common, *missing])
+        texts = {f.name for f in schema if f.type == pa.string()}
+        encoded = texts & _DICTIONARY_ENCODED
+        options = ds.ParquetReadOptions(dictionary_columns=encoded)
         checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
         form = ds.ParquetFileFormat(read_options=options, default_fragment_scan_options=checked)
-        own = [form.make_fragment(f.path, system) for f in fragments]
+        encoded_fragments = [form.make_fragment(f.path, system) for f in fragments]
         types = [
-            pa.field(f.name, pa.dictionary(pa.int32(), f.type)) if f.name in coded else f
+            pa.field(f.name, pa.dictionary(pa.int32(), f.type)) if f.name in encoded else f
             for f in schema
         ]
-        made.append(ds.FileSystemDataset(own, pa.schema(types), form, system))
-    return made
+        datasets.append(ds.FileSystemDataset(encoded_fragments, pa.schema(types), form, system))
+    return datasets
 
 
-def _agree(one: pa.Schema, other: pa.Schema) -> bool:
-    types = {f.name: f.type for f in one}
-    return all(types.get(f.name, f.type) == f.type for f in other)
+def _agree(first: pa.Schema, second: pa.Schema) -> bool:
+    types = {f.name: f.type for f in first}
+    return all(types.get(f.name, f.type) == f.type for f in second)
 
 
 def _not_deleted(manifest: Manifest) -> pc.Expression | None:
@@ -149,7 +150,7 @@ def _not_deleted(manifest: Manifest) -> pc.Expression | None:
         return None
     clip = pc.field("clip_id")
     if len(ranges) <= _FEW_RANGES:
-        # Ranges let whole row groups be passed over by their statistics.
+        # With ranges, whole row groups are skipped by their statistics.
         keep = (clip < ranges[0][0]) | (clip > ranges[-1][1])
         for (_, before), (after, _) in pairwise(ranges):
             keep = keep | ((clip > before) & (clip < after))

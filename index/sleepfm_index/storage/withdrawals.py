@@ -15,15 +15,15 @@ def signals_mark(digest: str) -> str:
     Parameters
     ----------
     digest : str
-        As from :func:`sleepfm.recordings.signal_digest.signal_digest`.
+        Result of :func:`sleepfm.recordings.signal_digest.signal_digest`.
     """
     return _SIGNALS + digest
 
 
 def subject_mark(store: str, subject_id: str) -> str:
-    """Mark of a person: a hash, so that the id itself does not stay.
+    """Mark of a person: a hash, so that the id itself is not kept.
 
-    Whoever guesses the id can check the guess; the hash is of this store alone.
+    Somebody who guesses the id can verify the guess. The hash differs between stores.
 
     Parameters
     ----------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -16,7 +18,7 @@ from sleepfm.contract import Contract
 from sleepfm_index.choices import StoreMode
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.storage import paths, snapshots
-from sleepfm_index.storage.files import left_aside, make_folder, remove
+from sleepfm_index.storage.files import make_folder, remove, unfinished
 from sleepfm_index.storage.manifest import (
     Manifest,
     SegmentEntry,
@@ -27,32 +29,34 @@ from sleepfm_index.storage.manifest import (
 from sleepfm_index.storage.modes import set_mode
 from sleepfm_index.storage.segments import SegmentData, write_segment
 
-_PLACES = (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.PRIVATE, paths.QUARANTINE)
+_FOLDERS = (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.PRIVATE, paths.QUARANTINE)
 
 
 class Writer:
-    """The one process that may change a store; use it in a ``with`` statement.
+    """A writer, which holds the lock of a store; use it in a ``with`` statement.
 
     The lock is the operating system's, so it ends with the process that holds it.
 
     Parameters
     ----------
     path : Path
-        The store's folder; it is made if there is none and it is known whose vectors it is for.
+        The store's folder; it is created if missing and weights and contract are given.
     weights : WeightsIdentity, optional
-        Whose vectors will be appended; they must be the store's own. Nothing can be appended
-        without.
+        Weights of the vectors to append; they must be the weights of the store. Without weights
+        nothing can be appended.
     contract : Contract, optional
-        How the clips were prepared; it must be the store's own.
+        Contract by which the clips were prepared; it must be the contract of the store.
     mode : {"private", "group"}, optional
-        Who may read the store; by default as it is, and a new one its owner alone.
+        Access for the owner only, or for the owner's group as well; by default the mode of the
+        store is kept, and a new store is private.
 
     Raises
     ------
     StoreLocked
         If another process is writing.
     StoreError
-        If the store holds vectors of other weights or another contract.
+        If the store has vectors of other weights or another contract, or the folder is not a
+        store.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class Writer:
             raise StoreError(
                 f"{self.path} contains other files and no store; choose an empty or a new folder"
             )
-        for folder in (*_PLACES, paths.LOCK):
+        for folder in (*_FOLDERS, paths.LOCK):
             if (self.path / folder).is_symlink():
                 raise FormatError(
                     f"{self.path / folder} is a symbolic link, which a store does not allow"
@@ -92,6 +96,7 @@ class Writer:
             raise StoreLocked(f"another process is writing to {self.path}; try again") from None
         try:
             self._clear_unfinished()
+            self._initial_names = self._names()
             self.manifest = self._open_or_create()
             if self._mode is not None:
                 set_mode(self.path, self._mode)
@@ -101,8 +106,17 @@ class Writer:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is not None and not isinstance(error, CommitConflict):
+                self._remove_uncommitted()
+        finally:
+            self._lock.release()
 
     def remember(self, choices: Choices) -> None:
         """Set the options for reading recordings; written with the next commit.
@@ -110,19 +124,20 @@ class Writer:
         Parameters
         ----------
         choices : Choices
-            How recordings are read.
+            Options for reading recordings.
         """
         self.manifest = replace(self.manifest, choices=choices)
 
     def append(self, data: SegmentData, before: Manifest | None = None) -> SegmentEntry:
-        """Write one segment and commit it; when this returns, it is durable and visible.
+        """Write and commit one segment; on return it is durable and visible.
 
         Parameters
         ----------
         data : SegmentData
             Tables and vectors of the segment.
         before : Manifest, optional
-            What the segment is added to, made from the manifest that this writer holds.
+            Manifest to which the segment is added, derived from ``self.manifest``; by default
+            ``self.manifest``.
         """
         rows = data.clips.num_rows
         if self._weights is None or not rows:
@@ -133,7 +148,7 @@ class Writer:
         return entry
 
     def commit(self, manifest: Manifest) -> None:
-        """Publish a manifest made from the one that this writer holds, as the next snapshot.
+        """Publish a manifest, derived from ``self.manifest``, as the next snapshot.
 
         Parameters
         ----------
@@ -143,7 +158,7 @@ class Writer:
         Raises
         ------
         CommitConflict
-            If the store is not at the snapshot that this writer holds.
+            If the store is not at the snapshot of ``self.manifest``.
         """
         if (
             _signature(self.path) != self._read_as
@@ -152,7 +167,7 @@ class Writer:
             raise CommitConflict("another writer has changed the store; open it again and retry")
         following = replace(manifest, snapshot=self.manifest.snapshot + 1, written=time.time())
         if not self._committed:
-            # One step back is what somebody did: all commits of a build are one.
+            # All commits of one writer are one step of the history.
             snapshots.archive_manifest(self.path, self.manifest.snapshot)
         write_manifest(self.path, following)
         self.manifest = following
@@ -163,10 +178,26 @@ class Writer:
         self._committed = True
 
     def _clear_unfinished(self) -> None:
-        # With the lock held, nobody is writing these any more.
-        for folder in (".", *_PLACES):
-            for path in left_aside(self.path / folder):
+        # This process has the lock, so no other process is writing these files.
+        for folder in (".", *_FOLDERS):
+            for path in unfinished(self.path / folder):
                 remove(path)
+
+    def _names(self) -> list[set[str]]:
+        folders = (self.path / folder for folder in (paths.SEGMENTS, paths.INDEXES))
+        return [{p.name for p in f.iterdir()} if f.is_dir() else set() for f in folders]
+
+    def _remove_uncommitted(self) -> None:
+        """Remove the files that a failed command wrote, so that they do not fill the disk."""
+        # read the manifest from the disk: a commit may fail after its publication
+        with contextlib.suppress(FormatError, OSError):
+            committed = read_manifest(self.path).names
+            folders = (paths.SEGMENTS, paths.INDEXES)
+            for folder, present, initial, named in zip(
+                folders, self._names(), self._initial_names, committed, strict=True
+            ):
+                for name in present - initial - named:
+                    remove(self.path / folder / name)
 
     def _open_or_create(self) -> Manifest:
         if self._weights is None or self._contract is None:
@@ -185,22 +216,22 @@ class Writer:
 
 
 def _signature(store: Path) -> tuple[int, int, int]:
-    # Every commit replaces the file, so another one has another of these.
+    # Every commit replaces the file, so its signature changes.
     stat = (store / paths.MANIFEST).stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _is_store(path: Path) -> bool:
-    # A process that died while it made the store leaves the lock file alone.
+    # A process that died while creating the store leaves only the lock file.
     return (path / paths.MANIFEST).exists() or (path / paths.LOCK).exists()
 
 
 def _refuse_mixture(manifest: Manifest, weights: WeightsIdentity, contract: Contract) -> None:
-    ours, theirs = manifest.weights, weights
-    if ours.sha256 != theirs.sha256:
+    stored = manifest.weights
+    if stored.sha256 != weights.sha256:
         raise StoreError(
-            f"the store holds vectors of the weights {ours.name} ({ours.sha256[:12]}), these are "
-            f"{theirs.name} ({theirs.sha256[:12]}); vectors of different weights cannot be "
+            f"the store holds vectors of the weights {stored.name} ({stored.sha256[:12]}), these "
+            f"are {weights.name} ({weights.sha256[:12]}); vectors of different weights cannot be "
             "compared, so build another store"
         )
     if manifest.contract.sha256 != contract.sha256:

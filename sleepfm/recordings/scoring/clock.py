@@ -1,8 +1,8 @@
-"""Times as scoring files write them, and where they lie in the signals.
+"""Times in scoring files, and their alignment with the signals.
 
-A time is a number of seconds, a time of day, or a date with one. Dates and days serve to place a
-scoring and are never kept. Nothing wraps at 24 hours: a time of day belongs to the one day on which
-it lies in the signals, and a table for which that is not one day is refused.
+A time is a number of seconds, a time of day, or a date with a time of day. Dates are used only for
+alignment and are not stored. Times do not wrap at 24 hours: a time of day is assigned to the one
+day on which it lies within the signals, and a table for which several days fit is refused.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ _MONTHS: Final = [
     "dec",
 ]
 _TIMEDELTA: Final = re.compile(r"(\d{1,3}) days?,? \+?(\d{1,2}:\d{2}:\d{2}(?:\.\d+)?)")
-"""Time elapsed as Python and pandas write it: ``0 days 00:00:30``."""
+"""Elapsed time in the notation of Python and pandas: ``0 days 00:00:30``."""
 _IN_WORDS: Final = re.compile(
     r"(\d{1,2}) ?h ?(\d{2})(?: ?m(?:in)? ?(?:(\d{2}) ?s?)?)?", re.IGNORECASE
 )
 _BEFORE_S: Final = 6 * 3600.0
 _UNIX_EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 _NEAR_DAYS: Final = 3
-"""Scoring with dates further from those of the signals has shifted dates."""
+"""Scoring whose dates are further from those of the signals counts as date-shifted."""
 
 
 def clock_seconds(text: str) -> float | None:
-    """Read ``HH:MM:SS`` (also with dots, fractions, am or pm) as seconds after midnight, else None.
+    """Parse a time of day: ``HH:MM:SS``, also with dots, fractions, am or pm.
 
     Parameters
     ----------
@@ -65,10 +65,10 @@ def clock_seconds(text: str) -> float | None:
     Returns
     -------
     float or None
-        Seconds after midnight.
+        Seconds after midnight; None if the text is not a time of day.
     """
-    found = _clock(text)
-    return None if found is None or found > DAY_S + 60 or _hours(text) > 23 else found
+    seconds = _clock(text)
+    return None if seconds is None or seconds > DAY_S + 60 or _hours(text) > 23 else seconds
 
 
 def offset_seconds(clock_s: float, start_clock_s: float) -> float:
@@ -90,7 +90,7 @@ def offset_seconds(clock_s: float, start_clock_s: float) -> float:
 
 
 def number_of(text: str) -> float | None:
-    """Return a finite number, with a decimal point or comma; None if it is none.
+    """Parse a finite number with a decimal point or comma.
 
     Parameters
     ----------
@@ -100,6 +100,7 @@ def number_of(text: str) -> float | None:
     Returns
     -------
     float or None
+        The number; None if the text is not a finite number.
     """
     text = text.strip()
     if text.count(",") == 1 and "." not in text:
@@ -113,7 +114,7 @@ def number_of(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Moment:
-    """A time as written, counted from the recording's start or from midnight.
+    """A time relative to the start of the recording or to midnight.
 
     Parameters
     ----------
@@ -122,8 +123,8 @@ class Moment:
     clock : bool
         Whether ``seconds`` counts from midnight.
     dates : tuple of int
-        Days that it may mean (``date.toordinal``); empty where no date is written, two where a
-        numeric date can be read day first or month first.
+        Possible calendar days (``date.toordinal``): empty if there is no date, two if a numeric
+        date can be read both day first and month first.
     """
 
     seconds: float
@@ -132,18 +133,19 @@ class Moment:
 
 
 def moment_of(text: str, day: str = "") -> Moment | None:
-    """Read a time, with a date in the same cell or in one of its own; None if it is none.
+    """Parse a time, with a date in the same cell or in a separate one.
 
     Parameters
     ----------
     text : str
-        Time, perhaps with a date before it.
+        Time as written, with or without a date before it.
     day : str
-        Date from a cell of its own; empty where there is none.
+        Date from a separate cell; empty if there is none.
 
     Returns
     -------
     Moment or None
+        The time; None if the text is not a time.
     """
     text = text.strip().strip('"')
     number = number_of(text)
@@ -163,35 +165,41 @@ def moment_of(text: str, day: str = "") -> Moment | None:
     if seconds is None:
         return None
     if dates and dates[0] in (_UNIX_EPOCH, _UNIX_EPOCH + 1) and not day:
-        # seconds since 1970, as mne writes onsets of which nobody knows the date
+        # seconds since 1970, which mne writes for onsets without a known date
         return Moment(seconds + (dates[0] - _UNIX_EPOCH) * DAY_S)
     return Moment(seconds, True, dates)
 
 
-def place(
+def align(
     moments: Sequence[Moment | None],
     scored: Scored,
     warnings: list[str],
     *,
     elapsed: bool | None = None,
 ) -> list[float | None]:
-    """Seconds from the start of the signals to each moment, None where there is none.
+    """Convert times to seconds from the start of the signals.
 
     Parameters
     ----------
     moments : sequence of Moment or None
-        In the order of the file.
+        Times in the order of the file; None where a row has none.
     scored : Scored
-        When the signals start, and how long they are.
+        Start and duration of the signals.
     warnings : list of str
-        Takes what a person should look at.
+        Warnings for the user are appended here.
     elapsed : bool, optional
-        Whether ``HH:MM:SS`` is time since the start (a heading said so) or a time of day.
+        Whether ``HH:MM:SS`` is time since the start (True) or a time of day (False), according to
+        the heading; None if the heading does not specify it.
+
+    Returns
+    -------
+    list of float or None
+        Seconds from the start of the signals; None where there is no time.
 
     Raises
     ------
     AnnotationError
-        If they cannot be placed without doubt.
+        If the times cannot be aligned unambiguously.
     """
     known = [m for m in moments if m is not None]
     if not any(m.clock for m in known):
@@ -203,28 +211,28 @@ def place(
             raise AnnotationError("has dates with only some of its times")
         return _by_date(moments, scored, warnings)
     seconds = [m.seconds for m in known]
-    if elapsed or (elapsed is None and _reads_as_elapsed(seconds, scored)):
-        placed = iter(_forward(seconds))
+    if elapsed or (elapsed is None and _is_elapsed(seconds, scored)):
+        aligned = iter(_unwrap(seconds))
     else:
         if scored.start_clock_s is None:
             raise AnnotationError("has times of day, but the recording has no start time")
-        placed = iter(_by_clock(seconds, scored.start_clock_s, scored.duration_s))
-    return [None if m is None else next(placed) for m in moments]
+        aligned = iter(_by_clock(seconds, scored.start_clock_s, scored.duration_s))
+    return [None if m is None else next(aligned) for m in moments]
 
 
 def _by_clock(seconds: list[float], start: float, duration: float | None) -> list[float]:
-    """Return times of day the days on which they lie in the signals."""
-    if max(seconds) >= DAY_S:  # hours count on after midnight: 25:10:00
+    """Convert times of day to seconds from the start, on the day that lies in the signals."""
+    if max(seconds) >= DAY_S:  # hours continue after midnight: 25:10:00
         return [s - start for s in seconds]
     if duration is None or duration <= DAY_S - _BEFORE_S:
         return [offset_seconds(s, start) for s in seconds]
-    walked = _forward(seconds)
+    unwrapped = _unwrap(seconds)
     end = duration + 60
-    first = offset_seconds(walked[0], start) - walked[0]
+    first = offset_seconds(unwrapped[0], start) - unwrapped[0]
     days = [first + k * DAY_S for k in range(-1, int(duration // DAY_S) + 2)]
-    fitting = [d for d in days if walked[0] + d >= -_BEFORE_S and walked[-1] + d <= end]
-    inside = [d for d in fitting if walked[0] + d >= -60]
-    chosen = inside or fitting
+    possible = [d for d in days if unwrapped[0] + d >= -_BEFORE_S and unwrapped[-1] + d <= end]
+    inside = [d for d in possible if unwrapped[0] + d >= -60]
+    chosen = inside or possible
     if not chosen:
         return [offset_seconds(s, start) for s in seconds]
     if len(chosen) > 1:
@@ -232,7 +240,7 @@ def _by_clock(seconds: list[float], start: float, duration: float | None) -> lis
             f"has times of day without dates, which fit several days of a recording of "
             f"{duration / 3600:.0f} h; add a column with the date"
         )
-    return [s + chosen[0] for s in walked]
+    return [s + chosen[0] for s in unwrapped]
 
 
 def _by_date(
@@ -245,45 +253,47 @@ def _by_date(
         return np.array([m.dates[min(reading, len(m.dates) - 1)] for m in known])
 
     def distance(reading: int) -> tuple[float, int]:
-        own = days(reading)
-        from_start = 0 if scored.start_day is None else int(np.abs(own - scored.start_day).max())
-        return (min(from_start, 10 * _NEAR_DAYS), int(own.max() - own.min()))
+        days_read = days(reading)
+        from_start = (
+            0 if scored.start_day is None else int(np.abs(days_read - scored.start_day).max())
+        )
+        return (min(from_start, 10 * _NEAR_DAYS), int(days_read.max() - days_read.min()))
 
-    own = days(min(readings, key=distance))
+    days_read = days(min(readings, key=distance))
     seconds = np.array([m.seconds for m in known])
     if scored.start_clock_s is None:
         raise AnnotationError("has dates, but the recording has no start time")
-    absolute = own * DAY_S + seconds
-    same = scored.start_day is not None and np.abs(own - scored.start_day).min() <= _NEAR_DAYS
+    absolute = days_read * DAY_S + seconds
+    same = scored.start_day is not None and np.abs(days_read - scored.start_day).min() <= _NEAR_DAYS
     if same:
-        placed = absolute - (scored.start_day * DAY_S + scored.start_clock_s)  # type: ignore[operator]
+        aligned = absolute - (scored.start_day * DAY_S + scored.start_clock_s)  # type: ignore[operator]
     else:
         first = int(np.argmin(absolute))
-        placed = absolute - absolute[first]
-        at = _by_clock([float(seconds[first])], scored.start_clock_s, None)[0]
-        placed = placed + at
+        aligned = absolute - absolute[first]
+        start_s = _by_clock([float(seconds[first])], scored.start_clock_s, None)[0]
+        aligned = aligned + start_s
         if scored.start_day is not None:
             warnings.append(
                 "the dates of the scoring are not those of the signals; aligned by time of day"
             )
         elif scored.duration_s is not None and scored.duration_s > DAY_S:
             raise AnnotationError("gives dates, and the recording of more than a day has none")
-    found = iter(placed.tolist())
-    return [None if m is None else next(found) for m in moments]
+    in_order = iter(aligned.tolist())
+    return [None if m is None else next(in_order) for m in moments]
 
 
-def _reads_as_elapsed(seconds: list[float], scored: Scored) -> bool:
-    """Whether times without a word about it count from the start of the recording.
+def _is_elapsed(seconds: list[float], scored: Scored) -> bool:
+    """Return whether unlabelled ``HH:MM:SS`` times are elapsed times rather than times of day.
 
-    They do if they begin at zero and cover the signals, and do not lie in them as times of day.
+    They are if they begin at zero and cover the signals, but do not lie in them as times of day.
     """
-    walked = _forward(seconds)
-    if walked[0] > 60 or any(b < a for a, b in itertools.pairwise(walked)):
+    unwrapped = _unwrap(seconds)
+    if unwrapped[0] > 60 or any(b < a for a, b in itertools.pairwise(unwrapped)):
         return False
     start, duration = scored.start_clock_s, scored.duration_s
     if start is None:
-        return duration is not None and walked[-1] <= duration
-    if duration is None or walked[-1] > duration:
+        return duration is not None and unwrapped[-1] <= duration
+    if duration is None or unwrapped[-1] > duration:
         return False
     as_clock = [offset_seconds(s, start) for s in seconds]
     in_signals = sum(-60 <= t <= duration for t in as_clock) / len(as_clock)
@@ -297,13 +307,13 @@ def _reads_as_elapsed(seconds: list[float], scored: Scored) -> bool:
     )
 
 
-def _forward(seconds: list[float]) -> list[float]:
-    """Walk times of day in the order of a file, a day later when they go back by half a day."""
-    walked = list(seconds)
-    for i in range(1, len(walked)):
-        days = math.ceil((walked[i - 1] - walked[i]) / DAY_S - 0.5)
-        walked[i] += max(days, 0) * DAY_S
-    return walked
+def _unwrap(seconds: list[float]) -> list[float]:
+    """Unwrap times of day in file order: a step back by over half a day is the next day."""
+    unwrapped = list(seconds)
+    for i in range(1, len(unwrapped)):
+        days = math.ceil((unwrapped[i - 1] - unwrapped[i]) / DAY_S - 0.5)
+        unwrapped[i] += max(days, 0) * DAY_S
+    return unwrapped
 
 
 def _hours(text: str) -> int:
@@ -312,7 +322,7 @@ def _hours(text: str) -> int:
 
 
 def _clock(text: str) -> float | None:
-    """Seconds of ``HH:MM:SS`` with any number of hours, or of ``22h00m30s``."""
+    """Parse ``HH:MM:SS`` with any number of hours, or ``22h00m30s``, as seconds."""
     words = _IN_WORDS.fullmatch(text.strip())
     match = _CLOCK.fullmatch(":".join(filter(None, words.groups())) if words else text.strip())
     if match is None:
@@ -332,7 +342,7 @@ def _clock(text: str) -> float | None:
 
 
 def _date(text: str) -> tuple[tuple[int, ...], str]:
-    """Days that a text may mean, and what stands behind the date."""
+    """Return the possible days of a date, and the text after it."""
     match = _ISO.fullmatch(text)
     if match:
         year, month, day = int(match[1]), int(match[2]), int(match[3])
@@ -349,13 +359,13 @@ def _date(text: str) -> tuple[tuple[int, ...], str]:
 
 
 def _days(dates: Sequence[tuple[int, int, int]]) -> tuple[int, ...]:
-    found = []
+    ordinals = []
     for year, month, day in dates:
         try:
-            found.append(datetime.date(year, month, day).toordinal())
+            ordinals.append(datetime.date(year, month, day).toordinal())
         except ValueError:
             continue
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(ordinals))
 
 
 def _year(text: str) -> int:

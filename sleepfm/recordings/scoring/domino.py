@@ -1,6 +1,6 @@
-"""Somnomedics DOMINO's text exports, one file per kind: the hypnogram, apneas, arousals ...
+"""Text exports of Somnomedics DOMINO: one file each for the hypnogram, apneas, arousals and so on.
 
-A head names the signal, when it starts and the length of an epoch; then ``23:57:30,000; N2`` for a
+A header gives the signal, its start and the epoch length; then ``23:57:30,000; N2`` for a
 hypnogram (``Discret``), ``23:57:39,992-23:57:51,992; 12;Hypopnea`` for events (``Impuls``).
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
+from sleepfm.recordings.scoring.clock import Moment, align, moment_of, number_of
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.text_file import decoded, lines_of, read_text
 from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Reason, Scored
@@ -28,7 +28,7 @@ class Domino:
     endings: tuple[str, ...] = (".txt",)
 
     def sniff(self, head: bytes) -> bool:
-        """Return whether the head is DOMINO's.
+        """Return whether the file has the header of a DOMINO export.
 
         Parameters
         ----------
@@ -92,10 +92,10 @@ class Domino:
         if not times:
             raise AnnotationError("is a DOMINO export without stages or events")
         warnings: list[str] = []
-        onsets = place(times, scored, warnings, elapsed=False)
+        onsets = align(times, scored, warnings, elapsed=False)
         signal = head.get("signal id", "").lower()
         hypnogram = "profil" in signal
-        if "arousal" in signal:  # classified arousals are named by their cause alone: "PLM"
+        if "arousal" in signal:  # classified arousals are labelled by their cause alone: "PLM"
             texts = [t if _is_arousal(t) else f"Arousal ({t})" for t in texts]
         notes = tuple(
             Annotation(onset, length, text, "stage" if hypnogram else "")
@@ -106,5 +106,5 @@ class Domino:
 
 
 def _is_arousal(text: str) -> bool:
-    found = event_of(text)
-    return found is not None and found[0] in ("arousal", "rera")
+    event = event_of(text)
+    return event is not None and event[0] in ("arousal", "rera")

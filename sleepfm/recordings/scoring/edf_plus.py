@@ -1,4 +1,4 @@
-"""Scoring in an EDF+ file of its own, as Sleep-EDF, HMC, MASS and Noxturnal exports have it."""
+"""Scoring in a separate EDF+ file, as in Sleep-EDF, HMC, MASS and exports from Noxturnal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sleepfm.recordings.scoring.vocabulary import Notes, Scored
 
 
 class EdfPlus:
-    """EDF+ and BDF+ files that hold annotations."""
+    """EDF+ and BDF+ files with annotations."""
 
     endings: tuple[str, ...] = (".edf", ".bdf")
 
@@ -47,8 +47,8 @@ class EdfPlus:
         warnings: list[str] = []
         try:
             file = check(path, warnings)
-            found = read_annotations(file, warnings)
+            annotations = read_annotations(file, warnings)
         except RecordingError as error:
             raise AnnotationError("is not a readable EDF+ file") from error
-        clock, day = start_of(file, found.zero_s)
-        return Notes(found.annotations, clock, day, {"unreadable": found.unreadable})
+        clock, day = start_of(file, annotations.zero_s)
+        return Notes(annotations.annotations, clock, day, {"unreadable": annotations.unreadable})

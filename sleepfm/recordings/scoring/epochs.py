@@ -1,7 +1,8 @@
-"""Hypnograms of one stage a row: Luna ``.eannot``, YASA, ELAN, DREAMS, stanford-stages, bare lists.
+"""Hypnograms with one stage per row: Luna ``.eannot``, YASA, ELAN, DREAMS, stanford-stages, lists.
 
-How long a row is comes from the file where it says so, from ``--epoch-seconds``, or from the number
-of rows and the length of the signals where only one length fits; otherwise the file is refused.
+The epoch length is taken from the file if it states one, from ``--epoch-seconds``, or from the
+number of rows and the duration of the signals if only one length fits; otherwise the file is
+refused.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import number_of
 from sleepfm.recordings.scoring.stage_words import (
-    coding_beside_letters,
+    coding_from_letters,
     integer,
     plain,
     stage_in_column,
@@ -34,12 +35,12 @@ LENGTHS_S: Final = (1.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 """Epoch lengths in use, in seconds."""
 
 _UNKNOWN_SHARE: Final = 0.05
-"""Share of unknown codes or words above which a list is not a hypnogram."""
+"""Maximum share of unknown codes or words in a hypnogram."""
 _DREAMS: Final = re.compile(r"\[?hypnogram\s*(aasm|r&k)?", re.IGNORECASE)
 
 
 class EpochList:
-    """One stage a line, nothing else; a heading and comments may stand above."""
+    """Lists of one stage per line, optionally with a heading and comments above."""
 
     endings: tuple[str, ...] = (".eannot", ".hyp", ".txt", ".csv", ".tsv", ".stg")
 
@@ -83,7 +84,7 @@ class EpochList:
         lines = [line.strip() for line in lines_of(text)]
         above = [line for line in lines if line.startswith("#")]
         body = [line.strip('"\ufeff ') for line in lines if not line.startswith("#")]
-        epoch_s, coding, body = _stated(above, body, scored)
+        epoch_s, coding, body = _declared(above, body, scored)
         if body and integer(body[0]) is None and stage_in_column(body[0]) is None:
             if not re.fullmatch(r"[A-Za-z][\w -]*", body[0]):
                 raise AnnotationError("has no sleep stage in line 1")
@@ -94,11 +95,11 @@ class EpochList:
         texts = named_codes(body, legend) if legend else checked_codes(body, coding)
         if not texts:
             raise AnnotationError("holds no sleep stage")
-        odd = [
+        unknown = [
             i for i, t in enumerate(texts, 1) if stage_in_column(t) is None and integer(t) is None
         ]
-        if len(odd) > _UNKNOWN_SHARE * len(texts):
-            raise AnnotationError(f"has no sleep stage in line {odd[0]}")
+        if len(unknown) > _UNKNOWN_SHARE * len(texts):
+            raise AnnotationError(f"has no sleep stage in line {unknown[0]}")
         if path.name.lower().endswith(".eannot"):
             epoch_s = epoch_s or epoch_length(len(texts), scored, EPOCH_S)
         epoch_s = epoch_s or epoch_length(len(texts), scored)
@@ -113,7 +114,7 @@ class StanfordStages:
     endings: tuple[str, ...] = (".sta",)
 
     def sniff(self, head: bytes) -> bool:
-        """Accept any file of this ending.
+        """Accept every file with this extension.
 
         Parameters
         ----------
@@ -149,43 +150,48 @@ class StanfordStages:
         texts = checked_codes([r[1] for r in rows], scored.coding or "rk")
         return Notes(
             tuple(
-                Annotation(at * epoch_s, epoch_s, text, "stage")
-                for at, text in zip(starts, texts, strict=True)
+                Annotation(epoch * epoch_s, epoch_s, text, "stage")
+                for epoch, text in zip(starts, texts, strict=True)
             )
         )
 
 
-def epoch_length(rows: int, scored: Scored, otherwise: float | None = None) -> float:
-    """Seconds of a row: what the user says, else the one length that makes rows fill the signals.
+def epoch_length(rows: int, scored: Scored, default: float | None = None) -> float:
+    """Determine the epoch length: given by the user, or the one at which the rows fill the signals.
 
     Parameters
     ----------
     rows : int
-        How many epochs there are, or the number of the last one.
+        Number of epochs, or the number of the last one.
     scored : Scored
-        Gives the length of the signals, and what the user says.
-    otherwise : float, optional
-        What the format prescribes where no length fits.
+        Duration of the signals, and the epoch length given by the user if any.
+    default : float, optional
+        Epoch length prescribed by the format, in seconds; used if no other length fits.
+
+    Returns
+    -------
+    float
+        Epoch length, in seconds.
 
     Raises
     ------
     AnnotationError
-        If no length fits.
+        If no usual epoch length fits, and the format prescribes none.
     """
     if scored.epoch_s:
         return scored.epoch_s
     if scored.duration_s is None:
-        return otherwise or EPOCH_S
-    off = {e: abs(scored.duration_s - rows * e) for e in LENGTHS_S}
-    fitting = [e for e in LENGTHS_S if off[e] <= max(2 * e, 0.05 * scored.duration_s)]
-    exact = [e for e in fitting if off[e] < e]
-    for candidates in (exact, fitting):
-        if otherwise in candidates or len(candidates) == 1:
-            return otherwise if otherwise in candidates else candidates[0]
+        return default or EPOCH_S
+    mismatch_s = {e: abs(scored.duration_s - rows * e) for e in LENGTHS_S}
+    possible = [e for e in LENGTHS_S if mismatch_s[e] <= max(2 * e, 0.05 * scored.duration_s)]
+    exact = [e for e in possible if mismatch_s[e] < e]
+    for candidates in (exact, possible):
+        if default in candidates or len(candidates) == 1:
+            return default if default in candidates else candidates[0]
         if EPOCH_S in candidates and rows <= 2:
             return EPOCH_S
-    if otherwise is not None:
-        return otherwise
+    if default is not None:
+        return default
     raise AnnotationError(
         f"holds {rows} epochs for {scored.duration_s:.0f} s of signals, which fits no usual "
         "epoch length; pass --epoch-seconds, or add the onsets"
@@ -193,9 +199,9 @@ def epoch_length(rows: int, scored: Scored, otherwise: float | None = None) -> f
 
 
 def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int], int]:
-    """Place each row in epochs from the start, and count the epochs up to the last row.
+    """Convert epoch numbers to indices from 0.
 
-    Epochs are counted from 1, or from 0 if there is an epoch 0; they may begin late or have holes.
+    Numbering starts at 1, or at 0 if there is an epoch 0; it may start late and have gaps.
 
     Parameters
     ----------
@@ -207,22 +213,22 @@ def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int]
     Returns
     -------
     starts : list of int
-        Place of each row, in epochs from 0.
+        Index of the epoch of each row, from 0.
     epochs : int
         Number of epochs up to the last row.
 
     Raises
     ------
     AnnotationError
-        If a number is missing, or a number comes twice or goes back.
+        If a number is missing, repeated or out of order.
     """
     if numbers is None:
         return list(range(rows)), rows
-    found = [integer(n) for n in numbers]
-    if None in found:
-        line = found.index(None)
+    codes = [integer(n) for n in numbers]
+    if None in codes:
+        line = codes.index(None)
         raise AnnotationError(f"has no epoch number in row {line + 1}")
-    values = [int(n) for n in found if n is not None]
+    values = [int(n) for n in codes if n is not None]
     if any(b <= a for a, b in itertools.pairwise(values)):
         raise AnnotationError("has epoch numbers that repeat or are out of order")
     first = 0 if values and values[0] == 0 else 1
@@ -230,9 +236,9 @@ def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int]
 
 
 def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
-    """Return stages as they are, and integer codes with what they mean: ``N2|2``.
+    """Spell out integer codes as ``N2|2``; stage names are returned unchanged.
 
-    A code that the coding does not have stays a bare number, which is counted later.
+    Codes that are not in the coding stay bare numbers, and are counted as dropped later.
 
     Parameters
     ----------
@@ -244,15 +250,16 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
     Returns
     -------
     list of str, length cells
+        Stages, with integer codes spelled out.
 
     Raises
     ------
     AnnotationError
-        If there are codes and no coding, or one in twenty is not of the coding.
+        If there are codes but no coding, or more than 5 % of the cells are not in the coding.
     """
     texts = []
     unknown: list[str] = []
-    coding = coding or coding_beside_letters(cells)
+    coding = coding or coding_from_letters(cells)
     for cell in cells:
         code = integer(cell)
         stage = stage_of_code(cell, coding)
@@ -268,7 +275,7 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
 
 
 def named_codes(cells: Sequence[str], levels: dict[str, str]) -> list[str]:
-    """Replace codes by their names in a legend: ``Wake|1``; what the legend lacks stays.
+    """Spell out codes by a legend, as ``Wake|1``; codes not in the legend are unchanged.
 
     Parameters
     ----------
@@ -280,12 +287,13 @@ def named_codes(cells: Sequence[str], levels: dict[str, str]) -> list[str]:
     Returns
     -------
     list of str, length cells
+        Stages, with codes spelled out.
     """
     texts = []
     for cell in cells:
         code = integer(cell)
         name = levels.get(code) if code is not None else None
-        # A level with a name of its own ("Disconnected") is no stage, but known.
+        # A level with another name, such as "Disconnected", is known, but not a stage.
         if name is not None and stage_in_column(name) is None:
             name = "Unscored"
         texts.append(cell if name is None or code is None else f"{name}|{code}")
@@ -293,7 +301,7 @@ def named_codes(cells: Sequence[str], levels: dict[str, str]) -> list[str]:
 
 
 def legend_of(lines: Sequence[str]) -> dict[str, str]:
-    """Read the codes explained above a list: ``# 0: Wake, 1: N1, 2: N2``.
+    """Parse a legend of codes above a list: ``# 0: Wake, 1: N1, 2: N2``.
 
     Parameters
     ----------
@@ -305,7 +313,7 @@ def legend_of(lines: Sequence[str]) -> dict[str, str]:
     dict of str to str
         Name of each code; empty where fewer than two stages are explained.
     """
-    found: dict[str, str] = {}
+    legend: dict[str, str] = {}
     for line in lines:
         pairs = re.findall(
             r"(-?\d{1,2})\s*[:=]\s*([A-Za-z][\w ]{0,20}?)"
@@ -314,28 +322,28 @@ def legend_of(lines: Sequence[str]) -> dict[str, str]:
         )
         named = {code: name for code, name in pairs if stage_in_column(name) is not None}
         if len(named) >= 2:
-            found |= named
-    return found
+            legend |= named
+    return legend
 
 
-def _stated(
+def _declared(
     above: list[str], body: list[str], scored: Scored
 ) -> tuple[float | None, Coding | None, list[str]]:
-    """Epoch and coding that a file states of itself, and the lines that are stages."""
+    """Return the epoch length and coding that the file states, and the lines with stages."""
     epoch_s, coding = scored.epoch_s, scored.coding
     for line in above:
-        said = re.search(r"per (\d+(?:\.\d+)?) ?s(?:ec|$|\b)", plain(line))
-        if said:
-            epoch_s = epoch_s or float(said.group(1))
+        epoch_match = re.search(r"per (\d+(?:\.\d+)?) ?s(?:ec|$|\b)", plain(line))
+        if epoch_match:
+            epoch_s = epoch_s or float(epoch_match.group(1))
     if body and body[0].startswith("["):
         if _DREAMS.match(body[0]) is None:
             raise AnnotationError("has no sleep stage in line 1")
         return epoch_s or 5.0, coding or "dreams", body[1:]
-    heads = {line.split()[0].lower(): line.split()[-1] for line in body[:8] if " " in line}
-    if "time_base" in heads or "epoch_nb" in heads:  # ELAN
-        at = next((i for i, x in enumerate(body[:10]) if x.lower() == "epoch_list"), None)
-        base = number_of(heads.get("time_base", ""))
-        if at is None or not base:
+    header = {line.split()[0].lower(): line.split()[-1] for line in body[:8] if " " in line}
+    if "time_base" in header or "epoch_nb" in header:  # ELAN
+        list_start = next((i for i, x in enumerate(body[:10]) if x.lower() == "epoch_list"), None)
+        base = number_of(header.get("time_base", ""))
+        if list_start is None or not base:
             raise AnnotationError("is not an ELAN hypnogram with a time base and a list")
-        return epoch_s or base, coding, body[at + 1 :]
+        return epoch_s or base, coding, body[list_start + 1 :]
     return epoch_s, coding, body

@@ -1,9 +1,9 @@
-"""The words that real files use for events, by rule: what an event is, then of which kind.
+"""Rules that recognise sleep events by the labels of scoring software, with type and subtype.
 
-A label is read as words. What negates it goes first (``Apnea artifact`` is no event), then what it
-says that there was not (``Hypopnea without desaturation`` is a hypopnea), then the head: the part
-before ``with`` and outside brackets, so that a cause or a consequence is not taken for the event
-(``Arousal (Apnea)`` is an arousal, ``Hypopnea with arousal`` a hypopnea).
+A label is split into words. Negations are handled first (``Apnea artifact`` is not an event), then
+exclusions are removed (``Hypopnea without desaturation`` is a hypopnea). The type is taken from the
+part before ``with`` and outside brackets, so that a cause or a consequence is not taken for the
+event (``Arousal (Apnea)`` is an arousal, ``Hypopnea with arousal`` a hypopnea).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _NEGATED: Final = re.compile(
     r"\b(?:art[ei]fa[ck]t\w*|art[ei]fatt\w*|excluded?|deleted|rejected|invalid|index"
     r"|(?:end|start|begin|beginning|onset|offset|stop) of|(?:end|start|begin|stop|onset|offset)$)"
 )
-"""What is no event itself; the two ends of one would be two events."""
-_WITHOUT: Final = re.compile(
+"""Labels that are not events; start and end marks would count an event twice."""
+_EXCLUDED: Final = re.compile(
     r"\((?:no|not|without|w o|ohne|keine?|sans|senza|sin|sem|zonder)\b[^)]*\)"
     r"|\b(?:no|not|without|w o|ohne|keine?|sans|senza|sin|sem|zonder)\b.*"
 )
@@ -72,7 +72,7 @@ _CAUSES: Final = (
     ("limb_movement", re.compile(r"limb|plm|\blms?\b|leg|\bmov")),
     ("spontaneous", re.compile(r"spont|\bspon?\b")),
 )
-_KINDS: Final = (
+_OTHER_TYPES: Final = (
     ("unsure", re.compile(r"^unsure$"), ""),
     ("periodic_breathing", re.compile(r"cheyne|\bcsr\b"), "cheyne_stokes"),
     ("periodic_breathing", re.compile(r"periodic (?:breath|resp)|periodische atmung"), ""),
@@ -104,11 +104,11 @@ _COMMON: Final = re.compile(
 
 @functools.lru_cache(maxsize=4096)
 def event_of(text: str) -> tuple[str, str] | None:
-    """Return the type and subtype of the event that a label names; None where it names none.
+    """Return type and subtype of the event that a label names.
 
-    Knows NSRR, Profusion, Luna, CinC 2018 (``resp_obstructiveapnea``), Noxturnal (``A.
-    Obstructive``), Embla, RemLogic, Domino and ucddb (``HYP-C``), in English, German, French,
-    Italian and Spanish. The subtype of an arousal is its cause.
+    The labels are those of NSRR, Profusion, Luna, CinC 2018 (``resp_obstructiveapnea``),
+    Noxturnal (``A. Obstructive``), Embla, RemLogic, Domino and ucddb (``HYP-C``), in English,
+    German, French, Italian and Spanish. The subtype of an arousal is its cause.
 
     Parameters
     ----------
@@ -118,26 +118,27 @@ def event_of(text: str) -> tuple[str, str] | None:
     Returns
     -------
     tuple of str, or None
-        Type and subtype; the subtype is empty where the label names none.
+        Type and subtype; the subtype is empty if the label names none. None if the label names no
+        event.
     """
-    words = _WITHOUT.sub(" ", _words(text)).strip()
+    words = _EXCLUDED.sub(" ", _words(text)).strip()
     if not words or _NEGATED.search(words) or _SENTENCE.search(words):
         return None
     if _DOUBTED.search(name_of(text)):
-        found = _kind(words, words)
-        return ("unsure", "") if found and found[0] in ("apnea", "hypopnea", "rera") else None
-    whole = re.sub(r"[()]", " ", words)
+        event = _classify(words, words)
+        return ("unsure", "") if event and event[0] in ("apnea", "hypopnea", "rera") else None
+    full = re.sub(r"[()]", " ", words)
     head = _WITH.split(re.sub(r"\(.*?\)", " ", words))[0]
-    for part in (head, whole):
-        found = _kind(" ".join(part.split()), " ".join(whole.split()))
-        if found is not None:
-            return found
+    for part in (head, full):
+        event = _classify(" ".join(part.split()), " ".join(full.split()))
+        if event is not None:
+            return event
     return None
 
 
 @functools.lru_cache(maxsize=4096)
 def is_artifact(text: str) -> bool:
-    """Return whether a label denies an event: ``SpO2 desaturation artifact``.
+    """Return whether a label marks an artifact: ``SpO2 desaturation artifact``.
 
     Parameters
     ----------
@@ -154,7 +155,7 @@ def is_artifact(text: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def is_remark(text: str) -> bool:
-    """Return whether a label is a sentence about an event: ``CPAP started for apnea``.
+    """Return whether a label is a remark rather than an event: ``CPAP started for apnea``.
 
     Parameters
     ----------
@@ -168,47 +169,50 @@ def is_remark(text: str) -> bool:
     words = " ".join(re.sub(r"[()]", " ", _words(text)).split())
     patterns = (_AROUSAL, _RERA, _HYPOPNEA, _APNEA, _DESATURATION, _LIMB, _CAP)
     for pattern in (*patterns, *(p for _, p in _SUBTYPES), *(p for _, p in _CAUSES),
-                    *(p for _, p, _ in _KINDS)):  # fmt: skip
+                    *(p for _, p, _ in _OTHER_TYPES)):  # fmt: skip
         words = re.sub(
             rf"\w*(?:{pattern.pattern.replace('^', '').replace('$', '')})\w*", " ", words
         )
-    rest = [w for w in words.split() if not _COMMON.fullmatch(w) and len(w) > 2]
-    return len(rest) > 1
+    other_words = [w for w in words.split() if not _COMMON.fullmatch(w) and len(w) > 2]
+    return len(other_words) > 1
 
 
-def _kind(head: str, whole: str) -> tuple[str, str] | None:
+def _classify(head: str, full: str) -> tuple[str, str] | None:
     if _RERA.search(head):
         return "rera", ""
     if _AROUSAL.search(head):
-        beside = _AROUSAL.sub(" ", whole)
-        return "arousal", next((name for name, cause in _CAUSES if cause.search(beside)), "")
-    found = []
-    for kind, pattern in (("desaturation", _DESATURATION), ("hypopnea", _HYPOPNEA),
+        remainder = _AROUSAL.sub(" ", full)
+        return "arousal", next((name for name, cause in _CAUSES if cause.search(remainder)), "")
+    matches = []
+    for event_type, pattern in (("desaturation", _DESATURATION), ("hypopnea", _HYPOPNEA),
                           ("apnea", _APNEA)):  # fmt: skip
         match = pattern.search(head)
         if match:
-            found.append((match.start(), kind))
-    if found:
-        kind = min(found)[1]
-        if kind == "desaturation":
-            return kind, ""
-        return kind, next((name for name, subtype in _SUBTYPES if subtype.search(whole)), "")
+            matches.append((match.start(), event_type))
+    if matches:
+        event_type = min(matches)[1]
+        if event_type == "desaturation":
+            return event_type, ""
+        return event_type, next((name for name, subtype in _SUBTYPES if subtype.search(full)), "")
     if _LIMB.search(head):
-        return "limb_movement", "periodic" if re.search(r"period|\bplm|\bmpj", whole) else ""
+        return "limb_movement", "periodic" if re.search(r"period|\bplm|\bmpj", full) else ""
     cap = _CAP.match(head)
     if cap:
         return "cap", cap.group(1).upper()
-    return next(((kind, sub) for kind, pattern, sub in _KINDS if pattern.search(head)), None)
+    return next(
+        ((event_type, sub) for event_type, pattern, sub in _OTHER_TYPES if pattern.search(head)),
+        None,
+    )
 
 
 def _words(text: str) -> str:
-    """Words of a label in lower case, brackets kept, one space between them."""
+    """Normalise a label: lower case, no accents, words separated by one space, brackets kept."""
     name = name_of(text)
     if len(name) > LONGEST:
         return ""
     second = text.partition("@@")[0].partition("|")[2]
     if second and not name:
         name = second.strip()
-    name = re.sub(r"^[A-Z]{2,5}:\s*", "", name)  # a vendor's class of events: "SRO: Hypopnea"
+    name = re.sub(r"^[A-Z]{2,5}:\s*", "", name)  # a vendor's event class: "SRO: Hypopnea"
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return re.sub(r"[^a-z0-9()+]+", " ", plain(name)).strip()

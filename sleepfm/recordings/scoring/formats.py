@@ -1,4 +1,4 @@
-"""The scoring formats that are read. A new one is a file beside this, and a line here."""
+"""The supported scoring formats. A new one is a module in this folder and a line here."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 """Scoring of the Wisconsin Sleep Cohort's Gamma studies: ``.sco.txt`` and ``.stg.txt``.
 
-NSRR's page of the cohort names both files. The columns of ``.sco.txt`` (by tabs: epoch, two scans,
-a code, the event, its length in scans, a time of day, values, and last the length in seconds; often
-without a heading, some on a clock of 12 hours, arousals without a length) and its words are those
-on which two public readers agree, https://github.com/LucaCerina/WisconsinSC_cleaner (MIT) and one
-for wav2sleep. ``.stg.txt``, where its heading is missing: epoch and codes of R&K.
+NSRR's page of the cohort describes both files. ``.sco.txt`` has tab-separated columns: epoch, two
+scan numbers, a code, the event, its length in scans, a time of day, values, and last the length in
+seconds. Often there is no heading; some files use a 12-hour clock, and arousals have no length.
+Columns and labels are those on which two public readers agree:
+https://github.com/LucaCerina/WisconsinSC_cleaner (MIT) and one for wav2sleep. ``.stg.txt`` without
+a heading has epoch numbers and R&K codes.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from sleepfm.recordings.scoring.stage_words import integer
 from sleepfm.recordings.scoring.text_file import decoded, lines_of, read_text
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 
-_EVENT: Final = 4
-_TIME: Final = 6
-_FEWEST: Final = 7
-_SHORTEST_S: Final = 1.0
-"""No scored event is shorter; such a number in the last column is no length."""
+_EVENT_COLUMN: Final = 4
+_TIME_COLUMN: Final = 6
+_MIN_COLUMNS: Final = 7
+_MIN_LENGTH_S: Final = 1.0
+"""Minimum length of a scored event; a smaller number in the last column is not a length."""
 _WORDS: Final = {
     "oa": "Obstructive apnea", "ca": "Central apnea", "ma": "Mixed apnea",
     "sao2": "Desaturation", "lma": "Arousal (limb movement)", "lm a": "Arousal (limb movement)",
@@ -35,8 +36,8 @@ _WORDS: Final = {
     "bad sao2 epoch": "SaO2 artifact",
 }  # fmt: skip
 _HALF_DAY_S: Final = 12 * 3600.0
-_NEAR_S: Final = 90.0
-"""How far the clock may lie from what the number of the epoch says."""
+_MAX_DISTANCE_S: Final = 90.0
+"""Maximum distance between the time of day and the start of the numbered epoch, in seconds."""
 
 
 class GammaEvents:
@@ -45,7 +46,7 @@ class GammaEvents:
     endings: tuple[str, ...] = (".sco.txt", ".sco")
 
     def sniff(self, head: bytes) -> bool:
-        """Return whether rows begin with an epoch and have an event and a time where they belong.
+        """Return whether rows have an epoch, an event and a time in the expected columns.
 
         Parameters
         ----------
@@ -90,30 +91,30 @@ class GammaEvents:
         warnings: list[str] = []
         onsets = _onsets(rows, scored.start_clock_s, warnings)
         notes = []
-        short = 0
+        too_short = 0
         for cells, onset in zip(rows, onsets, strict=True):
-            length = number_of(cells[-1]) if len(cells) > _FEWEST else None
-            if length is not None and length < _SHORTEST_S:
-                short += length != 0
+            length = number_of(cells[-1]) if len(cells) > _MIN_COLUMNS else None
+            if length is not None and length < _MIN_LENGTH_S:
+                too_short += length != 0
                 length = None
-            word = " ".join(cells[_EVENT].split())
-            text = _WORDS.get(word.lower(), word)
+            label = " ".join(cells[_EVENT_COLUMN].split())
+            text = _WORDS.get(label.lower(), label)
             notes.append(Annotation(onset, length or 0.0, text, "event"))
-        if short:
+        if too_short:
             warnings.append(
-                f"lengths below {_SHORTEST_S:g} s, which are none, of {short} events; they are "
-                "kept without a length"
+                f"{too_short} events have a length below {_MIN_LENGTH_S:g} s; they are kept "
+                "without a length"
             )
         return Notes(tuple(notes), dropped=dropped, warnings=tuple(warnings))
 
 
 class GammaStages:
-    """WSC's ``.stg.txt`` without its heading: epoch, stage of R&K, stage by the machine."""
+    """WSC's ``.stg.txt`` without a heading: epoch, R&K stage, stage from automatic scoring."""
 
     endings: tuple[str, ...] = (".stg.txt",)
 
     def sniff(self, head: bytes) -> bool:
-        """Return whether rows are two or three whole numbers, the first of which counts.
+        """Return whether every row consists of two or three integers.
 
         Parameters
         ----------
@@ -154,8 +155,8 @@ class GammaStages:
             raise AnnotationError("is not a list of epochs and stages")
         return Notes(
             tuple(
-                Annotation(at * EPOCH_S, EPOCH_S, text, "stage")
-                for at, text in zip(starts, texts, strict=True)
+                Annotation(epoch * EPOCH_S, EPOCH_S, text, "stage")
+                for epoch, text in zip(starts, texts, strict=True)
             )
         )
 
@@ -165,34 +166,34 @@ def _cells(line: str) -> list[str]:
 
 
 def _is_row(cells: list[str]) -> bool:
-    """Whether cells are those of an event: an epoch, a word, and a time of day or none."""
+    """Return whether cells are an event: an epoch, a word, and optionally a time of day."""
     return (
-        len(cells) >= _FEWEST
+        len(cells) >= _MIN_COLUMNS
         and integer(cells[0]) is not None
-        and re.match(r"[A-Za-z]", cells[_EVENT]) is not None
-        and (not cells[_TIME] or clock_seconds(cells[_TIME]) is not None)
+        and re.match(r"[A-Za-z]", cells[_EVENT_COLUMN]) is not None
+        and (not cells[_TIME_COLUMN] or clock_seconds(cells[_TIME_COLUMN]) is not None)
     )
 
 
 def _onsets(rows: list[list[str]], start_clock_s: float, warnings: list[str]) -> list[float]:
-    """Seconds from the start of the signals, the epochs saying which half of the day is meant."""
+    """Return onsets from the start of the signals; epoch numbers resolve the 12-hour clock."""
     epochs = np.array([EPOCH_S * (int(integer(r[0]) or 0) - 1) for r in rows])
-    times = [clock_seconds(r[_TIME]) for r in rows]
+    times = [clock_seconds(r[_TIME_COLUMN]) for r in rows]
     clocks = np.array(
         [np.nan if t is None else offset_seconds(t, start_clock_s) for t in times], dtype=np.float64
     )
     timed = np.isfinite(clocks)
     if timed.any():
-        away = clocks[timed] - epochs[timed]
-        halves = np.rint(away / _HALF_DAY_S)
-        if np.median(np.abs(away - halves * _HALF_DAY_S)) > _NEAR_S:
+        offset = clocks[timed] - epochs[timed]
+        half_days = np.rint(offset / _HALF_DAY_S)
+        if np.median(np.abs(offset - half_days * _HALF_DAY_S)) > _MAX_DISTANCE_S:
             raise AnnotationError(
                 "numbers epochs that lie elsewhere than its times of day; its clock is not that of "
                 "the signals"
             )
-        if halves.any():
+        if half_days.any():
             warnings.append("times of day are taken on a clock of 12 hours, by the epochs' numbers")
-        clocks[timed] -= halves * _HALF_DAY_S
+        clocks[timed] -= half_days * _HALF_DAY_S
     if not timed.all():
         warnings.append(
             f"events without a time, put at the start of their epoch: {int((~timed).sum())}"

@@ -1,7 +1,8 @@
 """Hypnograms in HDF5: the Dreem Open Datasets, and the annotation files of BDSP (CAISR).
 
-DOD: ``hypnogram``, one code of YASA's per 30 s. BDSP: ``annotations/stage``, one code a sample, and
-``annotations/resp``, ``/arousal``, ``/limb`` likewise (https://bdsp.io, CAISR).
+DOD: ``hypnogram``, one code (as in YASA) per 30 s. BDSP: ``annotations/stage``,
+``annotations/resp``, ``annotations/arousal`` and ``annotations/limb``, one code per sample
+(https://bdsp.io, CAISR).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from sleepfm.recordings.scoring.stage_words import CODINGS
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
-_MOST_CHANGES: Final = 1 << 17
-_LONGEST: Final = 100 * 3600 * 512
+_MAX_CHANGES: Final = 1 << 17
+_MAX_SAMPLES: Final = 100 * 3600 * 512
 _EVENTS: Final = {
     "resp": {1: "obstructive apnea", 2: "central apnea", 3: "mixed apnea", 4: "hypopnea",
              5: "RERA"},
@@ -30,12 +31,12 @@ _EVENTS: Final = {
 
 
 class Hdf5:
-    """HDF5 with ``hypnogram`` or ``annotations/stage``, in the file of the signals or beside it."""
+    """HDF5 with ``hypnogram`` or ``annotations``, in the signal file or in a separate file."""
 
     endings: tuple[str, ...] = (".h5", ".hdf5")
 
     def sniff(self, head: bytes) -> bool:
-        """Return whether it is HDF5.
+        """Return whether the file is HDF5.
 
         Parameters
         ----------
@@ -83,7 +84,7 @@ class Hdf5:
 
 
 def _codes(dataset: Any) -> NDArray[np.int64]:
-    if dataset.size > _LONGEST:
+    if dataset.size > _MAX_SAMPLES:
         raise AnnotationError("is longer than any night")
     values = np.nan_to_num(np.asarray(dataset, dtype=np.float64).ravel(), nan=-1.0)
     codes: NDArray[np.int64] = np.rint(values).astype(np.int64)
@@ -91,7 +92,7 @@ def _codes(dataset: Any) -> NDArray[np.int64]:
 
 
 def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
-    """Return one stage per 30 s; DOD writes -1 for what was not scored."""
+    """Return one stage per epoch; in DOD, -1 means unscored."""
     epoch_s = scored.epoch_s or EPOCH_S
     coding = CODINGS[scored.coding] if scored.coding else CODINGS["yasa"] | {"-1": "UNS"}
     return [
@@ -101,7 +102,7 @@ def _hypnogram(codes: NDArray[np.int64], scored: Scored) -> list[Annotation]:
 
 
 def _tracks(file: Any, dropped: Counter[Reason]) -> list[Annotation]:
-    """Take runs of one code in each track; runs of codes that are not known are counted."""
+    """Convert runs of one code in each track to annotations; count runs of unknown codes."""
     rate = float(np.ravel(file.attrs.get("sampling_rate", file.attrs.get("fs", np.nan)))[0])
     if not np.isfinite(rate) or rate <= 0:
         raise AnnotationError("has no sampling rate of its annotations ('sampling_rate')")
@@ -110,7 +111,7 @@ def _tracks(file: Any, dropped: Counter[Reason]) -> list[Annotation]:
     for name in group:
         codes = _codes(group[name])
         edges = np.flatnonzero(np.diff(codes)) + 1
-        if len(edges) > _MOST_CHANGES:
+        if len(edges) > _MAX_CHANGES:
             raise AnnotationError("changes more often than any night")
         starts, ends = np.r_[0, edges], np.r_[edges, len(codes)]
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):

@@ -244,22 +244,22 @@ _TIME_LIKE: Final = _ONSET | _TIME | _END | _DURATION | _DATE | _SAMPLE | _EPOCH
 
 @dataclass(frozen=True)
 class Heading:
-    """A column by its heading.
+    """Interpretation of a column heading.
 
     Parameters
     ----------
     written : str
-        As the file has it.
+        Heading as written in the file.
     role : str
-        What the column holds; ``unknown time`` where it can carry time and it is not known which.
+        Content of the column; ``unknown time`` if it may contain times of an unknown kind.
     unit_s : float
-        Seconds of one unit of a numeric time.
+        Unit of numeric times, in seconds.
     elapsed : bool or None
         Whether ``HH:MM:SS`` is time since the start (True) or a time of day (False); None if the
-        heading does not say.
+        heading does not specify it.
     words : frozenset of str
-        Its words in lower case without accents.
-    unit_said : bool
+        Words of the heading, in lower case and without accents.
+    unit_given : bool
         Whether the heading names a unit of time.
     """
 
@@ -268,21 +268,22 @@ class Heading:
     unit_s: float = 1.0
     elapsed: bool | None = None
     words: frozenset[str] = frozenset()
-    unit_said: bool = False
+    unit_given: bool = False
 
 
 @functools.lru_cache(maxsize=4096)
 def heading_of(written: str) -> Heading:
-    """Understand a heading, in any case, spacing and with its unit in brackets or behind it.
+    """Interpret a heading, in any case and spacing, with its unit in brackets or at the end.
 
     Parameters
     ----------
     written : str
-        Heading as the table has it.
+        Heading as written in the table.
 
     Returns
     -------
     Heading
+        Its role, unit and words.
 
     Examples
     --------
@@ -295,22 +296,22 @@ def heading_of(written: str) -> Heading:
     words = [w for w in re.split(r"[^a-z0-9%]+", plain(text)) if w]
     if unit is None and len(words) > 1 and words[-1] in _UNITS:
         unit = _UNITS[words.pop()]
-    found = frozenset(words)
-    role = _role(words, found)
+    word_set = frozenset(words)
+    role = _role(words, word_set)
     elapsed = None
     if role in ("onset", "end"):
-        if found & {"elapsed", "relative", "rel", "since"}:
+        if word_set & {"elapsed", "relative", "rel", "since"}:
             elapsed = True
-        elif found & _CLOCK:
+        elif word_set & _CLOCK:
             elapsed = False
-    if role == "other" and found & _TIME_LIKE:
+    if role == "other" and word_set & _TIME_LIKE:
         role = "unknown time"
     unit_s = 1.0 if unit is None else unit
-    return Heading(written.strip(), role, unit_s, elapsed, found, unit is not None)
+    return Heading(written.strip(), role, unit_s, elapsed, word_set, unit is not None)
 
 
 def _bracketed(text: str) -> tuple[float | None, str]:
-    """Part the unit in brackets from a heading; other brackets become words."""
+    """Separate a unit in brackets from a heading; keep other brackets as words."""
     unit = None
     for match in re.finditer(r"[\(\[{]([^\)\]}]*)[\)\]}]", text):
         inner = re.sub(r"\s+", " ", match.group(1).strip().lower())
@@ -322,28 +323,34 @@ def _bracketed(text: str) -> tuple[float | None, str]:
     return unit, text
 
 
-def _role(words: list[str], found: frozenset[str]) -> Role:
+def _role(words: list[str], word_set: frozenset[str]) -> Role:
     if not words:
         return "number"  # an index that pandas wrote without a name
-    if found & _SAMPLE:
+    if word_set & _SAMPLE:
         return "sample"
-    if found & _DURATION or (found & _EPOCH and len(words) > 1 and words[-1] in ("seconds", "sec")):
+    if word_set & _DURATION or (
+        word_set & _EPOCH and len(words) > 1 and words[-1] in ("seconds", "sec")
+    ):
         return "duration"
-    rest = found - _FILLERS
-    if found & _END and not rest - _END - _TIME - _DATE:
+    other_words = word_set - _FILLERS
+    if word_set & _END and not other_words - _END - _TIME - _DATE:
         return "end"
-    if found & (_ONSET | _TIME) and not rest - _ONSET - _TIME - _DATE - {"epoch"}:
+    if word_set & (_ONSET | _TIME) and not other_words - _ONSET - _TIME - _DATE - {"epoch"}:
         return "onset"
-    if found & _DATE and not rest - _DATE:
+    if word_set & _DATE and not other_words - _DATE:
         return "date"
-    if found & _STAGE and not found & (_NUMBER | {"probability", "prob", "confidence"}):
+    if word_set & _STAGE and not word_set & (_NUMBER | {"probability", "prob", "confidence"}):
         return "stage"
-    if found & _EPOCH and not found - _EPOCH - _NUMBER - {"sleep"}:
+    if word_set & _EPOCH and not word_set - _EPOCH - _NUMBER - {"sleep"}:
         return "epoch"
-    if found & _EVENT and not found & _NUMBER and not found - _EVENT - _LABEL - {"user", "defined"}:
+    if (
+        word_set & _EVENT
+        and not word_set & _NUMBER
+        and not word_set - _EVENT - _LABEL - {"user", "defined"}
+    ):
         return "event"
-    if found & _LABEL and not found & _NUMBER:
+    if word_set & _LABEL and not word_set & _NUMBER:
         return "label"
-    if not found - _NUMBER - _EVENT - _EPOCH - _STAGE:
+    if not word_set - _NUMBER - _EVENT - _EPOCH - _STAGE:
         return "number"
     return "other"

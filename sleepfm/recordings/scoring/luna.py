@@ -1,4 +1,4 @@
-"""Luna's ``.annot``: class, instance, channel, start, stop, meta, in three to six columns.
+"""Luna ``.annot`` files: class, instance, channel, start, stop and meta, in three to six columns.
 
 Source: https://zzz.bwh.harvard.edu/luna/ref/annotations/
 """
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.scoring.clock import Moment, moment_of, place
+from sleepfm.recordings.scoring.clock import Moment, align, moment_of
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.stage_words import stage_of
 from sleepfm.recordings.scoring.text_file import lines_of, read_text
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 
-_PLACES: Final = {3: (0, None, 1, 2), 4: (0, 1, 2, 3), 5: (0, 1, 3, 4), 6: (0, 1, 3, 4)}
+_COLUMNS: Final = {3: (0, None, 1, 2), 4: (0, 1, 2, 3), 5: (0, 1, 3, 4), 6: (0, 1, 3, 4)}
 """Columns of class, instance, start and stop, by number of columns."""
 
 
@@ -26,7 +26,7 @@ class Luna:
     endings: tuple[str, ...] = (".annot",)
 
     def sniff(self, head: bytes) -> bool:
-        """Accept any file of this ending.
+        """Accept every file with this extension.
 
         Parameters
         ----------
@@ -61,23 +61,26 @@ class Luna:
         dropped: Counter[Reason] = Counter()
         texts, starts, stops = [], [], []
         for row in rows:
-            if len(row) not in _PLACES:
+            if len(row) not in _COLUMNS:
                 dropped["unreadable"] += 1
                 continue
-            name, instance, start, end_at = _PLACES[len(row)]
-            text = row[name]
-            said = "." if instance is None else row[instance]
-            kind = event_of(text)
-            if kind is None and stage_of(text) is None and stage_of(said) is not None:
-                text = said  # class SleepStage, instance N2
-            elif kind is not None and (event_of(f"{text} ({said})") or kind)[1] != kind[1]:
-                text = f"{text} ({said})"  # class apnea, instance obstructive
+            class_column, instance_column, start_column, stop_column = _COLUMNS[len(row)]
+            text = row[class_column]
+            instance_text = "." if instance_column is None else row[instance_column]
+            event = event_of(text)
+            if event is None and stage_of(text) is None and stage_of(instance_text) is not None:
+                text = instance_text  # class SleepStage, instance N2
+            elif (
+                event is not None
+                and (event_of(f"{text} ({instance_text})") or event)[1] != event[1]
+            ):
+                text = f"{text} ({instance_text})"  # class apnea, instance obstructive
             texts.append(text)
-            starts.append(row[start])
-            stops.append(row[end_at])
+            starts.append(row[start_column])
+            stops.append(row[stop_column])
         warnings: list[str] = []
-        onsets = _placed(starts, scored, warnings)
-        ends = _placed(stops, scored, warnings)
+        onsets = _aligned(starts, scored, warnings)
+        ends = _aligned(stops, scored, warnings)
         notes = []
         for i, (text, onset, stop) in enumerate(zip(texts, onsets, stops, strict=True)):
             if onset is None:
@@ -90,7 +93,7 @@ class Luna:
             elif stop.startswith("+") and end is not None:
                 end += onset
             elif stop.startswith("e:") and end is not None:
-                end += _epoch_of(stop)
+                end += _epoch_length(stop)
             if end is None or end < onset:
                 dropped["no duration" if stop in (".", "") else "unreadable"] += 1
                 continue
@@ -100,36 +103,36 @@ class Luna:
         return Notes(tuple(notes), dropped=dropped, warnings=tuple(warnings))
 
 
-def _placed(texts: list[str], scored: Scored, warnings: list[str]) -> list[float | None]:
-    """Seconds from the start: ``120.5``, ``0+00:02:00``, ``e:5``, times of day, dates with them."""
+def _aligned(texts: list[str], scored: Scored, warnings: list[str]) -> list[float | None]:
+    """Convert ``120.5``, ``0+00:02:00``, ``e:5``, times of day and dates to onsets in seconds."""
     clocks: list[Moment | None] = []
-    found: list[float | None] = []
+    seconds_of: list[float | None] = []
     for text in texts:
         moment = None
-        plain: float | None = None
+        elapsed_s: float | None = None
         if text.startswith("e:"):
-            plain = _epoch_start(text)
+            elapsed_s = _epoch_start(text)
         elif text.startswith(("0+", "+")):
             length = moment_of(text.partition("+")[2])
-            plain = None if length is None else length.seconds
+            elapsed_s = None if length is None else length.seconds
         elif text not in ("...", ".", ""):
             moment = moment_of(text)
             if moment is None and text.count("-") >= 2:  # a date, a dash and a time of day
                 day, _, clock = text.rpartition("-")
                 moment = moment_of(clock, day)
             if moment is not None and not moment.clock:
-                plain, moment = moment.seconds, None
+                elapsed_s, moment = moment.seconds, None
         clocks.append(moment)
-        found.append(plain)
+        seconds_of.append(elapsed_s)
     if any(m is not None for m in clocks):
-        for i, seconds in enumerate(place(clocks, scored, warnings, elapsed=False)):
+        for i, seconds in enumerate(align(clocks, scored, warnings, elapsed=False)):
             if seconds is not None:
-                found[i] = seconds
-    return found
+                seconds_of[i] = seconds
+    return seconds_of
 
 
-def _epoch_of(text: str) -> float:
-    """Length of Luna's epochs, ``e:30:5`` naming their length before their number."""
+def _epoch_length(text: str) -> float:
+    """Return the epoch length; ``e:30:5`` is epoch 5 of 30 s epochs."""
     parts = text.split(":")
     try:
         return float(parts[1]) if len(parts) == 3 else EPOCH_S
@@ -139,6 +142,6 @@ def _epoch_of(text: str) -> float:
 
 def _epoch_start(text: str) -> float | None:
     try:
-        return (float(text.split(":")[-1]) - 1) * _epoch_of(text)
+        return (float(text.split(":")[-1]) - 1) * _epoch_length(text)
     except ValueError:
         return None

@@ -1,4 +1,4 @@
-"""Lines that begin with a time: WSC's allscore, ucddb's respevt, and other lists without a heading.
+"""Lines that begin with a time: WSC allscore, ucddb respevt, and other lists without a heading.
 
 Sources: NSRR's page of the Wisconsin Sleep Cohort (``21:33:01.00  STAGE - N2``, ``RESPIRATORY EVENT
 - DUR: 16.5 SEC. - OBSTRUCTIVE HYPOPNEA - DESAT 4 %``); PhysioNet ucddb (``00:23:27 HYP-C 16 ...``).
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
+from sleepfm.recordings.scoring.clock import Moment, align, moment_of, number_of
 from sleepfm.recordings.scoring.epochs import checked_codes
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.stage_words import stage_in_column, stage_of
@@ -36,7 +36,7 @@ _RESPEVT: Final = re.compile(r"^(\S+)\s+(?:(?:PB|CS|-)\s+)?(\d+(?:\.\d+)?)\b")
 
 
 class TimedLines:
-    """A time of day, and behind it what happened."""
+    """Lines with a time of day and a description."""
 
     endings: tuple[str, ...] = (".allscore.txt", "_respevt.txt", ".sco.txt", ".txt", ".sco", ".stg")
 
@@ -79,31 +79,31 @@ class TimedLines:
             Annotations as written, and what was dropped.
         """
         moments: list[Moment | None] = []
-        found: list[tuple[float | None, str]] = []
+        entries: list[tuple[float | None, str]] = []
         dropped: Counter[Reason] = Counter()
         for line in lines_of(read_text(path)):
             match = _TIMED.match(line)
             moment = moment_of(match.group(1)) if match else None
             if match is None or moment is None:
-                # headings of several lines, and an end-of-file mark, carry no time
-                dropped["no time"] += bool(found and (event_of(line) or stage_of(line)))
+                # multi-line headings and end-of-file marks have no time
+                dropped["no time"] += bool(entries and (event_of(line) or stage_of(line)))
                 continue
             moments.append(moment)
-            found.append(_said(match.group(2).strip()))
-        if not found:
+            entries.append(_duration_and_label(match.group(2).strip()))
+        if not entries:
             raise AnnotationError("has no line that begins with a time of day")
         warnings: list[str] = []
-        onsets = place(moments, scored, warnings, elapsed=None)
+        onsets = align(moments, scored, warnings, elapsed=None)
         notes = tuple(
             Annotation(onset, duration, text)
-            for onset, (duration, text) in zip(onsets, found, strict=True)
+            for onset, (duration, text) in zip(onsets, entries, strict=True)
             if onset is not None
         )
         return Notes(notes, dropped=dropped, warnings=tuple(warnings))
 
 
 class Rows:
-    """Rows without a heading: one or two times, and a label."""
+    """Tables without a heading: one or two times, and a label."""
 
     endings: tuple[str, ...] = (".csv", ".tsv", ".txt", ".ids", ".stg", ".sco")
 
@@ -150,7 +150,7 @@ class Rows:
         width = Counter(map(len, rows)).most_common(1)[0][0]
         labels = [i for i in range(width) if self._is_label([r[i] for r in rows if len(r) > i])]
         times = [i for i in range(width) if i not in labels]
-        # A label before a lone number: its start, or its end?
+        # After a label, a single number may be a start or an end.
         doubtful = labels == [0] and width == 2 and number_of(rows[0][1]) != 0.0
         if width not in (2, 3) or len(labels) != 1 or doubtful:
             raise AnnotationError(
@@ -161,10 +161,10 @@ class Rows:
         dropped["unreadable"] = sum(len(r) != width for r in rows)
         rows = [[*(r[i] for i in times), r[labels[0]]] for r in rows if len(r) == width]
         warnings: list[str] = []
-        onsets = place([moment_of(r[0]) for r in rows], scored, warnings)
+        onsets = align([moment_of(r[0]) for r in rows], scored, warnings)
         lengths: list[float | None] = [scored.epoch_s] * len(rows)
         if width == 3:
-            lengths = _second(rows, onsets, scored, warnings)
+            lengths = _durations(rows, onsets, scored, warnings)
         texts = [r[-1] for r in rows]
         role = "stage" if all(stage_in_column(t) is not None for t in texts) else ""
         notes = []
@@ -185,24 +185,24 @@ class Rows:
         return len(known) > 0.3 * len(cells)
 
 
-def _second(
+def _durations(
     rows: Sequence[Sequence[str]],
     onsets: Sequence[float | None],
     scored: Scored,
     warnings: list[str],
 ) -> list[float | None]:
-    """Lengths from a second column that is either a duration or an end.
+    """Return durations from a second column, which holds either durations or ends.
 
     Raises
     ------
     AnnotationError
-        If it could be both.
+        If it may be either.
     """
     moments = [moment_of(r[1]) for r in rows]
     if any(m is None for m in moments):
         raise AnnotationError("has no header, and its second column is not a time")
     if any(m.clock for m in moments if m is not None):
-        ends = place(moments, scored, warnings)
+        ends = align(moments, scored, warnings)
         return [
             None if a is None or b is None else b - a for a, b in zip(onsets, ends, strict=True)
         ]
@@ -223,22 +223,22 @@ def _second(
     return [v - s for v, s in zip(values, starts, strict=True)]
 
 
-def _said(rest: str) -> tuple[float | None, str]:
-    """Length and words of what stands behind a time."""
-    duration = _DURATION.search(rest)
+def _duration_and_label(text: str) -> tuple[float | None, str]:
+    """Return duration and label from the text after a time."""
+    duration = _DURATION.search(text)
     if duration:
-        before, after = rest[: duration.start()].strip(" -"), rest[duration.end() :].strip(" -")
-        # what it is stands behind the length, its class before it
-        text = (
+        before, after = text[: duration.start()].strip(" -"), text[duration.end() :].strip(" -")
+        # the event follows the duration, its class precedes it
+        label = (
             after
             if event_of(after) is not None and event_of(before) is None
             else f"{before} ({after})"
         )
-        return number_of(duration.group(1)), text
-    stage = re.fullmatch(r"STAGE\s*-\s*(.+)", rest, re.IGNORECASE)
+        return number_of(duration.group(1)), label
+    stage = re.fullmatch(r"STAGE\s*-\s*(.+)", text, re.IGNORECASE)
     if stage:
         return None, f"Stage {stage.group(1)}"
-    respevt = _RESPEVT.match(rest)
+    respevt = _RESPEVT.match(text)
     if respevt and event_of(respevt.group(1)) is not None:
         return number_of(respevt.group(2)), respevt.group(1)
-    return None, rest
+    return None, text

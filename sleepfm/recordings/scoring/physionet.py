@@ -31,20 +31,20 @@ _ST_EVENTS: Final = {
 }
 _CINC_STAGES: Final = {"wake": "W", "nonrem1": "N1", "nonrem2": "N2", "nonrem3": "N3", "rem": "R",
                        "undefined": "undefined"}  # fmt: skip
-_MOST_CHANGES: Final = 1 << 17
+_MAX_CHANGES: Final = 1 << 17
 _CINC_RATE: Final = 200.0
 
 
 class SlpdbMarks:
-    """slpdb's ``.st``: one mark per 30 s epoch, a stage and what happened in it.
+    """slpdb's ``.st``: one mark per 30 s epoch, with its stage and events.
 
-    An event is known to its epoch and no closer, so it is given the epoch's whole length.
+    The time of an event is known only to the epoch, so an event spans the whole epoch.
     """
 
     endings: tuple[str, ...] = (".st",)
 
     def sniff(self, head: bytes) -> bool:
-        """Accept any file of this ending.
+        """Accept every file with this extension.
 
         Parameters
         ----------
@@ -96,7 +96,7 @@ class CincArousals:
     endings: tuple[str, ...] = (".arousal",)
 
     def sniff(self, head: bytes) -> bool:
-        """Accept any file of this ending.
+        """Accept every file with this extension.
 
         Parameters
         ----------
@@ -151,7 +151,7 @@ class CincTracks:
     endings: tuple[str, ...] = (".mat",)
 
     def sniff(self, head: bytes) -> bool:
-        """Accept any file of this ending.
+        """Accept every file with this extension.
 
         Parameters
         ----------
@@ -194,9 +194,9 @@ class CincTracks:
                     size = tracks[name].size * tracks[name].dtype.itemsize
                     if size > 8 * 100 * 3600 * _CINC_RATE:
                         raise AnnotationError("is longer than any night")
-                    on = np.asarray(tracks[name]).ravel() > 0
-                    edges = np.flatnonzero(np.diff(np.r_[False, on, False])) / _CINC_RATE
-                    if len(edges) > _MOST_CHANGES:
+                    active = np.asarray(tracks[name]).ravel() > 0
+                    edges = np.flatnonzero(np.diff(np.r_[False, active, False])) / _CINC_RATE
+                    if len(edges) > _MAX_CHANGES:
                         raise AnnotationError("changes its stage more often than any night")
                     for start, end in edges.reshape(-1, 2).tolist():
                         notes.append(Annotation(start, end - start, stage))
@@ -210,7 +210,7 @@ class CincTracks:
 
 
 def _annotations(path: Path) -> list[tuple[float, str]]:
-    """Onset in seconds and text of every mark of a WFDB annotation file."""
+    """Return onset in seconds and text of every mark in a WFDB annotation file."""
     try:
         import wfdb
     except ImportError as error:
@@ -224,5 +224,5 @@ def _annotations(path: Path) -> list[tuple[float, str]]:
             (float(sample / rate), text.rstrip("\0").strip())
             for sample, text in zip(marks.sample, marks.aux_note, strict=True)
         ]
-    except Exception as error:  # wfdb raises whatever its parsing runs into
-        raise AnnotationError("is not a WFDB annotation file with its header beside it") from error
+    except Exception as error:  # wfdb raises many types of exception
+        raise AnnotationError("is not a WFDB annotation file with its header next to it") from error

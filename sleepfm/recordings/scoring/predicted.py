@@ -1,7 +1,6 @@
-"""The marks of a hypnogram that a probe predicted, by which it never becomes scoring.
+"""Marks of hypnograms predicted by a probe, so that they are never read as scoring.
 
-They are inside the file, so that one that was copied beside a recording under another name is known
-as well.
+The marks are inside the file, so that a renamed copy next to a recording is recognised as well.
 """
 
 from __future__ import annotations
@@ -9,20 +8,24 @@ from __future__ import annotations
 from typing import Final
 
 COLUMN: Final = "predicted_stage"
-"""Heading of the stages in a table."""
+"""Heading of the stage column in a table."""
 EQUIPMENT: Final = "sleepfm-index_prediction"
-"""What made the recording, in the header of an EDF+ file."""
+"""Recording equipment in the header of an EDF+ file."""
 ENDINGS: Final = (".predicted.csv", ".predicted.edf")
-"""Endings of the files."""
+"""Extensions of predicted hypnograms."""
 
 
 def is_predicted(head: bytes) -> bool:
-    """Whether a file is a hypnogram that a probe predicted.
+    """Return whether a file is a hypnogram predicted by a probe.
 
     Parameters
     ----------
     head : bytes
-        Its first 4 KiB.
+        First 4 KiB of the file.
+
+    Returns
+    -------
+    bool
     """
     first = head.partition(b"\n")[0]
     return COLUMN.encode() in first or EQUIPMENT.encode() in head[88:168]

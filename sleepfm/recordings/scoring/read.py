@@ -1,4 +1,4 @@
-"""Scoring files of every format, joined to their recording."""
+"""Reading of scoring files of every format, aligned with their recording."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Notes, Reason, Scored
 
 _HEAD: Final = 4096
 _NEAR_DAYS: Final = 3
-_STICKS_OUT_S: Final = 300.0
+_MAX_OVERHANG_S: Final = 300.0
 
 
 def read_scoring(
@@ -31,32 +31,39 @@ def read_scoring(
     start_day: int | None = None,
     epoch_s: float | None = None,
 ) -> Scoring:
-    """Read one scoring file, its times counted from the start of the signals.
+    """Read a scoring file, with times relative to the start of the signals.
 
-    Where the file and the recording both give a time of day, the two are aligned by it, unless the
-    scoring would then lie outside signals that it fits as they are; otherwise both start together.
+    If both the file and the recording give a time of day, they are aligned by it, unless the
+    scoring fits the signals without alignment and would lie outside with it. Otherwise both are
+    assumed to start at the same time.
 
     Parameters
     ----------
     path : Path
-        The file; its ending and content say its format.
+        Scoring file; its format is determined by extension and content.
     start_clock_s : float or None
-        When the signals start, in seconds after midnight.
+        Time of day at which the signals start, in seconds after midnight.
     warnings : list of str
-        Takes what is odd but readable.
+        Warnings for the user are appended here.
     coding : str, optional
-        What integer stages mean: a name of :data:`~sleepfm.recordings.scoring.stage_words.CODINGS`.
+        Coding of integer stages: a key of
+        :data:`~sleepfm.recordings.scoring.stage_words.CODINGS`.
     duration_s : float, optional
-        Length of the signals, in seconds.
+        Duration of the signals, in seconds.
     start_day : int, optional
-        The day on which they start (``date.toordinal``).
+        Calendar day on which the signals start (``date.toordinal``).
     epoch_s : float, optional
-        Length of a row that does not say its own, in seconds.
+        Epoch length of files that do not state one, in seconds.
+
+    Returns
+    -------
+    Scoring
+        Stages and events, and the number of dropped annotations by reason.
 
     Raises
     ------
     AnnotationError
-        If the file cannot be read as scoring: a sentence that begins with its name.
+        If the file cannot be read as scoring; the message begins with the file name.
     """
     scored = Scored(start_clock_s, start_day, duration_s, coding, epoch_s)
     try:
@@ -65,10 +72,10 @@ def read_scoring(
         notes = _read(path, scored)
         warnings += notes.warnings
         shift = _shift(notes, scored, warnings)
-        moved = notes.annotations
+        aligned = notes.annotations
         if shift:
-            moved = tuple(replace(a, onset_s=a.onset_s + shift) for a in moved)
-        scoring = scoring_from_texts(moved, warnings, coding)
+            aligned = tuple(replace(a, onset_s=a.onset_s + shift) for a in aligned)
+        scoring = scoring_from_texts(aligned, warnings, coding)
     except AnnotationError as error:
         raise AnnotationError(f"{path.name} {error}") from error
     except OSError as error:
@@ -89,10 +96,10 @@ def _read(path: Path, scored: Scored) -> Notes:
         head = file.read(_HEAD)
     if is_predicted(head):
         raise AnnotationError("was predicted by a probe; it is not taken for scoring")
-    fitting = [r for r in READERS if name.endswith(r.endings)]
-    reader = next((r for r in fitting if r.sniff(head)), None)
-    if reader is None and len(fitting) == 1:
-        reader = fitting[0]  # which says what is wrong
+    candidates = [r for r in READERS if name.endswith(r.endings)]
+    reader = next((r for r in candidates if r.sniff(head)), None)
+    if reader is None and len(candidates) == 1:
+        reader = candidates[0]  # its error message explains the problem
     if reader is None:
         decoded(head)
         raise AnnotationError(
@@ -103,7 +110,7 @@ def _read(path: Path, scored: Scored) -> Notes:
 
 
 def _shift(notes: Notes, scored: Scored, warnings: list[str]) -> float:
-    """Seconds by which a scoring moves, so that its times count from the start of the signals."""
+    """Return the shift, in seconds, that makes onsets relative to the start of the signals."""
     if notes.start_clock_s is None or scored.start_clock_s is None or not notes.annotations:
         return 0.0
     shift = offset_seconds(notes.start_clock_s, scored.start_clock_s)
@@ -117,8 +124,8 @@ def _shift(notes: Notes, scored: Scored, warnings: list[str]) -> float:
         first = min(a.onset_s for a in notes.annotations)
         last = max(a.onset_s + (a.duration_s or 0.0) for a in notes.annotations)
         fits = first >= -1 and last <= scored.duration_s + EPOCH_S
-        out = max(-(first + shift), last + shift - scored.duration_s)
-        if fits and out > min(_STICKS_OUT_S, (last - first) / 2):
+        overhang = max(-(first + shift), last + shift - scored.duration_s)
+        if fits and overhang > min(_MAX_OVERHANG_S, (last - first) / 2):
             warnings.append(
                 f"the clock of the scoring is {shift:+.0f} s from that of the signals, outside "
                 "of them; both are assumed to start together"

@@ -1,6 +1,6 @@
 """Interface of readers of scoring formats.
 
-A new format is one file with a class of these three things, and one line in
+A new format is one module with a class that implements this interface, and one line in
 :data:`~sleepfm.recordings.scoring.formats.READERS`.
 """
 
@@ -15,31 +15,31 @@ from sleepfm.recordings.scoring.vocabulary import Notes, Scored
 class ScoringReader(Protocol):
     """Reads scoring files of one format.
 
-    Conventions that hold for every reader:
+    Conventions for every reader:
 
-    - Onsets are seconds. They count from the start of the signals, or from the time of day that the
-      reader gives as ``start_clock_s`` (with ``start_day``, if the file has a date); aligning the
-      two is not the reader's business.
-    - ``duration_s`` is None where the file gives none. A reader invents no length: only a format
-      that states its epochs gives them one.
-    - Texts are given as written. Which word is a stage or an event is decided in one place
-      (:mod:`~.hypnogram`), unless the format has codes of its own; those are spelled out, with the
-      code behind a bar (``Wake|0``).
-    - What cannot be made an annotation is counted in ``dropped``, by reason.
-    - A column or field that can carry time and is not understood is an error, with its name.
-    - An error is an :class:`~sleepfm.errors.AnnotationError`; its text goes on from the file's
-      name.
+    - Onsets are in seconds, relative to the start of the signals or to the time of day that the
+      reader returns as ``start_clock_s`` (with ``start_day``, if the file has a date). The reader
+      does not align the two.
+    - ``duration_s`` is None if the file gives no duration. A reader does not invent one: epochs
+      have a duration only if the format defines it.
+    - Texts are returned as written. Which texts are stages or events is decided in one place
+      (:mod:`~.hypnogram`), unless the format has its own codes; those are spelled out, with the
+      code after a bar (``Wake|0``).
+    - Entries that cannot be converted to annotations are counted in ``dropped``, by reason.
+    - A column or field that may contain times but is not understood is an error that names it.
+    - An error is an :class:`~sleepfm.errors.AnnotationError`; its text continues a sentence that
+      begins with the file name.
 
     Parameters
     ----------
     endings : tuple of str
-        Lower-case ends of the names of its files, e.g. ``(".annot",)``, the preferred one first.
+        Extensions of the format in lower case, the preferred one first, e.g. ``(".annot",)``.
     """
 
     endings: tuple[str, ...]
 
     def sniff(self, head: bytes) -> bool:
-        """Return whether a file of such a name that begins with these bytes is of the format.
+        """Return whether a file with a matching extension is of this format, by its first bytes.
 
         Parameters
         ----------
@@ -58,9 +58,9 @@ class ScoringReader(Protocol):
         Parameters
         ----------
         path : Path
-            The file; it exists.
+            Scoring file; it exists.
         scored : Scored
-            The signals that it scores, as far as they are known, and what the user says of it.
+            Properties of the scored signals, as far as known, and options given by the user.
 
         Returns
         -------
@@ -70,6 +70,6 @@ class ScoringReader(Protocol):
         Raises
         ------
         AnnotationError
-            If it cannot be read as scoring without doubt.
+            If the file cannot be read as scoring unambiguously.
         """
         ...

@@ -1,7 +1,7 @@
-"""Meaning of codes in a column from a BIDS sidecar: ``Levels`` of the JSON beside an events file.
+"""Codes of a column from a BIDS sidecar: ``Levels`` in the JSON file of an events file.
 
-A sidecar may lie beside the file or further up, and holds for every file whose entities include its
-own (https://bids-specification.readthedocs.io, the inheritance principle).
+A sidecar is in the same folder or in one above, and applies to every file whose entities include
+those of the sidecar (https://bids-specification.readthedocs.io, the inheritance principle).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 _MAX_BYTES: Final = 1 << 20
-_UP: Final = 4
+_MAX_PARENTS: Final = 4
 
 
 def entities_of(name: str) -> tuple[dict[str, str], str]:
@@ -28,15 +28,15 @@ def entities_of(name: str) -> tuple[dict[str, str], str]:
     entities : dict of str to str
         Values by key.
     suffix : str
-        Last part of the name, without the file's ending.
+        Last part of the name, without the extension.
     """
     *parts, suffix = name.partition(".")[0].split("_")
     pairs = [p.partition("-") for p in parts]
     return {key: value for key, dash, value in pairs if dash}, suffix
 
 
-def levels_beside(path: Path, column: str) -> dict[str, str] | None:
-    """Find the names of the codes in a column, nearest sidecar first; None where none has them.
+def sidecar_levels(path: Path, column: str) -> dict[str, str] | None:
+    """Find the names of the codes in a column, in the nearest sidecar that has them.
 
     Parameters
     ----------
@@ -48,30 +48,30 @@ def levels_beside(path: Path, column: str) -> dict[str, str] | None:
     Returns
     -------
     dict of str to str, or None
-        Name of each code.
+        Name of each code; None if no sidecar has them.
     """
-    own, suffix = entities_of(path.name)
+    file_entities, suffix = entities_of(path.name)
     if suffix != "events":
         return None
-    place = path.parent
-    for _ in range(_UP):
+    folder = path.parent
+    for _ in range(_MAX_PARENTS):
         try:
-            found = os.listdir(place)  # noqa: PTH208, names are all that is wanted
-            names = [n for n in found if n.lower().endswith("events.json")]
+            entries = os.listdir(folder)  # noqa: PTH208, only names are needed
+            names = [n for n in entries if n.lower().endswith("events.json")]
         except OSError:
             return None
-        fitting = []
+        applicable = []
         for name in names:
-            entities, kind = entities_of(name)
-            if kind == suffix and entities.items() <= own.items():
-                fitting.append((-len(entities), name))
-        for _, name in sorted(fitting):
-            levels = _levels(place / name, column)
+            entities, sidecar_suffix = entities_of(name)
+            if sidecar_suffix == suffix and entities.items() <= file_entities.items():
+                applicable.append((-len(entities), name))
+        for _, name in sorted(applicable):
+            levels = _levels(folder / name, column)
             if levels:
                 return levels
-        if place.parent == place or (place / "dataset_description.json").exists():
+        if folder.parent == folder or (folder / "dataset_description.json").exists():
             return None
-        place = place.parent
+        folder = folder.parent
     return None
 
 

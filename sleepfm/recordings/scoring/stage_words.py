@@ -1,4 +1,4 @@
-"""The words and codes that real files use for sleep stages."""
+"""Labels and codes of sleep stages in scoring files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _IN_A_COLUMN: Final = {"?": "UNS", "l": "UNS", "a": "ART", "ns": "UNS", "none": 
 
 
 def plain(text: str) -> str:
-    """Return a text in lower case and without accents, as words are compared.
+    """Return a text in lower case and without accents, for comparison.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def plain(text: str) -> str:
 def name_of(text: str) -> str:
     """Extract the name from a label: ``Comment/Stage 2 sleep|2@@C3-M2`` is ``Stage 2 sleep``.
 
-    Drops the channel of EDF+ (``@@``), BrainVision's kind of a marker, and NSRR's code.
+    The channel of EDF+ (``@@``), the marker type of BrainVision and the code of NSRR are removed.
 
     Parameters
     ----------
@@ -95,17 +95,18 @@ def name_of(text: str) -> str:
     str
     """
     text = text.partition("@@")[0]
-    kind, slash, rest = text.partition("/")
-    if slash and kind.strip().lower() in ("comment", "stimulus", "response", "annotation"):
+    marker_type, slash, rest = text.partition("/")
+    if slash and marker_type.strip().lower() in ("comment", "stimulus", "response", "annotation"):
         text = rest
     return text.partition("|")[0].strip()
 
 
 @functools.lru_cache(maxsize=4096)
 def stage_of(text: str) -> str | None:
-    """Return the AASM stage that a label names; None where it names none.
+    """Return the AASM stage that a label names.
 
-    Rechtschaffen and Kales S3 and S4 are N3, movement time is ``UNS``. Knows EDF+ (``Sleep stage
+    Rechtschaffen and Kales S3 and S4 are N3, movement time is ``UNS``. Labels are those of EDF+
+    (``Sleep stage
     N2``), Sleep-EDF (``Sleep stage 4``, ``Movement time``), NSRR (``Stage 2 sleep|2``), Luna,
     RemLogic (``SLEEP-S2``), bare names, and German, French, Italian and Spanish ones. A bare number
     names no stage: what it means depends on the coding.
@@ -118,14 +119,14 @@ def stage_of(text: str) -> str | None:
     Returns
     -------
     str or None
-        A stage of :data:`~.vocabulary.STAGES`.
+        A stage of :data:`~.vocabulary.STAGES`; None if the label names no stage.
     """
     return _stage(text)[0]
 
 
 @functools.lru_cache(maxsize=4096)
-def says_stage(text: str) -> bool:
-    """Return whether a label cannot be a remark: ``Sleep stage W`` and ``N2``, but not ``awake``.
+def is_certain_stage(text: str) -> bool:
+    """Return whether a label is certainly a stage: ``Sleep stage W`` or ``N2``, but not ``awake``.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ def says_stage(text: str) -> bool:
 
 
 def stage_in_column(text: str) -> str | None:
-    """Read a stage as :func:`stage_of` does, in a column, where ``?`` and ``L`` mean unscored.
+    """Return the stage in a cell of a stage column, where ``?`` and ``L`` also mean unscored.
 
     Parameters
     ----------
@@ -150,9 +151,10 @@ def stage_in_column(text: str) -> str | None:
     Returns
     -------
     str or None
+        A stage as from :func:`stage_of`; None if the cell names no stage.
     """
-    found = stage_of(text)
-    return found if found is not None else _IN_A_COLUMN.get(re.sub(r"[\s\"]", "", plain(text)))
+    stage = stage_of(text)
+    return stage if stage is not None else _IN_A_COLUMN.get(re.sub(r"[\s\"]", "", plain(text)))
 
 
 def _stage(text: str) -> tuple[str | None, bool]:
@@ -160,9 +162,9 @@ def _stage(text: str) -> tuple[str | None, bool]:
     if len(name) > LONGEST:
         return None, False
     lowered = plain(name)
-    twice = re.fullmatch(r"([^()]+)\(([^()]+)\)\s*", name)
-    if twice:  # "N3 (SWS)": the stage and another name of it
-        first, second = _stage(twice.group(1)), _stage(twice.group(2))
+    two_names = re.fullmatch(r"([^()]+)\(([^()]+)\)\s*", name)
+    if two_names:  # "N3 (SWS)": two names of the same stage
+        first, second = _stage(two_names.group(1)), _stage(two_names.group(2))
         return first if first[0] is not None and first[0] == second[0] else (None, False)
     word = re.sub(r"[^a-z0-9]", "", lowered)
     if word in ("sleepstage", "stage"):
@@ -184,7 +186,7 @@ def _stage(text: str) -> tuple[str | None, bool]:
 
 
 def stage_of_code(text: str, coding: Coding | None) -> str | None:
-    """Return the stage that an integer code means in a coding; None if the text is no integer.
+    """Return the stage of an integer code in a coding.
 
     Parameters
     ----------
@@ -196,12 +198,12 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
     Returns
     -------
     str or None
-        None also for a code that the coding does not have.
+        The stage; None if the text is not an integer or the coding does not have the code.
 
     Raises
     ------
     AnnotationError
-        If it is an integer and the coding is unknown.
+        If the text is an integer and no coding is given.
     """
     code = integer(text)
     if code is None:
@@ -214,10 +216,10 @@ def stage_of_code(text: str, coding: Coding | None) -> str | None:
     return CODINGS[coding].get(code)
 
 
-def coding_beside_letters(texts: Iterable[str]) -> Coding | None:
+def coding_from_letters(texts: Iterable[str]) -> Coding | None:
     """Interpret digits in a list with letters for wake and REM: ``W 1 2 3 4 R``.
 
-    There 1 to 4 can only be the stages of Rechtschaffen and Kales; any other code leaves it open.
+    In such a list, 1 to 4 can only be stages of Rechtschaffen and Kales.
 
     Parameters
     ----------
@@ -227,15 +229,16 @@ def coding_beside_letters(texts: Iterable[str]) -> Coding | None:
     Returns
     -------
     {"rk"} or None
+        None if letters for both wake and REM are missing, or there are other codes.
     """
-    found = set(texts)
-    codes = {code for text in found if (code := integer(text)) is not None}
-    letters = {stage_of(text) for text in found}
+    distinct = set(texts)
+    codes = {code for text in distinct if (code := integer(text)) is not None}
+    letters = {stage_of(text) for text in distinct}
     return "rk" if {"W", "R"} <= letters and len(codes) > 1 and codes <= set("1234") else None
 
 
 def integer(text: str) -> str | None:
-    """Return an integer code as it stands in a coding: ``"2.0"`` is ``"2"``; None if it is none.
+    """Normalise an integer code: ``"2.0"`` becomes ``"2"``.
 
     Parameters
     ----------
@@ -245,6 +248,7 @@ def integer(text: str) -> str | None:
     Returns
     -------
     str or None
+        The integer as in a coding; None if the text is not an integer.
     """
     number = re.fullmatch(r"\s*\"?([+-]?\d{1,4})(?:[.,]0*)?\"?\s*", text)
     if number:

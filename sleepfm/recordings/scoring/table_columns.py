@@ -1,4 +1,4 @@
-"""A table taken apart: which column is the time, which the label, and what each row says."""
+"""Columns of a scoring table: selection of time and label columns, and conversion of rows."""
 
 from __future__ import annotations
 
@@ -20,23 +20,34 @@ from sleepfm.recordings.scoring.epochs import (
 )
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.headings import heading_of
-from sleepfm.recordings.scoring.sidecar import levels_beside
+from sleepfm.recordings.scoring.sidecar import sidecar_levels
 from sleepfm.recordings.scoring.stage_words import integer, stage_in_column, stage_of
-from sleepfm.recordings.scoring.table_times import NOTHING, TimeColumns, dates_apart
+from sleepfm.recordings.scoring.table_times import EMPTY_CELLS, TimeColumns, with_date_columns
 from sleepfm.recordings.scoring.time_units import refuse_other_units
 from sleepfm.recordings.scoring.vocabulary import Annotation, Notes, Reason, Scored
 
-_BY_HAND: Final = frozenset(
+_MANUAL: Final = frozenset(
     ("hum", "human", "manual", "expert", "user", "consensus", "majority", "hand", "visual")
 )
-_BY_MACHINE: Final = frozenset(
+_AUTOMATIC: Final = frozenset(
     ("pred", "predicted", "prediction", "predictions", "auto", "automatic", "machine", "model")
 )
 
 
 @dataclass(frozen=True)
 class Columns(TimeColumns):
-    """A table taken apart: the columns of times, and those of labels that are read."""
+    """A scoring table with its selected columns.
+
+    Parameters
+    ----------
+    headings, rows, first_line
+        As for :class:`~.table_times.TimeColumns`.
+    onset, label, events, epoch : int, optional
+        Indices of the columns of onsets, of labels, of events in addition to stages, and of epoch
+        numbers.
+    levels : dict of str to str, optional
+        Name of each code, from a BIDS sidecar.
+    """
 
     onset: int | None = None
     label: int | None = None
@@ -46,12 +57,21 @@ class Columns(TimeColumns):
 
     @classmethod
     def of(cls, written: list[str], rows: list[list[str]], first_line: int) -> Columns:
-        """Parse a table; AnnotationError if a row has more cells than the header.
+        """Interpret the headings of a table.
 
         Parameters
         ----------
-        written, rows, first_line : list of str, list of list of str, int
-            Headings; cells of each row; number of the first row's line in the file, from 1.
+        written : list of str
+            Headings as written.
+        rows : list of list of str
+            Cells of each row.
+        first_line : int
+            Line number of the first row in the file, from 1.
+
+        Raises
+        ------
+        AnnotationError
+            If a row has more cells than the header.
         """
         headings = tuple(map(heading_of, written))
         for number, row in enumerate(rows):
@@ -60,93 +80,121 @@ class Columns(TimeColumns):
                     f"has more cells than the header in line {first_line + number}; with decimal "
                     "commas, separate the columns with semicolons or tabs"
                 )
-        return cls(dates_apart(headings, rows), rows, first_line)
+        return cls(with_date_columns(headings, rows), rows, first_line)
 
     def choose(self, path: Path, warnings: list[str]) -> Columns:
-        """Decide which columns are read; refuse what can carry time and is not understood.
+        """Select the columns to read.
 
         Parameters
         ----------
-        path, warnings : Path, list of str
-            File of the table, for its sidecar; sentences on what to check are added to the list.
+        path : Path
+            File of the table; its sidecar is searched from there.
+        warnings : list of str
+            Warnings for the user are appended here.
+
+        Returns
+        -------
+        Columns
+            The table with its selected columns.
+
+        Raises
+        ------
+        AnnotationError
+            If no column has stages or events, or a column may contain times that are not
+            understood.
         """
         self.refuse_unknown_times()
-        stages, events = self.having("stage"), self.having("event")
-        others = self.having("label")
-        if not (stages or events or others):
+        stages, events = self.with_role("stage"), self.with_role("event")
+        labels = self.with_role("label")
+        if not (stages or events or labels):
             raise AnnotationError("has no known column of stages or events")
         stage = self._stage_column(stages, warnings)
-        # RemLogic and CAP name the stage in the column of events, and repeat it beside each event.
-        named = [
-            i for i in (*events, *others)
+        # RemLogic and CAP have the stage in the event column, and repeat it in each event row.
+        recognised = [
+            i for i in (*events, *labels)
             if any(stage_of(c) is not None or event_of(c) is not None for c in self.cells(i))
         ]  # fmt: skip
         label = stage
-        beside = None
-        if named and stage is not None:
-            spoken = self.cells(named[0])
-            if any(stage_of(c) is not None for c in spoken) or (
-                self.having("onset") and not self._is_epochs()
+        secondary = None
+        if recognised and stage is not None:
+            label_cells = self.cells(recognised[0])
+            if any(stage_of(c) is not None for c in label_cells) or (
+                self.with_role("onset") and not self._is_epochs()
             ):
-                label = named[0]
+                label = recognised[0]
             else:
-                beside = named[0]
+                secondary = recognised[0]
         elif stage is None:
-            label = named[0] if named else (*events, *others)[0]
+            label = recognised[0] if recognised else (*events, *labels)[0]
         assert label is not None
-        replace(self, label=label)._say_unread(warnings)
-        epochs = self.having("epoch") or (self.having("number") if not self.having("onset") else [])
+        replace(self, label=label)._warn_unread(warnings)
+        epochs = self.with_role("epoch") or (
+            self.with_role("number") if not self.with_role("onset") else []
+        )
         return replace(
             self,
             onset=self.find_onset(),
             label=label,
-            events=beside,
+            events=secondary,
             epoch=epochs[0] if epochs else None,
-            levels=levels_beside(path, self.headings[label].written),
+            levels=sidecar_levels(path, self.headings[label].written),
         )
 
     def by_epoch(self, scored: Scored, legend: dict[str, str], warnings: list[str]) -> Notes:
-        """Read rows that are epochs, numbered or one after the other.
+        """Convert rows that are epochs, numbered or consecutive.
 
         Parameters
         ----------
-        scored, legend, warnings : Scored, dict of str to str, list of str
-            Signals that are scored; names of codes, from above the table; sentences on what to
-            check, returned with the notes.
+        scored : Scored
+            Properties of the scored signals.
+        legend : dict of str to str
+            Name of each code, from the lines above the table.
+        warnings : list of str
+            Warnings so far, which are returned with the notes.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
         """
         assert self.label is not None
         labels = self.cells(self.label)
         numbers = None if self.epoch is None else self.cells(self.epoch)
-        durations = self.having("duration")
-        stated = None
+        durations = self.with_role("duration")
+        stated_epoch_s = None
         if durations:
             unit = self.headings[durations[0]].unit_s
             lengths = {number_of(c) for c in self.cells(durations[0])} - {None}
             if len(lengths) == 1:
-                stated = float(lengths.pop() or 0) * unit or None
+                stated_epoch_s = float(lengths.pop() or 0) * unit or None
         starts, rows = numbered_starts(numbers, len(labels))
-        epoch_s = stated or epoch_length(rows, scored)
+        epoch_s = stated_epoch_s or epoch_length(rows, scored)
         texts = self._texts(labels, scored, legend, always=True)
         notes = [
             Annotation(start * epoch_s, epoch_s, text, "stage")
             for start, text in zip(starts, texts, strict=True)
             if text
         ]
-        notes += self._events_beside([s * epoch_s for s in starts], [epoch_s] * len(starts))
+        notes += self._secondary_events([s * epoch_s for s in starts], [epoch_s] * len(starts))
         return Notes(tuple(notes), warnings=tuple(warnings))
 
     def by_onset(self, scored: Scored, legend: dict[str, str], warnings: list[str]) -> Notes:
-        """Read rows that say when they begin.
+        """Convert rows with an onset.
 
         Parameters
         ----------
-        scored, legend, warnings : Scored, dict of str to str, list of str
+        scored, legend, warnings
             As for :meth:`by_epoch`.
+
+        Returns
+        -------
+        notes : Notes
+            Annotations as written, and what was dropped.
         """
         assert self.label is not None and self.onset is not None
         dropped: Counter[Reason] = Counter()
-        onsets = self.placed(self.onset, scored, warnings, dropped, needed=True)
-        start_clock, start_day = self.second_clock(self.onset, onsets)
+        onsets = self.aligned_times(self.onset, scored, warnings, dropped, required=True)
+        start_clock, start_day = self.origin_clock(self.onset, onsets)
         durations = self.lengths(onsets, scored, warnings, dropped)
         role: Literal["", "stage"] = "stage" if self.headings[self.label].role == "stage" else ""
         texts = self._texts(self.cells(self.label), scored, legend, always=role == "stage")
@@ -162,9 +210,9 @@ class Columns(TimeColumns):
                 duration = scored.epoch_s
             if text:
                 notes.append(Annotation(onset, duration, text, role))
-        notes += self._events_beside(onsets, durations)
+        notes += self._secondary_events(onsets, durations)
         heading = self.headings[self.onset]
-        refuse_other_units(notes, heading.written, unit_said=heading.unit_said)
+        refuse_other_units(notes, heading.written, unit_given=heading.unit_given)
         return Notes(tuple(notes), start_clock, start_day, dropped, tuple(warnings))
 
     def _stage_column(self, stages: list[int], warnings: list[str]) -> int | None:
@@ -172,14 +220,14 @@ class Columns(TimeColumns):
             return None
         if len(stages) == 1:
             return stages[0]
-        by_hand = [i for i in stages if self.headings[i].words & _BY_HAND]
+        manual = [i for i in stages if self.headings[i].words & _MANUAL]
         words = [
             i for i in stages
             if any(integer(c) is None and stage_in_column(c) for c in self.cells(i))
         ]  # fmt: skip
-        if len(by_hand) == 1:
-            return by_hand[0]
-        chosen = (by_hand or words or stages)[0]
+        if len(manual) == 1:
+            return manual[0]
+        chosen = (manual or words or stages)[0]
         codes = [i for i in stages if i != chosen and i not in words] if words else []
         rivals = [i for i in stages if i != chosen and i not in codes]
         if any(self.cells(i) != self.cells(chosen) for i in rivals):
@@ -191,7 +239,7 @@ class Columns(TimeColumns):
         return chosen
 
     def _is_epochs(self) -> bool:
-        """Whether rows follow each other in equal steps, so that a row is an epoch."""
+        """Return whether rows are epochs: their onsets have equal steps."""
         onset = self.find_onset()
         if onset is None:
             return True
@@ -214,39 +262,43 @@ class Columns(TimeColumns):
         return cells
 
     def _with_subtypes(self, texts: list[str]) -> list[str]:
-        """Join labels with their subtypes: ``Stage`` and ``N2`` is N2, ``Apnea`` gets its kind."""
-        named = [i for i, h in enumerate(self.headings) if h.words & {"subtype", "subtypes"}]
-        if not named or self.label in named:
+        """Join labels with a subtype column: ``Stage`` and ``N2`` give N2, an apnea its subtype."""
+        subtype_columns = [
+            i for i, h in enumerate(self.headings) if h.words & {"subtype", "subtypes"}
+        ]
+        if not subtype_columns or self.label in subtype_columns:
             return texts
-        whole = []
-        for text, subtype in zip(texts, self.cells(named[0]), strict=True):
-            if subtype.lower() in NOTHING:
-                whole.append(text)
+        joined = []
+        for text, subtype in zip(texts, self.cells(subtype_columns[0]), strict=True):
+            if subtype.lower() in EMPTY_CELLS:
+                joined.append(text)
             elif event_of(text) is not None:
-                whole.append(f"{text} ({subtype})")
+                joined.append(f"{text} ({subtype})")
             else:
-                known = stage_of(text) is None and stage_of(subtype) is not None
-                whole.append(subtype if known else text)
-        return whole
+                only_subtype_is_stage = stage_of(text) is None and stage_of(subtype) is not None
+                joined.append(subtype if only_subtype_is_stage else text)
+        return joined
 
-    def _say_unread(self, warnings: list[str]) -> None:
-        """Say of columns named by an event that they are not read, and of stages by a machine."""
+    def _warn_unread(self, warnings: list[str]) -> None:
+        """Warn of event columns that are not read, and of stages from automatic scoring."""
         unread = [
             i
             for i, h in enumerate(self.headings)
             if h.role in ("other", "number")
             and event_of(h.written) is not None
-            and any(c.lower() not in (*NOTHING, "0", "0.0", "false", "no") for c in self.cells(i))
+            and any(
+                c.lower() not in (*EMPTY_CELLS, "0", "0.0", "false", "no") for c in self.cells(i)
+            )
         ]
         if unread:
             warnings.append(
                 f"{len(unread)} columns named by an event are not read; an event needs a row with "
                 "its onset"
             )
-        if self.label is not None and self.headings[self.label].words & _BY_MACHINE:
+        if self.label is not None and self.headings[self.label].words & _AUTOMATIC:
             warnings.append("the stages are a machine's, by the heading of their column")
 
-    def _events_beside(
+    def _secondary_events(
         self, onsets: Sequence[float | None], durations: Sequence[float | None]
     ) -> list[Annotation]:
         if self.events is None:
@@ -256,5 +308,5 @@ class Columns(TimeColumns):
             for onset, duration, text in zip(
                 onsets, durations, self.cells(self.events), strict=True
             )
-            if onset is not None and text.lower() not in NOTHING
+            if onset is not None and text.lower() not in EMPTY_CELLS
         ]

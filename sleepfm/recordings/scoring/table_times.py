@@ -1,4 +1,4 @@
-"""The columns of a table that carry time: which they are, and what their cells say."""
+"""Columns of a scoring table that contain times: their selection and conversion."""
 
 from __future__ import annotations
 
@@ -12,27 +12,37 @@ from typing import Final
 import numpy as np
 
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.scoring.clock import Moment, moment_of, number_of, place
+from sleepfm.recordings.scoring.clock import Moment, align, moment_of, number_of
 from sleepfm.recordings.scoring.headings import END_WORDS, EPOCH_WORDS, Heading
 from sleepfm.recordings.scoring.vocabulary import Reason, Scored
 
-_LOOKED_AT: Final = 200
-_SHORTEST_STEP_S: Final = 5.0
-"""Rows of a table of epochs nearer to each other than this are numbers rather than seconds."""
-NOTHING: Final = ("", "n/a", "na", "nan", "none", "null", "-")
-"""Cells that hold no value, in lower case."""
+_SAMPLED_ROWS: Final = 200
+_MIN_STEP_S: Final = 5.0
+"""Minimum step between epochs; smaller steps are epoch numbers rather than seconds."""
+EMPTY_CELLS: Final = ("", "n/a", "na", "nan", "none", "null", "-")
+"""Cells without a value, in lower case."""
 
 
 @dataclass(frozen=True)
 class TimeColumns:
-    """A table by its headings, rows, and the number of the first row's line."""
+    """A scoring table.
+
+    Parameters
+    ----------
+    headings : tuple of Heading
+        Interpreted headings.
+    rows : list of list of str
+        Cells of each row.
+    first_line : int
+        Line number of the first row in the file, from 1.
+    """
 
     headings: tuple[Heading, ...]
     rows: list[list[str]]
     first_line: int
 
     def cells(self, column: int) -> list[str]:
-        """Return the cells of a column, empty where a row is short.
+        """Return the cells of a column; cells missing in short rows are empty.
 
         Parameters
         ----------
@@ -41,8 +51,8 @@ class TimeColumns:
         """
         return [row[column] if column < len(row) else "" for row in self.rows]
 
-    def having(self, *roles: str) -> list[int]:
-        """List the columns of some roles, by index.
+    def with_role(self, *roles: str) -> list[int]:
+        """Return the indices of the columns with one of the given roles.
 
         Parameters
         ----------
@@ -57,24 +67,24 @@ class TimeColumns:
         Raises
         ------
         AnnotationError
-            With the heading.
+            If there is such a column; the message names its heading.
         """
-        timed = self.having("onset", "epoch", "number")
+        timed = self.with_role("onset", "epoch", "number")
         for i, heading in enumerate(self.headings):
-            values = [c for c in self.cells(i)[:_LOOKED_AT] if c.lower() not in NOTHING]
+            values = [c for c in self.cells(i)[:_SAMPLED_ROWS] if c.lower() not in EMPTY_CELLS]
             if heading.role == "unknown time" and values:
                 moments = [moment_of(v) for v in values]
                 if all(m is None for m in moments):
                     continue
                 if heading.words == {"offset"} and (
-                    len(set(values)) == 1 or self.having("duration", "end")
+                    len(set(values)) == 1 or self.with_role("duration", "end")
                 ):
-                    continue  # FieldTrip and BIDS write one beside onset and duration
+                    continue  # FieldTrip and BIDS have one in addition to onset and duration
                 raise AnnotationError(
                     f"has a column '{heading.written}' that may contain times and is not "
                     "understood; rename it (onset, end, duration), or remove it"
                 )
-            if heading.role == "sample" and not self.having("onset"):
+            if heading.role == "sample" and not self.with_role("onset"):
                 raise AnnotationError(
                     f"gives time in samples ('{heading.written}'); add a column in seconds"
                 )
@@ -90,14 +100,19 @@ class TimeColumns:
                 )
 
     def find_onset(self) -> int | None:
-        """Choose the column of onsets, by index; None if there is none.
+        """Select the column of onsets.
+
+        Returns
+        -------
+        int or None
+            Index of the column; None if there is none.
 
         Raises
         ------
         AnnotationError
-            If two columns give different times, or one may hold times or numbers of epochs.
+            If two columns give different times, or one may contain times or epoch numbers.
         """
-        onsets = self.having("onset")
+        onsets = self.with_role("onset")
         numeric = [i for i in onsets if self.is_numeric(i)]
         for i in numeric:
             self._refuse_epoch_number(i)
@@ -115,9 +130,13 @@ class TimeColumns:
         for other in onsets:
             if chosen is None or other == chosen:
                 continue
-            for one, two in zip(self.moments(chosen), self.moments(other), strict=True):
-                apart = None if one is None or two is None else two.seconds - one.seconds
-                if apart is not None and 1 < apart % 86400 < 86399:
+            for moment, other_moment in zip(self.moments(chosen), self.moments(other), strict=True):
+                difference_s = (
+                    None
+                    if moment is None or other_moment is None
+                    else other_moment.seconds - moment.seconds
+                )
+                if difference_s is not None and 1 < difference_s % 86400 < 86399:
                     self._refuse_two(chosen, other)
         return chosen
 
@@ -134,25 +153,25 @@ class TimeColumns:
             return
         numbers = sorted({v for c in self.cells(column) if (v := number_of(c)) is not None})
         steps = np.diff(numbers) * heading.unit_s
-        if len(steps) and float(np.median(steps)) < _SHORTEST_STEP_S:
+        if len(steps) and float(np.median(steps)) < _MIN_STEP_S:
             raise AnnotationError(
                 f"has a column '{heading.written}' that may be the number of an epoch or its time; "
                 "name it epoch or onset"
             )
 
     def is_numeric(self, column: int) -> bool:
-        """Return whether a column holds numbers and nothing else.
+        """Return whether a column contains only numbers.
 
         Parameters
         ----------
         column : int
             Index of the column, from 0.
         """
-        values = [c for c in self.cells(column)[:_LOOKED_AT] if c.lower() not in NOTHING]
+        values = [c for c in self.cells(column)[:_SAMPLED_ROWS] if c.lower() not in EMPTY_CELLS]
         return bool(values) and all(number_of(v) is not None for v in values)
 
     def moments(self, column: int) -> list[Moment | None]:
-        """Read a column of times, with the dates of its own column where there is one.
+        """Parse a column of times, with dates from a date column if there is one.
 
         Parameters
         ----------
@@ -162,53 +181,60 @@ class TimeColumns:
         Returns
         -------
         list of Moment or None
-            Row by row; None where a cell is empty or no time.
+            One per row; None where a cell is empty or not a time.
         """
         heading = self.headings[column]
-        dates = self.having("date")
-        # "Start Date" and "End Date" go with the times of their own kind.
+        dates = self.with_role("date")
+        # "End Date" belongs to end times, other dates to onsets.
         ends = [i for i in dates if self.headings[i].words & END_WORDS]
         dates = ends if ends and heading.role == "end" else [i for i in dates if i not in ends]
         days = self.cells(dates[0]) if dates else [""] * len(self.rows)
-        found = []
+        parsed = []
         for cell, day in zip(self.cells(column), days, strict=True):
             moment = None
-            if cell.lower() not in NOTHING:
+            if cell.lower() not in EMPTY_CELLS:
                 moment = moment_of(cell, "" if number_of(cell) is not None else day)
                 if moment is not None and not moment.clock:
                     moment = replace(moment, seconds=moment.seconds * heading.unit_s)
-            found.append(moment)
-        return found
+            parsed.append(moment)
+        return parsed
 
-    def placed(
+    def aligned_times(
         self,
         column: int,
         scored: Scored,
         warnings: list[str],
         dropped: Counter[Reason],
         *,
-        needed: bool,
+        required: bool,
     ) -> list[float | None]:
-        """Place the times of a column in the signals, in seconds from their start.
+        """Convert a column of times to seconds from the start of the signals.
 
         Parameters
         ----------
         column : int
             Index of the column, from 0.
-        scored, warnings : Scored, list of str
-            Signals that are scored; sentences on what to check are added to the list.
+        scored : Scored
+            Properties of the scored signals.
+        warnings : list of str
+            Warnings for the user are appended here.
         dropped : Counter
-            Counts rows without a time, where times are needed.
-        needed : bool
-            Whether a row without one is dropped.
+            Rows without a required time are counted here.
+        required : bool
+            Whether rows without a time count as dropped.
+
+        Returns
+        -------
+        list of float or None
+            One per row, in seconds from the start of the signals; None where there is no time.
         """
         moments = self.moments(column)
         bad = 0
         for number, (cell, moment) in enumerate(zip(self.cells(column), moments, strict=True)):
             if moment is not None:
                 continue
-            empty = cell.lower() in NOTHING
-            if needed:
+            empty = cell.lower() in EMPTY_CELLS
+            if required:
                 dropped["no time" if empty else "unreadable"] += 1
             bad += not empty
             if bad > 0.1 * len(moments):
@@ -217,10 +243,10 @@ class TimeColumns:
                     f"'{self.headings[column].written}'"
                 )
         self._refuse_minutes(column, moments)
-        return place(moments, scored, warnings, elapsed=self.headings[column].elapsed)
+        return align(moments, scored, warnings, elapsed=self.headings[column].elapsed)
 
     def _refuse_minutes(self, column: int, moments: Sequence[Moment | None]) -> None:
-        """Refuse times without seconds if rows share a minute, which loses their order."""
+        """Refuse times without seconds if several rows have the same minute."""
         cells = [c for c, m in zip(self.cells(column), moments, strict=True) if m is not None]
         if not cells or not all(re.search(r"(?:^|\D)\d{1,2}:\d{2}(?: ?[ap]\.?m\.?)?$", c, re.I)
                                 and c.count(":") == 1 for c in cells):  # fmt: skip
@@ -238,95 +264,101 @@ class TimeColumns:
         warnings: list[str],
         dropped: Counter[Reason],
     ) -> list[float | None]:
-        """Read the length of each row in seconds, from its duration or its end.
+        """Return the duration of each row, from a column of durations or of ends.
 
         Parameters
         ----------
         onsets : sequence of float or None
-            Start of each row, in seconds from the start of the signals.
-        scored, warnings, dropped : Scored, list of str, Counter
-            As for :meth:`placed`.
+            Onset of each row, in seconds from the start of the signals.
+        scored, warnings, dropped
+            As for :meth:`aligned_times`.
 
         Returns
         -------
         list of float or None
-            None where a row gives none; negative where it cannot be read.
+            Durations, in seconds; None where a row has none, negative where it is unreadable.
         """
-        columns = self.having("duration")
+        columns = self.with_role("duration")
         if columns:
             unit = self.headings[columns[0]].unit_s
-            found = []
+            durations = []
             for cell in self.cells(columns[0]):
-                length = None if cell.lower() in NOTHING else _length(cell, unit)
-                found.append(-1.0 if length is None and cell.lower() not in NOTHING else length)
-            return found
-        ends = self.having("end")
+                length = None if cell.lower() in EMPTY_CELLS else _length(cell, unit)
+                durations.append(
+                    -1.0 if length is None and cell.lower() not in EMPTY_CELLS else length
+                )
+            return durations
+        ends = self.with_role("end")
         if ends:
-            placed = self.placed(ends[0], scored, warnings, dropped, needed=False)
+            end_times = self.aligned_times(ends[0], scored, warnings, dropped, required=False)
             return [
                 None if a is None or b is None else b - a
-                for a, b in zip(onsets, placed, strict=True)
+                for a, b in zip(onsets, end_times, strict=True)
             ]
         return [None] * len(onsets)
 
-    def second_clock(
+    def origin_clock(
         self, column: int, onsets: Sequence[float | None]
     ) -> tuple[float | None, int | None]:
-        """Find the time of day from which numeric onsets count, where clock times say it.
+        """Find the time of day at which numeric onsets are zero, from a second column of times.
 
         Parameters
         ----------
         column : int
             Index of the column of onsets, from 0.
         onsets : sequence of float or None
-            Start of each row, in seconds.
+            Onset of each row, in seconds.
 
         Returns
         -------
-        clock_s, day : float or None, int or None
-            Seconds after midnight, and the day (``date.toordinal``) where a date is given.
+        clock_s : float or None
+            Seconds after midnight; None without a second column.
+        day : int or None
+            Calendar day (``date.toordinal``); None without a date.
         """
         if not self.is_numeric(column):
             return None, None
-        clocks = [i for i in self.having("onset") if i != column and not self.is_numeric(i)]
+        clocks = [i for i in self.with_role("onset") if i != column and not self.is_numeric(i)]
         if not clocks:
             return None, None
         for onset, moment in zip(onsets, self.moments(clocks[0]), strict=True):
             if onset is not None and moment is not None and moment.clock:
                 day = moment.dates[0] if len(moment.dates) == 1 else None
-                since = moment.seconds - onset
-                return since % 86400.0, None if day is None else day + int(since // 86400)
+                origin_s = moment.seconds - onset
+                return origin_s % 86400.0, None if day is None else day + int(origin_s // 86400)
         return None, None
 
 
-def dates_apart(headings: Sequence[Heading], rows: Sequence[list[str]]) -> tuple[Heading, ...]:
-    """Distinguish columns of dates only, such as ``Start Date``, from times.
+def with_date_columns(
+    headings: Sequence[Heading], rows: Sequence[list[str]]
+) -> tuple[Heading, ...]:
+    """Assign the role ``date`` to columns that contain only dates, such as ``Start Date``.
 
     Parameters
     ----------
     headings : sequence of Heading
-        What the headings say.
+        Interpreted headings.
     rows : sequence of list of str
         Cells of each row.
 
     Returns
     -------
     tuple of Heading
-        The same, save that a column of dates is one.
+        The headings, with roles corrected by the cells.
     """
-    found = list(headings)
+    corrected = list(headings)
     for i, heading in enumerate(headings):
         if heading.role not in ("onset", "end"):
             continue
-        cells = [row[i] for row in rows[:_LOOKED_AT] if i < len(row)]
-        cells = [c for c in cells if c.lower() not in NOTHING]
+        cells = [row[i] for row in rows[:_SAMPLED_ROWS] if i < len(row)]
+        cells = [c for c in cells if c.lower() not in EMPTY_CELLS]
         if cells and all(":" not in c and (m := moment_of(c)) and m.dates for c in cells):
-            found[i] = replace(heading, role="date")
-    return tuple(found)
+            corrected[i] = replace(heading, role="date")
+    return tuple(corrected)
 
 
 def _length(cell: str, unit: float) -> float | None:
-    """Seconds of a duration: a number, ``HH:MM:SS``, ``MM:SS`` or ``0 days 00:00:30``."""
+    """Parse a duration as seconds: a number, ``HH:MM:SS``, ``MM:SS`` or ``0 days 00:00:30``."""
     number = number_of(cell)
     if number is not None:
         return number * unit

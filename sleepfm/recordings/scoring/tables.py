@@ -1,7 +1,8 @@
 """Scoring in tables with a heading: BIDS, HMC, STAGES, RemLogic and CAP, WSC, SleepFM, mne.
 
-A table is read only when every column that can carry time is understood
-(:mod:`~sleepfm.recordings.scoring.headings`); otherwise it is refused with the heading.
+A table is read only if every column that may contain times is understood
+(:mod:`~sleepfm.recordings.scoring.headings`); otherwise it is refused, and the message names the
+heading.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _POSITIONS: Final = ("onset", "end", "duration", "date", "epoch", "sample")
 
 
 class Table:
-    """Tables whose first line, or one of the first, names the columns."""
+    """Tables with column headings in one of the first lines."""
 
     endings: tuple[str, ...] = (".tsv", ".csv", ".txt", ".stg")
 
@@ -75,21 +76,21 @@ class Table:
         lines = lines_of(text)
         if not lines:
             raise AnnotationError("is empty")
-        found = find_heading(lines)
-        if found is None:
+        heading = find_heading(lines)
+        if heading is None:
             raise AnnotationError("has no header with a time and a stage or event")
-        at, delimiter, written = found
-        body = [line for line in lines[at + 1 :] if not line.startswith("#")]
+        heading_line, delimiter, written = heading
+        body = [line for line in lines[heading_line + 1 :] if not line.startswith("#")]
         rows = [row for row in cells_of(body, delimiter) if any(row)]
-        table = Columns.of(written, rows, at + 2)
+        table = Columns.of(written, rows, heading_line + 2)
         warnings: list[str] = []
         table = table.choose(path, warnings)
         if table.onset is None:
             if table.epoch is None and body:
                 refuse_gaps(text, body[0])
-            return table.by_epoch(scored, legend_of(lines[:at]), warnings)
-        notes = table.by_onset(scored, legend_of(lines[:at]), warnings)
-        origin = re.search(r"orig_time\s*:\s*(\d{4}-\S+ \S+)", "\n".join(lines[:at]))
+            return table.by_epoch(scored, legend_of(lines[:heading_line]), warnings)
+        notes = table.by_onset(scored, legend_of(lines[:heading_line]), warnings)
+        origin = re.search(r"orig_time\s*:\s*(\d{4}-\S+ \S+)", "\n".join(lines[:heading_line]))
         start = moment_of(origin.group(1)) if origin else None
         if start is None or not start.clock:
             return notes
@@ -107,17 +108,17 @@ def find_heading(lines: Sequence[str]) -> tuple[int, str, list[str]] | None:
     Returns
     -------
     (int, str, list of str) or None
-        Number of its line from 0, the delimiter, and its cells; None if there is none.
+        Index of its line, the delimiter, and its cells; None if there is no heading.
     """
-    for at, line in enumerate(lines[:_PREAMBLE]):
-        bare = line.lstrip("#\ufeff ")
-        delimiter = delimiter_of(bare)
+    for index, line in enumerate(lines[:_PREAMBLE]):
+        stripped = line.lstrip("#\ufeff ")
+        delimiter = delimiter_of(stripped)
         try:
-            (cells,) = cells_of([bare], delimiter)
+            (cells,) = cells_of([stripped], delimiter)
         except (AnnotationError, ValueError):
             continue
         if _is_heading(cells) and not (len(cells) == 1 and line[:1] in "#["):
-            return at, delimiter, cells
+            return index, delimiter, cells
     return None
 
 
@@ -125,15 +126,15 @@ def _is_heading(cells: list[str]) -> bool:
     if any(moment_of(c) is not None for c in cells if c):
         return False
     roles = [heading_of(c).role for c in cells]
-    spoken = [stage_of(c) is not None or event_of(c) is not None for c in cells]
+    is_label = [stage_of(c) is not None or event_of(c) is not None for c in cells]
     labels = [
         c
-        for c, r, said in zip(cells, roles, spoken, strict=True)
-        if r in ("stage", "event", "label") and not said
+        for c, r, named in zip(cells, roles, is_label, strict=True)
+        if r in ("stage", "event", "label") and not named
     ]
-    placed = [r for r in roles if r in _POSITIONS]
-    if any(spoken) and not (labels and placed):  # columns of probabilities are named by stages
+    positions = [r for r in roles if r in _POSITIONS]
+    if any(is_label) and not (labels and positions):  # columns of probabilities have stage names
         return False
     if len(cells) == 1:
         return roles[0] in ("stage", "label") and len(cells[0].split()) < 4
-    return (bool(labels) and len(cells) > 1) or len(placed) > 1
+    return (bool(labels) and len(cells) > 1) or len(positions) > 1

@@ -1,4 +1,4 @@
-"""Text of scoring files, and the cells of tables in it."""
+"""Text of scoring files: decoding, lines and cells."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BOMS: Final = (
 
 
 def read_text(path: Path) -> str:
-    """Read the text of a scoring file: UTF-8, UTF-16 with its mark, or else latin-1.
+    """Read a scoring file as UTF-8, UTF-16 with a byte order mark, or otherwise latin-1.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def read_text(path: Path) -> str:
     Raises
     ------
     AnnotationError
-        If it is larger than ``MAX_BYTES`` or holds NUL bytes, which no text does.
+        If the file is larger than ``MAX_BYTES`` or not a text file.
     """
     if path.stat().st_size > MAX_BYTES:
         raise AnnotationError(f"is larger than {MAX_BYTES // 2**20} MiB")
@@ -42,12 +42,12 @@ def read_text(path: Path) -> str:
 
 
 def decoded(raw: bytes) -> str:
-    """Decode bytes by their byte order mark, else as UTF-8 where they are, else as latin-1.
+    """Decode bytes by their byte order mark, otherwise as UTF-8 if valid, otherwise as latin-1.
 
     Parameters
     ----------
     raw : bytes
-        A file's content, or its start.
+        Content of a file, or its beginning.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def decoded(raw: bytes) -> str:
     Raises
     ------
     AnnotationError
-        If they are no text.
+        If the bytes are not text.
     """
     for mark, encoding in _BOMS:
         if raw.startswith(mark):
@@ -74,7 +74,7 @@ def decoded(raw: bytes) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """Split a text into its lines, without empty ones.
+    """Split a text into lines, without empty ones.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def lines_of(text: str) -> list[str]:
     Returns
     -------
     list of str
-        Without line ends.
+        Lines without line endings.
     """
     return [line for line in re.split(r"\r\n|\r|\n", text) if line.strip("\ufeff \t")]
 
@@ -97,21 +97,21 @@ def refuse_gaps(text: str, first: str) -> None:
     text : str
         Text of a file.
     first : str
-        First line of the list, stripped; what stands above does not count.
+        First line of the list, stripped; lines above it are ignored.
 
     Raises
     ------
     AnnotationError
-        If a line between two others is empty, save where every second one is.
+        If a line between two others is empty, unless every second line is.
     """
-    stray = '\ufeff\t ,;"'
-    lines = [line.strip(stray) for line in re.split(r"\r\n|\r|\n", text)]
-    own = [(number, line) for number, line in enumerate(lines, 1) if not line.startswith("#")]
-    at = next((i for i, (_, line) in enumerate(own) if line == first.strip(stray)), 0)
-    filled = [i for i, (_, line) in enumerate(own) if line and i >= at]
+    ignored = '\ufeff\t ,;"'
+    lines = [line.strip(ignored) for line in re.split(r"\r\n|\r|\n", text)]
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if not line.startswith("#")]
+    start = next((i for i, (_, line) in enumerate(numbered) if line == first.strip(ignored)), 0)
+    filled = [i for i, (_, line) in enumerate(numbered) if line and i >= start]
     steps = {b - a for a, b in itertools.pairwise(filled)}
     if len(steps) > 1 or max(steps, default=1) > 2:
-        empty = next(number for number, line in own[at:] if not line)
+        empty = next(number for number, line in numbered[start:] if not line)
         raise AnnotationError(
             f"has an empty line among its stages, line {empty}; write ? for an epoch that is not "
             "scored, or number the epochs"
@@ -119,7 +119,7 @@ def refuse_gaps(text: str, first: str) -> None:
 
 
 def delimiter_of(line: str) -> str:
-    """Find the delimiter of a line's cells: tab, semicolon, comma or bar, else spaces.
+    """Return the delimiter of a line: tab, semicolon, comma or bar, otherwise a space.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def cells_of(lines: list[str], delimiter: str) -> list[list[str]]:
     lines : list of str
         Lines of a table.
     delimiter : str
-        One character; a space stands for two or more spaces, or a tab.
+        One character; a space stands for two or more spaces or a tab.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def cells_of(lines: list[str], delimiter: str) -> list[list[str]]:
     Raises
     ------
     AnnotationError
-        If the lines are no table.
+        If the lines are not a table.
     """
     if delimiter == " ":
         return [re.split(r"\s{2,}|\t", line.strip()) for line in lines]

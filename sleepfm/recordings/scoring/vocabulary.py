@@ -1,7 +1,7 @@
-"""Scoring in the terms of this project: stages, events and dropped annotations.
+"""Data types of scoring: stages, events, annotations and reasons for dropping them.
 
-Whatever a scorer wrote ends in one of three places: stored as it was meant; stored as a kind of its
-own, its words normalised; or counted by :data:`Reason`. Nothing is dropped without a count.
+Every annotation is either stored as a stage or an event, or counted by :data:`Reason`; none is
+dropped without a count.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Reason = Literal[
     "overlapping",
     "unreadable",
 ]
-"""Why an annotation is neither a stage nor an event.
+"""Reasons why an annotation is neither a stage nor an event.
 
-``artifact``: it says that something is no event (``Apnea artifact``). ``no duration``: a remark
-such as Movement, or a lone stage mark, without a length. ``overlapping``: another stage is scored
-for the same time. ``unreadable``: damaged bytes or a number that is none.
+``artifact``: the label marks an artifact (``Apnea artifact``). ``no duration``: a remark such as
+Movement, or an isolated stage mark, without a duration. ``overlapping``: another stage is scored
+for the same time. ``unreadable``: damaged bytes or an invalid number.
 """
 REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 
 @dataclass(frozen=True)
 class ScoredStage:
-    """A stretch of one stage.
+    """An interval of one stage.
 
     Parameters
     ----------
@@ -66,11 +66,11 @@ class Event:
     onset_s : float
         Start, in seconds from the recording's start.
     duration_s : float
-        Length, in seconds; 0 where the scorer gave none.
+        Length, in seconds; 0 if the scorer gave none.
     type : str
-        Kind of event, e.g. ``"apnea"``.
+        Type of event, e.g. ``"apnea"``.
     subtype : str
-        E.g. ``"obstructive"``; empty where the label names none.
+        Subtype, e.g. ``"obstructive"``; empty if the label names none.
     """
 
     onset_s: float
@@ -86,14 +86,14 @@ class Scoring:
     Parameters
     ----------
     stages : tuple of ScoredStage
-        Stretches that do not overlap.
+        Intervals of one stage, without overlap.
     events : tuple of Event
-        As scored.
+        Scored events; they may overlap.
     dropped : mapping of Reason to int
-        Annotations that became neither, by reason.
+        Number of annotations that are neither stage nor event, by reason.
     words : mapping of str to int
-        The file's own words that name nothing known, with how often they occur. They are shown by a
-        scan, on the user's machine, and never stored.
+        Unrecognised labels of the file and their counts. A scan shows them on the user's machine;
+        they are never stored.
     """
 
     stages: tuple[ScoredStage, ...] = ()
@@ -107,18 +107,18 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Annotation:
-    """A text with a time, as a file has it.
+    """A text with a time, as in the file.
 
     Parameters
     ----------
     onset_s : float
         Start, in seconds.
     duration_s : float or None
-        Length, in seconds; None where the file gives none.
+        Length, in seconds; None if the file gives none.
     text : str
         The text as written.
     role : {"", "stage", "event"}
-        Kind of column that the text stands in; empty where anything may be written.
+        Type of the column that contains the text; empty if the column may contain any text.
     """
 
     onset_s: float
@@ -134,16 +134,16 @@ class Notes:
     Parameters
     ----------
     annotations : tuple of Annotation
-        In any order.
+        Annotations, in any order.
     start_clock_s : float or None
         Time of day from which onsets count, in seconds after midnight; None where they count from
         the start of the signals.
     start_day : int or None
         Calendar day of that time (``date.toordinal``), where the file gives one; never stored.
     dropped : mapping of Reason to int
-        What could not be made an annotation.
+        Number of entries that could not be converted to annotations, by reason.
     warnings : tuple of str
-        What is odd but readable, one sentence each, without words of the file.
+        Warnings for the user, one sentence each, without text of the file.
     """
 
     annotations: tuple[Annotation, ...]
@@ -159,14 +159,16 @@ class Scored:
 
     Parameters
     ----------
-    start_clock_s, start_day
-        When the signals start: seconds after midnight, and the day (``date.toordinal``).
+    start_clock_s : float or None
+        Time of day at which the signals start, in seconds after midnight.
+    start_day : int or None
+        Calendar day on which the signals start (``date.toordinal``).
     duration_s : float or None
-        Length of the signals, in seconds.
+        Duration of the signals, in seconds.
     coding : str, optional
-        What integer stages mean: a name of :data:`~.stage_words.CODINGS`.
+        Coding of integer stages: a key of :data:`~.stage_words.CODINGS`.
     epoch_s : float, optional
-        Length of a row that does not say its own, in seconds.
+        Epoch length of files that do not state one, in seconds.
     """
 
     start_clock_s: float | None = None
@@ -176,8 +178,8 @@ class Scored:
     epoch_s: float | None = None
 
 
-def counted(dropped: Mapping[Reason, int]) -> str:
-    """Describe what was dropped, by reason: ``"2 unknown word, 1 overlapping"``; empty if nothing.
+def describe_dropped(dropped: Mapping[Reason, int]) -> str:
+    """Describe dropped annotations by reason: ``"2 unknown word, 1 overlapping"``.
 
     Parameters
     ----------
@@ -187,6 +189,7 @@ def counted(dropped: Mapping[Reason, int]) -> str:
     Returns
     -------
     str
+        Empty if nothing was dropped.
     """
     ordered = Counter(dropped)
     return ", ".join(f"{ordered[r]} {r}" for r in REASONS if ordered[r])

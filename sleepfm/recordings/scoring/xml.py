@@ -1,7 +1,7 @@
-"""Scoring in XML: the NSRR's form, Compumedics Profusion's own, and Philips' ``.rml``.
+"""Scoring in XML: NSRR, Compumedics Profusion, and Philips ``.rml``.
 
-Entity expansion and external entities are refused, by defusedxml. The NSRR form lists stages
-and events alike as ``ScoredEvent`` with ``EventConcept``; Profusion lists events with ``Name`` and
+defusedxml refuses entity expansion and external entities. The NSRR format lists both stages and
+events as ``ScoredEvent`` with ``EventConcept``; Profusion lists events with ``Name`` and
 stages as one number per epoch (https://github.com/nsrr/edf-editor-translator/wiki). Philips
 Sleepware lists changes of stage and events with ``Family`` and ``Type`` (PatientStudy.xsd).
 """
@@ -37,7 +37,7 @@ class NsrrOrProfusion:
     endings: tuple[str, ...] = (".xml",)
 
     def sniff(self, head: bytes) -> bool:
-        """Accept any file of this ending.
+        """Accept every file with this extension.
 
         Parameters
         ----------
@@ -66,14 +66,14 @@ class NsrrOrProfusion:
             Annotations as written, and what was dropped.
         """
         root = _root(path)
-        found = list(root.iter("ScoredEvent"))
+        events = list(root.iter("ScoredEvent"))
         stages = root.findall(".//SleepStages/SleepStage")
-        if not found and not stages:
+        if not events and not stages:
             raise AnnotationError("holds neither NSRR nor Profusion scoring")
         dropped: Counter[Reason] = Counter()
         notes = []
         start: Element | None = None
-        for event in found:
+        for event in events:
             text = (event.findtext("EventConcept") or event.findtext("Name") or "").strip()
             if text.startswith("Recording Start"):
                 start = event if start is None else start
@@ -95,7 +95,7 @@ class PhilipsRml:
     endings: tuple[str, ...] = (".rml",)
 
     def sniff(self, head: bytes) -> bool:
-        """Accept any file of this ending.
+        """Accept every file with this extension.
 
         Parameters
         ----------
@@ -156,10 +156,15 @@ class PhilipsRml:
                 dropped["no time"] += 1
                 continue
             notes.append(Annotation(start, _float(event.get("Duration")), _philips_name(event)))
-        begun = moment_of(root.findtext(".//Session/RecordingStart") or "")
-        if begun is None or not begun.clock:
+        start_time = moment_of(root.findtext(".//Session/RecordingStart") or "")
+        if start_time is None or not start_time.clock:
             return Notes(tuple(notes), dropped=dropped)
-        return Notes(tuple(notes), begun.seconds, begun.dates[0] if begun.dates else None, dropped)
+        return Notes(
+            tuple(notes),
+            start_time.seconds,
+            start_time.dates[0] if start_time.dates else None,
+            dropped,
+        )
 
 
 def _root(path: Path) -> Element:
@@ -171,8 +176,8 @@ def _root(path: Path) -> Element:
     if path.stat().st_size > MAX_BYTES:
         raise AnnotationError(f"is larger than {MAX_BYTES // 2**20} MiB")
     raw = path.read_bytes()
-    # A document type is where entities come from. Without one, in an encoding in which it could not
-    # hide, the standard library's parser is as safe, and three times as fast.
+    # Entities are defined in a document type. Without one, and in an ASCII-compatible encoding in
+    # which it cannot be hidden, the standard library's parser is as safe and three times as fast.
     plain = b"\0" not in raw and b"<!DOCTYPE" not in raw and _ASCII_LIKE.match(raw) is not None
     parse = xml.etree.ElementTree.fromstring if plain else _defused
     try:
@@ -194,7 +199,7 @@ def _profusion_stages(stages: list[Element], epoch_s: float) -> list[Annotation]
     for i, element in enumerate(stages):
         code = (element.text or "").strip()
         stage = CODINGS["profusion"].get(code)
-        # spelled out, so that the raw label says what the number meant
+        # spelled out, so that the raw label includes the meaning of the number
         word = _WORDS.get(stage or "", f"Stage {code}")
         text = f"{word}|{code}" if stage is not None else f"code {code}"
         notes.append(Annotation(i * epoch_s, epoch_s, text, "stage"))
@@ -209,8 +214,8 @@ def _start(event: Element) -> tuple[float | None, int | None]:
 
 
 def _philips_name(event: Element) -> str:
-    family, kind = event.get("Family") or "", event.get("Type") or ""
-    return f"{kind} ({family})" if "rousal" in kind else kind
+    family, event_type = event.get("Family") or "", event.get("Type") or ""
+    return f"{event_type} ({family})" if "rousal" in event_type else event_type
 
 
 def _float(text: str | None) -> float | None:

@@ -1,4 +1,4 @@
-"""Who is in a store: the cohort table, and the columns that are the user's own."""
+"""Tables of a store's cohort and of the user's columns."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sleepfm_index.schema import SUBJECT_COLUMNS, WEIGHTS_SPLIT, is_reserved
 from sleepfm_index.storage.quoting import quote_name
 
 _FEW: Final = 10
-"""A text column of at most so many values is listed, and probed."""
+"""Maximum number of values of a text column that are listed and probed."""
 _IDENTITY: Final = ("recording_id", "subject_id", "site", "clip_id", "stage_share")
 
 
 def cohort_table(store: Reader) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Describe the subjects by site: one row per site, and one of all where there are several.
+    """Describe the subjects by site: one row per site, and a total if there are several.
 
     Parameters
     ----------
@@ -33,10 +33,10 @@ def cohort_table(store: Reader) -> tuple[list[dict[str, Any]], dict[str, str]]:
         Heading by column.
     """
     hours = store.manifest.contract.clip_seconds / 3600
-    there = store.clip_schema.names
-    known = [n for n in ("nsrr_age", "nsrr_bmi", "nsrr_ahi_hp3r_aasm15") if n in there]
+    present = store.clip_schema.names
+    known = [n for n in ("nsrr_age", "nsrr_bmi", "nsrr_ahi_hp3r_aasm15") if n in present]
     facts = ", ".join(f"any_value({quote_name(n)}) AS {quote_name(n)}" for n in known)
-    sex = "any_value(nsrr_sex)" if "nsrr_sex" in there else "NULL"
+    sex = "any_value(nsrr_sex)" if "nsrr_sex" in present else "NULL"
     per_subject = (
         f"SELECT coalesce(site, '') AS site, subject_id, count(*) AS clips, {sex} AS sex, "
         "count(DISTINCT recording_id) AS recordings, "
@@ -51,23 +51,25 @@ def cohort_table(store: Reader) -> tuple[list[dict[str, Any]], dict[str, str]]:
     shares = "".join(
         f", round(100.0 * sum({s}) / {scored}) AS {s}" for s in ("W", "N1", "N2", "N3", "R")
     )
-    chosen = (
+    selected = (
         f"count(*) AS subjects, sum(recordings)::BIGINT AS recordings, sum(clips) * {hours} AS "
         "hours, count(*) FILTER (sex ILIKE 'f%') AS women, count(*) FILTER (sex ILIKE 'm%') AS men"
         f"{means}{shares}"
     )
     rows = store.metadata.select(
-        f"SELECT site, {chosen} FROM ({per_subject}) GROUP BY site ORDER BY site"
+        f"SELECT site, {selected} FROM ({per_subject}) GROUP BY site ORDER BY site"
     ).to_pylist()
     if len(rows) > 1:
         rows += store.metadata.select(
-            f"SELECT 'all' AS site, {chosen} FROM ({per_subject})"
+            f"SELECT 'all' AS site, {selected} FROM ({per_subject})"
         ).to_pylist()
     for row in rows:
         row["hours"] = f"{float(row['hours']):,.1f}"
         row["sex"] = f"{row['women']} / {row['men']}"
-        said = [row[s] for s in SCORED]
-        row["stages"] = "–" if None in said else " / ".join(f"{s:.0f}" for s in said)
+        shares_of_stages = [row[s] for s in SCORED]
+        row["stages"] = (
+            "–" if None in shares_of_stages else " / ".join(f"{s:.0f}" for s in shares_of_stages)
+        )
         row.update({n: "–" for n in known if row[n] is None})
     titles = {
         "nsrr_age": "age (years)", "nsrr_bmi": "BMI (kg/m²)", "nsrr_ahi_hp3r_aasm15": "AHI (/h)",
@@ -77,8 +79,8 @@ def cohort_table(store: Reader) -> tuple[list[dict[str, Any]], dict[str, str]]:
     return rows, columns | {"stages": "W / N1 / N2 / N3 / R (% of scored)"}
 
 
-def own_columns(store: Reader) -> list[dict[str, Any]]:
-    """Describe the columns that are neither the project's nor NSRR's.
+def user_columns(store: Reader) -> list[dict[str, Any]]:
+    """Describe the columns that neither the project nor NSRR defines.
 
     Parameters
     ----------
@@ -88,14 +90,14 @@ def own_columns(store: Reader) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        column, clips (that have a value), values (their range, or the values themselves), label
-        (whether a probe can be asked for it).
+        column, clips (with a value), values (their range or list), label (whether it can be the
+        label of a probe).
     """
     modalities = store.manifest.modalities
-    others = (*SUBJECT_COLUMNS.names, WEIGHTS_SPLIT, *_IDENTITY)
+    defined = (*SUBJECT_COLUMNS.names, WEIGHTS_SPLIT, *_IDENTITY)
     rows = []
     for field in store.clip_schema:
-        if field.name in others or is_reserved(field.name, modalities):
+        if field.name in defined or is_reserved(field.name, modalities):
             continue
         name = quote_name(field.name)
         numeric = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)

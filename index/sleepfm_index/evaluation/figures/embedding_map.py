@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 METHODS: Final = ("pca", "umap")
 CLIPS: Final = 5000
+"""Default maximum number of clips on a map."""
 
 
 def embedding_map(
@@ -43,7 +44,7 @@ def embedding_map(
     store : Reader
         The open store.
     modality : str
-        The vectors to map; one of the store's modalities.
+        Modality of the vectors.
     by : str
         A column of ``clips``: one colour per category, or a colour scale for a quantity.
     ax : matplotlib.axes.Axes, optional
@@ -53,7 +54,7 @@ def embedding_map(
     method : {"pca", "umap"}
         The first two principal axes, or UMAP (needs the extra ``umap``).
     clips : int
-        Draw at most this many clips, chosen at random.
+        Maximum number of clips, drawn at random.
     seed : int
         Random seed of the selection and of UMAP.
 
@@ -64,7 +65,7 @@ def embedding_map(
     Raises
     ------
     QueryError
-        If there is no such modality or column, fewer than three clips match, or UMAP is not
+        If the modality or column does not exist, fewer than three clips match, or UMAP is not
         installed.
     """
     drawn = _Map.of(store, modality, where, method, clips, seed)
@@ -88,19 +89,19 @@ def embedding_maps(
     Parameters
     ----------
     store, modality, where, method, clips, seed
-        As for :func:`embedding_map`.
+        As in :func:`embedding_map`.
     by : sequence of str
         Columns of ``clips``, one per map.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The first map's; its figure contains them all.
+        Axes of the first map; its figure contains all maps.
 
     Raises
     ------
     QueryError
-        As for :func:`embedding_map`.
+        As in :func:`embedding_map`.
     """
     from matplotlib.figure import Figure
 
@@ -119,7 +120,7 @@ class _Map:
     """Clip ids [n], positions [n, 2], axis labels and title of a map."""
 
     ids: NDArray[np.int64]
-    place: NDArray[np.float64]
+    positions: NDArray[np.float64]
     labels: tuple[str, str]
     title: str
 
@@ -137,11 +138,11 @@ class _Map:
         if len(ids) > clips:
             ids = np.sort(np.random.default_rng(seed).choice(ids, clips, replace=False))
         vectors, _ = store.vectors.of(ids, modality)
-        place, labels = project(vectors, method, seed)
-        return cls(ids, place, labels, f"{modality} of {len(ids):,} clips")
+        positions, labels = project(vectors, method, seed)
+        return cls(ids, positions, labels, f"{modality} of {len(ids):,} clips")
 
     def show(self, ax: Axes, store: Reader, by: str) -> None:
-        _scatter(ax, self.place, store, self.ids, by)
+        _scatter(ax, self.positions, store, self.ids, by)
         ax.set(xlabel=self.labels[0], ylabel=self.labels[1], title=f"{self.title}, by {by}")
 
 
@@ -161,8 +162,8 @@ def project(
 
     Returns
     -------
-    place : ndarray of float64, shape [n, 2]
-        Positions.
+    positions : ndarray of float64, shape [n, 2]
+        Coordinates.
     labels : tuple of str
         Labels of the two axes; for PCA with the share of the variance.
 
@@ -180,8 +181,8 @@ def project(
             raise QueryError(
                 "UMAP is not installed: pip install 'sleepfm-index[umap]', or use --map pca"
             ) from None
-        place = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
-        return np.asarray(place, np.float64), ("UMAP 1", "UMAP 2")
+        positions = UMAP(metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
+        return np.asarray(positions, np.float64), ("UMAP 1", "UMAP 2")
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     with one_thread():
         spread, directions = np.linalg.eigh(centred.T @ centred)
@@ -193,24 +194,24 @@ def project(
 
 
 def _scatter(
-    ax: Axes, place: NDArray[np.float64], store: Reader, ids: NDArray[np.int64], by: str
+    ax: Axes, positions: NDArray[np.float64], store: Reader, ids: NDArray[np.int64], by: str
 ) -> None:
     column = clip_columns(store, ids, [by])[by]
-    x, y = place.T
+    x, y = positions.T
     if column.type in ("float", "double"):
         points = ax.scatter(x, y, c=numbers(column), s=6, cmap="cividis", linewidths=0)
         ax.figure.colorbar(points, ax=ax, label=by)
         return
-    code, names = codes(column)
+    code_of, names = codes(column)
     if len(names) > 20:
-        ax.scatter(x, y, c=code, s=6, cmap="turbo", linewidths=0)
+        ax.scatter(x, y, c=code_of, s=6, cmap="turbo", linewidths=0)
         ax.annotate(f"{len(names)} values of {by}", (0.02, 0.02), xycoords="axes fraction")
         return
-    order = sorted(range(len(names)), key=lambda at: (_place(str(names[at])), at))
-    for at in order:
-        chosen = code == at
-        colour = class_colour(str(names[at]) if by == "stage" else "", at)
-        ax.scatter(x[chosen], y[chosen], s=6, color=colour, label=str(names[at]), linewidths=0)
+    order = sorted(range(len(names)), key=lambda code: (_legend_rank(str(names[code])), code))
+    for code in order:
+        chosen = code_of == code
+        colour = class_colour(str(names[code]) if by == "stage" else "", code)
+        ax.scatter(x[chosen], y[chosen], s=6, color=colour, label=str(names[code]), linewidths=0)
     ax.legend(
         loc="upper left",
         bbox_to_anchor=(1.0, 1.0),
@@ -221,6 +222,6 @@ def _scatter(
     )
 
 
-def _place(name: str) -> int:
-    """Rank of a category in the legend: stages first, in their own order."""
+def _legend_rank(name: str) -> int:
+    """Rank of a category in the legend: stages first, from wake to REM."""
     return list(STAGE_COLOURS).index(name) if name in STAGE_COLOURS else len(STAGE_COLOURS)

@@ -37,8 +37,8 @@ def hypnogram(
     clip_seconds : float
         Length of a clip, in seconds.
     clock_s : float, optional
-        Time of day at the recording's start, in seconds after midnight: the axis then shows the
-        clock.
+        Time of day at the recording's start, in seconds after midnight; if given, the axis shows
+        clock times.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def hypnodensity(
     start_s : ndarray of float64, shape [n]
         Offset of each clip, in seconds.
     probabilities : ndarray of float64, shape [n, classes]
-        Each row sums to 1.
+        Probabilities of the stages; each row sums to 1.
     classes : sequence of str
         Stages, in the order of the probabilities.
     ax : matplotlib.axes.Axes, optional
@@ -82,8 +82,8 @@ def hypnodensity(
     clip_seconds : float
         Length of a clip, in seconds.
     clock_s : float, optional
-        Time of day at the recording's start, in seconds after midnight: the axis then shows the
-        clock.
+        Time of day at the recording's start, in seconds after midnight; if given, the axis shows
+        clock times.
 
     Returns
     -------
@@ -91,11 +91,13 @@ def hypnodensity(
     """
     ax = axes(ax, 8.0, 2.2)
     hours = np.append(start_s, start_s[-1] + clip_seconds) / 3600
-    upto = np.zeros(len(start_s))
+    lower = np.zeros(len(start_s))
     for code, name in enumerate(classes):
-        over = upto + probabilities[:, code]
-        ax.stairs(over, hours, baseline=upto, fill=True, color=class_colour(name, code), label=name)
-        upto = over
+        upper = lower + probabilities[:, code]
+        ax.stairs(
+            upper, hours, baseline=lower, fill=True, color=class_colour(name, code), label=name
+        )
+        lower = upper
     ax.set(ylabel="probability", ylim=(0, 1))
     _time_axis(ax, hours[0], hours[-1], clock_s)
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
@@ -103,7 +105,7 @@ def hypnodensity(
 
 
 def _time_axis(ax: Axes, first: float, last: float, clock_s: float | None) -> None:
-    """Label hours from the start, or full hours of the clock where it is known."""
+    """Label the axis in hours from the start, or in clock times if the clock is known."""
     ax.set_xlim(first, last)
     if clock_s is None:
         ax.set_xlabel("time from start of recording (h)")

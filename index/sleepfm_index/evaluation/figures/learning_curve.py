@@ -21,7 +21,7 @@ def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = Non
     Parameters
     ----------
     result : Result
-        As from :func:`~sleepfm_index.evaluation.models.few_shot.few_shot`.
+        Result of :func:`~sleepfm_index.evaluation.models.few_shot.few_shot`.
     measure : {"auroc", "mae"}
         A column of the table.
     ax : matplotlib.axes.Axes, optional
@@ -34,10 +34,10 @@ def few_shot_curve(result: Result, measure: str = "auroc", ax: Axes | None = Non
     ax = axes(ax)
     rows = [row for row in result.to_pylist() if row[measure] is not None]
     for features in dict.fromkeys(row["features"] for row in rows):
-        own = [row for row in rows if row["features"] == features]
-        shots = [row["shots"] for row in own]
-        (line,) = ax.plot(shots, [row[measure] for row in own], "o-", label=features)
-        low, high = ([row[f"{measure}_{end}"] for row in own] for end in ("low", "high"))
+        points = [row for row in rows if row["features"] == features]
+        shots = [row["shots"] for row in points]
+        (line,) = ax.plot(shots, [row[measure] for row in points], "o-", label=features)
+        low, high = ([row[f"{measure}_{end}"] for row in points] for end in ("low", "high"))
         ax.fill_between(shots, low, high, alpha=0.15, color=line.get_color())
     ticks = sorted({row["shots"] for row in rows})
     ax.set(xlabel="training subjects (n)", ylabel=_TITLES[measure], xscale="log")

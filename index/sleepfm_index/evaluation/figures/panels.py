@@ -1,4 +1,4 @@
-"""Figures of several panels, made of the plots in :mod:`sleepfm_index.evaluation.figures.plots`."""
+"""Figures with several panels, from the plots in :mod:`sleepfm_index.evaluation.figures.plots`."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def endings() -> frozenset[str]:
-    """List the endings that the file of a figure may have, e.g. ``.png``."""
+    """List the supported file name extensions of figures, e.g. ``.png``."""
     from matplotlib.figure import Figure
 
-    return frozenset(f".{kind}" for kind in Figure().canvas.get_supported_filetypes())
+    return frozenset(f".{extension}" for extension in Figure().canvas.get_supported_filetypes())
 
 
 def draw_retrieval(result: Retrieval, path: str | Path, dpi: int = DPI) -> Path:
@@ -38,9 +38,9 @@ def draw_retrieval(result: Retrieval, path: str | Path, dpi: int = DPI) -> Path:
     result : Retrieval
         The retrieval to draw.
     path : path
-        The file; its ending (png, svg, pdf) is the format.
+        Path to write; its extension (png, svg, pdf) sets the format.
     dpi : int
-        Dots per inch of a PNG.
+        Resolution of a PNG, in dots per inch.
 
     Returns
     -------
@@ -50,7 +50,7 @@ def draw_retrieval(result: Retrieval, path: str | Path, dpi: int = DPI) -> Path:
     Raises
     ------
     QueryError
-        If the ending is not a supported format.
+        If the format is not supported.
     """
     return save(retrieval(result), path, dpi)
 
@@ -66,18 +66,18 @@ def retrieval(result: Retrieval) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The first panel's; its figure contains them all.
+        Axes of the first panel; its figure contains all panels.
     """
     from matplotlib.figure import Figure
 
     queries = list(dict.fromkeys(query for query, _ in result.ranked))
     figure = Figure(figsize=(max(4.2 * len(queries), 11.0), 8.4), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1))
-    above, below = halves
+    rows: Any = figure.subfigures(2, 1, height_ratios=(1, 1))
+    above, below = rows
     curves = above.subplots(1, len(queries), squeeze=False, sharey=True)[0]
     for ax, query in zip(curves, queries, strict=True):
-        own = {pair: found for pair, found in result.ranked.items() if pair[0] == query}
-        plots.recall_curves(own, ax, result.modalities)
+        ranked = {pair: of_pair for pair, of_pair in result.ranked.items() if pair[0] == query}
+        plots.recall_curves(ranked, ax, result.modalities)
         ax.set_title(f"query: {query}", fontsize="medium")
         ax.label_outer()
     matrix, ranks = below.subplots(1, 2, width_ratios=(4, 6))
@@ -88,18 +88,19 @@ def retrieval(result: Retrieval) -> Axes:
 
 
 def draw_assessment(result: Assessment, path: str | Path, dpi: int = DPI) -> Path:
-    """Write confusion matrix, ROC, precision-recall and calibration for each kind of features.
+    """Write confusion matrix, ROC, precision-recall and calibration plots to a file.
 
-    For a numeric label, the figure shows predicted over true values.
+    Each set of features has one row of panels. For a numeric label, the figure shows predicted over
+    true values.
 
     Parameters
     ----------
     result : Assessment
         The assessment to draw.
     path : path
-        The file; its ending (png, svg, pdf) is the format.
+        Path to write; its extension (png, svg, pdf) sets the format.
     dpi : int
-        Dots per inch of a PNG.
+        Resolution of a PNG, in dots per inch.
 
     Returns
     -------
@@ -109,37 +110,37 @@ def draw_assessment(result: Assessment, path: str | Path, dpi: int = DPI) -> Pat
     Raises
     ------
     QueryError
-        If the ending is not a supported format.
+        If the format is not supported.
     """
     return save(assessment(list(result.predictions.values())), path, dpi)
 
 
-def assessment(made: list[Predictions]) -> Axes:
+def assessment(predictions: list[Predictions]) -> Axes:
     """Draw confusion matrix, ROC, precision-recall and calibration, or predicted over true values.
 
     Parameters
     ----------
-    made : list of Predictions
-        One row of panels each.
+    predictions : list of Predictions
+        Predictions; each element is one row of panels.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The first panel's; its figure contains them all.
+        Axes of the first panel; its figure contains all panels.
     """
     from matplotlib.figure import Figure
 
-    columns = 4 if made[0].classes else 1
-    figure = Figure(figsize=(4.6 * columns, 4.2 * len(made)), layout="constrained")
-    panels = figure.subplots(len(made), columns, squeeze=False)
-    for row, one in zip(panels, made, strict=True):
-        if one.classes:
-            plots.confusion_matrix(one, row[0])
-            plots.roc(one, row[1])
-            plots.precision_recall(one, row[2])
-            plots.calibration(one, row[3])
+    columns = 4 if predictions[0].classes else 1
+    figure = Figure(figsize=(4.6 * columns, 4.2 * len(predictions)), layout="constrained")
+    panels = figure.subplots(len(predictions), columns, squeeze=False)
+    for row, of_model in zip(panels, predictions, strict=True):
+        if of_model.classes:
+            plots.confusion_matrix(of_model, row[0])
+            plots.roc(of_model, row[1])
+            plots.precision_recall(of_model, row[2])
+            plots.calibration(of_model, row[3])
         else:
-            _predicted_over_true(one, row[0])
+            _predicted_over_true(of_model, row[0])
     first: Axes = panels[0][0]
     return first
 
@@ -148,7 +149,7 @@ def night(
     start_s: NDArray[np.float64],
     stages: Sequence[str],
     predicted_s: NDArray[np.float64],
-    made: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
     classes: Sequence[str],
     clip_seconds: float = 30.0,
     clock_s: float | None = None,
@@ -163,7 +164,7 @@ def night(
         Stage of each scored clip.
     predicted_s : ndarray of float64, shape [m]
         Offset of each predicted clip, in seconds.
-    made : ndarray of float64, shape [m, classes]
+    probabilities : ndarray of float64, shape [m, classes]
         Predicted probabilities.
     classes : sequence of str
         Stages, in the order of the probabilities.
@@ -175,14 +176,16 @@ def night(
     Returns
     -------
     matplotlib.axes.Axes
-        The upper panel's; its figure contains both.
+        Axes of the upper panel; its figure contains both panels.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     hypnogram(start_s, stages, above, clip_seconds=clip_seconds, clock_s=clock_s)
-    hypnodensity(predicted_s, made, classes, below, clip_seconds=clip_seconds, clock_s=clock_s)
+    hypnodensity(
+        predicted_s, probabilities, classes, below, clip_seconds=clip_seconds, clock_s=clock_s
+    )
     above.set(xlabel="", title="scored")
     below.set(title="predicted")
     first: Axes = above
@@ -195,11 +198,11 @@ def draw_few_shot(result: Result, path: str | Path, dpi: int = DPI) -> Path:
     Parameters
     ----------
     result : Result
-        As from :func:`~sleepfm_index.evaluation.models.few_shot.few_shot`.
+        Result of :func:`~sleepfm_index.evaluation.models.few_shot.few_shot`.
     path : path
-        The file; its ending (png, svg, pdf) is the format.
+        Path to write; its extension (png, svg, pdf) sets the format.
     dpi : int
-        Dots per inch of a PNG.
+        Resolution of a PNG, in dots per inch.
 
     Returns
     -------
@@ -209,7 +212,7 @@ def draw_few_shot(result: Result, path: str | Path, dpi: int = DPI) -> Path:
     Raises
     ------
     QueryError
-        If no draw could be fitted, or the ending is not a supported format.
+        If no draw could be fitted, or the format is not supported.
     """
     measure = "auroc" if "auroc" in result.table.column_names else "mae"
     if not any(row[measure] is not None for row in result.to_pylist()):
@@ -217,11 +220,11 @@ def draw_few_shot(result: Result, path: str | Path, dpi: int = DPI) -> Path:
     return save(few_shot_curve(result, measure), path, dpi)
 
 
-def _predicted_over_true(made: Predictions, ax: Axes) -> None:
-    size = 6 if len(made.truth) > 200 else 30
-    ax.scatter(made.truth, made.scores, s=size, alpha=0.5, linewidths=0)
-    ends = [float(np.min(made.truth)), float(np.max(made.truth))]
-    ax.plot(ends, ends, ":", color="0.5")
-    name = quantity(made.label)
+def _predicted_over_true(predictions: Predictions, ax: Axes) -> None:
+    size = 6 if len(predictions.truth) > 200 else 30
+    ax.scatter(predictions.truth, predictions.scores, s=size, alpha=0.5, linewidths=0)
+    limits = [float(np.min(predictions.truth)), float(np.max(predictions.truth))]
+    ax.plot(limits, limits, ":", color="0.5")
+    name = quantity(predictions.label)
     ax.set(xlabel=f"true {name}", ylabel=f"predicted {name}")
-    ax.set_title(f"{made.features}, {made.level}s")
+    ax.set_title(f"{predictions.features}, {predictions.level}s")

@@ -45,8 +45,8 @@ def recall_curves(
 ) -> Axes:
     """Draw recall@k over k for every direction, with the chance level of the first gallery.
 
-    Bands are 95 % intervals over subjects; below six subjects there are none, nor where no query or
-    every query is answered.
+    Bands are 95 % intervals over subjects. They need at least six subjects, and are omitted where
+    recall is 0 or 1.
 
     Parameters
     ----------
@@ -55,23 +55,23 @@ def recall_curves(
     ax : matplotlib.axes.Axes, optional
         Axes to draw into; by default those of a separate figure.
     modalities : sequence of Modality
-        Titles and colours. A modality that is missing here is labelled with its name.
+        Titles and colours; other modalities are labelled with their names.
 
     Returns
     -------
     matplotlib.axes.Axes
     """
     ax = axes(ax)
-    largest = max(int(found.sizes.max()) for found in ranked.values())
+    largest = max(int(ranks.sizes.max()) for ranks in ranked.values())
     k = np.unique(np.geomspace(1, largest, 200).astype(int))
     styles = _LineStyles(ranked, modalities)
-    for (query, to), found in ranked.items():
-        ordered = np.sort(found.ranks)
+    for (query, to), ranks in ranked.items():
+        ordered = np.sort(ranks.ranks)
         recall = np.searchsorted(ordered, k, side="right") / len(ordered)
         (line,) = ax.plot(k, recall, **styles.line(query, to))
-        _band(ax, found, largest, line.get_color())
+        _band(ax, ranks, largest, line.get_color())
     sizes = next(iter(ranked.values())).sizes
-    chance = [np.minimum(1, some / sizes).mean() for some in k]
+    chance = [np.minimum(1, k_value / sizes).mean() for k_value in k]
     ax.plot(k, chance, color="0.5", linestyle=":", label="chance")
     ax.set(xscale="log", xlabel="k", ylabel="recall@k", ylim=(0, 1.02))
     ax.set_xlim(1, largest)
@@ -80,17 +80,19 @@ def recall_curves(
     return ax
 
 
-def _band(ax: Axes, found: Ranked, largest: int, colour: Any) -> None:
-    _, subjects = np.unique(found.subjects, return_inverse=True)
-    at = np.union1d(np.geomspace(1, largest, 30).astype(int), [k for k in (5, 10) if k < largest])
-    at = at[(at >= found.ranks.min()) & (at < found.ranks.max())]  # at 0 and 1 the bound jumps
-    ends = []
-    for some in at:
-        hits = (found.ranks <= some).astype(np.float64)
-        ends.append(proportion(mean(hits, subjects), float(hits.var()) / len(hits)))
-    if ends and np.isfinite(ends).all():
-        low, high = zip(*ends, strict=True)
-        ax.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
+def _band(ax: Axes, ranked: Ranked, largest: int, colour: Any) -> None:
+    _, subjects = np.unique(ranked.subjects, return_inverse=True)
+    ks = np.union1d(np.geomspace(1, largest, 30).astype(int), [k for k in (5, 10) if k < largest])
+    ks = ks[
+        (ks >= ranked.ranks.min()) & (ks < ranked.ranks.max())
+    ]  # the bound jumps at recall 0 and 1
+    bounds = []
+    for k_value in ks:
+        hits = (ranked.ranks <= k_value).astype(np.float64)
+        bounds.append(proportion(mean(hits, subjects), float(hits.var()) / len(hits)))
+    if bounds and np.isfinite(bounds).all():
+        low, high = zip(*bounds, strict=True)
+        ax.fill_between(ks, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
 class _LineStyles:
@@ -99,7 +101,7 @@ class _LineStyles:
     Parameters
     ----------
     ranked : mapping by (query, target)
-        The directions.
+        Ranks by direction; only the keys are used.
     modalities : sequence of Modality
         Titles and colours of the modalities that the contract describes.
     """
@@ -194,14 +196,14 @@ def rank_histogram(
     matplotlib.axes.Axes
     """
     ax = axes(ax)
-    largest = max(int(found.sizes.max()) for found in ranked.values())
+    largest = max(int(ranks.sizes.max()) for ranks in ranked.values())
     edges = np.geomspace(100 / largest, 100, 21)
     # a rank at an edge belongs to the bin below it, so that the first bin contains rank 1
     inner = np.append(edges[1:-1] * (1 + 1e-9), np.inf)
     styles = _LineStyles(ranked, modalities)
     rows = []
-    for found in ranked.values():
-        bin_of = np.searchsorted(inner, 100 * found.ranks / found.sizes)
+    for ranks in ranked.values():
+        bin_of = np.searchsorted(inner, 100 * ranks.ranks / ranks.sizes)
         rows.append(100 * np.bincount(bin_of, minlength=20) / len(bin_of))
     rows.append(np.diff(np.append(0, edges[1:])))
     lines = np.arange(len(rows) + 1) - 0.5
@@ -217,13 +219,13 @@ def rank_histogram(
     return ax
 
 
-def confusion_matrix(made: Predictions, ax: Axes | None = None) -> Axes:
+def confusion_matrix(predictions: Predictions, ax: Axes | None = None) -> Axes:
     """Draw a confusion matrix: counts by true (row) and predicted class, shaded by share of row.
 
     Parameters
     ----------
-    made : Predictions
-        The predictions.
+    predictions : Predictions
+        Predictions of a classifier.
     ax : matplotlib.axes.Axes, optional
         Axes to draw into; by default those of a separate figure.
 
@@ -232,26 +234,26 @@ def confusion_matrix(made: Predictions, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = axes(ax, 4.6, 4.0)
-    matrix = made.confusion()
+    matrix = predictions.confusion()
     with np.errstate(invalid="ignore"):
         share = matrix / matrix.sum(axis=1, keepdims=True)
     image = ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     _numbers(ax, matrix, image, share)
-    ticks = range(len(made.classes))
-    ax.set_xticks(ticks, made.classes)
-    ax.set_yticks(ticks, made.classes)
-    ax.set(xlabel="predicted", ylabel="true", title=f"{made.features}, {made.level}s")
+    ticks = range(len(predictions.classes))
+    ax.set_xticks(ticks, predictions.classes)
+    ax.set_yticks(ticks, predictions.classes)
+    ax.set(xlabel="predicted", ylabel="true", title=f"{predictions.features}, {predictions.level}s")
     ax.figure.colorbar(image, ax=ax, label="row-normalised")
     return ax
 
 
-def roc(made: Predictions, ax: Axes | None = None) -> Axes:
+def roc(predictions: Predictions, ax: Axes | None = None) -> Axes:
     """Draw the ROC curve of each class against the rest.
 
     Parameters
     ----------
-    made : Predictions
-        The predictions.
+    predictions : Predictions
+        Predictions of a classifier.
     ax : matplotlib.axes.Axes, optional
         Axes to draw into; by default those of a separate figure.
 
@@ -260,23 +262,23 @@ def roc(made: Predictions, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = axes(ax, 4.6, 4.2)
-    for code, name, hits, misses, _ in _curves(made):
+    for code, name, hits, misses, _ in _curves(predictions):
         colour = class_colour(name, code)
         ax.plot(misses / misses[-1], hits / hits[-1], label=name, color=colour)
     ax.plot([0, 1], [0, 1], ":", color="0.5")
-    ax.set(xlabel="false positive rate", ylabel="true positive rate", title=made.features)
+    ax.set(xlabel="false positive rate", ylabel="true positive rate", title=predictions.features)
     ax.set_aspect("equal")
     ax.legend(loc="lower right")
     return ax
 
 
-def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
+def precision_recall(predictions: Predictions, ax: Axes | None = None) -> Axes:
     """Draw precision over recall for each class, with dotted lines at the class prevalence.
 
     Parameters
     ----------
-    made : Predictions
-        The predictions.
+    predictions : Predictions
+        Predictions of a classifier.
     ax : matplotlib.axes.Axes, optional
         Axes to draw into; by default those of a separate figure.
 
@@ -285,24 +287,24 @@ def precision_recall(made: Predictions, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = axes(ax, 4.6, 4.2)
-    for code, name, hits, misses, share in _curves(made):
+    for code, name, hits, misses, share in _curves(predictions):
         colour = class_colour(name, code)
         (line,) = ax.plot(hits / hits[-1], hits / (hits + misses), label=name, color=colour)
         ax.axhline(share, linestyle=":", linewidth=0.8, color=line.get_color())
-    ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02), title=made.features)
+    ax.set(xlabel="recall", ylabel="precision", ylim=(0, 1.02), title=predictions.features)
     ax.legend(loc="best", fontsize="small")
     return ax
 
 
-def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
+def calibration(predictions: Predictions, ax: Axes | None = None) -> Axes:
     """Draw a calibration curve: accuracy over the probability of the predicted class.
 
     Probabilities are grouped in ten equal bins.
 
     Parameters
     ----------
-    made : Predictions
-        The predictions.
+    predictions : Predictions
+        Predictions of a classifier.
     ax : matplotlib.axes.Axes, optional
         Axes to draw into; by default those of a separate figure.
 
@@ -311,17 +313,17 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
     """
     ax = axes(ax, 4.6, 4.2)
-    confidence = made.scores.max(axis=1)
-    right = made.scores.argmax(axis=1) == made.truth
-    at = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    count = np.bincount(at, minlength=BINS)
-    there = count > 0
+    confidence = predictions.scores.max(axis=1)
+    correct = predictions.scores.argmax(axis=1) == predictions.truth
+    bin_of = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    count = np.bincount(bin_of, minlength=BINS)
+    filled = count > 0
     with np.errstate(invalid="ignore"):
-        mean = np.bincount(at, confidence, BINS) / count
-        share = np.bincount(at, right, BINS) / count
+        mean_confidence = np.bincount(bin_of, confidence, BINS) / count
+        accuracy = np.bincount(bin_of, correct, BINS) / count
     ax.plot([0, 1], [0, 1], ":", color="0.5", label="perfect")
-    ax.plot(mean[there], share[there], "o-", label=made.features)
-    for x, y, n in zip(mean[there], share[there], count[there], strict=True):
+    ax.plot(mean_confidence[filled], accuracy[filled], "o-", label=predictions.features)
+    for x, y, n in zip(mean_confidence[filled], accuracy[filled], count[filled], strict=True):
         ax.annotate(f"{n}", (x, y), (4, -9), textcoords="offset points", fontsize="x-small")
     ax.set(xlabel="probability of the predicted class", ylabel="observed accuracy", xlim=(0, 1.02))
     ax.set(ylim=(-0.02, 1.02), title="calibration (clips per point)")
@@ -330,16 +332,19 @@ def calibration(made: Predictions, ax: Axes | None = None) -> Axes:
 
 
 def _curves(
-    made: Predictions,
+    predictions: Predictions,
 ) -> list[tuple[int, str, NDArray[np.float64], NDArray[np.float64], float]]:
-    """Count true and false positives by descending threshold, for classes with both kinds."""
+    """Count true and false positives by descending threshold, per class.
+
+    Classes without positive or without negative examples are skipped.
+    """
     curves = []
-    for code, name in enumerate(made.classes):
-        positive = made.truth == code
+    for code, name in enumerate(predictions.classes):
+        positive = predictions.truth == code
         if not positive.any() or positive.all():
             continue
-        order = np.argsort(-made.scores[:, code], kind="stable")
-        ordered = made.scores[order, code]
+        order = np.argsort(-predictions.scores[:, code], kind="stable")
+        ordered = predictions.scores[order, code]
         ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
         hits = np.cumsum(positive[order])[ends].astype(np.float64)
         misses = (ends + 1.0) - hits

@@ -13,7 +13,7 @@ import numpy as np
 
 from sleepfm.atomic_write import write_file
 from sleepfm_index.evaluation.figures import panels
-from sleepfm_index.evaluation.figures.cohort import cohort_table, own_columns
+from sleepfm_index.evaluation.figures.cohort import cohort_table, user_columns
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
 from sleepfm_index.evaluation.figures.learning_curve import few_shot_curve
 from sleepfm_index.evaluation.figures.report_page import Page
@@ -37,8 +37,8 @@ MANY: Final = (
     "Many rows, none corrected for their number: about one interval in twenty misses by chance, so "
     "name beforehand the row that counts."
 )
-_OWN_PROBES: Final = 6
-"""At most so many columns of the user's own are probed."""
+_MAX_USER_PROBES: Final = 6
+"""Maximum number of user columns that are probed."""
 _VERSIONS: Final = ("sleepfm-index", "numpy", "scikit-learn", "matplotlib", "faiss-cpu", "duckdb")
 _LABELS: Final = (
     ("stage", "auto"),
@@ -68,15 +68,15 @@ def write_report(
     store : Reader
         The open store.
     path : path
-        The file to write, ``.html``.
+        Path of the HTML file to write.
     gallery : int
-        Draw at most this many clips for retrieval.
+        Maximum number of clips in the retrieval gallery.
     seed : int
-        Of all draws.
+        Random seed of all draws.
     map_method : {"pca", "umap"}
         Method of the map of embeddings.
     include_seen : bool
-        Keep people whom the weights have seen in training.
+        Whether to keep subjects of the weights' training data.
 
     Returns
     -------
@@ -89,10 +89,10 @@ def write_report(
     _head(head, store)
     title = f"{store.manifest.weights.name}: {len(store):,} clips"
     path = Path(path)
-    whole = page.html(title, head)
+    text = page.html(title, head)
 
-    def write(aside: Path) -> None:
-        aside.write_text(whole, encoding="utf-8")
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
 
     write_file(path, write)
     return path
@@ -102,19 +102,19 @@ def _sections(store: Reader, gallery: int, seed: int, map_method: str, include_s
     page = Page()
     page.heading("Cohort")
     page.table(*cohort_table(store))
-    own = own_columns(store)
-    if own:
+    columns = user_columns(store)
+    if columns:
         page.text("Columns of this store's own, from subjects.csv, annotations or known truth:")
-        page.table(own, {"column": "column", "clips": "clips", "values": "values"})
+        page.table(columns, {"column": "column", "clips": "clips", "values": "values"})
     page.heading("Retrieval")
     page.attempt(lambda: _retrieval(page, store, gallery, seed, include_seen))
-    labels = [*_LABELS, *((row["column"], "auto") for row in own if row["label"])]
-    for label, task in labels[: len(_LABELS) + _OWN_PROBES]:
+    labels = [*_LABELS, *((row["column"], "auto") for row in columns if row["label"])]
+    for label, task in labels[: len(_LABELS) + _MAX_USER_PROBES]:
         page.heading(f"Linear probe: {label}{', regression' if task == 'regression' else ''}")
         page.attempt(partial(_probe, page, store, label, task, seed, include_seen))
-    left = len(labels) - len(_LABELS) - _OWN_PROBES
-    if left > 0:
-        page.text(f"{left} more columns of this store are not probed here; see probe --label.")
+    skipped = len(labels) - len(_LABELS) - _MAX_USER_PROBES
+    if skipped > 0:
+        page.text(f"{skipped} more columns of this store are not probed here; see probe --label.")
     page.heading("Few-shot learning curve: stage")
     page.attempt(lambda: _few_shot(page, store, seed, include_seen))
     page.heading("k-NN classification: stage")
@@ -137,9 +137,9 @@ def _head(page: Page, store: Reader) -> None:
         )
     elif weights.note:
         page.text(f"Weights: {weights.note}", "warning")
-    made = datetime.now(UTC)
+    created = datetime.now(UTC)
     rows = [
-        ("made", f"{made:%Y-%m-%d %H:%M} UTC"),
+        ("made", f"{created:%Y-%m-%d %H:%M} UTC"),
         (
             "versions",
             ", ".join(f"{n} {version(n)}" for n in _VERSIONS) + f", Python {python_version()}",
@@ -162,8 +162,8 @@ def _retrieval(page: Page, store: Reader, gallery: int, seed: int, seen: bool) -
         "top_same_minute": "same minute", "subjects": "subjects",
     }  # fmt: skip
     for among in ("all", "cross-recording", "within-recording"):
-        words = ("--gallery", str(gallery), "--seed", str(seed), "--gallery-scope", among)
-        page.command("evaluate", *words, *_flag(seen))
+        options = ("--gallery", str(gallery), "--seed", str(seed), "--gallery-scope", among)
+        page.command("evaluate", *options, *_flag(seen))
         result = evaluate(store, gallery=gallery, seed=seed, among=among, include_seen=seen)
         page.text(result.note)
         page.table(result.to_pylist(), columns)
@@ -240,40 +240,40 @@ def _assessment(page: Page, result: Assessment) -> None:
     )
 
 
-def _night(page: Page, store: Reader, made: Predictions) -> None:
-    facts = store.rows(made.clip_ids)
+def _night(page: Page, store: Reader, predictions: Predictions) -> None:
+    facts = store.rows(predictions.clip_ids)
     names = np.array(facts["recording_id"].to_pylist())
     longest = max(sorted(set(names)), key=lambda name: int((names == name).sum()))
-    own = np.flatnonzero(names == longest)
-    start = facts["start_s"].to_numpy()[own]
-    own = own[np.argsort(start)]
+    clips_of_night = np.flatnonzero(names == longest)
+    start = facts["start_s"].to_numpy()[clips_of_night]
+    clips_of_night = clips_of_night[np.argsort(start)]
     start = np.sort(start)
     page.text(
-        f"One night, {longest}: the scoring, and the predictions of the probe on {made.features} "
-        "that was not trained on this subject."
+        f"One night, {longest}: the scoring, and the predictions of the probe on "
+        f"{predictions.features} that was not trained on this subject."
     )
-    whole = store.sql(
+    scored = store.sql(
         "SELECT start_s, stage FROM clips "
         f"WHERE recording_id = {quote_text(longest)} ORDER BY start_s"
     ).to_pylist()
-    every = np.array([row["start_s"] for row in whole])
-    stages = [str(row["stage"]) for row in whole]
+    scored_s = np.array([row["start_s"] for row in scored])
+    stages = [str(row["stage"]) for row in scored]
     seconds = float(store.manifest.contract.clip_seconds)
     clocks = facts["clock"].to_pylist()
-    clock = clocks[int(own[0])]
-    drawn = panels.night(
-        every, stages, start, made.scores[own], made.classes, seconds,
+    clock = clocks[int(clips_of_night[0])]
+    ax = panels.night(
+        scored_s, stages, start, predictions.scores[clips_of_night], predictions.classes, seconds,
         None if clock is None else (float(clock) - float(start[0])) % 86400,
     )  # fmt: skip
-    page.figure(drawn, "Above: hypnogram as scored. Below: probabilities of the stages.")
+    page.figure(ax, "Above: hypnogram as scored. Below: probabilities of the stages.")
 
 
 def _few_shot(page: Page, store: Reader, seed: int, seen: bool) -> None:
     folds = _folds(store)
-    most = describe(store).subjects * (folds - 1) // folds
-    shots = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= most]
-    words = ("--shots", ",".join(map(str, shots)), "--repeats", "5", "--folds", str(folds))
-    page.command("probe", "--label", "stage", *words, "--seed", str(seed), *_flag(seen))
+    max_shots = describe(store).subjects * (folds - 1) // folds
+    shots = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= max_shots]
+    options = ("--shots", ",".join(map(str, shots)), "--repeats", "5", "--folds", str(folds))
+    page.command("probe", "--label", "stage", *options, "--seed", str(seed), *_flag(seen))
     result = few_shot(
         store,
         "stage",
@@ -294,11 +294,11 @@ def _strips(page: Page, store: Reader) -> None:
             page.text(f"Not available: no scored clip of sleep has {modality}.")
             continue
         clip = int(ids[len(ids) // 2])
-        words = ("--modality", modality, "--to", to, "--clip", str(clip), "-k", "4")
-        page.command("query", *words, "--plot", f"{modality}-{to}.png")
-        found = answer(store, Question(modality, to, clip=clip, k=4))
+        options = ("--modality", modality, "--to", to, "--clip", str(clip), "-k", "4")
+        page.command("query", *options, "--plot", f"{modality}-{to}.png")
+        result = answer(store, Question(modality, to, clip=clip, k=4))
         page.figure(
-            neighbour_strips(store, clip, found, modality, to),
+            neighbour_strips(store, clip, result, modality, to),
             f"A clip and the clips nearest to it by {modality} among {to}; channels as recorded.",
         )
 

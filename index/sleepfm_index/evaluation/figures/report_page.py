@@ -43,7 +43,7 @@ nav ol { columns: 18rem; padding-left: 1.4rem }
 
 @dataclass
 class Page:
-    """What is on the page so far.
+    """Contents of a report page.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Page:
         Parameters
         ----------
         text : str
-            Its heading.
+            Heading of the section.
         """
         anchor = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
         self.headings.append((anchor, text))
@@ -76,17 +76,17 @@ class Page:
         text : str
             Plain text.
         kind : {"note", "warning"}
-            How it looks.
+            CSS class of the paragraph.
         """
         self.parts.append(f'<p class="{kind}">{html.escape(text)}</p>')
 
     def command(self, *words: str) -> None:
-        """Add the command that gives what follows.
+        """Add the command that reproduces the next part.
 
         Parameters
         ----------
         *words : str
-            After ``sleepfm-index``.
+            Arguments of ``sleepfm-index``.
         """
         self.code(shlex.join(["sleepfm-index", *words]))
 
@@ -96,7 +96,7 @@ class Page:
         Parameters
         ----------
         line : str
-            The line.
+            Code to show.
         """
         self.parts.append(f"<p><code>{html.escape(line)}</code></p>")
 
@@ -106,7 +106,7 @@ class Page:
         Parameters
         ----------
         rows : sequence of dict
-            Rows; a measure stands with its ``_low`` and ``_high``.
+            Rows; a measure is shown with its ``_low`` and ``_high``.
         columns : dict of str to str
             Heading by column.
         """
@@ -129,17 +129,18 @@ class Page:
         ax : matplotlib.axes.Axes
             Any axes of the figure.
         caption : str
-            What it shows.
+            Caption, also the alternative text.
         """
         sink = io.BytesIO()
         figure: Any = ax.get_figure(root=True)
         plain_text(figure)
         figure.savefig(sink, format="png", dpi=110)
-        coded = base64.b64encode(sink.getvalue()).decode()
-        said = html.escape(caption)
+        encoded = base64.b64encode(sink.getvalue()).decode()
+        caption_html = html.escape(caption)
         self.parts.append(
-            f'<figure><div class="scroll"><img alt="{said}" src="data:image/png;base64,{coded}">'
-            f"</div><figcaption>{said}</figcaption></figure>"
+            f'<figure><div class="scroll"><img alt="{caption_html}" '
+            f'src="data:image/png;base64,{encoded}">'
+            f"</div><figcaption>{caption_html}</figcaption></figure>"
         )
 
     def attempt(self, make: Callable[[], None]) -> None:
@@ -148,7 +149,7 @@ class Page:
         Parameters
         ----------
         make : callable
-            Adds the part.
+            Function that adds the part.
         """
         try:
             make()
@@ -156,14 +157,14 @@ class Page:
             self.text(f"Not available: {error}.")
 
     def html(self, title: str, head: Page) -> str:
-        """Give the whole page.
+        """Return the HTML of the page.
 
         Parameters
         ----------
         title : str
-            Its title.
+            Title of the page.
         head : Page
-            What stands above the contents.
+            Parts above the table of contents.
         """
         items = "".join(f'<li><a href="#{a}">{html.escape(t)}</a></li>' for a, t in self.headings)
         return (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sleepfm_index.results import Result
 
 SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
-"""Where the unit shown is not the slot's own."""
+"""Units shown, by slot, if they differ from the contract's."""
 _EVENTS: Final = {"bas": ("arousal",), "resp": ("apnea", "hypopnea", "desaturation")}
 """Events shaded in the column of each modality, by the beginning of their type."""
 _MARK: Final = "#d55e00"
@@ -40,10 +40,11 @@ class Strip:
     Parameters
     ----------
     values : ndarray of float32, shape [samples]
+        Samples, in ``unit``.
     rate : float
         Sampling rate, in Hz.
     unit : str
-        Unit of the values; empty if it is that of the device.
+        Unit of the values; empty if only the device's unit is known.
     channels : tuple of str
         Labels of the channel, or of the two that are subtracted, as recorded.
     """
@@ -54,7 +55,7 @@ class Strip:
     channels: tuple[str, ...] = ()
 
 
-def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to: str) -> Axes:
+def neighbour_strips(store: Reader, clip: int, result: Result, modality: str, to: str) -> Axes:
     """Draw a query clip and its nearest clips, with the compared modalities marked.
 
     Parameters
@@ -63,8 +64,8 @@ def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to:
         The open store.
     clip : int
         The query clip.
-    found : Result
-        The result of ``store.query(modality, to, clip=clip)``.
+    result : Result
+        Result of ``store.query(modality, to, clip=clip)``.
     modality : str
         Modality of the query.
     to : str
@@ -73,18 +74,18 @@ def neighbour_strips(store: Reader, clip: int, found: Result, modality: str, to:
     Returns
     -------
     matplotlib.axes.Axes
-        The first strip's; its figure contains them all.
+        Axes of the first strip; its figure contains all strips.
 
     Raises
     ------
     QueryError
-        As for :func:`signal_strips`.
+        As in :func:`signal_strips`.
     """
-    (own,) = store.rows(np.array([clip])).to_pylist()
-    hits = found.to_pylist()
+    (query_row,) = store.rows(np.array([clip])).to_pylist()
+    hits = result.to_pylist()
     ids = np.array([clip, *(hit["clip_id"] for hit in hits)], np.int64)
-    titles = [f"query: {_about(own)}"]
-    titles += [f"{hit['rank']}: {_about(hit)}, score {hit['score']:.3f}" for hit in hits]
+    titles = [f"query: {_clip_title(query_row)}"]
+    titles += [f"{hit['rank']}: {_clip_title(hit)}, score {hit['score']:.3f}" for hit in hits]
     known = store.manifest.modalities
     compared = target_parts(target_name(modality, to, known), known)
     note = f"query: {modality}; neighbours ranked by {' + '.join(compared)} (orange bar = compared)"
@@ -103,18 +104,18 @@ def signal_strips(
 ) -> Axes:
     """Draw the signals of clips: one row per clip, one column per modality, one line per slot.
 
-    Signals come from the recordings at their own rates, unfiltered, in uV, mV and %. Each belt has
-    a scale of its own, because its unit is that of the device; voltages of a column share one
-    scale. Scored respiratory events and arousals are shaded.
+    Signals are read from the recordings at their recorded rates, unfiltered, in uV, mV and %. Each
+    belt has a separate scale, because its unit depends on the device; voltages of a column share
+    one scale. Scored respiratory events and arousals are shaded.
 
     Parameters
     ----------
     store : Reader
         The open store.
     clip_ids : ndarray of int64, shape [n]
-        The query first.
+        Clip ids, the query first.
     titles : sequence of str
-        One per clip.
+        Titles, one per clip.
     modalities : sequence of str, optional
         Columns, in order; by default all modalities of the store.
     marked : sequence of collections of str, optional
@@ -125,12 +126,12 @@ def signal_strips(
     Returns
     -------
     matplotlib.axes.Axes
-        The first strip's; its figure contains them all.
+        Axes of the first strip; its figure contains all strips.
 
     Raises
     ------
     QueryError
-        If the store does not know where its recordings are, or one of them is missing.
+        If the paths of the recordings are unknown, or a recording is missing.
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -180,7 +181,7 @@ def read_strips(
     store : Reader
         The open store.
     clips : sequence of mappings
-        Rows of ``clips``.
+        Rows of ``clips``, with recording_id and start_s.
     modalities : sequence of str
         Modalities whose slots are read.
 
@@ -192,32 +193,32 @@ def read_strips(
     Raises
     ------
     QueryError
-        As for :func:`sleepfm_index.storage.private.recording_file`.
+        As in :func:`sleepfm_index.storage.private.recording_file`.
     """
-    found: list[dict[str, Strip]] = [{} for _ in clips]
-    wanted = [s for m in modalities for s in store.manifest.contract.slots_of(m)]
+    strips_of_clips: list[dict[str, Strip]] = [{} for _ in clips]
+    slots = [s for m in modalities for s in store.manifest.contract.slots_of(m)]
     seconds = store.manifest.contract.clip_seconds
     for name in sorted({clip["recording_id"] for clip in clips}):
         recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
-        over = turned_slots(store, name)
+        inverted = inverted_slots(store, name)
         for slot, labels in slot_channels(store, name, channels).items():
-            if slot not in wanted:
+            if slot not in slots:
                 continue
-            own = [channels[label] for label in labels]
-            whole = _whole(store.manifest.contract, slot, own, slot in over)
-            for strips, clip in zip(found, clips, strict=True):
+            sources = [channels[label] for label in labels]
+            signal = _read_slot(store.manifest.contract, slot, sources, slot in inverted)
+            for strips, clip in zip(strips_of_clips, clips, strict=True):
                 if clip["recording_id"] == name:
-                    first = round(clip["start_s"] * whole.rate)
-                    part = whole.values[first : first + round(seconds * whole.rate)]
-                    strips[slot] = Strip(part.copy(), whole.rate, whole.unit, labels)
-    return found
+                    first = round(clip["start_s"] * signal.rate)
+                    part = signal.values[first : first + round(seconds * signal.rate)]
+                    strips[slot] = Strip(part.copy(), signal.rate, signal.unit, labels)
+    return strips_of_clips
 
 
 def slot_channels(
     store: Reader, recording_id: str, channels: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Find which channel, or which two to subtract, filled each slot at the build.
+    """Find the channel, or the two channels to subtract, that filled each slot at the build.
 
     Parameters
     ----------
@@ -231,21 +232,21 @@ def slot_channels(
     (row,) = store.metadata.select(
         f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
     ).to_pylist()
-    found = {}
-    for slot, said in row["slots"]:
-        words = said.partition(": ")[2].split(" - ")
+    labels_of_slot = {}
+    for slot, text in row["slots"]:
+        words = text.partition(": ")[2].split(" - ")
         # a label may itself contain the separator of two labels
         pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
         options = [(" - ".join(words),), *pairs]
         for labels in options:
             if all(label in channels for label in labels):
-                found[slot] = labels
+                labels_of_slot[slot] = labels
                 break
-    return found
+    return labels_of_slot
 
 
-def turned_slots(store: Reader, recording_id: str) -> frozenset[str]:
-    """Find the slots whose channel was turned over at the build, minus being plus.
+def inverted_slots(store: Reader, recording_id: str) -> frozenset[str]:
+    """Find the slots whose channel was inverted (multiplied by -1) at the build.
 
     Parameters
     ----------
@@ -257,37 +258,37 @@ def turned_slots(store: Reader, recording_id: str) -> frozenset[str]:
     (row,) = store.metadata.select(
         f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
     ).to_pylist()
-    return frozenset(s for s, said in row["slots"] if said.partition(": ")[0].endswith("turned"))
+    return frozenset(s for s, text in row["slots"] if text.partition(": ")[0].endswith("turned"))
 
 
-def _whole(contract: Contract, slot: str, channels: Sequence[Channel], turned: bool) -> Strip:
+def _read_slot(contract: Contract, slot: str, channels: Sequence[Channel], inverted: bool) -> Strip:
     values = channels[0].read()
-    if turned:
+    if inverted:
         values *= np.float32(-1)
     if len(channels) == 2:
         values -= channels[1].read()
-    wanted = SHOWN_UNITS.get(slot, contract.unit_of(slot))
-    scale = conversion(channels[0].unit, wanted)
+    unit = SHOWN_UNITS.get(slot, contract.unit_of(slot))
+    scale = conversion(channels[0].unit, unit)
     if scale is None:
         return Strip(values, channels[0].sample_rate, "")
     gain, offset = scale
-    return Strip(values * np.float32(gain) + np.float32(offset), channels[0].sample_rate, wanted)
+    return Strip(values * np.float32(gain) + np.float32(offset), channels[0].sample_rate, unit)
 
 
 def _volts_per_lane(strips: Sequence[Mapping[str, Strip]], slots: Sequence[str]) -> float:
-    """Compute the voltage (in the column's unit) that fills one lane, the same for all clips."""
+    """Compute the voltage, in the column's unit, that fills a lane; it is equal for all clips."""
     spans = [
-        _span(own[slot].values)[1]
-        for own in strips
+        _span(of_clip[slot].values)[1]
+        for of_clip in strips
         for slot in slots
-        if slot in own and own[slot].unit.endswith("V")
+        if slot in of_clip and of_clip[slot].unit.endswith("V")
     ]
     # lanes of several channels may overlap, a single lane must not be clipped
     return float(np.quantile(spans, 0.8 if len(slots) > 1 else 1.0)) if spans else 0.0
 
 
 def _span(values: NDArray[np.float32]) -> tuple[float, float]:
-    """Compute the centre and range of a signal, without its most extreme samples."""
+    """Compute the centre and range of a signal, without its extreme 0.1 % at either end."""
     known = values[np.isfinite(values)]
     low, high = np.percentile(known, [0.1, 99.9]) if len(known) else (0.0, 0.0)
     return float(low + high) / 2, float(high - low)
@@ -302,14 +303,14 @@ def _draw(
         if strip is None or not known:
             ax.text(seconds / 2, -lane, f"no {slot}", ha="center", va="center", color="0.6")
             continue
-        middle, whole = _span(strip.values)
+        middle, height_span = _span(strip.values)
         if strip.unit.endswith("V"):
-            whole = volts
+            height_span = volts
         if strip.unit == "%":
-            whole = max(whole, _SATURATION)
-            said = f"{float(np.nanmedian(strip.values)):.0f} %"
-            ax.text(seconds * 1.01, -lane, said, va="center", fontsize="x-small")
-        height = np.clip((strip.values - middle) / (1.15 * whole or 1.0), -0.9, 0.9)
+            height_span = max(height_span, _SATURATION)
+            median_text = f"{float(np.nanmedian(strip.values)):.0f} %"
+            ax.text(seconds * 1.01, -lane, median_text, va="center", fontsize="x-small")
+        height = np.clip((strip.values - middle) / (1.15 * height_span or 1.0), -0.9, 0.9)
         time = np.arange(len(height)) / strip.rate
         ax.plot(time, height - lane, color="0.1", linewidth=0.5)
     in_volts = [s.unit for slot, s in strips.items() if slot in slots and s.unit.endswith("V")]
@@ -325,13 +326,13 @@ def _draw(
 
 
 def _lane_name(slot: str, strip: Strip | None) -> str:
-    """Name a lane by its channel as recorded, and by the slot where that is another name."""
+    """Return a lane's label: the channel as recorded, and the slot if its name differs."""
     recorded = " \u2212 ".join(strip.channels) if strip is not None else ""
     return slot if recorded in ("", slot) else f"{recorded}\n[{slot}]"
 
 
 def _scale_bar(ax: Any, volts: float, unit: str, seconds: float) -> None:
-    """Draw a bar of a round number of volts; a lane is 1 high and 1.15 ``volts``."""
+    """Draw a scale bar of a round voltage; a lane of height 1 spans 1.15 ``volts``."""
     bar = _round_down(0.8 * volts)
     high = bar / (1.15 * volts)
     ax.plot([seconds * 1.012] * 2, [-high / 2, high / 2], color=_MARK, linewidth=2)
@@ -340,10 +341,10 @@ def _scale_bar(ax: Any, volts: float, unit: str, seconds: float) -> None:
 
 
 def _events(
-    store: Reader, clip: Mapping[str, Any], kinds: Sequence[str], seconds: float
+    store: Reader, clip: Mapping[str, Any], types: Sequence[str], seconds: float
 ) -> list[tuple[float, float, str]]:
-    """List start and end within the clip, in seconds, and type of its scored events."""
-    if not kinds:
+    """List the start and end (in seconds of the clip) and the type of its scored events."""
+    if not types:
         return []
     start = float(clip["start_s"])
     rows = store.metadata.select(
@@ -358,17 +359,17 @@ def _events(
             " ".join(filter(None, (row["subtype"], row["type"]))),
         )
         for row in rows
-        if str(row["type"]).startswith(tuple(kinds))
+        if str(row["type"]).startswith(tuple(types))
     ]
 
 
 def _shade(ax: Any, events: Sequence[tuple[float, float, str]]) -> None:
-    for place, (start, end, kind) in enumerate(events):
+    for number, (start, end, event_type) in enumerate(events):
         ax.axvspan(start, end, color="#56b4e9", alpha=0.18, linewidth=0)
         ax.text(
             start + 0.2,
-            0.99 - 0.1 * (place % 2),
-            kind,
+            0.99 - 0.1 * (number % 2),
+            event_type,
             transform=ax.get_xaxis_transform(),
             va="top",
             fontsize="xx-small",
@@ -376,7 +377,7 @@ def _shade(ax: Any, events: Sequence[tuple[float, float, str]]) -> None:
         )
 
 
-def _about(row: Mapping[str, Any]) -> str:
+def _clip_title(row: Mapping[str, Any]) -> str:
     seconds = round(row["start_s"] if row["clock"] is None else row["clock"])
     time = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
     offset = " from the start" if row["clock"] is None else ""

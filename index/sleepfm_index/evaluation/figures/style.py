@@ -1,6 +1,6 @@
-"""How figures look and how they are written: colours, fonts, resolution, and a style of one's own.
+"""Style and output of figures: colours, fonts, resolution, matplotlib styles.
 
-Figures are made without pyplot, so no global state changes and no display is needed.
+Figures are created without pyplot, so no global state changes and no display is needed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ STAGE_COLOURS: Final = {
 }
 """Colours of Okabe and Ito, distinguishable for most colour-blind readers; N3 is a darker blue."""
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's colours for what has none of its own; yellow, too light for a line, left out."""
+"""Default colours (Okabe and Ito), without yellow, which is too light for a line."""
 DPI: Final = 200
 _FONTS: Final[Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}
-"""TrueType in PDF and text in SVG, so that a journal's tools can edit and embed it."""
+"""TrueType fonts in PDF and text in SVG, so that publishers can edit and embed them."""
 
 
 _UNITS: Final = {
@@ -44,12 +44,12 @@ _UNITS: Final = {
 
 
 def quantity(label: str) -> str:
-    """Name a numeric label with its unit, where the project knows it.
+    """Return the axis label of a numeric label, with its unit if known.
 
     Parameters
     ----------
     label : str
-        Name of the label; empty for one that is not known.
+        Name of the label; empty if unknown.
     """
     return _UNITS.get(label, label.replace("_", " ") or "value")
 
@@ -76,38 +76,38 @@ def axes(ax: Axes | None = None, width: float = 6.0, height: float = 4.0) -> Axe
 
 
 def class_colour(name: str, code: int) -> str:
-    """Give the colour of a class: a stage's own, or one of the palette.
+    """Return the colour of a class: of the stage, or from the palette.
 
     Parameters
     ----------
     name : str
         Name of the class.
     code : int
-        Its place among the classes.
+        Code of the class.
     """
     return STAGE_COLOURS.get(name) or PALETTE[code % len(PALETTE)]
 
 
 @contextmanager
 def figure_style(style: str | None = None) -> Iterator[None]:
-    """Draw with the palette of the project, and with a matplotlib style on top of it.
+    """Apply the project's palette and, on top of it, a matplotlib style.
 
     Parameters
     ----------
     style : str, optional
-        A style that matplotlib knows by name, or the path of an ``.mplstyle`` file.
+        Name of a matplotlib style, or path of an ``.mplstyle`` file.
 
     Raises
     ------
     QueryError
-        If there is no such style.
+        If the style does not exist.
     """
     import matplotlib
     from cycler import cycler
     from matplotlib import style as styles
 
-    own: Any = {"axes.prop_cycle": cycler(color=PALETTE)}
-    with matplotlib.rc_context(own):
+    palette: Any = {"axes.prop_cycle": cycler(color=PALETTE)}
+    with matplotlib.rc_context(palette):
         if style is not None:
             try:
                 styles.use(style)
@@ -127,9 +127,10 @@ def save(ax: Axes, path: str | Path, dpi: int = DPI) -> Path:
     ax : matplotlib.axes.Axes
         Any axes of the figure.
     path : path
-        The file; its ending (png, svg, pdf) is the format. PDF has TrueType fonts, SVG has text.
+        Path to write; its extension (png, svg, pdf) sets the format. Text stays editable in PDF
+        (TrueType) and SVG.
     dpi : int
-        Dots per inch of a PNG.
+        Resolution of a PNG, in dots per inch.
 
     Returns
     -------
@@ -150,11 +151,11 @@ def save(ax: Axes, path: str | Path, dpi: int = DPI) -> Path:
         raise QueryError(f"unsupported figure format {path.name}; use a name in .png or .svg")
     plain_text(figure)
     with matplotlib.rc_context(_FONTS):
-        return write_file(path, lambda aside: figure.savefig(aside, dpi=dpi))
+        return write_file(path, lambda temporary: figure.savefig(temporary, dpi=dpi))
 
 
 def plain_text(figure: Any) -> None:
-    """Draw every text as it is written: a dollar in an id or a class is not mathematics.
+    """Turn off mathtext, so that a dollar sign in an id or a class name is drawn as it is.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Columns of the clips table, row by row with given clip ids."""
+"""Columns of the clips table in the order of given clip ids."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sleepfm_index.storage.quoting import quote_name
 
 
 def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str]) -> pa.Table:
-    """Return some columns of the clips, in the order of ``clip_ids``.
+    """Return columns of the clips, in the order of ``clip_ids``.
 
     Parameters
     ----------
@@ -32,21 +32,23 @@ def clip_columns(store: Reader, clip_ids: NDArray[np.int64], names: Sequence[str
     Raises
     ------
     QueryError
-        If the store has no such column, or a clip was deleted or never there.
+        If the store has no such column, or a clip was deleted or never existed.
     """
-    there = store.clip_schema.names
+    names_in_store = store.clip_schema.names
     for name in names:
-        if name not in there:
-            near = get_close_matches(name, there, n=3, cutoff=0.5)
+        if name not in names_in_store:
+            near = get_close_matches(name, names_in_store, n=3, cutoff=0.5)
             hint = (
-                f"; close to it: {', '.join(near)}" if near else f"; there are {', '.join(there)}"
+                f"; close to it: {', '.join(near)}"
+                if near
+                else f"; there are {', '.join(names_in_store)}"
             )
             raise QueryError(f"clips have no column {name!r}{hint}")
     quoted = ", ".join(quote_name(n) for n in dict.fromkeys(("clip_id", *names)))
     table = store.metadata.select(f"SELECT {quoted} FROM clips ORDER BY clip_id")
     known = numpy_of(table["clip_id"])
-    at = np.minimum(np.searchsorted(known, clip_ids), max(0, len(known) - 1))
-    return aligned(table.take(int64s(at)) if len(known) else table, clip_ids)
+    index = np.minimum(np.searchsorted(known, clip_ids), max(0, len(known) - 1))
+    return aligned(table.take(int64s(index)) if len(known) else table, clip_ids)
 
 
 def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.bool_]:
@@ -59,7 +61,7 @@ def has(store: Reader, clip_ids: NDArray[np.int64], target: str) -> NDArray[np.b
     clip_ids : ndarray of int64, shape [n]
         Clip ids.
     target : str
-        A modality, or ``others_of_<modality>``.
+        Search target: a modality, or ``others_of_<modality>``.
     """
     names = [f"has_{part}" for part in target_parts(target, store.manifest.modalities)]
     table = clip_columns(store, clip_ids, names)
@@ -75,15 +77,15 @@ def numbers(column: pa.ChunkedArray) -> NDArray[Any]:
     column : pyarrow.ChunkedArray
         The column.
     """
-    whole = column.combine_chunks()
-    if whole.null_count:
-        whole = whole.cast(pa.float64()).fill_null(float("nan"))
+    array = column.combine_chunks()
+    if array.null_count:
+        array = array.cast(pa.float64()).fill_null(float("nan"))
     # ChunkedArray.to_numpy would import pandas
-    return np.asarray(whole.to_numpy())
+    return np.asarray(array.to_numpy())
 
 
 def codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
-    """Distinct values in sorted order, and which of them each row has; -1 where it is null.
+    """Encode a column as codes of its sorted distinct values.
 
     Parameters
     ----------
@@ -93,13 +95,17 @@ def codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
     Returns
     -------
     codes : ndarray of int64, shape [n]
+        Index into ``values`` of each row; -1 for null.
     values : list
+        Distinct values, sorted.
     """
+    if pa.types.is_float32(column.type):  # 28.2, not 28.200000762939453
+        column = column.cast(pa.string()).cast(pa.float64())
     encoded = column.combine_chunks().dictionary_encode()
     values = encoded.dictionary.to_pylist()
     order = sorted(range(len(values)), key=lambda i: values[i])
-    place = np.empty(len(values) + 1, np.int64)
-    place[order] = np.arange(len(values))
-    place[-1] = -1
+    rank = np.empty(len(values) + 1, np.int64)
+    rank[order] = np.arange(len(values))
+    rank[-1] = -1
     raw = encoded.indices.fill_null(-1).to_numpy().astype(np.int64)
-    return place[raw], [values[i] for i in order]
+    return rank[raw], [values[i] for i in order]

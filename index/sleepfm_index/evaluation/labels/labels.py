@@ -1,4 +1,4 @@
-"""The label of a clip, by a rule that is printed wherever it is used."""
+"""Labels of clips, each with a rule that is printed with every result."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from sleepfm_index.reader import Reader
 STAGES: Final = SCORED
 SDB_OR_UNSURE: Final = "sdb+unsure"
 UNSURE: Final = "unsure_s"
-"""Seconds of events that NSRR scorers marked Unsure, hypopneas by flow only; counted on request."""
+"""Seconds of events that NSRR scorers marked Unsure (hypopneas by flow only); used on request."""
 SDB_SECONDS: Final = 10.0
-"""Shortest apnea or hypopnea that counts (AASM manual, version 2.6, respiratory rules)."""
+"""Minimum duration of an apnea or hypopnea (AASM manual, version 2.6, respiratory rules)."""
 AGE_BINS: Final = ("0-18", "19-49", "50+")
-MOST_CLASSES: Final = 50
+MAX_CLASSES: Final = 50
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,21 @@ class Labels:
     Parameters
     ----------
     name, rule : str
-        What was asked, and how a clip gets its label, in words.
+        Name of the label, and description of its rule.
     clip_ids : ndarray of int64, shape [n]
+        Clip ids.
     values : ndarray of int64 (class codes) or float64, shape [n]
+        Label of each clip.
     classes : tuple of str
         Names of the classes; empty for a number.
     subjects : ndarray of int64, shape [n]
-        Which of ``subject_names``.
+        Subject of each clip, as index into ``subject_names``.
     subject_names : tuple of str
         Names of the subjects.
     left_out : dict of str to int
-        Clips without a label, counted by reason.
+        Number of clips without a label, by reason.
     seen : str
-        How many people the weights have seen in training, and whether they are in it; empty if
-        nobody.
+        Remark on subjects of the weights' training data; empty if there are none.
     """
 
     name: str
@@ -77,7 +78,7 @@ class Labels:
         return bool(np.all(self.values == self.values[first[self.subjects]]))
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Labels:
-        """Return some of the labelled clips.
+        """Return a subset of the labelled clips.
 
         Parameters
         ----------
@@ -93,7 +94,7 @@ class Labels:
 
     @property
     def note(self) -> str:
-        """One line: the rule, and what was left out."""
+        """The rule, and the numbers of clips left out, in one line."""
         out = ", ".join(f"{n} clips {why}" for why, n in self.left_out.items() if n)
         parts = (f"{self.name}: {self.rule}", f"left out: {out}" if out else "", self.seen)
         return "; ".join(filter(None, parts))
@@ -119,19 +120,19 @@ def read_labels(
         (the bins 0-18, 19-49, 50+; in years by ``task``), ``sex``, ``bmi``, or any column of
         ``clips``.
     where : str or tuple of str, optional
-        SQL conditions over the columns of ``clips``, all of which hold.
+        SQL conditions over the columns of ``clips``; all must hold.
     task : {"auto", "classification", "regression"}
-        By default text and truth values are classes, and numbers are predicted as numbers.
+        By default, text and Booleans are classes, and numbers are regression targets.
     classes : sequence of str, optional
-        Keep the clips of these classes only, in this order.
+        Classes to keep, in this order; by default all.
     include_seen : bool
-        Keep people whom the weights have seen in training.
+        Whether to keep subjects of the weights' training data.
 
     Raises
     ------
     QueryError
-        If the weights have seen everybody, there is no such column, or it holds no value, too many
-        classes, or text for a number.
+        If all subjects are in the weights' training data, there is no such column, or it has no
+        values, too many classes, or text instead of numbers.
     """
     if task not in get_args(Task):
         raise QueryError(f"no task {task!r}; choose from {', '.join(get_args(Task))}")
@@ -147,35 +148,35 @@ def read_labels(
         rule, values, names, left_out = _column(store, ids, "nsrr_age", task)
     else:
         rule, values, names, left_out = _RULES.get(label, _any_column)(store, ids, label, task)
-    subject, people = codes(clip_columns(store, ids, ["subject_id"])["subject_id"])
+    subject, subject_names = codes(clip_columns(store, ids, ["subject_id"])["subject_id"])
     known = values >= 0 if names else np.isfinite(values)
     if not known.any():
         raise QueryError(f"no clip has a label for {label}; {_reasons(left_out)}")
-    found = Labels(
-        label, rule, ids, values, names, subject, tuple(map(str, people)), left_out, seen
+    labels = Labels(
+        label, rule, ids, values, names, subject, tuple(map(str, subject_names)), left_out, seen
     )
-    found = found.take(known)
-    return _only(found, classes) if classes else found
+    labels = labels.take(known)
+    return _only(labels, classes) if classes else labels
 
 
 _NAMES: Final = ("stage", "sdb", "sdb+unsure", "sdb_event", "sex")
 _UNKNOWN: Final = (UNSCORED, AT_ODDS)
 
-_Found = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
+_LabelValues = tuple[str, NDArray[np.int64] | NDArray[np.float64], tuple[str, ...], dict[str, int]]
 
 
-def _stage(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+def _stage(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _LabelValues:
     code, names = codes(clip_columns(store, ids, ["stage"])["stage"])
-    place = np.array([STAGES.index(n) if n in STAGES else -1 for n in names] + [-1])
-    values = place[code]
+    code_of = np.array([STAGES.index(n) if n in STAGES else -1 for n in names] + [-1])
+    values = code_of[code]
     unscored = int((values < 0).sum())
     return "the scored stage of the clip", values, STAGES, {"unscored (UNS, ART)": unscored}
 
 
-def _sdb(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
-    there = store.clip_schema.names
-    wanted = (*BREATHING, UNSURE) if label == SDB_OR_UNSURE else BREATHING
-    names = [n for n in wanted if n in there]
+def _sdb(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _LabelValues:
+    names_in_store = store.clip_schema.names
+    candidates = (*BREATHING, UNSURE) if label == SDB_OR_UNSURE else BREATHING
+    names = [n for n in candidates if n in names_in_store]
     if not names:
         raise QueryError("the store has no apnea or hypopnea seconds for this label")
     table = clip_columns(store, ids, [*names, "recording_id"])
@@ -188,22 +189,22 @@ def _sdb(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found
     return rule, values, ("no", "yes"), {why: int((reason == why).sum()) for why in _UNKNOWN}
 
 
-def _sdb_event(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+def _sdb_event(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _LabelValues:
     _, values, classes, out = _sdb(store, ids, "sdb", task)
     seconds = store.manifest.contract.clip_seconds
-    held = store.metadata.select(
+    with_event = store.metadata.select(
         "SELECT DISTINCT c.clip_id FROM clips c JOIN events e USING (recording_id) "
         f"WHERE e.type IN ('apnea', 'hypopnea') AND e.duration_s >= {SDB_SECONDS} "
         "AND e.onset_s + e.duration_s / 2 >= c.start_s "
         f"AND e.onset_s + e.duration_s / 2 < c.start_s + {seconds}"
     )
-    inside = np.isin(ids, numbers(held["clip_id"]))
+    inside = np.isin(ids, numbers(with_event["clip_id"]))
     values = np.where(values < 0, -1, inside.astype(np.int64))
     rule = f"yes where the middle of an apnea or hypopnea of >= {SDB_SECONDS:g} s is in the clip"
     return rule, values, classes, out
 
 
-def _age(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+def _age(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _LabelValues:
     age = numbers(clip_columns(store, ids, ["nsrr_age"])["nsrr_age"]).astype(np.float64)
     known = np.isfinite(age)
     values = np.where(known, np.digitize(np.nan_to_num(age), (19.0, 50.0)), -1)
@@ -211,41 +212,43 @@ def _age(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found
     return rule, values, AGE_BINS, {"without nsrr_age": int((~known).sum())}
 
 
-def _sex(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+def _sex(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _LabelValues:
     return _column(store, ids, "nsrr_sex", "classification")
 
 
-def _bmi(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+def _bmi(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _LabelValues:
     return _column(store, ids, "nsrr_bmi", "regression" if task == "auto" else task)
 
 
-def _any_column(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _Found:
+def _any_column(store: Reader, ids: NDArray[np.int64], label: str, task: str) -> _LabelValues:
     return _column(store, ids, label, task)
 
 
-def _column(store: Reader, ids: NDArray[np.int64], column: str, task: str) -> _Found:
-    found = clip_columns(store, ids, [column])[column]
-    out = {f"without {column}": found.null_count}
-    numeric = pa.types.is_integer(found.type) or pa.types.is_floating(found.type)
-    if found.null_count == len(found):
+def _column(store: Reader, ids: NDArray[np.int64], column: str, task: str) -> _LabelValues:
+    values_of_column = clip_columns(store, ids, [column])[column]
+    out = {f"without {column}": values_of_column.null_count}
+    numeric = pa.types.is_integer(values_of_column.type) or pa.types.is_floating(
+        values_of_column.type
+    )
+    if values_of_column.null_count == len(values_of_column):
         raise QueryError(
-            f"{column} is empty in all {len(found)} clips, so there is nothing to learn or test; "
-            "fill it in subjects.csv"
+            f"{column} is empty in all {len(values_of_column)} clips, so there is nothing to learn "
+            "or test; fill it in subjects.csv"
         )
     if task == "regression" or (task == "auto" and numeric):
         if not numeric:
-            raise QueryError(f"{column} holds {found.type}, which is not a number")
-        return f"{column}, a number", numbers(found).astype(np.float64), (), out
-    values, names = codes(found)
-    if len(names) > MOST_CLASSES:
+            raise QueryError(f"{column} holds {values_of_column.type}, which is not a number")
+        return f"{column}, a number", numbers(values_of_column).astype(np.float64), (), out
+    values, names = codes(values_of_column)
+    if len(names) > MAX_CLASSES:
         raise QueryError(
-            f"{column} has {len(names)} distinct values, more than {MOST_CLASSES} classes; "
+            f"{column} has {len(names)} distinct values, more than {MAX_CLASSES} classes; "
             "choose a column with few values, or a number"
         )
     return f"{column}, as it is", values, tuple(map(str, names)), out
 
 
-_RULES: Final[dict[str, Callable[[Reader, NDArray[np.int64], str, str], _Found]]] = {
+_RULES: Final[dict[str, Callable[[Reader, NDArray[np.int64], str, str], _LabelValues]]] = {
     "stage": _stage,
     "sdb": _sdb,
     SDB_OR_UNSURE: _sdb,
@@ -263,9 +266,9 @@ def _only(labels: Labels, classes: Sequence[str]) -> Labels:
             f"no class {', '.join(unknown) or 'in a number'} of {labels.name}; "
             f"choose from {', '.join(labels.classes) or 'none'}"
         )
-    place = np.full(len(labels.classes), -1, np.int64)
-    place[[labels.classes.index(c) for c in classes]] = np.arange(len(classes))
-    code = place[labels.values.astype(np.int64)]
+    new_code = np.full(len(labels.classes), -1, np.int64)
+    new_code[[labels.classes.index(c) for c in classes]] = np.arange(len(classes))
+    code = new_code[labels.values.astype(np.int64)]
     out = {**labels.left_out, "of other classes": int((code < 0).sum())}
     kept = replace(labels, values=code, classes=tuple(classes), left_out=out).take(code >= 0)
     if not len(kept):

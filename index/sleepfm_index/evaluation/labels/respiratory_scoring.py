@@ -1,7 +1,7 @@
-"""Recordings scored for respiration, in which clips without an event are negatives.
+"""Detection of recordings scored for respiration, in which clips without an event are negatives.
 
-A store has the events that were scored, not what the scorer looked for: no event may mean a healthy
-sleeper, or that nobody looked.
+A store has the scored events but not the scope of the scoring: a recording without events may be
+that of a healthy sleeper, or not have been scored for respiration.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ AT_ODDS: Final = "of recordings without an event, contrary to their apnea-hypopn
 def left_out(store: Reader, columns: list[str]) -> dict[str, str]:
     """List recordings without a respiratory label, with the reason.
 
-    A recording was scored for respiration if it has a scored apnea or hypopnea; or if anything else
-    was scored in it (stages, arousals, desaturations) and either its subject's apnea-hypopnea index
-    is known, or apneas or hypopneas were scored elsewhere at its site. An index under which a
-    recording of this length would be without an event with a chance below 5 % (Poisson) shows that
-    its events are missing. The column ``respiration_scored`` of subjects.csv decides where it is
-    filled.
+    A recording counts as scored for respiration if it has a scored apnea or hypopnea; or if
+    anything else was scored (stages, arousals, desaturations) and either its subject's
+    apnea-hypopnea index is known, or other recordings of its site have scored apneas or hypopneas.
+    If, given the index, the probability of no event in a recording of this length is below 5 %
+    (Poisson), its events are considered missing. The column ``respiration_scored`` of subjects.csv
+    takes precedence.
 
     Parameters
     ----------
     store : Reader
         The open store.
     columns : list of str
-        Which of :data:`BREATHING` the store has.
+        Columns of :data:`BREATHING` that the store has.
 
     Returns
     -------
     dict of str to str
-        The reason, by recording id; recordings with labels are not in it.
+        Reason by recording id, without recordings that have labels.
     """
     rows = _facts(store, columns)
     hours = store.manifest.contract.clip_seconds / 3600
@@ -71,11 +71,11 @@ def _reason(row: dict[str, Any], at_site: bool, hours: float) -> str | None:
 
 
 def _facts(store: Reader, columns: list[str]) -> list[dict[str, Any]]:
-    there = store.clip_schema.names
+    names_in_store = store.clip_schema.names
     seconds = " + ".join(f"coalesce({quote_name(name)}, 0)" for name in columns)
-    ahi = f"any_value({quote_name(_AHI)})" if _AHI in there else "NULL"
+    ahi = f"any_value({quote_name(_AHI)})" if _AHI in names_in_store else "NULL"
     declared = "NULL"
-    if DECLARED in there:
+    if DECLARED in names_in_store:
         declared = f"any_value(try_cast({quote_name(DECLARED)} AS BOOLEAN))"
     statement = f"""
         SELECT recording_id, any_value(site) AS site, max({seconds}) > 0 AS breathing,

@@ -1,4 +1,4 @@
-"""People whom the weights of a store have seen in training: left out of what is measured."""
+"""Exclusion of the subjects on which the weights of a store were trained."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sleepfm_index.schema import WEIGHTS_SPLIT
 
 
 def are_seen(store: Reader, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which clips are of people whom the weights were trained or validated on, bool [n].
+    """Mask of clips of subjects on which the weights were trained or validated, bool [n].
 
-    None is where the weights do not say whom they have seen.
+    It is false for all clips if the weights do not list their training subjects.
 
     Parameters
     ----------
@@ -32,43 +32,43 @@ def are_seen(store: Reader, clip_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
 def without_seen(
     store: Reader, clip_ids: NDArray[np.int64], *, include_seen: bool = False
 ) -> tuple[NDArray[np.int64], str]:
-    """Leave out the people whom the weights have seen, and say how many they are.
+    """Exclude the subjects on which the weights were trained.
 
     Parameters
     ----------
     store : Reader
         The open store.
     clip_ids : ndarray of int64, shape [n]
-        The clips that were asked for.
+        Ids of the selected clips.
     include_seen : bool
-        Keep them all the same.
+        Whether to keep these subjects nevertheless.
 
     Returns
     -------
     clip_ids : ndarray of int64, shape [m]
-        What may be measured.
+        Ids of the clips to measure.
     remark : str
-        For the note of the result; empty where the weights have seen nobody.
+        Remark for the note of the result; empty if there are no such subjects.
 
     Raises
     ------
     QueryError
-        If the weights have seen everybody.
+        If no other subjects remain.
     """
     seen = are_seen(store, clip_ids)
     if not seen.any():
         return clip_ids, ""
     subjects, _ = codes(clip_columns(store, clip_ids[seen], ["subject_id"])["subject_id"])
-    people = len(np.unique(subjects))
-    who = (
-        f"{people} {'subject' if people == 1 else 'subjects'} ({int(seen.sum())} clips) whom the "
+    count = len(np.unique(subjects))
+    description = (
+        f"{count} {'subject' if count == 1 else 'subjects'} ({int(seen.sum())} clips) whom the "
         "weights have seen in training"
     )
     if include_seen:
-        return clip_ids, f"includes {who}"
+        return clip_ids, f"includes {description}"
     if seen.all():
         raise QueryError(
-            f"nothing is left to measure: all clips are of {who}; take other recordings, or add "
-            "--include-seen (include_seen=True) to measure what the weights may know by heart"
+            f"nothing is left to measure: all clips are of {description}; take other recordings, "
+            "or add --include-seen (include_seen=True) to test what the weights may have memorised"
         )
-    return clip_ids[~seen], f"left out: {who} (--include-seen keeps them)"
+    return clip_ids[~seen], f"left out: {description} (--include-seen keeps them)"

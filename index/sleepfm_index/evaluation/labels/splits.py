@@ -17,18 +17,18 @@ from sleepfm_index.reader import Reader
 class Split:
     """Division into training and test subjects.
 
-    By folds, unless a test condition or a test store is given.
+    Subjects are divided by folds, unless a test condition or a test store is given.
 
     Parameters
     ----------
     folds : int
-        Folds of subjects, each tested by a model of the others.
+        Number of folds of subjects, each tested by a model trained on the others.
     train_where, test_where : str, optional
-        SQL conditions for the clips to learn from and the clips to test.
+        SQL conditions for training and test clips.
     test_store : Reader, optional
-        Test on this store; it must hold vectors of the same weights.
+        Store with the test clips, with vectors of the same weights.
     include_seen : bool
-        Keep people whom the weights have seen in training, on both sides.
+        Whether to keep subjects of the weights' training data, on both sides.
     """
 
     folds: int = 5
@@ -43,17 +43,17 @@ class Split:
         return self.test_where is not None or self.test_store is not None
 
     def tested(self, store: Reader) -> Reader:
-        """Store whose clips are tested.
+        """Store with the test clips.
 
         Parameters
         ----------
         store : Reader
-            The store whose clips are learned from.
+            Store with the training clips.
 
         Raises
         ------
         QueryError
-            If its vectors are of other weights than those that are learned from.
+            If the weights of the two stores differ.
         """
         tested = self.test_store or store
         if tested.manifest.weights.sha256 != store.manifest.weights.sha256:
@@ -65,10 +65,10 @@ class Split:
 
 
 def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
-    """Deal the subjects of labelled clips into folds; int64 [n], the fold of each clip.
+    """Assign the subjects of labelled clips to folds; return the fold of each clip, int64 [n].
 
-    Subjects are shuffled by the seed. Where a label belongs to the subject (age, sex), they are
-    dealt in its order, so that every fold gets about the same mix.
+    Subjects are shuffled by the seed. If the label belongs to the subject (age, sex), they are
+    assigned in order of the label, so that its distribution is similar in all folds.
 
     Parameters
     ----------
@@ -102,20 +102,20 @@ def deal_folds(labels: Labels, folds: int, seed: int = 0) -> NDArray[np.int64]:
     return fold[subject]
 
 
-def check_apart(train: Iterable[str], test: Iterable[str]) -> None:
+def check_disjoint(train: Iterable[str], test: Iterable[str]) -> None:
     """Refuse a split with a subject on both sides.
 
     Parameters
     ----------
     train : iterable of str
-        Subjects to learn from.
+        Training subjects.
     test : iterable of str
-        Subjects to test.
+        Test subjects.
 
     Raises
     ------
     QueryError
-        That says how many, and names one.
+        If there is such a subject; the message states their number and names one.
     """
     both = sorted(set(train) & set(test))
     if both:
@@ -136,7 +136,7 @@ def check_classes(labels: Labels) -> None:
     Raises
     ------
     QueryError
-        That says which class there is.
+        If there is only one class; the message names it.
     """
     if labels.classes:
         present = np.unique(labels.values)
@@ -149,7 +149,7 @@ def check_classes(labels: Labels) -> None:
 
 
 def subjects_of(labels: Labels) -> set[str]:
-    """Names of the subjects of some labelled clips.
+    """Names of the subjects of labelled clips.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Scores, confidence intervals, and the table made of them."""
+"""Measures, confidence intervals, and their tables."""

@@ -1,4 +1,4 @@
-"""Predictions become a table: each measure with its 95 % interval over subjects."""
+"""Tables of measures of predictions, with 95 % intervals over subjects."""
 
 from __future__ import annotations
 
@@ -43,26 +43,29 @@ class Predictions:
     Parameters
     ----------
     features : str
-        What it was given, e.g. ``bas`` or ``bas+ecg+resp``.
+        Input of the model, e.g. ``bas`` or ``bas+ecg+resp``.
     classes : tuple of str
-        Empty for a regression.
+        Names of the classes; empty for a regression.
     truth : ndarray of int64 (class codes) or float64, shape [n]
+        True labels.
     scores : ndarray of float64, shape [n, classes] (probabilities) or [n] (numbers)
+        Predictions.
     subjects : ndarray of int64, shape [n]
         Codes of the subjects.
     clip_ids : ndarray of int64, shape [n]
-        Empty for predictions per subject.
+        Clip ids; empty for predictions per subject.
     level : {"clip", "subject"}
+        Unit of the predictions.
     answered : ndarray of bool, shape [n], optional
-        False where the model abstained; such clips count in no confusion matrix.
+        False where the model abstained; the confusion matrix excludes these clips.
     warnings : tuple of str
-        E.g. that a fit did not converge.
+        Warnings, e.g. that a fit did not converge.
     group : str, optional
-        Which part of the tested clips they are of, e.g. ``N2``.
+        Group of the test clips, e.g. ``N2``; None for all.
     folds : ndarray of int64, shape [n], optional
-        Fold by whose model each was predicted; None where one model predicted all.
+        Test fold of each clip; None if one model predicted all.
     label : str
-        Name of what is predicted.
+        Name of the label.
     """
 
     features: str
@@ -79,7 +82,7 @@ class Predictions:
     label: str = ""
 
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Predictions:
-        """Return the predictions of some clips.
+        """Return the predictions of a subset of the clips.
 
         Parameters
         ----------
@@ -97,7 +100,7 @@ class Predictions:
         )
 
     def per_subject(self) -> Predictions:
-        """Mean of the clips of each subject."""
+        """Mean predictions of the clips of each subject."""
         present, code = np.unique(self.subjects, return_inverse=True)
         clips = np.bincount(code)
         sums = subject_sums(self.scores, code)
@@ -115,7 +118,7 @@ class Predictions:
         )
 
     def confusion(self) -> NDArray[np.int64]:
-        """Clips by true and predicted class, those abstained from left out."""
+        """Count the answered clips by true and predicted class, int64 [classes, classes]."""
         chosen = slice(None) if self.answered is None else self.answered
         predicted = self.scores.argmax(axis=1)
         return confusion(self.truth.astype(np.int64)[chosen], predicted[chosen], len(self.classes))
@@ -123,14 +126,14 @@ class Predictions:
 
 @dataclass(frozen=True, repr=False)
 class Assessment(Result):
-    """A table of measures, the predictions behind it, and how two models differ.
+    """A table of measures, with its predictions and paired differences.
 
     Parameters
     ----------
     predictions : dict
-        By (features, level); neither baselines nor groups.
+        Predictions by (features, level), without baselines and groups.
     differences : pyarrow.Table, optional
-        Paired differences from another model; see
+        Paired differences to another model; see
         :func:`~sleepfm_index.evaluation.metrics.differences.differences`.
     """
 
@@ -141,17 +144,17 @@ class Assessment(Result):
 Level = Callable[[Predictions], Predictions]
 
 
-def at_levels(made: Sequence[Predictions], levels: Sequence[Level]) -> list[Predictions]:
-    """Return each of some predictions, followed by itself at other levels, e.g. per subject.
+def at_levels(predictions: Sequence[Predictions], levels: Sequence[Level]) -> list[Predictions]:
+    """Return predictions, each followed by its aggregates at other levels, e.g. per subject.
 
     Parameters
     ----------
-    made : sequence of Predictions
+    predictions : sequence of Predictions
         Predictions per clip.
     levels : sequence of Level
         Functions that aggregate predictions, e.g. per subject.
     """
-    return [part for one in made for part in (one, *(level(one) for level in levels))]
+    return [p for clips in predictions for p in (clips, *(level(clips) for level in levels))]
 
 
 def assess(
@@ -162,38 +165,35 @@ def assess(
     Parameters
     ----------
     predictions : sequence of Predictions
-        Each gives one row, or for classes one per class and a macro row.
+        Predictions, each of which gives one row, or for classes one per class and a macro row.
     note : str
-        How they were made; what the table cannot show is added to it.
+        Description of the predictions, to which warnings are added.
     baselines : sequence of Predictions
-        What the others are to be judged by; their rows are the last.
+        Baselines for comparison, whose rows come last.
 
     Returns
     -------
     Assessment
-        For classes, one ``macro`` row and one row per class: features, group (null for all clips),
-        level, class, auroc, auprc,
-        auroc_per_fold (the mean over the folds of the AUROC within each, macro over its classes;
-        null without folds: auroc pools the scores of all folds, whose models differ in scale),
-        f1 (on the macro row the means over the classes that have a test example), accuracy, kappa,
-        calibration_error (macro row), each with ``_low`` and ``_high``; clips (test examples),
-        share, subjects, answered. For a regression: mae and r. A class without a test example has a
-        row without measures, and the note names it.
+        For classes, one ``macro`` row (means over the classes with a test example) and one row per
+        class: features, group (null for all clips), level, class, auroc, auprc, auroc_per_fold
+        (mean AUROC within the folds; auroc pools their scores, which differ in scale), f1,
+        accuracy, kappa, calibration_error, each with ``_low`` and ``_high``; clips (test examples),
+        share, subjects, answered. For a regression: mae and r.
     """
     rows, absent, warnings = [], [], []
-    for made in (*predictions, *baselines):
-        own = class_rows(made) if made.classes else [number_row(made)]
-        if made.group is None:
-            absent += [str(r["class"]) for r in own if not r["clips"] and r["class"] not in absent]
-        warnings += [w for w in made.warnings if w not in warnings]
-        rows += own
+    for of_model in (*predictions, *baselines):
+        new = class_rows(of_model) if of_model.classes else [number_row(of_model)]
+        if of_model.group is None:
+            absent += [str(r["class"]) for r in new if not r["clips"] and r["class"] not in absent]
+        warnings += [w for w in of_model.warnings if w not in warnings]
+        rows += new
     if absent:
         warnings.append(f"no test example of {', '.join(absent)}, excluded from means")
     warnings += small_sample(predictions)
     return Assessment(
         pa.Table.from_pylist(rows),
         "; ".join([note, *warnings]),
-        {(made.features, made.level): made for made in predictions if made.group is None},
+        {(p.features, p.level): p for p in predictions if p.group is None},
     )
 
 
@@ -205,50 +205,49 @@ def small_sample(predictions: Sequence[Predictions]) -> list[str]:
     predictions : sequence of Predictions
         The predictions.
     """
-    few_people = too_few(
-        min(len(np.unique(made.subjects)) for made in predictions if made.group is None)
-    )
+    ungrouped = [p for p in predictions if p.group is None]
+    few_people = too_few(min(len(np.unique(p.subjects)) for p in ungrouped))
     if few_people is not None:
         return [few_people]
-    few: dict[str, int] = {}
-    for made in (made for made in predictions if made.group is None):
-        for code, name in enumerate(made.classes):
-            holders = len(np.unique(made.subjects[made.truth == code]))
+    few_subjects: dict[str, int] = {}
+    for of_model in ungrouped:
+        for code, name in enumerate(of_model.classes):
+            holders = len(np.unique(of_model.subjects[of_model.truth == code]))
             if 0 < holders < FEWEST:
-                few[name] = min(holders, few.get(name, holders))
-    if not few:
+                few_subjects[name] = min(holders, few_subjects.get(name, holders))
+    if not few_subjects:
         return []
-    counts = ", ".join(f"{name} ({n})" for name, n in few.items())
+    counts = ", ".join(f"{name} ({n})" for name, n in few_subjects.items())
     return [f"few subjects of a class: {counts}; interpret its row with caution"]
 
 
-def class_rows(made: Predictions) -> list[Row]:
+def class_rows(predictions: Predictions) -> list[Row]:
     """Rows of a classifier: the macro row, then one per class.
 
     Parameters
     ----------
-    made : Predictions
+    predictions : Predictions
         Predictions of a classifier.
     """
-    per_class, whole = measure_classes(made)
-    truth = made.truth.astype(np.int64)
-    shared = {"features": made.features, "group": made.group, "level": made.level}
-    answered = 1.0 if made.answered is None else float(made.answered.mean())
-    by_fold = auroc_by_fold(made)
+    per_class, macro = measure_classes(predictions)
+    truth = predictions.truth.astype(np.int64)
+    shared = {name: getattr(predictions, name) for name in ("features", "group", "level")}
+    answered = 1.0 if predictions.answered is None else float(predictions.answered.mean())
+    by_fold = auroc_by_fold(predictions)
     rows: list[Row] = [
         {
             **shared,
             "class": MACRO,
-            **_entries(whole),
+            **_entries(macro),
             "auroc_per_fold": _mean_of(by_fold),
             "clips": len(truth),
             "share": 1.0,
-            "subjects": len(np.unique(made.subjects)),
+            "subjects": len(np.unique(predictions.subjects)),
             "answered": answered,
         }
     ]
-    for code, name in enumerate(made.classes):
-        own = truth == code
+    for code, name in enumerate(predictions.classes):
+        of_class = truth == code
         rows.append(
             {
                 **shared,
@@ -256,125 +255,128 @@ def class_rows(made: Predictions) -> list[Row]:
                 **_entries(per_class[code]),
                 **{f"{k}{end}": None for k in _ON_MACRO for end in ("", "_low", "_high")},
                 "auroc_per_fold": _mean_of(by_fold[:, code : code + 1]),
-                "clips": int(own.sum()),
-                "share": float(own.mean()),
-                "subjects": len(np.unique(made.subjects[own])),
+                "clips": int(of_class.sum()),
+                "share": float(of_class.mean()),
+                "subjects": len(np.unique(predictions.subjects[of_class])),
                 "answered": None,
             }
         )
     return rows
 
 
-def auroc_by_fold(made: Predictions) -> Floats:
+def auroc_by_fold(predictions: Predictions) -> Floats:
     """AUROC of each class within each fold, float64 [folds, classes].
 
     Parameters
     ----------
-    made : Predictions
+    predictions : Predictions
         Predictions of a classifier.
 
     Returns
     -------
     ndarray of float64
-        NaN where a fold has no example of the class, or nothing else; no row without folds.
+        NaN if all or none of a fold's clips are of the class; no rows without folds.
     """
-    if made.folds is None:
-        return np.empty((0, len(made.classes)))
+    if predictions.folds is None:
+        return np.empty((0, len(predictions.classes)))
     rows = []
-    for fold in np.unique(made.folds):
-        own = made.folds == fold
-        nobody = np.zeros(int(own.sum()), np.int64)
+    for fold in np.unique(predictions.folds):
+        in_fold = predictions.folds == fold
+        no_subjects = np.zeros(int(in_fold.sum()), np.int64)
         rows.append(
             [
-                ranking(made.scores[own, code], made.truth[own] == code, nobody)[0].value
-                for code in range(len(made.classes))
+                ranking(
+                    predictions.scores[in_fold, code],
+                    predictions.truth[in_fold] == code,
+                    no_subjects,
+                )[0].value
+                for code in range(len(predictions.classes))
             ]
         )
     return np.array(rows)
 
 
-def measure_classes(made: Predictions) -> tuple[list[Measured], Measured]:
+def measure_classes(predictions: Predictions) -> tuple[list[Measured], Measured]:
     """Measure a classifier.
 
     Parameters
     ----------
-    made : Predictions
+    predictions : Predictions
         Predictions of a classifier.
 
     Returns
     -------
     per_class : list of dict
-        By class: auroc, auprc, f1, each an estimate and its interval.
+        auroc, auprc and f1 of each class, each an estimate and its interval.
     macro : dict
-        Their means over the classes with a test example, and accuracy, kappa, calibration_error.
+        Means of these over the classes with a test example, and accuracy, kappa, calibration_error.
     """
-    truth = made.truth.astype(np.int64)
-    present, subjects = np.unique(made.subjects, return_inverse=True)
-    people, classes = len(present), len(made.classes)
-    chosen = np.ones(len(truth), bool) if made.answered is None else made.answered
-    predicted = made.scores.argmax(axis=1)
+    truth = predictions.truth.astype(np.int64)
+    present, subjects = np.unique(predictions.subjects, return_inverse=True)
+    people, classes = len(present), len(predictions.classes)
+    answered = np.ones(len(truth), bool) if predictions.answered is None else predictions.answered
+    predicted = predictions.scores.argmax(axis=1)
     cell = (subjects * classes + truth) * classes + predicted
-    counted = np.bincount(cell[chosen], minlength=people * classes**2)
+    counted = np.bincount(cell[answered], minlength=people * classes**2)
     matrices = counted.reshape(-1, classes, classes).astype(np.float64)
     accuracy, kappa, f1 = confusion_measures(matrices)
     total = matrices.sum(axis=0)
     n = float(total.sum())
     chance = float((total.sum(axis=0) * total.sum(axis=1)).sum() / n**2) if n else math.nan
-    right = predicted == truth
-    calibration = calibration_error(made.scores.max(axis=1), right, subjects)
+    calibration = calibration_error(predictions.scores.max(axis=1), predicted == truth, subjects)
     per_class = [
-        _one_class(made.scores[:, code], truth == code, subjects)
+        _one_class(predictions.scores[:, code], truth == code, subjects)
         | {"f1": (f1[code], intervals.proportion(f1[code]))}
         for code in range(classes)
     ]
-    there = [own for code, own in enumerate(per_class) if (truth == code).any()]
-    whole: Measured = {}
+    present_classes = [measures for code, measures in enumerate(per_class) if code in truth]
+    macro: Measured = {}
     for name in ("auroc", "auprc", "f1"):
-        found = [own[name] for own in there]
-        parts, spans = [part for part, _ in found], [span for _, span in found]
-        whole[name] = average(parts), intervals.macro(parts, spans)
+        estimates = [measures[name] for measures in present_classes]
+        parts, spans = [part for part, _ in estimates], [span for _, span in estimates]
+        macro[name] = average(parts), intervals.macro(parts, spans)
     floor = accuracy.value * (1 - accuracy.value) / n if n else 0.0
-    whole["accuracy"] = accuracy, intervals.proportion(accuracy, floor)
-    whole["kappa"] = kappa, intervals.kappa(kappa, chance)
-    whole["calibration_error"] = calibration, intervals.proportion(calibration)
-    return per_class, whole
+    macro["accuracy"] = accuracy, intervals.proportion(accuracy, floor)
+    macro["kappa"] = kappa, intervals.kappa(kappa, chance)
+    macro["calibration_error"] = calibration, intervals.proportion(calibration)
+    return per_class, macro
 
 
-def number_row(made: Predictions) -> Row:
+def number_row(predictions: Predictions) -> Row:
     """Row of a regression.
 
     Parameters
     ----------
-    made : Predictions
+    predictions : Predictions
         Predictions of a regression.
     """
     return {
-        "features": made.features,
-        "group": made.group,
-        "level": made.level,
+        "features": predictions.features,
+        "group": predictions.group,
+        "level": predictions.level,
         "class": None,
-        **_entries(measure_number(made)),
-        "clips": len(made.truth),
-        "subjects": len(np.unique(made.subjects)),
+        **_entries(measure_number(predictions)),
+        "clips": len(predictions.truth),
+        "subjects": len(np.unique(predictions.subjects)),
     }
 
 
-def measure_number(made: Predictions) -> Measured:
+def measure_number(predictions: Predictions) -> Measured:
     """Measure a regression: mae, in the label's unit, and r.
 
     Parameters
     ----------
-    made : Predictions
+    predictions : Predictions
         Predictions of a regression.
     """
-    _, subjects = np.unique(made.subjects, return_inverse=True)
-    error = mean(np.abs(made.truth - made.scores), subjects)
-    r = correlation(made.truth.astype(np.float64), made.scores, subjects)
+    _, subjects = np.unique(predictions.subjects, return_inverse=True)
+    error = mean(np.abs(predictions.truth - predictions.scores), subjects)
+    r = correlation(predictions.truth.astype(np.float64), predictions.scores, subjects)
     return {"mae": (error, intervals.positive(error)), "r": (r, intervals.correlation(r))}
 
 
 def _mean_of(by_fold: Floats) -> float | None:
-    """Mean over the folds of the means over their classes; None where nothing is known."""
+    """Mean over the folds of the means over their classes; None if all are NaN."""
     folds = [row[np.isfinite(row)].mean() for row in by_fold if np.isfinite(row).any()]
     return float(np.mean(folds)) if folds else None
 

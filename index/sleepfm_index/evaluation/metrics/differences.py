@@ -22,12 +22,12 @@ MEASURES: Final = ("auroc", "auprc", "f1", "accuracy", "kappa", "mae", "r")
 
 
 def differences(pairs: Sequence[tuple[Predictions, Predictions]]) -> pa.Table:
-    """Measure by how much one model differs from another.
+    """Measure paired differences between models.
 
     Parameters
     ----------
     pairs : sequence of (Predictions, Predictions)
-        Of the same clips in the same order: what is measured, and what it is compared with.
+        Predictions of a model and of its reference, for the same clips in the same order.
 
     Returns
     -------
@@ -38,26 +38,28 @@ def differences(pairs: Sequence[tuple[Predictions, Predictions]]) -> pa.Table:
         (Holm) over the rows of the table; clips, subjects.
     """
     rows: list[Row] = []
-    for one, two in pairs:
-        assert np.array_equal(one.truth, two.truth) and np.array_equal(one.subjects, two.subjects)
-        shared = {"features": one.features, "against": two.features, "level": one.level}
-        same = np.array_equal(one.scores, two.scores)
-        size = {"clips": len(one.truth), "subjects": len(np.unique(one.subjects))}
-        if not one.classes:
-            measured = measure_number(one), measure_number(two)
-            rows.append({**shared, "class": None, **_entries(*measured, same), **size})
+    for model, reference in pairs:
+        assert np.array_equal(model.truth, reference.truth) and np.array_equal(
+            model.subjects, reference.subjects
+        )
+        shared = {"features": model.features, "against": reference.features, "level": model.level}
+        identical = np.array_equal(model.scores, reference.scores)
+        size = {"clips": len(model.truth), "subjects": len(np.unique(model.subjects))}
+        if not model.classes:
+            measured = measure_number(model), measure_number(reference)
+            rows.append({**shared, "class": None, **_entries(*measured, identical), **size})
             continue
-        (first, macro), (second, other) = measure_classes(one), measure_classes(two)
-        rows.append({**shared, "class": MACRO, **_entries(macro, other, same), **size})
-        for name, a, b in zip(one.classes, first, second, strict=True):
-            rows.append({**shared, "class": name, **_entries(a, b, same), **size})
+        (first, macro), (second, other) = measure_classes(model), measure_classes(reference)
+        rows.append({**shared, "class": MACRO, **_entries(macro, other, identical), **size})
+        for name, a, b in zip(model.classes, first, second, strict=True):
+            rows.append({**shared, "class": name, **_entries(a, b, identical), **size})
     for name in MEASURES:
         adjust(rows, name)
     return pa.Table.from_pylist(rows, schema=_schema(rows))
 
 
 def adjust(rows: Sequence[Row], name: str) -> None:
-    """Add ``<name>_p_holm`` to rows with ``<name>_p``: adjusted over all rows that have one.
+    """Add ``<name>_p_holm``, adjusted over all rows, to rows with ``<name>_p``.
 
     Parameters
     ----------
@@ -66,10 +68,10 @@ def adjust(rows: Sequence[Row], name: str) -> None:
     name : str
         Name of the measure.
     """
-    own = [row for row in rows if f"{name}_p" in row]
-    values = [row[f"{name}_p"] for row in own]
+    with_p = [row for row in rows if f"{name}_p" in row]
+    values = [row[f"{name}_p"] for row in with_p]
     raw = [np.nan if v is None else float(v) for v in values]  # type: ignore[arg-type]
-    for row, value in zip(own, holm(raw), strict=True):
+    for row, value in zip(with_p, holm(raw), strict=True):
         row[f"{name}_p_holm"] = value if np.isfinite(value) else None
 
 
@@ -91,8 +93,8 @@ def _entries(one: Measured, two: Measured, same: bool) -> Row:
 
 
 def _schema(rows: Sequence[Row]) -> pa.Schema:
-    """Columns of every row: those of the macro row, which has all measures."""
+    """Return the schema with the columns of all rows; the macro row has all measures."""
     words, counts = ("features", "against", "level", "class"), ("clips", "subjects")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    kinds = {**dict.fromkeys(words, pa.string()), **dict.fromkeys(counts, pa.int64())}
-    return pa.schema([(name, kinds.get(name, pa.float64())) for name in names])
+    types = {**dict.fromkeys(words, pa.string()), **dict.fromkeys(counts, pa.int64())}
+    return pa.schema([(name, types.get(name, pa.float64())) for name in names])

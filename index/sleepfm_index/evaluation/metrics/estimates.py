@@ -1,11 +1,11 @@
 """Measures of predictions, each with the influence of every subject on it.
 
-The clips of a night are not independent, people are. So every measure comes with what each subject
-adds to it, from which :mod:`.intervals` takes its cluster variances: the influence function (the
-derivative by the weight of a clip), summed over the clips of the subject and divided by the share
-of the clips that are of others. For a mean that is exactly the change when the subject is left out
-(the jackknife); without the division, subjects with many clips would vary too little. Undefined is
-NaN, never 0.
+Clips of a night are not independent, but subjects are. Every measure therefore comes with the
+influence of each subject, from which :mod:`.intervals` computes cluster variances: the influence
+function (the derivative with respect to the weight of a clip), summed over the clips of the subject
+and divided by the share of clips of other subjects. For a mean this equals the change when the
+subject is left out (jackknife); without the division, the variance of subjects with many clips
+would be underestimated. Undefined values are NaN, never 0.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ BINS: Final = 10
 
 @dataclass(frozen=True)
 class Estimate:
-    """A measure of some clips and each subject's influence on it.
+    """A measure with the influence of each subject.
 
     Parameters
     ----------
     value : float
-        NaN where it is undefined.
+        Value of the measure; NaN if undefined.
     influence : ndarray of float64, shape [subjects]
-        Change of the value by each subject, as above.
+        Influence of each subject on the value; see the module's description.
     clips : int
-        Clips (or subjects) that were measured.
+        Number of clips (or subjects) measured.
     """
 
     value: float
@@ -60,9 +60,9 @@ class Estimate:
     def degrees(self) -> float:
         """Degrees of freedom of :attr:`variance`, ``2 S / (kurtosis - 1) - 1``.
 
-        A variance of S normal values has S - 1; where a few subjects carry it, their kurtosis makes
-        it as uncertain as that of fewer. Kept between a third of S - 1 and S - 1, because a
-        kurtosis of few values is itself uncertain.
+        For S normal values it is S - 1; if a few subjects dominate the variance, their kurtosis
+        reduces it. It is limited to the range from a third of S - 1 to S - 1, because the kurtosis
+        of few values is itself uncertain.
         """
         n = self.subjects
         second = float(np.mean(self.influence**2))
@@ -73,7 +73,7 @@ class Estimate:
         return float(min(max(known, (n - 1) / 3), n - 1))
 
     def minus(self, other: Estimate) -> Estimate:
-        """Paired difference: both are of the same subjects, in the same order.
+        """Paired difference to an estimate of the same subjects in the same order.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ def subject_sums(values: Floats, subjects: Codes) -> Floats:
     values : ndarray of float64, shape [n] or [n, m]
         Values by clip.
     subjects : ndarray of int64, shape [n]
-        Codes from 0 on.
+        Subject of each clip, as codes from 0 on.
 
     Returns
     -------
@@ -127,11 +127,11 @@ def mean(values: Floats, subjects: Codes) -> Estimate:
     values : ndarray of float64, shape [n]
         Values by clip.
     subjects : ndarray of int64, shape [n]
-        Codes from 0 on, each of them with a clip.
+        Subject of each clip, as codes from 0 on without gaps.
     """
     value = float(values.mean())
     share = 1 / len(values)
-    return Estimate(value, _left_out((values - value) * share, share, subjects), len(values))
+    return Estimate(value, _leave_one_out((values - value) * share, share, subjects), len(values))
 
 
 def median(values: Floats, subjects: Codes, density: float = 1.0) -> Estimate:
@@ -144,14 +144,14 @@ def median(values: Floats, subjects: Codes, density: float = 1.0) -> Estimate:
     subjects : ndarray of int64, shape [n]
         Subject of each clip, as codes from 0 on.
     density : float
-        Density of the values at the median, in their reciprocal unit; with 1 the influence is that
-        on the share of values up to the median, with its sign turned.
+        Density of the values at the median, in their reciprocal unit; with 1, the influence is the
+        negative influence on the share of values up to the median.
     """
     value = float(np.median(values))
-    # what ties with the median counts half, so that influences sum to 0 where half lie on each side
+    # ties with the median count half, so that influences sum to 0 with half of the values per side
     below = (values < value) + 0.5 * (values == value)
     share = 1 / len(values)
-    change = _left_out((below.mean() - below) * (share / density), share, subjects)
+    change = _leave_one_out((below.mean() - below) * (share / density), share, subjects)
     return Estimate(value, change, len(values))
 
 
@@ -180,7 +180,7 @@ def ranking(
     people, n = int(subjects.max()) + 1, len(score)
     order = np.argsort(-score, kind="stable")
     ordered, hit = score[order], positive[order].astype(np.float64)
-    # thresholds lie after the last of equal scores
+    # thresholds are after the last of equal scores
     ends = np.append(np.flatnonzero(np.diff(ordered)), n - 1)
     group = np.searchsorted(ends, np.arange(n))
     hits = np.cumsum(hit)[ends]
@@ -192,7 +192,7 @@ def ranking(
     gained, missed = np.diff(hits, prepend=0.0), np.diff(misses, prepend=0.0)
     auroc = undefined
     if q:
-        # a positive outranks the negatives after it, and half of those it is tied with
+        # a positive outranks the negatives after it, and half of those tied with it
         outranks = (q - misses + missed / 2) / q
         outranked = (hits - gained / 2) / p
         value = float((gained * outranks).sum() / p)
@@ -236,27 +236,27 @@ def confusion_measures(matrices: Floats) -> tuple[Estimate, Estimate, list[Estim
     accuracy, kappa : Estimate
         Kappa is Cohen's.
     f1 : list of Estimate
-        One per class; NaN for a class that no clip has.
+        F1 of each class; NaN for a class without clips.
     """
-    true, said = matrices.sum(axis=2), matrices.sum(axis=1)
+    true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)
     hits = np.diagonal(matrices, axis1=1, axis2=2)
     n, right = true.sum(axis=1), hits.sum(axis=1)
-    total, t, s = float(n.sum()), true.sum(axis=0), said.sum(axis=0)
-    clips, others = round(total), 1 - n / total
+    total, t, s = float(n.sum()), true.sum(axis=0), predicted.sum(axis=0)
+    clips, other_share = round(total), 1 - n / total
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = right.sum() / total
         on_accuracy = (right - accuracy * n) / total
         chance = (t * s).sum() / total**2
-        on_chance = (true @ s + said @ t) / total**2 - 2 * chance * n / total
+        on_chance = (true @ s + predicted @ t) / total**2 - 2 * chance * n / total
         kappa = (accuracy - chance) / (1 - chance)
         on_kappa = on_accuracy / (1 - chance) - on_chance * (1 - accuracy) / (1 - chance) ** 2
         f1 = np.where(t > 0, 2 * hits.sum(axis=0) / (t + s), np.nan)
-        own = (true + said) / (t + s)
-        on_f1 = (2 * hits / (t + s) - f1 * own) / np.maximum(1 - own, _LEAST)
-        others = np.maximum(others, _LEAST)
+        share = (true + predicted) / (t + s)
+        on_f1 = (2 * hits / (t + s) - f1 * share) / np.maximum(1 - share, _LEAST)
+        other_share = np.maximum(other_share, _LEAST)
     return (
-        Estimate(float(accuracy), on_accuracy / others, clips),
-        Estimate(float(kappa), on_kappa / others, clips),
+        Estimate(float(accuracy), on_accuracy / other_share, clips),
+        Estimate(float(kappa), on_kappa / other_share, clips),
         [Estimate(float(f1[c]), on_f1[:, c], clips) for c in range(len(t))],
     )
 
@@ -276,14 +276,14 @@ def calibration_error(confidence: Floats, right: NDArray[np.bool_], subjects: Co
     subjects : ndarray of int64, shape [n]
         Subject of each clip, as codes from 0 on.
     """
-    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    bin_of = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
     gap = confidence - right
-    side = np.sign(np.bincount(place, gap, minlength=BINS))[place]
+    side = np.sign(np.bincount(bin_of, gap, minlength=BINS))[bin_of]
     return mean(side * gap, subjects)
 
 
 def correlation(truth: Floats, predicted: Floats, subjects: Codes) -> Estimate:
-    """Pearson's r over clips; NaN where one of the two is constant.
+    """Pearson's r over clips; NaN if one of the two is constant.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def correlation(truth: Floats, predicted: Floats, subjects: Codes) -> Estimate:
     """
     t, p = truth - truth.mean(), predicted - predicted.mean()
     spread = math.sqrt(float(np.dot(t, t)) * float(np.dot(p, p)))
-    # what is left of a constant is its rounding
+    # a constant varies by rounding only
     constant = np.ptp(truth) == 0 or np.ptp(predicted) <= 1e-12 * np.abs(predicted).max()
     if constant or spread == 0:
         return Estimate(math.nan, np.full(int(subjects.max()) + 1, math.nan), len(truth))
@@ -304,17 +304,19 @@ def correlation(truth: Floats, predicted: Floats, subjects: Codes) -> Estimate:
     u, v = t / t.std(), p / p.std()
     share = 1 / len(t)
     change = (u * v - r * (u**2 + v**2) / 2) * share
-    return Estimate(r, _left_out(change, share, subjects), len(t))
+    return Estimate(r, _leave_one_out(change, share, subjects), len(t))
 
 
-def _left_out(change: Floats, weight: Floats | float, subjects: Codes) -> Floats:
-    """Sum the changes by each subject and divide by the share of the weight that is others'."""
+def _leave_one_out(change: Floats, weight: Floats | float, subjects: Codes) -> Floats:
+    """Sum the changes of each subject, and divide by the share of the weight of other subjects."""
     weights = np.broadcast_to(np.asarray(weight, np.float64), change.shape)
     return subject_sums(change, subjects) / np.maximum(1 - subject_sums(weights, subjects), _LEAST)
 
 
 def _of_both(change: Floats, hit: Floats, subjects: Codes) -> Floats:
-    """As :func:`_left_out` for positives among the positives and negatives among the negatives."""
+    """Sum of :func:`_leave_one_out` of the positives and of the negatives."""
     parts = [(hit, float(hit.sum())), (1 - hit, float((1 - hit).sum()))]
-    one, two = (_left_out(change * own, own / max(total, 1.0), subjects) for own, total in parts)
-    return one + two
+    positives, negatives = (
+        _leave_one_out(change * mask, mask / max(total, 1.0), subjects) for mask, total in parts
+    )
+    return positives + negatives

@@ -1,8 +1,8 @@
-"""95 % intervals over subjects, made of the estimates' cluster variances.
+"""95 % intervals over subjects, from the cluster variances of estimates.
 
-Nothing is resampled: an interval is a formula on a scale on which the measure is nearly normal, so
-it holds its estimate, stays within the measure's range, and has no width only where there is
-nothing to be uncertain of. ``benchmarks/coverage.py`` measures how often each holds the truth.
+There is no resampling: each interval is a formula on a scale on which the measure is nearly normal,
+so that it contains the estimate, stays within the range of the measure, and has zero width only if
+there is no uncertainty. ``benchmarks/coverage.py`` measures the coverage.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sleepfm_index.evaluation.metrics.student_t import student_cdf, student_quan
 
 LEVEL: Final = 0.95
 FEWEST: Final = 6
-"""Minimum number of subjects for an interval; a variance of fewer is too uncertain."""
+"""Minimum number of subjects for an interval; with fewer, the variance is too uncertain."""
 FEWEST_OF_CLASS: Final = 2
 """Minimum number of subjects with, and without, a class for intervals of AUROC and AUPRC."""
 NONE: Final = (math.nan, math.nan)
@@ -32,19 +32,18 @@ Interval = tuple[float, float]
 def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
     """Interval of a mean of values from 0 to 1, e.g. recall, accuracy or F1.
 
-    Wilson's score interval of the effective sample size ``p (1 - p) / variance``, with Student's t
-    in place of z, as for surveys of clusters (Franco et al. 2019, *J. Surv. Stat. Methodol.*
-    7:334), whose degrees of freedom go down to half of themselves where the share nears 0 or 1
-    (measured by ``benchmarks/coverage.py``). At 0 and 1 there is no variance to go by; the bound is
-    then the exact one (Clopper and Pearson) of as many trials as there are subjects, which holds
-    however hits cluster in people.
+    Wilson's score interval with the effective sample size ``p (1 - p) / variance`` and Student's t
+    instead of z, as for cluster surveys (Franco et al. 2019, *J. Surv. Stat. Methodol.* 7:334). The
+    degrees of freedom are reduced by up to half as the share approaches 0 or 1 (measured by
+    ``benchmarks/coverage.py``). At 0 and 1 the variance is 0; the bound is then the exact one
+    (Clopper and Pearson) with one trial per subject, which holds for any clustering of hits.
 
     Parameters
     ----------
     estimate : Estimate
         The estimate and its influences by subject.
     floor : float
-        Least variance: that of independent clips. Clusters vary less only by chance.
+        Minimum variance, that of independent clips; a smaller cluster variance is due to chance.
     """
     p, people = estimate.value, estimate.subjects
     if people < FEWEST or not math.isfinite(p):
@@ -54,9 +53,9 @@ def proportion(estimate: Estimate, floor: float = 0.0) -> Interval:
         return (0.0, 1 - bound) if p <= 0 else (bound, 1.0)
     variance = max(estimate.variance, floor, 1e-12 * p * (1 - p))
     size = p * (1 - p) / variance
-    # near 0 and 1 a few subjects carry the share, so that their variance is less certain still
-    most = (people - 1) * (0.5 + 2.5 * min(p, 1 - p, 0.2))
-    z = student_quantile(1 - _TAIL, min(estimate.degrees, most))
+    # near 0 and 1 a few subjects determine the share, so its variance is even less certain
+    max_degrees = (people - 1) * (0.5 + 2.5 * min(p, 1 - p, 0.2))
+    z = student_quantile(1 - _TAIL, min(estimate.degrees, max_degrees))
     centre = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
     return max(centre - half, 0.0), min(centre + half, 1.0)
@@ -66,19 +65,19 @@ def auroc(estimate: Estimate, counts: tuple[int, int], holders: tuple[int, int])
     """Interval of an area under the ROC curve.
 
     Newcombe's score interval (2006, *Statistics in Medicine* 25:559, method 5): the areas from
-    which the estimate is no further than z of their own standard errors. Where clips of subjects
-    are measured, their numbers are divided by the design effect, the cluster variance over the
-    variance of as many independent clips, and z is Student's t; where classes are wholly parted, by
-    the clips per subject.
+    which the estimate differs by at most z of their standard errors. If several clips per subject
+    are measured, z is Student's t, and the numbers of clips are divided by the design effect, the
+    ratio of the cluster variance to the variance of independent clips; for perfectly separated
+    classes, by the number of clips per subject.
 
     Parameters
     ----------
     estimate : Estimate
         The estimate and its influences by subject.
     counts : tuple of int
-        Clips (or subjects) of the class, and of the rest.
+        Number of clips (or subjects) of the class, and of the others.
     holders : tuple of int
-        Subjects with clips of the class, and of the rest.
+        Number of subjects with clips of the class, and of the others.
     """
     area, people = estimate.value, estimate.subjects
     if people < FEWEST or min(holders) < FEWEST_OF_CLASS or not math.isfinite(area):
@@ -99,12 +98,12 @@ def auroc(estimate: Estimate, counts: tuple[int, int], holders: tuple[int, int])
 def auprc(estimate: Estimate, prevalence: float, holders: tuple[int, int]) -> Interval:
     """Interval of an average precision, at the prevalence of the sample.
 
-    Per subject as :func:`proportion`. Per clip Student's t of its logit, with at most half of the
-    degrees of freedom: a few subjects' clips decide the first ranks, so that the variance is less
-    certain than their number says (measured by ``benchmarks/coverage.py``).
+    Per subject as :func:`proportion`; per clip, Student's t on the logit scale, with at most half
+    of the degrees of freedom, because the clips of a few subjects determine the first ranks
+    (measured by ``benchmarks/coverage.py``).
 
-    A perfect one has the bound of a classifier whose positives are all outranked by as many
-    negatives as the exact bound on AUROC allows.
+    A perfect value has the bound of a classifier whose positives are all outranked by as many
+    negatives as the exact bound of AUROC allows.
 
     Parameters
     ----------
@@ -113,7 +112,7 @@ def auprc(estimate: Estimate, prevalence: float, holders: tuple[int, int]) -> In
     prevalence : float
         Share of clips of the class, 0 to 1.
     holders : tuple of int
-        Subjects with clips of the class, and of the rest.
+        Number of subjects with clips of the class, and of the others.
     """
     if min(holders) < FEWEST_OF_CLASS:
         return NONE
@@ -139,7 +138,7 @@ def kappa(estimate: Estimate, chance: float) -> Interval:
     estimate : Estimate
         The estimate and its influences by subject.
     chance : float
-        Agreement expected by chance, which carries the exact bound on accuracy at kappa 1 over.
+        Agreement expected by chance, which converts the exact bound of accuracy at kappa 1.
     """
     if estimate.value >= 1 and estimate.subjects >= FEWEST:
         return 1 - (1 - all_of(estimate.subjects)) / (1 - chance), 1.0
@@ -149,7 +148,7 @@ def kappa(estimate: Estimate, chance: float) -> Interval:
 
 
 def correlation(estimate: Estimate) -> Interval:
-    """Interval of Pearson's r: Student's t on Fisher's scale.
+    """Interval of Pearson's r: Student's t on Fisher's z scale.
 
     Parameters
     ----------
@@ -167,7 +166,7 @@ def correlation(estimate: Estimate) -> Interval:
 
 
 def positive(estimate: Estimate) -> Interval:
-    """Interval of a mean above 0 without an upper end, e.g. an error: Student's t of its log.
+    """Interval of a positive, unbounded mean, e.g. an error: Student's t on the log scale.
 
     Parameters
     ----------
@@ -185,14 +184,14 @@ def positive(estimate: Estimate) -> Interval:
 def of_median(values: NDArray[np.float64], subjects: NDArray[np.int64]) -> Interval:
     """Interval of a median over clips (Woodruff 1952, *JASA* 47:635).
 
-    The values at the ends of the interval of the share of clips that lie below the median.
+    Its ends are the quantiles at the ends of the interval of the share of clips below the median.
 
     Parameters
     ----------
     values : ndarray of float64, shape [n]
         Values by clip.
     subjects : ndarray of int64, shape [n]
-        Codes from 0 on.
+        Subject of each clip, as codes from 0 on.
     """
     share = median(values, subjects)
     low, high = proportion(Estimate(0.5, share.influence, share.clips), 0.25 / len(values))
@@ -205,9 +204,9 @@ def of_median(values: NDArray[np.float64], subjects: NDArray[np.int64]) -> Inter
 
 
 def median_estimate(values: NDArray[np.float64], subjects: NDArray[np.int64]) -> Estimate:
-    """Median with influences in its own unit, for differences of medians.
+    """Median with influences in the unit of the values, for differences of medians.
 
-    The density at the median is that between the ends of :func:`of_median`.
+    The density at the median is estimated between the ends of :func:`of_median`.
 
     Parameters
     ----------
@@ -227,9 +226,9 @@ def median_estimate(values: NDArray[np.float64], subjects: NDArray[np.int64]) ->
 def macro(estimates: Sequence[Estimate], intervals: Sequence[Interval]) -> Interval:
     """Interval of a mean over classes, from the intervals of the classes.
 
-    The distances of the classes' ends from their estimates are added as their influences correlate
-    (MOVER: Zou and Donner 2008, *Statistics in Medicine* 27:1693). A class without variance is
-    taken as correlated with all.
+    The distances of the classes' ends from their estimates are combined with the correlation of
+    their influences (MOVER: Zou and Donner 2008, *Statistics in Medicine* 27:1693). A class without
+    variance is assumed to be perfectly correlated with all others.
 
     Parameters
     ----------
@@ -244,12 +243,12 @@ def macro(estimates: Sequence[Estimate], intervals: Sequence[Interval]) -> Inter
     length = np.sqrt((influences**2).sum(axis=1))
     silent = length == 0
     unit = influences / np.where(silent, 1.0, length)[:, None]
-    together = np.clip(unit @ unit.T, -1, 1)
-    together[silent], together[:, silent] = 1.0, 1.0
+    correlations = np.clip(unit @ unit.T, -1, 1)
+    correlations[silent], correlations[:, silent] = 1.0, 1.0
     value = average(estimates).value
     down = np.array([e.value - i[0] for e, i in zip(estimates, intervals, strict=True)])
     up = np.array([i[1] - e.value for e, i in zip(estimates, intervals, strict=True)])
-    ends = [math.sqrt(max(float(d @ together @ d), 0.0)) / len(d) for d in (down, up)]
+    ends = [math.sqrt(max(float(d @ correlations @ d), 0.0)) / len(d) for d in (down, up)]
     return value - ends[0], value + ends[1]
 
 
@@ -267,34 +266,37 @@ def difference(
     Parameters
     ----------
     one, two : Estimate
-        Of the same subjects, in the same order.
+        Estimates for the same subjects in the same order.
     first, second : tuple of float
-        Their own intervals.
+        Intervals of the two estimates.
     same : bool
-        Both predict the same of every clip, so that there is nothing to be uncertain of.
+        Whether both models have identical predictions, so that the difference is exactly 0.
     skewed : bool
-        Of shares near 0, whose differences are not nearly normal: the distances of their own ends
-        are put together as their influences correlate (MOVER: Zou and Donner 2008, *Statistics in
-        Medicine* 27:1693), and each end is the further one of the two. MOVER alone is used where
-        neither varies between subjects but they are not the same, e.g. two models without a fault.
+        Whether the estimates are shares near 0, whose differences are not nearly normal. Then the
+        distances of the intervals' ends are combined with the correlation of the influences (MOVER:
+        Zou and Donner 2008, *Statistics in Medicine* 27:1693), and each end is the wider of the
+        two. MOVER is also used if the difference has no variance between subjects although the
+        predictions differ, e.g. for two models without errors.
     """
-    apart = one.minus(two)
-    if apart.subjects < FEWEST or not math.isfinite(apart.value):
+    paired = one.minus(two)
+    if paired.subjects < FEWEST or not math.isfinite(paired.value):
         return NONE
     if same:
         return 0.0, 0.0
-    half = student_quantile(1 - _TAIL, apart.degrees) * math.sqrt(apart.variance)
+    half = student_quantile(1 - _TAIL, paired.degrees) * math.sqrt(paired.variance)
     if half > 0 and not skewed:
-        return apart.value - half, apart.value + half
+        return paired.value - half, paired.value + half
     lengths = math.sqrt(float(one.influence @ one.influence) * float(two.influence @ two.influence))
-    together = float(one.influence @ two.influence) / lengths if lengths > 0 else 0.0
+    correlation_of_influences = (
+        float(one.influence @ two.influence) / lengths if lengths > 0 else 0.0
+    )
 
     def away(a: float, b: float) -> float:
-        return math.sqrt(max(a * a - 2 * together * a * b + b * b, 0.0))
+        return math.sqrt(max(a * a - 2 * correlation_of_influences * a * b + b * b, 0.0))
 
     low = away(one.value - first[0], second[1] - two.value)
     high = away(first[1] - one.value, two.value - second[0])
-    return apart.value - max(low, half), apart.value + max(high, half)
+    return paired.value - max(low, half), paired.value + max(high, half)
 
 
 def p_value(one: Estimate, two: Estimate, interval: Interval | None = None) -> float:
@@ -307,19 +309,19 @@ def p_value(one: Estimate, two: Estimate, interval: Interval | None = None) -> f
     two : Estimate
         The estimate to subtract, of the same subjects.
     interval : tuple of float, optional
-        Of the difference, if it is not symmetric: its side towards 0 gives the standard error, so
-        that p is below 5 % exactly where the interval leaves 0 out.
+        Interval of the difference if it is not symmetric: its side towards 0 gives the standard
+        error, so that p is below 5 % exactly if the interval excludes 0.
     """
-    apart = one.minus(two)
-    if apart.subjects < FEWEST or not math.isfinite(apart.value) or not apart.variance > 0:
+    paired = one.minus(two)
+    if paired.subjects < FEWEST or not math.isfinite(paired.value) or not paired.variance > 0:
         return math.nan
-    error = math.sqrt(apart.variance)
+    error = math.sqrt(paired.variance)
     if interval is not None:
-        side = apart.value - interval[0] if apart.value > 0 else interval[1] - apart.value
-        error = side / student_quantile(1 - _TAIL, apart.degrees)
+        side = paired.value - interval[0] if paired.value > 0 else interval[1] - paired.value
+        error = side / student_quantile(1 - _TAIL, paired.degrees)
     if not error > 0:
         return math.nan
-    return 2 * (1 - student_cdf(abs(apart.value) / error, apart.degrees))
+    return 2 * (1 - student_cdf(abs(paired.value) / error, paired.degrees))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -353,7 +355,7 @@ def too_few(people: int) -> str | None:
 
 
 def all_of(trials: int) -> float:
-    """Exact lower bound of a rate when all of some independent trials succeed.
+    """Exact lower bound of a rate if all independent trials succeed.
 
     Parameters
     ----------

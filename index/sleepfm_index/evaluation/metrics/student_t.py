@@ -1,4 +1,4 @@
-"""Student's t without scipy, whose import takes longer than most answers."""
+"""Student's t distribution without scipy, whose import takes longer than most evaluations."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def student_cdf(t: float, degrees: float) -> float:
 def student_quantile(probability: float, degrees: float) -> float:
     """Quantile of Student's t for a probability of at least a half, by bisection.
 
-    ``scipy.special.stdtrit`` does the same; importing it would take longer than most answers.
+    Equivalent to ``scipy.special.stdtrit``, without importing scipy.
 
     Parameters
     ----------
     probability : float
-        From 0.5 up to, not including, 1.
+        Probability, at least 0.5 and below 1.
     degrees : float
         Degrees of freedom.
     """

@@ -1,9 +1,8 @@
-"""The age that vectors tell of each night, corrected for bias, and its gap to the true age.
+"""The age predicted from the vectors of each night, corrected for bias, and its gap to true age.
 
-A regression draws the predicted ages to the mean, so that a raw gap falls with age whatever the
-night shows. The correction is that of Cole et al. (2018, *Mol. Psychiatry* 23:1385): the line of
-predicted on true age, found on subjects that were predicted out of sample among those learned from,
-is turned over. It does not look at the age of those tested.
+Regression to the mean makes the raw gap decrease with age. The correction is that of Cole et al.
+(2018, *Mol. Psychiatry* 23:1385): the line of predicted on true age is fitted to out-of-sample
+predictions of the training subjects and inverted. It does not use the ages of the test subjects.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from sleepfm_index.results import Result
 
 _INNER_FOLDS: Final = 3
 _FLAT: Final = 0.05
-"""A line less steep than this tells nothing of age, and turning it over would blow up noise."""
+"""Minimum slope: a flatter line has no information on age, and inverting it amplifies noise."""
 
 
 @dataclass(frozen=True)
 class BiasLine:
-    """The line of predicted on true age among subjects that are learned from.
+    """The line of predicted on true age among the training subjects.
 
     Parameters
     ----------
     intercept, slope : float
-        ``predicted = intercept + slope * age``, by least squares.
+        Coefficients of ``predicted = intercept + slope * age``, by least squares.
     """
 
     intercept: float
@@ -57,12 +56,12 @@ class BiasLine:
         return cls(float(intercept), float(slope))
 
     def corrected(self, predicted: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Turn the line over; NaN where it is too flat to be turned over.
+        """Correct predicted ages by inverting the line; NaN if it is too flat.
 
         Parameters
         ----------
         predicted : ndarray of float64, shape [n]
-            In years.
+            Predicted ages in years.
         """
         if self.slope < _FLAT:
             return np.full(len(predicted), np.nan)
@@ -77,7 +76,7 @@ def age_gaps(
     split: Split | None = None,
     recipe: Recipe | None = None,
 ) -> Result:
-    """Tell the age of each night of subjects that were not learned from.
+    """Predict the age of each night of test subjects.
 
     Parameters
     ----------
@@ -92,14 +91,14 @@ def age_gaps(
     -------
     Result
         One row per recording: recording_id, subject_id, age, predicted (mean over its clips),
-        corrected, gap (predicted minus age) and corrected_gap, in years; clips; fold. The corrected
-        ones are null where the bias line is too flat. The note gives its slopes, and the
-        correlation of either gap with age, which a correction should bring near 0.
+        corrected, gap (predicted minus age) and corrected_gap, in years; clips; fold. Corrected
+        values are null if the bias line is too flat. The note states its slopes, and the
+        correlation of both gaps with age, which should be near 0 after the correction.
 
     Raises
     ------
     QueryError
-        As ``probe``; or if fewer than six subjects are learned from, too few for a line.
+        As in ``probe``; or if there are fewer than six training subjects, too few for a line.
     """
     recipe = recipe or Recipe()
     plan = divide(store, "age", split or Split(), where=where, task="regression", seed=recipe.seed)
@@ -116,11 +115,11 @@ def age_gaps(
                 f"needs {FEWEST}"
             )
         inner = deal_folds(labels, _INNER_FOLDS, recipe.seed)
-        told = np.empty(len(labels))
+        predicted = np.empty(len(labels))
         for fold in range(_INNER_FOLDS):
             fitted = learn(recipe, read, plan.train, train[inner != fold])
-            told[inner == fold] = predict_rows(fitted, read, train[inner == fold])
-        line = BiasLine.fitted(*_per_subject(labels, told))
+            predicted[inner == fold] = predict_rows(fitted, read, train[inner == fold])
+        line = BiasLine.fitted(*_per_subject(labels, predicted))
         slopes.append(line.slope)
         scores = predict_rows(learn(recipe, read, plan.train, train), read_test, test)
         rows += _nights(plan.test_store, plan.test.take(test), scores, line, number)
@@ -148,12 +147,12 @@ _SCHEMA: Final = pa.schema(
 
 
 def _per_subject(
-    labels: Labels, told: NDArray[np.float64]
+    labels: Labels, predicted: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Age and mean prediction of each subject."""
     _, code = np.unique(labels.subjects, return_inverse=True)
     count = np.bincount(code)
-    return np.bincount(code, labels.values) / count, np.bincount(code, told) / count
+    return np.bincount(code, labels.values) / count, np.bincount(code, predicted) / count
 
 
 def _nights(
@@ -162,20 +161,23 @@ def _nights(
     recording, names = codes(clip_columns(store, labels.clip_ids, ["recording_id"])["recording_id"])
     rows: list[dict[str, object]] = []
     for code, name in enumerate(names):
-        own = recording == code
-        age, predicted = float(labels.values[own].mean()), float(scores[own].mean())
+        of_recording = recording == code
+        age, predicted = (
+            float(labels.values[of_recording].mean()),
+            float(scores[of_recording].mean()),
+        )
         corrected = float(line.corrected(np.array([predicted]))[0])
-        known = np.isfinite(corrected)
+        valid = np.isfinite(corrected)
         rows.append(
             {
                 "recording_id": name,
-                "subject_id": labels.subject_names[int(labels.subjects[own][0])],
+                "subject_id": labels.subject_names[int(labels.subjects[of_recording][0])],
                 "age": age,
                 "predicted": predicted,
                 "gap": predicted - age,
-                "corrected": corrected if known else None,
-                "corrected_gap": corrected - age if known else None,
-                "clips": int(own.sum()),
+                "corrected": corrected if valid else None,
+                "corrected_gap": corrected - age if valid else None,
+                "clips": int(of_recording.sum()),
                 "fold": fold,
             }
         )

@@ -1,4 +1,4 @@
-"""Plain features and untrained vectors of the clips of a store, read from its recordings."""
+"""Baseline features of the clips of a store, computed from its recordings."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ Tables = dict[str, NDArray[np.float32]]
 
 
 class BaselineFeatures:
-    """Features that owe nothing to training, by clip; a recording is read once, when it is asked.
+    """Features without training, by clip; each recording is read once, on first use.
 
     Parameters
     ----------
     kinds : tuple of str
-        ``plain``: :func:`.plain_features.plain_features`. ``untrained``: vectors of a random
-        network of the store's contract, seed 0.
+        Kinds of features. ``plain``: :func:`.plain_features.plain_features`. ``untrained``: vectors
+        of a random network with the store's contract, seed 0.
     progress : Progress, optional
-        Called with (recordings read, recordings).
+        Called with (recordings read, total recordings).
     """
 
     def __init__(
@@ -52,27 +52,27 @@ class BaselineFeatures:
         self._encoders: dict[str, Encode] = {}
 
     def note(self, contract: Contract) -> str:
-        """Say what the features are.
+        """Describe the features for the note of a result.
 
         Parameters
         ----------
         contract : Contract
-            That of the store.
+            Contract of the store.
         """
         plain = "; ".join(f"{m} {describe_plain(s)}" for m, s in contract.slots.items())
-        said = {
+        descriptions = {
             PLAIN: f"plain features of the signals as prepared ({plain})",
             UNTRAINED: "untrained: vectors of a random network",
         }
-        return "baselines: " + ", ".join(said[kind] for kind in self.kinds)
+        return "baselines: " + ", ".join(descriptions[kind] for kind in self.kinds)
 
     def reader(self, kind: str) -> Callable[[Reader, NDArray[np.int64], str], Read]:
-        """Give a reader of one kind, to be used as :func:`.features.feature_reader`.
+        """Return a reader of one kind, with the interface of :func:`.features.feature_reader`.
 
         Parameters
         ----------
         kind : {"plain", "untrained"}
-            The kind of features.
+            Kind of features.
         """
 
         def of(store: Reader, clip_ids: NDArray[np.int64], features: str) -> Read:
@@ -84,39 +84,39 @@ class BaselineFeatures:
     def of(
         self, store: Reader, clip_ids: NDArray[np.int64], kind: str, features: str
     ) -> NDArray[np.float32]:
-        """Give the features of some clips, float32 [n, d]; NaN where a recording has no such clip.
+        """Return the features of clips, float32 [n, d].
 
         Parameters
         ----------
         store : Reader
-            The open store, whose recordings are where it read them.
+            The open store, whose recordings are at their stored paths.
         clip_ids : ndarray of int64, shape [n]
             Clip ids.
         kind : {"plain", "untrained"}
-            The kind of features.
+            Kind of features.
         features : str
             Modalities, joined by ``+``.
 
         Raises
         ------
         QueryError
-            If a recording is not where it was, or gives no such clip when it is read again.
+            If a recording is missing, or lacks a clip or a modality when it is read again.
         """
         modalities = check_features(features, store.manifest.modalities)
         facts = clip_columns(store, clip_ids, ["recording_id", "start_s"])
         owner, names = codes(facts["recording_id"])
         starts = numbers(facts["start_s"])
         parts: list[NDArray[np.float32]] = []
-        for at, name in enumerate(names):
-            there, tables = self._of_recording(store, name)
+        for number, name in enumerate(names):
+            offsets, tables = self._of_recording(store, name)
             if self._progress is not None:
-                self._progress(at + 1, len(names))
-            wanted = starts[owner == at]
-            rows = np.abs(there[:, None] - wanted).argmin(axis=0)
-            lacking = [m for m in modalities if f"{kind} {m}" not in tables]
-            if lacking or np.abs(there[rows] - wanted).max() > 0.5:
+                self._progress(number + 1, len(names))
+            clip_starts = starts[owner == number]
+            rows = np.abs(offsets[:, None] - clip_starts).argmin(axis=0)
+            missing = [m for m in modalities if f"{kind} {m}" not in tables]
+            if missing or np.abs(offsets[rows] - clip_starts).max() > 0.5:
                 raise QueryError(
-                    f"{name} gives no {lacking[0] if lacking else 'clip at every offset'} when it "
+                    f"{name} gives no {missing[0] if missing else 'clip at every offset'} when it "
                     "is read again; was the store built with --substitute or --channels?"
                 )
             parts.append(np.concatenate([tables[f"{kind} {m}"][rows] for m in modalities], axis=1))
@@ -128,29 +128,29 @@ class BaselineFeatures:
         if key not in self._read:
             contract = store.manifest.contract
             path = recording_file(store.path, name)
-            choices = store.manifest.choices.told(contract)
+            choices = store.manifest.choices.updated(contract)
             tables: Tables = {}
             if UNTRAINED in self.kinds:
                 prepared = Preparation(contract, choices).prepare(path)[2]
                 encode = self._encoder(contract)
                 for modality, signals in prepared.signals.items():
                     tables[f"{UNTRAINED} {modality}"] = encode(modality, signals)
-            # What a contract boosts for encoders would be counted twice in a spectrum.
+            # Without the contract's boost, which would distort spectra.
             plain = replace(contract, boost={})
             _, prepared = Preparation(plain, choices).prepare(path)[1:]
             for modality, signals in prepared.signals.items():
                 if PLAIN in self.kinds:
-                    found = plain_features(contract.slots[modality], signals, contract.sample_rate)
-                    tables[f"{PLAIN} {modality}"] = found.astype(np.float32)
+                    values = plain_features(contract.slots[modality], signals, contract.sample_rate)
+                    tables[f"{PLAIN} {modality}"] = values.astype(np.float32)
             self._read[key] = prepared.start_s, tables
         return self._read[key]
 
     def _encoder(self, contract: Contract) -> Encode:
         if contract.sha256 not in self._encoders:
-            # torch takes seconds to import, and most probes need none of it
+            # imported here because torch takes seconds to import
             from sleepfm.encoders.inference import Encoder
             from sleepfm.encoders.load import untrained
 
-            own = Encoder(untrained(0, contract), "cpu", backend="auto").encode
-            self._encoders[contract.sha256] = own
+            encode = Encoder(untrained(0, contract), "cpu", backend="auto").encode
+            self._encoders[contract.sha256] = encode
         return self._encoders[contract.sha256]

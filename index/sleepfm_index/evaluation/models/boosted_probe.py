@@ -1,4 +1,4 @@
-"""A boosted probe: scikit-learn's histogram gradient boosting, kept as arrays of trees."""
+"""A boosted probe: scikit-learn's histogram gradient boosting, stored as arrays of trees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sleepfm_index.evaluation.models.recipe import Recipe
 ITERATIONS: Final = 100
 LEAVES: Final = 15
 BINS: Final = 64
-"""Thresholds per dimension: of 512 dimensions, 255 only cost time."""
+"""Bins per dimension; with 512 dimensions, 255 bins only take more time."""
 _NODES: Final = ("feature", "threshold", "left", "right", "value")
 
 
@@ -23,26 +23,28 @@ _NODES: Final = ("feature", "threshold", "left", "right", "value")
 class BoostedProbe:
     """A fitted sum of trees per class (one for two classes or a regression).
 
-    Nodes of all trees lie one after another. A node with a child sends ``x[feature] <= threshold``
-    to ``left`` and the rest to ``right``; a leaf is its own child.
+    The nodes of all trees are concatenated. An inner node sends ``x[feature] <= threshold`` to
+    ``left`` and the rest to ``right``; a leaf is its own child.
 
     Parameters
     ----------
     classes : tuple of str
-        Empty for a regression.
+        Names of the classes; empty for a regression.
     learned : ndarray of int64, shape [k]
-        Codes of the classes that were learned, ascending; empty for a regression. Others have
-        probability 0.
+        Codes of the classes with training clips, ascending; empty for a regression. Other classes
+        have probability 0.
     roots : ndarray of int64, shape [iterations, outputs]
         First node of every tree.
     baseline : ndarray of float64, shape [outputs]
-        What the trees are added to.
+        Constant to which the trees are added.
     feature, left, right : ndarray of int64, shape [nodes]
+        Dimension of the vector and children of each node.
     threshold, value : ndarray of float64, shape [nodes]
+        Threshold and value of each node.
     width : int
-        Length of the vectors.
+        Number of dimensions of the vectors.
     about : dict
-        What it was learned from.
+        Training record; JSON values.
     """
 
     kind: ClassVar[str] = "boosting"
@@ -64,9 +66,9 @@ class BoostedProbe:
     def fit(
         cls, x: NDArray[np.float32], y: NDArray[Any], classes: tuple[str, ...], recipe: Recipe
     ) -> Self:
-        """Fit 100 rounds of trees of 15 leaves, classes weighted to balance; ``1 / c`` is the L2.
+        """Fit 100 rounds of trees of 15 leaves, with balanced classes and L2 penalty ``1 / c``.
 
-        No round is stopped early, because scikit-learn would validate on clips of the same people.
+        There is no early stopping, because scikit-learn would validate on the same subjects.
 
         Parameters
         ----------
@@ -77,7 +79,7 @@ class BoostedProbe:
         classes : tuple of str
             Names of the classes; empty for a regression.
         recipe : Recipe
-            How the probe is fitted.
+            Settings of the probe.
         """
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -89,7 +91,7 @@ class BoostedProbe:
             "early_stopping": False,
             "random_state": recipe.seed,
         }
-        # OpenMP threads that wait for each other take minutes for seconds on a busy machine
+        # on a busy machine, OpenMP threads that wait for each other take minutes instead of seconds
         with threadpool_limits(1):
             if classes:
                 model = HistGradientBoostingClassifier(class_weight="balanced", **settings)
@@ -97,12 +99,12 @@ class BoostedProbe:
                 model = HistGradientBoostingRegressor(**settings)
             model.fit(x, y)
         learned = model.classes_.astype(np.int64) if classes else np.empty(0, np.int64)
-        # scikit-learn publishes no trees of this model; test_boosted_probe.py compares predictions
+        # the trees have no public API; test_boosted_probe.py compares predictions
         trees = [[tree.nodes for tree in round_] for round_ in model._predictors]
         sizes = [len(nodes) for round_ in trees for nodes in round_]
         starts = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         nodes = np.concatenate([nodes for round_ in trees for nodes in round_])
-        offset, own = np.repeat(starts, sizes), np.arange(len(nodes))
+        offset, node_numbers = np.repeat(starts, sizes), np.arange(len(nodes))
         leaf = nodes["is_leaf"].astype(bool)
         return cls(
             classes,
@@ -111,8 +113,8 @@ class BoostedProbe:
             np.ravel(model._baseline_prediction).astype(np.float64),
             np.where(leaf, 0, nodes["feature_idx"]).astype(np.int64),
             nodes["num_threshold"].astype(np.float64),
-            np.where(leaf, own, nodes["left"] + offset).astype(np.int64),
-            np.where(leaf, own, nodes["right"] + offset).astype(np.int64),
+            np.where(leaf, node_numbers, nodes["left"] + offset).astype(np.int64),
+            np.where(leaf, node_numbers, nodes["right"] + offset).astype(np.int64),
             nodes["value"].astype(np.float64),
             x.shape[1],
         )
@@ -129,14 +131,14 @@ class BoostedProbe:
         rows = np.arange(len(x))
         for round_ in self.roots:
             for output, root in enumerate(round_):
-                at = np.full(len(x), root)
+                node = np.full(len(x), root)
                 while True:
-                    low = x[rows, self.feature[at]] <= self.threshold[at]
-                    below = np.where(low, self.left[at], self.right[at])
-                    if np.array_equal(below, at):
+                    low = x[rows, self.feature[node]] <= self.threshold[node]
+                    below = np.where(low, self.left[node], self.right[node])
+                    if np.array_equal(below, node):
                         break
-                    at = below
-                scores[:, output] += self.value[at]
+                    node = below
+                scores[:, output] += self.value[node]
         if not self.classes:
             return scores[:, 0]
         if len(self.learned) == 2:
@@ -147,19 +149,19 @@ class BoostedProbe:
         return shares
 
     def with_about(self, about: Mapping[str, Any]) -> Self:
-        """Return the same probe with another record of what it was learned from.
+        """Return the same probe with another training record.
 
         Parameters
         ----------
         about : mapping of str to object
-            What the probe was fitted to and how.
+            Training record; JSON values.
         """
         return replace(self, about=about)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Arrays required for prediction, by name."""
-        whole = {name: getattr(self, name) for name in ("learned", "roots", "baseline", *_NODES)}
-        return whole | {"width": np.array([self.width])}
+        arrays = {name: getattr(self, name) for name in ("learned", "roots", "baseline", *_NODES)}
+        return arrays | {"width": np.array([self.width])}
 
     @classmethod
     def from_tensors(
@@ -180,41 +182,41 @@ class BoostedProbe:
         converged : bool
             Whether the fit converged.
         about : mapping of str to object
-            What the probe was fitted to and how.
+            Training record; JSON values.
 
         Raises
         ------
         KeyError, ValueError
-            If an array is missing, or their shapes or contents do not agree: every child lies after
-            its parent or is it, so that no path runs in a circle.
+            If an array is missing, or shapes or contents are not consistent. Every child must come
+            after its parent or be the node itself, so that there are no cycles.
         """
-        made = cls(
+        probe = cls(
             classes,
             **{name: tensors[name] for name in ("learned", "roots", "baseline", *_NODES)},
             width=int(tensors["width"][0]),
             about=about,
         )
-        nodes, own = len(made.value), np.arange(len(made.value))
-        outputs = len(made.baseline)
-        expected = {0: 1, 2: 1}.get(len(made.learned), len(made.learned))
-        sound = (
-            made.roots.ndim == 2
-            and made.roots.shape[1] == outputs == expected
-            and bool(classes) == bool(len(made.learned))
-            and all(getattr(made, name).shape == (nodes,) for name in _NODES)
+        nodes, node_numbers = len(probe.value), np.arange(len(probe.value))
+        outputs = len(probe.baseline)
+        expected = {0: 1, 2: 1}.get(len(probe.learned), len(probe.learned))
+        consistent = (
+            probe.roots.ndim == 2
+            and probe.roots.shape[1] == outputs == expected
+            and bool(classes) == bool(len(probe.learned))
+            and all(getattr(probe, name).shape == (nodes,) for name in _NODES)
             and all(
-                _within(getattr(made, name), limit)
+                _within(getattr(probe, name), limit)
                 for name, limit in (
                     *(("roots", nodes), ("left", nodes), ("right", nodes)),
-                    *(("feature", made.width), ("learned", len(classes))),
+                    *(("feature", probe.width), ("learned", len(classes))),
                 )
             )
-            and bool(np.all(made.left >= own) and np.all(made.right >= own))
-            and bool(np.all((made.left == own) == (made.right == own)))
+            and bool(np.all(probe.left >= node_numbers) and np.all(probe.right >= node_numbers))
+            and bool(np.all((probe.left == node_numbers) == (probe.right == node_numbers)))
         )
-        if not sound:
+        if not consistent:
             raise ValueError("its trees do not agree")
-        return made
+        return probe
 
 
 def _within(values: NDArray[Any], limit: int) -> bool:

@@ -1,4 +1,4 @@
-"""Features of clips: the vectors of a modality, or of several side by side."""
+"""Features of clips: the vectors of one modality, or of several concatenated."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from sleepfm_index.reader import Reader
 BLOCK_ROWS: Final = 32_768
 
 Read = Callable[[NDArray[np.int64]], NDArray[np.float32]]
-"""Vectors of some rows of labelled clips, float32 [m, d]."""
+"""Function that returns the vectors of rows of labelled clips, float32 [m, d]."""
 ReaderOf = Callable[[Reader, NDArray[np.int64], str], Read]
-"""Makes a :data:`Read` for a store, clip ids and features, as :func:`feature_reader` does."""
+"""Function like :func:`feature_reader`: a :data:`Read` for a store, clip ids and features."""
 
 
 def feature_list(on: str | Sequence[str]) -> list[str]:
-    """Return ``"bas"`` as ``["bas"]`` and ``"bas,ecg"`` as two; a sequence stays as it is.
+    """Split ``"bas,ecg"`` into a list of features; a sequence is returned as a list.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def feature_list(on: str | Sequence[str]) -> list[str]:
 
 
 def default_features(store: Reader, labels: Labels) -> list[str]:
-    """Every modality that labelled clips have, and all of them together.
+    """Every modality of the labelled clips, and all of them concatenated.
 
     Parameters
     ----------
@@ -46,17 +46,17 @@ def default_features(store: Reader, labels: Labels) -> list[str]:
     labels : Labels
         The labelled clips.
     """
-    there = [m for m in store.manifest.modalities if has(store, labels.clip_ids, m).any()]
-    together = "+".join(there)
-    if len(there) > 1 and have_features(store, labels, together).any():
-        there.append(together)
-    if not there:
+    present = [m for m in store.manifest.modalities if has(store, labels.clip_ids, m).any()]
+    concatenated = "+".join(present)
+    if len(present) > 1 and have_features(store, labels, concatenated).any():
+        present.append(concatenated)
+    if not present:
         raise QueryError(f"no clip with a label for {labels.name} has a vector")
-    return there
+    return present
 
 
 def check_features(features: str, known: tuple[str, ...]) -> list[str]:
-    """Modalities of ``bas``, ``bas+ecg`` and the like.
+    """Split features such as ``bas+ecg`` into modalities.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def check_features(features: str, known: tuple[str, ...]) -> list[str]:
     Raises
     ------
     QueryError
-        If one is unknown or named twice.
+        If a modality is unknown or duplicate.
     """
     names = features.split("+")
     if any(n not in known for n in names) or len(set(names)) < len(names):
@@ -77,7 +77,7 @@ def check_features(features: str, known: tuple[str, ...]) -> list[str]:
 
 
 def have_features(store: Reader, labels: Labels, features: str) -> NDArray[np.bool_]:
-    """Mask of labelled clips with vectors of all these modalities, bool [n].
+    """Mask of labelled clips with vectors of all modalities of the features, bool [n].
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def have_features(store: Reader, labels: Labels, features: str) -> NDArray[np.bo
 
 
 def feature_reader(store: Reader, clip_ids: NDArray[np.int64], features: str) -> Read:
-    """Read vectors by row of ``clip_ids``, float32 [m, 512 per modality], side by side.
+    """Return a function that reads concatenated vectors, float32 [m, 512 per modality].
 
     Parameters
     ----------
@@ -109,8 +109,8 @@ def feature_reader(store: Reader, clip_ids: NDArray[np.int64], features: str) ->
 
     def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         x = np.empty((len(rows), EMBEDDING_DIM * len(parts)), np.float32)
-        for at, modality in enumerate(parts):
-            columns = slice(at * EMBEDDING_DIM, (at + 1) * EMBEDDING_DIM)
+        for i, modality in enumerate(parts):
+            columns = slice(i * EMBEDDING_DIM, (i + 1) * EMBEDDING_DIM)
             for start in range(0, len(rows), BLOCK_ROWS):
                 block = slice(start, start + BLOCK_ROWS)
                 ids = clip_ids[rows[block]]
@@ -121,16 +121,16 @@ def feature_reader(store: Reader, clip_ids: NDArray[np.int64], features: str) ->
 
 
 def predict_rows(fitted: Probe, read: Read, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Predict rows block by block, so that memory does not grow with the store.
+    """Predict rows in blocks, so that memory does not grow with the store.
 
     Parameters
     ----------
     fitted : Probe
         The fitted probe.
     read : callable
-        Reads the vectors of given rows.
+        Function that reads the vectors of rows.
     rows : ndarray of int64, shape [m]
         Rows to predict.
     """
-    blocks = [rows[at : at + BLOCK_ROWS] for at in range(0, len(rows), BLOCK_ROWS)]
+    blocks = [rows[start : start + BLOCK_ROWS] for start in range(0, len(rows), BLOCK_ROWS)]
     return np.concatenate([fitted.predict(read(block)) for block in blocks])

@@ -40,10 +40,10 @@ def few_shot(
     split: Split | None = None,
     compare_with: str | Path | None = None,
 ) -> Result:
-    """Measure a probe that learns from few subjects, drawn again and again.
+    """Measure a probe trained on few subjects, with repeated random draws.
 
-    One fold of subjects (or the test condition or store) is tested throughout; the subjects to
-    learn from are drawn from the others.
+    One fold of subjects (or the test condition or store) is the test set of all draws; the training
+    subjects are drawn from the others.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ def few_shot(
     label, on, recipe, where, task, classes, split
         As in :func:`sleepfm_index.evaluation.models.probe.probe`.
     shots : sequence of int
-        How many subjects to learn from.
+        Numbers of training subjects.
     repeats : int
-        How often they are drawn.
+        Number of draws per number of subjects.
     compare_with : path, optional
-        Rows to show beside them: the curve of
+        File with rows to add to the table: the curve of
         :func:`.few_shot_network.supervise_few_shot` with the same label, split and seed.
 
     Returns
@@ -64,13 +64,13 @@ def few_shot(
     Result
         One row per feature and number of subjects: features, shots, then for each measure (auroc,
         auprc, f1 macro; or mae and r) its mean over the draws with ``_low`` and ``_high``, the 2.5
-        and 97.5 percentiles over the draws; draws, one_class_draws (draws that held a single class,
-        from which nothing can be learned; they are in no mean).
+        and 97.5 percentiles over the draws; draws, one_class_draws (number of draws with a single
+        class, which cannot be fitted and are not in the means).
 
     Raises
     ------
     QueryError
-        If there are fewer subjects to learn from than a shot asks for, or as ``probe``.
+        If there are fewer training subjects than requested, or as in ``probe``.
     """
     recipe = recipe or Recipe()
     plan = divide(
@@ -113,22 +113,22 @@ def _read_curve(path: Path, rows: Sequence[dict[str, object]]) -> list[dict[str,
     missing = [n for n in names if n not in table.column_names]
     if missing:
         raise QueryError(f"{path.name} has no column {missing[0]}; it is no curve of this label")
-    theirs: list[dict[str, object]] = table.select(names).to_pylist()
-    return theirs
+    curve: list[dict[str, object]] = table.select(names).to_pylist()
+    return curve
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Few subjects to learn from, drawn again and again, and the clips that are tested.
+    """Repeated draws of few training subjects, and the test clips.
 
     Parameters
     ----------
     plan : TrainTest
-        Its first fold is tested, or its condition or store.
+        The split; its first fold, condition or store is the test set.
     test : ndarray of int64, shape [m]
-        Rows of ``plan.test`` that are tested.
+        Test rows of ``plan.test``.
     chosen : dict of int to list of ndarray of int64
-        By number of subjects, the rows of ``plan.train`` of each draw.
+        Rows of ``plan.train`` of each draw, by number of subjects.
     """
 
     plan: TrainTest
@@ -139,23 +139,23 @@ class Draws:
     def of(
         cls, plan: TrainTest, features: str, shots: Sequence[int], repeats: int, seed: int
     ) -> Draws:
-        """Draw subjects; the same seed draws the same ones for a probe and for a network.
+        """Draw subjects; with the same seed, probe and network get the same subjects.
 
         Parameters
         ----------
         plan : TrainTest
-            Whose subjects.
+            The split.
         features : str
             Modalities, joined by ``+``, that clips must have.
         shots : sequence of int
-            How many subjects to draw.
+            Numbers of subjects to draw.
         repeats, seed : int
-            How often, and the seed.
+            Number of draws, and random seed.
 
         Raises
         ------
         QueryError
-            If there are fewer subjects than a shot asks for.
+            If there are fewer training subjects than requested.
         """
         train, test = next(plan.sides(features))
         owner = plan.train.subjects[train]
@@ -169,7 +169,7 @@ class Draws:
         for shot in shots:
             rng = np.random.default_rng((seed, shot))
             drawn = [rng.choice(people, shot, replace=False) for _ in range(repeats)]
-            chosen[shot] = [train[np.isin(owner, one)] for one in drawn]
+            chosen[shot] = [train[np.isin(owner, names)] for names in drawn]
         return cls(plan, test, chosen)
 
     def measured(
@@ -180,32 +180,35 @@ class Draws:
         Parameters
         ----------
         name : str
-            What the rows call the model.
+            Name of the model in the table.
         predicted : callable
-            From rows to learn from, and a name of the draw, to scores of the tested clips.
+            Function of the training rows and the name of the draw that returns scores of the test
+            clips.
         """
         labels = self.plan.train
         rows: list[dict[str, object]] = []
         for shot, draws in self.chosen.items():
-            found, single = [], 0
+            measures, single = [], 0
             for number, chosen in enumerate(draws, start=1):
                 if labels.classes and len(np.unique(labels.values[chosen])) < 2:
                     single += 1
                     continue
                 scores = predicted(chosen, f"{shot}-subjects-draw-{number}")
-                found.append(self._measures(name, scores))
+                measures.append(self._measures(name, scores))
             row: dict[str, object] = {"features": name, "shots": shot}
-            row |= _summary(found, _measures(self.plan))
-            rows.append(row | {"draws": len(found), "one_class_draws": single})
+            row |= _summary(measures, _measures(self.plan))
+            rows.append(row | {"draws": len(measures), "one_class_draws": single})
         return rows
 
     def _measures(self, name: str, scores: NDArray[np.float64]) -> dict[str, float | None]:
-        own = self.plan.test.take(self.test)
-        made = Predictions(name, own.classes, own.values, scores, own.subjects, own.clip_ids)
-        if not made.classes:
-            row = number_row(made)
+        test = self.plan.test.take(self.test)
+        predictions = Predictions(
+            name, test.classes, test.values, scores, test.subjects, test.clip_ids
+        )
+        if not predictions.classes:
+            row = number_row(predictions)
         else:
-            row = next(r for r in class_rows(made) if r["class"] == MACRO)
+            row = next(r for r in class_rows(predictions) if r["class"] == MACRO)
         return {measure: row[measure] for measure in _measures(self.plan)}  # type: ignore[misc]
 
 
@@ -214,13 +217,13 @@ def _measures(plan: TrainTest) -> tuple[str, ...]:
 
 
 def _summary(
-    found: list[dict[str, float | None]], measures: tuple[str, ...]
+    draws: list[dict[str, float | None]], measures: tuple[str, ...]
 ) -> dict[str, float | None]:
     summary: dict[str, float | None] = {}
     for name in measures:
-        values = np.array([row[name] for row in found if row[name] is not None], np.float64)
-        known = len(values) > 0
-        summary[name] = float(values.mean()) if known else None
-        summary[f"{name}_low"] = float(np.quantile(values, 0.025)) if known else None
-        summary[f"{name}_high"] = float(np.quantile(values, 0.975)) if known else None
+        values = np.array([row[name] for row in draws if row[name] is not None], np.float64)
+        valid = len(values) > 0
+        summary[name] = float(values.mean()) if valid else None
+        summary[f"{name}_low"] = float(np.quantile(values, 0.025)) if valid else None
+        summary[f"{name}_high"] = float(np.quantile(values, 0.975)) if valid else None
     return summary

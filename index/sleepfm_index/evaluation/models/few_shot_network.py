@@ -1,4 +1,4 @@
-"""How few subjects the supervised baseline needs: its learning curve beside the probe's."""
+"""Learning curve of the supervised baseline over subjects, for comparison with a probe."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ def supervise_few_shot(
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> Result:
-    """Train a network on few subjects, drawn again and again, each draw that of ``few_shot``.
+    """Train networks on few subjects, with the same draws as ``few_shot``.
 
     Parameters
     ----------
     store, label, out, training, features, seed, where, task, classes, split, progress, notice
-        As in :func:`.supervised_baseline.supervise`; ``out`` is the learning curve, whose networks
-        lie in ``<stem>.folds/`` beside it.
+        As in :func:`.supervised_baseline.supervise`; ``out`` is the learning curve, and the
+        networks are stored in the folder ``<stem>.folds`` next to it.
     shots : sequence of int
-        How many subjects to learn from. Where it is one, the epoch is chosen on that subject too.
+        Numbers of training subjects. With one subject, the epoch is chosen on that subject too.
     repeats : int
-        How often they are drawn; the first draws are those of a probe with the same seed.
+        Number of draws; the first draws are those of a probe with the same seed.
 
     Returns
     -------
     Result
-        What was written to ``out``: rows as of :func:`.few_shot.few_shot`, of ``cnn <features>``.
+        The table in ``out``: rows like those of :func:`.few_shot.few_shot`, for ``cnn <features>``.
 
     Raises
     ------
     QueryError
-        As ``few_shot`` and ``supervise``.
+        As in ``few_shot`` and ``supervise``.
     TrainingError
-        If training cannot start or go on.
+        If training cannot start or continue.
     """
     known = store.manifest.modalities
     features = features or "+".join(known)

@@ -1,4 +1,4 @@
-"""Votes of the nearest labelled neighbours."""
+"""k-nearest-neighbour classification by votes of labelled clips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.columns import clip_columns, codes, has
 from sleepfm_index.evaluation.labels.labels import Labels, read_labels
-from sleepfm_index.evaluation.labels.splits import Split, check_apart, check_classes, subjects_of
+from sleepfm_index.evaluation.labels.splits import Split, check_classes, check_disjoint, subjects_of
 from sleepfm_index.evaluation.metrics.assessment import Assessment, Predictions, assess, at_levels
 from sleepfm_index.evaluation.metrics.differences import differences
 from sleepfm_index.evaluation.models.neighbour_search import nearest
@@ -33,13 +33,14 @@ class Vote:
     Parameters
     ----------
     k : int
-        How many neighbours.
+        Number of neighbours.
     weighted : bool
-        Whether a vote counts as much as its similarity, max(score, 0), or all count alike.
+        Whether votes are weighted by similarity, max(score, 0), or equally.
     exclude : {"subject", "recording", "none"}
-        Whose clips have no vote; the clip itself never has.
+        Clips without a vote: those of the query's subject, of its recording, or only the clip
+        itself.
     margin : float
-        Abstain where the shares of the first two classes differ by less.
+        Abstain if the vote shares of the first two classes differ by less, 0 to 1.
     """
 
     k: int = 20
@@ -72,85 +73,86 @@ def knn(
     queries: int | None = QUERIES,
     seed: int = 0,
 ) -> Assessment:
-    """Measure what the nearest labelled neighbours say of a clip.
+    """Measure how well the nearest labelled neighbours predict a label.
 
-    Every labelled clip is asked about (at most ``queries`` of them, drawn at random); its
-    neighbours are found by its ``modality`` vector among the ``to`` vectors of labelled clips.
+    Every labelled clip is a query (at most ``queries`` of them, drawn at random). Its neighbours
+    are the nearest ``to`` vectors of labelled clips to its ``modality`` vector.
 
     Parameters
     ----------
     store, label, task, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     modality : str
-        What to search with.
+        Modality of the queries.
     to : str, optional
-        What to search in; by default the same modality.
+        Modality of the neighbours; by default the same.
     vote : Vote, optional
-        How many neighbours vote, and how.
+        Settings of the vote.
     where : str, optional
         SQL condition for every clip.
     split : Split, optional
-        Conditions for the neighbours and for the clips asked about, or a store of the latter;
-        subjects must differ. There are no folds: each clip is asked about without its own subject.
+        Conditions for the neighbours and for the queries, or a store with the queries; subjects
+        must differ. There are no folds: the vote excludes each query's subject.
     against : Reader, optional
-        Another store of the same recordings: the same question of the clips that both have, and
+        Another store of the same recordings, measured on the clips that both stores have, with
         paired differences.
     queries : int, optional
-        Ask about at most this many clips; None asks about all.
+        Maximum number of queries; None means all clips.
     seed : int
-        Seed of that draw.
+        Random seed of the queries.
 
     Returns
     -------
     Assessment
-        As from :func:`~.assess.assess`; ``answered`` is the share not abstained from.
+        Table of :func:`~.assess.assess`; ``answered`` is the share of queries without abstention.
 
     Raises
     ------
     QueryError
-        If the question does not fit the store, or fewer than ``k`` clips may vote.
+        If the arguments do not match the store, or fewer than ``k`` clips may vote.
     """
     vote = vote or Vote()
     target = search_target(store, modality, to)
     split = split or Split()
     tested = split.tested(store)
-    how: Any = {"task": task, "classes": classes, "include_seen": split.include_seen}
-    voters = read_labels(store, label, (where, split.train_where), **how)
+    options: Any = {"task": task, "classes": classes, "include_seen": split.include_seen}
+    voters = read_labels(store, label, (where, split.train_where), **options)
     voters = voters.take(has(store, voters.clip_ids, target))
-    asked = read_labels(tested, label, (where, split.test_where), **how)
-    asked = asked.take(has(tested, asked.clip_ids, modality))
-    if not len(asked) or not len(voters):
+    queried = read_labels(tested, label, (where, split.test_where), **options)
+    queried = queried.take(has(tested, queried.clip_ids, modality))
+    if not len(queried) or not len(voters):
         raise QueryError(f"no labelled clip has {modality} to search with, or {target} to find")
-    if voters.classes != asked.classes:
+    if voters.classes != queried.classes:
         raise QueryError(
             f"the two sides of {label} have different classes ({', '.join(voters.classes)} and "
-            f"{', '.join(asked.classes)}); name them by --classes"
+            f"{', '.join(queried.classes)}); name them by --classes"
         )
     check_classes(voters)
-    apart = split.fixed or split.train_where is not None
-    if apart:
-        check_apart(subjects_of(voters), subjects_of(asked))
-    question = _Question(store, voters, tested, asked, modality, to, vote)
+    subjects_disjoint = split.fixed or split.train_where is not None
+    if subjects_disjoint:
+        check_disjoint(subjects_of(voters), subjects_of(queried))
+    setup = _Setup(store, voters, tested, queried, modality, to, vote)
     pairs: list[tuple[Predictions, Predictions]] = []
     if against is None:
-        question = question.drawn(queries, seed)
-        made = [question.predict()]
+        setup = setup.drawn(queries, seed)
+        predictions = [setup.predict()]
     else:
-        question, other = question.on_shared_clips(against, split.include_seen)
-        question, other = question.drawn(queries, seed), other.drawn(queries, seed)
-        one, two = question.predict(), other.predict()
-        two = replace(two, features=two.features + AGAINST, clip_ids=one.clip_ids)
-        made, pairs = [one, two], [(one, two)]
-    asked = question.asked
-    per_subject = voters.per_subject and asked.per_subject and len(subjects_of(asked)) > 1
+        setup, other = setup.on_shared_clips(against, split.include_seen)
+        setup, other = setup.drawn(queries, seed), other.drawn(queries, seed)
+        first, second = setup.predict(), other.predict()
+        second = replace(second, features=second.features + AGAINST, clip_ids=first.clip_ids)
+        predictions, pairs = [first, second], [(first, second)]
+    queried = setup.queried
+    per_subject = voters.per_subject and queried.per_subject and len(subjects_of(queried)) > 1
     levels = [Predictions.per_subject] if per_subject else []
-    baseline = TrainTest(store, voters, tested, asked, None).baseline(made[0])
-    own = "tested subjects apart" if apart else f"own {vote.exclude} left out"
+    baseline = TrainTest(store, voters, tested, queried, None).baseline(predictions[0])
+    exclusion = "tested subjects apart" if subjects_disjoint else f"own {vote.exclude} left out"
     note = (
         f"votes of {vote.k} neighbours, {'by similarity' if vote.weighted else 'all alike'}, "
-        f"{own}; {asked.note}; asked about {len(asked):,} clips among {len(question.voters):,}"
+        f"{exclusion}; {queried.note}; asked about {len(queried):,} clips among "
+        f"{len(setup.voters):,}"
     )
-    result = assess(at_levels(made, levels), note, at_levels([baseline], levels))
+    result = assess(at_levels(predictions, levels), note, at_levels([baseline], levels))
     if not pairs:
         return result
     pairs += [(level(a), level(b)) for a, b in pairs for level in levels]
@@ -158,13 +160,13 @@ def knn(
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Setup:
     """Query clips and voting clips, each with its store."""
 
     store: Reader
     voters: Labels
     tested: Reader
-    asked: Labels
+    queried: Labels
     modality: str
     to: str | None
     vote: Vote
@@ -173,43 +175,49 @@ class _Question:
     def target(self) -> str:
         return search_target(self.store, self.modality, self.to)
 
-    def drawn(self, queries: int | None, seed: int) -> _Question:
+    def drawn(self, queries: int | None, seed: int) -> _Setup:
         """Limit the query clips to a random sample."""
-        if queries is None or queries >= len(self.asked):
+        if queries is None or queries >= len(self.queried):
             return self
-        rows = np.random.default_rng(seed).choice(len(self.asked), queries, replace=False)
-        return replace(self, asked=self.asked.take(np.sort(rows)))
+        rows = np.random.default_rng(seed).choice(len(self.queried), queries, replace=False)
+        return replace(self, queried=self.queried.take(np.sort(rows)))
 
-    def on_shared_clips(self, other: Reader, include_seen: bool) -> tuple[_Question, _Question]:
-        """Ask the same of two stores: of the clips that have both sides in both."""
+    def on_shared_clips(self, other: Reader, include_seen: bool) -> tuple[_Setup, _Setup]:
+        """Restrict two stores to the clips that have both modalities in both stores."""
         if self.tested is not self.store:
             raise QueryError(
                 "--against compares two stores of the same recordings; omit --test-store"
             )
-        voters, voters_there, _ = shared_labels(self.store, other, self.voters, include_seen)
-        both = has(other, voters_there.clip_ids, self.target)
-        asked, asked_there, _ = shared_labels(self.store, other, self.asked, include_seen)
-        there = has(other, asked_there.clip_ids, self.modality)
-        if not both.any() or not there.any():
+        voters, other_voters, _ = shared_labels(self.store, other, self.voters, include_seen)
+        both = has(other, other_voters.clip_ids, self.target)
+        queried, other_queried, _ = shared_labels(self.store, other, self.queried, include_seen)
+        both_queried = has(other, other_queried.clip_ids, self.modality)
+        if not both.any() or not both_queried.any():
             raise QueryError("the two stores share no labelled clip with these modalities")
-        ours = replace(self, voters=voters.take(both), asked=asked.take(there))
-        theirs = replace(
+        setup = replace(self, voters=voters.take(both), queried=queried.take(both_queried))
+        other_setup = replace(
             self,
             store=other,
             tested=other,
-            voters=voters_there.take(both),
-            asked=asked_there.take(there),
+            voters=other_voters.take(both),
+            queried=other_queried.take(both_queried),
         )
-        return ours, theirs
+        return setup, other_setup
 
     def predict(self) -> Predictions:
         """Compute the votes of the neighbours."""
         rows, scores = _search(
-            self.store, self.voters, self.target, self.tested, self.asked, self.modality, self.vote
+            self.store,
+            self.voters,
+            self.target,
+            self.tested,
+            self.queried,
+            self.modality,
+            self.vote,
         )
         _enough(rows, self.voters, self.vote)
         features = f"{self.modality} -> {self.to or self.modality}"
-        return _predictions(features, self.voters, self.asked, rows, scores, self.vote)
+        return _predictions(features, self.voters, self.queried, rows, scores, self.vote)
 
 
 def votes(
@@ -217,14 +225,14 @@ def votes(
 ) -> NDArray[np.float64]:
     """Shares of the votes, float64 [q, classes], or the neighbours' mean, float64 [q].
 
-    Neighbours of no positive similarity all count alike.
+    If no neighbour has a positive similarity, all count equally.
 
     Parameters
     ----------
     labels : Labels
         Labels of the clips that vote.
     rows : ndarray of int64, shape [q, k]
-        Neighbours of each query, as rows of ``labels``; -1 where there is none.
+        Neighbours of each query, as rows of ``labels``, padded with -1.
     scores : ndarray of float64, shape [q, k]
         Similarity of each neighbour.
     weighted : bool
@@ -243,16 +251,16 @@ def votes(
 
 
 def search_target(store: Reader, modality: str, to: str | None) -> str:
-    """Name what a search from one modality looks in.
+    """Return the target of a search from one modality.
 
     Parameters
     ----------
     store : Reader
         The open store.
     modality : str
-        What to search with.
+        Modality of the query.
     to : str, optional
-        What to search in; by default the same modality.
+        Modality to search; by default the same.
 
     Raises
     ------
@@ -273,38 +281,40 @@ def _search(
     voters: Labels,
     target: str,
     tested: Reader,
-    asked: Labels,
+    queried: Labels,
     modality: str,
     vote: Vote,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     def read(rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return store.vectors.of(voters.clip_ids[rows], target)[0]
 
-    own, groups = np.full(len(asked), -1), np.zeros(len(voters), np.int64)
+    query_groups, groups = np.full(len(queried), -1), np.zeros(len(voters), np.int64)
     if tested is store:
-        own, groups = _groups(store, asked, voters, vote.exclude)
-    found = [
+        query_groups, groups = _groups(store, queried, voters, vote.exclude)
+    neighbours = [
         nearest(
-            tested.vectors.of(asked.clip_ids[at : at + _BLOCK], modality)[0],
-            own[at : at + _BLOCK],
+            tested.vectors.of(queried.clip_ids[start : start + _BLOCK], modality)[0],
+            query_groups[start : start + _BLOCK],
             read,
             groups,
             vote.k,
         )
-        for at in range(0, len(asked), _BLOCK)
+        for start in range(0, len(queried), _BLOCK)
     ]
-    return np.concatenate([rows for rows, _ in found]), np.concatenate([s for _, s in found])
+    return np.concatenate([rows for rows, _ in neighbours]), np.concatenate(
+        [s for _, s in neighbours]
+    )
 
 
 def _groups(
-    store: Reader, asked: Labels, voters: Labels, exclude: str
+    store: Reader, queried: Labels, voters: Labels, exclude: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Codes of what a clip may not be compared with: its subject, its recording, itself."""
+    """Group codes of queries and voters; a query excludes the voters of its group."""
     if exclude == "none":
-        return asked.clip_ids, voters.clip_ids
-    both = np.concatenate([asked.clip_ids, voters.clip_ids])
+        return queried.clip_ids, voters.clip_ids
+    both = np.concatenate([queried.clip_ids, voters.clip_ids])
     code, _ = codes(clip_columns(store, both, [f"{exclude}_id"])[f"{exclude}_id"])
-    return code[: len(asked)], code[len(asked) :]
+    return code[: len(queried)], code[len(queried) :]
 
 
 def _enough(rows: NDArray[np.int64], voters: Labels, vote: Vote) -> None:
@@ -319,7 +329,7 @@ def _enough(rows: NDArray[np.int64], voters: Labels, vote: Vote) -> None:
 def _predictions(
     features: str,
     voters: Labels,
-    asked: Labels,
+    queried: Labels,
     rows: NDArray[np.int64],
     scores: NDArray[np.float64],
     vote: Vote,
@@ -332,9 +342,9 @@ def _predictions(
     return Predictions(
         features,
         voters.classes,
-        asked.values,
+        queried.values,
         shares,
-        asked.subjects,
-        asked.clip_ids,
+        queried.subjects,
+        queried.clip_ids,
         answered=answered,
     )

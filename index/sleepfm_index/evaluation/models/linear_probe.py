@@ -25,16 +25,17 @@ class LinearProbe:
     Parameters
     ----------
     classes : tuple of str
-        Empty for a number.
+        Names of the classes; empty for a regression.
     mean, scale : ndarray of float64, shape [d]
-        Standardisation, measured on what was learned from.
-    coefficients : ndarray of float64, shape [d, classes], or [d, 1] for a number
+        Standardisation, estimated on the training clips.
+    coefficients : ndarray of float64, shape [d, classes], or [d, 1] for a regression
+        Coefficients of the standardised vectors.
     intercept : ndarray of float64, shape [classes] or [1]
-        -inf for a class that was not learned: its probability is 0.
+        Intercepts; -inf for a class without training clips, whose probability is 0.
     converged : bool
         Whether the fit ended before its limit of iterations.
     about : dict
-        What it was learned from: label, rule, features, weights, contract; JSON values.
+        Training record: label, rule, features, weights, contract; JSON values.
     """
 
     kind: ClassVar[str] = "linear"
@@ -78,7 +79,7 @@ class LinearProbe:
         classes : tuple of str
             Names of the classes; empty for a regression.
         recipe : Recipe
-            How the probe is fitted.
+            Settings of the probe.
         """
         c = 1.0 if recipe.c is None else recipe.c
         if not classes:
@@ -93,12 +94,12 @@ class LinearProbe:
         )
 
     def with_about(self, about: Mapping[str, Any]) -> LinearProbe:
-        """Return the same probe with another record of what it was learned from.
+        """Return the same probe with another training record.
 
         Parameters
         ----------
         about : mapping of str to object
-            What the probe was fitted to and how.
+            Training record; JSON values.
         """
         return replace(self, about=about)
 
@@ -125,19 +126,19 @@ class LinearProbe:
         converged : bool
             Whether the fit converged.
         about : mapping of str to object
-            What the probe was fitted to and how.
+            Training record; JSON values.
 
         Raises
         ------
         KeyError, ValueError
-            If an array is missing, or their shapes do not agree.
+            If an array is missing, or the shapes are not consistent.
         """
-        made = cls(classes, **{n: tensors[n] for n in _TENSORS}, converged=converged, about=about)
-        width, outputs = len(made.mean), max(1, len(classes))
+        probe = cls(classes, **{n: tensors[n] for n in _TENSORS}, converged=converged, about=about)
+        width, outputs = len(probe.mean), max(1, len(classes))
         shapes = ((width,), (width,), (width, outputs), (outputs,))
         if tuple(tensors[name].shape for name in _TENSORS) != shapes:
             raise ValueError("the shapes of its arrays do not agree")
-        return made
+        return probe
 
 
 def fit_classes(
@@ -149,27 +150,27 @@ def fit_classes(
     standardise: bool = True,
     iterations: int | None = None,
 ) -> LinearProbe:
-    """Fit a multinomial logistic regression by L-BFGS, classes weighted to balance.
+    """Fit a multinomial logistic regression with balanced classes by L-BFGS.
 
     Parameters
     ----------
     x : ndarray of float32, shape [n, d]
-        Standardised in place.
+        Vectors, standardised in place.
     truth : ndarray of int64, shape [n]
-        Codes of ``classes``, at least two of them present.
+        Class codes, of at least two classes.
     classes : tuple of str
-        Names of the classes; empty for a regression.
+        Names of the classes.
     c : float
         Inverse strength of the L2 penalty, as in ``sklearn.linear_model.LogisticRegression``.
     standardise : bool
-        Whether ``x`` is standardised; else it is taken as it is.
+        Whether ``x`` is standardised; otherwise it is used as given.
     iterations : int, optional
-        Limit of L-BFGS; by default 1,000.
+        Maximum number of iterations; by default 1,000.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    mean, scale = _standardise(x) if standardise else _as_they_are(x)
+    mean, scale = _standardise(x) if standardise else _identity(x)
     model = LogisticRegression(C=c, class_weight="balanced", max_iter=iterations or _ITERATIONS)
     with (
         warnings.catch_warnings(record=True) as caught,
@@ -182,7 +183,7 @@ def fit_classes(
     coefficients = np.zeros((x.shape[1], len(classes)))
     intercept = np.full(len(classes), -np.inf)
     if len(learned) == 2:
-        # sklearn keeps the second of two classes only, against the first at zero
+        # with two classes, scikit-learn has coefficients of the second only
         coefficients[:, learned[1]] = model.coef_[0]
         intercept[learned] = (0.0, model.intercept_[0])
     else:
@@ -213,7 +214,7 @@ def fit_number(
     """
     from sklearn.linear_model import Ridge
 
-    mean, scale = _standardise(x) if standardise else _as_they_are(x)
+    mean, scale = _standardise(x) if standardise else _identity(x)
     centre, spread = float(truth.mean()), float(truth.std()) or 1.0
     with one_thread(unless=x.size >= _WORTH_THREADS):
         model = Ridge(alpha=1 / c).fit(x, ((truth - centre) / spread).astype(np.float32))
@@ -222,7 +223,7 @@ def fit_number(
     return LinearProbe((), mean, scale, slope, intercept, True)
 
 
-def _as_they_are(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _identity(x: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return np.zeros(x.shape[1]), np.ones(x.shape[1])
 
 

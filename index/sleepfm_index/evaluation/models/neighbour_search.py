@@ -1,4 +1,4 @@
-"""Exact nearest neighbours of many clips at once: the loop of exact search, groups left out."""
+"""Exact nearest neighbours of many clips, with excluded groups."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm_index.search.exact import Read, candidates, ranked, together
+from sleepfm_index.search.exact import Read, candidates, padded, ranked
 
 _ROWS: Final = 2048
 _COLUMNS: Final = 16_384
@@ -20,16 +20,16 @@ def nearest(
     groups: NDArray[np.int64],
     k: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Nearest candidates of each query by inner product, those of its own group left out.
+    """Find the nearest candidates of each query by inner product, excluding its group.
 
     Parameters
     ----------
     queries : ndarray of float32, shape [q, d]
         Query vectors.
     query_groups : ndarray of int64, shape [q]
-        A query is not compared with candidates of its group; -1 is compared with all.
+        Group of each query, whose candidates are excluded; -1 excludes none.
     read : callable
-        Vectors of some candidates by row, float32 [m, d]; asked for one block after another.
+        Function that returns the vectors of candidate rows, float32 [m, d]; called block by block.
     groups : ndarray of int64, shape [n]
         Group of each candidate, 0 or more.
     k : int
@@ -38,20 +38,19 @@ def nearest(
     Returns
     -------
     rows : ndarray of int64, shape [q, k]
-        Candidates, best first, equal scores in order of row; -1 where there are fewer than k.
+        Candidates by descending score, ties by ascending row, padded with -1.
     scores : ndarray of float64, shape [q, k]
-        -inf where there are fewer.
+        Scores, padded with -inf.
     """
-    columns = (
-        np.arange(at, min(at + _COLUMNS, len(groups))) for at in range(0, len(groups), _COLUMNS)
-    )
+    starts = range(0, len(groups), _COLUMNS)
+    columns = (np.arange(start, min(start + _COLUMNS, len(groups))) for start in starts)
     blocks = ((rows, read(rows)) for rows in columns)
     near = candidates(blocks, queries, k, read, groups=(query_groups, groups))
-    found = np.full((len(queries), k), -1, np.int64)
+    neighbours = np.full((len(queries), k), -1, np.int64)
     scores = np.full((len(queries), k), -np.inf)
     for top in range(0, len(queries), _ROWS):
-        some = slice(top, top + _ROWS)
-        hits = ranked(read, queries[some], together(near[some]), k)
-        for at, (rows, best) in enumerate(hits, top):
-            found[at, : len(rows)], scores[at, : len(rows)] = rows, best
-    return found, scores
+        block = slice(top, top + _ROWS)
+        hits = ranked(read, queries[block], padded(near[block]), k)
+        for query, (rows, best) in enumerate(hits, top):
+            neighbours[query, : len(rows)], scores[query, : len(rows)] = rows, best
+    return neighbours, scores

@@ -1,4 +1,4 @@
-"""The nearest neighbours of some clips, as rows."""
+"""The nearest neighbours of given clips, as a table."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def neighbours(
     where: str | None = None,
     exclude: str = "subject",
 ) -> Result:
-    """Find the nearest neighbours of some clips, as rows.
+    """Find the nearest neighbours of given clips, as a table.
 
     Parameters
     ----------
     store, modality, to
         As in :func:`sleepfm_index.evaluation.models.knn.knn`.
     clips : sequence of int
-        Clip ids to ask about.
+        Ids of the query clips.
     label : str
-        A column of ``clips`` to show beside each neighbour.
+        Column of ``clips`` to show for each neighbour.
     k : int
         Number of clips to find per query.
     where : str, optional
         SQL condition for the neighbours.
     exclude : {"subject", "recording", "none"}
-        Whose clips are left out; with ``none`` the clip itself may be found.
+        Exclude the clips of the query's subject, of its recording, or none, not even the query.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def neighbours(
     Raises
     ------
     QueryError
-        If a clip is unknown or lacks the modality, or the question does not fit the store.
+        If a clip is unknown or lacks the modality, or the arguments do not match the store.
     """
     Vote(k=k, exclude=exclude)
     target = search_target(store, modality, to)
@@ -63,23 +63,23 @@ def neighbours(
         raise QueryError(f"clip {ids[~present][0]} has no {modality} signal to search with")
     hits: list[tuple[int, NDArray[np.int64], NDArray[np.float64]]] = []
     column = f"{exclude}_id"
-    own = [None] * len(ids)
+    owners = [None] * len(ids)
     if exclude != "none":
-        own = clip_columns(store, ids, [column])[column].to_pylist()
-    for name in sorted(set(own), key=str):
-        # one search per subject, since each leaves out its own clips
-        mine = np.array([i for i, other in enumerate(own) if other == name])
-        left_out = None if name is None else f"{column} <> {quote_text(name)}"
-        allowed = store.metadata.clip_ids(where, left_out) if where or left_out else None
-        found = store.search(target, queries[mine], k, allowed, exact=True)
-        hits += [(int(i), *pair) for i, pair in zip(mine, found, strict=True)]
+        owners = clip_columns(store, ids, [column])[column].to_pylist()
+    for name in sorted(set(owners), key=str):
+        # one search per subject or recording, because each excludes its own clips
+        queries_of_owner = np.array([i for i, owner in enumerate(owners) if owner == name])
+        others = None if name is None else f"{column} <> {quote_text(name)}"
+        allowed = store.metadata.clip_ids(where, others) if where or others else None
+        pairs = store.search(target, queries[queries_of_owner], k, allowed, exact=True)
+        hits += [(int(i), *pair) for i, pair in zip(queries_of_owner, pairs, strict=True)]
     hits.sort(key=lambda hit: hit[0])
-    counts = [len(found) for _, found, _ in hits]
+    counts = [len(clip_ids) for _, clip_ids, _ in hits]
     table = pa.table(
         {
             "query": np.repeat(ids, counts),
             "rank": np.concatenate([np.arange(1, n + 1) for n in counts]).astype(np.int64),
-            "neighbour": np.concatenate([found for _, found, _ in hits]),
+            "neighbour": np.concatenate([clip_ids for _, clip_ids, _ in hits]),
             "score": np.concatenate([scores for _, _, scores in hits]),
         }
     )

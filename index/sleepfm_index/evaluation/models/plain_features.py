@@ -1,7 +1,7 @@
-"""Features that textbooks name, from the signals of clips: what vectors are held against.
+"""Textbook features of the signals of clips, as a baseline for the vectors.
 
-Nothing is learned, and no feature sees more than one modality. Spectra are scipy's, beats are those
-of wfdb's XQRS detector.
+Nothing is learned, and each feature uses one modality. Spectra are computed by scipy, and beats are
+detected by XQRS of wfdb.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ EEG_BANDS_HZ: Final = ((0.3, 1), (1, 4), (4, 8), (8, 12), (12, 16), (16, 25), (2
 BREATHING_HZ: Final = (0.1, 0.6)
 BREATHING_SLOTS: Final = ("CHEST", "ABD", "FLOW", "THERM")
 _ECTOPIC: Final = 0.2
-"""An interval further than this share from the median of nine is of no normal beat."""
+"""Maximum relative deviation of a normal R-R interval from the running median of nine."""
 
 Floats = NDArray[np.floating[Any]]
 
 
 def plain_features(slots: Sequence[str], signals: Floats, rate: float) -> Floats:
-    """Give the plain features of the clips of one recording, by what its modality records.
+    """Compute the plain features of the clips of one recording, by the type of modality.
 
     Parameters
     ----------
     slots : sequence of str
-        Names of the channels: with an ``ECG`` they are statistics of R-R intervals, with a belt or
-        a flow the rate and the depth of breathing, else band powers.
+        Names of the slots: with ``ECG``, the features are statistics of R-R intervals; with a belt
+        or flow, rate and depth of breathing; otherwise band powers.
     signals : ndarray, shape [n, slots, samples]
-        Consecutive clips; zero where a slot is empty.
+        Signals of consecutive clips; zero for empty slots.
     rate : float
-        Samples per second.
+        Sampling rate in Hz.
 
     Returns
     -------
     ndarray of float64, shape [n, 3], [n, 2] or [n, 7]
-        What cannot be measured in a clip is the recording's median, or 0 where there is none.
+        Features; missing values are replaced by the recording's median, or by 0.
     """
-    breathing = [at for at, slot in enumerate(slots) if slot in BREATHING_SLOTS]
+    breathing = [index for index, slot in enumerate(slots) if slot in BREATHING_SLOTS]
     if "ECG" in slots:
-        found = beat_statistics(signals[:, list(slots).index("ECG")], rate)
+        features = beat_statistics(signals[:, list(slots).index("ECG")], rate)
     elif breathing:
-        found = breaths(signals[:, breathing], rate)
+        features = breaths(signals[:, breathing], rate)
     else:
-        found = band_powers(signals, rate)
+        features = band_powers(signals, rate)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        middle = np.nan_to_num(np.nanmedian(found, axis=0))
-    return np.where(np.isfinite(found), found, middle)
+        median = np.nan_to_num(np.nanmedian(features, axis=0))
+    return np.where(np.isfinite(features), features, median)
 
 
 def describe_plain(slots: Sequence[str]) -> str:
-    """Name the features that :func:`plain_features` gives.
+    """Describe the result of :func:`plain_features`.
 
     Parameters
     ----------
     slots : sequence of str
-        Names of the channels of a modality.
+        Names of the slots of a modality.
     """
     if "ECG" in slots:
         return "log mean, SD and RMSSD of R-R"
@@ -74,64 +74,66 @@ def describe_plain(slots: Sequence[str]) -> str:
 def band_powers(
     signals: Floats, rate: float, bands: Sequence[tuple[float, float]] = EEG_BANDS_HZ
 ) -> Floats:
-    """Give log powers in bands by Welch's method, mean over the slots that are filled.
+    """Compute log band powers by Welch's method, averaged over the filled slots.
 
     Parameters
     ----------
     signals : ndarray, shape [n, slots, samples]
-        Zero where a slot is empty.
+        Signals of the clips; zero for empty slots.
     rate : float
-        Samples per second.
+        Sampling rate in Hz.
     bands : sequence of (float, float)
-        Lower and upper end in Hz.
+        Lower and upper limit of each band in Hz.
 
     Returns
     -------
     ndarray of float64, shape [n, bands]
-        NaN in clips without a filled slot.
+        Features; NaN for clips without a filled slot.
     """
-    f, power, there = _spectra(signals, rate, int(16 * rate))
+    f, power, filled = _spectra(signals, rate, int(16 * rate))
     logs = [np.log(power[..., (f >= a) & (f < b)].mean(axis=2) + 1e-9) for a, b in bands]
-    return _over_slots(np.stack(logs, axis=2), there)
+    return _over_slots(np.stack(logs, axis=2), filled)
 
 
 def beat_statistics(ecg: Floats, rate: float) -> Floats:
-    """Give log mean, SD and RMSSD of the normal R-R intervals that end in each clip.
+    """Compute log mean, SD and RMSSD of the normal R-R intervals that end in each clip.
 
     Parameters
     ----------
     ecg : ndarray, shape [n, samples]
-        Consecutive clips.
+        ECG of consecutive clips.
     rate : float
-        Samples per second.
+        Sampling rate in Hz.
 
     Returns
     -------
     ndarray of float64, shape [n, 3]
-        Of seconds; NaN where fewer than five intervals count.
+        Natural logarithms of values in seconds; NaN for clips with fewer than five intervals.
     """
     from scipy.ndimage import median_filter
 
-    at = detect_beats(ecg.ravel(), rate)
-    if len(at) < 10:
+    beats = detect_beats(ecg.ravel(), rate)
+    if len(beats) < 10:
         return np.full((len(ecg), 3), np.nan)
-    intervals = np.diff(at, prepend=np.nan)
-    known = np.nan_to_num(intervals, nan=float(np.nanmedian(intervals)))
-    usual = median_filter(known, 9, mode="nearest")
-    normal = (intervals > 0.3) & (intervals < 2) & (np.abs(known - usual) < _ECTOPIC * usual)
-    found = interval_statistics(at, intervals, normal, len(ecg))
-    return np.log(np.stack(found, axis=1) + 1e-3)
+    intervals = np.diff(beats, prepend=np.nan)
+    filled_intervals = np.nan_to_num(intervals, nan=float(np.nanmedian(intervals)))
+    usual = median_filter(filled_intervals, 9, mode="nearest")
+    normal = (
+        (intervals > 0.3) & (intervals < 2) & (np.abs(filled_intervals - usual) < _ECTOPIC * usual)
+    )
+    statistics = interval_statistics(beats, intervals, normal, len(ecg))
+    return np.log(np.stack(statistics, axis=1) + 1e-3)
 
 
 def detect_beats(ecg: Floats, rate: float) -> NDArray[np.float64]:
-    """Give the times of R peaks in seconds, by wfdb's XQRS; none where it finds nothing.
+    """Detect R peaks by XQRS of wfdb; return their times in seconds, float64 [beats].
 
     Parameters
     ----------
     ecg : ndarray, shape [samples]
-        One lead.
+        One ECG lead.
     rate : float
-        Samples per second.
+        Sampling rate in Hz.
 
     Raises
     ------
@@ -147,55 +149,55 @@ def detect_beats(ecg: Floats, rate: float) -> NDArray[np.float64]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found = xqrs_detect(np.asarray(ecg, np.float64), rate, verbose=False)
+            peaks = xqrs_detect(np.asarray(ecg, np.float64), rate, verbose=False)
         except (ValueError, IndexError, ZeroDivisionError):
             return np.zeros(0)
-    return np.asarray(found, np.float64) / rate
+    return np.asarray(peaks, np.float64) / rate
 
 
 def breaths(signals: Floats, rate: float) -> Floats:
-    """Give breaths per second, and the log amplitude of breathing.
+    """Compute the breathing rate in Hz and the log amplitude of breathing.
 
-    The highest peak of the spectrum from 0.1 to 0.6 Hz, and the root of the power there; means over
-    the belts and flows that are filled.
+    The rate is the highest peak of the spectrum from 0.1 to 0.6 Hz, and the amplitude the square
+    root of the power in that band; both are averaged over the filled slots of belts and flow.
 
     Parameters
     ----------
     signals : ndarray, shape [n, slots, samples]
-        Zero where a slot is empty.
+        Signals of the clips; zero for empty slots.
     rate : float
-        Samples per second.
+        Sampling rate in Hz.
 
     Returns
     -------
     ndarray of float64, shape [n, 2]
-        NaN in clips without a filled slot.
+        Features; NaN for clips without a filled slot.
     """
-    f, power, there = _spectra(signals, rate, signals.shape[2])
+    f, power, filled = _spectra(signals, rate, signals.shape[2])
     low, high = BREATHING_HZ
     inside = (f >= low) & (f <= high)
     band = power[..., inside]
     depth = 0.5 * np.log(band.sum(axis=2) * (f[1] - f[0]) + 1e-9)
-    return _over_slots(np.stack([f[inside][band.argmax(axis=2)], depth], axis=2), there)
+    return _over_slots(np.stack([f[inside][band.argmax(axis=2)], depth], axis=2), filled)
 
 
 def _spectra(
     signals: Floats, rate: float, window: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Frequencies, power densities [n, slots, frequencies], and which slots are filled."""
+    """Frequencies, power densities [n, slots, frequencies], and mask of filled slots [n, slots]."""
     from scipy.signal import welch
 
-    there = np.abs(signals).max(axis=2) > 0
+    filled = np.abs(signals).max(axis=2) > 0
     samples = signals.shape[2]
-    whole = {"nfft": 4 * samples} if window >= samples else {}
+    padding = {"nfft": 4 * samples} if window >= samples else {}
     f, power = welch(
-        np.asarray(signals, np.float64), rate, nperseg=min(window, samples), axis=2, **whole
+        np.asarray(signals, np.float64), rate, nperseg=min(window, samples), axis=2, **padding
     )
-    return f, power, there
+    return f, power, filled
 
 
-def _over_slots(values: Floats, there: NDArray[np.bool_]) -> Floats:
-    """Mean of [n, slots, features] over the slots that are there, NaN where none is."""
-    count = there.sum(axis=1)[:, None]
-    total = np.where(there[..., None], values, 0).sum(axis=1)
+def _over_slots(values: Floats, filled: NDArray[np.bool_]) -> Floats:
+    """Mean of [n, slots, features] over the filled slots; NaN if there is none."""
+    count = filled.sum(axis=1)[:, None]
+    total = np.where(filled[..., None], values, 0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

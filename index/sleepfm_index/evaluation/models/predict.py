@@ -1,4 +1,4 @@
-"""A saved probe applied to a store: predictions as Parquet, hypnograms as CSV and EDF+."""
+"""Application of a saved probe to a store: predictions as Parquet, hypnograms as CSV and EDF+."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def check_probe(store: Reader, probe: Probe) -> None:
         If weights or contract differ.
     """
     about = probe.about
-    own = store.manifest.weights
-    if about.get("weights_sha256") != own.sha256:
+    weights = store.manifest.weights
+    if about.get("weights_sha256") != weights.sha256:
         raise QueryError(
             f"the probe was fitted to vectors of {about.get('weights', 'other weights')}, the "
-            f"store holds those of {own.name}; fit one with `sleepfm-index probe --save`"
+            f"store holds those of {weights.name}; fit one with `sleepfm-index probe --save`"
         )
     if about.get("contract_sha256") != store.manifest.contract.sha256:
         raise QueryError("the probe was fitted to clips prepared under another contract")
@@ -72,7 +72,7 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
     -------
     Result
         Columns clip_id, recording_id, start_s, clock, predicted (the class of highest probability,
-        or the number), and for classes ``p_<class>``; null where a clip lacks the features.
+        or the number), and for classes ``p_<class>``; null for clips without the features.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
         raise QueryError(f"no clip has {features}, which the probe requires")
     scores = predict_rows(probe, feature_reader(store, ids, features), np.flatnonzero(present))
     table = clip_columns(store, ids, _FACTS)
-    lacking = ~present
+    missing = ~present
     if probe.classes:
         names = np.array(probe.classes, object)
         label = np.full(len(ids), None, object)
@@ -99,14 +99,14 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
         for code, name in enumerate(probe.classes):
             share = np.zeros(len(ids))
             share[present] = scores[:, code]
-            table = table.append_column(f"p_{name}", pa.array(share, mask=lacking))
+            table = table.append_column(f"p_{name}", pa.array(share, mask=missing))
     else:
         number = np.zeros(len(ids))
         number[present] = scores
-        table = table.append_column("predicted", pa.array(number, mask=lacking))
+        table = table.append_column("predicted", pa.array(number, mask=missing))
     note = (
         f"{about.get('label')} ({about.get('rule')}) by a probe on {features}: "
-        f"{int(present.sum())} clips predicted, {int(lacking.sum())} lack {features}"
+        f"{int(present.sum())} clips predicted, {int(missing.sum())} lack {features}"
     )
     return Result(table, note)
 
@@ -114,20 +114,20 @@ def predict(store: Reader, probe: Probe, *, where: str | None = None) -> Result:
 def write_predictions(
     result: Result, folder: str | Path, probe: Probe, *, clip_seconds: float = 30.0
 ) -> list[Path]:
-    """Write predictions as files that other tools open.
+    """Write predictions as files for other tools.
 
     Parameters
     ----------
     result : Result
-        As from :func:`predict`.
+        Result of :func:`predict`.
     folder : path
-        Made if there is none: ``predictions.parquet``; and for stages, per recording,
-        ``<recording>.predicted.csv`` (onset_s, duration_s, predicted_stage) and
+        Folder for the files, created if missing: ``predictions.parquet``; and for stages, per
+        recording, ``<recording>.predicted.csv`` (onset_s, duration_s, predicted_stage) and
         ``<recording>.predicted.edf`` (EDF+ annotations "Sleep stage N2", at the recording's time of
-        day, without a date). Both are marked as predictions inside, and no build takes them for
+        day, without a date). Both are marked as predictions, and a build does not use them as
         scoring.
     probe : Probe
-        What predicted.
+        The probe that made the predictions.
     clip_seconds : float
         Length of a clip, in seconds.
 
@@ -139,13 +139,13 @@ def write_predictions(
     Raises
     ------
     StoreError
-        If a recording's name cannot be a file's.
+        If a recording's name is not a valid file name.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    whole = folder / "predictions.parquet"
-    write_file(whole, lambda path: pq.write_table(result.table, path, compression="zstd"))
-    written = [whole]
+    parquet = folder / "predictions.parquet"
+    write_file(parquet, lambda path: pq.write_table(result.table, path, compression="zstd"))
+    written = [parquet]
     if not probe.classes or not set(probe.classes) <= set(STAGES):
         return written
     nights: dict[str, list[dict[str, object]]] = {}
@@ -179,8 +179,8 @@ def write_hypnogram_csv(path: Path, stages: list[tuple[float, str]], clip_second
         Length of a clip, in seconds.
     """
 
-    def write(aside: Path) -> None:
-        with aside.open("w", newline="", encoding="utf-8") as file:
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file)
             lines.writerow(("onset_s", "duration_s", COLUMN))
             lines.writerows((f"{onset:g}", f"{clip_seconds:g}", stage) for onset, stage in stages)
@@ -202,7 +202,7 @@ def write_hypnogram_edf(
     clip_seconds : float
         Length of a clip, in seconds.
     start_clock_s : float or None
-        Time of day of the recording's start, in seconds; midnight where it is not known.
+        Time of day of the recording's start in seconds after midnight; midnight if unknown.
     """
     import edfio
 
@@ -214,5 +214,5 @@ def write_hypnogram_edf(
     seconds = int(start_clock_s or 0)
     start = time(seconds // 3600 % 24, seconds // 60 % 60, seconds % 60)
     maker = edfio.Recording(equipment_code=EQUIPMENT)
-    made = edfio.Edf([], annotations=notes, starttime=start, recording=maker)
-    write_file(path, lambda aside: made.write(aside))
+    edf = edfio.Edf([], annotations=notes, starttime=start, recording=maker)
+    write_file(path, lambda temporary: edf.write(temporary))

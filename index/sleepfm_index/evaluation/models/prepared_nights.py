@@ -1,4 +1,4 @@
-"""The prepared signals behind labelled clips, for networks that learn from the recordings."""
+"""The prepared signals of labelled clips, for networks trained on the recordings."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _VALID: Final = 0.1
 
 @dataclass(frozen=True)
 class Nights:
-    """The prepared clips of one store: each recording, and where each clip is in which.
+    """The prepared clips of one store, with the recording and row of each clip.
 
     Parameters
     ----------
     recordings : mapping of str to CachedRecording
-        By ``recording_id``.
+        Prepared recordings by ``recording_id``.
     recording, row : mapping of int to str, of int to int
-        Where each clip is, by clip id.
+        Recording and row within it, by clip id.
     """
 
     recordings: Mapping[str, CachedRecording]
@@ -50,7 +50,7 @@ class Nights:
         channels: str | Path | None = None,
         progress: Progress | None = None,
     ) -> Nights:
-        """Prepare the recordings of some clips.
+        """Prepare the recordings of clips.
 
         Parameters
         ----------
@@ -61,107 +61,109 @@ class Nights:
         cache : path
             Folder of the prepared clips.
         substitute, channels
-            How channels fill slots, where not as in the store's last build.
+            Filling of slots; by default as in the store's last build.
         progress : Progress, optional
-            Called with (recordings prepared, recordings).
+            Called with (recordings prepared, total recordings).
 
         Raises
         ------
         QueryError
-            If a recording is not where it was.
+            If a recording is missing.
         """
         from sleepfm.training.clipcache import prepare_clips
 
         contract = store.manifest.contract
         facts = clip_columns(store, ids, ["recording_id", "start_s"])
         names = facts["recording_id"].to_pylist()
-        # Clips may begin a part of one after the recording.
+        # The first clip may begin a fraction of a clip after the start of the recording.
         rows = np.floor(numbers(facts["start_s"]) / contract.clip_seconds + 1e-6).astype(np.int64)
-        choices = store.manifest.choices.told(contract, substitute=substitute, channels=channels)
+        choices = store.manifest.choices.updated(contract, substitute=substitute, channels=channels)
         files = {name: recording_file(store.path, name) for name in sorted(set(names))}
-        found = {}
+        recordings = {}
         for done, (name, path) in enumerate(files.items()):
             if progress is not None:
                 progress(done, len(files))
             prepared = prepare_clips([path], cache, contract, choices=choices)
-            (found[name],) = prepared.recordings
+            (recordings[name],) = prepared.recordings
         clips = ids.tolist()
         return cls(
-            found,
+            recordings,
             dict(zip(clips, names, strict=True)),
             dict(zip(clips, rows.tolist(), strict=True)),
         )
 
     def split(self, labels: Labels, seed: int) -> dict[str, list[CachedRecording]]:
-        """Give the recordings to train on and to validate on, no clips labelled but theirs.
+        """Split the recordings into training and validation, with the labels of each side.
 
         Parameters
         ----------
         labels : Labels
-            The clips to learn from. A single subject is both trained and validated on.
+            Labels of the clips. A single subject is used for both training and validation.
         seed : int
-            Chooses the tenth of the subjects, at least one, that is validated on.
+            Random seed of the validation subjects: a tenth of the subjects, at least one.
         """
         from sleepfm.training.splits import split_subjects
 
-        people = [labels.subject_names[i] for i in labels.subjects]
-        if len(set(people)) == 1:
-            whole = self.split_into(labels, dict.fromkeys(people, "train"))["train"]
-            return {"train": whole, "valid": whole}
-        splits = split_subjects(people, {"train": 1 - _VALID, "valid": _VALID}, seed).of_subject
+        subjects = [labels.subject_names[i] for i in labels.subjects]
+        if len(set(subjects)) == 1:
+            recordings = self.split_into(labels, dict.fromkeys(subjects, "train"))["train"]
+            return {"train": recordings, "valid": recordings}
+        splits = split_subjects(subjects, {"train": 1 - _VALID, "valid": _VALID}, seed).of_subject
         return self.split_into(labels, splits)
 
     def split_into(
         self, labels: Labels, splits: Mapping[str, str]
     ) -> dict[str, list[CachedRecording]]:
-        """Give the recordings of each side, no clips labelled but those of ``labels``.
+        """Split the recordings by subject, with the labels of each side.
 
         Parameters
         ----------
         labels : Labels
-            The clips to learn from.
+            Labels of the clips.
         splits : mapping of str to str
             ``train`` or ``valid``, by subject.
         """
-        people = [labels.subject_names[i] for i in labels.subjects]
-        told: dict[str, dict[str, list[str]]] = {"train": {}, "valid": {}}
-        for clip, code, person in zip(labels.clip_ids, labels.values, people, strict=True):
+        subjects = [labels.subject_names[i] for i in labels.subjects]
+        stages_of: dict[str, dict[str, list[str]]] = {"train": {}, "valid": {}}
+        for clip, code, subject in zip(labels.clip_ids, labels.values, subjects, strict=True):
             name = self.recording[int(clip)]
-            side = told[splits[person]]
+            side = stages_of[splits[subject]]
             if name not in side:
                 side[name] = [""] * self.recordings[name].count
             side[name][self.row[int(clip)]] = labels.classes[int(code)]
         return {
-            split: [replace(self.recordings[name], stage=tuple(own)) for name, own in side.items()]
-            for split, side in told.items()
+            split: [
+                replace(self.recordings[name], stage=tuple(stages)) for name, stages in side.items()
+            ]
+            for split, side in stages_of.items()
         }
 
     def signals(
         self, clips: NDArray[np.int64], modalities: list[str]
     ) -> dict[str, NDArray[np.float32]]:
-        """Signals of some clips, float32 [n, slots, samples] by modality.
+        """Signals of clips, float32 [n, slots, samples] by modality.
 
         Parameters
         ----------
         clips : ndarray of int64, shape [n]
             Clip ids.
         modalities : list of str
-            Whose channels.
+            Modalities to read.
 
         Raises
         ------
         QueryError
             If a recording lacks a modality when it is read again.
         """
-        places = [(self.recordings[self.recording[c]], self.row[c]) for c in clips.tolist()]
-        for night, row in places:
-            lacking = [m for m in modalities if m not in night.signals or row >= night.count]
-            if lacking:
+        rows = [(self.recordings[self.recording[c]], self.row[c]) for c in clips.tolist()]
+        for night, row in rows:
+            missing = [m for m in modalities if m not in night.signals or row >= night.count]
+            if missing:
                 raise QueryError(
-                    f"{night.recording_id} gives no {lacking[0]} when it is read again; was the "
+                    f"{night.recording_id} gives no {missing[0]} when it is read again; was the "
                     "store built with --substitute or --channels?"
                 )
         return {
-            m: np.stack([np.asarray(night.signals[m][row], np.float32) for night, row in places])
+            m: np.stack([np.asarray(night.signals[m][row], np.float32) for night, row in rows])
             for m in modalities
         }

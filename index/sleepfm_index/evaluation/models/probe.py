@@ -1,4 +1,4 @@
-"""Probes on the vectors of a store, tested on subjects they did not learn from."""
+"""Probes on the vectors of a store, tested on subjects that are not in the training data."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def probe(
     baselines: BaselineFeatures | None = None,
     smooth: bool = False,
 ) -> Assessment:
-    """Measure what a probe reads from frozen vectors.
+    """Measure how well a probe predicts a label from frozen vectors.
 
-    Without a test condition or store, subjects are dealt into folds, and each fold is predicted by
-    a probe of the others; measures are over all these predictions. Labels of the subject (age, sex)
-    are measured per clip and per subject, the mean of its clips.
+    Without a test condition or store, subjects are assigned to folds, and each fold is predicted by
+    a probe trained on the others; measures are over all predictions. Labels of the subject (age,
+    sex) are measured per clip and per subject, by the mean prediction over its clips.
 
     Parameters
     ----------
@@ -61,39 +61,39 @@ def probe(
     label, task, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     on : str or sequence of str, optional
-        Modalities, joined by ``+`` for concatenated vectors; by default each one that clips have,
-        and all together.
+        Modalities, joined by ``+`` for concatenated vectors; by default each modality of the clips,
+        and all of them concatenated.
     where : str, optional
         SQL condition for every clip.
     split : Split, optional
-        How subjects are kept apart; by default five folds.
+        Division of the subjects; by default five folds.
     recipe : Recipe, optional
-        How to learn.
+        Settings of the probe.
     compare_with : path, optional
-        Another model's predictions of the same clips, scored in the same table; see
+        File with predictions of another model, added to the table; see
         :func:`sleepfm_index.evaluation.models.external_predictions.read_external`.
     against : Reader, optional
-        Another store of the same recordings, e.g. by other weights: the same labels and folds over
-        the clips that both have, so that differences are paired.
+        Another store of the same recordings, e.g. with other weights. Both are measured with the
+        same labels and folds on the clips that both have, with paired differences.
     by : str, optional
-        A column of ``clips``: rows for the tested clips of each of its values too.
+        Column of ``clips``; the table gets additional rows for the test clips of each value.
     baselines : BaselineFeatures, optional
-        Probe plain features and untrained vectors of the same clips too, under the same recipe
-        (plain features are always standardised), with paired differences. It reads the recordings.
+        Baseline features to probe on the same clips, with the same recipe (plain features are
+        always standardised) and paired differences. This reads the recordings.
     smooth : bool
-        Also smooth the predicted stages of each night by transitions
-        (:mod:`.stage_transitions`), smoothed minus plain as a paired difference.
+        Whether to smooth the predicted stages of each night by transitions as well
+        (:mod:`.stage_transitions`), with the paired difference smoothed minus unsmoothed.
 
     Returns
     -------
     Assessment
-        As from :func:`sleepfm_index.evaluation.metrics.assessment.assess`; with ``compare_with`` or
-        ``against``, paired differences too, the probe minus the other.
+        Table of :func:`sleepfm_index.evaluation.metrics.assessment.assess`; with
+        ``compare_with`` or ``against``, also with paired differences, the probe minus the other.
 
     Raises
     ------
     QueryError
-        If a condition, column or modality is unknown, one class only is there to learn from, there
+        If a condition, column or modality is unknown, the training clips have one class only, there
         are fewer subjects than folds, or a subject is on both sides.
     """
     recipe, split = recipe or Recipe(), split or Split()
@@ -106,32 +106,35 @@ def probe(
             "smoothing is for the label stage and the linear probe, whose classes are balanced"
         )
     sides = divide(store, label, split, where=where, task=task, classes=classes, seed=recipe.seed)
-    made: list[Predictions] = []
+    all_predictions: list[Predictions] = []
     pairs: list[tuple[Predictions, Predictions]] = []
     note = sides.note
-    chosen = default_features(store, sides.train) if on is None else feature_list(on)
-    for features in chosen:
+    feature_names = default_features(store, sides.train) if on is None else feature_list(on)
+    for features in feature_names:
         if against is not None:
-            ours, theirs = on_shared_clips(
+            own_sides, other_sides = on_shared_clips(
                 sides, against, features, include_seen=split.include_seen
             )
-            note = ours.note
-            predictions, other = ours.predict(features, recipe), theirs.predict(features, recipe)
+            note = own_sides.note
+            predictions, other = (
+                own_sides.predict(features, recipe),
+                other_sides.predict(features, recipe),
+            )
             other = replace(other, features=features + AGAINST, clip_ids=predictions.clip_ids)
             pairs.append((predictions, other))
-            made.append(predictions)
+            all_predictions.append(predictions)
             predictions = other
         else:
             predictions = sides.predict(features, recipe)
         if compare_with is not None:
             other, predictions = read_external(compare_with, predictions, sides.identity)
             pairs.append((predictions, other))
-            made += [] if made else [other]
-        made.append(predictions)
+            all_predictions += [] if all_predictions else [other]
+        all_predictions.append(predictions)
         if smooth:
-            night = smoothed(sides, predictions)
-            pairs.append((night, predictions))
-            made.append(night)
+            smoothed_predictions = smoothed(sides, predictions)
+            pairs.append((smoothed_predictions, predictions))
+            all_predictions.append(smoothed_predictions)
         if baselines is None:
             continue
         for kind in baselines.kinds:
@@ -143,16 +146,16 @@ def probe(
             )
             other = _in_order(other, predictions.clip_ids)
             pairs.append((predictions, other))
-            made.append(other)
+            all_predictions.append(other)
     levels = [Predictions.per_subject] if sides.of_subjects else []
-    baseline = sides.baseline(made[0])
-    groups = [] if by is None else split_by(sides.test_store, made, by)
-    most = f"learned from at most {recipe.train_clips:,} clips per fit"
+    baseline = sides.baseline(all_predictions[0])
+    groups = [] if by is None else split_by(sides.test_store, all_predictions, by)
+    limit = f"learned from at most {recipe.train_clips:,} clips per fit"
     if baselines is not None:
         note += f"; {baselines.note(store.manifest.contract)}"
     result = assess(
-        at_levels([*made, *groups], levels),
-        f"{recipe.model} probe, {note}; {most}",
+        at_levels([*all_predictions, *groups], levels),
+        f"{recipe.model} probe, {note}; {limit}",
         at_levels([baseline], levels),
     )
     if not pairs:
@@ -161,20 +164,20 @@ def probe(
     return replace(result, differences=differences(pairs))
 
 
-def _in_order(made: Predictions, clip_ids: NDArray[np.int64]) -> Predictions:
-    """Predictions of some of the clips, in their order."""
-    order = np.argsort(made.clip_ids)
-    return made.take(order[np.searchsorted(made.clip_ids[order], clip_ids)])
+def _in_order(predictions: Predictions, clip_ids: NDArray[np.int64]) -> Predictions:
+    """Predictions of given clips, in their order."""
+    order = np.argsort(predictions.clip_ids)
+    return predictions.take(order[np.searchsorted(predictions.clip_ids[order], clip_ids)])
 
 
-def split_by(store: Reader, made: Sequence[Predictions], by: str) -> list[Predictions]:
-    """Part predictions by the values of a column of ``clips``; clips without one are in no part.
+def split_by(store: Reader, predictions: Sequence[Predictions], by: str) -> list[Predictions]:
+    """Divide predictions by the values of a column of ``clips``; clips without a value are dropped.
 
     Parameters
     ----------
     store : Reader
         The open store.
-    made : sequence of Predictions
+    predictions : sequence of Predictions
         Predictions to divide.
     by : str
         Name of the column.
@@ -182,13 +185,13 @@ def split_by(store: Reader, made: Sequence[Predictions], by: str) -> list[Predic
     Raises
     ------
     QueryError
-        If there is no such column.
+        If the column does not exist.
     """
     parts = []
-    for one in made:
-        code, values = codes(clip_columns(store, one.clip_ids, [by])[by])
+    for of_model in predictions:
+        code, values = codes(clip_columns(store, of_model.clip_ids, [by])[by])
         parts += [
-            replace(one.take(code == i), group=str(value), warnings=())
+            replace(of_model.take(code == i), group=str(value), warnings=())
             for i, value in enumerate(values)
             if (code == i).any()
         ]
@@ -206,7 +209,7 @@ def fit_probe(
     recipe: Recipe | None = None,
     include_seen: bool = False,
 ) -> Probe:
-    """Fit one probe to all labelled clips, to be saved and used on other recordings.
+    """Fit one probe to all labelled clips, for use on other recordings.
 
     Parameters
     ----------
@@ -217,12 +220,12 @@ def fit_probe(
     features : str
         Modalities, joined by ``+``.
     include_seen : bool
-        Learn from people too whom the weights have seen in training.
+        Whether to train on subjects of the weights' training data as well.
 
     Raises
     ------
     QueryError
-        As :func:`probe`.
+        As in :func:`probe`.
     """
     recipe = recipe or Recipe()
     labels = read_labels(store, label, where, task=task, classes=classes, include_seen=include_seen)

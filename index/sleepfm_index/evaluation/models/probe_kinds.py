@@ -1,9 +1,8 @@
 """Interface, registry and file format of probes.
 
-A new kind is one module with a class that does what :class:`Probe` says, and one line of
-:data:`PROBES`. A saved probe is a safetensors file: arrays, and JSON in the header. Loading one
-runs no code that the file brings, as unpickling would, and needs neither scikit-learn nor the
-version of it that fitted the probe.
+A new kind is one module with a class that implements :class:`Probe`, and one line of
+:data:`PROBES`. A saved probe is a safetensors file: arrays, and JSON in the header. Unlike
+unpickling, loading it runs no code from the file, and it does not need scikit-learn.
 """
 
 from __future__ import annotations
@@ -23,17 +22,19 @@ from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.recipe import Recipe
 
 FORMAT_VERSION: Final = 1
+MOST_CLASSES: Final = 4096
+"""Of a saved probe: each is a column of every prediction."""
 _KEY: Final = "sleepfm_probe"
 
 
 class Probe(Protocol):
-    """A model of frozen vectors: it is fitted, predicts, and is kept as arrays.
+    """A model on frozen vectors that is fitted, predicts, and is saved as arrays.
 
-    Vectors are float32 [n, d], those of several modalities side by side. Instances are immutable.
+    Vectors are float32 [n, d], concatenated for several modalities. Instances are immutable.
     """
 
     kind: ClassVar[str]
-    """Its name in :data:`PROBES` and in files."""
+    """Name of the kind in :data:`PROBES` and in files."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -51,18 +52,18 @@ class Probe(Protocol):
     def fit(
         cls, x: NDArray[np.float32], y: NDArray[Any], classes: tuple[str, ...], recipe: Recipe
     ) -> Self:
-        """Learn from vectors and their labels.
+        """Fit a probe to vectors and their labels.
 
         Parameters
         ----------
         x : ndarray of float32, shape [n, d]
-            May be overwritten.
+            Vectors; may be overwritten.
         y : ndarray of int64 (codes of ``classes``) or float64, shape [n]
-            At least two classes are present; one that is not is predicted with probability 0.
+            Labels, of at least two classes; a class without clips is predicted with probability 0.
         classes : tuple of str
-            Empty for a regression.
+            Names of the classes; empty for a regression.
         recipe : Recipe
-            How the probe is fitted.
+            Settings of the probe.
         """
 
     def predict(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -75,12 +76,12 @@ class Probe(Protocol):
         """
 
     def with_about(self, about: Mapping[str, Any]) -> Self:
-        """Return the same probe with another record of what it was learned from.
+        """Return the same probe with another training record.
 
         Parameters
         ----------
         about : mapping of str to object
-            What the probe was fitted to and how.
+            Training record; JSON values.
         """
 
     def tensors(self) -> dict[str, NDArray[Any]]:
@@ -105,12 +106,12 @@ class Probe(Protocol):
         converged : bool
             Whether the fit converged.
         about : mapping of str to object
-            What the probe was fitted to and how.
+            Training record; JSON values.
 
         Raises
         ------
         KeyError, ValueError
-            If an array is missing, or their shapes or contents do not agree.
+            If an array is missing, or shapes or contents are not consistent.
         """
 
 
@@ -121,7 +122,7 @@ PROBES: Final[Mapping[str, type[Probe]]] = {
 
 
 def probe_kind(name: str) -> type[Probe]:
-    """Find a kind of probe.
+    """Return a kind of probe by name.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def probe_kind(name: str) -> type[Probe]:
     Raises
     ------
     QueryError
-        If there is none of this name.
+        If there is no kind of this name.
     """
     if name not in PROBES:
         raise QueryError(f"no model {name!r}; choose from {', '.join(PROBES)}")
@@ -139,7 +140,7 @@ def probe_kind(name: str) -> type[Probe]:
 
 
 def save_probe(probe: Probe, path: str | Path) -> Path:
-    """Write one safetensors file; everything but the arrays is JSON in its header.
+    """Write a probe as a safetensors file with a JSON header.
 
     Parameters
     ----------
@@ -147,8 +148,16 @@ def save_probe(probe: Probe, path: str | Path) -> Path:
         The probe.
     path : path
         The file to write.
+
+    Raises
+    ------
+    QueryError
+        If the probe has more classes than a saved probe may have.
     """
     from safetensors.numpy import save
+
+    if len(probe.classes) > MOST_CLASSES:
+        raise QueryError(f"a probe of at most {MOST_CLASSES:,} classes can be saved")
 
     header = {
         "format_version": FORMAT_VERSION,
@@ -161,8 +170,8 @@ def save_probe(probe: Probe, path: str | Path) -> Path:
     content = save(tensors, {_KEY: json.dumps(header, sort_keys=True)})
     path = Path(path)
 
-    def write(aside: Path) -> None:
-        aside.write_bytes(content)
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
 
     write_file(path, write)
     return path
@@ -179,7 +188,7 @@ def load_probe(path: str | Path) -> Probe:
     Raises
     ------
     FormatError
-        If it is missing, damaged, or of a format or kind that this version does not know.
+        If the file is missing, damaged, or of an unknown format or kind.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -195,6 +204,8 @@ def load_probe(path: str | Path) -> Probe:
         if kind not in PROBES:
             raise ValueError(f"it is a probe of kind {kind!r}, which this version does not know")
         classes = tuple(map(str, header["classes"]))
+        if len(classes) > MOST_CLASSES:
+            raise ValueError(f"it has {len(classes):,} classes, more than {MOST_CLASSES:,}")
         about = dict(header["about"])
         return PROBES[kind].from_tensors(tensors, classes, bool(header["converged"]), about)
     except OSError as error:

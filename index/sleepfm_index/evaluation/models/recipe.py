@@ -9,7 +9,7 @@ from sleepfm_index.errors import QueryError
 
 TRAIN_CLIPS: Final = 200_000
 PENALTIES: Final = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Inverse penalties that are tried where none is given."""
+"""Inverse penalties to choose from if none is given."""
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,16 @@ class Recipe:
         One of :data:`sleepfm_index.evaluation.models.probe_kinds.PROBES`.
     c : float, optional
         Inverse strength of the L2 penalty, on coefficients or on the values of leaves; None chooses
-        the one of :data:`PENALTIES` that does best in folds of the subjects learned from.
+        from :data:`PENALTIES` by cross-validation over the training subjects.
     seed : int
         Seed of the folds and of the draw of clips.
     train_clips : int
-        Learn from at most this many clips, drawn at random, which bounds memory: float32
-        [train_clips, 512] for one modality, as many times that as are joined.
+        Maximum number of training clips, drawn at random, which bounds memory: float32
+        [train_clips, 512] per modality.
     standardise : bool
-        Whether a linear model standardises the vectors by what it learns from.
+        Whether a linear model standardises the vectors by the training clips.
     iterations : int, optional
-        Limit of iterations of a linear model; by default 1,000.
+        Maximum number of iterations of a linear model; by default 1,000.
     """
 
     model: str = "linear"
@@ -43,12 +43,12 @@ class Recipe:
 
     @classmethod
     def as_authors(cls, *, seed: int = 0, train_clips: int = TRAIN_CLIPS) -> Recipe:
-        """Return the settings of the SleepFM code: unit vectors as they are, C = 1, 100 iterations.
+        """Return the settings of the SleepFM code: no standardisation, C = 1, 100 iterations.
 
         Parameters
         ----------
         seed, train_clips : int
-            As in the class.
+            As in :class:`Recipe`.
         """
         return cls(c=1.0, seed=seed, train_clips=train_clips, standardise=False, iterations=100)
 

@@ -1,10 +1,10 @@
 """Smoothing of predicted stages over a night by a hidden Markov model.
 
-States are the stages; their transitions are counted in the scored nights of the subjects that are
-learned from. A probe is a classifier, not a density, so that its probabilities are divided by the
-shares of the classes that it was balanced to (Bourlard and Morgan 1994, *Connectionist Speech
-Recognition*, chapter 7): these scaled likelihoods enter the forward-backward recursion (Rabiner
-1989, *Proc. IEEE* 77:257, equations 19 to 27).
+States are the stages; their transitions are counted in the scored nights of the training subjects.
+A probe gives posterior probabilities, not likelihoods. Divided by the class priors, which are equal
+because the probe is balanced, they are scaled likelihoods (Bourlard and Morgan 1994, *Connectionist
+Speech Recognition*, chapter 7) for the forward-backward recursion (Rabiner 1989, *Proc. IEEE*
+77:257, equations 19 to 27).
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from sleepfm_index.evaluation.models.train_test import TrainTest
 from sleepfm_index.reader import Reader
 
 SMOOTHED: Final = " + transitions"
-"""Follows the name of the features whose predictions are smoothed."""
-_LONGEST: Final = 120
-"""Clips without a prediction after which a night begins anew."""
+"""Suffix of the name of the features whose predictions are smoothed."""
+_MAX_GAP: Final = 120
+"""Maximum number of clips between two predictions of one sequence."""
 
 
 @dataclass(frozen=True)
 class Transitions:
-    """How stages follow each other from clip to clip.
+    """Transition probabilities of stages from clip to clip.
 
     Parameters
     ----------
     initial : ndarray of float64, shape [k]
         Share of each class.
     matrix : ndarray of float64, shape [k, k]
-        Probability of each class (column) after each (row); rows sum to 1.
+        Probability of each class (column) after each class (row); rows sum to 1.
     """
 
     initial: NDArray[np.float64]
@@ -44,16 +44,16 @@ class Transitions:
 
     @classmethod
     def counted(cls, night: Night, stages: NDArray[np.int64], classes: int) -> Transitions:
-        """Count transitions between neighbouring clips, one of each kind added (Laplace).
+        """Estimate transitions between adjacent clips, with add-one (Laplace) smoothing.
 
         Parameters
         ----------
         night : Night
-            Where each clip is.
+            Order of the clips.
         stages : ndarray of int64, shape [n]
             Class of each clip.
         classes : int
-            How many classes.
+            Number of classes.
         """
         counts = np.ones((classes, classes))
         order, steps = night.order, night.steps
@@ -63,33 +63,33 @@ class Transitions:
         return cls(shares / shares.sum(), counts / counts.sum(axis=1, keepdims=True))
 
     def smooth(self, likelihood: NDArray[np.float64], night: Night) -> NDArray[np.float64]:
-        """Give the probability of each class of each clip, given the whole night.
+        """Compute the probability of each class for each clip, given the entire night.
 
         Parameters
         ----------
         likelihood : ndarray of float64, shape [n, k]
-            Of each clip's vector under each class, up to a factor per clip.
+            Likelihood of each clip's vector under each class, up to a factor per clip.
         night : Night
-            Where each clip is. A clip that was skipped is one whose likelihoods are all alike.
+            Order of the clips. A missing clip has equal likelihoods for all classes.
 
         Returns
         -------
         ndarray of float64, shape [n, k]
-            Rows sum to 1.
+            Probabilities; rows sum to 1.
         """
         order, steps = night.order, night.steps
         seen = np.maximum(likelihood[order], 1e-12)
         powers = [np.linalg.matrix_power(self.matrix, int(step)) for step in steps]
         forward = np.empty_like(seen)
-        for at, step in enumerate(steps):
-            before = self.initial if step == 0 else forward[at - 1] @ powers[at]
-            forward[at] = before * seen[at]
-            forward[at] /= forward[at].sum()
+        for i, step in enumerate(steps):
+            before = self.initial if step == 0 else forward[i - 1] @ powers[i]
+            forward[i] = before * seen[i]
+            forward[i] /= forward[i].sum()
         backward = np.ones_like(seen)
-        for at in range(len(seen) - 2, -1, -1):
-            if steps[at + 1] > 0:
-                backward[at] = powers[at + 1] @ (seen[at + 1] * backward[at + 1])
-                backward[at] /= backward[at].sum()
+        for i in range(len(seen) - 2, -1, -1):
+            if steps[i + 1] > 0:
+                backward[i] = powers[i + 1] @ (seen[i + 1] * backward[i + 1])
+                backward[i] /= backward[i].sum()
         both = forward * backward
         smoothed = np.empty_like(both)
         smoothed[order] = both / both.sum(axis=1, keepdims=True)
@@ -103,9 +103,9 @@ class Night:
     Parameters
     ----------
     order : ndarray of int64, shape [n]
-        Rows by recording and time.
+        Row numbers, sorted by recording and time.
     steps : ndarray of int64, shape [n]
-        In that order, clips since the one before; 0 where a recording begins, or begins anew.
+        Number of clips since the previous one in that order; 0 where a sequence begins.
     """
 
     order: NDArray[np.int64]
@@ -113,7 +113,7 @@ class Night:
 
     @classmethod
     def of(cls, store: Reader, clip_ids: NDArray[np.int64]) -> Night:
-        """Read where clips are.
+        """Read the order of clips.
 
         Parameters
         ----------
@@ -128,28 +128,32 @@ class Night:
         order = np.lexsort((start, recording))
         seconds = store.manifest.contract.clip_seconds
         since = np.round(np.diff(start[order]) / seconds).astype(np.int64)
-        same = (np.diff(recording[order]) == 0) & (since >= 1) & (since <= _LONGEST)
-        return cls(order, np.concatenate([[0], np.where(same, since, 0)]))
+        adjacent = (np.diff(recording[order]) == 0) & (since >= 1) & (since <= _MAX_GAP)
+        return cls(order, np.concatenate([[0], np.where(adjacent, since, 0)]))
 
 
-def smoothed(plan: TrainTest, made: Predictions) -> Predictions:
+def smoothed(plan: TrainTest, predictions: Predictions) -> Predictions:
     """Smooth a probe's predictions, fold by fold, by the transitions of the other subjects.
 
     Parameters
     ----------
     plan : TrainTest
-        The split by which they were made.
-    made : Predictions
-        Of a probe whose classes are balanced.
+        The split of the predictions.
+    predictions : Predictions
+        Predictions of a probe with balanced classes.
     """
-    scores = np.empty_like(made.scores)
-    folds = np.zeros(len(scores), np.int64) if made.folds is None else made.folds
+    scores = np.empty_like(predictions.scores)
+    folds = np.zeros(len(scores), np.int64) if predictions.folds is None else predictions.folds
     for fold in np.unique(folds):
         labels = plan.train if plan.fold is None else plan.train.take(plan.fold != fold)
-        own = folds == fold
-        night = Night.of(plan.test_store, made.clip_ids[own])
-        scores[own] = _transitions(plan.train_store, labels).smooth(made.scores[own], night)
-    return replace(made, features=made.features + SMOOTHED, scores=scores, warnings=())
+        of_fold = folds == fold
+        night = Night.of(plan.test_store, predictions.clip_ids[of_fold])
+        scores[of_fold] = _transitions(plan.train_store, labels).smooth(
+            predictions.scores[of_fold], night
+        )
+    return replace(
+        predictions, features=predictions.features + SMOOTHED, scores=scores, warnings=()
+    )
 
 
 def _transitions(store: Reader, labels: Labels) -> Transitions:

@@ -1,4 +1,4 @@
-"""The supervised baseline: a network trained end to end on exactly the probe's split."""
+"""The supervised baseline: a network trained end to end on the split of a probe."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ class Training:
     recipe : Recipe
         Epochs, batch size, rates; its seed also shuffles and chooses the validation subjects.
     substitute : bool, optional
+        Whether to fill missing slots from other channels; by default as in the store's last build.
     channels : path, optional
-        How channels fill slots, where not as in the store's last build.
+        Channel table; by default as in the store's last build.
     device, precision, threads
         As in :func:`sleepfm.training.pretrain.pretrain`.
     """
@@ -69,12 +70,12 @@ def supervise(
     progress: Progress | None = None,
     notice: Notice | None = None,
 ) -> Result:
-    """Train one network a fold on the recordings themselves, and predict whom it never saw.
+    """Train one network per fold on the recordings, and predict the test subjects.
 
-    Clips, labels and subjects on either side are those of ``probe`` with the same arguments, so the
-    two can stand in one table: ``store.probe(label, compare_with=out)``. A tenth of the subjects
-    that are learned from, at least one, chooses the epoch. The networks lie in ``<stem>.folds/``
-    beside ``out``, with the prepared clips; the same call goes on where it was stopped.
+    Clips, labels and subjects of both sides are those of ``probe`` with the same arguments, so that
+    both fit into one table: ``store.probe(label, compare_with=out)``. The epoch is chosen on a
+    tenth of the training subjects, at least one. The networks and the prepared clips are stored in
+    the folder ``<stem>.folds`` next to ``out``; the same call resumes an interrupted training.
 
     Parameters
     ----------
@@ -83,13 +84,13 @@ def supervise(
     label, where, task, classes, split
         As in :func:`sleepfm_index.evaluation.models.probe.probe`; the label must have classes.
     out : path
-        A Parquet file: clip_id, fold, ``p_<class>``.
+        Parquet file to write: clip_id, fold, ``p_<class>``.
     training : Training
-        How.
+        Training settings of the networks.
     features : str, optional
         Modalities whose channels are stacked, joined by ``+``; by default all of the store.
     seed : int
-        Seed of the folds, as the probe's.
+        Random seed of the folds, as for the probe.
     progress : Progress, optional
         Called with the recordings whose clips are prepared, then with the steps of each epoch.
     notice : Notice, optional
@@ -98,14 +99,14 @@ def supervise(
     Returns
     -------
     Result
-        What was written to ``out``.
+        The table in ``out``.
 
     Raises
     ------
     QueryError
-        As ``probe``; if the label is a number, or a recording is not where it was.
+        As in ``probe``; or if the label is numeric, or a recording is missing.
     TrainingError
-        If training cannot start or go on.
+        If training cannot start or continue.
     """
     known = store.manifest.modalities
     features = features or "+".join(known)
@@ -154,23 +155,23 @@ def _losses(title: str, notice: Notice) -> Callable[[Mapping[str, Any]], None]:
 
 @dataclass(frozen=True)
 class Networks:
-    """Networks for one division of labelled clips, with the prepared signals behind it.
+    """Networks for one split of labelled clips, with the prepared signals.
 
     Parameters
     ----------
     plan : TrainTest
-        Which clips are learned from and which are tested.
+        Training and test clips.
     features : str
         Modalities whose channels are stacked, joined by ``+``.
     folder : Path
-        Where the networks lie.
+        Folder of the networks.
     training : Training
-        How they are trained.
+        Training settings.
     learned, tested : Nights
-        The signals of either side.
+        Signals of the training and test clips.
     progress : Progress, optional
         Called with the recordings whose clips are prepared, then with the steps of each epoch.
-    tell : Notice
+    notify : Notice
         Called with each phase and the losses of each epoch.
     """
 
@@ -181,7 +182,7 @@ class Networks:
     learned: Nights
     tested: Nights
     progress: Progress | None
-    tell: Notice
+    notify: Notice
 
     @classmethod
     def of(
@@ -198,51 +199,51 @@ class Networks:
         Parameters
         ----------
         plan, features, folder, training, progress
-            As in the class.
+            As in :class:`Networks`.
         notice : Notice, optional
-            As ``tell`` of the class.
+            As ``notify`` in :class:`Networks`.
 
         Raises
         ------
         QueryError
-            If the label is a number, or a recording is not where it was.
+            If the label is numeric, or a recording is missing.
         """
         if not plan.train.classes:
             raise QueryError(
                 f"{plan.train.name} is numeric, and the networks predict classes; use --task "
                 "classification"
             )
-        tell: Notice = notice or (lambda _: None)
-        tell("preparing clips")
-        own: Any = {
+        notify: Notice = notice or (lambda _: None)
+        notify("preparing clips")
+        options: Any = {
             "substitute": training.substitute,
             "channels": training.channels,
             "progress": progress,
         }
-        cache, one, two = folder / "clips", plan.train_store, plan.test_store
-        if one is two:
+        cache, train_store, test_store = folder / "clips", plan.train_store, plan.test_store
+        if train_store is test_store:
             ids = np.union1d(plan.train.clip_ids, plan.test.clip_ids)
-            nights = Nights.read(one, ids, cache, **own)
-            return cls(plan, features, folder, training, nights, nights, progress, tell)
-        learned = Nights.read(one, plan.train.clip_ids, cache, **own)
-        tested = Nights.read(two, plan.test.clip_ids, cache, **own)
-        return cls(plan, features, folder, training, learned, tested, progress, tell)
+            nights = Nights.read(train_store, ids, cache, **options)
+            return cls(plan, features, folder, training, nights, nights, progress, notify)
+        learned = Nights.read(train_store, plan.train.clip_ids, cache, **options)
+        tested = Nights.read(test_store, plan.test.clip_ids, cache, **options)
+        return cls(plan, features, folder, training, learned, tested, progress, notify)
 
     def predict(
         self, labels: Labels, test: NDArray[np.int64], name: str, title: str
     ) -> NDArray[np.float32]:
-        """Train a network on some labelled clips, or go on with it, and predict others.
+        """Train a network on labelled clips, or resume its training, and predict test clips.
 
         Parameters
         ----------
         labels : Labels
-            What to learn from.
+            Labels of the training clips.
         test : ndarray of int64, shape [m]
             Rows of ``plan.test`` to predict.
         name : str
-            Of the network's file.
+            Name of the network's file.
         title : str
-            What to call it while it is trained.
+            Name of the network in messages.
 
         Returns
         -------
@@ -252,12 +253,12 @@ class Networks:
         from sleepfm.encoders.classifier import load_classifier
         from sleepfm.training.data import Data, TrainingCallbacks
         from sleepfm.training.supervised import Labels as Classes
-        from sleepfm.training.supervised import learn
+        from sleepfm.training.supervised import supervise_prepared
 
         contract = self.plan.train_store.manifest.contract
         modalities = self.features.split("+")
         file = self.folder / f"{name}.safetensors"
-        learn(
+        supervise_prepared(
             self.learned.split(labels, self.training.recipe.seed),
             Data([], contract=contract, description=f"{labels.name} by {self.features}"),
             file,
@@ -268,15 +269,15 @@ class Networks:
             threads=self.training.threads,
             resume=True,
             callbacks=TrainingCallbacks(
-                training=_steps(self.progress), epoch=_losses(title, self.tell)
+                training=_steps(self.progress), epoch=_losses(title, self.notify)
             ),
         )
         network = load_classifier(file)
         clips = self.plan.test.clip_ids[test]
         return np.concatenate(
             [
-                network.probabilities(self.tested.signals(clips[at : at + _BLOCK], modalities))
-                for at in range(0, len(clips), _BLOCK)
+                network.probabilities(self.tested.signals(clips[i : i + _BLOCK], modalities))
+                for i in range(0, len(clips), _BLOCK)
             ]
         )
 

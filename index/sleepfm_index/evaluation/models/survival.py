@@ -1,8 +1,8 @@
-"""Survival by subject vectors: Cox regression tested on other subjects, and its C-index.
+"""Survival analysis with subject vectors: cross-validated Cox regression, and its C-index.
 
-A subject's vector is the mean of the vectors of its clips. Its first principal components, found on
-the subjects that are learned from, enter a ridge-penalised proportional hazards model
-(scikit-survival). Harrell's C counts pairs of subjects of one fold, because the risks of two
+A subject's vector is the mean of the vectors of its clips. Its first principal components,
+estimated on the training subjects, enter a ridge-penalised proportional hazards model
+(scikit-survival). Harrell's C counts pairs of subjects within a fold, because the risks of two
 models have no common scale.
 """
 
@@ -35,28 +35,28 @@ from sleepfm_index.results import Result
 COMPONENTS: Final = 10
 RIDGE: Final = 1.0
 AGE: Final = "age"
-"""Row of a model of age alone, which vectors are to be held against."""
+"""Name of the row of a model with age only, as a reference."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FollowUp:
-    """Who had an event, and until when each subject was followed.
+    """Follow-up time and event of each subject.
 
     Parameters
     ----------
     time : ndarray of float64, shape [n]
-        Until the event, or until the subject was last seen without one.
+        Time to the event, or to censoring, in any unit.
     event : ndarray of bool, shape [n]
-        Whether the event was seen.
+        Whether the event was observed.
     """
 
     time: Floats
     event: NDArray[np.bool_]
 
     def take(self, rows: NDArray[Any]) -> FollowUp:
-        """Give the follow-up of some subjects.
+        """Return the follow-up of a subset of subjects.
 
         Parameters
         ----------
@@ -75,20 +75,20 @@ def concordance(risk: Floats, follow_up: FollowUp, fold: NDArray[np.int64]) -> E
     Parameters
     ----------
     risk : ndarray of float64, shape [n]
-        Higher means an earlier event.
+        Predicted risk; higher means an earlier event.
     follow_up : FollowUp
-        Of the same subjects.
+        Follow-up of the same subjects.
     fold : ndarray of int64, shape [n]
-        Only pairs of one fold are counted.
+        Fold of each subject; only pairs within a fold are counted.
 
     Returns
     -------
     Estimate
-        NaN where no pair can be compared.
+        The C-index; NaN if no pair can be compared.
     """
     time, event = follow_up.time, follow_up.event
     earlier = event[:, None] & (time[:, None] < time) & (fold[:, None] == fold)
-    # an event at the time at which another was last seen without one came first
+    # an event counts as earlier than a censoring at the same time
     earlier |= (event[:, None] & ~event) & (time[:, None] == time) & (fold[:, None] == fold)
     right = (risk[:, None] > risk) + 0.5 * (risk[:, None] == risk)
     won, pairs = np.where(earlier, right, 0.0), earlier.astype(np.float64)
@@ -115,73 +115,73 @@ def survival(
     ridge: float = RIDGE,
     seed: int = 0,
 ) -> Result:
-    """Measure how well vectors tell who has an event sooner.
+    """Measure how well the vectors rank subjects by time to an event.
 
     Parameters
     ----------
     store : Reader
         The open store.
     time, event : str
-        Columns of ``clips``, one value per subject: how long it was followed, in any unit, and
-        whether that ended with the event (true or 1) or without (false or 0).
+        Columns of ``clips`` with one value per subject: follow-up time, in any unit, and whether it
+        ended with the event (true or 1) or by censoring (false or 0).
     on : str or sequence of str, optional
-        Modalities, joined by ``+``; by default each one that clips have, and all together.
+        Modalities, joined by ``+``; by default each modality of the clips, and all concatenated.
     where : str, optional
         SQL condition for the clips.
     folds : int
-        Folds of subjects.
+        Number of folds of subjects.
     include_seen : bool
-        Keep people whom the weights have seen in training.
+        Whether to keep subjects of the weights' training data.
     components : int
-        Principal components of the subject vectors; at most a third of the subjects learned from.
+        Number of principal components; at most a third of the number of training subjects.
     ridge : float
-        Penalty on the coefficients.
+        L2 penalty on the coefficients.
     seed : int
         Seed of the folds.
 
     Returns
     -------
     Result
-        One row per features, and one of age alone where ages are known: features, c_index with
+        One row per features, and one with age only if ages are known: features, c_index with
         ``_low`` and ``_high`` (95 %, over subjects), subjects, events.
 
     Raises
     ------
     QueryError
-        If a column is missing or no number, a subject has two values, nobody had the event, or
+        If a column is missing or not numeric, a subject has two values, there are no events, or
         scikit-survival is not installed.
     """
     labels = read_labels(store, time, where, task="regression", include_seen=include_seen)
     followed = _follow_up(store, labels, time, event)
     rows = []
     for features in default_features(store, labels) if on is None else feature_list(on):
-        own = labels.take(have_features(store, labels, features))
-        read = feature_reader(store, own.clip_ids, features)
-        rows.append(_row(features, own, read(np.arange(len(own))), followed, folds, seed,
-                         components, ridge))  # fmt: skip
+        with_features = labels.take(have_features(store, labels, features))
+        read = feature_reader(store, with_features.clip_ids, features)
+        x = read(np.arange(len(with_features)))
+        rows.append(_row(features, with_features, x, followed, folds, seed, components, ridge))
     age = numbers(clip_columns(store, labels.clip_ids, ["nsrr_age"])["nsrr_age"])
-    if (known := np.isfinite(age)).any():
-        own = labels.take(known)
-        x = age[known, None].astype(np.float32)
-        rows.append(_row(AGE, own, x, followed, folds, seed, 1, 1e-3))
-    few = too_few(min(int(str(row["subjects"])) for row in rows))
+    if (has_age := np.isfinite(age)).any():
+        with_features = labels.take(has_age)
+        x = age[has_age, None].astype(np.float32)
+        rows.append(_row(AGE, with_features, x, followed, folds, seed, 1, 1e-3))
+    warning = too_few(min(int(str(row["subjects"])) for row in rows))
     note = (
         f"time to {event} by {time}; Cox regression on subject vectors, {folds} folds of subjects; "
-        f"{labels.note}; {few or '95 % intervals over subjects'}"
+        f"{labels.note}; {warning or '95 % intervals over subjects'}"
     )
     return Result(pa.Table.from_pylist(rows), note)
 
 
 def _follow_up(store: Reader, labels: Labels, time: str, event: str) -> FollowUp:
-    """Follow-up by code of the subject; NaN where it is not known."""
+    """Follow-up by subject code; NaN if unknown."""
     if not labels.per_subject:
         raise QueryError(f"{time} differs between clips of one subject; it needs one value each")
     if (labels.values <= 0).any():
         raise QueryError(f"{time} must be above 0; leave others out by --where")
-    found = clip_columns(store, labels.clip_ids, [event])[event]
-    if pa.types.is_string(found.type) or pa.types.is_large_string(found.type):
+    column = clip_columns(store, labels.clip_ids, [event])[event]
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         raise QueryError(f"{event} holds text; it must be true or false, or 1 or 0")
-    values = numbers(found.cast(pa.float64()))
+    values = numbers(column.cast(pa.float64()))
     if not np.isin(values[np.isfinite(values)], (0, 1)).all():
         raise QueryError(f"{event} must be true or false, or 1 or 0")
     times, events = np.full((2, len(labels.subject_names)), np.nan)
@@ -205,28 +205,30 @@ def _row(
     components: int,
     ridge: float,
 ) -> dict[str, object]:
-    there, first, code = np.unique(labels.subjects, return_index=True, return_inverse=True)
-    sums = np.zeros((len(there), x.shape[1]))
+    subject_codes, first, code = np.unique(labels.subjects, return_index=True, return_inverse=True)
+    sums = np.zeros((len(subject_codes), x.shape[1]))
     np.add.at(sums, code, x)
     vectors = sums / np.bincount(code)[:, None]
-    known = np.isfinite(followed.time[there])
-    vectors, own = vectors[known], followed.take(there[known])
-    fold = deal_folds(labels.take(first[known]), folds, seed)
-    risk = np.full(len(own.time), np.nan)
+    has_time = np.isfinite(followed.time[subject_codes])
+    vectors, follow_up = vectors[has_time], followed.take(subject_codes[has_time])
+    fold = deal_folds(labels.take(first[has_time]), folds, seed)
+    risk = np.full(len(follow_up.time), np.nan)
     for number in np.unique(fold):
         train, test = fold != number, fold == number
-        if own.event[train].any():
-            risk[test] = _risk(vectors[train], own.take(train), vectors[test], components, ridge)
-    told = np.isfinite(risk)
-    estimate = concordance(risk[told], own.take(told), fold[told])
+        if follow_up.event[train].any():
+            risk[test] = _risk(
+                vectors[train], follow_up.take(train), vectors[test], components, ridge
+            )
+    predicted = np.isfinite(risk)
+    estimate = concordance(risk[predicted], follow_up.take(predicted), fold[predicted])
     low, high = proportion(estimate)
     return {
         "features": features,
         "c_index": estimate.value if np.isfinite(estimate.value) else None,
         "c_index_low": low if np.isfinite(low) else None,
         "c_index_high": high if np.isfinite(high) else None,
-        "subjects": int(told.sum()),
-        "events": int(own.event[told].sum()),
+        "subjects": int(predicted.sum()),
+        "events": int(follow_up.event[predicted].sum()),
     }
 
 

@@ -1,4 +1,4 @@
-"""Training and test clips, and the predictions of a probe."""
+"""Training and test clips, and cross-validated predictions of a probe."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.labels.labels import Labels, read_labels
 from sleepfm_index.evaluation.labels.splits import (
     Split,
-    check_apart,
     check_classes,
+    check_disjoint,
     deal_folds,
     subjects_of,
 )
@@ -41,15 +41,16 @@ MEAN: Final = "mean"
 
 @dataclass(frozen=True)
 class TrainTest:
-    """Labelled clips of two stores, or of one in folds.
+    """Labelled clips for training and test, from two stores or from one in folds.
 
     Parameters
     ----------
     train_store, test_store : Reader
+        Stores of the training and test clips.
     train, test : Labels
-        Of the same classes.
+        Labels of the training and test clips, with the same classes.
     fold : ndarray of int64, shape [n], optional
-        Fold of each tested clip; None for a split by condition or store.
+        Fold of each test clip; None for a split by condition or store.
     """
 
     train_store: Reader
@@ -65,7 +66,7 @@ class TrainTest:
 
     @property
     def note(self) -> str:
-        """One line: the rule, and how subjects were kept apart."""
+        """Label rule and division of the subjects, in one line."""
         if self.fold is not None:
             return f"{self.train.note}; {int(self.fold.max()) + 1} folds of subjects"
         return (
@@ -76,12 +77,12 @@ class TrainTest:
 
     @property
     def identity(self) -> str:
-        """SHA-256 of the label, and of which clips are learned from and tested when."""
-        found = hashlib.sha256(json.dumps([self.train.name, self.train.classes]).encode())
+        """SHA-256 of the label and of the training and test clips of each fold."""
+        digest = hashlib.sha256(json.dumps([self.train.name, self.train.classes]).encode())
         fold = self.test.clip_ids if self.fold is None else self.fold
         for part in (self.train.clip_ids, self.train.values, fold):
-            found.update(np.ascontiguousarray(part).tobytes())
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
 
     def predict(
         self,
@@ -91,24 +92,24 @@ class TrainTest:
         reader: ReaderOf = feature_reader,
         name: str | None = None,
     ) -> Predictions:
-        """Predict every clip to be tested that has the features, by a probe of other subjects.
+        """Predict the test clips that have the features, by probes of other subjects.
 
         Parameters
         ----------
         features : str
             Modalities, joined by ``+``.
         recipe : Recipe
-            How the probe is fitted.
+            Settings of the probe.
         reader : callable
-            Reads what the probe learns from, by default the vectors; only clips with the vectors
-            count all the same, so that tables are of the same clips.
+            Function that reads the features, by default the vectors. In any case only clips with
+            vectors are used, so that tables have the same clips.
         name : str, optional
-            What to call the features in tables; by default ``features``.
+            Name of the features in tables; by default ``features``.
 
         Raises
         ------
         QueryError
-            If no clip has the features, or one class only is there to learn from.
+            If no clip has the features, or the training clips have one class only.
         """
         warnings: tuple[str, ...] = ()
         name = name or features
@@ -146,24 +147,26 @@ class TrainTest:
             label=chosen.name,
         )
 
-    def baseline(self, made: Predictions) -> Predictions:
-        """Predict without looking: the shares of the classes, or the mean, of what is learned from.
+    def baseline(self, predictions: Predictions) -> Predictions:
+        """Predict without vectors: the class shares, or the mean, of the training clips.
 
-        They are the same for every clip, over all folds, because means of the folds would rank
-        subjects the wrong way round.
+        The prediction is the same for every clip of all folds, because the means of the training
+        folds are negatively correlated with the values of the test folds.
 
         Parameters
         ----------
-        made : Predictions
-            Of the clips to predict.
+        predictions : Predictions
+            Predictions of the same clips by a model.
         """
-        known = self.train.values
-        if not made.classes:
-            scores = np.full(len(made.truth), float(known.mean()))
-            return replace(made, features=MEAN, scores=scores, warnings=())
-        shares = np.bincount(known.astype(np.int64), minlength=len(made.classes)) / len(known)
-        scores = np.tile(shares, (len(made.truth), 1))
-        return replace(made, features=MAJORITY, scores=scores, answered=None, warnings=())
+        values = self.train.values
+        if not predictions.classes:
+            scores = np.full(len(predictions.truth), float(values.mean()))
+            return replace(predictions, features=MEAN, scores=scores, warnings=())
+        shares = np.bincount(values.astype(np.int64), minlength=len(predictions.classes)) / len(
+            values
+        )
+        scores = np.tile(shares, (len(predictions.truth), 1))
+        return replace(predictions, features=MAJORITY, scores=scores, answered=None, warnings=())
 
     def _unseen(self, train: NDArray[np.int64], test: NDArray[np.int64]) -> int:
         """Count test rows with a class that has no training row."""
@@ -173,7 +176,7 @@ class TrainTest:
         return int((~np.isin(self.test.values[test], learned)).sum())
 
     def sides(self, features: str) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Rows to learn from and rows to test that have the features, one pair per fold.
+        """Yield training and test rows that have the features, one pair per fold.
 
         Parameters
         ----------
@@ -203,7 +206,7 @@ def divide(
     classes: Sequence[str] | None = None,
     seed: int = 0,
 ) -> TrainTest:
-    """Decide which labelled clips are learned from and which are tested.
+    """Divide labelled clips into training and test clips.
 
     Parameters
     ----------
@@ -212,7 +215,7 @@ def divide(
     label, task, classes
         As in :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     split : Split
-        How subjects are kept apart.
+        Division of the subjects.
     where : str, optional
         SQL condition for every clip.
     seed : int
@@ -221,7 +224,7 @@ def divide(
     Raises
     ------
     QueryError
-        If a condition or column is unknown, one class only is there to learn from, there are fewer
+        If a condition or column is unknown, the training clips have one class only, there are fewer
         subjects than folds, or a subject is on both sides.
     """
     if not split.fixed:
@@ -233,86 +236,88 @@ def divide(
         check_classes(labels)
         return TrainTest(store, labels, store, labels, deal_folds(labels, split.folds, seed))
     tested = split.tested(store)
-    how: Any = {"task": task, "classes": classes, "include_seen": split.include_seen}
-    one = read_labels(store, label, (where, split.train_where), **how)
-    two = read_labels(tested, label, (where, split.test_where), **how)
-    check_apart(subjects_of(one), subjects_of(two))
-    check_classes(one)
-    return TrainTest(store, one, tested, _in_terms_of(one, two), None)
+    options: Any = {"task": task, "classes": classes, "include_seen": split.include_seen}
+    train = read_labels(store, label, (where, split.train_where), **options)
+    test = read_labels(tested, label, (where, split.test_where), **options)
+    check_disjoint(subjects_of(train), subjects_of(test))
+    check_classes(train)
+    return TrainTest(store, train, tested, _recoded(train, test), None)
 
 
 def learn(recipe: Recipe, read: Read, labels: Labels, rows: NDArray[np.int64]) -> Probe:
-    """Fit a probe to some rows of labelled clips.
+    """Fit a probe to rows of labelled clips.
 
     Parameters
     ----------
     recipe : Recipe
-        How the probe is fitted.
+        Settings of the probe.
     read : callable
-        Reads the vectors of given rows.
+        Function that reads the vectors of rows.
     labels : Labels
         Labels of all rows.
     rows : ndarray of int64, shape [m]
-        Rows to learn from.
+        Training rows.
 
     Raises
     ------
     QueryError
-        If they are of fewer than two classes, or there is no such model.
+        If they have fewer than two classes, or there is no such model.
     """
-    kind = probe_kind(recipe.model)
+    model = probe_kind(recipe.model)
     check_classes(labels.take(rows))
     if len(rows) > recipe.train_clips:
         rng = np.random.default_rng(recipe.seed)
         rows = np.sort(rng.choice(rows, recipe.train_clips, replace=False))
     if recipe.c is None:
         recipe = replace(recipe, c=choose_penalty(recipe, read(rows), labels.take(rows)))
-    fitted = kind.fit(read(rows), labels.values[rows], labels.classes, recipe)
+    fitted = model.fit(read(rows), labels.values[rows], labels.classes, recipe)
     return fitted.with_about({"c": recipe.c})
 
 
 def choose_penalty(recipe: Recipe, x: NDArray[np.float32], labels: Labels) -> float:
-    """Choose the penalty that does best in three inner folds of the subjects to learn from.
+    """Choose the penalty by cross-validation in three inner folds of the training subjects.
 
     Parameters
     ----------
     recipe : Recipe
-        How the probe is fitted.
+        Settings of the probe.
     x : ndarray of float32, shape [n, d]
-        Vectors to learn from.
+        Training vectors.
     labels : Labels
-        Of the rows of ``x``.
+        Labels of the rows of ``x``.
 
     Returns
     -------
     float
         One of :data:`~.recipe.PENALTIES`, by the mean AUROC over classes, or the mean absolute
-        error, averaged over the folds; of equals the strongest.
+        error, averaged over the folds; the strongest penalty in case of ties.
 
     Raises
     ------
     QueryError
-        If there are fewer than three subjects to learn from.
+        If there are fewer than three training subjects.
     """
     if len(subjects_of(labels)) < _INNER_FOLDS:
         raise QueryError(f"choosing C needs {_INNER_FOLDS} training subjects; set it with -c")
     fold = deal_folds(labels, _INNER_FOLDS, recipe.seed)
-    kind = probe_kind(recipe.model)
+    model = probe_kind(recipe.model)
     gains = []
     for c in PENALTIES:
-        found = []
+        gains_of_folds = []
         for part in range(_INNER_FOLDS):
-            own, test = fold != part, fold == part
-            if labels.classes and len(np.unique(labels.values[own])) < 2:
+            train, test = fold != part, fold == part
+            if labels.classes and len(np.unique(labels.values[train])) < 2:
                 continue
-            fitted = kind.fit(x[own], labels.values[own], labels.classes, replace(recipe, c=c))
-            found.append(_gain(fitted.predict(x[test]), labels.take(test)))
-        gains.append(float(np.nanmean(found)) if np.isfinite(found).any() else -np.inf)
+            fitted = model.fit(x[train], labels.values[train], labels.classes, replace(recipe, c=c))
+            gains_of_folds.append(_gain(fitted.predict(x[test]), labels.take(test)))
+        gains.append(
+            float(np.nanmean(gains_of_folds)) if np.isfinite(gains_of_folds).any() else -np.inf
+        )
     return PENALTIES[int(np.argmax(gains))]
 
 
 def _gain(scores: NDArray[np.float64], labels: Labels) -> float:
-    """Mean AUROC over the classes that have one, or minus the mean absolute error."""
+    """Mean AUROC over the classes for which it is defined, or the negative mean absolute error."""
     if not labels.classes:
         return -float(np.abs(scores - labels.values).mean())
     areas = [
@@ -323,14 +328,14 @@ def _gain(scores: NDArray[np.float64], labels: Labels) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-def _in_terms_of(one: Labels, two: Labels) -> Labels:
-    """Code the labels of the second side by the classes of the first."""
-    if one.classes == two.classes:
-        return two
-    unknown = [c for c in two.classes if c not in one.classes]
+def _recoded(train: Labels, test: Labels) -> Labels:
+    """Recode the test labels by the training classes."""
+    if train.classes == test.classes:
+        return test
+    unknown = [c for c in test.classes if c not in train.classes]
     if unknown:
         raise QueryError(
             f"no training examples of {', '.join(unknown)}; every class needs examples"
         )
-    place = np.array([one.classes.index(c) for c in two.classes])
-    return replace(two, classes=one.classes, values=place[two.values.astype(np.int64)])
+    code = np.array([train.classes.index(c) for c in test.classes])
+    return replace(test, classes=train.classes, values=code[test.values.astype(np.int64)])

@@ -1,4 +1,4 @@
-"""What retrieval compares of the clips: stage, subject, recording, time, and a group."""
+"""Metadata of clips for retrieval measures: stage, subject, recording, time, and a group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sleepfm_index.reader import Reader
 
 @dataclass(frozen=True)
 class Facts:
-    """What is compared of clips, row by row with ``clip_ids``; -1 codes what is not known."""
+    """Metadata of clips as codes, in the order of ``clip_ids``; -1 if unknown."""
 
     clip_ids: NDArray[np.int64]
     stage: NDArray[np.int64]
@@ -26,7 +26,7 @@ class Facts:
 
     @classmethod
     def of(cls, store: Reader, clip_ids: NDArray[np.int64], by: str | None = None) -> Facts:
-        """Read what is compared of some clips.
+        """Read the metadata of clips.
 
         Parameters
         ----------

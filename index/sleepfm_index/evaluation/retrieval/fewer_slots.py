@@ -1,4 +1,4 @@
-"""Performance with missing channels: retrieval and stages against remaining slots."""
+"""Performance with missing channels: retrieval and staging by number of remaining slots."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ K: Final = 10
 
 Vectors = NDArray[np.float32]
 Encode = Callable[[str, NDArray[np.float32]], Vectors]
-"""Maps a modality and clips [n, slots, samples] to unit vectors [n, 512]."""
+"""Function that maps a modality and clips [n, slots, samples] to unit vectors [n, 512]."""
 
 
 @dataclass(frozen=True)
 class _Night:
-    """The clips of a recording that have all modalities, and whose they are."""
+    """The clips of a recording that have all modalities, with its subject."""
 
     subject: str
     stage: NDArray[np.str_]
@@ -52,38 +52,38 @@ def fewer_slots(
     include_seen: bool = False,
     progress: Progress | None = None,
 ) -> Result:
-    """Encode recordings again with fewer and fewer slots of one modality, the others whole.
+    """Encode recordings with decreasing numbers of slots of one modality, the others complete.
 
-    For each number of slots left, every recording keeps as many of those that it fills, drawn at
-    random; one that fills fewer keeps what it has.
+    For each number of slots, every recording keeps that many of its filled slots, drawn at random;
+    a recording with fewer filled slots keeps all of them.
 
     Parameters
     ----------
     paths : sequence of str or Path
         Recordings, folders, globs or cohort lists.
     encode : callable
-        Of any encoder, e.g. :meth:`sleepfm.encoders.inference.Encoder.encode`.
+        Function of an encoder, e.g. :meth:`sleepfm.encoders.inference.Encoder.encode`.
     preparation : Preparation
-        How files are read, under the contract of the same weights.
+        Preparation of the files, with the contract of the encoder's weights.
     subjects : Subjects, optional
-        Whose recordings they are; by default each is of a subject of its own. Where they say whom
-        the weights have seen in training (:meth:`.Subjects.marked`), those people are left out.
+        Subjects of the recordings; by default each recording is its own subject. If they mark the
+        training subjects of the weights (:meth:`.Subjects.marked`), these are excluded.
     clips : int
-        At most this many are drawn, evenly from the recordings.
+        Maximum number of clips, drawn evenly from the recordings.
     seed : int
-        Of all draws.
+        Random seed of all draws.
     include_seen : bool
-        Keep people whom the weights have seen.
+        Whether to keep the training subjects of the weights.
     progress : Progress, optional
-        Called with (recordings read, recordings).
+        Called with (recordings read, total recordings).
 
     Returns
     -------
     Result
-        One row per modality and number of slots left: ``recall_at_10`` of finding the other two
-        modalities' vectors and of being found by them, mean of the four directions, and
-        ``chance_at_10``; ``stage_auroc``, macro, by a ridge regression on the modality's vectors
-        with every second subject left out (null where nothing is scored).
+        One row per modality and number of slots: ``recall_at_10``, the mean over the directions to
+        and from the other modalities, and ``chance_at_10``; ``stage_auroc``, macro, of a ridge
+        regression on the modality's vectors, trained on every second subject and tested on the
+        others (null without scored stages).
 
     Raises
     ------
@@ -91,67 +91,75 @@ def fewer_slots(
         If fewer than two clips have all modalities of the weights.
     """
     draw = np.random.default_rng(seed)
-    found = find_recordings(paths).recordings
-    people = subjects or no_subjects()
-    known = [file for file in found if people.of(file.stem).facts.get(WEIGHTS_SPLIT) is not None]
-    files = found if include_seen else [file for file in found if file not in known]
-    nights, problems = _read(files, preparation, people, clips, draw, progress)
+    recordings = find_recordings(paths).recordings
+    subject_table = subjects or no_subjects()
+    seen = [
+        file
+        for file in recordings
+        if subject_table.of(file.stem).facts.get(WEIGHTS_SPLIT) is not None
+    ]
+    files = recordings if include_seen else [file for file in recordings if file not in seen]
+    nights, problems = _read(files, preparation, subject_table, clips, draw, progress)
     count = sum(len(night.stage) for night in nights)
     modalities = [
         m for m in preparation.contract.modalities if all(m in night.signals for night in nights)
     ]
     if count < 2 or len(modalities) < 2:
         why = f": {problems[0]}" if problems else ""
-        if known and not include_seen:
-            why += f"; {_seen(len(known), include_seen)}"
+        if seen and not include_seen:
+            why += f"; {_seen(len(seen), include_seen)}"
         raise QueryError(f"fewer than two clips have two modalities in common{why}")
-    whole = {m: _encode(encode, m, nights, None, draw) for m in modalities}
+    complete = {m: _encode(encode, m, nights, None, draw) for m in modalities}
     owner = np.concatenate([[n.subject] * len(n.stage) for n in nights])
     stage = np.concatenate([n.stage for n in nights])
     rows = []
     for modality in modalities:
-        most = max(len(night.filled[modality]) for night in nights)
-        for left in range(most, 0, -1):
-            some = whole[modality]
-            if left < most:
-                some = _encode(encode, modality, nights, left, draw)
-            rows.append(_row(modality, left, most, some, whole, owner, stage))
-    left_out = f", {len(problems)} recordings left out" if problems else ""
-    note = f"{count:,} clips of {len(nights)} recordings{left_out}; seed {seed}"
-    if known:
-        note += f"; {_seen(len(known), include_seen)}"
+        slots = max(len(night.filled[modality]) for night in nights)
+        for remaining in range(slots, 0, -1):
+            reduced = complete[modality]
+            if remaining < slots:
+                reduced = _encode(encode, modality, nights, remaining, draw)
+            rows.append(_row(modality, remaining, slots, reduced, complete, owner, stage))
+    failures = f", {len(problems)} recordings left out" if problems else ""
+    note = f"{count:,} clips of {len(nights)} recordings{failures}; seed {seed}"
+    if seen:
+        note += f"; {_seen(len(seen), include_seen)}"
     return Result(pa.Table.from_pylist(rows), note)
 
 
 def _seen(recordings: int, include_seen: bool) -> str:
-    who = f"{recordings} recordings of people whom the weights have seen in training"
-    return f"includes {who}" if include_seen else f"left out: {who} (--include-seen keeps them)"
+    description = f"{recordings} recordings of people whom the weights have seen in training"
+    return (
+        f"includes {description}"
+        if include_seen
+        else f"left out: {description} (--include-seen keeps them)"
+    )
 
 
 def _read(
-    found: Sequence[RecordingFile],
+    files: Sequence[RecordingFile],
     preparation: Preparation,
     subjects: Subjects,
     clips: int,
     draw: np.random.Generator,
     progress: Progress | None,
 ) -> tuple[list[_Night], list[str]]:
-    each = max(1, -(-clips // max(1, len(found))))
+    per_recording = max(1, -(-clips // max(1, len(files))))
     nights, problems = [], []
-    for number, file in enumerate(found, start=1):
+    for number, file in enumerate(files, start=1):
         try:
             cut = preparation.cut(preparation.read(file.path, file.annotations))[1]
-            nights.append(_night(cut, subjects.of(file.stem).subject_id, each, draw))
+            nights.append(_night(cut, subjects.of(file.stem).subject_id, per_recording, draw))
         except SleepFMError as error:
             problems.append(f"{file.path.name}: {error}")
         if progress is not None:
-            progress(number, len(found))
+            progress(number, len(files))
     return [n for n in nights if len(n.stage)], problems
 
 
-def _night(clips: Clips, subject: str, most: int, draw: np.random.Generator) -> _Night:
-    there = np.all([bits > 0 for bits in clips.filled.values()], axis=0)
-    rows = np.sort(draw.permutation(np.flatnonzero(there))[:most])
+def _night(clips: Clips, subject: str, limit: int, draw: np.random.Generator) -> _Night:
+    complete = np.all([bits > 0 for bits in clips.filled.values()], axis=0)
+    rows = np.sort(draw.permutation(np.flatnonzero(complete))[:limit])
     return _Night(
         subject,
         np.array(clips.stage)[rows],
@@ -164,14 +172,14 @@ def _encode(
     encode: Encode,
     modality: str,
     nights: list[_Night],
-    left: int | None,
+    remaining: int | None,
     draw: np.random.Generator,
 ) -> Vectors:
     parts = []
     for night in nights:
         signals = night.signals[modality].astype(np.float32)
-        if left is not None:
-            kept = draw.permutation(night.filled[modality])[:left]
+        if remaining is not None:
+            kept = draw.permutation(night.filled[modality])[:remaining]
             signals[:, ~np.isin(np.arange(signals.shape[1]), kept)] = 0
         parts.append(encode(modality, signals))
     return np.concatenate(parts)
@@ -179,27 +187,27 @@ def _encode(
 
 def _row(
     modality: str,
-    left: int,
-    most: int,
-    some: Vectors,
-    whole: dict[str, Vectors],
+    remaining: int,
+    slots: int,
+    reduced: Vectors,
+    complete: dict[str, Vectors],
     owner: NDArray[np.str_],
     stage: NDArray[np.str_],
 ) -> dict[str, Any]:
     hits = [
         (true_ranks(a, b) <= K).mean()
-        for other, vectors in whole.items()
+        for other, vectors in complete.items()
         if other != modality
-        for a, b in ((some, vectors), (vectors, some))
+        for a, b in ((reduced, vectors), (vectors, reduced))
     ]
     one_hot = np.array([[float(s == name) for name in SCORED] for s in stage])
     one_hot[one_hot.sum(axis=1) == 0] = np.nan
-    auroc = stage_auroc(some, one_hot, np.unique(owner, return_inverse=True)[1])
+    auroc = stage_auroc(reduced, one_hot, np.unique(owner, return_inverse=True)[1])
     return {
         "modality": str(modality),
-        "slots_left": left,
-        "slots": most,
+        "slots_left": remaining,
+        "slots": slots,
         "recall_at_10": float(np.mean(hits)),
-        "chance_at_10": min(1.0, K / len(some)),
+        "chance_at_10": min(1.0, K / len(reduced)),
         "stage_auroc": auroc if np.isfinite(auroc) else None,
     }

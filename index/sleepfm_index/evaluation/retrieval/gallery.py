@@ -1,4 +1,4 @@
-"""The gallery of a retrieval measurement: which clips are compared with which."""
+"""The gallery of a retrieval measurement: the candidates of each query."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Gallery:
     where : str, optional
         SQL condition over the columns of ``clips``.
     size : int, optional
-        Draw this many clips at random; by default all.
+        Number of clips to draw at random; by default all.
     seed : int
-        Seed of the first draw; the next take the seeds after it.
+        Random seed of the first draw; further draws use the following seeds.
     draws : int
-        How often a gallery is drawn; the queries of all draws are pooled.
+        Number of galleries to draw; the queries of all draws are pooled.
     among : {"all", "cross-recording", "within-recording"}
-        Whether a query's rivals are all clips of the gallery, those of other recordings, or those
-        of its own. Beside them stands its true answer.
+        Candidates of a query: all clips of the gallery, those of other recordings, or those of its
+        recording; in each case together with the true target.
     include_seen : bool
-        Keep people whom the weights have seen in training.
+        Whether to keep subjects of the weights' training data.
     """
 
     where: str | None = None
@@ -47,11 +47,13 @@ class Gallery:
             raise QueryError(f"gallery size must be at least 1, got {self.size}")
         if self.draws < 1:
             raise QueryError(f"draws must be at least 1, got {self.draws}")
+        if self.draws > 1 and self.size is None:
+            raise QueryError("several draws need a gallery of fewer clips; pass --gallery N")
         if self.among not in GALLERIES:
             raise QueryError(f"no gallery {self.among!r}; choose from {', '.join(GALLERIES)}")
 
     def drawn(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Draw from the rows that have both sides; one draw where all of them fit.
+        """Draw galleries from the rows with query and target; one draw if all rows fit.
 
         Parameters
         ----------
@@ -60,7 +62,7 @@ class Gallery:
         """
         if self.size is None or self.size >= len(rows):
             return [rows]
-        # One generator a direction: a draw does not depend on the directions before it.
+        # A generator per direction, so that a draw does not depend on previous directions.
         return [
             rows[np.sort(np.random.default_rng(s).choice(len(rows), self.size, replace=False))]
             for s in range(self.seed, self.seed + self.draws)

@@ -1,4 +1,4 @@
-"""Two stores of the same recordings side by side: paired differences in retrieval."""
+"""Comparison of two stores of the same recordings: paired differences in retrieval."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def compare(
     among: str = "all",
     include_seen: bool = False,
 ) -> Result:
-    """Measure retrieval in two stores over the same clips, and the differences clip by clip.
+    """Measure retrieval in two stores over the same clips, with paired differences.
 
-    Clips are the same where recording and offset are; the gallery holds those that have both sides
-    in both stores, so the two answers are paired. Stores of different weights are what this is
-    for, e.g. pairwise against leave-one-out training.
+    Clips are matched by recording and offset; the gallery has those with query and target in both
+    stores, so that the ranks are paired. This compares stores of different weights, e.g. pairwise
+    with leave-one-out training.
 
     Parameters
     ----------
     store : Reader
         The open store.
-    other : Store
-        What to compare with.
+    other : Reader
+        The store to compare with.
     where, gallery, seed, draws, among, include_seen
-        Fields of :class:`~.gallery.Gallery`; ``where`` is asked of ``store``; people are left out
-        whom the weights of either have seen.
+        Fields of :class:`~.gallery.Gallery`; ``where`` applies to ``store``; training subjects of
+        the weights of either store are excluded.
 
     Returns
     -------
@@ -76,28 +76,32 @@ def compare(
     Raises
     ------
     QueryError
-        If the stores share no clip, or no direction has a clip with both sides.
+        If the stores share no clip, or no direction has a clip with query and target.
     """
-    asked = Gallery(where, gallery, seed, draws, among, include_seen)
-    ours, theirs = shared_clips(store, other, where)
+    setup = Gallery(where, gallery, seed, draws, among, include_seen)
+    clip_ids, other_ids = shared_clips(store, other, where)
     remarks = []
     for side in (store, other):
-        own = ours if side is store else theirs
-        kept, remark = without_seen(side, own, include_seen=include_seen)
-        left = np.isin(own, kept)
-        ours, theirs = ours[left], theirs[left]
+        side_ids = clip_ids if side is store else other_ids
+        kept, remark = without_seen(side, side_ids, include_seen=include_seen)
+        unseen = np.isin(side_ids, kept)
+        clip_ids, other_ids = clip_ids[unseen], other_ids[unseen]
         if remark:
             remarks.append(f"{'this' if side is store else 'other'} store: {remark}; ")
     rows = []
     for query, to in _shared_directions(store, other):
-        both = sides_present(store, ours, query, to) & sides_present(other, theirs, query, to)
+        both = sides_present(store, clip_ids, query, to) & sides_present(
+            other, other_ids, query, to
+        )
         if both.any():
-            facts = Facts.of(store, ours[both])
-            # galleries are drawn by position, so the same seed draws the same clips of both stores
-            one = rank_direction(store, facts, query, to, asked)
-            two = rank_direction(other, replace(facts, clip_ids=theirs[both]), query, to, asked)
-            assert one is not None and two is not None
-            rows.append(_row(query, to, one, two, seed))
+            facts = Facts.of(store, clip_ids[both])
+            # galleries are drawn by row, so the same seed draws the same clips in both stores
+            first = rank_direction(store, facts, query, to, setup)
+            second = rank_direction(
+                other, replace(facts, clip_ids=other_ids[both]), query, to, setup
+            )
+            assert first is not None and second is not None
+            rows.append(_row(query, to, first, second, seed))
     if not rows:
         raise QueryError("no clip has two modalities in both stores")
     for name in (*MEASURES, "median_rank"):
@@ -106,8 +110,8 @@ def compare(
     spread = few or "95 % intervals over subjects"
     return Result(
         pa.Table.from_pylist(rows),
-        f"{store.manifest.weights.name} against {other.manifest.weights.name}: {len(ours)} clips "
-        f"of both stores; {''.join(remarks)}differences are paired, this store minus the "
+        f"{store.manifest.weights.name} against {other.manifest.weights.name}: {len(clip_ids)} "
+        f"clips of both stores; {''.join(remarks)}differences are paired, this store minus the "
         f"other; {spread}",
     )
 
@@ -122,65 +126,71 @@ def shared_clips(
     store, other : Reader
         The two stores.
     where : str, optional
-        A condition on the clips of ``store``.
+        SQL condition for the clips of ``store``.
 
     Raises
     ------
     QueryError
-        If they share none.
+        If the stores share no clips.
     """
     keys = ["recording_id", "start_s"]
-    ours = _keyed(store, store.metadata.clip_ids(where), keys, "ours")
-    theirs = _keyed(other, other.metadata.clip_ids(), keys, "theirs")
-    both = ours.join(theirs, keys, join_type="inner").sort_by("ours")
-    if not both.num_rows:
+    first = _keyed(store, store.metadata.clip_ids(where), keys, "ours")
+    second = _keyed(other, other.metadata.clip_ids(), keys, "theirs")
+    shared = first.join(second, keys, join_type="inner").sort_by("ours")
+    if not shared.num_rows:
         raise QueryError("the two stores share no clip of the same recording and offset")
-    return numbers(both["ours"]), numbers(both["theirs"])
+    return numbers(shared["ours"]), numbers(shared["theirs"])
 
 
 def _shared_directions(store: Reader, other: Reader) -> list[tuple[str, str]]:
-    """Directions that mean the same in both: ``others`` only where they are the same ones."""
-    ours, theirs = store.manifest.modalities, other.manifest.modalities
-    both = directions(tuple(m for m in ours if m in theirs))
-    return [(query, to) for query, to in both if to != OTHERS or set(ours) == set(theirs)]
+    """Directions that exist in both; ``others`` only if the stores have the same modalities."""
+    modalities, other_modalities = store.manifest.modalities, other.manifest.modalities
+    both = directions(tuple(m for m in modalities if m in other_modalities))
+    return [
+        (query, to)
+        for query, to in both
+        if to != OTHERS or set(modalities) == set(other_modalities)
+    ]
 
 
 def _keyed(store: Reader, ids: NDArray[np.int64], keys: list[str], name: str) -> pa.Table:
     return clip_columns(store, ids, keys).rename_columns([name, *keys])
 
 
-def _row(query: str, to: str, one: Ranked, two: Ranked, seed: int) -> dict[str, object]:
-    _, subjects = np.unique(one.subjects, return_inverse=True)
-    people = int(subjects.max()) + 1
+def _row(query: str, to: str, first: Ranked, second: Ranked, seed: int) -> dict[str, object]:
+    _, subjects = np.unique(first.subjects, return_inverse=True)
+    subject_count = int(subjects.max()) + 1
     row: dict[str, object] = {"query": query, "target": to}
-    same = np.array_equal(one.ranks, two.ranks)
-    ours, theirs = measures(one.ranks), measures(two.ranks)
-    for name in ours:
-        sides = [mean(values, subjects) for values in (ours[name], theirs[name])]
-        row |= _entry(name, sides, [proportion(side) for side in sides], same)
-    ranks = [found.ranks.astype(np.float64) for found in (one, two)]
+    identical = np.array_equal(first.ranks, second.ranks)
+    first_measures, second_measures = measures(first.ranks), measures(second.ranks)
+    for name in first_measures:
+        sides = [mean(values, subjects) for values in (first_measures[name], second_measures[name])]
+        row |= _entry(name, sides, [proportion(side) for side in sides], identical)
+    ranks = [ranked.ranks.astype(np.float64) for ranked in (first, second)]
     medians = [median_estimate(values, subjects) for values in ranks]
-    row |= _entry("median_rank", medians, [of_median(values, subjects) for values in ranks], same)
+    row |= _entry(
+        "median_rank", medians, [of_median(values, subjects) for values in ranks], identical
+    )
     return row | {
-        "gallery": round(float(one.sizes.mean())),
-        "queries": len(one.ranks),
-        "subjects": people,
+        "gallery": round(float(first.sizes.mean())),
+        "queries": len(first.ranks),
+        "subjects": subject_count,
         "seed": seed,
-        "draws": int(one.draw.max()) + 1,
+        "draws": int(first.draw.max()) + 1,
     }
 
 
 def _entry(
     name: str, estimates: Sequence[Estimate], intervals: Sequence[Interval], same: bool
 ) -> dict[str, object]:
-    ours, theirs = estimates
+    estimate, reference = estimates
     skewed = name != "median_rank"
-    low, high = difference(ours, theirs, *intervals, same=same, skewed=skewed)
-    p = p_value(ours, theirs, (low, high) if skewed else None)
+    low, high = difference(estimate, reference, *intervals, same=same, skewed=skewed)
+    p = p_value(estimate, reference, (low, high) if skewed else None)
     return {
-        name: ours.value,
-        f"{name}_against": theirs.value,
-        f"{name}_difference": ours.value - theirs.value,
+        name: estimate.value,
+        f"{name}_against": reference.value,
+        f"{name}_difference": estimate.value - reference.value,
         f"{name}_difference_low": low if np.isfinite(low) else None,
         f"{name}_difference_high": high if np.isfinite(high) else None,
         f"{name}_p": None if np.isnan(p) else p,

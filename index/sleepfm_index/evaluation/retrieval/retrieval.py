@@ -1,4 +1,4 @@
-"""Cross-modal retrieval, measured: how well one modality finds its own clip in another."""
+"""Measures of cross-modal retrieval: how well one modality finds the same clip in another."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _NEAR_S: Final = 60.0
 
 @dataclass(frozen=True)
 class Ranked:
-    """Every query of one direction, the draws of the gallery one after another.
+    """Ranks of the queries of one direction, concatenated over the draws of the gallery.
 
     Parameters
     ----------
     rows, clip_ids, ranks, sizes, subjects : ndarray of int64, shape [n]
-        The clip's row among the facts, its id, the rank of its true answer, the size of its
-        gallery, and a code of its subject.
+        Row in the facts, clip id, rank of the true target, size of the gallery, and subject code of
+        each query.
     shares : dict of str to ndarray of float64, shape [n]
-        Whether the top hit is of the same stage, subject, minute; NaN where that is not known.
+        Whether the top hit is of the same stage, subject, minute; NaN if unknown.
     draw : ndarray of int64, shape [n]
-        Which draw of the gallery.
+        Number of the draw of the gallery.
     """
 
     rows: NDArray[np.int64]
@@ -56,7 +56,7 @@ class Ranked:
 
 @dataclass(frozen=True, repr=False)
 class Retrieval(Result):
-    """The table of retrieval, the ranks behind it by (query, target), and how to draw them."""
+    """The table of retrieval measures, with the ranks by (query, target), and the modalities."""
 
     ranked: dict[tuple[str, str], Ranked] = field(default_factory=dict)
     modalities: tuple[Modality, ...] = ()
@@ -74,11 +74,11 @@ def evaluate(
     combinations: bool = False,
     include_seen: bool = False,
 ) -> Retrieval:
-    """Measure how well one modality finds its own clip in another.
+    """Measure how well one modality finds the same clip in another.
 
     For each clip of the gallery the query is its vector in one modality; the candidates are all
     vectors of the gallery in the other. The rank is the number of candidates that score at least
-    as high as the true one, so ties count against it. Galleries hold the clips with both sides.
+    as high as the true one, so ties count against it. A gallery has clips with both modalities.
 
     Parameters
     ----------
@@ -87,10 +87,10 @@ def evaluate(
     where, gallery, seed, draws, among, include_seen
         Fields of :class:`Gallery` (``gallery`` is its ``size``).
     by : str, optional
-        A column of ``clips``: its values' queries get rows of their own, the gallery stays whole.
+        Column of ``clips``: additional rows for the queries of each value, with the same gallery.
     combinations : bool
-        Add the mean of all modalities but one as a query for that one: of three, two for the
-        third. Where a store has them all but for one that no clip has, none is added.
+        Whether to add queries by the mean of all modalities except the target. None are added if a
+        modality of the store has no clips.
 
     Returns
     -------
@@ -104,49 +104,49 @@ def evaluate(
     Raises
     ------
     QueryError
-        If the condition or a column is not valid, or no direction has a clip with both sides.
+        If the condition or a column is not valid, or no direction has a clip with both modalities.
     """
-    asked = Gallery(where, gallery, seed, draws, among, include_seen)
+    setup = Gallery(where, gallery, seed, draws, among, include_seen)
     clip_ids, seen = without_seen(store, store.metadata.clip_ids(where), include_seen=include_seen)
     facts = Facts.of(store, clip_ids, by)
     ranked, rows = {}, []
     cache = RankCache(store, facts.clip_ids)
     for query, to in directions(store.manifest.modalities, combinations=combinations):
-        found = rank_direction(store, facts, query, to, asked, cache)
-        if found is not None:
-            ranked[query, to] = found
-            rows += _rows(query, to, found, facts, seed)
+        ranks = rank_direction(store, facts, query, to, setup, cache)
+        if ranks is not None:
+            ranked[query, to] = ranks
+            rows += _rows(query, to, ranks, facts, seed)
     if not rows:
         raise QueryError("no clip has two modalities, so there is nothing to evaluate")
     contract = store.manifest.contract
-    drawn = tuple(map(contract.modality, contract.modalities))
-    return Retrieval(pa.Table.from_pylist(rows), _note(asked, by, rows, seen), ranked, drawn)
+    described = tuple(map(contract.modality, contract.modalities))
+    return Retrieval(pa.Table.from_pylist(rows), _note(setup, by, rows, seen), ranked, described)
 
 
 def directions(
     modalities: tuple[str, ...], *, combinations: bool = False
 ) -> tuple[tuple[str, str], ...]:
-    """Every ordered pair, then every modality to the others, where those are several.
+    """List the directions: every ordered pair, then every modality to ``others`` if it is a mean.
 
     Parameters
     ----------
     modalities : tuple of str
-        Those of the store.
+        Modalities of the store.
     combinations : bool
-        Then the others of every modality, averaged, to it.
+        Whether to add the mean of the other modalities as query for each modality.
 
     Returns
     -------
-    tuple of (query, target)
-        Averaged modalities are joined by ``+``.
+    tuple of (str, str)
+        Query and target; averaged modalities are joined by ``+``.
     """
     pairs = permutations(modalities, 2)
     if len(modalities) < 3:
         return tuple(pairs)
-    found = [*pairs, *((m, OTHERS) for m in modalities)]
+    pairs_and_others = [*pairs, *((m, OTHERS) for m in modalities)]
     if combinations:
-        found += [("+".join(o for o in modalities if o != m), m) for m in modalities]
-    return tuple(found)
+        pairs_and_others += [("+".join(o for o in modalities if o != m), m) for m in modalities]
+    return tuple(pairs_and_others)
 
 
 def rank_direction(
@@ -157,40 +157,42 @@ def rank_direction(
     gallery: Gallery,
     cache: RankCache | None = None,
 ) -> Ranked | None:
-    """Rank every query of one direction; None where no clip has both sides.
+    """Rank every query of one direction; None if no clip has query and target.
 
     Parameters
     ----------
     store : Reader
         The open store.
     facts : Facts
-        Clips of the store and what is compared of them.
+        Metadata of the clips.
     query, to : str
         Query and target of the direction.
     gallery : Gallery
-        How the candidates are drawn.
+        Galleries to draw.
     cache : RankCache, optional
-        Ranks that are shared between directions of the same clips.
+        Cache of ranks shared between directions of the same clips.
     """
     both = sides_present(store, facts.clip_ids, query, to)
     if not both.any():
         return None
     parts = []
-    for number, at in enumerate(gallery.drawn(np.flatnonzero(both))):
-        recording = facts.recording[at]
-        found = cache.of(query, to, at) if cache is not None and gallery.among == "all" else None
-        if found is None:
-            queries, targets = sides(store, facts.clip_ids[at], query, to)
-            found = _ranks(queries, targets, recording, gallery.among)
-        ranks, hits = found
-        same = np.bincount(recording)[recording]
+    for number, drawn in enumerate(gallery.drawn(np.flatnonzero(both))):
+        recording = facts.recording[drawn]
+        cached = None
+        if cache is not None and gallery.among == "all":
+            cached = cache.of(query, to, drawn)
+        if cached is None:
+            queries, targets = sides(store, facts.clip_ids[drawn], query, to)
+            cached = _ranks(queries, targets, recording, gallery.among)
+        ranks, hits = cached
+        clips_of_recording = np.bincount(recording)[recording]
         sizes = {
-            "all": np.full(len(at), len(at)),
-            "cross-recording": len(at) - same + 1,
-            "within-recording": same,
+            "all": np.full(len(drawn), len(drawn)),
+            "cross-recording": len(drawn) - clips_of_recording + 1,
+            "within-recording": clips_of_recording,
         }[gallery.among]
-        shares = _shares(facts, at, at[hits])
-        parts.append((at, ranks, sizes, shares, np.full(len(at), number)))
+        shares = _shares(facts, drawn, drawn[hits])
+        parts.append((drawn, ranks, sizes, shares, np.full(len(drawn), number)))
     rows, ranks, sizes, shares, draw = zip(*parts, strict=True)
     pooled = np.concatenate(rows)
     return Ranked(
@@ -240,7 +242,7 @@ def sides(
     """
     known = store.manifest.modalities
     if "+" in query:
-        # the modalities other than the target are what the target calls its others
+        # the query is the mean of the modalities other than the target, the target's ``others``
         queries, _ = store.vectors.of(clip_ids, target_name(to, OTHERS, known))
         targets, _ = store.vectors.of(clip_ids, to)
     else:
@@ -259,9 +261,9 @@ def _ranks(
         return ranks_and_hits(queries, targets, recording if among == "cross-recording" else None)
     ranks, hits = np.empty((2, len(queries)), np.int64)
     for code in np.unique(recording):
-        own = np.flatnonzero(recording == code)
-        ranks[own], top = ranks_and_hits(queries[own], targets[own])
-        hits[own] = own[top]
+        of_recording = np.flatnonzero(recording == code)
+        ranks[of_recording], top = ranks_and_hits(queries[of_recording], targets[of_recording])
+        hits[of_recording] = of_recording[top]
     return ranks, hits
 
 
@@ -277,13 +279,13 @@ def _shares(
     }
 
 
-def _rows(query: str, to: str, found: Ranked, facts: Facts, seed: int) -> list[dict[str, object]]:
-    every = np.ones(len(found.ranks), bool)
-    rows = [{**_row(query, to, found, every, seed), "group": None}]
-    group = facts.group[found.rows]
+def _rows(query: str, to: str, ranked: Ranked, facts: Facts, seed: int) -> list[dict[str, object]]:
+    all_queries = np.ones(len(ranked.ranks), bool)
+    rows = [{**_row(query, to, ranked, all_queries, seed), "group": None}]
+    group = facts.group[ranked.rows]
     for code, value in enumerate(facts.groups):
         if (group == code).any():
-            row = _row(query, to, found, group == code, seed)
+            row = _row(query, to, ranked, group == code, seed)
             rows.append({**row, "group": str(value)})
     return rows
 
@@ -293,7 +295,7 @@ MEASURES: Final = (*(f"recall_at_{k}" for k in RECALLS), "mrr")
 
 
 def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Return what is averaged over queries: recall@k and reciprocal rank, float64 [n] each.
+    """Return the measures of each query: recall@k and reciprocal rank, float64 [n] each.
 
     Parameters
     ----------
@@ -307,11 +309,11 @@ def measures(ranks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
 
 
 def _row(
-    query: str, to: str, found: Ranked, chosen: NDArray[np.bool_], seed: int
+    query: str, to: str, ranked: Ranked, chosen: NDArray[np.bool_], seed: int
 ) -> dict[str, object]:
-    ranks, sizes, draw = found.ranks[chosen], found.sizes[chosen], found.draw[chosen]
-    _, subjects = np.unique(found.subjects[chosen], return_inverse=True)
-    people = int(subjects.max()) + 1
+    ranks, sizes, draw = ranked.ranks[chosen], ranked.sizes[chosen], ranked.draw[chosen]
+    _, subjects = np.unique(ranked.subjects[chosen], return_inverse=True)
+    subject_count = int(subjects.max()) + 1
     averaged = measures(ranks)
     spread = {
         name: proportion(mean(values, subjects), float(values.var()) / len(values))
@@ -334,9 +336,9 @@ def _row(
         "seed": seed,
         **{f"chance_at_{k}": float(np.minimum(1.0, k / sizes).mean()) for k in RECALLS},
         **bounds,
-        **{name: _mean(share[chosen]) for name, share in found.shares.items()},
+        **{name: _mean(share[chosen]) for name, share in ranked.shares.items()},
         "queries": len(ranks),
-        "subjects": people,
+        "subjects": subject_count,
         "draws": len(by_draw),
         "recall_at_1_sd": float(np.std(by_draw, ddof=1)) if len(by_draw) > 1 else None,
     }

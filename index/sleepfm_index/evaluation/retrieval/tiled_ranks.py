@@ -1,9 +1,9 @@
-"""Ranks of several directions from the same products: one pass for all of them.
+"""Ranks of all directions from shared products in one pass.
 
-The scores of modality a against b, tile by tile, rank a's queries along the rows and b's along the
-columns; and the score against the mean of several modalities is the mean of their scores. So of
-three modalities the six ordered pairs and the three leave-one-out targets need three products per
-pair of clips, not twelve.
+A tile of scores of modality a against b ranks a's queries along the rows and b's along the columns,
+and the score against the mean of several modalities is the mean of their scores. With three
+modalities, the six ordered pairs and the three leave-one-out targets need three products per pair
+of clips instead of twelve.
 """
 
 from __future__ import annotations
@@ -35,43 +35,46 @@ Rows = NDArray[np.int64]
 def shared_ranks(
     vectors: Mapping[str, NDArray[np.float32]], tile: int = TILE, threads: int | None = None
 ) -> dict[tuple[str, str], tuple[Rows, Rows]]:
-    """Rank all directions between modalities that all clips have.
+    """Rank all directions between modalities; all clips have all of them.
 
     Parameters
     ----------
     vectors : mapping of str to ndarray of float32, shape [n, d]
-        Unit vectors of each modality; row ``i`` of one is the true answer to row ``i`` of another.
+        Unit vectors by modality; the rows of all modalities are the same clips.
     tile : int
-        Clips per side of a tile.
+        Number of clips per side of a tile.
     threads : int, optional
-        Tiles that are worked on at a time, each by one thread.
+        Number of threads, each of which processes one tile at a time.
 
     Returns
     -------
     dict of (query, target) to (ranks, hits)
-        As :func:`.ranks.ranks_and_hits` gives them, for every ordered pair and, of three or more
+        Results as of :func:`.ranks.ranks_and_hits`, for every ordered pair and, with three or more
         modalities, for ``others`` of each.
     """
     sides = _Sides(dict(vectors))
     starts = range(0, sides.rows, tile)
     tiles = [(a, b) for a in starts for b in starts if a <= b]
     workers = threads or setting() or cpu_count() or 1
-    # One thread a tile: all it needs stays in its core's cache, and nobody waits for another.
+    # One thread per tile: its data stay in the cache of the core, and threads do not wait.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(workers) as pool:
-        shares = [tiles[at::workers] for at in range(workers)]
+        shares = [tiles[worker::workers] for worker in range(workers)]
         parts = list(pool.map(lambda share: _Counts(sides).through(share, tile), shares))
     total = parts[0]
     for part in parts[1:]:
         total.merge(part)
     return {
-        direction: (total.count[at], np.where(total.count[at] == 1, total.own, total.best_at[at]))
-        for at, direction in enumerate(sides.directions)
+        direction: (
+            total.count[i],
+            np.where(total.count[i] == 1, total.all_rows, total.best_row[i]),
+        )
+        for i, direction in enumerate(sides.directions)
     }
 
 
 @dataclass(frozen=True)
 class _Sides:
-    """The vectors, the directions between them, and the scores of the true answers."""
+    """The vectors, the directions between them, and the scores of the true targets."""
 
     vectors: dict[str, NDArray[np.float32]]
 
@@ -82,14 +85,14 @@ class _Sides:
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "directions", directions)
         rows = np.arange(self.rows)
-        own = [self.exact(at, rows, rows) for at in range(len(directions))]
-        object.__setattr__(self, "own", own)
-        object.__setattr__(self, "low", [(x - CLOSE).astype(np.float32) for x in own])
-        object.__setattr__(self, "high", [(x + CLOSE).astype(np.float32) for x in own])
+        true_scores = [self.exact(i, rows, rows) for i in range(len(directions))]
+        object.__setattr__(self, "true_scores", true_scores)
+        object.__setattr__(self, "low", [(x - CLOSE).astype(np.float32) for x in true_scores])
+        object.__setattr__(self, "high", [(x + CLOSE).astype(np.float32) for x in true_scores])
 
     names: Any = None
     directions: Any = None
-    own: Any = None
+    true_scores: Any = None
     low: Any = None
     high: Any = None
 
@@ -98,51 +101,51 @@ class _Sides:
         return len(next(iter(self.vectors.values())))
 
     def exact(self, direction: int, query: Rows, target: Rows) -> NDArray[np.float64]:
-        """Scores in float64 of some queries against some targets, one by one."""
+        """Scores of pairs of queries and targets, in float64."""
         name, to = self.directions[direction]
-        found = np.empty(len(query))
+        scores = np.empty(len(query))
         others = [to] if to != OTHERS else [n for n in self.names if n != name]
         for start in range(0, len(query), _COMPARED):
-            some = slice(start, start + _COMPARED)
-            asked = self.vectors[name][query[some]]
-            parts = [exact_scores(asked, self.vectors[o][target[some]]) for o in others]
-            found[some] = sum(parts) / len(parts)
-        return found
+            block = slice(start, start + _COMPARED)
+            queries = self.vectors[name][query[block]]
+            parts = [exact_scores(queries, self.vectors[o][target[block]]) for o in others]
+            scores[block] = sum(parts) / len(parts)
+        return scores
 
 
 class _Counts:
-    """Counts of one thread."""
+    """Counts and best hits of one thread."""
 
     def __init__(self, sides: _Sides) -> None:
         self._sides = sides
         n = sides.rows
-        self.own = np.arange(n)
+        self.all_rows = np.arange(n)
         self.count = [np.zeros(n, np.int64) for _ in sides.directions]
         self.best = [np.full(n, -np.inf, np.float32) for _ in sides.directions]
-        self.best_at = [self.own.copy() for _ in sides.directions]
-        self._at = {direction: at for at, direction in enumerate(sides.directions)}
+        self.best_row = [self.all_rows.copy() for _ in sides.directions]
+        self._number = {direction: i for i, direction in enumerate(sides.directions)}
 
     def through(self, tiles: list[tuple[int, int]], tile: int) -> _Counts:
-        """Process some tiles."""
+        """Process tiles."""
         n = self._sides.rows
         for top, left in tiles:
-            here, there = slice(top, min(n, top + tile)), slice(left, min(n, left + tile))
-            upper = self._products(here, there)
-            self._tile(upper, here, there)
+            rows, columns = slice(top, min(n, top + tile)), slice(left, min(n, left + tile))
+            upper = self._products(rows, columns)
+            self._tile(upper, rows, columns)
             if top != left:
-                lower = self._products(there, here)
-                self._tile(lower, there, here)
-                self._others(upper, lower, here, there)
-                self._others(lower, upper, there, here)
+                lower = self._products(columns, rows)
+                self._tile(lower, columns, rows)
+                self._others(upper, lower, rows, columns)
+                self._others(lower, upper, columns, rows)
             else:
-                self._others(upper, upper, here, here)
+                self._others(upper, upper, rows, rows)
         return self
 
     def merge(self, other: _Counts) -> None:
         """Add the counts of another thread."""
-        for at in range(len(self.count)):
-            self.count[at] += other.count[at]
-            self._better(at, self.own, other.best[at], other.best_at[at])
+        for direction in range(len(self.count)):
+            self.count[direction] += other.count[direction]
+            self._better(direction, self.all_rows, other.best[direction], other.best_row[direction])
 
     def _products(self, rows: slice, columns: slice) -> dict[tuple[str, str], Scores]:
         vectors = self._sides.vectors
@@ -152,9 +155,9 @@ class _Counts:
         }
 
     def _tile(self, scores: dict[tuple[str, str], Scores], rows: slice, columns: slice) -> None:
-        for (a, b), found in scores.items():
-            self._along_rows(self._at[a, b], found, rows, columns)
-            self._along_columns(self._at[b, a], found, rows, columns)
+        for (a, b), products in scores.items():
+            self._along_rows(self._number[a, b], products, rows, columns)
+            self._along_columns(self._number[b, a], products, rows, columns)
 
     def _others(
         self,
@@ -165,8 +168,8 @@ class _Counts:
     ) -> None:
         """Rank queries of ``rows`` against the means of ``columns``.
 
-        ``mirrored`` holds the products of ``columns`` with ``rows``, whose transposes are the
-        scores of the pairs that were multiplied the other way round.
+        ``mirrored`` has the products of ``columns`` with ``rows``, whose transposes are the scores
+        of the reversed pairs.
         """
         names = self._sides.names
         if len(names) < 3:
@@ -174,59 +177,62 @@ class _Counts:
         share = np.float32(1 / (len(names) - 1))
         *all_but_last, last = names
         mean = np.empty_like(scores[names[0], last])
-        for at, name in enumerate(all_but_last):
-            parts = [mirrored[other, name].T for other in names[:at]]
-            parts += [scores[name, other] for other in names[at + 1 :]]
+        for i, name in enumerate(all_but_last):
+            parts = [mirrored[other, name].T for other in names[:i]]
+            parts += [scores[name, other] for other in names[i + 1 :]]
             _mean(parts, share, mean)
-            self._along_rows(self._at[name, OTHERS], mean, rows, columns)
-        # of the last modality all are the other way round, so its queries lie along the columns
+            self._along_rows(self._number[name, OTHERS], mean, rows, columns)
+        # all pairs of the last modality are reversed, so its queries are along the columns
         parts = [mirrored[other, last] for other in all_but_last]
         mean = np.empty_like(parts[0])
         _mean(parts, share, mean)
-        self._along_columns(self._at[last, OTHERS], mean, columns, rows)
+        self._along_columns(self._number[last, OTHERS], mean, columns, rows)
 
-    def _along_rows(self, at: int, scores: Scores, rows: slice, columns: slice) -> None:
-        low, high = self._sides.low[at][rows, None], self._sides.high[at][rows, None]
+    def _along_rows(self, direction: int, scores: Scores, rows: slice, columns: slice) -> None:
+        low, high = self._sides.low[direction][rows, None], self._sides.high[direction][rows, None]
         close, above = scores >= low, scores > high
-        sure = _row_sums(above)
-        self.count[at][rows] += sure
-        unsure = np.flatnonzero(_row_sums(close) != sure)
-        if len(unsure):
-            row, column = np.nonzero(close[unsure] ^ above[unsure])
-            self._compare(at, rows.start + unsure[row], columns.start + column)
+        certain = _row_sums(above)
+        self.count[direction][rows] += certain
+        uncertain = np.flatnonzero(_row_sums(close) != certain)
+        if len(uncertain):
+            row, column = np.nonzero(close[uncertain] ^ above[uncertain])
+            self._compare(direction, rows.start + uncertain[row], columns.start + column)
         top = scores.max(axis=1)
-        better = np.flatnonzero(top >= self.best[at][rows])
+        better = np.flatnonzero(top >= self.best[direction][rows])
         if len(better):
-            place = scores[better].argmax(axis=1)
-            self._better(at, rows.start + better, top[better], columns.start + place)
+            best_column = scores[better].argmax(axis=1)
+            self._better(direction, rows.start + better, top[better], columns.start + best_column)
 
-    def _along_columns(self, at: int, scores: Scores, rows: slice, columns: slice) -> None:
-        low, high = self._sides.low[at][None, columns], self._sides.high[at][None, columns]
+    def _along_columns(self, direction: int, scores: Scores, rows: slice, columns: slice) -> None:
+        low, high = (
+            self._sides.low[direction][None, columns],
+            self._sides.high[direction][None, columns],
+        )
         close, above = scores >= low, scores > high
-        sure = _column_sums(above)
-        self.count[at][columns] += sure
-        unsure = np.flatnonzero(_column_sums(close) != sure)
-        if len(unsure):
-            row, column = np.nonzero(close[:, unsure] ^ above[:, unsure])
-            self._compare(at, columns.start + unsure[column], rows.start + row)
+        certain = _column_sums(above)
+        self.count[direction][columns] += certain
+        uncertain = np.flatnonzero(_column_sums(close) != certain)
+        if len(uncertain):
+            row, column = np.nonzero(close[:, uncertain] ^ above[:, uncertain])
+            self._compare(direction, columns.start + uncertain[column], rows.start + row)
         top = scores.max(axis=0)
-        better = np.flatnonzero(top >= self.best[at][columns])
+        better = np.flatnonzero(top >= self.best[direction][columns])
         if len(better):
-            place = scores[:, better].argmax(axis=0)
-            self._better(at, columns.start + better, top[better], rows.start + place)
+            best_row = scores[:, better].argmax(axis=0)
+            self._better(direction, columns.start + better, top[better], rows.start + best_row)
 
-    def _compare(self, at: int, query: Rows, target: Rows) -> None:
-        """Count the candidates that float32 cannot tell from the true one."""
-        exact = self._sides.exact(at, query, target)
-        there = query[exact >= self._sides.own[at][query] - EQUAL]
-        self.count[at] += np.bincount(there, minlength=len(self.own))
+    def _compare(self, direction: int, query: Rows, target: Rows) -> None:
+        """Count the candidates within the float32 error of the true target by float64 scores."""
+        exact = self._sides.exact(direction, query, target)
+        counted = query[exact >= self._sides.true_scores[direction][query] - EQUAL]
+        self.count[direction] += np.bincount(counted, minlength=len(self.all_rows))
 
-    def _better(self, at: int, query: Rows, score: Scores, place: Rows) -> None:
-        known, known_at = self.best[at][query], self.best_at[at][query]
-        # of equal scores the first, whichever thread saw it first
-        wins = (score > known) | ((score == known) & (place < known_at))
-        self.best[at][query[wins]] = score[wins]
-        self.best_at[at][query[wins]] = place[wins]
+    def _better(self, direction: int, query: Rows, score: Scores, candidate: Rows) -> None:
+        best, best_row = self.best[direction][query], self.best_row[direction][query]
+        # the first of equal scores, independently of the order of threads
+        wins = (score > best) | ((score == best) & (candidate < best_row))
+        self.best[direction][query[wins]] = score[wins]
+        self.best_row[direction][query[wins]] = candidate[wins]
 
 
 def _mean(parts: list[Scores], share: np.float32, out: Scores) -> None:
@@ -237,7 +243,7 @@ def _mean(parts: list[Scores], share: np.float32, out: Scores) -> None:
 
 
 def _row_sums(marks: NDArray[np.bool_]) -> Rows:
-    """Count per row: bits are counted, eight bytes at a time."""
+    """Count per row, by counting bits in groups of eight bytes."""
     packed = np.packbits(marks, axis=1)
     spare = -packed.shape[1] % 8
     if spare:
@@ -246,7 +252,7 @@ def _row_sums(marks: NDArray[np.bool_]) -> Rows:
 
 
 def _column_sums(marks: NDArray[np.bool_]) -> Rows:
-    """Count per column: bytes are added, in blocks of as many rows as a byte can hold."""
+    """Count per column, by adding bytes in blocks of at most 255 rows."""
     total = np.zeros(marks.shape[1], np.int64)
     ones = marks.view(np.uint8)
     for start in range(0, len(ones), _BYTE):

@@ -1,1 +1,1 @@
-"""What is odd in a store: likely label errors, outliers, duplicates, flat embeddings."""
+"""Review of a store: likely label errors, outliers, duplicates, flat embeddings."""

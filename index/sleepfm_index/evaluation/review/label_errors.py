@@ -1,4 +1,4 @@
-"""Clips whose label is likely wrong: confident learning over predictions of other subjects."""
+"""Clips whose label is likely wrong, by confident learning with cross-validated predictions."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ _FOLDS: Final = 5
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """Clips whose label is likely wrong, the likeliest first.
+    """Clips whose label is likely wrong, most likely first.
 
     Parameters
     ----------
     clip_ids : ndarray of int64, shape [n]
+        Clip ids.
     given, suggested : list of str
-        The label, and the class that the clip is taken for.
+        Present label, and predicted class.
     probability : ndarray of float64, shape [n]
-        Of the label as given; low.
+        Predicted probability of the present label.
     looked_at : int
-        How many labelled clips were looked at.
+        Number of labelled clips examined.
     kappa : float
-        Cohen's kappa of labels and predictions. Where it is low, the vectors know little of the
-        label, and the list says more about them than about the scoring.
+        Cohen's kappa of labels and predictions. If it is low, the vectors have little information
+        on the label, and the list reflects them rather than errors of the scoring.
     """
 
     clip_ids: NDArray[np.int64]
@@ -56,17 +57,17 @@ def label_errors(
 ) -> LabelErrors:
     """Find likely errors of a label by confident learning (Northcutt et al. 2021), by cleanlab.
 
-    Each clip gets the mean of two probabilities for each class, both from clips of other subjects:
-    of a linear probe, in folds of subjects, and the shares of its nearest labelled neighbours. A
-    clip is a likely error where both rules of cleanlab say so: it is counted off the diagonal of
-    the confident joint, and is among the least likely of its class by the noise estimated there.
+    The class probabilities of each clip are the mean of two predictions from other subjects: a
+    linear probe, in folds of subjects, and the class shares of the nearest labelled neighbours. A
+    clip is a likely error if both rules of cleanlab agree: it is off the diagonal of the confident
+    joint, and among the least likely clips of its class for the estimated noise rate.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     label : str
-        A label of classes, e.g. ``stage``.
+        Label with classes, e.g. ``stage``.
     features : str
         Modalities, joined by ``+``.
     where : str, optional
@@ -81,7 +82,7 @@ def label_errors(
     Raises
     ------
     QueryError
-        If there are fewer than two classes or subjects, or the label is a number.
+        If there are fewer than two classes or subjects, or the label is numeric.
     StoreError
         If cleanlab is not installed.
     """
@@ -91,44 +92,50 @@ def label_errors(
         raise StoreError(
             'label errors need cleanlab; pip install "sleepfm-index[review]"'
         ) from error
-    people = len(reader.sql("SELECT DISTINCT subject_id FROM clips").table)
-    if people < 2:
+    subjects = len(reader.sql("SELECT DISTINCT subject_id FROM clips").table)
+    if subjects < 2:
         raise QueryError("label errors are judged by other subjects; this store has one")
-    folds = Split(min(_FOLDS, people))
+    folds = Split(min(_FOLDS, subjects))
     sides = divide(reader, label, folds, where=where, task="classification", seed=seed)
-    made = sides.predict(features, Recipe(seed=seed))
-    order = np.argsort(made.clip_ids)
-    ids, given = made.clip_ids[order], made.truth[order].astype(np.int64)
-    votes = _votes(reader, features, ids, given, made.subjects[order], len(made.classes))
-    chances = (made.scores[order] + votes) / 2
-    # Classes that nobody has would leave cleanlab without a threshold.
-    there = np.unique(given)
-    chances = chances[:, there] / chances[:, there].sum(axis=1, keepdims=True)
-    coded = np.searchsorted(there, given)
-    found = find_label_issues(
-        coded, chances, filter_by="both", return_indices_ranked_by="normalized_margin", n_jobs=1
+    predictions = sides.predict(features, Recipe(seed=seed))
+    order = np.argsort(predictions.clip_ids)
+    ids, given = predictions.clip_ids[order], predictions.truth[order].astype(np.int64)
+    votes = _votes(
+        reader, features, ids, given, predictions.subjects[order], len(predictions.classes)
     )
-    places = np.asarray(found, np.int64)
-    names = np.array(made.classes)[there]
-    likely = chances[places].argmax(axis=1)
+    probabilities = (predictions.scores[order] + votes) / 2
+    # cleanlab has no threshold for classes without clips
+    present = np.unique(given)
+    probabilities = probabilities[:, present] / probabilities[:, present].sum(axis=1, keepdims=True)
+    coded = np.searchsorted(present, given)
+    issues = find_label_issues(
+        coded,
+        probabilities,
+        filter_by="both",
+        return_indices_ranked_by="normalized_margin",
+        n_jobs=1,
+    )
+    error_rows = np.asarray(issues, np.int64)
+    names = np.array(predictions.classes)[present]
+    likely = probabilities[error_rows].argmax(axis=1)
     return LabelErrors(
-        ids[places],
-        names[coded[places]].tolist(),
+        ids[error_rows],
+        names[coded[error_rows]].tolist(),
         names[likely].tolist(),
-        chances[places, coded[places]],
+        probabilities[error_rows, coded[error_rows]],
         len(ids),
-        _kappa(coded, chances.argmax(axis=1)),
+        _kappa(coded, probabilities.argmax(axis=1)),
     )
 
 
-def _kappa(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+def _kappa(first: NDArray[np.int64], second: NDArray[np.int64]) -> float:
     """Cohen's kappa (Cohen 1960)."""
-    classes = int(max(one.max(), other.max())) + 1
+    classes = int(max(first.max(), second.max())) + 1
     by_chance = (
-        float(np.bincount(one, minlength=classes) @ np.bincount(other, minlength=classes))
-        / len(one) ** 2
+        float(np.bincount(first, minlength=classes) @ np.bincount(second, minlength=classes))
+        / len(first) ** 2
     )
-    return (float((one == other).mean()) - by_chance) / (1 - by_chance) if by_chance < 1 else 1.0
+    return (float((first == second).mean()) - by_chance) / (1 - by_chance) if by_chance < 1 else 1.0
 
 
 def _votes(
@@ -141,14 +148,14 @@ def _votes(
 ) -> NDArray[np.float64]:
     """Shares of the classes among the nearest neighbours of other subjects, float64 [n, classes].
 
-    Each class counts by its rarity, as the probe weighs them.
+    Classes are weighted inversely to their frequency, as in the probe.
     """
     read = feature_reader(reader, ids, features)
     rows, _ = nearest(read(np.arange(len(ids))), subjects, read, subjects, NEIGHBOURS)
     weight = 1 / np.maximum(1, np.bincount(given, minlength=classes))
     votes = np.full((len(ids), classes), 1e-9)
-    for at in range(NEIGHBOURS):
-        there = rows[:, at] >= 0
-        voted = given[rows[there, at]]
-        votes[np.flatnonzero(there), voted] += weight[voted]
+    for rank in range(NEIGHBOURS):
+        exists = rows[:, rank] >= 0
+        voted = given[rows[exists, rank]]
+        votes[np.flatnonzero(exists), voted] += weight[voted]
     return np.asarray(votes / votes.sum(axis=1, keepdims=True))

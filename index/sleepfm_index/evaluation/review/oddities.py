@@ -1,4 +1,4 @@
-"""Clips unlike all others, clips that lie twice in a store, and embeddings that hardly vary."""
+"""Outliers, duplicate clips, and recordings with nearly constant embeddings."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from sleepfm_index.reader import Reader
 
 NEIGHBOURS: Final = 10
 GALLERY: Final = 20_000
-"""Clips drawn to compare with, where a store has more."""
+"""Maximum number of clips to compare with, drawn at random."""
 OUTLYING: Final = 6.0
 """Scaled median absolute deviations below the median at which a clip is an outlier."""
 SAME: Final = 0.999
-"""Cosine at and above which two clips are the same, in every modality that both have."""
+"""Minimum cosine of duplicates, in every modality that both clips have."""
 SAME_NIGHT: Final = 0.5
-"""Share of a recording's clips that lie in one other recording from which on they are one night."""
+"""Minimum share of a recording's clips with a duplicate in another recording of the same night."""
 FLAT: Final = 0.02
-"""Mean distance (1 - cosine) of clips from the mean of their recording below which, as a share of
-the median recording's, its embeddings are flat."""
+"""Maximum mean distance (1 - cosine) of clips from the mean of their recording, relative to that of
+the median recording, for flat embeddings."""
 _LEAST: Final = 20
-_AT_ONCE: Final = 1024
+_BLOCK: Final = 1024
 
 
 @dataclass(frozen=True)
 class Odd:
-    """Clips that are odd in one way.
+    """Findings of one kind.
 
     Parameters
     ----------
     clip_ids : ndarray of int64, shape [n]
+        Clip ids.
     reasons : list of str
+        Reason for each clip.
     values : ndarray of float64, shape [n]
-        How odd each is; what it measures depends on the kind.
+        Strength of each finding, on a scale that depends on the kind.
     others : ndarray of int64, shape [n]
-        The clip that each is the same as; -1 where there is none.
+        Id of the clip that each duplicates; -1 if there is none.
     """
 
     clip_ids: NDArray[np.int64]
@@ -60,75 +62,77 @@ def outliers(reader: Reader, modality: str, ids: NDArray[np.int64], seed: int = 
     modality : str
         Name of the modality.
     ids : ndarray of int64, shape [n]
-        Clips to look at, ascending.
+        Ids of the clips to examine, ascending.
     seed : int
-        Seed by which clips are drawn to compare with.
+        Random seed of the clips to compare with.
     """
     ids = _having(reader, ids, modality)
     if len(ids) <= NEIGHBOURS:
-        return _nothing()
+        return _no_findings()
     spans = Spans.of(reader)
     drawn = np.random.default_rng(seed).permutation(ids)[:GALLERY]
     gallery, _ = reader.vectors.of(drawn, modality)
-    owner = spans.places(drawn)
+    owner = spans.index_of(drawn)
     near = np.empty(len(ids))
-    for start in range(0, len(ids), _AT_ONCE):
-        some = ids[start : start + _AT_ONCE]
-        scores = reader.vectors.of(some, modality)[0] @ gallery.T
-        scores[spans.places(some)[:, None] == owner[None]] = -1
+    for start in range(0, len(ids), _BLOCK):
+        block = ids[start : start + _BLOCK]
+        scores = reader.vectors.of(block, modality)[0] @ gallery.T
+        scores[spans.index_of(block)[:, None] == owner[None]] = -1
         k = min(NEIGHBOURS, scores.shape[1])
-        near[start : start + len(some)] = np.partition(scores, -k, axis=1)[:, -k:].mean(axis=1)
+        near[start : start + len(block)] = np.partition(scores, -k, axis=1)[:, -k:].mean(axis=1)
     centre = float(np.median(near))
     spread = 1.4826 * float(np.median(np.abs(near - centre)))
     depth = (centre - near) / max(spread, 1e-6)
-    odd = np.flatnonzero(depth > OUTLYING)
-    odd = odd[np.argsort(-depth[odd], kind="stable")]
+    outlying = np.flatnonzero(depth > OUTLYING)
+    outlying = outlying[np.argsort(-depth[outlying], kind="stable")]
     reasons = [
-        f"{modality} unlike all other recordings: mean cosine to the nearest {near[at]:.2f}, "
+        f"{modality} unlike all other recordings: mean cosine to the nearest {near[row]:.2f}, "
         f"median {centre:.2f}"
-        for at in odd
+        for row in outlying
     ]
-    return Odd(ids[odd], reasons, depth[odd], np.full(len(odd), -1))
+    return Odd(ids[outlying], reasons, depth[outlying], np.full(len(outlying), -1))
 
 
 def duplicates(reader: Reader, ids: NDArray[np.int64]) -> Odd:
-    """Find the clips that are the same as another: copied, or of a night that was added twice.
+    """Find duplicate clips: copies, or clips of a night that was added twice.
 
-    Candidates come from one modality after another by the store's own search; a pair counts where
-    the cosine is at least :data:`SAME` in every modality that both clips have, and they share one.
-    The later clip of a pair is named.
+    Candidates are found by searching each modality. Two clips are duplicates if they have the same
+    modalities, at least one, and the cosine is at least :data:`SAME` in all of them. The clip with
+    the larger id is reported.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     ids : ndarray of int64, shape [n]
-        Clips to look at, ascending.
+        Ids of the clips to examine, ascending.
     """
     modalities = reader.manifest.modalities
-    same: dict[int, tuple[int, float]] = {}
+    duplicate_of: dict[int, tuple[int, float]] = {}
     for modality in modalities:
-        some = _having(reader, ids, modality)
-        for start in range(0, len(some), _AT_ONCE):
-            asked = some[start : start + _AT_ONCE]
-            vectors, _ = reader.vectors.of(asked, modality)
+        with_modality = _having(reader, ids, modality)
+        for start in range(0, len(with_modality), _BLOCK):
+            block = with_modality[start : start + _BLOCK]
+            vectors, _ = reader.vectors.of(block, modality)
             hits = reader.find(modality, vectors, 4, ids).hits
             pairs = [
                 (int(clip), int(other))
-                for clip, (found, scores) in zip(asked, hits, strict=True)
-                for other in found[scores >= SAME]
+                for clip, (neighbours, scores) in zip(block, hits, strict=True)
+                for other in neighbours[scores >= SAME]
                 if other < clip
             ]
             for clip, other, least in _in_all(reader, pairs, modalities):
-                if clip not in same or other < same[clip][0]:
-                    same[clip] = (other, least)
-    clips = np.array(sorted(same), np.int64)
-    others = np.array([same[int(clip)][0] for clip in clips], np.int64)
-    return _named(reader, clips, others, np.array([same[int(clip)][1] for clip in clips]))
+                if clip not in duplicate_of or other < duplicate_of[clip][0]:
+                    duplicate_of[clip] = (other, least)
+    clips = np.array(sorted(duplicate_of), np.int64)
+    others = np.array([duplicate_of[int(clip)][0] for clip in clips], np.int64)
+    return _with_reasons(
+        reader, clips, others, np.array([duplicate_of[int(clip)][1] for clip in clips])
+    )
 
 
 def flat(reader: Reader, modality: str, ids: NDArray[np.int64]) -> Odd:
-    """Find recordings whose embeddings hardly vary, as of a sensor that records nothing.
+    """Find recordings with nearly constant embeddings, e.g. of a disconnected sensor.
 
     Parameters
     ----------
@@ -137,34 +141,36 @@ def flat(reader: Reader, modality: str, ids: NDArray[np.int64]) -> Odd:
     modality : str
         Name of the modality.
     ids : ndarray of int64, shape [n]
-        Clips to look at, ascending.
+        Ids of the clips to examine, ascending.
 
     Returns
     -------
     Odd
-        All clips of these recordings.
+        Findings for all clips of these recordings.
     """
     ids = _having(reader, ids, modality)
     spans = Spans.of(reader)
-    places = spans.places(ids)
+    recording_of = spans.index_of(ids)
     spread: dict[int, float] = {}
-    for place in np.unique(places).tolist():
-        own = ids[places == place]
-        if len(own) < _LEAST:
+    for recording in np.unique(recording_of).tolist():
+        of_recording = ids[recording_of == recording]
+        if len(of_recording) < _LEAST:
             continue
-        vectors = reader.vectors.of(own, modality)[0].astype(np.float64)
+        vectors = reader.vectors.of(of_recording, modality)[0].astype(np.float64)
         mean = vectors.mean(axis=0)
-        spread[place] = float(1 - (vectors @ mean).mean() / max(np.linalg.norm(mean), 1e-12))
+        spread[recording] = float(1 - (vectors @ mean).mean() / max(np.linalg.norm(mean), 1e-12))
     if not spread:
-        return _nothing()
+        return _no_findings()
     usual = float(np.median(list(spread.values())))
-    found = [place for place, value in spread.items() if value < max(FLAT * usual, 1e-6)]
-    chosen = ids[np.isin(places, found)]
-    values = np.array([spread[int(place)] for place in spans.places(chosen)])
+    flat_recordings = [
+        recording for recording, value in spread.items() if value < max(FLAT * usual, 1e-6)
+    ]
+    chosen = ids[np.isin(recording_of, flat_recordings)]
+    values = np.array([spread[int(recording)] for recording in spans.index_of(chosen)])
     reasons = [
-        f"{modality} embeddings of {spans.recordings[int(place)]} hardly vary: {value:.1e}, median "
-        f"recording {usual:.1e}"
-        for place, value in zip(spans.places(chosen), values, strict=True)
+        f"{modality} embeddings of {spans.recordings[int(recording)]} hardly vary: {value:.1e}, "
+        f"median recording {usual:.1e}"
+        for recording, value in zip(spans.index_of(chosen), values, strict=True)
     ]
     return Odd(chosen, reasons, values, np.full(len(chosen), -1))
 
@@ -172,51 +178,54 @@ def flat(reader: Reader, modality: str, ids: NDArray[np.int64]) -> Odd:
 def _in_all(
     reader: Reader, pairs: list[tuple[int, int]], modalities: tuple[str, ...]
 ) -> list[tuple[int, int, float]]:
-    """Pairs that are the same in every modality that both have, and the least cosine."""
+    """Pairs that are duplicates in every modality, with their smallest cosine."""
     if not pairs:
         return []
-    left, right = np.array(pairs, np.int64).T
-    least = np.full(len(pairs), np.inf)
+    first, second = np.array(pairs, np.int64).T
+    smallest = np.full(len(pairs), np.inf)
     for modality in modalities:
-        a, has_a = reader.vectors.of(left, modality)
-        b, has_b = reader.vectors.of(right, modality)
+        a, has_a = reader.vectors.of(first, modality)
+        b, has_b = reader.vectors.of(second, modality)
         cosine = np.einsum("nd,nd->n", a.astype(np.float64), b.astype(np.float64))
-        least = np.where(has_a & has_b, np.minimum(least, cosine), least)
-        # One that lacks what the other has is no copy of it.
-        least = np.where(has_a != has_b, -1.0, least)
-    kept = np.flatnonzero((least >= SAME) & np.isfinite(least))
-    return [(int(left[at]), int(right[at]), float(least[at])) for at in kept]
+        smallest = np.where(has_a & has_b, np.minimum(smallest, cosine), smallest)
+        # A clip that lacks a modality of the other is not a duplicate.
+        smallest = np.where(has_a != has_b, -1.0, smallest)
+    kept = np.flatnonzero((smallest >= SAME) & np.isfinite(smallest))
+    return [(int(first[pair]), int(second[pair]), float(smallest[pair])) for pair in kept]
 
 
-def _named(
+def _with_reasons(
     reader: Reader,
     clips: NDArray[np.int64],
     others: NDArray[np.int64],
     values: NDArray[np.float64],
 ) -> Odd:
-    """Say of each pair whether whole nights are the same."""
+    """Add reasons, which state whether the nights of a pair are the same."""
     if not len(clips):
-        return _nothing()
+        return _no_findings()
     spans = Spans.of(reader)
-    mine, theirs = spans.places(clips), spans.places(others)
+    recordings, partners = spans.index_of(clips), spans.index_of(others)
     sizes = spans.last - spans.first + 1
     reasons = []
-    for a, b, other in zip(mine, theirs, others, strict=True):
-        shared = int(((mine == a) & (theirs == b)).sum())
+    for a, b, other in zip(recordings, partners, others, strict=True):
+        shared = int(((recordings == a) & (partners == b)).sum())
         name = spans.recordings[int(b)]
         if a != b and shared >= SAME_NIGHT * sizes[a]:
             reasons.append(f"the same night as {name}: {shared} of {sizes[a]} clips")
         else:
-            where = "the same recording" if a == b else name
-            reasons.append(f"copy of clip {other} of {where}")
+            source = "the same recording" if a == b else name
+            reasons.append(f"copy of clip {other} of {source}")
     return Odd(clips, reasons, values, others)
 
 
 def _having(reader: Reader, ids: NDArray[np.int64], modality: str) -> NDArray[np.int64]:
     step = 1 << 16
-    parts = [reader.vectors.of(ids[at : at + step], modality)[1] for at in range(0, len(ids), step)]
+    parts = [
+        reader.vectors.of(ids[start : start + step], modality)[1]
+        for start in range(0, len(ids), step)
+    ]
     return np.asarray(ids[np.concatenate([np.empty(0, bool), *parts])], np.int64)
 
 
-def _nothing() -> Odd:
+def _no_findings() -> Odd:
     return Odd(np.empty(0, np.int64), [], np.empty(0), np.empty(0, np.int64))

@@ -1,4 +1,4 @@
-"""All that is odd in a store, as one table with reasons."""
+"""The review of a store, as one table with reasons."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from sleepfm_index.storage.metadata import int64s
 
 KINDS: Final = get_args(ReviewKind)
 TRUSTED: Final = 0.6
-"""Least kappa of labels and predictions, substantial agreement by Landis and Koch 1977, from which
-on a likely error says more about the label than about the vectors."""
+"""Minimum kappa of labels and predictions, substantial agreement by Landis and Koch (1977), for
+which likely errors are attributed to the labels and not to the vectors."""
 _WEAK: Final = ", too low: these vectors know the label too little to judge it"
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Findings:
     kind: str
     odd: Odd
     suggested: list[str | None]
@@ -41,44 +41,44 @@ def review(
     where: str | None = None,
     seed: int = 0,
 ) -> Result:
-    """List the clips that somebody should look at, and why.
+    """List the clips that should be examined, with reasons.
 
     Parameters
     ----------
     reader : Reader
         The open store.
     label : str
-        The label whose errors are looked for, as in
+        Label to check for errors, as in
         :func:`sleepfm_index.evaluation.labels.labels.read_labels`.
     on : str, optional
-        Modalities by which labels are judged, joined by ``+``; by default all of the store.
+        Modalities for the predictions of labels, joined by ``+``; by default all of the store.
     kinds : sequence of {"label", "outlier", "duplicate", "flat"}
-        What to look for.
+        Kinds of findings.
     where : str, optional
         SQL condition over the columns of ``clips``.
     seed : int
-        Seed of folds and draws.
+        Random seed of folds and draws.
 
     Returns
     -------
     Result
         Columns kind, clip_id, recording_id, subject_id, start_s, clock, stage, reason, value,
-        suggested (the class that a label error is taken for), other_clip_id. The likeliest errors
-        and the oddest clips of each kind come first.
+        suggested (predicted class of a label error), other_clip_id. The strongest findings of each
+        kind come first.
 
     Raises
     ------
     QueryError
         If a kind, column or condition is unknown.
     StoreError
-        If label errors are asked for and cleanlab is not installed.
+        If cleanlab is needed for label errors and not installed.
     """
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
         raise QueryError(f"nothing to review called {unknown[0]!r}; choose from {', '.join(KINDS)}")
     ids = reader.metadata.clip_ids(where)
     modalities = reader.manifest.modalities
-    found: list[_Found] = []
+    findings: list[_Findings] = []
     notes = []
     if "label" in kinds:
         features = on or "+".join(modalities)
@@ -90,9 +90,9 @@ def review(
                 errors.given, errors.suggested, errors.probability, strict=True
             )
         ]
-        none = np.full(len(reasons), -1)
-        odd = Odd(errors.clip_ids, reasons, errors.probability, none)
-        found.append(_Found("label", odd, list(errors.suggested)))
+        no_clips = np.full(len(reasons), -1)
+        odd = Odd(errors.clip_ids, reasons, errors.probability, no_clips)
+        findings.append(_Findings("label", odd, list(errors.suggested)))
         notes.append(
             f"{len(reasons):,} of {errors.looked_at:,} labels of {label} likely wrong (kappa of "
             f"labels and predictions {errors.kappa:.2f}{_WEAK if errors.kappa < TRUSTED else ''})"
@@ -100,27 +100,27 @@ def review(
     if "outlier" in kinds:
         for modality in modalities:
             odd = outliers(reader, modality, ids, seed)
-            found.append(_Found("outlier", odd, [None] * len(odd.clip_ids)))
+            findings.append(_Findings("outlier", odd, [None] * len(odd.clip_ids)))
             notes.append(f"{len(odd.clip_ids):,} outliers in {modality}")
     if "duplicate" in kinds:
         odd = duplicates(reader, ids)
-        found.append(_Found("duplicate", odd, [None] * len(odd.clip_ids)))
+        findings.append(_Findings("duplicate", odd, [None] * len(odd.clip_ids)))
         notes.append(f"{len(odd.clip_ids):,} clips twice")
     if "flat" in kinds:
         for modality in modalities:
             odd = flat(reader, modality, ids)
-            found.append(_Found("flat", odd, [None] * len(odd.clip_ids)))
+            findings.append(_Findings("flat", odd, [None] * len(odd.clip_ids)))
             notes.append(f"{len(odd.clip_ids):,} clips with flat {modality}")
-    return Result(_table(reader, found), f"{len(ids):,} clips looked at: {', '.join(notes)}")
+    return Result(_table(reader, findings), f"{len(ids):,} clips looked at: {', '.join(notes)}")
 
 
 def columns_of(result: Result) -> pa.Table:
-    """Turn a review into columns for :func:`sleepfm_index.annotate`, one row per clip.
+    """Convert a review to columns for :func:`sleepfm_index.annotate`, one row per clip.
 
     Parameters
     ----------
     result : Result
-        As from :func:`review`.
+        Result of :func:`review`.
 
     Returns
     -------
@@ -143,19 +143,21 @@ def columns_of(result: Result) -> pa.Table:
     )
 
 
-def _table(reader: Reader, found: Sequence[_Found]) -> pa.Table:
-    ids = np.concatenate([np.empty(0, np.int64), *(one.odd.clip_ids for one in found)])
-    others = np.concatenate([np.empty(0, np.int64), *(one.odd.others for one in found)])
+def _table(reader: Reader, findings: Sequence[_Findings]) -> pa.Table:
+    ids = np.concatenate([np.empty(0, np.int64), *(group.odd.clip_ids for group in findings)])
+    others = np.concatenate([np.empty(0, np.int64), *(group.odd.others for group in findings)])
     rows = reader.rows(ids)
-    kinds = [one.kind for one in found for _ in one.odd.clip_ids]
+    kinds = [group.kind for group in findings for _ in group.odd.clip_ids]
     shown = ("clip_id", "recording_id", "subject_id", "start_s", "clock", "stage")
     return pa.table(
         {
             "kind": pa.array(kinds, pa.string()),
             **{name: rows[name] for name in shown},
-            "reason": pa.array([r for one in found for r in one.odd.reasons], pa.string()),
-            "value": float64s(np.concatenate([np.empty(0), *(one.odd.values for one in found)])),
-            "suggested": pa.array([s for one in found for s in one.suggested], pa.string()),
+            "reason": pa.array([r for group in findings for r in group.odd.reasons], pa.string()),
+            "value": float64s(
+                np.concatenate([np.empty(0), *(group.odd.values for group in findings)])
+            ),
+            "suggested": pa.array([s for group in findings for s in group.suggested], pa.string()),
             "other_clip_id": pa.array(others, mask=others < 0)
             if len(others)
             else int64s(np.empty(0, np.int64)),

@@ -37,8 +37,8 @@ class Served:
     collection : str
         Name of the collection.
     store : path, optional
-        The store that was published, for conditions that Milvus cannot evaluate, and to know a file
-        by its samples.
+        The store that was published, for conditions that Milvus cannot evaluate, and to recognise
+        the recording of a file by its samples.
 
     Raises
     ------
@@ -66,11 +66,11 @@ class Served:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._served.__exit__(kind, error, trace)
+        self._served.__exit__(error_type, error, trace)
 
     @property
     def weights(self) -> WeightsIdentity:
@@ -130,12 +130,12 @@ class Served:
         Parameters
         ----------
         question : Question
-            With one modality and without ``min_gap``.
+            A query with one modality and without ``min_gap``.
 
         Returns
         -------
         Result
-            As from :func:`~sleepfm_index.query.answer.answer`.
+            The same result as from :func:`~sleepfm_index.query.answer.answer`.
 
         Raises
         ------
@@ -145,8 +145,8 @@ class Served:
             If Milvus rejects a request.
         """
         modalities = self.about.contract.modalities
-        (searched, *more) = check_question(question, modalities)
-        if more or question.min_gap is not None or not question.of_one_clip:
+        (searched, *further) = check_question(question, modalities)
+        if further or question.min_gap is not None or not question.of_one_clip:
             raise QueryError(
                 "Milvus supports neither several modalities nor several examples, vectors or lists "
                 "at once, nor min_gap; query the store with --engine local"
@@ -158,19 +158,19 @@ class Served:
             )
         origin = self._origin(question, searched)
         condition = self._filter(question, target, origin)
-        found = self._nearest(target, origin.vector, question.k, condition)
-        scores = np.array([score for score, _ in found], np.float64)
-        table = rows([entity for _, entity in found], self.about.columns)
+        hits = self._nearest(target, origin.vector, question.k, condition)
+        scores = np.array([score for score, _ in hits], np.float64)
+        table = rows([entity for _, entity in hits], self.about.columns)
         note = answer_note(
             question,
             origin.text,
-            len(found),
+            len(hits),
             self._method(target),
             target=described(target, modalities),
             score=in_words("{cosine} to {target}", target, modalities),
             known=origin.known,
         )
-        return Result(answer_table(table, scores, [len(found)]), note)
+        return Result(answer_table(table, scores, [len(hits)]), note)
 
     # The query vector
 
@@ -180,14 +180,14 @@ class Served:
         clip = question.clip if question.clip is not None else self._clip_at(question)
         if modality not in self.about.targets:
             raise QueryError(f"the collection has no vectors of {modality} to search with")
-        found = self._entities(f"{KEY} == {clip}", "recording_id", "subject_id", modality)
-        if not found:
+        entities = self._entities(f"{KEY} == {clip}", "recording_id", "subject_id", modality)
+        if not entities:
             raise QueryError(f"no clip {clip} in this collection")
-        vector = np.asarray(found[0][modality], np.float32)
-        recording = found[0]["recording_id"]
+        vector = np.asarray(entities[0][modality], np.float32)
+        recording = entities[0]["recording_id"]
         if not vector.any():
             raise QueryError(f"clip {clip} ({recording}) has no {modality} signal to search with")
-        return Origin(f"clip {clip} of {recording}", recording, found[0]["subject_id"], vector)
+        return Origin(f"clip {clip} of {recording}", recording, entities[0]["subject_id"], vector)
 
     def _clip_at(self, question: Question) -> int:
         assert question.recording is not None and question.at is not None
@@ -209,7 +209,7 @@ class Served:
         (vector,) = encode_clips(
             about.weights,
             about.contract,
-            about.choices.told(
+            about.choices.updated(
                 about.contract, substitute=question.substitute, channels=question.channels
             ),
             question.file,
@@ -224,20 +224,20 @@ class Served:
         return Origin(text, *known, vector)
 
     def _recording_of(self, file: Path) -> tuple[str, str] | None:
-        """Find which recording a file is; the store knows it by the samples, Milvus does not."""
+        """Find the recording id and subject id of a file by its samples, which needs the store."""
         if self._store is None or not Path(self._store).is_dir():
             return None
         with Reader(self._store) as store:
-            same = store.manifest.uuid == self.about.store
-            return recording_of(store, file) if same else None
+            is_published_store = store.manifest.uuid == self.about.store
+            return recording_of(store, file) if is_published_store else None
 
     # The candidates
 
     def _filter(self, question: Question, target: str, origin: Origin) -> str:
         conditions = [presence(target, self.about.contract.modalities)]
         if question.exclude != "none" and origin.known:
-            own = getattr(origin, f"{question.exclude}_id")
-            conditions.append(f"{question.exclude}_id != {_quoted(own)}")
+            excluded_id = getattr(origin, f"{question.exclude}_id")
+            conditions.append(f"{question.exclude}_id != {_quoted(excluded_id)}")
         if question.where:
             conditions.append(self._condition(question.where))
         return " and ".join(conditions)
@@ -285,12 +285,12 @@ class Served:
                 output_fields=[*(c.field for c in self.about.columns), target],
                 search_params={"metric_type": "IP"},
             )
-        found = [hit["entity"] | {KEY: hit[KEY]} for hit in answer]
-        if not found:
+        entities = [hit["entity"] | {KEY: hit[KEY]} for hit in answer]
+        if not entities:
             return []
-        vectors = np.array([entity[target] for entity in found], np.float64)
+        vectors = np.array([entity[target] for entity in entities], np.float64)
         scores = (vectors @ query.astype(np.float64)).tolist()
-        ranked = sorted(zip(scores, found, strict=True), key=lambda hit: (-hit[0], hit[1][KEY]))
+        ranked = sorted(zip(scores, entities, strict=True), key=lambda hit: (-hit[0], hit[1][KEY]))
         return ranked[:k]
 
     def _entities(
@@ -304,9 +304,9 @@ class Served:
             )
 
     def _method(self, target: str) -> str:
-        kind = self._served.index_kind(target)
-        exact = kind in ("FLAT", "BRUTE_FORCE")
-        return f"{'exact search' if exact else f'approximate search ({kind})'} in Milvus"
+        index_type = self._served.index_type(target)
+        exact = index_type in ("FLAT", "BRUTE_FORCE")
+        return f"{'exact search' if exact else f'approximate search ({index_type})'} in Milvus"
 
 
 def _quoted(text: str) -> str:

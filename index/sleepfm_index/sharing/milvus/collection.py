@@ -49,7 +49,7 @@ class About:
     targets : tuple of str
         Vector fields.
     choices : Choices
-        How the store's recordings were read.
+        Options with which the store's recordings were read.
     """
 
     store: str
@@ -66,7 +66,7 @@ class About:
         Parameters
         ----------
         manifest : Manifest
-            Of the store.
+            Manifest of the store.
         columns : tuple of Column
             Columns of ``clips``, in order.
         targets : tuple of str
@@ -111,7 +111,7 @@ class About:
         Parameters
         ----------
         text : str
-            JSON.
+            The description as JSON.
 
         Returns
         -------
@@ -120,7 +120,7 @@ class About:
         Raises
         ------
         KeyError, TypeError, ValueError
-            If the text is not such a description.
+            If the text is not a valid description.
         """
         plain = json.loads(text)
         if plain["format"] != _FORMAT:
@@ -132,7 +132,7 @@ class About:
             weights=WeightsIdentity(**plain["weights"]),
             contract=contract,
             columns=tuple(
-                Column(n, pa.type_for_alias(kind), known) for n, kind in plain["columns"]
+                Column(n, pa.type_for_alias(type_name), known) for n, type_name in plain["columns"]
             ),
             targets=tuple(t for t in known if t in plain["targets"]),
             choices=Choices.from_json(plain["choices"]) if "choices" in plain else BEFORE_GRIDS,
@@ -172,10 +172,10 @@ class Collection:
         logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
         self.name = name
         self._uri = uri
-        own = "://" not in uri
-        hint = "; another process may have the file open" if own else ""
+        is_file = "://" not in uri
+        hint = "; another process may have the file open" if is_file else ""
         try:
-            address, token = own_server.serve(Path(uri)) if own else (uri, "")
+            address, token = own_server.serve(Path(uri)) if is_file else (uri, "")
             self.client = pymilvus.MilvusClient(address, token=token)
         except (pymilvus.MilvusException, ValueError, OSError, ImportError) as error:
             raise StoreError(f"cannot connect to Milvus at {uri}{hint}") from error
@@ -199,7 +199,7 @@ class Collection:
         Raises
         ------
         StoreError
-            If it was not created by this program, or Milvus rejects the request.
+            If the collection was not created by this program, or Milvus rejects the request.
         """
         with milvus_errors():
             if not self.client.has_collection(self.name):
@@ -230,13 +230,13 @@ class Collection:
 
         schema = self.client.create_schema(auto_id=False, enable_dynamic_field=False)
         for column in about.columns:
-            more: dict[str, Any] = {"nullable": True} if column.nullable else {}
-            if column.kind == "VARCHAR":
-                more["max_length"] = _TEXT_BYTES
+            options: dict[str, Any] = {"nullable": True} if column.nullable else {}
+            if column.data_type == "VARCHAR":
+                options["max_length"] = _TEXT_BYTES
             if column.name == PARTITION:
-                more["is_partition_key"] = True
+                options["is_partition_key"] = True
             schema.add_field(
-                column.field, DataType[column.kind], is_primary=column.name == KEY, **more
+                column.field, DataType[column.data_type], is_primary=column.name == KEY, **options
             )
         for target in about.targets:
             schema.add_field(target, DataType.FLOAT_VECTOR, dim=EMBEDDING_DIM)
@@ -248,15 +248,15 @@ class Collection:
                 consistency_level="Strong",
             )
 
-    def create_indexes(self, targets: tuple[str, ...], kind: str) -> None:
+    def create_indexes(self, targets: tuple[str, ...], index_type: str) -> None:
         """Create the indexes that do not exist yet, without waiting for them.
 
         Parameters
         ----------
         targets : tuple of str
             Vector fields to index.
-        kind : str
-            Milvus's name of the kind of index, e.g. ``FLAT`` or ``HNSW``.
+        index_type : str
+            Milvus's name of the type of index, such as ``FLAT`` or ``HNSW``.
 
         Raises
         ------
@@ -264,17 +264,21 @@ class Collection:
             If Milvus rejects the request.
         """
         with milvus_errors():
-            there = self.client.list_indexes(self.name)
-            wanted = self.client.prepare_index_params()
+            existing = self.client.list_indexes(self.name)
+            parameters = self.client.prepare_index_params()
             for target in targets:
-                if target not in there:
+                if target not in existing:
                     # For unit vectors, and means of them, the inner product is the score.
-                    wanted.add_index(
-                        target, index_type=kind, index_name=target, metric_type="IP", params={}
+                    parameters.add_index(
+                        target,
+                        index_type=index_type,
+                        index_name=target,
+                        metric_type="IP",
+                        params={},
                     )
-            if len(wanted):
+            if len(parameters):
                 # Loading waits for all of them.
-                self.client.create_index(self.name, wanted, sync=False)
+                self.client.create_index(self.name, parameters, sync=False)
 
     def load(self) -> None:
         """Load the collection for searching, which waits for its indexes.
@@ -287,8 +291,8 @@ class Collection:
         with milvus_errors():
             self.client.load_collection(self.name)
 
-    def index_kind(self, target: str) -> str:
-        """Look up the kind of a target's index.
+    def index_type(self, target: str) -> str:
+        """Look up the type of a target's index.
 
         Parameters
         ----------
@@ -298,7 +302,7 @@ class Collection:
         Returns
         -------
         str
-            Such as ``FLAT`` or ``HNSW``.
+            Milvus's name of the type of index, such as ``FLAT`` or ``HNSW``.
 
         Raises
         ------

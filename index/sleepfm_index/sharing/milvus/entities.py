@@ -19,8 +19,8 @@ KEY: Final = "clip_id"
 PARTITION: Final = "site"
 """The partition key. It cannot be null in Milvus, where an unknown site is an empty string."""
 
-_PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
-_KINDS: Final = {
+_VALID_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
+_TYPES: Final = {
     pa.string(): "VARCHAR",
     pa.bool_(): "BOOL",
     pa.int64(): "INT64",
@@ -51,14 +51,14 @@ class Column:
     @property
     def field(self) -> str:
         """Name of the field: that of the column, or a hash of it if Milvus does not allow it."""
-        if _PLAIN.fullmatch(self.name) and self.name not in self.vectors:
+        if _VALID_NAME.fullmatch(self.name) and self.name not in self.vectors:
             return self.name
         return "column_" + hashlib.sha256(self.name.encode()).hexdigest()[:12]
 
     @property
-    def kind(self) -> str:
+    def data_type(self) -> str:
         """Name of the field's ``DataType``; types unknown to Milvus are stored as text."""
-        return _KINDS.get(self.type, "VARCHAR")
+        return _TYPES.get(self.type, "VARCHAR")
 
     @property
     def nullable(self) -> bool:
@@ -78,7 +78,7 @@ class Column:
         list
             One value per row.
         """
-        if self.type not in _KINDS:
+        if self.type not in _TYPES:
             values = values.cast(pa.string())
         listed: list[Any] = values.to_pylist()
         if self.name == PARTITION:
@@ -102,7 +102,7 @@ class Column:
         """
         if self.name == PARTITION:
             values = [value or None for value in values]
-        if self.type in _KINDS:
+        if self.type in _TYPES:
             return pa.array(values, self.type)
         return pa.array(values, pa.string()).cast(self.type)
 
@@ -113,7 +113,7 @@ def columns_of(schema: pa.Schema, targets: tuple[str, ...]) -> tuple[Column, ...
     Parameters
     ----------
     schema : pyarrow.Schema
-        Of ``clips``.
+        Schema of ``clips``.
     targets : tuple of str
         All targets of the store, whether they are published or not.
 
@@ -158,7 +158,7 @@ def presence(target: str, modalities: tuple[str, ...]) -> str:
     target : str
         One of :func:`sleepfm_index.schema.targets`.
     modalities : tuple of str
-        Those of the store.
+        Modalities of the store.
 
     Returns
     -------

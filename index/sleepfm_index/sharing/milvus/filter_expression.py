@@ -9,8 +9,11 @@ to the comparisons (De Morgan), and every comparison of a nullable column tests 
 from __future__ import annotations
 
 import json
+import math
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import sqlglot
@@ -18,6 +21,7 @@ from sqlglot import expressions as exp
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.sharing.milvus.entities import KEY, PARTITION, Column
+from sleepfm_index.storage.metadata import SETTINGS, connect
 
 _OPERATORS: Final = {
     exp.EQ: ("==", "!="),
@@ -54,17 +58,33 @@ def translate(where: str, columns: tuple[Column, ...]) -> str:
     Untranslatable
         If the condition has no Milvus equivalent, or is not a condition.
     QueryError
-        If it names an unknown column.
+        If the condition names an unknown column.
     """
     try:
         parsed = sqlglot.parse_one(where, read="duckdb")
-        return _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
+        expression = _Translation({c.name.lower(): c for c in columns}).of(parsed, negated=False)
     except sqlglot.errors.SqlglotError as error:
         raise Untranslatable(
             f"this condition cannot be translated to a Milvus filter: {where}"
         ) from error
     except RecursionError as error:
         raise Untranslatable("this condition is nested too deeply for a Milvus filter") from error
+    _check_in_sql(where, columns)
+    return expression
+
+
+@lru_cache(maxsize=64)
+def _check_in_sql(where: str, columns: tuple[Column, ...]) -> None:
+    """Refuse what DuckDB refuses: the parser takes words of other dialects, and knows no types."""
+    empty = pa.schema([(c.name, c.type) for c in columns]).empty_table()
+    connection = connect(SETTINGS)
+    try:
+        connection.register("clips", empty)
+        connection.sql("SELECT * FROM clips").set_alias("clips").filter(where).fetchall()
+    except duckdb.Error as error:
+        raise QueryError(" ".join(str(error).split("\n\n")[0].split())) from error
+    finally:
+        connection.close()
 
 
 class _Translation:
@@ -100,7 +120,7 @@ class _Translation:
     def _leaf(self, node: Any, negated: bool) -> str:
         if isinstance(node, exp.Column):
             column = self._column(node)
-            if column.kind != "BOOL":
+            if column.data_type != "BOOL":
                 _reject(node)
             return self._with_null_check(column, f"{column.field} == {_word(not negated)}")
         if type(node) in _OPERATORS:
@@ -113,7 +133,9 @@ class _Translation:
         if isinstance(node, exp.In):
             _only(node, "this", "expressions")
             column = self._column(node.this)
-            values = ", ".join(_literal(value, column) for value in node.expressions)
+            # A value given twice, such as 5 and 5.0, would give its clips twice.
+            given = dict.fromkeys(_literal(value, column) for value in node.expressions)
+            values = ", ".join(given)
             return self._with_null_check(
                 column, f"{column.field} {'not in' if negated else 'in'} [{values}]"
             )
@@ -133,7 +155,7 @@ class _Translation:
         if not isinstance(left, exp.Column):
             left, right, operator = right, left, _MIRRORED[operator]
         column = self._column(left)
-        if column.kind == "BOOL" and operator not in ("==", "!="):
+        if column.data_type == "BOOL" and operator not in ("==", "!="):
             _reject(node)
         return self._with_null_check(column, f"{column.field} {operator} {_literal(right, column)}")
 
@@ -152,7 +174,7 @@ class _Translation:
         column = self._column(node.this)
         if isinstance(node.expression, exp.Null):
             return self._null(column, not negated)
-        if isinstance(node.expression, exp.Boolean) and column.kind == "BOOL":
+        if isinstance(node.expression, exp.Boolean) and column.data_type == "BOOL":
             value = _word(node.expression.this)
             if negated:
                 return f"({self._null(column, True)} or {column.field} != {value})"
@@ -164,7 +186,7 @@ class _Translation:
         column = self._column(node.this)
         pattern = _text(node.expression)
         # Milvus uses the backslash as an escape character, SQL does not.
-        if column.kind != "VARCHAR" or pattern is None or "\\" in pattern:
+        if column.data_type != "VARCHAR" or pattern is None or "\\" in pattern:
             _reject(node)
         like = f"{column.field} like {json.dumps(pattern, ensure_ascii=False)}"
         return self._with_null_check(column, f"not ({like})" if negated else like)
@@ -192,9 +214,9 @@ class _Translation:
 
 def _literal(node: Any, column: Column) -> str:
     """Write a value in the syntax of the column's type."""
-    if column.kind == "BOOL" and isinstance(node, exp.Boolean):
+    if column.data_type == "BOOL" and isinstance(node, exp.Boolean):
         return _word(node.this)
-    if column.kind == "VARCHAR" and pa.types.is_string(column.type):
+    if column.data_type == "VARCHAR" and pa.types.is_string(column.type):
         text = _text(node)
         return _reject(node) if text is None else json.dumps(text, ensure_ascii=False)
     negative = isinstance(node, exp.Neg)
@@ -202,12 +224,16 @@ def _literal(node: Any, column: Column) -> str:
     if not isinstance(number, exp.Literal) or number.is_string:
         return _reject(node)
     value = float(number.this) * (-1 if negative else 1)
-    if column.kind in ("INT64", "INT32"):
+    with np.errstate(over="ignore"):
+        finite = math.isfinite(np.float32(value) if column.data_type == "FLOAT" else value)
+    if not finite:
+        return _reject(node)  # Milvus has no infinity
+    if column.data_type in ("INT64", "INT32"):
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else _reject(node)
-    if column.kind == "FLOAT":
+    if column.data_type == "FLOAT":
         # DuckDB compares a float column in float32, so 40.1 means the nearest float32.
         value = float(np.float32(value))
-    return repr(value) if column.kind in ("FLOAT", "DOUBLE") else _reject(node)
+    return repr(value) if column.data_type in ("FLOAT", "DOUBLE") else _reject(node)
 
 
 def _text(node: Any) -> str | None:

@@ -1,7 +1,7 @@
-"""milvus-lite in this process, for this process alone.
+"""A server of milvus-lite that only this process can use.
 
-milvus-lite answers on a port of the machine, which every account of it may connect to. Here it asks
-for a token that only this process knows.
+milvus-lite listens on a port of the machine, to which every user of the machine can connect. This
+server requires a token that only this process knows.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _running: dict[str, _Running] = {}
 
 
 def serve(path: Path) -> tuple[str, str]:
-    """Serve a file of milvus-lite, or go on serving it; each call is matched by :func:`release`.
+    """Serve a milvus-lite file, or keep serving it; match each call by :func:`release`.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def serve(path: Path) -> tuple[str, str]:
     Returns
     -------
     tuple of (str, str)
-        Address, and the token without which nothing is answered.
+        Address, and the token that every request needs.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def _start(name: str) -> _Running:
     token = secrets.token_urlsafe(32)
     try:
         database = MilvusLite(name)
-    except Exception as error:  # whatever it runs into with a file that is not its own
+    except Exception as error:  # any exception on a file of another format
         raise OSError(f"it cannot be opened: {error}") from error
     server = grpc.server(
         futures.ThreadPoolExecutor(_WORKERS),
@@ -104,13 +104,13 @@ def _start(name: str) -> _Running:
 def _guard(token: str) -> Any:
     import grpc
 
-    # As pymilvus sends it.
+    # The form in which pymilvus sends it.
     expected = base64.b64encode(token.encode()).decode()
 
     class Guard(grpc.ServerInterceptor):  # type: ignore[misc]
         def intercept_service(self, continuation: Callable[[Any], Any], call: Any) -> Any:
-            given = dict(call.invocation_metadata).get("authorization", "")
-            if hmac.compare_digest(str(given).encode(), expected.encode()):
+            received = dict(call.invocation_metadata).get("authorization", "")
+            if hmac.compare_digest(str(received).encode(), expected.encode()):
                 return continuation(call)
 
             def refuse(_: Any, context: Any) -> None:

@@ -20,8 +20,8 @@ from sleepfm_index.sharing.milvus.entities import KEY, columns_of, entities, pre
 BATCH: Final = 1000
 """Clips per upsert: 12 MB with six vectors each; the limit of Milvus is 64 MB."""
 SAMPLES: Final = 50
-"""Queries per target that verify a publication. They are vectors of other modalities where there
-are any, because a target's own vectors are found too easily."""
+"""Queries per target that verify a publication: vectors of other modalities if available, because
+vectors of the target itself are too easy queries."""
 _K: Final = 10
 _SEED: Final = 0
 _EXACT: Final = ("FLAT", "BRUTE_FORCE")
@@ -71,22 +71,22 @@ def publish(
 
 
 def _prepare(store: Reader, served: Collection, targets: tuple[str, ...]) -> About:
-    wanted = About.of(
+    description = About.of(
         store.manifest, columns_of(clips_schema(store), store.manifest.targets), targets
     )
     existing = served.about()
     if existing is None:
         if not len(store):
             raise StoreError("the store is empty; there is nothing to publish")
-        served.create(wanted)
-        return wanted
-    if existing.store != wanted.store:
+        served.create(description)
+        return description
+    if existing.store != description.store:
         raise StoreError(
             f"the collection {served.name} holds another store ({existing.store[:8]}); "
             "choose another name with --collection"
         )
-    if set(wanted.columns) - set(existing.columns):
-        names = ", ".join(sorted(c.name for c in set(wanted.columns) - set(existing.columns)))
+    if set(description.columns) - set(existing.columns):
+        names = ", ".join(sorted(c.name for c in set(description.columns) - set(existing.columns)))
         raise StoreError(
             f"the collection {served.name} was created before the store had the columns {names}; "
             "choose another name with --collection"
@@ -108,13 +108,13 @@ def _ids(served: Collection, following: int) -> Iterator[NDArray[np.int64]]:
     for first in range(0, following, MAX_RESULTS):
         last = min(first + MAX_RESULTS, following) - 1
         with milvus_errors():
-            found = served.client.query(
+            entities = served.client.query(
                 served.name,
                 filter=f"{KEY} >= {first} and {KEY} <= {last}",
                 output_fields=[KEY],
                 limit=MAX_RESULTS,
             )
-        yield np.fromiter((entity[KEY] for entity in found), np.int64, len(found))
+        yield np.fromiter((entity[KEY] for entity in entities), np.int64, len(entities))
 
 
 def _send(
@@ -144,7 +144,7 @@ def _send(
 def _verify(
     store: Reader, served: Collection, about: About, live: NDArray[np.int64]
 ) -> dict[str, float]:
-    """Compare the number of clips with the store's, and measure recall@10 of every target."""
+    """Compare the number of clips with that of the store, and measure recall@10 per target."""
     if served.count() != len(live):
         raise StoreError(
             f"the collection {served.name} holds {served.count():,} clips, the store "
@@ -152,15 +152,15 @@ def _verify(
         )
     recall = {}
     for target in about.targets:
-        found = _recall(store, served, target)
-        if found is None:
+        measured = _recall(store, served, target)
+        if measured is None:
             continue
-        if found < 1.0 and served.index_kind(target) in _EXACT:
+        if measured < 1.0 and served.index_type(target) in _EXACT:
             raise StoreError(
                 f"Milvus does not find the nearest clips in {target}, although its index is exact; "
                 f"drop the collection {served.name} and publish again"
             )
-        recall[target] = found
+        recall[target] = measured
     return recall
 
 
@@ -182,9 +182,9 @@ def _recall(store: Reader, served: Collection, target: str) -> float | None:
         )
     hits = truth = 0
     for query, answer, (ids, scores) in zip(queries, answers, truths, strict=True):
-        # A clip that scores as high as the tenth is as good an answer as the tenth.
-        found = np.array([hit[KEY] for hit in answer], np.int64)
-        score = store.vectors.of(found, target)[0].astype(np.float64) @ query.astype(np.float64)
+        # A clip with the same score as the tenth is as good a hit.
+        ids_found = np.array([hit[KEY] for hit in answer], np.int64)
+        score = store.vectors.of(ids_found, target)[0].astype(np.float64) @ query.astype(np.float64)
         hits += int((score >= scores[-1] - 1e-6).sum())
         truth += len(ids)
     return hits / truth
