@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from stores import drawn_store
 from rich.console import Console
+from stores import drawn_store
 from typer.testing import CliRunner
 
 from sleepfm_cli.main import app
