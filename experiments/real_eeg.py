@@ -181,7 +181,7 @@ def main() -> None:
     five = five.take(five.subjects == at)
     block = np.arange(len(five)) * BLOCKS // len(five)
     lines = [(arm, by(x, five, block)) for by in (by_probe, by_votes) for arm, x in arms.items()]
-    show(f"Five stages of night 018, one of {BLOCKS} blocks of time left out at a time", lines, 0)
+    show(f"Five stages of night 018, one of {BLOCKS} blocks of time left out at a time", lines)
 
 
 def standardised(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:

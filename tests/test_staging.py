@@ -189,7 +189,10 @@ def _array_of(shape: str) -> bytes:
             )
         },
     ],
-    ids=str,
+    ids=[
+        *("compressed", "list", "no-fields", "nested", "not-text", "unknown-key", "extra-key"),
+        *("number-for-list", "huge-array", "negative-shape", "no-array", "no-table", "many-rows"),
+    ],
 )
 def test_odd_rows_are_refused(odd: dict[str, object]) -> None:
     assert unpack(_packed(), Path("a.edf"), ROBUST.modalities).outcome.clips == 5

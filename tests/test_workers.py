@@ -10,7 +10,7 @@ from pathlib import Path
 
 from worker_calls import leaving, mortal, squared
 
-from sleepfm_index.building.process_pool import Died, answers
+from sleepfm_index.building.process_pool import Died, results
 
 
 def _alive(pid: int) -> bool:
@@ -22,7 +22,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_answers_come_in_the_order_of_the_jobs() -> None:
-    found = list(answers(squared, 2, range(9), 2))
+    found = list(results(squared, 2, range(9), 2))
     assert [value for value, _ in found] == [2 * i * i for i in range(9)]
     pids = {pid for _, pid in found}
     assert len(pids) == 2 and os.getpid() not in pids
@@ -31,24 +31,24 @@ def test_answers_come_in_the_order_of_the_jobs() -> None:
 
 def test_jobs_are_taken_as_they_are_needed() -> None:
     counted = itertools.count()
-    with closing(answers(squared, 1, counted, 2)) as endless:
+    with closing(results(squared, 1, counted, 2)) as endless:
         assert [next(endless)[0] for _ in range(4)] == [0, 1, 4, 9]
         assert next(counted) < 20
 
 
 def test_no_job_needs_no_process() -> None:
-    assert list(answers(squared, 1, [], 4)) == []
+    assert list(results(squared, 1, [], 4)) == []
 
 
 def test_a_process_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    found = list(answers(mortal, tmp_path, range(6), 2))
+    found = list(results(mortal, tmp_path, range(6), 2))
     assert [x for x in found if not isinstance(x, Died)] == [0, 2, 3, 4, 5]
     assert isinstance(found[1], Died)
     assert "SIGKILL, possibly out of memory" in found[1].why
 
 
 def test_processes_end_with_the_one_that_asks(tmp_path: Path) -> None:
-    with closing(answers(leaving, tmp_path, range(4), 2)) as found:
+    with closing(results(leaving, tmp_path, range(4), 2)) as found:
         assert next(found) == 0
     pids = [int(p.stem) for p in tmp_path.glob("*.pid")]
     assert pids
@@ -59,5 +59,5 @@ def test_processes_end_with_the_one_that_asks(tmp_path: Path) -> None:
 
 
 def test_an_exit_is_told_as_such(tmp_path: Path) -> None:
-    (found,) = answers(leaving, tmp_path, [3], 1)
+    (found,) = results(leaving, tmp_path, [3], 1)
     assert found.why == "its process ended with exit status 7"

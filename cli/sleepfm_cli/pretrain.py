@@ -274,6 +274,8 @@ def pretrain(
 
 def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
     """Report the selected epoch, the files and how to use the weights."""
+    from sleepfm.encoders.training_distribution import FEWEST_PEOPLE
+    from sleepfm.encoders.weights import read_info
     from sleepfm.training.curves import can_draw
 
     best = min(history, key=lambda h: h["valid"]["loss"])
@@ -287,6 +289,12 @@ def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
     )
     if not drawn:
         say("no curves drawn, matplotlib is missing: pip install 'sleepfm-index[eval]'", "yellow")
+    if not read_info(out).distribution:
+        say(
+            "the weights do not say what they were trained on, so builds cannot warn of recordings "
+            f"unlike it: that takes recordings of {FEWEST_PEOPLE} people",
+            "yellow",
+        )
     say(f"use it: sleepfm-index build RECORDINGS --weights {out}")
 
 

@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sleepfm_cli.as_built import AsBuiltOption, choices_of
 from sleepfm_cli.groups import Grouped
-from sleepfm_cli.options import Format, FormatOption
+from sleepfm_cli.options import (
+    ChannelsOption,
+    CodingOption,
+    EpochSecondsOption,
+    Format,
+    FormatOption,
+    GridOption,
+    SubstituteOption,
+)
 from sleepfm_cli.outputs import expect_output
-from sleepfm_cli.render import say, show_json, show_table
+from sleepfm_cli.render import progress, say, show_json, show_table
 
 if TYPE_CHECKING:
     from sleepfm.encoders.external import ExternalWeights
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
 
 weights = typer.Typer(
     cls=Grouped,
-    help="List, show, fetch, convert and import encoder weights.",
+    help="List, show, fetch, convert and import encoder weights, and describe their training set.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -67,6 +76,7 @@ def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa
         "temperature": info.temperature,
         "contract": info.contract.to_json(),
         "record": info.record,
+        "training_distribution": info.distribution,
     }
     if format is Format.json:
         show_json(facts)
@@ -80,6 +90,7 @@ def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa
             f"{len(hashes)} {split}" for split, hashes in sorted(seen.splits.items())
         )
         rows.append(("people seen, as keyed hashes", counts))
+    rows.append(("training distribution", _described(info.distribution)))
     knows = info.record.get("metrics", {}).get("valid", {}).get("knows", {})
     for part, measures in knows.items():
         rows += [(f"{part}: {k.replace('_', ' ')}", v) for k, v in measures.items()]
@@ -123,6 +134,66 @@ def convert(
     say(f"{out}: {loaded.name}, identity {loaded.sha256[:12]}")
 
 
+@weights.command()
+def reference(
+    source: NameOrPath,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Recordings, folders, globs or cohort lists, as trained on."),
+    ],
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    subjects: Annotated[
+        Path | None,
+        typer.Option(
+            help="subjects.csv with recording_id and subject_id; default: a subject each."
+        ),
+    ] = None,
+    substitute: SubstituteOption = None,
+    channels: ChannelsOption = None,
+    coding: CodingOption = None,
+    epoch_seconds: EpochSecondsOption = None,
+    grid: GridOption = None,
+    store: AsBuiltOption = None,
+    name: Annotated[str | None, typer.Option(help="Name in the file; default: unchanged.")] = None,
+) -> None:
+    """Describe the training set in weights, so that builds warn of recordings unlike it.
+
+    Takes recordings of at least 24 people, those of the training set or others of its kind; of more
+    than 400 people it reads 400. The encoders stay as they are, but the weights get a new identity:
+    do it before a store is built with them. pretrain does it by itself.
+    """
+    from sleepfm.encoders.load import load_weights
+    from sleepfm.training.distribution import with_distribution
+
+    expect_output(out.parent, folder=True)
+    if out.exists():
+        expect_output(out)
+    loaded = load_weights(source)
+    if name is not None:
+        loaded = replace(loaded, name=name)
+    choices = choices_of(store).updated(
+        loaded.contract,
+        substitute=substitute,
+        channels=channels,
+        coding=coding,
+        epoch_s=epoch_seconds,
+        grid=grid,
+    )
+    with progress("measuring recordings") as bar:
+        loaded, left_out = with_distribution(
+            loaded,
+            paths,
+            subjects,
+            choices=choices,
+            progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
+        )
+    for file, reason in left_out:
+        say(f"left out: {file}: {reason}", "yellow")
+    loaded.save(out)
+    counts = _described(loaded.info.distribution)
+    say(f"{out}: {loaded.name}, identity {loaded.sha256[:12]}; training distribution: {counts}")
+
+
 @weights.command("import")
 def import_file(
     source: Annotated[Path, typer.Argument(help="A safetensors file or the authors' checkpoint.")],
@@ -135,6 +206,15 @@ def import_file(
 
     loaded = import_weights(source, name)
     say(f"use them with --weights {name or loaded.name}")
+
+
+def _described(counts: dict[str, int]) -> str:
+    if not counts:
+        return "none: builds cannot tell recordings that are unlike it"
+    return (
+        f"{counts['people']} people, and {counts['calibrating']} others for the limit, "
+        f"{counts['clips']:,} clips"
+    )
 
 
 def _is_known(name: str) -> bool:

@@ -134,11 +134,14 @@ RECORDING_COLUMNS: Final = pa.schema(
         ("warnings", pa.list_(pa.string())),
         ("signals", pa.string()),
         ("dropped", pa.map_(pa.string(), pa.int64())),
+        ("training_distance", pa.map_(pa.string(), pa.float64())),
     ]
 )
 """Columns of ``recordings``. ``slots``: ``"tier: channel"`` by slot name; ``signals``: hash of the
-samples; ``dropped``: number of scored items that are not stored, by reason. The last two are NULL
-in segments that were written without them."""
+samples; ``dropped``: number of scored items that are not stored, by reason;
+``training_distance``: by modality, how far a recording is from what the weights were trained on;
+above 1 it is farther than 95 % of people of the same kind. The last three are NULL in segments that
+were written without them, the last one also if the weights have no training distribution."""
 
 
 def target_name(modality: str, to: str, modalities: tuple[str, ...]) -> str:

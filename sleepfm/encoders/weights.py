@@ -2,8 +2,10 @@
 
 One safetensors file holds the encoders of all modalities (tensors named ``<modality>.<key>``). Its
 only metadata entry, ``sleepfm``, is JSON: format version, name, whether the weights were trained,
-temperature, contract and training record. The SHA-256 of the file is the weights' identity. Weights
-that are only in memory are identified by the bytes that :meth:`Weights.save` would write.
+temperature, contract and training record. Weights may also describe their training set, in tensors
+named ``training_distribution.<modality>.<part>`` (:mod:`sleepfm.encoders.training_distribution`).
+The SHA-256 of the file is the weights' identity. Weights that are only in memory are identified by
+the bytes that :meth:`Weights.save` would write.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ from safetensors import SafetensorError, safe_open
 from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.encoders.layout import tensor_shapes
+from sleepfm.encoders.training_distribution import TrainingDistribution
 from sleepfm.errors import WeightsError
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""With a training distribution; files without one have version 1, which earlier programs read."""
 _METADATA_KEY: Final = "sleepfm"
+_DISTRIBUTION: Final = "training_distribution"
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -51,6 +56,8 @@ class WeightsInfo:
         The learned parameter t; similarities were multiplied by exp(t) in training.
     modalities : tuple of str
         Modalities with an encoder in the file.
+    distribution : dict of str to int
+        Counts of the training distribution; empty if the file has none.
     """
 
     name: str
@@ -60,6 +67,7 @@ class WeightsInfo:
     record: dict[str, Any]
     temperature: float
     modalities: tuple[str, ...]
+    distribution: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,8 @@ class Weights:
         Per modality a state dict with the keys and shapes of the published encoder.
     sha256 : str
         Identity; computed if it is empty.
+    distribution : TrainingDistribution, optional
+        What the training set looks like.
     """
 
     name: str
@@ -83,6 +93,7 @@ class Weights:
     temperature: float
     tensors: Mapping[str, Tensors] = field(repr=False)
     sha256: str = ""
+    distribution: TrainingDistribution | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not self.sha256:
@@ -104,6 +115,7 @@ class Weights:
             self.record,
             self.temperature,
             self.modalities,
+            {} if self.distribution is None else self.distribution.facts,
         )
 
     def to_bytes(self) -> bytes:
@@ -116,20 +128,23 @@ class Weights:
         """
         from safetensors.numpy import save
 
-        header = {
-            "format_version": FORMAT_VERSION,
+        header: dict[str, Any] = {
+            "format_version": 1,
             "name": self.name,
             "trained": self.trained,
             "temperature": self.temperature,
             "contract": self.contract.to_json(),
             "record": self.record,
         }
-        text = json.dumps(header, sort_keys=True, separators=(",", ":"))
         flat = {
             f"{m}.{k}": np.asarray(v, order="C")
             for m in self.modalities
             for k, v in self.tensors[m].items()
         }
+        if self.distribution is not None:
+            header |= {"format_version": FORMAT_VERSION, _DISTRIBUTION: self.distribution.facts}
+            flat |= {f"{_DISTRIBUTION}.{k}": v for k, v in self.distribution.tensors().items()}
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"))
         content: bytes = save(flat, metadata={_METADATA_KEY: text})
         return content
 
@@ -210,13 +225,13 @@ def _parse_info(file: str, header: str, names: list[str], sha256: str) -> Weight
     try:
         parsed = json.loads(header)
         version = parsed["format_version"]
-        if version != FORMAT_VERSION:
+        if version not in (1, FORMAT_VERSION):
             raise WeightsError(
-                f"{file} has format version {version}; this program reads version "
+                f"{file} has format version {version}; this program reads versions 1 to "
                 f"{FORMAT_VERSION}: install a newer sleepfm-index"
             )
         contract = Contract.from_json(parsed["contract"])
-        in_file = {n.partition(".")[0] for n in names}
+        in_file = {n.partition(".")[0] for n in names} - {_DISTRIBUTION}
         unknown = in_file.difference(contract.modalities)
         if unknown:
             raise ValueError(f"an encoder for {min(unknown)}, which its contract does not have")
@@ -228,6 +243,7 @@ def _parse_info(file: str, header: str, names: list[str], sha256: str) -> Weight
             record=dict(parsed["record"]),
             temperature=float(parsed["temperature"]),
             modalities=tuple(m for m in contract.modalities if m in in_file),
+            distribution={str(k): int(v) for k, v in dict(parsed.get(_DISTRIBUTION, {})).items()},
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again") from error
@@ -259,12 +275,28 @@ def read_weights(path: Path) -> Weights:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{path.name} is truncated or damaged; fetch it again") from error
     tensors: dict[str, dict[str, NDArray[Any]]] = {m: {} for m in info.modalities}
+    described: dict[str, NDArray[Any]] = {}
     for name, values in flat.items():
         modality, _, key = name.partition(".")
-        tensors[modality][key] = values
+        (described if modality == _DISTRIBUTION else tensors[modality])[key] = values
     check_tensors(path.name, info.contract, tensors)
+    distribution = None
+    if info.distribution:
+        try:
+            distribution = TrainingDistribution.from_tensors(
+                info.contract, info.distribution, described
+            )
+        except (KeyError, WeightsError) as error:
+            raise WeightsError(f"{path.name}: {error}; fetch it again") from error
     return Weights(
-        info.name, info.trained, info.contract, info.record, info.temperature, tensors, info.sha256
+        info.name,
+        info.trained,
+        info.contract,
+        info.record,
+        info.temperature,
+        tensors,
+        info.sha256,
+        distribution,
     )
 
 

@@ -25,6 +25,7 @@ from sleepfm.training.data import (
     run_identity,
     training_record,
 )
+from sleepfm.training.distribution import add_distribution
 from sleepfm.training.loop import fit, refuse_taken
 from sleepfm.training.physiology import targets_of
 from sleepfm.training.recipe import AUTHORS, Recipe
@@ -52,7 +53,8 @@ def pretrain(
 
     ``out`` contains the weights of the best epoch (safetensors). Next to it are
     ``<stem>.splits.json``, ``<stem>.log.jsonl`` and ``<stem>.checkpoint.pt``; see
-    :func:`sleepfm.training.loop.fit`.
+    :func:`sleepfm.training.loop.fit`. With recordings of enough people the weights also carry their
+    training distribution (:mod:`sleepfm.encoders.training_distribution`).
 
     Parameters
     ----------
@@ -135,7 +137,7 @@ def pretrain(
     if start is not None:
         record["started_from"] = {"name": start.name, "sha256": start.sha256}
         task.initialise_from(start, clips["pretrain"], run)
-    return fit(
+    history = fit(
         task,
         clips["pretrain"],
         recipe,
@@ -147,6 +149,8 @@ def pretrain(
         progress=callbacks.training,
         report=callbacks.epoch,
     )
+    add_distribution(out, [r for own in chosen.values() for r in own], cohort.subject)
+    return history
 
 
 def _repeated(

@@ -231,6 +231,7 @@ BODY: Final = replace(
     temperature=2.0,
     physiology=2.0,
     heart_field=0.5,
+    average=0.99,
 )
 """Second step, from the weights of the first, with ``leave-one-out``."""
 

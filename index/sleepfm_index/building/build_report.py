@@ -24,7 +24,8 @@ class BuildReport:
     outcomes : tuple of Outcome
         Outcome of every file, in order.
     notes : tuple of str
-        Remarks about the table of subjects, one sentence each.
+        Remarks about the table of subjects, and about recordings unlike those that the weights
+        were trained on, one sentence each.
     """
 
     store: Path

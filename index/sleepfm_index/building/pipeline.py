@@ -42,6 +42,7 @@ from sleepfm_index.building.recording_task import (
     rows_of,
 )
 from sleepfm_index.building.subjects import Subjects, no_subjects, read_subjects
+from sleepfm_index.building.training_distance import unlike_sentences
 from sleepfm_index.choices import BuildEngine, Ids, StoreMode
 from sleepfm_index.errors import StoreError, UncompactedError
 from sleepfm_index.indexing.maintenance import IndexRequest
@@ -262,6 +263,7 @@ def build(
         update_indexes(writer, IndexRequest(notice=notify))
     if subjects is not None and any(o.status == "already there" for o in outcomes):
         notes += _differing(Path(store), plan.subjects, Path(subjects))
+    notes += unlike_sentences(loaded.name, [(o.recording_id, o.distances) for o in outcomes])
     return BuildReport(Path(store), identity_of(loaded), tuple(outcomes), tuple(notes))
 
 

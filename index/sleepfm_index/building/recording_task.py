@@ -28,6 +28,7 @@ from sleepfm.recordings.signal_digest import signal_digest
 from sleepfm_index.building.preparation import Preparation, recorded
 from sleepfm_index.building.subjects import Subjects
 from sleepfm_index.building.tables import segment_rows
+from sleepfm_index.building.training_distance import Distances, distances_of
 from sleepfm_index.errors import QueryError
 from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.segments import SegmentData
@@ -75,6 +76,9 @@ class Outcome:
         Number of scored items that are not stored, by reason.
     unread : tuple of str
         Files that look like scorings but were not used; shown, not stored.
+    distances : mapping of str to (float, str), optional
+        By modality, how far it is from the training distribution of the weights, and the slot that
+        is farthest; see :mod:`sleepfm_index.building.training_distance`.
     seconds : dict of str to float
         Time of each phase in seconds: ``read``, ``cut``, ``encode``, ``commit``.
     """
@@ -91,6 +95,7 @@ class Outcome:
     scored: bool = False
     dropped: dict[str, int] = field(default_factory=dict)
     unread: tuple[str, ...] = ()
+    distances: Distances | None = None
     seconds: dict[str, float] = field(default_factory=dict, compare=False)
 
 
@@ -208,11 +213,13 @@ def rows_of(plan: Plan, job: Job, is_staged: Callable[[str], bool] = lambda _: F
         with clock("encode"):
             vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
         _check_vectors(vectors, clips, plan.weights)
+        distances = distances_of(plan.weights, clips)
         data = segment_rows(
             *(key, job.recording_id, recording, channels, clips, vectors, plan.subjects),
             plan.preparation.contract.modalities,
             signals,
             job.truth,
+            None if distances is None else {m: ratio for m, (ratio, _) in distances.items()},
         )
     except (SleepFMError, OSError) as error:
         return Rows(Outcome(file.path, "failed", str(error)))
@@ -234,6 +241,7 @@ def rows_of(plan: Plan, job: Job, is_staged: Callable[[str], bool] = lambda _: F
         scored=bool(recording.scoring),
         dropped={str(r): n for r, n in recording.scoring.dropped.items()},
         unread=recording.unread,
+        distances=distances,
         seconds=clock.seconds,
     )
     return Rows(outcome, key, data)

@@ -230,6 +230,10 @@ def unpack(content: bytes, file: Path, modalities: tuple[str, ...]) -> Rows:
             }
         key = about.pop("key")
         lists = {name: tuple(about[name]) for name in ("unmatched", "warnings", "unread")}
+        if about.get("distances") is not None:
+            about["distances"] = {
+                str(m): (float(ratio), str(slot)) for m, (ratio, slot) in about["distances"].items()
+            }
         data = SegmentData(key, clips, events, recordings, vectors)
         return Rows(Outcome(file, **(about | lists)), key, data)
     except (zipfile.BadZipFile, pa.ArrowException, KeyError, ValueError, *_ODD) as error:

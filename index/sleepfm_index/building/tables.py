@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ def segment_rows(
     modalities: tuple[str, ...],
     signals: str | None = None,
     truth: Truth | None = None,
+    distances: Mapping[str, float] | None = None,
 ) -> SegmentData:
     """Build the tables of a segment from one recording.
 
@@ -56,6 +57,9 @@ def segment_rows(
         Result of :func:`sleepfm.recordings.signal_digest.signal_digest`.
     truth : mapping of str to ndarray, shape [m], optional
         Additional columns of reference values; clips beyond the last value get nulls.
+    distances : mapping of str to float, optional
+        By modality, how far the recording is from the training distribution of the weights; None
+        where that is not known.
     """
     subject = subjects.of(recording_id)
     stored = {}
@@ -66,7 +70,9 @@ def segment_rows(
         key=key,
         clips=_clip_rows(recording_id, clips, subject, subjects.columns, modalities, truth or {}),
         events=_event_rows(key, recording_id, clips, subject),
-        recordings=_recording_row(key, recording_id, recording, channels, clips, subject, signals),
+        recordings=_recording_row(
+            key, recording_id, recording, channels, clips, subject, signals, distances
+        ),
         vectors=stored,
     )
 
@@ -135,6 +141,7 @@ def _recording_row(
     clips: Clips,
     subject: Subject,
     signals: str | None,
+    distances: Mapping[str, float] | None,
 ) -> pa.Table:
     labels = [channel.label for channel in recording.channels]
     row = {
@@ -160,6 +167,7 @@ def _recording_row(
         ],
         "dropped": list(recording.scoring.dropped.items()),
         "signals": signals,
+        "training_distance": None if distances is None else list(distances.items()),
     }
     return pa.Table.from_pylist([row], schema=RECORDING_COLUMNS)
 

@@ -112,7 +112,11 @@ class UploadedFiles:
             "stage": list(clips.stage),
             "duration_s": recording.recording.duration_s,
             "slots": sorted(recording.channels.slots),
-            "warnings": list(recording.recording.warnings) + list(recording.channels.warnings),
+            "warnings": [
+                *recording.recording.warnings,
+                *recording.channels.warnings,
+                *recording.unlike(tuple(recording.clips.signals)),
+            ],
         }
 
     def vector(

@@ -16,6 +16,7 @@ from sleepfm.errors import WeightsError
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.building.preparation import Preparation
+from sleepfm_index.building.training_distance import distances_of, unlike_sentence
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.storage.manifest import WeightsIdentity
@@ -117,6 +118,27 @@ class FileRecording:
         parts = (clips.signals[m][index : index + 1] for m in modalities)
         vectors = (self.encoder.encode(m, x)[0] for m, x in zip(modalities, parts, strict=True))
         return [widen(narrow(vector[None]))[0] for vector in vectors]
+
+    def unlike(self, modalities: tuple[str, ...]) -> list[str]:
+        """Say in which modalities the whole recording is unlike what the weights were trained on.
+
+        Parameters
+        ----------
+        modalities : tuple of str
+            Modalities to judge.
+
+        Returns
+        -------
+        list of str
+            One sentence each; empty also where the weights do not say what they were trained on.
+        """
+        weights = self.encoder.weights
+        found = distances_of(weights, self.clips) or {}
+        return [
+            unlike_sentence(weights.name, m, *found[m])
+            for m in modalities
+            if m in found and found[m][0] > 1
+        ]
 
 
 def encode_clips(

@@ -158,22 +158,24 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
 
 def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
     # Importing the readers takes as long as a query; a clip of the store does not need them.
-    from sleepfm_index.query.encode_clip import encode_clips
+    from sleepfm_index.query.encode_clip import FileRecording
 
     assert question.file is not None and question.at is not None
     manifest = reader.manifest
-    vectors = encode_clips(
+    own = FileRecording.open(
         manifest.weights,
         manifest.contract,
         manifest.choices.updated(
             manifest.contract, substitute=question.substitute, channels=question.channels
         ),
         question.file,
-        question.at,
-        modalities,
         question.weights,
     )
+    vectors = own.encode(question.at, modalities)
     text = f"{question.file.name} at {question.at}"
+    unlike = "; ".join(own.unlike(modalities))
+    if unlike:
+        text += f" ({unlike})"
     known = recording_of(reader, question.file)
     if known is None:
         return Origin(text, "", "", mean_vector(vectors), known=False)

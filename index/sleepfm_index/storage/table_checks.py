@@ -23,7 +23,7 @@ _MAX_TEXT: Final = 1 << 16
 _MAX_LIST: Final = 1 << 13
 """Maximum entries of a list in a row, such as the unused channels of a recording."""
 _MAX_COLUMNS: Final = 4096
-_LATER: Final = ("signals", "dropped")
+_LATER: Final = ("signals", "dropped", "training_distance")
 """Columns of recordings that older segments lack."""
 _TYPES: Final[dict[str, pa.DataType]] = {
     "clip_id": pa.int64(),

@@ -21,9 +21,9 @@ def signals_mark(digest: str) -> str:
 
 
 def subject_mark(store: str, subject_id: str) -> str:
-    """Mark of a person: a hash, so that the id itself is not kept.
+    """Return the mark of a person: a hash, so that the id itself is not stored.
 
-    Somebody who guesses the id can verify the guess. The hash differs between stores.
+    A guessed id can be verified against it. The hash differs between stores.
 
     Parameters
     ----------

@@ -282,13 +282,13 @@ def auroc_by_fold(predictions: Predictions) -> Floats:
     rows = []
     for fold in np.unique(predictions.folds):
         in_fold = predictions.folds == fold
-        no_subjects = np.zeros(int(in_fold.sum()), np.int64)
+        one_subject = np.zeros(int(in_fold.sum()), np.int64)
         rows.append(
             [
                 ranking(
                     predictions.scores[in_fold, code],
                     predictions.truth[in_fold] == code,
-                    no_subjects,
+                    one_subject,
                 )[0].value
                 for code in range(len(predictions.classes))
             ]
