@@ -41,7 +41,7 @@ from sleepfm_index.storage import private
 from sleepfm_index.storage.writer import Writer
 
 NIGHT = 800
-SEGMENT = 100_000
+SEGMENT = 16 * NIGHT  # as many recordings as a segment of one source may hold
 RATES = {"ECG": 256, "CHEST": 32, "ABD": 32, "SaO2": 4}
 CLICK = """async ([clip, what]) => {
     const start = performance.now();

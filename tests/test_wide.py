@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from stores import drawn_store
 from typer.testing import CliRunner
 
@@ -42,10 +43,16 @@ def test_wide_shows_every_column(path: Path) -> None:
     assert "MRR" in heads and "MRR" not in few.stdout
 
 
-def test_many_events_are_shortened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_events_are_shortened_on_a_terminal(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     many = ", ".join(f"obstructive apnea {n} s" for n in range(10, 20))
     monkeypatch.setattr("sleepfm_index.query.clip_facts.clip_events", lambda row: many)
     verb = ["query", "--modality", "ecg", "--clip", "1", "--to", "bas"]
+    done = CliRunner().invoke(app, ["--store", str(path), *verb])
+    assert done.stdout.count(many) == 11
+    terminal = Console(width=80, force_terminal=True)
+    monkeypatch.setattr("sleepfm_cli.query_tables.answers", lambda: terminal)
     done = CliRunner().invoke(app, ["--store", str(path), *verb])
     assert max(map(len, done.stdout.splitlines())) == 80
     assert done.stdout.count("…") == 11

@@ -15,12 +15,14 @@ _LEAST: Final = 10
 _GAP: Final = 2
 
 
-def fitted(rows: Sequence[Sequence[str]], columns: Sequence[str], at: int) -> list[list[str]]:
-    """Shorten one column of a table so that its lines fit 80 characters."""
+def fitted(
+    rows: Sequence[Sequence[str]], columns: Sequence[str], at: int, width: int = WIDTH
+) -> list[list[str]]:
+    """Shorten one column of a table so that its lines fit so many characters."""
     widths = [
         max([cell_len(name), *(cell_len(row[i]) for row in rows)]) for i, name in enumerate(columns)
     ]
-    room = WIDTH - (sum(widths) - widths[at]) - _GAP * (len(columns) - 1)
+    room = width - (sum(widths) - widths[at]) - _GAP * (len(columns) - 1)
     room = max(room, _LEAST, cell_len(columns[at]))
     return [[_short(text, room) if i == at else text for i, text in enumerate(r)] for r in rows]
 

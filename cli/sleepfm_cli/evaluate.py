@@ -140,6 +140,8 @@ def evaluate(
         from sleepfm_index.evaluation.figures import panels
         from sleepfm_index.evaluation.figures.style import figure_style
 
+        if by:
+            say("the figure shows all clips; the groups are in the table")
         with figure_style(style):
             panels.draw_retrieval(result, plot, dpi)  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sleepfm_cli.cohort_tables import fitted
-from sleepfm_cli.render import cell, clock, show_table
+from sleepfm_cli.render import answers, cell, clock, show_table
 
 if TYPE_CHECKING:
     from sleepfm_index import Result
@@ -51,9 +51,12 @@ def show_clips(
         columns.append("file")
         for file, row in zip(file_of_row, rows, strict=True):
             row.append(file.name if file else None)
-    # A clip with many events; CSV, JSON and Parquet have all of them.
-    texts = [[cell(value) for value in row] for row in rows]
-    show_table(fitted(texts, columns, columns.index("events")), columns)
+    console = answers()
+    if console.is_terminal:  # a clip may have many events; a file has all of them
+        texts = [[cell(value) for value in row] for row in rows]
+        show_table(fitted(texts, columns, columns.index("events"), console.width), columns)
+    else:
+        show_table(rows, columns)
 
 
 def _score(result: Result) -> str:

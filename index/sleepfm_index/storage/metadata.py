@@ -239,6 +239,8 @@ class Metadata:
             sentence = _one_sentence(error)
             if damaged is not None and "Table with name labels " in sentence:
                 raise damaged from error
+            if isinstance(error, duckdb.PermissionException):
+                sentence += "; `sleepfm-index annotate FILE` adds the columns of a table to a store"
             raise QueryError(sentence) from error
         except pa.ArrowException as error:
             raise FormatError(

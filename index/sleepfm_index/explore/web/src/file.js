@@ -8,8 +8,8 @@ import { set, state } from "./state.js";
 
 /** The way in without a mouse that drags. */
 export function fileButton() {
-  const field = h("input", { type: "file", hidden: true, "aria-hidden": "true", tabindex: "-1", onchange: () => (field.files[0] && take(field.files[0]), (field.value = "")) });
   const text = "Search from a recording of your own";
+  const field = h("input", { type: "file", hidden: true, "aria-label": text, onchange: () => (field.files[0] && take(field.files[0]), (field.value = "")) });
   return [field, h("button.icon", { type: "button", "aria-label": text, title: `${text} (or drop it on the page)`, onclick: () => field.click() }, icon("file"))];
 }
 
