@@ -181,7 +181,7 @@ from pathlib import Path
 from sleepfm_cli.main import main
 from sleepfm_index.building import pipeline
 
-worked = pipeline._worked
+worked = pipeline._local_rows
 mark = Path(sys.argv.pop(1))
 
 def waiting(*asked):
@@ -192,7 +192,7 @@ def waiting(*asked):
                 time.sleep(600)
             yield rows
 
-pipeline._worked = waiting
+pipeline._local_rows = waiting
 main()
 """
 

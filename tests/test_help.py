@@ -56,7 +56,7 @@ def test_every_option_says_what_it_does(verb: str) -> None:
 
 def test_a_mistyped_verb_or_option_is_answered_by_the_nearest() -> None:
     wrong = run("querry")
-    assert wrong.exit_code == 2 and "did you mean query?" in wrong.output
+    assert wrong.exit_code == 2 and "Did you mean 'query'?" in wrong.output
     wrong = run("query", "--modalty", "ecg")
     assert wrong.exit_code == 2 and "--modality" in wrong.output
 

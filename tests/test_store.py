@@ -106,7 +106,7 @@ def test_vectors_of_two_weights_or_contracts_never_mix(tmp_path: Path) -> None:
         Writer(path, other, ROBUST).__enter__()
     with pytest.raises(StoreError, match=r"sleepfm-index-robust.*sleepfm-icml2024"):
         Writer(path, WEIGHTS, ICML2024).__enter__()
-    Writer(path, WEIGHTS, ROBUST).__enter__().__exit__()
+    Writer(path, WEIGHTS, ROBUST).__enter__().__exit__(None, None, None)
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sleepfm.recordings.units import known_unit
 from sleepfm_cli.as_built import AsBuiltOption, choices_of
 from sleepfm_cli.cohort_tables import fitted, show_left_out, show_slots
 from sleepfm_cli.options import (
@@ -111,6 +110,8 @@ def _show(result: Scan, *, wide: bool) -> None:
 
 def _unit(written: str) -> str:
     """Spell a unit as this project does; the word in the file may be anything, a name included."""
+    from sleepfm.recordings.units import known_unit
+
     return known_unit(written) or ("unknown unit" if written else "?")
 
 

@@ -70,7 +70,7 @@ def _span(
     start_s: NDArray[np.float64], clock_s: NDArray[np.float64] | None, clip_seconds: float
 ) -> str:
     """From when to when the clips of a recording lie, as the end of a sentence."""
-    if not len(start_s):
+    if not np.isfinite(start_s).all() or not len(start_s):
         return ""
     ends = (start_s[0], start_s[-1] + clip_seconds)
     text = f"; its clips lie between +{ends[0]:.0f} and +{ends[1]:.0f} s"

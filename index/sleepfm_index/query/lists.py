@@ -106,13 +106,11 @@ def _column(file: Path, name: str) -> pa.ChunkedArray:
                 column_names=None if has_header else [name] if "," not in head else None,
             )
             # Read as text, because an id may have leading zeros.
-            convert_options = pacsv.ConvertOptions(
+            types = pacsv.ConvertOptions(
                 column_types={name: pa.int64() if name == "clip_id" else pa.string()}
             )
             source = pa.BufferReader(file.read_bytes())
-            table = pacsv.read_csv(
-                source, read_options=read_options, convert_options=convert_options
-            )
+            table = pacsv.read_csv(source, read_options=read_options, convert_options=types)
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "unreadable"
         if isinstance(error, pa.ArrowException):
