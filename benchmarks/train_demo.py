@@ -129,7 +129,7 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
     made["body"] = steps.pretrain(
         *("body", folder / "body.safetensors", *nights("train", "mgh"), *common),
         *("--split", SPLIT, "--from", made["warm"], "--recipe", "body"),
-        *("--physiology", args.physiology),
+        *(("--physiology", args.physiology) if args.physiology is not None else ()),
         *epochs(args.epochs),
     )
     if "slpdb" in real:
@@ -184,7 +184,9 @@ def main() -> None:
     parser.add_argument("--warm-epochs", type=int, help="of the warm start; default the recipe's")
     parser.add_argument("--epochs", type=int, help="of each further step; default the recipe's")
     parser.add_argument("--epoch-clips", type=int, help="default the recipe's")
-    parser.add_argument("--physiology", type=float, default=1.0, help="weight beside leave-one-out")
+    parser.add_argument(
+        "--physiology", type=float, help="weight beside leave-one-out; default the recipe's"
+    )
     parser.add_argument("--folds", action="store_true", help="fine-tune on slpdb fold by fold too")
     parser.add_argument("--trial", action="store_true", help="tiny: to see every step work")
     parser.add_argument("--device", default="auto")
