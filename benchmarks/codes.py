@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--lists", type=int, default=512)
     parser.add_argument("--probes", type=int, default=32)
     args = parser.parse_args()
-    from sleepfm_index.runtime import threads
+    from sleepfm_index import set_threads
     from sleepfm_index.search.exact import candidates, rank
     from sleepfm_index.search.ivf import InvertedFile
     from sleepfm_index.search.ivf_builder import train, write
@@ -40,7 +40,7 @@ def main() -> None:
     from sleepfm_index.storage.paths import INDEXES
     from sleepfm_index.storage.vector_format import widen
 
-    threads.use(1)
+    set_threads(1)
     drawn = Embeddings()
     vectors = drawn.rows(args.rows, "bas")
     ids = np.random.default_rng(1).choice(args.rows, QUERIES, replace=False)

@@ -116,12 +116,12 @@ def serve(name: str, ways: str, weights: str, count: int, threads: int, pipe: Co
         own = check_clips(loaded, m)
         clips[m] = np.resize(own, (count, *own.shape[1:]))
     pipe.send({m: run(m, clips[m]) for m in clips})
-    while (args := pipe.recv()) is not None:
-        if args == "gemm":
+    while (request := pipe.recv()) is not None:
+        if request == "gemm":
             pipe.send(gemm(threads, kind))
             continue
         start = time.perf_counter()
-        run(args, clips[args])
+        run(request, clips[request])
         pipe.send(time.perf_counter() - start)
 
 

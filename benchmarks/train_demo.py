@@ -1,4 +1,4 @@
-"""Training of the shipped weights from scratch: simulate, read truth, train, measure.
+"""Training of the next weights from scratch: simulate, read truth, train, measure.
 
     make train-demo                                  # processor hours: docs/training.md
     make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, knowing nothing
@@ -7,8 +7,9 @@
 1. Simulated nights with their truth: 1,000 people to train on, 84 others to be measured on.
 2. Where they are at hand, what a detector reads off real ECG and breathing (--mgh, MGH/MF, and
    --slpdb, the MIT-BIH Polysomnographic Database; PhysioNet, ODC-By 1.0).
-3. The warm start: heart, breath and stages are regressed (recipe warm-up).
-4. Leave-one-out together with that regression, weight 1 (recipe body; see --physiology).
+3. The warm start: regression of the heart rate, then of the breathing rate too, then of all targets
+   (recipe warm-up).
+4. Leave-one-out together with that regression (recipe body; --physiology for another weight).
 5. With --slpdb: on to the 12 people of slpdb and those of mgh (recipe fine-tuning).
 6. The tables: decoding, effective rank, stages and recall of each weights file on the 84 people
    (experiments/decode_truth.py); on slpdb, whole people left out, of the weights of step 4, as they

@@ -193,13 +193,13 @@ class Study:
                 [truth[r.recording_id][key][selected] for r, selected in pairs]
             ).astype(float)
 
-        keys = {*SHARED, *(k for selected in PRIVATE.values() for k in selected)}
+        keys = {*SHARED, *(k for columns in PRIVATE.values() for k in columns)}
         known = {k: column(k) for k in sorted(keys)}
         known |= {k: np.log(np.maximum(known[k], 1e-3)) for k in (*SHARED, "rr_sd_s")}
-        decoded = {m: decode(selected, known, owner) for m, selected in vectors.items()}
+        decoded = {m: decode(x, known, owner) for m, x in vectors.items()}
         stage = np.concatenate([np.array(r.stage)[selected] for r, selected in pairs])
         one_hot = np.stack([stage == s for s in SCORED], axis=1).astype(float)
-        private = [decoded[m].get(k, np.nan) for m, selected in PRIVATE.items() for k in selected]
+        private = [decoded[m].get(k, np.nan) for m, columns in PRIVATE.items() for k in columns]
         shared = [decoded[m].get(k, np.nan) for m in vectors for k in SHARED]
         return {
             "recall_at_10": float(person.mean()),
@@ -209,7 +209,7 @@ class Study:
             "private_r2": float(np.nanmean(np.square(np.maximum(private, 0)))),
             "shared_r2": float(np.nanmean(np.square(np.maximum(shared, 0)))),
             "stage_auroc": stage_auroc(vectors["bas"], one_hot, owner),
-            "effective_rank": {m: effective_rank(selected) for m, selected in vectors.items()},
+            "effective_rank": {m: effective_rank(x) for m, x in vectors.items()},
         }
 
     @property

@@ -111,10 +111,10 @@ def draw(runs: Runs) -> Any:
                 x, value, yerr=[[value - low], [high - value]], fmt="o", markersize=4,
                 color=PALETTE[seed % len(PALETTE)], elinewidth=1, capsize=2,
             )  # fmt: skip
-        for x_mean, label in enumerate(labels):
+        for position, label in enumerate(labels):
             arm_values = [value for name, value, *_ in points if name == label]
             ax.plot(
-                [x_mean - 0.25, x_mean + 0.25],
+                [position - 0.25, position + 0.25],
                 [np.mean(arm_values)] * 2,
                 color="0.3",
                 linewidth=1.5,

@@ -31,27 +31,32 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import permutations
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from plain_features import CanonicalCorrelation, features
-from scipy.stats import t as student
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from real_nights_measures import (
+    FOLDS,
+    Clips,
+    Figures,
+    Floats,
+    print_tables,
+    probe,
+    probe_apnea,
+    retrieve,
+)
 
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import BODY, Contract
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
+from sleepfm.encoders.networks import initial_tensors
 from sleepfm.encoders.weights import Weights
 from sleepfm.labels import clip_event_seconds, clip_stages, scoring_grid
 from sleepfm.recordings import find_recordings
-from sleepfm.stages import SCORED
 from sleepfm.training.clipcache import CachedRecording, prepare_clips
 from sleepfm.training.pretrain import Data, pretrain
 from sleepfm.training.recipe import FINE_TUNING
@@ -60,36 +65,7 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import BREATHING
 from sleepfm_index.evaluation.models.plain_features import band_powers
 from sleepfm_index.truth import read_truth
 
-Floats = NDArray[np.floating]
-
-FOLDS = 4
 PLAIN = replace(BODY, name="plain", sample_rate=128, boost={})
-K = 10
-
-
-@dataclass(frozen=True)
-class Clips:
-    """All clips of all people: one row per clip.
-
-    Parameters
-    ----------
-    recordings : list of CachedRecording
-        Recordings, in the order of the rows.
-    person : ndarray of str, shape [n]
-        Person of each clip.
-    stage : ndarray of str, shape [n]
-        AASM stage of each clip.
-    apnea : ndarray of bool, shape [n]
-        Whether apnea and hypopnea cover 10 s or more.
-    fold : mapping of str to int
-        Fold of each person.
-    """
-
-    recordings: list[CachedRecording]
-    person: NDArray[np.str_]
-    stage: NDArray[np.str_]
-    apnea: NDArray[np.bool_]
-    fold: Mapping[str, int]
 
 
 def read(args: argparse.Namespace, contract: Contract) -> Clips:
@@ -153,6 +129,9 @@ def plain(clips: Clips) -> tuple[dict[str, Floats], Floats]:
     rate = PLAIN.sample_rate
     found = {}
     for modality in BODY.modalities:
+        lacking = [r.recording_id for r in clips.recordings if modality not in r.signals]
+        if lacking:
+            raise SystemExit(f"no channel of {lacking[0]} fills {modality}; name one (--channels)")
         rows = np.concatenate(
             [
                 features(modality, np.asarray(r.signals[modality], np.float32), rate)
@@ -165,93 +144,6 @@ def plain(clips: Clips) -> tuple[dict[str, Floats], Floats]:
         found[modality] = np.clip(rows, -4, 4)
     bands = [band_powers(np.asarray(r.signals["bas"], np.float32), rate) for r in clips.recordings]
     return found, np.concatenate(bands)
-
-
-Similarity = Callable[[str, str, str, NDArray[np.bool_]], Floats]
-
-
-def retrieve(clips: Clips, similar: Similarity) -> dict[str, list[float]]:
-    """Return recall@10 per person for every ordered pair of modalities."""
-    recalls: dict[str, list[float]] = {}
-    for a, b in permutations(BODY.modalities, 2):
-        for person in clips.fold:
-            selected = clips.person == person
-            scores = similar(person, a, b, selected)
-            rank = (scores >= scores.diagonal()[:, None]).sum(axis=1)
-            recalls.setdefault(f"{a}->{b}", []).append(float((rank <= K).mean()))
-    return recalls
-
-
-def folded(
-    clips: Clips, vectors: Sequence[Floats], truth: NDArray[Any], known: NDArray[np.bool_]
-) -> Iterator[tuple[NDArray[np.bool_], LogisticRegression, Floats]]:
-    """Yield for each fold its test clips, a probe fitted to the others, and the test vectors.
-
-    ``vectors`` are those of all clips: one array for all folds, or one per fold if each fold has
-    its own weights.
-    """
-    fold = np.array([clips.fold[p] for p in clips.person])
-    for number in range(FOLDS):
-        x = vectors[number % len(vectors)]
-        train, test = known & (fold != number), fold == number
-        mean, spread = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
-        model = LogisticRegression(class_weight="balanced", C=0.01, max_iter=2000)
-        model.fit((x[train] - mean) / spread, truth[train])
-        yield test, model, (x[test] - mean) / spread
-
-
-def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
-    """Return the AUROC of apnea per person, NaN where a person has clips of one class only."""
-    score = np.zeros(len(clips.person))
-    known = np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
-    for test, model, x in folded(clips, vectors, clips.apnea, known):
-        score[test] = model.decision_function(x)
-    aurocs = []
-    for person in clips.fold:
-        selected = known & (clips.person == person)
-        both = 0 < clips.apnea[selected].sum() < selected.sum()
-        aurocs.append(
-            float(roc_auc_score(clips.apnea[selected], score[selected])) if both else float("nan")
-        )
-    return aurocs
-
-
-def probe(clips: Clips, *vectors: Floats) -> list[float]:
-    """Return the balanced accuracy per person of a probe fitted on the other folds."""
-    accuracies = []
-    scored = np.isin(clips.stage, SCORED)
-    predicted = np.full(len(scored), "", dtype=clips.stage.dtype)
-    for test, model, x in folded(clips, vectors, clips.stage, scored):
-        predicted[test] = model.predict(x)
-    for person in clips.fold:
-        selected = scored & (clips.person == person)
-        right = predicted[selected] == clips.stage[selected]
-        accuracies.append(
-            float(
-                np.mean(
-                    [
-                        right[clips.stage[selected] == s].mean()
-                        for s in np.unique(clips.stage[selected])
-                    ]
-                )
-            )
-        )
-    return accuracies
-
-
-def pooled(clips: Clips, values: list[float]) -> float:
-    """Return the mean over clips of a value per person."""
-    return float(np.average(values, weights=[(clips.person == p).sum() for p in clips.fold]))
-
-
-def interval(values: list[float]) -> str:
-    """Format mean and 95 % t interval over the people with a value."""
-    values = [v for v in values if np.isfinite(v)]
-    mean, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return f"{mean:.3f}"
-    half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return f"{mean:.3f} [{max(mean - half, 0):.3f}, {min(mean + half, 1):.3f}]"
 
 
 def fine_tune(args: argparse.Namespace, weights: Weights, clips: Clips, fold: int) -> Weights:
@@ -308,68 +200,31 @@ def main() -> None:
         fitted = CanonicalCorrelation(rows[a][train], rows[b][train])
         return fitted.similarity(rows[a][own], rows[b][own])
 
-    sizes = [int((base.person == p).sum()) for p in base.fold]
-    retrieval = {"CCA on plain features": retrieve(base, by_cca)}
     everything = np.concatenate(list(rows.values()), axis=1)
-    staging = {"band power": probe(base, bands), "plain features": probe(base, everything)}
-    staging["CCA on plain features"] = probe(base, *correlates(base, rows))
-    apnea = {"band power": probe_apnea(base, bands)}
-    apnea |= {f"plain features, {m}": probe_apnea(base, own) for m, own in rows.items()}
+    figures = Figures({"CCA on plain features": retrieve(base, by_cca)}, {}, {})
+    figures.staging |= {"band power": probe(base, bands), "plain features": probe(base, everything)}
+    figures.staging["CCA on plain features"] = probe(base, *correlates(base, rows))
+    figures.apnea["band power"] = probe_apnea(base, bands)
+    figures.apnea |= {f"plain features, {m}": probe_apnea(base, own) for m, own in rows.items()}
     for name in args.weights:
         weights = load_weights(name)
         clips = read(args, weights.contract)
-        vectors = embed(weights, clips)
-        retrieval[name] = retrieve(clips, lambda _, a, b, own, v=vectors: v[a][own] @ v[b][own].T)  # type: ignore[misc]
-        staging[name] = probe(clips, vectors["bas"])
-        apnea |= {f"{name}, {m}": probe_apnea(clips, own) for m, own in vectors.items()}
-        blank = Weights(
-            name=f"untrained, {weights.contract.name}",
-            trained=False,
-            contract=weights.contract,
-            record={},
-            temperature=0.0,
-            tensors=_untrained(weights.contract),
-        )
-        if blank.name not in staging:
-            own = embed(blank, clips)
-            staging[blank.name] = probe(clips, own["bas"])
-            apnea |= {f"{blank.name}, {m}": probe_apnea(clips, x) for m, x in own.items()}
-            retrieval[blank.name] = retrieve(
-                clips, lambda _, a, b, own_, v=own: v[a][own_] @ v[b][own_].T
-            )  # type: ignore[misc]
+        figures.add(name, clips, embed(weights, clips))
+        untrained = f"untrained, {weights.contract.name}"
+        if untrained not in figures.staging:
+            figures.add(untrained, clips, embed(_untrained(weights.contract, untrained), clips))
         if args.fine_tune:
-            tuned = {m: np.zeros_like(v) for m, v in vectors.items()}
-            fold = np.array([clips.fold[p] for p in clips.person])
-            every = [embed(fine_tune(args, weights, clips, n), clips) for n in range(FOLDS)]
-            for number, found in enumerate(every):
-                for m in BODY.modalities:
-                    tuned[m][fold == number] = found[m][fold == number]
-            label = f"{name}, fine-tuned"
-            retrieval[label] = retrieve(
-                clips, lambda _, a, b, own, v=tuned: v[a][own] @ v[b][own].T
-            )  # type: ignore[misc]
-            # the vectors of different folds lie in different spaces, so each fold has its own probe
-            staging[label] = probe(clips, *(found["bas"] for found in every))
-            for m in BODY.modalities:
-                apnea[f"{label}, {m}"] = probe_apnea(clips, *(found[m] for found in every))
+            tuned = [embed(fine_tune(args, weights, clips, n), clips) for n in range(FOLDS)]
+            figures.add(f"{name}, fine-tuned", clips, *tuned)
     for text in args.vectors:
         name, _, file = text.partition("=")
         with np.load(file) as arrays:
-            staging[name] = probe(
+            figures.staging[name] = probe(
                 base, np.concatenate([arrays[r.recording_id] for r in base.recordings])
             )
-    _print(base, sizes, retrieval, staging, apnea)
+    print_tables(base, figures)
     if args.out:
-        figures = {
-            "people": list(base.fold),
-            "recall_at_10": retrieval,
-            "balanced_accuracy": staging,
-            "apnea_auroc": {
-                name: [v if np.isfinite(v) else None for v in values]
-                for name, values in apnea.items()
-            },
-        }
-        args.out.write_text(json.dumps(figures, indent=1))
+        args.out.write_text(json.dumps(figures.to_json(list(base.fold)), indent=1))
 
 
 def correlates(clips: Clips, rows: Mapping[str, Floats]) -> list[Floats]:
@@ -387,44 +242,11 @@ def correlates(clips: Clips, rows: Mapping[str, Floats]) -> list[Floats]:
     return found
 
 
-def _untrained(contract: Contract) -> dict[str, Any]:
-    from sleepfm.encoders.networks import initial_tensors
-
-    return initial_tensors(contract, contract.modalities, 0)
-
-
-def _print(
-    clips: Clips,
-    sizes: list[int],
-    retrieval: dict[str, dict[str, list[float]]],
-    staging: dict[str, list[float]],
-    apnea: dict[str, list[float]],
-) -> None:
-    chance = float(np.mean([min(1.0, K / n) for n in sizes]))
-    print(f"{len(clips.person):,} clips of {len(sizes)} people, {min(sizes)} to {max(sizes)} each")
-    over_clips = pooled(clips, [min(1.0, K / n) for n in sizes])
-    print(
-        "\nrecall@10 among the person's clips, mean over people [95 %] and over clips; chance "
-        f"{chance:.3f} and {over_clips:.3f}\n"
+def _untrained(contract: Contract, name: str) -> Weights:
+    tensors = initial_tensors(contract, contract.modalities, 0)
+    return Weights(
+        name=name, trained=False, contract=contract, record={}, temperature=0.0, tensors=tensors
     )
-    pairs = [f"{a}->{b}" for a, b in permutations(BODY.modalities, 2)]
-    print("| | " + " | ".join(pairs) + " |\n|---" + "|---" * len(pairs) + "|")
-    for name, found in retrieval.items():
-        print(
-            f"| {name} | "
-            + " | ".join(f"{interval(found[p])} {pooled(clips, found[p]):.3f}" for p in pairs)
-            + " |"
-        )
-    print("\nstages, balanced accuracy per person\n\n| | |\n|---|---|")
-    for name, values in staging.items():
-        print(f"| {name} | {interval(values)} {pooled(clips, values):.3f} |")
-    people = max(sum(np.isfinite(values)) for values in apnea.values())
-    print(
-        f"\napnea or hypopnea of 10 s or more in the clip ({clips.apnea.mean():.0%} of clips): "
-        f"AUROC per person, mean over {people} people with both kinds\n\n| | |\n|---|---|"
-    )
-    for name, values in apnea.items():
-        print(f"| {name} | {interval(values)} |")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ class OutputError(SleepFMError):
 
 
 class SimulationError(SleepFMError):
-    """A simulated cohort cannot be created with these arguments, or not written."""
+    """A simulated cohort cannot be created with these arguments, or cannot be written."""
 
 
 class SubjectsError(SleepFMError):

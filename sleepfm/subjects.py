@@ -84,8 +84,8 @@ class SubjectTable:
 def alike_id(text: str) -> str:
     """Reduce an id to a form in which spelling variants are equal.
 
-    Case, file extension, separators and Unicode form are removed. Ids with equal reduced forms are
-    not considered the same, but are suggested to the user.
+    Case and Unicode form are normalised; file extension and separators are removed. Ids with equal
+    reduced forms are not considered the same, but are suggested to the user.
 
     Parameters
     ----------

@@ -35,4 +35,5 @@ def run(*words: str | Path, cwd: Path | None = None, width: int = 80) -> Complet
         except SystemExit as end:
             code = end.code
     said = [stream.buffer.getvalue() for stream in (out, err)]  # type: ignore[attr-defined]
-    return CompletedProcess(words, code if isinstance(code, int) else 0, *said)
+    status = 0 if code is None else code if isinstance(code, int) else 1
+    return CompletedProcess(words, status, *said)

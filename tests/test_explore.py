@@ -275,6 +275,7 @@ def test_another_address_needs_a_token_that_was_thought_of(served: Served) -> No
         ("/sql", {}, "statement is missing"),
         ("/map", {"where": "1=1); SELECT 1"}, ""),
         ("/map", {"where": "stage = 'none'"}, "no clip meets the condition"),
+        ("/map", {"where": "clip_id < 2"}, "at least 3 clips"),
         ("/map/values", {"by": "slots"}, "no column"),
         ("/strips", {}, "pass one of clips, recording and file"),
         ("/strips", {"clips": "1", "width": 0}, "width"),

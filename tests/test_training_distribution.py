@@ -20,8 +20,8 @@ from sleepfm.contract import ROBUST, Contract
 from sleepfm.encoders.load import load_weights, untrained
 from sleepfm.encoders.training_distribution import (
     BANDS,
-    FEWEST_CALIBRATING,
-    FEWEST_PEOPLE,
+    MIN_CALIBRATING,
+    MIN_PEOPLE,
     TrainingDistribution,
     band_powers,
     choose_people,
@@ -71,7 +71,7 @@ def measured(people: int = 60, lacking: tuple[str, int, int] | None = None) -> T
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.floats(0, 10), min_size=FEWEST_CALIBRATING, max_size=300))
+@given(st.lists(st.floats(0, 10), min_size=MIN_CALIBRATING, max_size=300))
 def test_at_most_one_in_twenty_exceeds_the_limit(usual: list[float]) -> None:
     """Counted: leave each out in turn, as if it were the further one."""
     values = np.array(usual)
@@ -148,10 +148,10 @@ def test_a_recording_is_judged_by_the_slots_that_people_share_with_it() -> None:
 
 
 def test_too_few_people_give_no_distribution() -> None:
-    with pytest.raises(TrainingError, match=f"at least {FEWEST_PEOPLE} people, got 3"):
+    with pytest.raises(TrainingError, match=f"at least {MIN_PEOPLE} people, got 3"):
         choose_people(["a", "b", "c", "c"])
-    shaping, calibrating = choose_people(map(str, range(FEWEST_PEOPLE)))
-    assert len(calibrating) == FEWEST_CALIBRATING and not {*shaping} & {*calibrating}
+    shaping, calibrating = choose_people(map(str, range(MIN_PEOPLE)))
+    assert len(calibrating) == MIN_CALIBRATING and not {*shaping} & {*calibrating}
 
 
 def test_weights_carry_it_and_those_without_are_as_before(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_build_and_query_say_what_is_unlike(tmp_path: Path) -> None:
     """From recordings to weights that describe them, a column, and two sentences."""
     nights = tmp_path / "nights"
     nights.mkdir()
-    for i in range(FEWEST_PEOPLE):
+    for i in range(MIN_PEOPLE):
         write_edf(nights / f"n{i}.edf", {"ECG": Signal(noise(62, 200, seed=i), 200)})
     slow = noise(62, 200) + np.sin(np.arange(62 * 200) / 900) * 100
     odd = write_edf(tmp_path / "odd.edf", {"ECG": Signal(slow, 200)})

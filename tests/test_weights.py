@@ -317,8 +317,8 @@ def test_a_download_has_an_end(
     own_cache.mkdir()
     (own_cache / ".sleepfm-icml2024.pt.part").symlink_to(victim)
     for bound, value, sentence in (
-        ("_LARGEST", 4000, "is larger than"),
-        ("_LONGEST_S", -1, "was not downloaded within"),
+        ("_MAX_BYTES", 4000, "is larger than"),
+        ("_MAX_DURATION_S", -1, "was not downloaded within"),
     ):
         with monkeypatch.context() as patched, pytest.raises(WeightsError, match=sentence):
             patched.setattr(f"sleepfm.encoders.fetch.{bound}", value)

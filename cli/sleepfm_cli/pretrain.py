@@ -117,14 +117,17 @@ def pretrain(
     ] = None,
     rates_epochs: Annotated[
         int | None,
-        typer.Option(min=0, help="First epochs that regress heart and breathing rate only."),
+        typer.Option(
+            min=0,
+            help="First epochs: only heart rate, then breathing rate too; needs --truth.",
+        ),
     ] = None,
     average: Annotated[
         float | None,
         typer.Option(min=0, help="Decay of the moving average of the weights; 0: none."),
     ] = None,
     epoch_clips: Annotated[
-        int | None, typer.Option(min=2, help="Clips between validations; default: all.")
+        int | None, typer.Option(min=2, help="Clips between validations; default: the recipe's.")
     ] = None,
     repeat: Annotated[
         list[str] | None,
@@ -274,7 +277,7 @@ def pretrain(
 
 def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
     """Report the selected epoch, the files and how to use the weights."""
-    from sleepfm.encoders.training_distribution import FEWEST_PEOPLE
+    from sleepfm.encoders.training_distribution import MIN_PEOPLE
     from sleepfm.encoders.weights import read_info
     from sleepfm.training.curves import can_draw
 
@@ -292,7 +295,7 @@ def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
     if not read_info(out).distribution:
         say(
             "the weights do not say what they were trained on, so builds cannot warn of recordings "
-            f"unlike it: that takes recordings of {FEWEST_PEOPLE} people",
+            f"unlike it: that takes recordings of {MIN_PEOPLE} people",
             "yellow",
         )
     say(f"use it: sleepfm-index build RECORDINGS --weights {out}")

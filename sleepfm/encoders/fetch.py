@@ -50,13 +50,13 @@ PUBLISHED: Final = {
 }
 """Downloadable weights by name."""
 
-_LARGEST: Final = 1 << 30
-_SILENCE_S: Final = 60
-_LONGEST_S: Final = 3600
+_MAX_BYTES: Final = 1 << 30
+_TIMEOUT_S: Final = 60
+_MAX_DURATION_S: Final = 3600
 
 
 class _Body:
-    """Body of an answer in memory, where nobody can put a link in its way; size and time bounded.
+    """Body of a response in memory, limited in size and duration.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class _Body:
     def __init__(self, name: str) -> None:
         self.content = bytearray()
         self._name = name
-        self._end = time.monotonic() + _LONGEST_S
+        self._end = time.monotonic() + _MAX_DURATION_S
 
     def write(self, piece: bytes) -> None:
         """Take the next piece.
@@ -82,14 +82,15 @@ class _Body:
         WeightsError
             If the body is too large, or takes too long.
         """
-        if len(self.content) + len(piece) > _LARGEST:
+        if len(self.content) + len(piece) > _MAX_BYTES:
             raise WeightsError(
-                f"the answer for {self._name} is larger than {_LARGEST >> 30} GB; nothing was kept"
+                f"the answer for {self._name} is larger than {_MAX_BYTES >> 30} GB; nothing was "
+                "kept"
             )
         if time.monotonic() > self._end:
             raise WeightsError(
-                f"{self._name} was not downloaded within {_LONGEST_S // 60} min; try again, or "
-                "copy the file into the cache"
+                f"{self._name} was not downloaded within {_MAX_DURATION_S // 60} min; try again, "
+                "or copy the file into the cache"
             )
         self.content += piece
 
@@ -155,7 +156,7 @@ def fetch(name: str, *, url: str | None = None, blob: str | None = None) -> Path
     body = _Body(name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pooch.HTTPDownloader(timeout=_SILENCE_S)(url, body, None)
+        pooch.HTTPDownloader(timeout=_TIMEOUT_S)(url, body, None)
     except OSError as error:  # requests' errors are OSErrors too
         raise WeightsError(
             f"{name} cannot be downloaded from {url}; without a network, copy "

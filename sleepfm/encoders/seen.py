@@ -104,7 +104,7 @@ def hash_people(
         Hashed subjects.
     """
     text = earlier.key if earlier else hashlib.sha256(key).hexdigest()[:32]
-    hashed = {name: {_hash(text, s) for s in hashes} for name, hashes in splits.items()}
+    hashed = {name: {_hash(text, s) for s in subjects} for name, subjects in splits.items()}
     for name, hashes in (earlier.splits if earlier else {}).items():
         hashed[name] = hashed.get(name, set()) | hashes
     return Seen(text, {name: frozenset(hashes) for name, hashes in hashed.items() if hashes})

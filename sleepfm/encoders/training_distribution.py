@@ -27,17 +27,17 @@ BANDS: Final = 24
 """Bands from 0.1 Hz to half the sampling rate, of equal width on a logarithmic scale."""
 SHARE: Final = 0.05
 """Share of the people of the same kind that lie beyond the limit."""
-FEWEST_CALIBRATING: Final = math.ceil(1 / SHARE) - 1
+MIN_CALIBRATING: Final = math.ceil(1 / SHARE) - 1
 """People without whom there is no such limit: 19."""
-FEWEST_PEOPLE: Final = FEWEST_CALIBRATING + 5
-MOST_PEOPLE: Final = 400
-_MOST_CLIPS: Final = 120
+MIN_PEOPLE: Final = MIN_CALIBRATING + 5
+MAX_PEOPLE: Final = 400
+_MAX_CLIPS: Final = 120
 """Clips of a recording that are looked at, spread over the night."""
 _LOWEST_HZ: Final = 0.1
 _FLOOR: Final = 1e-6
 """Power density (per Hz) that counts as none, about 1 % of a robustly scaled signal's deviation:
 what lies below it is the number format, not the signal."""
-_LEAST_DEVIATION: Final = 0.1
+_MIN_DEVIATION: Final = 0.1
 """In powers of ten: a spread below 1 dB is no tighter a bound."""
 _RIDGE: Final = 0.05
 _AT_ONCE: Final = 32
@@ -122,7 +122,7 @@ class Spectra:
         """
         known = np.isfinite(self.usual)
         slots = [int(s) for s in np.flatnonzero(np.isfinite(distances))]
-        while slots and known[:, slots].all(axis=1).sum() < FEWEST_CALIBRATING:
+        while slots and known[:, slots].all(axis=1).sum() < MIN_CALIBRATING:
             slots.remove(min(slots, key=lambda s: int(known[:, s].sum())))
         if not slots:
             return None
@@ -239,7 +239,7 @@ def limit(usual: NDArray[np.float64]) -> float:
     Parameters
     ----------
     usual : ndarray of float64, shape [n]
-        Distances of ``n`` people, at least :data:`FEWEST_CALIBRATING`.
+        Distances of ``n`` people, at least :data:`MIN_CALIBRATING`.
     """
     place = math.ceil((len(usual) + 1) * (1 - SHARE) - 1e-9)
     return float(np.sort(usual)[place - 1])
@@ -262,7 +262,7 @@ def band_powers(clips: NDArray[Any], rate: int) -> tuple[Floats, NDArray[np.bool
     filled : ndarray of bool, shape [at most 120, slots]
         Whether a slot is not zero all the time.
     """
-    rows = np.unique(np.linspace(0, len(clips) - 1, min(len(clips), _MOST_CLIPS)).round())
+    rows = np.unique(np.linspace(0, len(clips) - 1, min(len(clips), _MAX_CLIPS)).round())
     rows = rows.astype(np.int64)
     samples = clips.shape[-1]
     window = np.hanning(samples).astype(np.float32)
@@ -295,21 +295,21 @@ def choose_people(people: Iterable[str]) -> tuple[list[str], list[str]]:
     Returns
     -------
     shaping, calibrating : list of str
-        At most :data:`MOST_PEOPLE` together.
+        At most :data:`MAX_PEOPLE` together.
 
     Raises
     ------
     TrainingError
-        If there are fewer than :data:`FEWEST_PEOPLE`.
+        If there are fewer than :data:`MIN_PEOPLE`.
     """
     names = sorted(set(people), key=lambda s: hashlib.sha256(s.encode()).hexdigest())
-    names = names[:MOST_PEOPLE]
-    if len(names) < FEWEST_PEOPLE:
+    names = names[:MAX_PEOPLE]
+    if len(names) < MIN_PEOPLE:
         raise TrainingError(
-            f"a training distribution needs recordings of at least {FEWEST_PEOPLE} people, got "
+            f"a training distribution needs recordings of at least {MIN_PEOPLE} people, got "
             f"{len(names)}"
         )
-    count = max(FEWEST_CALIBRATING, len(names) // 2)
+    count = max(MIN_CALIBRATING, len(names) // 2)
     return names[count:], names[:count]
 
 
@@ -352,7 +352,7 @@ def measure_distribution(
             spectra[modality] = made
     if not spectra:
         raise TrainingError(
-            f"no slot is filled for {FEWEST_CALIBRATING} of the people who calibrate; add people"
+            f"no slot is filled for {MIN_CALIBRATING} of the people who calibrate; add people"
         )
     shaped = len(seen & first)
     return TrainingDistribution(contract, spectra, shaped, len(seen) - shaped, count)
@@ -372,7 +372,7 @@ def _spectra(
         if len(own) < 2:
             continue
         mean[slot] = own.mean(axis=0)
-        deviation[slot] = own.std(axis=0) + _LEAST_DEVIATION
+        deviation[slot] = own.std(axis=0) + _MIN_DEVIATION
         scores = (own - mean[slot]) / deviation[slot]
         precision[slot] = np.linalg.inv(np.cov(scores.T) + _RIDGE * np.eye(BANDS))
     found = Spectra(mean, deviation, precision, np.empty((0, slots), np.float32))
@@ -384,6 +384,6 @@ def _spectra(
         known = np.isfinite(nights)
         some = known.any(axis=0)
         usual[at, some] = np.nansum(nights, axis=0)[some] / known.sum(axis=0)[some]
-    if np.isfinite(usual).sum(axis=0).max() < FEWEST_CALIBRATING:
+    if np.isfinite(usual).sum(axis=0).max() < MIN_CALIBRATING:
         return None
     return Spectra(mean, deviation, precision, usual)

@@ -1,4 +1,4 @@
-"""Files to which a recording refers: they must be in its own folder, or it is not read.
+"""Files to which a recording refers: they must lie in or below its folder, or it is not read.
 
 Otherwise a recording from an untrusted source could have any file of this machine read as signals,
 or block on a pipe.
@@ -22,7 +22,9 @@ class ForeignContentError(ValueError):
 
 
 def check_same_folder(path: Path, named: Path) -> None:
-    """Refuse a file that is not in the folder of its recording, or not a regular file.
+    """Refuse a file outside the folder of its recording, or one that is not a regular file.
+
+    Subfolders are allowed, and links into git-annex.
 
     Parameters
     ----------

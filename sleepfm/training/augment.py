@@ -1,4 +1,4 @@
-"""Data augmentation: sensor variation and channel dropout, so that no recorder is learned.
+"""Data augmentation: sensors, lost channels, heart fields, masks, and targets of early epochs.
 
 Every draw depends on seed, epoch and step alone, so that a resumed run sees the same batches.
 """
@@ -17,14 +17,15 @@ from torch import Tensor
 from sleepfm.contract import Contract
 from sleepfm.training.batches import Batch
 from sleepfm.training.masked import draw_hidden
-from sleepfm.training.physiology import HEART, RATES, only
+from sleepfm.training.physiology import HEART, RATES, keep_columns
 from sleepfm.training.recipe import Recipe
 
 _GAIN_SD: Final = 0.3
 _NOISE_SD: Final = 0.1
 _REREFERENCED: Final = 0.15
 _HEART_FIELD: Final = (0.02, 0.6)
-"""Lowest and highest amplitude of an added heart field, in parts of the scaled ECG."""
+"""Lowest and highest amplitude of an added heart field, as a fraction of the ECG, before the gain
+of each channel."""
 # The probability that a channel has inverted polarity: belts and flow sensors are plugged in either
 # way, ECG leads and EEG references less often, a pulse wave rarely, an oxygen saturation never.
 _FLIPPED: Final[Mapping[str, float]] = {"CHEST": 0.5, "ABD": 0.5, "FLOW": 0.5, "ECG": 0.25}
@@ -61,7 +62,7 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         hidden = draw_hidden(len(first), first.shape[-1], contract.sample_rate, draw)
         batch = replace(batch, hidden=hidden.to(first.device))
     if epoch < recipe.rates_epochs and batch.targets is not None:
-        batch = replace(batch, targets=only(RATES if epoch else HEART, batch.targets))
+        batch = replace(batch, targets=keep_columns(batch.targets, RATES if epoch else HEART))
     if not (recipe.vary or recipe.slot_dropout or recipe.heart_field):
         return batch
     inputs = batch.signals
@@ -83,7 +84,7 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
 def _add_heart_field(
     signals: Tensor, ecg: Tensor, recipe: Recipe, epoch: int, draw: np.random.Generator
 ) -> Tensor:
-    """Add a clip's ECG to its EEG, with an amplitude per clip and a sign per channel.
+    """Add the first ECG slot to the EEG: an amplitude per clip, a gain and a sign per channel.
 
     A network trained from scratch does not find a heart field of a tenth of the EEG's amplitude;
     one that has seen stronger fields goes on to weaker ones.

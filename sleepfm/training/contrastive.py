@@ -34,7 +34,7 @@ _BIAS: Final = -10.0
 """Initial bias of SigLIP, as nearly all pairs of a batch do not match (arXiv 2303.15343)."""
 
 _CLIPS_TO_FIT: Final = 2048
-"""Minimum number of clips for fitting the heads when starting from trained weights."""
+"""Approximate number of clips to which the heads are fitted when starting from trained weights."""
 
 
 @contextmanager

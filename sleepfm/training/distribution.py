@@ -1,4 +1,4 @@
-"""The training distribution is measured and put into weights."""
+"""Measuring the training distribution, and adding it to weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.encoders.training_distribution import (
-    FEWEST_PEOPLE,
+    MIN_PEOPLE,
     PersonClips,
     choose_people,
     measure_distribution,
@@ -98,7 +98,7 @@ def add_distribution(
         If the file cannot be written; the weights without it remain.
     """
     people = {subject[r.recording_id] for r in recordings}
-    if len(people) < FEWEST_PEOPLE:
+    if len(people) < MIN_PEOPLE:
         return
     shaping, calibrating = choose_people(people)
     wanted = {*shaping, *calibrating}

@@ -128,8 +128,8 @@ def stage_auroc(
     Returns
     -------
     float
-        Mean over the stages that occur among the test clips; NaN where fewer than 20 clips for
-        fitting or for testing have a stage.
+        Mean over the stages that some but not all test clips have; NaN if there is none, or if
+        fewer than 20 clips for fitting or for testing have a stage.
     """
     _, number = np.unique(np.asarray(owner), return_inverse=True)
     available = np.isfinite(stages).all(axis=1)

@@ -249,9 +249,8 @@ def _epoch(
         for name, count in step_counts.items():
             state.counts[name] = state.counts.get(name, torch.zeros(())) + count.detach()
         state.step += 1
-        if (
-            run.device.type == "cpu" or state.step % 20 == 1
-        ):  # on a GPU, do not synchronise every step
+        # on a GPU, do not synchronise every step
+        if run.device.type == "cpu" or state.step % 20 == 1:
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise _not_finite(batch, epoch)

@@ -4,10 +4,10 @@ During training, batch normalisation keeps an exponential moving average (moment
 statistics. That average reflects about the last ten steps, weights that have changed since, and
 activations under dropout; at inference none of these apply. The statistics are therefore measured
 again, as plain averages over a fixed number of training batches, before every validation and so
-before every export. This is ``update_bn`` of
-stochastic weight averaging (Izmailov et al., 2018, arXiv 1803.05407; torch.optim.swa_utils) and
-"precise BN" (Wu and Johnson, 2021, arXiv 2105.07576, section 3); that dropout shifts the variance
-that a batch norm sees is from Li et al. (CVPR 2019, arXiv 1801.05134).
+before every export. This is ``update_bn`` of stochastic weight averaging (Izmailov et al., 2018,
+arXiv 1803.05407; torch.optim.swa_utils) and "precise BN" (Wu and Johnson, 2021, arXiv 2105.07576,
+section 3); that dropout shifts the variance that a batch norm sees is from Li et al. (CVPR 2019,
+arXiv 1801.05134).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Term:
     hits : Tensor, scalar
         Number of clips whose counterpart scores highest, summed over both directions.
     clips : int
-        Number of clips that have both modalities.
+        Number of clips that take part: they have the first modality and the second, or any other.
     """
 
     first: int

@@ -59,6 +59,10 @@ _GROUPS: Final = (
     slice(len(NAMES) - len(_HEART_BINS_BPM) - len(_BREATH_BINS_HZ), -len(_BREATH_BINS_HZ)),
     slice(len(NAMES) - len(_BREATH_BINS_HZ), len(NAMES)),
 )
+HEART: Final = np.array([n == "log_rr_mean_s" or n.startswith("heart_") for n in NAMES])
+"""Which columns of :func:`targets_of` state the heart rate."""
+RATES: Final = HEART | [n == "log_breath_hz" or n.startswith("breath_") for n in NAMES]
+"""Which columns of :func:`targets_of` state heart rate or breathing rate."""
 
 
 def targets_of(
@@ -96,21 +100,15 @@ def targets_of(
     return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
-HEART: Final = np.array([n == "log_rr_mean_s" or n.startswith("heart_") for n in NAMES])
-"""Which columns of :func:`targets_of` state the heart rate."""
-RATES: Final = HEART | [n == "log_breath_hz" or n.startswith("breath_0") for n in NAMES]
-"""Which columns of :func:`targets_of` state heart rate or breathing rate."""
-
-
-def only(columns: NDArray[np.bool_], targets: Tensor) -> Tensor:
+def keep_columns(targets: Tensor, columns: NDArray[np.bool_]) -> Tensor:
     """Copy targets with all other columns unknown.
 
     Parameters
     ----------
-    columns : ndarray of bool, shape [len(NAMES)]
-        The columns to keep, such as :data:`RATES`.
     targets : Tensor of float32, shape [n, len(NAMES)]
         As :func:`targets_of` gives them.
+    columns : ndarray of bool, shape [len(NAMES)]
+        The columns to keep, such as :data:`RATES`.
 
     Returns
     -------

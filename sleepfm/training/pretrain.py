@@ -106,11 +106,11 @@ def pretrain(
     targets = _targets(data, chosen, objective, recipe)
     repeated = {**chosen, "pretrain": _repeated(chosen["pretrain"], data.repeats)}
     clips = {
-        name: ClipSet(clip_set, data.contract, modalities, targets=targets)
-        for name, clip_set in repeated.items()
+        name: ClipSet(recordings, data.contract, modalities, targets=targets)
+        for name, recordings in repeated.items()
     }
     unrepeated = {
-        name: ClipSet(clip_set, data.contract, modalities) for name, clip_set in chosen.items()
+        name: ClipSet(recordings, data.contract, modalities) for name, recordings in chosen.items()
     }
     for name, clip_set in clips.items():
         if len(clip_set) < 2:
@@ -120,7 +120,7 @@ def pretrain(
             )
     cohort.write_splits(out)
     people_of_split = {
-        s: {cohort.subject[r.recording_id] for r in clip_set} for s, clip_set in chosen.items()
+        s: {cohort.subject[r.recording_id] for r in recordings} for s, recordings in chosen.items()
     }
     identity = run_identity(
         [objective, data.contract.sha256, list(modalities), start.sha256 if start else ""], repeated
@@ -149,7 +149,7 @@ def pretrain(
         progress=callbacks.training,
         report=callbacks.epoch,
     )
-    add_distribution(out, [r for own in chosen.values() for r in own], cohort.subject)
+    add_distribution(out, [r for recordings in chosen.values() for r in recordings], cohort.subject)
     return history
 
 
@@ -167,6 +167,11 @@ def _targets(
 ) -> dict[str, NDArray[np.float32]] | None:
     """Return the regression targets by recording id, or None if the run uses none."""
     if not recipe.physiology and objective != "physiology":
+        if recipe.rates_epochs:
+            raise TrainingError(
+                "rates_epochs regresses known values; use the objective physiology, or physiology "
+                "above 0"
+            )
         return None
     if data.truth is None:
         raise TrainingError(

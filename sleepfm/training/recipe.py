@@ -79,8 +79,8 @@ class Recipe:
         Whether gain, polarity, reference and noise of the channels are varied in every step
         (:mod:`sleepfm.training.augment`).
     heart_field : float
-        Share of the clips to whose EEG their own ECG is added, at 0.02 to 0.6 of its scaled
-        amplitude, as a heart field stronger than the recorded one
+        Share of the clips to whose EEG their own ECG (its first slot) is added as a further heart
+        field, at 0.02 to 0.6 of its amplitude, with a gain and a sign per channel
         (:mod:`sleepfm.training.augment`).
     rates_epochs : int
         Epochs at the start in which heart rate and breathing rate are the only targets of
@@ -212,12 +212,10 @@ _BODY: Final = Recipe(
     slot_dropout=0.3,
     vary=True,
     heart_field=0.75,
-    average=0.998,
+    average=0.99,
 )
 
-WARM_UP: Final = replace(
-    _BODY, epochs=4, epoch_clips=6_400, crop_s=15.0, rates_epochs=2, average=0.99
-)
+WARM_UP: Final = replace(_BODY, epochs=4, epoch_clips=6_400, crop_s=15.0, rates_epochs=2)
 """First step of pretraining, with the objective ``physiology``: heart rate, then breathing rate
 too, then all targets."""
 
@@ -231,7 +229,6 @@ BODY: Final = replace(
     temperature=2.0,
     physiology=2.0,
     heart_field=0.5,
-    average=0.99,
 )
 """Second step, from the weights of the first, with ``leave-one-out``."""
 

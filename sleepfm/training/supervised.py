@@ -164,13 +164,13 @@ def supervise_prepared(
     numbers = {name: i for i, name in enumerate(labels.classes)}
     modalities = tuple(labels.modalities or data.contract.modalities)
     clips = {
-        name: ClipSet(clip_set, data.contract, modalities, numbers, at_least=1, labelled=True)
-        for name, clip_set in recordings_of.items()
+        name: ClipSet(recordings, data.contract, modalities, numbers, at_least=1, labelled=True)
+        for name, recordings in recordings_of.items()
     }
     for modality in modalities:
         if not any(modality in r.present for r in recordings_of["train"]):
             raise TrainingError(f"no recording to train on has {modality}; exclude it")
-    unscored = {name: _unscored(clip_set, numbers) for name, clip_set in recordings_of.items()}
+    unscored = {name: _unscored(recordings, numbers) for name, recordings in recordings_of.items()}
     for name, clip_set in clips.items():
         if not len(clip_set):
             raise TrainingError(

@@ -176,7 +176,7 @@ def epoch_length(rows: int, scored: Scored, default: float | None = None) -> flo
     Raises
     ------
     AnnotationError
-        If no usual epoch length fits, and the format prescribes none.
+        If no usual epoch length or more than one fits, and the format prescribes none.
     """
     if scored.epoch_s:
         return scored.epoch_s
@@ -255,7 +255,8 @@ def checked_codes(cells: Sequence[str], coding: Coding | None) -> list[str]:
     Raises
     ------
     AnnotationError
-        If there are codes but no coding, or more than 5 % of the cells are not in the coding.
+        If there are codes but no coding, or more than 5 % of the cells are codes that the coding
+        does not have.
     """
     texts = []
     unknown: list[str] = []

@@ -114,7 +114,7 @@ class GammaStages:
     endings: tuple[str, ...] = (".stg.txt",)
 
     def sniff(self, head: bytes) -> bool:
-        """Return whether every row consists of two or three integers.
+        """Return whether all rows but the last, which may be cut, are two or three integers.
 
         Parameters
         ----------

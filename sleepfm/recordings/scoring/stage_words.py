@@ -106,10 +106,9 @@ def stage_of(text: str) -> str | None:
     """Return the AASM stage that a label names.
 
     Rechtschaffen and Kales S3 and S4 are N3, movement time is ``UNS``. Labels are those of EDF+
-    (``Sleep stage
-    N2``), Sleep-EDF (``Sleep stage 4``, ``Movement time``), NSRR (``Stage 2 sleep|2``), Luna,
-    RemLogic (``SLEEP-S2``), bare names, and German, French, Italian and Spanish ones. A bare number
-    names no stage: what it means depends on the coding.
+    (``Sleep stage N2``), Sleep-EDF (``Sleep stage 4``, ``Movement time``), NSRR
+    (``Stage 2 sleep|2``), Luna, RemLogic (``SLEEP-S2``), bare names, and German, French, Italian
+    and Spanish ones. A bare number names no stage: what it means depends on the coding.
 
     Parameters
     ----------
@@ -229,7 +228,8 @@ def coding_from_letters(texts: Iterable[str]) -> Coding | None:
     Returns
     -------
     {"rk"} or None
-        None if letters for both wake and REM are missing, or there are other codes.
+        None if the letter for wake or for REM is missing, if there are fewer than two different
+        codes, or if there are codes other than 1 to 4.
     """
     distinct = set(texts)
     codes = {code for text in distinct if (code := integer(text)) is not None}

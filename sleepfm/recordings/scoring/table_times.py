@@ -185,7 +185,7 @@ class TimeColumns:
         """
         heading = self.headings[column]
         dates = self.with_role("date")
-        # "End Date" belongs to end times, other dates to onsets.
+        # "End Date" belongs to end times; other dates to onsets, and to end times without one.
         ends = [i for i in dates if self.headings[i].words & END_WORDS]
         dates = ends if ends and heading.role == "end" else [i for i in dates if i not in ends]
         days = self.cells(dates[0]) if dates else [""] * len(self.rows)
