@@ -29,9 +29,10 @@ import torch
 from numpy.typing import NDArray
 from real_nights import read
 from real_nights_measures import Clips, Floats, K, interval
-from real_questions import difference, encoded
+from real_questions import difference
 from scipy.linalg import lstsq
 
+from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.weights import Weights
 from sleepfm.training.geometry import decode
@@ -107,7 +108,14 @@ def measure(
 ) -> dict[str, dict[str, Any]]:
     """Print the table of one set of weights, and return its values."""
     number = np.unique(clips.person, return_inverse=True)[1]
-    ecg = encoded(weights, {"ecg": [r.signals["ecg"] for r in clips.recordings]})
+    encoder = Encoder(weights, "cpu")
+
+    def encoded(modality: str, signals: list[Floats]) -> Floats:
+        return np.concatenate(
+            [encoder.encode(modality, np.asarray(x, np.float32)) for x in signals]
+        )
+
+    ecg = encoded("ecg", [r.signals["ecg"] for r in clips.recordings])
     sizes = [int((clips.person == p).sum()) for p in clips.fold]
     chance = np.mean([min(1.0, K / n) for n in sizes])
     print(f"\n{name}: {len(clips.person):,} clips of {len(sizes)} people, chance {chance:.3f}\n")
@@ -115,7 +123,7 @@ def measure(
           "| heart rate, r |\n" + "|---" * 7 + "|")  # fmt: skip
     found: dict[str, dict[str, Any]] = {}
     for arm, (eeg, share) in arms(clips, weights.contract.sample_rate).items():
-        vectors = encoded(weights, {"bas": eeg}) | ecg
+        vectors = {"bas": encoded("bas", eeg), "ecg": ecg}
         own: dict[str, Any] = {f"{a}->{b}": recall(clips, vectors[a], vectors[b]) for a, b in PAIRS}
         own["variance_removed"] = share
         own["heart_rate_r"] = decode(vectors["bas"], {"rr": rr}, number).get("rr", float("nan"))

@@ -1,24 +1,25 @@
 """The open questions of the paper on the real nights of slpdb, as far as 12 people go.
 
-    python experiments/real_questions.py records --subjects subjects.csv --channels channels.yaml \
-        --weights warm.safetensors
+    python experiments/real_questions.py RECORDINGS --subjects subjects.csv \
+        --channels channels.yaml --weights warm.safetensors
 
 RECORDINGS are those of real_nights.py, and so are the four folds of three people and the measures.
---weights are where every training starts; they must not have seen these people. In each fold every
-arm goes on from them for the same number of steps on people of the other folds, and is measured on
-the fold's three people:
+Twelve people are too few to train encoders on, so these stay as they are: on the vectors of each
+modality, standardised within each person, a linear head with 64 outputs is trained by contrast on
+people of the other folds, for the same number of steps in every arm, and measured on the fold's
+three people. --weights must not have seen any of them.
 
-1. people: on 1, 2, 4 or 8 people with leave-one-out; slope of recall@10 over log2 of the people;
-2. objectives: on 8 people, pairwise minus leave-one-out; recall@10;
-4. sharing: on 8 people, leave-one-out with 0.3 of SimCLR within each modality minus without;
-   AUROC of apnea from ECG, and beside it stages from BAS and recall@10.
+1. people: heads by leave-one-out on 1, 2, 4 and 8 people; slope of recall@10 over log2 of these;
+2. objectives: on 8 people, pairwise minus leave-one-out; recall@10. Beside it SigLIP;
+4. sharing: what contrast removes from the vectors: AUROC of apnea from ECG after the head, minus
+   that of the vectors before it, by the same linear probe. Beside it stages from BAS.
 
-Question 3 needs two leads of one night, which these recordings do not have. What of question 4
-needs no training, whether the heart in the EEG is what is shared, is in heart_lesion.py.
+Question 3 needs two leads of one night, which these recordings do not have. Whether the heart in
+the EEG is what EEG and ECG share is in heart_lesion.py.
 
-Means and 95 % t intervals are over people, differences are paired by person, p is adjusted for the
-three questions (Holm). One training per arm and fold: the luck of a training is in no interval.
-With 12 people, of whom all are men with apnea, everything here is underpowered.
+Each value of a person is the mean over --seeds, which draw the people and the heads. Means and 95 %
+t intervals are over people, differences are paired by person, and p is adjusted for the three
+questions (Holm). All 12 are men with apnea: everything here is underpowered.
 """
 
 from __future__ import annotations
@@ -26,9 +27,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,141 +36,163 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from plain_features import CanonicalCorrelation
-from real_nights import PLAIN, plain, read
-from real_nights_measures import FOLDS, Clips, Floats, interval, probe, probe_apnea, retrieve
+from real_nights import PLAIN, embed, plain, read
+from real_nights_measures import FOLDS, Clips, Floats, K, interval, probe, probe_apnea, retrieve
 from scipy.stats import t as student
+from torch.nn import functional as F
 
 from sleepfm.choices import Objective
-from sleepfm.cohort_choices import NO_CHOICES
-from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
 from sleepfm.encoders.seen import Seen
-from sleepfm.encoders.weights import Weights
-from sleepfm.training.pretrain import Data, pretrain
-from sleepfm.training.recipe import SHORT
+from sleepfm.training.objectives import contrast
 from sleepfm_index.evaluation.metrics.intervals import holm
 
 SIZES: Final = (1, 2, 4, 8)
-PLAIN_ARM: Final = "leave-one-out, 8 people"
+BEFORE: Final = "vectors without heads"
+OUTPUTS: Final = 64
+BATCH: Final = 64
+LEARNING_RATE: Final = 1e-3
+WEIGHT_DECAY: Final = 0.1
+TEMPERATURE: Final = 2.0
+"""Initial value; similarities are multiplied by its exponential. Like the four constants above, it
+was fixed before any result was seen."""
+
+Vectors = Mapping[str, Floats]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One training configuration of every fold."""
+    """Heads trained on so many people by one objective."""
 
-    name: str
+    objective: Objective
     people: int = max(SIZES)
-    objective: Objective = "leave-one-out"
-    within: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Name of the arm in the tables."""
+        return f"{self.objective}, {self.people} {'person' if self.people == 1 else 'people'}"
 
 
-ARMS: Final = (
-    *(Arm(f"leave-one-out, {n} people", n) for n in SIZES),
-    Arm("pairwise, 8 people", objective="pairwise"),
-    Arm("leave-one-out + within 0.3, 8 people", within=0.3),
-)
+BY_PEOPLE: Final = tuple(Arm("leave-one-out", n) for n in SIZES)
+ARMS: Final = (*BY_PEOPLE, Arm("pairwise"), Arm("siglip"))
 
 
-def encoded(weights: Weights, signals: dict[str, list[Floats]]) -> dict[str, Floats]:
-    """Encode the clips of recordings, by modality."""
-    encoder = Encoder(weights, "cpu", backend="auto")
-    return {
-        m: np.concatenate([encoder.encode(m, np.asarray(x, np.float32)) for x in own])
-        for m, own in signals.items()
-    }
-
-
-def signals_of(clips: Clips) -> dict[str, list[Floats]]:
-    """Return the prepared signals of all recordings, by modality."""
-    return {m: [r.signals[m] for r in clips.recordings] for m in ("bas", "ecg", "resp")}
-
-
-def trained(args: argparse.Namespace, start: Weights, clips: Clips, arm: Arm, fold: int) -> Weights:
-    """Train an arm of a fold from the start, or resume or load it."""
-    sizes = f"{start.sha256[:8]}-{args.steps}x{args.batch_size}"
-    name = "".join(c if c.isalnum() else "-" for c in arm.name)
-    out = args.cache / f"{sizes}-{name}-fold{fold}.safetensors"
-    done = out.with_suffix(".done")
-    if not done.exists():
-        others = [p for p in clips.fold if clips.fold[p] != fold]
-        chosen = {others[0]: "valid"} | dict.fromkeys(others[1 : 1 + arm.people], "pretrain")
-        pretrain(
-            Data(
-                args.recordings,
-                subjects=args.subjects,
-                assigned=chosen,
-                contract=start.contract,
-                cache=args.cache,
-                choices=NO_CHOICES.updated(start.contract, channels=args.channels),
-                description="slpdb (PhysioNet, ODC-By 1.0), experiments/real_questions.py",
-            ),
-            out,
-            arm.objective,
-            replace(
-                SHORT,
-                epochs=1,
-                epoch_clips=args.steps * args.batch_size,
-                batch_size=args.batch_size,
-                together=4,
-                crop_s=15.0,
-                average=0.9,
-                within=arm.within,
-            ),
-            device="cpu",
-            threads=args.threads,
-            start=start,
-            resume=True,
-        )
-        done.touch()
-    return load_weights(out)
-
-
-def vectors_of(
-    args: argparse.Namespace, start: Weights, clips: Clips, arm: Arm
-) -> list[dict[str, Floats]]:
-    """Return the vectors of all clips by the weights of each fold, kept in --cache."""
-    found = []
-    for fold in range(FOLDS):
-        sizes = f"{start.sha256[:8]}-{args.steps}x{args.batch_size}"
-        file = args.cache / f"{sizes}-{arm.name.replace(' ', '-')}-fold{fold}.npz"
-        if not file.exists():
-            print(f"{arm.name}, fold {fold + 1} of {FOLDS}", file=sys.stderr, flush=True)
-            weights = trained(args, start, clips, arm, fold)
-            np.savez(file, **encoded(weights, signals_of(clips)))  # type: ignore[arg-type]
-        with np.load(file) as arrays:
-            found.append({m: arrays[m] for m in arrays.files})
+def within_person(vectors: Vectors, clips: Clips) -> dict[str, Floats]:
+    """Standardise the columns of vectors within each person."""
+    found = {}
+    for modality, x in vectors.items():
+        rows = np.asarray(x, np.float32).copy()
+        for person in clips.fold:
+            own = clips.person == person
+            rows[own] = (rows[own] - rows[own].mean(axis=0)) / (rows[own].std(axis=0) + 1e-6)
+        found[modality] = rows
     return found
 
 
-def measure(clips: Clips, vectors: list[dict[str, Floats]]) -> dict[str, list[float]]:
-    """Return measures per person: recall@10 over directions, stages from BAS, apnea."""
-    fold = np.array([clips.fold[p] for p in clips.person]) % len(vectors)
+def heads(arm: Arm, vectors: Vectors, train: NDArray[np.bool_], steps: int, seed: int) -> Vectors:
+    """Train a linear head per modality, and return the unit vectors that it makes of all clips.
+
+    Parameters
+    ----------
+    arm : Arm
+        The objective.
+    vectors : mapping of str to ndarray of float32, shape [n, 512]
+        Vectors of all clips by modality.
+    train : ndarray of bool, shape [n]
+        Clips to train on.
+    steps : int
+        Number of steps.
+    seed : int
+        Seed of the heads and of the batches.
+
+    Returns
+    -------
+    mapping of str to ndarray of float32, shape [n, OUTPUTS]
+    """
+    torch.manual_seed(seed)
+    own = [torch.from_numpy(x) for x in vectors.values()]
+    linear = torch.nn.ModuleList(torch.nn.Linear(x.shape[1], OUTPUTS) for x in own)
+    temperature = torch.nn.Parameter(torch.tensor(TEMPERATURE))
+    bias = torch.nn.Parameter(torch.tensor(-10.0), requires_grad=arm.objective == "siglip")
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": linear.parameters(), "weight_decay": WEIGHT_DECAY},
+            {"params": [temperature, bias], "weight_decay": 0.0},
+        ],
+        lr=LEARNING_RATE,
+    )
+    rows = torch.from_numpy(np.flatnonzero(train))
+    for _ in range(steps):
+        batch = rows[torch.randperm(len(rows))[:BATCH]]
+        outputs = [F.normalize(h(x[batch]), dim=1) for h, x in zip(linear, own, strict=True)]
+        loss = contrast(arm.objective, outputs, temperature.clamp(min=0), bias=bias).loss
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        made = [F.normalize(h(x), dim=1).numpy() for h, x in zip(linear, own, strict=True)]
+    return dict(zip(vectors, made, strict=True))
+
+
+def drawn(clips: Clips, fold: int, people: int, seed: int) -> NDArray[np.bool_]:
+    """Return the clips of so many people, drawn from the other folds."""
+    others = [p for p in clips.fold if clips.fold[p] != fold]
+    chosen = np.random.default_rng((seed, fold)).permutation(others)[:people]
+    return np.isin(clips.person, chosen)
+
+
+def measure(clips: Clips, folds: Sequence[Vectors], probes: bool) -> dict[str, list[float]]:
+    """Return measures per person, with the vectors of each fold: recall@10, by probes the rest."""
+    fold = np.array([clips.fold[p] for p in clips.person]) % len(folds)
     rows = np.arange(len(fold))
-    tested = {m: np.stack([v[m] for v in vectors])[fold, rows] for m in vectors[0]}
+    tested = {m: np.stack([v[m] for v in folds])[fold, rows] for m in folds[0]}
     recalls = retrieve(clips, lambda _, a, b, own: tested[a][own] @ tested[b][own].T)
-    return {
-        "recall_at_10": np.mean(list(recalls.values()), axis=0).tolist(),
-        "stages": probe(clips, *(v["bas"] for v in vectors)),
-        **{f"apnea_{m}": probe_apnea(clips, *(v[m] for v in vectors)) for m in vectors[0]},
+    found = {"recall_at_10": np.mean(list(recalls.values()), axis=0).tolist()}
+    if not probes:
+        return found
+    return found | {
+        "stages": probe(clips, *(v["bas"] for v in folds)),
+        **{f"apnea_{m}": probe_apnea(clips, *(v[m] for v in folds)) for m in folds[0]},
     }
 
 
+def measure_arm(
+    clips: Clips, vectors: Vectors, arm: Arm, steps: int, seeds: int
+) -> dict[str, list[float]]:
+    """Train the heads of an arm in every fold with every seed, and return means over the seeds."""
+    found = [
+        measure(
+            clips,
+            [
+                heads(arm, vectors, drawn(clips, fold, arm.people, seed), steps, seed)
+                for fold in range(FOLDS)
+            ],
+            probes=arm.people == max(SIZES),
+        )
+        for seed in range(seeds)
+    ]
+    return {key: np.mean([one[key] for one in found], axis=0).tolist() for key in found[0]}
+
+
 def plain_by_people(args: argparse.Namespace) -> dict[int, list[float]]:
-    """Return recall@10 per person of canonical correlation fitted to 1, 2, 4 and 8 people."""
+    """Return recall@10 per person of canonical correlation fitted to so many people."""
     clips = read(args, PLAIN)
     rows, _ = plain(clips)
     recalls = {}
     for count in SIZES:
+        found = []
+        for seed in range(args.seeds):
 
-        def similar(
-            person: str, a: str, b: str, own: NDArray[np.bool_], count: int = count
-        ) -> Floats:
-            others = [p for p in clips.fold if clips.fold[p] != clips.fold[person]]
-            train = np.isin(clips.person, others[1 : 1 + count])
-            fitted = CanonicalCorrelation(rows[a][train], rows[b][train])
-            return fitted.similarity(rows[a][own], rows[b][own])
+            def similar(
+                person: str, a: str, b: str, own: NDArray[np.bool_],
+                count: int = count, seed: int = seed,
+            ) -> Floats:  # fmt: skip
+                train = drawn(clips, clips.fold[person], count, seed)
+                fitted = CanonicalCorrelation(rows[a][train], rows[b][train])
+                return fitted.similarity(rows[a][own], rows[b][own])
 
-        recalls[count] = np.mean(list(retrieve(clips, similar).values()), axis=0).tolist()
+            found.append(np.mean(list(retrieve(clips, similar).values()), axis=0))
+        recalls[count] = np.mean(found, axis=0).tolist()
     return recalls
 
 
@@ -193,54 +215,59 @@ def print_tables(
 ) -> None:
     """Print measures of every arm, and the outcome of each question, as Markdown."""
     sizes = [int((clips.person == p).sum()) for p in clips.fold]
-    chance = np.mean([min(1.0, 10 / n) for n in sizes])
+    chance = np.mean([min(1.0, K / n) for n in sizes])
     print(f"{len(clips.person):,} clips of {len(sizes)} people; chance of recall@10 {chance:.3f}\n")
     names = {
         "recall_at_10": "recall@10",
-        "stages": "stages, balanced accuracy",
+        "stages": "stages from bas, balanced accuracy",
         **{f"apnea_{m}": f"apnea from {m}, AUROC" for m in ("bas", "ecg", "resp")},
     }
     print("| | " + " | ".join(names.values()) + " |\n|---" + "|---" * len(names) + "|")
     for arm, own in measures.items():
-        print(f"| {arm} | " + " | ".join(interval(own[key]) for key in names) + " |")
+        print(
+            f"| {arm} | "
+            + " | ".join(interval(own[key]) if key in own else "" for key in names)
+            + " |"
+        )
     for count, recalls in by_cca.items():
-        print(f"| CCA on plain features, {count} people | {interval(recalls)} | | | | |")
+        print(f"| canonical correlation, plain features, {count} | {interval(recalls)} | | | | |")
 
-    def less(one: str, key: str) -> list[float]:
-        return list(np.subtract(measures[one][key], measures[PLAIN_ARM][key]))
+    def less(one: str, other: str, key: str) -> list[float]:
+        return [a - b for a, b in zip(measures[one][key], measures[other][key], strict=True)]
 
-    by_people = [measures[f"leave-one-out, {n} people"]["recall_at_10"] for n in SIZES]
+    full, by_pairs, by_sigmoid = BY_PEOPLE[-1].name, ARMS[-2].name, ARMS[-1].name
     asked = {
-        "1. recall@10 per doubling of the people": slope(by_people),
-        "2. recall@10, pairwise - leave-one-out": less(ARMS[-2].name, "recall_at_10"),
-        "4. apnea from ecg, within 0.3 - without": less(ARMS[-1].name, "apnea_ecg"),
+        "1. recall@10 per doubling of the people": slope(
+            [measures[arm.name]["recall_at_10"] for arm in BY_PEOPLE]
+        ),
+        "2. recall@10, pairwise - leave-one-out": less(by_pairs, full, "recall_at_10"),
+        "4. apnea from ecg, after - before the head": less(full, BEFORE, "apnea_ecg"),
     }
     beside = {
-        "1. the same of CCA on plain features": slope(list(by_cca.values())),
-        "4. stages, within 0.3 - without": less(ARMS[-1].name, "stages"),
-        "4. recall@10, within 0.3 - without": less(ARMS[-1].name, "recall_at_10"),
+        "1. the same, canonical correlation on plain features": slope(list(by_cca.values())),
+        "2. recall@10, siglip - leave-one-out": less(by_sigmoid, full, "recall_at_10"),
+        "4. stages from bas, after - before the head": less(full, BEFORE, "stages"),
     }
     print("\n| outcome | mean [95 %, over people] | p | p (Holm) |\n|---|---|---|---|")
-    found = {name: difference(values) for name, values in asked.items()}
-    for (name, (text, p)), adjusted in zip(
-        found.items(), holm([p for _, p in found.values()]), strict=True
-    ):
-        print(f"| {name} | {text} | {p:.3f} | {adjusted:.3f} |")
+    found = [difference(values) for values in asked.values()]
+    adjusted = holm([p for _, p in found])
+    for name, (text, p), own_adjusted in zip(asked, found, adjusted, strict=True):
+        print(f"| {name} | {text} | {p:.3f} | {own_adjusted:.3f} |")
     for name, values in beside.items():
         text, p = difference(values)
-        print(f"| {name} | {text} | {p:.3f} | beside |")
+        print(f"| {name} | {text} | {p:.3f} | not adjusted |")
 
 
 def main() -> None:
-    """Run what has not been run, and print the tables."""
+    """Measure every arm, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("recordings", nargs="+")
     parser.add_argument("--subjects", type=Path, required=True)
-    parser.add_argument("--weights", required=True, help="from which every training starts")
+    parser.add_argument("--weights", required=True, help="whose vectors the heads take")
     parser.add_argument("--channels", type=Path)
-    parser.add_argument("--cache", type=Path, default=Path("real-questions"))
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--cache", type=Path, default=Path("real-nights"))
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="default: all cores")
     parser.add_argument("--nice", type=int, default=19, help="19: the lowest priority")
     parser.add_argument("--out", type=Path, help="write the measures per person as JSON")
@@ -248,15 +275,16 @@ def main() -> None:
     os.nice(args.nice)
     if args.threads:
         torch.set_num_threads(args.threads)
-    start = load_weights(args.weights)
-    clips = read(args, start.contract)
-    seen = Seen.of_record(start.record)
+    weights = load_weights(args.weights)
+    clips = read(args, weights.contract)
+    seen = Seen.of_record(weights.record)
     known = sum(seen.split_of(person) is not None for person in clips.fold) if seen else 0
     if known:
         parser.error(f"{args.weights} have seen {known} of these people")
-    measures = {"start": measure(clips, [encoded(start, signals_of(clips))])}
+    vectors = within_person(embed(weights, clips), clips)
+    measures = {BEFORE: measure(clips, [vectors], probes=True)}
     for arm in ARMS:
-        measures[arm.name] = measure(clips, vectors_of(args, start, clips, arm))
+        measures[arm.name] = measure_arm(clips, vectors, arm, args.steps, args.seeds)
     by_cca = plain_by_people(args)
     print_tables(clips, measures, by_cca)
     if args.out:
