@@ -53,8 +53,8 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         ``vary`` turns on variation of gain (log-normal), polarity, reference and noise;
         ``slot_dropout`` is the share of clips that lose slots; ``masked`` turns on the masks of
         masked reconstruction; ``heart_field`` is the share of clips whose ECG is added to the EEG;
-        ``heart_epochs`` sets which targets the EEG regresses, and when ``vary`` and
-        ``slot_dropout`` begin for it.
+        ``heart_epochs`` sets when the EEG regresses what; twice as many epochs go by before sensors
+        vary and slots are dropped.
     epoch, step : int
         Epoch and step within it, counted from 0; with the recipe's seed they fix the draw.
 
@@ -70,7 +70,9 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         batch = replace(batch, hidden=hidden.to(first.device))
     if batch.targets is not None:
         batch = replace(batch, target_weights={"bas": _eeg_target_weights(recipe, epoch)})
-    if not (recipe.vary or recipe.slot_dropout or recipe.heart_field):
+    as_recorded = epoch < 2 * recipe.heart_epochs
+    vary, slot_dropout = recipe.vary and not as_recorded, recipe.slot_dropout * (not as_recorded)
+    if not (vary or slot_dropout or recipe.heart_field):
         return batch
     inputs = batch.signals
     if recipe.heart_field and {"bas", "ecg"} <= inputs.keys():
@@ -80,14 +82,11 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         inputs = {**inputs, "bas": bas}
     signals = {}
     for modality, values in inputs.items():
-        if modality == "bas" and epoch < 2 * recipe.heart_epochs:
-            signals[modality] = values
-            continue
         slots = contract.slots_of(modality)
         filled = (values != 0).flatten(2).any(dim=2)
-        if recipe.vary:
+        if vary:
             values = _vary_sensors(values, modality, slots, draw)
-        signals[modality] = _drop_slots(values, filled, recipe.slot_dropout, draw)
+        signals[modality] = _drop_slots(values, filled, slot_dropout, draw)
     return replace(batch, signals=signals)
 
 

@@ -85,8 +85,8 @@ class Recipe:
     heart_epochs : int
         Epochs at the start in which the EEG regresses the heart rate alone; in as many epochs after
         them, heart rate and stages; then all targets. Until then ``vary`` and ``slot_dropout`` do
-        not apply to it. In the first epoch, with ``heart_field``, the strongest field is added to
-        all clips. An EEG encoder that learns stages first does not find the heart rate.
+        not apply. In the first epoch, with ``heart_field``, the strongest field is added to all
+        clips. An EEG encoder that learns stages first does not find the heart rate.
     average : float
         Decay of the exponential moving average of the weights that is validated and exported, for
         example 0.999; 0 uses the current weights.
