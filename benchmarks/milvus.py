@@ -75,17 +75,21 @@ def make(path: Path, clips: int) -> None:
     sleepfm_index.reindex(path, index="exact")
 
 
-def publish(store: Path, uri: str, **args: object) -> sleepfm_index.Published:
+def publish(store: Path, uri: str, **options: object) -> None:
     start = time.perf_counter()
-    done = sleepfm_index.publish(store, uri, targets=TARGETS, **args)  # type: ignore[arg-type]
+    published = sleepfm_index.publish(
+        store,
+        uri,
+        targets=TARGETS,
+        **options,  # type: ignore[arg-type]
+    )
     seconds = time.perf_counter() - start
-    rate = f", {done.added / seconds:,.0f} clips/s" if done.added else ""
+    rate = f", {published.added / seconds:,.0f} clips/s" if published.added else ""
     print(
-        f"{seconds:.1f} s: {done.added:,} sent, {done.removed:,} removed, "
-        f"{done.clips:,} clips there{rate}; recall@10 {done.recall}",
+        f"{seconds:.1f} s: {published.added:,} sent, {published.removed:,} removed, "
+        f"{published.clips:,} clips in the collection{rate}; recall@10 {published.recall}",
         flush=True,
     )
-    return done
 
 
 def ask(engine: str, *words: object) -> tuple[list[list[dict[str, float]]], str]:

@@ -34,9 +34,9 @@ MEASURES = ("recall_at_1", "recall_at_10", "median_rank")
 Rows = list[dict[str, Any]]
 
 
-def tool(*words: object) -> str:
-    """Run the command, print it, and return its output."""
-    args = [str(word) for word in words]
+def run_command(*arguments: object) -> str:
+    """Run a command of sleepfm-index, print it, and return its output."""
+    args = [str(argument) for argument in arguments]
     print("$ sleepfm-index", shlex.join(args), file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "sleepfm_cli.main", *args]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -53,7 +53,7 @@ def simulate(folder: Path, subjects: int, hours: float, seed: int) -> None:
         if json.loads(about.read_text()) == sized:
             return
         sys.exit(f"{folder} holds another cohort ({about.read_text()}); name another --folder")
-    tool("simulate", folder, "--subjects", subjects, "--hours", hours, "--seed", seed)
+    run_command("simulate", folder, "--subjects", subjects, "--hours", hours, "--seed", seed)
     about.write_text(json.dumps(sized))
 
 
@@ -67,7 +67,7 @@ def train(args: argparse.Namespace, objective: str, out: Path) -> None:
         "--threads": args.threads,
     }
     cohort = args.folder / "train"
-    tool(
+    run_command(
         *("pretrain", cohort, "--subjects", cohort / "subjects.csv", "--out", out),
         *("--objective", objective, "--recipe", "short", "--split", "0.95,0,0.05,0"),
         *("--cache", args.folder / "clips", "--seed", args.seed, "--device", args.device),
@@ -85,13 +85,13 @@ def describe(args: argparse.Namespace) -> str:
 def evaluate(args: argparse.Namespace, weights: Path) -> dict[str, Rows]:
     """Measure retrieval on the held-out subjects with `evaluate`, in each kind of gallery."""
     store, cohort = weights.with_name(f"{weights.stem}-store"), args.folder / "test"
-    tool(
+    run_command(
         *("build", cohort, "--subjects", cohort / "subjects.csv", "--weights", weights),
         *("--store", store, "--device", args.device),
     )
     words = ("evaluate", "--store", store, "--gallery", args.gallery, "--seed", 0)
     return {
-        gallery: json.loads(tool(*words, "--among", gallery, "--format", "json"))
+        gallery: json.loads(run_command(*words, "--among", gallery, "--format", "json"))
         for gallery in GALLERIES
     }
 
@@ -171,7 +171,9 @@ def main() -> None:
         train(args, objective, weights)
         found[objective] = evaluate(args, weights)
     records = {
-        o: json.loads(tool("weights", "show", args.folder / f"{o}.safetensors", "--format", "json"))
+        o: json.loads(
+            run_command("weights", "show", args.folder / f"{o}.safetensors", "--format", "json")
+        )
         for o in OBJECTIVES
     }
     test = f"{args.test_subjects} subjects x {args.test_hours:g} h, seed {args.test_seed}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -39,7 +40,9 @@ def review(
     out: Annotated[
         Path | None, typer.Option(help="Also write the whole table: review.csv.")
     ] = None,
-    most: Annotated[int, typer.Option("-k", min=1, help="Rows of each kind to show.")] = 10,
+    rows_per_kind: Annotated[
+        int, typer.Option("-k", min=1, help="Rows of each kind to show.")
+    ] = 10,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -60,18 +63,17 @@ def review(
 
             csv.write_csv(result.table, out)
         if annotate and len(result):
-            done = opened.annotate(columns_of(result))
-            for note in done.notes:
+            for note in opened.annotate(columns_of(result)).notes:
                 say(note)
     if format is not Format.table:
         show_arrow(result.table, format)
         return
     say(result.note)
-    shown: dict[str, int] = {}
+    count: Counter[str] = Counter()
     rows = []
     for row in result.to_pylist():
-        shown[row["kind"]] = shown.get(row["kind"], 0) + 1
-        if shown[row["kind"]] <= most:
+        count[row["kind"]] += 1
+        if count[row["kind"]] <= rows_per_kind:
             time = clock(row["clock"], row["start_s"])
             names = ("kind", "clip_id", "recording_id")
             rows.append([*(row[name] for name in names), time, row["stage"], row["reason"]])

@@ -78,7 +78,7 @@ def supervise(
     """Train a supervised CNN baseline on the probe's split.
 
     Then: sleepfm-index probe --label stage --compare-with cnn.parquet, with the same label,
-    conditions, folds and seed. The same command goes on where it was stopped.
+    conditions, folds and seed. Repeat a stopped command to continue it.
     """
     import sleepfm_index
     from sleepfm.training.recipe import RECIPES
@@ -94,7 +94,7 @@ def supervise(
     check_writable(out)  # an existing file is continued
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
-        other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
+        tested = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
         bar = stack.enter_context(progress("supervised baseline"))
         options: dict[str, Any] = {
             "features": on,
@@ -102,7 +102,7 @@ def supervise(
             "where": where,
             "task": task,
             "classes": listed(classes),
-            "split": Split(folds, train_where, test_where, other, include_seen),
+            "split": Split(folds, train_where, test_where, tested, include_seen),
             "progress": lambda done, total: bar.update(
                 bar.task_ids[0], completed=done, total=total
             ),

@@ -29,17 +29,17 @@ def verify(
         def advance(done: int, total: int) -> None:
             bar.update(bar.task_ids[0], completed=done, total=total)
 
-        found = sleepfm_index.verify(store, repair=repair, progress=advance)
+        check = sleepfm_index.verify(store, repair=repair, progress=advance)
     if format is Format.json:
-        show_json({"ok": found.ok, **asdict(found)})
-    elif found.findings:
+        show_json({"ok": check.ok, **asdict(check)})
+    elif check.findings:
         show_table(
-            [(f.where, f.what, f.why, f.repaired) for f in found.findings],
+            [(f.where, f.what, f.why, f.repaired) for f in check.findings],
             ("where", "what", "why", "done"),
         )
     say(
-        f"{found.files:,} files, {found.bytes / 1e6:,.1f} MB, {found.clips:,} clips: "
-        + ("no damage" if found.ok else "damaged; repair with `sleepfm-index verify --repair`")
+        f"{check.files:,} files, {check.bytes / 1e6:,.1f} MB, {check.clips:,} clips: "
+        + ("no damage" if check.ok else "damaged; repair with `sleepfm-index verify --repair`")
     )
-    if not found.ok:
+    if not check.ok:
         raise typer.Exit(1)
