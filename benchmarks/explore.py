@@ -32,11 +32,11 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.explore.answers import Table, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
-from sleepfm_index.explore.own_file import UploadedFiles
 from sleepfm_index.explore.parameters import read_all
 from sleepfm_index.explore.server import Explorer
 from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals
+from sleepfm_index.explore.uploads import UploadedFiles
 from sleepfm_index.storage import private
 from sleepfm_index.storage.writer import Writer
 

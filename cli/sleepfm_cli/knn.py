@@ -89,7 +89,7 @@ def knn(
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
         second = stack.enter_context(sleepfm_index.open(against)) if against else None
-        stack.enter_context(messages.status("asking the neighbours"))
+        stack.enter_context(messages.status("searching neighbours"))
         result = opened.knn(
             label,
             modality=modality,
