@@ -2,12 +2,12 @@
 
     python benchmarks/ask.py planted                  simulated nights, weights `demo`
     python benchmarks/ask.py nights --nights 1500     drawn vectors, nights of 900 clips
-    python benchmarks/ask.py among --rows 1000000     a list of as many clip ids
+    python benchmarks/ask.py among --rows 1000000     a list of a million clip ids
 
-`planted` copies pieces of breathing from one simulated night into others before they are encoded,
-at each night's rate and scale, with noise of a given share of the piece's standard deviation. A
-stretch of 5 min asks for its copy; a clip that was copied into many places is asked for by one, by
-the mean and by the nearest of several of the copies.
+`planted` copies pieces of breathing from one simulated night into others before they are encoded.
+Each copy has the rate and scale of the night that receives it, and noise of a given share of the
+piece's standard deviation. A stretch of 5 min searches for its copy. A clip that was copied to many
+places is searched for by one of the copies, by the mean of several, and by the nearest of several.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Build of many simulated nights: nights per hour, memory over time, and CPU use.
 
-Every night is a subject of its own. The build is the command itself, in a process of its own; the
-memory of it and its workers is summed up every second (proportional set size, Linux only).
-
     python benchmarks/build.py [--nights 100] [--hours 8] [--workers N] [--folder F] [--store S]
+
+Every night is a separate subject. The benchmark runs the command `sleepfm-index build` in its own
+process, and sums the memory of this process and its workers every second (proportional set size,
+Linux only).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Cost model of a cohort from measured values; docs/cost.md describes their origin.
+"""Cost of storing a cohort, computed from measured values; docs/cost.md describes their origin.
 
 python benchmarks/cost.py
-python benchmarks/cost.py --nights-hour 300 --on-cores 4 --commit-ms 60      your own machine's
+python benchmarks/cost.py --nights-hour 300 --on-cores 4 --commit-ms 60      your machine's
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def size(bytes_: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--nights-hour", type=float, default=735, help="nights per hour of a build")
     parser.add_argument("--on-cores", type=float, default=2, help="cores of that build")
     parser.add_argument("--encode", type=float, default=390, help="clips/s of a modality, a core")

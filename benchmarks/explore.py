@@ -1,13 +1,13 @@
 """Latency of the explore page: first paint, signal strips, neighbours, panning.
 
-python benchmarks/explore.py                          200,000 clips in 250 nights
-python benchmarks/explore.py --clips 12000000 --modalities bas --server
-python benchmarks/explore.py --clips 4000             a try
+    python benchmarks/explore.py                          200,000 clips in 250 nights
+    python benchmarks/explore.py --clips 12000000 --modalities bas --server
+    python benchmarks/explore.py --clips 4000             a quick run
 
-The store is written by the store's own writer from drawn vectors, and indexed as a build does; all
-nights lead to one EDF file of 8 h and nine channels. The browser is headless Chromium with software
-rendering (SwiftShader), which shares the processor with the server; a graphics card draws the map
-by itself.
+The store has drawn vectors and is written and indexed as by a build; the recording of every night
+is the same EDF file of 8 h and nine channels. The browser is headless Chromium with software
+rendering (SwiftShader), which shares the processor with the server; with a graphics card, drawing
+the map takes no processor time.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ PAN = """async (seconds) => {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--modalities", default="bas,ecg,resp")

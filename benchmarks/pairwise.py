@@ -1,14 +1,15 @@
-"""Pairwise against leave-one-out on simulated nights: simulate, train, evaluate, a table.
+"""Pairwise against leave-one-out training on simulated nights.
 
-Every step runs the command `sleepfm-index`. Completed steps are not repeated: simulated nights are
-kept, training resumes from its checkpoint, and builds skip recordings. The same command therefore
-resumes an interrupted run.
-
-    python benchmarks/pairwise.py                           # a GPU, or some hours of a CPU
+    python benchmarks/pairwise.py                           # on a GPU, or some hours of a CPU
     python benchmarks/pairwise.py --subjects 30 --hours 0.5 --epochs 2 --folder small
 
-Under --folder lie train/ and test/ (EDF+ files), clips/ (the cache), <objective>.safetensors with
-its log, curves, splits and checkpoint, <objective>-store/, table.json and table.md.
+Simulates nights, trains and evaluates both objectives by commands of `sleepfm-index`, and writes a
+table. Repeat the command to resume an interrupted run: simulated nights are kept, training resumes
+from its checkpoint, and builds skip recordings that are in the store.
+
+The folder of --folder then contains train/ and test/ (EDF+ files), clips/ (the cache), and for each
+objective <objective>.safetensors with its log, curves, splits and checkpoint, and
+<objective>-store/; table.json and table.md have the results.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Precision and recall of `review` for planted errors: changed stages and copied clips.
 
     python benchmarks/review.py                          simulated nights, weights `demo`
-    python benchmarks/review.py --store sleepfm-demo/store     those of the demo
-    python benchmarks/review.py --drawn 0.6              drawn vectors that know the stage better
+    python benchmarks/review.py --store sleepfm-demo/store     the nights of the demo
+    python benchmarks/review.py --drawn 0.6              drawn vectors
 
-5 % of the stages are changed to another one at random, and 1 % of the clips get the vectors of a
-clip of another recording, half of them with noise, as if they had been encoded again from samples
-that were resampled in between. Precision: how many of those that are named were changed; recall:
-how many of those that were changed are named. `--drawn S` draws vectors around a centre for each
-stage, `S` from it on average, in place of simulated nights: what vectors that know the stage give.
+5 % of the stages are replaced at random, and 1 % of the clips get the vectors of a clip of another
+recording. Half of these copies have noise, as if they had been resampled and encoded again.
+Precision is the share of reported clips that were changed; recall is the share of changed clips
+that are reported. `--drawn S` uses vectors drawn around one centre per stage, at a mean distance of
+`S`, instead of simulated nights, to show the result for vectors that predict the stage well.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Speed of appending to a store compared with plain disk writes; time and memory of opening.
 
-python benchmarks/store.py                       10^4, 10^5 and 10^6 clips
-python benchmarks/store.py --clips 10000000      10 GB a modality; mind the disk
-python benchmarks/store.py --segments 14000      commits on top of that many one-recording segments
+    python benchmarks/store.py                       10^4, 10^5 and 10^6 clips
+    python benchmarks/store.py --clips 10000000      needs 10 GB of disk per modality
+    python benchmarks/store.py --segments 14000      commits to a store of that many segments
 
-Vectors are drawn, not encoded.
+Vectors are drawn at random.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""Pretraining speed in clips per second through all encoders: this project and the authors' code.
-
-Theirs: one .npy file per clip, torch's DataLoader, 1-D convolutions, eager float32, SGD, batch 32.
-Ours: the memory-mapped clip cache, loading ahead in a thread, 2-D channels-last kernels, bfloat16
-where the processor multiplies it, and the recipe `short` (AdamW, batch 64). Both train the same
-encoders leave-one-out on the same drawn clips, loading included, each in a process of its own; the
-first step of each is not counted. The 1-D encoder is checked against ours before it is timed.
+"""Pretraining speed in clips per second: this project and the authors' code.
 
     python benchmarks/train.py [--steps 4] [--threads 2] [--device cpu]
+
+Both train the same encoders leave-one-out on the same drawn clips, each in its own process; reading
+the clips counts, the first step does not. The authors' method: one .npy file per clip, torch's
+DataLoader, 1-D convolutions, eager float32, SGD, batch 32. This project: the memory-mapped clip
+cache, read ahead by a thread, 2-D channels-last kernels, bfloat16 if the processor multiplies it,
+and the recipe `short` (AdamW, batch 64). Before the timing, the outputs of the 1-D encoder are
+checked against ours.
 """
 
 from __future__ import annotations

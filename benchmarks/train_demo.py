@@ -1,23 +1,24 @@
-"""Training of the next weights from scratch: simulate, read truth, train, measure.
+"""Training of weights from scratch on simulated people, and their measurement.
 
     make train-demo                                  # processor hours: docs/training.md
-    make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, knowing nothing
-    python benchmarks/train_demo.py --help           # what both call
+    make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, as a test
+    python benchmarks/train_demo.py --help           # the command that both call
 
-1. Simulated nights with their truth: 1,000 people to train on, 84 others to be measured on.
-2. Where they are at hand, what a detector reads off real ECG and breathing (--mgh, MGH/MF, and
-   --slpdb, the MIT-BIH Polysomnographic Database; PhysioNet, ODC-By 1.0).
-3. The warm start: regression of the heart rate, then of the breathing rate too, then of all targets
-   (recipe warm-up).
-4. Leave-one-out together with that regression (recipe body; --physiology for another weight).
-5. With --slpdb: on to the 12 people of slpdb and those of mgh (recipe fine-tuning).
-6. The tables: decoding, effective rank, stages and recall of each weights file on the 84 people
-   (experiments/decode_truth.py); on slpdb, whole people left out, of the weights of step 4, as they
-   are and fine-tuned fold by fold (experiments/real_nights.py). Those of step 5 have seen all 12.
+1. Simulate nights with known truth: 1,000 people for training, 84 others for testing.
+2. If real cohorts are given, read heart rate and breathing from their signals with a detector
+   (--mgh, MGH/MF; --slpdb, the MIT-BIH Polysomnographic Database; PhysioNet, ODC-By 1.0).
+3. Warm start: regress the heart rate, then also the breathing rate, then all targets (recipe
+   warm-up).
+4. Train leave-one-out together with that regression (recipe body; --physiology sets its weight).
+5. With --slpdb: fine-tune on the 12 people of slpdb and those of mgh (recipe fine-tuning).
+6. Write the tables. experiments/decode_truth.py measures each weights file on the 84 people:
+   decoding, effective rank, stages and recall. experiments/real_nights.py measures the weights of
+   step 4 on slpdb with whole people held out, unchanged and fine-tuned fold by fold. The weights of
+   step 5 are not measured there, because they have seen all 12 people.
 
-What is done is not done again, and training goes on from its checkpoint: the same command resumes a
-run that was stopped. Under --folder lie train/, test/, clips/ (the cache), warm.safetensors,
-body.safetensors, real.safetensors with their logs, steps.json and table.md.
+Completed steps are not repeated, and training resumes from its checkpoint; repeat the command to
+resume an interrupted run. The folder of --folder contains train/, test/, clips/ (the cache),
+warm.safetensors, body.safetensors and real.safetensors with their logs, steps.json and table.md.
 """
 
 from __future__ import annotations
