@@ -115,11 +115,10 @@ def pretrain(
             min=0, max=1, help="Fraction of clips whose ECG is added to the EEG, at a random size."
         ),
     ] = None,
-    rates_epochs: Annotated[
+    heart_epochs: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            help="First epochs: only heart rate, then breathing rate too; needs --truth.",
+            min=0, help="First epochs, in which the EEG learns heart rate alone; needs --truth."
         ),
     ] = None,
     average: Annotated[
@@ -223,7 +222,7 @@ def pretrain(
         "slot_dropout": slot_dropout,
         "vary": vary,
         "heart_field": heart_field,
-        "rates_epochs": rates_epochs,
+        "heart_epochs": heart_epochs,
         "average": average,
         "epoch_clips": epoch_clips,
         "crop_s": crop_s,
