@@ -28,7 +28,8 @@ def delete(
 ) -> None:
     """Delete clips from all answers, and with --now from the disk.
 
-    A recording of which nothing is left, or a subject, is not brought back by a build.
+    Builds do not add a deleted subject again, nor a recording whose clips are all deleted, unless
+    --readmit is given.
 
     Example: sleepfm-index delete --subject shhs1-200077
     """

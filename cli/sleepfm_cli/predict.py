@@ -18,7 +18,7 @@ def predict(
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Predict all clips and write Parquet, CSV and EDF+."""
+    """Predict all clips with a saved probe; write Parquet, CSV and EDF+."""
     import sleepfm_index
     from sleepfm_index.evaluation.models.predict import predict as apply_probe
     from sleepfm_index.evaluation.models.predict import write_predictions

@@ -22,23 +22,25 @@ from sleepfm_cli.render import clock, messages, say, show_arrow, show_table
 
 def review(
     label: Annotated[
-        str, typer.Option(help="The label whose errors are looked for: stage, sdb, any column.")
+        str, typer.Option(help="Label to check for errors: stage, sdb, or any column.")
     ] = "stage",
     on: Annotated[
         str | None,
-        typer.Option(help="Modalities by which labels are judged, e.g. bas+ecg; default all."),
+        typer.Option(help="Modalities that predict the label, e.g. bas+ecg; default: all."),
     ] = None,
     kinds: Annotated[
-        str, typer.Option("--look-for", help="Some of label,outlier,duplicate,flat.")
+        str, typer.Option("--look-for", help="What to look for, separated by commas.")
     ] = "label,outlier,duplicate,flat",
     where: WhereOption = None,
     seed: SeedOption = 0,
     annotate: Annotated[
         bool,
-        typer.Option("--annotate", help="Also write it into the store: columns review, ..."),
+        typer.Option(
+            "--annotate", help="Also write the columns review and review_suggested to the store."
+        ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the whole table: review.csv.")
+        Path | None, typer.Option(help="Also write all rows to a CSV file: review.csv.")
     ] = None,
     rows_per_kind: Annotated[
         int, typer.Option("-k", min=1, help="Rows of each kind to show.")

@@ -50,7 +50,7 @@ def supervise(
     shots: Annotated[
         str | None,
         typer.Option(
-            help="Train on so many subjects, e.g. 1,2,4,8; --out is then the learning curve."
+            help="Train on these numbers of subjects, e.g. 1,2,4,8; --out is the learning curve."
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="For --shots: draws of subjects.")] = 3,
@@ -58,16 +58,22 @@ def supervise(
         RecipeName,
         typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
     ] = "short",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: from the recipe.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Default: from the recipe.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Default: from the recipe.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of epochs; default: from the recipe.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, help="Clips per step; default: from the recipe.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Maximum learning rate; default: from the recipe.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of folds, weights and order.")] = 0,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[
         Precision,
-        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+        typer.Option(help="Precision of matrix products; auto: depends on the device."),
     ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: all cores.")

@@ -14,7 +14,10 @@ from sleepfm_cli.render import progress, say, show_json, show_table
 def verify(
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Rebuild caches; move damaged data to quarantine/."),
+        typer.Option(
+            "--repair",
+            help="Rebuild damaged caches; move damaged segments and leftovers to quarantine/.",
+        ),
     ] = False,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
