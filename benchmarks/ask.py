@@ -52,9 +52,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=1500)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument(
-        "--folder", type=Path, help="Where to work; kept. Default: a temporary one."
-    )
+    parser.add_argument("--folder", type=Path, help="keep the stores here; default: temporary")
     options = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
@@ -63,7 +61,7 @@ def main() -> None:
         {"planted": planted, "nights": nights, "among": among}[options.what](folder, options)
 
 
-# What is found of what was planted
+# Recall of planted copies
 
 
 def planted(folder: Path, options: argparse.Namespace) -> None:
@@ -185,7 +183,7 @@ def examples(store: Any, spots: list[tuple[str, int]], rng: np.random.Generator)
         print(f"{how:<38} {np.mean(values):.2f}")
 
 
-# How fast
+# Latency
 
 
 def nights(folder: Path, options: argparse.Namespace) -> None:

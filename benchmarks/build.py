@@ -62,8 +62,8 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=100)
     parser.add_argument("--hours", type=float, default=8)
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--folder", type=Path, help="where to write; by default a temporary folder")
-    parser.add_argument("--store", type=Path, help="where to leave the store; by default nowhere")
+    parser.add_argument("--folder", type=Path, help="write temporary files here")
+    parser.add_argument("--store", type=Path, help="keep the store here; default: temporary")
     args = parser.parse_args()
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(dir=args.folder) as name:

@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--store", type=Path, help="its first --rows clips; all have all modalities"
+        "--store", type=Path, help="measure the first --rows clips of this store instead"
     )
     args = parser.parse_args()
     if args.store:

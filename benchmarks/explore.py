@@ -41,7 +41,7 @@ from sleepfm_index.storage import private
 from sleepfm_index.storage.writer import Writer
 
 NIGHT = 800
-SEGMENT = 16 * NIGHT  # as many recordings as a segment of one source may hold
+SEGMENT = 16 * NIGHT  # the maximum number of recordings per segment of one source
 RATES = {"ECG": 256, "CHEST": 32, "ABD": 32, "SaO2": 4}
 CLICK = """async ([clip, what]) => {
     const start = performance.now();
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--modalities", default="bas,ecg,resp")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--server", action="store_true", help="what the server does, no browser")
+    parser.add_argument("--server", action="store_true", help="measure only the server")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = written(Path(folder), args.clips, args.modalities.split(","))

@@ -194,7 +194,7 @@ def compare(night: Path, args: argparse.Namespace) -> None:
     for child in children.values():
         child.stdin.close()
         child.wait()
-    # The first run of a process imports, loads and checks; it is shown apart.
+    # The first run of a process also imports, loads and checks; it is reported separately.
     later = {way: own[1:] or own for way, own in runs.items()}
     seconds = {w: statistics.median(r["seconds"] for r in own) for w, own in later.items()}
     a, b = (np.load(runs[way][-1]["vectors"]) for way in WAYS)

@@ -189,15 +189,15 @@ def main() -> None:
     """Train and measure every missing arm, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("objectives"))
-    parser.add_argument("--minutes", type=float, default=20.0, help="of one core, each arm")
+    parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes per arm")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--subjects", type=int, default=64)
     parser.add_argument("--test-subjects", type=int, default=84)
     parser.add_argument("--hours", type=float, default=0.5)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--clips", type=int, default=24, help="of each person, in the table")
+    parser.add_argument("--clips", type=int, default=24, help="clips per tested person")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--trial", action="store_true", help="tiny: to see it work")
+    parser.add_argument("--trial", action="store_true", help="tiny sizes, as a test")
     args = parser.parse_args()
     if args.trial:
         vars(args).update(

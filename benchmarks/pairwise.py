@@ -147,14 +147,16 @@ def mean(rows: Rows, name: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("pairwise"))
-    parser.add_argument("--subjects", type=int, default=400, help="subjects to train on")
-    parser.add_argument("--hours", type=float, default=1.0, help="of each of their nights")
-    parser.add_argument("--seed", type=int, default=1, help="of cohort, splits and training")
+    parser.add_argument("--subjects", type=int, default=400, help="training subjects")
+    parser.add_argument("--hours", type=float, default=1.0, help="hours per training night")
+    parser.add_argument("--seed", type=int, default=1, help="seed of cohort, splits and training")
     parser.add_argument("--epochs", type=int, default=2, help="passes over the clips")
-    parser.add_argument("--batch-size", type=int, help="default the recipe's")
-    parser.add_argument("--lr", type=float, help="default the recipe's")
-    parser.add_argument("--together", type=int, help="default the recipe's")
-    parser.add_argument("--test-subjects", type=int, default=12, help="held out, of another seed")
+    parser.add_argument("--batch-size", type=int, help="default: from the recipe")
+    parser.add_argument("--lr", type=float, help="default: from the recipe")
+    parser.add_argument("--together", type=int, help="default: from the recipe")
+    parser.add_argument(
+        "--test-subjects", type=int, default=12, help="test subjects, of another seed"
+    )
     parser.add_argument("--test-hours", type=float, default=4.0)
     parser.add_argument("--test-seed", type=int, default=1001)
     parser.add_argument("--gallery", type=int, default=5000)

@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--candidates", type=int, default=90_000)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--queries", type=int, default=1000, help="of the slow ones")
+    parser.add_argument("--queries", type=int, default=1000, help="queries of the slow methods")
     args = parser.parse_args()
     from threadpoolctl import threadpool_limits
 

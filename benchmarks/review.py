@@ -40,11 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subjects", type=int, default=8)
     parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--drawn", type=float, help="Draw vectors, at this distance from centres.")
-    parser.add_argument("--clips", type=int, default=400, help="Of each drawn subject.")
+    parser.add_argument(
+        "--drawn", type=float, help="draw vectors at this distance from their centres"
+    )
+    parser.add_argument("--clips", type=int, default=400, help="clips per drawn subject")
     parser.add_argument("--flipped", type=float, default=0.05)
     parser.add_argument("--copied", type=float, default=0.01)
-    parser.add_argument("--store", type=Path, help="A store of simulated nights that is there.")
+    parser.add_argument("--store", type=Path, help="an existing store of simulated nights")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     print(machine())

@@ -94,7 +94,7 @@ def mapped(path: Path, clips: int) -> tuple[float, float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--clips", type=int, default=1_000_000, help="of a segment")
+    parser.add_argument("--clips", type=int, default=1_000_000, help="clips per segment")
     args = parser.parse_args()
     total = SEGMENTS * args.clips
     columns = len(clip_schema(ROBUST.modalities))

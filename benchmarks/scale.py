@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=12_000_000, help="clips")
-    parser.add_argument("--recall", type=float, default=0.995, help="of the index")
+    parser.add_argument("--recall", type=float, default=0.995, help="recall@10 of the index")
     parser.add_argument("--threads", type=int, default=0, help="default: all cores")
     parser.add_argument("--keep", action="store_true", help="keep the store at the end")
     parser.add_argument(

@@ -51,7 +51,7 @@ def main() -> None:
             if i:
                 shutil.copy(signals / "n0000.edf", signals / f"n{i:04d}.edf")
             (scoring_folder / f"n{i:04d}-nsrr.xml").write_text(text)
-        scan([signals / "n0000.edf"])  # imports
+        scan([signals / "n0000.edf"])  # imports the readers
         begun, worked = time.perf_counter(), time.process_time()
         found = scan([signals])
         result = {

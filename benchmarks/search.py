@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("ours", *PEERS), action="append")
     parser.add_argument("--peers", type=Path, default=ROOT / ".peers" / "bin" / "python")
     parser.add_argument("--limit", type=float, default=1500, help="seconds for one engine")
-    parser.add_argument("--build", action="store_true", help="only build what is searched")
+    parser.add_argument("--build", action="store_true", help="only build the indexes")
     args = parser.parse_args()
     folder = args.folder / str(args.rows)
     folder.mkdir(parents=True, exist_ok=True)

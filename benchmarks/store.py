@@ -212,9 +212,9 @@ def many_segments(folder: Path, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, action="append", help="sizes of the stores opened")
+    parser.add_argument("--clips", type=int, action="append", help="clips of the stores to open")
     parser.add_argument("--segments", type=int, default=14_000)
-    parser.add_argument("--folder", type=Path, help="where to write; by default a temporary one")
+    parser.add_argument("--folder", type=Path, help="write temporary files here")
     args = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:

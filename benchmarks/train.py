@@ -138,7 +138,7 @@ def theirs(folder: Path, device: torch.device, workers: int) -> dict[str, object
 def ours(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
     """Time the training loop of this project, by the rate in its log."""
     run = Run(device, choose_precision(device, "auto"))
-    # whole clips, as the authors train on, so that both do the same work a clip
+    # whole clips, as the authors train on, so that both do the same work per clip
     recipe = replace(SHORT, epochs=1, crop_s=None)
     modalities = ROBUST.modalities
     clips, valid = (
@@ -209,10 +209,12 @@ WAYS = {"theirs": theirs, "ours": ours}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=4, help="steps counted; a GPU: 40 or more")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps; on a GPU 40 or more")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=0, help="processes of their DataLoader")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes of the authors' DataLoader"
+    )
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -174,23 +174,34 @@ def main() -> None:
     """Run all steps that are not done."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("train-demo"))
-    parser.add_argument("--subjects", type=int, default=1000, help="simulated, to train on")
-    parser.add_argument("--hours", type=float, default=0.3334, help="of each of their nights")
-    parser.add_argument("--seed", type=int, default=1, help="of cohort, splits and training")
-    parser.add_argument("--test-subjects", type=int, default=84, help="others, of another seed")
+    parser.add_argument("--subjects", type=int, default=1000, help="simulated training subjects")
+    parser.add_argument("--hours", type=float, default=0.3334, help="hours per training night")
+    parser.add_argument("--seed", type=int, default=1, help="seed of cohort, splits and training")
+    parser.add_argument(
+        "--test-subjects", type=int, default=84, help="test subjects, of another seed"
+    )
     parser.add_argument("--test-hours", type=float, default=0.5)
     parser.add_argument("--test-seed", type=int, default=4242)
-    parser.add_argument("--clips", type=int, default=60, help="of each of them, in the tables")
+    parser.add_argument("--clips", type=int, default=60, help="clips per test subject")
     parser.add_argument("--mgh", type=Path, default=SHARED / "mgh", help="folder of WFDB records")
-    parser.add_argument("--slpdb", type=Path, default=SHARED / "slpdb", help="with subjects.csv")
-    parser.add_argument("--warm-epochs", type=int, help="of the warm start; default the recipe's")
-    parser.add_argument("--epochs", type=int, help="of each further step; default the recipe's")
-    parser.add_argument("--epoch-clips", type=int, help="default the recipe's")
     parser.add_argument(
-        "--physiology", type=float, help="weight beside leave-one-out; default the recipe's"
+        "--slpdb",
+        type=Path,
+        default=SHARED / "slpdb",
+        help="folder of WFDB records with subjects.csv",
     )
-    parser.add_argument("--folds", action="store_true", help="fine-tune on slpdb fold by fold too")
-    parser.add_argument("--trial", action="store_true", help="tiny: to see every step work")
+    parser.add_argument(
+        "--warm-epochs", type=int, help="epochs of the warm start; default: from the recipe"
+    )
+    parser.add_argument(
+        "--epochs", type=int, help="epochs of the further steps; default: from the recipe"
+    )
+    parser.add_argument("--epoch-clips", type=int, help="default: from the recipe")
+    parser.add_argument(
+        "--physiology", type=float, help="its weight with leave-one-out; default: from the recipe"
+    )
+    parser.add_argument("--folds", action="store_true", help="also fine-tune on slpdb fold by fold")
+    parser.add_argument("--trial", action="store_true", help="tiny sizes, as a test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
