@@ -1,10 +1,9 @@
 """Dry run over a cohort: `scan` of many recordings with NSRR scoring in a parallel folder.
 
-Writes --files EDF files of 13 channels (one minute each; a header is read, no signal) and as many
-XML files of a whole night, 960 stages and 300 events each, as the NSRR lays them out, and times
-`scan`.
-
     python benchmarks/scan.py [--files 1000]
+
+Writes EDF files of 13 channels and one minute, because `scan` reads only headers, and for each an
+XML file of a whole night as from the NSRR, with 960 stages and 300 events. Then times `scan`.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def main() -> None:
     """Write the cohort, scan it, and print a line of JSON."""
     from sleepfm.scan import scan
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=1000)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +51,7 @@ def main() -> None:
             if i:
                 shutil.copy(signals / "n0000.edf", signals / f"n{i:04d}.edf")
             (scoring_folder / f"n{i:04d}-nsrr.xml").write_text(text)
-        scan([signals / "n0000.edf"])  # imports
+        scan([signals / "n0000.edf"])  # imports the readers
         begun, worked = time.perf_counter(), time.process_time()
         found = scan([signals])
         result = {

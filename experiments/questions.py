@@ -111,7 +111,7 @@ class Study:
                 sys.exit(f"{folder} holds another cohort ({marker.read_text()}); name a --folder")
             return folder
         words = (word for name, value in sizes.items() for word in (f"--{name}", value))
-        tool("simulate", folder, *words, "--lead", lead, "--excerpts", "--truth",
+        run_command("simulate", folder, *words, "--lead", lead, "--excerpts", "--truth",
              "--contract", self.args.contract)  # fmt: skip
         marker.write_text(json.dumps(sizes))
         return folder
@@ -130,7 +130,7 @@ class Study:
             files += recordings[number :: len(arm.leads)]
         epoch = self.args.steps * self.args.batch_size // self.args.epochs
         resume = out.with_name(f"{out.stem}.checkpoint.pt").exists()
-        tool(
+        run_command(
             *("pretrain", *files, "--out", out, "--objective", arm.objective),
             *("--subjects", self.cohort("train", arm.leads[0]) / "subjects.csv"),
             *("--contract", self.args.contract, "--recipe", "short", "--crop-s", 30),
@@ -219,9 +219,9 @@ class Study:
         return limit is not None and time.monotonic() - self.begun > 60 * limit
 
 
-def tool(*words: object) -> None:
-    """Run a command of sleepfm-index, and print it."""
-    args = [str(word) for word in words]
+def run_command(*arguments: object) -> None:
+    """Print and run a command of sleepfm-index."""
+    args = [str(argument) for argument in arguments]
     print("$ sleepfm-index", shlex.join(args)[:500], file=sys.stderr, flush=True)
     done = subprocess.run([sys.executable, "-m", "sleepfm_cli.main", *args])
     if done.returncode:

@@ -59,7 +59,7 @@ MINUTES: Final = {
     "benchmarks/train.py": "--steps 1",
     "benchmarks/train_demo.py": "--folder {tmp} --trial",
     "experiments/fit_cycles.py": "",
-    "experiments/weights_world.py": "--folder {tmp} --people 48 --further 2",
+    "experiments/training_distance.py": "--folder {tmp} --people 48 --further 2",
     "experiments/questions.py": (
         "--people 8 --test-people 4 --hours 0.1 --steps 6 --batch-size 8 --epochs 1 --seeds 1 "
         "--folder {tmp}"

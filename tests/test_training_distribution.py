@@ -17,13 +17,12 @@ from typer.testing import CliRunner
 
 import sleepfm_index
 from sleepfm.contract import ROBUST, Contract
+from sleepfm.encoders.clip_spectra import BANDS, log_band_powers
 from sleepfm.encoders.load import load_weights, untrained
 from sleepfm.encoders.training_distribution import (
-    BANDS,
     MIN_CALIBRATING,
     MIN_PEOPLE,
     TrainingDistribution,
-    band_powers,
     choose_people,
     limit,
     measure_distribution,
@@ -86,7 +85,7 @@ def test_at_most_one_in_twenty_exceeds_the_limit(usual: list[float]) -> None:
 def test_powers_are_those_of_welch() -> None:
     """Each band is the mean of scipy's periodogram over its bins."""
     clips = drawn(3)["bas"]
-    powers, filled = band_powers(clips, SMALL.sample_rate)
+    powers, filled = log_band_powers(clips, SMALL.sample_rate)
     assert filled.all()
     window = np.hanning(SMALL.clip_samples)
     hz, density = welch(
@@ -110,11 +109,11 @@ def test_a_distance_is_mahalanobis_and_the_ratio_is_recounted() -> None:
 
     def by_hand(slot: int, x: Clips) -> float:
         train = np.concatenate(
-            [band_powers(everyone[n]["bas"], 64)[0][:, slot].astype(float) for n in shaping]
+            [log_band_powers(everyone[n]["bas"], 64)[0][:, slot].astype(float) for n in shaping]
         )
         mean, deviation = train.mean(axis=0), train.std(axis=0) + 0.1
         inverse = np.linalg.inv(np.cov(((train - mean) / deviation).T) + 0.05 * np.eye(BANDS))
-        own = (band_powers(x["bas"], 64)[0][:, slot] - mean) / deviation
+        own = (log_band_powers(x["bas"], 64)[0][:, slot] - mean) / deviation
         each = [mahalanobis(row, np.zeros(BANDS), inverse) / np.sqrt(BANDS) for row in own]
         return float(np.median(each))
 

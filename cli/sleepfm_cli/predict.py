@@ -18,17 +18,17 @@ def predict(
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Predict all clips and write Parquet, CSV and EDF+."""
+    """Predict all clips with a saved probe; write Parquet, CSV and EDF+."""
     import sleepfm_index
-    from sleepfm_index.evaluation.models.predict import predict as predicted
+    from sleepfm_index.evaluation.models.predict import predict as apply_probe
     from sleepfm_index.evaluation.models.predict import write_predictions
     from sleepfm_index.evaluation.models.probe_kinds import load_probe
 
     expect_output(out, folder=True)
-    made = load_probe(probe)
+    loaded = load_probe(probe)
     with sleepfm_index.open(store) as opened:
-        result = predicted(opened, made, where=where)
-        seconds = float(opened.manifest.contract.clip_seconds)
+        result = apply_probe(opened, loaded, where=where)
+        clip_seconds = float(opened.manifest.contract.clip_seconds)
     say(result.note)
-    for path in write_predictions(result, out, made, clip_seconds=seconds):
+    for path in write_predictions(result, out, loaded, clip_seconds=clip_seconds):
         answers().print(escaped(path), markup=False, soft_wrap=True)

@@ -142,7 +142,7 @@ def pretrain(
     subjects: Annotated[
         Path | None,
         typer.Option(
-            help="subjects.csv with recording_id and subject_id; default: a subject each."
+            help="subjects.csv with recording_id and subject_id; default: one subject per file."
         ),
     ] = None,
     split: Annotated[
@@ -174,7 +174,7 @@ def pretrain(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[
         Precision,
-        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+        typer.Option(help="Precision of matrix products; auto: depends on the device."),
     ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
@@ -186,7 +186,7 @@ def pretrain(
 ) -> None:
     """Pretrain encoders by contrastive learning.
 
-    --out holds the best epoch; --resume continues an interrupted run with identical results.
+    --out contains the best epoch. --resume continues an interrupted run, with identical results.
     """
     from sleepfm.encoders.inference import choose_device
     from sleepfm.encoders.load import load_weights

@@ -45,8 +45,8 @@ def scan(
 ) -> None:
     """Preview channel mapping and scoring; write nothing.
 
-    Reads headers and scoring only. What would fix a name that no slot took stands beside it. Where
-    there is a store, recordings are read as its last build did, unless told otherwise.
+    Reads headers and scoring only. Channels that fill no slot are listed with the option that would
+    use them. If there is a store, its last build's options apply unless others are given.
     """
     from sleepfm.scan import scan as scan_files
 

@@ -1,12 +1,13 @@
-"""What the prepared clips of a training set look like, and how far a recording is from it.
+"""Distribution of the prepared clips of a training set, and the distance of a recording from it.
 
-Per slot, the logarithm of a clip's power in :data:`BANDS` bands has a mean and a covariance over
-the clips of some people. A clip's distance to it is Mahalanobis (1936), and a recording's is the
-median over its clips. The distances of other people of the same kind say what is usual: one in
-twenty of them is beyond the limit (split conformal prediction: Vovk et al. 2005; Lei et al. 2018).
+For each slot, the logarithm of a clip's power in :data:`BANDS` bands has a mean and a covariance
+over the clips of one group of people. A clip's distance is that of Mahalanobis (1936), and a
+recording's is the median over its clips. The distances of a second group of people from the same
+cohort set the limit, which one person in twenty exceeds (split conformal prediction: Vovk et al.
+2005; Lei et al. 2018).
 
-Spectra of the input and not vectors: an encoder may give input unlike any that it has seen the
-vectors of input that it knows. What scaling removes is not seen: under robust scaling, the unit.
+Spectra of the input are compared, and not vectors, because an encoder may map unfamiliar input to
+familiar vectors. What scaling removes cannot be detected; under robust scaling that is the unit.
 """
 
 from __future__ import annotations
@@ -21,44 +22,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.contract import Contract
+from sleepfm.encoders.clip_spectra import BANDS, log_band_powers
 from sleepfm.errors import TrainingError, WeightsError
 
-BANDS: Final = 24
-"""Bands from 0.1 Hz to half the sampling rate, of equal width on a logarithmic scale."""
 SHARE: Final = 0.05
-"""Share of the people of the same kind that lie beyond the limit."""
+"""Share of people of the same kind who lie beyond the limit."""
 MIN_CALIBRATING: Final = math.ceil(1 / SHARE) - 1
-"""People without whom there is no such limit: 19."""
+"""Minimum number of people for such a limit: 19."""
 MIN_PEOPLE: Final = MIN_CALIBRATING + 5
+"""Minimum number of people for mean, covariance and limit together."""
 MAX_PEOPLE: Final = 400
-_MAX_CLIPS: Final = 120
-"""Clips of a recording that are looked at, spread over the night."""
-_LOWEST_HZ: Final = 0.1
-_FLOOR: Final = 1e-6
-"""Power density (per Hz) that counts as none, about 1 % of a robustly scaled signal's deviation:
-what lies below it is the number format, not the signal."""
+"""Maximum number of people to measure."""
 _MIN_DEVIATION: Final = 0.1
-"""In powers of ten: a spread below 1 dB is no tighter a bound."""
+"""Added to every standard deviation, in powers of ten (1 dB), so that a band that hardly varies in
+the training set does not dominate the distance."""
 _RIDGE: Final = 0.05
-_AT_ONCE: Final = 32
+"""Added to the diagonal of the correlation matrix."""
 _PARTS: Final = ("mean", "deviation", "precision", "usual")
 
 Floats = NDArray[np.float32]
 PersonClips = tuple[str, Mapping[str, NDArray[Any]]]
-"""A person and clips, [n, slots, samples] by modality; a slot that is not there is zero."""
+"""A person, and clips [n, slots, samples] by modality; absent slots are zero."""
 
 
 @dataclass(frozen=True)
 class Distance:
-    """How far a recording is from the training distribution in one modality.
+    """Distance of a recording from the training distribution, in one modality.
 
     Parameters
     ----------
     ratio : float
-        Distance over the limit, which one in twenty of the people of the same kind exceeds; above
-        1 the recording is unlike the training set.
+        Distance over the limit, which one person in twenty of the same kind exceeds; above 1 the
+        recording is unlike the training set.
     slot : str
-        The slot that is farthest.
+        The slot with the largest distance.
     """
 
     ratio: float
@@ -72,16 +69,16 @@ class Distance:
 
 @dataclass(frozen=True)
 class Spectra:
-    """The spectra of one modality; a slot that nobody has is NaN.
+    """The spectra of one modality; NaN in slots that no training recording fills.
 
     Parameters
     ----------
     mean, deviation : ndarray of float32, shape [slots, BANDS]
-        Of the decimal logarithm of the power.
+        Mean and standard deviation of the decimal logarithm of the power.
     precision : ndarray of float32, shape [slots, BANDS, BANDS]
-        Inverse of the correlation matrix, which has a ridge.
+        Inverse of the correlation matrix, to whose diagonal a ridge is added.
     usual : ndarray of float32, shape [people, slots]
-        Distances of the people who calibrate; NaN where one lacks a slot.
+        Distances of the people who set the limit; NaN for a slot that a person lacks.
     """
 
     mean: Floats
@@ -90,35 +87,43 @@ class Spectra:
     usual: Floats
 
     def distances(self, powers: Floats, filled: NDArray[np.bool_]) -> Floats:
-        """Return the median distance over clips of each slot, float32 [slots].
+        """Return the distance of each slot, the median over its clips.
 
         Parameters
         ----------
         powers : ndarray of float32, shape [n, slots, BANDS]
-            As from :func:`band_powers`.
+            Result of :func:`~.clip_spectra.log_band_powers`.
         filled : ndarray of bool, shape [n, slots]
-            Which slots carry signal; NaN is returned for those that never do.
+            Whether a slot carries a signal.
+
+        Returns
+        -------
+        ndarray of float32, shape [slots]
+            Mahalanobis distances over the root of :data:`BANDS`; NaN for slots without a signal
+            here or in the training set.
         """
-        found = np.full(len(self.mean), np.nan, np.float32)
+        distances = np.full(len(self.mean), np.nan, np.float32)
         for slot in np.flatnonzero(filled.any(axis=0) & np.isfinite(self.mean[:, 0])):
-            own = powers[filled[:, slot], slot]
-            found[slot] = np.median(self._mahalanobis(own, int(slot)))
-        return found
+            slot_powers = powers[filled[:, slot], slot]
+            distances[slot] = np.median(self._mahalanobis(slot_powers, int(slot)))
+        return distances
 
     def judge(self, distances: Floats) -> tuple[float, int] | None:
-        """Compare with what is usual, by the farthest slot, in units of the slot's median.
+        """Compare the slot with the largest distance with the limit.
 
-        Slots that too few of the calibrating people share are left out, the rarest first.
+        Distances are in units of the slot's median over the people who set the limit. Until
+        :data:`MIN_CALIBRATING` of them have all slots, the slot that the fewest have is left out.
 
         Parameters
         ----------
         distances : ndarray of float32, shape [slots]
-            As from :meth:`distances`.
+            Result of :meth:`distances`.
 
         Returns
         -------
         tuple of (float, int), or None
-            Ratio to the limit and the farthest slot; None where no slot can be judged.
+            Ratio to the limit, and the slot with the largest distance; None if no slot can be
+            compared.
         """
         known = np.isfinite(self.usual)
         slots = [int(s) for s in np.flatnonzero(np.isfinite(distances))]
@@ -128,12 +133,12 @@ class Spectra:
             return None
         usual = self.usual[known[:, slots].all(axis=1)][:, slots].astype(np.float64)
         middle = np.median(usual, axis=0)
-        own = distances[slots] / middle
-        ratio = float(own.max()) / limit((usual / middle).max(axis=1))
-        return ratio, slots[int(own.argmax())]
+        scaled = distances[slots] / middle
+        ratio = float(scaled.max()) / limit((usual / middle).max(axis=1))
+        return ratio, slots[int(scaled.argmax())]
 
     def _mahalanobis(self, powers: Floats, slot: int) -> NDArray[np.float64]:
-        """Distance of each clip, over the root of the number of bands: about 1 where usual."""
+        """Distance of each clip over the root of the number of bands, typically about 1."""
         scores = (powers.astype(np.float64) - self.mean[slot]) / self.deviation[slot]
         squared = np.einsum("ni,ij,nj->n", scores, self.precision[slot], scores)
         return np.asarray(np.sqrt(np.maximum(squared, 0) / BANDS))
@@ -146,12 +151,15 @@ class TrainingDistribution:
     Parameters
     ----------
     contract : Contract
-        How the clips were prepared.
+        Contract under which the clips were prepared.
     spectra : mapping of str to Spectra
-        Of each modality.
-    people, calibrating, clips : int
-        How many people gave mean and covariance, how many others the limit, and from how many
-        clips of both.
+        Spectra by modality.
+    people : int
+        Number of people behind mean and covariance.
+    calibrating : int
+        Number of other people, who set the limit.
+    clips : int
+        Number of clips of both groups.
     """
 
     contract: Contract
@@ -166,19 +174,22 @@ class TrainingDistribution:
         Parameters
         ----------
         modality : str
-            Their modality.
+            Modality of the clips.
         clips : ndarray of float, shape [n, slots, samples]
-            Prepared as the contract requires; a slot that is not there is zero.
+            Clips prepared as the contract requires; absent slots are zero.
 
         Returns
         -------
         Distance or None
-            None where it cannot be judged: no training clips of this modality, or of its slots.
+            None if there is nothing to compare with: no training clips of this modality, or of
+            the slots that the recording has.
         """
-        own = self.spectra.get(modality)
-        if own is None:
+        spectra = self.spectra.get(modality)
+        if spectra is None:
             return None
-        judged = own.judge(own.distances(*band_powers(clips, self.contract.sample_rate)))
+        judged = spectra.judge(
+            spectra.distances(*log_band_powers(clips, self.contract.sample_rate))
+        )
         if judged is None:
             return None
         ratio, slot = judged
@@ -190,25 +201,32 @@ class TrainingDistribution:
         return {"people": self.people, "calibrating": self.calibrating, "clips": self.clips}
 
     def tensors(self) -> dict[str, Floats]:
-        """Arrays by ``<modality>.<part>``, for a weights file."""
-        return {f"{m}.{p}": getattr(own, p) for m, own in self.spectra.items() for p in _PARTS}
+        """Return the arrays by ``<modality>.<part>``, for a weights file."""
+        return {f"{m}.{p}": getattr(s, p) for m, s in self.spectra.items() for p in _PARTS}
 
     @classmethod
     def from_tensors(
         cls, contract: Contract, facts: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
     ) -> Self:
-        """Read what :meth:`tensors` and :attr:`facts` gave.
+        """Restore a distribution from :attr:`facts` and :meth:`tensors`.
 
         Parameters
         ----------
         contract : Contract
+            Contract of the weights.
         facts : mapping of str to int
-        tensors : mapping of str to ndarray
+            Result of :attr:`facts`, from the header of the weights file.
+        tensors : mapping of str to ndarray of float32
+            Result of :meth:`tensors`.
+
+        Returns
+        -------
+        TrainingDistribution
 
         Raises
         ------
         WeightsError
-            If a part is missing or does not go with the contract.
+            If an array is missing, or its shape or type does not match the contract.
         """
         spectra = {}
         for modality in dict.fromkeys(name.partition(".")[0] for name in tensors):
@@ -220,8 +238,8 @@ class TrainingDistribution:
                 raise WeightsError(f"the training distribution of {modality} is incomplete")
             shapes["usual"] = (len(usual), n)
             for name, shape in shapes.items():
-                own = parts[name]
-                if own is None or not n or own.shape != shape or own.dtype != np.float32:
+                array = parts[name]
+                if array is None or not n or array.shape != shape or array.dtype != np.float32:
                     raise WeightsError(
                         f"the training distribution of {modality} does not go with the contract: "
                         f"{name} is not float32 of shape {list(shape)}"
@@ -232,60 +250,28 @@ class TrainingDistribution:
 
 
 def limit(usual: NDArray[np.float64]) -> float:
-    """Return the distance that a further person of the same kind exceeds in 5 % of cases at most.
+    """Return the distance that another person of the same kind exceeds in at most 5 % of cases.
 
-    The ``ceil((n + 1) * 0.95)``-th smallest of ``n`` (Lei et al. 2018).
+    It is the ``ceil((n + 1) * 0.95)``-th smallest of ``n`` distances (Lei et al. 2018).
 
     Parameters
     ----------
     usual : ndarray of float64, shape [n]
-        Distances of ``n`` people, at least :data:`MIN_CALIBRATING`.
-    """
-    place = math.ceil((len(usual) + 1) * (1 - SHARE) - 1e-9)
-    return float(np.sort(usual)[place - 1])
-
-
-def band_powers(clips: NDArray[Any], rate: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """Compute log band powers of clips spread over a recording.
-
-    Parameters
-    ----------
-    clips : ndarray of float, shape [n, slots, samples]
-        Prepared clips.
-    rate : int
-        Samples per second.
+        Distances of people who set the limit; ``n`` is at least :data:`MIN_CALIBRATING`.
 
     Returns
     -------
-    powers : ndarray of float32, shape [at most 120, slots, BANDS]
-        Decimal logarithm of the mean power density (per Hz) of each band, under a Hann window.
-    filled : ndarray of bool, shape [at most 120, slots]
-        Whether a slot is not zero all the time.
+    float
     """
-    rows = np.unique(np.linspace(0, len(clips) - 1, min(len(clips), _MAX_CLIPS)).round())
-    rows = rows.astype(np.int64)
-    samples = clips.shape[-1]
-    window = np.hanning(samples).astype(np.float32)
-    edges = np.geomspace(_LOWEST_HZ, rate / 2, BANDS + 1) * samples / rate
-    first = np.ceil(edges[:-1] - 1e-9).astype(np.int64)
-    last = np.maximum(np.ceil(edges[1:] - 1e-9).astype(np.int64), first + 1)
-    powers = np.zeros((len(rows), clips.shape[1], BANDS), np.float32)
-    filled = np.zeros(powers.shape[:2], bool)
-    for start in range(0, len(rows), _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
-        x = np.asarray(clips[rows[some]], np.float32)
-        filled[some] = x.any(axis=-1)
-        density = np.square(np.abs(np.fft.rfft(x * window, axis=-1)))
-        density /= rate * float(np.square(window).sum())
-        for band, (a, b) in enumerate(zip(first, last, strict=True)):
-            powers[some, :, band] = density[..., a:b].mean(axis=-1)
-    return np.log10(powers + _FLOOR), filled
+    position = math.ceil((len(usual) + 1) * (1 - SHARE) - 1e-9)
+    return float(np.sort(usual)[position - 1])
 
 
 def choose_people(people: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Choose who gives mean and covariance, and who calibrates the limit.
+    """Divide people into those for mean and covariance, and those who set the limit.
 
-    The order is that of SHA-256, so that it depends on nothing but the names.
+    They are drawn in the order of the SHA-256 of their ids, so that the choice depends on nothing
+    but the ids.
 
     Parameters
     ----------
@@ -294,8 +280,10 @@ def choose_people(people: Iterable[str]) -> tuple[list[str], list[str]]:
 
     Returns
     -------
-    shaping, calibrating : list of str
-        At most :data:`MAX_PEOPLE` together.
+    shaping : list of str
+        People for mean and covariance.
+    calibrating : list of str
+        People who set the limit; at most :data:`MAX_PEOPLE` together with ``shaping``.
 
     Raises
     ------
@@ -321,38 +309,42 @@ def measure_distribution(
     Parameters
     ----------
     contract : Contract
-        How the clips were prepared.
-    clips : iterable of (str, mapping of str to ndarray, shape [n, slots, samples])
-        A person and the clips of a recording, by modality.
+        Contract under which the clips were prepared.
+    clips : iterable of (str, mapping of str to ndarray of float, shape [n, slots, samples])
+        For each recording its subject, and its clips by modality.
     shaping : sequence of str
-        The people who give mean and covariance; all others calibrate.
+        Subjects for mean and covariance; all others set the limit.
+
+    Returns
+    -------
+    TrainingDistribution
 
     Raises
     ------
     TrainingError
-        If no slot has people enough.
+        If no slot is filled for :data:`MIN_CALIBRATING` of the people who set the limit.
     """
     powers: dict[str, list[tuple[str, Floats, NDArray[np.bool_]]]] = {}
     first, seen, count = set(shaping), set(), 0
     for person, signals in clips:
         seen.add(person)
-        longest = 0
+        most_clips = 0
         for modality, x in signals.items():
-            own = band_powers(x, contract.sample_rate)
-            powers.setdefault(modality, []).append((person, *own))
-            longest = max(longest, len(own[0]))
-        count += longest
+            log_powers, filled = log_band_powers(x, contract.sample_rate)
+            powers.setdefault(modality, []).append((person, log_powers, filled))
+            most_clips = max(most_clips, len(log_powers))
+        count += most_clips
     spectra = {}
     for modality in contract.modalities:
         nights = powers.get(modality, [])
         shape = [(p, f) for person, p, f in nights if person in first]
         rest = [night for night in nights if night[0] not in first]
-        made = _spectra(shape, rest) if shape and rest else None
-        if made is not None:
-            spectra[modality] = made
+        measured = _spectra(shape, rest) if shape and rest else None
+        if measured is not None:
+            spectra[modality] = measured
     if not spectra:
         raise TrainingError(
-            f"no slot is filled for {MIN_CALIBRATING} of the people who calibrate; add people"
+            f"no slot is filled for {MIN_CALIBRATING} of the people who set the limit; add people"
         )
     shaped = len(seen & first)
     return TrainingDistribution(contract, spectra, shaped, len(seen) - shaped, count)
@@ -368,22 +360,23 @@ def _spectra(
     mean = np.full((slots, BANDS), np.nan, np.float32)
     deviation, precision = mean.copy(), np.full((slots, BANDS, BANDS), np.nan, np.float32)
     for slot in range(slots):
-        own = powers[filled[:, slot], slot].astype(np.float64)
-        if len(own) < 2:
+        slot_powers = powers[filled[:, slot], slot].astype(np.float64)
+        if len(slot_powers) < 2:
             continue
-        mean[slot] = own.mean(axis=0)
-        deviation[slot] = own.std(axis=0) + _MIN_DEVIATION
-        scores = (own - mean[slot]) / deviation[slot]
+        mean[slot] = slot_powers.mean(axis=0)
+        deviation[slot] = slot_powers.std(axis=0) + _MIN_DEVIATION
+        scores = (slot_powers - mean[slot]) / deviation[slot]
         precision[slot] = np.linalg.inv(np.cov(scores.T) + _RIDGE * np.eye(BANDS))
-    found = Spectra(mean, deviation, precision, np.empty((0, slots), np.float32))
+    uncalibrated = Spectra(mean, deviation, precision, np.empty((0, slots), np.float32))
     by_person: dict[str, list[Floats]] = {}
-    for person, own_powers, own_filled in rest:
-        by_person.setdefault(person, []).append(found.distances(own_powers, own_filled))
+    for person, night_powers, night_filled in rest:
+        distances = uncalibrated.distances(night_powers, night_filled)
+        by_person.setdefault(person, []).append(distances)
     usual = np.full((len(by_person), slots), np.nan, np.float32)
-    for at, nights in enumerate(by_person.values()):
+    for row, nights in enumerate(by_person.values()):
         known = np.isfinite(nights)
         some = known.any(axis=0)
-        usual[at, some] = np.nansum(nights, axis=0)[some] / known.sum(axis=0)[some]
+        usual[row, some] = np.nansum(nights, axis=0)[some] / known.sum(axis=0)[some]
     if np.isfinite(usual).sum(axis=0).max() < MIN_CALIBRATING:
         return None
     return Spectra(mean, deviation, precision, usual)

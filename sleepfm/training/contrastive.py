@@ -160,8 +160,8 @@ class Contrastive(Task):
         present, targets = torch.cat(present_parts, dim=1), torch.cat(target_parts)
         assert self.readers is not None
         for i, modality in enumerate(self.modalities):
-            vectors = torch.cat([p[i] for p in parts])[present[i]]
-            self.readers.fit(modality, vectors, targets[present[i]])
+            modality_outputs = torch.cat([p[i] for p in parts])[present[i]]
+            self.readers.fit(modality, modality_outputs, targets[present[i]])
 
     def encode(self, batch: Batch) -> list[Tensor]:
         """Return the embeddings of a batch: the outputs scaled to unit length.

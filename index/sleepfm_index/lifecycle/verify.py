@@ -1,7 +1,8 @@
 """Verification: the files against the manifest, and caches against the vectors.
 
 A repair rebuilds damaged caches from the segments. It moves damaged segments to ``quarantine/`` and
-out of the manifest, so that a repeated build reads these recordings again.
+out of the manifest, so that a repeated build reads these recordings again. It removes damaged lines
+from files of labels, and keeps a copy of the whole file in ``quarantine/``.
 """
 
 from __future__ import annotations
@@ -114,8 +115,9 @@ def verify(
     store : path
         The store's folder.
     repair : bool
-        Whether to rebuild damaged caches, and to move damaged segments and leftovers to
-        ``quarantine/`` and commit a manifest without them.
+        Whether to rebuild damaged caches, to move damaged segments and leftovers to
+        ``quarantine/`` and commit a manifest without them, and to remove damaged lines of labels,
+        of which ``quarantine/`` keeps a copy.
     progress : callable, optional
         Called after each file with (bytes read, total bytes).
 

@@ -162,7 +162,7 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) 
 
     assert question.file is not None and question.at is not None
     manifest = reader.manifest
-    own = FileRecording.open(
+    recording = FileRecording.open(
         manifest.weights,
         manifest.contract,
         manifest.choices.updated(
@@ -171,11 +171,11 @@ def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) 
         question.file,
         question.weights,
     )
-    vectors = own.encode(question.at, modalities)
+    vectors = recording.encode(question.at, modalities)
     text = f"{question.file.name} at {question.at}"
-    unlike = "; ".join(own.unlike(modalities))
-    if unlike:
-        text += f" ({unlike})"
+    differences = "; ".join(recording.unlike(modalities))
+    if differences:
+        text += f" ({differences})"
     known = recording_of(reader, question.file)
     if known is None:
         return Origin(text, "", "", mean_vector(vectors), known=False)

@@ -1,6 +1,6 @@
 """Private data: paths of the recordings, and the key of hashed ids.
 
-The folder ``private/`` (0700) holds it. A store works without this folder; keep it with the
+The folder ``private/`` (mode 0700) holds them. A store works without this folder; keep it with the
 recordings, and do not share it.
 """
 

@@ -161,9 +161,9 @@ def survival(
         rows.append(_row(features, with_features, x, followed, folds, seed, components, ridge))
     age = numbers(clip_columns(store, labels.clip_ids, ["nsrr_age"])["nsrr_age"])
     if (has_age := np.isfinite(age)).any():
-        with_features = labels.take(has_age)
+        with_age = labels.take(has_age)
         x = age[has_age, None].astype(np.float32)
-        rows.append(_row(AGE, with_features, x, followed, folds, seed, 1, 1e-3))
+        rows.append(_row(AGE, with_age, x, followed, folds, seed, 1, 1e-3))
     warning = too_few(min(int(str(row["subjects"])) for row in rows))
     note = (
         f"time to {event} by {time}; Cox regression on subject vectors, {folds} folds of subjects; "
