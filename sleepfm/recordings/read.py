@@ -166,10 +166,9 @@ def _warn_of_rivals(
     used: _Source, sources: Sequence[_Source], duration_s: float, warnings: list[str]
 ) -> None:
     """Warn where another file has other stages for the same time: another scorer, or a machine."""
-    own = _stage_every_epoch(used.scoring.stages, duration_s)
-    for source in sources:
-        if source is used or not source.scoring.stages:
-            continue
+    rivals = [s for s in sources if s is not used and s.scoring.stages]
+    own = _stage_every_epoch(used.scoring.stages, duration_s) if rivals else {}
+    for source in rivals:
         rival = _stage_every_epoch(source.scoring.stages, duration_s)
         both = own.keys() & rival.keys()
         differing = sum(own[i] != rival[i] for i in both)

@@ -75,17 +75,18 @@ class NsrrOrProfusion:
         notes = []
         start: Element | None = None
         for event in events:
-            text = (event.findtext("EventConcept") or event.findtext("Name") or "").strip()
+            fields = {child.tag: child.text for child in event}
+            text = (fields.get("EventConcept") or fields.get("Name") or "").strip()
             if text.startswith("Recording Start"):
                 start = event if start is None else start
             elif text:
-                onset = _float(event.findtext("Start"))
+                onset = _float(fields.get("Start"))
                 if onset is None:
                     dropped["no time"] += 1
                 else:
-                    is_stage = (event.findtext("EventType") or "").startswith("Stages")
+                    is_stage = (fields.get("EventType") or "").startswith("Stages")
                     role: Literal["", "stage"] = "stage" if is_stage else ""
-                    length = _float(event.findtext("Duration"))
+                    length = _float(fields.get("Duration"))
                     notes.append(Annotation(onset, length, text, role))
         stated = _float(root.findtext(".//EpochLength")) or 0.0
         epoch_s = stated if stated > 0 else epoch_length(len(stages), scored, EPOCH_S)
