@@ -43,6 +43,24 @@ def open_plain(path: Path, flags: int) -> int:
     return handle
 
 
+def check_folder(folder: Path) -> Path:
+    """Refuse a folder of a store that is a link or not a folder; return its path.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, which may be missing.
+
+    Raises
+    ------
+    FormatError
+        If the path is a link or not a folder.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise FormatError(f"{folder} is a link or not a folder")
+    return folder
+
+
 def read_plain(path: Path, max_bytes: int) -> bytes:
     """Read at most ``max_bytes + 1`` bytes of a regular file.
 

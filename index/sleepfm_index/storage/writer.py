@@ -29,7 +29,14 @@ from sleepfm_index.storage.manifest import (
 from sleepfm_index.storage.modes import set_mode
 from sleepfm_index.storage.segments import SegmentData, write_segment
 
-_FOLDERS = (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.PRIVATE, paths.QUARANTINE)
+_FOLDERS = (
+    paths.SEGMENTS,
+    paths.INDEXES,
+    paths.SNAPSHOTS,
+    paths.PRIVATE,
+    paths.LABELS,
+    paths.QUARANTINE,
+)
 
 
 class Writer:
