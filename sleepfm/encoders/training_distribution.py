@@ -38,7 +38,13 @@ _MIN_DEVIATION: Final = 0.1
 the training set does not dominate the distance."""
 _RIDGE: Final = 0.05
 """Added to the diagonal of the correlation matrix."""
+_SYMMETRY: Final = 0.01
+"""Difference that rounding can make between the halves of a precision matrix."""
+_AT_ONCE: Final = 32
 _PARTS: Final = ("mean", "deviation", "precision", "usual")
+_COUNTS: Final = ("people", "calibrating", "clips")
+_MAX_POWER: Final = 100.0
+"""Bound on powers of ten; float32 ends at 38, so its squares end at 77."""
 
 Floats = NDArray[np.float32]
 PersonClips = tuple[str, Mapping[str, NDArray[Any]]]
@@ -137,6 +143,28 @@ class Spectra:
         ratio = float(scaled.max()) / limit((usual / middle).max(axis=1))
         return ratio, slots[int(scaled.argmax())]
 
+    def is_sound(self) -> bool:
+        """Whether each slot has values that a measurement can give, or none at all."""
+        for slot in range(len(self.mean)):
+            shape = (self.mean[slot], self.deviation[slot], self.precision[slot])
+            usual = self.usual[:, slot][np.isfinite(self.usual[:, slot])]
+            if all(np.isnan(part).all() for part in (*shape, self.usual[:, slot])):
+                continue
+            mean, deviation, precision = (part.astype(np.float64) for part in shape)
+            checks = (  # NaN fails each
+                np.abs(mean) <= _MAX_POWER,
+                (deviation >= 0.99 * _MIN_DEVIATION) & (deviation <= _MAX_POWER),
+                np.abs(precision - precision.T) <= _SYMMETRY,
+                usual > 0,
+                ~np.isinf(self.usual[:, slot]),
+            )
+            if not all(check.all() for check in checks):
+                return False
+            lowest, *_, highest = np.linalg.eigvalsh(precision)
+            if lowest <= 0 or highest > 1.01 / _RIDGE:
+                return False
+        return True
+
     def _mahalanobis(self, powers: Floats, slot: int) -> NDArray[np.float64]:
         """Distance of each clip over the root of the number of bands, typically about 1."""
         scores = (powers.astype(np.float64) - self.mean[slot]) / self.deviation[slot]
@@ -206,7 +234,7 @@ class TrainingDistribution:
 
     @classmethod
     def from_tensors(
-        cls, contract: Contract, facts: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+        cls, contract: Contract, facts: Mapping[str, int], tensors: Mapping[str, NDArray[Any]]
     ) -> Self:
         """Restore a distribution from :attr:`facts` and :meth:`tensors`.
 
@@ -215,7 +243,7 @@ class TrainingDistribution:
         contract : Contract
             Contract of the weights.
         facts : mapping of str to int
-            Result of :attr:`facts`, from the header of the weights file.
+            Result of :attr:`facts`, checked by :func:`counts_of`.
         tensors : mapping of str to ndarray of float32
             Result of :meth:`tensors`.
 
@@ -230,23 +258,44 @@ class TrainingDistribution:
         """
         spectra = {}
         for modality in dict.fromkeys(name.partition(".")[0] for name in tensors):
-            parts = {p: tensors.get(f"{modality}.{p}") for p in _PARTS}
             n = len(contract.slots.get(modality, ()))
+            people = len(tensors.get(f"{modality}.usual", ()))
             shapes = {"mean": (n, BANDS), "deviation": (n, BANDS), "precision": (n, BANDS, BANDS)}
-            usual = parts["usual"]
-            if usual is None or usual.ndim != 2:
-                raise WeightsError(f"the training distribution of {modality} is incomplete")
-            shapes["usual"] = (len(usual), n)
-            for name, shape in shapes.items():
-                array = parts[name]
-                if array is None or not n or array.shape != shape or array.dtype != np.float32:
+            for part, shape in (shapes | {"usual": (people, n)}).items():
+                own = tensors.get(f"{modality}.{part}")
+                if own is None or not n or own.shape != shape or own.dtype != np.float32:
                     raise WeightsError(
                         f"the training distribution of {modality} does not go with the contract: "
-                        f"{name} is not float32 of shape {list(shape)}"
+                        f"{part} is not float32 of shape {list(shape)}"
                     )
-            spectra[modality] = Spectra(**{p: np.asarray(x) for p, x in parts.items()})
-        counts = {name: int(facts[name]) for name in ("people", "calibrating", "clips")}
-        return cls(contract, spectra, **counts)
+            spectra[modality] = Spectra(
+                **{p: np.asarray(tensors[f"{modality}.{p}"]) for p in _PARTS}
+            )
+            if people > facts["calibrating"] or not spectra[modality].is_sound():
+                raise WeightsError(
+                    f"the training distribution of {modality} has values that no measurement gives"
+                )
+        if len(tensors) != len(spectra) * len(_PARTS) or not spectra:
+            raise WeightsError("the training distribution has unknown tensors, or none")
+        return cls(contract, spectra, **facts)
+
+
+def counts_of(facts: Mapping[str, Any]) -> dict[str, int]:
+    """Check counts that :attr:`TrainingDistribution.facts` gave.
+
+    Parameters
+    ----------
+    facts : mapping of str to int
+        From the header of a weights file.
+
+    Raises
+    ------
+    ValueError
+        If a count is missing, unknown, or not a positive integer.
+    """
+    if facts.keys() != set(_COUNTS) or not all(type(n) is int and n > 0 for n in facts.values()):
+        raise ValueError(f"the training distribution does not count {', '.join(_COUNTS)}")
+    return dict(facts)
 
 
 def limit(usual: NDArray[np.float64]) -> float:

@@ -25,7 +25,7 @@ from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
 from sleepfm_index.storage import paths, private, snapshots
-from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
+from sleepfm_index.storage.files import fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.storage.labels import check_labels, drop_damaged_labels, label_columns
 from sleepfm_index.storage.manifest import (
     IndexEntry,
@@ -35,6 +35,7 @@ from sleepfm_index.storage.manifest import (
     deleted_within,
     read_manifest,
 )
+from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.segments import (
     CLIPS,
     TABLES,
