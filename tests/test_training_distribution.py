@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -321,6 +322,12 @@ def test_build_and_query_say_what_is_unlike(tmp_path: Path) -> None:
         asked = {"file": odd, "at": "+0", "to": "ecg", "weights": str(out)}
         assert "odd.edf at +0 (its ecg is unlike" in store.query("ecg", **asked).note
         assert "unlike" not in store.query("ecg", **(asked | {"file": held_out})).note
+    if find_spec("pymilvus") and find_spec("sqlglot"):
+        uri = str(tmp_path / "m.db")
+        sleepfm_index.publish(tmp_path / "store", uri, targets=("ecg",))
+        with sleepfm_index.Served(uri, store=tmp_path / "store") as served:
+            assert "odd.edf at +0 (its ecg is unlike" in served.query("ecg", **asked).note
+            assert "unlike" not in served.query("ecg", **(asked | {"file": held_out})).note
     other = sleepfm_index.build(
         tmp_path / "other", [odd], weights=str(plain), backend="torch", workers=1
     )
