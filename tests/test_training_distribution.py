@@ -28,12 +28,11 @@ from sleepfm.encoders.training_distribution import (
     MIN_CALIBRATING,
     MIN_PEOPLE,
     TrainingDistribution,
-    choose_people,
     limit,
-    measure_distribution,
 )
 from sleepfm.encoders.weights import read_info, read_weights
 from sleepfm.errors import TrainingError, WeightsError
+from sleepfm.training.measure_distribution import choose_people, measure_distribution
 from sleepfm_cli.main import app
 from sleepfm_index.building.training_distance import unlike_sentences
 

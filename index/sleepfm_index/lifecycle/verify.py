@@ -1,8 +1,7 @@
 """Verification: the files against the manifest, and caches against the vectors.
 
-A repair rebuilds damaged caches from the segments. It moves damaged segments to ``quarantine/`` and
-out of the manifest, so that a repeated build reads these recordings again. It removes damaged lines
-from files of labels, and keeps a copy of the whole file in ``quarantine/``.
+A repair rebuilds damaged caches from the segments, moves damaged segments to ``quarantine/``, so
+that a repeated build reads these recordings again, and removes damaged lines of labels.
 """
 
 from __future__ import annotations
