@@ -164,18 +164,25 @@ class CheckedFile:
                     place, done = self.data_offset + at * width, at - first
                     if step == 1:
                         part = into[done * size : (done + 1) * size]
-                        if os.preadv(file.fileno(), (part,), place + start) < size:
-                            raise ValueError("the file ends early")
+                        _fill(file.fileno(), part, place + start)
                         continue
                     rows = block[: min(step, last - at)]
-                    if os.preadv(file.fileno(), (rows.data,), place) < rows.size:
-                        raise ValueError("the file ends early")
+                    _fill(file.fileno(), rows.data.cast("B"), place)
                     found[done : done + len(rows)] = rows[:, start : start + size]
         except (OSError, ValueError) as error:
             raise RecordingError(
                 f"{self.path.name} can no longer be read; it changed since it was opened"
             ) from error
         return found
+
+
+def _fill(handle: int, into: memoryview, place: int) -> None:
+    """Read as many bytes as fit; some file systems give fewer at a time."""
+    while into:
+        count = os.preadv(handle, (into,), place)
+        if not count:
+            raise ValueError("the file ends early")
+        into, place = into[count:], place + count
 
 
 def is_edf(start: bytes) -> bool:
