@@ -31,6 +31,10 @@ class Format(enum.StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Output format.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write the answer to a file: .csv, .json or .parquet."),
+]
 
 
 def condition(text: str | None) -> str | None:

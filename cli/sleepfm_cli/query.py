@@ -15,6 +15,7 @@ from sleepfm_cli.options import (
     DpiOption,
     Format,
     FormatOption,
+    OutOption,
     StoreOption,
     StyleOption,
     SubstituteOption,
@@ -22,7 +23,8 @@ from sleepfm_cli.options import (
     WhereOption,
     condition,
 )
-from sleepfm_cli.outputs import expect_figure
+from sleepfm_cli.outputs import Destination, destination, expect_figure
+from sleepfm_cli.query_inputs import ids_of, ids_or_condition, lists_of
 from sleepfm_cli.query_tables import show_clips, show_nights, show_stretches
 from sleepfm_cli.render import say, show_arrow, stream_arrow
 from sleepfm_index.choices import Combine, Exclusion, QueryEngine
@@ -136,6 +138,7 @@ def query(
     uri: UriOption = "",
     collection: CollectionOption = "sleepfm_clips",
     format: FormatOption = Format.table,  # noqa: A002
+    out: OutOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Find the nearest clips, stretches or nights, across modalities.
@@ -143,8 +146,9 @@ def query(
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
     expect_figure(plot)
-    clips = _ids("--clip", clip)
-    lists = _lists(among, exclude_subjects)
+    answer = destination(out, format)
+    clips = ids_of("--clip", clip)
+    lists = lists_of(among, exclude_subjects)
     examples = (clips, like_where, unlike, vector, file, at)
     if engine != "local" and (
         every or exact or min_gap or text or night or start or until or lists
@@ -157,7 +161,7 @@ def query(
         where = _in_words(store, text, where)
         query_options = (*examples, recording, start, until)
         if all(one is None for one in query_options) and not night:
-            _list_clips(store, where, k, format)
+            _list_clips(store, where, k, answer)
             return
     if modality is None:
         raise typer.BadParameter("say what to search with by --modality, e.g. ecg")
@@ -170,7 +174,7 @@ def query(
         stretch = {"recording": recording, "start": start, "until": until, "to": to}
         scope |= {"exact": exact, "elastic": elastic}
         result, trained, _ = _ask(store, lambda s: s.stretches(modality, **stretch, **scope))
-        _show(result, trained, format, lambda: show_stretches(result))
+        _show(result, trained, answer, lambda: show_stretches(result))
         return
     if night:
         other_examples = (clips, unlike, vector, file, at)
@@ -186,7 +190,7 @@ def query(
             raise typer.BadParameter("nights are compared in one modality; leave --to out")
         night_query = {"recording": recording, "like_where": like_where, "exact": exact, **scope}
         result, trained, _ = _ask(store, lambda s: s.nights(modality, **night_query))
-        _show(result, trained, format, lambda: show_nights(result))
+        _show(result, trained, answer, lambda: show_nights(result))
         return
     if plot is not None and (file or every or vector or engine != "local" or len(clips or ()) > 1):
         raise typer.BadParameter("--plot requires one clip of the store: --clip or --recording")
@@ -196,7 +200,7 @@ def query(
         if recording is None or lists or any(one is not None for one in examples):
             raise typer.BadParameter("--all requires --recording only")
         stream_query = {"recording": recording, "min_gap": min_gap, "exact": exact, **scope}
-        _stream(store, modality, to or "others", stream_query, format)
+        _stream(store, modality, to or "others", stream_query, answer)
         return
     if (substitute, channels) != (None, None) and file is None:
         raise typer.BadParameter("--substitute and --channels require --file")
@@ -209,7 +213,7 @@ def query(
         "substitute": substitute,
         "channels": channels,
         "like_where": like_where,
-        "unlike": _ids_or_condition(unlike),
+        "unlike": ids_or_condition(unlike),
         "combine": combine,
         **scope,
     }
@@ -235,7 +239,7 @@ def query(
     _show(
         result,
         trained,
-        format,
+        answer,
         lambda: show_clips(result, context.files, context.query_row, modality),
     )
     if plot is not None:
@@ -289,43 +293,16 @@ def _nearest(opened: Store, modality: str, question: dict[str, Any]) -> tuple[Re
     return result, TableContext(opened.files(), query_row)
 
 
-def _show(result: Result, trained: bool, format: Format, table: Any) -> None:  # noqa: A002
-    if format is not Format.table:
-        show_arrow(result.table, format)
+def _show(result: Result, trained: bool, answer: Destination, table: Any) -> None:
+    if answer.format is not Format.table:
+        answer.show(lambda: show_arrow(result.table, answer.format))
+        if answer.path is not None:
+            say(result.note)
         return
     say(result.note)
     if not trained:
         say("untrained weights: these neighbours are meaningless", "bold yellow")
     table()
-
-
-def _ids(option: str, values: list[str] | None) -> list[int] | None:
-    """Parse clip ids, from ``17,18`` or a repeated option, without duplicates."""
-    if not values:
-        return None
-    parts = [part.strip() for text in values for part in str(text).split(",") if part.strip()]
-    if not parts or not all(part.lstrip("-").isdigit() for part in parts):
-        raise typer.BadParameter(f"{option} takes clip ids, such as 17 or 17,18,240")
-    return list(dict.fromkeys(int(part) for part in parts))
-
-
-def _ids_or_condition(text: str | None) -> list[int] | str | None:
-    if text is None or not set(text) <= set("0123456789, "):
-        return text
-    return _ids("--unlike", [text])
-
-
-def _lists(among: Path | None, exclude_subjects: Path | None) -> dict[str, Any]:
-    if among is None and exclude_subjects is None:
-        return {}
-    from sleepfm_index.query.lists import read_clip_ids, read_subjects
-
-    lists: dict[str, Any] = {}
-    if among is not None:
-        lists["allowed"] = read_clip_ids(among)
-    if exclude_subjects is not None:
-        lists["exclude_subjects"] = read_subjects(exclude_subjects)
-    return lists
 
 
 def _in_words(store: Path, text: str, where: str | None) -> str:
@@ -339,7 +316,7 @@ def _in_words(store: Path, text: str, where: str | None) -> str:
     return translation.sql if where is None else f"({where}) AND ({translation.sql})"
 
 
-def _list_clips(store: Path, where: str, k: int, format: Format) -> None:  # noqa: A002
+def _list_clips(store: Path, where: str, k: int, answer: Destination) -> None:
     import numpy as np
 
     import sleepfm_index
@@ -351,7 +328,7 @@ def _list_clips(store: Path, where: str, k: int, format: Format) -> None:  # noq
         shown = f"the first {k} of " if len(ids) > k else ""
         result = Result(rows, f"{shown}{len(ids):,} clips where {where}")
         files = opened.files()
-    _show(result, True, format, lambda: show_clips(result, files))
+    _show(result, True, answer, lambda: show_clips(result, files))
 
 
 def _stream(
@@ -359,13 +336,13 @@ def _stream(
     modality: str,
     to: str,
     question: dict[str, Any],
-    format: Format,  # noqa: A002
+    answer: Destination,
 ) -> None:
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
         reader = opened.query_many(modality, to, **question)
-        stream_arrow(reader, format)
+        answer.show(lambda: stream_arrow(reader, answer.format))
         say((reader.schema.metadata or {}).get(b"note", b"").decode())
 
 

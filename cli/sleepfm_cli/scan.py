@@ -40,6 +40,10 @@ def scan(
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
     store: AsBuiltOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Files read at a time (default: by the cores and files)."),
+    ] = None,
     wide: WideOption = False,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
@@ -61,6 +65,7 @@ def scan(
             overrides=channels,
             coding=coding,
             epoch_s=epoch_seconds,
+            workers=workers,
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     if format is Format.json:
