@@ -312,7 +312,7 @@ def _table(path: Path, changed: int, size: int) -> pa.Table:
 
 
 def _end_last_line(handle: int) -> bool:
-    """Cut off a last line that a crash cut short; say whether a whole one lacks its end."""
+    """Remove a last line that a crash truncated; return whether a complete one lacks its end."""
     size = os.fstat(handle).st_size
     if not size or os.pread(handle, 1, size - 1) == b"\n":
         return False
