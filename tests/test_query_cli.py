@@ -100,7 +100,7 @@ def test_words_are_shown_as_sql(path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--clip 3", "by --modality"),
+        ("--clip 3", "with --modality"),
         ("--modality bas --clip x", "takes clip ids"),
         ("--modality bas --from 23:05 --until 23:07", "a stretch needs --recording"),
         ("--modality bas --recording a --from 23:05", "a stretch needs --recording"),
