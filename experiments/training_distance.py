@@ -30,15 +30,12 @@ from real_eeg import clips_256, read_night
 from sleepfm.clips import Clips
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import BODY, ICML2024, ROBUST, Contract
-from sleepfm.encoders.training_distribution import (
-    TrainingDistribution,
-    choose_people,
-    measure_distribution,
-)
+from sleepfm.encoders.training_distribution import TrainingDistribution
 from sleepfm.errors import SleepFMError
 from sleepfm.recordings import find_recordings
 from sleepfm.recordings.recording import Recording
 from sleepfm.simulate import simulate_cohort
+from sleepfm.training.measure_distribution import choose_people, measure_distribution
 
 BOOSTED = replace(ROBUST, boost={k: v for k, v in BODY.boost.items() if k in ROBUST.all_slots})
 Signals = Mapping[str, NDArray[np.floating]]

@@ -45,6 +45,7 @@ def explore(
     Ctrl-C to stop the server.
     """
     from sleepfm_index.explore.server import Explorer
+    from sleepfm_index.runtime.memory import bounded_memory
 
     explorer = Explorer(
         store,
@@ -57,4 +58,5 @@ def explore(
     )
     answers().print(explorer.url, soft_wrap=True, markup=False)
     say("open this address in a browser; Ctrl-C stops the server", "dim")
-    explorer.run()
+    with bounded_memory():
+        explorer.run()

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from sleepfm.escaping import escaped
 from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
 from sleepfm_cli.outputs import expect_output
-from sleepfm_cli.render import answers, escaped, say
+from sleepfm_cli.render import answers, say
 
 
 def predict(

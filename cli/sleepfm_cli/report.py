@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from sleepfm.escaping import escaped
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     IncludeSeenOption,
@@ -15,7 +16,7 @@ from sleepfm_cli.options import (
     StoreOption,
 )
 from sleepfm_cli.outputs import expect_output, load_matplotlib
-from sleepfm_cli.render import answers, escaped, messages
+from sleepfm_cli.render import answers, messages
 
 
 def report(

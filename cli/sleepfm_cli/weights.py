@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -91,9 +91,11 @@ def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa
         )
         rows.append(("people seen, as keyed hashes", counts))
     rows.append(("training distribution", _described(info.distribution)))
-    knows = info.record.get("metrics", {}).get("valid", {}).get("knows", {})
+    knows = info.record
+    for part in ("metrics", "valid", "knows"):
+        knows = _mapping(knows.get(part))
     for part, measures in knows.items():
-        rows += [(f"{part}: {k.replace('_', ' ')}", v) for k, v in measures.items()]
+        rows += [(f"{part}: {k.replace('_', ' ')}", v) for k, v in _mapping(measures).items()]
     show_table(rows, ("", ""))
 
 
@@ -208,11 +210,16 @@ def import_file(
     say(f"use them with --weights {name or loaded.name}")
 
 
+def _mapping(part: Any) -> dict[str, Any]:
+    # The record is what training wrote, and other programs may write other things.
+    return part if isinstance(part, dict) else {}
+
+
 def _described(counts: dict[str, int]) -> str:
     if not counts:
         return "none: builds cannot tell recordings that are unlike it"
     return (
-        f"{counts['people']} people, and {counts['calibrating']} others for the limit, "
+        f"{counts['people']:,} people, and {counts['calibrating']:,} others for the limit, "
         f"{counts['clips']:,} clips"
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from sleepfm.escaping import escaped
 from sleepfm_index.number_display import four_digits
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Result:
         """Show the first rows as a table of text, with the number of rows."""
         name = type(self).__name__
         size = f"{len(self):,} rows x {self.table.num_columns} columns"
-        return "\n".join([f"{name}: {size}", *text_table(self.table), self.note]).rstrip()
+        return "\n".join([f"{name}: {size}", *text_table(self.table), escaped(self.note)]).rstrip()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export the rows to any Arrow library without a copy."""
@@ -135,7 +136,7 @@ def text_table(table: pa.Table) -> list[str]:
     columns: list[list[str]] = []
     width = 0
     for name, column in zip(shown.column_names, shown.columns, strict=True):
-        cells = [name, *(_short(value) for value in column.to_pylist())]
+        cells = [escaped(name), *(_short(value) for value in column.to_pylist())]
         widest = max(map(len, cells))
         if columns and width + 2 + widest > _WIDTH:
             break
@@ -146,7 +147,7 @@ def text_table(table: pa.Table) -> list[str]:
     if rows:
         lines.append(f"... {rows:,} more rows")
     if hidden:
-        names = ", ".join(hidden[:_SHOWN]) + (", ..." if len(hidden) > _SHOWN else "")
+        names = ", ".join(map(escaped, hidden[:_SHOWN])) + (", ..." if len(hidden) > _SHOWN else "")
         lines.append(f"... {len(hidden)} more columns: {names}")
     return lines
 
@@ -156,8 +157,12 @@ def _short(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return four_digits(value)
-    text = str(value)
+    text = escaped(value)
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
+
+
+def _as_html(text: str) -> str:
+    return html.escape(escaped(text))
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> str:
@@ -179,9 +184,9 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: s
             "" if value is None else four_digits(value) if isinstance(value, float) else f"{value}"
         )
         side = "right" if number else "left"
-        return f'<td style="text-align:{side}">{html.escape(text)}</td>'
+        return f'<td style="text-align:{side}">{_as_html(text)}</td>'
 
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns) if any(columns) else ""
+    head = "".join(f"<th>{_as_html(name)}</th>" for name in columns) if any(columns) else ""
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    foot = f"<p><small>{html.escape(note)}</small></p>" if note else ""
+    foot = f"<p><small>{_as_html(note)}</small></p>" if note else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"

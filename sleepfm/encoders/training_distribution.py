@@ -12,9 +12,8 @@ familiar vectors. What scaling removes cannot be detected; under robust scaling 
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from sleepfm.contract import Contract
 from sleepfm.encoders.clip_spectra import BANDS, log_band_powers
-from sleepfm.errors import TrainingError, WeightsError
+from sleepfm.errors import WeightsError
 
 SHARE: Final = 0.05
 """Share of people of the same kind who lie beyond the limit."""
@@ -31,18 +30,20 @@ MIN_CALIBRATING: Final = math.ceil(1 / SHARE) - 1
 """Minimum number of people for such a limit: 19."""
 MIN_PEOPLE: Final = MIN_CALIBRATING + 5
 """Minimum number of people for mean, covariance and limit together."""
-MAX_PEOPLE: Final = 400
-"""Maximum number of people to measure."""
-_MIN_DEVIATION: Final = 0.1
+MIN_DEVIATION: Final = 0.1
 """Added to every standard deviation, in powers of ten (1 dB), so that a band that hardly varies in
 the training set does not dominate the distance."""
-_RIDGE: Final = 0.05
+RIDGE: Final = 0.05
 """Added to the diagonal of the correlation matrix."""
+_SYMMETRY: Final = 0.01
+"""Difference that rounding can make between the halves of a precision matrix."""
+_AT_ONCE: Final = 32
 _PARTS: Final = ("mean", "deviation", "precision", "usual")
+_COUNTS: Final = ("people", "calibrating", "clips")
+_MAX_POWER: Final = 100.0
+"""Bound on powers of ten; float32 ends at 38, so its squares end at 77."""
 
 Floats = NDArray[np.float32]
-PersonClips = tuple[str, Mapping[str, NDArray[Any]]]
-"""A person, and clips [n, slots, samples] by modality; absent slots are zero."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,28 @@ class Spectra:
         ratio = float(scaled.max()) / limit((usual / middle).max(axis=1))
         return ratio, slots[int(scaled.argmax())]
 
+    def is_sound(self) -> bool:
+        """Whether each slot has values that a measurement can give, or none at all."""
+        for slot in range(len(self.mean)):
+            shape = (self.mean[slot], self.deviation[slot], self.precision[slot])
+            usual = self.usual[:, slot][np.isfinite(self.usual[:, slot])]
+            if all(np.isnan(part).all() for part in (*shape, self.usual[:, slot])):
+                continue
+            mean, deviation, precision = (part.astype(np.float64) for part in shape)
+            checks = (  # NaN fails each
+                np.abs(mean) <= _MAX_POWER,
+                (deviation >= 0.99 * MIN_DEVIATION) & (deviation <= _MAX_POWER),
+                np.abs(precision - precision.T) <= _SYMMETRY,
+                usual > 0,
+                ~np.isinf(self.usual[:, slot]),
+            )
+            if not all(check.all() for check in checks):
+                return False
+            lowest, *_, highest = np.linalg.eigvalsh(precision)
+            if lowest <= 0 or highest > 1.01 / RIDGE:
+                return False
+        return True
+
     def _mahalanobis(self, powers: Floats, slot: int) -> NDArray[np.float64]:
         """Distance of each clip over the root of the number of bands, typically about 1."""
         scores = (powers.astype(np.float64) - self.mean[slot]) / self.deviation[slot]
@@ -206,7 +229,7 @@ class TrainingDistribution:
 
     @classmethod
     def from_tensors(
-        cls, contract: Contract, facts: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]
+        cls, contract: Contract, facts: Mapping[str, int], tensors: Mapping[str, NDArray[Any]]
     ) -> Self:
         """Restore a distribution from :attr:`facts` and :meth:`tensors`.
 
@@ -215,7 +238,7 @@ class TrainingDistribution:
         contract : Contract
             Contract of the weights.
         facts : mapping of str to int
-            Result of :attr:`facts`, from the header of the weights file.
+            Result of :attr:`facts`, checked by :func:`counts_of`.
         tensors : mapping of str to ndarray of float32
             Result of :meth:`tensors`.
 
@@ -230,23 +253,44 @@ class TrainingDistribution:
         """
         spectra = {}
         for modality in dict.fromkeys(name.partition(".")[0] for name in tensors):
-            parts = {p: tensors.get(f"{modality}.{p}") for p in _PARTS}
             n = len(contract.slots.get(modality, ()))
+            people = len(tensors.get(f"{modality}.usual", ()))
             shapes = {"mean": (n, BANDS), "deviation": (n, BANDS), "precision": (n, BANDS, BANDS)}
-            usual = parts["usual"]
-            if usual is None or usual.ndim != 2:
-                raise WeightsError(f"the training distribution of {modality} is incomplete")
-            shapes["usual"] = (len(usual), n)
-            for name, shape in shapes.items():
-                array = parts[name]
-                if array is None or not n or array.shape != shape or array.dtype != np.float32:
+            for part, shape in (shapes | {"usual": (people, n)}).items():
+                own = tensors.get(f"{modality}.{part}")
+                if own is None or not n or own.shape != shape or own.dtype != np.float32:
                     raise WeightsError(
                         f"the training distribution of {modality} does not go with the contract: "
-                        f"{name} is not float32 of shape {list(shape)}"
+                        f"{part} is not float32 of shape {list(shape)}"
                     )
-            spectra[modality] = Spectra(**{p: np.asarray(x) for p, x in parts.items()})
-        counts = {name: int(facts[name]) for name in ("people", "calibrating", "clips")}
-        return cls(contract, spectra, **counts)
+            spectra[modality] = Spectra(
+                **{p: np.asarray(tensors[f"{modality}.{p}"]) for p in _PARTS}
+            )
+            if people > facts["calibrating"] or not spectra[modality].is_sound():
+                raise WeightsError(
+                    f"the training distribution of {modality} has values that no measurement gives"
+                )
+        if len(tensors) != len(spectra) * len(_PARTS) or not spectra:
+            raise WeightsError("the training distribution has unknown tensors, or none")
+        return cls(contract, spectra, **facts)
+
+
+def counts_of(facts: Mapping[str, Any]) -> dict[str, int]:
+    """Check counts that :attr:`TrainingDistribution.facts` gave.
+
+    Parameters
+    ----------
+    facts : mapping of str to int
+        From the header of a weights file.
+
+    Raises
+    ------
+    ValueError
+        If a count is missing, unknown, or not a positive integer.
+    """
+    if facts.keys() != set(_COUNTS) or not all(type(n) is int and n > 0 for n in facts.values()):
+        raise ValueError(f"the training distribution does not count {', '.join(_COUNTS)}")
+    return dict(facts)
 
 
 def limit(usual: NDArray[np.float64]) -> float:
@@ -265,118 +309,3 @@ def limit(usual: NDArray[np.float64]) -> float:
     """
     position = math.ceil((len(usual) + 1) * (1 - SHARE) - 1e-9)
     return float(np.sort(usual)[position - 1])
-
-
-def choose_people(people: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Divide people into those for mean and covariance, and those who set the limit.
-
-    They are drawn in the order of the SHA-256 of their ids, so that the choice depends on nothing
-    but the ids.
-
-    Parameters
-    ----------
-    people : iterable of str
-        Subject ids; repeated ones count once.
-
-    Returns
-    -------
-    shaping : list of str
-        People for mean and covariance.
-    calibrating : list of str
-        People who set the limit; at most :data:`MAX_PEOPLE` together with ``shaping``.
-
-    Raises
-    ------
-    TrainingError
-        If there are fewer than :data:`MIN_PEOPLE`.
-    """
-    names = sorted(set(people), key=lambda s: hashlib.sha256(s.encode()).hexdigest())
-    names = names[:MAX_PEOPLE]
-    if len(names) < MIN_PEOPLE:
-        raise TrainingError(
-            f"a training distribution needs recordings of at least {MIN_PEOPLE} people, got "
-            f"{len(names)}"
-        )
-    count = max(MIN_CALIBRATING, len(names) // 2)
-    return names[count:], names[:count]
-
-
-def measure_distribution(
-    contract: Contract, clips: Iterable[PersonClips], shaping: Sequence[str]
-) -> TrainingDistribution:
-    """Measure the training distribution on clips of two groups of people.
-
-    Parameters
-    ----------
-    contract : Contract
-        Contract under which the clips were prepared.
-    clips : iterable of (str, mapping of str to ndarray of float, shape [n, slots, samples])
-        For each recording its subject, and its clips by modality.
-    shaping : sequence of str
-        Subjects for mean and covariance; all others set the limit.
-
-    Returns
-    -------
-    TrainingDistribution
-
-    Raises
-    ------
-    TrainingError
-        If no slot is filled for :data:`MIN_CALIBRATING` of the people who set the limit.
-    """
-    powers: dict[str, list[tuple[str, Floats, NDArray[np.bool_]]]] = {}
-    first, seen, count = set(shaping), set(), 0
-    for person, signals in clips:
-        seen.add(person)
-        most_clips = 0
-        for modality, x in signals.items():
-            log_powers, filled = log_band_powers(x, contract.sample_rate)
-            powers.setdefault(modality, []).append((person, log_powers, filled))
-            most_clips = max(most_clips, len(log_powers))
-        count += most_clips
-    spectra = {}
-    for modality in contract.modalities:
-        nights = powers.get(modality, [])
-        shape = [(p, f) for person, p, f in nights if person in first]
-        rest = [night for night in nights if night[0] not in first]
-        measured = _spectra(shape, rest) if shape and rest else None
-        if measured is not None:
-            spectra[modality] = measured
-    if not spectra:
-        raise TrainingError(
-            f"no slot is filled for {MIN_CALIBRATING} of the people who set the limit; add people"
-        )
-    shaped = len(seen & first)
-    return TrainingDistribution(contract, spectra, shaped, len(seen) - shaped, count)
-
-
-def _spectra(
-    shape: list[tuple[Floats, NDArray[np.bool_]]],
-    rest: list[tuple[str, Floats, NDArray[np.bool_]]],
-) -> Spectra | None:
-    powers = np.concatenate([p for p, _ in shape])
-    filled = np.concatenate([f for _, f in shape])
-    slots = powers.shape[1]
-    mean = np.full((slots, BANDS), np.nan, np.float32)
-    deviation, precision = mean.copy(), np.full((slots, BANDS, BANDS), np.nan, np.float32)
-    for slot in range(slots):
-        slot_powers = powers[filled[:, slot], slot].astype(np.float64)
-        if len(slot_powers) < 2:
-            continue
-        mean[slot] = slot_powers.mean(axis=0)
-        deviation[slot] = slot_powers.std(axis=0) + _MIN_DEVIATION
-        scores = (slot_powers - mean[slot]) / deviation[slot]
-        precision[slot] = np.linalg.inv(np.cov(scores.T) + _RIDGE * np.eye(BANDS))
-    uncalibrated = Spectra(mean, deviation, precision, np.empty((0, slots), np.float32))
-    by_person: dict[str, list[Floats]] = {}
-    for person, night_powers, night_filled in rest:
-        distances = uncalibrated.distances(night_powers, night_filled)
-        by_person.setdefault(person, []).append(distances)
-    usual = np.full((len(by_person), slots), np.nan, np.float32)
-    for row, nights in enumerate(by_person.values()):
-        known = np.isfinite(nights)
-        some = known.any(axis=0)
-        usual[row, some] = np.nansum(nights, axis=0)[some] / known.sum(axis=0)[some]
-    if np.isfinite(usual).sum(axis=0).max() < MIN_CALIBRATING:
-        return None
-    return Spectra(mean, deviation, precision, usual)

@@ -164,18 +164,25 @@ class CheckedFile:
                     offset, row = self.data_offset + record * width, record - first
                     if step == 1:
                         part = buffer[row * size : (row + 1) * size]
-                        if os.preadv(file.fileno(), (part,), offset + start) < size:
-                            raise ValueError("the file ends early")
+                        _fill(file.fileno(), part, offset + start)
                         continue
                     records_read = block[: min(step, last - record)]
-                    if os.preadv(file.fileno(), (records_read.data,), offset) < records_read.size:
-                        raise ValueError("the file ends early")
+                    _fill(file.fileno(), records_read.data.cast("B"), offset)
                     signal[row : row + len(records_read)] = records_read[:, start : start + size]
         except (OSError, ValueError) as error:
             raise RecordingError(
                 f"{self.path.name} can no longer be read; it changed since it was opened"
             ) from error
         return signal
+
+
+def _fill(file: int, buffer: memoryview, offset: int) -> None:
+    """Read as many bytes as fit; some file systems give fewer at a time."""
+    while buffer:
+        count = os.preadv(file, (buffer,), offset)
+        if not count:
+            raise ValueError("the file ends early")
+        buffer, offset = buffer[count:], offset + count
 
 
 def is_edf(start: bytes) -> bool:

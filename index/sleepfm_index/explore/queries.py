@@ -34,11 +34,16 @@ def sql(store: Reader, statement: str, limit: int) -> Table:
     limit : int
         Maximum number of rows to return.
     """
-    rows = store.sql(statement).table
-    note = f"{rows.num_rows:,} rows"
-    if rows.num_rows > limit:
-        note = f"the first {limit:,} of {rows.num_rows:,} rows"
-    return Table(_with_unique_names(rows.slice(0, limit)), note, {"total": rows.num_rows})
+    kept: list[pa.RecordBatch] = []
+    total = 0
+    with store.metadata.stream(statement) as reader:
+        for batch in reader:
+            if total < limit:
+                kept.append(batch.slice(0, limit - total))
+            total += batch.num_rows
+        rows = pa.Table.from_batches(kept, reader.schema)
+    note = f"{total:,} rows" if total <= limit else f"the first {limit:,} of {total:,} rows"
+    return Table(_with_unique_names(rows), note, {"total": total})
 
 
 def clip(store: Reader, clip_id: int) -> Document:

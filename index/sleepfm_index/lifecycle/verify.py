@@ -1,8 +1,7 @@
 """Verification: the files against the manifest, and caches against the vectors.
 
-A repair rebuilds damaged caches from the segments. It moves damaged segments to ``quarantine/`` and
-out of the manifest, so that a repeated build reads these recordings again. It removes damaged lines
-from files of labels, and keeps a copy of the whole file in ``quarantine/``.
+A repair rebuilds damaged caches from the segments, moves damaged segments to ``quarantine/``, so
+that a repeated build reads these recordings again, and removes damaged lines of labels.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
 from sleepfm_index.storage import paths, private, snapshots
-from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
+from sleepfm_index.storage.files import fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.storage.labels import check_labels, drop_damaged_labels, label_columns
 from sleepfm_index.storage.manifest import (
     IndexEntry,
@@ -35,6 +34,7 @@ from sleepfm_index.storage.manifest import (
     deleted_within,
     read_manifest,
 )
+from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.segments import (
     CLIPS,
     TABLES,

@@ -24,6 +24,8 @@ from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.visible_tables import VIEWS, visible_tables
 
 TIME_LIMIT_S: Final = 300.0
+_AGAIN_S: Final = 0.05
+"""Time between two interrupts of a statement that goes on."""
 MEMORY_LIMIT: Final = "4GB"
 RESULT_LIMIT: Final = 4 << 30
 """Maximum size in bytes of a result in memory, which DuckDB's own limit does not include."""
@@ -66,13 +68,22 @@ class Metadata:
         The snapshot to read.
     threads : int, optional
         Threads of DuckDB; by default DuckDB's own choice.
+    time_limit_s : float, optional
+        Time that a statement or condition may take; by default :data:`TIME_LIMIT_S`.
     """
 
-    def __init__(self, store: Path, manifest: Manifest, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Path,
+        manifest: Manifest,
+        threads: int | None = None,
+        time_limit_s: float | None = None,
+    ) -> None:
         config: dict[str, str | bool | int | float | list[str]] = dict(SETTINGS)
         if threads:
             config["threads"] = threads
         self._store, self._manifest = store, manifest
+        self._time_limit_s = time_limit_s
         with snapshot_guard(store, manifest):
             try:
                 self._tables = visible_tables(store, manifest)
@@ -224,9 +235,10 @@ class Metadata:
     @contextmanager
     def _guarded(self) -> Iterator[duckdb.DuckDBPyConnection]:
         cursor = self._connection.cursor()
-        stop = threading.Timer(TIME_LIMIT_S, cursor.interrupt)
-        stop.daemon = True
-        stop.start()
+        limit_s = TIME_LIMIT_S if self._time_limit_s is None else self._time_limit_s
+        done = threading.Event()
+        watch = threading.Thread(target=_interrupt, args=(cursor, limit_s, done), daemon=True)
+        watch.start()
         damaged: FormatError | None = None
         try:
             with snapshot_guard(self._store, self._manifest):
@@ -234,7 +246,7 @@ class Metadata:
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 yield cursor
         except duckdb.InterruptException:
-            raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None
+            raise QueryError(f"the statement ran longer than {limit_s:g} s") from None
         except duckdb.Error as error:
             sentence = _one_sentence(error)
             if damaged is not None and "Table with name labels " in sentence:
@@ -248,7 +260,8 @@ class Metadata:
                 "run `sleepfm-index verify`"
             ) from error
         finally:
-            stop.cancel()
+            done.set()
+            watch.join()
             cursor.close()  # which rolls back
 
     def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> FormatError | None:
@@ -271,6 +284,14 @@ class Metadata:
         live = self._manifest.live(np.asarray(labels["clip_id"].to_numpy(), np.int64))
         cursor.register("labels", labels.filter(pa.array(live)))
         return None
+
+
+def _interrupt(cursor: duckdb.DuckDBPyConnection, limit_s: float, done: threading.Event) -> None:
+    """Interrupt a statement after its time, again and again: one between two steps is lost."""
+    wait = limit_s
+    while not done.wait(wait):
+        cursor.interrupt()
+        wait = _AGAIN_S
 
 
 def _close_own(connection: duckdb.DuckDBPyConnection, process: int) -> None:
