@@ -31,6 +31,8 @@ from sleepfm_index.storage.row_cache import ClipRows, write_rows
 from sleepfm_index.storage.writer import Writer
 
 ANSWERS = 60
+MAX_NIGHTS = 16
+"""Maximum number of recordings in a segment of one source."""
 
 
 def main() -> None:
@@ -61,7 +63,7 @@ def main() -> None:
 
 def fill(folder: Path, rows: int) -> None:
     """Write clips and the memory-mapped file of their rows."""
-    nights = [night(n) for n in range(min(200, -(-rows // 960)))]
+    nights = [night(n) for n in range(min(MAX_NIGHTS, -(-rows // 960)))]
     with Writer(folder, WEIGHTS, ROBUST) as writer:
         while writer.manifest.rows < rows:
             some = nights[: -(-(rows - writer.manifest.rows) // 960)]

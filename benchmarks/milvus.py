@@ -119,6 +119,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--queries", type=int, default=50)
     args = parser.parse_args()
+    if args.clips <= NIGHT:
+        parser.error(f"--clips must exceed {NIGHT}, the clips of one subject, who is excluded")
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         store, uri = Path(folder) / "store", f"{folder}/milvus.db"

@@ -41,7 +41,7 @@ MINUTES: Final = {
     "benchmarks/encode.py": "--clips 4 --repeat 1",
     "benchmarks/evaluate.py": "--clips 2000",
     "benchmarks/growth.py": "--folder {tmp} --rows 20000",
-    "benchmarks/milvus.py": "--clips 400 --queries 2",
+    "benchmarks/milvus.py": "--clips 2000 --queries 2",
     "benchmarks/night.py": "--hours 0.05 --repeat 1",
     "benchmarks/norms.py": "--epochs 1 --hours 0.05",
     "benchmarks/objectives.py": "--folder {tmp} --trial",

@@ -34,8 +34,9 @@ def import_(
 ) -> None:
     """Import an export of a store, or vectors of another program.
 
-    The store can then be queried, evaluated and exported like any other. An import of an export
-    has the weights of the original store. docs/format.md describes files of other vectors.
+    The store can then be queried, evaluated and exported like any other. If it comes from an
+    export, it has the weights of the original store. docs/format.md describes files of other
+    vectors.
     """
     from sleepfm_index.building.import_vectors import import_vectors
 

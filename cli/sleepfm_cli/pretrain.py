@@ -293,8 +293,8 @@ def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
         say("no curves drawn, matplotlib is missing: pip install 'sleepfm-index[eval]'", "yellow")
     if not read_info(out).distribution:
         say(
-            "the weights do not say what they were trained on, so builds cannot warn of recordings "
-            f"unlike it: that takes recordings of {MIN_PEOPLE} people",
+            "the weights have no training distribution, so builds cannot warn of recordings unlike "
+            f"the training set; it needs recordings of at least {MIN_PEOPLE} people",
             "yellow",
         )
     say(f"use it: sleepfm-index build RECORDINGS --weights {out}")

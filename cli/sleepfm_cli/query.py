@@ -164,13 +164,16 @@ def query(
             _list_clips(store, where, k, answer)
             return
     if modality is None:
-        raise typer.BadParameter("say what to search with by --modality, e.g. ecg")
+        raise typer.BadParameter("name the query modality with --modality, e.g. ecg")
     scope = {"k": k, "where": where, "exclude": exclude, **lists}
     if start is not None or until is not None or elastic:
         if recording is None or start is None or until is None:
-            raise typer.BadParameter("a stretch is named by --recording, --from and --until")
+            raise typer.BadParameter("a stretch needs --recording, --from and --until")
         if any(one is not None for one in examples) or every or night or min_gap or plot:
-            raise typer.BadParameter("a stretch asks alone: --recording, --from and --until")
+            raise typer.BadParameter(
+                "a stretch cannot be combined with other examples, --all, --night, --min-gap or "
+                "--plot"
+            )
         stretch = {"recording": recording, "start": start, "until": until, "to": to}
         scope |= {"exact": exact, "elastic": elastic}
         result, trained, _ = _ask(store, lambda s: s.stretches(modality, **stretch, **scope))

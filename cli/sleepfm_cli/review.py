@@ -1,4 +1,4 @@
-"""``sleepfm-index review``: what somebody should look at."""
+"""``sleepfm-index review``: likely errors in labels and recordings."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def scan(
     store: AsBuiltOption = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Files read at a time (default: by the cores and files)."),
+        typer.Option(min=1, help="Files read in parallel; default: limited by cores and files."),
     ] = None,
     wide: WideOption = False,
     format: FormatOption = Format.table,  # noqa: A002

@@ -186,7 +186,7 @@ def _error(error: SleepFMError, store: Path) -> Response:
         if path.is_absolute():  # paths of this machine are not exposed
             text = text.replace(str(path), store.name)
     if isinstance(error, SnapshotGone | StoreLocked):
-        return _json({"error": f"{text}; ask again"}, 503)
+        return _json({"error": f"{text}; try again"}, 503)
     return _json({"error": text}, 400)
 
 

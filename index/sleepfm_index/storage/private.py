@@ -208,8 +208,8 @@ def _check_key(store: Path, content: bytes) -> None:
         return
     if known != _hash(content):
         raise FormatError(
-            f"{path} is not the key that was made for this store, or {_KEY_HASH} beside it was "
-            "changed; put a copy of both back"
+            f"{path} is not the key of this store, or {_KEY_HASH} next to it was changed; restore "
+            "both from a copy"
         )
 
 

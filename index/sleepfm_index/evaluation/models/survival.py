@@ -191,7 +191,7 @@ def _follow_up(store: Reader, labels: Labels, time: str, event: str) -> FollowUp
         raise QueryError(f"{event} differs between clips of one subject; it needs one value each")
     times[~np.isfinite(events)] = np.nan
     if not (events == 1).any():
-        raise QueryError(f"nobody has {event}, so there is nothing to learn")
+        raise QueryError(f"no subject has {event}, so there is nothing to fit")
     return FollowUp(times, events == 1)
 
 
