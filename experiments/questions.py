@@ -126,7 +126,7 @@ class Study:
                 sys.exit(f"{folder} holds another cohort ({marker.read_text()}); name a --folder")
             return folder
         words = (word for name, value in sizes.items() for word in (f"--{name}", value))
-        tool("simulate", folder, *words, "--lead", lead, "--excerpts", "--truth",
+        run_command("simulate", folder, *words, "--lead", lead, "--excerpts", "--truth",
              "--contract", self.args.contract)  # fmt: skip
         marker.write_text(json.dumps(sizes))
         return folder
@@ -200,7 +200,7 @@ class Study:
             return
         out.parent.mkdir(parents=True, exist_ok=True)
         resume = out.with_name(f"{out.stem}.checkpoint.pt").exists()
-        tool(
+        run_command(
             *("pretrain", *words, "--out", out, "--split", "0.9,0,0.1,0"),
             *("--cache", self.folder / "clips", "--device", "cpu"),
             *("--describe", "simulated nights, experiments/questions.py"),
@@ -297,8 +297,8 @@ def subjects(cohort: Path) -> set[str]:
         return {row["subject_id"] for row in csv.DictReader(file)}
 
 
-def tool(*words: object) -> None:
-    """Run a command of sleepfm-index, and print it."""
+def run_command(*words: object) -> None:
+    """Print and run a command of sleepfm-index."""
     args = [str(word) for word in words]
     print("$ sleepfm-index", shlex.join(args)[:500], file=sys.stderr, flush=True)
     done = subprocess.run([sys.executable, "-m", "sleepfm_cli.main", *args])

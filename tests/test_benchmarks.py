@@ -41,7 +41,7 @@ MINUTES: Final = {
     "benchmarks/encode.py": "--clips 4 --repeat 1",
     "benchmarks/evaluate.py": "--clips 2000",
     "benchmarks/growth.py": "--folder {tmp} --rows 20000",
-    "benchmarks/milvus.py": "--clips 400 --queries 2",
+    "benchmarks/milvus.py": "--clips 2000 --queries 2",
     "benchmarks/night.py": "--hours 0.05 --repeat 1",
     "benchmarks/norms.py": "--epochs 1 --hours 0.05",
     "benchmarks/objectives.py": "--folder {tmp} --trial",
@@ -59,7 +59,7 @@ MINUTES: Final = {
     "benchmarks/train.py": "--steps 1",
     "benchmarks/train_demo.py": "--folder {tmp} --trial",
     "experiments/fit_cycles.py": "",
-    "experiments/weights_world.py": "--folder {tmp} --people 48 --further 2",
+    "experiments/training_distance.py": "--folder {tmp} --people 48 --further 2",
     "experiments/questions.py": (
         "--people 16 --test-people 4 --hours 0.1 --steps 2 --batch-size 8 --together 2 "
         "--warm-steps 4 --epochs 1 --seeds 1 --folder {tmp}"

@@ -128,22 +128,23 @@ class FileRecording:
         return [widen(narrow(vector[None]))[0] for vector in vectors]
 
     def unlike(self, modalities: tuple[str, ...]) -> list[str]:
-        """Say in which modalities the whole recording is unlike what the weights were trained on.
+        """Report the modalities in which the whole recording differs from the training set.
 
         Parameters
         ----------
         modalities : tuple of str
-            Modalities to judge.
+            Modalities to compare.
 
         Returns
         -------
         list of str
-            One sentence each; empty also where the weights do not say what they were trained on.
+            One sentence per modality beyond the limit; empty also if the weights carry no training
+            distribution.
         """
         weights = self.encoder.weights
-        found = distances_of(weights, self.clips) or {}
+        distances = distances_of(weights, self.clips) or {}
         return [
-            unlike_sentence(weights.name, m, *found[m])
+            unlike_sentence(weights.name, m, *distances[m])
             for m in modalities
-            if m in found and found[m][0] > 1
+            if m in distances and distances[m][0] > 1
         ]

@@ -206,18 +206,18 @@ def origin_of_file(
     from sleepfm_index.query.encode_clip import FileRecording
 
     assert question.file is not None and question.at is not None
-    own = FileRecording.open(
+    recording = FileRecording.open(
         weights,
         contract,
         choices.updated(contract, substitute=question.substitute, channels=question.channels),
         question.file,
         question.weights,
     )
-    vector = mean_vector(own.encode(question.at, modalities))
+    vector = mean_vector(recording.encode(question.at, modalities))
     text = f"{question.file.name} at {question.at}"
-    unlike = "; ".join(own.unlike(modalities))
-    if unlike:
-        text += f" ({unlike})"
+    differences = "; ".join(recording.unlike(modalities))
+    if differences:
+        text += f" ({differences})"
     known = recognise(question.file)
     if known is None:
         return Origin(text, "", "", vector, known=False)
