@@ -209,9 +209,13 @@ class Study:
         )
         done.touch()
 
+    def file(self, arm: Arm, seed: int) -> Path:
+        """Return the file of the measures of an arm."""
+        return self.folder / "measures" / f"{_plain(arm.name)}-{seed}.json"
+
     def measured(self, arm: Arm, seed: int) -> dict[str, Any]:
         """Measure an arm, unless it has been measured."""
-        file = self.folder / "measures" / f"{_plain(arm.name)}-{seed}.json"
+        file = self.file(arm, seed)
         if not file.exists():
             path = self.weights(arm, seed)
             tested = {lead: self.measure(path, lead) for lead in arm.tested}
@@ -334,16 +338,21 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     study = Study(args)
     study.check()
-    runs: list[dict[str, Any]] = []
     order = {arm.name: number for number, arm in enumerate(ARMS)}
-    for seed in range(args.seeds):
-        for arm in sorted(ARMS, key=lambda arm: not arm.primary):
-            file = study.folder / "measures" / f"{_plain(arm.name)}-{seed}.json"
-            if study.late and not file.exists():
-                continue
-            runs.append(study.measured(arm, seed))
+    wanted = [
+        (arm, seed)
+        for seed in range(args.seeds)
+        for arm in sorted(ARMS, key=lambda arm: not arm.primary)
+    ]
+    runs = [study.measured(*one) for one in wanted if study.file(*one).exists()]
+    sizes = vars(args) | {"arms": len(ARMS), "start": study.start_name}
+    for one in [None, *(one for one in wanted if not study.file(*one).exists())]:
+        if one is not None:
+            if study.late:
+                break
+            runs.append(study.measured(*one))
+        if runs:
             runs.sort(key=lambda run: (run["seed"], order[run["arm"]]))
-            sizes = vars(args) | {"arms": len(ARMS), "start": study.start_name}
             write_page(study.folder, runs, sizes)
     print((study.folder / "table.md").read_text() if runs else "no arm has been measured")
 

@@ -117,6 +117,8 @@ def draw(runs: Runs) -> Any:
             )  # fmt: skip
         for position, label in enumerate(labels):
             arm_values = [value for name, value, *_ in points if name == label]
+            if len(arm_values) < 2:
+                continue
             ax.plot(
                 [position - 0.25, position + 0.25],
                 [np.mean(arm_values)] * 2,
@@ -126,15 +128,17 @@ def draw(runs: Runs) -> Any:
         ax.set_xticks(range(len(labels)), labels, rotation=25, ha="right", fontsize="small")
         ax.set_title(title, fontsize="medium", loc="left")
         ax.set_ylabel("R² of private truth" if question == "sharing" else "recall@10")
-        top = max((high for *_, high, _ in points), default=0.0)
+        lines = _references(question, runs) if points else []
+        top = max((*(high for *_, high, _ in points), *(line[1] for line in lines)), default=0.0)
         ax.set_ylim(0, 1.1 * top if top else 1.0)
         if points:
             ax.set_xlim(-0.6, len(labels) - 0.4)
-            for text, value, style in _references(question, runs):
+            for text, value, style in lines:
                 ax.axhline(value, color="0.5", linestyle=style, linewidth=1, zorder=0)
+                x, side = (0.99, "right") if text == "chance" else (0.01, "left")
                 ax.annotate(
-                    text, (0.99, value), xycoords=("axes fraction", "data"), va="bottom",
-                    ha="right", fontsize="x-small", color="0.4",
+                    text, (x, value), xycoords=("axes fraction", "data"), va="bottom", ha=side,
+                    fontsize="x-small", color="0.4",
                 )  # fmt: skip
     seeds = len({run["seed"] for run in runs})
     figure.suptitle(
