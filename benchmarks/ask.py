@@ -1,13 +1,16 @@
 """Queries by examples, stretches and nights: recall of planted copies, and latency.
 
-    python benchmarks/ask.py planted                  simulated nights, weights `demo`
+    python benchmarks/ask.py planted                  simulated nights, weights `demo` (--weights)
     python benchmarks/ask.py nights --nights 1500     drawn vectors, nights of 900 clips
     python benchmarks/ask.py among --rows 1000000     a list of a million clip ids
 
 `planted` copies pieces of breathing from one simulated night into others before they are encoded.
 Each copy has the rate and scale of the night that receives it, and noise of a given share of the
-piece's standard deviation. A stretch of 5 min searches for its copy. A clip that was copied to many
-places is searched for by one of the copies, by the mean of several, and by the nearest of several.
+piece's standard deviation; --noise 0 copies it as it is. A stretch of 5 min searches for its copy. A
+clip that was copied to many places is searched for by one of the copies, by the mean of several, and
+by the nearest of several. The cosine of each clip with its copy, beside that of the same clips with
+others, shows what the weights make of it: where a copy is not nearer than other clips, no search can
+find it.
 """
 
 from __future__ import annotations
@@ -48,7 +51,8 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--stretches", type=int, default=20)
     parser.add_argument("--copies", type=int, default=24)
-    parser.add_argument("--noise", type=float, nargs="+", default=[0.1, 0.5])
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.1, 0.5])
+    parser.add_argument("--weights", default="demo", help="for `planted`")
     parser.add_argument("--nights", type=int, default=1500)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
@@ -69,7 +73,8 @@ def planted(folder: Path, options: argparse.Namespace) -> None:
     if not recordings.exists():
         simulate_cohort(recordings, subjects=options.subjects, hours=options.hours, seed=7)
     files = sorted(recordings.glob("*.edf"))
-    print(f"{len(files)} simulated nights of {options.hours:g} h, weights demo, breathing (resp)")
+    name = Path(options.weights).name
+    print(f"{len(files)} simulated nights of {options.hours:g} h, weights {name}, breathing (resp)")
     for noise in options.noise:
         rng = np.random.default_rng(0)
         clips = round(options.hours * 3600 / CLIP_S)
@@ -94,9 +99,10 @@ def planted(folder: Path, options: argparse.Namespace) -> None:
         for name, night in nights.items():
             night.write(out / f"{name}.edf")
         store = folder / f"store-{noise:g}"
-        sleepfm_index.build(store, [out], weights="demo")
+        sleepfm_index.build(store, [out], weights=options.weights)
         with sleepfm_index.open(store) as opened:
             print(f"\nnoise {noise:g} of the piece's standard deviation")
+            cosines(opened, pairs[::2])
             stretches(opened, pairs)
             examples(opened, spots, rng)
 
@@ -132,6 +138,24 @@ def copy(
         data[first:last] = new
         data = np.clip(data, theirs.physical_min, theirs.physical_max)
         theirs.update_data(data, keep_physical_range=True)
+
+
+def cosines(store: Any, pairs: list[tuple[str, int, str, int, int]]) -> None:
+    """Print the cosine of each clip with its copy, and of the same clips with those of others."""
+    own, copies = [], []
+    for source, begin, target, at, _ in pairs:
+        for name, first, into in ((source, begin, own), (target, at, copies)):
+            here = f"recording_id = '{name}' AND start_s >= {first * CLIP_S} "
+            into.append(
+                store.metadata.clip_ids(f"{here} AND start_s < {(first + STRETCH) * CLIP_S}")
+            )
+    one, other = (store.vectors.of(np.concatenate(ids), "resp")[0] for ids in (own, copies))
+    every = one @ other.T
+    rest = every[~np.eye(len(one), dtype=bool)]
+    print(
+        f"cosine of a clip with its copy: {np.median(every.diagonal()):.3f} (median), with the "
+        f"copies of others: {np.median(rest):.3f} (median), {np.quantile(rest, 0.95):.3f} (95 %)"
+    )
 
 
 def stretches(store: Any, pairs: list[tuple[str, int, str, int, int]]) -> None:

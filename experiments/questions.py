@@ -70,7 +70,10 @@ PASSING: Final = ("folder", "minutes", "seeds", "threads", "nice")
 
 @dataclass(frozen=True)
 class Arm:
-    """One training configuration, and the question for which it is compared."""
+    """One training configuration, and the question for which it is compared.
+
+    The arms of the primary outcomes are trained first.
+    """
 
     name: str
     question: str
@@ -79,20 +82,23 @@ class Arm:
     leads: tuple[str, ...] = ("II",)
     tested: tuple[str, ...] = ("II",)
     objective: str = "leave-one-out"
+    primary: bool = False
 
 
 ARMS: Final = (
-    Arm(START, "none", tested=("II", "V1")),
-    Arm(PLAIN, "all", tested=("II", "V1")),
-    *(Arm(f"people-1/{n}", "people", share=1 / n) for n in (2, 4, 8, 16)),
-    Arm("pairwise", "objectives", objective="pairwise"),
+    Arm(START, "none", tested=("II", "V1"), primary=True),
+    Arm(PLAIN, "all", tested=("II", "V1"), primary=True),
+    *(Arm(f"people-1/{n}", "people", share=1 / n, primary=True) for n in (2, 4, 8, 16)),
+    Arm("pairwise", "objectives", objective="pairwise", primary=True),
     Arm("loo + covariance", "objectives", ("--covariance", "0.02")),
     Arm("barlow", "objectives", objective="barlow"),
     Arm("siglip", "objectives", objective="siglip"),
     Arm("loo + masked", "objectives", ("--masked", "0.3")),
     Arm("lead V1", "leads", leads=("V1",), tested=("II", "V1")),
     Arm("half II, half V1", "leads", leads=("II", "V1"), tested=("II", "V1")),
-    *(Arm(f"within {w}", "sharing", ("--within", w)) for w in ("0.1", "0.3", "1.0")),
+    Arm("within 0.1", "sharing", ("--within", "0.1")),
+    Arm("within 0.3", "sharing", ("--within", "0.3"), primary=True),
+    Arm("within 1.0", "sharing", ("--within", "1.0")),
 )
 
 
@@ -329,12 +335,14 @@ def main() -> None:
     study = Study(args)
     study.check()
     runs: list[dict[str, Any]] = []
+    order = {arm.name: number for number, arm in enumerate(ARMS)}
     for seed in range(args.seeds):
-        for arm in ARMS:
+        for arm in sorted(ARMS, key=lambda arm: not arm.primary):
             file = study.folder / "measures" / f"{_plain(arm.name)}-{seed}.json"
             if study.late and not file.exists():
                 continue
             runs.append(study.measured(arm, seed))
+            runs.sort(key=lambda run: (run["seed"], order[run["arm"]]))
             sizes = vars(args) | {"arms": len(ARMS), "start": study.start_name}
             write_page(study.folder, runs, sizes)
     print((study.folder / "table.md").read_text() if runs else "no arm has been measured")

@@ -60,6 +60,10 @@ was fixed before any result was seen."""
 Vectors = Mapping[str, Floats]
 
 
+def _people(count: int) -> str:
+    return "1 person" if count == 1 else f"{count} people"
+
+
 @dataclass(frozen=True)
 class Arm:
     """Heads trained on so many people by one objective."""
@@ -70,7 +74,7 @@ class Arm:
     @property
     def name(self) -> str:
         """Name of the arm in the tables."""
-        return f"{self.objective}, {self.people} {'person' if self.people == 1 else 'people'}"
+        return f"{self.objective}, {_people(self.people)}"
 
 
 BY_PEOPLE: Final = tuple(Arm("leave-one-out", n) for n in SIZES)
@@ -230,7 +234,8 @@ def print_tables(
             + " |"
         )
     for count, recalls in by_cca.items():
-        print(f"| canonical correlation, plain features, {count} | {interval(recalls)} | | | | |")
+        named = f"canonical correlation on plain features, {_people(count)}"
+        print(f"| {named} | {interval(recalls)} | | | | |")
 
     def less(one: str, other: str, key: str) -> list[float]:
         return [a - b for a, b in zip(measures[one][key], measures[other][key], strict=True)]
@@ -252,10 +257,14 @@ def print_tables(
     found = [difference(values) for values in asked.values()]
     adjusted = holm([p for _, p in found])
     for name, (text, p), own_adjusted in zip(asked, found, adjusted, strict=True):
-        print(f"| {name} | {text} | {p:.3f} | {own_adjusted:.3f} |")
+        print(f"| {name} | {text} | {_shown(p)} | {_shown(own_adjusted)} |")
     for name, values in beside.items():
         text, p = difference(values)
-        print(f"| {name} | {text} | {p:.3f} | not adjusted |")
+        print(f"| {name} | {text} | {_shown(p)} | not adjusted |")
+
+
+def _shown(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def main() -> None:

@@ -64,9 +64,6 @@ MINUTES: Final = {
         "--people 16 --test-people 4 --hours 0.1 --steps 2 --batch-size 8 --together 2 "
         "--warm-steps 4 --epochs 1 --seeds 1 --folder {tmp}"
     ),
-    "experiments/simulated.py": (
-        "--folder {tmp} --subjects 8 --test-subjects 4 --hours 0.1 --epochs 1 --batch-size 4"
-    ),
 }
 """Size for which each takes up to some minutes, in processes of its own."""
 NEEDS: Final = {

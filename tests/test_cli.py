@@ -184,7 +184,8 @@ def test_the_verbs_of_evaluation(tmp_path: Path) -> None:
     done = run(*probe, "--plot", tmp_path / "p.svg", *few)
     assert done.returncode == 0, done.stderr
     assert "macro" in done.stdout.decode() and "5 folds of subjects" in done.stderr.decode()
-    done = run("probe", "--label", "sdb", "--shots", "1,2", "--repeats", "2", *few)
+    sdb = ("probe", "--label", "sdb", "--on", "bas")
+    done = run(*sdb, "--shots", "1,2", "--repeats", "2", *few)
     assert done.returncode == 0 and "draws of one class" in done.stdout.decode(), done.stderr
     assert ">= 10 s" in done.stderr.decode()
     done = run("probe", "--label", "age", "--kind", "number", "--on", "ecg", *few)

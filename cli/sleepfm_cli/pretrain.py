@@ -22,7 +22,7 @@ from sleepfm_cli.options import (
     listed,
 )
 from sleepfm_cli.outputs import expect_output, load_matplotlib
-from sleepfm_cli.render import progress, say
+from sleepfm_cli.render import messages, progress, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from sleepfm.training.clipcache import Prepared
     from sleepfm.training.pretrain import TrainingCallbacks
     from sleepfm.training.splits import Split, Splits
+
+_SILENCE_S = 60.0
+"""Time after which a run without a terminal, which shows no bar, says where it is."""
 
 
 def pretrain(
@@ -332,6 +335,7 @@ def _callbacks(bar: Progress, epochs: int) -> TrainingCallbacks:
     from sleepfm.training.pretrain import TrainingCallbacks
 
     task = bar.task_ids[0]
+    spoken = time.monotonic()
 
     def prepared(clips: Prepared, splits: Splits) -> None:
         for name, reason in clips.left_out:
@@ -341,7 +345,11 @@ def _callbacks(bar: Progress, epochs: int) -> TrainingCallbacks:
         say(f"{len(clips.recordings)} recordings, {count:,} clips; subjects: {sizes}")
 
     def step(epoch: int, done: int, total: int, loss: float) -> None:
+        nonlocal spoken
         bar.update(task, description=f"epoch {epoch}  loss {loss:.3f}", completed=done, total=total)
+        if not messages.is_terminal and done < total and time.monotonic() - spoken >= _SILENCE_S:
+            spoken = time.monotonic()
+            say(f"epoch {epoch} of {epochs}: step {done} of {total}, loss {loss:.3f}")
 
     def epoch(metrics: dict[str, Any]) -> None:
         valid = metrics["valid"]

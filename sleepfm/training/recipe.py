@@ -221,7 +221,7 @@ rate first, then stages too, then all targets."""
 
 BODY: Final = replace(
     _BODY,
-    epochs=5,
+    epochs=8,
     epoch_clips=12_800,
     batch_size=64,
     together=4,

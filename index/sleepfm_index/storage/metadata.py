@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.runtime.at_exit import closed_at_exit
 from sleepfm_index.storage.answer_types import with_text
 from sleepfm_index.storage.labels import label_table
 from sleepfm_index.storage.manifest import Manifest, as_ranges
@@ -122,20 +123,17 @@ class Metadata:
                 batches.append(batch)
             return pa.Table.from_batches(batches, reader.schema)
 
-    @contextmanager
-    def stream(self, statement: str) -> Iterator[pa.RecordBatchReader]:
-        """Run one read-only statement and stream the result in record batches; see :meth:`select`.
+    def stream(self, statement: str) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Run one read-only statement, to read its result in batches inside ``with``.
 
         Parameters
         ----------
         statement : str
-            One read-only SQL statement.
-
-        Yields
-        ------
-        pyarrow.RecordBatchReader
-            Result, to be read inside the ``with`` statement.
+            As in :meth:`select`.
         """
+        return contextmanager(lambda: closed_at_exit(self._stream(statement)))()
+
+    def _stream(self, statement: str) -> Generator[pa.RecordBatchReader, None, None]:
         with self._guarded() as cursor:
             parsed = duckdb.extract_statements(statement)
             if len(parsed) != 1:
