@@ -1,13 +1,16 @@
 """Queries by examples, stretches and nights: recall of planted copies, and latency.
 
-    python benchmarks/ask.py planted                  simulated nights, weights `demo`
+    python benchmarks/ask.py planted                  simulated nights, weights `demo` (--weights)
     python benchmarks/ask.py nights --nights 1500     drawn vectors, nights of 900 clips
-    python benchmarks/ask.py among --rows 1000000     a list of as many clip ids
+    python benchmarks/ask.py among --rows 1000000     a list of a million clip ids
 
-`planted` copies pieces of breathing from one simulated night into others before they are encoded,
-at each night's rate and scale, with noise of a given share of the piece's standard deviation. A
-stretch of 5 min asks for its copy; a clip that was copied into many places is asked for by one, by
-the mean and by the nearest of several of the copies.
+`planted` copies pieces of breathing from one simulated night into others before they are encoded.
+Each copy has the rate and scale of the night that receives it, and noise of a given share of the
+piece's standard deviation; --noise 0 copies it as it is. A stretch of 5 min searches for its copy. A
+clip that was copied to many places is searched for by one of the copies, by the mean of several, and
+by the nearest of several. The cosine of each clip with its copy, beside that of the same clips with
+others, shows what the weights make of it: where a copy is not nearer than other clips, no search can
+find it.
 """
 
 from __future__ import annotations
@@ -48,13 +51,12 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--stretches", type=int, default=20)
     parser.add_argument("--copies", type=int, default=24)
-    parser.add_argument("--noise", type=float, nargs="+", default=[0.1, 0.5])
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.1, 0.5])
+    parser.add_argument("--weights", default="demo", help="for `planted`")
     parser.add_argument("--nights", type=int, default=1500)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument(
-        "--folder", type=Path, help="Where to work; kept. Default: a temporary one."
-    )
+    parser.add_argument("--folder", type=Path, help="keep the stores here; default: temporary")
     options = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
@@ -63,7 +65,7 @@ def main() -> None:
         {"planted": planted, "nights": nights, "among": among}[options.what](folder, options)
 
 
-# What is found of what was planted
+# Recall of planted copies
 
 
 def planted(folder: Path, options: argparse.Namespace) -> None:
@@ -71,7 +73,8 @@ def planted(folder: Path, options: argparse.Namespace) -> None:
     if not recordings.exists():
         simulate_cohort(recordings, subjects=options.subjects, hours=options.hours, seed=7)
     files = sorted(recordings.glob("*.edf"))
-    print(f"{len(files)} simulated nights of {options.hours:g} h, weights demo, breathing (resp)")
+    name = Path(options.weights).name
+    print(f"{len(files)} simulated nights of {options.hours:g} h, weights {name}, breathing (resp)")
     for noise in options.noise:
         rng = np.random.default_rng(0)
         clips = round(options.hours * 3600 / CLIP_S)
@@ -96,9 +99,10 @@ def planted(folder: Path, options: argparse.Namespace) -> None:
         for name, night in nights.items():
             night.write(out / f"{name}.edf")
         store = folder / f"store-{noise:g}"
-        sleepfm_index.build(store, [out], weights="demo")
+        sleepfm_index.build(store, [out], weights=options.weights)
         with sleepfm_index.open(store) as opened:
             print(f"\nnoise {noise:g} of the piece's standard deviation")
+            cosines(opened, pairs[::2])
             stretches(opened, pairs)
             examples(opened, spots, rng)
 
@@ -134,6 +138,24 @@ def copy(
         data[first:last] = new
         data = np.clip(data, theirs.physical_min, theirs.physical_max)
         theirs.update_data(data, keep_physical_range=True)
+
+
+def cosines(store: Any, pairs: list[tuple[str, int, str, int, int]]) -> None:
+    """Print the cosine of each clip with its copy, and of the same clips with those of others."""
+    own, copies = [], []
+    for source, begin, target, at, _ in pairs:
+        for name, first, into in ((source, begin, own), (target, at, copies)):
+            here = f"recording_id = '{name}' AND start_s >= {first * CLIP_S} "
+            into.append(
+                store.metadata.clip_ids(f"{here} AND start_s < {(first + STRETCH) * CLIP_S}")
+            )
+    one, other = (store.vectors.of(np.concatenate(ids), "resp")[0] for ids in (own, copies))
+    every = one @ other.T
+    rest = every[~np.eye(len(one), dtype=bool)]
+    print(
+        f"cosine of a clip with its copy: {np.median(every.diagonal()):.3f} (median), with the "
+        f"copies of others: {np.median(rest):.3f} (median), {np.quantile(rest, 0.95):.3f} (95 %)"
+    )
 
 
 def stretches(store: Any, pairs: list[tuple[str, int, str, int, int]]) -> None:
@@ -185,7 +207,7 @@ def examples(store: Any, spots: list[tuple[str, int]], rng: np.random.Generator)
         print(f"{how:<38} {np.mean(values):.2f}")
 
 
-# How fast
+# Latency
 
 
 def nights(folder: Path, options: argparse.Namespace) -> None:

@@ -1,10 +1,10 @@
 """Dry run over a cohort: `scan` of many recordings with NSRR scoring in a parallel folder.
 
-Writes --files EDF files of 13 channels (one minute each; a header is read, no signal) and as many
-XML files of a whole night, 960 stages and 300 events each, as the NSRR lays them out, and times
-`scan`.
+    python benchmarks/scan.py [--files 1000] [--workers 2] [--repeat 3]
 
-    python benchmarks/scan.py [--files 1000]
+Writes EDF files of 13 channels and one minute, because `scan` reads only headers, and for each an
+XML file of a whole night as from the NSRR, with 960 stages and 300 events. Then times `scan` in one
+process and in --workers, in turn, --repeat times; seconds are medians.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from read import write
 
@@ -39,8 +40,10 @@ def main() -> None:
     """Write the cohort, scan it, and print a line of JSON."""
     from sleepfm.scan import scan
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=1000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         signals, scoring_folder = Path(folder, "edfs"), Path(folder, "annotations-events-nsrr")
@@ -53,13 +56,20 @@ def main() -> None:
                 shutil.copy(signals / "n0000.edf", signals / f"n{i:04d}.edf")
             (scoring_folder / f"n{i:04d}-nsrr.xml").write_text(text)
         scan([signals / "n0000.edf"])  # imports
-        begun, worked = time.perf_counter(), time.process_time()
-        found = scan([signals])
+        seconds: dict[int, list[float]] = {1: [], args.workers: []}
+        processor_seconds = []
+        for _ in range(args.repeat):
+            for workers in sorted(seconds):
+                begun, worked = time.perf_counter(), time.process_time()
+                found = scan([signals], workers=workers)
+                seconds[workers].append(time.perf_counter() - begun)
+                if workers == 1:
+                    processor_seconds.append(time.process_time() - worked)
         result = {
             "files": len(found.files),
             "scored": sum(bool(f.scored_epochs) for f in found.files),
-            "seconds": round(time.perf_counter() - begun, 2),
-            "processor_seconds": round(time.process_time() - worked, 2),
+            "seconds_by_workers": {n: round(median(s), 2) for n, s in seconds.items()},
+            "processor_seconds_in_one_process": round(median(processor_seconds), 2),
             "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
             "load": round(os.getloadavg()[0], 2),
         }

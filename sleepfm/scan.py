@@ -5,13 +5,15 @@ Headers and scoring are read, but no signals.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from sleepfm import process_pool
 from sleepfm.choices import Coding
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import ROBUST, Contract
@@ -27,6 +29,7 @@ from sleepfm.recordings.channels import (
 from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S
+from sleepfm.resources import cores
 
 _HINTS: Final = (
     ("CHEST", r"chest|thor|thx|rib|effort1"),
@@ -50,6 +53,8 @@ _HINTS: Final = (
     ("SNORE", r"snor|mic"),
 )
 _MAX_WORDS: Final = 20
+_FILES_PER_PROCESS: Final = 50
+"""Number of files from which a further process saves more time than its start takes."""
 _NOT_SIGNALS: Final = re.compile(r"imp|ref|status|stat|quality|rate|cal$", re.IGNORECASE)
 
 
@@ -181,6 +186,7 @@ def scan(
     overrides: str | Path | None = None,
     coding: Coding | None = None,
     epoch_s: float | None = None,
+    workers: int | None = None,
     progress: Progress | None = None,
 ) -> Scan:
     """Preview every recording that a build of the same paths would read.
@@ -198,6 +204,9 @@ def scan(
         As for :func:`~sleepfm.recordings.channels.match_channels`.
     coding, epoch_s
         As for :func:`~sleepfm.recordings.read.read_recording`.
+    workers : int, optional
+        Number of processes; by default one for every 50 files, but not more than cores. The
+        result does not depend on it.
     progress : callable, optional
         Called with (files done, files) after every file.
 
@@ -219,8 +228,13 @@ def scan(
     names = Counter(item.stem for item in found.recordings)
     files: list[FileScan] = []
     fixes: dict[str, str] = {}
-    for item in found.recordings:
-        scanned = _scan_file(item, contract, choices, fixes)
+    context = _Context(contract, choices)
+    for item, (scanned, suggested) in zip(
+        found.recordings, _scanned(found.recordings, context, workers), strict=True
+    ):
+        for fix in suggested:
+            if fix.certain or fix.name not in fixes:
+                fixes[fix.name] = fix.option
         if names[item.stem] > 1:
             warning = (
                 f"{names[item.stem]} files would be named {item.stem}: build with --ids folder, "
@@ -243,17 +257,48 @@ def scan(
     )
 
 
-def _scan_file(
-    item: RecordingFile,
-    contract: Contract,
-    choices: Choices,
-    fixes: dict[str, str],
-) -> FileScan:
+@dataclass(frozen=True)
+class _Context:
+    contract: Contract
+    choices: Choices
+
+
+@dataclass(frozen=True)
+class _Fix:
+    """An option that would use a channel; a guess by its name yields to one that is certain."""
+
+    name: str
+    option: str
+    certain: bool
+
+
+def _scanned(
+    items: Sequence[RecordingFile], context: _Context, workers: int | None
+) -> Generator[tuple[FileScan, list[_Fix]]]:
+    """Scan files in processes if there are many, and yield the results in order."""
+    parallel = os.name == "posix"  # the processes are handed an open socket
+    count = workers or (min(cores(), len(items) // _FILES_PER_PROCESS) if parallel else 1)
+    if count <= 1:
+        for item in items:
+            yield _scan_file(context, item)
+        return
+    for item, result in zip(
+        items, process_pool.results(_scan_file, context, items, count), strict=True
+    ):
+        if isinstance(result, process_pool.Died):
+            yield FileScan(item.path.name, item.stem, f"cannot be scanned: {result.why}"), []
+        else:
+            yield result
+
+
+def _scan_file(context: _Context, item: RecordingFile) -> tuple[FileScan, list[_Fix]]:
+    contract, choices = context.contract, context.choices
     identifying = identifying_stem(item.stem)
     warnings = []
     if identifying:
         warnings.append(f"the name looks like {identifying}: consider --ids hash")
     recording = None
+    fixes: list[_Fix] = []
     try:
         recording = choices.read(item.path, item.annotations)
         channels = match_channels(
@@ -267,21 +312,23 @@ def _scan_file(
             )
             for slot, options in error.options.items():
                 for name, *_rest in options:
-                    fixes[name] = f'--channels FILE with the line {slot}: "{name}"'
+                    option = f'--channels FILE with the line {slot}: "{name}"'
+                    fixes.append(_Fix(name, option, certain=True))
         elif recording:
-            _suggest(recording, ChannelMap({}, labels), contract, fixes)
-        return FileScan(
+            fixes = _suggested(recording, ChannelMap({}, labels), contract)
+        scanned = FileScan(
             item.path.name, item.stem, str(error), unmatched=labels, warnings=tuple(warnings)
         )
+        return scanned, fixes
     except Exception as error:  # an unexpected error in one file must not stop the scan
         reason = f"unexpected {type(error).__name__}: {error}"
-        return FileScan(item.path.name, item.stem, reason, warnings=tuple(warnings))
-    _suggest(recording, channels, contract, fixes)
+        return FileScan(item.path.name, item.stem, reason, warnings=tuple(warnings)), fixes
+    fixes = _suggested(recording, channels, contract)
     by_label = {c.label: c for c in recording.channels}
     epochs: Counter[str] = Counter()
     for stage in recording.scoring.stages:
         epochs[stage.stage] += stage.duration_s / EPOCH_S  # type: ignore[assignment]
-    return FileScan(
+    scanned = FileScan(
         file=item.path.name,
         id=item.stem,
         format=recording.format,
@@ -304,20 +351,24 @@ def _scan_file(
         words=dict(Counter(recording.scoring.words).most_common(_MAX_WORDS)),
         unread=recording.unread,
     )
+    return scanned, fixes
 
 
-def _suggest(
-    recording: Recording, channels: ChannelMap, contract: Contract, fixes: dict[str, str]
-) -> None:
-    """Collect, for unused channels, the option or line of a channels file that would use them."""
+def _suggested(recording: Recording, channels: ChannelMap, contract: Contract) -> list[_Fix]:
+    """Return, for unused channels, the option or line of a channels file that would use them."""
     slots = contract.all_slots
-    for slot, names in channels.substitutes.items():
-        for name in names:
-            fixes[name] = f"--substitute (stands in for {slot})"
+    fixes = [
+        _Fix(name, f"--substitute (stands in for {slot})", certain=True)
+        for slot, names in channels.substitutes.items()
+        for name in names
+    ]
+    known = {fix.name for fix in fixes}
     for name in channels.unmatched:
-        if name in fixes or _NOT_SIGNALS.search(name):
+        if name in known or _NOT_SIGNALS.search(name):
             continue
         for slot, hint in _HINTS:
             if slot in slots and slot not in channels.slots and re.search(hint, normalise(name)):
-                fixes[name] = f'--channels FILE with the line {slot}: "{name}"'
+                option = f'--channels FILE with the line {slot}: "{name}"'
+                fixes.append(_Fix(name, option, certain=False))
                 break
+    return fixes

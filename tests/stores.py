@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,12 +95,12 @@ def drawn_store(
     return path
 
 
-def index_all(writer: Writer) -> None:
+def index_all(writer: Writer, targets: Sequence[str] | None = None) -> None:
     """An inverted file for every target, of which all is read, so that nothing is missed."""
     vectors = Vectors(writer.path, writer.manifest)
     names = tuple(s.id for s in writer.manifest.segments)
     made = []
-    for target in writer.manifest.targets:
+    for target in targets or writer.manifest.targets:
         _, sample = vectors.draw(target, 1 << 20, 0)
         if not len(sample):
             continue

@@ -86,6 +86,12 @@ def test_the_store_is_found_by_default(path: Path, tmp_path: Path) -> None:
         (["sql", "FROM nope"], 2, "name nope does not exist; the tables are clips, events"),
         (["sql", "PIVOT clips ON stage USING count(*)"], 2, "write ON column IN (...)"),
         (["evaluate", "--draws", "3"], 2, "pass --gallery N"),
+        (["query", "-k", "0"], 2, "'-k': must be at least 1, got 0"),
+        (["query", "-k", "x"], 2, "'-k': must be a whole number, got 'x'"),
+        (["query", "--min-gap", "x"], 2, "must be a number, got 'x'"),
+        (["query", "--exclude", "X"], 2, "'--exclude': 'X' is not one of 'subject', 'recording'"),
+        (["probe", "--folds", "1"], 2, "must be at least 2, got 1"),
+        (["--threads", "many", "info"], 2, "must be a whole number, got 'many'"),
         (["nonsense"], 2, "nonsense"),
         (["qurey"], 2, "Did you mean 'query'?"),
     ],
@@ -178,7 +184,8 @@ def test_the_verbs_of_evaluation(tmp_path: Path) -> None:
     done = run(*probe, "--plot", tmp_path / "p.svg", *few)
     assert done.returncode == 0, done.stderr
     assert "macro" in done.stdout.decode() and "5 folds of subjects" in done.stderr.decode()
-    done = run("probe", "--label", "sdb", "--shots", "1,2", "--repeats", "2", *few)
+    sdb = ("probe", "--label", "sdb", "--on", "bas")
+    done = run(*sdb, "--shots", "1,2", "--repeats", "2", *few)
     assert done.returncode == 0 and "draws of one class" in done.stdout.decode(), done.stderr
     assert ">= 10 s" in done.stderr.decode()
     done = run("probe", "--label", "age", "--kind", "number", "--on", "ecg", *few)

@@ -40,7 +40,9 @@ def words(nights: Path) -> list[str | Path]:
 @pytest.fixture(scope="module")
 def done(words: list[str | Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     out = tmp_path_factory.mktemp("out") / "w.safetensors"
-    found = run(*words, "--out", out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sleepfm_cli.pretrain._SILENCE_S", 0.0)
+        found = run(*words, "--out", out)
     assert found.returncode == 0, found.stderr
     assert found.stdout == ""
     return out, found.stderr
@@ -52,6 +54,7 @@ def test_it_says_what_it_has_done_and_what_to_do_with_it(done: tuple[Path, str])
     assert lines[0] == "training leave-one-out on cpu in float32, recipe short"
     assert "left out: letter.edf" in said
     assert "4 recordings, 16 clips; subjects: 1 pretrain, 0 train, 1 valid, 0 test" in lines
+    assert any(line.startswith("epoch 1 of 1: step 1 of 2, loss ") for line in lines)
     assert any(line.startswith("epoch 1 of 1: loss ") for line in lines)
     assert "among 8 clips (chance 0.1250)" in said
     assert "top-1 in batch: bas-others" in said

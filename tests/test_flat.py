@@ -183,7 +183,7 @@ def test_flat_that_was_asked_for_stays(tmp_path: Path, monkeypatch: pytest.Monke
     assert {i.kind for i in reindex(path, index="Flat", targets=("bas",)).indexes} == {"Flat"}
     with Writer(path, WEIGHTS) as writer:
         writer.append(drawn_segment("c", 200, 7))
-        update_indexes(writer)
+        update_indexes(writer, IndexRequest(targets=("bas",)))
         assert {i.kind for i in writer.manifest.indexes if i.target == "bas"} == {"Flat"}
 
 

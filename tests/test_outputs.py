@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import run
 from stores import drawn_store
 from typer.testing import CliRunner
 
@@ -24,6 +25,8 @@ VERBS = {
     "report --out": ["report", "--out", "OUT.html"],
     "supervise --out": ["supervise", "--label", "stage", "--out", "OUT.parquet"],
     "export --out": ["export", "--out", "OUT.parquet"],
+    "query --out": ["query", "--modality", "bas", "--clip", "1", "--out", "OUT.csv"],
+    "sql --out": ["sql", "SELECT 1", "--out", "OUT.csv"],
 }
 
 
@@ -82,3 +85,41 @@ def test_what_is_there_is_named_and_the_table_comes_before_the_figure(
     assert "R@1" in done.stdout and isinstance(done.exception, OSError)
     assert out.read_text() == "mine"
     assert "will be replaced" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return drawn_store(tmp_path_factory.mktemp("store") / "s", {"a": 20, "b": 20}, index=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["query", "--modality", "ecg", "--to", "bas", "--clip", "3"],
+        ["query", "--modality", "ecg", "--to", "bas", "--recording", "a", "--all"],
+        ["sql", "SELECT clip_id, stage FROM clips ORDER BY ALL"],
+    ],
+    ids=["query", "query --all", "sql"],
+)
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_an_answer_in_a_file_is_the_answer_that_is_printed(
+    store: Path, tmp_path: Path, words: list[str], ending: str
+) -> None:
+    asked = [*words, "--store", store]
+    printed = run(*asked, "--format", ending)
+    out = tmp_path / f"answer.{ending}"
+    written = run(*asked, "--out", out)
+    assert (printed.returncode, written.returncode) == (0, 0), written.stderr
+    assert out.read_bytes() == printed.stdout != b"" == written.stdout
+    assert b"wrote" in written.stderr
+
+
+def test_an_answer_that_fails_leaves_the_file_as_it_was(store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answer.csv"
+    out.write_text("kept")
+    failing = "SELECT error('no') FROM clips"
+    assert run("sql", failing, "--store", store, "--out", out).returncode == 2
+    assert out.read_text() == "kept" and list(tmp_path.iterdir()) == [out]
+    contradicted = run("sql", "SELECT 1", "--store", store, "--out", out, "--format", "json")
+    assert contradicted.returncode == 2
+    assert b"--format json contradicts the name answer.csv" in contradicted.stderr

@@ -165,7 +165,7 @@ MODULES = ("numpy", "pickle", "socket", "sleepfm_index", "openvino", "torch", "t
 def test_no_process_imports_from_the_folder_it_is_started_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sleepfm_index.building import process_pool
+    from sleepfm import process_pool
 
     for name in MODULES:
         text = f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\nraise ImportError\n"

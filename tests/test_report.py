@@ -16,7 +16,8 @@ from sleepfm_index.evaluation.figures.report import write_report
 def test_the_page_loads_nothing_and_says_what_made_it(tmp_path: Path) -> None:
     path = cohort_store(tmp_path / "s", [f"n<{i}>" for i in range(4)], 24)
     with sleepfm_index.open(path) as store:
-        page = write_report(store, tmp_path / "r.html").read_text()
+        sections: list[str] = []
+        page = write_report(store, tmp_path / "r.html", notice=sections.append).read_text()
         recall = store.evaluate().to_pylist()[0]["recall_at_1"]
         assert store.manifest.uuid in page
         assert store.manifest.contract.sha256 in page
@@ -33,6 +34,7 @@ def test_the_page_loads_nothing_and_says_what_made_it(tmp_path: Path) -> None:
     assert re.search(r"sleepfm-index \d.*Python \d", page) and re.search(r"20\d\d-\d\d-\d\d", page)
     for heading in re.findall(r'<h2 id="([^"]+)"', page):
         assert f'<a href="#{heading}">' in page
+    assert len(sections) == page.count("<h2 id=") and sections[:2] == ["Cohort", "Retrieval"]
     for heading in (
         "Cohort",
         "Retrieval",

@@ -140,3 +140,30 @@ def test_no_signal_is_read(cohort: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 )  # fmt: skip
 def test_names_that_may_tell_who_slept(stem: str, looks: str | None) -> None:
     assert identifying_stem(stem) == looks
+
+
+def test_the_number_of_processes_changes_nothing(cohort: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    alone = scan([cohort], workers=1)
+    together = scan([cohort], workers=2, progress=lambda *done: calls.append(done))
+    assert together == alone
+    assert [file.words for file in together.files] == [file.words for file in alone.files]
+    assert calls == [(n, 4) for n in range(1, 5)]
+
+
+def test_many_files_are_scanned_in_as_many_processes_as_there_are_cores(
+    cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def results(function, context, jobs, count):
+        asked.append(count)
+        return (function(context, job) for job in jobs)
+
+    monkeypatch.setattr("sleepfm.scan.process_pool.results", results)
+    monkeypatch.setattr("sleepfm.scan.cores", lambda: 3)
+    for files_per_process, count in ((4, None), (2, 2), (1, 3)):
+        monkeypatch.setattr("sleepfm.scan._FILES_PER_PROCESS", files_per_process)
+        asked.clear()
+        assert len(scan([cohort]).files) == 4
+        assert asked == ([] if count is None else [count])

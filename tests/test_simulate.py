@@ -394,10 +394,10 @@ def test_the_pulse_shrinks_after_an_arousal(night: Night, signals: dict[str, Sig
 # --- recorders, failures, nights ------------------------------------------------------------------
 
 
-def test_each_recorder_has_its_own_high_pass(night: Night) -> None:
+def test_each_recorder_has_its_own_high_pass(sleeper: Night) -> None:
     """A first-order high-pass lets a wave of its own frequency through at half the power."""
     low, high = (
-        render_night(replace(night, subject=replace(night.subject, ecg_highpass_hz=hz)))["ECG"]
+        render_night(replace(sleeper, subject=replace(sleeper.subject, ecg_highpass_hz=hz)))["ECG"]
         for hz in (0.05, 0.5)
     )
     f, slow = welch(low.samples, low.rate, nperseg=64 * low.rate)
@@ -407,7 +407,9 @@ def test_each_recorder_has_its_own_high_pass(night: Night) -> None:
     assert filtered[at] / slow[at] == pytest.approx(expected, rel=0.05)
 
 
-def test_a_failure_is_one_channels_own(night: Night, signals: dict[str, Signal]) -> None:
+def test_a_failure_is_one_channels_own() -> None:
+    night = simulate_night(0, 3, 40)
+    signals = render_night(night)
     spoiled = render_night(night, failures=0.5)
     lost = set(signals) - set(spoiled)
     changed = {n for n, s in spoiled.items() if not np.array_equal(s.samples, signals[n].samples)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +22,17 @@ from typer.testing import CliRunner
 
 import sleepfm_index
 from sleepfm.contract import ROBUST, Contract
+from sleepfm.encoders.clip_spectra import BANDS, log_band_powers
 from sleepfm.encoders.load import load_weights, untrained
 from sleepfm.encoders.training_distribution import (
-    BANDS,
     MIN_CALIBRATING,
     MIN_PEOPLE,
     TrainingDistribution,
-    band_powers,
-    choose_people,
     limit,
-    measure_distribution,
 )
 from sleepfm.encoders.weights import read_info, read_weights
 from sleepfm.errors import TrainingError, WeightsError
+from sleepfm.training.measure_distribution import choose_people, measure_distribution
 from sleepfm_cli.main import app
 from sleepfm_index.building.training_distance import unlike_sentences
 
@@ -90,7 +89,7 @@ def test_at_most_one_in_twenty_exceeds_the_limit(usual: list[float]) -> None:
 def test_powers_are_those_of_welch() -> None:
     """Each band is the mean of scipy's periodogram over its bins."""
     clips = drawn(3)["bas"]
-    powers, filled = band_powers(clips, SMALL.sample_rate)
+    powers, filled = log_band_powers(clips, SMALL.sample_rate)
     assert filled.all()
     window = np.hanning(SMALL.clip_samples)
     hz, density = welch(
@@ -114,11 +113,11 @@ def test_a_distance_is_mahalanobis_and_the_ratio_is_recounted() -> None:
 
     def by_hand(slot: int, x: Clips) -> float:
         train = np.concatenate(
-            [band_powers(everyone[n]["bas"], 64)[0][:, slot].astype(float) for n in shaping]
+            [log_band_powers(everyone[n]["bas"], 64)[0][:, slot].astype(float) for n in shaping]
         )
         mean, deviation = train.mean(axis=0), train.std(axis=0) + 0.1
         inverse = np.linalg.inv(np.cov(((train - mean) / deviation).T) + 0.05 * np.eye(BANDS))
-        own = (band_powers(x["bas"], 64)[0][:, slot] - mean) / deviation
+        own = (log_band_powers(x["bas"], 64)[0][:, slot] - mean) / deviation
         each = [mahalanobis(row, np.zeros(BANDS), inverse) / np.sqrt(BANDS) for row in own]
         return float(np.median(each))
 
@@ -322,6 +321,12 @@ def test_build_and_query_say_what_is_unlike(tmp_path: Path) -> None:
         asked = {"file": odd, "at": "+0", "to": "ecg", "weights": str(out)}
         assert "odd.edf at +0 (its ecg is unlike" in store.query("ecg", **asked).note
         assert "unlike" not in store.query("ecg", **(asked | {"file": held_out})).note
+    if find_spec("pymilvus") and find_spec("sqlglot"):
+        uri = str(tmp_path / "m.db")
+        sleepfm_index.publish(tmp_path / "store", uri, targets=("ecg",))
+        with sleepfm_index.Served(uri, store=tmp_path / "store") as served:
+            assert "odd.edf at +0 (its ecg is unlike" in served.query("ecg", **asked).note
+            assert "unlike" not in served.query("ecg", **(asked | {"file": held_out})).note
     other = sleepfm_index.build(
         tmp_path / "other", [odd], weights=str(plain), backend="torch", workers=1
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from worker_calls import leaving, mortal, squared
 
-from sleepfm_index.building.process_pool import Died, results
+from sleepfm.process_pool import Died, results
 
 
 def _alive(pid: int) -> bool:

@@ -41,8 +41,8 @@ def explore(
 ) -> None:
     """Explore a store on a local page in the browser.
 
-    It reads only, unless --allow-annotate, and sends nothing to any other machine. Stop it by
-    Ctrl-C.
+    The page is read-only without --allow-annotate, and sends nothing to other machines. Press
+    Ctrl-C to stop the server.
     """
     from sleepfm_index.explore.server import Explorer
     from sleepfm_index.runtime.memory import bounded_memory

@@ -1,13 +1,22 @@
-"""Checks of output paths before the work that produces the output."""
+"""Where answers and files go: checks of output paths, and answers written to a file."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+import io
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from sleepfm.atomic_write import check_writable
+import typer
+
+from sleepfm.atomic_write import check_writable, write_file
+from sleepfm_cli.options import Format
 from sleepfm_cli.render import say
+
+ANSWERS: Final = (".csv", ".json", ".parquet")
+"""Extensions of files to which an answer can be written."""
 
 
 def expect_output(
@@ -37,3 +46,47 @@ def expect_figure(path: Path | None) -> None:
         from sleepfm_index.evaluation.figures.panels import endings
 
         expect_output(path, endings())
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where an answer goes.
+
+    Parameters
+    ----------
+    format : Format
+        Format of the answer.
+    path : Path, optional
+        File to write; standard output if None.
+    """
+
+    format: Format
+    path: Path | None = None
+
+    def show(self, write: Callable[[], None]) -> None:
+        """Call what writes an answer to standard output; with a path, that goes to the file."""
+        if self.path is None:
+            write()
+            return
+
+        def to_file(temporary: Path) -> None:
+            with (
+                temporary.open("wb") as file,
+                io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True) as text,
+                contextlib.redirect_stdout(text),
+            ):
+                write()
+
+        write_file(self.path, to_file)
+        say(f"wrote {self.path}")
+
+
+def destination(out: Path | None, format: Format) -> Destination:  # noqa: A002
+    """Return where an answer goes; the extension of a file decides its format."""
+    if out is None:
+        return Destination(format)
+    expect_output(out, ANSWERS)
+    by_name = Format(out.suffix[1:].lower())
+    if format not in (Format.table, by_name):
+        raise typer.BadParameter(f"--format {format.value} contradicts the name {out.name}")
+    return Destination(by_name, out)

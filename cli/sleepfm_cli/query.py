@@ -15,6 +15,7 @@ from sleepfm_cli.options import (
     DpiOption,
     Format,
     FormatOption,
+    OutOption,
     StoreOption,
     StyleOption,
     SubstituteOption,
@@ -22,7 +23,8 @@ from sleepfm_cli.options import (
     WhereOption,
     condition,
 )
-from sleepfm_cli.outputs import expect_figure
+from sleepfm_cli.outputs import Destination, destination, expect_figure
+from sleepfm_cli.query_inputs import ids_of, ids_or_condition, lists_of
 from sleepfm_cli.query_tables import show_clips, show_nights, show_stretches
 from sleepfm_cli.render import say, show_arrow, stream_arrow
 from sleepfm_index.choices import Combine, Exclusion, QueryEngine
@@ -40,8 +42,8 @@ def query(
     to: Annotated[
         str | None,
         typer.Option(
-            help="Target modality; the query modality finds similar clips. Default: others, the "
-            "mean of the other modalities (stretches and nights: the query modality)."
+            help="Modality to search. By default others, the mean of the modalities other than "
+            "--modality; for stretches and nights, the same as --modality."
         ),
     ] = None,
     clip: Annotated[
@@ -51,13 +53,13 @@ def query(
     like_where: Annotated[
         str | None,
         typer.Option(
-            callback=condition, help="SQL condition; the clips that meet it are examples."
+            callback=condition, help="SQL condition; all clips that meet it are examples."
         ),
     ] = None,
     unlike: Annotated[
         str | None,
         typer.Option(
-            callback=condition, help="Clips to be unlike: ids, 40,41, or an SQL condition."
+            callback=condition, help="Negative examples: ids, e.g. 40,41, or an SQL condition."
         ),
     ] = None,
     combine: Annotated[
@@ -96,8 +98,8 @@ def query(
     text: Annotated[
         str | None,
         typer.Option(
-            help="A condition in words, e.g. 'N3 with slow breathing after an apnea', translated "
-            "by rule into SQL, which is shown; alone it lists the clips."
+            help="A condition in words, e.g. 'N3 with slow breathing after an apnea'. It is "
+            "translated to SQL by rules and printed; without a query, its clips are listed."
         ),
     ] = None,
     among: Annotated[
@@ -105,7 +107,7 @@ def query(
     ] = None,
     exclude: Annotated[
         Exclusion,
-        typer.Option(help="Exclude clips of the same ...; people by name: --exclude-subjects."),
+        typer.Option(help="Exclude the clips of the query's subject, of its recording, or none."),
     ] = "subject",
     exclude_subjects: Annotated[
         Path | None, typer.Option(help="Exclude the subjects whose ids are in this file.")
@@ -118,7 +120,8 @@ def query(
         bool, typer.Option("--exact", help="Compare with every clip instead of using an index.")
     ] = False,
     weights: Annotated[
-        str | None, typer.Option(help="For --file: the weights of the store, if not found by name.")
+        str | None,
+        typer.Option(help="For --file: file of the store's weights, if not found by name."),
     ] = None,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
@@ -135,15 +138,17 @@ def query(
     uri: UriOption = "",
     collection: CollectionOption = "sleepfm_clips",
     format: FormatOption = Format.table,  # noqa: A002
+    out: OutOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Find the clips, stretches or nights nearest to some, across modalities.
+    """Find the nearest clips, stretches or nights, across modalities.
 
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
     expect_figure(plot)
-    clips = _ids("--clip", clip)
-    lists = _lists(among, exclude_subjects)
+    answer = destination(out, format)
+    clips = ids_of("--clip", clip)
+    lists = lists_of(among, exclude_subjects)
     examples = (clips, like_where, unlike, vector, file, at)
     if engine != "local" and (
         every or exact or min_gap or text or night or start or until or lists
@@ -156,20 +161,23 @@ def query(
         where = _in_words(store, text, where)
         query_options = (*examples, recording, start, until)
         if all(one is None for one in query_options) and not night:
-            _list_clips(store, where, k, format)
+            _list_clips(store, where, k, answer)
             return
     if modality is None:
-        raise typer.BadParameter("say what to search with by --modality, e.g. ecg")
+        raise typer.BadParameter("name the query modality with --modality, e.g. ecg")
     scope = {"k": k, "where": where, "exclude": exclude, **lists}
     if start is not None or until is not None or elastic:
         if recording is None or start is None or until is None:
-            raise typer.BadParameter("a stretch is named by --recording, --from and --until")
+            raise typer.BadParameter("a stretch needs --recording, --from and --until")
         if any(one is not None for one in examples) or every or night or min_gap or plot:
-            raise typer.BadParameter("a stretch asks alone: --recording, --from and --until")
+            raise typer.BadParameter(
+                "a stretch cannot be combined with other examples, --all, --night, --min-gap or "
+                "--plot"
+            )
         stretch = {"recording": recording, "start": start, "until": until, "to": to}
         scope |= {"exact": exact, "elastic": elastic}
         result, trained, _ = _ask(store, lambda s: s.stretches(modality, **stretch, **scope))
-        _show(result, trained, format, lambda: show_stretches(result))
+        _show(result, trained, answer, lambda: show_stretches(result))
         return
     if night:
         other_examples = (clips, unlike, vector, file, at)
@@ -185,7 +193,7 @@ def query(
             raise typer.BadParameter("nights are compared in one modality; leave --to out")
         night_query = {"recording": recording, "like_where": like_where, "exact": exact, **scope}
         result, trained, _ = _ask(store, lambda s: s.nights(modality, **night_query))
-        _show(result, trained, format, lambda: show_nights(result))
+        _show(result, trained, answer, lambda: show_nights(result))
         return
     if plot is not None and (file or every or vector or engine != "local" or len(clips or ()) > 1):
         raise typer.BadParameter("--plot requires one clip of the store: --clip or --recording")
@@ -195,7 +203,7 @@ def query(
         if recording is None or lists or any(one is not None for one in examples):
             raise typer.BadParameter("--all requires --recording only")
         stream_query = {"recording": recording, "min_gap": min_gap, "exact": exact, **scope}
-        _stream(store, modality, to or "others", stream_query, format)
+        _stream(store, modality, to or "others", stream_query, answer)
         return
     if (substitute, channels) != (None, None) and file is None:
         raise typer.BadParameter("--substitute and --channels require --file")
@@ -208,7 +216,7 @@ def query(
         "substitute": substitute,
         "channels": channels,
         "like_where": like_where,
-        "unlike": _ids_or_condition(unlike),
+        "unlike": ids_or_condition(unlike),
         "combine": combine,
         **scope,
     }
@@ -234,7 +242,7 @@ def query(
     _show(
         result,
         trained,
-        format,
+        answer,
         lambda: show_clips(result, context.files, context.query_row, modality),
     )
     if plot is not None:
@@ -288,43 +296,16 @@ def _nearest(opened: Store, modality: str, question: dict[str, Any]) -> tuple[Re
     return result, TableContext(opened.files(), query_row)
 
 
-def _show(result: Result, trained: bool, format: Format, table: Any) -> None:  # noqa: A002
-    if format is not Format.table:
-        show_arrow(result.table, format)
+def _show(result: Result, trained: bool, answer: Destination, table: Any) -> None:
+    if answer.format is not Format.table:
+        answer.show(lambda: show_arrow(result.table, answer.format))
+        if answer.path is not None:
+            say(result.note)
         return
     say(result.note)
     if not trained:
         say("untrained weights: these neighbours are meaningless", "bold yellow")
     table()
-
-
-def _ids(option: str, values: list[str] | None) -> list[int] | None:
-    """Parse clip ids, from ``17,18`` or a repeated option, without duplicates."""
-    if not values:
-        return None
-    parts = [part.strip() for text in values for part in str(text).split(",") if part.strip()]
-    if not parts or not all(part.lstrip("-").isdigit() for part in parts):
-        raise typer.BadParameter(f"{option} takes clip ids, such as 17 or 17,18,240")
-    return list(dict.fromkeys(int(part) for part in parts))
-
-
-def _ids_or_condition(text: str | None) -> list[int] | str | None:
-    if text is None or not set(text) <= set("0123456789, "):
-        return text
-    return _ids("--unlike", [text])
-
-
-def _lists(among: Path | None, exclude_subjects: Path | None) -> dict[str, Any]:
-    if among is None and exclude_subjects is None:
-        return {}
-    from sleepfm_index.query.lists import read_clip_ids, read_subjects
-
-    lists: dict[str, Any] = {}
-    if among is not None:
-        lists["allowed"] = read_clip_ids(among)
-    if exclude_subjects is not None:
-        lists["exclude_subjects"] = read_subjects(exclude_subjects)
-    return lists
 
 
 def _in_words(store: Path, text: str, where: str | None) -> str:
@@ -338,7 +319,7 @@ def _in_words(store: Path, text: str, where: str | None) -> str:
     return translation.sql if where is None else f"({where}) AND ({translation.sql})"
 
 
-def _list_clips(store: Path, where: str, k: int, format: Format) -> None:  # noqa: A002
+def _list_clips(store: Path, where: str, k: int, answer: Destination) -> None:
     import numpy as np
 
     import sleepfm_index
@@ -350,7 +331,7 @@ def _list_clips(store: Path, where: str, k: int, format: Format) -> None:  # noq
         shown = f"the first {k} of " if len(ids) > k else ""
         result = Result(rows, f"{shown}{len(ids):,} clips where {where}")
         files = opened.files()
-    _show(result, True, format, lambda: show_clips(result, files))
+    _show(result, True, answer, lambda: show_clips(result, files))
 
 
 def _stream(
@@ -358,13 +339,13 @@ def _stream(
     modality: str,
     to: str,
     question: dict[str, Any],
-    format: Format,  # noqa: A002
+    answer: Destination,
 ) -> None:
     import sleepfm_index
 
     with sleepfm_index.open(store) as opened:
         reader = opened.query_many(modality, to, **question)
-        stream_arrow(reader, format)
+        answer.show(lambda: stream_arrow(reader, answer.format))
         say((reader.schema.metadata or {}).get(b"note", b"").decode())
 
 

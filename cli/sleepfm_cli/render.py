@@ -30,6 +30,7 @@ from rich.text import Text
 from sleepfm.escaping import escaped
 from sleepfm_cli.column_values import column_values
 from sleepfm_cli.options import Format
+from sleepfm_index.number_display import four_digits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,7 +121,7 @@ def cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+        return four_digits(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, datetime.timedelta) or type(value).__name__ == "MonthDayNano":

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from sleepfm.escaping import escaped
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     IncludeSeenOption,
@@ -15,7 +17,7 @@ from sleepfm_cli.options import (
     StoreOption,
 )
 from sleepfm_cli.outputs import expect_output, load_matplotlib
-from sleepfm_cli.render import answers, escaped, messages
+from sleepfm_cli.render import answers, messages, say
 
 
 def report(
@@ -37,7 +39,14 @@ def report(
 
     expect_output(out)
     load_matplotlib()
-    with sleepfm_index.open(store) as opened, messages.status("evaluating"):
+    with sleepfm_index.open(store) as opened, messages.status("evaluating") as status:
+
+        def show(section: str) -> None:
+            if messages.is_terminal:
+                status.update(f"evaluating: {escape(escaped(section))}")
+            else:
+                say(f"evaluating: {section}")
+
         path = write_report(
             opened,
             out,
@@ -45,5 +54,6 @@ def report(
             seed=seed,
             map_method=map_,
             include_seen=include_seen,
+            notice=show,
         )
     answers().print(escaped(path), markup=False, soft_wrap=True)

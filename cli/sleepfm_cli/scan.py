@@ -40,13 +40,17 @@ def scan(
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
     store: AsBuiltOption = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Files read in parallel; default: limited by cores and files."),
+    ] = None,
     wide: WideOption = False,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
     """Preview channel mapping and scoring; write nothing.
 
-    Reads headers and scoring only. What would fix a name that no slot took stands beside it. Where
-    there is a store, recordings are read as its last build did, unless told otherwise.
+    Reads headers and scoring only. Channels that fill no slot are listed with the option that would
+    use them. If there is a store, its last build's options apply unless others are given.
     """
     from sleepfm.scan import scan as scan_files
 
@@ -61,6 +65,7 @@ def scan(
             overrides=channels,
             coding=coding,
             epoch_s=epoch_seconds,
+            workers=workers,
             progress=lambda done, total: bar.update(bar.task_ids[0], completed=done, total=total),
         )
     if format is Format.json:

@@ -12,7 +12,8 @@ from typing import Annotated, Final
 
 import typer
 
-from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, StoreOption
+from sleepfm_cli.options import DEFAULT_STORE, Format, FormatOption, OutOption, StoreOption
+from sleepfm_cli.outputs import destination
 from sleepfm_cli.render import say, show_batches
 
 _GRACE_S: Final = 5.0
@@ -22,6 +23,7 @@ _GRACE_S: Final = 5.0
 def sql(
     statement: Annotated[str, typer.Argument(help="One SELECT-like statement (DuckDB).")],
     format: FormatOption = Format.table,  # noqa: A002
+    out: OutOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
     """Query the metadata: tables clips, events, recordings and labels.
@@ -32,13 +34,14 @@ def sql(
     from sleepfm_index.runtime.memory import bounded_memory
     from sleepfm_index.storage.metadata import TIME_LIMIT_S
 
+    answer = destination(out, format)
     with (
         _ended_after(TIME_LIMIT_S),
         bounded_memory(),
         sleepfm_index.open(store) as opened,
         opened.metadata.stream(statement) as reader,
     ):
-        show_batches(reader, format)
+        answer.show(lambda: show_batches(reader, answer.format))
 
 
 @contextmanager

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 weights = typer.Typer(
     cls=Grouped,
-    help="List, show, fetch, convert and import encoder weights, and describe their training set.",
+    help="List, show, fetch, convert and import weights; describe their training set.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -147,7 +147,7 @@ def reference(
     subjects: Annotated[
         Path | None,
         typer.Option(
-            help="subjects.csv with recording_id and subject_id; default: a subject each."
+            help="subjects.csv with recording_id and subject_id; default: one subject per file."
         ),
     ] = None,
     substitute: SubstituteOption = None,
@@ -160,9 +160,9 @@ def reference(
 ) -> None:
     """Describe the training set in weights, so that builds warn of recordings unlike it.
 
-    Takes recordings of at least 24 people, those of the training set or others of its kind; of more
-    than 400 people it reads 400. The encoders stay as they are, but the weights get a new identity:
-    do it before a store is built with them. pretrain does it by itself.
+    Needs recordings of at least 24 people, from the training set or similar ones; of more than 400
+    people, 400 are used. The encoders do not change, but the hash of the weights does, so do this
+    before building a store with them. `pretrain` does it automatically.
     """
     from sleepfm.encoders.load import load_weights
     from sleepfm.training.distribution import with_distribution

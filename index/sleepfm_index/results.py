@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from sleepfm.escaping import escaped
+from sleepfm_index.number_display import four_digits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,15 +152,11 @@ def text_table(table: pa.Table) -> list[str]:
     return lines
 
 
-def _four_digits(value: float) -> str:
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
 def _short(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return _four_digits(value)
+        return four_digits(value)
     text = escaped(value)
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
 
@@ -184,7 +181,7 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: s
     def cell(value: object) -> str:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         text = (
-            "" if value is None else _four_digits(value) if isinstance(value, float) else f"{value}"
+            "" if value is None else four_digits(value) if isinstance(value, float) else f"{value}"
         )
         side = "right" if number else "left"
         return f'<td style="text-align:{side}">{_as_html(text)}</td>'

@@ -227,7 +227,7 @@ exclude_subjects
         Parameters
         ----------
         text : str
-            Condition such as ``N3 with slow breathing after an apnea``; docs/asking.md lists the
+            Condition such as ``N3 with slow breathing after an apnea``; docs/queries.md lists the
             vocabulary.
 
         Returns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,11 +10,17 @@ from pathlib import Path
 
 from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError, RecordingError
-from sleepfm.recordings.beside import find_annotations, find_lookalikes
+from sleepfm.recordings.find_scoring import find_annotations, find_lookalikes
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.hypnogram import clip_to_signals
 from sleepfm.recordings.scoring.read import read_scoring
-from sleepfm.recordings.scoring.vocabulary import Reason, ScoredStage, Scoring, describe_dropped
+from sleepfm.recordings.scoring.vocabulary import (
+    EPOCH_S,
+    Reason,
+    ScoredStage,
+    Scoring,
+    describe_dropped,
+)
 from sleepfm.recordings.signals import read_signals
 
 
@@ -135,6 +142,7 @@ def _merged(
                     "another file"
                 )
             stage_source = source
+    _warn_of_rivals(stage_source, sources, duration_s, warnings)
     best: dict[str, _Source] = {}
     for event_type in {e.type for s in sources for e in s.scoring.events}:
         counts = [sum(e.type == event_type for e in s.scoring.events) for s in sources]
@@ -152,6 +160,41 @@ def _merged(
         stage_source.scoring.stages, tuple(sorted(events, key=lambda e: e.onset_s)), dropped, words
     )
     return scoring, [s.path for s in used]
+
+
+def _warn_of_rivals(
+    used: _Source, sources: Sequence[_Source], duration_s: float, warnings: list[str]
+) -> None:
+    """Warn where another file has other stages for the same time: another scorer, or a machine."""
+    rivals = [s for s in sources if s is not used and s.scoring.stages]
+    own = _stage_every_epoch(used.scoring.stages, duration_s) if rivals else {}
+    for source in rivals:
+        rival = _stage_every_epoch(source.scoring.stages, duration_s)
+        both = own.keys() & rival.keys()
+        differing = sum(own[i] != rival[i] for i in both)
+        if differing:
+            warnings.append(
+                f"two scoring files differ in {differing} of {len(both)} epochs; the stages of the "
+                f"{used.path.suffix} are used, not those of the {source.path.suffix}"
+                f"{_in_derivatives(source.path)}: name one in a cohort list to choose"
+            )
+
+
+def _in_derivatives(path: Path) -> str:
+    return " in derivatives" if "derivatives" in path.parts else ""
+
+
+def _stage_every_epoch(stages: Sequence[ScoredStage], duration_s: float) -> dict[int, str]:
+    """Return the sleep stage or wake in the middle of each 30 s of the signals, where scored."""
+    return {
+        i: stage.stage
+        for stage in stages
+        if stage.stage not in ("UNS", "ART")
+        for i in range(
+            max(0, math.ceil((stage.onset_s - EPOCH_S / 2) / EPOCH_S)),
+            math.ceil((min(stage.onset_s + stage.duration_s, duration_s) - EPOCH_S / 2) / EPOCH_S),
+        )
+    }
 
 
 def _overlaps_signals(scoring: Scoring, duration_s: float) -> bool:

@@ -16,7 +16,7 @@ from stores import drawn_store
 
 import sleepfm_index
 from sleepfm_index.errors import QueryError
-from sleepfm_index.explore.asking import sql
+from sleepfm_index.explore.queries import sql
 from sleepfm_index.explore.session import TIME_LIMIT_S, Session
 from sleepfm_index.storage import metadata
 

@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from sleepfm import process_pool
 from sleepfm.choices import Coding, Grid
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.choice import choose
@@ -22,7 +23,7 @@ from sleepfm.errors import RecordingError
 from sleepfm.progress import Notice, Progress
 from sleepfm.recordings import RecordingFile, find_recordings
 from sleepfm.resources import cores, free_memory
-from sleepfm_index.building import dask_client, process_pool
+from sleepfm_index.building import dask_client
 from sleepfm_index.building.annotate import differing
 from sleepfm_index.building.build_report import BuildReport
 from sleepfm_index.building.facts import facts_of_subjects

@@ -307,7 +307,8 @@ def refusal(
     taken : set of str
         Recording ids that are in use.
     mark : str
-        Mark of the subject; see :func:`~sleepfm_index.storage.withdrawals.subject_mark`.
+        Mark of the recording's samples; see
+        :func:`~sleepfm_index.storage.withdrawals.signals_mark`.
     """
     if key in present:
         return Outcome(file, "already there")

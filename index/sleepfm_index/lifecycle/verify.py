@@ -1,7 +1,7 @@
 """Verification: the files against the manifest, and caches against the vectors.
 
-A repair rebuilds damaged caches from the segments. It moves damaged segments to ``quarantine/`` and
-out of the manifest, so that a repeated build reads these recordings again.
+A repair rebuilds damaged caches from the segments, moves damaged segments to ``quarantine/``, so
+that a repeated build reads these recordings again, and removes damaged lines of labels.
 """
 
 from __future__ import annotations
@@ -115,8 +115,9 @@ def verify(
     store : path
         The store's folder.
     repair : bool
-        Whether to rebuild damaged caches, and to move damaged segments and leftovers to
-        ``quarantine/`` and commit a manifest without them.
+        Whether to rebuild damaged caches, to move damaged segments and leftovers to
+        ``quarantine/`` and commit a manifest without them, and to remove damaged lines of labels,
+        of which ``quarantine/`` keeps a copy.
     progress : callable, optional
         Called after each file with (bytes read, total bytes).
 

@@ -1,6 +1,6 @@
 """Private data: paths of the recordings, and the key of hashed ids.
 
-The folder ``private/`` (0700) holds it. A store works without this folder; keep it with the
+The folder ``private/`` (mode 0700) holds them. A store works without this folder; keep it with the
 recordings, and do not share it.
 """
 
@@ -208,8 +208,8 @@ def _check_key(store: Path, content: bytes) -> None:
         return
     if known != _hash(content):
         raise FormatError(
-            f"{path} is not the key that was made for this store, or {_KEY_HASH} beside it was "
-            "changed; put a copy of both back"
+            f"{path} is not the key of this store, or {_KEY_HASH} next to it was changed; restore "
+            "both from a copy"
         )
 
 

@@ -86,7 +86,7 @@ class Writer:
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; choose a folder for the store")
         if self._weights is None:
-            read_manifest(self.path)  # there must be one
+            read_manifest(self.path)  # raises if there is no store
         elif self.path.is_dir() and not _is_store(self.path) and any(self.path.iterdir()):
             raise StoreError(
                 f"{self.path} contains other files and no store; choose an empty or a new folder"
@@ -116,9 +116,9 @@ class Writer:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         try:
             if error is not None and not isinstance(error, CommitConflict):

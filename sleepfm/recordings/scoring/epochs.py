@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,8 @@ from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Sc
 LENGTHS_S: Final = (1.0, 5.0, 10.0, 15.0, 20.0, 30.0)
 """Epoch lengths in use, in seconds."""
 
+_FEW: Final = 4
+"""Number of epochs up to which steps between their numbers show nothing."""
 _UNKNOWN_SHARE: Final = 0.05
 """Maximum share of unknown codes or words in a hypnogram."""
 _DREAMS: Final = re.compile(r"\[?hypnogram\s*(aasm|r&k)?", re.IGNORECASE)
@@ -220,7 +223,7 @@ def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int]
     Raises
     ------
     AnnotationError
-        If a number is missing, repeated or out of order.
+        If a number is missing, repeated or out of order, or the numbers look like seconds.
     """
     if numbers is None:
         return list(range(rows)), rows
@@ -231,6 +234,13 @@ def numbered_starts(numbers: Sequence[str] | None, rows: int) -> tuple[list[int]
     values = [int(n) for n in codes if n is not None]
     if any(b <= a for a, b in itertools.pairwise(values)):
         raise AnnotationError("has epoch numbers that repeat or are out of order")
+    steps = Counter(b - a for a, b in itertools.pairwise(values))
+    usual = steps.most_common(1)[0][0] if len(values) > _FEW else 1
+    if usual in LENGTHS_S and usual > 1:
+        raise AnnotationError(
+            f"has epoch numbers in steps of {usual}, which may be seconds; name the column onset, "
+            "or number the epochs 1, 2, 3"
+        )
     first = 0 if values and values[0] == 0 else 1
     return [v - first for v in values], (values[-1] - first + 1 if values else 0)
 

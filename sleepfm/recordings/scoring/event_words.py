@@ -12,6 +12,7 @@ import functools
 import re
 from typing import Final
 
+from sleepfm.recordings.scoring.other_scripts import in_english, is_foreign
 from sleepfm.recordings.scoring.stage_words import LONGEST, name_of, plain
 
 EVENT_TYPES: Final = (
@@ -94,6 +95,22 @@ _OTHER_TYPES: Final = (
     ("k_complex", re.compile(r"\bk ?complex|\bk ?komplex"), ""),
 )
 _CAP: Final = re.compile(r"^(?:m?cap) ?(a[123]|b)\b")
+CODES: Final = {
+    "oa": ("apnea", "obstructive"),
+    "ca": ("apnea", "central"),
+    "ma": ("apnea", "mixed"),
+    "ua": ("apnea", ""),
+    "oh": ("hypopnea", "obstructive"),
+    "ch": ("hypopnea", "central"),
+    "mh": ("hypopnea", "mixed"),
+    "hy": ("hypopnea", ""),
+    "h": ("hypopnea", ""),
+}
+"""Type and subtype of respiratory events, by abbreviation. Alone, they are read only where the file
+shows that they are respiratory (:mod:`~.event_codes`)."""
+_RESPIRATORY_CODE: Final = re.compile(
+    r"^(?:resp\w*|apn\w*|sdb|breathing|atmung\w*|atem\w*)(?: events?)? (\w{1,2})$"
+)
 _COMMON: Final = re.compile(
     r"event|respirat|resp\b|related|sleep|scored|left|right|bilateral|links|rechts|spo2|sao2|o2|oxygen"
     r"|saturation|ekg|ecg|eeg|emg|nasal|flow|leg|limb|movement|phase|clear|open|airway|standard|auto"
@@ -128,6 +145,9 @@ def event_of(text: str) -> tuple[str, str] | None:
         event = _classify(words, words)
         return ("unsure", "") if event and event[0] in ("apnea", "hypopnea", "rera") else None
     full = re.sub(r"[()]", " ", words)
+    code = _RESPIRATORY_CODE.match(" ".join(full.split()))
+    if code and code.group(1) in CODES:  # "RESP_OA", "Respiratory event (CA)"
+        return CODES[code.group(1)]
     head = _WITH.split(re.sub(r"\(.*?\)", " ", words))[0]
     for part in (head, full):
         event = _classify(" ".join(part.split()), " ".join(full.split()))
@@ -215,4 +235,5 @@ def _words(text: str) -> str:
         name = second.strip()
     name = re.sub(r"^[A-Z]{2,5}:\s*", "", name)  # a vendor's event class: "SRO: Hypopnea"
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return re.sub(r"[^a-z0-9()+]+", " ", plain(name)).strip()
+    english = in_english(plain(name), "event")
+    return "" if is_foreign(english) else re.sub(r"[^a-z0-9()+]+", " ", english).strip()

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from sleepfm.recordings.scoring.other_scripts import in_english
 from sleepfm.recordings.scoring.stage_words import plain
 
 Role = Literal[
@@ -236,6 +237,11 @@ _FILLERS: Final = frozenset(
         "beg",
     ]
 )
+RESPIRATORY: Final = frozenset(
+    ("resp", "respiratory", "respiration", "breathing", "apnea", "apnoea", "sdb", "atmung",
+     "respiratoire", "respiratorio")
+)  # fmt: skip
+"""Words of a heading by which its column holds respiratory events."""
 _LENGTHS: Final = frozenset(("sec", "secs", "seconds", "ms", "msec", "offset", "lag", "latency"))
 END_WORDS: Final = _END
 EPOCH_WORDS: Final = _EPOCH
@@ -293,7 +299,8 @@ def heading_of(written: str) -> Heading:
     text = written.strip().strip("\"'#*\ufeff ")
     unit, text = _bracketed(text)
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
-    words = [w for w in re.split(r"[^a-z0-9%]+", plain(text)) if w]
+    english = in_english(plain(text), "heading")
+    words = [w for w in re.split(r"[^\w%]+|_", english) if w]
     if unit is None and len(words) > 1 and words[-1] in _UNITS:
         unit = _UNITS[words.pop()]
     word_set = frozenset(words)
@@ -313,8 +320,9 @@ def heading_of(written: str) -> Heading:
 def _bracketed(text: str) -> tuple[float | None, str]:
     """Separate a unit in brackets from a heading; keep other brackets as words."""
     unit = None
-    for match in re.finditer(r"[\(\[{]([^\)\]}]*)[\)\]}]", text):
-        inner = re.sub(r"\s+", " ", match.group(1).strip().lower())
+    for match in re.finditer(r"[\(\[{（]([^\)\]}）]*)[\)\]}）]", text):
+        inner = in_english(plain(match.group(1)), "heading")
+        inner = re.sub(r"\s+", " ", inner.strip())
         if inner in _UNITS:
             unit = _UNITS[inner]
         elif not _FORMATS.fullmatch(inner) and inner not in ("24h", "am/pm", "clock"):
@@ -346,7 +354,7 @@ def _role(words: list[str], word_set: frozenset[str]) -> Role:
     if (
         word_set & _EVENT
         and not word_set & _NUMBER
-        and not word_set - _EVENT - _LABEL - {"user", "defined"}
+        and not word_set - _EVENT - _LABEL - RESPIRATORY - {"user", "defined"}
     ):
         return "event"
     if word_set & _LABEL and not word_set & _NUMBER:

@@ -11,13 +11,14 @@ import functools
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
 
 from sleepfm.choices import Coding
+from sleepfm.recordings.scoring.event_codes import code_of, codes_in
 from sleepfm.recordings.scoring.event_words import event_of, is_artifact, is_remark
 from sleepfm.recordings.scoring.stage_words import (
     CODINGS,
@@ -95,12 +96,13 @@ def scoring_from_texts(
     dropped: Counter[Reason] = Counter()
     words: Counter[str] = Counter()
     coding = coding or coding_from_letters(n.text for n in annotations if n.role != "event")
+    codes = codes_in(annotations)
     for note in annotations:
         if note.duration_s is not None and not note.duration_s >= 0:
             dropped["unreadable"] += 1
             continue
         stage = _stage(note, coding)
-        if stage is not None and note.role != "event":
+        if stage is not None and note.role not in ("event", "remark"):
             if note.duration_s:
                 spans.append(ScoredStage(note.onset_s, note.duration_s, stage, _label(note.text)))
             else:
@@ -109,7 +111,7 @@ def scoring_from_texts(
                 )
                 marks.append(_Mark(note, stage, certain))
             continue
-        event = event_of(note.text) if note.role != "stage" else None
+        event = None if note.role in ("stage", "remark") else _event(note.text, codes)
         if event is not None and (
             note.duration_s or note.role == "event" or not is_remark(note.text)
         ):
@@ -209,6 +211,12 @@ def _stage(note: Annotation, coding: Coding | None) -> str | None:
     if stage is None and coding is not None:
         stage = CODINGS[coding].get(integer(note.text) or "")
     return stage
+
+
+def _event(text: str, codes: Mapping[str, tuple[str, str]]) -> tuple[str, str] | None:
+    if code_of(text) is not None:
+        return codes.get(text)  # "OA with arousal" is an apnea or unknown, but no arousal
+    return event_of(text)
 
 
 def _stages_of_marks(marks: Sequence[_Mark], markers: bool) -> tuple[list[ScoredStage], int]:

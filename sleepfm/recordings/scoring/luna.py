@@ -11,6 +11,7 @@ from typing import Final
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import Moment, align, moment_of
+from sleepfm.recordings.scoring.event_codes import code_of
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.stage_words import stage_of
 from sleepfm.recordings.scoring.text_file import lines_of, read_text
@@ -70,11 +71,19 @@ class Luna:
             event = event_of(text)
             if event is None and stage_of(text) is None and stage_of(instance_text) is not None:
                 text = instance_text  # class SleepStage, instance N2
-            elif (
-                event is not None
-                and (event_of(f"{text} ({instance_text})") or event)[1] != event[1]
-            ):
-                text = f"{text} ({instance_text})"  # class apnea, instance obstructive
+            elif instance_text not in ("", "."):
+                joined = f"{text} ({instance_text})"  # class apnea, instance obstructive
+                specific = event_of(joined)
+                if (
+                    specific is not None
+                    and event != specific
+                    and (
+                        code_of(instance_text) is not None
+                        if event is None
+                        else event[0] == specific[0] and not event[1]
+                    )
+                ):
+                    text = joined
             texts.append(text)
             starts.append(row[start_column])
             stops.append(row[stop_column])

@@ -74,8 +74,8 @@ class SlpdbMarks:
         """
         if path.name.lower().endswith(".edf.st"):
             raise AnnotationError(
-                "is of the CAP Sleep Database, whose marks count samples of a rate that nothing "
-                "states; the .txt of the recording has the same scoring and is read"
+                "repeats the scoring of the CAP Sleep Database in WFDB form, which is not read; "
+                "put the .txt of the same name from PhysioNet (capslpdb) next to the recording"
             )
         notes = []
         dropped: Counter[Reason] = Counter()

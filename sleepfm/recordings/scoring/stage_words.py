@@ -10,6 +10,7 @@ from typing import Final
 
 from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError
+from sleepfm.recordings.scoring.other_scripts import in_english, is_foreign
 
 CODINGS: Final[dict[Coding, dict[str, str]]] = {
     "yasa": {"-2": "UNS", "-1": "ART", "0": "W", "1": "N1", "2": "N2", "3": "N3", "4": "R"},
@@ -39,10 +40,10 @@ _SUFFIXES: Final = ("sleep", "stage", "schlaf", "sommeil", "sonno", "sueno", "so
 _CORES: Final = {
     "W": "w wake awake wakefulness wk wach wachheit eveil veille veglia vigilia despierto "
     "acordado waak wakker nrem0 s0",
-    "N1": "n1 s1 nrem1 nonrem1 nremi nonremi ni si",
-    "N2": "n2 s2 nrem2 nonrem2 nremii nonremii nii sii",
-    "N3": "n3 s3 nrem3 nonrem3 nremiii nonremiii niii siii n4 s4 nrem4 nonrem4 nremiv nonremiv niv "
-    "siv sws slowwave tiefschlaf lentprofond n3n4 s3s4 n34 s34",
+    "N1": "n1 s1 nrem1 nonrem1 nmor1 nomor1 nremi nonremi ni si",
+    "N2": "n2 s2 nrem2 nonrem2 nmor2 nomor2 nremii nonremii nii sii",
+    "N3": "n3 s3 nrem3 nonrem3 nmor3 nomor3 nremiii nonremiii niii siii n4 s4 nrem4 nonrem4 "
+    "nremiv nonremiv niv siv sws slowwave tiefschlaf lentprofond n3n4 s3s4 n34 s34",
     "R": "r rem mor paradoxal paradoxical sp",
     "UNS": "uns unscored unknown notscored nonscored nostage notstaged undefined u mt movement "
     "movementtime m bodymovement bewegung mouvement movimento movimiento beweging mvt "
@@ -160,7 +161,9 @@ def _stage(text: str) -> tuple[str | None, bool]:
     name = name_of(text)
     if len(name) > LONGEST:
         return None, False
-    lowered = plain(name)
+    lowered = in_english(plain(name), "stage")
+    if is_foreign(lowered):
+        return None, False
     two_names = re.fullmatch(r"([^()]+)\(([^()]+)\)\s*", name)
     if two_names:  # "N3 (SWS)": two names of the same stage
         first, second = _stage(two_names.group(1)), _stage(two_names.group(2))

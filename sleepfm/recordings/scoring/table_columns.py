@@ -18,8 +18,9 @@ from sleepfm.recordings.scoring.epochs import (
     named_codes,
     numbered_starts,
 )
-from sleepfm.recordings.scoring.event_words import event_of
-from sleepfm.recordings.scoring.headings import heading_of
+from sleepfm.recordings.scoring.event_codes import code_of
+from sleepfm.recordings.scoring.event_words import event_of, is_remark
+from sleepfm.recordings.scoring.headings import RESPIRATORY, heading_of
 from sleepfm.recordings.scoring.sidecar import sidecar_levels
 from sleepfm.recordings.scoring.stage_words import integer, stage_in_column, stage_of
 from sleepfm.recordings.scoring.table_times import EMPTY_CELLS, TimeColumns, with_date_columns
@@ -32,6 +33,10 @@ _MANUAL: Final = frozenset(
 _AUTOMATIC: Final = frozenset(
     ("pred", "predicted", "prediction", "predictions", "auto", "automatic", "machine", "model")
 )
+_REMARKS: Final = frozenset(
+    ("comment", "comments", "remark", "remarks", "text", "note", "notes", "anmerkung", "opmerking")
+)
+_KINDS: Final = frozenset(("group", "category", "class", "family", "type", "kind", "eventtype"))
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,17 @@ class Columns(TimeColumns):
     ----------
     headings, rows, first_line
         As for :class:`~.table_times.TimeColumns`.
-    onset, label, events, epoch : int, optional
-        Indices of the columns of onsets, of labels, of events in addition to stages, and of epoch
-        numbers.
+    onset, label, epoch : int, optional
+        Indices of the columns of onsets, of labels, and of epoch numbers.
+    others : tuple of int
+        Indices of further columns of events or labels, whose events are read in addition.
     levels : dict of str to str, optional
         Name of each code, from a BIDS sidecar.
     """
 
     onset: int | None = None
     label: int | None = None
-    events: int | None = None
+    others: tuple[int, ...] = ()
     epoch: int | None = None
     levels: dict[str, str] | None = None
 
@@ -112,22 +118,23 @@ class Columns(TimeColumns):
         # RemLogic and CAP have the stage in the event column, and repeat it in each event row.
         recognised = [
             i for i in (*events, *labels)
-            if any(stage_of(c) is not None or event_of(c) is not None for c in self.cells(i))
+            if any(map(is_known, self.cells(i)))
         ]  # fmt: skip
         label = stage
-        secondary = None
         if recognised and stage is not None:
             label_cells = self.cells(recognised[0])
             if any(stage_of(c) is not None for c in label_cells) or (
                 self.with_role("onset") and not self._is_epochs()
             ):
                 label = recognised[0]
-            else:
-                secondary = recognised[0]
         elif stage is None:
             label = recognised[0] if recognised else (*events, *labels)[0]
         assert label is not None
-        replace(self, label=label)._warn_unread(warnings)
+        others = tuple(
+            i for i in recognised
+            if i != label and (label == stage or not self.headings[i].words & _KINDS)
+        )  # fmt: skip
+        replace(self, label=label, others=others)._warn_unread(warnings)
         epochs = self.with_role("epoch") or (
             self.with_role("number") if not self.with_role("onset") else []
         )
@@ -135,7 +142,7 @@ class Columns(TimeColumns):
             self,
             onset=self.find_onset(),
             label=label,
-            events=secondary,
+            others=others,
             epoch=epochs[0] if epochs else None,
             levels=sidecar_levels(path, self.headings[label].written),
         )
@@ -175,7 +182,8 @@ class Columns(TimeColumns):
             for start, text in zip(starts, texts, strict=True)
             if text
         ]
-        notes += self._secondary_events([s * epoch_s for s in starts], [epoch_s] * len(starts))
+        onsets = [start * epoch_s for start in starts]
+        notes += self._further_events(onsets, [epoch_s] * len(onsets), texts)
         return Notes(tuple(notes), warnings=tuple(warnings))
 
     def by_onset(self, scored: Scored, legend: dict[str, str], warnings: list[str]) -> Notes:
@@ -198,7 +206,7 @@ class Columns(TimeColumns):
         durations = self.lengths(onsets, scored, warnings, dropped)
         role: Literal["", "stage"] = "stage" if self.headings[self.label].role == "stage" else ""
         texts = self._texts(self.cells(self.label), scored, legend, always=role == "stage")
-        texts = self._with_subtypes(texts)
+        texts = self._with_kinds(self._with_subtypes(texts))
         notes = []
         for onset, duration, text in zip(onsets, durations, texts, strict=True):
             if onset is None:
@@ -210,7 +218,7 @@ class Columns(TimeColumns):
                 duration = scored.epoch_s
             if text:
                 notes.append(Annotation(onset, duration, text, role))
-        notes += self._secondary_events(onsets, durations)
+        notes += self._further_events(onsets, durations, texts)
         heading = self.headings[self.onset]
         refuse_other_units(notes, heading.written, unit_given=heading.unit_given)
         return Notes(tuple(notes), start_clock, start_day, dropped, tuple(warnings))
@@ -279,13 +287,29 @@ class Columns(TimeColumns):
                 joined.append(subtype if only_subtype_is_stage else text)
         return joined
 
+    def _with_kinds(self, texts: list[str]) -> list[str]:
+        """Join labels with their kind in another column: ``Respiratory`` and ``OA``."""
+        kinds = [
+            i
+            for i, h in enumerate(self.headings)
+            if h.words & _KINDS and h.role in ("label", "event", "other") and i != self.label
+        ]
+        joined = texts
+        for column in kinds:
+            joined = [
+                _joined(text, kind) for text, kind in zip(joined, self.cells(column), strict=True)
+            ]
+        return joined
+
     def _warn_unread(self, warnings: list[str]) -> None:
         """Warn of event columns that are not read, and of stages from automatic scoring."""
+        read = (self.label, *self.others)
         unread = [
             i
             for i, h in enumerate(self.headings)
-            if h.role in ("other", "number")
-            and event_of(h.written) is not None
+            if h.role in ("other", "number", "event")
+            and i not in read
+            and (event_of(h.written) is not None or h.words & RESPIRATORY)
             and any(
                 c.lower() not in (*EMPTY_CELLS, "0", "0.0", "false", "no") for c in self.cells(i)
             )
@@ -298,15 +322,59 @@ class Columns(TimeColumns):
         if self.label is not None and self.headings[self.label].words & _AUTOMATIC:
             warnings.append("the stages are a machine's, by the heading of their column")
 
-    def _secondary_events(
-        self, onsets: Sequence[float | None], durations: Sequence[float | None]
+    def _further_events(
+        self,
+        onsets: Sequence[float | None],
+        durations: Sequence[float | None],
+        texts: Sequence[str],
     ) -> list[Annotation]:
-        if self.events is None:
-            return []
-        return [
-            Annotation(onset, duration, text, "event")
-            for onset, duration, text in zip(
-                onsets, durations, self.cells(self.events), strict=True
-            )
-            if onset is not None and text.lower() not in EMPTY_CELLS
-        ]
+        """Return the events of further columns, except those that repeat the label of their row."""
+        notes = []
+        for column in self.others:
+            respiratory = bool(self.headings[column].words & RESPIRATORY)
+            remarks = bool(self.headings[column].words & _REMARKS)
+            cells = zip(onsets, durations, self.cells(column), texts, strict=True)
+            for onset, duration, cell, text in cells:
+                if onset is None or cell.lower() in EMPTY_CELLS or stage_of(cell) is not None:
+                    continue
+                if respiratory and code_of(cell) is not None:
+                    cell = f"Resp ({cell})"
+                event, labelled = event_of(cell), event_of(text)
+                if event is not None and (remarks or is_remark(cell)):
+                    notes.append(Annotation(onset, None, cell, "remark"))
+                elif event is None or labelled is None or event[0] != labelled[0]:
+                    notes.append(Annotation(onset, duration, cell, "event"))
+        return notes
+
+
+def is_known(cell: str) -> bool:
+    """Return whether a cell names a stage or an event, or consists of a code of an event.
+
+    Parameters
+    ----------
+    cell : str
+        Cell of a column of labels.
+
+    Returns
+    -------
+    bool
+    """
+    return stage_of(cell) is not None or event_of(cell) is not None or code_of(cell) is not None
+
+
+def _joined(text: str, kind: str) -> str:
+    """Return ``Arousal (Spontaneous)`` or ``Respiratory (OA)`` where the two cells belong together.
+
+    They do where the pair names an event that the text alone does not, or its subtype.
+    """
+    if kind.lower() in EMPTY_CELLS or stage_of(text) is not None:
+        return text
+    alone = event_of(text)
+    for pair, head in ((f"{text} ({kind})", text), (f"{kind} ({text})", kind)):
+        event = event_of(pair)
+        if event is None:
+            continue
+        named = event_of(head) is not None or code_of(text) or code_of(kind)
+        if named if alone is None else event[0] == alone[0] and event[1] and not alone[1]:
+            return pair
+    return text

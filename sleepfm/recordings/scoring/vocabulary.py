@@ -117,14 +117,15 @@ class Annotation:
         Length, in seconds; None if the file gives none.
     text : str
         The text as written.
-    role : {"", "stage", "event"}
+    role : {"", "stage", "event", "remark"}
         Type of the column that contains the text; empty if the column may contain any text.
+        A remark is neither a stage nor an event.
     """
 
     onset_s: float
     duration_s: float | None
     text: str
-    role: Literal["", "stage", "event"] = ""
+    role: Literal["", "stage", "event", "remark"] = ""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings.scoring.clock import moment_of
-from sleepfm.recordings.scoring.stage_words import CODINGS
+from sleepfm.recordings.scoring.epochs import epoch_length
+from sleepfm.recordings.scoring.stage_words import CODINGS, stage_in_column
 from sleepfm.recordings.scoring.text_file import MAX_BYTES
 from sleepfm.recordings.scoring.vocabulary import EPOCH_S, Annotation, Notes, Reason, Scored
 
@@ -74,16 +75,21 @@ class NsrrOrProfusion:
         notes = []
         start: Element | None = None
         for event in events:
-            text = (event.findtext("EventConcept") or event.findtext("Name") or "").strip()
+            fields = {child.tag: child.text for child in event}
+            text = (fields.get("EventConcept") or fields.get("Name") or "").strip()
             if text.startswith("Recording Start"):
                 start = event if start is None else start
             elif text:
-                onset = _float(event.findtext("Start"))
+                onset = _float(fields.get("Start"))
                 if onset is None:
                     dropped["no time"] += 1
                 else:
-                    notes.append(Annotation(onset, _float(event.findtext("Duration")), text))
-        epoch_s = _float(root.findtext(".//EpochLength")) or scored.epoch_s or EPOCH_S
+                    is_stage = (fields.get("EventType") or "").startswith("Stages")
+                    role: Literal["", "stage"] = "stage" if is_stage else ""
+                    length = _float(fields.get("Duration"))
+                    notes.append(Annotation(onset, length, text, role))
+        stated = _float(root.findtext(".//EpochLength")) or 0.0
+        epoch_s = stated if stated > 0 else epoch_length(len(stages), scored, EPOCH_S)
         notes += _profusion_stages(stages, epoch_s)
         clock, day = (None, None) if start is None else _start(start)
         return Notes(tuple(notes), clock, day, dropped)
@@ -202,6 +208,8 @@ def _profusion_stages(stages: list[Element], epoch_s: float) -> list[Annotation]
         # spelled out, so that the raw label includes the meaning of the number
         word = _WORDS.get(stage or "", f"Stage {code}")
         text = f"{word}|{code}" if stage is not None else f"code {code}"
+        if stage is None and stage_in_column(code) is not None:
+            text = code  # a name instead of a number
         notes.append(Annotation(i * epoch_s, epoch_s, text, "stage"))
     return notes
 

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from sleepfm.atomic_write import write_file
+from sleepfm.progress import Notice
 from sleepfm_index.evaluation.figures import panels
 from sleepfm_index.evaluation.figures.cohort import cohort_table, user_columns
 from sleepfm_index.evaluation.figures.embedding_map import embedding_maps
@@ -57,6 +58,7 @@ def write_report(
     seed: int = 0,
     map_method: str = "pca",
     include_seen: bool = False,
+    notice: Notice | None = None,
 ) -> Path:
     """Write all evaluations of a store into one self-contained HTML page.
 
@@ -77,6 +79,8 @@ def write_report(
         Method of the map of embeddings.
     include_seen : bool
         Whether to keep subjects of the weights' training data.
+    notice : callable, optional
+        Called with the heading of each section before it is evaluated.
 
     Returns
     -------
@@ -84,7 +88,8 @@ def write_report(
         The file.
     """
     with figure_style():
-        page = _sections(store, gallery, seed, map_method, include_seen)
+        page = Page(notice=notice)
+        _sections(page, store, gallery, seed, map_method, include_seen)
     head = Page()
     _head(head, store)
     title = f"{store.manifest.weights.name}: {len(store):,} clips"
@@ -98,8 +103,9 @@ def write_report(
     return path
 
 
-def _sections(store: Reader, gallery: int, seed: int, map_method: str, include_seen: bool) -> Page:
-    page = Page()
+def _sections(
+    page: Page, store: Reader, gallery: int, seed: int, map_method: str, include_seen: bool
+) -> None:
     page.heading("Cohort")
     page.table(*cohort_table(store))
     columns = user_columns(store)
@@ -123,7 +129,6 @@ def _sections(store: Reader, gallery: int, seed: int, map_method: str, include_s
     page.attempt(lambda: _maps(page, store, map_method, seed))
     page.heading("A clip and its neighbours")
     page.attempt(lambda: _strips(page, store))
-    return page
 
 
 def _head(page: Page, store: Reader) -> None:

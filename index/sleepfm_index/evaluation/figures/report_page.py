@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from sleepfm.escaping import escaped
+from sleepfm.progress import Notice
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.style import plain_text
 
@@ -52,10 +53,13 @@ class Page:
         HTML of the parts.
     headings : list of (str, str)
         Anchor and text of each section.
+    notice : callable, optional
+        Called with the heading of each section when it begins.
     """
 
     parts: list[str] = field(default_factory=list)
     headings: list[tuple[str, str]] = field(default_factory=list)
+    notice: Notice | None = None
 
     def heading(self, text: str) -> None:
         """Begin a section.
@@ -67,6 +71,8 @@ class Page:
         """
         anchor = re.sub(r"[^a-z0-9]+", "-", text.casefold()).strip("-")
         self.headings.append((anchor, text))
+        if self.notice is not None:
+            self.notice(text)
         self.parts.append(f'<h2 id="{anchor}">{_as_html(text)}</h2>')
 
     def text(self, text: str, kind: str = "note") -> None:

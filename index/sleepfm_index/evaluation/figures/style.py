@@ -34,7 +34,8 @@ _FONTS: Final[Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "no
 
 
 _NO_TEX: Final[Any] = {"text.usetex": False, "text.latex.preamble": ""}
-"""A matplotlibrc of the current folder, which may be a stranger's, runs no TeX."""
+"""Settings that keep a matplotlibrc in the current folder, which may be anyone's, from running
+TeX."""
 _UNITS: Final = {
     "age": "age (years)",
     "nsrr_age": "age (years)",

@@ -2,21 +2,22 @@
 
 A scoring file has the stem of the recording (``n.edf`` and ``n-nsrr.xml``), or the stem without a
 word for signals (``01 PSG.edf`` and ``01 Annotations.edf``), or the same BIDS entities. It is in
-the folder of the recording, in a subfolder of annotations, or in a parallel folder (``edfs/`` and
-``annotations-events-nsrr/``).
+the folder of the recording, in a subfolder of annotations, in a parallel folder (``edfs/`` and
+``annotations-events-nsrr/``), or in the derivatives of a BIDS dataset.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from sleepfm.recordings.bids import derivative_folders, same_entities
 from sleepfm.recordings.edf import is_annotations_only
+from sleepfm.recordings.folder_listing import changed, folders_in, names_in
 from sleepfm.recordings.scoring.formats import ENDINGS
 from sleepfm.recordings.scoring.predicted import ENDINGS as PREDICTED
 from sleepfm.recordings.scoring.sidecar import entities_of
@@ -136,10 +137,6 @@ _NOT_SCORING_ENDINGS: Final = (
 _NOT_SCORING_NAMES: Final = re.compile(
     r"(channels|electrodes|scans|sessions|participants|coordsystem)$", re.IGNORECASE
 )
-_BIDS_SUFFIXES: Final = (
-    "events", "annotations", "annot", "scoring", "stages", "hypnogram", "sleepscoring",
-)  # fmt: skip
-_BIDS_OPTIONAL: Final = ("acq", "desc", "rec", "recording", "space", "scoring", "scorer")
 _MAX_PARENTS: Final = 4
 _MAX_LOOKALIKES: Final = 5
 
@@ -161,6 +158,9 @@ def find_annotations(path: Path) -> tuple[Path, ...]:
     for folder, names in _folders(path):
         for name in _candidates(path, folder, names):
             found.setdefault(folder / name)
+    for mark in [p for p in found if p.name.lower().endswith(".edf.st")]:
+        if mark.with_name(f"{signal_stem(path)}.txt") in found:
+            del found[mark]  # the CAP Sleep Database has the same scoring in both
     return tuple(sorted(found, key=lambda p: (p.parent != path.parent, _rank(p), p.name)))
 
 
@@ -181,7 +181,7 @@ def find_lookalikes(path: Path) -> tuple[str, ...]:
     stem = _SIGNAL_WORDS.sub("", signal_stem(path))
     lookalikes = []
     excluded = (*_NOT_SCORING_ENDINGS, *SIGNAL_ENDINGS, *PREDICTED)
-    for lower, name in _names_with_prefix(str(path.parent), _changed(path.parent), stem.lower()):
+    for lower, name in _names_with_prefix(str(path.parent), changed(path.parent), stem.lower()):
         if name in known or name == path.name or lower.endswith(excluded):
             continue
         base = name[len(stem) :].partition(".")[0]
@@ -215,7 +215,7 @@ def _candidates(path: Path, folder: Path, names: tuple[str, ...]) -> Iterator[st
         base = _base(name)
         if not (
             name in fixed
-            or (bids and _same_bids(bids, name))
+            or (bids and same_entities(bids, name))
             or (pair and _is_pair(pair, base))
             or name in leading
             or any(_belongs(base, start) for start in {stem, core})
@@ -256,14 +256,6 @@ def _is_pair(pair: re.Match[str], base: str) -> bool:
     return match is not None and match.group(1) == pair.group(1) and match.group(2) != pair.group(2)
 
 
-def _same_bids(recording_entities: dict[str, str], name: str) -> bool:
-    entities, suffix = entities_of(name)
-    if suffix not in _BIDS_SUFFIXES or entities.get("sub") != recording_entities.get("sub"):
-        return False
-    common = (recording_entities.keys() & entities.keys()) - set(_BIDS_OPTIONAL)
-    return all(recording_entities[key] == entities[key] for key in common)
-
-
 def _rank(path: Path) -> tuple[int, int]:
     """Sort key of scoring files: by extension, then names that contain a word for scoring."""
     lower = path.name.lower()
@@ -281,10 +273,10 @@ def _base(name: str) -> str:
 def _folders(path: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """Yield the folders that may contain the scoring of a recording, with their file names."""
     folder = path.parent
-    names = _names(folder)
+    names = names_in(folder)
     yield folder, names
-    for child in _annotation_folders(folder):
-        yield child, _names(child)
+    for child in (*_annotation_folders(folder), *derivative_folders(path)):
+        yield child, names_in(child)
     below: list[str] = []
     ancestor = folder
     for _ in range(_MAX_PARENTS):
@@ -298,28 +290,19 @@ def _folders(path: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
             if sibling == ancestor:
                 continue
             for inner in (sibling.joinpath(*below[1:]), sibling):
-                inner_names = _names(inner)
+                inner_names = names_in(inner)
                 if inner_names:
                     yield inner, inner_names
         ancestor = ancestor.parent
 
 
 def _annotation_folders(folder: Path) -> tuple[Path, ...]:
-    return _folders_in(str(folder), _changed(folder))
+    return _annotation_folders_in(folder, changed(folder))
 
 
 @functools.lru_cache(maxsize=256)
-def _folders_in(folder: str, changed: int) -> tuple[Path, ...]:
-    try:
-        with os.scandir(folder) as entries:
-            matching = [e.name for e in entries if _FOLDERS.search(e.name) and e.is_dir()]
-    except OSError:
-        return ()
-    return tuple(Path(folder, name) for name in sorted(matching))
-
-
-def _names(folder: Path) -> tuple[str, ...]:
-    return _names_in(str(folder), _changed(folder))
+def _annotation_folders_in(folder: Path, changed: int) -> tuple[Path, ...]:
+    return tuple(f for f in folders_in(folder) if _FOLDERS.search(f.name))
 
 
 def _names_with_prefix(folder: str, changed: int, prefix: str) -> list[tuple[str, str]]:
@@ -335,22 +318,7 @@ def _names_with_prefix(folder: str, changed: int, prefix: str) -> list[tuple[str
 
 @functools.lru_cache(maxsize=256)
 def _lower_names_in(folder: str, changed: int) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((name.lower(), name) for name in _names_in(folder, changed)))
-
-
-@functools.lru_cache(maxsize=256)
-def _names_in(folder: str, changed: int) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(os.listdir(folder)))  # noqa: PTH208, faster for a large cohort
-    except OSError:
-        return ()
-
-
-def _changed(folder: Path) -> int:
-    try:
-        return folder.stat().st_mtime_ns
-    except OSError:
-        return 0
+    return tuple(sorted((name.lower(), name) for name in names_in(Path(folder))))
 
 
 def _with_prefix(names: tuple[str, ...], prefix: str) -> list[str]:
@@ -363,5 +331,5 @@ def _with_prefix(names: tuple[str, ...], prefix: str) -> list[str]:
 
 
 def _only_recording(folder: Path) -> bool:
-    signals = [n for n in _names(folder) if n.lower().endswith(SIGNAL_ENDINGS)]
+    signals = [n for n in names_in(folder) if n.lower().endswith(SIGNAL_ENDINGS)]
     return len(signals) == 1

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.explore.answers import Document, Table
-from sleepfm_index.explore.own_file import UploadedFiles
+from sleepfm_index.explore.uploads import UploadedFiles
 from sleepfm_index.query.answer import answer, answer_to
 from sleepfm_index.query.examples import ExampleVectors
 from sleepfm_index.query.question import Question, check_search
