@@ -2,12 +2,12 @@
 
     python benchmarks/ask.py planted                  simulated nights, weights `demo`
     python benchmarks/ask.py nights --nights 1500     drawn vectors, nights of 900 clips
-    python benchmarks/ask.py among --rows 1000000     a list of as many clip ids
+    python benchmarks/ask.py among --rows 1000000     a list of a million clip ids
 
-`planted` copies pieces of breathing from one simulated night into others before they are encoded,
-at each night's rate and scale, with noise of a given share of the piece's standard deviation. A
-stretch of 5 min asks for its copy; a clip that was copied into many places is asked for by one, by
-the mean and by the nearest of several of the copies.
+`planted` copies pieces of breathing from one simulated night into others before they are encoded.
+Each copy has the rate and scale of the night that receives it, and noise of a given share of the
+piece's standard deviation. A stretch of 5 min searches for its copy. A clip that was copied to many
+places is searched for by one of the copies, by the mean of several, and by the nearest of several.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=1500)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument(
-        "--folder", type=Path, help="Where to work; kept. Default: a temporary one."
-    )
+    parser.add_argument("--folder", type=Path, help="keep the stores here; default: temporary")
     options = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
@@ -63,7 +61,7 @@ def main() -> None:
         {"planted": planted, "nights": nights, "among": among}[options.what](folder, options)
 
 
-# What is found of what was planted
+# Recall of planted copies
 
 
 def planted(folder: Path, options: argparse.Namespace) -> None:
@@ -185,7 +183,7 @@ def examples(store: Any, spots: list[tuple[str, int]], rng: np.random.Generator)
         print(f"{how:<38} {np.mean(values):.2f}")
 
 
-# How fast
+# Latency
 
 
 def nights(folder: Path, options: argparse.Namespace) -> None:

@@ -1,9 +1,10 @@
 """Build of many simulated nights: nights per hour, memory over time, and CPU use.
 
-Every night is a subject of its own. The build is the command itself, in a process of its own; the
-memory of it and its workers is summed up every second (proportional set size, Linux only).
-
     python benchmarks/build.py [--nights 100] [--hours 8] [--workers N] [--folder F] [--store S]
+
+Every night is a separate subject. The benchmark runs the command `sleepfm-index build` in its own
+process, and sums the memory of this process and its workers every second (proportional set size,
+Linux only).
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=100)
     parser.add_argument("--hours", type=float, default=8)
     parser.add_argument("--workers", type=int)
-    parser.add_argument("--folder", type=Path, help="where to write; by default a temporary folder")
-    parser.add_argument("--store", type=Path, help="where to leave the store; by default nowhere")
+    parser.add_argument("--folder", type=Path, help="write temporary files here")
+    parser.add_argument("--store", type=Path, help="keep the store here; default: temporary")
     args = parser.parse_args()
     print(f"{machine()}; load average {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory(dir=args.folder) as name:

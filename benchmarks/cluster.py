@@ -1,15 +1,15 @@
 """Speed-up by a Dask cluster, and its overhead per recording.
 
-python benchmarks/cluster.py nights         1, 2, 4 workers on the same simulated nights
-python benchmarks/cluster.py tasks          14,000 empty tasks on ever more workers
-python benchmarks/cluster.py rows           from a worker's rows to the client's commit
+    python benchmarks/cluster.py nights         1, 2, 4 workers on the same simulated nights
+    python benchmarks/cluster.py tasks          14,000 empty tasks on ever more workers
+    python benchmarks/cluster.py rows           from a worker's rows to the client's commit
 
-`nights` is the real thing on this machine's cores. `tasks` is a simulation: scheduler, client and
-all workers are threads of one process and a task does nothing, so what is measured is everything
-that Dask itself does, with nobody to share the work: an upper bound for a scheduler that has a
-core of its own. Jobs, keys and priorities are those of a build. What a worker does to watch itself
-(a tick every 20 ms, a profile every 10 ms) is switched off: on a cluster each has a core for that,
-here a thousand of them would share one.
+`nights` builds a store with the cores of this machine. `tasks` is a simulation: scheduler, client
+and all workers are threads of one process, and the tasks are empty, with the jobs, keys and
+priorities of a build. It measures all work of Dask itself on one core, which is an upper bound for
+a scheduler with a core of its own. The self-monitoring of workers (a tick every 20 ms, a profile
+every 10 ms) is switched off: on a cluster each worker has a core for it, here all of them would
+share one.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def processor_seconds() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("nights", "tasks", "rows"))
     parser.add_argument("--workers", type=int, nargs="+")
     parser.add_argument("--recordings", type=int)

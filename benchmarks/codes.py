@@ -2,8 +2,8 @@
 
     python benchmarks/codes.py [--rows 200000] [--lists 512] [--probes 32]
 
-One thread, drawn vectors, `ecg` asks `bas` (own night included); processor time, so that other
-work on the machine matters less.
+Vectors are drawn; `bas` is searched with `ecg`, the query's own night included. Times are processor
+times of one thread, which other work on the machine disturbs less than wall time.
 """
 
 from __future__ import annotations

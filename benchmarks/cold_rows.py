@@ -2,8 +2,9 @@
 
     python benchmarks/cold_rows.py --rows 1000000
 
-Draws clips without vectors, writes their rows as `reindex` does, drops the file from the page cache
-before every answer, and reads ten rows scattered over it; with and without asking for them at once.
+Clips are drawn without vectors, and their rows are written as `reindex` writes them. Before each
+answer the file is dropped from the page cache. An answer reads ten scattered rows, with and without
+requesting all of them from the system first.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from machine import machine
+from memory import drop
 from store import WEIGHTS, night
 
 from sleepfm.contract import ROBUST
@@ -29,12 +31,16 @@ from sleepfm_index.storage.row_cache import ClipRows, write_rows
 from sleepfm_index.storage.writer import Writer
 
 ANSWERS = 60
+MAX_NIGHTS = 16
+"""Maximum number of recordings in a segment of one source."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--folder", type=Path, help="where the store is made, and kept")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of the store, which is kept; default: a temporary one"
+    )
     parser.add_argument("--read", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.read:
@@ -45,7 +51,7 @@ def main() -> None:
         if not folder.exists():
             fill(folder, args.rows)
         print(f"{machine()}; {args.rows:,} clips; load {os.getloadavg()[0]:.1f}")
-        print("| asked for at once | p50, ms | p90, ms | waited for the disk | processor, ms |")
+        print("| requested at once | p50, ms | p90, ms | waited for the disk | processor, ms |")
         print("|---|--:|--:|--:|--:|")
         words = [sys.executable, __file__, "--read", "--folder", str(folder)]
         for setting in ("off", "on"):
@@ -57,7 +63,7 @@ def main() -> None:
 
 def fill(folder: Path, rows: int) -> None:
     """Write clips and the memory-mapped file of their rows."""
-    nights = [night(n) for n in range(min(200, -(-rows // 960)))]
+    nights = [night(n) for n in range(min(MAX_NIGHTS, -(-rows // 960)))]
     with Writer(folder, WEIGHTS, ROBUST) as writer:
         while writer.manifest.rows < rows:
             some = nights[: -(-(rows - writer.manifest.rows) // 960)]
@@ -97,15 +103,7 @@ def read(folder: Path) -> None:
 
 
 def _no_tables() -> None:
-    raise AssertionError("the tables were asked")
-
-
-def drop(file: Path) -> None:
-    """Drop a file from the page cache."""
-    handle = os.open(file, os.O_RDONLY)
-    os.fsync(handle)
-    os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(handle)
+    raise AssertionError("the rows were read from the tables")
 
 
 if __name__ == "__main__":

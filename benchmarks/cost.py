@@ -1,7 +1,7 @@
-"""Cost model of a cohort from measured values; docs/cost.md describes their origin.
+"""Cost of storing a cohort, computed from measured values; docs/cost.md describes their origin.
 
 python benchmarks/cost.py
-python benchmarks/cost.py --nights-hour 300 --on-cores 4 --commit-ms 60      your own machine's
+python benchmarks/cost.py --nights-hour 300 --on-cores 4 --commit-ms 60      your machine's
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def size(bytes_: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--nights-hour", type=float, default=735, help="nights per hour of a build")
     parser.add_argument("--on-cores", type=float, default=2, help="cores of that build")
-    parser.add_argument("--encode", type=float, default=390, help="clips/s of a modality, a core")
-    parser.add_argument("--commit-ms", type=float, default=28, help="client's ms per night")
-    parser.add_argument("--dask-ms", type=float, default=3.4, help="scheduler's ms a task")
-    parser.add_argument("--night-mb", type=float, default=150, help="a night's file")
-    parser.add_argument("--read-mbs", type=float, default=1000, help="shared storage, all readers")
+    parser.add_argument("--encode", type=float, default=390, help="clips/s per modality and core")
+    parser.add_argument("--commit-ms", type=float, default=28, help="ms of the client per night")
+    parser.add_argument("--dask-ms", type=float, default=3.4, help="ms of the scheduler per task")
+    parser.add_argument("--night-mb", type=float, default=150, help="size of the file of a night")
+    parser.add_argument("--read-mbs", type=float, default=1000, help="MB/s of shared storage")
     args = parser.parse_args()
     work = 3600 * args.on_cores / args.nights_hour
     encoding = CLIPS * MODALITIES / args.encode

@@ -3,8 +3,9 @@
     python benchmarks/coverage.py                  # 4,000 samples of 8, 12 and 40 subjects
     python benchmarks/coverage.py --samples 400
 
-Every sample draws people with a level of their own and clips that share it; the truth is known by
-formula. Standard error of a coverage of .95 from 4,000 samples: .003.
+Every sample draws subjects with individual levels, and clips that share the level of their subject;
+the true value is known by formula. A coverage of .95 measured on 4,000 samples has a standard error
+of .003.
 """
 
 from __future__ import annotations

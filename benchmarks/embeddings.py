@@ -1,14 +1,14 @@
-"""Simulated cross-modal embeddings with realistic structure, drawn night by night from a seed.
+"""Simulated cross-modal embeddings, drawn night by night from a seed.
 
-A clip has one latent state that all modalities see: who the subject is, a state that drifts slowly
-through the night, and what is this clip's own. The state has few large directions and many small
-ones, as spectra of real embeddings do, so clips of different people can be alike. A modality maps
-the state into 512 dimensions by a map that it shares in part with the others, adds its offset (the
-modality gap of contrastive encoders) and noise of its own, and is scaled to unit length. Any night
-can be drawn without those before it.
+    python benchmarks/embeddings.py --rows 20000        properties of the drawn vectors
+    python benchmarks/embeddings.py --store S           the same properties of a store's vectors
 
-    python benchmarks/embeddings.py --rows 20000        what the drawn vectors are like
-    python benchmarks/embeddings.py --store S           what those of a store are like
+Each clip has a latent state that all modalities share. It is the sum of the subject's mean, a state
+that drifts slowly through the night, and a part of this clip alone. Few directions of the state are
+large and many are small, as in the spectra of real embeddings, so clips of different people can be
+alike. Each modality maps the state to 512 dimensions by a map that it partly shares with the
+others, adds an offset (the modality gap of contrastive encoders) and noise, and scales the result
+to unit length. Any night can be drawn without those before it.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--store", type=Path, help="its first --rows clips; all have all modalities"
+        "--store", type=Path, help="measure the first --rows clips of this store instead"
     )
     args = parser.parse_args()
     if args.store:

@@ -1,13 +1,13 @@
-"""Encoding speed in clips per second: the authors' code, tuned torch and OpenVINO, in turn.
-
-Every way runs in a process of its own that waits while another is timed, so that none changes how
-another uses memory or threads. Each figure is the median of --repeat rounds. The cosine is the
-least to the authors' way (eager float32, 1-D convolutions, batch norms as they are, batch 32), over
-all clips. Peak is the fastest matrix product of the same precision that torch makes in the same
-run. Clips are those of a simulated night.
+"""Encoding speed in clips per second: the authors' code, tuned torch, and OpenVINO.
 
     python benchmarks/encode.py [--clips 192] [--repeat 5] [--threads N] [--weights untrained]
-    python benchmarks/encode.py --sweep         # OpenVINO by the size of a batch
+    python benchmarks/encode.py --sweep         # OpenVINO by batch size
+
+Clips are those of a simulated night. Each method runs in its own process and waits while another is
+timed, so that methods do not change each other's memory or threads. Speeds are medians of --repeat
+rounds. The cosine is the minimum over all clips between the vectors of a method and those of the
+authors' code (eager float32, 1-D convolutions, separate batch norms, batch 32). The peak is the
+fastest matrix product of torch in the same precision, measured in the same run.
 """
 
 from __future__ import annotations

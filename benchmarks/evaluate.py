@@ -2,8 +2,9 @@
 
     python benchmarks/evaluate.py [--clips 1000000] [--folder FOLDER]
 
-A store of drawn vectors that carry a stage is written (some 3.2 GB for a million clips) unless
-FOLDER holds one; each measurement runs in a process of its own, so that its peak memory is its own.
+Writes a store of drawn vectors that predict a stage (about 3.2 GB for a million clips), unless
+FOLDER already contains one. Each measurement runs in its own process, so that its peak memory is
+known.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Latency of the explore page: first paint, signal strips, neighbours, panning.
 
-python benchmarks/explore.py                          200,000 clips in 250 nights
-python benchmarks/explore.py --clips 12000000 --modalities bas --server
-python benchmarks/explore.py --clips 4000             a try
+    python benchmarks/explore.py                          200,000 clips in 250 nights
+    python benchmarks/explore.py --clips 12000000 --modalities bas --server
+    python benchmarks/explore.py --clips 4000             a quick run
 
-The store is written by the store's own writer from drawn vectors, and indexed as a build does; all
-nights lead to one EDF file of 8 h and nine channels. The browser is headless Chromium with software
-rendering (SwiftShader), which shares the processor with the server; a graphics card draws the map
-by itself.
+The store has drawn vectors and is written and indexed as by a build; the recording of every night
+is the same EDF file of 8 h and nine channels. The browser is headless Chromium with software
+rendering (SwiftShader), which shares the processor with the server; with a graphics card, drawing
+the map takes no processor time.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.explore.answers import Table, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk
-from sleepfm_index.explore.own_file import UploadedFiles
 from sleepfm_index.explore.parameters import read_all
 from sleepfm_index.explore.server import Explorer
 from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals
+from sleepfm_index.explore.uploads import UploadedFiles
 from sleepfm_index.storage import private
 from sleepfm_index.storage.writer import Writer
 
 NIGHT = 800
-SEGMENT = 16 * NIGHT  # as many recordings as a segment of one source may hold
+SEGMENT = 16 * NIGHT  # the maximum number of recordings per segment of one source
 RATES = {"ECG": 256, "CHEST": 32, "ABD": 32, "SaO2": 4}
 CLICK = """async ([clip, what]) => {
     const start = performance.now();
@@ -73,12 +73,12 @@ PAN = """async (seconds) => {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--clicks", type=int, default=40)
     parser.add_argument("--modalities", default="bas,ecg,resp")
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--server", action="store_true", help="what the server does, no browser")
+    parser.add_argument("--server", action="store_true", help="measure only the server")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         path = written(Path(folder), args.clips, args.modalities.split(","))

@@ -1,9 +1,10 @@
-"""Cost and recall of a graph index (HNSW): building, opening and search, against exact search.
+"""Cost and recall of a graph index (HNSW): building, opening, and search.
 
     python benchmarks/graphs.py --rows 100000 --links 32
 
-Vectors are drawn (benchmarks/embeddings.py): `bas` is searched with `ecg`. One thread; times are
-processor times, so other work on the machine counts less.
+Vectors are drawn (benchmarks/embeddings.py): `bas` is searched with `ecg`. Recall is relative to
+exact search. Times are processor times of one thread, which other work on the machine disturbs less
+than wall time.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py --folder F [--rows 10000 --rows 100000 ...]
 
-Runs benchmarks/scale.py for each size; sizes that are done are only read. Writes F/growth.md and,
-where matplotlib is, F/growth.png.
+Runs benchmarks/scale.py for each size that has no results yet. Writes F/growth.md, and F/growth.png
+if matplotlib is installed.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def main() -> None:
 
 
 def figures(folder: Path, rows: int) -> dict[str, Any]:
-    """Read the results of a trial."""
+    """Read the results of one size."""
     f = {p.stem: json.loads(p.read_text()) for p in folder.glob("*.json")}
     return {
         "clips": rows,
         "search": f["index"]["kind"],
-        "written, us a clip": 1e6 * f["write"]["seconds"] / rows,
-        "indexed, us a clip": 1e6 * f["index"]["seconds"] / rows,
+        "written, us per clip": 1e6 * f["write"]["seconds"] / rows,
+        "indexed, us per clip": 1e6 * f["index"]["seconds"] / rows,
         "search, ms": f["warm"]["search_ms"]["p50"],
         "in batches, ms": f["batch"]["many_ms_a_query"],
         "recall@10": f["recall"]["recall_at_10"][0],
@@ -74,10 +74,10 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
     clips = [row["clips"] for row in rows]
     for name in ("search, ms", "in batches, ms"):
         left.loglog(clips, [row[name] for row in rows], "o-", label=name.removesuffix(", ms"))
-    for name in ("written, us a clip", "indexed, us a clip"):
+    for name in ("written, us per clip", "indexed, us per clip"):
         right.loglog(clips, [row[name] for row in rows], "o-", label=name.partition(",")[0])
     left.set(xlabel="clips", ylabel="ms per query")
-    right.set(xlabel="clips", ylabel="µs a clip")
+    right.set(xlabel="clips", ylabel="µs per clip")
     for axes in (left, right):
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)

@@ -1,22 +1,23 @@
 """Comparison with a public EEG encoder trained on sleep: the Greifswald Sleep Stage Classifier.
 
 GSSC (Hanna and Flöel 2023, Sleep 46; AGPL) was trained to stage sleep on several thousand nights of
-other cohorts. Its package carries its weights. It is installed next to this project for the
-benchmark only, without what it depends on, and no part of it is copied here:
+other cohorts, and its package contains its weights. For this benchmark it is installed next to this
+project, without its dependencies; no part of it is copied here:
 
     pip install --no-deps --target .gssc gssc==0.0.9
     NIGHTS="records --channels channels.yaml --subjects subjects.csv"      (in ../shared/slpdb)
     python benchmarks/gssc.py $NIGHTS --gssc .gssc --out gssc.npz
     python experiments/real_nights.py $NIGHTS --weights demo --vectors gssc=gssc.npz
 
-The first command writes one vector per clip, the input of its decision layers, mean over the EEG
-channels that are there, with the EOG beside each where there is one, and prints how GSSC itself
-stages the clips, from the clip alone and with its recurrent network over each recording. The second
-sets its vectors beside ours by the same linear probe with whole people left out. As in its own
-inference: 0.3 to 30 Hz, 2,560 samples per 30 s, z-scored per recording.
+The first python command writes one vector per clip: the input of GSSC's decision layers, averaged
+over the EEG channels of the recording, each paired with the EOG if there is one. It also prints how
+well GSSC itself stages the clips, from single clips and with its recurrent network over each
+recording. The second compares its vectors with ours, by the same linear probe with whole people
+held out. Signals are prepared as in GSSC's own inference: 0.3 to 30 Hz, 2,560 samples per 30 s,
+z-scored per recording.
 
-Loading its weights runs code from the package (they are pickled modules), so install it from where
-you trust.
+Loading its weights runs code from the package (they are pickled modules); install it only from a
+source that you trust.
 """
 
 from __future__ import annotations

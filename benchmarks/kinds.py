@@ -3,10 +3,10 @@
     python benchmarks/kinds.py --rows 1000 --rows 10000 --rows 100000
     python benchmarks/kinds.py --rows 1000000 --kind Flat --kind IVF
 
-Each kind is made of drawn `bas` vectors and asked by `ecg` vectors, one after another; the cheapest
-setting that finds recall@10 of 0.99 is timed, candidates compared in float64. With one thread the
-time is processor time, which other work on the machine disturbs little; with more, `--threads 2`,
-it is the clock's.
+Each kind of index is built from drawn `bas` vectors and searched with `ecg` vectors. The cheapest
+setting with a recall@10 of 0.99 is timed; candidates are compared in float64. With one thread the
+figure is processor time, which other work on the machine disturbs little; with more threads
+(`--threads 2`) it is wall time.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The store against milvus-lite: agreement, recall, latency, memory, and publishing again.
+"""The store compared with milvus-lite: agreement, recall, latency, memory, and publishing.
 
-python benchmarks/milvus.py                     200,000 clips: a quarter of an hour
-python benchmarks/milvus.py --clips 5000        a try
+    python benchmarks/milvus.py                     200,000 clips: a quarter of an hour
+    python benchmarks/milvus.py --clips 5000        a quick run
 
-Vectors are drawn: 32 latent dimensions that the modalities of a clip share, and noise. The store
-compares with every clip, so its answers are the truth. Each engine answers in a process of its own,
-after one query that is not counted.
+Vectors are drawn: the modalities of a clip share 32 latent dimensions and differ by noise. The
+store compares a query with every clip, so its answers are the reference. Each engine answers in its
+own process, after one query that is not counted.
 """
 
 from __future__ import annotations
@@ -75,17 +75,21 @@ def make(path: Path, clips: int) -> None:
     sleepfm_index.reindex(path, index="exact")
 
 
-def publish(store: Path, uri: str, **args: object) -> sleepfm_index.Published:
+def publish(store: Path, uri: str, **options: object) -> None:
     start = time.perf_counter()
-    done = sleepfm_index.publish(store, uri, targets=TARGETS, **args)  # type: ignore[arg-type]
+    published = sleepfm_index.publish(
+        store,
+        uri,
+        targets=TARGETS,
+        **options,  # type: ignore[arg-type]
+    )
     seconds = time.perf_counter() - start
-    rate = f", {done.added / seconds:,.0f} clips/s" if done.added else ""
+    rate = f", {published.added / seconds:,.0f} clips/s" if published.added else ""
     print(
-        f"{seconds:.1f} s: {done.added:,} sent, {done.removed:,} removed, "
-        f"{done.clips:,} clips there{rate}; recall@10 {done.recall}",
+        f"{seconds:.1f} s: {published.added:,} sent, {published.removed:,} removed, "
+        f"{published.clips:,} clips in the collection{rate}; recall@10 {published.recall}",
         flush=True,
     )
-    return done
 
 
 def ask(engine: str, *words: object) -> tuple[list[list[dict[str, float]]], str]:
@@ -111,10 +115,12 @@ def compare(found: list[list[dict[str, float]]], truth: list[list[dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, default=200_000)
     parser.add_argument("--queries", type=int, default=50)
     args = parser.parse_args()
+    if args.clips <= NIGHT:
+        parser.error(f"--clips must exceed {NIGHT}, the clips of one subject, who is excluded")
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         store, uri = Path(folder) / "store", f"{folder}/milvus.db"

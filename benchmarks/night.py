@@ -1,11 +1,12 @@
 """Time from an EDF file to a committed store for one night, compared with the authors' steps.
 
-A simulated night of 13 channels is written twice: all at 200 Hz, and at 512, 256, 25 and 3 Hz. Both
-ways encode it with the same weights under the authors' contract (whole-record FFT resampling, no
-scaling), each in a process of its own, in turn. Theirs: mne reads and resamples, one .npy file a
-clip, a DataLoader of batch 32, 1-D convolutions in eager float32. Nothing of theirs is stored.
-
     python benchmarks/night.py [--hours 8] [--repeat 3] [--threads N]
+
+A simulated night of 13 channels is written twice: all channels at 200 Hz, and at 512, 256, 25 and
+3 Hz. Both methods encode it with the same weights under the authors' contract (whole-record FFT
+resampling, no scaling), alternately, each in its own process. The authors' steps are: mne reads and
+resamples, one .npy file is written per clip, and a DataLoader of batch 32 feeds 1-D convolutions in
+eager float32. Their vectors are not stored.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def compare(night: Path, args: argparse.Namespace) -> None:
     for child in children.values():
         child.stdin.close()
         child.wait()
-    # The first run of a process imports, loads and checks; it is shown apart.
+    # The first run of a process also imports, loads and checks; it is reported separately.
     later = {way: own[1:] or own for way, own in runs.items()}
     seconds = {w: statistics.median(r["seconds"] for r in own) for w, own in later.items()}
     a, b = (np.load(runs[way][-1]["vectors"]) for way in WAYS)

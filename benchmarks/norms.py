@@ -1,9 +1,10 @@
-"""Training validated twice per epoch: with running and with measured batch-norm statistics.
-
-Simulated nights, at 64 Hz to be quick. Spread is the mean squared distance of the validation clips'
-unit vectors from their mean, averaged over the modalities: 0 where all clips get one vector.
+"""Validation metrics with running and with recomputed batch-norm statistics.
 
     python benchmarks/norms.py [--recipe short] [--epochs 3] [--hours 0.5]
+
+A model is trained on simulated nights at 64 Hz, which is fast, and validated in both ways after
+every epoch. Spread is the mean squared distance of the validation clips' unit vectors from their
+mean, averaged over the modalities; it is 0 if all clips have the same vector.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
 """Pretraining objectives and loss terms at equal CPU time, on the same simulated people.
 
-    python benchmarks/objectives.py --minutes 20                  # of one core, each arm
-    python benchmarks/objectives.py --trial --folder small        # seconds each, to see it work
+    python benchmarks/objectives.py --minutes 20                  # CPU minutes per arm, one core
+    python benchmarks/objectives.py --trial --folder small        # seconds per arm, as a test
 
 Every arm trains on the same 64 people from the same seed, by the recipe `body` in float32 on one
-thread, and is measured on 84 others (experiments/decode_truth.py): recall@10 in all directions,
-decoding of heart and breath, effective rank, stages. An arm with a warm start gives half of its
-minutes to regressing physiology. How many steps an arm has is found by timing a few of its own
-steps, validation not counted; the processor time that it really took, validation and the export
-included, is in the table.
+thread, and is tested on 84 others (experiments/decode_truth.py): recall@10 in all directions,
+decoding of heart rate and breathing, effective rank, stages. An arm with a warm start spends half
+of its time on regression of physiology. The number of steps of an arm follows from the time of its
+first few steps, without validation. The table shows the processor time that the whole arm took,
+including validation and export.
 
-Each part is done once: the same command goes on where it was stopped, within an arm from its
-checkpoint. One seed an arm: differences of the size that another seed makes say nothing (--seed).
+Completed parts are not repeated, and an interrupted arm resumes from its checkpoint; repeat the
+same command. Each arm has one seed: a difference between arms means something only if it is larger
+than that between seeds (--seed).
 """
 
 from __future__ import annotations
@@ -188,15 +189,15 @@ def main() -> None:
     """Train and measure every missing arm, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("objectives"))
-    parser.add_argument("--minutes", type=float, default=20.0, help="of one core, each arm")
+    parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes per arm")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--subjects", type=int, default=64)
     parser.add_argument("--test-subjects", type=int, default=84)
     parser.add_argument("--hours", type=float, default=0.5)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--clips", type=int, default=24, help="of each person, in the table")
+    parser.add_argument("--clips", type=int, default=24, help="clips per tested person")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--trial", action="store_true", help="tiny: to see it work")
+    parser.add_argument("--trial", action="store_true", help="tiny sizes, as a test")
     args = parser.parse_args()
     if args.trial:
         vars(args).update(

@@ -1,4 +1,4 @@
-"""sleepfm-index in benchmarks/search.py, through an open store."""
+"""sleepfm-index as an engine of benchmarks/search.py, through an open store."""
 
 from __future__ import annotations
 

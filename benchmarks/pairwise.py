@@ -1,14 +1,15 @@
-"""Pairwise against leave-one-out on simulated nights: simulate, train, evaluate, a table.
+"""Pairwise against leave-one-out training on simulated nights.
 
-Every step runs the command `sleepfm-index`. Completed steps are not repeated: simulated nights are
-kept, training resumes from its checkpoint, and builds skip recordings. The same command therefore
-resumes an interrupted run.
-
-    python benchmarks/pairwise.py                           # a GPU, or some hours of a CPU
+    python benchmarks/pairwise.py                           # on a GPU, or some hours of a CPU
     python benchmarks/pairwise.py --subjects 30 --hours 0.5 --epochs 2 --folder small
 
-Under --folder lie train/ and test/ (EDF+ files), clips/ (the cache), <objective>.safetensors with
-its log, curves, splits and checkpoint, <objective>-store/, table.json and table.md.
+Simulates nights, trains and evaluates both objectives by commands of `sleepfm-index`, and writes a
+table. Repeat the command to resume an interrupted run: simulated nights are kept, training resumes
+from its checkpoint, and builds skip recordings that are in the store.
+
+The folder of --folder then contains train/ and test/ (EDF+ files), clips/ (the cache), and for each
+objective <objective>.safetensors with its log, curves, splits and checkpoint, and
+<objective>-store/; table.json and table.md have the results.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ MEASURES = ("recall_at_1", "recall_at_10", "median_rank")
 Rows = list[dict[str, Any]]
 
 
-def tool(*words: object) -> str:
-    """Run the command, print it, and return its output."""
-    args = [str(word) for word in words]
+def run_command(*arguments: object) -> str:
+    """Run a command of sleepfm-index, print it, and return its output."""
+    args = [str(argument) for argument in arguments]
     print("$ sleepfm-index", shlex.join(args), file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "sleepfm_cli.main", *args]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
@@ -53,7 +54,7 @@ def simulate(folder: Path, subjects: int, hours: float, seed: int) -> None:
         if json.loads(about.read_text()) == sized:
             return
         sys.exit(f"{folder} holds another cohort ({about.read_text()}); name another --folder")
-    tool("simulate", folder, "--subjects", subjects, "--hours", hours, "--seed", seed)
+    run_command("simulate", folder, "--subjects", subjects, "--hours", hours, "--seed", seed)
     about.write_text(json.dumps(sized))
 
 
@@ -67,7 +68,7 @@ def train(args: argparse.Namespace, objective: str, out: Path) -> None:
         "--threads": args.threads,
     }
     cohort = args.folder / "train"
-    tool(
+    run_command(
         *("pretrain", cohort, "--subjects", cohort / "subjects.csv", "--out", out),
         *("--objective", objective, "--recipe", "short", "--split", "0.95,0,0.05,0"),
         *("--cache", args.folder / "clips", "--seed", args.seed, "--device", args.device),
@@ -85,13 +86,13 @@ def describe(args: argparse.Namespace) -> str:
 def evaluate(args: argparse.Namespace, weights: Path) -> dict[str, Rows]:
     """Measure retrieval on the held-out subjects with `evaluate`, in each kind of gallery."""
     store, cohort = weights.with_name(f"{weights.stem}-store"), args.folder / "test"
-    tool(
+    run_command(
         *("build", cohort, "--subjects", cohort / "subjects.csv", "--weights", weights),
         *("--store", store, "--device", args.device),
     )
     words = ("evaluate", "--store", store, "--gallery", args.gallery, "--seed", 0)
     return {
-        gallery: json.loads(tool(*words, "--among", gallery, "--format", "json"))
+        gallery: json.loads(run_command(*words, "--among", gallery, "--format", "json"))
         for gallery in GALLERIES
     }
 
@@ -146,14 +147,16 @@ def mean(rows: Rows, name: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("pairwise"))
-    parser.add_argument("--subjects", type=int, default=400, help="subjects to train on")
-    parser.add_argument("--hours", type=float, default=1.0, help="of each of their nights")
-    parser.add_argument("--seed", type=int, default=1, help="of cohort, splits and training")
+    parser.add_argument("--subjects", type=int, default=400, help="training subjects")
+    parser.add_argument("--hours", type=float, default=1.0, help="hours per training night")
+    parser.add_argument("--seed", type=int, default=1, help="seed of cohort, splits and training")
     parser.add_argument("--epochs", type=int, default=2, help="passes over the clips")
-    parser.add_argument("--batch-size", type=int, help="default the recipe's")
-    parser.add_argument("--lr", type=float, help="default the recipe's")
-    parser.add_argument("--together", type=int, help="default the recipe's")
-    parser.add_argument("--test-subjects", type=int, default=12, help="held out, of another seed")
+    parser.add_argument("--batch-size", type=int, help="default: from the recipe")
+    parser.add_argument("--lr", type=float, help="default: from the recipe")
+    parser.add_argument("--together", type=int, help="default: from the recipe")
+    parser.add_argument(
+        "--test-subjects", type=int, default=12, help="test subjects, of another seed"
+    )
     parser.add_argument("--test-hours", type=float, default=4.0)
     parser.add_argument("--test-seed", type=int, default=1001)
     parser.add_argument("--gallery", type=int, default=5000)
@@ -171,7 +174,9 @@ def main() -> None:
         train(args, objective, weights)
         found[objective] = evaluate(args, weights)
     records = {
-        o: json.loads(tool("weights", "show", args.folder / f"{o}.safetensors", "--format", "json"))
+        o: json.loads(
+            run_command("weights", "show", args.folder / f"{o}.safetensors", "--format", "json")
+        )
         for o in OBJECTIVES
     }
     test = f"{args.test_subjects} subjects x {args.test_hours:g} h, seed {args.test_seed}"

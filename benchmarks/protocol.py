@@ -2,10 +2,12 @@
 
     python benchmarks/protocol.py [--candidates 90000] [--threads 2]
 
-Wall time of all nine directions, as a share of the time that their matrix products alone would
-take at the machine's peak, which is measured before and after in the same run; against one
-argsort a query in numpy and against FAISS's flat index as it comes, both for a part of the queries
-of one direction and scaled up.
+Measures the wall time of all nine directions, and compares it with:
+
+- the time that their matrix products alone would take at the peak speed of the machine, which is
+  measured before and after in the same run;
+- one argsort per query in numpy, and FAISS's flat index with default settings, both for a part of
+  the queries of one direction and scaled up.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--candidates", type=int, default=90_000)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--queries", type=int, default=1000, help="of the slow ones")
+    parser.add_argument("--queries", type=int, default=1000, help="queries of the slow methods")
     args = parser.parse_args()
     from threadpoolctl import threadpool_limits
 

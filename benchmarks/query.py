@@ -1,11 +1,11 @@
-"""Latency of one query by clip id: as a whole process, and of the search alone.
+"""Latency of one query by clip id: of a whole process, and of the search alone.
 
-    python benchmarks/query.py --store sleepfm-demo/store     a store that is there
-    python benchmarks/query.py --rows 2000 --runs 3           a drawn one, thrown away afterwards
+    python benchmarks/query.py --store sleepfm-demo/store     an existing store
+    python benchmarks/query.py --rows 2000 --runs 3           drawn vectors in a temporary store
     python benchmarks/query.py --rows 60000 --index IVF256,TC96x4fs --against ../base
 
-`--against` names another working tree of this project: its code answers the same queries, in turn
-with this one's, and both stand side by side.
+`--against` is another working tree of this project, whose code answers the same queries alternately
+with this one; the table shows both.
 """
 
 from __future__ import annotations

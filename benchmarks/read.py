@@ -1,10 +1,10 @@
-"""From an EDF on disk to clips: this project against mne, time and peak memory, in one run.
-
-An 8 h, 13-channel recording with channels at 512, 256, 25 and 3 Hz is written to a temporary folder
-and brought to clips of 30 s at 256 Hz for the nine slots, by each reader in a process of its own:
-once to warm the file cache, then the fastest of --repeat.
+"""From an EDF file to clips: time and peak memory of this project and of mne.
 
     python benchmarks/read.py [--hours 8] [--repeat 3]
+
+A recording of 8 h with 13 channels at 512, 256, 25 and 3 Hz is written to a temporary folder. Each
+reader cuts it into clips of 30 s at 256 Hz for the nine slots, in its own process: once to warm the
+file cache, then --repeat times, of which the fastest counts.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Precision and recall of `review` for planted errors: changed stages and copied clips.
 
     python benchmarks/review.py                          simulated nights, weights `demo`
-    python benchmarks/review.py --store sleepfm-demo/store     those of the demo
-    python benchmarks/review.py --drawn 0.6              drawn vectors that know the stage better
+    python benchmarks/review.py --store sleepfm-demo/store     the nights of the demo
+    python benchmarks/review.py --drawn 0.6              drawn vectors
 
-5 % of the stages are changed to another one at random, and 1 % of the clips get the vectors of a
-clip of another recording, half of them with noise, as if they had been encoded again from samples
-that were resampled in between. Precision: how many of those that are named were changed; recall:
-how many of those that were changed are named. `--drawn S` draws vectors around a centre for each
-stage, `S` from it on average, in place of simulated nights: what vectors that know the stage give.
+5 % of the stages are replaced at random, and 1 % of the clips get the vectors of a clip of another
+recording. Half of these copies have noise, as if they had been resampled and encoded again.
+Precision is the share of reported clips that were changed; recall is the share of changed clips
+that are reported. `--drawn S` uses vectors drawn around one centre per stage, at a mean distance of
+`S`, instead of simulated nights, to show the result for vectors that predict the stage well.
 """
 
 from __future__ import annotations
@@ -40,11 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--subjects", type=int, default=8)
     parser.add_argument("--hours", type=float, default=1.0)
-    parser.add_argument("--drawn", type=float, help="Draw vectors, at this distance from centres.")
-    parser.add_argument("--clips", type=int, default=400, help="Of each drawn subject.")
+    parser.add_argument(
+        "--drawn", type=float, help="draw vectors at this distance from their centres"
+    )
+    parser.add_argument("--clips", type=int, default=400, help="clips per drawn subject")
     parser.add_argument("--flipped", type=float, default=0.05)
     parser.add_argument("--copied", type=float, default=0.01)
-    parser.add_argument("--store", type=Path, help="A store of simulated nights that is there.")
+    parser.add_argument("--store", type=Path, help="an existing store of simulated nights")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     print(machine())

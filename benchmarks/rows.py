@@ -1,10 +1,11 @@
-"""Cost of reading the metadata of ten hits: by Parquet row group size, memory-mapped, and a scan.
+"""Cost of reading the metadata of ten hits: from Parquet, memory-mapped, and by a full scan.
 
-python benchmarks/rows.py                        four segments of a million clips
-python benchmarks/rows.py --clips 100000         a try
+    python benchmarks/rows.py                        four segments of a million clips
+    python benchmarks/rows.py --clips 100000         a quick run
 
-Processor time, since DuckDB uses all cores; medians. Stores are written by the store's own writer,
-without vectors; every number among the metadata is drawn, so nothing of it compresses well.
+Stores without vectors are written with several sizes of Parquet row groups. All numbers of the
+metadata are drawn at random, so that they hardly compress. Figures are medians of processor time,
+because DuckDB uses all cores.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def mapped(path: Path, clips: int) -> tuple[float, float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--clips", type=int, default=1_000_000, help="of a segment")
+    parser.add_argument("--clips", type=int, default=1_000_000, help="clips per segment")
     args = parser.parse_args()
     total = SEGMENTS * args.clips
     columns = len(clip_schema(ROBUST.modalities))

@@ -1,10 +1,10 @@
 """Dry run over a cohort: `scan` of many recordings with NSRR scoring in a parallel folder.
 
-Writes --files EDF files of 13 channels (one minute each; a header is read, no signal) and as many
-XML files of a whole night, 960 stages and 300 events each, as the NSRR lays them out, and times
-`scan` in one process and in --workers, in turn, --repeat times; seconds are medians.
-
     python benchmarks/scan.py [--files 1000] [--workers 2] [--repeat 3]
+
+Writes EDF files of 13 channels and one minute, because `scan` reads only headers, and for each an
+XML file of a whole night as from the NSRR, with 960 stages and 300 events. Then times `scan` in one
+process and in --workers, in turn, --repeat times; seconds are medians.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
     """Write the cohort, scan it, and print a line of JSON."""
     from sleepfm.scan import scan
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeat", type=int, default=3)

@@ -23,7 +23,7 @@ CLIP = 420
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--store", type=Path, default=Path("sleepfm-demo/store"))
     args = parser.parse_args()
     if not args.store.exists():

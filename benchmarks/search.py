@@ -1,13 +1,13 @@
 """Comparison of search with other libraries: recall@10 and queries per second.
 
-    make peers                                                  once: their environment
-    python benchmarks/search.py --folder F --rows 1000000       all of them, one after another
+    make peers                                                  once: install them
+    python benchmarks/search.py --folder F --rows 1000000       all libraries, one after another
 
-Vectors are drawn (benchmarks/embeddings.py): `bas` is searched with `ecg`. Each engine runs in a
-process of its own, on one thread and on two. Settings are tried from the fastest on until
-recall@10 is 0.99; that one is then asked in batches and under filters that keep 50 %, 5 % and
-0.1 %. Figures go to F/ROWS/figures.jsonl (an engine that is there is not run again) and to
-F/ROWS/table.md.
+Vectors are drawn (benchmarks/embeddings.py): `bas` is searched with `ecg`. Each library runs in its
+own process, on one thread and on two. The fastest setting with a recall@10 of 0.99 is used, for
+queries one by one, in batches, and under filters that keep 50 %, 5 % and 0.1 % of the vectors.
+Results are written to F/ROWS/figures.jsonl and F/ROWS/table.md; a library with results is not run
+again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("ours", *PEERS), action="append")
     parser.add_argument("--peers", type=Path, default=ROOT / ".peers" / "bin" / "python")
     parser.add_argument("--limit", type=float, default=1500, help="seconds for one engine")
-    parser.add_argument("--build", action="store_true", help="only build what is searched")
+    parser.add_argument("--build", action="store_true", help="only build the indexes")
     args = parser.parse_args()
     folder = args.folder / str(args.rows)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 """Simulation of one night as an EDF+ file: wall time, CPU time and peak memory.
 
-Each repeat runs in a process of its own, with one thread.
-
     python benchmarks/simulate.py [--hours 8] [--repeat 3]
+
+Each repetition runs in its own process, with one thread.
 """
 
 from __future__ import annotations

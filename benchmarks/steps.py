@@ -1,4 +1,4 @@
-"""Steps of a long run: completed steps are kept, and the CPU time of each is recorded."""
+"""Steps of a long run: each runs once, and its CPU time is recorded."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Speed of appending to a store compared with plain disk writes; time and memory of opening.
 
-python benchmarks/store.py                       10^4, 10^5 and 10^6 clips
-python benchmarks/store.py --clips 10000000      10 GB a modality; mind the disk
-python benchmarks/store.py --segments 14000      commits on top of that many one-recording segments
+    python benchmarks/store.py                       10^4, 10^5 and 10^6 clips
+    python benchmarks/store.py --clips 10000000      needs 10 GB of disk per modality
+    python benchmarks/store.py --segments 14000      commits to a store of that many segments
 
-Vectors are drawn, not encoded.
+Vectors are drawn at random.
 """
 
 from __future__ import annotations
@@ -212,9 +212,9 @@ def many_segments(folder: Path, count: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=int, action="append", help="sizes of the stores opened")
+    parser.add_argument("--clips", type=int, action="append", help="clips of the stores to open")
     parser.add_argument("--segments", type=int, default=14_000)
-    parser.add_argument("--folder", type=Path, help="where to write; by default a temporary one")
+    parser.add_argument("--folder", type=Path, help="write temporary files here")
     args = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:

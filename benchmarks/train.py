@@ -1,12 +1,13 @@
-"""Pretraining speed in clips per second through all encoders: this project and the authors' code.
-
-Theirs: one .npy file per clip, torch's DataLoader, 1-D convolutions, eager float32, SGD, batch 32.
-Ours: the memory-mapped clip cache, loading ahead in a thread, 2-D channels-last kernels, bfloat16
-where the processor multiplies it, and the recipe `short` (AdamW, batch 64). Both train the same
-encoders leave-one-out on the same drawn clips, loading included, each in a process of its own; the
-first step of each is not counted. The 1-D encoder is checked against ours before it is timed.
+"""Pretraining speed in clips per second: this project and the authors' code.
 
     python benchmarks/train.py [--steps 4] [--threads 2] [--device cpu]
+
+Both train the same encoders leave-one-out on the same drawn clips, each in its own process; reading
+the clips counts, the first step does not. The authors' method: one .npy file per clip, torch's
+DataLoader, 1-D convolutions, eager float32, SGD, batch 32. This project: the memory-mapped clip
+cache, read ahead by a thread, 2-D channels-last kernels, bfloat16 if the processor multiplies it,
+and the recipe `short` (AdamW, batch 64). Before the timing, the outputs of the 1-D encoder are
+checked against ours.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def theirs(folder: Path, device: torch.device, workers: int) -> dict[str, object
 def ours(folder: Path, device: torch.device, workers: int) -> dict[str, object]:
     """Time the training loop of this project, by the rate in its log."""
     run = Run(device, choose_precision(device, "auto"))
-    # whole clips, as the authors train on, so that both do the same work a clip
+    # whole clips, as the authors train on, so that both do the same work per clip
     recipe = replace(SHORT, epochs=1, crop_s=None)
     modalities = ROBUST.modalities
     clips, valid = (
@@ -208,10 +209,12 @@ WAYS = {"theirs": theirs, "ours": ours}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=4, help="steps counted; a GPU: 40 or more")
+    parser.add_argument("--steps", type=int, default=4, help="timed steps; on a GPU 40 or more")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=0, help="processes of their DataLoader")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes of the authors' DataLoader"
+    )
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

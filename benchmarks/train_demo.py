@@ -1,23 +1,24 @@
-"""Training of the next weights from scratch: simulate, read truth, train, measure.
+"""Training of weights from scratch on simulated people, and their measurement.
 
     make train-demo                                  # processor hours: docs/training.md
-    make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, knowing nothing
-    python benchmarks/train_demo.py --help           # what both call
+    make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, as a test
+    python benchmarks/train_demo.py --help           # the command that both call
 
-1. Simulated nights with their truth: 1,000 people to train on, 84 others to be measured on.
-2. Where they are at hand, what a detector reads off real ECG and breathing (--mgh, MGH/MF, and
-   --slpdb, the MIT-BIH Polysomnographic Database; PhysioNet, ODC-By 1.0).
-3. The warm start: regression of the heart rate, then of the breathing rate too, then of all targets
-   (recipe warm-up).
-4. Leave-one-out together with that regression (recipe body; --physiology for another weight).
-5. With --slpdb: on to the 12 people of slpdb and those of mgh (recipe fine-tuning).
-6. The tables: decoding, effective rank, stages and recall of each weights file on the 84 people
-   (experiments/decode_truth.py); on slpdb, whole people left out, of the weights of step 4, as they
-   are and fine-tuned fold by fold (experiments/real_nights.py). Those of step 5 have seen all 12.
+1. Simulate nights with known truth: 1,000 people for training, 84 others for testing.
+2. If real cohorts are given, read heart rate and breathing from their signals with a detector
+   (--mgh, MGH/MF; --slpdb, the MIT-BIH Polysomnographic Database; PhysioNet, ODC-By 1.0).
+3. Warm start: regress the heart rate, then also the breathing rate, then all targets (recipe
+   warm-up).
+4. Train leave-one-out together with that regression (recipe body; --physiology sets its weight).
+5. With --slpdb: fine-tune on the 12 people of slpdb and those of mgh (recipe fine-tuning).
+6. Write the tables. experiments/decode_truth.py measures each weights file on the 84 people:
+   decoding, effective rank, stages and recall. experiments/real_nights.py measures the weights of
+   step 4 on slpdb with whole people held out, unchanged and fine-tuned fold by fold. The weights of
+   step 5 are not measured there, because they have seen all 12 people.
 
-What is done is not done again, and training goes on from its checkpoint: the same command resumes a
-run that was stopped. Under --folder lie train/, test/, clips/ (the cache), warm.safetensors,
-body.safetensors, real.safetensors with their logs, steps.json and table.md.
+Completed steps are not repeated, and training resumes from its checkpoint; repeat the command to
+resume an interrupted run. The folder of --folder contains train/, test/, clips/ (the cache),
+warm.safetensors, body.safetensors and real.safetensors with their logs, steps.json and table.md.
 """
 
 from __future__ import annotations
@@ -173,23 +174,34 @@ def main() -> None:
     """Run all steps that are not done."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("train-demo"))
-    parser.add_argument("--subjects", type=int, default=1000, help="simulated, to train on")
-    parser.add_argument("--hours", type=float, default=0.3334, help="of each of their nights")
-    parser.add_argument("--seed", type=int, default=1, help="of cohort, splits and training")
-    parser.add_argument("--test-subjects", type=int, default=84, help="others, of another seed")
+    parser.add_argument("--subjects", type=int, default=1000, help="simulated training subjects")
+    parser.add_argument("--hours", type=float, default=0.3334, help="hours per training night")
+    parser.add_argument("--seed", type=int, default=1, help="seed of cohort, splits and training")
+    parser.add_argument(
+        "--test-subjects", type=int, default=84, help="test subjects, of another seed"
+    )
     parser.add_argument("--test-hours", type=float, default=0.5)
     parser.add_argument("--test-seed", type=int, default=4242)
-    parser.add_argument("--clips", type=int, default=60, help="of each of them, in the tables")
+    parser.add_argument("--clips", type=int, default=60, help="clips per test subject")
     parser.add_argument("--mgh", type=Path, default=SHARED / "mgh", help="folder of WFDB records")
-    parser.add_argument("--slpdb", type=Path, default=SHARED / "slpdb", help="with subjects.csv")
-    parser.add_argument("--warm-epochs", type=int, help="of the warm start; default the recipe's")
-    parser.add_argument("--epochs", type=int, help="of each further step; default the recipe's")
-    parser.add_argument("--epoch-clips", type=int, help="default the recipe's")
     parser.add_argument(
-        "--physiology", type=float, help="weight beside leave-one-out; default the recipe's"
+        "--slpdb",
+        type=Path,
+        default=SHARED / "slpdb",
+        help="folder of WFDB records with subjects.csv",
     )
-    parser.add_argument("--folds", action="store_true", help="fine-tune on slpdb fold by fold too")
-    parser.add_argument("--trial", action="store_true", help="tiny: to see every step work")
+    parser.add_argument(
+        "--warm-epochs", type=int, help="epochs of the warm start; default: from the recipe"
+    )
+    parser.add_argument(
+        "--epochs", type=int, help="epochs of the further steps; default: from the recipe"
+    )
+    parser.add_argument("--epoch-clips", type=int, help="default: from the recipe")
+    parser.add_argument(
+        "--physiology", type=float, help="its weight with leave-one-out; default: from the recipe"
+    )
+    parser.add_argument("--folds", action="store_true", help="also fine-tune on slpdb fold by fold")
+    parser.add_argument("--trial", action="store_true", help="tiny sizes, as a test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)

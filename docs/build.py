@@ -2,8 +2,8 @@
 
     python docs/build.py [--site docs/site]
 
-Pages keep the links that work where they lie in the repository; here they become those of the site.
-The reference of the commands is made from the command line itself, that of Python from docstrings.
+Links of the pages are valid in the repository and are converted to links of the site. The reference
+of the commands is generated from the command line, and that of Python from docstrings.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from sleepfm_cli.main import app
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent
 TOP: Final = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
-"""Pages that lie beside docs/."""
+"""Pages next to docs/."""
 BAR: Final = "&#124;"
-"""What Markdown takes for the end of a cell, written otherwise."""
+"""A vertical bar that does not end a cell of a Markdown table."""
 _STUB: Final = re.compile(r"from (\.[\w.]+) import (\w+) as \w+")
 _ELSEWHERE: Final = re.compile(r"\]\((?!https?:|#|mailto:)(?:\.\./)?([\w./-]+)(#[\w-]+)?\)")
 
 
 def main() -> None:
-    """Build the site, or say what is wrong with it."""
+    """Build the site; exit 1 if MkDocs reports a warning."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--site", type=Path, default=HERE / "site")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         pages = Path(folder) / "pages"
         gather(pages)
-        sys.exit(0 if built(pages, asked.site.resolve()) else 1)
+        sys.exit(0 if built(pages, args.site.resolve()) else 1)
 
 
 def gather(pages: Path) -> None:
@@ -63,12 +63,12 @@ def gather(pages: Path) -> None:
 
 
 def for_site(text: str, pages: Path) -> str:
-    """Turn links between files of the repository into links between pages.
+    """Convert links between files of the repository to links between pages.
 
     Parameters
     ----------
     text : str
-        A page as it lies in the repository.
+        A page of the repository.
     pages : Path
         Folder of the site's pages.
     """
@@ -78,86 +78,91 @@ def for_site(text: str, pages: Path) -> str:
         name = {"README.md": "index.md", "LICENSE": "cite.md"}.get(name, name)
         if (pages / name).exists() or name in ("cite.md", "commands.md", "api.md"):
             return f"]({name}{found[2] or ''})"
-        return f"]({found[1]}{found[2] or ''})"  # MkDocs warns of it, which ends the build
+        return f"]({found[1]}{found[2] or ''})"  # MkDocs warns, and the build fails
 
     return _ELSEWHERE.sub(link, text)
 
 
 def cite() -> str:
-    """Write docs/cite.md with the citation file below it."""
+    """Return docs/cite.md with the citation file below it."""
     text = (HERE / "cite.md").read_text(encoding="utf-8")
     return f"{text}\n```yaml\n{(ROOT / 'CITATION.cff').read_text(encoding='utf-8')}```\n"
 
 
 def commands() -> str:
-    """Write the reference of every verb, in the groups of `--help`."""
+    """Return the reference of every verb, in the groups of `--help`."""
     command: Any = get_command(app)
     context = command.context_class(command, info_name="sleepfm-index")
-    made = [
+    parts = [
         "# Commands",
-        "Made from the command line itself: `sleepfm-index VERB --help` says the same. "
-        "`--store`, `--threads` and `--version` may stand before the verb.",
+        "Generated from the command line; `sleepfm-index VERB --help` shows the same. "
+        "`--store`, `--threads` and `--version` may precede the verb.",
     ]
     for heading, names in command.headings():
-        made.append(f"## {heading}")
+        parts.append(f"## {heading}")
         for name in names:
             verb = command.commands[name]
             if hasattr(verb, "commands"):
-                for part in verb.commands.values():
-                    made += of_verb(f"{name} {part.name}", part, context)
+                for subcommand in verb.commands.values():
+                    parts += of_verb(f"{name} {subcommand.name}", subcommand, context)
             else:
-                made += of_verb(name, verb, context)
-    return "\n\n".join(made) + "\n"
+                parts += of_verb(name, verb, context)
+    return "\n\n".join(parts) + "\n"
 
 
 def of_verb(name: str, verb: Any, context: Any) -> list[str]:
-    """Write what one verb does and its options.
+    """Return the description of one verb and the table of its options.
 
     Parameters
     ----------
     name : str
         The verb.
     verb : typer command
-        The command behind it.
+        The command of the verb.
     context : typer context
-        Of the command as a whole.
+        Context of ``sleepfm-index``.
     """
     text = re.sub(r"(?m)^Example: (.*)$", r"Example: `\1`", (verb.help or "").strip())
-    rows = ["| option | what |", "|---|---|"]
+    rows = ["| option | description |", "|---|---|"]
     for parameter in verb.params:
         record = parameter.get_help_record(context)
         if record is not None and parameter.name != "help":
-            names, said = record
-            rows.append(f"| <code>{cell(names)}</code> | {cell(said)} |")
+            names, description = record
+            rows.append(f"| <code>{cell(names)}</code> | {cell(description)} |")
     return [f"### {name}", text, "\n".join(rows)]
 
 
 def cell(text: str) -> str:
-    """Write text into a table's cell."""
+    """Escape text for a cell of a table."""
     return text.replace("|", BAR).replace("<", "&lt;").replace("\n", " ")
 
 
 def python() -> str:
-    """Write the page of the Python interface: every name that `sleepfm_index` gives."""
+    """Return the page of the Python interface, with every public name of `sleepfm_index`."""
     stub = (ROOT / "index" / "sleepfm_index" / "__init__.pyi").read_text(encoding="utf-8")
-    made = [
+    parts = [
         "# Python",
         "Everything here is imported from `sleepfm_index`, as in "
         "`from sleepfm_index import Store`.",
     ]
     for module, name in _STUB.findall(stub):
         options = "    options:\n      inherited_members: true\n" if name == "Store" else ""
-        made.append(f"::: sleepfm_index{module}.{name}\n{options}")
-    return "\n\n".join(made)
+        parts.append(f"::: sleepfm_index{module}.{name}\n{options}")
+    return "\n\n".join(parts)
 
 
 def built(pages: Path, site: Path) -> bool:
-    """Run MkDocs on the pages; say whether there was no warning.
+    """Run MkDocs on the pages.
 
     Parameters
     ----------
     pages, site : Path
         Folders of the pages and of the site.
+
+    Returns
+    -------
+    bool
+        Whether there was no warning.
     """
     from mkdocs.commands.build import build
     from mkdocs.config import load_config

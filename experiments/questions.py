@@ -2,14 +2,19 @@
 
     python experiments/questions.py                  # 45 trainings: goes on in pieces
     python experiments/questions.py --minutes 120    # stops after two hours, between trainings
-    python experiments/questions.py --people 8 --test-people 4 --hours 0.1 --steps 6 \
-        --batch-size 8 --epochs 1 --seeds 1 --folder questions-tiny  # whether it runs, no more
+    python experiments/questions.py --weights my.safetensors  # starts from weights that exist
+    python experiments/questions.py --people 16 --test-people 4 --hours 0.1 --steps 4 \
+        --batch-size 8 --together 2 --epochs 1 --seeds 1 --warm-steps 4 \
+        --folder questions-tiny                      # whether it runs, no more
 
-Every arm is trained from scratch on one cohort, for the same number of steps, with several seeds,
-and measured on people of another cohort. Completed trainings are not repeated; an interrupted one
-resumes from its checkpoint. Everything runs at the lowest priority. --folder contains the cohorts,
-the weights, one JSON file of measures per arm and seed, and table.md, questions.png and
-questions.svg, which questions_report.py updates after every training.
+The arms of a seed start from the same weights, which know the heart: the warm start of
+docs/training.md, trained on a cohort of its own (one per seed), or --weights (one for all seeds).
+From there every arm is trained on one cohort for the same number of steps, without known values,
+and measured on people of another cohort; so is the start. People whom --weights have seen are
+refused. Completed trainings are not repeated; an interrupted one resumes from its checkpoint.
+Everything runs at the lowest priority (--nice). --folder contains the cohorts, the weights, one
+JSON file of measures per arm and seed, and table.md, questions.png and questions.svg, which
+questions_report.py updates after every training.
 
 Primary outcomes, fixed beforehand (recall@10 is the mean over six directions and over people, among
 at most 1,000 clips):
@@ -26,6 +31,7 @@ nothing is concluded about pretraining.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import shlex
@@ -38,11 +44,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from questions_report import write_page
+from questions_report import PLAIN, START, write_page
 
 from sleepfm.encoders.inference import Encoder
 from sleepfm.encoders.load import load_weights
+from sleepfm.encoders.seen import Seen
 from sleepfm.stages import SCORED
 from sleepfm.training.clipcache import prepare_clips
 from sleepfm.training.geometry import decode, effective_rank, stage_auroc
@@ -54,7 +62,10 @@ SHARED: Final = ("rr_mean_s", "breath_hz", "breath_depth")
 PRIVATE: Final = {"bas": ("tone", "sleep_depth"), "ecg": ("rr_sd_s",), "resp": ("movement",)}
 """Known values of a clip that are mostly in one modality: muscle tone and sleep depth in EEG and
 EOG, R-R variability in the ECG, movement in the belts."""
-PLAIN_ARM: Final = "leave-one-out"
+COHORTS: Final = {"start": 1, "train": 11, "test": 4242}
+"""Seed of each simulated cohort: of the warm start, of the arms, and to test."""
+PASSING: Final = ("folder", "minutes", "seeds", "threads", "nice")
+"""Options that may differ when a study is continued."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +82,8 @@ class Arm:
 
 
 ARMS: Final = (
-    Arm(PLAIN_ARM, "all", tested=("II", "V1")),
+    Arm(START, "none", tested=("II", "V1")),
+    Arm(PLAIN, "all", tested=("II", "V1")),
     *(Arm(f"people-1/{n}", "people", share=1 / n) for n in (2, 4, 8, 16)),
     Arm("pairwise", "objectives", objective="pairwise"),
     Arm("loo + covariance", "objectives", ("--covariance", "0.02")),
@@ -100,49 +112,96 @@ class Study:
     def cohort(self, kind: str, lead: str) -> Path:
         """Simulate the training or test cohort, unless it exists."""
         folder = self.folder / f"{kind}-{lead}"
-        people, seed = {
-            "train": (self.args.people, 1),
-            "test": (self.args.test_people, 4242),
-        }[kind]
-        sizes = {"subjects": people, "hours": self.args.hours, "seed": seed}
+        people = self.args.test_people if kind == "test" else self.args.people
+        sizes = {"subjects": people, "hours": self.args.hours, "seed": COHORTS[kind]}
         marker = folder / "cohort.json"
         if marker.exists():
             if json.loads(marker.read_text()) != sizes:
                 sys.exit(f"{folder} holds another cohort ({marker.read_text()}); name a --folder")
             return folder
         words = (word for name, value in sizes.items() for word in (f"--{name}", value))
-        tool("simulate", folder, *words, "--lead", lead, "--excerpts", "--truth",
+        run_command("simulate", folder, *words, "--lead", lead, "--excerpts", "--truth",
              "--contract", self.args.contract)  # fmt: skip
         marker.write_text(json.dumps(sizes))
         return folder
 
-    def weights(self, arm: Arm, seed: int) -> Path:
-        """Train an arm, or resume its training."""
+    def check(self) -> None:
+        """Refuse other settings than the folder's, and people whom the given weights have seen."""
+        own = {k: v for k, v in vars(self.args).items() if k not in PASSING}
+        if self.args.weights is not None:
+            weights = load_weights(self.args.weights)
+            own["weights"] = weights.sha256
+            seen = Seen.of_record(weights.record)
+            for kind in ("train", "test"):
+                people = subjects(self.cohort(kind, "II"))
+                known = sum(seen.split_of(p) is not None for p in people) if seen else 0
+                if known:
+                    sys.exit(f"{self.args.weights} have seen {known} of the people of {kind}")
+        settings = self.folder / "settings.json"
+        if settings.exists() and json.loads(settings.read_text()) != own:
+            sys.exit(f"{settings} holds other settings; name another --folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps(own, indent=1))
+
+    def start(self, seed: int) -> Path | str:
+        """Return the weights from which the arms start, and train them unless they are given."""
+        if self.args.weights is not None:
+            name: str = self.args.weights
+            return name
+        out = self.folder / "weights" / f"warm-{seed}.safetensors"
+        cohort, steps = self.cohort("start", "II"), self.args.warm_steps
+        batch = min(32, self.args.batch_size)
+        self.pretrain(
+            *(cohort, "--truth", cohort / "truth.parquet", "--objective", "physiology"),
+            *("--subjects", cohort / "subjects.csv", "--contract", self.args.contract),
+            *("--recipe", "warm-up", "--batch-size", batch, "--epoch-clips", steps * batch // 4),
+            *("--average", 0.99 if steps >= 200 else 0.9, "--seed", seed),
+            out=out,
+        )
+        return out
+
+    def weights(self, arm: Arm, seed: int) -> Path | str:
+        """Train an arm from the start, or resume its training."""
+        start = self.start(seed)
+        if arm.name == START:
+            return start
         out = self.folder / "weights" / f"{_plain(arm.name)}-{seed}.safetensors"
-        done = out.with_suffix(".done")
-        if done.exists():
-            return out
-        out.parent.mkdir(parents=True, exist_ok=True)
-        people = max(2, round(self.args.people * arm.share))
+        people = self.people(arm)
         files: list[Path] = []
         for number, lead in enumerate(arm.leads):
             recordings = sorted(self.cohort("train", lead).glob("*.edf"))[:people]
             files += recordings[number :: len(arm.leads)]
         epoch = self.args.steps * self.args.batch_size // self.args.epochs
-        resume = out.with_name(f"{out.stem}.checkpoint.pt").exists()
-        tool(
-            *("pretrain", *files, "--out", out, "--objective", arm.objective),
+        self.pretrain(
+            *(*files, "--from", start, "--objective", arm.objective, "--recipe", "short"),
             *("--subjects", self.cohort("train", arm.leads[0]) / "subjects.csv"),
-            *("--contract", self.args.contract, "--recipe", "short", "--crop-s", 30),
-            *("--epochs", self.args.epochs, "--epoch-clips", epoch),
+            *("--crop-s", 15, "--epochs", self.args.epochs, "--epoch-clips", epoch),
             *("--batch-size", self.args.batch_size, "--together", self.args.together),
-            *("--split", "0.9,0,0.1,0", "--seed", seed, "--cache", self.folder / "clips"),
-            *("--average", 0.999 if self.args.steps >= 1000 else 0.9, "--device", "cpu"),
-            *("--describe", "simulated nights, experiments/questions.py", *arm.options),
+            *("--average", 0.99 if self.args.steps >= 200 else 0.9, "--seed", seed),
+            *arm.options,
+            out=out,
+        )
+        return out
+
+    def people(self, arm: Arm) -> int:
+        """Return the number of people of an arm, who train or validate it."""
+        return max(2, round(self.args.people * arm.share))
+
+    def pretrain(self, *words: object, out: Path) -> None:
+        """Run `pretrain` with what all trainings share, unless it has been completed."""
+        done = out.with_suffix(".done")
+        if done.exists():
+            return
+        out.parent.mkdir(parents=True, exist_ok=True)
+        resume = out.with_name(f"{out.stem}.checkpoint.pt").exists()
+        run_command(
+            *("pretrain", *words, "--out", out, "--split", "0.9,0,0.1,0"),
+            *("--cache", self.folder / "clips", "--device", "cpu"),
+            *("--describe", "simulated nights, experiments/questions.py"),
+            *(["--threads", self.args.threads] if self.args.threads else []),
             *(["--resume"] if resume else []),
         )
         done.touch()
-        return out
 
     def measured(self, arm: Arm, seed: int) -> dict[str, Any]:
         """Measure an arm, unless it has been measured."""
@@ -154,14 +213,14 @@ class Study:
                 "arm": arm.name,
                 "question": arm.question,
                 "seed": seed,
-                "share": arm.share,
+                "people": self.people(arm),
             }
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(description | {"tested": tested}, indent=1))
         measures: dict[str, Any] = json.loads(file.read_text())
         return measures
 
-    def measure(self, path: Path, lead: str) -> dict[str, Any]:
+    def measure(self, path: Path | str, lead: str) -> dict[str, Any]:
         """Measure retrieval by person and decoding from each modality, on the test cohort."""
         weights = load_weights(path)
         encoder = Encoder(weights, "cpu", backend="auto")
@@ -213,14 +272,27 @@ class Study:
         }
 
     @property
+    def start_name(self) -> str:
+        """What the arms start from, for display."""
+        if self.args.weights is None:
+            return f"a warm start of {self.args.warm_steps} steps per seed"
+        return f"`{load_weights(self.args.weights).name}`, the same for all seeds"
+
+    @property
     def late(self) -> bool:
         """Whether the time limit (--minutes) is over."""
         limit = self.args.minutes
         return limit is not None and time.monotonic() - self.begun > 60 * limit
 
 
-def tool(*words: object) -> None:
-    """Run a command of sleepfm-index, and print it."""
+def subjects(cohort: Path) -> set[str]:
+    """Return the subject ids of a simulated cohort."""
+    with (cohort / "subjects.csv").open(newline="", encoding="utf-8") as file:
+        return {row["subject_id"] for row in csv.DictReader(file)}
+
+
+def run_command(*words: object) -> None:
+    """Print and run a command of sleepfm-index."""
     args = [str(word) for word in words]
     print("$ sleepfm-index", shlex.join(args)[:500], file=sys.stderr, flush=True)
     done = subprocess.run([sys.executable, "-m", "sleepfm_cli.main", *args])
@@ -239,16 +311,23 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=400, help="to train on")
     parser.add_argument("--test-people", type=int, default=84)
     parser.add_argument("--hours", type=float, default=0.5, help="of each night")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--weights", help="to start from; default: a warm start of the study's own")
+    parser.add_argument("--warm-steps", type=int, default=800, help="of that warm start")
+    parser.add_argument("--steps", type=int, default=300, help="of every arm, after the start")
     parser.add_argument("--epochs", type=int, default=4, help="validations, at equal distances")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--together", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="default: all cores")
+    parser.add_argument("--nice", type=int, default=19, help="19: the lowest priority")
     parser.add_argument("--contract", default="sleepfm-index-body")
     parser.add_argument("--minutes", type=float, help="begin no training after so many minutes")
     args = parser.parse_args()
-    os.nice(19)
+    os.nice(args.nice)
+    if args.threads:
+        torch.set_num_threads(args.threads)
     study = Study(args)
+    study.check()
     runs: list[dict[str, Any]] = []
     for seed in range(args.seeds):
         for arm in ARMS:
@@ -256,9 +335,9 @@ def main() -> None:
             if study.late and not file.exists():
                 continue
             runs.append(study.measured(arm, seed))
-            sizes = vars(args) | {"arms": len(ARMS)}
+            sizes = vars(args) | {"arms": len(ARMS), "start": study.start_name}
             write_page(study.folder, runs, sizes)
-    print((study.folder / "table.md").read_text())
+    print((study.folder / "table.md").read_text() if runs else "no arm has been measured")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from sleepfm_index.evaluation.metrics.intervals import holm
 
 Runs = list[dict[str, Any]]
 PLAIN: Final = "leave-one-out"
+START: Final = "start"
+"""Name of the weights from which the arms start, measured as they are."""
 GATE: Final = 0.5
 TITLES: Final = {
     "people": "1. How does retrieval grow with people?",
@@ -40,8 +42,9 @@ def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
     done = len(runs)
     lines = [
         f"**Simulated people**: {sizes['people']} to train on, {sizes['test_people']} others to "
-        f"test, {sizes['hours']:g} h each; {sizes['steps']} steps of batch {sizes['batch_size']}; "
-        f"{done} of {sizes['arms'] * sizes['seeds']} trainings done, {len(seeds)} seeds begun.",
+        f"test, {sizes['hours']:g} h each. Start: {sizes['start']}; then {sizes['steps']} steps of "
+        f"batch {sizes['batch_size']}. {done} of {sizes['arms'] * sizes['seeds']} arms measured, "
+        f"{len(seeds)} seeds begun.",
         "",
         *_gate(runs),
         "",
@@ -58,15 +61,16 @@ def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
         )
     lines += [
         "",
-        "| arm | runs | recall@10, by seed | chance | heart rate r | shared R2 | private R2 "
+        "| arm | people | recall@10, by seed | chance | heart rate r | shared R2 | private R2 "
         "| stage AUROC | effective rank (BAS) |",
         "|---" * 9 + "|",
     ]
-    for arm in dict.fromkeys(run["arm"] for run in runs):
+    for arm, people in {run["arm"]: run["people"] for run in runs}.items():
         for lead in ("II", "V1"):
             own = [r["tested"][lead] for r in runs if r["arm"] == arm and lead in r["tested"]]
             if own:
-                lines.append(_arm_line(f"{arm}, tested on {lead}", own))
+                count = "-" if arm == START else str(people)
+                lines.append(_arm_line(f"{arm}, tested on {lead}", count, own))
     (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     axes = draw(runs)
     for name in ("questions.png", "questions.svg"):
@@ -122,18 +126,34 @@ def draw(runs: Runs) -> Any:
         ax.set_xticks(range(len(labels)), labels, rotation=25, ha="right", fontsize="small")
         ax.set_title(title, fontsize="medium", loc="left")
         ax.set_ylabel("R² of private truth" if question == "sharing" else "recall@10")
-        ax.set_ylim(bottom=0)
-        if question != "sharing" and points:
-            chance = runs[0]["tested"]["II"]["chance"]
-            ax.axhline(chance, color="0.5", linestyle=":")
-            ax.annotate("chance", (0.0, chance), xycoords=("axes fraction", "data"), va="bottom")
+        top = max((high for *_, high, _ in points), default=0.0)
+        ax.set_ylim(0, 1.1 * top if top else 1.0)
+        if points:
+            ax.set_xlim(-0.6, len(labels) - 0.4)
+            for text, value, style in _references(question, runs):
+                ax.axhline(value, color="0.5", linestyle=style, linewidth=1, zorder=0)
+                ax.annotate(
+                    text, (0.99, value), xycoords=("axes fraction", "data"), va="bottom",
+                    ha="right", fontsize="x-small", color="0.4",
+                )  # fmt: skip
     seeds = len({run["seed"] for run in runs})
     figure.suptitle(
-        f"Simulated people. Points: single trainings ({seeds} seeds, by colour); bars: 95 % over "
-        "tested people; lines: means.",
+        f"Simulated people. Points: single trainings ({seeds} {'seed' if seeds == 1 else 'seeds'}, "
+        "by colour); bars: 95 % over tested people (recall); lines: means.",
         fontsize="small",
     )
     return panels[0]
+
+
+def _references(question: str, runs: Runs) -> list[tuple[str, float, str]]:
+    """Return the horizontal lines of a panel: chance, and the start on lead II."""
+    key = "private_r2" if question == "sharing" else "recall_at_10"
+    own = [run["tested"]["II"] for run in runs]
+    lines = [] if question == "sharing" else [("chance", own[0]["chance"], ":")]
+    starts = [run["tested"]["II"][key] for run in runs if run["arm"] == START]
+    if starts:
+        lines.append(("start", float(np.mean(starts)), "--"))
+    return lines
 
 
 def _points(question: str, runs: Runs) -> list[tuple[str, float, float, float, int]]:
@@ -157,14 +177,10 @@ def _points(question: str, runs: Runs) -> list[tuple[str, float, float, float, i
             value = measures["recall_at_10"]
             points.append((label, value, max(value - half, 0.0), value + half, run["seed"]))
     if question == "people":
-        order = {run["arm"]: run["share"] for run in runs}
+        order = {run["arm"]: run["people"] for run in runs}
         points.sort(key=lambda point: order[point[0]])
-        return [(_fraction(order[name]), *rest) for name, *rest in points]  # type: ignore[misc]
+        return [(f"{order[name]} people", *rest) for name, *rest in points]  # type: ignore[misc]
     return points
-
-
-def _fraction(share: float) -> str:
-    return "all people" if share == 1 else f"1/{round(1 / share)} of them"
 
 
 def _recall(arms: dict[str, Any], name: str, lead: str = "II") -> float | None:
@@ -176,7 +192,7 @@ def _slope(arms: dict[str, Any]) -> float | None:
     runs = [run for run in arms.values() if run["question"] in ("people", "all")]
     if len(runs) < 3:
         return None
-    x = np.log2([run["share"] for run in runs])
+    x = np.log2([run["people"] for run in runs])
     y = [run["tested"]["II"]["recall_at_10"] for run in runs]
     return float(np.polyfit(x, y, 1)[0])
 
@@ -238,7 +254,7 @@ def _cell(value: float) -> str:
     return f"{value:.3f}" if np.isfinite(value) else "-"
 
 
-def _arm_line(name: str, runs: Runs) -> str:
+def _arm_line(name: str, people: str, runs: Runs) -> str:
     def mean(key: str) -> str:
         values = [r[key] for r in runs if r[key] is not None and np.isfinite(r[key])]
         return f"{np.mean(values):.3f}" if values else "-"
@@ -246,6 +262,6 @@ def _arm_line(name: str, runs: Runs) -> str:
     recall = ", ".join(f"{r['recall_at_10']:.3f}" for r in runs)
     rank = np.mean([r["effective_rank"]["bas"] for r in runs])
     return (
-        f"| {name} | {len(runs)} | {recall} | {runs[0]['chance']:.3f} | {mean('heart_rate_r')} "
+        f"| {name} | {people} | {recall} | {runs[0]['chance']:.3f} | {mean('heart_rate_r')} "
         f"| {mean('shared_r2')} | {mean('private_r2')} | {mean('stage_auroc')} | {rank:.1f} |"
     )

@@ -1,12 +1,14 @@
 """Errors of the package."""
 
+from sleepfm.escaping import escaped
+
 
 class SleepFMError(Exception):
     """Base class of all errors of this project; the message says what happened and what to do."""
 
     def __str__(self) -> str:
-        # Messages of libraries may contain line breaks; errors here are one line.
-        return " ".join(super().__str__().splitlines())
+        # Messages of libraries may contain line breaks; errors are one printable line.
+        return escaped(" ".join(super().__str__().splitlines()))
 
 
 class RecordingError(SleepFMError):

@@ -10,7 +10,7 @@ from sleepfm.contract import BODY
 from sleepfm.training.augment import augment
 from sleepfm.training.batches import Batch
 from sleepfm.training.masked import BLOCK_S, SpectrumHeads
-from sleepfm.training.physiology import NAMES
+from sleepfm.training.physiology import GROUPS, NAMES
 from sleepfm.training.recipe import Recipe
 
 PLAIN = Recipe(batch_size=64)
@@ -115,22 +115,23 @@ def test_the_heart_field_is_the_clips_own_ecg_with_its_own_sign_in_each_channel(
     assert torch.equal(again.signals["bas"], changed.signals["bas"])
 
 
-def test_the_heart_rate_comes_first_with_the_strongest_field_then_both_rates() -> None:
-    targets = torch.zeros(64, len(NAMES))
-    own = replace(batch(), targets=targets)
-    recipe = replace(PLAIN, heart_field=0.5, rates_epochs=2)
+def test_the_eeg_learns_heart_rate_first_then_stages_then_all() -> None:
+    own = replace(batch(), targets=torch.zeros(64, len(NAMES)))
+    recipe = replace(PLAIN, heart_field=0.5, heart_epochs=2)
     ecg = own.signals["ecg"][:, :1]
-    share, known = [], []
-    for epoch in range(3):
+    share, weights = [], []
+    for epoch in range(5):
         changed = augment(own, BODY, recipe, epoch, 0)
         added = changed.signals["bas"] - own.signals["bas"]
         share.append(float((added.abs() > 0.2 * ecg.abs()).float().mean()))
-        assert changed.targets is not None
-        known.append(changed.targets.isfinite().all(dim=0).numpy())
+        assert changed.target_weights.keys() == {"bas"}
+        weights.append(dict(zip(GROUPS, changed.target_weights["bas"], strict=True)))
     assert share[0] > 0.9 > 0.4 > share[1]
-    heart, rates = ({NAMES[i] for i in np.flatnonzero(k)} for k in known[:2])
-    assert heart == {"log_rr_mean_s"} | {n for n in NAMES if n.startswith("heart_")}
-    breath = {n for n in NAMES if n.startswith("breath_") and n != "breath_depth"}
-    assert rates == heart | breath | {"log_breath_hz"}
-    assert known[2].all()
-    assert not targets.isnan().any()
+    heart = {"value": 0, "stage": 0, "heart_rate": 1, "breathing_rate": 0}
+    assert weights == [
+        heart,
+        heart,
+        heart | {"stage": 4},
+        heart | {"stage": 4},
+        {"value": 1, "stage": 4, "heart_rate": 3, "breathing_rate": 1},
+    ]

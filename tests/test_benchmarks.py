@@ -41,7 +41,7 @@ MINUTES: Final = {
     "benchmarks/encode.py": "--clips 4 --repeat 1",
     "benchmarks/evaluate.py": "--clips 2000",
     "benchmarks/growth.py": "--folder {tmp} --rows 20000",
-    "benchmarks/milvus.py": "--clips 400 --queries 2",
+    "benchmarks/milvus.py": "--clips 2000 --queries 2",
     "benchmarks/night.py": "--hours 0.05 --repeat 1",
     "benchmarks/norms.py": "--epochs 1 --hours 0.05",
     "benchmarks/objectives.py": "--folder {tmp} --trial",
@@ -59,10 +59,10 @@ MINUTES: Final = {
     "benchmarks/train.py": "--steps 1",
     "benchmarks/train_demo.py": "--folder {tmp} --trial",
     "experiments/fit_cycles.py": "",
-    "experiments/weights_world.py": "--folder {tmp} --people 48 --further 2",
+    "experiments/training_distance.py": "--folder {tmp} --people 48 --further 2",
     "experiments/questions.py": (
-        "--people 8 --test-people 4 --hours 0.1 --steps 6 --batch-size 8 --epochs 1 --seeds 1 "
-        "--folder {tmp}"
+        "--people 16 --test-people 4 --hours 0.1 --steps 2 --batch-size 8 --together 2 "
+        "--warm-steps 4 --epochs 1 --seeds 1 --folder {tmp}"
     ),
     "experiments/simulated.py": (
         "--folder {tmp} --subjects 8 --test-subjects 4 --hours 0.1 --epochs 1 --batch-size 4"
@@ -74,9 +74,11 @@ NEEDS: Final = {
     "benchmarks/screenshots.py": "chromium and the store of `make demo`",
     "benchmarks/search.py": "the other libraries: make peers",
     "experiments/decode_truth.py": "simulated people with their truth: see its first lines",
+    "experiments/heart_lesion.py": "nights of slpdb, and their beats",
     "experiments/measure_truth.py": "real recordings with ECG and belts",
     "experiments/real_eeg.py": "nights of ucddb",
     "experiments/real_nights.py": "nights of slpdb",
+    "experiments/real_questions.py": "nights of slpdb",
 }
 """What no test can make."""
 

@@ -17,8 +17,8 @@ from sleepfm.clips import cut_clips
 from sleepfm.contract import ICML2024, ROBUST
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings import find_recordings, read_recording
-from sleepfm.recordings.beside import find_annotations
 from sleepfm.recordings.channels import match_channels
+from sleepfm.recordings.find_scoring import find_annotations
 from sleepfm.recordings.recording import Channel, Recording, unique_labels
 from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm.recordings.scoring.vocabulary import Scoring

@@ -72,7 +72,7 @@ CANNOT_WITH: Final = {
 }
 THIS: Final = {"p17": "subject-night-7", "240": "40"}
 """Names in the pages: what the store here calls them."""
-TRANSCRIPTS: Final = {"asking.md": "a transcript over the nights of `sleepfm-index demo`"}
+TRANSCRIPTS: Final = {"queries.md": "a transcript over the nights of `sleepfm-index demo`"}
 """Pages whose commands name clips and times of the demo: they are parsed."""
 _FRAME: Final = "SELECT clip_id, clip_id % 3 AS cluster_of_mine FROM clips"
 _FENCE: Final = re.compile(r"```(\w*)\n(.*?)^```$", re.S | re.M)

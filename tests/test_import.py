@@ -270,7 +270,7 @@ def _with(name: str, values: list[object]) -> Callable[[pa.Table], pa.Table]:
         (_with("nested", [[1]]), "cannot hold"),
         (_with("subject_id", ["x", "y"]), "more than one subject"),
         (_with("start_s", [30.0]), "order of time"),
-        (_with("recording_id", ["a", "b"]), "order of time|stand together"),
+        (_with("recording_id", ["a", "b"]), "together in order of time"),
         (_with("ecg", [[0.5] * 512]), "halffloat|float16|not of"),
         (_with("own", [float("inf")]), "own holds infinite values"),
         (_with("hypopnea_s", [float("-inf"), 1.0]), "hypopnea_s holds infinite values"),

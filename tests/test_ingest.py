@@ -10,6 +10,8 @@ from nights import write_night
 
 import sleepfm_index
 from sleepfm.encoders.load import load_weights
+from sleepfm.recordings.recording import Recording
+from sleepfm_index.building.preparation import Preparation
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.storage import private
 
@@ -156,6 +158,33 @@ def test_a_bad_file_stops_nothing_and_leaves_nothing(tmp_path: Path) -> None:
         ]
         assert len(store.manifest.segments) == 1
         assert len(list((tmp_path / "s" / "segments").iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", ["replaced", "overwritten", "growing"])
+def test_a_file_that_changes_while_it_is_read_is_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    file = write_night(tmp_path / "night.edf", seed=1)
+    (tmp_path / "elsewhere").mkdir()
+    other = write_night(tmp_path / "elsewhere" / "night.edf", seed=2)
+    assert file.stat().st_size == other.stat().st_size
+    real = Preparation.cut
+
+    def cut(self: Preparation, recording: Recording) -> object:
+        if change == "replaced":
+            other.replace(file)
+        else:
+            content = other.read_bytes() if change == "overwritten" else file.read_bytes() * 2
+            file.write_bytes(content)
+        return real(self, recording)
+
+    monkeypatch.setattr(Preparation, "cut", cut)
+    (outcome,) = sleepfm_index.build(tmp_path / "s", [file]).outcomes
+    assert outcome.status == "failed"
+    assert outcome.reason == "night.edf changed while it was read; build again"
+    monkeypatch.undo()
+    (outcome,) = sleepfm_index.build(tmp_path / "s", [file]).outcomes
+    assert outcome.status == "added"
 
 
 def test_two_files_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:

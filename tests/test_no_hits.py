@@ -20,8 +20,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     [
         ("nsrr_sex = 'F'", "nsrr_sex holds female"),
         ("stage == 'REM'", "stage holds "),
-        ("nsrr_age > 50", "nsrr_age lies between 40 and 40"),
-        ("\"Nsrr_Age\" < 3 AND stage = 'recording_id'", "nsrr_age lies between 40 and 40; stage"),
+        ("nsrr_age > 50", "nsrr_age is between 40 and 40"),
+        ("\"Nsrr_Age\" < 3 AND stage = 'recording_id'", "nsrr_age is between 40 and 40; stage"),
     ],
 )
 def test_a_condition_that_no_clip_meets(store: Store, condition: str, held: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -89,6 +90,50 @@ def test_lines_without_a_checksum_are_those_of_an_earlier_program(path: Path, fi
     file.write_text(line.replace("}", ', "sha257": "0123456789abcdef"}'))
     with pytest.raises(FormatError):
         labelled(path)
+    file.write_text(line)
+    append_labels(path, "mine", [9], "y", "ak")
+    assert labelled(path) == [8, 9] and sleepfm_index.verify(path).findings == ()
+
+
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_line_without_a_checksum_after_one_with_it_is_refused(
+    path: Path, file: Path, end: str
+) -> None:
+    with file.open("a") as appended:
+        appended.write(
+            '{"clip_id": 8, "value": "x", "by": "ak", "at": "2026-01-01T00:00:00Z"}' + end
+        )
+    with pytest.raises(FormatError, match="line 5 of"):
+        labelled(path)
+    sleepfm_index.verify(path, repair=True)
+    assert labelled(path) == [5, 6]
+
+
+@pytest.mark.parametrize("what", ["labels", "labels/.lock", "labels/mine.jsonl"])
+def test_labels_are_not_written_through_a_link(tmp_path: Path, what: str) -> None:
+    store = drawn_store(tmp_path / "s", {"a": 5}, index=False)
+    append_labels(store, "mine", [1], "x", "ak")
+    outside = tmp_path / "outside"
+    (store / what).rename(outside)
+    (store / what).symlink_to(outside)
+    held = {p: p.read_bytes() for p in (outside, *outside.rglob("*")) if p.is_file()}
+    with pytest.raises(FormatError, match=r"is a (symbolic )?link"):
+        append_labels(store, "mine", [2], "x", "ak")
+    if what == "labels":
+        with pytest.raises(FormatError, match=r"is a (symbolic )?link"):
+            read_labels(store, "mine")
+        with pytest.raises(FormatError, match=r"is a (symbolic )?link"):
+            sleepfm_index.delete(store, where="clip_id = 1")
+    assert {p: p.read_bytes() for p in held} == held
+
+
+def test_labels_in_a_pipe_do_not_hang(tmp_path: Path) -> None:
+    store = drawn_store(tmp_path / "s", {"a": 5}, index=False)
+    (store / "labels").mkdir()
+    os.mkfifo(store / "labels" / "mine.jsonl")
+    with pytest.raises(FormatError, match="not a plain file"):
+        append_labels(store, "mine", [1], "x", "ak")
+    assert labelled(store) == []
 
 
 def test_the_group_reads_them(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from sleepfm.simulate import clip_truth, simulate_night
 from sleepfm.simulate.truth import COLUMNS
-from sleepfm.training.physiology import NAMES, RegressionHeads, targets_of
+from sleepfm.training.physiology import GROUPS, NAMES, RegressionHeads, targets_of
 
 
 def test_the_truth_is_a_recount_of_the_night() -> None:
@@ -77,3 +77,20 @@ def test_heads_fitted_to_encoders_that_know_read_it_at_once() -> None:
     with torch.no_grad():
         guess = readers.heads["ecg"](outputs)[:, column].numpy()
     assert np.corrcoef(guess, np.log(rr))[0, 1] > 0.98
+
+
+def test_groups_of_targets_count_by_their_weights() -> None:
+    known = targets_of({"rr_mean_s": np.linspace(0.6, 1.2, 40)}, ["N2", "W"] * 20)
+    targets = torch.from_numpy(known)
+    readers = RegressionHeads(("bas",), known)
+    outputs = torch.randn(40, 512, generator=torch.Generator().manual_seed(2))
+
+    def loss(**weights: float) -> float:
+        return readers.loss("bas", outputs, targets, [weights.get(g, 0) for g in GROUPS]).item()
+
+    heart, stage = loss(heart_rate=1), loss(stage=1)
+    assert loss(heart_rate=1, stage=3) == pytest.approx((heart + 3 * stage) / 4)
+    # breathing rate is unknown throughout and takes no share
+    assert loss(heart_rate=1, breathing_rate=5) == pytest.approx(heart)
+    equal = readers.loss("bas", outputs, targets).item()
+    assert equal == pytest.approx((heart + stage + loss(value=1)) / 3)

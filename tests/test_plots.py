@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -271,6 +272,24 @@ def test_hours_become_clock_time_where_it_is_known() -> None:
     assert labels[:3] == ["23:30", "23:45", "00:00"] and labels[-1] == "01:30"
     assert ax.get_xticks()[2] == pytest.approx(0.5)
     assert "start of recording" in hypnogram(start, ["N2"] * 240).get_xlabel()
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_names_of_strangers_are_drawn_escaped(
+    tmp_path: Path, ending: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    name = "\x1b[31m$\\frac{x$\u202e"
+    ax = Figure().subplots()
+    ax.set_title(f"{name}\nline 2")
+    ax.barh(["a", name], [1, 2], label=name)
+    ax.set_xticks([0, 1], [name, "b"])
+    ax.legend()
+    file = save(ax, tmp_path / f"x.{ending}")
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+    if ending == "svg":
+        texts = [t.text for t in ElementTree.parse(file).iter("{http://www.w3.org/2000/svg}text")]
+        shown = r"\x1b[31m$\frac{x$\u202e"
+        assert texts.count(shown) == 4 and "line 2" in texts
 
 
 def test_a_strangers_matplotlibrc_runs_no_tex(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from stores import drawn_store
 
 import sleepfm_index
 from sleepfm.errors import AnnotationError
-from sleepfm.recordings.beside import find_annotations, find_lookalikes
+from sleepfm.recordings.find_scoring import find_annotations, find_lookalikes
 from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.models.predict import predict, write_predictions

@@ -236,8 +236,8 @@ def test_too_few_clips_or_subjects_are_refused(cohort: Path, tmp_path: Path) -> 
         pretrain(one, out, device="cpu")
     with pytest.raises(TrainingError, match="at least 2"):
         replace(TINY, batch_size=1)
-    with pytest.raises(TrainingError, match="rates_epochs regresses known values"):
-        _train(cohort, out, replace(TINY, rates_epochs=1))
+    with pytest.raises(TrainingError, match="heart_epochs regresses known values"):
+        _train(cohort, out, replace(TINY, heart_epochs=1))
     write_night(tmp_path / "brain.edf", labels=("C3-M2",))
     write_night(tmp_path / "brain2.edf", labels=("C3-M2",))
     with pytest.raises(TrainingError, match="only bas"):

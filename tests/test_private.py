@@ -135,6 +135,16 @@ def test_lines_that_are_none_are_passed_over(path: Path) -> None:
         private.files(path)
 
 
+def test_a_changed_path_is_not_believed(path: Path) -> None:
+    private.remember_file(path, "a", Path("/n/a.edf"))
+    private.remember_file(path, "b", Path("/n/b.edf"))
+    file = path / "private" / "files.jsonl"
+    file.write_bytes(file.read_bytes().replace(b"/n/a.edf", b"/n/b.edf"))
+    assert private.files(path) == {"b": Path("/n/b.edf")}
+    with pytest.raises(FormatError, match="line 1 is not as it was written"):
+        private.check(path)
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o000, 0o077])
 def test_what_is_written_beside_a_store_is_its_owners(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)

@@ -7,7 +7,7 @@ from recording_files import Signal, noise, psg, stages, write_edf
 
 from sleepfm.errors import RecordingError
 from sleepfm.recordings import find_recordings
-from sleepfm.recordings.beside import find_annotations
+from sleepfm.recordings.find_scoring import find_annotations
 
 
 def names(found):

@@ -20,7 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores import drawn_store
 
-from sleepfm_cli.render import escaped, unique_names
+from sleepfm.escaping import escaped
+from sleepfm_cli.options import Format
+from sleepfm_cli.render import show_batches, unique_names
+from sleepfm_index import Result
+from sleepfm_index.errors import QueryError
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +195,29 @@ def test_ids_of_strangers_are_shown_escaped(tmp_path: Path) -> None:
         told = done.stdout + done.stderr
         assert b"\x1b" not in told and b"\x07" not in told
         assert not any(line.startswith(b"forged") for line in told.splitlines())
+
+
+class _Terminal(io.TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_csv_on_a_terminal_is_escaped_whatever_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = pa.array([HOSTILE, "\u202e", None])
+    columns = [texts.cast(kind) for kind in (pa.string(), pa.large_string(), pa.string_view())]
+    columns += [texts.dictionary_encode(), pa.array([[HOSTILE], [], None])]
+    table = pa.table(columns, names=[f"{HOSTILE}{at}" for at in range(len(columns))])
+    sink = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", _Terminal(sink))
+    show_batches(table.to_reader(), Format.csv)
+    told = sink.getvalue().decode()
+    assert told.count("\n") == 4 and told.replace("\n", "").isprintable()
+    assert told.count("\\x1b[31mred") == 9 and told.count("\\u202e") == 4
+
+
+def test_python_and_notebooks_show_names_of_strangers_escaped() -> None:
+    result = Result(pa.table({HOSTILE: [HOSTILE, "\u202e<b>"]}), f"of {HOSTILE}")
+    for told in (repr(result).replace("\n", ""), result._repr_html_(), str(QueryError(HOSTILE))):
+        assert told.isprintable() and "\\x1b[31mred" in told
+    assert len(repr(result).splitlines()) == 5
+    assert "\\u202e&lt;b&gt;" in result._repr_html_()

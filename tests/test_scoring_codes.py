@@ -13,7 +13,7 @@ from test_scoring_variants import NIGHT, at, by_epoch, scored, table
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings import read_recording
-from sleepfm.recordings.beside import find_annotations
+from sleepfm.recordings.find_scoring import find_annotations
 from sleepfm.recordings.scoring.event_words import CODES, event_of
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
 from sleepfm.recordings.scoring.stage_words import stage_in_column

@@ -12,7 +12,7 @@ from recording_files import Signal, noise, psg, write_edf
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings import read_recording
-from sleepfm.recordings.beside import find_annotations
+from sleepfm.recordings.find_scoring import find_annotations
 from sleepfm.recordings.scoring.formats import ENDINGS, READERS
 from sleepfm.recordings.scoring.read import read_scoring
 

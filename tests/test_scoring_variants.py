@@ -11,7 +11,7 @@ from recording_files import psg, write_edf
 
 from sleepfm.errors import AnnotationError
 from sleepfm.recordings import read_recording
-from sleepfm.recordings.beside import find_annotations, find_lookalikes
+from sleepfm.recordings.find_scoring import find_annotations, find_lookalikes
 from sleepfm.recordings.scoring.event_words import event_of
 from sleepfm.recordings.scoring.hypnogram import scoring_from_texts
 from sleepfm.recordings.scoring.read import read_scoring

@@ -32,8 +32,16 @@ def test_counts_by_stage_add_up(store: sleepfm_index.Store) -> None:
     assert {row["stage"] for row in rows} <= {"W", "N1", "N2", "N3", "R"}
 
 
-def test_a_script_that_closes_nothing_ends_in_silence(path: Path) -> None:
-    script = f"import sleepfm_index; s = sleepfm_index.open({str(path)!r}); s.sql('SELECT 1')"
+@pytest.mark.parametrize(
+    "use",
+    [
+        "s.sql('SELECT 1')",
+        "kept = s.metadata.stream('FROM clips'); kept.__enter__().read_next_batch()",
+        "kept = s.query_many('ecg', to='bas', clips=[*range(9)], k=2)",
+    ],
+)
+def test_a_script_that_closes_nothing_ends_in_silence(path: Path, use: str) -> None:
+    script = f"import sleepfm_index; s = sleepfm_index.open({str(path)!r}); {use}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert done.stderr == b""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from recording_files import Signal, noise, write_edf
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from scipy.signal import welch
 from scipy.spatial.distance import mahalanobis
 from typer.testing import CliRunner
 
 import sleepfm_index
 from sleepfm.contract import ROBUST, Contract
+from sleepfm.encoders.clip_spectra import BANDS, log_band_powers
 from sleepfm.encoders.load import load_weights, untrained
 from sleepfm.encoders.training_distribution import (
-    BANDS,
     MIN_CALIBRATING,
     MIN_PEOPLE,
     TrainingDistribution,
-    band_powers,
-    choose_people,
     limit,
-    measure_distribution,
 )
 from sleepfm.encoders.weights import read_info, read_weights
 from sleepfm.errors import TrainingError, WeightsError
+from sleepfm.training.measure_distribution import choose_people, measure_distribution
 from sleepfm_cli.main import app
 from sleepfm_index.building.training_distance import unlike_sentences
 
@@ -86,7 +89,7 @@ def test_at_most_one_in_twenty_exceeds_the_limit(usual: list[float]) -> None:
 def test_powers_are_those_of_welch() -> None:
     """Each band is the mean of scipy's periodogram over its bins."""
     clips = drawn(3)["bas"]
-    powers, filled = band_powers(clips, SMALL.sample_rate)
+    powers, filled = log_band_powers(clips, SMALL.sample_rate)
     assert filled.all()
     window = np.hanning(SMALL.clip_samples)
     hz, density = welch(
@@ -110,11 +113,11 @@ def test_a_distance_is_mahalanobis_and_the_ratio_is_recounted() -> None:
 
     def by_hand(slot: int, x: Clips) -> float:
         train = np.concatenate(
-            [band_powers(everyone[n]["bas"], 64)[0][:, slot].astype(float) for n in shaping]
+            [log_band_powers(everyone[n]["bas"], 64)[0][:, slot].astype(float) for n in shaping]
         )
         mean, deviation = train.mean(axis=0), train.std(axis=0) + 0.1
         inverse = np.linalg.inv(np.cov(((train - mean) / deviation).T) + 0.05 * np.eye(BANDS))
-        own = (band_powers(x["bas"], 64)[0][:, slot] - mean) / deviation
+        own = (log_band_powers(x["bas"], 64)[0][:, slot] - mean) / deviation
         each = [mahalanobis(row, np.zeros(BANDS), inverse) / np.sqrt(BANDS) for row in own]
         return float(np.median(each))
 
@@ -179,6 +182,97 @@ def test_weights_carry_it_and_those_without_are_as_before(tmp_path: Path) -> Non
         read_weights(path)
 
 
+@cache
+def _whole() -> TrainingDistribution:
+    return measured(40)
+
+
+def _read(tensors: dict[str, NDArray[np.float32]], **counts: int) -> TrainingDistribution:
+    return TrainingDistribution.from_tensors(SMALL, _whole().facts | counts, tensors)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        *((part, value) for part in ("mean", "deviation", "precision") for value in (np.nan, 3e38)),
+        ("mean", -np.inf),
+        ("deviation", 0.0),
+        ("deviation", -1.0),
+        ("precision", -1.0),
+        ("precision", 30.0),
+        ("usual", 0.0),
+        ("usual", -1.0),
+        ("usual", np.inf),
+    ],
+)
+def test_values_that_no_measurement_gives_are_refused(part: str, value: float) -> None:
+    tensors = {name: array.copy() for name, array in _whole().tensors().items()}
+    assert _read(tensors).facts == _whole().facts
+    odd = tensors[f"ecg.{part}"]
+    odd[(0,) * odd.ndim] = value
+    with pytest.raises(WeightsError, match="ecg has values that no measurement gives"):
+        _read(tensors)
+
+
+def test_a_distribution_that_does_not_go_together_is_refused() -> None:
+    tensors = _whole().tensors()
+    for odd in (
+        {},
+        {**tensors, "ecg.extra": tensors["ecg.mean"]},
+        {**tensors, "mean": tensors["ecg.mean"]},
+    ):
+        with pytest.raises(WeightsError, match="training distribution"):
+            _read(odd)
+    for name in tensors:
+        rest = {n: array for n, array in tensors.items() if n != name}
+        for other in (
+            None,
+            tensors[name].astype(np.float64),
+            tensors[name][..., :0],
+            tensors[name][0],
+        ):
+            with pytest.raises(WeightsError, match="training distribution"):
+                _read(rest if other is None else rest | {name: other})
+    with pytest.raises(WeightsError, match="no measurement gives"):  # more people than it states
+        _read(tensors, calibrating=19)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{}, {"people": 1}, [], None]
+    + [{"people": 9, "calibrating": 9, "clips": n} for n in (0, -1, 1.5, float("inf"), "9", True)],
+)
+def test_odd_counts_are_refused_with_the_header(tmp_path: Path, facts: object) -> None:
+    header = {
+        "format_version": 2, "name": "odd", "trained": False, "temperature": 0.0,
+        "contract": SMALL.to_json(), "record": {}, "training_distribution": facts,
+    }  # fmt: skip
+    path = tmp_path / "odd.safetensors"
+    save_file({"ecg.x": np.zeros(1, np.float32)}, path, {"sleepfm": json.dumps(header)})
+    with pytest.raises(WeightsError, match="damaged header"):
+        read_info(path)
+
+
+def test_tensors_of_a_distribution_without_its_counts_are_refused(tmp_path: Path) -> None:
+    plain = untrained(0, replace(SMALL, slots={"ecg": ("C",)}))
+    path = plain.save(tmp_path / "odd.safetensors")
+    with safe_open(path, "numpy") as opened:
+        known = opened.metadata()
+        arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    arrays |= {f"training_distribution.{n}": array for n, array in _whole().tensors().items()}
+    save_file(arrays, path, known)
+    with pytest.raises(WeightsError, match="does not count"):
+        read_weights(path)
+
+
+def test_a_file_too_large_for_weights_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "huge.safetensors"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(WeightsError, match="larger than 1 GB"):
+        read_info(path)
+
+
 def test_the_sentence_of_a_build_counts_and_names() -> None:
     judged = [(f"r{i}", {"ecg": (i / 4, "ECG")}) for i in range(12)]
     (said,) = unlike_sentences("mine", [*judged, ("none", None)])
@@ -227,6 +321,12 @@ def test_build_and_query_say_what_is_unlike(tmp_path: Path) -> None:
         asked = {"file": odd, "at": "+0", "to": "ecg", "weights": str(out)}
         assert "odd.edf at +0 (its ecg is unlike" in store.query("ecg", **asked).note
         assert "unlike" not in store.query("ecg", **(asked | {"file": held_out})).note
+    if find_spec("pymilvus") and find_spec("sqlglot"):
+        uri = str(tmp_path / "m.db")
+        sleepfm_index.publish(tmp_path / "store", uri, targets=("ecg",))
+        with sleepfm_index.Served(uri, store=tmp_path / "store") as served:
+            assert "odd.edf at +0 (its ecg is unlike" in served.query("ecg", **asked).note
+            assert "unlike" not in served.query("ecg", **(asked | {"file": held_out})).note
     other = sleepfm_index.build(
         tmp_path / "other", [odd], weights=str(plain), backend="torch", workers=1
     )

@@ -24,7 +24,7 @@ def annotate(
 ) -> None:
     """Add or correct columns of recordings, subjects or clips.
 
-    Nothing is read or encoded again; restore goes back. An empty cell clears what was known.
+    Recordings are not read or encoded again. An empty cell clears a value. `restore` undoes it.
 
     Example: sleepfm-index annotate subjects.csv
     """

@@ -18,8 +18,8 @@ AsBuiltOption = Annotated[
     Path | None,
     typer.Option(
         "--store",
-        help="Read recordings as the last build of this store did; by default of SLEEPFM_STORE or "
-        f"{DEFAULT_STORE}, where it exists; `none` for as if there were none.",
+        help="Read recordings with the options of this store's last build; default: SLEEPFM_STORE, "
+        f"else {DEFAULT_STORE} if it exists; `none`: use no store.",
     ),
 ]
 

@@ -50,8 +50,8 @@ def build(
     truth: Annotated[
         Path | None,
         typer.Option(
-            help="Parquet file of what is known of each clip, as simulate --truth writes it; its "
-            "columns become columns of the clips."
+            help="Parquet file of known values per clip, e.g. from simulate --truth; they become "
+            "columns of the clips."
         ),
     ] = None,
     ids: Annotated[
@@ -105,8 +105,8 @@ def build(
 ) -> None:
     """Add recordings to a store, which is created if necessary.
 
-    Each recording is committed by itself. What is there is skipped, so the same command resumes a
-    build that was stopped. The store remembers --substitute, --channels, --coding,
+    Recordings are committed one by one, and those that are in the store are skipped, so the same
+    command resumes a build that was stopped. The store keeps --substitute, --channels, --coding,
     --epoch-seconds and --grid for the next build and for query --file.
     """
     run(

@@ -1,4 +1,4 @@
-"""Tables about many recordings in 80 columns: their slots, and what of the scoring is left out."""
+"""Tables about many recordings in 80 columns: filled slots, and annotations left out by reason."""
 
 from __future__ import annotations
 
@@ -11,24 +11,27 @@ from rich.cells import cell_len, set_cell_size
 from sleepfm_cli.render import show_table
 
 WIDTH: Final = 80
-_LEAST: Final = 10
+_MIN_WIDTH: Final = 10
 _GAP: Final = 2
 
 
 def fitted(
     rows: Sequence[Sequence[str]], columns: Sequence[str], at: int, width: int = WIDTH
 ) -> list[list[str]]:
-    """Shorten one column of a table so that its lines fit so many characters."""
+    """Shorten column ``at`` of a table so that its lines fit ``width`` characters."""
     widths = [
         max([cell_len(name), *(cell_len(row[i]) for row in rows)]) for i, name in enumerate(columns)
     ]
     room = width - (sum(widths) - widths[at]) - _GAP * (len(columns) - 1)
-    room = max(room, _LEAST, cell_len(columns[at]))
+    room = max(room, _MIN_WIDTH, cell_len(columns[at]))
     return [[_short(text, room) if i == at else text for i, text in enumerate(r)] for r in rows]
 
 
 def show_slots(filled: Sequence[Mapping[str, str]], slots: Sequence[str]) -> None:
-    """Print in how many recordings each slot is filled, and by which channels."""
+    """Print the number of recordings in which each slot is filled, and the channels that fill it.
+
+    ``filled`` has the channel of each filled slot by recording.
+    """
     rows = []
     for slot in slots:
         by = Counter(found[slot] for found in filled if slot in found)
@@ -39,7 +42,10 @@ def show_slots(filled: Sequence[Mapping[str, str]], slots: Sequence[str]) -> Non
 
 
 def show_left_out(dropped: Sequence[Mapping[str, int]]) -> None:
-    """Print what of the scoring is stored nowhere, by reason; nothing if all of it is stored."""
+    """Print the number of annotations that are not stored, by reason; nothing if there are none.
+
+    ``dropped`` has the numbers of one recording by reason.
+    """
     total: Counter[str] = Counter()
     recordings: Counter[str] = Counter()
     for reasons in dropped:

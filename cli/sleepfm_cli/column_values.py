@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sleepfm_index.number_display import shortest_decimals
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def column_values(column: pa.Array) -> list[object]:
-    """Return the values of a column; maps are dictionaries wherever they stand."""
+    """Return the values of a column; maps become dictionaries, also inside lists and structs."""
     import pyarrow as pa
 
     from sleepfm_index.errors import QueryError
 
-    if pa.types.is_float32(column.type):  # 28.2, not 28.200000762939453
-        column = column.cast(pa.string()).cast(pa.float64())
     try:
-        values: list[object] = column.to_pylist()
+        values: list[object] = shortest_decimals(column).to_pylist()
     except (OverflowError, ValueError) as error:
         raise QueryError(
             "the answer has a date or time outside the years 1 to 9999; cast its column to text "

@@ -22,8 +22,8 @@ def compact(
 ) -> None:
     """Merge small segments, and erase deleted clips.
 
-    Until it is done it needs as much room again. Stopped at any point, it loses nothing and goes
-    on when it is run again.
+    Needs as much free disk space as the rewritten segments until it is done. If it is stopped,
+    nothing is lost; run it again.
     """
     import sleepfm_index
 

@@ -28,21 +28,23 @@ def delete(
 ) -> None:
     """Delete clips from all answers, and with --now from the disk.
 
-    A recording of which nothing is left, or a subject, is not brought back by a build.
+    Builds do not add a deleted subject again, nor a recording whose clips are all deleted, unless
+    --readmit is given.
 
     Example: sleepfm-index delete --subject shhs1-200077
     """
     import sleepfm_index
 
-    done = sleepfm_index.delete(
+    deletion = sleepfm_index.delete(
         store, subject=subject, recording=recording, where=where, now=now, receipt=receipt
     )
-    gone = f"; withdrawn: {', '.join(done.withdrawn)}" if done.withdrawn else ""
-    say(f"{done.clips:,} clips deleted{gone}")
-    if done.erased is None:
+    withdrawn = f"; withdrawn: {', '.join(deletion.withdrawn)}" if deletion.withdrawn else ""
+    say(f"{deletion.clips:,} clips deleted{withdrawn}")
+    erased = deletion.erased
+    if erased is None:
         say("run `sleepfm-index compact` to erase them from the disk")
     else:
-        say(f"{len(done.erased.removed):,} files removed, {len(done.erased.written):,} written")
-        tell_linked(done.erased)
+        say(f"{len(erased.removed):,} files removed, {len(erased.written):,} written")
+        tell_linked(erased)
     if receipt is not None:
         say(f"receipt -> {receipt}")

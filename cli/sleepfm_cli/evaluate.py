@@ -64,8 +64,8 @@ def evaluate(
         list[Path] | None,
         typer.Option(
             "--without-slots",
-            help="Recordings to encode again by the store's weights with ever fewer channels, "
-            "instead of measuring the store; repeatable.",
+            help="Instead of the store, evaluate these recordings, encoded with its weights and "
+            "with ever fewer channels; may be repeated.",
         ),
     ] = None,
     weights: Annotated[
@@ -88,8 +88,8 @@ def evaluate(
 ) -> None:
     """Measure cross-modal retrieval for every query and target.
 
-    Recall@k with its chance level, median rank and mean reciprocal rank, with 95 % intervals over
-    subjects. Ties count against.
+    Reports recall@k with its chance level, median rank and mean reciprocal rank, with 95 %
+    intervals over subjects. Ties count against the matching clip.
     """
     import sleepfm_index
     from sleepfm.cohort_choices import NO_CHOICES

@@ -41,10 +41,11 @@ def explore(
 ) -> None:
     """Explore a store on a local page in the browser.
 
-    It reads only, unless --allow-annotate, and sends nothing to any other machine. Stop it by
-    Ctrl-C.
+    The page is read-only without --allow-annotate, and sends nothing to other machines. Press
+    Ctrl-C to stop the server.
     """
     from sleepfm_index.explore.server import Explorer
+    from sleepfm_index.runtime.memory import bounded_memory
 
     explorer = Explorer(
         store,
@@ -57,4 +58,5 @@ def explore(
     )
     answers().print(explorer.url, soft_wrap=True, markup=False)
     say("open this address in a browser; Ctrl-C stops the server", "dim")
-    explorer.run()
+    with bounded_memory():
+        explorer.run()

@@ -32,10 +32,11 @@ def import_(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Import what `export` wrote, or vectors of another program, into a store.
+    """Import an export of a store, or vectors of another program.
 
-    Query, evaluate, probe and export then work as on any store; a store made of an export has the
-    weights of the first. What files of other vectors must hold is in docs/format.md.
+    The store can then be queried, evaluated and exported like any other. If it comes from an
+    export, it has the weights of the original store. docs/format.md describes files of other
+    vectors.
     """
     from sleepfm_index.building.import_vectors import import_vectors
 

@@ -53,7 +53,7 @@ def knn(
         float, typer.Option(help="Abstain where the first two classes are closer than this.")
     ] = 0.0,
     exclude: Annotated[
-        Exclusion, typer.Option(help="Neighbours to exclude: those of the same ...")
+        Exclusion, typer.Option(help="Exclude neighbours of the query's subject or recording.")
     ] = "subject",
     where: WhereOption = None,
     task: TaskOption = "auto",
@@ -75,7 +75,7 @@ def knn(
     include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Evaluate k-NN classification, own subject excluded.
+    """Evaluate k-NN classification; the query's subject is excluded.
 
     Example: sleepfm-index knn --label stage --modality ecg --to bas
     """
@@ -89,7 +89,7 @@ def knn(
         opened = stack.enter_context(sleepfm_index.open(store))
         other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
         second = stack.enter_context(sleepfm_index.open(against)) if against else None
-        stack.enter_context(messages.status("asking the neighbours"))
+        stack.enter_context(messages.status("searching neighbours"))
         result = opened.knn(
             label,
             modality=modality,

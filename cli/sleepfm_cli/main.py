@@ -50,7 +50,7 @@ app = typer.Typer(
     name="sleepfm-index",
     cls=Grouped,
     help="An embedding store for polysomnography, with search across modalities.",
-    epilog="Every verb has a --help. The first thing to try: sleepfm-index demo",
+    epilog="Every verb has --help. To try the tool, run: sleepfm-index demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -59,9 +59,18 @@ app = typer.Typer(
 
 VERBS: Final[dict[str, tuple[Callable[..., Any], ...]]] = {
     "Build": (demo, scan, build, annotate, import_, simulate),
-    "Ask": (query, sql, explore, info, export, publish),
-    "Measure": (evaluate, probe, knn, supervise, survival, predict, report, review),
-    "Keep": (*(verify, delete, compact, snapshots, restore, plan, reindex, move_recordings),),
+    "Search and export": (query, sql, explore, info, export, publish),
+    "Evaluate": (evaluate, probe, knn, supervise, survival, predict, report, review),
+    "Maintain": (
+        verify,
+        delete,
+        compact,
+        snapshots,
+        restore,
+        plan,
+        reindex,
+        move_recordings,
+    ),
     "Train": (pretrain,),
 }
 """Headings of ``--help`` with their verbs."""
@@ -91,7 +100,7 @@ def _common(
     ] = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Folder of the store; may also stand behind the verb."),
+        typer.Option("--store", help="Folder of the store; may also follow the verb."),
     ] = None,
 ) -> None:
     """Embed polysomnography and search it across modalities."""

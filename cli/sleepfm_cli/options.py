@@ -53,7 +53,7 @@ WhereOption = Annotated[
     typer.Option(
         "--where",
         callback=condition,
-        help="SQL condition over the clips, e.g. \"stage = 'N3'\"; or @FILE that holds one.",
+        help="SQL condition over the clips, e.g. \"stage = 'N3'\"; or @FILE with one.",
     ),
 ]
 
@@ -81,7 +81,7 @@ BuildEngineOption = Annotated[
 SchedulerOption = Annotated[
     str | None,
     typer.Option(
-        "--scheduler", help="For dask: e.g. tcp://host:8786; default: processes on this machine."
+        "--scheduler", help="For dask, e.g. tcp://host:8786; default: processes on this machine."
     ),
 ]
 
@@ -95,7 +95,7 @@ CodingOption = Annotated[
 ModeOption = Annotated[
     StoreMode | None,
     typer.Option(
-        "--mode", help="Who may read the store: its owner (as by default), or the group too."
+        "--mode", help="Who may read the store: its owner (default), or the group as well."
     ),
 ]
 AllowIdentifyingOption = Annotated[
@@ -171,7 +171,7 @@ IncludeSeenOption = Annotated[
     bool,
     typer.Option(
         "--include-seen",
-        help="Keep people whom the weights have seen in training; left out by default.",
+        help="Include people of the weights' training set, who are excluded by default.",
     ),
 ]
 
@@ -181,7 +181,7 @@ SdbRuleOption = Annotated[
     typer.Option(
         "--sdb-rule",
         help="For --label sdb. clip: at least 10 s of apnea or hypopnea in the clip. event: the "
-        "middle of an event of at least 10 s, so that none is lost at a clip's border.",
+        "clip contains the middle of an event of at least 10 s, even if it crosses a boundary.",
     ),
 ]
 

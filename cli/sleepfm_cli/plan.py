@@ -31,7 +31,7 @@ def plan(
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Preview index kind, time, disk and memory.
+    """Estimate time, disk and memory of the indexes, before building them.
 
     Example: sleepfm-index plan --rows 12000000 --recall 0.995
     """

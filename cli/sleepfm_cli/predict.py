@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from sleepfm.escaping import escaped
 from sleepfm_cli.options import DEFAULT_STORE, StoreOption, WhereOption
 from sleepfm_cli.outputs import expect_output
-from sleepfm_cli.render import answers, escaped, say
+from sleepfm_cli.render import answers, say
 
 
 def predict(
@@ -18,17 +19,17 @@ def predict(
     where: WhereOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Predict all clips and write Parquet, CSV and EDF+."""
+    """Predict all clips with a saved probe; write Parquet, CSV and EDF+."""
     import sleepfm_index
-    from sleepfm_index.evaluation.models.predict import predict as predicted
+    from sleepfm_index.evaluation.models.predict import predict as apply_probe
     from sleepfm_index.evaluation.models.predict import write_predictions
     from sleepfm_index.evaluation.models.probe_kinds import load_probe
 
     expect_output(out, folder=True)
-    made = load_probe(probe)
+    loaded = load_probe(probe)
     with sleepfm_index.open(store) as opened:
-        result = predicted(opened, made, where=where)
-        seconds = float(opened.manifest.contract.clip_seconds)
+        result = apply_probe(opened, loaded, where=where)
+        clip_seconds = float(opened.manifest.contract.clip_seconds)
     say(result.note)
-    for path in write_predictions(result, out, made, clip_seconds=seconds):
+    for path in write_predictions(result, out, loaded, clip_seconds=clip_seconds):
         answers().print(escaped(path), markup=False, soft_wrap=True)

@@ -118,11 +118,10 @@ def pretrain(
             min=0, max=1, help="Fraction of clips whose ECG is added to the EEG, at a random size."
         ),
     ] = None,
-    rates_epochs: Annotated[
+    heart_epochs: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            help="First epochs: only heart rate, then breathing rate too; needs --truth.",
+            min=0, help="First epochs, in which the EEG learns heart rate alone; needs --truth."
         ),
     ] = None,
     average: Annotated[
@@ -146,7 +145,7 @@ def pretrain(
     subjects: Annotated[
         Path | None,
         typer.Option(
-            help="subjects.csv with recording_id and subject_id; default: a subject each."
+            help="subjects.csv with recording_id and subject_id; default: one subject per file."
         ),
     ] = None,
     split: Annotated[
@@ -178,7 +177,7 @@ def pretrain(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[
         Precision,
-        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+        typer.Option(help="Precision of matrix products; auto: depends on the device."),
     ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
@@ -190,7 +189,7 @@ def pretrain(
 ) -> None:
     """Pretrain encoders by contrastive learning.
 
-    --out holds the best epoch; --resume continues an interrupted run with identical results.
+    --out contains the best epoch. --resume continues an interrupted run, with identical results.
     """
     from sleepfm.encoders.inference import choose_device
     from sleepfm.encoders.load import load_weights
@@ -226,7 +225,7 @@ def pretrain(
         "slot_dropout": slot_dropout,
         "vary": vary,
         "heart_field": heart_field,
-        "rates_epochs": rates_epochs,
+        "heart_epochs": heart_epochs,
         "average": average,
         "epoch_clips": epoch_clips,
         "crop_s": crop_s,
@@ -297,8 +296,8 @@ def _conclude(out: Path, history: list[dict[str, Any]], seconds: float) -> None:
         say("no curves drawn, matplotlib is missing: pip install 'sleepfm-index[eval]'", "yellow")
     if not read_info(out).distribution:
         say(
-            "the weights do not say what they were trained on, so builds cannot warn of recordings "
-            f"unlike it: that takes recordings of {MIN_PEOPLE} people",
+            "the weights have no training distribution, so builds cannot warn of recordings unlike "
+            f"the training set; it needs recordings of at least {MIN_PEOPLE} people",
             "yellow",
         )
     say(f"use it: sleepfm-index build RECORDINGS --weights {out}")

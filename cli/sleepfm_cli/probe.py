@@ -112,7 +112,8 @@ def probe(
     age_gap: Annotated[
         Path | None,
         typer.Option(
-            help="For --label age: write the age told of each night, corrected for bias, as CSV "
+            help="For --label age: write the predicted age of each night, with and without bias "
+            "correction, as CSV "
             "or Parquet; needs one kind of vector, e.g. --on bas."
         ),
     ] = None,

@@ -30,7 +30,7 @@ def publish(
     ] = "FLAT",
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Synchronise a vector database collection with the store.
+    """Publish a store to a collection of a vector database, or update it.
 
     Sends missing clips, deletes those that the store deleted, and verifies the result. Run the same
     command again to resume or to update.

@@ -42,8 +42,8 @@ def query(
     to: Annotated[
         str | None,
         typer.Option(
-            help="Target modality; the query modality finds similar clips. Default: others, the "
-            "mean of the other modalities (stretches and nights: the query modality)."
+            help="Modality to search. By default others, the mean of the modalities other than "
+            "--modality; for stretches and nights, the same as --modality."
         ),
     ] = None,
     clip: Annotated[
@@ -53,13 +53,13 @@ def query(
     like_where: Annotated[
         str | None,
         typer.Option(
-            callback=condition, help="SQL condition; the clips that meet it are examples."
+            callback=condition, help="SQL condition; all clips that meet it are examples."
         ),
     ] = None,
     unlike: Annotated[
         str | None,
         typer.Option(
-            callback=condition, help="Clips to be unlike: ids, 40,41, or an SQL condition."
+            callback=condition, help="Negative examples: ids, e.g. 40,41, or an SQL condition."
         ),
     ] = None,
     combine: Annotated[
@@ -98,8 +98,8 @@ def query(
     text: Annotated[
         str | None,
         typer.Option(
-            help="A condition in words, e.g. 'N3 with slow breathing after an apnea', translated "
-            "by rule into SQL, which is shown; alone it lists the clips."
+            help="A condition in words, e.g. 'N3 with slow breathing after an apnea'. It is "
+            "translated to SQL by rules and printed; without a query, its clips are listed."
         ),
     ] = None,
     among: Annotated[
@@ -107,7 +107,7 @@ def query(
     ] = None,
     exclude: Annotated[
         Exclusion,
-        typer.Option(help="Exclude clips of the same ...; people by name: --exclude-subjects."),
+        typer.Option(help="Exclude the clips of the query's subject, of its recording, or none."),
     ] = "subject",
     exclude_subjects: Annotated[
         Path | None, typer.Option(help="Exclude the subjects whose ids are in this file.")
@@ -120,7 +120,8 @@ def query(
         bool, typer.Option("--exact", help="Compare with every clip instead of using an index.")
     ] = False,
     weights: Annotated[
-        str | None, typer.Option(help="For --file: the weights of the store, if not found by name.")
+        str | None,
+        typer.Option(help="For --file: file of the store's weights, if not found by name."),
     ] = None,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
@@ -140,7 +141,7 @@ def query(
     out: OutOption = None,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Find the clips, stretches or nights nearest to some, across modalities.
+    """Find the nearest clips, stretches or nights, across modalities.
 
     Example: sleepfm-index query --modality ecg --clip 17 --to bas
     """
@@ -163,13 +164,16 @@ def query(
             _list_clips(store, where, k, answer)
             return
     if modality is None:
-        raise typer.BadParameter("say what to search with by --modality, e.g. ecg")
+        raise typer.BadParameter("name the query modality with --modality, e.g. ecg")
     scope = {"k": k, "where": where, "exclude": exclude, **lists}
     if start is not None or until is not None or elastic:
         if recording is None or start is None or until is None:
-            raise typer.BadParameter("a stretch is named by --recording, --from and --until")
+            raise typer.BadParameter("a stretch needs --recording, --from and --until")
         if any(one is not None for one in examples) or every or night or min_gap or plot:
-            raise typer.BadParameter("a stretch asks alone: --recording, --from and --until")
+            raise typer.BadParameter(
+                "a stretch cannot be combined with other examples, --all, --night, --min-gap or "
+                "--plot"
+            )
         stretch = {"recording": recording, "start": start, "until": until, "to": to}
         scope |= {"exact": exact, "elastic": elastic}
         result, trained, _ = _ask(store, lambda s: s.stretches(modality, **stretch, **scope))

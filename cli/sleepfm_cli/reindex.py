@@ -40,7 +40,7 @@ def reindex(
 ) -> None:
     """Update or rebuild the indexes and measure their recall.
 
-    Small stores are searched exactly and have none. The plan is printed before the work begins.
+    Search in small stores is exact, in larger ones approximate. The plan is printed first.
 
     Example: sleepfm-index reindex --index IVF4096,TC96x4fs --recall 0.995
     """

@@ -27,8 +27,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sleepfm.escaping import escaped
 from sleepfm_cli.column_values import column_values
 from sleepfm_cli.options import Format
+from sleepfm_index.number_display import four_digits
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,21 +49,6 @@ messages = Console(stderr=True, highlight=False, soft_wrap=True)
 def answers() -> Console:
     """Console for answers other than tables; pipes and files are never truncated."""
     return Console(highlight=False, soft_wrap=True)
-
-
-def escaped(text: object) -> str:
-    r"""Escape text so that it cannot control a terminal or forge a line.
-
-    Control characters, escape sequences, line breaks and marks of writing direction are shown as
-    ``\x1b`` and the like; file names, labels and ids from other people may contain them.
-    """
-    plain = str(text)
-    if plain.isprintable():
-        return plain
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode()
-        for c in plain
-    )
 
 
 def say(text: str, style: str = "") -> None:
@@ -134,7 +121,7 @@ def cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+        return four_digits(value)
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, datetime.timedelta) or type(value).__name__ == "MonthDayNano":
@@ -225,12 +212,15 @@ def _write_batches(reader: pa.RecordBatchReader, names: list[str], format: Forma
     if format is Format.parquet and sys.stdout.isatty():
         raise typer.BadParameter("parquet cannot be shown in a terminal; redirect it to a file")
     convert = _flat if format is Format.csv else _storable
+    if sys.stdout.isatty():
+        # Files and pipes get unmodified text; a terminal would interpret control characters.
+        names, convert = [escaped(name) for name in names], _flat_and_escaped
     schema = convert(reader.schema.empty_table().rename_columns(names)).schema
     writer_class = csv.CSVWriter if format is Format.csv else parquet.ParquetWriter
     with writer_class(sys.stdout.buffer, schema) as writer:
         for batch in reader:
-            table = convert(pa.Table.from_batches([batch]).rename_columns(names)).cast(schema)
-            writer.write_table(_escaped_texts(table) if sys.stdout.isatty() else table)
+            table = convert(pa.Table.from_batches([batch]).rename_columns(names))
+            writer.write_table(table.cast(schema))
 
 
 def _records(batch: pa.RecordBatch, names: list[str]) -> Iterator[dict[str, object]]:
@@ -290,15 +280,24 @@ def _flat(table: pa.Table) -> pa.Table:
     return table
 
 
-def _escaped_texts(table: pa.Table) -> pa.Table:
-    # Files and pipes get unmodified text; a terminal would interpret control characters.
+def _flat_and_escaped(table: pa.Table) -> pa.Table:
     import pyarrow as pa
 
+    table = _flat(table)
     for i, field in enumerate(table.schema):
-        if pa.types.is_string(field.type):
+        if _is_text(field.type):
             texts = [None if v is None else escaped(v) for v in table[i].to_pylist()]
             table = table.set_column(i, field.name, pa.array(texts, pa.string()))
     return table
+
+
+def _is_text(data_type: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(data_type):
+        data_type = data_type.value_type
+    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(check(data_type) for check in checks)
 
 
 def _storable(table: pa.Table) -> pa.Table:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from sleepfm.escaping import escaped
 from sleepfm_cli.options import (
     DEFAULT_STORE,
     IncludeSeenOption,
@@ -16,7 +17,7 @@ from sleepfm_cli.options import (
     StoreOption,
 )
 from sleepfm_cli.outputs import expect_output, load_matplotlib
-from sleepfm_cli.render import answers, escaped, messages, say
+from sleepfm_cli.render import answers, messages, say
 
 
 def report(

@@ -1,7 +1,8 @@
-"""``sleepfm-index review``: what somebody should look at."""
+"""``sleepfm-index review``: likely errors in labels and recordings."""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -21,25 +22,29 @@ from sleepfm_cli.render import clock, messages, say, show_arrow, show_table
 
 def review(
     label: Annotated[
-        str, typer.Option(help="The label whose errors are looked for: stage, sdb, any column.")
+        str, typer.Option(help="Label to check for errors: stage, sdb, or any column.")
     ] = "stage",
     on: Annotated[
         str | None,
-        typer.Option(help="Modalities by which labels are judged, e.g. bas+ecg; default all."),
+        typer.Option(help="Modalities that predict the label, e.g. bas+ecg; default: all."),
     ] = None,
     kinds: Annotated[
-        str, typer.Option("--look-for", help="Some of label,outlier,duplicate,flat.")
+        str, typer.Option("--look-for", help="What to look for, separated by commas.")
     ] = "label,outlier,duplicate,flat",
     where: WhereOption = None,
     seed: SeedOption = 0,
     annotate: Annotated[
         bool,
-        typer.Option("--annotate", help="Also write it into the store: columns review, ..."),
+        typer.Option(
+            "--annotate", help="Also write the columns review and review_suggested to the store."
+        ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Also write the whole table: review.csv.")
+        Path | None, typer.Option(help="Also write all rows to a CSV file: review.csv.")
     ] = None,
-    most: Annotated[int, typer.Option("-k", min=1, help="Rows of each kind to show.")] = 10,
+    rows_per_kind: Annotated[
+        int, typer.Option("-k", min=1, help="Rows of each kind to show.")
+    ] = 10,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
@@ -60,18 +65,17 @@ def review(
 
             csv.write_csv(result.table, out)
         if annotate and len(result):
-            done = opened.annotate(columns_of(result))
-            for note in done.notes:
+            for note in opened.annotate(columns_of(result)).notes:
                 say(note)
     if format is not Format.table:
         show_arrow(result.table, format)
         return
     say(result.note)
-    shown: dict[str, int] = {}
+    count: Counter[str] = Counter()
     rows = []
     for row in result.to_pylist():
-        shown[row["kind"]] = shown.get(row["kind"], 0) + 1
-        if shown[row["kind"]] <= most:
+        count[row["kind"]] += 1
+        if count[row["kind"]] <= rows_per_kind:
             time = clock(row["clock"], row["start_s"])
             names = ("kind", "clip_id", "recording_id")
             rows.append([*(row[name] for name in names), time, row["stage"], row["reason"]])

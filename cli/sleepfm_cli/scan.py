@@ -42,15 +42,15 @@ def scan(
     store: AsBuiltOption = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Files read at a time (default: by the cores and files)."),
+        typer.Option(min=1, help="Files read in parallel; default: limited by cores and files."),
     ] = None,
     wide: WideOption = False,
     format: FormatOption = Format.table,  # noqa: A002
 ) -> None:
     """Preview channel mapping and scoring; write nothing.
 
-    Reads headers and scoring only. What would fix a name that no slot took stands beside it. Where
-    there is a store, recordings are read as its last build did, unless told otherwise.
+    Reads headers and scoring only. Channels that fill no slot are listed with the option that would
+    use them. If there is a store, its last build's options apply unless others are given.
     """
     from sleepfm.scan import scan as scan_files
 

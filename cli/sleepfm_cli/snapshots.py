@@ -30,9 +30,9 @@ def snapshots(
     if untag is not None:
         sleepfm_index.untag(store, untag)
         say(f"the name {untag} is removed")
-    found = sleepfm_index.snapshots(store)
+    listed = sleepfm_index.snapshots(store)
     if format is Format.json:
-        show_json([asdict(snapshot) for snapshot in found])
+        show_json([asdict(s) for s in listed])
         return
     show_table(
         [
@@ -44,7 +44,7 @@ def snapshots(
                 s.recordings,
                 "current" if s.current else s.missing or "can be restored",
             )
-            for s in found
+            for s in listed
         ],
         ("snapshot", "name", "committed", "clips", "recordings", ""),
     )
@@ -56,12 +56,12 @@ def restore(
 ) -> None:
     """Restore an earlier snapshot; the current one is kept.
 
-    Clips that were deleted since come back, recordings that were added since are gone.
+    Clips deleted after that snapshot come back, and recordings added after it leave the store.
     """
     import sleepfm_index
 
-    now = sleepfm_index.restore(store, snapshot)
+    restored = sleepfm_index.restore(store, snapshot)
     say(
-        f"snapshot {snapshot} is restored as {now.number}: "
-        f"{now.clips:,} clips of {now.recordings:,} recordings"
+        f"snapshot {snapshot} is restored as {restored.number}: "
+        f"{restored.clips:,} clips of {restored.recordings:,} recordings"
     )

@@ -31,11 +31,13 @@ def sql(
     Example: sleepfm-index sql "SELECT stage, count(*) FROM clips GROUP BY stage"
     """
     import sleepfm_index
+    from sleepfm_index.runtime.memory import bounded_memory
     from sleepfm_index.storage.metadata import TIME_LIMIT_S
 
     answer = destination(out, format)
     with (
         _ended_after(TIME_LIMIT_S),
+        bounded_memory(),
         sleepfm_index.open(store) as opened,
         opened.metadata.stream(statement) as reader,
     ):

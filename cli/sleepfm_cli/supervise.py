@@ -50,7 +50,7 @@ def supervise(
     shots: Annotated[
         str | None,
         typer.Option(
-            help="Train on so many subjects, e.g. 1,2,4,8; --out is then the learning curve."
+            help="Train on these numbers of subjects, e.g. 1,2,4,8; --out is the learning curve."
         ),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="For --shots: draws of subjects.")] = 3,
@@ -58,16 +58,22 @@ def supervise(
         RecipeName,
         typer.Option(help="short: AdamW, cosine, 4 epochs. authors: SGD, step decay, batch 32."),
     ] = "short",
-    epochs: Annotated[int | None, typer.Option(min=1, help="Default: from the recipe.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=2, help="Default: from the recipe.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Default: from the recipe.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of epochs; default: from the recipe.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=2, help="Clips per step; default: from the recipe.")
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Maximum learning rate; default: from the recipe.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of folds, weights and order.")] = 0,
     substitute: SubstituteOption = None,
     channels: ChannelsOption = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[
         Precision,
-        typer.Option(help="Precision of matrix products; auto: what suits the device."),
+        typer.Option(help="Precision of matrix products; auto: depends on the device."),
     ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: all cores.")
@@ -78,7 +84,7 @@ def supervise(
     """Train a supervised CNN baseline on the probe's split.
 
     Then: sleepfm-index probe --label stage --compare-with cnn.parquet, with the same label,
-    conditions, folds and seed. The same command goes on where it was stopped.
+    conditions, folds and seed. Repeat a stopped command to continue it.
     """
     import sleepfm_index
     from sleepfm.training.recipe import RECIPES
@@ -94,7 +100,7 @@ def supervise(
     check_writable(out)  # an existing file is continued
     with ExitStack() as stack:
         opened = stack.enter_context(sleepfm_index.open(store))
-        other = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
+        tested = stack.enter_context(sleepfm_index.open(test_store)) if test_store else None
         bar = stack.enter_context(progress("supervised baseline"))
         options: dict[str, Any] = {
             "features": on,
@@ -102,7 +108,7 @@ def supervise(
             "where": where,
             "task": task,
             "classes": listed(classes),
-            "split": Split(folds, train_where, test_where, other, include_seen),
+            "split": Split(folds, train_where, test_where, tested, include_seen),
             "progress": lambda done, total: bar.update(
                 bar.task_ids[0], completed=done, total=total
             ),

@@ -20,13 +20,13 @@ from sleepfm_cli.render import messages, say, show_arrow, show_table
 
 
 def survival(
-    time: Annotated[str, typer.Option(help="Column: how long each subject was followed.")],
+    time: Annotated[str, typer.Option(help="Column with the follow-up time of each subject.")],
     event: Annotated[
-        str, typer.Option(help="Column: whether that ended with the event (true or 1).")
+        str, typer.Option(help="Column that is true or 1 if follow-up ended with the event.")
     ],
     on: Annotated[
         str | None,
-        typer.Option(help="Vectors to use, e.g. bas,bas+ecg; default each, and all joined."),
+        typer.Option(help="Embeddings to use, e.g. bas,bas+ecg; default: each, and all joined."),
     ] = None,
     where: WhereOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds of subjects.")] = 5,
@@ -39,7 +39,7 @@ def survival(
     include_seen: IncludeSeenOption = False,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Evaluate Cox regression on subject vectors, by subject.
+    """Evaluate Cox regression on subject vectors, in folds of subjects.
 
     Example: sleepfm-index survival --time follow_up_years --event died
     """

@@ -14,7 +14,10 @@ from sleepfm_cli.render import progress, say, show_json, show_table
 def verify(
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Rebuild caches; move damaged data to quarantine/."),
+        typer.Option(
+            "--repair",
+            help="Rebuild damaged caches; move damaged segments and leftovers to quarantine/.",
+        ),
     ] = False,
     format: FormatOption = Format.table,  # noqa: A002
     store: StoreOption = DEFAULT_STORE,
@@ -29,17 +32,17 @@ def verify(
         def advance(done: int, total: int) -> None:
             bar.update(bar.task_ids[0], completed=done, total=total)
 
-        found = sleepfm_index.verify(store, repair=repair, progress=advance)
+        check = sleepfm_index.verify(store, repair=repair, progress=advance)
     if format is Format.json:
-        show_json({"ok": found.ok, **asdict(found)})
-    elif found.findings:
+        show_json({"ok": check.ok, **asdict(check)})
+    elif check.findings:
         show_table(
-            [(f.where, f.what, f.why, f.repaired) for f in found.findings],
+            [(f.where, f.what, f.why, f.repaired) for f in check.findings],
             ("where", "what", "why", "done"),
         )
     say(
-        f"{found.files:,} files, {found.bytes / 1e6:,.1f} MB, {found.clips:,} clips: "
-        + ("no damage" if found.ok else "damaged; repair with `sleepfm-index verify --repair`")
+        f"{check.files:,} files, {check.bytes / 1e6:,.1f} MB, {check.clips:,} clips: "
+        + ("no damage" if check.ok else "damaged; repair with `sleepfm-index verify --repair`")
     )
-    if not found.ok:
+    if not check.ok:
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 weights = typer.Typer(
     cls=Grouped,
-    help="List, show, fetch, convert and import encoder weights, and describe their training set.",
+    help="List, show, fetch, convert and import weights; describe their training set.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -91,9 +91,11 @@ def show(name: NameOrPath, format: FormatOption = Format.table) -> None:  # noqa
         )
         rows.append(("people seen, as keyed hashes", counts))
     rows.append(("training distribution", _described(info.distribution)))
-    knows = info.record.get("metrics", {}).get("valid", {}).get("knows", {})
+    knows = info.record
+    for part in ("metrics", "valid", "knows"):
+        knows = _mapping(knows.get(part))
     for part, measures in knows.items():
-        rows += [(f"{part}: {k.replace('_', ' ')}", v) for k, v in measures.items()]
+        rows += [(f"{part}: {k.replace('_', ' ')}", v) for k, v in _mapping(measures).items()]
     show_table(rows, ("", ""))
 
 
@@ -145,7 +147,7 @@ def reference(
     subjects: Annotated[
         Path | None,
         typer.Option(
-            help="subjects.csv with recording_id and subject_id; default: a subject each."
+            help="subjects.csv with recording_id and subject_id; default: one subject per file."
         ),
     ] = None,
     substitute: SubstituteOption = None,
@@ -158,9 +160,9 @@ def reference(
 ) -> None:
     """Describe the training set in weights, so that builds warn of recordings unlike it.
 
-    Takes recordings of at least 24 people, those of the training set or others of its kind; of more
-    than 400 people it reads 400. The encoders stay as they are, but the weights get a new identity:
-    do it before a store is built with them. pretrain does it by itself.
+    Needs recordings of at least 24 people, from the training set or similar ones; of more than 400
+    people, 400 are used. The encoders do not change, but the hash of the weights does, so do this
+    before building a store with them. `pretrain` does it automatically.
     """
     from sleepfm.encoders.load import load_weights
     from sleepfm.training.distribution import with_distribution
@@ -208,11 +210,16 @@ def import_file(
     say(f"use them with --weights {name or loaded.name}")
 
 
+def _mapping(part: Any) -> dict[str, Any]:
+    # The record is what training wrote, and other programs may write other things.
+    return part if isinstance(part, dict) else {}
+
+
 def _described(counts: dict[str, int]) -> str:
     if not counts:
         return "none: builds cannot tell recordings that are unlike it"
     return (
-        f"{counts['people']} people, and {counts['calibrating']} others for the limit, "
+        f"{counts['people']:,} people, and {counts['calibrating']:,} others for the limit, "
         f"{counts['clips']:,} clips"
     )
 

@@ -42,6 +42,8 @@ class Reader:
     threads : int, optional
         Number of threads, set by :func:`sleepfm_index.set_threads` for the whole process, including
         other open stores.
+    time_limit_s : float, optional
+        Time that a statement of SQL or a condition may take; by default 300 s.
 
     Raises
     ------
@@ -49,11 +51,18 @@ class Reader:
         If there is no store, or this version cannot read it.
     """
 
-    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        time_limit_s: float | None = None,
+    ) -> None:
         self.path = Path(path).absolute()
         self.manifest = read_manifest(self.path)
         if threads:
             set_threads(threads)
+        self._time_limit_s = time_limit_s
         self._opened: dict[int, _Opened] = {}
 
     def __enter__(self) -> Self:
@@ -75,10 +84,11 @@ class Reader:
 
     def __getstate__(self) -> dict[str, object]:
         # Another process opens the files again, at the same snapshot.
-        return {"path": self.path, "manifest": self.manifest}
+        names = ("path", "manifest", "_time_limit_s")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path, self.manifest = state["path"], state["manifest"]
+        self.__dict__.update(state)
         self._opened = {}
 
     def __repr__(self) -> str:
@@ -142,7 +152,7 @@ class Reader:
         # A forked child must not use its parent's connection, whose threads it does not have.
         opened = self._opened.get(os.getpid())
         if opened is None:
-            new = _Opened(self.path, self.manifest)
+            new = _Opened(self.path, self.manifest, self._time_limit_s)
             opened = self._opened.setdefault(os.getpid(), new)
         return opened
 
@@ -228,8 +238,9 @@ class Reader:
 class _Opened:
     """Open resources of a store in one process."""
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, time_limit_s: float | None) -> None:
         self._path = path
+        self._time_limit_s = time_limit_s
         self._manifest = manifest
         self._lock = threading.Lock()
         self._metadata: Metadata | None = None
@@ -241,7 +252,8 @@ class _Opened:
     def metadata(self) -> Metadata:
         with self._lock:
             if self._metadata is None:
-                self._metadata = Metadata(self._path, self._manifest, setting())
+                limit_s = self._time_limit_s
+                self._metadata = Metadata(self._path, self._manifest, setting(), limit_s)
             return self._metadata
 
     def close(self) -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from sleepfm.escaping import escaped
+from sleepfm_index.number_display import four_digits
+
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
@@ -46,7 +49,7 @@ class Result:
         """Show the first rows as a table of text, with the number of rows."""
         name = type(self).__name__
         size = f"{len(self):,} rows x {self.table.num_columns} columns"
-        return "\n".join([f"{name}: {size}", *text_table(self.table), self.note]).rstrip()
+        return "\n".join([f"{name}: {size}", *text_table(self.table), escaped(self.note)]).rstrip()
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Export the rows to any Arrow library without a copy."""
@@ -133,7 +136,7 @@ def text_table(table: pa.Table) -> list[str]:
     columns: list[list[str]] = []
     width = 0
     for name, column in zip(shown.column_names, shown.columns, strict=True):
-        cells = [name, *(_short(value) for value in column.to_pylist())]
+        cells = [escaped(name), *(_short(value) for value in column.to_pylist())]
         widest = max(map(len, cells))
         if columns and width + 2 + widest > _WIDTH:
             break
@@ -144,22 +147,22 @@ def text_table(table: pa.Table) -> list[str]:
     if rows:
         lines.append(f"... {rows:,} more rows")
     if hidden:
-        names = ", ".join(hidden[:_SHOWN]) + (", ..." if len(hidden) > _SHOWN else "")
+        names = ", ".join(map(escaped, hidden[:_SHOWN])) + (", ..." if len(hidden) > _SHOWN else "")
         lines.append(f"... {len(hidden)} more columns: {names}")
     return lines
-
-
-def _four_digits(value: float) -> str:
-    return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def _short(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return _four_digits(value)
-    text = str(value)
+        return four_digits(value)
+    text = escaped(value)
     return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 3] + "..."
+
+
+def _as_html(text: str) -> str:
+    return html.escape(escaped(text))
 
 
 def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> str:
@@ -178,12 +181,12 @@ def html_table(columns: Sequence[str], rows: Iterable[Sequence[object]], note: s
     def cell(value: object) -> str:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         text = (
-            "" if value is None else _four_digits(value) if isinstance(value, float) else f"{value}"
+            "" if value is None else four_digits(value) if isinstance(value, float) else f"{value}"
         )
         side = "right" if number else "left"
-        return f'<td style="text-align:{side}">{html.escape(text)}</td>'
+        return f'<td style="text-align:{side}">{_as_html(text)}</td>'
 
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns) if any(columns) else ""
+    head = "".join(f"<th>{_as_html(name)}</th>" for name in columns) if any(columns) else ""
     body = "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-    foot = f"<p><small>{html.escape(note)}</small></p>" if note else ""
+    foot = f"<p><small>{_as_html(note)}</small></p>" if note else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"

@@ -227,7 +227,7 @@ exclude_subjects
         Parameters
         ----------
         text : str
-            Condition such as ``N3 with slow breathing after an apnea``; docs/asking.md lists the
+            Condition such as ``N3 with slow breathing after an apnea``; docs/queries.md lists the
             vocabulary.
 
         Returns
@@ -313,7 +313,9 @@ exclude_subjects
         return self.info()._repr_html_()
 
 
-def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A001
+def open(  # noqa: A001
+    path: str | Path, *, threads: int | None = None, time_limit_s: float | None = None
+) -> Store:
     """Open a store at its latest snapshot.
 
     Parameters
@@ -323,10 +325,12 @@ def open(path: str | Path, *, threads: int | None = None) -> Store:  # noqa: A00
     threads : int, optional
         Number of threads, set by :func:`sleepfm_index.set_threads` for the whole process, including
         other open stores. By default ``$SLEEPFM_THREADS``, otherwise all cores.
+    time_limit_s : float, optional
+        Time that a statement of SQL or a condition may take; by default 300 s.
 
     Raises
     ------
     FormatError
         If there is no store at the path, or this version cannot read it.
     """
-    return Store(path, threads=threads)
+    return Store(path, threads=threads, time_limit_s=time_limit_s)

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sleepfm.errors import WeightsError
+
 _DIGITS: Final = 12
 _KEY: Final = "people"
 
@@ -62,14 +64,25 @@ class Seen:
         -------
         Seen or None
             None if the record has no subjects.
+
+        Raises
+        ------
+        WeightsError
+            If the subjects are not as :meth:`added_to` writes them.
         """
         plain = record.get(_KEY)
         if not isinstance(plain, Mapping):
             return None
-        splits = {
-            str(name): frozenset(map(str, hashes)) for name, hashes in plain["splits"].items()
-        }
-        return cls(str(plain["key"]), splits)
+        try:
+            bytes.fromhex(plain["key"])
+            splits = {str(name): frozenset(h) for name, h in plain["splits"].items()}
+            if not all(isinstance(h, str) for hashes in splits.values() for h in hashes):
+                raise TypeError("a hash is not text")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise WeightsError(
+                f"the training record names its subjects in an unknown way ({error!r})"
+            ) from error
+        return cls(plain["key"], splits)
 
     def added_to(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a training record with the hashed subjects added.

@@ -25,13 +25,18 @@ from safetensors import SafetensorError, safe_open
 from sleepfm.atomic_write import write_bytes
 from sleepfm.contract import Contract
 from sleepfm.encoders.layout import tensor_shapes
-from sleepfm.encoders.training_distribution import TrainingDistribution
+from sleepfm.encoders.training_distribution import TrainingDistribution, counts_of
 from sleepfm.errors import WeightsError
 
 FORMAT_VERSION: Final = 2
 """With a training distribution; files without one have version 1, which earlier programs read."""
 _METADATA_KEY: Final = "sleepfm"
 _DISTRIBUTION: Final = "training_distribution"
+_LARGEST: Final = 1 << 30
+"""Bytes of a file; the encoders of all modalities have less than a tenth."""
+_MALFORMED: Final = (
+    AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError,
+)  # fmt: skip
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -205,6 +210,10 @@ def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
     """
     file = Path(path)
     try:
+        if file.stat().st_size > _LARGEST:
+            raise WeightsError(
+                f"{file.name} is larger than {_LARGEST >> 30} GB; it holds no weights"
+            )
         with safe_open(file, framework="numpy") as tensors:
             names = list(tensors.keys())
             header = (tensors.metadata() or {}).get(_METADATA_KEY)
@@ -243,9 +252,16 @@ def _parse_info(file: str, header: str, names: list[str], sha256: str) -> Weight
             record=dict(parsed["record"]),
             temperature=float(parsed["temperature"]),
             modalities=tuple(m for m in contract.modalities if m in in_file),
-            distribution={str(k): int(v) for k, v in dict(parsed.get(_DISTRIBUTION, {})).items()},
+            distribution=counts_of(parsed[_DISTRIBUTION]) if _DISTRIBUTION in parsed else {},
         )
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise WeightsError(f"{file} has a damaged header ({error!r}); fetch it again") from error
 
 
@@ -281,12 +297,11 @@ def read_weights(path: Path) -> Weights:
         (described if modality == _DISTRIBUTION else tensors[modality])[key] = values
     check_tensors(path.name, info.contract, tensors)
     distribution = None
-    if info.distribution:
+    if info.distribution or described:
         try:
-            distribution = TrainingDistribution.from_tensors(
-                info.contract, info.distribution, described
-            )
-        except (KeyError, WeightsError) as error:
+            counts = counts_of(info.distribution)
+            distribution = TrainingDistribution.from_tensors(info.contract, counts, described)
+        except (ValueError, WeightsError) as error:
             raise WeightsError(f"{path.name}: {error}; fetch it again") from error
     return Weights(
         info.name,

@@ -35,7 +35,7 @@ _TEXTS: Final = ("label", "unit")
 _MAX_SIGNALS: Final = 4096
 _BLOCK: Final = 1 << 18
 _APART: Final = 1 << 14
-"""Data records of this many bytes are read one signal at a time, shorter ones in blocks."""
+"""Data records of at least this many bytes are read signal by signal, shorter ones in blocks."""
 _MAX_COUNT: Final = 10**8
 _ANNOTATION_LABELS: Final = ("EDF Annotations", "BDF Annotations")
 _CLEAN: Final = bytes.maketrans(b"\0,", b" .")
@@ -147,35 +147,42 @@ class CheckedFile:
         Raises
         ------
         RecordingError
-            If the file can no longer be read, or is shorter than it was.
+            If the file cannot be read, or has become shorter.
         """
         first, last, _ = records.indices(self.records)
         width = sum(s.samples for s in self.streams) * self.sample_bytes
         start = stream.first * self.sample_bytes
-        found = np.empty((max(0, last - first), stream.samples * self.sample_bytes), np.uint8)
+        signal = np.empty((max(0, last - first), stream.samples * self.sample_bytes), np.uint8)
         # Not mapped: a mapped file that is cut short while it is read ends the process.
         step = 1 if width >= _APART else max(1, _BLOCK // width)
-        size = found.shape[1]
-        into = found.data.cast("B") if found.size else memoryview(b"")
+        size = signal.shape[1]
+        buffer = signal.data.cast("B") if signal.size else memoryview(b"")
         block = np.empty((step if step > 1 else 0, width), np.uint8)
         try:
             with self.path.open("rb", buffering=0) as file:
-                for at in range(first, last, step):
-                    place, done = self.data_offset + at * width, at - first
+                for record in range(first, last, step):
+                    offset, row = self.data_offset + record * width, record - first
                     if step == 1:
-                        part = into[done * size : (done + 1) * size]
-                        if os.preadv(file.fileno(), (part,), place + start) < size:
-                            raise ValueError("the file ends early")
+                        part = buffer[row * size : (row + 1) * size]
+                        _fill(file.fileno(), part, offset + start)
                         continue
-                    rows = block[: min(step, last - at)]
-                    if os.preadv(file.fileno(), (rows.data,), place) < rows.size:
-                        raise ValueError("the file ends early")
-                    found[done : done + len(rows)] = rows[:, start : start + size]
+                    records_read = block[: min(step, last - record)]
+                    _fill(file.fileno(), records_read.data.cast("B"), offset)
+                    signal[row : row + len(records_read)] = records_read[:, start : start + size]
         except (OSError, ValueError) as error:
             raise RecordingError(
                 f"{self.path.name} can no longer be read; it changed since it was opened"
             ) from error
-        return found
+        return signal
+
+
+def _fill(file: int, buffer: memoryview, offset: int) -> None:
+    """Read as many bytes as fit; some file systems give fewer at a time."""
+    while buffer:
+        count = os.preadv(file, (buffer,), offset)
+        if not count:
+            raise ValueError("the file ends early")
+        buffer, offset = buffer[count:], offset + count
 
 
 def is_edf(start: bytes) -> bool:

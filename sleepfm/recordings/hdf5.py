@@ -142,9 +142,8 @@ def _unit(name: str, scopes: tuple[Any, ...]) -> str:
     )
     if written is not None:
         return written.decode() if isinstance(written, bytes) else str(written)
-    return (
-        "uV" if "/" in name and signal_type in _VOLTAGES else ""
-    )  # unit as in the documentation of DOD
+    # Unit as in the documentation of DOD.
+    return "uV" if "/" in name and signal_type in _VOLTAGES else ""
 
 
 def _channel(path: Path, label: str, dataset: str, samples: int, rate: float, unit: str) -> Channel:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sleepfm.choices import Coding
 from sleepfm.errors import AnnotationError, RecordingError
-from sleepfm.recordings.beside import find_annotations, find_lookalikes
+from sleepfm.recordings.find_scoring import find_annotations, find_lookalikes
 from sleepfm.recordings.recording import Recording
 from sleepfm.recordings.scoring.hypnogram import clip_to_signals
 from sleepfm.recordings.scoring.read import read_scoring

@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 
 from sleepfm.errors import RecordingError
-from sleepfm.recordings.beside import find_annotations
 from sleepfm.recordings.edf_header import check
+from sleepfm.recordings.find_scoring import find_annotations
 from sleepfm.recordings.recording import Recording
 
 _DIGITS: Final = 32

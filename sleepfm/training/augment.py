@@ -1,4 +1,4 @@
-"""Data augmentation: sensors, lost channels, heart fields, masks, and targets of early epochs.
+"""Data augmentation: sensors, lost channels, heart fields, masks, and weights of targets.
 
 Every draw depends on seed, epoch and step alone, so that a resumed run sees the same batches.
 """
@@ -17,7 +17,7 @@ from torch import Tensor
 from sleepfm.contract import Contract
 from sleepfm.training.batches import Batch
 from sleepfm.training.masked import draw_hidden
-from sleepfm.training.physiology import HEART, RATES, keep_columns
+from sleepfm.training.physiology import GROUPS
 from sleepfm.training.recipe import Recipe
 
 _GAIN_SD: Final = 0.3
@@ -26,6 +26,13 @@ _REREFERENCED: Final = 0.15
 _HEART_FIELD: Final = (0.02, 0.6)
 """Lowest and highest amplitude of an added heart field, as a fraction of the ECG, before the gain
 of each channel."""
+_EEG_TARGETS: Final[tuple[Mapping[str, float], ...]] = (
+    {"heart_rate": 1},
+    {"heart_rate": 1, "stage": 4},
+    {"heart_rate": 3, "stage": 4, "value": 1, "breathing_rate": 1},
+)
+"""Weights of the groups of targets of the EEG: in the first ``heart_epochs``, in as many more, and
+from then on. At equal weights it learns either its stages or the heart rate."""
 # The probability that a channel has inverted polarity: belts and flow sensors are plugged in either
 # way, ECG leads and EEG references less often, a pulse wave rarely, an oxygen saturation never.
 _FLIPPED: Final[Mapping[str, float]] = {"CHEST": 0.5, "ABD": 0.5, "FLOW": 0.5, "ECG": 0.25}
@@ -46,8 +53,8 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         ``vary`` turns on variation of gain (log-normal), polarity, reference and noise;
         ``slot_dropout`` is the share of clips that lose slots; ``masked`` turns on the masks of
         masked reconstruction; ``heart_field`` is the share of clips whose ECG is added to the EEG;
-        in the first ``rates_epochs``, all targets but the rates are unknown, and in epoch 0 all but
-        the heart rate.
+        ``heart_epochs`` sets when the EEG regresses what; twice as many epochs go by before sensors
+        vary and slots are dropped.
     epoch, step : int
         Epoch and step within it, counted from 0; with the recipe's seed they fix the draw.
 
@@ -61,9 +68,11 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
         first = next(iter(batch.signals.values()))
         hidden = draw_hidden(len(first), first.shape[-1], contract.sample_rate, draw)
         batch = replace(batch, hidden=hidden.to(first.device))
-    if epoch < recipe.rates_epochs and batch.targets is not None:
-        batch = replace(batch, targets=keep_columns(batch.targets, RATES if epoch else HEART))
-    if not (recipe.vary or recipe.slot_dropout or recipe.heart_field):
+    if batch.targets is not None:
+        batch = replace(batch, target_weights={"bas": _eeg_target_weights(recipe, epoch)})
+    as_recorded = epoch < 2 * recipe.heart_epochs
+    vary, slot_dropout = recipe.vary and not as_recorded, recipe.slot_dropout * (not as_recorded)
+    if not (vary or slot_dropout or recipe.heart_field):
         return batch
     inputs = batch.signals
     if recipe.heart_field and {"bas", "ecg"} <= inputs.keys():
@@ -75,10 +84,15 @@ def augment(batch: Batch, contract: Contract, recipe: Recipe, epoch: int, step: 
     for modality, values in inputs.items():
         slots = contract.slots_of(modality)
         filled = (values != 0).flatten(2).any(dim=2)
-        if recipe.vary:
+        if vary:
             values = _vary_sensors(values, modality, slots, draw)
-        signals[modality] = _drop_slots(values, filled, recipe.slot_dropout, draw)
+        signals[modality] = _drop_slots(values, filled, slot_dropout, draw)
     return replace(batch, signals=signals)
+
+
+def _eeg_target_weights(recipe: Recipe, epoch: int) -> tuple[float, ...]:
+    phase = min(epoch // recipe.heart_epochs, 2) if recipe.heart_epochs else 2
+    return tuple(_EEG_TARGETS[phase].get(group, 0.0) for group in GROUPS)
 
 
 def _add_heart_field(
@@ -92,7 +106,7 @@ def _add_heart_field(
     n, count = signals.shape[:2]
     amplitude = np.exp(draw.uniform(math.log(_HEART_FIELD[0]), math.log(_HEART_FIELD[1]), (n, 1)))
     amplitude = amplitude * (draw.random((n, 1)) < recipe.heart_field)
-    if epoch == 0 and recipe.rates_epochs:
+    if epoch == 0 and recipe.heart_epochs:
         amplitude = np.full((n, 1), _HEART_FIELD[1])
     amplitude = amplitude * np.exp(_GAIN_SD * draw.standard_normal((n, count)))
     amplitude *= np.where(draw.random((n, count)) < 0.5, -1, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,9 @@ class Batch:
     hidden : Tensor of bool, shape [n, blocks], or None
         Mask of the blocks of each clip that the encoders do not see
         (:mod:`sleepfm.training.masked`).
+    target_weights : mapping of str to tuple of float
+        Weights of the groups of targets (:data:`sleepfm.training.physiology.GROUPS`) by modality;
+        all weigh the same for a modality that is not listed.
     """
 
     signals: dict[str, Tensor]
@@ -46,6 +49,7 @@ class Batch:
     labels: Tensor
     targets: Tensor | None = None
     hidden: Tensor | None = None
+    target_weights: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def window(self, start: int, stop: int) -> Batch:
         """Return a time window of every clip and modality, as a view.

@@ -28,7 +28,7 @@ from sleepfm.contract import Contract
 from sleepfm.errors import OutputError, RecordingError, SleepFMError, TrainingError
 from sleepfm.progress import Progress
 from sleepfm.recordings import RecordingFile, find_recordings
-from sleepfm.recordings.beside import find_annotations
+from sleepfm.recordings.find_scoring import find_annotations
 
 _VERSION: Final = 2
 

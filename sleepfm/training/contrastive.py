@@ -160,8 +160,8 @@ class Contrastive(Task):
         present, targets = torch.cat(present_parts, dim=1), torch.cat(target_parts)
         assert self.readers is not None
         for i, modality in enumerate(self.modalities):
-            vectors = torch.cat([p[i] for p in parts])[present[i]]
-            self.readers.fit(modality, vectors, targets[present[i]])
+            modality_outputs = torch.cat([p[i] for p in parts])[present[i]]
+            self.readers.fit(modality, modality_outputs, targets[present[i]])
 
     def encode(self, batch: Batch) -> list[Tensor]:
         """Return the embeddings of a batch: the outputs scaled to unit length.
@@ -214,7 +214,7 @@ class Contrastive(Task):
         losses: list[Tensor] = []
         counts: dict[str, Tensor] = {}
         with torch.autocast(self.temperature.device.type, enabled=False):
-            errors = [self._regression_loss(x, batch.targets, present) for x in outputs]
+            errors = [self._regression_loss(x, batch) for x in outputs]
             if errors[0] is not None:
                 mean = torch.stack([r for r in errors if r is not None]).mean()
                 counts = {"read": mean.detach(), "batches": torch.tensor(1)}
@@ -287,16 +287,16 @@ class Contrastive(Task):
                 parts.append(self.spectra.loss(modality, x[i][mask], signals, batch.hidden[mask]))
         return torch.stack(parts).mean()
 
-    def _regression_loss(
-        self, outputs: list[Tensor], targets: Tensor | None, present: Tensor | None
-    ) -> Tensor | None:
+    def _regression_loss(self, outputs: list[Tensor], batch: Batch) -> Tensor | None:
         """Return the regression loss, mean over the modalities; None without targets or heads."""
+        present, targets = batch.present, batch.targets
         if self.readers is None or targets is None:
             return None
         parts = []
         for i, modality in enumerate(self.modalities):
             mask = slice(None) if present is None else present[i]
-            parts.append(self.readers.loss(modality, outputs[i][mask], targets[mask]))
+            weights = batch.target_weights.get(modality)
+            parts.append(self.readers.loss(modality, outputs[i][mask], targets[mask], weights))
         return torch.stack(parts).mean()
 
     def constrain(self) -> None:
@@ -351,9 +351,9 @@ class Contrastive(Task):
             ),
             "gallery": gallery,
         }
-        valid_targets = self._valid.targets
-        targets = None if valid_targets is None else torch.from_numpy(valid_targets).to(run.device)
-        regression = self._regression_loss(outputs, targets, present)
+        targets = self._valid.targets
+        known = None if targets is None else torch.from_numpy(targets).to(run.device)
+        regression = self._regression_loss(outputs, Batch({}, present, torch.empty(0), known))
         if regression is not None:
             metrics["read"] = float(regression)
         if self.objective == "physiology":

@@ -7,17 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sleepfm.cohort_choices import NO_CHOICES, Choices
-from sleepfm.encoders.training_distribution import (
-    MIN_PEOPLE,
-    PersonClips,
-    choose_people,
-    measure_distribution,
-)
+from sleepfm.encoders.training_distribution import MIN_PEOPLE
 from sleepfm.encoders.weights import Weights, read_weights
 from sleepfm.errors import SleepFMError, TrainingError
 from sleepfm.progress import Progress
 from sleepfm.recordings import find_recordings
 from sleepfm.training.clipcache import CachedRecording
+from sleepfm.training.measure_distribution import PersonClips, choose_people, measure_distribution
 from sleepfm.training.splits import read_subjects
 
 

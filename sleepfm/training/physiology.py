@@ -53,16 +53,16 @@ NAMES: Final = (
 )
 """Name of each column of :func:`targets_of`."""
 
-_GROUPS: Final = (
-    slice(0, len(_LOGARITHMS) + len(_PLAIN)),
-    slice(len(_LOGARITHMS) + len(_PLAIN), len(_LOGARITHMS) + len(_PLAIN) + len(SCORED)),
-    slice(len(NAMES) - len(_HEART_BINS_BPM) - len(_BREATH_BINS_HZ), -len(_BREATH_BINS_HZ)),
-    slice(len(NAMES) - len(_BREATH_BINS_HZ), len(NAMES)),
+_STARTS: Final = np.cumsum(
+    [0, len(_LOGARITHMS) + len(_PLAIN), len(SCORED), len(_HEART_BINS_BPM), len(_BREATH_BINS_HZ)]
 )
-HEART: Final = np.array([n == "log_rr_mean_s" or n.startswith("heart_") for n in NAMES])
-"""Which columns of :func:`targets_of` state the heart rate."""
-RATES: Final = HEART | [n == "log_breath_hz" or n.startswith("breath_") for n in NAMES]
-"""Which columns of :func:`targets_of` state heart rate or breathing rate."""
+GROUPS: Final = {
+    name: slice(int(start), int(stop))
+    for name, start, stop in zip(
+        ("value", "stage", "heart_rate", "breathing_rate"), _STARTS, _STARTS[1:], strict=False
+    )
+}
+"""The columns of :func:`targets_of` by kind: single numbers, stages, and the bins of both rates."""
 
 
 def targets_of(
@@ -100,24 +100,6 @@ def targets_of(
     return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
-def keep_columns(targets: Tensor, columns: NDArray[np.bool_]) -> Tensor:
-    """Copy targets with all other columns unknown.
-
-    Parameters
-    ----------
-    targets : Tensor of float32, shape [n, len(NAMES)]
-        As :func:`targets_of` gives them.
-    columns : ndarray of bool, shape [len(NAMES)]
-        The columns to keep, such as :data:`RATES`.
-
-    Returns
-    -------
-    Tensor of float32, shape [n, len(NAMES)]
-        NaN in the other columns.
-    """
-    return targets.masked_fill(~torch.from_numpy(columns).to(targets.device), float("nan"))
-
-
 def _bin_code(values: NDArray[np.float64], bins: NDArray[np.float64]) -> NDArray[np.float64]:
     """Encode values over Gaussian bins, one bin wide; values outside count as the nearest end."""
     width = bins[1] - bins[0]
@@ -146,7 +128,7 @@ class RegressionHeads(nn.Module):
         mean, sd = np.zeros(len(NAMES)), np.ones(len(NAMES))
         mean[estimable] = np.nanmean(known[:, estimable], axis=0, dtype=np.float64)
         sd[estimable] = np.nanstd(known[:, estimable], axis=0, dtype=np.float64)
-        for group in _GROUPS[1:]:
+        for group in list(GROUPS.values())[1:]:
             # one scale for all bins of a code, so that rare bins do not dominate
             sd[group] = np.sqrt(np.mean(sd[group] ** 2))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
@@ -156,7 +138,13 @@ class RegressionHeads(nn.Module):
             {str(m): nn.Linear(EMBEDDING_DIM, len(NAMES)) for m in modalities}
         )
 
-    def loss(self, modality: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    def loss(
+        self,
+        modality: str,
+        outputs: Tensor,
+        targets: Tensor,
+        weights: Sequence[float] | None = None,
+    ) -> Tensor:
         """Return the mean squared error of the standardised targets, averaged over groups.
 
         Parameters
@@ -167,21 +155,22 @@ class RegressionHeads(nn.Module):
             Encoder outputs, not normalised.
         targets : Tensor of float32, shape [n, len(NAMES)]
             Targets from :func:`targets_of`; NaN values are ignored.
+        weights : sequence of float, optional
+            Weight of each of the :data:`GROUPS`; by default all weigh the same.
 
         Returns
         -------
         Tensor, scalar
-            Mean over the groups (values, stages, heart rate bins, breathing rate bins) with a known
-            target; zero where none is known.
+            Weighted mean over the groups with a known target; zero where none is known.
         """
         standardised, known = self._standardised(targets)
         error = (self.heads[str(modality)](outputs) - standardised).square() * known
-        parts = [
-            error[:, group].sum() / known[:, group].sum().clamp(min=1)
-            for group in _GROUPS
-            if bool(known[:, group].any())
-        ]
-        return torch.stack(parts).mean() if parts else outputs.sum() * 0
+        total, sum_of_weights = outputs.sum() * 0, 0.0
+        for group, weight in zip(GROUPS.values(), weights or [1.0] * len(GROUPS), strict=True):
+            if weight and bool(known[:, group].any()):
+                mean = error[:, group].sum() / known[:, group].sum()
+                total, sum_of_weights = total + weight * mean, sum_of_weights + weight
+        return total / (sum_of_weights or 1.0)
 
     @torch.no_grad()
     def fit(self, modality: str, outputs: Tensor, targets: Tensor) -> None:

@@ -167,9 +167,9 @@ def _targets(
 ) -> dict[str, NDArray[np.float32]] | None:
     """Return the regression targets by recording id, or None if the run uses none."""
     if not recipe.physiology and objective != "physiology":
-        if recipe.rates_epochs:
+        if recipe.heart_epochs:
             raise TrainingError(
-                "rates_epochs regresses known values; use the objective physiology, or physiology "
+                "heart_epochs regresses known values; use the objective physiology, or physiology "
                 "above 0"
             )
         return None

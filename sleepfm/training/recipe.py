@@ -82,11 +82,11 @@ class Recipe:
         Share of the clips to whose EEG their own ECG (its first slot) is added as a further heart
         field, at 0.02 to 0.6 of its amplitude, with a gain and a sign per channel
         (:mod:`sleepfm.training.augment`).
-    rates_epochs : int
-        Epochs at the start in which heart rate and breathing rate are the only targets of
-        ``physiology``. In the first of them it is the heart rate alone, and with ``heart_field``
-        the strongest field is added to all clips. An encoder that learns stages or breathing first
-        does not find the heart rate.
+    heart_epochs : int
+        Epochs at the start in which the EEG regresses the heart rate alone; in as many epochs after
+        them, heart rate and stages; then all targets. Until then ``vary`` and ``slot_dropout`` do
+        not apply. In the first epoch, with ``heart_field``, the strongest field is added to all
+        clips. An EEG encoder that learns stages first does not find the heart rate.
     average : float
         Decay of the exponential moving average of the weights that is validated and exported, for
         example 0.999; 0 uses the current weights.
@@ -116,7 +116,7 @@ class Recipe:
     slot_dropout: float = 0.0
     vary: bool = False
     heart_field: float = 0.0
-    rates_epochs: int = 0
+    heart_epochs: int = 0
     average: float = 0.0
     epoch_clips: int | None = None
     seed: int = 0
@@ -134,7 +134,7 @@ class Recipe:
             raise TrainingError("crop_s must be at least 1 second")
         for name in (
             *("temperature", "weight_decay", "physiology", "within", "masked", "covariance"),
-            *("memory", "rates_epochs"),
+            *("memory", "heart_epochs"),
         ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise TrainingError(f"{name} must be at least 0")
@@ -215,13 +215,13 @@ _BODY: Final = Recipe(
     average=0.99,
 )
 
-WARM_UP: Final = replace(_BODY, epochs=4, epoch_clips=6_400, crop_s=15.0, rates_epochs=2)
-"""First step of pretraining, with the objective ``physiology``: heart rate, then breathing rate
-too, then all targets."""
+WARM_UP: Final = replace(_BODY, epochs=5, epoch_clips=8_000, crop_s=15.0, heart_epochs=2)
+"""First step of pretraining, with the objective ``physiology``: the EEG learns heart
+rate first, then stages too, then all targets."""
 
 BODY: Final = replace(
     _BODY,
-    epochs=6,
+    epochs=8,
     epoch_clips=12_800,
     batch_size=64,
     together=4,

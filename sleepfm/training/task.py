@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +110,12 @@ class Run:
             m: x.to(self.device, non_blocking=True).to(self.dtype) for m, x in batch.signals.items()
         }
         present, targets = batch.present, batch.targets
-        return Batch(
-            signals,
-            None if present is None else present.to(self.device),
-            batch.labels.to(self.device),
-            None if targets is None else targets.to(self.device),
+        return replace(
+            batch,
+            signals=signals,
+            present=None if present is None else present.to(self.device),
+            labels=batch.labels.to(self.device),
+            targets=None if targets is None else targets.to(self.device),
         )
 
     def batches(self, clips: ClipSet, orders: list[Any]) -> Iterator[Batch]:

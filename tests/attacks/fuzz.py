@@ -26,7 +26,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -44,13 +44,24 @@ from stores import drawn_store
 from test_hostile_stores import agree
 
 import sleepfm_index
+from sleepfm.contract import ROBUST
 from sleepfm.encoders.load import load_weights
+from sleepfm.encoders.training_distribution import (
+    BANDS,
+    MIN_CALIBRATING,
+    Spectra,
+    TrainingDistribution,
+)
+from sleepfm.encoders.weights import read_info, read_weights
 from sleepfm.errors import SleepFMError
 from sleepfm.recordings.read import read_recording
 from sleepfm.recordings.scoring.read import read_scoring
 from sleepfm.simulate import simulate_cohort
+from sleepfm_cli.options import Format
+from sleepfm_cli.weights import show
 from sleepfm_index.evaluation.models.probe_kinds import load_probe
 from sleepfm_index.storage import private
+from sleepfm_index.storage.labels import append_labels, read_labels
 
 MEMORY: int = 3 << 30
 """Bytes of address space that a try may take beyond what the parent has."""
@@ -148,6 +159,27 @@ def private_files(place: Path, draw: random.Random) -> None:
             assert "\n" not in str(error)
 
 
+def labels(place: Path, draw: random.Random) -> None:
+    store = place / "store"
+    file = store / "labels" / "mine.jsonl"
+    believed = read_labels(store, "mine")
+    content = flipped(file.read_bytes(), draw)
+    file.unlink()
+    file.write_bytes(content)
+    ask(store)
+    given: set[object] = {*believed.values(), None}
+    for question in (
+        lambda: read_labels(store, "mine"),
+        lambda: append_labels(store, "mine", [3], "later", "ak") and read_labels(store, "mine"),
+        lambda: sleepfm_index.verify(store, repair=True) and read_labels(store, "mine"),
+    ):
+        try:
+            found = {clip: label for clip, label in question().items() if label.value != "later"}
+            assert set(found.values()) <= given, f"a label that nobody gave: {found}"
+        except SleepFMError as error:
+            assert "\n" not in str(error)
+
+
 def tables(place: Path, draw: random.Random) -> None:
     store = place / "store"
     file = draw.choice(sorted(store.glob("segments/*/*.parquet")))
@@ -238,11 +270,21 @@ def scoring(place: Path, draw: random.Random) -> None:
 
 
 def weights(place: Path, draw: random.Random) -> None:
-    _safetensors(place / "w.safetensors", draw)
-    try:
-        load_weights(str(place / "w.safetensors"))
-    except SleepFMError as error:
-        assert "\n" not in str(error)
+    file = place / "w.safetensors"
+    _safetensors(file, draw)
+    clips = np.zeros((2, 1, ROBUST.clip_samples), np.float32)
+
+    def judge() -> None:
+        loaded = load_weights(str(file))
+        known = loaded.distribution
+        for modality, slots in loaded.contract.slots.items() if known else ():
+            known.distance(modality, clips.repeat(len(slots), axis=1) + 1)
+
+    for question in (judge, lambda: read_info(file), lambda: show(str(file), Format.table)):
+        try:
+            question()
+        except SleepFMError as error:
+            assert "\n" not in str(error)
 
 
 def probes(place: Path, draw: random.Random) -> None:
@@ -329,9 +371,9 @@ def sql(place: Path, draw: random.Random) -> None:
 
 
 KINDS: dict[str, Kind] = {
-    "manifests": manifests, "private": private_files, "tables": tables, "vectors": vectors,
-    "indexes": indexes, "recordings": recordings, "scoring": scoring, "weights": weights,
-    "probes": probes, "sql": sql,
+    "manifests": manifests, "private": private_files, "labels": labels, "tables": tables,
+    "vectors": vectors, "indexes": indexes, "recordings": recordings, "scoring": scoring,
+    "weights": weights, "probes": probes, "sql": sql,
 }  # fmt: skip
 
 
@@ -348,6 +390,8 @@ def _store(place: Path) -> None:
     for name in "abc":
         private.remember_file(store, name, place / f"{name}.edf")
     private.key(store)
+    append_labels(store, "mine", [1, 2, 2, 20], "odd", "ak")
+    append_labels(store, "mine", [2], None, "ak")
     sleepfm_index.tag(store, "kept")
     sleepfm_index.annotate(store, {"recording_id": ["a"], "site2": ["x"]})
 
@@ -358,7 +402,15 @@ def _night(place: Path) -> None:
 
 def _weights(place: Path) -> None:
     data = Path(sleepfm_index.__file__).parents[2] / "sleepfm/encoders/data"
-    shutil.copy(data / "demo.safetensors", place / "w.safetensors")
+    demo = read_weights(data / "demo.safetensors")
+    spectra = {}
+    for modality, slots in demo.contract.slots.items():
+        shape = (len(slots), BANDS)
+        unit = np.broadcast_to(np.eye(BANDS, dtype=np.float32), (*shape, BANDS)).copy()
+        parts = np.zeros(shape, np.float32), np.ones(shape, np.float32), unit
+        spectra[modality] = Spectra(*parts, np.ones((MIN_CALIBRATING, len(slots)), np.float32))
+    known = TrainingDistribution(demo.contract, spectra, 5, MIN_CALIBRATING, 100)
+    replace(demo, distribution=known, sha256="").save(place / "w.safetensors")
 
 
 def _probe(place: Path) -> None:

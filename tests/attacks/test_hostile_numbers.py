@@ -14,7 +14,7 @@ from sleepfm.errors import SleepFMError
 from sleepfm.recordings.channels import read_overrides
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.evaluation.models.linear_probe import LinearProbe
-from sleepfm_index.evaluation.models.probe_kinds import MOST_CLASSES, load_probe, save_probe
+from sleepfm_index.evaluation.models.probe_kinds import MAX_CLASSES, load_probe, save_probe
 from sleepfm_index.query.question import Question, check_question
 
 
@@ -37,7 +37,7 @@ def test_channels_files(tmp_path: Path, text: str) -> None:
 
 
 def test_a_probe_of_more_classes_than_can_be_predicted(tmp_path: Path) -> None:
-    many = tuple(map(str, range(MOST_CLASSES + 1)))
+    many = tuple(map(str, range(MAX_CLASSES + 1)))
     probe = LinearProbe(
         many, np.zeros(2), np.ones(2), np.zeros((2, len(many))), np.zeros(len(many)), True
     )

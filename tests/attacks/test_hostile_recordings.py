@@ -216,3 +216,30 @@ def test_a_file_that_is_cut_short_while_it_is_read(
     monkeypatch.setattr("os.preadv", cutting)
     with pytest.raises(RecordingError, match="it changed since it was opened"):
         recording.channels[0].read()
+
+
+def test_a_disk_that_gives_some_bytes_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_edf(tmp_path / "a.edf", psg(60))
+    whole = [channel.read() for channel in read_signals(file).channels]
+    real = os.preadv
+    monkeypatch.setattr("os.preadv", lambda fd, into, at: real(fd, [into[0][:1000]], at))
+    for apart in (1, 1 << 30):
+        monkeypatch.setattr("sleepfm.recordings.edf_header._APART", apart)
+        for channel, values in zip(read_signals(file).channels, whole, strict=True):
+            assert (channel.read() == values).all()
+
+
+def test_a_sparse_file_of_usual_size_is_read(tmp_path: Path) -> None:
+    """A recorder that is off for half of the night, on a file system that keeps no zeros."""
+    file = write_edf(tmp_path / "a.edf", psg(60))
+    whole, content = read_signals(file).channels[0].read(), file.read_bytes()
+    with file.open("wb") as sparse:
+        for at in range(0, len(content), 4096):
+            block = content[at : at + 4096]
+            if block.strip(b"\0"):
+                sparse.seek(at)
+                sparse.write(block)
+        sparse.truncate(len(content))
+    assert (read_signals(file).channels[0].read() == whole).all()

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import run
 from stores import drawn_store
 
 import sleepfm_index
 from sleepfm_index.errors import QueryError
+from sleepfm_index.explore.queries import sql
+from sleepfm_index.explore.session import TIME_LIMIT_S, Session
 from sleepfm_index.storage import metadata
 
 INSIDE = [
@@ -157,6 +163,39 @@ def test_nothing_is_spilled_to_a_disk(
     with sleepfm_index.open(path) as store, pytest.raises(QueryError, match="Memory"):
         store.sql("SELECT count(*) FROM (SELECT hash(range) h FROM range(30000000) ORDER BY h)")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds the data of a process")
+def test_lists_made_outside_of_duckdbs_limit_do_not_take_the_machine(path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    done = run("sql", "SELECT len(range(4000000000))", "--store", path)  # 32 GB
+    assert done.returncode == 2 and b"Out of Memory" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+
+
+def test_the_page_keeps_the_rows_that_it_shows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "RESULT_LIMIT", 1 << 20)  # what a whole answer may take
+    with sleepfm_index.open(path) as store:
+        found = sql(store, "SELECT range AS a, range AS a FROM range(1000000)", 10)
+        none = sql(store, "SELECT clip_id FROM clips WHERE false", 10)
+    assert found.rows.column_names == ["a", "a_2"] and found.rows["a"].to_pylist() == [*range(10)]
+    assert found.note == "the first 10 of 1,000,000 rows" and found.about == {"total": 1_000_000}
+    assert none.rows.num_rows == 0 and none.note == "0 rows" and none.about == {"total": 0}
+
+
+@pytest.mark.parametrize("again", [lambda s: s, lambda s: pickle.loads(pickle.dumps(s))])
+def test_a_store_is_opened_with_a_time_limit(
+    path: Path, again: Callable[[sleepfm_index.Store], sleepfm_index.Store]
+) -> None:
+    endless = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
+    with again(sleepfm_index.open(path, time_limit_s=0.2)) as store:
+        with pytest.raises(QueryError, match=r"longer than 0\.2 s"):
+            store.sql(endless)
+        with pytest.raises(QueryError, match=r"longer than 0\.2 s"):
+            store.metadata.clip_ids(f"clip_id < ({endless})")
+    with again(Session(path).store()) as store:
+        assert store._time_limit_s == TIME_LIMIT_S == 60
 
 
 def test_a_call_that_cannot_be_interrupted_ends_with_its_process(path: Path) -> None:

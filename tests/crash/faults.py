@@ -38,7 +38,7 @@ class Faults:
     def __init__(self, at: int, how: str, aside: Path, errno: int = 0, lasting: bool = False):
         self._at, self._how, self._errno, self._lasting = at, how, errno, lasting
         self._aside = aside
-        self._unsynced: dict[tuple[int, int], int] = {}
+        self._unsynced: dict[tuple[int, int], tuple[int, int]] = {}
         self._names: list[tuple[set[str], Callable[[], object]]] = []
         self.steps: list[str] = []
 
@@ -79,8 +79,10 @@ class Faults:
     # What is not synced, and how it is undone
 
     def _before(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        if name in ("write", "fsync"):
+        if name == "fsync":
             return None
+        if name == "write":
+            return os.fstat(args[0]).st_size
         target = _path(args[1] if name in ("replace", "rename", "link") else args[0], options)
         kept = self._aside / str(len(self.steps))
         if name in ("replace", "rename", "unlink") and os.path.isfile(target):
@@ -93,9 +95,10 @@ class Faults:
             # By an open file, because its name may change before it is synced.
             stat = os.fstat(args[0])
             if (stat.st_dev, stat.st_ino) not in self._unsynced:
-                self._unsynced[stat.st_dev, stat.st_ino] = os.dup(args[0])
+                self._unsynced[stat.st_dev, stat.st_ino] = (os.dup(args[0]), undo)
         elif name == "fsync":
             stat = os.fstat(args[0])
+            # what is synced stays, whatever is appended to it
             self._unsynced.pop((stat.st_dev, stat.st_ino), None)
             folder = _readlink(f"/proc/self/fd/{args[0]}")
             for folders, _ in self._names:
@@ -107,8 +110,8 @@ class Faults:
             self._names.append((folders, lambda: _undo(name, args, target, kept)))
 
     def _lose_what_is_not_synced(self) -> None:
-        for file in self._unsynced.values():
-            os.ftruncate(file, 0)
+        for file, synced in self._unsynced.values():
+            os.ftruncate(file, synced)
         for _, undo in reversed(self._names):
             undo()
 

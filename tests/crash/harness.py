@@ -215,6 +215,8 @@ def _held(store: Path) -> dict[str, Any] | None:
         clips = {str(i): [repr(part) for part in row] for i, row in content(opened).items()}
         tables = ("events", "recordings")
         rest = {t: repr(opened.sql(f"FROM {t} ORDER BY ALL").to_pylist()) for t in tables}
+        labels = opened.sql("SELECT * EXCLUDE labelled_at FROM labels ORDER BY ALL")
+        rest["labels"] = repr(labels.to_pylist())
     return {"clips": clips, **rest} if clips else None
 
 

@@ -12,6 +12,7 @@ import sleepfm_index
 from sleepfm.contract import ROBUST
 from sleepfm_index.building.import_vectors import import_vectors
 from sleepfm_index.storage import private
+from sleepfm_index.storage.labels import append_labels
 from sleepfm_index.storage.manifest import read_manifest
 from sleepfm_index.storage.writer import Writer
 
@@ -61,6 +62,15 @@ def _with_deleted(path: Path) -> None:
 def _with_unindexed(path: Path) -> None:
     _indexed(path)
     _append(path, "d")
+
+
+def _labelled(path: Path) -> None:
+    _with_deleted(path)
+    _label(path)
+
+
+def _label(path: Path, value: str | None = "odd") -> None:
+    append_labels(path, "mine", [1, 6, 12], value, "ak")
 
 
 def _delete(path: Path) -> None:
@@ -118,11 +128,12 @@ SCENARIOS = {
     "append to nothing": Scenario(lambda _: None, _BUILD),
     "append": Scenario(_indexed, _BUILD),
     "delete": Scenario(_indexed, (_delete,)),
-    "compact": Scenario(_with_deleted, (sleepfm_index.compact,)),
+    "compact": Scenario(_labelled, (sleepfm_index.compact,)),
     "reindex": Scenario(_with_unindexed, (_reindex,)),
     "restore": Scenario(_with_deleted, (_restore,)),
     "annotate": Scenario(_indexed, (_annotate,)),
     "tag": Scenario(_indexed, (_tag,)),
     "import": Scenario(_with_exports, (lambda p: _import(p, "d"), lambda p: _import(p, "e"))),
+    "label": Scenario(_indexed, (_label, lambda p: _label(p, "even"))),
     "move": Scenario(_recorded_elsewhere, (_move,), files=True),
 }

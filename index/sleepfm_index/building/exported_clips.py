@@ -112,8 +112,7 @@ def origin_of(path: Path) -> Origin | None:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SleepFMError) as error:
         raise StoreError(
-            f"{path.name} does not say rightly which weights made it: {type(error).__name__}: "
-            f"{error}"
+            f"{path.name} does not identify its weights correctly: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -209,7 +208,7 @@ def _segment(
     start = table["start_s"].to_numpy()
     if name in seen or not np.all(np.isfinite(start)) or np.any(np.diff(start) <= 0):
         raise StoreError(
-            f"{path.name}: the clips of {name} do not stand together in order of time; sort the "
+            f"{path.name}: the clips of {name} are not together in order of time; sort the "
             "file by recording_id and start_s"
         )
     seen.add(name)

@@ -102,8 +102,8 @@ def import_vectors(
         )
     if name is None and first is None:
         raise StoreError(
-            f"{files[0].name} was not exported by a store; say what made the vectors, e.g. --name "
-            "sleepfm-clinical"
+            f"{files[0].name} is not an export of a store; name the model of the vectors, e.g. "
+            "--name sleepfm-clinical"
         )
     if first is not None and name is None:
         if subjects is not None:

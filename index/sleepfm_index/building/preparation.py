@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -95,6 +96,18 @@ def content_digest(recording: Recording) -> str:
         The recording that was read.
     """
     return _half([fingerprint(source).sha256 for source in recording.sources])
+
+
+def signatures(files: Iterable[Path]) -> list[tuple[int, ...]]:
+    """Return what tells whether files were changed or replaced: inode, size and time of each.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        The files.
+    """
+    stats = (file.stat() for file in files)
+    return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def recorded(key: str) -> str:

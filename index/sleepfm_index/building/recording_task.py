@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from sleepfm.clips import Clips
 from sleepfm.encoders.backend import Options
 from sleepfm.encoders.external import ExternalWeights
-from sleepfm.errors import SleepFMError, WeightsError
+from sleepfm.errors import RecordingError, SleepFMError, WeightsError
 from sleepfm.malloc import keep_freed_memory
 from sleepfm.recordings import RecordingFile
 from sleepfm.recordings.identifying_names import identifying_stem
 from sleepfm.recordings.signal_digest import signal_digest
-from sleepfm_index.building.preparation import Preparation, recorded
+from sleepfm_index.building.preparation import Preparation, recorded, signatures
 from sleepfm_index.building.subjects import Subjects
 from sleepfm_index.building.tables import segment_rows
 from sleepfm_index.building.training_distance import Distances, distances_of
@@ -190,7 +190,9 @@ def rows_of(plan: Plan, job: Job, is_staged: Callable[[str], bool] = lambda _: F
     clock = Clock()
     try:
         with clock("read"):
+            before = signatures([file.path])
             recording = plan.preparation.read(file.path, file.annotations)
+            before += signatures(recording.sources)
             key = plan.preparation.key(recording, identity_of(plan.weights))
             signals = signal_digest(recording, file.annotations)
         refused = refusal(
@@ -213,6 +215,8 @@ def rows_of(plan: Plan, job: Job, is_staged: Callable[[str], bool] = lambda _: F
         with clock("encode"):
             vectors = {m: encoder.encode(m, x) for m, x in clips.signals.items()}
         _check_vectors(vectors, clips, plan.weights)
+        if signatures([file.path, *recording.sources]) != before:
+            raise RecordingError(f"{file.path.name} changed while it was read; build again")
         distances = distances_of(plan.weights, clips)
         data = segment_rows(
             *(key, job.recording_id, recording, channels, clips, vectors, plan.subjects),
@@ -303,7 +307,8 @@ def refusal(
     taken : set of str
         Recording ids that are in use.
     mark : str
-        Mark of the subject; see :func:`~sleepfm_index.storage.withdrawals.subject_mark`.
+        Mark of the recording's samples; see
+        :func:`~sleepfm_index.storage.withdrawals.signals_mark`.
     """
     if key in present:
         return Outcome(file, "already there")

@@ -253,8 +253,8 @@ def _array(content: bytes) -> NDArray[Any]:
     part = io.BytesIO(content)
     if np.lib.format.read_magic(part) != (1, 0):
         raise ValueError("an array of another format")
-    shape, _, kind = np.lib.format.read_array_header_1_0(part)
-    if math.prod(shape) * kind.itemsize != len(content) - part.tell():
+    shape, _, dtype = np.lib.format.read_array_header_1_0(part)
+    if math.prod(shape) * dtype.itemsize != len(content) - part.tell():
         raise ValueError("an array that is not as large as it states")
     part.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(part, allow_pickle=False)

@@ -49,18 +49,18 @@ class Subject:
 
 @dataclass(frozen=True)
 class Matching:
-    """Match of a table of subjects with the recordings.
+    """Match of the rows of a table with the recordings, subjects or clips of a store.
 
     Parameters
     ----------
     matched : tuple of str
-        Names in the table that match a recording.
+        Names in the store that have a row.
     unmatched : tuple of str
-        Names in the table that match no recording.
+        Names in the table that match nothing in the store.
     without : tuple of str
-        Recordings without a row.
+        Names in the store that have no row.
     alike : dict of str to str
-        For unmatched names, a recording whose name differs only in case, ending, spaces or
+        For unmatched names, a name in the store that differs only in case, ending, spaces or
         punctuation.
     """
 

@@ -1,4 +1,4 @@
-"""How far recordings are from what the weights were trained on, and the sentences that say it."""
+"""Distance of recordings from the training set of the weights, and sentences that report it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from sleepfm.encoders.weights import Weights
 
 Distances = Mapping[str, tuple[float, str]]
-"""By modality, the ratio of :class:`sleepfm.encoders.training_distribution.Distance` and its slot;
-plain values, which go through JSON."""
+"""Ratio and slot of a :class:`sleepfm.encoders.training_distribution.Distance` by modality, as
+plain values that JSON can hold."""
 
-_NAMED: Final = 5
+_MAX_NAMES: Final = 5
 
 
 def distances_of(weights: Weights | ExternalWeights, clips: Clips) -> Distances | None:
@@ -24,32 +24,39 @@ def distances_of(weights: Weights | ExternalWeights, clips: Clips) -> Distances 
     Parameters
     ----------
     weights : Weights or ExternalWeights
+        The weights.
     clips : Clips
         The whole recording, prepared for the weights.
 
     Returns
     -------
     dict of str to (float, str), or None
-        Only modalities that can be judged; None where the weights carry no training distribution.
+        Ratio and slot of each modality that can be judged; None if the weights carry no training
+        distribution.
     """
     if isinstance(weights, ExternalWeights) or weights.distribution is None:
         return None
-    found = {m: weights.distribution.distance(m, x) for m, x in clips.signals.items()}
-    return {m: (own.ratio, own.slot) for m, own in found.items() if own is not None}
+    distances = {m: weights.distribution.distance(m, x) for m, x in clips.signals.items()}
+    return {m: (d.ratio, d.slot) for m, d in distances.items() if d is not None}
 
 
 def unlike_sentence(weights: str, modality: str, ratio: float, slot: str) -> str:
-    """Say of one recording that it is unlike the training set.
+    """Describe how a recording differs from the training set.
 
     Parameters
     ----------
     weights : str
         Name of the weights.
     modality : str
+        Modality in which the recording differs.
     ratio : float
-        Above 1.
+        Distance of the recording over the limit, above 1.
     slot : str
-        The slot that is farthest.
+        The slot with the largest distance.
+
+    Returns
+    -------
+    str
     """
     return (
         f"its {modality} is unlike what {weights} was trained on: {ratio:.1f} times the distance "
@@ -58,33 +65,37 @@ def unlike_sentence(weights: str, modality: str, ratio: float, slot: str) -> str
 
 
 def unlike_sentences(
-    weights: str, judged: Sequence[tuple[str, Distances | None]]
+    weights: str, recordings: Sequence[tuple[str, Distances | None]]
 ) -> tuple[str, ...]:
-    """Count the recordings of a build that are unlike the training set, a sentence per modality.
+    """Count the recordings of a build that differ from the training set, by modality.
 
     Parameters
     ----------
     weights : str
         Name of the weights.
-    judged : sequence of (str, Distances or None)
+    recordings : sequence of (str, Distances or None)
         Recording ids with their distances.
 
     Returns
     -------
     tuple of str
-        Empty where no recording is beyond the limit.
+        One sentence per modality in which a recording is beyond the limit.
     """
-    said = []
-    for modality in dict.fromkeys(m for _, own in judged for m in own or ()):
-        there = [(own[modality][0], name) for name, own in judged if own and modality in own]
-        unlike = sorted((one for one in there if one[0] > 1), reverse=True)
-        if not unlike:
+    sentences = []
+    for modality in dict.fromkeys(m for _, distances in recordings for m in distances or ()):
+        ratios = [
+            (distances[modality][0], recording_id)
+            for recording_id, distances in recordings
+            if distances and modality in distances
+        ]
+        beyond = sorted((r for r in ratios if r[0] > 1), reverse=True)
+        if not beyond:
             continue
-        names = ", ".join(f"{name} ({ratio:.1f})" for ratio, name in unlike[:_NAMED])
-        more = f" and {len(unlike) - _NAMED:,} more" if len(unlike) > _NAMED else ""
-        said.append(
-            f"{modality}: {len(unlike):,} of {len(there):,} recordings are unlike what {weights} "
+        names = ", ".join(f"{name} ({ratio:.1f})" for ratio, name in beyond[:_MAX_NAMES])
+        more = f" and {len(beyond) - _MAX_NAMES:,} more" if len(beyond) > _MAX_NAMES else ""
+        sentences.append(
+            f"{modality}: {len(beyond):,} of {len(ratios):,} recordings are unlike what {weights} "
             "was trained on, beyond a limit that 5 % of people of the same kind exceed; in "
             f"multiples of it: {names}{more}"
         )
-    return tuple(said)
+    return tuple(sentences)

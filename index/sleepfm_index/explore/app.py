@@ -25,10 +25,10 @@ from sleepfm_index.explore import openapi
 from sleepfm_index.explore.answers import MEDIA, Document, Table, dumps, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk, Endpoint, from_json
 from sleepfm_index.explore.guard import Guard
-from sleepfm_index.explore.own_file import MAX_BYTES, UploadedFiles
 from sleepfm_index.explore.parameters import read_all
 from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals
+from sleepfm_index.explore.uploads import MAX_BYTES, UploadedFiles
 
 Handler = Callable[[Request], Awaitable[Response]]
 _FILES: Final = {
@@ -186,7 +186,7 @@ def _error(error: SleepFMError, store: Path) -> Response:
         if path.is_absolute():  # paths of this machine are not exposed
             text = text.replace(str(path), store.name)
     if isinstance(error, SnapshotGone | StoreLocked):
-        return _json({"error": f"{text}; ask again"}, 503)
+        return _json({"error": f"{text}; try again"}, 503)
     return _json({"error": text}, 400)
 
 

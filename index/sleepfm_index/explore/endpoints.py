@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from sleepfm_index.errors import QueryError
-from sleepfm_index.explore import asking, embedding_map, labelling, nights
+from sleepfm_index.explore import embedding_map, labelling, nights, queries
 from sleepfm_index.explore.answers import Document, Table
-from sleepfm_index.explore.own_file import UploadedFiles
 from sleepfm_index.explore.parameters import Parameter
 from sleepfm_index.explore.session import Session
 from sleepfm_index.explore.signals import Signals, Window
+from sleepfm_index.explore.uploads import UploadedFiles
 from sleepfm_index.info import describe
 from sleepfm_index.query.question import EXCLUSIONS
 from sleepfm_index.reader import Reader
@@ -80,7 +80,7 @@ def _about(desk: Desk, values: Values) -> Document:
                 "uuid": store.manifest.uuid,
                 **info,
                 "clip_seconds": store.manifest.contract.clip_seconds,
-                "columns": asking.columns(store),
+                "columns": queries.columns(store),
                 "modalities": list(store.manifest.modalities),
                 "modality": {name: _described(store, name) for name in store.manifest.modalities},
                 "map_limit": embedding_map.LIMIT,
@@ -115,19 +115,19 @@ def _query(desk: Desk, values: Values) -> Table:
     ]
     values.pop("clip", None)
     unlike = values.pop("unlike") or []
-    request = asking.SearchRequest(like=like, unlike=unlike, **values)
-    return desk.session.with_store(lambda store: asking.search(store, request, desk.files))
+    request = queries.SearchRequest(like=like, unlike=unlike, **values)
+    return desk.session.with_store(lambda store: queries.search(store, request, desk.files))
 
 
 def _sql(desk: Desk, values: Values) -> Table:
     return desk.session.with_store(
-        lambda s: asking.sql(s, values["statement"], max(1, values["limit"]))
+        lambda s: queries.sql(s, values["statement"], max(1, values["limit"]))
     )
 
 
 def _clip(desk: Desk, values: Values) -> Document:
     def run(store: Any) -> Document:
-        document = asking.clip(store, values["id"])
+        document = queries.clip(store, values["id"])
         labels_of_clip = labelling.of_clips(desk.session.path, [values["id"]])
         labels_by_column = {name: labels[0] for name, labels in labels_of_clip.items() if labels}
         return Document({**document.content, "labels": labels_by_column})
@@ -153,7 +153,8 @@ def _strips(desk: Desk, values: Values) -> Table:
 
 
 def _vectors(desk: Desk, values: Values) -> Table:
-    return desk.session.with_store(lambda s: asking.vectors(s, values["clips"], values["modality"]))
+    modality = values["modality"]
+    return desk.session.with_store(lambda s: queries.vectors(s, values["clips"], modality))
 
 
 def _map(desk: Desk, values: Values) -> Table:
@@ -173,7 +174,7 @@ def _night(desk: Desk, values: Values) -> Document:
 
 
 def _clips(desk: Desk, values: Values) -> Table:
-    return desk.session.with_store(lambda s: asking.clips(s, values["clips"], values["columns"]))
+    return desk.session.with_store(lambda s: queries.clips(s, values["clips"], values["columns"]))
 
 
 def _labels(desk: Desk, values: Values) -> Table:

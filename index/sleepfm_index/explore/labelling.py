@@ -73,14 +73,14 @@ def table(store: Reader, column: str) -> Table:
     labels = read_labels(store.path, column)
     ids = np.array(sorted(labels), np.int64)
     rows = store.rows(ids).select(["clip_id", "recording_id", "subject_id", "start_s", "stage"])
-    of_clips = [labels[clip] for clip in rows["clip_id"].to_pylist()]
+    labels_of_clips = [labels[clip] for clip in rows["clip_id"].to_pylist()]
     for name, values in (
-        (column, [label.value for label in of_clips]),
-        (f"{column}_by", [label.by for label in of_clips]),
-        (f"{column}_at", [label.at for label in of_clips]),
+        (column, [label.value for label in labels_of_clips]),
+        (f"{column}_by", [label.by for label in labels_of_clips]),
+        (f"{column}_at", [label.at for label in labels_of_clips]),
     ):
         rows = rows.append_column(name, pa.array(values, pa.string()))
-    return Table(rows, f"{len(of_clips):,} clips labelled in {column}")
+    return Table(rows, f"{len(labels_of_clips):,} clips labelled in {column}")
 
 
 def aligned(store: Path, column: str, ids: NDArray[np.int64]) -> pa.Array:
@@ -96,8 +96,8 @@ def aligned(store: Path, column: str, ids: NDArray[np.int64]) -> pa.Array:
         Clip ids.
     """
     labels = read_labels(store, column)
-    of_clips = [labels.get(clip) for clip in ids.tolist()]
-    return pa.array([None if label is None else label.value for label in of_clips], pa.string())
+    values = [None if (label := labels.get(clip)) is None else label.value for clip in ids.tolist()]
+    return pa.array(values, pa.string())
 
 
 def of_clips(store: Path, ids: Iterable[int]) -> dict[str, list[dict[str, Any]]]:

@@ -14,6 +14,8 @@ from sleepfm_index.evaluation.models.probe_kinds import Probe, load_probe
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.paths import MANIFEST
 
+TIME_LIMIT_S: Final = 60.0
+"""Time that a statement of SQL or a condition may take: someone waits for it."""
 _MAX_CACHED: Final = 24
 """Maximum number of cached results."""
 T = TypeVar("T")
@@ -77,7 +79,7 @@ class Session:
         manifest_stat = () if stat is None else (stat.st_ino, stat.st_mtime_ns, stat.st_size)
         with self._lock:
             if self._store is None or manifest_stat != self._manifest_stat:
-                opened = Reader(self.path, threads=self._threads)
+                opened = Reader(self.path, threads=self._threads, time_limit_s=TIME_LIMIT_S)
                 changed = self._store is None or opened.manifest != self._store.manifest
                 if changed:
                     self._store = opened

@@ -20,7 +20,7 @@ from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.signal_strips import SHOWN_UNITS, slot_channels
 from sleepfm_index.explore.answers import Table
-from sleepfm_index.explore.own_file import UploadedFiles
+from sleepfm_index.explore.uploads import UploadedFiles
 from sleepfm_index.reader import Reader
 from sleepfm_index.storage.metadata import numpy_of
 from sleepfm_index.storage.private import recording_file

@@ -273,21 +273,22 @@ def _coded(
 def _extended(
     store: Path, vectors: Vectors, names: tuple[str, ...], entry: IndexEntry, request: IndexRequest
 ) -> IndexEntry:
-    """Add the clips that an index lacks, and drop clips that are no longer in the store."""
+    """Add the clips that an index lacks, and drop clips that the store does not have."""
     kind = kinds.parse(entry.kind)
     index = kind.open(store, entry)
     ids = index.ids()
-    missing = vectors.known_ids()
+    live = vectors.known_ids()
     # If single rows cannot be removed, deleted clips stay as long as the segments have them.
-    known = missing if kind.removes_rows else vectors.known_ids(deleted=True)
-    keep = ids < len(known)
-    keep[keep] = known[ids[keep]]
+    allowed = live if kind.removes_rows else vectors.known_ids(deleted=True)
+    keep = ids < len(allowed)
+    keep[keep] = allowed[ids[keep]]
     kept = (index, keep) if kind.removes_rows or keep.all() else None
     if kept is not None and not kind.exact:
         request.say(f"{entry.target}: adding clips to {entry.kind}")
     elif not kind.exact:
         request.say(f"{entry.target}: building {entry.kind} again, because clips were deleted")
 
+    missing = live.copy()
     if kept is not None:
         missing[ids[keep]] = False
 

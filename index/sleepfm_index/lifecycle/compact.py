@@ -36,7 +36,8 @@ from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
 
 SEGMENT_CLIPS: Final = 1_000_000
-"""Maximum number of clips of a compacted segment, which is 1 GB per modality."""
+"""Maximum number of clips of a compacted segment, 1 GB per modality, unless one was larger
+before."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def compact(
         Number of earlier snapshots to keep, with the files that they need. Readers of a kept
         snapshot are not interrupted, and its deleted clips stay on the disk.
     segment_clips : int
-        Maximum number of clips of a merged segment.
+        Maximum number of clips of a merged segment; segments are not split, so that one which was
+        larger before stays so.
     erase : bool
         Whether to remove ``quarantine/`` and the tagged snapshots as well.
 

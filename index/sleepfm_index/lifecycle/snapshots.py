@@ -63,8 +63,8 @@ def snapshots(store: str | Path) -> list[Snapshot]:
                 listed.append(_describe(path, read_manifest(path, name), name))
             except FormatError as error:
                 listed.append(Snapshot(number, 0, 0, 0.0, False, str(error)))
-    names = {number: name for name, number in current.tags.items()}
-    return [replace(s, tag=names.get(s.number, "")) for s in listed]
+    tag_of_snapshot = {number: name for name, number in current.tags.items()}
+    return [replace(s, tag=tag_of_snapshot.get(s.number, "")) for s in listed]
 
 
 def tag(store: str | Path, name: str) -> int:
@@ -120,8 +120,8 @@ def untag(store: str | Path, name: str) -> None:
         if name not in writer.manifest.tags:
             known = ", ".join(writer.manifest.tags) or "none"
             raise QueryError(f"no snapshot is named {name!r}; names: {known}")
-        tags = {tag: number for tag, number in writer.manifest.tags.items() if tag != name}
-        writer.commit(replace(writer.manifest, tags=tags))
+        kept = {other: number for other, number in writer.manifest.tags.items() if other != name}
+        writer.commit(replace(writer.manifest, tags=kept))
 
 
 def _describe(store: Path, manifest: Manifest, name: str) -> Snapshot:

@@ -1,7 +1,7 @@
 """Verification: the files against the manifest, and caches against the vectors.
 
-A repair rebuilds damaged caches from the segments. It moves damaged segments to ``quarantine/`` and
-out of the manifest, so that a repeated build reads these recordings again.
+A repair rebuilds damaged caches from the segments, moves damaged segments to ``quarantine/``, so
+that a repeated build reads these recordings again, and removes damaged lines of labels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sleepfm_index.indexing import maintenance
 from sleepfm_index.indexing.maintenance import IndexRequest
 from sleepfm_index.search import kinds
 from sleepfm_index.storage import paths, private, snapshots
-from sleepfm_index.storage.files import check_plain, fingerprint, make_folder, remove, sync_folder
+from sleepfm_index.storage.files import fingerprint, make_folder, remove, sync_folder
 from sleepfm_index.storage.labels import check_labels, drop_damaged_labels, label_columns
 from sleepfm_index.storage.manifest import (
     IndexEntry,
@@ -34,6 +34,7 @@ from sleepfm_index.storage.manifest import (
     deleted_within,
     read_manifest,
 )
+from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.segments import (
     CLIPS,
     TABLES,
@@ -114,8 +115,9 @@ def verify(
     store : path
         The store's folder.
     repair : bool
-        Whether to rebuild damaged caches, and to move damaged segments and leftovers to
-        ``quarantine/`` and commit a manifest without them.
+        Whether to rebuild damaged caches, to move damaged segments and leftovers to
+        ``quarantine/`` and commit a manifest without them, and to remove damaged lines of labels,
+        of which ``quarantine/`` keeps a copy.
     progress : callable, optional
         Called after each file with (bytes read, total bytes).
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -17,6 +17,7 @@ from sleepfm_index.query.nearest import Search, nearest
 from sleepfm_index.query.origin import query_vectors
 from sleepfm_index.query.question import Questions, check_search, target_of
 from sleepfm_index.reader import Reader
+from sleepfm_index.runtime.at_exit import closed_at_exit
 from sleepfm_index.search.exact import Hits
 
 BATCH: Final = 1024
@@ -60,16 +61,18 @@ def answers(reader: Reader, questions: Questions) -> pa.RecordBatchReader:
         min_gap=questions.min_gap,
         exact=questions.exact,
     )
-    batches = _batches(reader, questions.exclude, search, query_ids[present], vectors[present])
+    batches = closed_at_exit(
+        _batches(reader, questions.exclude, search, query_ids[present], vectors[present])
+    )
     first = next(batches)
     schema = first.schema
 
-    def stream() -> Iterator[pa.RecordBatch]:
+    def stream() -> Generator[pa.RecordBatch, None, None]:
         yield first
         for batch in batches:
             yield batch.cast(schema)
 
-    return pa.RecordBatchReader.from_batches(schema, stream())
+    return pa.RecordBatchReader.from_batches(schema, closed_at_exit(stream()))
 
 
 def _query_clips(reader: Reader, questions: Questions) -> NDArray[np.int64]:
@@ -120,7 +123,7 @@ def _batches(
     search: Search,
     query_ids: NDArray[np.int64],
     vectors: NDArray[np.float32],
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch, None, None]:
     for start in range(0, len(query_ids), BATCH):
         batch_ids, queries = query_ids[start : start + BATCH], vectors[start : start + BATCH]
         hits: list[Hits] = [(np.empty(0, np.int64), np.empty(0))] * len(batch_ids)

@@ -66,8 +66,16 @@ class FileRecording:
 
         Parameters
         ----------
-        made_by, contract, choices, file, weights
-            As in :func:`encode_clips`.
+        made_by : WeightsIdentity
+            The weights of the store.
+        contract : Contract
+            The contract of the store.
+        choices : Choices
+            Options with which the store's recordings were read.
+        file : Path
+            The recording's signal file.
+        weights : str, optional
+            Name or path of the store's weights; by default the name in the manifest.
 
         Raises
         ------
@@ -96,7 +104,7 @@ class FileRecording:
         return cls(file, recording, channels, clips, contract.clip_seconds, Encoder(loaded))
 
     def encode(self, at: str, modalities: tuple[str, ...]) -> list[NDArray[np.float32]]:
-        """Encode the clip that covers a time; see :func:`encode_clips`.
+        """Encode the clip that covers a time, like the clips of a store.
 
         Parameters
         ----------
@@ -120,63 +128,23 @@ class FileRecording:
         return [widen(narrow(vector[None]))[0] for vector in vectors]
 
     def unlike(self, modalities: tuple[str, ...]) -> list[str]:
-        """Say in which modalities the whole recording is unlike what the weights were trained on.
+        """Report the modalities in which the whole recording differs from the training set.
 
         Parameters
         ----------
         modalities : tuple of str
-            Modalities to judge.
+            Modalities to compare.
 
         Returns
         -------
         list of str
-            One sentence each; empty also where the weights do not say what they were trained on.
+            One sentence per modality beyond the limit; empty also if the weights carry no training
+            distribution.
         """
         weights = self.encoder.weights
-        found = distances_of(weights, self.clips) or {}
+        distances = distances_of(weights, self.clips) or {}
         return [
-            unlike_sentence(weights.name, m, *found[m])
+            unlike_sentence(weights.name, m, *distances[m])
             for m in modalities
-            if m in found and found[m][0] > 1
+            if m in distances and distances[m][0] > 1
         ]
-
-
-def encode_clips(
-    made_by: WeightsIdentity,
-    contract: Contract,
-    choices: Choices,
-    file: Path,
-    at: str,
-    modalities: tuple[str, ...],
-    weights: str | None = None,
-) -> list[NDArray[np.float32]]:
-    """Encode one clip of a recording, in one or more modalities, like the clips of a store.
-
-    Parameters
-    ----------
-    made_by : WeightsIdentity
-        The weights of the store.
-    contract : Contract
-        The contract of the store.
-    choices : Choices
-        Options with which the store's recordings were read.
-    file : Path
-        The recording's signal file.
-    at : str
-        Time of the clip, as in :class:`sleepfm_index.query.question.Question`.
-    modalities : tuple of str
-        Modalities to encode.
-    weights : str, optional
-        Name or path of the store's weights; by default the name in the manifest.
-
-    Returns
-    -------
-    list of ndarray of float32, shape [512]
-        One unit vector per modality, rounded to float16 as in the store.
-
-    Raises
-    ------
-    QueryError
-        If the weights are not the store's, no clip covers ``at``, or it lacks a modality.
-    """
-    return FileRecording.open(made_by, contract, choices, file, weights).encode(at, modalities)

@@ -100,8 +100,8 @@ def examples_of(reader: Reader, question: Question, modalities: tuple[str, ...])
         example_ids += ids
     if question.combine == "max" and len(vectors) > MAX_EXAMPLES:
         raise QueryError(
-            f"{len(vectors):,} examples are too many to ask one by one, at most {MAX_EXAMPLES:,}; "
-            "combine them by mean, or name fewer"
+            f"{len(vectors):,} examples are too many to search one by one, at most "
+            f"{MAX_EXAMPLES:,}; combine them by mean, or give fewer"
         )
     if question.combine == "mean":
         vectors = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)[None]

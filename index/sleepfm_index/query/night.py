@@ -29,8 +29,10 @@ MIN_CLIPS: Final = 10
 SKETCH: Final = 32
 """Evenly spaced clips of each night in the first comparison, which selects nights."""
 _QUERY_SKETCH: Final = 128
-_MIN_COMPARED: Final = 30
-_MAX_COMPARED: Final = 1500
+"""Evenly spaced clips of the query's night in the first comparison."""
+_MIN_NIGHTS: Final = 30
+"""Minimum number of nights that are compared by all clips."""
+_MAX_CLIPS: Final = 1500
 """Maximum number of clips of a night, evenly spaced: 12.5 h of 30 s clips."""
 
 
@@ -103,14 +105,14 @@ def nights(reader: Reader, question: Night) -> Result:
     )
     selection = Selection.of(reader.manifest, candidates.allowed, candidates.without)
     groups = _groups(reader, spans, selection)
-    if not question.exact and len(groups) > _MIN_COMPARED:
+    if not question.exact and len(groups) > _MIN_NIGHTS:
         sketch = _spaced(np.arange(len(query)), _QUERY_SKETCH)
         rough = _distances(reader, query[sketch], groups, modalities, SKETCH)
-        nearest = np.argsort(rough, kind="stable")[: max(_MIN_COMPARED, 3 * question.k)]
+        nearest = np.argsort(rough, kind="stable")[: max(_MIN_NIGHTS, 3 * question.k)]
         compared = {list(groups)[i]: list(groups.values())[i] for i in nearest.tolist()}
     else:
         compared = groups
-    distances = _distances(reader, query, compared, modalities, _MAX_COMPARED)
+    distances = _distances(reader, query, compared, modalities, _MAX_CLIPS)
     order = np.argsort(distances, kind="stable")
     order = order[np.isfinite(distances[order])][: question.k]
     ranked = [list(compared)[i] for i in order.tolist()]
@@ -149,7 +151,7 @@ def _query(
         if question.like_where and len(reader.metadata.clip_ids(condition_of_recording)):
             raise QueryError(f"no clip of {name} meets {shown(question.like_where)}")
         raise QueryError(f"no recording {name!r} in this store")
-    vectors, present = query_vectors(reader, _spaced(ids, _MAX_COMPARED), modalities)
+    vectors, present = query_vectors(reader, _spaced(ids, _MAX_CLIPS), modalities)
     names = " and ".join(modalities)
     if present.sum() < MIN_CLIPS:
         raise QueryError(

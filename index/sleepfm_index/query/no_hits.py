@@ -102,7 +102,7 @@ def describe_values(reader: Reader, name: str) -> str:
         ).to_pylist()
         if row["low"] is None:
             return f"{name} holds no value"
-        return f"{name} lies between {row['low']:g} and {row['high']:g}"
+        return f"{name} is between {row['low']:g} and {row['high']:g}"
     if pa.types.is_nested(data_type):
         return f"{name} holds lists"
     rows = reader.metadata.select(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sleepfm.cohort_choices import Choices
+from sleepfm.contract import Contract
 from sleepfm_index.errors import QueryError
 from sleepfm_index.query.clip_facts import clip_facts
 from sleepfm_index.query.clip_time import clip_position
 from sleepfm_index.query.question import Question
 from sleepfm_index.reader import Reader
+from sleepfm_index.storage.manifest import WeightsIdentity
 from sleepfm_index.storage.quoting import quote_text
 
 
@@ -64,7 +68,14 @@ def resolve_origin(reader: Reader, question: Question, modalities: tuple[str, ..
         If the clip does not exist, or lacks one of the modalities.
     """
     if question.file is not None:
-        return _from_file(reader, question, modalities)
+        return origin_of_file(
+            question,
+            modalities,
+            weights=reader.manifest.weights,
+            contract=reader.manifest.contract,
+            choices=reader.manifest.choices,
+            recognise=lambda file: recording_of(reader, file),
+        )
     clip = None if question.clip is None else int(np.asarray(question.clip).item())
     if clip is None:
         assert question.recording is not None and question.at is not None
@@ -156,30 +167,61 @@ def clip_at(reader: Reader, recording: str, at: str) -> int:
     return int(clips["clip_id"][index].as_py())
 
 
-def _from_file(reader: Reader, question: Question, modalities: tuple[str, ...]) -> Origin:
+def origin_of_file(
+    question: Question,
+    modalities: tuple[str, ...],
+    *,
+    weights: WeightsIdentity,
+    contract: Contract,
+    choices: Choices,
+    recognise: Callable[[Path], tuple[str, str] | None],
+) -> Origin:
+    """Encode a clip of a file, and say where the file is unlike what the weights were trained on.
+
+    Parameters
+    ----------
+    question : Question
+        A question with ``file`` and ``at``.
+    modalities : tuple of str
+        Modalities to encode and average.
+    weights : WeightsIdentity
+        The weights that produced the vectors that are searched.
+    contract : Contract
+        Their contract.
+    choices : Choices
+        Options with which the searched recordings were read; those of the question override them.
+    recognise : callable
+        Returns recording id and subject id of a file, or None if it is not known.
+
+    Returns
+    -------
+    Origin
+
+    Raises
+    ------
+    QueryError
+        If the file cannot be read or encoded with these weights.
+    """
     # Importing the readers takes as long as a query; a clip of the store does not need them.
     from sleepfm_index.query.encode_clip import FileRecording
 
     assert question.file is not None and question.at is not None
-    manifest = reader.manifest
-    own = FileRecording.open(
-        manifest.weights,
-        manifest.contract,
-        manifest.choices.updated(
-            manifest.contract, substitute=question.substitute, channels=question.channels
-        ),
+    recording = FileRecording.open(
+        weights,
+        contract,
+        choices.updated(contract, substitute=question.substitute, channels=question.channels),
         question.file,
         question.weights,
     )
-    vectors = own.encode(question.at, modalities)
+    vector = mean_vector(recording.encode(question.at, modalities))
     text = f"{question.file.name} at {question.at}"
-    unlike = "; ".join(own.unlike(modalities))
-    if unlike:
-        text += f" ({unlike})"
-    known = recording_of(reader, question.file)
+    differences = "; ".join(recording.unlike(modalities))
+    if differences:
+        text += f" ({differences})"
+    known = recognise(question.file)
     if known is None:
-        return Origin(text, "", "", mean_vector(vectors), known=False)
-    return Origin(text, *known, mean_vector(vectors))
+        return Origin(text, "", "", vector, known=False)
+    return Origin(text, *known, vector)
 
 
 def recording_of(reader: Reader, file: Path) -> tuple[str, str] | None:

@@ -114,5 +114,5 @@ def _known(reader: Reader, allowed: ArrayLike) -> tuple[NDArray[np.int64], NDArr
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
+    listed = ", ".join(names[:3])
+    return listed if len(names) <= 3 else f"{listed} and {len(names) - 3:,} more"

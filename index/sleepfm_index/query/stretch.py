@@ -48,7 +48,7 @@ class Stretch:
         Start and end of the stretch; times as in
         :func:`~sleepfm_index.query.clip_time.clip_position`. All clips that overlap it are used.
     to : str, optional
-        Modality to search; by default that of the query.
+        Search target: a modality, or ``others``; by default the query's modality.
     k, exclude, exclude_subjects, exact
         As in :class:`sleepfm_index.query.question.Question`.
     where, allowed

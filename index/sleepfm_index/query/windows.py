@@ -97,15 +97,16 @@ def likely_windows(
 ) -> Windows:
     """Score the windows with a clip near to the query's clip at the same offset.
 
-    Query clips search for their nearest clips. The windows with the highest sum of scores are
-    compared clip by clip; a clip that the search did not find counts as much as the last one found.
+    At most :data:`_MAX_PROBES` query clips, evenly spaced, search for their nearest clips. The
+    windows with the highest sum of scores are compared clip by clip. In the sum, a clip that the
+    search did not find counts as much as the last one that it found.
 
     Parameters
     ----------
     reader, target, vectors, offsets, length, within
         As in :func:`all_windows`.
     k : int
-        Number of windows to return at least.
+        Number of windows that the caller needs; fewer are returned if fewer are found.
 
     Returns
     -------

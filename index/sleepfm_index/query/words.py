@@ -149,7 +149,7 @@ def translate(text: str, columns: Collection[str], clip_seconds: float = 30.0) -
     if unknown:
         raise QueryError(
             f"no rule knows {', '.join(repr(word) for word in unknown)}; say it as SQL by --where, "
-            "or in the words of docs/asking.md: stages, events, after and before an event, slow "
+            "or in the words of docs/queries.md: stages, events, after and before an event, slow "
             "and fast breathing, sex, age, BMI, AHI, hours of the night"
         )
     if not phrases:

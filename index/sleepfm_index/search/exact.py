@@ -294,11 +294,11 @@ class _Best:
         # Very many nearly equal scores: keep only the best k by float64 score and clip id.
         kept = []
         for row in np.unique(self._row):
-            candidates = np.flatnonzero(self._row == row)
-            if len(candidates) > self._k:
-                ids, _ = rank(self._read, self.queries[row], self._id[candidates], self._k)
-                candidates = candidates[np.isin(self._id[candidates], ids)]
-            kept.append(candidates)
+            entries = np.flatnonzero(self._row == row)
+            if len(entries) > self._k:
+                ids, _ = rank(self._read, self.queries[row], self._id[entries], self._k)
+                entries = entries[np.isin(self._id[entries], ids)]
+            kept.append(entries)
         keep = np.concatenate(kept)
         self._row, self._id, self._score = self._row[keep], self._id[keep], self._score[keep]
 

@@ -25,8 +25,9 @@ from sleepfm_index.search.flat_index import MAX_ROUNDING, FlatIndex, Runs
 from sleepfm_index.search.parameters import Parameters
 from sleepfm_index.search.protocol import SEED, Estimate, IndexKind, VectorIndex
 from sleepfm_index.storage import paths, vector_format
-from sleepfm_index.storage.files import Sink, check_plain, publish_file
+from sleepfm_index.storage.files import Sink, publish_file
 from sleepfm_index.storage.manifest import MAX_CLIPS, IndexEntry, as_ranges
+from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.vectors import Vectors
 
 NAME: Final = "Flat"

@@ -38,8 +38,9 @@ from sleepfm_index.search.protocol import (
     VectorIndex,
 )
 from sleepfm_index.storage import paths, vector_format
-from sleepfm_index.storage.files import check_plain, publish_file
+from sleepfm_index.storage.files import publish_file
 from sleepfm_index.storage.manifest import IndexEntry
+from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.vectors import Vectors
 
 MAX_ROWS: Final = 5_000_000

@@ -20,8 +20,9 @@ from sleepfm_index.errors import FormatError
 from sleepfm_index.search import transform_coding
 from sleepfm_index.search.transform_coding import TransformCode
 from sleepfm_index.storage import paths
-from sleepfm_index.storage.files import Sink, check_plain
+from sleepfm_index.storage.files import Sink
 from sleepfm_index.storage.manifest import IndexEntry
+from sleepfm_index.storage.plain_files import check_plain
 
 CODES: Final = {"TC96x4fs": 48, "TC96x4": 48, "SQ4": 256, "SQ8": 512, "RaBitQ4": 276}
 """Bytes per vector of each code. All encode the residual, which is the vector minus its centroid:

@@ -55,7 +55,8 @@ class Trial:
     cost : float
         Relative time of a search, in units of one code of 48 bytes read sequentially.
     depths : tuple of int
-        Numbers of candidates to try, ascending.
+        Numbers of candidates to try, ascending. One search at the largest serves all of them,
+        because the nearest n candidates are the first n of any longer list.
     """
 
     parameters: Parameters
@@ -222,7 +223,10 @@ class IndexKind(Protocol):
 
     @property
     def removes_rows(self) -> bool:
-        """Whether adding clips can drop single rows; otherwise the index is rebuilt."""
+        """Whether adding clips can drop single rows.
+
+        Otherwise the index is rebuilt as soon as clips that it holds have left the segments.
+        """
         ...
 
     @property

@@ -72,11 +72,11 @@ def check_kept(schema: pa.Schema, names: tuple[str, ...], allow_identifying: boo
         if name not in schema.names:
             raise QueryError(f"cannot keep {name!r}: clips have no such column")
         if name in (*HASHED, *_NEVER):
-            raise QueryError(f"cannot keep {name}: a de-identified export never has it as it is")
+            raise QueryError(f"cannot keep {name}: a de-identified export never has it unchanged")
         looks = identifying_column(name)
         if looks is not None and not allow_identifying:
             raise StoreError(
-                f"the column {name} looks like {looks}; leave it out, or say --allow-identifying"
+                f"the column {name} looks like {looks}; leave it out, or add --allow-identifying"
             )
     return KeptColumns(tuple(dict.fromkeys(names)), allow_identifying)
 
@@ -89,7 +89,7 @@ def _check_values(table: pa.Table, kept: KeptColumns) -> None:
             looks = identifying_value(value)
             if looks is not None:
                 raise StoreError(
-                    f"a value of the column {name} looks like {looks}; leave it out, or say "
+                    f"a value of the column {name} looks like {looks}; leave it out, or add "
                     "--allow-identifying"
                 )
 

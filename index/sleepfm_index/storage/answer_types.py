@@ -1,6 +1,7 @@
-"""Types of DuckDB that Arrow has no equal of: they are answered as DuckDB's own text.
+"""Columns of DuckDB types that Arrow lacks, converted to the text that DuckDB prints for them.
 
-Arrow would give a time without its offset, a number modulo 2^128, or bytes in a layout of DuckDB's.
+Without this, Arrow gives a time without its UTC offset, a number modulo 2^128, or raw bytes in a
+layout that is internal to DuckDB.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ _AS_TEXT: Final = frozenset(
 
 
 def with_text(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
-    """Cast what Arrow cannot hold to text, wherever it stands in the columns of an answer.
+    """Cast values that Arrow cannot hold to text, also inside lists, maps and structs.
 
     Parameters
     ----------
     relation : duckdb.DuckDBPyRelation
         The answer.
+
+    Returns
+    -------
+    duckdb.DuckDBPyRelation
+        The same columns; the answer itself if no type needs a cast.
     """
     casts = [_cast(kind) for kind in relation.types]
     if not any(casts):
@@ -35,7 +41,7 @@ def with_text(relation: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
 
 
 def _cast(kind: Any) -> str | None:
-    """Type to cast a type to; None where Arrow holds it as it is."""
+    """Name of the type to cast to; None if Arrow holds the type as it is."""
     if kind.id in _AS_TEXT:
         return "VARCHAR"
     if kind.id not in ("list", "array", "map", "struct", "tuple"):

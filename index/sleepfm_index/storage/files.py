@@ -13,17 +13,20 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sleepfm_index.errors import FormatError
 from sleepfm_index.storage.modes import open_file_as, open_folder_as
 
 _CHUNK: Final = 1 << 22
 _BUFFER: Final = 1 << 20
+
+Identity = tuple[int, int]
+"""Device and inode: which file or folder a name stands for at the moment."""
+_records: list[dict[Path, Identity]] = []
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ class NewFolder:
         name : str
             Name of the file.
         source : Path
-        The published file in another folder of the store.
+            The published file in another folder of the store.
         entry : FileEntry
             Size and hash of the file in the manifest.
         """
@@ -240,6 +243,7 @@ def publish_file(path: Path, write: Callable[[Sink], object]) -> FileEntry:
         sink.abandon()
         temporary.unlink(missing_ok=True)
         raise
+    _record(path)
     sync_folder(path.parent)
     return entry
 
@@ -308,6 +312,7 @@ def publish_folder(path: Path, write: Callable[[NewFolder], object]) -> dict[str
     except BaseException:
         folder.abandon()
         raise
+    _record(path)
     sync_folder(path.parent)
     return entries
 
@@ -344,6 +349,32 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def record_published() -> Iterator[dict[Path, Identity]]:
+    """Record the files and folders that this process publishes meanwhile.
+
+    Yields
+    ------
+    dict of Path to (int, int)
+        Path and identity of each; grows while the ``with`` statement lasts.
+    """
+    record: dict[Path, Identity] = {}
+    _records.append(record)
+    try:
+        yield record
+    finally:
+        _records[:] = [other for other in _records if other is not record]
+
+
+def identity(path: Path) -> Identity | None:
+    """Return the identity of a path, a link not followed; None if it does not exist."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def unfinished(folder: Path) -> list[Path]:
     """Temporary files and folders of processes that died while writing to a folder.
 
@@ -355,41 +386,11 @@ def unfinished(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*.tmp"))
 
 
-def check_plain(store: Path, *names: str, size: int) -> Path:
-    """Refuse a published file that is missing, a link, or of the wrong size.
-
-    Parameters
-    ----------
-    store : Path
-        The store's folder; it may itself be a symbolic link.
-    *names : str
-        Path components below the store's folder, the last one being the file name.
-    size : int
-        Size in bytes according to the manifest.
-
-    Returns
-    -------
-    Path
-        Path of the file.
-
-    Raises
-    ------
-    FormatError
-        If the file is missing, a link, not a regular file, or of another size.
-    """
-    path = store
-    for name in names:
-        path = path / name
-        if path.is_symlink():
-            raise FormatError(f"{path} is a symbolic link, which a store does not allow")
-    if not path.is_file():
-        raise FormatError(f"{path} is missing or not a plain file; run `sleepfm-index verify`")
-    actual = path.stat().st_size
-    if actual != size:
-        raise FormatError(
-            f"{path} has {actual:,} bytes, the manifest states {size:,}; run `sleepfm-index verify`"
-        )
-    return path
+def _record(path: Path) -> None:
+    known = identity(path)
+    if known is not None:
+        for record in _records:
+            record[path] = known
 
 
 def _temporary(path: Path) -> Path:

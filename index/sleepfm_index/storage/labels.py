@@ -12,10 +12,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -28,11 +27,11 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
-from sleepfm_index.storage.files import make_folder, publish_file, sync_folder
+from sleepfm_index.storage.files import make_folder, publish_file
+from sleepfm_index.storage.line_files import append_lines
 from sleepfm_index.storage.manifest import MAX_CLIPS
-from sleepfm_index.storage.modes import open_file_as
 from sleepfm_index.storage.paths import LABELS as FOLDER
-from sleepfm_index.storage.plain_files import read_plain
+from sleepfm_index.storage.plain_files import check_folder, read_plain
 
 LABEL_COLUMNS: Final = pa.schema(
     [
@@ -136,7 +135,7 @@ def read_labels(store: Path, column: str) -> dict[int, Label]:
     FormatError
         If a line is not as it was written.
     """
-    path = store / FOLDER / f"{column}.jsonl"
+    path = _folder(store) / f"{column}.jsonl"
     if not _NAME.fullmatch(column) or path.is_symlink() or not path.is_file():
         known = ", ".join(label_columns(store)) or "none yet"
         raise QueryError(f"no label column {column[:80]!r}; choose from {known}")
@@ -244,7 +243,7 @@ def drop_damaged_labels(store: Path, column: str, copy: Path) -> None:
     with _locked(store):
         content = read_plain(store / FOLDER / f"{column}.jsonl", _LARGEST)
         publish_file(copy, lambda sink: sink.write(content))
-        _write(store, column, [e for line in content.split(b"\n") if (e := _entry(line))])
+        _write(store, column, [entry for entry in _sound(content.split(b"\n")) if entry])
 
 
 def _write(store: Path, column: str, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -252,34 +251,22 @@ def _write(store: Path, column: str, entries: Sequence[Mapping[str, Any]]) -> No
     publish_file(store / FOLDER / f"{column}.jsonl", lambda sink: sink.write(text))
 
 
+def _folder(store: Path) -> Path:
+    return check_folder(store / FOLDER)
+
+
 def _locked(store: Path) -> FileLock:
-    make_folder(store / FOLDER)
-    return FileLock(store / FOLDER / _LOCK, timeout=30, mode=0o600)
+    make_folder(_folder(store))
+    lock = store / FOLDER / _LOCK
+    if lock.is_symlink():
+        raise FormatError(f"{lock} is a symbolic link, which a store does not allow")
+    return FileLock(lock, timeout=30, mode=0o600)
 
 
 def _append(store: Path, column: str, lines: bytes) -> None:
     with _within, _locked(store):
         path = store / FOLDER / f"{column}.jsonl"
-        new = not path.exists()
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-        handle = os.open(path, flags, 0o600)
-        open_file_as(path.parent, handle)
-        try:
-            if _end_last_line(handle):
-                lines = b"\n" + lines
-            size = os.fstat(handle).st_size
-            done = 0
-            try:
-                while done < len(lines):
-                    done += os.write(handle, lines[done:])
-                os.fsync(handle)
-            except OSError:
-                os.ftruncate(handle, size)  # all of them, or none
-                raise
-        finally:
-            os.close(handle)
-        if new:
-            sync_folder(path.parent)
+        append_lines(path, lines, lambda last: not _is_cut_short(last))
 
 
 @lru_cache(maxsize=32)
@@ -311,19 +298,6 @@ def _table(path: Path, changed: int, size: int) -> pa.Table:
     )
 
 
-def _end_last_line(handle: int) -> bool:
-    """Cut off a last line that a crash cut short; say whether a whole one lacks its end."""
-    size = os.fstat(handle).st_size
-    if not size or os.pread(handle, 1, size - 1) == b"\n":
-        return False
-    content = os.pread(handle, size, 0)
-    start = content.rfind(b"\n") + 1
-    if not _is_cut_short(content[start:]):
-        return True
-    os.ftruncate(handle, start)
-    return False
-
-
 def _line(entry: Mapping[str, Any]) -> bytes:
     plain = {name: entry[name] for name in ("clip_id", "value", "by", "at")}
     body = json.dumps(plain, ensure_ascii=False)[:-1].encode()
@@ -342,8 +316,7 @@ def _entries(path: Path) -> list[dict[str, Any]]:
     if last and not _is_cut_short(last):
         lines.append(last)
     entries = []
-    for number, line in enumerate(lines, start=1):
-        entry = _entry(line)
+    for number, entry in enumerate(_sound(lines), start=1):
         if entry is None:
             raise FormatError(
                 f"line {number} of {path} is not as it was written; `sleepfm-index verify "
@@ -351,6 +324,19 @@ def _entries(path: Path) -> list[dict[str, Any]]:
             )
         entries.append(entry)
     return entries
+
+
+def _sound(lines: Iterable[bytes]) -> Iterator[dict[str, Any] | None]:
+    """Yield the entry of each line; None for one that is not as it was written.
+
+    Lines without a checksum are those of an earlier program, and it wrote none after this one.
+    """
+    checked = False
+    for line in lines:
+        entry = _entry(line)
+        if entry is not None:
+            checked |= "sha256" in entry
+        yield entry if entry is not None and ("sha256" in entry or not checked) else None
 
 
 def _is_cut_short(last: bytes) -> bool:
@@ -368,7 +354,6 @@ def _entry(line: bytes) -> dict[str, Any] | None:
         ok = type(entry["clip_id"]) is int and 0 <= entry["clip_id"] < MAX_CLIPS
         value = "" if entry["value"] is None else entry["value"]
         "".join((value, entry["by"], entry["at"])).encode()  # texts, and no lone surrogates
-        # A line of an earlier program has no checksum.
         ok = ok and entry.keys() == (_KEYS | {"sha256"} if checked else _KEYS)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

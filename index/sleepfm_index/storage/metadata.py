@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
+from sleepfm_index.runtime.at_exit import closed_at_exit
 from sleepfm_index.storage.answer_types import with_text
 from sleepfm_index.storage.labels import label_table
 from sleepfm_index.storage.manifest import Manifest, as_ranges
@@ -24,6 +25,8 @@ from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.visible_tables import VIEWS, visible_tables
 
 TIME_LIMIT_S: Final = 300.0
+_AGAIN_S: Final = 0.05
+"""Time between two interrupts of a statement that goes on."""
 MEMORY_LIMIT: Final = "4GB"
 RESULT_LIMIT: Final = 4 << 30
 """Maximum size in bytes of a result in memory, which DuckDB's own limit does not include."""
@@ -66,13 +69,22 @@ class Metadata:
         The snapshot to read.
     threads : int, optional
         Threads of DuckDB; by default DuckDB's own choice.
+    time_limit_s : float, optional
+        Time that a statement or condition may take; by default :data:`TIME_LIMIT_S`.
     """
 
-    def __init__(self, store: Path, manifest: Manifest, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        store: Path,
+        manifest: Manifest,
+        threads: int | None = None,
+        time_limit_s: float | None = None,
+    ) -> None:
         config: dict[str, str | bool | int | float | list[str]] = dict(SETTINGS)
         if threads:
             config["threads"] = threads
         self._store, self._manifest = store, manifest
+        self._time_limit_s = time_limit_s
         with snapshot_guard(store, manifest):
             try:
                 self._tables = visible_tables(store, manifest)
@@ -111,20 +123,17 @@ class Metadata:
                 batches.append(batch)
             return pa.Table.from_batches(batches, reader.schema)
 
-    @contextmanager
-    def stream(self, statement: str) -> Iterator[pa.RecordBatchReader]:
-        """Run one read-only statement and stream the result in record batches; see :meth:`select`.
+    def stream(self, statement: str) -> AbstractContextManager[pa.RecordBatchReader]:
+        """Run one read-only statement, to read its result in batches inside ``with``.
 
         Parameters
         ----------
         statement : str
-            One read-only SQL statement.
-
-        Yields
-        ------
-        pyarrow.RecordBatchReader
-            Result, to be read inside the ``with`` statement.
+            As in :meth:`select`.
         """
+        return contextmanager(lambda: closed_at_exit(self._stream(statement)))()
+
+    def _stream(self, statement: str) -> Generator[pa.RecordBatchReader, None, None]:
         with self._guarded() as cursor:
             parsed = duckdb.extract_statements(statement)
             if len(parsed) != 1:
@@ -224,9 +233,10 @@ class Metadata:
     @contextmanager
     def _guarded(self) -> Iterator[duckdb.DuckDBPyConnection]:
         cursor = self._connection.cursor()
-        stop = threading.Timer(TIME_LIMIT_S, cursor.interrupt)
-        stop.daemon = True
-        stop.start()
+        limit_s = TIME_LIMIT_S if self._time_limit_s is None else self._time_limit_s
+        done = threading.Event()
+        watch = threading.Thread(target=_interrupt, args=(cursor, limit_s, done), daemon=True)
+        watch.start()
         damaged: FormatError | None = None
         try:
             with snapshot_guard(self._store, self._manifest):
@@ -234,7 +244,7 @@ class Metadata:
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 yield cursor
         except duckdb.InterruptException:
-            raise QueryError(f"the statement ran longer than {TIME_LIMIT_S:.0f} s") from None
+            raise QueryError(f"the statement ran longer than {limit_s:g} s") from None
         except duckdb.Error as error:
             sentence = _one_sentence(error)
             if damaged is not None and "Table with name labels " in sentence:
@@ -248,7 +258,8 @@ class Metadata:
                 "run `sleepfm-index verify`"
             ) from error
         finally:
-            stop.cancel()
+            done.set()
+            watch.join()
             cursor.close()  # which rolls back
 
     def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> FormatError | None:
@@ -271,6 +282,14 @@ class Metadata:
         live = self._manifest.live(np.asarray(labels["clip_id"].to_numpy(), np.int64))
         cursor.register("labels", labels.filter(pa.array(live)))
         return None
+
+
+def _interrupt(cursor: duckdb.DuckDBPyConnection, limit_s: float, done: threading.Event) -> None:
+    """Interrupt a statement after its time, again and again: one between two steps is lost."""
+    wait = limit_s
+    while not done.wait(wait):
+        cursor.interrupt()
+        wait = _AGAIN_S
 
 
 def _close_own(connection: duckdb.DuckDBPyConnection, process: int) -> None:

@@ -1,4 +1,4 @@
-"""Reading small files of a store: regular files only, of bounded size."""
+"""Reading files of a store: regular files only, of bounded or known size."""
 
 from __future__ import annotations
 
@@ -43,6 +43,24 @@ def open_plain(path: Path, flags: int) -> int:
     return handle
 
 
+def check_folder(folder: Path) -> Path:
+    """Refuse a folder of a store that is a link or not a folder; return its path.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder, which may be missing.
+
+    Raises
+    ------
+    FormatError
+        If the path is a link or not a folder.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise FormatError(f"{folder} is a link or not a folder")
+    return folder
+
+
 def read_plain(path: Path, max_bytes: int) -> bytes:
     """Read at most ``max_bytes + 1`` bytes of a regular file.
 
@@ -82,3 +100,40 @@ def read_json(path: Path, max_bytes: int) -> Any:
     if content.count(b"{") + content.count(b"[") > _MAX_OBJECTS:
         raise FormatError(f"{path} has too many entries for a manifest")
     return json.loads(content)
+
+
+def check_plain(store: Path, *names: str, size: int) -> Path:
+    """Refuse a published file that is missing, a link, or of the wrong size.
+
+    Parameters
+    ----------
+    store : Path
+        The store's folder; it may itself be a symbolic link.
+    *names : str
+        Path components below the store's folder, the last one being the file name.
+    size : int
+        Size in bytes according to the manifest.
+
+    Returns
+    -------
+    Path
+        Path of the file.
+
+    Raises
+    ------
+    FormatError
+        If the file is missing, a link, not a regular file, or of another size.
+    """
+    path = store
+    for name in names:
+        path = path / name
+        if path.is_symlink():
+            raise FormatError(f"{path} is a symbolic link, which a store does not allow")
+    if not path.is_file():
+        raise FormatError(f"{path} is missing or not a plain file; run `sleepfm-index verify`")
+    actual = path.stat().st_size
+    if actual != size:
+        raise FormatError(
+            f"{path} has {actual:,} bytes, the manifest states {size:,}; run `sleepfm-index verify`"
+        )
+    return path

@@ -1,6 +1,6 @@
 """Private data: paths of the recordings, and the key of hashed ids.
 
-The folder ``private/`` (0700) holds it. A store works without this folder; keep it with the
+The folder ``private/`` (mode 0700) holds them. A store works without this folder; keep it with the
 recordings, and do not share it.
 """
 
@@ -20,7 +20,8 @@ from typing import Final
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.files import make_folder, publish_file, publish_new
-from sleepfm_index.storage.plain_files import open_plain, read_plain
+from sleepfm_index.storage.line_files import append_lines
+from sleepfm_index.storage.plain_files import check_folder, read_plain
 
 _FILES: Final = "files.jsonl"
 _KEY: Final = "key"
@@ -42,36 +43,18 @@ def remember_file(store: Path, recording_id: str, source: Path) -> None:
         The recording's signal file.
     """
     make_folder(_folder(store))
-    line = _line(recording_id, source.resolve())
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    handle = open_plain(_folder(store) / _FILES, flags)
-    try:
-        _drop_torn_line(handle)
-        os.write(handle, (line + "\n").encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _drop_torn_line(handle: int) -> None:
-    """Remove an incomplete last line; terminate a complete one that lacks its line feed."""
-    size = os.fstat(handle).st_size
-    if not size or os.pread(handle, 1, size - 1) == b"\n":
-        return
-    content = os.pread(handle, size, 0)
-    start = content.rfind(b"\n") + 1
-    if _is_sound(content[start:]) is not None:
-        os.write(handle, b"\n")
-    else:
-        os.ftruncate(handle, start)
+    line = _line(recording_id, source.resolve()) + "\n"
+    append_lines(_folder(store) / _FILES, line.encode(), lambda last: _is_sound(last) is not None)
 
 
 def _is_sound(line: bytes) -> bool | None:
     """Whether the checksum of an entry is right; None if the line is not an entry."""
     try:
         entry = json.loads(line)
+        if entry.keys() - {"sha256"} != {"recording_id", "file"}:
+            return None
         # lines of earlier versions have no checksum
-        return entry.get("sha256", "") in ("", _checksum(entry))
+        return bool(entry.get("sha256", _checksum(entry)) == _checksum(entry))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -106,11 +89,10 @@ def files(store: Path) -> dict[str, Path]:
 def _parsed(content: bytes) -> Mapping[str, Path]:
     files_by_id = {}
     for line in content.decode().splitlines():
-        try:
+        # A line that a crash left incomplete, or that is damaged: the next build writes it again.
+        if _is_sound(line.encode()):
             entry = json.loads(line)
             files_by_id[str(entry["recording_id"])] = Path(str(entry["file"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue  # a line that a crash left incomplete; the next build writes it again
     return files_by_id
 
 
@@ -226,8 +208,8 @@ def _check_key(store: Path, content: bytes) -> None:
         return
     if known != _hash(content):
         raise FormatError(
-            f"{path} is not the key that was made for this store, or {_KEY_HASH} beside it was "
-            "changed; put a copy of both back"
+            f"{path} is not the key of this store, or {_KEY_HASH} next to it was changed; restore "
+            "both from a copy"
         )
 
 
@@ -277,24 +259,6 @@ def keep_files(store: Path, recording_ids: set[str]) -> None:
         _write_files(store, {n: f for n, f in known.items() if n in recording_ids})
 
 
-def check_folder(store: Path) -> None:
-    """Refuse a ``private/`` that is a link or not a folder.
-
-    Parameters
-    ----------
-    store : Path
-        The store's folder.
-
-    Raises
-    ------
-    FormatError
-        If the path is a link or not a folder.
-    """
-    folder = store / paths.PRIVATE
-    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-        raise FormatError(f"{folder} is a link or not a folder")
-
-
 def _write_files(store: Path, known: Mapping[str, Path]) -> None:
     make_folder(_folder(store))
     lines = [_line(name, file) + "\n" for name, file in known.items()]
@@ -311,8 +275,7 @@ def _checksum(plain: Mapping[str, str]) -> str:
 
 
 def _folder(store: Path) -> Path:
-    check_folder(store)
-    return store / paths.PRIVATE
+    return check_folder(store / paths.PRIVATE)
 
 
 def _content(store: Path, name: str, max_bytes: int) -> bytes:

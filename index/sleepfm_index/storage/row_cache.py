@@ -27,9 +27,10 @@ from sleepfm_index.runtime.threads import setting
 from sleepfm_index.schema import LATER_CLIP_COLUMNS, clip_schema
 from sleepfm_index.storage import paths
 from sleepfm_index.storage.arrow_files import mapped_batches
-from sleepfm_index.storage.files import Sink, check_plain, publish_file
+from sleepfm_index.storage.files import Sink, publish_file
 from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
 from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
+from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.readahead import Readahead
 from sleepfm_index.storage.row_pages import request_rows
 from sleepfm_index.storage.segments import CLIPS, read_table

@@ -17,8 +17,9 @@ from sleepfm_index.errors import FormatError
 from sleepfm_index.schema import SUBJECT_COLUMNS, clip_schema, modalities_of
 from sleepfm_index.storage import paths, vector_format
 from sleepfm_index.storage.arrow_files import mapped_batches
-from sleepfm_index.storage.files import NewFolder, Sink, check_plain, publish_folder
+from sleepfm_index.storage.files import NewFolder, Sink, publish_folder
 from sleepfm_index.storage.manifest import SegmentEntry
+from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.table_checks import check_size, check_values, unpacked_limit
 from sleepfm_index.storage.vector_format import Stored
 

@@ -16,8 +16,9 @@ from typing import Final
 
 from sleepfm_index.errors import FormatError, QueryError, SnapshotGone
 from sleepfm_index.storage import paths
-from sleepfm_index.storage.files import check_plain, link_or_copy, make_folder, remove, sync_folder
+from sleepfm_index.storage.files import link_or_copy, make_folder, remove, sync_folder
 from sleepfm_index.storage.manifest import Manifest, read_manifest
+from sleepfm_index.storage.plain_files import check_plain
 
 KEPT: Final = 10
 """Number of earlier manifests that a commit keeps."""

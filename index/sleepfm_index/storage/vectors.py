@@ -169,14 +169,14 @@ class Vectors:
         target : str
             Search target: a modality, or ``others_of_<modality>``.
         count : int
-            Number of draws.
+            Maximum number of clips.
         seed : int
             Random seed.
 
         Returns
         -------
         clip_ids : ndarray of int64, shape [m], ascending
-            At most ``count`` clips; fewer if there are not enough with the target.
+            At most ``count`` clips, and at least 90 % of them unless fewer clips have the target.
         vectors : ndarray of float32, shape [m, 512]
         """
         total = sum(s.rows for s in self._segments)

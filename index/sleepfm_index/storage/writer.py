@@ -18,7 +18,7 @@ from sleepfm.contract import Contract
 from sleepfm_index.choices import StoreMode
 from sleepfm_index.errors import CommitConflict, FormatError, StoreError, StoreLocked
 from sleepfm_index.storage import paths, snapshots
-from sleepfm_index.storage.files import make_folder, remove, unfinished
+from sleepfm_index.storage.files import identity, make_folder, record_published, remove, unfinished
 from sleepfm_index.storage.manifest import (
     Manifest,
     SegmentEntry,
@@ -29,7 +29,14 @@ from sleepfm_index.storage.manifest import (
 from sleepfm_index.storage.modes import set_mode
 from sleepfm_index.storage.segments import SegmentData, write_segment
 
-_FOLDERS = (paths.SEGMENTS, paths.INDEXES, paths.SNAPSHOTS, paths.PRIVATE, paths.QUARANTINE)
+_FOLDERS = (
+    paths.SEGMENTS,
+    paths.INDEXES,
+    paths.SNAPSHOTS,
+    paths.PRIVATE,
+    paths.LABELS,
+    paths.QUARANTINE,
+)
 
 
 class Writer:
@@ -79,7 +86,7 @@ class Writer:
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(f"{self.path} is a file; choose a folder for the store")
         if self._weights is None:
-            read_manifest(self.path)  # there must be one
+            read_manifest(self.path)  # raises if there is no store
         elif self.path.is_dir() and not _is_store(self.path) and any(self.path.iterdir()):
             raise StoreError(
                 f"{self.path} contains other files and no store; choose an empty or a new folder"
@@ -96,11 +103,12 @@ class Writer:
             raise StoreLocked(f"another process is writing to {self.path}; try again") from None
         try:
             self._clear_unfinished()
-            self._initial_names = self._names()
             self.manifest = self._open_or_create()
             if self._mode is not None:
                 set_mode(self.path, self._mode)
             self._read_as = _signature(self.path)
+            self._recording = record_published()
+            self._published = self._recording.__enter__()
         except BaseException:
             self._lock.release()
             raise
@@ -108,14 +116,15 @@ class Writer:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         try:
             if error is not None and not isinstance(error, CommitConflict):
                 self._remove_uncommitted()
         finally:
+            self._recording.__exit__(None, None, None)
             self._lock.release()
 
     def remember(self, choices: Choices) -> None:
@@ -183,21 +192,21 @@ class Writer:
             for path in unfinished(self.path / folder):
                 remove(path)
 
-    def _names(self) -> list[set[str]]:
-        folders = (self.path / folder for folder in (paths.SEGMENTS, paths.INDEXES))
-        return [{p.name for p in f.iterdir()} if f.is_dir() else set() for f in folders]
-
     def _remove_uncommitted(self) -> None:
-        """Remove the files that a failed command wrote, so that they do not fill the disk."""
-        # read the manifest from the disk: a commit may fail after its publication
+        """Remove the files that a failed command wrote, so that they do not fill the disk.
+
+        Only what this process published, and no manifest names: where a file system does not keep
+        the lock, files that are new may be another process's, which it commits next.
+        """
         with contextlib.suppress(FormatError, OSError):
-            committed = read_manifest(self.path).names
-            folders = (paths.SEGMENTS, paths.INDEXES)
-            for folder, present, initial, named in zip(
-                folders, self._names(), self._initial_names, committed, strict=True
-            ):
-                for name in present - initial - named:
-                    remove(self.path / folder / name)
+            # read the manifest from the disk: a commit may fail after its publication
+            kept = [read_manifest(self.path), *snapshots.kept_manifests(self.path)]
+            for position, folder in enumerate((paths.SEGMENTS, paths.INDEXES)):
+                named = frozenset().union(*(manifest.names[position] for manifest in kept))
+                for path, written in self._published.items():
+                    own = path.parent == self.path / folder and identity(path) == written
+                    if own and path.name not in named:
+                        remove(path)
 
     def _open_or_create(self) -> Manifest:
         if self._weights is None or self._contract is None:

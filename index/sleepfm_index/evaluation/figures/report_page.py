@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from sleepfm.escaping import escaped
 from sleepfm.progress import Notice
 from sleepfm_index.errors import QueryError
 from sleepfm_index.evaluation.figures.style import plain_text
@@ -72,7 +73,7 @@ class Page:
         self.headings.append((anchor, text))
         if self.notice is not None:
             self.notice(text)
-        self.parts.append(f'<h2 id="{anchor}">{html.escape(text)}</h2>')
+        self.parts.append(f'<h2 id="{anchor}">{_as_html(text)}</h2>')
 
     def text(self, text: str, kind: str = "note") -> None:
         """Add a paragraph.
@@ -84,7 +85,7 @@ class Page:
         kind : {"note", "warning"}
             CSS class of the paragraph.
         """
-        self.parts.append(f'<p class="{kind}">{html.escape(text)}</p>')
+        self.parts.append(f'<p class="{kind}">{_as_html(text)}</p>')
 
     def command(self, *words: str) -> None:
         """Add the command that reproduces the next part.
@@ -104,7 +105,7 @@ class Page:
         line : str
             Code to show.
         """
-        self.parts.append(f"<p><code>{html.escape(line)}</code></p>")
+        self.parts.append(f"<p><code>{_as_html(line)}</code></p>")
 
     def table(self, rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> None:
         """Add a table.
@@ -116,9 +117,9 @@ class Page:
         columns : dict of str to str
             Heading by column.
         """
-        head = "".join(f"<th>{html.escape(title)}</th>" for title in columns.values())
+        head = "".join(f"<th>{_as_html(title)}</th>" for title in columns.values())
         body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_cell(row, name))}</td>" for name in columns)
+            "<tr>" + "".join(f"<td>{_as_html(_cell(row, name))}</td>" for name in columns)
             + "</tr>"
             for row in rows
         )  # fmt: skip
@@ -142,7 +143,7 @@ class Page:
         plain_text(figure)
         figure.savefig(sink, format="png", dpi=110)
         encoded = base64.b64encode(sink.getvalue()).decode()
-        caption_html = html.escape(caption)
+        caption_html = _as_html(caption)
         self.parts.append(
             f'<figure><div class="scroll"><img alt="{caption_html}" '
             f'src="data:image/png;base64,{encoded}">'
@@ -172,14 +173,18 @@ class Page:
         head : Page
             Parts above the table of contents.
         """
-        items = "".join(f'<li><a href="#{a}">{html.escape(t)}</a></li>' for a, t in self.headings)
+        items = "".join(f'<li><a href="#{a}">{_as_html(t)}</a></li>' for a, t in self.headings)
         return (
             '<!doctype html><html lang="en"><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
-            f"<h1>{html.escape(title)}</h1>{''.join(head.parts)}"
+            f"<title>{_as_html(title)}</title><style>{_STYLE}</style>"
+            f"<h1>{_as_html(title)}</h1>{''.join(head.parts)}"
             f"<nav><h2>Contents</h2><ol>{items}</ol></nav>{''.join(self.parts)}</html>\n"
         )
+
+
+def _as_html(text: str) -> str:
+    return html.escape(escaped(text))
 
 
 def _cell(row: dict[str, Any], name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sleepfm.atomic_write import write_file
+from sleepfm.escaping import escaped
 from sleepfm_index.errors import QueryError
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ _FONTS: Final[Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "no
 
 
 _NO_TEX: Final[Any] = {"text.usetex": False, "text.latex.preamble": ""}
-"""A matplotlibrc of the current folder, which may be a stranger's, runs no TeX."""
+"""Settings that keep a matplotlibrc in the current folder, which may be anyone's, from running
+TeX."""
 _UNITS: Final = {
     "age": "age (years)",
     "nsrr_age": "age (years)",
@@ -157,7 +159,9 @@ def save(ax: Axes, path: str | Path, dpi: int = DPI) -> Path:
 
 
 def plain_text(figure: Any) -> None:
-    """Turn off mathtext, so that a dollar sign in an id or a class name is drawn as it is.
+    """Draw the characters of ids and class names: no formulas, no control characters.
+
+    A dollar sign would begin a formula, and a control character is not allowed in SVG.
 
     Parameters
     ----------
@@ -168,3 +172,17 @@ def plain_text(figure: Any) -> None:
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)
+        text.set_text(_escaped_lines(text.get_text()))
+    for ax in figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            _escape_ticks(axis.get_major_formatter())
+
+
+def _escape_ticks(formatter: Any) -> None:
+    # Labels of ticks are formatted again when the figure is drawn.
+    formatted = formatter.format_ticks
+    formatter.format_ticks = lambda values: [_escaped_lines(text) for text in formatted(values)]
+
+
+def _escaped_lines(text: str) -> str:
+    return "\n".join(map(escaped, text.split("\n")))

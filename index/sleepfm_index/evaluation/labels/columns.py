@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sleepfm_index.errors import QueryError
+from sleepfm_index.number_display import shortest_decimals
 from sleepfm_index.reader import Reader
 from sleepfm_index.schema import target_parts
 from sleepfm_index.storage.metadata import aligned, int64s, numpy_of
@@ -99,9 +100,7 @@ def codes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], list[Any]]:
     values : list
         Distinct values, sorted.
     """
-    if pa.types.is_float32(column.type):  # 28.2, not 28.200000762939453
-        column = column.cast(pa.string()).cast(pa.float64())
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = shortest_decimals(column).combine_chunks().dictionary_encode()
     values = encoded.dictionary.to_pylist()
     order = sorted(range(len(values)), key=lambda i: values[i])
     rank = np.empty(len(values) + 1, np.int64)

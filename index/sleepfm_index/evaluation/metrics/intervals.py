@@ -274,9 +274,9 @@ def difference(
     skewed : bool
         Whether the estimates are shares near 0, whose differences are not nearly normal. Then the
         distances of the intervals' ends are combined with the correlation of the influences (MOVER:
-        Zou and Donner 2008, *Statistics in Medicine* 27:1693), and each end is the wider of the
-        two. MOVER is also used if the difference has no variance between subjects although the
-        predictions differ, e.g. for two models without errors.
+        Zou and Donner 2008, *Statistics in Medicine* 27:1693), and each end of the interval is the
+        wider of this and of Student's t. MOVER is also used if the difference has no variance
+        between subjects although the predictions differ, e.g. for two models without errors.
     """
     paired = one.minus(two)
     if paired.subjects < FEWEST or not math.isfinite(paired.value):

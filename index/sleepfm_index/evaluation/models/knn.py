@@ -85,7 +85,7 @@ def knn(
     modality : str
         Modality of the queries.
     to : str, optional
-        Modality of the neighbours; by default the same.
+        Search target: a modality, or ``others``; by default the query's modality.
     vote : Vote, optional
         Settings of the vote.
     where : str, optional
@@ -104,7 +104,8 @@ def knn(
     Returns
     -------
     Assessment
-        Table of :func:`~.assess.assess`; ``answered`` is the share of queries without abstention.
+        Table of :func:`~.assessment.assess`; ``answered`` is the share of queries without
+        abstention.
 
     Raises
     ------
@@ -183,7 +184,7 @@ class _Setup:
         return replace(self, queried=self.queried.take(np.sort(rows)))
 
     def on_shared_clips(self, other: Reader, include_seen: bool) -> tuple[_Setup, _Setup]:
-        """Restrict two stores to the clips that have both modalities in both stores."""
+        """Restrict two stores to the clips with the query and the target in both of them."""
         if self.tested is not self.store:
             raise QueryError(
                 "--against compares two stores of the same recordings; omit --test-store"
@@ -260,7 +261,12 @@ def search_target(store: Reader, modality: str, to: str | None) -> str:
     modality : str
         Modality of the query.
     to : str, optional
-        Modality to search; by default the same.
+        Search target: a modality, or ``others``; by default the query's modality.
+
+    Returns
+    -------
+    str
+        Name of the target: a modality, or ``others_of_<modality>``.
 
     Raises
     ------

@@ -42,7 +42,8 @@ def neighbours(
     where : str, optional
         SQL condition for the neighbours.
     exclude : {"subject", "recording", "none"}
-        Exclude the clips of the query's subject, of its recording, or none, not even the query.
+        Whose clips are excluded: those of the query's subject, or of its recording; ``none``
+        excludes nothing, so that each query finds itself.
 
     Returns
     -------

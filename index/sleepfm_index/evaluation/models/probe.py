@@ -100,7 +100,7 @@ def probe(
     if against is not None and compare_with is not None:
         raise QueryError("compare with a file or against a store, one at a time")
     if against is not None and (baselines is not None or smooth):
-        raise QueryError("baselines and smoothing are of one store; ask without the other one")
+        raise QueryError("baselines and smoothing apply to one store; omit the other one")
     if smooth and (label != "stage" or recipe.model != "linear"):
         raise QueryError(
             "smoothing is for the label stage and the linear probe, whose classes are balanced"

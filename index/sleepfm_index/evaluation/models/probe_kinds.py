@@ -22,7 +22,7 @@ from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.recipe import Recipe
 
 FORMAT_VERSION: Final = 1
-MOST_CLASSES: Final = 4096
+MAX_CLASSES: Final = 4096
 """Of a saved probe: each is a column of every prediction."""
 _KEY: Final = "sleepfm_probe"
 
@@ -156,8 +156,8 @@ def save_probe(probe: Probe, path: str | Path) -> Path:
     """
     from safetensors.numpy import save
 
-    if len(probe.classes) > MOST_CLASSES:
-        raise QueryError(f"a probe of at most {MOST_CLASSES:,} classes can be saved")
+    if len(probe.classes) > MAX_CLASSES:
+        raise QueryError(f"a probe of at most {MAX_CLASSES:,} classes can be saved")
 
     header = {
         "format_version": FORMAT_VERSION,
@@ -204,8 +204,8 @@ def load_probe(path: str | Path) -> Probe:
         if kind not in PROBES:
             raise ValueError(f"it is a probe of kind {kind!r}, which this version does not know")
         classes = tuple(map(str, header["classes"]))
-        if len(classes) > MOST_CLASSES:
-            raise ValueError(f"it has {len(classes):,} classes, more than {MOST_CLASSES:,}")
+        if len(classes) > MAX_CLASSES:
+            raise ValueError(f"it has {len(classes):,} classes, more than {MAX_CLASSES:,}")
         about = dict(header["about"])
         return PROBES[kind].from_tensors(tensors, classes, bool(header["converged"]), about)
     except OSError as error:

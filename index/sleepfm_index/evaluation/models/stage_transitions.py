@@ -24,7 +24,7 @@ from sleepfm_index.reader import Reader
 SMOOTHED: Final = " + transitions"
 """Suffix of the name of the features whose predictions are smoothed."""
 _MAX_GAP: Final = 120
-"""Maximum number of clips between two predictions of one sequence."""
+"""Maximum distance of two successive predictions of one sequence, in clips."""
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,9 @@ def survival(
         rows.append(_row(features, with_features, x, followed, folds, seed, components, ridge))
     age = numbers(clip_columns(store, labels.clip_ids, ["nsrr_age"])["nsrr_age"])
     if (has_age := np.isfinite(age)).any():
-        with_features = labels.take(has_age)
+        with_age = labels.take(has_age)
         x = age[has_age, None].astype(np.float32)
-        rows.append(_row(AGE, with_features, x, followed, folds, seed, 1, 1e-3))
+        rows.append(_row(AGE, with_age, x, followed, folds, seed, 1, 1e-3))
     warning = too_few(min(int(str(row["subjects"])) for row in rows))
     note = (
         f"time to {event} by {time}; Cox regression on subject vectors, {folds} folds of subjects; "
@@ -191,7 +191,7 @@ def _follow_up(store: Reader, labels: Labels, time: str, event: str) -> FollowUp
         raise QueryError(f"{event} differs between clips of one subject; it needs one value each")
     times[~np.isfinite(events)] = np.nan
     if not (events == 1).any():
-        raise QueryError(f"nobody has {event}, so there is nothing to learn")
+        raise QueryError(f"no subject has {event}, so there is nothing to fit")
     return FollowUp(times, events == 1)
 
 

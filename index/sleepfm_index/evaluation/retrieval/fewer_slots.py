@@ -83,7 +83,7 @@ def fewer_slots(
         One row per modality and number of slots: ``recall_at_10``, the mean over the directions to
         and from the other modalities, and ``chance_at_10``; ``stage_auroc``, macro, of a ridge
         regression on the modality's vectors, trained on every second subject and tested on the
-        others (null without scored stages).
+        others (null if fewer than 20 clips are scored on either side).
 
     Raises
     ------

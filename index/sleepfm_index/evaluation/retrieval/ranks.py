@@ -35,14 +35,15 @@ def ranks_and_hits(
     targets: NDArray[np.float32],
     groups: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rank of each query's true target, and the target with the highest score.
+    """Return the rank of each query's true target, and the target with the highest score.
 
     Parameters
     ----------
     queries, targets : ndarray of float32, shape [n, d]
         Unit vectors; row ``i`` of ``targets`` is the true target of row ``i`` of ``queries``.
     groups : ndarray of int64, shape [n], optional
-        Group of each row; the candidates of a query are its true target and other groups.
+        Group of each row. The candidates of a query are its true target and all targets of other
+        groups; by default all targets.
 
     Returns
     -------

@@ -78,7 +78,7 @@ def evaluate(
 
     For each clip of the gallery the query is its vector in one modality; the candidates are all
     vectors of the gallery in the other. The rank is the number of candidates that score at least
-    as high as the true one, so ties count against it. A gallery has clips with both modalities.
+    as high as the true one, so ties count against it. Each clip of a gallery has query and target.
 
     Parameters
     ----------
@@ -104,7 +104,8 @@ def evaluate(
     Raises
     ------
     QueryError
-        If the condition or a column is not valid, or no direction has a clip with both modalities.
+        If the condition or a column is not valid, or no clip has both query and target in any
+        direction.
     """
     setup = Gallery(where, gallery, seed, draws, among, include_seen)
     clip_ids, seen = without_seen(store, store.metadata.clip_ids(where), include_seen=include_seen)
@@ -178,13 +179,13 @@ def rank_direction(
     parts = []
     for number, drawn in enumerate(gallery.drawn(np.flatnonzero(both))):
         recording = facts.recording[drawn]
-        cached = None
+        result = None
         if cache is not None and gallery.among == "all":
-            cached = cache.of(query, to, drawn)
-        if cached is None:
+            result = cache.of(query, to, drawn)
+        if result is None:
             queries, targets = sides(store, facts.clip_ids[drawn], query, to)
-            cached = _ranks(queries, targets, recording, gallery.among)
-        ranks, hits = cached
+            result = _ranks(queries, targets, recording, gallery.among)
+        ranks, hits = result
         clips_of_recording = np.bincount(recording)[recording]
         sizes = {
             "all": np.full(len(drawn), len(drawn)),

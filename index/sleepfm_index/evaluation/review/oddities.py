@@ -19,11 +19,13 @@ OUTLYING: Final = 6.0
 SAME: Final = 0.999
 """Minimum cosine of duplicates, in every modality that both clips have."""
 SAME_NIGHT: Final = 0.5
-"""Minimum share of a recording's clips with a duplicate in another recording of the same night."""
+"""Minimum share of a recording's clips with a duplicate in one other recording, at which the two
+are reported as the same night."""
 FLAT: Final = 0.02
-"""Maximum mean distance (1 - cosine) of clips from the mean of their recording, relative to that of
-the median recording, for flat embeddings."""
-_LEAST: Final = 20
+"""Embeddings of a recording are flat if the mean distance (1 - cosine) of its clips from their own
+mean is below this share of the median over recordings."""
+_MIN_CLIPS: Final = 20
+"""Minimum number of clips of a recording that is judged."""
 _BLOCK: Final = 1024
 
 
@@ -154,7 +156,7 @@ def flat(reader: Reader, modality: str, ids: NDArray[np.int64]) -> Odd:
     spread: dict[int, float] = {}
     for recording in np.unique(recording_of).tolist():
         of_recording = ids[recording_of == recording]
-        if len(of_recording) < _LEAST:
+        if len(of_recording) < _MIN_CLIPS:
             continue
         vectors = reader.vectors.of(of_recording, modality)[0].astype(np.float64)
         mean = vectors.mean(axis=0)

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from sleepfm_index.errors import QueryError, StoreError
 from sleepfm_index.query.answer_table import answer_note, answer_table
 from sleepfm_index.query.clip_time import clip_position
-from sleepfm_index.query.encode_clip import encode_clips
-from sleepfm_index.query.origin import Origin, recording_of
+from sleepfm_index.query.origin import Origin, origin_of_file, recording_of
 from sleepfm_index.query.question import Question, check_question, described, in_words
 from sleepfm_index.reader import Reader
 from sleepfm_index.results import Result
@@ -176,7 +175,14 @@ class Served:
 
     def _origin(self, question: Question, modality: str) -> Origin:
         if question.file is not None:
-            return self._encode(question, modality)
+            return origin_of_file(
+                question,
+                (modality,),
+                weights=self.about.weights,
+                contract=self.about.contract,
+                choices=self.about.choices,
+                recognise=self._recording_of,
+            )
         clip = question.clip if question.clip is not None else self._clip_at(question)
         if modality not in self.about.targets:
             raise QueryError(f"the collection has no vectors of {modality} to search with")
@@ -202,26 +208,6 @@ class Served:
         clock = None if None in clocks else np.array(clocks)
         seconds = self.about.contract.clip_seconds
         return int(clips[clip_position(question.at, starts, clock, seconds)][KEY])
-
-    def _encode(self, question: Question, modality: str) -> Origin:
-        assert question.file is not None and question.at is not None
-        about = self.about
-        (vector,) = encode_clips(
-            about.weights,
-            about.contract,
-            about.choices.updated(
-                about.contract, substitute=question.substitute, channels=question.channels
-            ),
-            question.file,
-            question.at,
-            (modality,),
-            question.weights,
-        )
-        text = f"{question.file.name} at {question.at}"
-        known = self._recording_of(question.file)
-        if known is None:
-            return Origin(text, "", "", vector, known=False)
-        return Origin(text, *known, vector)
 
     def _recording_of(self, file: Path) -> tuple[str, str] | None:
         """Find the recording id and subject id of a file by its samples, which needs the store."""

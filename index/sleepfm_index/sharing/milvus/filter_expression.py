@@ -75,7 +75,7 @@ def translate(where: str, columns: tuple[Column, ...]) -> str:
 
 @lru_cache(maxsize=64)
 def _check_in_sql(where: str, columns: tuple[Column, ...]) -> None:
-    """Refuse what DuckDB refuses: the parser takes words of other dialects, and knows no types."""
+    """Refuse what DuckDB refuses: the parser accepts other dialects, and does not check types."""
     empty = pa.schema([(c.name, c.type) for c in columns]).empty_table()
     connection = connect(SETTINGS)
     try:

@@ -108,13 +108,13 @@ def _ids(served: Collection, following: int) -> Iterator[NDArray[np.int64]]:
     for first in range(0, following, MAX_RESULTS):
         last = min(first + MAX_RESULTS, following) - 1
         with milvus_errors():
-            entities = served.client.query(
+            rows = served.client.query(
                 served.name,
                 filter=f"{KEY} >= {first} and {KEY} <= {last}",
                 output_fields=[KEY],
                 limit=MAX_RESULTS,
             )
-        yield np.fromiter((entity[KEY] for entity in entities), np.int64, len(entities))
+        yield np.fromiter((row[KEY] for row in rows), np.int64, len(rows))
 
 
 def _send(

@@ -2,6 +2,13 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+/** Text of other people as it may be shown: control characters and marks of writing direction as \u{1b}. */
+export function shown(text) {
+  return text.replace(/[^\P{C}\t\n]/gu, (c) => `\\u{${c.codePointAt(0).toString(16)}}`);
+}
+
+const TOLD = new Set(["title", "aria-label", "placeholder"]);
+
 function fill(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === undefined || value === null || value === false) continue;
@@ -12,11 +19,11 @@ function fill(node, attributes, children) {
         else node.style[key] = said;
       }
     else if (name === "value") node.value = value;
-    else node.setAttribute(name, value === true ? "" : value);
+    else node.setAttribute(name, value === true ? "" : TOLD.has(name) ? shown(String(value)) : value);
   }
   for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
-    node.append(child);
+    node.append(typeof child === "string" ? shown(child) : child);
   }
   return node;
 }

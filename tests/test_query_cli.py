@@ -100,13 +100,13 @@ def test_words_are_shown_as_sql(path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("--clip 3", "by --modality"),
+        ("--clip 3", "with --modality"),
         ("--modality bas --clip x", "takes clip ids"),
-        ("--modality bas --from 23:05 --until 23:07", "a stretch is named by --recording"),
-        ("--modality bas --recording a --from 23:05", "a stretch is named by --recording"),
+        ("--modality bas --from 23:05 --until 23:07", "a stretch needs --recording"),
+        ("--modality bas --recording a --from 23:05", "a stretch needs --recording"),
         (
             "--modality bas --recording a --from 23:05 --until 23:07 --clip 3",
-            "a stretch asks alone",
+            "a stretch cannot be combined",
         ),
         ("--modality bas --recording a --night --to ecg", "nights are compared in one modality"),
         ("--modality bas --night", "a night is named by --recording"),

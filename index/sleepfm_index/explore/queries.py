@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sleepfm_index.errors import QueryError
 from sleepfm_index.explore.answers import Document, Table
-from sleepfm_index.explore.own_file import UploadedFiles
+from sleepfm_index.explore.uploads import UploadedFiles
 from sleepfm_index.query.answer import answer, answer_to
 from sleepfm_index.query.examples import ExampleVectors
 from sleepfm_index.query.question import Question, check_search
@@ -34,11 +34,16 @@ def sql(store: Reader, statement: str, limit: int) -> Table:
     limit : int
         Maximum number of rows to return.
     """
-    rows = store.sql(statement).table
-    note = f"{rows.num_rows:,} rows"
-    if rows.num_rows > limit:
-        note = f"the first {limit:,} of {rows.num_rows:,} rows"
-    return Table(_with_unique_names(rows.slice(0, limit)), note, {"total": rows.num_rows})
+    kept: list[pa.RecordBatch] = []
+    total = 0
+    with store.metadata.stream(statement) as reader:
+        for batch in reader:
+            if total < limit:
+                kept.append(batch.slice(0, limit - total))
+            total += batch.num_rows
+        rows = pa.Table.from_batches(kept, reader.schema)
+    note = f"{total:,} rows" if total <= limit else f"the first {limit:,} of {total:,} rows"
+    return Table(_with_unique_names(rows), note, {"total": total})
 
 
 def clip(store: Reader, clip_id: int) -> Document:

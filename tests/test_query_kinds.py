@@ -21,7 +21,7 @@ from sleepfm_index.query.windows import likely_windows
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = {"a": 60, "b": 50, "c": 40, "d": 30}
-    return drawn_store(tmp_path_factory.mktemp("asking") / "s", sizes, lacking=0.1, index=False)
+    return drawn_store(tmp_path_factory.mktemp("query") / "s", sizes, lacking=0.1, index=False)
 
 
 @pytest.fixture(scope="module")
