@@ -367,7 +367,13 @@ def record_published() -> Iterator[dict[Path, Identity]]:
 
 
 def identity(path: Path) -> Identity | None:
-    """Return the identity of a path, a link not followed; None if it does not exist."""
+    """Return the identity of a path, a link not followed; None if it does not exist.
+
+    Parameters
+    ----------
+    path : Path
+        File, folder or link.
+    """
     try:
         status = path.lstat()
     except FileNotFoundError:
