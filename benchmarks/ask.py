@@ -40,7 +40,7 @@ from sleepfm_index.storage.writer import Writer
 CLIP_S = 30
 STRETCH = 10
 NIGHT = 900
-BREATHING = ("CHEST", "ABD", "SaO2", "Flow")
+BREATHING = ("CHEST", "ABD", "SaO2", "Flow", "Pleth")  # every sensor that a slot of resp may take
 
 
 def main() -> None:
