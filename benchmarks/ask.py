@@ -6,11 +6,10 @@
 
 `planted` copies pieces of breathing from one simulated night into others before they are encoded.
 Each copy has the rate and scale of the night that receives it, and noise of a given share of the
-piece's standard deviation; --noise 0 copies it as it is. A stretch of 5 min searches for its
-copy. A clip that was copied to many places is searched for by one of the copies, by the mean of
-several, and by the nearest of several. The cosine of each clip with its copy, beside that of the
-same clips with others, shows what the weights make of it: where a copy is not nearer than other
-clips, no search can find it.
+piece's standard deviation (--noise 0: none). A stretch of 5 min searches for its copy. A clip that
+was copied to many places is searched for by one of the copies, by the mean of several, and by the
+nearest of several. The table also has the cosine of each clip with its copy and with other clips: a
+copy that is not nearer than other clips cannot be found by any search.
 """
 
 from __future__ import annotations

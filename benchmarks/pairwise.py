@@ -134,9 +134,12 @@ def table(found: dict[str, dict[str, Rows]]) -> str:
 
 
 def between(row: dict[str, Any], name: str) -> str:
-    """Format a measure with its interval."""
+    """Format a measure with its interval, if there is one."""
     form = ".3f" if name.startswith("recall") else ".0f"
-    return f"{row[name]:{form}} [{row[f'{name}_low']:{form}}, {row[f'{name}_high']:{form}}]"
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    if low is None or high is None:  # too few subjects
+        return f"{row[name]:{form}}"
+    return f"{row[name]:{form}} [{low:{form}}, {high:{form}}]"
 
 
 def mean(rows: Rows, name: str) -> float:

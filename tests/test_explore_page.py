@@ -86,9 +86,16 @@ def open_page(
     errors: list[str] = []
 
     def go(
-        view: str = "clip=50", *, at: Explorer | None = None, width: int = 1280, whole: bool = True
+        view: str = "clip=50",
+        *,
+        at: Explorer | None = None,
+        width: int = 1280,
+        whole: bool = True,
+        script: str = "",
     ) -> playwright.Page:
         page = context.new_page()
+        if script:
+            page.add_init_script(script)
         page.set_viewport_size({"width": width, "height": 900})
         page.on("request", lambda request: asked.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
@@ -302,6 +309,44 @@ def test_the_keyboard_alone_reaches_everything(open_page: Open) -> None:
         "&& !x.closest('label')).map(x => x.outerHTML)",
     )
     assert unnamed == []
+
+
+def test_without_webgl_the_map_says_so_and_the_rest_works(open_page: Open) -> None:
+    refusing = """
+        const own = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
+            return kind.includes("webgl") ? null : own.call(this, kind, ...rest);
+        };
+    """
+    page = open_page(whole=False, script=refusing)
+    page.wait_for_selector("text=The map needs WebGL, which this browser does not offer")
+    page.wait_for_selector(".columns .card")
+    strips_of(page, 50)
+    page.keyboard.press("ArrowRight")
+    strips_of(page, 51)
+
+
+def brightness(page: playwright.Page) -> float:
+    shot = image.open(io.BytesIO(page.screenshot())).convert("L")
+    return float(np.median(np.asarray(shot)))
+
+
+def test_dark_or_light_as_the_system_or_as_said(open_page: Open) -> None:
+    page = open_page()
+    strips_of(page, 50)
+    page.emulate_media(color_scheme="light")
+    light = brightness(page)
+    page.emulate_media(color_scheme="dark")
+    strips_of(page, 50)
+    assert brightness(page) < 60 < 200 < light
+    assert colours(page, ".stage canvas") > 20
+    page.keyboard.press("d")
+    page.wait_for_function("document.documentElement.dataset.theme === 'light'")
+    assert brightness(page) > 200
+    page.reload()
+    page.wait_for_selector(".columns .card")
+    assert brightness(page) > 200
+    page.evaluate("localStorage.removeItem('sleepfm-theme')")
 
 
 @pytest.mark.parametrize("width", [390, 800])

@@ -136,6 +136,26 @@ def test_labels_in_a_pipe_do_not_hang(tmp_path: Path) -> None:
     assert labelled(store) == []
 
 
+def test_a_compaction_cut_short_shows_no_labels_of_deleted_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = drawn_store(tmp_path / "s", {"a": 6}, index=False)
+    append_labels(store, "mine", [1, 2, 5], "x", "ak")
+    sleepfm_index.delete(store, where="clip_id IN (2, 5)")
+    assert labelled(store) == [1]
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sleepfm_index.lifecycle.compact._remove_labels", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sleepfm_index.compact(store)
+    assert labelled(store) == [1]
+    monkeypatch.undo()
+    sleepfm_index.compact(store)
+    assert labelled(store) == [1] and len(read_labels(store, "mine")) == 1
+
+
 def test_the_group_reads_them(tmp_path: Path) -> None:
     path = drawn_store(tmp_path / "s", {"a": 5}, index=False)
     set_mode(path, "group")

@@ -59,6 +59,7 @@ class Tally:
         self.points[scenario, kind] = self.points.get((scenario, kind), 0) + 1
         if problem:
             self.losses.append(f"{scenario}, {kind} at {where}: {problem}")
+            print(self.losses[-1], flush=True)
 
 
 class Trial:
@@ -126,7 +127,7 @@ class Trial:
         def work() -> str:
             held = self._held(place)
             if held not in (self.states[-1:] if done else self.states):
-                return "the store is as it was before or after no commit"
+                return "the store is neither as before nor as after a commit"
             if (place / MANIFEST).exists():
                 found = sleepfm_index.verify(place)
                 if not found.ok:
@@ -275,8 +276,6 @@ def main() -> None:
         f"\n{sum(tally.points.values())} points tried in {time.monotonic() - start:.0f} s, "
         f"{len(tally.losses)} losses"
     )
-    for loss in tally.losses:
-        print(loss)
     sys.exit(1 if tally.losses else 0)
 
 

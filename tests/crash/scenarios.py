@@ -66,11 +66,11 @@ def _with_unindexed(path: Path) -> None:
 
 def _labelled(path: Path) -> None:
     _with_deleted(path)
-    _label(path)
+    append_labels(path, "mine", [1, 6, 12], "odd", "ak")
 
 
-def _label(path: Path, value: str | None = "odd") -> None:
-    append_labels(path, "mine", [1, 6, 12], value, "ak")
+def _label(path: Path, value: str) -> None:
+    append_labels(path, "mine", [1], value, "ak")
 
 
 def _delete(path: Path) -> None:
@@ -134,6 +134,6 @@ SCENARIOS = {
     "annotate": Scenario(_indexed, (_annotate,)),
     "tag": Scenario(_indexed, (_tag,)),
     "import": Scenario(_with_exports, (lambda p: _import(p, "d"), lambda p: _import(p, "e"))),
-    "label": Scenario(_indexed, (_label, lambda p: _label(p, "even"))),
+    "label": Scenario(_indexed, (lambda p: _label(p, "odd"), lambda p: _label(p, "even"))),
     "move": Scenario(_recorded_elsewhere, (_move,), files=True),
 }

@@ -1,7 +1,6 @@
 """Writing files of a store: temporary file, sync, rename, sync of the folder.
 
-Every byte that a store publishes goes through this module, so the order of writes, syncs and
-renames can be read, and broken by tests, in one place.
+Every byte that a store publishes goes through here; tests break the order of writes and syncs.
 """
 
 from __future__ import annotations
@@ -367,12 +366,17 @@ def record_published() -> Iterator[dict[Path, Identity]]:
 
 
 def identity(path: Path) -> Identity | None:
-    """Return the identity of a path, a link not followed; None if it does not exist."""
-    try:
+    """Return the identity of a path, a link not followed; None if it does not exist.
+
+    Parameters
+    ----------
+    path : Path
+        File, folder or link.
+    """
+    with contextlib.suppress(FileNotFoundError):
         status = path.lstat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino
+        return status.st_dev, status.st_ino
+    return None
 
 
 def unfinished(folder: Path) -> list[Path]:
@@ -387,8 +391,7 @@ def unfinished(folder: Path) -> list[Path]:
 
 
 def _record(path: Path) -> None:
-    known = identity(path)
-    if known is not None:
+    if (known := identity(path)) is not None:
         for record in _records:
             record[path] = known
 

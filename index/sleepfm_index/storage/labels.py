@@ -75,7 +75,7 @@ class Label:
 def append_labels(
     store: Path, column: str, clip_ids: Sequence[int], value: str | None, by: str
 ) -> str:
-    """Label clips in a label column; all of them, or none if it fails.
+    """Label clips in a label column; all of them, or none if it fails. A crash may leave the first.
 
     Parameters
     ----------

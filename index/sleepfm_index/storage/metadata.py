@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.runtime.at_exit import closed_at_exit
+from sleepfm_index.runtime.time_limit import interrupted_after
 from sleepfm_index.storage.answer_types import with_text
 from sleepfm_index.storage.labels import label_table
 from sleepfm_index.storage.manifest import Manifest, as_ranges
@@ -25,8 +25,6 @@ from sleepfm_index.storage.snapshots import snapshot_guard
 from sleepfm_index.storage.visible_tables import VIEWS, visible_tables
 
 TIME_LIMIT_S: Final = 300.0
-_AGAIN_S: Final = 0.05
-"""Time between two interrupts of a statement that goes on."""
 MEMORY_LIMIT: Final = "4GB"
 RESULT_LIMIT: Final = 4 << 30
 """Maximum size in bytes of a result in memory, which DuckDB's own limit does not include."""
@@ -85,6 +83,7 @@ class Metadata:
             config["threads"] = threads
         self._store, self._manifest = store, manifest
         self._time_limit_s = time_limit_s
+        self._labelled = np.empty(0, np.int64), np.empty(0, bool)
         with snapshot_guard(store, manifest):
             try:
                 self._tables = visible_tables(store, manifest)
@@ -234,12 +233,10 @@ class Metadata:
     def _guarded(self) -> Iterator[duckdb.DuckDBPyConnection]:
         cursor = self._connection.cursor()
         limit_s = TIME_LIMIT_S if self._time_limit_s is None else self._time_limit_s
-        done = threading.Event()
-        watch = threading.Thread(target=_interrupt, args=(cursor, limit_s, done), daemon=True)
-        watch.start()
         damaged: FormatError | None = None
         try:
-            with snapshot_guard(self._store, self._manifest):
+            timed = interrupted_after(limit_s, cursor.interrupt)
+            with timed, snapshot_guard(self._store, self._manifest):
                 damaged = self._show_tables(cursor)
                 cursor.execute("BEGIN TRANSACTION READ ONLY")
                 yield cursor
@@ -258,8 +255,6 @@ class Metadata:
                 "run `sleepfm-index verify`"
             ) from error
         finally:
-            done.set()
-            watch.join()
             cursor.close()  # which rolls back
 
     def _show_tables(self, cursor: duckdb.DuckDBPyConnection) -> FormatError | None:
@@ -278,18 +273,15 @@ class Metadata:
             labels = label_table(self._store)
         except FormatError as error:
             return error
-        # Labels of deleted clips stay in their files until the store is compacted.
-        live = self._manifest.live(np.asarray(labels["clip_id"].to_numpy(), np.int64))
-        cursor.register("labels", labels.filter(pa.array(live)))
+        # Labels of deleted clips stay in their files until a compaction has come to its end.
+        ids = np.asarray(labels["clip_id"].to_numpy(), np.int64)
+        labelled = self._labelled
+        if not np.array_equal(ids, labelled[0]):
+            cursor.register("labels", labels)
+            found = cursor.sql("SELECT clip_id FROM labels SEMI JOIN clips USING (clip_id)")
+            labelled = self._labelled = ids, np.isin(ids, found.fetchnumpy()["clip_id"])
+        cursor.register("labels", labels.filter(pa.array(labelled[1])))
         return None
-
-
-def _interrupt(cursor: duckdb.DuckDBPyConnection, limit_s: float, done: threading.Event) -> None:
-    """Interrupt a statement after its time, again and again: one between two steps is lost."""
-    wait = limit_s
-    while not done.wait(wait):
-        cursor.interrupt()
-        wait = _AGAIN_S
 
 
 def _close_own(connection: duckdb.DuckDBPyConnection, process: int) -> None:
