@@ -97,7 +97,7 @@ test-cluster: install $(MOTO)
 	SLEEPFM_TEST_CLUSTER=1 SLEEPFM_TEST_MOTO=$(MOTO) \
 		$(BIN)/python -m pytest tests/test_cluster.py tests/test_staging.py tests/test_sharding.py
 
-# The recipe of the next weights, into train-demo/table.md; the same command goes on after a stop.
+# The recipe of the shipped weights, into train-demo/table.md; the same command goes on after a stop.
 # Every step in minutes, to see it work: make train-demo TRAIN="--trial --folder small"
 train-demo: install
 	$(BIN)/python benchmarks/train_demo.py $(TRAIN)

@@ -7,8 +7,8 @@
 1. Simulate nights with known truth: 1,000 people for training, 84 others for testing.
 2. If real cohorts are given, read heart rate and breathing from their signals with a detector
    (--mgh, MGH/MF; --slpdb, the MIT-BIH Polysomnographic Database; PhysioNet, ODC-By 1.0).
-3. Warm start: regress the heart rate, then also the breathing rate, then all targets (recipe
-   warm-up).
+3. Warm start: regress known values; the EEG learns heart rate, then stages, then all targets
+   (recipe warm-up).
 4. Train leave-one-out together with that regression (recipe body; --physiology sets its weight).
 5. With --slpdb: fine-tune on the 12 people of slpdb and those of mgh (recipe fine-tuning).
 6. Write the tables. experiments/decode_truth.py measures each weights file on the 84 people:
@@ -116,7 +116,9 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
             words += ["--truth", truths.get(name, folder / "train" / "truth.parquet")]
             if "train" in there and name != "train":
                 words += ["--repeat", f"{real[name]}=4"]
-        words += ["--describe", "; ".join(says.get(n, simulated) for n in there)]
+        # Weights know what the weights knew that they started from.
+        known = ["train", *(n for n in ("mgh", "slpdb") if n in real and n in {"mgh", *there})]
+        words += ["--describe", "; ".join(says.get(n, simulated) for n in known)]
         return tuple(words)
 
     def epochs(of: int | None) -> tuple[object, ...]:

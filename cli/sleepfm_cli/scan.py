@@ -36,7 +36,7 @@ def scan(
     channels: ChannelsOption = None,
     contract: Annotated[
         str, typer.Option(help="Contract whose slots are filled: a name or a JSON file.")
-    ] = "sleepfm-index-robust",
+    ] = "sleepfm-index-body",
     coding: CodingOption = None,
     epoch_seconds: EpochSecondsOption = None,
     store: AsBuiltOption = None,
