@@ -82,7 +82,7 @@ class Choices:
         if channels is not None and str(channels) == "none":
             updated = replace(updated, channels=None, channels_sha256="")
         elif channels is not None:
-            from sleepfm.recordings.channels import read_overrides
+            from sleepfm.recordings.channels_file import read_overrides
 
             path = Path(channels)
             slots = [slot for modality_slots in contract.slots.values() for slot in modality_slots]

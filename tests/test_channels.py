@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sleepfm.contract import ICML2024, PAPER_MONTAGE, ROBUST
+from sleepfm.contract import BODY, ICML2024, PAPER_MONTAGE, ROBUST
 from sleepfm.errors import ChannelError
 from sleepfm.recordings import read_recording
 from sleepfm.recordings.channel_names import normalise
@@ -187,6 +187,17 @@ def test_spellings_of_one_derivation_are_one_name(one: str, other: str) -> None:
 )
 def test_different_derivations_stay_different(one: str, other: str) -> None:
     assert normalise(one) != normalise(other)
+
+
+def test_nasal_pressure_is_preferred_to_a_thermistor_and_it_is_said() -> None:
+    for labels in (("Airflow", "Nasal Pressure"), ("PTAF", "Flow"), ("Flow", "Airflow", "Nasal")):
+        found = match_channels(recording("ECG", *labels), BODY)
+        (used,) = filled(found)["FLOW"]
+        assert used in ("Nasal Pressure", "PTAF", "Nasal")
+        others = ", ".join(x for x in labels if x != used)
+        assert found.warnings == (f"FLOW: {used} is used, preferred to {others} by the table",)
+    with pytest.raises(ChannelError, match="FLOW could be Airflow and Flow"):
+        match_channels(recording("ECG", "Airflow", "Flow"), BODY)
 
 
 def test_two_candidates_in_one_tier_are_named() -> None:

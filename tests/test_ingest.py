@@ -271,8 +271,8 @@ def test_real_recordings(recordings_dir: Path, tmp_path: Path) -> None:
         ).to_pylist()
         hits = store.query("ecg", to="bas", clip=0, exclude="none").to_pylist()
     assert [list(row.values()) for row in clips] == [
-        ["nox-a1-2min", 4, True, True, True, 0b11111, 0b111],
-        ["slp41-60s", 2, True, True, True, 0b00010, 0b100],
+        ["nox-a1-2min", 4, True, True, True, 0b11111, 0b01111],
+        ["slp41-60s", 2, True, True, True, 0b00010, 0b01100],
         ["ucddb018-eeg-night", 822, True, False, False, 0b00010, 0],
     ]
     assert {"W", "N1", "N2", "N3", "R"} <= {row["s"] for row in stages}

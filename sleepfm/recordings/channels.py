@@ -14,6 +14,7 @@ from sleepfm.contract import Contract
 from sleepfm.errors import ChannelError
 from sleepfm.modality import SLOT_UNITS
 from sleepfm.recordings.channel_names import NO_REFERENCE, normalise, shared_references
+from sleepfm.recordings.channels_file import read_overrides
 from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.units import conversion, known_unit
 
@@ -87,6 +88,7 @@ class _Slot:
     derive: tuple[tuple[str, str], ...]
     substitute: tuple[str, ...]
     turned: frozenset[str] = frozenset()
+    preferred: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,13 @@ def match_channels(
         options = _options(slot, rules, usable, conventions, recording, warnings)
         tier, candidates = next(((t, c) for t, c in options if c), ("alias", []))
         ranked = _substitutes(slot, rules, usable, _reserved(table, slot_names, slot))
+        names = [normalise(labels[0]) for labels in candidates]
+        best = next((name for name in rules.preferred if name in names), "")
+        if len(names) > 1 and names.count(best) == 1:
+            first = candidates[names.index(best)]
+            others = _listing(labels[0] for labels in candidates if labels != first)
+            warnings.append(f"{slot}: {first[0]} is used, preferred to {others} by the table")
+            candidates = [first]
         if len(candidates) > 1:
             conflicts[slot] = candidates
         elif candidates:
@@ -197,44 +206,6 @@ def match_channels(
 def _reserved(table: Mapping[str, _Slot], slots: Sequence[str], slot: str) -> frozenset[str]:
     """Return names that belong to another slot of the contract, and so are not substitutes."""
     return frozenset().union(*(table[s].alias for s in slots if s != slot and s in table))
-
-
-def read_overrides(path: Path, slots: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Read a channels file (YAML): for each slot one label, two to subtract, or none.
-
-    Parameters
-    ----------
-    path : Path
-        The channels file.
-    slots : sequence of str
-        Names of all slots.
-
-    Raises
-    ------
-    ChannelError
-        If the file cannot be read, or names an unknown slot.
-    """
-    import yaml
-
-    try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ChannelError(f"the channels file {path.name} cannot be read as YAML") from error
-    if not isinstance(plain, dict):
-        raise ChannelError(f"the channels file {path.name} must hold lines like 'ECG: my label'")
-    chosen: dict[str, tuple[str, ...]] = {}
-    for slot, value in plain.items():
-        if slot not in slots:
-            raise ChannelError(
-                f"the channels file {path.name} names a slot '{slot}'; slots are {', '.join(slots)}"
-            )
-        labels = [] if value is None else value if isinstance(value, list) else [value]
-        if len(labels) > 2 or not all(isinstance(x, str | int) for x in labels):
-            raise ChannelError(
-                f"the channels file {path.name} must give {slot} one label, or two to subtract"
-            )
-        chosen[slot] = tuple(map(str, labels))
-    return chosen
 
 
 def _override(
@@ -384,6 +355,7 @@ def _table() -> tuple[dict[str, _Slot], tuple[_Convention, ...]]:
             derive=tuple((normalise(a), normalise(b)) for a, b in rules["derive"]),
             substitute=tuple(map(normalise, rules["substitute"])),
             turned=frozenset(map(normalise, rules.get("turned", ()))),
+            preferred=tuple(map(normalise, rules.get("preferred", ()))),
         )
         for name, rules in plain["slots"].items()
     }

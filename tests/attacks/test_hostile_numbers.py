@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from sleepfm.contract import ROBUST, Contract
 from sleepfm.errors import SleepFMError
-from sleepfm.recordings.channels import read_overrides
+from sleepfm.recordings.channels_file import read_overrides
 from sleepfm_index.errors import FormatError, QueryError
 from sleepfm_index.evaluation.models.linear_probe import LinearProbe
 from sleepfm_index.evaluation.models.probe_kinds import MAX_CLASSES, load_probe, save_probe

@@ -11,6 +11,7 @@ from typing import Final
 from sleepfm.clips import Clips
 from sleepfm.cohort_choices import NO_CHOICES, Choices
 from sleepfm.contract import Contract
+from sleepfm.errors import RecordingError
 from sleepfm.recordings.channels import ChannelMap
 from sleepfm.recordings.recording import Recording
 from sleepfm_index.storage.files import fingerprint
@@ -105,9 +106,20 @@ def signatures(files: Iterable[Path]) -> list[tuple[int, ...]]:
     ----------
     files : iterable of Path
         The files.
+
+    Raises
+    ------
+    RecordingError
+        If a file does not exist.
     """
-    stats = (file.stat() for file in files)
-    return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats]
+    found = []
+    for file in files:
+        try:
+            stat = file.stat()
+        except FileNotFoundError as error:
+            raise RecordingError(f"{file.name} cannot be opened: no such file") from error
+        found.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return found
 
 
 def recorded(key: str) -> str:
