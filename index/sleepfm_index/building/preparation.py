@@ -112,7 +112,7 @@ def signatures(files: Iterable[Path]) -> list[tuple[int, ...]]:
     RecordingError
         If a file does not exist.
     """
-    found = []
+    found: list[tuple[int, ...]] = []
     for file in files:
         try:
             stat = file.stat()
