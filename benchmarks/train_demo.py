@@ -116,7 +116,7 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
             words += ["--truth", truths.get(name, folder / "train" / "truth.parquet")]
             if "train" in there and name != "train":
                 words += ["--repeat", f"{real[name]}=4"]
-        # Weights know what the weights knew that they started from.
+        # The record also names the data of the weights that a step starts from.
         known = ["train", *(n for n in ("mgh", "slpdb") if n in real and n in {"mgh", *there})]
         words += ["--describe", "; ".join(says.get(n, simulated) for n in known)]
         return tuple(words)
