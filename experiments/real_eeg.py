@@ -24,8 +24,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sleepfm.contract import ROBUST
-from sleepfm.resampling import resample
+from sleepfm.cohort_choices import NO_CHOICES
+from sleepfm.contract import Contract
+from sleepfm.recordings.recording import Channel, Recording
+from sleepfm.recordings.scoring.vocabulary import Scoring
 from sleepfm_index.evaluation.labels.labels import STAGES, Labels
 from sleepfm_index.evaluation.metrics.assessment import Predictions, class_rows
 from sleepfm_index.evaluation.models.knn import votes
@@ -76,14 +78,20 @@ def band_power(night: Night) -> NDArray[np.float32]:
     return np.log10(np.stack(powers, axis=1) + 1e-12).astype(np.float32)
 
 
-def clips_256(night: Night) -> NDArray[np.float32]:
-    """Prepare clips by the contract with one filled slot, float32 [clips, 5, 7680]."""
-    out = np.zeros((len(night.eeg), 5, ROBUST.clip_samples), np.float32)
-    # consecutive clips are resampled together, so that only the ends of a run have edge effects
-    for run in np.split(np.arange(len(night.epoch)), np.flatnonzero(np.diff(night.epoch) != 1) + 1):
-        resampled = resample(night.eeg[run].reshape(-1), night.rate, 256, "polyphase")
-        out[run, 0] = resampled[: len(run) * ROBUST.clip_samples].reshape(len(run), -1)
-    return out
+def clips_of(night: Night, contract: Contract) -> NDArray[np.float32]:
+    """Prepare clips as ``build`` does, with one EEG channel, float32 [clips, slots, samples]."""
+    samples = np.full((night.epoch.max() + 1, night.eeg.shape[1]), np.nan, np.float32)
+    samples[night.epoch] = night.eeg
+    channel = Channel("C3-M2", night.rate, "", samples.reshape(-1).copy)
+    recording = Recording(
+        sources=(Path(night.name),),
+        format="npz",
+        duration_s=len(samples) * contract.clip_seconds,
+        start_clock_s=None,
+        channels=(channel,),
+        scoring=Scoring(),
+    )
+    return NO_CHOICES.cut(recording, contract)[1].signals["bas"][night.epoch]
 
 
 def labelled(nights: Iterable[Night], classes: tuple[str, ...]) -> Labels:
@@ -196,13 +204,13 @@ def encoded(nights: list[Night], name: str) -> NDArray[np.float32]:
     from sleepfm.encoders.load import load_weights
 
     weights = load_weights(name)
-    if "bas" not in weights.tensors or weights.contract.sha256 != ROBUST.sha256:
-        sys.exit(f"{name} has no bas encoder for clips as {ROBUST.name} asks; name other weights")
+    if "bas" not in weights.tensors or "C3-M2" not in weights.contract.slots_of("bas"):
+        sys.exit(f"{name} has no bas encoder with a slot C3-M2; name other weights")
     encoder = Encoder(weights)
     parts = []
     for night in nights:
         print(f"encoding {night.name} with {name}", file=sys.stderr)
-        parts.append(encoder.encode("bas", clips_256(night)))
+        parts.append(encoder.encode("bas", clips_of(night, weights.contract)))
     # a store has float16 vectors; differences below its resolution are rounding errors
     return np.concatenate(parts).astype(np.float16).astype(np.float32)
 

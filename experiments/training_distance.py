@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from real_eeg import clips_256, read_night
+from real_eeg import clips_of, read_night
 
 from sleepfm.clips import Clips
 from sleepfm.cohort_choices import NO_CHOICES, Choices
@@ -114,7 +114,9 @@ def cases(args: argparse.Namespace, further: list[Path]) -> Iterator[Case]:
         yield Case("MGH/MF, excerpts", prepared(recordings_in(args.mgh), choices=choices))
     if args.ucddb:
         nights = map(read_night, sorted(args.ucddb.glob("*.npz")))
-        yield Case("ucddb, one EEG channel", [({"bas": clips_256(n)}, False) for n in nights])
+        yield Case(
+            "ucddb, one EEG channel", [({"bas": clips_of(n, ROBUST)}, False) for n in nights]
+        )
 
 
 def recordings_in(folder: Path) -> list[Path]:
