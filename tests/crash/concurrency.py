@@ -30,14 +30,18 @@ from sleepfm_index.errors import SnapshotGone
 from sleepfm_index.storage.writer import Writer
 
 _LIVE = 12
+_START_S = 120
+"""Time that the processes may take to start."""
 
 
-def write(path: Path, end: float, out: Any) -> None:
+def write(path: Path, seconds: float, ready: Any, out: Any) -> None:
     """Change the store until the time is up."""
     rng = random.Random(0)
     done: Counter[str] = Counter()
     number = 0
     try:
+        ready.wait(_START_S)
+        end = time.time() + seconds
         while time.time() < end:
             with sleepfm_index.open(path) as store:
                 live = [
@@ -69,12 +73,14 @@ def recording(number: int) -> Any:
     return drawn_segment(f"r{number}", 3 + number % 7, number)
 
 
-def read(path: Path, end: float, seed: int, out: Any) -> None:
+def read(path: Path, seconds: float, seed: int, ready: Any, out: Any) -> None:
     """Open, ask, compare, until the time is up."""
     rng = random.Random(seed)
     done: Counter[str] = Counter()
     latest = -1
     try:
+        ready.wait(_START_S)
+        end = time.time() + seconds
         while time.time() < end:
             try:
                 with sleepfm_index.open(path, threads=1) as store:
@@ -124,16 +130,19 @@ def trial(seconds: float, readers: int) -> tuple[Counter[str], Counter[str], lis
         with Writer(path, WEIGHTS, ROBUST) as writer:
             writer.append(recording(10_000))
         out = context.Queue()
-        end = time.time() + seconds + 3  # they take a while to start
-        work = [context.Process(target=write, args=(path, end, out))]
-        work += [context.Process(target=read, args=(path, end, i, out)) for i in range(readers)]
+        ready = context.Barrier(readers + 1)  # the time begins when all have started
+        work = [context.Process(target=write, args=(path, seconds, ready, out))]
+        work += [
+            context.Process(target=read, args=(path, seconds, i, ready, out))
+            for i in range(readers)
+        ]
         for process in work:
             process.start()
         written: Counter[str] = Counter()
         seen: Counter[str] = Counter()
         errors = []
         for _ in work:
-            who, done, error = out.get(timeout=seconds + 120)
+            who, done, error = out.get(timeout=seconds + 120 + _START_S)
             (written if who == "writer" else seen).update(done)
             errors += [error] if error else []
         for process in work:
