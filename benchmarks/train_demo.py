@@ -2,6 +2,7 @@
 
     make train-demo                                  # processor hours: docs/training.md
     make train-demo TRAIN="--trial --folder small"   # the same steps in minutes, as a test
+    make train-demo TRAIN="--gpu --folder large"     # eight times the people, ten times the steps
     python benchmarks/train_demo.py --help           # the command that both call
 
 1. Simulate nights with known truth: 1,000 people for training, 84 others for testing.
@@ -35,9 +36,20 @@ EXPERIMENTS: Final = Path(__file__).parent.parent / "experiments"
 SHARED: Final = Path(__file__).parent.parent.parent / "shared"
 CHANNELS: Final = 'CHEST: Resp. Imp.\nC3-M2: ["EEG (C3-O1)"]\n'
 """What mgh and slpdb call channels that the table does not know."""
-SPLIT: Final = "0.96,0,0.04,0"
 REAL_SPLIT: Final = "0.9,0,0.1,0"
 TRIAL: Final = {"subjects": 12, "hours": 0.1, "test_subjects": 6, "epochs": 1, "epoch_clips": 128}
+GPU: Final = {
+    "subjects": 8425,
+    "hours": 0.16667,
+    "valid": 0.01,
+    "repeat": 16,
+    "precision": "float32",
+}
+GPU_STEPS: Final = {
+    "warm": ("--batch-size", 128, "--epoch-clips", 51_200, "--average", 0.995),
+    "body": ("--batch-size", 256, "--epoch-clips", 192_000, "--average", 0.995),
+}
+"""Sizes for a GPU; further options of each step."""
 
 
 def simulate(steps: Steps, args: argparse.Namespace) -> None:
@@ -115,7 +127,7 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
         for name in there:
             words += ["--truth", truths.get(name, folder / "train" / "truth.parquet")]
             if "train" in there and name != "train":
-                words += ["--repeat", f"{real[name]}=4"]
+                words += ["--repeat", f"{real[name]}={args.repeat}"]
         # The record also names the data of the weights that a step starts from.
         known = ["train", *(n for n in ("mgh", "slpdb") if n in real and n in {"mgh", *there})]
         words += ["--describe", "; ".join(says.get(n, simulated) for n in known)]
@@ -124,15 +136,17 @@ def train(steps: Steps, args: argparse.Namespace, truths: dict[str, Path]) -> di
     def epochs(of: int | None) -> tuple[object, ...]:
         return ("--epochs", of) if of else ()
 
+    split = ("--split", f"{1 - args.valid:g},0,{args.valid:g},0")
+    sizes = GPU_STEPS if args.gpu else {"warm": (), "body": ()}
     made = {}
     made["warm"] = steps.pretrain(
-        *("warm", folder / "warm.safetensors", *nights("train", "mgh"), *common),
-        *("--split", SPLIT, "--contract", "sleepfm-index-body", "--objective", "physiology"),
+        *("warm", folder / "warm.safetensors", *nights("train", "mgh"), *common, *sizes["warm"]),
+        *(*split, "--contract", "sleepfm-index-body", "--objective", "physiology"),
         *("--recipe", "warm-up", *epochs(args.warm_epochs or args.epochs)),
     )
     made["body"] = steps.pretrain(
-        *("body", folder / "body.safetensors", *nights("train", "mgh"), *common),
-        *("--split", SPLIT, "--from", made["warm"], "--recipe", "body"),
+        *("body", folder / "body.safetensors", *nights("train", "mgh"), *common, *sizes["body"]),
+        *(*split, "--from", made["warm"], "--recipe", "body"),
         *(("--physiology", args.physiology) if args.physiology is not None else ()),
         *epochs(args.epochs),
     )
@@ -203,6 +217,13 @@ def main() -> None:
         "--physiology", type=float, help="its weight with leave-one-out; default: from the recipe"
     )
     parser.add_argument("--folds", action="store_true", help="also fine-tune on slpdb fold by fold")
+    parser.add_argument(
+        "--valid", type=float, default=0.04, help="share of the training subjects for validation"
+    )
+    parser.add_argument(
+        "--repeat", type=int, default=4, help="how often a pass contains the clips of mgh"
+    )
+    parser.add_argument("--gpu", action="store_true", help="sizes for ten minutes of a GPU")
     parser.add_argument("--trial", action="store_true", help="tiny sizes, as a test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
@@ -210,6 +231,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.seed == args.test_seed:
         parser.error("--test-seed must differ from --seed: the test subjects are new people")
+    if args.gpu:
+        vars(args).update(GPU)
     if args.trial:
         vars(args).update(TRIAL)
     elsewhere = ("folder", "trial", "threads", "device", "clips", "folds")

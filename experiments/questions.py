@@ -13,8 +13,9 @@ From there every arm is trained on one cohort for the same number of steps, with
 and measured on people of another cohort; so is the start. People whom --weights have seen are
 refused. Completed trainings are not repeated; an interrupted one resumes from its checkpoint.
 Everything runs at the lowest priority (--nice). --folder contains the cohorts, the weights, one
-JSON file of measures per arm and seed, and table.md, questions.png and questions.svg, which
-questions_report.py updates after every training.
+JSON file of measures per arm and seed, table.md, and a figure per question (people.svg,
+objectives.svg, leads.svg, sharing.svg; also as PNG), which questions_report.py updates after every
+training.
 
 Primary outcomes, fixed beforehand (recall@10 is the mean over six directions and over people, among
 at most 1,000 clips):

@@ -27,7 +27,7 @@ TITLES: Final = {
 
 
 def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
-    """Write table.md, questions.png and questions.svg.
+    """Write table.md and a figure per question, as ``people.png``, ``people.svg`` and so on.
 
     Parameters
     ----------
@@ -72,9 +72,10 @@ def write_page(folder: Path, runs: Runs, sizes: dict[str, Any]) -> None:
                 count = "-" if arm == START else str(people)
                 lines.append(_arm_line(f"{arm}, tested on {lead}", count, own))
     (folder / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    axes = draw(runs)
-    for name in ("questions.png", "questions.svg"):
-        save(axes, folder / name)
+    for question in TITLES:
+        axes = draw(question, runs)
+        for ending in ("png", "svg"):
+            save(axes, folder / f"{question}.{ending}")
 
 
 def outcome(question: str, runs: Runs) -> list[float]:
@@ -96,57 +97,59 @@ def outcome(question: str, runs: Runs) -> list[float]:
     return values
 
 
-def draw(runs: Runs) -> Any:
-    """Draw one panel per question: runs as points with intervals over people, means as lines.
+def draw(question: str, runs: Runs) -> Any:
+    """Draw one question: runs as points with intervals over people, means as lines.
 
     Parameters
     ----------
+    question : str
+        A key of :data:`TITLES`.
     runs : list of dict
         Measures of every arm and seed.
+
+    Returns
+    -------
+    Axes
+        The axes of the figure.
     """
-    figure = Figure(figsize=(11.0, 8.0), layout="constrained")
-    panels = figure.subplots(2, 2).ravel()
-    for ax, (question, title) in zip(panels, TITLES.items(), strict=True):
-        points = _points(question, runs)
-        labels = list(dict.fromkeys(label for label, *_ in points))
-        for label, value, low, high, seed in points:
-            x = labels.index(label) + 0.08 * (seed - 1)
-            ax.errorbar(
-                x, value, yerr=[[value - low], [high - value]], fmt="o", markersize=4,
-                color=PALETTE[seed % len(PALETTE)], elinewidth=1, capsize=2,
+    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
+    ax = figure.subplots()
+    points = _points(question, runs)
+    labels = list(dict.fromkeys(label for label, *_ in points))
+    for label, value, low, high, seed in points:
+        x = labels.index(label) + 0.08 * (seed - 1)
+        ax.errorbar(
+            x, value, yerr=[[value - low], [high - value]], fmt="o", markersize=4,
+            color=PALETTE[seed % len(PALETTE)], elinewidth=1, capsize=2,
+        )  # fmt: skip
+    for position, label in enumerate(labels):
+        arm_values = [value for name, value, *_ in points if name == label]
+        if len(arm_values) >= 2:
+            ends = [position - 0.25, position + 0.25]
+            ax.plot(ends, [np.mean(arm_values)] * 2, color="0.3", linewidth=1.5)
+    ax.set_xticks(range(len(labels)), labels, rotation=25, ha="right", fontsize="small")
+    ax.set_title(TITLES[question], fontsize="medium", loc="left")
+    ax.set_ylabel("R² of private truth" if question == "sharing" else "recall@10")
+    lines = _references(question, runs) if points else []
+    top = max((*(high for *_, high, _ in points), *(line[1] for line in lines)), default=0.0)
+    ax.set_ylim(0, 1.1 * top if top else 1.0)
+    if points:
+        ax.set_xlim(-0.6, len(labels) - 0.4)
+        for text, value, style in lines:
+            ax.axhline(value, color="0.5", linestyle=style, linewidth=1, zorder=0)
+            x, side = (0.99, "right") if text == "chance" else (0.01, "left")
+            ax.annotate(
+                text, (x, value), xycoords=("axes fraction", "data"), va="bottom", ha=side,
+                fontsize="x-small", color="0.4",
             )  # fmt: skip
-        for position, label in enumerate(labels):
-            arm_values = [value for name, value, *_ in points if name == label]
-            if len(arm_values) < 2:
-                continue
-            ax.plot(
-                [position - 0.25, position + 0.25],
-                [np.mean(arm_values)] * 2,
-                color="0.3",
-                linewidth=1.5,
-            )
-        ax.set_xticks(range(len(labels)), labels, rotation=25, ha="right", fontsize="small")
-        ax.set_title(title, fontsize="medium", loc="left")
-        ax.set_ylabel("R² of private truth" if question == "sharing" else "recall@10")
-        lines = _references(question, runs) if points else []
-        top = max((*(high for *_, high, _ in points), *(line[1] for line in lines)), default=0.0)
-        ax.set_ylim(0, 1.1 * top if top else 1.0)
-        if points:
-            ax.set_xlim(-0.6, len(labels) - 0.4)
-            for text, value, style in lines:
-                ax.axhline(value, color="0.5", linestyle=style, linewidth=1, zorder=0)
-                x, side = (0.99, "right") if text == "chance" else (0.01, "left")
-                ax.annotate(
-                    text, (x, value), xycoords=("axes fraction", "data"), va="bottom", ha=side,
-                    fontsize="x-small", color="0.4",
-                )  # fmt: skip
     seeds = len({run["seed"] for run in runs})
-    figure.suptitle(
+    bars = "" if question == "sharing" else "; bars: 95 % over tested people"
+    figure.supxlabel(
         f"Simulated people. Points: single trainings ({seeds} {'seed' if seeds == 1 else 'seeds'}, "
-        "by colour); bars: 95 % over tested people (recall); lines: means.",
-        fontsize="small",
+        f"by colour){bars}; lines: means over seeds.",
+        fontsize="x-small",
     )
-    return panels[0]
+    return ax
 
 
 def _references(question: str, runs: Runs) -> list[tuple[str, float, str]]:

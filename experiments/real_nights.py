@@ -14,9 +14,11 @@ with stages: 12 people with EEG, ECG and respiration. People are dealt to folds 
    one array per recording, e.g. of benchmarks/gssc.py).
 3. Apnea by the label `sdb` of `probe`: a clip with 10 s or more of apnea and hypopnea. The same
    probe on the vectors of each modality; AUROC per person, mean over people that have both kinds.
+4. With --truth, heart rate and breathing rate: a ridge regression fitted on the other folds' people
+   against what experiments/measure_truth.py has measured.
 
 With --fine-tune each fold's weights go on, from those given, on the people of the other folds;
---truth is then what experiments/measure_truth.py wrote for them. Each fold's weights lie in --cache
+this needs --truth. Each fold's weights lie in --cache
 as <name>-<identity>-fold<i>.safetensors with their checkpoint, so that the same command goes on
 where it was stopped:
 
@@ -65,6 +67,7 @@ from sleepfm_index.evaluation.labels.respiratory_scoring import BREATHING
 from sleepfm_index.evaluation.models.plain_features import band_powers
 from sleepfm_index.truth import read_truth
 
+DECODED = ("rr_mean_s", "breath_hz")
 PLAIN = replace(BODY, name="plain", sample_rate=128, boost={})
 
 
@@ -78,6 +81,11 @@ def read(args: argparse.Namespace, contract: Contract) -> Clips:
         subject = {row["recording_id"]: row["subject_id"] for row in csv.DictReader(file)}
     recordings = sorted(prepared.recordings, key=lambda r: r.recording_id)
     people = sorted({subject[r.recording_id] for r in recordings})
+    truth = read_truth(args.truth) if args.truth else {}
+    known = {
+        column: np.concatenate([_column(truth, r, column) for r in recordings])
+        for column in (DECODED if truth else ())
+    }
     apnea = apneas(args, choices, {r.recording_id: r for r in recordings}, contract.clip_seconds)
     return Clips(
         recordings,
@@ -85,7 +93,17 @@ def read(args: argparse.Namespace, contract: Contract) -> Clips:
         np.concatenate([r.stage for r in recordings]),
         np.concatenate([apnea[r.recording_id] for r in recordings]),
         {person: i % FOLDS for i, person in enumerate(people)},
+        known,
     )
+
+
+def _column(
+    truth: Mapping[str, Mapping[str, NDArray[np.floating]]], recording: CachedRecording, name: str
+) -> Floats:
+    values = truth.get(recording.recording_id, {}).get(name)
+    if values is None:
+        return np.full(recording.count, np.nan)
+    return np.asarray(values, float)[: recording.count]
 
 
 def apneas(
@@ -186,7 +204,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of fine-tuning; default the recipe's")
     parser.add_argument("--epoch-clips", type=int, help="of fine-tuning; default all clips")
     parser.add_argument("--threads", type=int, help="of fine-tuning; default all cores")
-    parser.add_argument("--truth", type=Path, help="what is known of the clips, for --fine-tune")
+    parser.add_argument("--truth", type=Path, help="measured physiology of the clips")
     parser.add_argument("--vectors", nargs="*", default=[], help="NAME=FILE.npz, for staging")
     parser.add_argument("--out", type=Path, help="write the figures per person as JSON")
     args = parser.parse_args()
@@ -201,11 +219,13 @@ def main() -> None:
         return fitted.similarity(rows[a][own], rows[b][own])
 
     everything = np.concatenate(list(rows.values()), axis=1)
-    figures = Figures({"CCA on plain features": retrieve(base, by_cca)}, {}, {})
+    figures = Figures({"CCA on plain features": retrieve(base, by_cca)}, {}, {}, {})
     figures.staging |= {"band power": probe(base, bands), "plain features": probe(base, everything)}
     figures.staging["CCA on plain features"] = probe(base, *correlates(base, rows))
     figures.apnea["band power"] = probe_apnea(base, bands)
     figures.apnea |= {f"plain features, {m}": probe_apnea(base, own) for m, own in rows.items()}
+    for modality, own in rows.items():
+        figures.add_decoding(f"plain features, {modality}", base, own)
     for name in args.weights:
         weights = load_weights(name)
         clips = read(args, weights.contract)

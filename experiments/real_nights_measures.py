@@ -1,4 +1,4 @@
-"""Measures of vectors on real nights, per person: recall@10, stages and apnea by linear probes."""
+"""Measures of vectors on real nights: recall@10, stages, apnea and decoding by linear models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import roc_auc_score
 
 from sleepfm.contract import BODY
@@ -39,6 +39,8 @@ class Clips:
         Whether apnea and hypopnea cover 10 s or more.
     fold : mapping of str to int
         Fold of each person.
+    known : mapping of str to ndarray of float, shape [n]
+        Measured heart and breathing rates by column; NaN where unknown, empty without measurements.
     """
 
     recordings: list[CachedRecording]
@@ -46,6 +48,7 @@ class Clips:
     stage: NDArray[np.str_]
     apnea: NDArray[np.bool_]
     fold: Mapping[str, int]
+    known: Mapping[str, Floats]
 
 
 Similarity = Callable[[str, str, str, NDArray[np.bool_]], Floats]
@@ -120,6 +123,37 @@ def probe(clips: Clips, *vectors: Floats) -> list[float]:
     return accuracies
 
 
+def decode(clips: Clips, column: str, *vectors: Floats) -> tuple[float, list[float]]:
+    """Correlate the logarithm of a measured value with a ridge regression of the other folds.
+
+    Returns
+    -------
+    pooled : float
+        Pearson's r over all clips: differences between people count.
+    within : list of float
+        Pearson's r per person; NaN with fewer than 10 clips.
+    """
+    values = np.log(np.maximum(clips.known[column], 1e-3))
+    fold = np.array([clips.fold[p] for p in clips.person])
+    known = np.isfinite(values) & np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
+    predicted = np.full(len(values), np.nan)
+    for number in range(FOLDS):
+        x = vectors[number % len(vectors)]
+        train, test = known & (fold != number), known & (fold == number)
+        mean, spread = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
+        model = RidgeCV(alphas=10.0 ** np.arange(1, 6)).fit(
+            (x[train] - mean) / spread, values[train]
+        )
+        predicted[test] = model.predict((x[test] - mean) / spread)
+
+    def correlation(rows: NDArray[np.bool_]) -> float:
+        if rows.sum() < 10:
+            return float("nan")
+        return float(np.corrcoef(predicted[rows], values[rows])[0, 1])
+
+    return correlation(known), [correlation(known & (clips.person == p)) for p in clips.fold]
+
+
 @dataclass
 class Figures:
     """Measures per person of every arm, by its name.
@@ -132,11 +166,14 @@ class Figures:
         Balanced accuracy of the stages.
     apnea : dict of str to list of float
         AUROC; NaN where a person has clips of one class only.
+    decoding : dict of str to dict of str to (float, list of float)
+        By column, Pearson's r over all clips and per person.
     """
 
     retrieval: dict[str, dict[str, list[float]]]
     staging: dict[str, list[float]]
     apnea: dict[str, list[float]]
+    decoding: dict[str, dict[str, tuple[float, list[float]]]]
 
     def add(self, name: str, clips: Clips, *vectors: Mapping[str, Floats]) -> None:
         """Measure vectors by modality: one set for all folds, or one per fold.
@@ -152,6 +189,11 @@ class Figures:
         self.staging[name] = probe(clips, *(v["bas"] for v in vectors))
         for m in BODY.modalities:
             self.apnea[f"{name}, {m}"] = probe_apnea(clips, *(v[m] for v in vectors))
+            self.add_decoding(f"{name}, {m}", clips, *(v[m] for v in vectors))
+
+    def add_decoding(self, name: str, clips: Clips, *vectors: Floats) -> None:
+        """Decode all measured values from vectors: one array for all folds, or one per fold."""
+        self.decoding[name] = {column: decode(clips, column, *vectors) for column in clips.known}
 
     def to_json(self, people: list[str]) -> dict[str, object]:
         """Return the measures as JSON values; NaN of ``apnea`` becomes null."""
@@ -163,6 +205,10 @@ class Figures:
                 name: [v if np.isfinite(v) else None for v in values]
                 for name, values in self.apnea.items()
             },
+            "decoding": {
+                name: {column: {"pooled": r, "people": own} for column, (r, own) in found.items()}
+                for name, found in self.decoding.items()
+            },
         }
 
 
@@ -171,14 +217,14 @@ def pooled(clips: Clips, values: list[float]) -> float:
     return float(np.average(values, weights=[(clips.person == p).sum() for p in clips.fold]))
 
 
-def interval(values: list[float]) -> str:
+def interval(values: list[float], lowest: float = 0) -> str:
     """Format mean and 95 % t interval over the people with a value."""
     values = [v for v in values if np.isfinite(v)]
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
         return f"{mean:.3f}"
     half = float(student.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return f"{mean:.3f} [{max(mean - half, 0):.3f}, {min(mean + half, 1):.3f}]"
+    return f"{mean:.3f} [{max(mean - half, lowest):.3f}, {min(mean + half, 1):.3f}]"
 
 
 def print_tables(clips: Clips, figures: Figures) -> None:
@@ -209,3 +255,9 @@ def print_tables(clips: Clips, figures: Figures) -> None:
     )
     for name, values in figures.apnea.items():
         print(f"| {name} | {interval(values)} |")
+    if clips.known:
+        print("\nridge regression: r over all clips, then mean of r within each person\n")
+        print("| | " + " | ".join(clips.known) + " |\n|---" + "|---" * len(clips.known) + "|")
+        for name, found_of in figures.decoding.items():
+            cells = (f"{r:.3f}, {interval(own, -1)}" for r, own in found_of.values())
+            print(f"| {name} | " + " | ".join(cells) + " |")

@@ -22,6 +22,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_fsync() -> Iterator[None]:
+    """Leave writing to the disk to the system: a tenth of the time of tests that write stores.
+
+    What survives a crash is tested in processes of their own (tests/crash), with the real call.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def no_curves() -> Iterator[None]:
     """Train without drawing the curves of every epoch, which takes longer than a tiny epoch."""

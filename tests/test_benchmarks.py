@@ -40,6 +40,7 @@ MINUTES: Final = {
     "benchmarks/cluster.py": "tasks --workers 1 --recordings 4",
     "benchmarks/encode.py": "--clips 4 --repeat 1",
     "benchmarks/evaluate.py": "--clips 2000",
+    "benchmarks/gpu.py": "--device cpu --clips 64 --batch 4 --steps 1",
     "benchmarks/growth.py": "--folder {tmp} --rows 20000",
     "benchmarks/milvus.py": "--clips 2000 --queries 2",
     "benchmarks/night.py": "--hours 0.05 --repeat 1",

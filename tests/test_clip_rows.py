@@ -329,7 +329,7 @@ def test_rows_are_requested_at_once(tmp_path: Path) -> None:
 def drop(path: Path) -> None:
     """Put a file out of the page cache."""
     handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
+    os.fdatasync(handle)
     os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(handle)
 

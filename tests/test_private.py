@@ -16,6 +16,7 @@ from stores import drawn_store
 import sleepfm_index
 from sleepfm.atomic_write import write_bytes, write_file
 from sleepfm.contract import ROBUST
+from sleepfm.errors import RecordingError
 from sleepfm.simulate.cohort import simulate_cohort
 from sleepfm.training.clipcache import prepare_clips
 from sleepfm_index.errors import FormatError
@@ -217,6 +218,15 @@ def test_two_peoples_nights_of_one_name_size_and_time_are_two(tmp_path: Path) ->
     first, second = (r.signals[next(iter(r.signals))] for r in found)
     assert not np.array_equal(first, second)
     assert mode(cache) == 0o700
+    # Together they would be one person, because training knows people by the ids of recordings.
+    with pytest.raises(RecordingError, match="two recordings are called night1"):
+        prepare_clips(places, cache, ROBUST)
+    cohort = tmp_path / "cohort.csv"
+    cohort.write_text(f"p1,{places[0]}\nq1,{places[1]}\n")
+    assert [r.recording_id for r in prepare_clips([cohort], cache, ROBUST).recordings] == [
+        "p1",
+        "q1",
+    ]
     # In the same place, with the same size and time, another person's night.
     places[0].write_bytes(places[1].read_bytes())
     os.utime(places[0], (1e9, 1e9))

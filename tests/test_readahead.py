@@ -24,7 +24,7 @@ def mapped(tmp_path: Path) -> NDArray[np.uint8]:
     path = tmp_path / "file"
     path.write_bytes(os.urandom(PAGES * mmap.PAGESIZE))
     handle = os.open(path, os.O_RDONLY)
-    os.fsync(handle)
+    os.fdatasync(handle)
     if not hasattr(os, "posix_fadvise"):
         pytest.skip("the system drops no files from its cache")
     os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)

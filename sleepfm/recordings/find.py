@@ -122,6 +122,30 @@ def find_recordings(paths: Iterable[str | Path]) -> Found:
     return Found(tuple(kept), tuple(left_out))
 
 
+def refuse_shared_ids(recordings: Iterable[RecordingFile]) -> None:
+    """Refuse recordings of which two have the same id, such as ``night1.edf`` of two people.
+
+    Parameters
+    ----------
+    recordings : iterable of RecordingFile
+        Recordings that are told apart by their ids, because subjects and known values refer to
+        them.
+
+    Raises
+    ------
+    RecordingError
+        If two recordings have the same id.
+    """
+    first: dict[str, Path] = {}
+    for item in recordings:
+        other = first.setdefault(item.stem, item.path)
+        if other is not item.path:
+            raise RecordingError(
+                f"two recordings are called {item.stem}: {other} and {item.path}; give them ids of "
+                "their own in a cohort list (columns id, signal file), or rename one"
+            )
+
+
 def _preference(item: RecordingFile) -> tuple[str, int, str]:
     lower = item.path.name.lower()
     rank = next((i for i, e in enumerate(SIGNAL_ENDINGS) if lower.endswith(e)), 99)

@@ -125,7 +125,8 @@ def _vary_sensors(
         flip_probability = [_FLIPPED_PULSE if s == "PULSE" else _FLIPPED.get(s, 0.0) for s in slots]
         gain *= np.where(draw.random((n, count)) < flip_probability, -1, 1)
     seed = int(draw.integers(2**62))
-    noise = torch.randn(signals.shape, generator=torch.Generator().manual_seed(seed)).to(signals)
+    generator = torch.Generator(signals.device).manual_seed(seed)
+    noise = torch.randn(signals.shape, generator=generator, device=signals.device).to(signals)
     level = _NOISE_SD * np.abs(draw.standard_normal((n, count))) * (draw.random((n, count)) < 0.5)
     if modality == "bas" and count > 1:
         # a bipolar derivation in the slot of a referential one

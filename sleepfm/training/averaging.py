@@ -42,8 +42,9 @@ class Average:
             Number of the step, counted from 0.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, parameter in task.named_parameters() if self.values else ():
-            self.values[name].lerp_(parameter, 1 - decay)
+        if self.values:
+            parameters: list[Tensor] = [p for _, p in task.named_parameters()]
+            torch._foreach_lerp_(list(self.values.values()), parameters, 1 - decay)
 
     @contextmanager
     def applied(self, task: nn.Module) -> Iterator[None]:

@@ -181,8 +181,9 @@ def shuffled(clips: ClipSet, size: int, together: int, seed: int, epoch: int) ->
     """
     generator = np.random.default_rng((seed, epoch))
     groups: list[Order] = []
-    for owner in np.unique(clips.owner):
-        clips_of_recording = generator.permutation(np.flatnonzero(clips.owner == owner))
+    first = np.flatnonzero(np.diff(clips.owner, prepend=-1))  # owners are in ascending order
+    for numbers in np.split(np.arange(len(clips)), first[1:]):
+        clips_of_recording = generator.permutation(numbers)
         groups += [
             clips_of_recording[i : i + together]
             for i in range(0, len(clips_of_recording), together)

@@ -28,6 +28,7 @@ from sleepfm.contract import Contract
 from sleepfm.errors import OutputError, RecordingError, SleepFMError, TrainingError
 from sleepfm.progress import Progress
 from sleepfm.recordings import RecordingFile, find_recordings
+from sleepfm.recordings.find import refuse_shared_ids
 from sleepfm.recordings.find_scoring import find_annotations
 
 _VERSION: Final = 2
@@ -106,8 +107,11 @@ def prepare_clips(
     ------
     TrainingError
         If the cache cannot be written, or no recording gives a clip.
+    RecordingError
+        If two recordings have the same id.
     """
     found = find_recordings(paths)
+    refuse_shared_ids(found.recordings)
     left_out = [(x.path.name, x.reason) for x in found.left_out]
     recordings = []
     digests = _Digests(Path(folder))

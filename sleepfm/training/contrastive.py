@@ -24,6 +24,7 @@ from sleepfm.training.knowledge import embedding_metrics
 from sleepfm.training.loop import record_at_end
 from sleepfm.training.masked import SpectrumHeads
 from sleepfm.training.metrics import gallery_metrics
+from sleepfm.training.modality_encoders import ModalityEncoders
 from sleepfm.training.objectives import OTHERS, contrast
 from sleepfm.training.physiology import RegressionHeads
 from sleepfm.training.recipe import Recipe
@@ -85,8 +86,9 @@ class Contrastive(Task):
         super().__init__()
         self.objective: Objective = objective
         self.modalities = tuple(modalities)
-        networks = initialise(contract, modalities, recipe.seed, recipe.dropout)
-        self.networks = nn.ModuleDict({str(m): n for m, n in networks.items()})
+        self.networks = ModalityEncoders(
+            initialise(contract, modalities, recipe.seed, recipe.dropout)
+        )
         self.temperature = nn.Parameter(torch.tensor(recipe.temperature))
         self.bias = nn.Parameter(torch.tensor(_BIAS), requires_grad=objective == "siglip")
         self.readers: RegressionHeads | None = None
@@ -181,19 +183,7 @@ class Contrastive(Task):
         batch : Batch
             Clips, on the device of the networks.
         """
-        outputs = []
-        for i, modality in enumerate(self.modalities):
-            network, signals = self.networks[str(modality)], batch.signals[modality]
-            mask = None if batch.present is None else batch.present[i]
-            if mask is None or bool(mask.all()):
-                outputs.append(network(signals).float())
-                continue
-            out = torch.zeros(len(signals), EMBEDDING_DIM, device=signals.device)
-            # batch normalisation in training mode needs at least two clips
-            if int(mask.sum()) > int(self.training):
-                out[mask] = network(signals[mask]).float()
-            outputs.append(out)
-        return outputs
+        return self.networks.outputs(batch)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of objective and auxiliary losses, and counts for the metrics.

@@ -12,6 +12,7 @@ from sleepfm.encoders.weights import Weights, read_weights
 from sleepfm.errors import SleepFMError, TrainingError
 from sleepfm.progress import Progress
 from sleepfm.recordings import find_recordings
+from sleepfm.recordings.find import refuse_shared_ids
 from sleepfm.training.clipcache import CachedRecording
 from sleepfm.training.measure_distribution import PersonClips, choose_people, measure_distribution
 from sleepfm.training.splits import read_subjects
@@ -51,8 +52,11 @@ def with_distribution(
     ------
     TrainingError
         If there are recordings of too few people.
+    RecordingError
+        If two recordings have the same id.
     """
     found = find_recordings(paths)
+    refuse_shared_ids(found.recordings)
     left_out = [(x.path.name, x.reason) for x in found.left_out]
     known = read_subjects(subjects) if subjects else {}
     subject = {file.stem: known.get(file.stem, file.stem) for file in found.recordings}

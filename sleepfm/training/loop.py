@@ -145,7 +145,7 @@ def fit(
     checkpoint = Checkpoint(
         _checkpoint_of(out),
         task,
-        _optimizer(task, recipe),
+        _optimizer(task, recipe, run.device),
         average,
         recipe,
         run.device,
@@ -276,8 +276,7 @@ def _epoch(
 
 def _crop(recipe: Recipe, contract: Contract, epoch: int, step: int) -> tuple[int, int]:
     """Return start and stop of the window of a step, in samples, drawn by seed, epoch and step."""
-    assert recipe.crop_s is not None
-    length = min(round(recipe.crop_s * contract.sample_rate), contract.clip_samples)
+    length = recipe.window_samples(contract)
     draw = np.random.default_rng((recipe.seed, epoch, step))
     start = int(draw.integers(contract.clip_samples - length + 1))
     return start, start + length
@@ -294,7 +293,7 @@ def _not_finite(batch: Batch, epoch: int) -> TrainingError:
     return TrainingError(f"{reason}; the last good checkpoint is intact")
 
 
-def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(task: Task, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
     parameters = [p for p in task.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -302,5 +301,5 @@ def _optimizer(task: Task, recipe: Recipe) -> torch.optim.Optimizer:
     ]
     name: Optimizer = recipe.optimizer
     if name == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.lr)
+        return torch.optim.AdamW(groups, lr=recipe.lr, fused=device.type == "cuda")
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)

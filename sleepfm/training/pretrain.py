@@ -137,6 +137,8 @@ def pretrain(
     if start is not None:
         record["started_from"] = {"name": start.name, "sha256": start.sha256}
         task.initialise_from(start, clips["pretrain"], run)
+    if torch_device.type == "cuda":
+        task.networks.capture(data.contract, recipe, run)
     history = fit(
         task,
         clips["pretrain"],

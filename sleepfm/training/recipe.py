@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal
 
 from sleepfm.choices import RecipeName
+from sleepfm.contract import Contract
 from sleepfm.errors import TrainingError
 
 Optimizer = Literal["sgd", "adamw"]
@@ -167,6 +168,18 @@ class Recipe:
         if step < warm_up:
             return self.lr * (step + 1) / warm_up
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+    def window_samples(self, contract: Contract) -> int:
+        """Return the length of the window of a step, in samples: the whole clip without ``crop_s``.
+
+        Parameters
+        ----------
+        contract : Contract
+            The contract by which clips are prepared.
+        """
+        if self.crop_s is None:
+            return contract.clip_samples
+        return min(round(self.crop_s * contract.sample_rate), contract.clip_samples)
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON values, by name."""
