@@ -1,9 +1,13 @@
-"""sleepfm-index as an engine of benchmarks/search.py, through an open store."""
+"""sleepfm-index as an engine of benchmarks/search.py, through an open store.
+
+With the planned kind of index, or with the one that is given after folder and threads: ``HNSW32``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
 import time
 from typing import Any
 
@@ -28,7 +32,9 @@ from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
 
 data, threads = arguments()
-path = data.folder / "store"
+graph = "HNSW32" in sys.argv
+path = data.folder / ("store-graph" if graph else "store")
+seconds = path.with_suffix(".seconds")
 QUERIES = 20_000
 
 
@@ -58,17 +64,18 @@ def segment() -> SegmentData:
 
 
 start = time.perf_counter()
-if (data.folder / "ours.seconds").exists():
-    built = float((data.folder / "ours.seconds").read_text())
+if seconds.exists():
+    built = float(seconds.read_text())
 else:
     with Writer(path, WeightsIdentity("drawn", "0" * 64, False), ROBUST) as writer:
         if not writer.manifest.segments:
             writer.append(segment())
-        kind = plan_rows(max(len(data.vectors), EXACT_ROWS + 1)).kind
+        planned = plan_rows(max(len(data.vectors), EXACT_ROWS + 1)).kind
+        kind = "HNSW32" if graph else planned
         start = time.perf_counter()
         update_indexes(writer, IndexRequest(index=kind, recall=0.99, targets=("bas",)))
     built = time.perf_counter() - start
-    (data.folder / "ours.seconds").write_text(str(built))
+    seconds.write_text(str(built))
 
 sleepfm_index.set_threads(threads)
 store = sleepfm_index.open(path)
@@ -80,8 +87,9 @@ def use(setting: Any) -> None:
     """Search with given settings, or with those of the store."""
     settings = measured
     if setting != "as calibrated":
-        probes, depth = setting
-        settings = (SearchSetting(1.0, depth, {"probes": probes}), *measured[1:])
+        effort, depth = setting
+        parameters = {"ef" if graph else "probes": effort}
+        settings = (SearchSetting(1.0, depth, parameters), *measured[1:])
     here = store._resources().searcher
     here._entries["bas"] = dataclasses.replace(entry, settings=settings)
 
@@ -93,10 +101,12 @@ def filtered(share: str) -> Any:
 
 
 sweep(
-    "sleepfm-index",
+    "sleepfm-index HNSW32" if graph else "sleepfm-index",
     data,
     threads,
-    [(probes, depth) for probes in (16, 32, 64, 91, 128, 181, 256) for depth in (50, 100)],
+    [(ef, 20) for ef in (40, 60, 80, 120, 160, 240, 320)]
+    if graph
+    else [(probes, depth) for probes in (16, 23, 32, 64, 91, 128, 181, 256) for depth in (30, 100)],
     use,
     lambda q: store.search("bas", q[None], K)[0][0],
     lambda queries: [ids for ids, _ in store.search("bas", queries, K)],

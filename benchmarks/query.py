@@ -5,7 +5,8 @@
     python benchmarks/query.py --rows 60000 --index IVF256,TC96x4fs --against ../base
 
 `--against` is another working tree of this project, whose code answers the same queries alternately
-with this one; the table shows both.
+with this one; the table shows both. Each tree runs with its own code only. Without --store, each
+draws a store of the same vectors, because formats differ.
 """
 
 from __future__ import annotations
@@ -25,6 +26,29 @@ from machine import machine
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+
+# Only what every tree has: tests/stores.py holds the names of the modules it draws with.
+_DRAW = """
+import sys
+sys.path += sys.argv[4:]
+from pathlib import Path
+import numpy as np
+import sleepfm_index
+from embeddings import NIGHT, Embeddings
+from stores import ROBUST, WEIGHTS, Writer, drawn_segment
+store, rows, index = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+drawn = Embeddings()
+with Writer(store, WEIGHTS, ROBUST) as writer:
+    for number, start in enumerate(range(0, rows, NIGHT)):
+        count = min(NIGHT, rows - start)
+        segment = drawn_segment(f"night{number}", count, number, lacking=0.0)
+        vectors = drawn.night(number, clips=count)
+        for modality in segment.vectors:
+            np.copyto(segment.vectors[modality], vectors[str(modality)])
+        writer.append(segment)
+sleepfm_index.compact(store)
+sleepfm_index.reindex(store, index=index, recall=0.95, targets=("bas",))
+"""
 
 _PHASES = """
 import json, sys, time
@@ -54,10 +78,10 @@ import numpy as np
 import sleepfm_index
 store = sleepfm_index.open(sys.argv[1])
 asking = store.metadata.clip_ids("has_ecg")
-asking = asking[:: max(1, len(asking) // 150)]
+asking = asking[:: max(1, len(asking) // 50)][:50]
 vectors = store.vectors.of(asking, "ecg")[0]
 def timed(work, over):
-    for one in over[:20]:
+    for one in over[:5]:
         work(one)
     seconds = []
     for one in over:
@@ -67,7 +91,7 @@ def timed(work, over):
     return statistics.median(seconds)
 found = {
     "search": timed(lambda v: store.find("bas", v[None], 10), vectors),
-    "search, exact": timed(lambda v: store.find("bas", v[None], 10, exact=True), vectors[:40]),
+    "search, exact": timed(lambda v: store.find("bas", v[None], 10, exact=True), vectors[:10]),
     "query": timed(lambda c: store.query("ecg", to="bas", clip=int(c)), asking),
 }
 start = time.perf_counter()
@@ -81,9 +105,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--store", type=Path)
     parser.add_argument("--rows", type=int, default=2000, help="clips of a drawn store")
-    parser.add_argument("--index", help="kind of index of a drawn store; default: exact search")
+    parser.add_argument("--index", default="exact", help="kind of index of a drawn store")
     parser.add_argument("--clip", default="1")
-    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--against", type=Path, action="append", default=[])
     args = parser.parse_args()
     if args.store is not None and not (args.store / "manifest.json").is_file():
@@ -91,79 +115,61 @@ def main() -> None:
             f"there is no store at {args.store}; make one with make demo, "
             "or leave --store out: then one is drawn"
         )
+    trees = [ROOT, *(tree.resolve() for tree in args.against)]
     with tempfile.TemporaryDirectory() as scratch:
-        store = args.store
-        if store is None:
-            store = Path(scratch) / "store"
-            draw(store, args.rows, args.index)
+        stores = {tree: args.store or Path(scratch, str(n)) for n, tree in enumerate(trees)}
+        if args.store is None:
+            for tree, store in stores.items():
+                folders = [str(tree / "tests"), str(HERE)]
+                python(tree, "-c", _DRAW, str(store), str(args.rows), args.index, *folders)
         print(machine())
-        trees = [ROOT, *(tree.resolve() for tree in args.against)]
-        compare(trees, store, args.clip, args.runs)
+        compare(stores, args.clip, args.runs)
 
 
-def draw(store: Path, rows: int, index: str | None) -> None:
-    """Write a store of drawn vectors, every clip with `bas` and `ecg`."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "index"), str(ROOT / "tests")]
-    import numpy as np
-    from embeddings import NIGHT, Embeddings
-    from stores import WEIGHTS, drawn_segment
-
-    import sleepfm_index
-    from sleepfm.contract import ROBUST
-    from sleepfm_index.storage.writer import Writer
-
-    drawn = Embeddings()
-    with Writer(store, WEIGHTS, ROBUST) as writer:
-        for number, start in enumerate(range(0, rows, NIGHT)):
-            count = min(NIGHT, rows - start)
-            segment = drawn_segment(f"night{number}", count, number, lacking=0.0)
-            vectors = drawn.night(number, clips=count)
-            for modality in segment.vectors:
-                np.copyto(segment.vectors[modality], vectors[str(modality)])
-            writer.append(segment)
-    sleepfm_index.compact(store)
-    if index is not None:
-        sleepfm_index.reindex(store, index=index, recall=0.95, targets=("bas",))
-
-
-def compare(trees: list[Path], store: Path, clip: str, runs: int) -> None:
+def compare(stores: dict[Path, Path], clip: str, runs: int) -> None:
     """Run the same commands with the code of each tree in turn, and print medians."""
-    words = ["query", "--modality", "ecg", "--to", "bas", "--clip", clip, "--store", str(store)]
-    commands = {
-        "whole process: sleepfm-index query": ["-m", "sleepfm_cli.main", *words],
-        "whole process: python -c pass": ["-c", "pass"],
-    }
     found: dict[str, dict[Path, list[float]]] = {}
     for run in range(runs + 1):  # the first one warms the page cache
-        for tree in trees:
+        for tree, store in stores.items():
             values: list[tuple[str, float]] = []
-            for name, command in commands.items():
+            words = ["query", "--modality", "ecg", "--to", "bas", "--clip", clip]
+            query = ["-m", "sleepfm_cli.main", *words, "--store", str(store)]
+            for name, command in (
+                ("sleepfm-index query", query),
+                ("sleepfm-index query --format json", [*query, "--format", "json"]),
+                ("python -c pass", ["-c", "pass"]),
+            ):
                 start = time.perf_counter()
                 python(tree, *command)
-                values.append((name, time.perf_counter() - start))
+                values.append((f"process: {name}", time.perf_counter() - start))
             values += json.loads(python(tree, "-c", _PHASES, str(store), clip))
             warm: dict[str, Any] = json.loads(python(tree, "-c", _SEARCHES, str(store)))
             values += [(f"warm: {name}", seconds) for name, seconds in warm.items()]
             for name, seconds in values:
                 if run:
                     found.setdefault(name, {}).setdefault(tree, []).append(seconds)
-    heads = ["here", *(tree.name for tree in trees[1:])]
+    heads = ["here", *(tree.name for tree in list(stores)[1:])]
     print(f"\n{'ms, medians of ' + str(runs):42s}", *(f"{head:>12s}" for head in heads))
     for name, seconds in found.items():
-        medians = (1000 * statistics.median(seconds[tree]) for tree in trees)
+        medians = (1000 * statistics.median(seconds[tree]) for tree in stores)
         print(f"{name:42s}", *(f"{value:12.2f}" for value in medians))
 
 
 def python(tree: Path, *words: str) -> str:
-    """Run Python with the code of one tree; return its output."""
+    """Run Python with the code of one tree and of no other; return its output."""
     paths = [str(tree), str(tree / "index"), str(tree / "cli")]
     done = subprocess.run(
-        [sys.executable, *words],
-        check=True,
-        stdout=subprocess.PIPE,
+        [sys.executable, "-P", *words],  # -P: the working directory is not searched for modules
+        capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PYTHONDONTWRITEBYTECODE": "",  # set, it would have every process compile the code
+        },
     )
+    if done.returncode:
+        sys.exit(f"with the code of {tree}: {done.stderr}")
     return done.stdout
 
 

@@ -211,7 +211,6 @@ def test_deleted_clips_stay_deleted(path: Path) -> None:
 def test_rows_that_can_be_mapped_are_written_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sleepfm_index.indexing.maintenance.CACHED_ROWS", 10)
     with Writer(path) as writer:
         update_indexes(writer)
     sleepfm_index.annotate(path, {"recording_id": ["a"], "arm": [5]})

@@ -38,7 +38,7 @@ def no_tables(self: Metadata, *_: object) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("sleepfm_index.indexing.maintenance.CACHED_ROWS", 50)
+    monkeypatch.setattr("sleepfm_index.indexing.maintenance.SMALL_ROWS", 50)
     # Several record batches: ids 0 to 31, 32 to 63, 64 to 95.
     monkeypatch.setattr(row_cache, "SPAN", 32)
     path = drawn_store(tmp_path / "s", {"a": 40, "b": 30, "c": 20}, index=False)
@@ -104,10 +104,13 @@ def test_an_answer_needs_no_tables(path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert asking == {row["query_clip_id"] for row in many} - {0, 1, 30}
 
 
-def test_a_small_store_has_none(tmp_path: Path) -> None:
-    path = drawn_store(tmp_path / "s", {"a": 10})
-    sleepfm_index.reindex(path, rebuild=True)
-    assert not entries(path) and not list((path / "indexes").glob("clips*"))
+def test_a_small_store_renews_it_for_every_new_clip(tmp_path: Path) -> None:
+    path = drawn_store(tmp_path / "s", {"a": 10}, index=False)
+    said: list[str] = []
+    for count in (10, 11):
+        sleepfm_index.reindex(path, notice=said.append)
+        assert entries(path)[0].rows == count and not said
+        append(path, drawn_segment("d", 1, 77))
 
 
 def test_deleted_and_newer_clips_are_as_they_are(path: Path) -> None:
@@ -136,10 +139,6 @@ def test_many_newer_clips_are_written(path: Path, monkeypatch: pytest.MonkeyPatc
     append(path, drawn_segment("d", 5, 77))
     sleepfm_index.reindex(path, index="exact", targets=("bas",))
     assert rows_file(path) != before and entries(path)[0].rows == 95
-    sleepfm_index.delete(path, recording="a")
-    sleepfm_index.delete(path, recording="b")
-    sleepfm_index.reindex(path)
-    assert not entries(path)
 
 
 @pytest.mark.parametrize("values", [pa.array([1.5] * 5), pa.array([None] * 5, pa.int64())])

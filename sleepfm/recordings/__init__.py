@@ -1,15 +1,7 @@
 """Reading of recordings: one reader per format, channels and scoring."""
 
-from sleepfm.recordings.find import Found, LeftOut, RecordingFile, find_recordings
-from sleepfm.recordings.read import read_recording
-from sleepfm.recordings.recording import Channel, Recording
+import lazy_loader
 
-__all__ = [
-    "Channel",
-    "Found",
-    "LeftOut",
-    "Recording",
-    "RecordingFile",
-    "find_recordings",
-    "read_recording",
-]
+# __init__.pyi lists the names and their modules. A reader is imported when it is used: the words of
+# the scoring, which a store names its columns by, need none.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

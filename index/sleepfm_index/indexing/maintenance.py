@@ -35,8 +35,8 @@ from sleepfm_index.storage.vectors import Vectors
 UNCOVERED: Final = 10_000
 """Maximum number of clips missing from an index; these are searched exactly, in about 2 ms per
 query."""
-CACHED_ROWS: Final = 200_000
-"""Number of clips above which a store has a row cache."""
+SMALL_ROWS: Final = 200_000
+"""Number of clips up to which every new clip renews the row cache, which takes about a second."""
 GROWN: Final = 0.01
 """Relative growth of the number of clips after which recall is measured again."""
 _RETRY_GROWTH: Final = 2
@@ -141,20 +141,21 @@ def _by_target(manifest: Manifest) -> dict[str, IndexEntry]:
 
 
 def _row_cache(store: Path, manifest: Manifest, request: IndexRequest) -> RowCacheEntry | None:
-    """Return the row cache of a large store, which does not depend on the requested targets."""
+    """Return the row cache of a store, which does not depend on the requested targets."""
     present = manifest.row_cache is not None
     present = present or (request.as_in is not None and request.as_in.row_cache is not None)
-    required = present if request.only_present else manifest.rows > CACHED_ROWS
-    if not required or not manifest.segments:
+    if not manifest.segments or (request.only_present and not present):
         return None
+    small = manifest.rows <= SMALL_ROWS
     entry = row_cache.usable_cache(manifest)
     if (
         entry is None
         or request.rebuild
-        or _uncovered(manifest, entry) > UNCOVERED
+        or _uncovered(manifest, entry) > (0 if small else UNCOVERED)
         or not (store / paths.INDEXES / entry.file).is_file()
     ):
-        request.say(f"clips: writing {manifest.rows:,} rows for memory mapping")
+        if not small:
+            request.say(f"clips: writing {manifest.rows:,} rows for memory mapping")
         try:
             entry = row_cache.write_rows(store, manifest)
         except (

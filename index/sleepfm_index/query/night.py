@@ -214,8 +214,11 @@ def _within(vectors: NDArray[np.float32]) -> float:
 
 def _pairwise(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
     """Euclidean distances, float32 [n, m], of vectors of any length."""
-    squared = np.einsum("nd,nd->n", x, x)[:, None] + np.einsum("nd,nd->n", y, y)
-    squared -= 2 * (x @ y.T)
+    # In place: for long nights the arrays are larger than the caches.
+    squared = x @ y.T
+    squared *= -2
+    squared += np.einsum("nd,nd->n", x, x)[:, None]
+    squared += np.einsum("nd,nd->n", y, y)
     np.maximum(squared, 0, out=squared)
     np.sqrt(squared, out=squared)
     return np.asarray(squared, np.float32)
