@@ -19,6 +19,7 @@ let parts = {};
 export function labelBar() {
   parts.bar = h("section.pane.labels", { id: "labels", "aria-labelledby": "labels-title", hidden: true });
   on("clip", render);
+  on("night", render);
   on("labels", render);
   on("theme", render);
   on("file", () => (parts.bar.hidden = true));

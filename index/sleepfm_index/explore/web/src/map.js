@@ -4,6 +4,7 @@ import createScatterplot from "regl-scatterplot";
 import { latest, table } from "./api.js";
 import { blank, h, s, segments, toast } from "./dom.js";
 import { nameColours, scale, token } from "./palette.js";
+import { pictureRenderer } from "./picture.js";
 import { icon, saveMenu } from "./save.js";
 import { emit, on, rowOf, shared } from "./shared.js";
 import { set, state, watch } from "./state.js";
@@ -13,8 +14,9 @@ const NAMES_SHOWN = 12;
 const STEPS = 64;
 
 let plot = null;
+let picture = null; // the renderer of the plot
 let parts = {};
-let drawn = null; // { ids, x, y, total, axes, note }
+let drawn = null; // { ids, x, y, ends, total, axes, note }
 let colours = null; // { kind, names, codes, palette, low, high, counts }
 let alone = new Set(); // names of the legend that are shown alone
 let place = new Map(); // clip id to point
@@ -140,18 +142,21 @@ export async function load() {
       ids: rows.getChild("clip_id").toArray(),
       x: rows.getChild("x").toArray(),
       y: rows.getChild("y").toArray(),
+      ends: [0, 0],
       total: about.total,
       axes: about.axes,
       note,
     };
     place = new Map();
     drawn.ids.forEach((id, at) => place.set(id, at));
+    drawn.x.forEach((x, at) => {
+      if (x < drawn.x[drawn.ends[0]]) drawn.ends[0] = at;
+      if (x > drawn.x[drawn.ends[1]]) drawn.ends[1] = at;
+    });
     alone.clear();
     colours = read(found.values.rows.getChild("value"));
     emit("filter-ok", about.total);
-    await open();
     await paint();
-    parts.note.textContent = sentence();
   } catch (error) {
     emit("filter-error", error);
     drawn = null;
@@ -226,11 +231,13 @@ function firstKnown(column) {
   return undefined;
 }
 
-async function open() {
+function open() {
   if (plot) return;
   const { width, height } = parts.stage.getBoundingClientRect();
   try {
+    picture = pictureRenderer(Math.max(1, width), Math.max(1, height));
     plot = createScatterplot({
+      renderer: picture,
       canvas: parts.canvas,
       width: Math.max(1, width),
       height: Math.max(1, height),
@@ -251,6 +258,7 @@ async function open() {
   } catch (error) {
     throw new Error(`The map needs WebGL, which this browser does not offer (${error.message}). Nights, signals and neighbours work without.`);
   }
+  picture.of(() => drawn && drawn.ends.flatMap((at) => plot.getScreenPosition(at) ?? NaN), plot.redraw);
   plot.subscribe("select", ({ points }) => {
     if (points.length === 1) set({ clip: drawn.ids[points[0]], from: null });
     else if (points.length > 1) {
@@ -275,22 +283,27 @@ async function paint() {
   const own = palette();
   const n = drawn.ids.length;
   const background = token("map");
-  const size = n < 2000 ? 6 : n < 20000 ? 4 : n < 80000 ? 2.5 : 1.6;
-  plot.set({
+  // What is below the map gives it its height: then it is drawn once.
+  legend(own);
+  parts.note.textContent = sentence();
+  open();
+  const style = {
     backgroundColor: background,
     pointColor: own.length === 1 ? [own[0], own[0]] : own,
     colorBy: "valueA",
     pointColorActive: token("ink"),
     pointColorHover: token("ink"),
     lassoColor: token("accent"),
-    pointSize: size,
+    pointSize: n < 2000 ? 6 : n < 20000 ? 4 : n < 80000 ? 2.5 : 1.6,
     opacity: n < 20000 ? 0.88 : 0.6,
+  };
+  await picture.once(async () => {
+    fit();
+    plot.deselect({ preventEvent: true });
+    await Promise.all([plot.set(style), plot.draw({ x: drawn.x, y: drawn.y, z: colours.codes }, { zDataType: "categorical" })]);
+    if (alone.size) await filter();
   });
-  await plot.draw({ x: drawn.x, y: drawn.y, z: colours.codes }, { zDataType: "categorical" });
-  plot.deselect({ preventEvent: true });
-  filter();
   say(null);
-  legend(own);
   mark();
   parts.stage.dataset.drawn = String(n);
   emit("map", drawn);
@@ -422,10 +435,10 @@ function walk(event) {
 
 function fit() {
   const { width, height } = parts.stage.getBoundingClientRect();
-  if (plot && width > 0 && height > 0) {
-    plot.set({ width, height });
-    requestAnimationFrame(mark);
-  }
+  if (!plot || !width || !height || (plot.get("width") === width && plot.get("height") === height)) return;
+  picture.fit(width, height);
+  plot.set({ width, height });
+  requestAnimationFrame(mark);
 }
 
 export function rest() {

@@ -2,7 +2,7 @@
 
 import { table } from "./api.js";
 import { blank, debounce, h, s } from "./dom.js";
-import { stageColour, token } from "./palette.js";
+import { dark, stageColour, token } from "./palette.js";
 import { icon, saveMenu } from "./save.js";
 import { beside, clipAt, on, shared } from "./shared.js";
 import { set, state, watch } from "./state.js";
@@ -19,6 +19,7 @@ const LANES = [
 
 let parts = {};
 let saturation = null; // { name, from, step, low, high }
+let bars = null; // { night, width, dark, nodes }: the bars of the stages, for the next drawing of the night
 let width = 900;
 
 export function nightPane() {
@@ -149,31 +150,11 @@ function draw(alone) {
   const parts_ = [];
   const label = (text, y) => s("text.label", { x: LEFT - 10, y, "text-anchor": "end", fill: token("soft"), "font-size": 11 }, text);
   let y = 6;
-  const rowOf = (stage) => STAGES.indexOf(stage);
   STAGES.forEach((stage, at) => {
     parts_.push(label(stage, y + ROW * at + 10));
     parts_.push(s("line", { x1: LEFT, x2: width - RIGHT, y1: y + ROW * at + 6.5, y2: y + ROW * at + 6.5, stroke: token("line"), "stroke-width": 1 }));
   });
-  let before = null;
-  for (const run of runs(clips, clip_seconds)) {
-    const row = rowOf(run.stage);
-    const [x1, x2] = [to(run.from), to(run.until)];
-    if (row < 0) {
-      parts_.push(s("rect", { x: x1, y: y, width: Math.max(0.5, x2 - x1), height: ROW * STAGES.length - 2, fill: token("line"), opacity: 0.5 }, s("title", null, `${run.stage}: not scored`)));
-      before = null;
-      continue;
-    }
-    const top = y + ROW * row;
-    if (before !== null && before.until === run.from && before.row !== row) {
-      const [a, b] = [y + ROW * before.row + 6, top + 6];
-      parts_.push(s("line", { x1, x2: x1, y1: a, y2: b, stroke: token("faint"), "stroke-width": 1 }));
-    }
-    const wide = Math.max(1.5, x2 - x1 - 0.5);
-    parts_.push(
-      s("rect", { x: x1, y: top + 1, width: wide, height: 11, rx: Math.min(3, wide / 2), fill: stageColour(run.stage) }, s("title", null, `${run.stage}, ${clock(run.from)} to ${clock(run.until)}`)),
-    );
-    before = { ...run, row };
-  }
+  parts_.push(alone ? stages(night, y, to) : shownStages(night, y, to));
   y += ROW * STAGES.length + 4;
   const own = night.labels?.stage_checked ?? [];
   if (own.length) {
@@ -223,10 +204,10 @@ function draw(alone) {
     parts_.push(s("path", { d, fill: "none", stroke: token("accent"), "stroke-width": 1.2, "stroke-linejoin": "round" }));
     y += high + 6;
   }
-  const bars = shared.about.modalities;
-  const bad = bars.some((m) => clips[`worst_${m}`]?.some((v) => v > 0.02) || clips[`has_${m}`]?.some((v) => !v));
+  const lanes = shared.about.modalities;
+  const bad = lanes.some((m) => clips[`worst_${m}`]?.some((v) => v > 0.02) || clips[`has_${m}`]?.some((v) => !v));
   parts_.push(label("Quality", y + 8));
-  bars.forEach((m, lane) => {
+  lanes.forEach((m, lane) => {
     const top = y + lane * 4;
     let from = 0;
     const level = (at) => (clips[`has_${m}`][at] ? Math.min(1, Math.round((clips[`worst_${m}`][at] ?? 0) * 5) / 5) : 2);
@@ -239,7 +220,7 @@ function draw(alone) {
       from = at;
     }
   });
-  y += Math.max(16, bars.length * 4 + 4);
+  y += Math.max(16, lanes.length * 4 + 4);
   const every = [300, 600, 900, 1800, 3600, 7200, 14400].find((step) => (end / step) * 62 < width - LEFT) ?? 28800;
   const zero = clips.clock[0] === null ? null : clips.clock[0] - clips.start_s[0];
   const offset = zero === null ? 0 : (every - (zero % every)) % every;
@@ -271,6 +252,35 @@ function draw(alone) {
   );
   parts.svg = plot;
   return plot;
+}
+
+/** The bars on the page; a night is drawn again when its saturation arrives, and they stay. */
+function shownStages(night, y, to) {
+  if (bars?.night !== night || bars.width !== width || bars.dark !== dark()) bars = { night, width, dark: dark(), nodes: stages(night, y, to) };
+  return bars.nodes;
+}
+
+function stages({ clips, clip_seconds }, y, to) {
+  const nodes = [];
+  let steps = "";
+  let before = null;
+  for (const run of runs(clips, clip_seconds)) {
+    const row = STAGES.indexOf(run.stage);
+    const [x1, x2] = [to(run.from), to(run.until)];
+    if (row < 0) {
+      nodes.push(s("rect", { x: x1, y, width: Math.max(0.5, x2 - x1), height: ROW * STAGES.length - 2, fill: token("line"), opacity: 0.5 }, s("title", null, `${run.stage}: not scored`)));
+      before = null;
+      continue;
+    }
+    const top = y + ROW * row;
+    if (before !== null && before.until === run.from && before.row !== row) steps += `M${x1.toFixed(2)} ${y + ROW * before.row + 6}V${top + 6}`;
+    const wide = Math.max(1.5, x2 - x1 - 0.5);
+    nodes.push(
+      s("rect", { x: x1, y: top + 1, width: wide, height: 11, rx: Math.min(3, wide / 2), fill: stageColour(run.stage) }, s("title", null, `${run.stage}, ${clock(run.from)} to ${clock(run.until)}`)),
+    );
+    before = { ...run, row };
+  }
+  return [s("path", { d: steps, fill: "none", stroke: token("faint"), "stroke-width": 1 }), ...nodes];
 }
 
 const quantile = (values, share) => values.sort((a, b) => a - b)[Math.floor(values.length * share)];

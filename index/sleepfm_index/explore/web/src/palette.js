@@ -1,6 +1,8 @@
 // Colours that readers without red or green tell apart; stages differ in lightness as well: their
 // L* is 58, 54, 43, 34, 21 on white (W, N1, N2, R, N3) and 84, 75, 64, 56, 47 on black.
 
+import { on } from "./shared.js";
+
 const LIGHT = {
   W: "#c57b00", R: "#9e1644", N1: "#2f8fa6", N2: "#2866b4", N3: "#1d2c6b", UNS: "#8a9299", ART: "#8a9299",
 };
@@ -12,9 +14,20 @@ const DARK_NAMES = ["#559df0", "#ffc861", "#f0648c", "#4fd1a5", "#b79bf2", "#7fd
 // Cividis, which is the same to colour-blind readers (Nuñez et al. 2018), at eight places.
 const CIVIDIS = ["#00224e", "#233e6c", "#434e6c", "#5f606e", "#7c7b78", "#a09877", "#c9b861", "#fee838"];
 
+// A picture asks for colours thousands of times, and the browser takes its time to tell them.
+const tokens = new Map();
+let isDark = null;
+on("theme", () => {
+  tokens.clear();
+  isDark = null;
+});
+
 export function dark() {
-  const said = document.documentElement.dataset.theme;
-  return said ? said === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  if (isDark === null) {
+    const said = document.documentElement.dataset.theme;
+    isDark = said ? said === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+  return isDark;
 }
 
 export function stageColour(stage) {
@@ -46,6 +59,8 @@ export function scale(n) {
   });
 }
 
+/** A colour of the style sheet, for what is not drawn by it. */
 export function token(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  if (!tokens.has(name)) tokens.set(name, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+  return tokens.get(name);
 }

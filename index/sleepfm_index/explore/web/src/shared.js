@@ -81,7 +81,6 @@ export async function follow({ again = false } = {}) {
       shared.night = night;
       shared.row = { ...row, labels: labelsOf(id) };
       emit("night", night);
-      emit("labels");
     });
   } catch (error) {
     // A clip that is gone takes its night along; a server that is silent leaves what is seen.
