@@ -59,7 +59,8 @@ def night(session: Session, store: Reader, recording_id: str) -> Document:
     recording_id : str
         Name of the recording in the store.
     """
-    names = store.sql("SELECT * FROM clips LIMIT 0").table.column_names
+    key = ("columns", store.manifest.snapshot)
+    names = session.cached(key, lambda: store.metadata.columns().names)
     quality = {
         m: [quote_name(n) for n in names if n.startswith(f"quality_{m}_")]
         for m in store.manifest.modalities

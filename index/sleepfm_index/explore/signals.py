@@ -18,7 +18,12 @@ from sleepfm.recordings.recording import Channel, Recording
 from sleepfm.recordings.signals import read_signals
 from sleepfm.recordings.units import conversion
 from sleepfm_index.errors import QueryError
-from sleepfm_index.evaluation.figures.signal_strips import SHOWN_UNITS, slot_channels
+from sleepfm_index.evaluation.figures.signal_strips import (
+    SHOWN_UNITS,
+    Slots,
+    filled_slots,
+    slot_channels,
+)
 from sleepfm_index.explore.answers import Table
 from sleepfm_index.explore.uploads import UploadedFiles
 from sleepfm_index.reader import Reader
@@ -109,12 +114,13 @@ class Signals:
         strips: list[dict[str, Any]] = []
         unavailable: dict[str, str] = {}
         starts = numpy_of(rows["start_s"])
-        for number, (clip, name) in enumerate(
-            zip(rows["clip_id"].to_pylist(), rows["recording_id"].to_pylist(), strict=True)
-        ):
+        names = rows["recording_id"].to_pylist()
+        filled: dict[str, Slots] = {}
+        clips = rows["clip_id"].to_pylist()
+        for number, (clip, name) in enumerate(zip(clips, names, strict=True)):
             window = _checked(Window(float(starts[number]), length, width, slots))
             try:
-                opened = self._of(store, name)
+                opened = self._of(store, name, filled, names)
             except QueryError as error:
                 unavailable[name] = str(error)
                 continue
@@ -134,7 +140,7 @@ class Signals:
             Interval, width and slots.
         """
         try:
-            opened = self._of(store, name)
+            opened = self._of(store, name, {}, [name])
         except QueryError as error:
             return _table([], {name: str(error)})
         return _table(_cut(opened, name, _checked(window)), {})
@@ -156,7 +162,10 @@ class Signals:
         filled = {s: tuple(by_label[x] for x in m.labels) for s, m in channels.slots.items()}
         return _table(_cut(_Opened(recording, filled), "", _checked(window)), {})
 
-    def _of(self, store: Reader, name: str) -> _Opened:
+    def _of(
+        self, store: Reader, name: str, filled: dict[str, Slots], names: Sequence[str]
+    ) -> _Opened:
+        """Open a recording; the slots of all named are read at the first that is not open."""
         path = recording_file(store.path, name)
         stat = path.stat()
         key = (str(path), stat.st_mtime_ns, stat.st_size, store.manifest.uuid, name)
@@ -164,7 +173,9 @@ class Signals:
             if key in self._opened:
                 self._opened.move_to_end(key)
                 return self._opened[key]
-        opened = _open(store, name, path)
+        if name not in filled:
+            filled.update(filled_slots(store, set(names)))
+        opened = _open(filled[name], path)
         with self._lock:
             self._opened[key] = opened
             while len(self._opened) > _MAX_OPEN:
@@ -172,13 +183,13 @@ class Signals:
         return opened
 
 
-def _open(store: Reader, name: str, path: Path) -> _Opened:
+def _open(slots: Slots, path: Path) -> _Opened:
     recording = read_signals(path)
     channels = {c.label: c for c in recording.channels}
     order = list(SLOT_UNITS)
     filled = {
         slot: tuple(channels[label] for label in labels)
-        for slot, labels in slot_channels(store, name, channels).items()
+        for slot, labels in slot_channels(slots, channels).items()
     }
     rank = {slot: order.index(slot) if slot in order else len(order) for slot in filled}
     return _Opened(recording, {s: filled[s] for s in sorted(filled, key=rank.__getitem__)})

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from sleepfm_index.results import Result
 
+Slots = list[tuple[str, str]]
+"""Slots of a recording, and for each what filled it, as in the table ``recordings``."""
 SHOWN_UNITS: Final = {"ECG": "mV", "ECG2": "mV"}
 """Units shown, by slot, if they differ from the contract's."""
 _EVENTS: Final = {"bas": ("arousal",), "resp": ("apnea", "hypopnea", "desaturation")}
@@ -198,11 +200,13 @@ def read_strips(
     strips_of_clips: list[dict[str, Strip]] = [{} for _ in clips]
     slots = [s for m in modalities for s in store.manifest.contract.slots_of(m)]
     seconds = store.manifest.contract.clip_seconds
-    for name in sorted({clip["recording_id"] for clip in clips}):
+    names = sorted({clip["recording_id"] for clip in clips})
+    filled = filled_slots(store, names)
+    for name in names:
         recording = read_recording(recording_file(store.path, name))
         channels = {c.label: c for c in recording.channels}
-        inverted = inverted_slots(store, name)
-        for slot, labels in slot_channels(store, name, channels).items():
+        inverted = inverted_slots(filled[name])
+        for slot, labels in slot_channels(filled[name], channels).items():
             if slot not in slots:
                 continue
             sources = [channels[label] for label in labels]
@@ -215,25 +219,37 @@ def read_strips(
     return strips_of_clips
 
 
-def slot_channels(
-    store: Reader, recording_id: str, channels: Collection[str]
-) -> dict[str, tuple[str, ...]]:
-    """Find the channel, or the two channels to subtract, that filled each slot at the build.
+def filled_slots(store: Reader, recording_ids: Collection[str]) -> dict[str, Slots]:
+    """Read the slots of recordings, and how the build filled them, in one statement.
 
     Parameters
     ----------
     store : Reader
         The open store.
-    recording_id : str
-        Name of the recording in the store.
+    recording_ids : collection of str
+        Names of recordings in the store.
+    """
+    if not recording_ids:
+        return {}
+    names = ", ".join(map(quote_text, recording_ids))
+    rows = store.metadata.select(
+        f"SELECT recording_id, slots FROM recordings WHERE recording_id IN ({names})"
+    )
+    return {row["recording_id"]: row["slots"] for row in rows.to_pylist()}
+
+
+def slot_channels(slots: Slots, channels: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Find the channel, or the two channels to subtract, that filled each slot at the build.
+
+    Parameters
+    ----------
+    slots : list of (str, str)
+        Slots of the recording; see :func:`filled_slots`.
     channels : collection of str
         Labels of the recording's channels.
     """
-    (row,) = store.metadata.select(
-        f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
-    ).to_pylist()
     labels_of_slot = {}
-    for slot, text in row["slots"]:
+    for slot, text in slots:
         words = text.partition(": ")[2].split(" - ")
         # a label may itself contain the separator of two labels
         pairs = [(" - ".join(words[:i]), " - ".join(words[i:])) for i in range(1, len(words))]
@@ -245,20 +261,15 @@ def slot_channels(
     return labels_of_slot
 
 
-def inverted_slots(store: Reader, recording_id: str) -> frozenset[str]:
+def inverted_slots(slots: Slots) -> frozenset[str]:
     """Find the slots whose channel was inverted (multiplied by -1) at the build.
 
     Parameters
     ----------
-    store : Reader
-        The open store.
-    recording_id : str
-        Name of the recording in the store.
+    slots : list of (str, str)
+        Slots of the recording; see :func:`filled_slots`.
     """
-    (row,) = store.metadata.select(
-        f"SELECT slots FROM recordings WHERE recording_id = {quote_text(recording_id)} LIMIT 1"
-    ).to_pylist()
-    return frozenset(s for s, text in row["slots"] if text.partition(": ")[0].endswith("turned"))
+    return frozenset(s for s, text in slots if text.partition(": ")[0].endswith("turned"))
 
 
 def _read_slot(contract: Contract, slot: str, channels: Sequence[Channel], inverted: bool) -> Strip:

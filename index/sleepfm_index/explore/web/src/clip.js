@@ -5,7 +5,7 @@ import { latest, table } from "./api.js";
 import { blank, debounce, h, s, segments } from "./dom.js";
 import { stageColour, token } from "./palette.js";
 import { icon, saveMenu } from "./save.js";
-import { clipAt, on, shared } from "./shared.js";
+import { clipAt, emit, on, shared } from "./shared.js";
 import { set, state, watch } from "./state.js";
 import { clock, length, round, timeOf, unit } from "./words.js";
 
@@ -176,6 +176,7 @@ const load = async () => {
     window_(from);
     parts.lanes.dataset.clip = file ? "file" : String(row.clip_id);
     parts.lanes.dataset.drawn = String(performance.now());
+    emit("strips");
   } catch (error) {
     away("The signals cannot be read", error.status ? `${error.message}. Map, night and neighbours work without them.` : error.message);
   } finally {

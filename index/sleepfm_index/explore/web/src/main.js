@@ -9,7 +9,7 @@ import { completing } from "./complete.js";
 import { blank, h, toast } from "./dom.js";
 import { fileButton, ownFile } from "./file.js";
 import { labelBar, labelKey } from "./label.js";
-import { load as loadMap, mapPane, tools as mapTools } from "./map.js";
+import { begin as beginMap, load as loadMap, mapPane, tools as mapTools } from "./map.js";
 import { neighboursPane, step as stepNeighbour, tools as neighbourTools } from "./neighbours.js";
 import { go, listNights, nightPane } from "./night.js";
 import { dark } from "./palette.js";
@@ -45,6 +45,7 @@ function failed(error) {
 
 async function start() {
   app.replaceChildren(h("p.opening", { role: "status" }, "Opening the store …"));
+  beginMap();
   try {
     shared.about = await get("/store");
   } catch (error) {

@@ -13,6 +13,8 @@ export const shared = {
   hits: {}, // neighbours by target
 };
 
+const NIGHT_WAITS = 250; // ms, at most
+
 const listeners = new Map();
 
 export function on(what, run) {
@@ -21,7 +23,13 @@ export function on(what, run) {
 
 export function emit(what, value) {
   for (const run of listeners.get(what) ?? []) run(value);
+  for (const done of waiting.get(what)?.splice(0) ?? []) done();
 }
+
+const waiting = new Map();
+/** The next time that something happens. */
+const next = (what) => new Promise((done) => waiting.set(what, [...(waiting.get(what) ?? []), done]));
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const rows = new Map();
 /** A clip's columns; kept, since a clip never changes. */
@@ -74,9 +82,12 @@ export async function follow({ again = false } = {}) {
         emit("night-loading", row.recording_id);
       }
       Object.assign(shared, { row, file: null });
-      // Signals and neighbours do not wait for the night.
+      // Signals and neighbours do not wait for the night; it waits a moment for them, since all three share a processor.
+      const first = Promise.all([next("strips"), next("hits")]);
       emit("clip", row);
       if (!other) return;
+      await Promise.race([first, pause(NIGHT_WAITS)]);
+      if (signal.aborted) return;
       const night = await get(`/nights/${encodeURIComponent(row.recording_id)}`, {}, signal);
       shared.night = night;
       shared.row = { ...row, labels: labelsOf(id) };
