@@ -18,6 +18,7 @@ let lanes = []; // { slot, plot, scale, gain }
 let strips = new Map(); // slot to strip
 let scales = new Map(); // slot to the height of a lane, in its unit; kept through a night
 let scaledFor = null;
+let wideAsked = 0; // the width that strips were asked for
 const gains = new Map();
 const asked = latest();
 
@@ -69,8 +70,9 @@ export function clipPane() {
   parts.lanes.addEventListener("wheel", wheel, { passive: false });
   new ResizeObserver(
     debounce(() => {
-      for (const lane of lanes) lane.plot.setSize({ width: inner(), height: lane.height });
-      load();
+      const wide = inner();
+      for (const lane of lanes) if (lane.plot.width !== wide) lane.plot.setSize({ width: wide, height: lane.height });
+      if (wideAsked && wideAsked !== wide) load();
     }, 80),
   ).observe(parts.lanes);
   zooms();
@@ -134,15 +136,24 @@ function title() {
   );
 }
 
+/** Whether the strips on the page show some of what is asked for; else they are not drawn again before others arrive. */
+function covers(from) {
+  const { row, file } = shared;
+  const has = scaledFor === (file ? file.key : row.recording_id) && [...strips.values()].some(({ from_s: first, step_s: step, low }) => from < first + step * low.length && from + state.span > first);
+  parts.lanes.classList.toggle("waiting", !has);
+  return has;
+}
+
 const load = async () => {
   const { row, file } = shared;
   if (!row && !file) return;
   const from = start();
   const margin = state.span / 2;
   const span = state.span;
-  const width = Math.min(4000, Math.round(inner() * 2 * Math.min(2, devicePixelRatio)));
+  wideAsked = inner();
+  const width = Math.min(4000, Math.round(wideAsked * 2 * Math.min(2, devicePixelRatio)));
   const left = Math.max(0, from - margin);
-  window_(from);
+  if (covers(from)) window_(from);
   const wait = setTimeout(() => parts.lanes.classList.add("loading"), 250);
   try {
     const found = await asked((signal) =>
@@ -174,6 +185,7 @@ const load = async () => {
     }
     build();
     window_(from);
+    parts.lanes.classList.remove("waiting");
     parts.lanes.dataset.clip = file ? "file" : String(row.clip_id);
     parts.lanes.dataset.drawn = String(performance.now());
     emit("strips");
@@ -187,6 +199,7 @@ const load = async () => {
 };
 
 function away(text, more, action) {
+  parts.lanes.classList.remove("waiting");
   for (const lane of lanes) lane.plot.destroy();
   lanes = [];
   strips = new Map();
@@ -210,8 +223,16 @@ function spans() {
   return found;
 }
 
+/** The known values of a strip, ascending. */
+function ascending(strip) {
+  const all = new Float32Array(strip.low.length + (strip.high?.length ?? 0));
+  all.set(strip.low);
+  if (strip.high) all.set(strip.high, strip.low.length);
+  return all.filter(Number.isFinite).sort();
+}
+
 function extent(strip) {
-  const known = [...strip.low, ...(strip.high ?? [])].filter(Number.isFinite).sort((a, b) => a - b);
+  const known = ascending(strip);
   if (!known.length) return 1;
   const at = (share) => known[Math.floor(share * (known.length - 1))];
   return at(0.998) - at(0.002) || 1;
@@ -226,7 +247,7 @@ function deepen(strip) {
 
 /** What lies in the middle of a lane: the median of the brain's voltages, else half of the range. */
 function middle(strip) {
-  const known = [...strip.low, ...(strip.high ?? [])].filter(Number.isFinite).sort((a, b) => a - b);
+  const known = ascending(strip);
   if (!known.length) return 0;
   const at = (share) => known[Math.floor(share * (known.length - 1))];
   return BAS.test(strip.slot) ? at(0.5) : (at(0.002) + at(0.998)) / 2;
