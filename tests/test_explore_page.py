@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -324,6 +325,67 @@ def test_without_webgl_the_map_says_so_and_the_rest_works(open_page: Open) -> No
     strips_of(page, 50)
     page.keyboard.press("ArrowRight")
     strips_of(page, 51)
+
+
+SLOW_GRAPHICS = """
+    const own = CanvasRenderingContext2D.prototype.drawImage;
+    globalThis.pictures = { drawn: 0, moved: 0 };
+    CanvasRenderingContext2D.prototype.drawImage = function (...given) {
+        const drawn = given.length === 9;  // the copy of a picture that was drawn
+        if (drawn) for (const end = performance.now() + 40; performance.now() < end; );
+        pictures[drawn ? "drawn" : "moved"]++;
+        return own.apply(this, given);
+    };
+"""
+MOVE = """async (zoom) => {
+    const stage = document.querySelector(".stage canvas");
+    const { left, top, width, height } = stage.getBoundingClientRect();
+    const at = (type, x, deltaY = 0) => {
+        const place = { clientX: left + x, clientY: top + height / 2 };
+        const common = { ...place, bubbles: true, buttons: 1, view: window };
+        const kind = type === "wheel" ? WheelEvent : MouseEvent;
+        stage.dispatchEvent(new kind(type, { ...common, deltaY }));
+    };
+    const before = stage.toDataURL();
+    const drawn = pictures.drawn;
+    pictures.moved = 0;
+    at("mousemove", width / 2);
+    await new Promise(requestAnimationFrame);
+    if (!zoom) at("mousedown", width / 2);
+    for (let step = 1; step <= 8; step++) {
+        if (zoom) at("wheel", 0.4 * width, 4);
+        else at("mousemove", width / 2 - 5 * step);
+        await new Promise(requestAnimationFrame);
+    }
+    if (!zoom) at("mousemove", width / 2 - 40);
+    await new Promise(requestAnimationFrame);
+    const during = stage.toDataURL();
+    const moved = pictures.moved;
+    if (!zoom) at("mouseup", width / 2 - 40);
+    await new Promise((done) => setTimeout(done, 500));
+    return { moved, drawn: pictures.drawn - drawn, pictures: [before, during, stage.toDataURL()] };
+}"""
+
+
+def lie(picture: str) -> tuple[float, float]:
+    """Where the points of a picture of the map lie along x: their mean and spread, in pixels."""
+    content = base64.b64decode(picture.partition(",")[2])
+    seen = np.asarray(image.open(io.BytesIO(content)).convert("RGBA"))[:, :, 3] > 100
+    columns = np.nonzero(seen)[1]
+    return float(columns.mean()), float(columns.std())
+
+
+@pytest.mark.parametrize("zoom", [False, True], ids=["pan", "zoom"])
+def test_where_drawing_takes_long_the_map_is_moved_and_drawn_at_rest(
+    open_page: Open, zoom: bool
+) -> None:
+    page = open_page(script=SLOW_GRAPHICS)
+    strips_of(page, 50)
+    found = page.evaluate(MOVE, zoom)
+    before, during, after = map(lie, found["pictures"])
+    assert found["moved"] >= 3 and 1 <= found["drawn"] <= 3
+    assert abs(after[zoom] - before[zoom]) > 5  # the mean of a pan, the spread of a zoom
+    assert during == pytest.approx(after, abs=1.5)
 
 
 def brightness(page: playwright.Page) -> float:

@@ -19,7 +19,6 @@ let parts = {};
 let drawn = null; // { ids, x, y, ends, total, axes, note }
 let colours = null; // { kind, names, codes, palette, low, high, counts }
 let alone = new Set(); // names of the legend that are shown alone
-let place = new Map(); // clip id to point
 let begun = null; // { address, points }: a map that was asked for before the page was laid out
 const asked = latest();
 const coloured = latest();
@@ -160,8 +159,6 @@ export async function load() {
       axes: about.axes,
       note,
     };
-    place = new Map();
-    drawn.ids.forEach((id, at) => place.set(id, at));
     drawn.x.forEach((x, at) => {
       if (x < drawn.x[drawn.ends[0]]) drawn.ends[0] = at;
       if (x > drawn.x[drawn.ends[1]]) drawn.ends[1] = at;
@@ -383,6 +380,17 @@ function lasso(active) {
   parts.stage.classList.toggle("lassoing", active);
 }
 
+/** The point of a clip: ids are ascending. */
+function pointOf(id) {
+  let [low, high] = [0, drawn.ids.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (drawn.ids[middle] < id) low = middle + 1;
+    else high = middle;
+  }
+  return drawn.ids[low] === id ? low : undefined;
+}
+
 /** Where a point is on the page; null outside of what is seen. */
 function seen(at) {
   if (!plot || at === undefined) return null;
@@ -395,13 +403,13 @@ function seen(at) {
 
 function mark() {
   if (!drawn || !plot) return;
-  const own = shared.file || !shared.row ? null : seen(place.get(state.clip));
+  const own = shared.file || !shared.row ? null : seen(pointOf(state.clip));
   parts.ring.hidden = !own;
   if (own) parts.ring.style.transform = `translate(${own[0]}px, ${own[1]}px)`;
   const near = new Set(Object.values(shared.hits).flatMap((hits) => hits.map((hit) => hit.clip_id)));
   parts.near.replaceChildren(
     ...[...near].flatMap((id) => {
-      const at = seen(place.get(id));
+      const at = seen(pointOf(id));
       return at ? [h("i", { style: { transform: `translate(${at[0]}px, ${at[1]}px)` } })] : [];
     }),
   );
@@ -432,7 +440,7 @@ function walk(event) {
   if (!way || event.metaKey || event.ctrlKey || !drawn) return;
   event.preventDefault();
   event.stopPropagation();
-  const from = place.get(state.clip) ?? 0;
+  const from = pointOf(state.clip) ?? 0;
   let best = null;
   let least = Infinity;
   for (let at = 0; at < drawn.ids.length; at++) {

@@ -26,6 +26,7 @@ export function pictureRenderer(width, height) {
     const start = performance.now();
     draw(points, target);
     took = performance.now() - start;
+    target.dataset.took = took.toFixed(1);
     last = at;
     due = false;
     for (const done of waiting.splice(0)) done();
