@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -21,7 +22,7 @@ from starlette.routing import Route
 
 from sleepfm.errors import SleepFMError
 from sleepfm_index.errors import QueryError, SnapshotGone, StoreLocked
-from sleepfm_index.explore import openapi
+from sleepfm_index.explore import embedding_map, openapi
 from sleepfm_index.explore.answers import MEDIA, Document, Table, dumps, encode
 from sleepfm_index.explore.endpoints import ENDPOINTS, Desk, Endpoint, from_json
 from sleepfm_index.explore.guard import Guard
@@ -62,7 +63,11 @@ def application(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        # what the page asks for first is computed while the browser starts
+        first = threading.Thread(target=_prepare, args=(desk,), name="explore-first", daemon=True)
+        first.start()
         yield
+        first.join()  # it reads the store
         desk.files.close()
         session.close()
 
@@ -81,6 +86,18 @@ def application(
         lifespan=lifespan,
         exception_handlers={HTTPException: _not_found},
     )
+
+
+def _prepare(desk: Desk) -> None:
+    """Compute what the page asks for first, which stays in the session's cache."""
+    (about,) = (e.answer for e in ENDPOINTS if e.path == "/store")
+    with suppress(SleepFMError, OSError):  # the page's own request says what is wrong
+        answer = about(desk, {})
+        assert isinstance(answer, Document)
+        counts = answer.content["with_modality"]
+        modality = next((m for m in answer.content["modalities"] if counts[m]), None)
+        if modality is not None:
+            embedding_map.points(desk.session, modality, "pca", None, embedding_map.LIMIT)
 
 
 def _file(name: str, media: str) -> Handler:
