@@ -205,6 +205,7 @@ function away(text, more, action) {
   strips = new Map();
   parts.lanes.replaceChildren(blank(text, more, action));
   parts.foot.replaceChildren();
+  emit("strips");
 }
 
 /** Height of a lane in units: voltages of the brain share one, others have their own. */
