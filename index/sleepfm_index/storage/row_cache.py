@@ -197,6 +197,9 @@ class _Mapped:
             return None
         if self.readahead.active:
             request_rows(self.readahead, [(self.batches[part], rows) for part, rows in locations])
+        found = [self.ids[part][rows] for part, rows in locations]
+        if not np.array_equal(np.concatenate([distinct[:0], *found]), distinct):
+            return None
         slices: list[pa.RecordBatch] = []
         for part, rows in locations:
             for row in rows.tolist():
@@ -215,27 +218,26 @@ class _Mapped:
         return table
 
     def _locate(self, clip_ids: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]] | None:
-        """Batch and rows of clips in ascending order; None if one is missing."""
+        """Batch and rows of clips in ascending order, if the file has them; None if one is missing.
+
+        Ids ascend, so the distance of a row to either end is at most that of its id. Where no clip
+        was deleted this gives the row, and no page is read.
+        """
         locations = []
         batch = clip_ids // SPAN
         for part in np.unique(batch).tolist():
             if not 0 <= part < len(self.batches) or not len(self.ids[part]):
                 return None
             requested, ids = clip_ids[batch == part], self.ids[part]
-            # Ids ascend, so the distance of a row to either end is at most that of its id. Where
-            # no clip was deleted this gives the row, without the page reads of a binary search.
             low = np.maximum(0, len(ids) - 1 - (self.last[part] - requested))
             high = np.minimum(len(ids) - 1, requested - self.first[part])
             if np.any(low > high):
                 return None
-            within = zip(low.tolist(), high.tolist(), requested, strict=True)
-            rows = np.array([a + np.searchsorted(ids[a : b + 1], clip) for a, b, clip in within])
+            rows = low
+            for at in np.flatnonzero(low < high).tolist():
+                start, end = int(low[at]), int(high[at]) + 1
+                rows[at] = start + np.searchsorted(ids[start:end], requested[at])
             if np.any(rows >= len(ids)):
-                return None
-            if self.readahead.active:
-                starts = ids.ctypes.data + 8 * rows
-                self.readahead.request_addresses(starts, starts + 8)
-            if np.any(ids[rows] != requested):
                 return None
             locations.append((part, rows))
         return locations
