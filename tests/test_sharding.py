@@ -70,7 +70,7 @@ def test_only_the_merged_file_stays(tmp_path: Path, capfd: pytest.CaptureFixture
     made = sleepfm_index.reindex(store, index="IVF4,TC96x4fs", shards=3)
     assert made.indexes
     assert capfd.readouterr().out == ""
-    assert {p.name for p in (store / "indexes").iterdir()} == {i.file for i in made.indexes}
+    assert {p.name for p in (store / "indexes").iterdir()} == {c.file for c in made.caches}
     assert sleepfm_index.verify(store).findings == ()
     plain = drawn_store(tmp_path / "p", {"a": 300, "b": 300, "c": 200}, index=False)
     alone = sleepfm_index.reindex(plain, index="IVF4,TC96x4fs")

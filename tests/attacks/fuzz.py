@@ -208,7 +208,8 @@ def _odd(table: pa.Table, draw: random.Random) -> pa.Table:
     if how == 0:
         return table.drop_columns([name])
     if how == 1:
-        return table.take(pa.array([draw.randrange(n) for _ in range(draw.choice((0, n, 3 * n)))]))
+        rows = [draw.randrange(n) for _ in range(draw.choice((0, n, 3 * n)))]
+        return table.take(pa.array(rows, pa.int64()))
     if how == 2:
         return table.append_column(draw.choice((name, name.upper(), "\n", "")), table[at])
     return table.set_column(at, name, draw.choice(odd))

@@ -139,6 +139,15 @@ def test_tables_of_events_and_recordings(
     ask(path)
 
 
+def test_compact_refuses_events_of_text(tmp_path: Path) -> None:
+    sound = drawn_store(tmp_path / "sound", {"a": ROWS}, index=False)
+    sleepfm_index.delete(sound, where="clip_id = 0")
+    text = setting("duration_s", pa.array(["long"]))
+    path = changed(sound, tmp_path / "s", "events.parquet", text)
+    with pytest.raises(sleepfm_index.FormatError, match="duration_s is of string, not of"):
+        sleepfm_index.compact(path)
+
+
 def test_a_long_text_in_a_dictionary_is_not_repeated(sound: Path, tmp_path: Path) -> None:
     text = pa.array(["0" * (1 << 25)] * ROWS).dictionary_encode()
     path = changed(sound, tmp_path / "s", "clips.parquet", setting("raw_stage", text))

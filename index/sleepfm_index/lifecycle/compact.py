@@ -31,6 +31,7 @@ from sleepfm_index.storage.segments import (
     vector_file,
     write_segment,
 )
+from sleepfm_index.storage.table_checks import check_columns
 from sleepfm_index.storage.vector_format import STORED, Stored
 from sleepfm_index.storage.vectors import Vectors
 from sleepfm_index.storage.writer import Writer
@@ -254,7 +255,8 @@ def _merged(writer: Writer, segment_clips: int) -> Manifest:
 def _merge(writer: Writer, group: list[SegmentEntry]) -> list[SegmentEntry]:
     """Write the live clips of a group as one segment; return no segment if there are none."""
     store, manifest = writer.path, writer.manifest
-    tables = {name: _concatenated(store, group, name) for name in (CLIPS, EVENTS, RECORDINGS)}
+    known = {CLIPS: manifest.modalities, EVENTS: None, RECORDINGS: None}
+    tables = {name: _concatenated(store, group, name, of) for name, of in known.items()}
     clips = tables[CLIPS]
     clip_ids = clips["clip_id"].to_numpy()
     live = manifest.live(clip_ids)
@@ -331,8 +333,12 @@ class _Merged(Mapping[str, Stored]):
         return len(self._modalities)
 
 
-def _concatenated(store: Path, group: list[SegmentEntry], name: str) -> pa.Table:
+def _concatenated(
+    store: Path, group: list[SegmentEntry], name: str, modalities: tuple[str, ...] | None
+) -> pa.Table:
     tables = [read_table(store, segment, name) for segment in group]
+    for segment, table in zip(group, tables, strict=True):
+        check_columns(store / paths.SEGMENTS / segment.id / name, table.schema, modalities)
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowTypeError, pa.ArrowInvalid):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sleepfm.modality import EMBEDDING_DIM
-from sleepfm_index.runtime.threads import faiss
+from sleepfm_index.runtime.threads import faiss, one_faiss_thread
 from sleepfm_index.search.fastscan import read_list
 from sleepfm_index.search.ivf_format import CODES, Structure, read_arrays
 from sleepfm_index.search.parameters import Parameters, parameter
@@ -26,6 +27,8 @@ _BY_QUERIES: Final = 13
 """FAISS's fast-scan implementation that reads a list once for all queries that probe it."""
 _MIN_CODES: Final = 1000
 """Minimum number of codes to read; fewer save no time relative to rescoring the candidates."""
+_ONE_THREAD: Final = 10_000
+"""Number of codes below which a single query is searched by one thread: some 0.1 ms."""
 _QUERIES: Final = 1024
 """Queries per block, which bounds the memory for their scores with all centroids."""
 _QUERY_BITS: Final = 4
@@ -207,9 +210,11 @@ class InvertedFile:
             self.index.implem = _BY_LISTS if len(x) == 1 else _BY_QUERIES
         # FAISS's Python wrapper of this method takes no parameters.
         pointers = [faiss().swig_ptr(array) for array in (lists, near, scores, ids)]
-        self.index.search_preassigned_c(
-            len(x), faiss().swig_ptr(x), k, *pointers, False, parameters
-        )
+        few = len(x) == 1 and int(self.counts[lists[0]].sum()) < _ONE_THREAD
+        with one_faiss_thread() if few else nullcontext():
+            self.index.search_preassigned_c(
+                len(x), faiss().swig_ptr(x), k, *pointers, False, parameters
+            )
         return ids
 
     def _fetch(self, lists: NDArray[np.int64]) -> None:
