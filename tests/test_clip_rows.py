@@ -24,7 +24,7 @@ from sleepfm_index.storage.manifest import RowCacheEntry, read_manifest
 from sleepfm_index.storage.metadata import Metadata
 from sleepfm_index.storage.readahead import COUNTERS
 from sleepfm_index.storage.row_cache import write_rows
-from sleepfm_index.storage.row_pages import request_rows, text_ranges, value_ranges
+from sleepfm_index.storage.row_pages import joined, request_rows
 from sleepfm_index.storage.segments import SegmentData
 from sleepfm_index.storage.writer import Writer
 from sleepfm_index.store import Store
@@ -303,21 +303,14 @@ def test_rows_are_requested_at_once(tmp_path: Path) -> None:
         places = mapped._locate(ids)
         before = dataclasses.replace(COUNTERS)
         assert places is not None
-        rows = [(mapped.batches[part], numbers) for part, numbers in places]
+        rows = [
+            (mapped._pages(part), places[1][[at]]) for at, part in enumerate(places[0].tolist())
+        ]
         request_rows(mapped.readahead, rows)
         assert COUNTERS.requests - before.requests == 2, "one for values and one for texts"
-        starts, ends = (
-            np.concatenate(side)
-            for side in zip(
-                *(
-                    r
-                    for of in (value_ranges, text_ranges)
-                    for b, numbers in rows
-                    for r in of(b, numbers)
-                ),
-                strict=True,
-            )
-        )
+        values = joined(pages.values(numbers) for pages, numbers in rows)
+        texts = joined(pages.characters(numbers) for pages, numbers in rows)
+        starts, ends = joined([values, texts])
         assert len(starts) > 5 * len(expected.schema)
         end = time.monotonic() + 10
         while not resident(starts).all() or not resident(ends - 1).all():

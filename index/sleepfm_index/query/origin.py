@@ -113,7 +113,7 @@ def query_vectors(
     present : ndarray of bool, shape [n]
         True for clips with all of the modalities.
     """
-    parts = [reader.vectors.of(clip_ids, m) for m in modalities]
+    parts = [reader.vectors.of(clip_ids, m, ahead=True) for m in modalities]
     present = np.asarray(np.logical_and.reduce([mask for _, mask in parts]))
     return mean_vector([vectors for vectors, _ in parts]), present
 

@@ -32,7 +32,7 @@ from sleepfm_index.storage.manifest import Manifest, RowCacheEntry, as_ranges
 from sleepfm_index.storage.metadata import Metadata, int64s, numpy_of
 from sleepfm_index.storage.plain_files import check_plain
 from sleepfm_index.storage.readahead import Readahead
-from sleepfm_index.storage.row_pages import request_rows
+from sleepfm_index.storage.row_pages import RowPages, request_rows
 from sleepfm_index.storage.segments import CLIPS, read_table
 from sleepfm_index.storage.snapshots import snapshot_guard
 
@@ -177,14 +177,20 @@ class ClipRows:
 
 @dataclass(frozen=True)
 class _Mapped:
-    """Mapped record batches with their clip ids, ascending, and the first and last id of each."""
+    """Mapped record batches; of each its clip ids, ascending, their number, first and last one.
+
+    ``lacking`` are the columns of every store that the file does not have.
+    """
 
     schema: pa.Schema
+    lacking: list[pa.Field]
     batches: list[pa.RecordBatch]
     ids: list[NDArray[np.int64]]
-    first: list[int]
-    last: list[int]
+    count: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
     readahead: Readahead = field(default_factory=Readahead)
+    pages: dict[int, RowPages] = field(default_factory=dict)
 
     def take(self, clip_ids: NDArray[np.int64]) -> pa.Table | None:
         """Rows of the given clips in the given order; None if one is missing or damaged."""
@@ -192,53 +198,59 @@ class _Mapped:
         if len(distinct) > _MAX_ROWS:
             return None
         before = self.readahead.begin()
-        locations = self._locate(distinct)
-        if locations is None:
+        located = self._locate(distinct)
+        if located is None:
             return None
+        parts, rows = located
         if self.readahead.active:
-            request_rows(self.readahead, [(self.batches[part], rows) for part, rows in locations])
+            of_part = [(part, rows[parts == part]) for part in np.unique(parts).tolist()]
+            request_rows(self.readahead, [(self._pages(part), its) for part, its in of_part])
         slices: list[pa.RecordBatch] = []
-        for part, rows in locations:
-            for row in rows.tolist():
-                row_batch = self.batches[part].slice(row, 1)
-                try:
-                    # Offsets of texts must not point outside the file.
-                    row_batch.validate(full=True)
-                except pa.ArrowException:
-                    return None
-                slices.append(row_batch)
-        table = pa.Table.from_batches(slices, self.schema).combine_chunks().take(int64s(order))
-        for later in LATER_CLIP_COLUMNS:
-            if later.name not in table.column_names:
-                table = table.append_column(later, pa.nulls(len(table), later.type))
+        for clip, part, row in zip(distinct.tolist(), parts.tolist(), rows.tolist(), strict=True):
+            row_batch = self.batches[part].slice(row, 1)
+            try:
+                # Offsets of texts must not point outside the file.
+                row_batch.validate(full=True)
+            except pa.ArrowException:
+                return None
+            if self.ids[part][row] != clip:
+                return None
+            slices.append(row_batch)
+        once = len(order) == len(slices)
+        in_order = [slices[at] for at in order.tolist()] if once else slices
+        table = pa.Table.from_batches(in_order, self.schema).combine_chunks()
+        if not once:
+            table = table.take(int64s(order))
+        for later in self.lacking:
+            table = table.append_column(later, pa.nulls(len(table), later.type))
         self.readahead.done(before)
         return table
 
-    def _locate(self, clip_ids: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]] | None:
-        """Batch and rows of clips in ascending order; None if one is missing."""
-        locations = []
-        batch = clip_ids // SPAN
-        for part in np.unique(batch).tolist():
-            if not 0 <= part < len(self.batches) or not len(self.ids[part]):
-                return None
-            requested, ids = clip_ids[batch == part], self.ids[part]
-            # Ids ascend, so the distance of a row to either end is at most that of its id. Where
-            # no clip was deleted this gives the row, without the page reads of a binary search.
-            low = np.maximum(0, len(ids) - 1 - (self.last[part] - requested))
-            high = np.minimum(len(ids) - 1, requested - self.first[part])
-            if np.any(low > high):
-                return None
-            within = zip(low.tolist(), high.tolist(), requested, strict=True)
-            rows = np.array([a + np.searchsorted(ids[a : b + 1], clip) for a, b, clip in within])
-            if np.any(rows >= len(ids)):
-                return None
-            if self.readahead.active:
-                starts = ids.ctypes.data + 8 * rows
-                self.readahead.request_addresses(starts, starts + 8)
-            if np.any(ids[rows] != requested):
-                return None
-            locations.append((part, rows))
-        return locations
+    def _pages(self, part: int) -> RowPages:
+        if part not in self.pages:
+            self.pages[part] = RowPages.of(self.batches[part])
+        return self.pages[part]
+
+    def _locate(
+        self, clip_ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Batch and row of each clip, if the file has it; None if it cannot have one of them.
+
+        Ids ascend, so the distance of a row to either end of its batch is at most that of its id.
+        Where no clip was deleted this gives the row, and no page is read.
+        """
+        parts = clip_ids // SPAN
+        if np.any((parts < 0) | (parts >= len(self.batches))):
+            return None
+        low = np.maximum(0, self.count[parts] - 1 - (self.last[parts] - clip_ids))
+        high = np.minimum(self.count[parts] - 1, clip_ids - self.first[parts])
+        if np.any(low > high):
+            return None
+        rows = low
+        for at in np.flatnonzero(low < high).tolist():
+            ids = self.ids[int(parts[at])][int(low[at]) : int(high[at]) + 1]
+            rows[at] += np.searchsorted(ids, clip_ids[at])
+        return None if np.any(rows > high) else (parts, rows)
 
 
 def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Mapped | None:
@@ -250,8 +262,12 @@ def _open(store: Path, entry: RowCacheEntry, modalities: tuple[str, ...]) -> _Ma
         if pa.schema(list(schema)[: len(known)]) != known:
             return None
         ids = [_ids(batch.column(0)) for batch in batches]
-        first, last = ([int(part[end]) if len(part) else 0 for part in ids] for end in (0, -1))
-        return _Mapped(schema, batches, ids, first, last)
+        count = np.array([len(part) for part in ids], np.int64)
+        first, last = (
+            np.array([part[end] if len(part) else 0 for part in ids], np.int64) for end in (0, -1)
+        )
+        lacking = [later for later in LATER_CLIP_COLUMNS if later.name not in schema.names]
+        return _Mapped(schema, lacking, batches, ids, count, first, last)
     except (FormatError, pa.ArrowException, OSError, ValueError):
         return None
 
