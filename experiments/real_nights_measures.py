@@ -67,28 +67,36 @@ def retrieve(clips: Clips, similar: Similarity) -> dict[str, list[float]]:
 
 
 def folded(
-    clips: Clips, vectors: Sequence[Floats], truth: NDArray[Any], known: NDArray[np.bool_]
-) -> Iterator[tuple[NDArray[np.bool_], LogisticRegression, Floats]]:
-    """Yield for each fold its test clips, a probe fitted to the others, and the test vectors.
+    clips: Clips,
+    vectors: Sequence[Floats],
+    truth: NDArray[Any],
+    known: NDArray[np.bool_],
+    model: Callable[[], Any],
+) -> Iterator[tuple[NDArray[np.bool_], Any, Floats]]:
+    """Yield for each fold its test clips, a model fitted to the others, and the test vectors.
 
     ``vectors`` are those of all clips: one array for all folds, or one per fold if each fold has
-    its own weights.
+    its own weights. ``model`` makes a model of scikit-learn.
     """
     fold = np.array([clips.fold[p] for p in clips.person])
     for number in range(FOLDS):
         x = vectors[number % len(vectors)]
         train, test = known & (fold != number), fold == number
         mean, spread = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
-        model = LogisticRegression(class_weight="balanced", C=0.01, max_iter=2000)
-        model.fit((x[train] - mean) / spread, truth[train])
-        yield test, model, (x[test] - mean) / spread
+        fitted = model().fit((x[train] - mean) / spread, truth[train])
+        yield test, fitted, (x[test] - mean) / spread
+
+
+def classifier() -> LogisticRegression:
+    """Return the linear probe of stages and apnea."""
+    return LogisticRegression(class_weight="balanced", C=0.01, max_iter=2000)
 
 
 def probe_apnea(clips: Clips, *vectors: Floats) -> list[float]:
     """Return the AUROC of apnea per person, NaN where a person has clips of one class only."""
     score = np.zeros(len(clips.person))
     known = np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
-    for test, model, x in folded(clips, vectors, clips.apnea, known):
+    for test, model, x in folded(clips, vectors, clips.apnea, known, classifier):
         score[test] = model.decision_function(x)
     aurocs = []
     for person in clips.fold:
@@ -105,7 +113,7 @@ def probe(clips: Clips, *vectors: Floats) -> list[float]:
     accuracies = []
     scored = np.isin(clips.stage, SCORED)
     predicted = np.full(len(scored), "", dtype=clips.stage.dtype)
-    for test, model, x in folded(clips, vectors, clips.stage, scored):
+    for test, model, x in folded(clips, vectors, clips.stage, scored, classifier):
         predicted[test] = model.predict(x)
     for person in clips.fold:
         selected = scored & (clips.person == person)
@@ -123,6 +131,11 @@ def probe(clips: Clips, *vectors: Floats) -> list[float]:
     return accuracies
 
 
+def ridge() -> RidgeCV:
+    """Return the regression of measured values; its penalty is chosen on the training clips."""
+    return RidgeCV(alphas=10.0 ** np.arange(1, 6))
+
+
 def decode(clips: Clips, column: str, *vectors: Floats) -> tuple[float, list[float]]:
     """Correlate the logarithm of a measured value with a ridge regression of the other folds.
 
@@ -134,17 +147,10 @@ def decode(clips: Clips, column: str, *vectors: Floats) -> tuple[float, list[flo
         Pearson's r per person; NaN with fewer than 10 clips.
     """
     values = np.log(np.maximum(clips.known[column], 1e-3))
-    fold = np.array([clips.fold[p] for p in clips.person])
     known = np.isfinite(values) & np.any([np.abs(x).max(axis=1) > 0 for x in vectors], axis=0)
     predicted = np.full(len(values), np.nan)
-    for number in range(FOLDS):
-        x = vectors[number % len(vectors)]
-        train, test = known & (fold != number), known & (fold == number)
-        mean, spread = x[train].mean(axis=0), x[train].std(axis=0) + 1e-6
-        model = RidgeCV(alphas=10.0 ** np.arange(1, 6)).fit(
-            (x[train] - mean) / spread, values[train]
-        )
-        predicted[test] = model.predict((x[test] - mean) / spread)
+    for test, fitted, x in folded(clips, vectors, values, known, ridge):
+        predicted[test] = fitted.predict(x)
 
     def correlation(rows: NDArray[np.bool_]) -> float:
         if rows.sum() < 10:

@@ -40,6 +40,7 @@ def test_a_clip_without_a_modality_has_a_zero_output_and_no_part_in_the_batch_no
     assert all(bool((x != 0).any(dim=1).all()) for x in others)
 
 
+@pytest.mark.filterwarnings("ignore:Attempting to run cuBLAS:UserWarning")  # once, by torch
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 def test_graphs_equal_the_networks_they_were_captured_from() -> None:
     recipe = replace(SHORT, batch_size=8, crop_s=10.0)

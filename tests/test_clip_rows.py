@@ -139,6 +139,13 @@ def test_many_newer_clips_are_written(path: Path, monkeypatch: pytest.MonkeyPatc
     append(path, drawn_segment("d", 5, 77))
     sleepfm_index.reindex(path, index="exact", targets=("bas",))
     assert rows_file(path) != before and entries(path)[0].rows == 95
+    sleepfm_index.delete(path, recording="a")
+    sleepfm_index.delete(path, recording="b")
+    sleepfm_index.reindex(path)
+    with sleepfm_index.open(path) as store:
+        ids = store.metadata.clip_ids("true")
+        assert entries(path) and len(ids) == 25
+        assert store.rows(ids)["clip_id"].to_pylist() == ids.tolist()
 
 
 @pytest.mark.parametrize("values", [pa.array([1.5] * 5), pa.array([None] * 5, pa.int64())])

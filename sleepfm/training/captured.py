@@ -62,14 +62,17 @@ class Captured:
         ):
             for name, module in modules.items():
                 torch.cuda.make_graphed_callables(module, (inputs[name],))
+        # torch captures on a stream of its own, and its newer versions warn of that.
+        set_warn = "set_warn_on_accumulate_grad_stream_mismatch"
+        getattr(torch.autograd.graph, set_warn, lambda _: None)(False)
         self._modules = modules
         with torch.no_grad():
             for name, network in networks.items():
                 for key, buffer in network.named_buffers():
                     buffer.copy_(before[name][key])
 
-    def fit(self, modality: str, signals: Tensor) -> bool:
-        """Return whether the graphs fit a batch: whether it has the captured shape.
+    def fits(self, modality: str, signals: Tensor) -> bool:
+        """Return whether signals have the captured shape.
 
         Parameters
         ----------

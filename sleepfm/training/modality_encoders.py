@@ -69,7 +69,7 @@ class ModalityEncoders(nn.ModuleDict):
 
     def _run(self, modality: str, signals: Tensor, rows: Tensor | None) -> Tensor:
         graphs = self._captured
-        if self.training and torch.is_grad_enabled() and graphs and graphs.fit(modality, signals):
+        if self.training and torch.is_grad_enabled() and graphs and graphs.fits(modality, signals):
             return graphs.outputs(modality, signals, rows)
         outputs: Tensor = self[modality](signals if rows is None else signals[rows])
         return outputs
