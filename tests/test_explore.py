@@ -129,6 +129,18 @@ def test_strips_hold_the_least_and_greatest_of_each_pixel_in_the_shown_unit(serv
     ]
 
 
+def test_strips_start_before_their_clip_where_the_recording_does(served: Served) -> None:
+    client, _ = served
+    for clip, start in ((45, 150), (40, 0)):
+        first = max(0, start - 15)
+        own = client.arrow("/strips", clips=clip, before=15, seconds=60, width=100)
+        of_night = client.arrow(
+            "/strips", recording="night-1", from_s=first, seconds=start + 45 - first, width=100
+        )
+        assert own.drop_columns("clip_id").equals(of_night.drop_columns("clip_id"))
+        assert own["from_s"].to_pylist() == [first] * own.num_rows
+
+
 @given(st.lists(st.floats(-1e6, 1e6, width=32) | st.just(float("nan"))), st.integers(1, 60))
 @settings(deadline=None)
 def test_no_sample_is_lost_by_thinning(values: list[float], width: int) -> None:
@@ -280,6 +292,8 @@ def test_another_address_needs_a_token_that_was_thought_of(served: Served) -> No
         ("/strips", {}, "pass one of clips, recording and file"),
         ("/strips", {"clips": "1", "width": 0}, "width"),
         ("/strips", {"clips": "1", "seconds": -1}, "seconds"),
+        ("/strips", {"clips": "1", "before": -1}, "before must be 0 to"),
+        ("/strips", {"recording": "night-1", "before": 5}, "before needs clips"),
         ("/clips/999999", {}, "no clip 999999"),
         ("/nights/other", {}, "no recording"),
         ("/labels", {"column": "../manifest"}, "no label column"),

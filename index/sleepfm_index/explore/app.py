@@ -92,12 +92,15 @@ def _prepare(desk: Desk) -> None:
     """Compute what the page asks for first, which stays in the session's cache."""
     (about,) = (e.answer for e in ENDPOINTS if e.path == "/store")
     with suppress(SleepFMError, OSError):  # the page's own request says what is wrong
+        desk.session.with_store(desk.signals.slots)
         answer = about(desk, {})
         assert isinstance(answer, Document)
         counts = answer.content["with_modality"]
         modality = next((m for m in answer.content["modalities"] if counts[m]), None)
         if modality is not None:
-            embedding_map.points(desk.session, modality, "pca", None, embedding_map.LIMIT)
+            drawn = (desk.session, modality, "pca", None, embedding_map.LIMIT)
+            embedding_map.points(*drawn)
+            embedding_map.values(*drawn, "stage")
 
 
 def _file(name: str, media: str) -> Handler:

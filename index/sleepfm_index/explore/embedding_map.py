@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from sleepfm_index.runtime.threads import one_thread
 from sleepfm_index.schema import check_modality
 from sleepfm_index.storage.metadata import aligned, int64s
 from sleepfm_index.storage.quoting import quote_name
+from sleepfm_index.storage.vector_format import widen
 
 METHODS: Final = ("pca", "umap")
 LIMIT: Final = 200_000
@@ -36,6 +38,8 @@ _MAX_FITTED: Final = 20_000
 _MAX_UMAP: Final = 20_000
 """Maximum number of clips of a UMAP."""
 _BLOCK: Final = 1 << 13
+_LONG_RUN: Final = 64
+"""Average number of adjacent clips above which their vectors are read without a copy."""
 
 
 @dataclass(frozen=True)
@@ -130,16 +134,17 @@ def values(
     def run(store: Reader) -> Table:
         drawn = _map(session, store, modality, method, where, limit)
         source, _, name = by.partition(":")
-        if name and source == "probe":
-            column = _probability(session, store, drawn, name)
-        elif name and source == "label":
-            column = labelling.aligned(session.path, name, drawn.ids)
+
+        def compute() -> pa.Array:
+            if name and source == "probe":
+                return _coded(_probability(session, store, drawn, name))
+            return _coded(_column(store, drawn, by))
+
+        if name and source == "label":  # labels change without a new snapshot
+            column = _coded(labelling.aligned(session.path, name, drawn.ids))
         else:
-            column = _column(store, drawn, by)
-        if pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
-            column = column.cast(pa.string()).dictionary_encode()
-        else:
-            column = column.cast(pa.float32())
+            key = ("values", store.manifest.snapshot, modality, method, where, limit, by)
+            column = session.cached(key, compute)
         about = {"snapshot": store.manifest.snapshot}
         return Table(pa.table({"value": column}), f"{by} of {len(drawn.ids):,} clips", about)
 
@@ -234,13 +239,22 @@ def _principal(
     first = directions[:, [-1, -2]]
     first = first * np.sign(first[np.abs(first).argmax(axis=0), [0, 1]])  # fixes the sign
     share = spread[[-1, -2]] / max(float(spread.sum()), 1e-12)
-    positions = np.empty((len(ids), 2))
-    narrow = first.astype(np.float32)
-    for start in range(0, len(ids), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        positions[block] = store.vectors.of(ids[block], modality)[0] @ narrow
+    narrow = np.ascontiguousarray(first, np.float32)
+    with one_thread():  # threads cost more than they gain for a product with two columns
+        positions = np.concatenate([block @ narrow for block in _blocks(store, ids, modality)])
     one, two = (f"principal axis {i}, {s:.0%} of variance" for i, s in enumerate(share, 1))
     return positions - mean @ first, (one, two)
+
+
+def _blocks(store: Reader, ids: NDArray[np.int64], modality: str) -> Iterator[NDArray[np.float32]]:
+    """Vectors of clips in blocks; adjacent rows are converted where they lie, not copied first."""
+    if np.count_nonzero(np.diff(ids) != 1) > len(ids) // _LONG_RUN:
+        for start in range(0, len(ids), _BLOCK):
+            yield store.vectors.of(ids[start : start + _BLOCK], modality)[0]
+        return
+    for _, rows in store.vectors.stored(ids, modality):
+        for start in range(0, len(rows), _BLOCK):
+            yield widen(rows[start : start + _BLOCK])
 
 
 def _scaled(positions: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -266,6 +280,13 @@ def _column(store: Reader, drawn: Map, name: str) -> pa.Array:
     order = np.argsort(known)
     rows_of_points = order[np.searchsorted(known, drawn.ids, sorter=order)]
     return rows["value"].combine_chunks().take(pa.array(rows_of_points))
+
+
+def _coded(column: pa.Array) -> pa.Array:
+    """Texts and flags as codes of a dictionary, all else as float32."""
+    if pa.types.is_string(column.type) or pa.types.is_boolean(column.type):
+        return column.cast(pa.string()).dictionary_encode()
+    return column.cast(pa.float32())
 
 
 def _probability(session: Session, store: Reader, drawn: Map, name: str) -> pa.Array:

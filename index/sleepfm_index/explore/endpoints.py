@@ -141,9 +141,10 @@ def _strips(desk: Desk, values: Values) -> Table:
     if sum(given) != 1:
         raise QueryError("pass one of clips, recording and file")
     if values["clips"] is not None:
-        return desk.session.with_store(
-            lambda s: desk.signals.of_clips(s, values["clips"], values["seconds"], width, slots)
-        )
+        window = (values["clips"], values["seconds"], width, slots, values["before"])
+        return desk.session.with_store(lambda s: desk.signals.of_clips(s, *window))
+    if values["before"]:
+        raise QueryError("before needs clips; with recording or file, pass an earlier from_s")
     window = Window(values["from_s"], values["seconds"] or 30.0, width, slots)
     if values["file"] is not None:
         return desk.signals.of_file(desk.files, values["file"], window)
@@ -289,6 +290,12 @@ ENDPOINTS: Final = (
             Parameter("file", "An uploaded file; signals from from_s on."),
             Parameter("from_s", "Start, in seconds from the start.", "number", default=0.0),
             Parameter("seconds", "Duration in seconds; default: one clip.", "number"),
+            Parameter(
+                "before",
+                "With clips: how long before its clip a strip starts; this is part of seconds.",
+                "number",
+                default=0.0,
+            ),
             Parameter("width", "Width in pixels.", "integer", default=800),
             Parameter(
                 "slots",

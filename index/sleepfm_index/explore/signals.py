@@ -36,6 +36,9 @@ MAX_WIDTH: Final = 8192
 """Maximum width of a strip, in pixels."""
 _MAX_OPEN: Final = 64
 _MAX_CLIPS: Final = 100
+_MAX_RECORDINGS: Final = 100_000
+"""Maximum number of recordings whose slots are kept in memory; of more, they are read on demand."""
+_VALUES: Final = pa.list_(pa.float32())
 _SCHEMA: Final = pa.schema(
     [
         ("clip_id", pa.int64()),
@@ -46,8 +49,8 @@ _SCHEMA: Final = pa.schema(
         ("rate_hz", pa.float64()),
         ("from_s", pa.float64()),
         ("step_s", pa.float64()),
-        ("low", pa.list_(pa.float32())),
-        ("high", pa.list_(pa.float32())),
+        ("low", _VALUES),
+        ("high", _VALUES),
     ]
 )
 
@@ -82,17 +85,73 @@ class Window:
     slots: Sequence[str] | None
 
 
+class _SlotsOfStore:
+    """Slots of all recordings of one snapshot; a statement per click would take most of its time.
+
+    Parameters
+    ----------
+    store : Reader
+        The open store.
+    """
+
+    def __init__(self, store: Reader) -> None:
+        self.snapshot = _snapshot(store)
+        rows = store.metadata.select(
+            f"SELECT recording_id, slots FROM recordings LIMIT {_MAX_RECORDINGS + 1}"
+        )
+        self._complete = rows.num_rows <= _MAX_RECORDINGS
+        rows = rows if self._complete else rows.slice(0, 0)
+        self._slots = rows["slots"]
+        self._row_of = {name: row for row, name in enumerate(rows["recording_id"].to_pylist())}
+
+    def of(self, store: Reader, names: Collection[str]) -> dict[str, Slots]:
+        """Slots of recordings by name.
+
+        Parameters
+        ----------
+        store : Reader
+            The open store, at the snapshot of these slots.
+        names : collection of str
+            Names of recordings in the store.
+        """
+        if not self._complete:
+            return filled_slots(store, names)
+        rows = {name: self._row_of[name] for name in names if name in self._row_of}
+        return {name: self._slots[row].as_py() for name, row in rows.items()}
+
+
 class Signals:
     """Open recordings; the least recently used are closed first."""
 
     def __init__(self) -> None:
         self._opened: OrderedDict[tuple[Any, ...], _Opened] = OrderedDict()
         self._lock = threading.Lock()
+        self._slots: _SlotsOfStore | None = None
+        self._reading_slots = threading.Lock()
+
+    def slots(self, store: Reader) -> _SlotsOfStore:
+        """Read the slots of all recordings, once for a snapshot.
+
+        Parameters
+        ----------
+        store : Reader
+            The open store.
+        """
+        with self._reading_slots:
+            if self._slots is None or self._slots.snapshot != _snapshot(store):
+                self._slots = _SlotsOfStore(store)
+            return self._slots
 
     def of_clips(
-        self, store: Reader, ids: Sequence[int], seconds: float | None, width: int, slots: Any
+        self,
+        store: Reader,
+        ids: Sequence[int],
+        seconds: float | None,
+        width: int,
+        slots: Any,
+        before: float = 0.0,
     ) -> Table:
-        """Cut signals from the start of clips; one row per clip and slot.
+        """Cut signals around the start of clips; one row per clip and slot.
 
         Parameters
         ----------
@@ -106,7 +165,12 @@ class Signals:
             Width of a strip, in pixels.
         slots : sequence of str or None
             Slots to draw; None draws all.
+        before : float
+            Where a strip begins, in seconds before the start of its clip; one that would begin
+            before the recording is shorter.
         """
+        if not 0 <= before <= MAX_SECONDS:
+            raise QueryError(f"before must be 0 to {MAX_SECONDS:.0f} seconds")
         if len(ids) > _MAX_CLIPS:
             raise QueryError(f"strips of at most {_MAX_CLIPS} clips at once, got {len(ids)}")
         rows = store.rows(np.array(ids, np.int64)).select(["clip_id", "recording_id", "start_s"])
@@ -118,7 +182,7 @@ class Signals:
         filled: dict[str, Slots] = {}
         clips = rows["clip_id"].to_pylist()
         for number, (clip, name) in enumerate(zip(clips, names, strict=True)):
-            window = _checked(Window(float(starts[number]), length, width, slots))
+            window = _checked(Window(float(starts[number]) - before, length, width, slots))
             try:
                 opened = self._of(store, name, filled, names)
             except QueryError as error:
@@ -174,13 +238,19 @@ class Signals:
                 self._opened.move_to_end(key)
                 return self._opened[key]
         if name not in filled:
-            filled.update(filled_slots(store, set(names)))
+            filled.update(self.slots(store).of(store, set(names)))
+        if name not in filled:
+            raise QueryError(f"no recording {name[:80]!r} in this store")
         opened = _open(filled[name], path)
         with self._lock:
             self._opened[key] = opened
             while len(self._opened) > _MAX_OPEN:
                 self._opened.popitem(last=False)
         return opened
+
+
+def _snapshot(store: Reader) -> tuple[str, int]:
+    return store.manifest.uuid, store.manifest.snapshot
 
 
 def _open(slots: Slots, path: Path) -> _Opened:
@@ -273,8 +343,20 @@ def thin(
 
 def _table(rows: list[dict[str, Any]], unavailable: dict[str, str]) -> Table:
     columns = {f.name: [row.get(f.name) for row in rows] for f in _SCHEMA}
-    arrays = [pa.array(columns[f.name], f.type) for f in _SCHEMA]
+    arrays = [
+        _lists(columns[f.name]) if f.type == _VALUES else pa.array(columns[f.name], f.type)
+        for f in _SCHEMA
+    ]
     note = f"{len(rows)} strips, unfiltered"
     if unavailable:
         note += f"; recordings not available: {', '.join(unavailable)}"
     return Table(pa.Table.from_arrays(arrays, schema=_SCHEMA), note, {"away": unavailable})
+
+
+def _lists(values: Sequence[NDArray[np.float32] | None]) -> pa.Array:
+    """Join arrays to one column of lists, without a Python object for each value."""
+    present = [x for x in values if x is not None]
+    ends = np.cumsum([0, *(0 if x is None else len(x) for x in values)], dtype=np.int32)
+    joined = np.concatenate(present) if present else np.empty(0, np.float32)
+    missing = pa.array([x is None for x in values], pa.bool_())
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(joined), mask=missing)

@@ -21,6 +21,7 @@ let scaledFor = null;
 let wideAsked = 0; // the width that strips were asked for
 const gains = new Map();
 const asked = latest();
+let early = null; // { key, answer }: strips asked for before the clip's columns are here
 
 export function clipPane() {
   parts.title = h("div.where");
@@ -45,6 +46,12 @@ export function clipPane() {
     parts.stretch,
     parts.foot,
   );
+  on("clip-asked", () => {
+    if (state.from !== null) return;
+    const question = window_of(null);
+    early = { key: JSON.stringify(question), answer: ask(question) };
+    early.answer.catch(() => {}); // said by whoever takes it
+  });
   on("clip", () => {
     title();
     load();
@@ -144,30 +151,30 @@ function covers(from) {
   return has;
 }
 
+const ask = (question) => asked((signal) => table("/strips", question, signal));
+
+/** What to ask for: half of what is shown on each side as well. A clip's own signals need no more than its id. */
+function window_of(file) {
+  const margin = state.span / 2;
+  wideAsked = inner();
+  const width = Math.min(4000, Math.round(wideAsked * 2 * Math.min(2, devicePixelRatio)));
+  if (!file && state.from === null) return { clips: state.clip, before: margin, seconds: state.span + 2 * margin, width };
+  const left = Math.max(0, start() - margin);
+  const of = file ? { file: file.key } : { recording: shared.row.recording_id };
+  return { ...of, from_s: left, seconds: start() - left + state.span + margin, width };
+}
+
 const load = async () => {
   const { row, file } = shared;
   if (!row && !file) return;
   const from = start();
-  const margin = state.span / 2;
-  const span = state.span;
-  wideAsked = inner();
-  const width = Math.min(4000, Math.round(wideAsked * 2 * Math.min(2, devicePixelRatio)));
-  const left = Math.max(0, from - margin);
+  const question = window_of(file);
+  const answer = early?.key === JSON.stringify(question) ? early.answer : ask(question);
+  early = null;
   if (covers(from)) window_(from);
   const wait = setTimeout(() => parts.lanes.classList.add("loading"), 250);
   try {
-    const found = await asked((signal) =>
-      table(
-        "/strips",
-        {
-          ...(file ? { file: file.key } : { recording: row.recording_id }),
-          from_s: left,
-          seconds: from - left + span + margin,
-          width,
-        },
-        signal,
-      ),
-    );
+    const found = await answer;
     if (!found) return undefined;
     const gone = Object.values(found.about.away ?? {});
     if (gone.length)
@@ -186,6 +193,7 @@ const load = async () => {
     build();
     window_(from);
     parts.lanes.classList.remove("waiting");
+    await undefined; // uPlot draws in a microtask
     parts.lanes.dataset.clip = file ? "file" : String(row.clip_id);
     parts.lanes.dataset.drawn = String(performance.now());
     emit("strips");

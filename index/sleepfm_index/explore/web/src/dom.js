@@ -98,6 +98,19 @@ export function toast(text, action, { stays = false, long = false } = {}) {
   if (!stays) timer = setTimeout(() => (place.hidden = true), action || long ? 12000 : 4500);
 }
 
+/** Run once after what runs at present, however often it is called until then. */
+export function soon(run) {
+  let due = false;
+  return () => {
+    if (due) return;
+    due = true;
+    queueMicrotask(() => {
+      due = false;
+      run();
+    });
+  };
+}
+
 export function debounce(run, ms) {
   let waiting;
   return (...given) => {

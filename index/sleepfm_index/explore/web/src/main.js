@@ -68,8 +68,8 @@ async function start() {
   // The clip first: it is what the other requests would wait behind.
   if (state.clip === null) set({ clip: await firstClip() }, { step: false });
   else follow();
-  loadMap();
-  nights();
+  // The list of nights waits a moment for the map: they share a processor.
+  Promise.race([loadMap(), new Promise((done) => setTimeout(done, 1000))]).then(nights);
   if (state.panel) open();
 }
 

@@ -19,7 +19,7 @@ let parts = {};
 let drawn = null; // { ids, x, y, ends, total, axes, note }
 let colours = null; // { kind, names, codes, palette, low, high, counts }
 let alone = new Set(); // names of the legend that are shown alone
-let begun = null; // { address, points }: a map that was asked for before the page was laid out
+let begun = null; // { address, by, points, values }: a map that was asked for before the page was laid out
 const asked = latest();
 const coloured = latest();
 
@@ -27,6 +27,7 @@ export function mapPane() {
   parts.canvas = h("canvas", { "aria-hidden": "true" });
   parts.ring = h("div.ring", { hidden: true });
   parts.near = h("div.nears", { "aria-hidden": "true" });
+  parts.under = h("div.under", { hidden: true });
   parts.tip = h("div.tip", { hidden: true, role: "status" });
   parts.message = h("div.over", { hidden: true });
   parts.note = h("p.note");
@@ -59,6 +60,7 @@ export function mapPane() {
     parts.canvas,
     parts.near,
     parts.ring,
+    parts.under,
     parts.tip,
     parts.message,
   );
@@ -118,14 +120,9 @@ const query = () => ({ modality: state.on, method: state.method, where: state.wh
 
 /** Ask for the map of the address: the first one takes the server longest. */
 export function begin() {
-  begun = { address: JSON.stringify(query()), points: table("/map", query()) };
-  begun.points.catch(() => {}); // said by whoever takes it
-}
-
-function askPoints(signal) {
-  const own = begun?.address === JSON.stringify(query()) && begun.points;
-  begun = null;
-  return own || table("/map", query(), signal);
+  const by = state.by;
+  begun = { address: JSON.stringify(query()), by, points: table("/map", query()), values: table("/map/values", { ...query(), by }) };
+  for (const answer of [begun.points, begun.values]) answer.catch(() => {}); // said by whoever takes it
 }
 
 export async function load() {
@@ -133,7 +130,9 @@ export async function load() {
   try {
     let lost = "";
     const found = await asked(async (signal) => {
-      const valuesBy = (by) => table("/map/values", { ...query(), by }, signal);
+      const own = begun?.address === JSON.stringify(query()) ? begun : {};
+      begun = null;
+      const valuesBy = (by) => (own.by === by && own.values) || table("/map/values", { ...query(), by }, signal);
       // A link may name a column, label or probe that this server has not.
       const fall = async (error) => {
         if (error.status !== 400 || state.by === "stage") throw error;
@@ -141,7 +140,7 @@ export async function load() {
         lost = error.message;
         return stages;
       };
-      const [points, values] = await Promise.all([askPoints(signal), valuesBy(state.by).catch(fall)]);
+      const [points, values] = await Promise.all([own.points ?? table("/map", query(), signal), valuesBy(state.by).catch(fall)]);
       return { points, values };
     });
     if (!found) return;
@@ -272,16 +271,21 @@ function open() {
   plot.subscribe("select", ({ points }) => {
     if (points.length === 1) set({ clip: drawn.ids[points[0]], from: null });
     else if (points.length > 1) {
+      picture.changed();
       shared.selection = points.map((at) => drawn.ids[at]);
       lasso(false);
       set({ panel: "selection" }, { step: false });
       emit("selection");
     }
   });
-  plot.subscribe("view", mark);
+  plot.subscribe("view", () => {
+    away();
+    mark();
+  });
   plot.subscribe("pointover", hover);
-  plot.subscribe("pointout", () => (parts.tip.hidden = true));
-  plot.subscribe("lassoStart", () => (parts.tip.hidden = true));
+  plot.subscribe("pointout", away);
+  plot.subscribe("lassoStart", away);
+  for (const event of ["lassoStart", "lassoExtend", "lassoEnd", "deselect"]) plot.subscribe(event, picture.changed);
 }
 
 function palette() {
@@ -346,7 +350,7 @@ function legend(own) {
           title: `Show only ${name}`,
           onclick: () => {
             if (!alone.delete(name)) alone.add(name);
-            filter();
+            picture.once(filter);
             legend(own);
           },
         },
@@ -361,11 +365,10 @@ function legend(own) {
 
 const short = (value) => (Number.isFinite(value) ? Number(value.toPrecision(3)).toLocaleString("en") : "–");
 
-function filter() {
-  if (!alone.size) return plot.unfilter({ preventEvent: true });
+async function filter() {
   const kept = [];
-  colours.values.forEach((name, at) => alone.has(name) && kept.push(at));
-  return plot.filter(kept, { preventEvent: true });
+  if (alone.size) colours.values.forEach((name, at) => alone.has(name) && kept.push(at));
+  await (alone.size ? plot.filter(kept, { preventEvent: true }) : plot.unfilter({ preventEvent: true }));
 }
 
 function say(content, keep = false) {
@@ -393,45 +396,50 @@ function pointOf(id) {
 
 /** Where a point is on the page; null outside of what is seen. */
 function seen(at) {
-  if (!plot || at === undefined) return null;
+  if (at === undefined || !plot?.get("isPointsDrawn")) return null;
   const found = plot.getScreenPosition(at);
   if (!found) return null;
   const [x, y] = found;
-  const { width, height } = parts.stage.getBoundingClientRect();
-  return x < 0 || y < 0 || x > width || y > height ? null : [x, y];
+  return x < 0 || y < 0 || x > plot.get("width") || y > plot.get("height") ? null : [x, y];
+}
+
+/** Puts a mark on a point; it runs in every frame of a motion, so it reads no layout. */
+function put(node, at) {
+  node.hidden = !at;
+  if (at) node.style.transform = `translate(${at[0]}px, ${at[1]}px)`;
 }
 
 function mark() {
   if (!drawn || !plot) return;
-  const own = shared.file || !shared.row ? null : seen(pointOf(state.clip));
-  parts.ring.hidden = !own;
-  if (own) parts.ring.style.transform = `translate(${own[0]}px, ${own[1]}px)`;
-  const near = new Set(Object.values(shared.hits).flatMap((hits) => hits.map((hit) => hit.clip_id)));
-  parts.near.replaceChildren(
-    ...[...near].flatMap((id) => {
-      const at = seen(pointOf(id));
-      return at ? [h("i", { style: { transform: `translate(${at[0]}px, ${at[1]}px)` } })] : [];
-    }),
-  );
+  put(parts.ring, shared.file || !shared.row ? null : seen(pointOf(state.clip)));
+  const near = [...new Set(Object.values(shared.hits).flatMap((hits) => hits.map((hit) => hit.clip_id)))];
+  while (parts.near.childElementCount > near.length) parts.near.lastChild.remove();
+  while (parts.near.childElementCount < near.length) parts.near.append(h("i"));
+  near.forEach((id, at) => put(parts.near.children[at], seen(pointOf(id))));
+}
+
+/** The pointer is over no clip. */
+function away() {
+  parts.tip.hidden = parts.under.hidden = true;
 }
 
 async function hover(at) {
   const id = drawn.ids[at];
   const where = seen(at);
   if (!where) return;
-  parts.tip.style.transform = `translate(${where[0]}px, ${where[1]}px)`;
-  parts.tip.dataset.side = where[0] > parts.stage.clientWidth / 2 ? "left" : "right";
+  put(parts.under, where);
+  put(parts.tip, where);
+  parts.tip.dataset.side = where[0] > plot.get("width") / 2 ? "left" : "right";
   parts.tip.replaceChildren(h("strong", null, `clip ${id}`));
-  parts.tip.hidden = false;
   parts.tip.dataset.clip = id;
   try {
     const row = await rowOf(id);
-    if (parts.tip.dataset.clip !== String(id)) return;
+    if (parts.tip.hidden || parts.tip.dataset.clip !== String(id)) return;
     const value = colours.values[at];
     const own = state.by === "stage" ? "" : ` · ${state.by.replace(/^\w+:/, "")} ${typeof value === "number" ? short(value) : value}`;
     parts.tip.replaceChildren(h("strong", null, `${row.recording_id}`), h("span", null, `${timeOf(row)} · ${row.stage}${own}`));
   } catch {
-    parts.tip.hidden = true;
+    away();
   }
 }
 

@@ -1,7 +1,7 @@
 // The neighbours: the clips whose vectors are nearest, a column for each target.
 
 import { download, latest, get, table } from "./api.js";
-import { blank, debounce, h, s, toast } from "./dom.js";
+import { blank, h, s, soon, toast } from "./dom.js";
 import { stageColour, token } from "./palette.js";
 import { saveMenu } from "./save.js";
 import { emit, on, shared } from "./shared.js";
@@ -10,6 +10,7 @@ import { lanes, modalities, targets, timeOf, titled } from "./words.js";
 
 let parts = {};
 let strips = new Map(); // `${clip} ${slot}` to strip
+let early = null; // the clip whose neighbours were asked for before its columns are here
 const asked = latest();
 const drew = latest();
 
@@ -26,9 +27,19 @@ export function neighboursPane() {
     parts.columns,
     parts.note,
   );
-  on("clip", load);
+  on("clip-asked", (id) => {
+    if (state.since !== null && state.until !== null) return; // a stretch is of the clip's recording
+    early = id;
+    load();
+  });
+  on("clip", (row) => {
+    if (early !== row.clip_id) load();
+    early = null;
+  });
   on("file", load);
   on("clip-error", () => {
+    early = null;
+    asked(() => {});
     shared.hits = {};
     parts.note.textContent = "";
     whole("No clip", "Neighbours are those of a clip; choose one.");
@@ -144,8 +155,8 @@ function why(note) {
   return said?.replace("--exclude none keeps its own", "see Options to leave out less");
 }
 
-const load = debounce(async () => {
-  if (!shared.row && !shared.file) return;
+const load = soon(async () => {
+  if (!shared.row && !shared.file && early === null) return;
   examples();
   if (!parts.columns.querySelector(".card")) whole("Searching …");
   parts.columns.classList.add("loading");
@@ -184,7 +195,7 @@ const load = debounce(async () => {
   } catch {
     // The cards are whole without strips.
   }
-}, 15);
+});
 
 function examples() {
   const chips = (ids, name, sign) =>

@@ -45,7 +45,9 @@ export function pictureRenderer(width, height) {
   renderer.render = (points, target) => {
     if (held) return;
     const at = where();
-    const moved = last && at && at.some((value, i) => Math.abs(value - last[i]) > 0.01);
+    const known = last && at && at.every(Number.isFinite);
+    const moved = known && at.some((value, i) => Math.abs(value - last[i]) > 0.01);
+    if (known && !moved && !due) return; // a point under the mouse, or one that was clicked: the map marks it itself
     if (moved && !due && took > LONG && last[2] !== last[0]) move(target, at);
     else full(points, target, at);
   };
@@ -53,6 +55,10 @@ export function pictureRenderer(width, height) {
     /** Names what says where the two points are, and what draws again. */
     of(points, again) {
       [where, redraw] = [points, again];
+    },
+    /** The next drawing is not as the last one, though nothing moved. */
+    changed() {
+      due = true;
     },
     fit(width, height) {
       last = null;

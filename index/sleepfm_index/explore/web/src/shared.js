@@ -74,7 +74,13 @@ export async function follow({ again = false } = {}) {
   }
   try {
     await asked(async (signal) => {
-      const row = (!again && known(id)) || (await rowOf(id));
+      // Signals and neighbours do not wait for the night; it waits a moment for them, since all three share a processor.
+      const first = Promise.all([next("strips"), next("hits")]);
+      let row = !again && known(id);
+      if (!row) {
+        emit("clip-asked", id); // signals and neighbours need no more than its id
+        row = await rowOf(id);
+      }
       if (signal.aborted) return;
       const other = shared.night?.recording_id !== row.recording_id;
       if (other) {
@@ -82,8 +88,6 @@ export async function follow({ again = false } = {}) {
         emit("night-loading", row.recording_id);
       }
       Object.assign(shared, { row, file: null });
-      // Signals and neighbours do not wait for the night; it waits a moment for them, since all three share a processor.
-      const first = Promise.all([next("strips"), next("hits")]);
       emit("clip", row);
       if (!other) return;
       await Promise.race([first, pause(NIGHT_WAITS)]);
