@@ -164,7 +164,9 @@ def _listen(host: str, port: int | None) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     ports = [PORT, 0] if port is None else [port]
     for attempt, number in enumerate(ports, 1):
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # asyncio sends at once only where the protocol is named; else a short answer takes 40 ms,
+        # since its head and its body are two packets, of which the second waits
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, number))
